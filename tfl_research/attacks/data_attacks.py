@@ -14,7 +14,7 @@ import numpy as np
 
 from tfl_research.attacks.catalogue import LABEL_FLIPS
 from tfl_research.data import ClientData, derived_generator
-from tfl_research.data.client_data import Examples
+from tfl_research.data.cohort import Examples
 
 # (client id, examples) -> examples.
 Poison = Callable[[str, Examples], Examples]

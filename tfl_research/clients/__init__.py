@@ -8,8 +8,6 @@ from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
     ClientWork,
-    LocalTraining,
-    local_training,
     masked_sum,
 )
 from tfl_research.clients.functional_model import (
@@ -17,6 +15,8 @@ from tfl_research.clients.functional_model import (
     from_keras,
     initialized,
 )
+from tfl_research.clients.local_loop import LocalLoop, LocalRun
+from tfl_research.clients.local_training import LocalTraining, local_training
 from tfl_research.clients.record_level import (
     RecordLevelTraining,
     record_level_training,
@@ -28,6 +28,8 @@ __all__ = [
     "ClientResult",
     "ClientWork",
     "FunctionalModel",
+    "LocalLoop",
+    "LocalRun",
     "LocalTraining",
     "RecordLevelTraining",
     "from_keras",

@@ -15,12 +15,11 @@ from tfl_research import stateless_random
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
-    initial_optimizer_state,
     select,
-    zero_sums,
 )
 from tfl_research.clients.example_gradients import example_gradients, summed_gradient
 from tfl_research.clients.functional_model import FunctionalModel
+from tfl_research.clients.local_loop import initial_optimizer_state, zero_sums
 from tfl_research.data import PoissonBatching
 from tfl_research.data.client_data import AnyBatching
 from tfl_research.data.poisson_batching import ROW_ENDS_NOTHING, ROW_ENDS_STEP

@@ -6,7 +6,8 @@ Nothing here knows of models, TensorFlow or algorithms. Modules that need pandas
 
 from tfl_research.data import client_splits, partition, statistics
 from tfl_research.data.batching import Batching, derived_generator
-from tfl_research.data.client_data import ArraySpec, ClientData, Cohort, Examples
+from tfl_research.data.client_data import ClientData
+from tfl_research.data.cohort import ArraySpec, Cohort, Examples
 from tfl_research.data.poisson_batching import PoissonBatching
 from tfl_research.data.tff_adapter import from_tff
 

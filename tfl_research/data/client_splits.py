@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfl_research.data.batching import derived_generator
-from tfl_research.data.client_data import ClientData, Examples
+from tfl_research.data.client_data import ClientData
+from tfl_research.data.cohort import Examples
 from tfl_research.data.splits import check_fraction
 
 

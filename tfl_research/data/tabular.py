@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data.batching import Batching
-from tfl_research.data.client_data import ClientData, Examples
+from tfl_research.data.client_data import ClientData
+from tfl_research.data.cohort import Examples
 from tfl_research.data.splits import held_out_clients, stratified_split
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tfl_research.data.client_data import ArraySpec, ClientData, Examples
+from tfl_research.data.client_data import ClientData
+from tfl_research.data.cohort import ArraySpec, Examples
 
 # Examples read at once from a tf.data dataset.
 _BLOCK = 512

@@ -1,0 +1,131 @@
+"""Local training, the client work of FedAvg and FedProx."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.clients.client_work import ClientFunction, ClientResult
+from tfl_research.clients.functional_model import FunctionalModel
+from tfl_research.clients.local_loop import (
+    Adjust,
+    LocalLoop,
+    LocalRun,
+    check_clip_norm,
+)
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalTraining:
+    """Local minibatch optimisation from the server's weights.
+
+    Plain ClientUpdate (McMahan et al. 2017, arXiv 1602.05629, Algorithm 1) with
+    any TFF optimizer; with a proximal term it is FedProx's inexact local solver
+    (Li et al. 2020, arXiv 1812.06127, Algorithm 2, equation 2):
+    h_k(w; w_t) = F_k(w) + mu/2 ||w - w_t||^2.
+
+    A minibatch's loss is the mean over its real examples. A step whose examples
+    are all padding changes nothing: neither weights nor optimizer state.
+
+    Attributes:
+      optimizer: its state is new each round.
+      proximal_strength: mu, at least 0; 0 leaves the term out.
+      gradient_clip_norm: each step's gradient (proximal term included) is scaled
+        to at most this global l2 norm; None leaves it as it is.
+      learning_rate_schedule: (round number int32, from 0) -> float32 learning rate
+        of the round; None keeps the optimizer's own.
+
+    Raises:
+      ValueError: a negative proximal strength, or a clip norm that is not positive.
+    """
+
+    optimizer: tff.learning.optimizers.Optimizer
+    proximal_strength: float = 0.0
+    gradient_clip_norm: Optional[float] = None
+    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None
+
+    def __post_init__(self) -> None:
+        if self.proximal_strength < 0:
+            raise ValueError(
+                f"proximal_strength must be at least 0, got {self.proximal_strength}"
+            )
+        check_clip_norm(self.gradient_clip_norm)
+
+    def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
+        """See `ClientWork.build`."""
+        loop = LocalLoop(
+            model,
+            objective,
+            self.optimizer,
+            self.gradient_clip_norm,
+            self.learning_rate_schedule,
+        )
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> ClientResult:
+            start = list(server_weights)
+            run = loop.run(
+                start,
+                batches,
+                round_number,
+                adjust=proximal(start, self.proximal_strength),
+            )
+            return result_of(run, start, batches)
+
+        return client_function
+
+
+def proximal(center: Sequence[tf.Tensor], strength: float) -> Optional[Adjust]:
+    """Adds the gradient of mu/2 ||w - center||^2; None for a strength of 0."""
+    if not strength:
+        return None
+    return lambda gradient, weights: [
+        g + strength * (w - c) for g, w, c in zip(gradient, weights, center)
+    ]
+
+
+def result_of(
+    run: LocalRun,
+    start: Sequence[tf.Tensor],
+    batches: Mapping[str, tf.Tensor],
+    **further: Any,
+) -> ClientResult:
+    """The result whose update is what local steps changed.
+
+    Args:
+      run: from `start`.
+      start: the server's weights.
+      batches: the local steps.
+      further: report and client state.
+    """
+    return ClientResult(
+        update=[w - w_t for w, w_t in zip(run.weights, start)],
+        num_examples=tf.cast(batches["num_examples"], tf.float32),
+        sums=run.sums,
+        **further,
+    )
+
+
+def local_training(
+    *,
+    optimizer: tff.learning.optimizers.Optimizer,
+    proximal_strength: float = 0.0,
+    gradient_clip_norm: Optional[float] = None,
+    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+) -> LocalTraining:
+    """Client work of FedAvg and, with a proximal strength, of FedProx.
+
+    See `LocalTraining` for the arguments and what is raised.
+    """
+    return LocalTraining(
+        optimizer, proximal_strength, gradient_clip_norm, learning_rate_schedule
+    )

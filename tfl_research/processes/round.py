@@ -1,0 +1,332 @@
+"""One round as a TFF computation, assembled from its parts."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Optional, Union
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import clients
+from tfl_research.processes.client_states import (
+    POSITION,
+    STATE,
+    ClientStateSpec,
+    collect,
+)
+from tfl_research.processes.server_work import Aggregated, ServerWork
+from tfl_research.processes.weighting import ClientWeighting
+
+Aggregator = Union[
+    tff.aggregators.WeightedAggregationFactory,
+    tff.aggregators.UnweightedAggregationFactory,
+]
+
+_INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
+
+
+class FederatedProcess(tff.templates.IterativeProcess):
+    """A TFF process that says what its messages and its clients' states are.
+
+    Attributes:
+      client_states: what clients keep between rounds; None for nothing.
+      download_bytes: what a client is sent in a round.
+      upload_bytes: what it sends back, before any compression by the aggregator.
+    """
+
+    def __init__(
+        self,
+        initialize: tff.Computation,
+        next_round: tff.Computation,
+        *,
+        client_states: Optional[ClientStateSpec],
+        download_bytes: int,
+        upload_bytes: int,
+    ):
+        super().__init__(initialize, next_round)
+        self.client_states = client_states
+        self.download_bytes = download_bytes
+        self.upload_bytes = upload_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundParts:
+    """What a round is assembled from; see `build_fed_avg`."""
+
+    model: clients.FunctionalModel
+    client_function: clients.ClientFunction
+    finalize: Callable[[Any], Any]
+    client_data_type: tff.StructWithPythonType
+    server_work: ServerWork
+    aggregator: Aggregator
+    weighting: ClientWeighting
+    client_states: Optional[ClientStateSpec]
+
+
+def client_members(aggregator: Aggregator) -> tuple[str, ...]:
+    """Members of a client's data that the aggregator's weights are to carry."""
+    return getattr(aggregator, "client_members", ())
+
+
+def _may_skip(aggregation: tff.templates.AggregationProcess) -> bool:
+    """Whether the aggregator tells of rounds in which the model is to stay."""
+    measurements = aggregation.next.type_signature.result.measurements.member
+    return isinstance(measurements, tff.StructType) and any(
+        name == "skipped" for name, _ in tff.structure.iter_elements(measurements)
+    )
+
+
+def _create_aggregation(
+    aggregator: Aggregator,
+    update_type: tff.Type,
+    weighting: ClientWeighting,
+    client_data_type: tff.StructWithPythonType,
+) -> tuple[tff.templates.AggregationProcess, bool]:
+    if isinstance(aggregator, tff.aggregators.WeightedAggregationFactory):
+        weight_type: tff.Type = tff.TensorType(tf.float32.as_numpy_dtype)
+        members = client_members(aggregator)
+        if members:
+            weight_type = tff.StructWithPythonType(
+                [("weight", weight_type)]
+                + [(name, client_data_type[name]) for name in members],
+                collections.OrderedDict,
+            )
+        return aggregator.create(update_type, weight_type), True
+    if isinstance(aggregator, tff.aggregators.UnweightedAggregationFactory):
+        if weighting.kind != "uniform":
+            raise ValueError(
+                f"{type(aggregator).__name__} takes no weights, so client weighting "
+                f"must be 'uniform', got {weighting.kind!r}"
+            )
+        return aggregator.create(update_type), False
+    raise ValueError(
+        f"aggregator must be a TFF aggregation factory, got {type(aggregator).__name__}"
+    )
+
+
+def assemble(parts: RoundParts) -> FederatedProcess:
+    """The process of these parts; see `build_fed_avg`."""
+    specs = tuple(parts.model.weight_specs)
+    weights_type = tff.StructWithPythonType(
+        [(None, tff.TensorType(s.dtype.as_numpy_dtype, s.shape)) for s in specs], tuple
+    )
+    client_data_type = parts.client_data_type
+    aggregation, weighted = _create_aggregation(
+        parts.aggregator, weights_type, parts.weighting, client_data_type
+    )
+    server_work, states = parts.server_work, parts.client_states
+
+    @tff.tensorflow.computation
+    def initial_model() -> Any:
+        weights = tuple(tf.constant(w) for w in parts.model.initial_weights)
+        return weights, server_work.initial_state(weights), tf.constant(0, tf.int32)
+
+    server_type = initial_model.type_signature.result[1]
+
+    @tff.tensorflow.computation(weights_type, server_type, _INTEGER)
+    def sent(weights: Any, server_state: Any, round_number: tf.Tensor) -> Any:
+        shared = server_work.shared(tuple(weights), server_state)
+        return (tuple(weights), round_number) + (() if shared is None else (shared,))
+
+    sent_type = sent.type_signature.result
+    shares = len(sent_type) > 2
+    train_client = _client_computation(parts, sent_type)
+    sums_type = train_client.type_signature.result["sums"]
+    counts_type = train_client.type_signature.result["counts"]
+    report_type = train_client.type_signature.result["report"]
+
+    @tff.tensorflow.computation(
+        weights_type, server_type, weights_type, report_type, counts_type, _INTEGER
+    )
+    def update_server(
+        weights: Any,
+        server_state: Any,
+        update: Any,
+        report: Any,
+        counts: Any,
+        round_number: tf.Tensor,
+    ) -> Any:
+        weight = counts["report_weight"]
+        mean = tf.nest.map_structure(lambda r: tf.math.divide_no_nan(r, weight), report)
+        aggregated = Aggregated(list(update), mean, counts["reporting"])
+        new_weights, new_state = server_work.apply(
+            tuple(weights), server_state, aggregated
+        )
+        return tuple(new_weights), new_state, round_number + 1
+
+    @tff.tensorflow.computation(
+        update_server.type_signature.result, weights_type, server_type, _INTEGER
+    )
+    def unless_skipped(
+        updated: Any, weights: Any, server_state: Any, skipped: tf.Tensor
+    ) -> Any:
+        # A zero update would still move the model by the optimizer's momentum.
+        def kept(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
+            return tf.where(skipped > 0, old, new)
+
+        return (
+            tf.nest.map_structure(kept, updated[0], weights),
+            tf.nest.map_structure(kept, updated[1], server_state),
+            updated[2],
+        )
+
+    @tff.tensorflow.computation(sums_type)
+    def finalize_metrics(sums: Any) -> Any:
+        return parts.finalize(sums)
+
+    @tff.tensorflow.computation(counts_type)
+    def cohort_metrics(counts: Any) -> Any:
+        return collections.OrderedDict(
+            (name, counts[name]) for name in ("clients", "examples", "excluded")
+        )
+
+    @tff.federated_computation
+    def initialize() -> Any:
+        start = tff.federated_eval(initial_model, tff.SERVER)
+        return tff.federated_zip(
+            _state(start[0], start[2], aggregation.initialize(), start[1])
+        )
+
+    @tff.federated_computation(
+        initialize.type_signature.result,
+        tff.FederatedType(client_data_type, tff.CLIENTS),
+    )
+    def next_round(state: Any, cohort: Any) -> Any:
+        weights, round_number = state.global_model_weights.trainable, state.client_work
+        message = tff.federated_zip((weights, round_number))
+        if shares:
+            message = tff.federated_map(
+                sent, tff.federated_zip((weights, state.finalizer, round_number))
+            )
+        trained = tff.federated_map(
+            train_client, tff.federated_zip((tff.federated_broadcast(message), cohort))
+        )
+        weight = trained["weight"]
+        members = client_members(parts.aggregator)
+        if members:
+            carried = {name: cohort[name] for name in members}
+            weight = tff.federated_zip(
+                collections.OrderedDict(weight=weight, **carried)
+            )
+        arguments = (trained["update"], weight) if weighted else (trained["update"],)
+        aggregated = aggregation.next(state.aggregator, *arguments)
+        counts = tff.federated_sum(trained["counts"])
+        updated = tff.federated_map(
+            update_server,
+            tff.federated_zip(
+                (
+                    weights,
+                    state.finalizer,
+                    aggregated.result,
+                    tff.federated_sum(trained["report"]),
+                    counts,
+                    round_number,
+                )
+            ),
+        )
+        if _may_skip(aggregation):
+            skipped = aggregated.measurements["skipped"]
+            updated = tff.federated_map(
+                unless_skipped,
+                tff.federated_zip((updated, weights, state.finalizer, skipped)),
+            )
+        new_weights, server_state, new_round = updated
+        new_state = tff.federated_zip(
+            _state(new_weights, new_round, aggregated.state, server_state)
+        )
+        metrics = collections.OrderedDict(
+            train=tff.federated_map(
+                finalize_metrics, tff.federated_sum(trained["sums"])
+            ),
+            cohort=tff.federated_map(cohort_metrics, counts),
+            aggregator=aggregated.measurements,
+        )
+        if states is not None:
+            metrics["client_states"] = collect(
+                states, trained["state"], cohort[POSITION]
+            )
+        return tff.learning.templates.LearningProcessOutput(
+            new_state, tff.federated_zip(metrics)
+        )
+
+    return FederatedProcess(
+        initialize,
+        next_round,
+        client_states=states,
+        # The round's number is not counted.
+        download_bytes=_bytes(sent_type) - 4,
+        upload_bytes=_bytes(weights_type) + _bytes(report_type),
+    )
+
+
+def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
+    """(message, local steps) -> update, weight, sums, counts, report and state."""
+    # Robust aggregators count what is not finite among the hostile updates.
+    screens_updates = getattr(parts.aggregator, "screens_updates", False)
+    weighting, weighs_reports = parts.weighting, parts.server_work.weighs_reports
+
+    @tff.tensorflow.computation(sent_type, parts.client_data_type)
+    def train_client(message: Any, batches: Any) -> Any:
+        weights, round_number, *shared = message
+        result = parts.client_function(weights, batches, round_number, *shared)
+        sent_back = [*result.update, *tf.nest.flatten(result.report)]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
+
+        # A diverged client's loss is NaN too, and would hide everybody's.
+        def kept(value: tf.Tensor) -> tf.Tensor:
+            return tf.where(finite, value, tf.zeros_like(value))
+
+        weight = weighting.weight(result.num_examples)
+        reporting = tf.cast(finite & (result.num_examples > 0), tf.float32)
+        report_weight = reporting * (weight if weighs_reports else 1.0)
+        update = tuple(result.update)
+        if not screens_updates:
+            update, weight = tuple(kept(u) for u in update), kept(weight)
+        client = collections.OrderedDict(
+            update=update,
+            weight=weight,
+            sums=tf.nest.map_structure(kept, result.sums),
+            counts=collections.OrderedDict(
+                clients=tf.constant(1, tf.int32),
+                examples=result.num_examples,
+                excluded=tf.cast(tf.logical_not(finite), tf.int32),
+                reporting=reporting,
+                report_weight=report_weight,
+            ),
+            report=tf.nest.map_structure(
+                lambda r: report_weight * kept(r), result.report
+            ),
+        )
+        if parts.client_states is not None:
+            old, new = batches[STATE], result.client_state
+            usable = finite & tf.reduce_all(tf.math.is_finite(new))
+            client["state"] = tf.where(usable, new, old)
+        return client
+
+    return train_client
+
+
+def _bytes(value_type: tff.Type) -> int:
+    total = 0
+    leaves = (
+        tff.structure.flatten(value_type)
+        if isinstance(value_type, tff.StructType)
+        else [value_type]
+    )
+    for leaf in leaves:
+        size = tf.TensorShape(leaf.shape).num_elements() or 0
+        total += size * leaf.dtype.itemsize
+    return total
+
+
+def _state(weights: Any, round_number: Any, aggregator: Any, optimizer: Any) -> Any:
+    return tff.learning.templates.LearningAlgorithmState(
+        global_model_weights=tff.learning.models.ModelWeights(weights, ()),
+        distributor=(),
+        client_work=round_number,
+        aggregator=aggregator,
+        finalizer=optimizer,
+    )

@@ -1,0 +1,98 @@
+"""Server work: what the server makes of a cohort's mean, and what it shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional, Protocol
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+# A structure of tensors.
+Nest = Any
+
+
+class Aggregated(NamedTuple):
+    """What a round's clients come to.
+
+    Attributes:
+      update: the aggregator's result, tensors shaped like the weights.
+      report: the mean of the clients' reports (zeros where nobody counts), or ().
+      num_clients: float32 scalar, clients whose update was finite and that had
+        examples.
+    """
+
+    update: list[tf.Tensor]
+    report: Nest
+    num_clients: tf.Tensor
+
+
+class ServerWork(Protocol):
+    """A recipe for the server's part of a round, as pure functions of tensors."""
+
+    @property
+    def weighs_reports(self) -> bool:
+        """Whether the reports' mean is weighted as the updates' is.
+
+        Otherwise every client that has examples counts the same.
+        """
+        ...
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """What the server remembers before round one, beside the model."""
+        ...
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """What clients are sent beside the model; None for nothing."""
+        ...
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """The model and the server's state after a round."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerStep:
+    """The server optimizer takes the negated aggregate for a gradient.
+
+    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1; with SGD of rate 1 it is FedAvg.
+
+    Attributes:
+      optimizer: the server's; SGD of rate 1 by default.
+    """
+
+    optimizer: Optional[tff.learning.optimizers.Optimizer] = None
+    weighs_reports: bool = True
+
+    @property
+    def _optimizer(self) -> tff.learning.optimizers.Optimizer:
+        return self.optimizer or tff.learning.optimizers.build_sgdm(1.0)
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The optimizer's state."""
+        specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in weights)
+        return tf.nest.map_structure(
+            tf.convert_to_tensor, self._optimizer.initialize(specs)
+        )
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """Nothing."""
+        return None
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """A step of the server optimizer."""
+        return self.step(weights, state, round_mean.update)
+
+    def step(
+        self, weights: Sequence[tf.Tensor], state: Nest, update: Sequence[tf.Tensor]
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """A step of the server optimizer along `update`."""
+        new_state, new_weights = self._optimizer.next(
+            state, tuple(weights), tuple(-u for u in update)
+        )
+        return tuple(new_weights), new_state

@@ -8,6 +8,7 @@ from tfl_research import _lazy
 
 _PACKAGES = (
     "aggregators",
+    "algorithms",
     "attacks",
     "clients",
     "data",

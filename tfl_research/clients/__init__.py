@@ -15,7 +15,7 @@ from tfl_research.clients.functional_model import (
     from_keras,
     initialized,
 )
-from tfl_research.clients.local_loop import LocalLoop, LocalRun
+from tfl_research.clients.local_loop import LocalLoop, LocalRun, LocalSteps
 from tfl_research.clients.local_training import LocalTraining, local_training
 from tfl_research.clients.record_level import (
     RecordLevelTraining,
@@ -30,6 +30,7 @@ __all__ = [
     "FunctionalModel",
     "LocalLoop",
     "LocalRun",
+    "LocalSteps",
     "LocalTraining",
     "RecordLevelTraining",
     "from_keras",

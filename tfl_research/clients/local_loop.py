@@ -15,8 +15,11 @@ from tfl_research.clients.client_work import masked_sum, select
 from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
-# (gradient, weights) -> gradient that is stepped along; lists of tensors.
-Adjust = Callable[[list[tf.Tensor], list[tf.Tensor]], list[tf.Tensor]]
+# One local step's examples: x and y [batch, ...], mask bool [batch], seed int32 [2].
+Minibatch = Mapping[str, tf.Tensor]
+
+# (gradient, weights, minibatch) -> gradient that is stepped along; lists of tensors.
+Adjust = Callable[[list[tf.Tensor], list[tf.Tensor], Minibatch], list[tf.Tensor]]
 
 # (step int32 [], new weights, old weights) -> weights after the step.
 Restrict = Callable[[tf.Tensor, list[tf.Tensor], list[tf.Tensor]], list[tf.Tensor]]
@@ -37,15 +40,10 @@ class LocalRun(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalLoop:
-    """Minibatch steps of an optimizer on one client's examples.
-
-    A minibatch's loss is the mean over its real examples. A step whose examples
-    are all padding changes nothing: neither weights nor optimizer state.
+class LocalSteps:
+    """How a client steps: the settings that all client work has in common.
 
     Attributes:
-      model: whose weights are trained.
-      objective: the loss.
       optimizer: its state is new each round.
       gradient_clip_norm: each step's adjusted gradient is scaled to at most this
         global l2 norm; None leaves it as it is.
@@ -56,24 +54,47 @@ class LocalLoop:
       ValueError: a clip norm that is not positive.
     """
 
-    model: FunctionalModel
-    objective: Objective
     optimizer: tff.learning.optimizers.Optimizer
     gradient_clip_norm: Optional[float] = None
     learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None
 
     def __post_init__(self) -> None:
-        check_clip_norm(self.gradient_clip_norm)
+        if self.gradient_clip_norm is not None and self.gradient_clip_norm <= 0:
+            raise ValueError(
+                f"gradient_clip_norm must be positive, got {self.gradient_clip_norm}"
+            )
+
+    def loop(self, model: FunctionalModel, objective: Objective) -> LocalLoop:
+        """The loop over a client's steps for this model and objective."""
+        return LocalLoop(model, objective, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalLoop:
+    """Minibatch steps of an optimizer on one client's examples.
+
+    A minibatch's loss is the mean over its real examples. A step whose examples
+    are all padding changes nothing: neither weights nor optimizer state.
+
+    Attributes:
+      model: whose weights are trained.
+      objective: the loss.
+      steps: optimizer, clipping and learning rate.
+    """
+
+    model: FunctionalModel
+    objective: Objective
+    steps: LocalSteps
 
     def gradient_and_sums(
-        self, weights: list[tf.Tensor], batch: Mapping[str, tf.Tensor], seed: tf.Tensor
+        self, weights: list[tf.Tensor], batch: Minibatch
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
         """The mean loss' gradient, and the objective's sums, of one minibatch."""
         mask = batch["mask"]
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            logits = self.model.forward(weights, batch["x"], True, seed)
+            logits = self.model.forward(weights, batch["x"], True, batch["seed"])
             losses = self.objective.example_losses(batch["y"], logits)
             loss = masked_sum(losses, mask) / tf.maximum(count, 1.0)
         gradient = tape.gradient(
@@ -92,6 +113,7 @@ class LocalLoop:
         *,
         adjust: Optional[Adjust] = None,
         restrict: Optional[Restrict] = None,
+        frozen_state: Any = None,
     ) -> LocalRun:
         """Takes all local steps of a client.
 
@@ -101,19 +123,22 @@ class LocalLoop:
           round_number: int32 `[]`, from 0.
           adjust: changes each step's gradient; nothing by default.
           restrict: decides which weights a step may change; all by default.
+          frozen_state: an optimizer state from which every step begins, in place of
+            a new one that follows the steps.
         """
+        optimizer, clip_norm = self.steps.optimizer, self.steps.gradient_clip_norm
+        frozen = frozen_state is not None
 
         def local_step(
             step: tf.Tensor, weights: list, optimizer_state: Any, sums: Any, taken: Any
         ) -> tuple:
-            batch = _batch(batches, step)
-            seed = self._seed(batches, step)
-            gradient, step_sums = self.gradient_and_sums(weights, batch, seed)
+            batch = self._minibatch(batches, step)
+            gradient, step_sums = self.gradient_and_sums(weights, batch)
             if adjust is not None:
-                gradient = adjust(gradient, weights)
-            if self.gradient_clip_norm is not None:
-                gradient, _ = tf.clip_by_global_norm(gradient, self.gradient_clip_norm)
-            new_state, stepped = self.optimizer.next(
+                gradient = adjust(gradient, weights, batch)
+            if clip_norm is not None:
+                gradient, _ = tf.clip_by_global_norm(gradient, clip_norm)
+            new_state, stepped = optimizer.next(
                 optimizer_state, tuple(weights), tuple(gradient)
             )
             new = list(stepped)
@@ -123,7 +148,9 @@ class LocalLoop:
             return (
                 step + 1,
                 select(active, new, weights),
-                select(active, new_state, optimizer_state),
+                optimizer_state
+                if frozen
+                else select(active, new_state, optimizer_state),
                 tf.nest.map_structure(tf.add, sums, step_sums),
                 taken + tf.cast(active, tf.float32),
             )
@@ -135,7 +162,7 @@ class LocalLoop:
             (
                 0,
                 list(start),
-                self.optimizer_state(round_number),
+                frozen_state if frozen else self.optimizer_state(round_number),
                 zero_sums(self.model, self.objective, batches),
                 tf.constant(0.0),
             ),
@@ -155,9 +182,8 @@ class LocalLoop:
         def add_step(
             step: tf.Tensor, total: list, count: tf.Tensor, sums: Any
         ) -> tuple:
-            batch = _batch(batches, step)
-            seed = self._seed(batches, step)
-            gradient, step_sums = self.gradient_and_sums(fixed, batch, seed)
+            batch = self._minibatch(batches, step)
+            gradient, step_sums = self.gradient_and_sums(fixed, batch)
             size = tf.reduce_sum(tf.cast(batch["mask"], tf.float32))
             return (
                 step + 1,
@@ -179,35 +205,31 @@ class LocalLoop:
         )
         return [t / tf.maximum(count, 1.0) for t in total], sums
 
-    def _seed(self, batches: Mapping[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
-        seed = batches["seed"]
+    def _minibatch(
+        self, batches: Mapping[str, tf.Tensor], step: tf.Tensor
+    ) -> Minibatch:
+        batch = {name: batches[name][step] for name in ("x", "y", "mask")}
+        batch["seed"] = batches["seed"]
         if self.model.is_random:
-            seed = stateless_random.fold_in(seed, step)
-        return seed
+            batch["seed"] = stateless_random.fold_in(batches["seed"], step)
+        return batch
 
     def optimizer_state(self, round_number: tf.Tensor) -> Any:
         """A new optimizer state with the round's learning rate."""
         return initial_optimizer_state(
-            self.optimizer, self.model, self.learning_rate_schedule, round_number
+            self.steps.optimizer,
+            self.model,
+            self.steps.learning_rate_schedule,
+            round_number,
         )
 
     def learning_rate(self, round_number: tf.Tensor) -> tf.Tensor:
         """float32 scalar, the optimizer's learning rate in a round."""
-        if self.learning_rate_schedule is not None:
-            return tf.cast(self.learning_rate_schedule(round_number), tf.float32)
-        state = self.optimizer.initialize(self.model.weight_specs)
+        if self.steps.learning_rate_schedule is not None:
+            return tf.cast(self.steps.learning_rate_schedule(round_number), tf.float32)
+        state = self.steps.optimizer.initialize(self.model.weight_specs)
         key = tff.learning.optimizers.LEARNING_RATE_KEY
-        return tf.cast(self.optimizer.get_hparams(state)[key], tf.float32)
-
-
-def _batch(batches: Mapping[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {name: batches[name][step] for name in ("x", "y", "mask")}
-
-
-def check_clip_norm(norm: Optional[float]) -> None:
-    """Raises ValueError for a clip norm of gradients that is not positive."""
-    if norm is not None and norm <= 0:
-        raise ValueError(f"gradient_clip_norm must be positive, got {norm}")
+        return tf.cast(self.steps.optimizer.get_hparams(state)[key], tf.float32)
 
 
 def initial_optimizer_state(

@@ -13,9 +13,8 @@ from tfl_research.clients.client_work import ClientFunction, ClientResult
 from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.clients.local_loop import (
     Adjust,
-    LocalLoop,
     LocalRun,
-    check_clip_norm,
+    LocalSteps,
 )
 from tfl_research.tasks.objectives import Objective
 
@@ -29,42 +28,27 @@ class LocalTraining:
     (Li et al. 2020, arXiv 1812.06127, Algorithm 2, equation 2):
     h_k(w; w_t) = F_k(w) + mu/2 ||w - w_t||^2.
 
-    A minibatch's loss is the mean over its real examples. A step whose examples
-    are all padding changes nothing: neither weights nor optimizer state.
-
     Attributes:
-      optimizer: its state is new each round.
+      steps: optimizer, clipping (of the gradient with the proximal term) and learning
+        rate.
       proximal_strength: mu, at least 0; 0 leaves the term out.
-      gradient_clip_norm: each step's gradient (proximal term included) is scaled
-        to at most this global l2 norm; None leaves it as it is.
-      learning_rate_schedule: (round number int32, from 0) -> float32 learning rate
-        of the round; None keeps the optimizer's own.
 
     Raises:
-      ValueError: a negative proximal strength, or a clip norm that is not positive.
+      ValueError: a negative proximal strength.
     """
 
-    optimizer: tff.learning.optimizers.Optimizer
+    steps: LocalSteps
     proximal_strength: float = 0.0
-    gradient_clip_norm: Optional[float] = None
-    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None
 
     def __post_init__(self) -> None:
         if self.proximal_strength < 0:
             raise ValueError(
                 f"proximal_strength must be at least 0, got {self.proximal_strength}"
             )
-        check_clip_norm(self.gradient_clip_norm)
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         """See `ClientWork.build`."""
-        loop = LocalLoop(
-            model,
-            objective,
-            self.optimizer,
-            self.gradient_clip_norm,
-            self.learning_rate_schedule,
-        )
+        loop = self.steps.loop(model, objective)
 
         @tf.function
         def client_function(
@@ -88,7 +72,7 @@ def proximal(center: Sequence[tf.Tensor], strength: float) -> Optional[Adjust]:
     """Adds the gradient of mu/2 ||w - center||^2; None for a strength of 0."""
     if not strength:
         return None
-    return lambda gradient, weights: [
+    return lambda gradient, weights, _: [
         g + strength * (w - c) for g, w, c in zip(gradient, weights, center)
     ]
 
@@ -124,8 +108,7 @@ def local_training(
 ) -> LocalTraining:
     """Client work of FedAvg and, with a proximal strength, of FedProx.
 
-    See `LocalTraining` for the arguments and what is raised.
+    See `LocalTraining` and `LocalSteps` for the arguments and what is raised.
     """
-    return LocalTraining(
-        optimizer, proximal_strength, gradient_clip_norm, learning_rate_schedule
-    )
+    steps = LocalSteps(optimizer, gradient_clip_norm, learning_rate_schedule)
+    return LocalTraining(steps, proximal_strength)

@@ -96,3 +96,7 @@ class OptimizerStep:
             state, tuple(weights), tuple(-u for u in update)
         )
         return tuple(new_weights), new_state
+
+
+# FedAvg's server: the model moves by the mean of the updates.
+AVERAGING = OptimizerStep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any, Optional
 
 import tensorflow_federated as tff
@@ -19,6 +20,15 @@ class TffLocalEngine(ClosedOnExit):
 
     def __init__(self, process: tff.templates.IterativeProcess):
         self._process = process
+        client_type = process.next.type_signature.parameter[1].member
+        self._members = [
+            name
+            for name, _ in (
+                tff.structure.iter_elements(client_type)
+                if isinstance(client_type, tff.StructType)
+                else ()
+            )
+        ]
         self._worker = Worker()
         self._context: Any = None
 
@@ -43,7 +53,12 @@ class TffLocalEngine(ClosedOnExit):
           RuntimeError: the worker ended.
         """
         if isinstance(cohort, Cohort):
-            values = [cohort.batches(index) for index in range(len(cohort))]
+            # TFF goes by the order of a mapping's members, not by their names.
+            own = [cohort.batches(index) for index in range(len(cohort))]
+            values = [
+                collections.OrderedDict((name, batches[name]) for name in self._members)
+                for batches in own
+            ]
         else:
             values = list(cohort)
         output = self._invoke(self._process.next, state, values)

@@ -1,0 +1,28 @@
+"""Federated algorithms, each client work and server work that belong together.
+
+Parts that several algorithms share are in `clients` and `processes`; how updates are
+aggregated is not decided here.
+"""
+
+from tfl_research.algorithms.adaptive_prox import adaptive_prox
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.algorithms.fed_avg import fed_avg
+from tfl_research.algorithms.fed_buff import fed_buff
+from tfl_research.algorithms.fed_dyn import fed_dyn
+from tfl_research.algorithms.fed_exp import fed_exp
+from tfl_research.algorithms.fed_nova import fed_nova
+from tfl_research.algorithms.mime import mime, mime_lite
+from tfl_research.algorithms.scaffold import scaffold
+
+__all__ = [
+    "Algorithm",
+    "adaptive_prox",
+    "fed_avg",
+    "fed_buff",
+    "fed_dyn",
+    "fed_exp",
+    "fed_nova",
+    "mime",
+    "mime_lite",
+    "scaffold",
+]

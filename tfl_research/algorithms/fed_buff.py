@@ -1,0 +1,119 @@
+"""FedBuff: asynchronous clients, whose updates are buffered and may be stale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfl_research import clients, processes
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.processes.server_work import (
+    AVERAGING,
+    Aggregated,
+    Nest,
+    OptimizerStep,
+)
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class FedBuffClient:
+    """A client that began some server steps ago (Nguyen et al. 2022, arXiv 2106.06639).
+
+    Its `staleness` s, int32 `[]`, picks the model that it trains from; its update is
+    scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
+
+    Attributes:
+      base: the client work; its clients report nothing and keep no state.
+    """
+
+    base: clients.ClientWork
+
+    @property
+    def client_members(self) -> Mapping[str, tf.TensorSpec]:
+        """`staleness`."""
+        return {"staleness": tf.TensorSpec([], tf.int32)}
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        base = self.base.build(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+            shared: Sequence[tf.Tensor],
+        ) -> clients.ClientResult:
+            del server_weights
+            staleness = batches["staleness"]
+            start = [history[staleness] for history in shared]
+            result = base(start, batches, round_number)
+            scale = tf.math.rsqrt(1.0 + tf.cast(staleness, tf.float32))
+            return result._replace(update=[scale * u for u in result.update])
+
+        return client_function
+
+
+@dataclasses.dataclass(frozen=True)
+class FedBuffServer:
+    """The server's step after a full buffer, and the models that clients began from.
+
+    The model moves by the sum of the scaled updates over the buffer's size
+    (Algorithm 1).
+
+    Attributes:
+      step: the server optimizer.
+      max_staleness: server steps that a model is kept for, at least 0.
+
+    Raises:
+      ValueError: a negative max_staleness.
+    """
+
+    step: OptimizerStep
+    max_staleness: int
+    weighs_reports: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_staleness < 0:
+            raise ValueError(
+                f"max_staleness must be at least 0, got {self.max_staleness}"
+            )
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The optimizer's state, and models by staleness, `[staleness, ...]`."""
+        kept = self.max_staleness + 1
+        history = [tf.repeat(w[None], kept, axis=0) for w in weights]
+        return self.step.initial_state(weights), history
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """The models by staleness."""
+        return list(state[1])
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """See the class."""
+        optimizer_state, history = state
+        weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
+        history = [
+            tf.concat([new[None], old[:-1]], axis=0)
+            for new, old in zip(weights, history)
+        ]
+        return weights, (optimizer_state, history)
+
+
+def fed_buff(
+    base: clients.ClientWork,
+    *,
+    server: OptimizerStep = AVERAGING,
+    max_staleness: int = 10,
+) -> Algorithm:
+    """FedBuff over any client work without state; see `FedBuffClient`."""
+    return Algorithm(
+        FedBuffClient(base), FedBuffServer(server, max_staleness), processes.uniform()
+    )

@@ -1,0 +1,130 @@
+"""FedDyn: dynamic regularisation of the clients' objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import clients, processes
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.algorithms.scaffold import check_population
+from tfl_research.clients.local_training import result_of
+from tfl_research.clients.vectors import from_vector, size_of, to_vector
+from tfl_research.processes.server_work import Aggregated, Nest
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class FedDynClient:
+    """FedDyn's client (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
+
+    With theta the server's model and g_k the client's state (the paper's
+    grad L_k(theta_k)), the client minimises by its local steps (equation 1)
+    L_k(w) - <g_k, w> + alpha/2 ||w - theta||^2
+    and then keeps g_k - alpha (w - theta) (equation 2).
+
+    Attributes:
+      steps: the local solver.
+      alpha: above 0.
+
+    Raises:
+      ValueError: alpha is not above 0.
+    """
+
+    steps: clients.LocalSteps
+    alpha: float
+
+    def __post_init__(self) -> None:
+        _check_alpha(self.alpha)
+
+    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+        """g_k = 0."""
+        return np.zeros(size_of(model.weight_specs), np.float32)
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop = self.steps.loop(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> clients.ClientResult:
+            theta = list(server_weights)
+            g_k = from_vector(batches["client_state"], model.weight_specs)
+            run = loop.run(
+                theta,
+                batches,
+                round_number,
+                adjust=lambda gradient, weights, _: [
+                    g - own + self.alpha * (w - t)
+                    for g, own, w, t in zip(gradient, g_k, weights, theta)
+                ],
+            )
+            new = [
+                own - self.alpha * (w - t) for own, w, t in zip(g_k, run.weights, theta)
+            ]
+            return result_of(run, theta, batches, client_state=to_vector(new))
+
+        return client_function
+
+
+@dataclasses.dataclass(frozen=True)
+class FedDynServer:
+    """FedDyn's server (Algorithm 1): h <- h - alpha |P|/m mean(theta_k - theta),
+    theta <- mean(theta_k) - h / alpha.
+
+    Attributes:
+      alpha: the clients' own, above 0.
+      population: m, all clients.
+    """
+
+    alpha: float
+    population: int
+    weighs_reports: bool = False
+
+    def __post_init__(self) -> None:
+        _check_alpha(self.alpha)
+        check_population(self.population)
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """h = 0."""
+        return [tf.zeros_like(w) for w in weights]
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """Nothing."""
+        return None
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """See the class; a round in which nobody counts changes nothing."""
+        someone = round_mean.num_clients > 0
+        share = self.alpha * round_mean.num_clients / self.population
+        h = [old - share * u for old, u in zip(state, round_mean.update)]
+        moved = [
+            w + u - new / self.alpha for w, u, new in zip(weights, round_mean.update, h)
+        ]
+        return tuple(tf.where(someone, m, w) for m, w in zip(moved, weights)), h
+
+
+def _check_alpha(alpha: float) -> None:
+    if not alpha > 0:
+        raise ValueError(f"alpha must be above 0, got {alpha}")
+
+
+def fed_dyn(
+    steps: clients.LocalSteps, *, population: int, alpha: float = 0.1
+) -> Algorithm:
+    """FedDyn; see `FedDynClient` and `FedDynServer`."""
+    return Algorithm(
+        FedDynClient(steps, alpha),
+        FedDynServer(alpha, population),
+        processes.uniform(),
+    )

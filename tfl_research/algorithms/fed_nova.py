@@ -1,0 +1,143 @@
+"""FedNova: means of updates that are normalised by the local steps behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfl_research import clients
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.local_training import proximal, result_of
+from tfl_research.processes.server_work import (
+    AVERAGING,
+    Aggregated,
+    Nest,
+    OptimizerStep,
+)
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class FedNovaClient:
+    """FedNova's client (Wang et al. 2020, arXiv 2007.07481, equation 8).
+
+    A local update is -eta sum_k a_k g_k; the client reports it divided by ||a||_1,
+    and ||a||_1 itself. After tau steps (section 4.1 of the paper):
+    SGD: tau. With momentum rho: (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho).
+    With a proximal term mu: (1 - (1 - eta mu)^tau) / (eta mu).
+
+    Attributes:
+      steps: SGD, plain or with momentum.
+      proximal_strength: mu, at least 0.
+
+    Raises:
+      ValueError: an optimizer other than SGD, momentum together with a proximal term,
+        or a negative mu.
+    """
+
+    steps: clients.LocalSteps
+    proximal_strength: float = 0.0
+
+    def __post_init__(self) -> None:
+        optimizer = self.steps.optimizer
+        hparams = optimizer.get_hparams(
+            optimizer.initialize((tf.TensorSpec([1], tf.float32),))
+        )
+        if not {"learning_rate"} <= set(hparams) <= {"learning_rate", "momentum"}:
+            raise ValueError(
+                "FedNova needs SGD at the clients, plain or with momentum, got "
+                f"hyperparameters {sorted(hparams)}"
+            )
+        if self.proximal_strength < 0:
+            raise ValueError(
+                f"proximal_strength must be at least 0, got {self.proximal_strength}"
+            )
+        if self.proximal_strength and "momentum" in hparams:
+            raise ValueError(
+                "FedNova takes momentum or a proximal term, not both, got momentum "
+                f"{hparams['momentum']} and mu {self.proximal_strength}"
+            )
+
+    def _norm(
+        self, loop: clients.LocalLoop, tau: tf.Tensor, rate: tf.Tensor
+    ) -> tf.Tensor:
+        optimizer = self.steps.optimizer
+        hparams = optimizer.get_hparams(optimizer.initialize(loop.model.weight_specs))
+        if "momentum" in hparams:
+            rho = tf.cast(hparams["momentum"], tf.float32)
+            return (tau - rho * (1.0 - rho**tau) / (1.0 - rho)) / (1.0 - rho)
+        if self.proximal_strength:
+            shrink = rate * self.proximal_strength
+            return (1.0 - (1.0 - shrink) ** tau) / shrink
+        return tau
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop = self.steps.loop(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> clients.ClientResult:
+            start = list(server_weights)
+            run = loop.run(
+                start,
+                batches,
+                round_number,
+                adjust=proximal(start, self.proximal_strength),
+            )
+            norm = self._norm(loop, run.num_steps, loop.learning_rate(round_number))
+            result = result_of(run, start, batches, report=norm)
+            return result._replace(
+                update=[tf.math.divide_no_nan(u, norm) for u in result.update]
+            )
+
+        return client_function
+
+
+@dataclasses.dataclass(frozen=True)
+class FedNovaServer:
+    """x <- x + tau_eff sum_i p_i d_i with tau_eff = sum_i p_i ||a_i||_1.
+
+    Equation 8 of the paper, with its default tau_eff, which makes equal local work
+    FedAvg again; the server optimizer takes the step.
+
+    Attributes:
+      step: the server optimizer.
+    """
+
+    step: OptimizerStep
+    weighs_reports: bool = True
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The optimizer's state."""
+        return self.step.initial_state(weights)
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """Nothing."""
+        return None
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """See the class."""
+        effective = round_mean.report
+        return self.step.step(
+            weights, state, [effective * u for u in round_mean.update]
+        )
+
+
+def fed_nova(
+    steps: clients.LocalSteps,
+    *,
+    server: OptimizerStep = AVERAGING,
+    proximal_strength: float = 0.0,
+) -> Algorithm:
+    """FedNova; see `FedNovaClient` and `FedNovaServer`."""
+    return Algorithm(FedNovaClient(steps, proximal_strength), FedNovaServer(server))

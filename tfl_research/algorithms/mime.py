@@ -1,0 +1,204 @@
+"""Mime and MimeLite: local steps with the server optimizer's statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import clients
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.local_loop import Minibatch
+from tfl_research.clients.local_training import result_of
+from tfl_research.processes.server_work import (
+    AVERAGING,
+    Aggregated,
+    Nest,
+    OptimizerStep,
+)
+from tfl_research.tasks.objectives import Objective
+
+# Rounds of the process that one round of Mime takes.
+_EXCHANGES = 2
+
+
+def _trains(exchange: tf.Tensor) -> tf.Tensor:
+    """Whether this exchange, counted from 0, is the one with local steps."""
+    return tf.equal(tf.math.floormod(exchange, _EXCHANGES), 1)
+
+
+def _limited(
+    batches: Mapping[str, tf.Tensor], active: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """The local steps where `active`, else none of them."""
+    limited = dict(batches)
+    limited["num_steps"] = tf.where(active, batches["num_steps"], 0)
+    limited["mask"] = batches["mask"] & active
+    return limited
+
+
+@dataclasses.dataclass(frozen=True)
+class MimeLiteClient:
+    """MimeLite's client (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
+
+    Every local step is y <- y - eta U(g(y), s) with the optimizer statistics s as the
+    server sent them; they do not change at the client. The client reports y - x and
+    the mean gradient of its examples at x, from which the server updates s.
+
+    Attributes:
+      steps: the base optimizer and its learning rate.
+    """
+
+    steps: clients.LocalSteps
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop = self.steps.loop(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+            shared: Nest,
+        ) -> clients.ClientResult:
+            x = list(server_weights)
+            run = loop.run(x, batches, round_number, frozen_state=shared)
+            gradient, _ = loop.mean_gradient(x, batches)
+            return result_of(run, x, batches, report=gradient)
+
+        return client_function
+
+
+@dataclasses.dataclass(frozen=True)
+class MimeClient:
+    """Mime's client (Algorithm 1 of the same paper), in two exchanges.
+
+    In the first, clients report the mean gradient of their examples at x, of which the
+    server makes c. In the second, with the same cohort, every local step is
+    y <- y - eta U(g(y) - g(x) + c, s), both gradients of the same minibatch.
+
+    Attributes:
+      steps: the base optimizer and its learning rate.
+    """
+
+    steps: clients.LocalSteps
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop = self.steps.loop(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+            shared: Nest,
+        ) -> clients.ClientResult:
+            x = list(server_weights)
+            state, c, exchange = shared
+            trains = _trains(exchange)
+
+            def corrected(
+                gradient: list[tf.Tensor], _: list[tf.Tensor], batch: Minibatch
+            ) -> list[tf.Tensor]:
+                at_x, _sums = loop.gradient_and_sums(x, batch)
+                return [g - g_x + mean for g, g_x, mean in zip(gradient, at_x, c)]
+
+            run = loop.run(
+                x,
+                _limited(batches, trains),
+                round_number,
+                adjust=corrected,
+                frozen_state=state,
+            )
+            gradient, sums = loop.mean_gradient(
+                x, _limited(batches, tf.logical_not(trains))
+            )
+            run = run._replace(sums=tf.nest.map_structure(tf.add, run.sums, sums))
+            return result_of(run, x, batches, report=gradient)
+
+        return client_function
+
+
+@dataclasses.dataclass(frozen=True)
+class MimeServer:
+    """x <- x + mean(y_i - x); s <- V(c, s), c the mean of the clients' gradients.
+
+    Attributes:
+      optimizer: the base optimizer, the clients' own.
+      step: of the model; plain averaging in the paper.
+      corrects: Mime, with two exchanges; otherwise MimeLite, with one.
+    """
+
+    optimizer: tff.learning.optimizers.Optimizer
+    step: OptimizerStep = AVERAGING
+    corrects: bool = False
+    weighs_reports: bool = True
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The model step's state, s, c and the exchanges so far."""
+        specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in weights)
+        s = tf.nest.map_structure(
+            tf.convert_to_tensor, self.optimizer.initialize(specs)
+        )
+        c = [tf.zeros_like(w) for w in weights]
+        return self.step.initial_state(weights), s, c, tf.constant(0, tf.int32)
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """s, and for Mime c and the exchange."""
+        _, s, c, exchange = state
+        return (s, list(c), exchange) if self.corrects else s
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """See the class; a round in which nobody counts changes nothing."""
+        step_state, s, c, exchange = state
+        someone = round_mean.num_clients > 0
+        if self.corrects:
+            trains = _trains(exchange)
+            c = [
+                tf.where(trains | tf.logical_not(someone), old, new)
+                for old, new in zip(c, round_mean.report)
+            ]
+        else:
+            trains, c = tf.constant(True), list(round_mean.report)
+        new_s, _ = self.optimizer.next(s, tuple(weights), tuple(c))
+        new_weights, new_step = self.step.apply(weights, step_state, round_mean)
+        moves = trains & someone
+
+        def kept(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
+            return tf.where(moves, new, old)
+
+        return (
+            tuple(kept(n, w) for n, w in zip(new_weights, weights)),
+            (
+                tf.nest.map_structure(kept, new_step, step_state),
+                tf.nest.map_structure(kept, new_s, s),
+                c,
+                exchange + 1,
+            ),
+        )
+
+
+def mime_lite(
+    steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
+) -> Algorithm:
+    """MimeLite; see `MimeLiteClient`."""
+    return Algorithm(MimeLiteClient(steps), MimeServer(steps.optimizer, server))
+
+
+def mime(steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING) -> Algorithm:
+    """Mime; see `MimeClient`."""
+    return Algorithm(
+        MimeClient(steps),
+        MimeServer(steps.optimizer, server, corrects=True),
+        exchanges=_EXCHANGES,
+    )

@@ -1,0 +1,27 @@
+"""Lists of tensors as one vector, the form in which clients keep their states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+def size_of(specs: Sequence[tf.TensorSpec]) -> int:
+    """Entries of all tensors together."""
+    return sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs)
+
+
+def to_vector(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """float32 `[d]`, the tensors' entries one after another."""
+    return tf.concat([tf.reshape(t, [-1]) for t in tensors], axis=0)
+
+
+def from_vector(vector: tf.Tensor, specs: Sequence[tf.TensorSpec]) -> list[tf.Tensor]:
+    """The inverse of `to_vector`."""
+    sizes = [size_of([spec]) for spec in specs]
+    return [
+        tf.reshape(part, spec.shape)
+        for part, spec in zip(tf.split(vector, sizes), specs)
+    ]

@@ -6,6 +6,7 @@ TensorFlow is in `flags.builders`, which is imported once they are checked.
 
 from tfl_research import _lazy
 from tfl_research.flags.aggregator_flags import AggregatorFlags
+from tfl_research.flags.algorithm_flags import AlgorithmFlags
 from tfl_research.flags.app import given, hparams, run_main
 from tfl_research.flags.attack_flags import AttackFlags
 from tfl_research.flags.audit_flags import AuditFlags
@@ -25,6 +26,7 @@ from tfl_research.flags.task_flags import TaskFlags
 
 __all__ = [
     "AggregatorFlags",
+    "AlgorithmFlags",
     "AuditFlags",
     "AttackFlags",
     "ByzantineGridFlags",
@@ -41,6 +43,7 @@ __all__ = [
     "ServerOptimizerFlags",
     "TaskFlags",
     "WeightingFlags",
+    "algorithm_assembly",
     "assembly",
     "audit_assembly",
     "attack_assembly",
@@ -57,6 +60,7 @@ __all__ = [
 __getattr__, _ = _lazy.attach(
     __name__,
     {
+        "algorithm_assembly": "tfl_research.flags.algorithm_assembly",
         "assembly": "tfl_research.flags.assembly",
         "audit_assembly": "tfl_research.flags.audit_assembly",
         "attack_assembly": "tfl_research.flags.attack_assembly",

@@ -142,4 +142,5 @@ def train(
             folder=folder,
             config=dataclasses.replace(parts.run.config(), cohort_seed=cohort_seed),
             account=account,
+            client_states=getattr(process, "client_states", None),
         )

@@ -15,6 +15,7 @@ from tfl_research.program.run_folder import RunFolder
 __all__ = [
     "Checkpoint",
     "CheckpointStore",
+    "ClientStates",
     "Evaluation",
     "Evaluator",
     "MetricsLog",
@@ -33,6 +34,7 @@ __getattr__, _ = _lazy.attach(
     {
         "Checkpoint": "tfl_research.program.checkpoints",
         "CheckpointStore": "tfl_research.program.checkpoints",
+        "ClientStates": "tfl_research.program.client_states",
         "Evaluation": "tfl_research.program.client_metrics",
         "Evaluator": "tfl_research.program.evaluation",
         "MetricsLog": "tfl_research.program.metrics_log",

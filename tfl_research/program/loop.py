@@ -6,6 +6,7 @@ import functools
 from typing import Any, Optional, TextIO
 
 from tfl_research.program import interrupts
+from tfl_research.program.client_states import ClientStates, ClientStateSpec
 from tfl_research.program.config import RunConfig, RunResult
 from tfl_research.program.errors import (
     RunInterrupted,
@@ -31,6 +32,7 @@ def run(
     folder: RunFolder,
     config: RunConfig,
     account: Optional[Account] = None,
+    client_states: Optional[ClientStateSpec] = None,
     evaluator: Optional[Evaluates] = None,
     exporter: Optional[Exporter] = None,
     stream: Optional[TextIO] = None,
@@ -53,6 +55,8 @@ def run(
       config: length, evaluation, checkpoints and output.
       account: charges rounds to a privacy budget; None when nothing is private,
         and then ε is infinite.
+      client_states: what clients keep between rounds (`process.client_states`); the
+        table is a file in the run's folder. None where clients keep nothing.
       evaluator: evaluates models; `program.Evaluator(task)` by default.
       exporter: writes a model, (weights, path); `program.export_model` by default.
       stream: where progress is printed; standard output by default.
@@ -76,7 +80,12 @@ def run(
         from tfl_research.program.export import export_model
 
         exporter = functools.partial(export_model, task)
-    session = Session(task, engine, sampler, folder, config, account, evaluator, stream)
+    states = None
+    if client_states is not None:
+        states = ClientStates(folder.client_states_path, client_states)
+    session = Session(
+        task, engine, sampler, folder, config, account, evaluator, stream, states
+    )
     try:
         with interrupts.raised_on_signals():
             session.restore()

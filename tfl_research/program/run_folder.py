@@ -60,6 +60,7 @@ class RunFolder:
         self.ledger_path = path / "ledger.jsonl"
         self.privacy_path = path / "privacy.txt"
         self.checkpoints_path = path / "checkpoints"
+        self.client_states_path = path / "client_states.sqlite"
         self.logdir_path = path / "logdir"
         self.export_path = path / "export"
         self.report_path = path / "report.html"

@@ -1,0 +1,66 @@
+"""Cohorts that stay for several rounds, for algorithms of several exchanges."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfl_research.sampling.amplification import Amplification
+from tfl_research.sampling.cohort_sizes import check_round
+from tfl_research.sampling.samplers import Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """A sampler's cohorts, each for `times` rounds in a row.
+
+    Attributes:
+      inner: draws the cohorts.
+      times: at least 1.
+
+    Raises:
+      ValueError: times below 1.
+    """
+
+    inner: Sampler
+    times: int
+
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise ValueError(f"times must be at least 1, got {self.times}")
+
+    @property
+    def client_ids(self) -> Sequence[str]:
+        """See `Sampler.client_ids`."""
+        return self.inner.client_ids
+
+    def sample(self, round_number: int) -> tuple[str, ...]:
+        """See `Sampler.sample`."""
+        check_round(round_number)
+        return self.inner.sample((round_number - 1) // self.times + 1)
+
+    @property
+    def expected_cohort_size(self) -> float:
+        """See `Sampler.expected_cohort_size`."""
+        return self.inner.expected_cohort_size
+
+    @property
+    def maximum_cohort_size(self) -> int:
+        """See `Sampler.maximum_cohort_size`."""
+        return self.inner.maximum_cohort_size
+
+    @property
+    def minimum_cohort_size(self) -> int:
+        """See `Sampler.minimum_cohort_size`."""
+        return self.inner.minimum_cohort_size
+
+    @property
+    def amplification(self) -> Amplification:
+        """None: the rounds of a cohort are not drawn apart."""
+        return dataclasses.replace(
+            self.inner.amplification,
+            kind="none",
+            sampling_rate=1.0,
+            min_separation=1,
+            rounds_per_epoch=1,
+        )

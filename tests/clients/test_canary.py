@@ -95,12 +95,15 @@ class TestCanaryWork:
     @pytest.mark.parametrize("in_graph", [False, True])
     def test_roles(self, task, in_graph):
         model = processes.functional_model(task)
-        work = clients.CanaryWork(NanWork(), seed=4, norm=50.0, num_examples=70.0)
+        work = clients.CanaryWork(NanWork(), seed=4, norm=50.0)
         build = work.build(model, task.build_objective())
 
         def result(role):
             weights = [tf.constant(w) for w in model.initial_weights]
-            return build(weights, {"role": tf.constant(role)}, tf.constant(0))
+            found = build(weights, {"role": tf.constant(role)}, tf.constant(0))
+            # Canaries keep no state, and None cannot be fetched.
+            assert found.client_state is None
+            return found._replace(client_state=())
 
         def compute(role):
             if not in_graph:
@@ -112,17 +115,16 @@ class TestCanaryWork:
         shapes = [w.shape for w in model.initial_weights]
         expected = 50 * matrix(shapes, 4, 2)[1]
         np.testing.assert_allclose(flat(canary.update), expected, rtol=1e-5)
-        assert (canary.num_examples, canary.sums["loss"]) == (70, 0)
+        assert (canary.num_examples, canary.sums["loss"]) == (0, 0)
         assert not flat(silent.update).any()
-        assert (silent.num_examples, silent.sums["loss"]) == (70, 0)
+        assert (silent.num_examples, silent.sums["loss"]) == (0, 0)
         assert np.isnan(flat(honest.update)).all()
         assert honest.num_examples == 3
 
-    @pytest.mark.parametrize("changes", [{"norm": 0.0}, {"num_examples": np.inf}])
-    def test_refuses(self, changes):
-        arguments = {"seed": 0, "norm": 1.0, "num_examples": 1.0, **changes}
+    @pytest.mark.parametrize("norm", [0.0, np.inf])
+    def test_refuses(self, norm):
         with pytest.raises(ValueError, match="above 0"):
-            clients.CanaryWork(NanWork(), **arguments)
+            clients.CanaryWork(NanWork(), seed=0, norm=norm)
 
 
 def test_an_observer_keeps_the_released_updates(task):
@@ -142,13 +144,14 @@ def test_an_observer_keeps_the_released_updates(task):
                 ),
                 seed=2,
                 norm=10.0,
-                num_examples=1.0,
             ),
             aggregator=aggregator,
-            client_weighting=processes.ClientWeighting("uniform"),
+            client_weighting=weighting,
         )
 
-    watched = build(audit.CanaryObserver(mechanism.aggregator, 4, 2, keep_max=True))
+    weighting = processes.ClientWeighting("uniform")
+    claimed = audit.ClaimedWeights(mechanism.aggregator, weighting.weight, 1.0)
+    watched = build(audit.CanaryObserver(claimed, 4, 2, keep_max=True))
     models = []
     metrics = []
     with runtime.in_process(watched, mode=Mode("folded", "graph")) as engine:
@@ -173,8 +176,8 @@ def test_an_observer_keeps_the_released_updates(task):
     moved = models[2] - models[0]
     expected = matrix(shapes, 2, 4) @ moved / np.linalg.norm(moved)
     np.testing.assert_allclose(found["final"], expected, atol=1e-5)
-    # The clients that are no canaries train: 4 examples of theirs, 4 claimed.
-    assert float(metrics[0]["cohort"]["examples"]) == 8
+    # Of the clients that train: canaries claim theirs to the aggregator alone.
+    assert float(metrics[0]["cohort"]["examples"]) == 4
     assert np.isfinite(float(metrics[0]["train"]["loss"]))
 
 

@@ -202,6 +202,18 @@ class TestSharedLedger:
         assert (len(ledger), len(ours)) == (1, 1)
         assert account(ledger).shared_epsilon(1) is None
 
+    @pytest.mark.parametrize("budget", [None, 50.0])
+    def test_another_relation_that_came_in_between_is_one_error(
+        self, ledger, shared, budget
+    ):
+        ours, others = shared
+        run = account(ledger, shared=ours, budget_epsilon=budget)
+        others.record(1, GaussianEvent.of(1.0, FIXED))
+        ask = run.charge if budget is None else run.would_exceed
+        with pytest.raises(privacy.ChargeError, match="relation 'replace_one', this"):
+            ask(1)
+        assert (len(ledger), len(ours)) == (0, 1)
+
     def test_another_relation_is_refused_before_the_first_round(self, ledger, shared):
         _, others = shared
         others.record(1, GaussianEvent.of(1.0, FIXED))

@@ -157,6 +157,26 @@ def test_a_search_is_not_told_that_its_search_is_left_out():
     assert "Hyperparameters that were chosen" not in text
 
 
+@pytest.mark.parametrize(
+    ("event", "thresholds", "ledger"),
+    [
+        (PLAIN, True, "Share one ledger between them (--ledger)"),
+        (privacy.LocalGaussianEvent(8.0, 5000, 100.0), False, "Share one ledger"),
+        (
+            privacy.RecordEvent(1.0, 20.0, 4, 1, (("a", 300), ("b", 500))),
+            False,
+            "Record-level runs share no ledger; scripts/privacy_ledger show",
+        ),
+    ],
+)
+def test_what_is_left_out_fits_where_the_noise_is_added(event, thresholds, ledger):
+    text, _ = stated(event, planned_rounds=3)
+    assert ("adaptive zeroing" in text) is thresholds
+    assert ("single updates" in text) is thresholds
+    assert ledger in text
+    assert ("(--ledger)" in text) is (event.unit == "client")
+
+
 @dataclasses.dataclass(frozen=True)
 class Stub:
     """An event of a mechanism that this module was not written for."""

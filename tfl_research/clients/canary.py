@@ -24,31 +24,27 @@ class CanaryWork:
 
     Andrew et al. 2023 (arXiv 2302.03098), Algorithm 3. A client of role j > 0 reports
     `norm` times canary j's random unit vector, and a client of role j < 0 a zero
-    update, both from `num_examples` examples and with zero sums; clients of role 0
-    report what the base work computes. Norm and number of examples should be far
-    above what a mechanism lets through, which is then tested along.
+    update, both from no examples and with zero sums; clients of role 0 report what the
+    base work computes. The norm should be far above what a mechanism lets through,
+    which is then tested along. For canaries to weigh anything, the aggregator must be
+    a `privacy.audit.ClaimedWeights`.
 
     Attributes:
       base: client work of the other clients.
       seed: of the directions.
       norm: l2 norm of a canary's update, above 0.
-      num_examples: that a canary claims, above 0.
 
     Raises:
-      ValueError: a norm or number of examples that is not above 0.
+      ValueError: a norm that is not above 0 and finite.
     """
 
     base: ClientWork
     seed: int
     norm: float
-    num_examples: float
 
     def __post_init__(self) -> None:
-        for name in ("norm", "num_examples"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(
-                    f"{name} must be above 0 and finite, got {getattr(self, name)}"
-                )
+        if not 0 < self.norm < float("inf"):
+            raise ValueError(f"norm must be above 0 and finite, got {self.norm}")
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         """See `ClientWork.build`; the local steps must have `role`, int32 `[]`."""
@@ -73,9 +69,7 @@ class CanaryWork:
             is_canary = tf.not_equal(role, 0)
             return ClientResult(
                 update=select(is_canary, own, list(trained.update)),
-                num_examples=tf.where(
-                    is_canary, self.num_examples, trained.num_examples
-                ),
+                num_examples=tf.where(is_canary, 0.0, trained.num_examples),
                 sums=select(is_canary, zeros, trained.sums),
             )
 

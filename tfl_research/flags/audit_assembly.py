@@ -77,7 +77,6 @@ def client_work(
         base,
         seed=parts.run.seed,
         norm=flags.canary_scale * promise.mechanism.l2_norm_clip,
-        num_examples=flags.canary_scale * flags.weight_unit(parts.weighting),
     )
 
 
@@ -85,11 +84,12 @@ def aggregator(
     flags: AuditFlags, parts: Setup, mechanism: privacy.Mechanism
 ) -> tff.aggregators.WeightedAggregationFactory:
     """The mechanism's aggregator, sabotaged if so wished, and watched."""
+    unit = flags.weight_unit(parts.weighting)
     return audit.CanaryObserver(
-        audit.sabotaged(
-            mechanism.aggregator,
-            flags.sabotage,
-            weight_unit=flags.weight_unit(parts.weighting),
+        audit.ClaimedWeights(
+            audit.sabotaged(mechanism.aggregator, flags.sabotage, weight_unit=unit),
+            client_weighting(flags, parts).weight,
+            flags.canary_scale * unit,
         ),
         count=flags.canaries,
         seed=parts.run.seed,

@@ -180,6 +180,8 @@ def open_account(
         _write_statement(promise, parts, folder, account)
         try:
             yield account
+        except privacy.ChargeError as error:
+            raise FlagError(str(error)) from error
         finally:
             _write_statement(promise, parts, folder, account)
 
@@ -223,8 +225,8 @@ def _write_statement(
         notes=[
             f"l2 norm clip of a gradient: {flags.record_l2_norm_clip:g}. Clients weigh "
             f"in the server's mean by {parts.weighting.client_weighting}, their "
-            "numbers of records being public; what the server does with the updates "
-            "costs no further privacy.",
+            "numbers of records being public; what the server does with the updates, "
+            "thresholds from their norms included, costs no further privacy.",
             *account.statement_notes(done or parts.run.rounds),
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import math
 import sys
@@ -48,6 +49,23 @@ def _short(event: Event) -> str:
     return " ".join(words)
 
 
+@functools.cache
+def _composed(
+    groups: tuple[tuple[Event, int], ...], delta: float, accountant: str | None
+) -> float:
+    # Takes long to import.
+    from tfl_research.privacy.accounting import composed_epsilon
+
+    return composed_epsilon(groups, delta, accountant)
+
+
+def _epsilon(
+    groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
+) -> float:
+    """`composed_epsilon`; tables and plots ask for the same values."""
+    return _composed(tuple(groups), delta, accountant)
+
+
 def _number(epsilon: float) -> str:
     return f"{epsilon:.4g}"
 
@@ -83,8 +101,6 @@ def _read(
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from tfl_research.privacy.accounting import composed_epsilon
-
     found = _read(arguments.ledgers)
     accountant = _accountant(arguments)
     clients = next((one.clients for one in found if one.clients is not None), None)
@@ -99,10 +115,10 @@ def _show(arguments: argparse.Namespace) -> int:
     for run in itertools.chain.from_iterable(one.runs for one in found):
         groups += run.groups
         kinds = "; then ".join(_short(event) for event, _ in run.groups)
-        epsilon = composed_epsilon(run.groups, main, accountant)
+        epsilon = _epsilon(run.groups, main, accountant)
         rows.append([run.run, kinds, str(len(run.events)), _number(epsilon)])
     rounds = sum(count for _, count in groups)
-    total = composed_epsilon(groups, main, accountant)
+    total = _epsilon(groups, main, accountant)
     rows.append(["all", "together", str(rounds), _number(total)])
     text = [_table(rows)]
     if groups:
@@ -113,7 +129,7 @@ def _show(arguments: argparse.Namespace) -> int:
         )
         heads = [["δ", "", "ε of all"]]
         for delta in deltas:
-            epsilon = composed_epsilon(groups, delta, accountant)
+            epsilon = _epsilon(groups, delta, accountant)
             heads.append([f"{delta:.4g}", "", _number(epsilon)])
         text.append(_table(heads))
         warning = None if clients is None else delta_warning(main, clients)
@@ -129,7 +145,6 @@ def _plot_spent(
     path: str, found: Sequence[Spending], delta: float, accountant: str | None
 ) -> None:
     from tfl_research.privacy import ledger_plots
-    from tfl_research.privacy.accounting import composed_epsilon
 
     runs = [run for one in found for run in one.runs]
     if not runs:
@@ -142,7 +157,7 @@ def _plot_spent(
         values = []
         for number in shown:
             part = spending.RunSpent(run.run, run.events[:number]).groups
-            values.append(composed_epsilon([*done, *part], delta, accountant))
+            values.append(_epsilon([*done, *part], delta, accountant))
         curves.append((run.run, [offset + number for number in shown], values))
         done += run.groups
         offset += len(run.events)
@@ -254,14 +269,13 @@ def _plot_plan(
     budget: float | None,
 ) -> None:
     from tfl_research.privacy import ledger_plots
-    from tfl_research.privacy.accounting import composed_epsilon
 
     shown = ledger_plots.rounds_shown(rounds, 2 if spent else 1)
     curves: list[tuple[str, Sequence[float], Sequence[float]]] = []
     for label, before in (("planned rounds alone", []), ("with what was spent", spent)):
         if before or not curves:
             values = [
-                composed_epsilon([*before, (event, number)], delta, accountant)
+                _epsilon([*before, (event, number)], delta, accountant)
                 for number in shown
             ]
             curves.append((label, shown, values))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 # Composing ε takes a tenth of a second: about so many points in all curves together.
-_POINTS = 24
+_POINTS = 15
 
 
 def rounds_shown(rounds: int, curves: int) -> list[int]:

@@ -14,6 +14,14 @@ from tfl_research.privacy.shared_ledger import BudgetExceededError, SharedLedger
 _AHEAD = 10_000
 
 
+class ChargeError(ValueError):
+    """A round cannot be charged: a ledger changed in a way that this run does not fit.
+
+    Another run may have begun a shared ledger under another neighbouring relation, or
+    lines were damaged, since the account was opened.
+    """
+
+
 class RoundAccount:
     """Charges a run's rounds to its ledger and says what they add up to.
 
@@ -143,16 +151,18 @@ class RoundAccount:
         since `would_exceed` was asked.
 
         Raises:
-          ValueError: the ledger has the round with another event, or lacks an
-            earlier one.
+          ChargeError: a ledger has the round with another event, lacks an earlier
+            one, is damaged, or has rounds that this run's do not go with.
         """
-        if self.shared is not None:
-            # First, so that it has every round that the run's own ledger has.
-            try:
+        try:
+            if self.shared is not None:
+                # First, so that it has every round that the run's own ledger has.
                 self._charge_shared(self.shared, round_number)
-            except BudgetExceededError:
-                return None
-        self.ledger.record(round_number, self.event)
+            self.ledger.record(round_number, self.event)
+        except BudgetExceededError:
+            return None
+        except ValueError as error:
+            raise ChargeError(str(error)) from error
         return self.epsilon_after(round_number)
 
     def _charge_shared(self, shared: SharedLedger, round_number: int) -> None:
@@ -168,18 +178,20 @@ class RoundAccount:
             )
 
     def would_exceed(self, round_number: int) -> bool:
-        """Whether ε after the round would be above the budget."""
+        """Whether ε after the round would be above the budget.
+
+        Raises:
+          ChargeError: a shared ledger that this run does not fit, see `charge`.
+        """
         if self.budget_epsilon is None:
             return False
-        if self.shared is not None:
-            return self.shared.would_exceed(
-                round_number,
-                self.event,
-                self.delta,
-                self.accountant,
-                self.budget_epsilon,
-            )
-        return self.epsilon_after(round_number) > self.budget_epsilon
+        if self.shared is None:
+            return self.epsilon_after(round_number) > self.budget_epsilon
+        asked = self.delta, self.accountant, self.budget_epsilon
+        try:
+            return self.shared.would_exceed(round_number, self.event, *asked)
+        except ValueError as error:
+            raise ChargeError(str(error)) from error
 
     def positions(self) -> dict[str, Any]:
         """How far the ledgers go; kept in checkpoints for `check_positions`."""

@@ -163,8 +163,12 @@ class SharedLedger(ChainFile):
 
         Composes only where a state that was found to be within the budget does not
         cover the rounds already, so that most calls cost microseconds.
+
+        Raises:
+          ValueError: damage, or see `check_fits`.
         """
         self._rounds.read(repair=False)
+        self.check_fits(event)
         return self._exceeds(rounds, event, delta, accountant, budget_epsilon)
 
     def _exceeds(

@@ -41,18 +41,24 @@ _OUTSIDE = (
     "Train metrics (loss, accuracy, example counts) and cohort sizes: they are exact.",
     "Evaluation on clients' data, and what is decided by it: the best round, early "
     "stopping.",
+)
+_THRESHOLDS = (
     "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
-    "wherever an aggregator uses them.",
+    "wherever an aggregator uses them."
 )
 # Mechanisms whose noise is in a client's update before it leaves the client.
 _NOISED_BY_CLIENTS = ("local_gaussian", "record_dp_sgd")
 # Mechanisms that release integers, whose low-order bits tell nothing.
 _DISCRETE = ("discrete_gaussian", "skellam")
-_UNSEARCHED = (
-    "Hyperparameters that were chosen by runs on the same data: each such run costs "
-    "as much again. Share one ledger between them (--ledger), or account for the "
-    "search (scripts/privacy_ledger plan --search_mean)."
-)
+_UNSEARCHED = {
+    "client": "Hyperparameters that were chosen by runs on the same data: each such "
+    "run costs as much again. Share one ledger between them (--ledger), or account for "
+    "the search (scripts/privacy_ledger plan --search_mean).",
+    "record": "Hyperparameters that were chosen by runs on the same data: each such "
+    "run costs as much again. Record-level runs share no ledger; "
+    "scripts/privacy_ledger show, given the folders of all of them, bounds what they "
+    "cost any record together.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,10 +276,13 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
 
 
 def _outside(event: Event, more: Sequence[str]) -> list[str]:
-    seen = "" if event.kind in _NOISED_BY_CLIENTS else "single updates, "
+    # What is noised before it leaves a client may be seen, and any threshold on it.
+    exact = event.kind not in _NOISED_BY_CLIENTS
+    seen = "single updates, " if exact else ""
     lines = [
         *more,
         *_OUTSIDE,
+        *([_THRESHOLDS] if exact else []),
         f"Whoever sees {seen}the secret run seed or the sampler's state.",
         (
             "The noise comes from a pseudo-random generator of research grade, which "
@@ -285,7 +294,7 @@ def _outside(event: Event, more: Sequence[str]) -> list[str]:
         ),
     ]
     if event.kind != "hyperparameter_search":
-        lines.append(_UNSEARCHED)
+        lines.append(_UNSEARCHED.get(event.unit, _UNSEARCHED["client"]))
     return [f"- {line}" for line in lines]
 
 

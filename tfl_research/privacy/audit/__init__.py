@@ -10,6 +10,7 @@ _MODULES = {
     "AuditResult": "results",
     "Canaries": "canaries",
     "CanaryObserver": "observer",
+    "ClaimedWeights": "claims",
     "GaussianEstimate": "gaussian_fit",
     "MembershipResult": "membership",
     "OneRunBound": "one_run",

@@ -1,0 +1,51 @@
+"""A shared ledger that no longer fits a run once its rounds begin."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfl_research import privacy, processes
+from tfl_research.flags import assembly, builders
+from tfl_research.privacy.gaussian_event import GaussianEvent
+
+
+@pytest.mark.parametrize("budget", [[], ["--budget_epsilon=50"]])
+def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
+    path, folder = tmp_path / "shared.jsonl", tmp_path / "run"
+    other = GaussianEvent("fixed_size", 1.0, 0.5, 4, 2.0, "replace_one")
+
+    def train(parts, process, folder, *, account, **_):
+        # Another run is quicker with its first round.
+        people = privacy.Population.of(parts.task.train.client_ids)
+        with privacy.SharedLedger(path, "0" * 16, people) as shared:
+            shared.record(1, other)
+        account.would_exceed(1)
+        account.charge(1)
+
+    monkeypatch.setattr(assembly, "train", train)
+    monkeypatch.setattr(processes, "build_fed_avg", lambda *_, **__: None)
+    monkeypatch.setattr(builders, "mechanism", _Mechanism)
+    code, _, errors = execute(
+        "dp_fed_avg",
+        [
+            "--task=heart",
+            "--noise_multiplier=1",
+            "--cohort_size=2",
+            "--delta=1e-3",
+            f"--ledger={path}",
+            f"--output_dir={folder}",
+            *budget,
+        ],
+    )
+    assert code == 2
+    assert errors.count("\n") == 1
+    assert "error: " in errors
+    assert "neighbouring_relation 'replace_one', this run has" in errors
+    assert not (folder / "ledger.jsonl").read_bytes()
+
+
+class _Mechanism:
+    aggregator = None
+
+    def __init__(self, *_, **__):
+        pass

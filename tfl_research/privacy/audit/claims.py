@@ -1,0 +1,97 @@
+"""What canaries weigh, who hold no examples and claim many."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.privacy.noised_sum import np_float32
+
+_ROLE = "role"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimedWeights(tff.aggregators.WeightedAggregationFactory):
+    """Another aggregator, to which canaries weigh as if they held what they claim.
+
+    `clients.CanaryWork` reports no examples, so that counts and means over examples
+    are of the clients that train. The weight is what the same client weighting makes
+    of the claim: a bound on weights that is part of the mechanism is tested along.
+
+    Attributes:
+      inner: clips, weighs, sums and noises.
+      weigh: float32 number of examples `[]` to float32 weight `[]`, as for clients.
+      num_examples: that a canary claims, above 0.
+
+    Raises:
+      ValueError: a number of examples that is not above 0 and finite.
+    """
+
+    inner: tff.aggregators.WeightedAggregationFactory
+    weigh: Callable[[tf.Tensor], tf.Tensor]
+    num_examples: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.num_examples < float("inf"):
+            raise ValueError(
+                f"num_examples must be above 0 and finite, got {self.num_examples}"
+            )
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """The role, and those of the inner aggregator."""
+        return (_ROLE, *self._inner_members)
+
+    @property
+    def screens_updates(self) -> bool:
+        """As the inner aggregator does."""
+        return getattr(self.inner, "screens_updates", False)
+
+    @property
+    def _inner_members(self) -> tuple[str, ...]:
+        return tuple(getattr(self.inner, "client_members", ()))
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """The inner process, with weights of the type that `client_members` asks for.
+
+        Raises:
+          ValueError: weights that are not structures of weight and role.
+        """
+        if not (isinstance(weight_type, tff.StructType) and _has_role(weight_type)):
+            raise ValueError(
+                f"weights must be structures of weight and role, got {weight_type}"
+            )
+        members = self._inner_members
+
+        @tff.tensorflow.computation(weight_type)
+        def claimed(weight: Any) -> Any:
+            claim = self.weigh(tf.constant(self.num_examples, tf.float32))
+            own = tf.where(tf.equal(weight[_ROLE], 0), weight["weight"], claim)
+            if not members:
+                return own
+            carried = [(name, weight[name]) for name in members]
+            return collections.OrderedDict([("weight", own), *carried])
+
+        inner = self.inner.create(value_type, claimed.type_signature.result)
+
+        @tff.federated_computation(
+            inner.initialize.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+            tff.FederatedType(weight_type, tff.CLIENTS),
+        )
+        def next_release(state: Any, value: Any, weight: Any) -> Any:
+            return inner.next(state, value, tff.federated_map(claimed, weight))
+
+        return tff.templates.AggregationProcess(inner.initialize, next_release)
+
+
+def _has_role(weight_type: tff.StructType) -> bool:
+    held = dict(tff.structure.iter_elements(weight_type))
+    return held.get("weight") == np_float32() and _ROLE in held

@@ -1,8 +1,9 @@
 """Any federated algorithm for heterogeneous clients, chosen by --algorithm.
 
 FedAvg and FedOpt, FedProx with a fixed or an adaptive strength, SCAFFOLD, FedDyn,
-FedNova, FedExP, Mime and MimeLite run on the same task, cohorts and local steps, so that
-they can be compared. What clients keep between rounds is in the run's folder. Example:
+FedNova, FedExP, Mime and MimeLite run on the same task, cohorts and local steps, so
+that they can be compared. What clients keep between rounds is in the run's folder.
+Example:
 
   scripts/run experiments/federated.py --task=mnist --partition=dirichlet \\
       --dirichlet_alpha=0.1 --algorithm=scaffold --client_weighting=uniform \\

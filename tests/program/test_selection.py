@@ -118,3 +118,28 @@ def test_columns_and_table():
         "final,eval,c,3,0.9",
         "final,eval,d,0,",
     ]
+
+
+def test_weighted_metrics_by_hand():
+    selection = Selection("eval_auc:0.7,eval_loss:0.3")
+    assert selection.columns == ("eval_auc", "eval_loss")
+    cells = [{"eval_auc": 0.8, "eval_loss": 0.5}, {"eval_auc": 0.82, "eval_loss": 0.6}]
+    assert [selection.value_of(c) for c in cells] == pytest.approx([0.41, 0.394])
+    better = [selection.update(n, selection.value_of(c)) for n, c in enumerate(cells)]
+    assert better == [True, False]
+    assert math.isnan(selection.value_of({"eval_auc": math.nan, "eval_loss": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("eval_auc:0.7,eval_loss", "'eval_loss' has no weight"),
+        ("eval_auc:0,eval_loss:1", "'eval_auc:0' has no weight above 0"),
+        ("eval_auc:x", "no weight above 0"),
+        ("eval_auc:1,eval_auc:2", "'eval_auc' is given twice"),
+        ("eval_size:1,eval_auc:1", "cannot tell whether a higher 'eval_size'"),
+    ],
+)
+def test_wrong_weights(text, message):
+    with pytest.raises(ValueError, match=message):
+        Selection(text)

@@ -10,6 +10,14 @@ from tfl_research.clients.client_work import (
     ClientWork,
     masked_sum,
 )
+from tfl_research.clients.compressed import CompressedWork
+from tfl_research.clients.compressors import (
+    Compressor,
+    LowRank,
+    Quantized,
+    RandomK,
+    TopK,
+)
 from tfl_research.clients.functional_model import (
     FunctionalModel,
     from_keras,
@@ -27,12 +35,18 @@ __all__ = [
     "ClientFunction",
     "ClientResult",
     "ClientWork",
+    "CompressedWork",
+    "Compressor",
     "FunctionalModel",
     "LocalLoop",
     "LocalRun",
     "LocalSteps",
     "LocalTraining",
+    "LowRank",
+    "Quantized",
+    "RandomK",
     "RecordLevelTraining",
+    "TopK",
     "from_keras",
     "initialized",
     "local_training",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -90,4 +91,21 @@ def hold_out(
     return (
         tuple(c for i, c in enumerate(client_ids) if i not in chosen),
         tuple(c for i, c in enumerate(client_ids) if i in chosen),
+    )
+
+
+# Id of the only client of pooled data.
+POOLED = "pooled"
+
+
+def pooled(data: ClientData) -> ClientData:
+    """One client that holds everybody's examples, in the clients' order."""
+
+    @functools.cache
+    def everything() -> Examples:
+        held = [data.load(client_id) for client_id in data.client_ids]
+        return {n: np.concatenate([e[n] for e in held]) for n in data.specs}
+
+    return dataclasses.replace(
+        data, client_ids=(POOLED,), load=lambda _: everything(), roles=None
     )

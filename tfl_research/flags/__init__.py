@@ -7,11 +7,14 @@ TensorFlow is in `flags.builders`, which is imported once they are checked.
 from tfl_research import _lazy
 from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.algorithm_flags import AlgorithmFlags
-from tfl_research.flags.app import given, hparams, run_main
+from tfl_research.flags.app import given, hparams, run_main, value
 from tfl_research.flags.attack_flags import AttackFlags
 from tfl_research.flags.audit_flags import AuditFlags
 from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags
+from tfl_research.flags.compression_flags import CompressionFlags
+from tfl_research.flags.cross_silo_flags import CrossSiloFlags
 from tfl_research.flags.declare import FlagError, FlagGroup
+from tfl_research.flags.heterogeneity_flags import HeterogeneityFlags
 from tfl_research.flags.mechanism_flags import MechanismFlags
 from tfl_research.flags.optimizer_flags import (
     ClientOptimizerFlags,
@@ -31,8 +34,11 @@ __all__ = [
     "AttackFlags",
     "ByzantineGridFlags",
     "ClientOptimizerFlags",
+    "CompressionFlags",
+    "CrossSiloFlags",
     "FlagError",
     "FlagGroup",
+    "HeterogeneityFlags",
     "MechanismFlags",
     "OptimizerFlags",
     "PrivacyFlags",
@@ -55,6 +61,7 @@ __all__ = [
     "record_assembly",
     "run_main",
     "sweep",
+    "value",
 ]
 # `builders` imports TensorFlow.
 __getattr__, _ = _lazy.attach(

@@ -54,9 +54,7 @@ def check(flags: AlgorithmFlags, parts: Setup) -> None:
 def _check_sgd(client: Any, what: str, *, momentum: bool) -> None:
     if client.optimizer != "sgd" or (client.momentum and not momentum):
         plain = "SGD" if momentum else "SGD without momentum"
-        raise FlagError(
-            f"--client_optimizer={client.optimizer}: {what} needs {plain} at the clients"
-        )
+        raise FlagError(f"--client_optimizer={client.optimizer}: {what} needs {plain}")
 
 
 def sampler(flags: AlgorithmFlags, parts: Setup) -> Sampler:

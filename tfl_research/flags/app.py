@@ -41,6 +41,12 @@ def given(name: str) -> Any:
     return flags.FLAGS[name].value
 
 
+def value(name: str) -> Any:
+    """A flag's value, given or by default, as text of a command line."""
+    held = flags.FLAGS[name].value
+    return str(held).lower() if isinstance(held, bool) else held
+
+
 def run_main(
     main: Callable[[], None],
     groups: Sequence[type[FlagGroup]],

@@ -8,6 +8,7 @@ from typing import ClassVar, Optional
 from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.program import RunConfig
+from tfl_research.program.selection import metric_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,9 @@ class RunFlags(FlagGroup):
         None, "Examples of a split that are evaluated, at most.", minimum=1
     )
     selection_metric: Optional[str] = declare.text(
-        None, "Evaluation metric that picks the best model; the task's own."
+        None,
+        "Evaluation metric that picks the best model, the task's own when not given; "
+        "or several with weights, as auc:0.7,accuracy:0.3.",
     )
     early_stopping_patience: Optional[int] = declare.integer(
         None, "Stop after so many evaluations without a better value.", minimum=1
@@ -68,6 +71,11 @@ class RunFlags(FlagGroup):
         """See `FlagGroup.check`."""
         if not self.output_dir:
             raise FlagError("--output_dir is missing; give the folder of the run")
+        if self.selection_metric is not None:
+            try:
+                metric_weights(self.selection_metric)
+            except ValueError as error:
+                raise self.refused("selection_metric", str(error)) from error
         if self.run_seed is not None:
             try:
                 fits = 0 <= int(self.run_seed) < 2**128

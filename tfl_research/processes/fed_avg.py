@@ -156,6 +156,7 @@ def build_fed_avg(
     further = [] if states is None else states.members
     for name, spec in getattr(client_work, "client_members", {}).items():
         further.append((name, tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape)))
+    encoded = getattr(client_work, "encoded_bytes", None)
     return assemble(
         RoundParts(
             model,
@@ -166,6 +167,7 @@ def build_fed_avg(
             aggregator,
             client_weighting,
             states,
+            None if encoded is None else encoded(model),
         )
     )
 

@@ -54,7 +54,10 @@ class FederatedProcess(tff.templates.IterativeProcess):
 
 @dataclasses.dataclass(frozen=True)
 class RoundParts:
-    """What a round is assembled from; see `build_fed_avg`."""
+    """What a round is assembled from; see `build_fed_avg`.
+
+    `encoded_bytes` is what an update takes when it is sent; None for its plain size.
+    """
 
     model: clients.FunctionalModel
     client_function: clients.ClientFunction
@@ -64,6 +67,7 @@ class RoundParts:
     aggregator: Aggregator
     weighting: ClientWeighting
     client_states: Optional[ClientStateSpec]
+    encoded_bytes: Optional[int] = None
 
 
 def client_members(aggregator: Aggregator) -> tuple[str, ...]:
@@ -258,7 +262,10 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         client_states=states,
         # The round's number is not counted.
         download_bytes=_bytes(sent_type) - 4,
-        upload_bytes=_bytes(weights_type) + _bytes(report_type),
+        upload_bytes=_bytes(report_type)
+        + (
+            _bytes(weights_type) if parts.encoded_bytes is None else parts.encoded_bytes
+        ),
     )
 
 

@@ -29,8 +29,8 @@ class RunConfig:
       keep_checkpoints: newest checkpoints kept.
       selection_metric: the metric that picks the best model and that early
         stopping watches: "accuracy" (on clients' test splits, as "eval_accuracy"),
-        or any other column of an evaluation ("held_out_loss"). The task's own by
-        default.
+        or any other column of an evaluation ("held_out_loss"), or several with
+        weights ("auc:0.7,accuracy:0.3"). The task's own by default.
       early_stopping_patience: stops after so many evaluations in a row without a
         better value; None never does.
       seed: of the cohort's local shuffles.
@@ -87,8 +87,13 @@ class RunConfig:
 
     def selection_column(self, task_metric: str) -> str:
         """The column of metrics.csv that picks the best model."""
-        metric = self.selection_metric or task_metric
-        return metric if metric.startswith(("eval_", "held_out_")) else f"eval_{metric}"
+        text = self.selection_metric or task_metric
+        return ",".join(_column(part.strip()) for part in text.split(","))
+
+
+def _column(metric: str) -> str:
+    split = metric.startswith(("eval_", "held_out_"))
+    return metric if split else f"eval_{metric}"
 
 
 @dataclasses.dataclass(frozen=True)

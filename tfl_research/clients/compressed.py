@@ -1,0 +1,89 @@
+"""Client work whose updates are compressed, with or without error feedback."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import stateless_random
+from tfl_research.clients.client_work import ClientFunction, ClientResult, ClientWork
+from tfl_research.clients.compressors import Compressor
+from tfl_research.clients.functional_model import FunctionalModel
+from tfl_research.clients.vectors import from_vector, size_of, to_vector
+from tfl_research.tasks.objectives import Objective
+
+# Keeps the code's draws apart from the client's others.
+_STREAM = 0x636F6465
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressedWork:
+    """The base work's updates as the server decodes them.
+
+    With error feedback (Karimireddy et al. 2019, arXiv 1901.09847, Algorithm 2) the
+    client keeps what the code lost and adds it to its next update:
+    p = update + e, sent C(p), e <- p - C(p).
+
+    Attributes:
+      base: the client work; its clients keep no state.
+      compressor: the code C.
+      error_feedback: whether clients keep what is lost.
+
+    Raises:
+      ValueError: error feedback where the base's clients keep a state.
+    """
+
+    base: ClientWork
+    compressor: Compressor
+    error_feedback: bool = False
+
+    def __post_init__(self) -> None:
+        if hasattr(self.base, "initial_client_state"):
+            raise ValueError(
+                f"updates of {type(self.base).__name__} cannot be compressed: its "
+                "clients keep a state of their own"
+            )
+        if self.error_feedback:
+            # An attribute only where there is something to keep.
+            object.__setattr__(self, "initial_client_state", self._initial_state)
+
+    @staticmethod
+    def _initial_state(model: FunctionalModel) -> np.ndarray:
+        return np.zeros(size_of(model.weight_specs), np.float32)
+
+    def encoded_bytes(self, model: FunctionalModel) -> int:
+        """Bytes of an update as it is sent."""
+        return self.compressor.encoded_bytes(model.weight_specs)
+
+    def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
+        """See `ClientWork.build`."""
+        base, specs = self.base.build(model, objective), model.weight_specs
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+            *shared: Any,
+        ) -> ClientResult:
+            result = base(server_weights, batches, round_number, *shared)
+            update = list(result.update)
+            if self.error_feedback:
+                lost = from_vector(batches["client_state"], specs)
+                update = [u + e for u, e in zip(update, lost)]
+            seed = stateless_random.fold_in(batches["seed"], _STREAM)
+            decoded = self.compressor.decoded(update, seed)
+            # A client without examples sends nothing.
+            sends = result.num_examples > 0
+            decoded = [tf.where(sends, d, tf.zeros_like(d)) for d in decoded]
+            result = result._replace(update=decoded)
+            if not self.error_feedback:
+                return result
+            left = [u - d for u, d in zip(update, decoded)]
+            return result._replace(client_state=to_vector(left))
+
+        return client_function

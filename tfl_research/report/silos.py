@@ -1,0 +1,85 @@
+"""Tables of a cross-silo comparison: how each method does at each silo."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import pandas as pd
+
+# Ends the name of a method that is one silo's own training.
+ALONE = "only "
+
+
+def by_silo(runs: Sequence[tuple[str, pathlib.Path]]) -> pd.DataFrame:
+    """The final models' metrics at every silo, a row for each run and silo.
+
+    Args:
+      runs: (method, run folder), several of one method where seeds differ.
+
+    Returns:
+      Columns `method`, `run`, `silo`, `examples`, the metrics, and `epsilon` of the
+      silo's records, NaN where the run has no record-level privacy.
+    """
+    frames = []
+    for method, folder in runs:
+        clients = pd.read_csv(folder / "clients.csv", dtype={"client_id": str})
+        final = clients[(clients["model"] == "final") & (clients["split"] == "eval")]
+        final = final.drop(columns=["model", "split"]).rename(
+            columns={"client_id": "silo"}
+        )
+        final.insert(0, "method", method)
+        final.insert(1, "run", folder.name)
+        final["epsilon"] = final["silo"].map(_epsilons(folder))
+        frames.append(final)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _epsilons(folder: pathlib.Path) -> dict[str, float]:
+    path = folder / "client_epsilon.csv"
+    if not path.exists():
+        return {}
+    spent = pd.read_csv(path, dtype={"client_id": str})
+    last = spent[spent["round"] == spent["round"].max()]
+    return dict(zip(last["client_id"], last["epsilon"].astype(float)))
+
+
+def write(found: pd.DataFrame, path: pathlib.Path) -> None:
+    """Writes the rows of `by_silo` as CSV."""
+    found.to_csv(path, index=False, float_format="%.6g")
+
+
+def table(found: pd.DataFrame, *, metric: str) -> str:
+    """A Markdown table: the metric of each method at each silo, mean over runs.
+
+    What silos reach alone is one line: each silo's own model at that silo. The last
+    columns are the mean over silos, each counting once, and weighted by examples.
+
+    Args:
+      found: of `by_silo`.
+      metric: one of its columns.
+    """
+    alone = found["method"].str.startswith(ALONE)
+    own = found[alone & (found["method"] == ALONE + found["silo"])]
+    rows = pd.concat([found[~alone], own.assign(method="each silo alone")])
+    silos = list(dict.fromkeys(rows["silo"]))
+    lines = [["method", *silos, "mean of silos", "by examples"]]
+    lines.append(["---"] * len(lines[0]))
+    for method in dict.fromkeys(rows["method"]):
+        of_method = rows[rows["method"] == method]
+        scored = of_method.dropna(subset=[metric])
+        means = scored.groupby("silo")[metric].mean()
+        weighted = (scored[metric] * scored["examples"]).sum() / scored[
+            "examples"
+        ].sum()
+        cells = [_cell(means.get(silo)) for silo in silos]
+        lines.append([method, *cells, _cell(means.mean()), _cell(weighted)])
+        spent = of_method.groupby("silo")["epsilon"].max()
+        if spent.notna().any():
+            epsilons = [_cell(spent.get(silo)) for silo in silos]
+            lines.append(["ε of its records", *epsilons, "", _cell(spent.max())])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.3f}"

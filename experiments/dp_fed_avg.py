@@ -3,26 +3,37 @@
 Updates are clipped, summed, noised by the mechanism of --mechanism, and divided by the
 expected cohort size (McMahan et al. 2018, arXiv 1710.06963). Cohorts and noise are
 drawn from a secret seed in the run's folder; the privacy loss ε is composed over the
-ledger of all rounds. Examples:
+ledger of all rounds. --aggregator takes a robust rule where the guarantee survives:
+any after --mechanism=local_gaussian, whose clients noise their own updates, and
+norm_clipping before the others; unsound pairs are refused with the reason. Examples:
 
   scripts/run experiments/dp_fed_avg.py --task=shakespeare --cohort_size=100 \\
       --target_epsilon=8 --rounds=50 --output_dir=results/private
   scripts/run experiments/dp_fed_avg.py --task=shakespeare --cohort_size=50 \\
       --mechanism=banded_matrix --sampler=min_separation --target_epsilon=8 \\
       --rounds=50 --output_dir=results/matrix
+  scripts/run experiments/dp_fed_avg.py --task=shakespeare --cohort_size=50 \\
+      --mechanism=local_gaussian --sampler=fixed --noise_multiplier=0.5 \\
+      --aggregator=trimmed_mean --byzantine=5 --rounds=50 --output_dir=results/local
 """
 
 from tfl_research import flags
 from tfl_research.flags import assembly, private_assembly
 
-GROUPS = (flags.PrivacyFlags, flags.MechanismFlags, *assembly.GROUPS)
+GROUPS = (
+    flags.PrivacyFlags,
+    flags.MechanismFlags,
+    *assembly.GROUPS,
+    flags.AggregatorFlags,
+)
 DEFAULTS = {"sampler": "poisson", "client_weighting": "uniform"}
 
 
 def main() -> None:
     private, mechanism = flags.PrivacyFlags.get(), flags.MechanismFlags.get()
     parts = assembly.setup()
-    promise = private_assembly.plan(private, mechanism, parts)
+    aggregation = flags.AggregatorFlags.get()
+    promise = private_assembly.plan(private, mechanism, parts, aggregation)
     with assembly.open_run("dp_fed_avg", parts, promise.hparams()) as folder:
         sampler = private_assembly.secret_sampler(parts, folder)
         with private_assembly.open_account(promise, parts, folder) as account:

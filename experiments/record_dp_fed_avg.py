@@ -22,6 +22,7 @@ DEFAULTS = {"sampler": "full", "withhold_train_metrics": True}
 def main() -> None:
     record, aggregation = flags.RecordPrivacyFlags.get(), flags.AggregatorFlags.get()
     promise, parts = record_assembly.plan(record, assembly.setup())
+    aggregation.check_with_privacy(promise.event.kind)
     aggregation.check_with(parts)
     with (
         assembly.open_run("record_dp_fed_avg", parts, promise.hparams()) as folder,

@@ -189,6 +189,37 @@ def test_merging_appends():
         np.testing.assert_array_equal(other["weights"], first["weights"])
 
 
+def test_members_keep_the_order_of_their_type_and_not_of_the_alphabet():
+    first = tff.StructWithPythonType(
+        [("z", tff.TensorType(np.float32, [2])), ("a", tff.TensorType(np.float32))],
+        collections.OrderedDict,
+    )
+    nested = tff.StructWithPythonType(
+        [("b", first), ("a", tff.TensorType(np.float32, [1, 2]))],
+        collections.OrderedDict,
+    )
+    given = collections.OrderedDict(
+        b=collections.OrderedDict(z=np.float32([1, 2]), a=np.float32(3)),
+        a=np.float32([[4, 5]]),
+    )
+    layout = Layout.of(nested)
+    np.testing.assert_array_equal(layout.flatten(given), [1, 2, 3, 4, 5])
+    back = layout.unflatten(layout.flatten(given))
+    assert tff.structure.name_list(back) == ["b", "a"]
+    np.testing.assert_array_equal(back.b.z, [1, 2])
+    np.testing.assert_array_equal(back.a, [[4, 5]])
+
+    process = StackingFactory(RobustRule("mean"), capacity=2).create(nested, WEIGHT)
+    other = collections.OrderedDict(
+        b=collections.OrderedDict(z=np.float32([3, 4]), a=np.float32(5)),
+        a=np.float32([[6, 7]]),
+    )
+    result = process.next(process.initialize(), [given, other], [1.0, 1.0]).result
+    np.testing.assert_array_equal(result["b"]["z"], [2, 3])
+    np.testing.assert_array_equal(result["b"]["a"], 4)
+    np.testing.assert_array_equal(result["a"], [[5, 6]])
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -142,11 +142,12 @@ def test_client_work_takes_every_flag():
         ),
         proximal_strength=0.25,
     )
-    assert work.gradient_clip_norm == 3.0
+    assert work.steps.gradient_clip_norm == 3.0
     assert work.proximal_strength == 0.25
-    assert float(work.learning_rate_schedule(tf.constant(3))) == pytest.approx(0.25)
-    assert _step(work.optimizer) == pytest.approx([0.0])
-    assert builders.client_work(ClientOptimizerFlags()).learning_rate_schedule is None
+    assert float(work.steps.learning_rate_schedule(tf.constant(3))) == pytest.approx(0.25)
+    assert _step(work.steps.optimizer) == pytest.approx([0.0])
+    plain = builders.client_work(ClientOptimizerFlags())
+    assert plain.steps.learning_rate_schedule is None
 
 
 def test_client_weighting():

@@ -184,7 +184,7 @@ def test_the_matrix_is_optimised_for_the_servers_optimizer(monkeypatch):
             PrivacyFlags(1.0), MechanismFlags("banded_matrix"), some, 1e-3
         )
         promise = types.SimpleNamespace(
-            mechanism=MechanismFlags("banded_matrix"), noise=noise
+            mechanism=MechanismFlags("banded_matrix"), noise=noise, has_rule=False
         )
         seen.clear()
         builders.mechanism(promise, some, noise_seed=3)

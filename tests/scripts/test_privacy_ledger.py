@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import ledger_cli
+from tfl_research.privacy import accounting, ledger_cli
 from tfl_research.privacy.gaussian_event import GaussianEvent
 
 EVENT = GaussianEvent("none", 20.0, 1.0, 900, 30.0, "add_or_remove_one")
@@ -85,6 +85,25 @@ def test_show_by_run_and_in_all(call, root, ledger):
     for other in (1e-5, 1e-6, 1e-8, 1e-10):
         epsilon = shown(privacy.composed_epsilon(groups, other))
         assert re.search(rf"^{other:.4g} +{re.escape(epsilon)}$", out, re.M)
+
+
+def test_a_plot_composes_little_more_than_the_table(
+    call, ledger, tmp_path, monkeypatch
+):
+    composed, compose = [], accounting.composed_epsilon
+    monkeypatch.setattr(
+        accounting,
+        "composed_epsilon",
+        lambda groups, *rest: (
+            composed.append((groups, *rest)),
+            compose(groups, *rest),
+        )[1],
+    )
+    ledger_cli._composed.cache_clear()
+    code, _, _ = call("show", ledger, f"--plot={tmp_path / 'x.png'}")
+    assert code == 0
+    # The table's 2 runs and 5 δ, and 15 points of curves, of which 2 are in the table.
+    assert len(composed) == len(set(composed)) <= 20
 
 
 def test_show_several_own_ledgers_and_chosen_deltas(call, root):

@@ -9,19 +9,23 @@ from tfl_research.aggregators.breakdown import RULES, RobustRule, check_cohort
 from tfl_research.aggregators.with_privacy import (
     check_with_privacy,
     check_with_secure_sum,
+    is_noised_at_clients,
 )
 
 __all__ = [
     "RULES",
     "AttackedFactory",
+    "NormClippingFactory",
     "RepeatedMeanFactory",
     "RobustRule",
     "StackingFactory",
+    "TrustedRootFactory",
     "check_cohort",
     "check_with_privacy",
     "check_with_secure_sum",
     "clipping",
     "compression",
+    "is_noised_at_clients",
     "mean",
     "robust",
     "rules",
@@ -34,8 +38,10 @@ __getattr__, _ = _lazy.attach(
     __name__,
     {
         "AttackedFactory": "tfl_research.aggregators.attacked",
+        "NormClippingFactory": "tfl_research.aggregators.norm_clipping",
         "RepeatedMeanFactory": "tfl_research.aggregators.repeated_mean",
         "StackingFactory": "tfl_research.aggregators.stacking",
+        "TrustedRootFactory": "tfl_research.aggregators.trusted_root",
         "clipping": _AVERAGING,
         "compression": _AVERAGING,
         "mean": _AVERAGING,

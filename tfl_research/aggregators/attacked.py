@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import tensorflow as tf
@@ -13,21 +12,12 @@ import tensorflow_federated as tff
 
 from tfl_research import stateless_random
 from tfl_research.aggregators import rules
+from tfl_research.aggregators.roles import role_weight_type
 from tfl_research.aggregators.stacking import StackingFactory
+from tfl_research.aggregators.trusted_root import TrustedRootFactory
 
 # (updates [n, d], malicious [n], present [n], seed [2]) -> updates [n, d].
 RowAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-def role_weight_type() -> tff.StructWithPythonType:
-    """The type of weights of aggregators with `client_members` ("role",).
-
-    `weight` float32 `[]`, and `role` int32 `[]`, see `data.ClientData.roles`.
-    """
-    return tff.StructWithPythonType(
-        [("weight", tff.TensorType(np.float32)), ("role", tff.TensorType(np.int32))],
-        collections.OrderedDict,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +31,8 @@ class AttackedFactory(tff.aggregators.WeightedAggregationFactory):
     and counted, as if a client had sent them.
 
     Attributes:
-      inner: stacks the updates and has the rule; `RobustRule("mean")` for a mean.
+      inner: stacks the updates and has the rule; `RobustRule("mean")` for a mean. The
+        attack does not see a trusted root's update.
       attack: see `attacks.update_attacks`.
       malicious_role: the role of the clients that attack, at least 1.
       seed: of the attack's randomness; a round's is a function of it and the round.
@@ -50,7 +41,7 @@ class AttackedFactory(tff.aggregators.WeightedAggregationFactory):
       ValueError: a role below 1.
     """
 
-    inner: StackingFactory
+    inner: Union[StackingFactory, TrustedRootFactory]
     attack: RowAttack
     malicious_role: int = 1
     seed: int = 0
@@ -98,16 +89,21 @@ class AttackedFactory(tff.aggregators.WeightedAggregationFactory):
                 "gives aggregators with client_members such"
             )
         inner = dataclasses.replace(self.inner, rewrite=self._rewritten)
-        # A tuple, since names would be flattened in the order of the alphabet.
+        # The role comes last: `_rewritten` takes it off there.
         with_role = tff.StructWithPythonType(
             [(None, value_type), (None, tff.TensorType(np.float32))], tuple
         )
-        process = inner.create(with_role, tff.TensorType(np.float32))
+        needs_role = isinstance(inner, TrustedRootFactory)
+        process = inner.create(
+            with_role, weight_type if needs_role else tff.TensorType(np.float32)
+        )
 
         @tff.tensorflow.computation(value_type, weight_type)
         def join(value: Any, weight: Any) -> Any:
             role = tf.cast(weight["role"], tf.float32)
-            return (value, role), weight["weight"]
+            # Of others zero: a role is no part of a trusted root's update.
+            role *= tf.cast(tf.equal(weight["role"], self.malicious_role), tf.float32)
+            return (value, role), weight if needs_role else weight["weight"]
 
         @tff.tensorflow.computation(with_role)
         def part(joined: Any) -> Any:

@@ -30,11 +30,7 @@ class Layout:
         Raises:
           ValueError: another dtype, or a shape that is not static.
         """
-        leaves: list[Any] = (
-            tff.structure.flatten(value_type)
-            if isinstance(value_type, tff.StructType)
-            else [value_type]
-        )
+        leaves: list[Any] = _leaves(value_type)
         for leaf in leaves:
             if not isinstance(leaf, tff.TensorType) or leaf.dtype != np.float32:
                 raise ValueError(f"values must be float32 tensors, got {value_type}")
@@ -49,7 +45,10 @@ class Layout:
 
     def flatten(self, value: Any) -> tf.Tensor:
         """float32 `[d]`, of a value as a TFF computation gets it."""
-        return tf.concat([tf.reshape(v, [-1]) for v in tf.nest.flatten(value)], axis=0)
+        if isinstance(self.value_type, tff.StructType):
+            # In TFF's order of members; `tf.nest` would sort them by name.
+            value = tff.structure.from_container(value, recursive=True)
+        return tf.concat([tf.reshape(v, [-1]) for v in _leaves(value)], axis=0)
 
     def unflatten(self, vector: tf.Tensor) -> Any:
         """The inverse of `flatten`, in the structure's containers."""
@@ -59,6 +58,13 @@ class Layout:
             for part, shape in zip(tf.split(vector, sizes), self.shapes)
         ]
         return tff.structure.pack_sequence_as(self.value_type, parts)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Of a TFF structure in its own order, or the one that a value is."""
+    if isinstance(value, tff.structure.Struct):
+        return list(tff.structure.flatten(value))
+    return [value]
 
 
 def stack_computations(

@@ -63,6 +63,7 @@ _SENSITIVITY: dict[str, Optional[str]] = {
         "that selects or trims"
     ),
     # TFF's own.
+    "secure": "its zeroing and clipping follow exact norms, which no noise covers",
     "robust": ("its zeroing follows exact norms of the clients, which no noise covers"),
     "zeroing": "it follows exact norms of the clients, which no noise covers",
     "clipping": (
@@ -72,7 +73,29 @@ _SENSITIVITY: dict[str, Optional[str]] = {
     "compression": ("quantising a clipped update can lengthen it beyond the clip"),
 }
 # What a secure sum lets the server see is enough for these.
-_SUMS = ("mean", "norm_clipping", "sign_majority", "repeated_geometric_median")
+_SUMS = (
+    "mean",
+    "norm_clipping",
+    "sign_majority",
+    "repeated_geometric_median",
+    "secure",
+)
+
+
+def is_noised_at_clients(mechanism: str) -> bool:
+    """Whether clients add a mechanism's noise, so that any rule may follow it.
+
+    Args:
+      mechanism: an event's `kind`.
+
+    Raises:
+      ValueError: an unknown one.
+    """
+    if mechanism not in NOISED_AT:
+        raise ValueError(
+            f"mechanism must be one of {', '.join(NOISED_AT)}, got {mechanism!r}"
+        )
+    return NOISED_AT[mechanism] == "client"
 
 
 def _check_known(rule: str) -> None:
@@ -97,14 +120,10 @@ def check_with_privacy(rule: str, mechanism: str) -> None:
       ValueError: the pair is unsound, with the reason; or an unknown word.
     """
     _check_known(rule)
-    if mechanism not in NOISED_AT:
-        raise ValueError(
-            f"mechanism must be one of {', '.join(NOISED_AT)}, got {mechanism!r}"
-        )
-    where, reason = NOISED_AT[mechanism], _SENSITIVITY[rule]
-    if where == "client":
+    if is_noised_at_clients(mechanism):
         return
-    if where == "secure sum":
+    reason = _SENSITIVITY[rule]
+    if NOISED_AT[mechanism] == "secure sum":
         check_with_secure_sum(rule)
     if reason is not None:
         raise ValueError(

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 AVERAGES = ("mean", "robust", "zeroing", "clipping", "compression", "secure")
 REPEATED = "repeated_geometric_median"
+ROOTED = "trusted_root"
+# The `role` of the participant that holds the server's own examples.
+ROOT_ROLE = 2
 STACKED = tuple(name for name in aggregators.RULES if name != "mean")
+AGGREGATORS = (*AVERAGES, *STACKED, REPEATED, ROOTED)
+# Those under which an attack that sees all updates can be simulated.
+ATTACKABLE = ("mean", *STACKED, ROOTED)
 _SKIP = "skip"
 # Fallbacks that need no flag of their own.
 _FALLBACKS = ("mean", "coordinate_median", "geometric_median", "trimmed_mean")
@@ -29,6 +35,7 @@ _OWNERS = {
     "clip_iterations": ("centered_clipping",),
     "clip_momentum": ("centered_clipping",),
     "weiszfeld_steps": (REPEATED,),
+    "root_examples": (ROOTED,),
     "bucket_size": STACKED,
     "neighbour_mixing": STACKED,
     "on_breakdown": STACKED,
@@ -47,8 +54,9 @@ class AggregatorFlags(FlagGroup):
         "8-bit quantisation of large tensors; secure: both of robust, over secure "
         "sums; the others are robust rules, see "
         "aggregators/rules. repeated_geometric_median takes sums only, one step a "
-        "round.",
-        (*AVERAGES, *STACKED, REPEATED),
+        "round; trusted_root (FLTrust) weighs updates by one of the server's own, in "
+        "robust_fed_avg.py.",
+        AGGREGATORS,
     )
     byzantine: Optional[int] = declare.integer(
         None,
@@ -87,6 +95,12 @@ class AggregatorFlags(FlagGroup):
         "Steps a round of repeated_geometric_median; 1. More need --runtime=tff.",
         minimum=1,
     )
+    root_examples: Optional[int] = declare.integer(
+        None,
+        "Examples that the server trains on for trusted_root, drawn by --seed from "
+        "all clients' before any attack; 100 in the paper.",
+        minimum=1,
+    )
     bucket_size: Optional[int] = declare.integer(
         None, "Average random buckets of so many updates before the rule.", minimum=1
     )
@@ -123,6 +137,8 @@ class AggregatorFlags(FlagGroup):
 
     def _check_needs(self) -> None:
         name = self.aggregator
+        if name == ROOTED and self.root_examples is None:
+            raise FlagError(f"--aggregator={name}: needs --root_examples too")
         if name in STACKED:
             for need in aggregators.RULES[name].needs:
                 flag = {"radius": "clip_radius"}.get(need, need)
@@ -138,7 +154,17 @@ class AggregatorFlags(FlagGroup):
 
     @property
     def is_stacked(self) -> bool:
-        """Whether a rule looks at the single updates."""
+        """Whether a rule looks at the single updates.
+
+        Clipping to a norm does not, as long as no flag asks for a stack of them.
+        """
+        if self.aggregator == "norm_clipping":
+            return bool(
+                self.byzantine is not None
+                or self.on_breakdown is not None
+                or self.neighbour_mixing
+                or (self.bucket_size or 1) > 1
+            )
         return self.aggregator in STACKED
 
     def rule(self, *, weighted: bool, seed: int) -> aggregators.RobustRule:
@@ -179,28 +205,63 @@ class AggregatorFlags(FlagGroup):
         byzantine = self.byzantine if name in _EXPECTS_HOSTILE else None
         return aggregators.RobustRule(name, byzantine=byzantine, weighted=weighted)
 
-    def check_with(self, parts: Setup) -> None:
+    def check_with_privacy(self, mechanism: str) -> None:
+        """Checks that the aggregator leaves a mechanism's guarantee whole.
+
+        Args:
+          mechanism: an event's `kind`; the mechanism's own mean is not asked about.
+
+        Raises:
+          FlagError: the pair is unsound, with the reason.
+        """
+        if self.aggregator == "mean":
+            return
+        names = [self.aggregator]
+        names += ["bucketing"] if (self.bucket_size or 1) > 1 else []
+        names += ["nearest_neighbour_mixing"] if self.neighbour_mixing else []
+        try:
+            for name in names:
+                aggregators.check_with_privacy(name, mechanism)
+        except ValueError as error:
+            raise self.refused("aggregator", str(error)) from error
+
+    def check_with(self, parts: Setup, *, has_root: bool = False) -> None:
         """Checks the rule against weights, cohort sizes and runtime.
+
+        Args:
+          parts: of the experiment.
+          has_root: whether the experiment gives the server examples of its own.
 
         Raises:
           FlagError: weights that the rule is not defined for, cohorts that can be too
-            small for it, steps that the runtime does not execute.
+            small for it, steps that the runtime does not execute, a trusted root
+            where there is none.
         """
+        if self.aggregator == ROOTED and not has_root:
+            raise self.refused(
+                "aggregator",
+                "needs examples of the server's own, which only "
+                "experiments/robust_fed_avg.py gives it; use that, or another rule",
+            )
         if (self.weiszfeld_steps or 1) > 1 and parts.runtime.runtime != "tff":
             raise self.refused(
                 "weiszfeld_steps",
                 "each step is an aggregation of its own, which only --runtime=tff "
                 "executes; give that, or 1",
             )
-        if not self.is_stacked:
+        if not (self.is_stacked or self.aggregator == ROOTED):
             return
         kind = parts.weighting.client_weighting
         weighted = kind != "uniform"
-        if weighted and not aggregators.RULES[self.aggregator].weighted:
+        if weighted and not (
+            self.is_stacked and aggregators.RULES[self.aggregator].weighted
+        ):
             raise FlagError(
                 f"--client_weighting={kind}: {self.aggregator} is defined for equal "
                 "weights only; give --client_weighting=uniform"
             )
+        if not self.is_stacked:
+            return
         rule = self.rule(weighted=weighted, seed=parts.run.seed)
         smallest = parts.sampler.minimum_cohort_size
         largest = parts.sampler.maximum_cohort_size

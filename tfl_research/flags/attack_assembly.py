@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tfl_research import aggregators, attacks
-from tfl_research.flags.aggregator_flags import AggregatorFlags
+from tfl_research.flags.aggregator_flags import ATTACKABLE, ROOTED, AggregatorFlags
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.attack_flags import BACKDOOR_SPLIT, AttackFlags
 from tfl_research.flags.declare import FlagError
@@ -68,13 +68,19 @@ class Simulation:
         flags, parts = self.flags, self.parts
         if flags.kind != attacks.OMNISCIENT:
             return builders.aggregator(aggregation, parts)
-        if aggregation.is_stacked:
+        inner: Any
+        if aggregation.is_stacked or aggregation.aggregator == ROOTED:
             inner = builders.aggregator(aggregation, parts)
         else:
-            # A mean of stacked updates: the attack needs them together.
+            # A mean, of clipped updates or as they are, over a stack: the attack needs
+            # them together.
             weighted = parts.weighting.client_weighting != "uniform"
             inner = aggregators.StackingFactory(
-                aggregators.RobustRule("mean", weighted=weighted),
+                aggregators.RobustRule(
+                    aggregation.aggregator,
+                    radius=aggregation.clip_radius,
+                    weighted=weighted,
+                ),
                 capacity=parts.sampler.maximum_cohort_size,
                 on_breakdown="skip",
             )
@@ -99,9 +105,7 @@ def simulate(
     """
     if flags.is_none:
         return Simulation(flags, parts, ())
-    if flags.kind == attacks.OMNISCIENT and not (
-        aggregation.is_stacked or aggregation.aggregator == "mean"
-    ):
+    if flags.kind == attacks.OMNISCIENT and aggregation.aggregator not in ATTACKABLE:
         raise FlagError(
             f"--attack={flags.attack}: sees the updates of the round, which "
             f"--aggregator={aggregation.aggregator} never holds together; give "

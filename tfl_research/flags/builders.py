@@ -5,6 +5,7 @@ Imported once all flags are checked, since it imports TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Optional
@@ -14,7 +15,12 @@ import tensorflow_federated as tff
 
 from tfl_research import aggregators, clients, privacy, processes
 from tfl_research.flags import mechanism_plan
-from tfl_research.flags.aggregator_flags import REPEATED, AggregatorFlags
+from tfl_research.flags.aggregator_flags import (
+    REPEATED,
+    ROOT_ROLE,
+    ROOTED,
+    AggregatorFlags,
+)
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.cohort_flags import WeightingFlags
 from tfl_research.flags.optimizer_flags import (
@@ -93,18 +99,17 @@ def server_optimizer(flags: ServerOptimizerFlags) -> tff.learning.optimizers.Opt
     return optimizer
 
 
+def local_steps(flags: ClientOptimizerFlags) -> clients.LocalSteps:
+    """The client's optimizer, with its schedule and gradient clipping."""
+    schedule = learning_rate_schedule(flags) if flags.scheduled else None
+    return clients.LocalSteps(_optimizer(flags), flags.gradient_clip, schedule)
+
+
 def client_work(
     flags: ClientOptimizerFlags, *, proximal_strength: float = 0.0
 ) -> clients.ClientWork:
     """Local training with the client's optimizer, schedule and gradient clipping."""
-    return clients.local_training(
-        optimizer=_optimizer(flags),
-        proximal_strength=proximal_strength,
-        gradient_clip_norm=flags.gradient_clip,
-        learning_rate_schedule=(
-            learning_rate_schedule(flags) if flags.scheduled else None
-        ),
-    )
+    return clients.LocalTraining(local_steps(flags), proximal_strength)
 
 
 def record_level_work(
@@ -140,17 +145,23 @@ def aggregator(flags: AggregatorFlags, parts: Optional[Setup] = None) -> Aggrega
     Args:
       flags: the name and its parameters.
       parts: the sampler, whose largest cohort a rule must hold, the weights and the
-        seed; needed by the robust rules.
+        seed; needed by the robust rules that stack updates.
 
     Raises:
       ValueError: a robust rule without parts.
     """
     if flags.aggregator == REPEATED:
         return aggregators.RepeatedMeanFactory(steps=flags.weiszfeld_steps or 1)
-    if not flags.is_stacked:
+    if not flags.is_stacked and flags.aggregator == "norm_clipping":
+        return aggregators.NormClippingFactory(flags.clip_radius or 0.0)
+    if not flags.is_stacked and flags.aggregator != ROOTED:
         return getattr(aggregators, flags.aggregator)()
     if parts is None:
         raise ValueError(f"{flags.aggregator} needs the sampler, got no parts")
+    if flags.aggregator == ROOTED:
+        return aggregators.TrustedRootFactory(
+            parts.sampler.maximum_cohort_size, ROOT_ROLE
+        )
     weighted = parts.weighting.client_weighting != "uniform"
     return aggregators.StackingFactory(
         flags.rule(weighted=weighted, seed=parts.run.seed),
@@ -167,13 +178,23 @@ def model_dimension(task: Task) -> int:
 
 
 def mechanism(promise: PrivacyPlan, parts: Setup, *, noise_seed: int) -> Mechanism:
-    """The mechanism of --mechanism.
+    """The mechanism of --mechanism, with the rule of --aggregator if there is one.
 
     Args:
       promise: its flags, and the noise.
       parts: of the experiment.
       noise_seed: secret; the noise is a function of it and of the round.
     """
+    built = _mechanism(promise, parts, noise_seed=noise_seed)
+    if promise.has_rule and not promise.noised_at_clients:
+        # The one rule that may come before noise at the server.
+        radius = promise.aggregation.clip_radius or 0.0
+        clipped = aggregators.NormClippingFactory(radius, built.aggregator)
+        return dataclasses.replace(built, aggregator=clipped)
+    return built
+
+
+def _mechanism(promise: PrivacyPlan, parts: Setup, *, noise_seed: int) -> Mechanism:
     flags, noise = promise.mechanism, promise.noise
     name, clip = flags.mechanism, flags.l2_norm_clip
     if noise.distributed is not None:
@@ -212,6 +233,13 @@ def mechanism(promise: PrivacyPlan, parts: Setup, *, noise_seed: int) -> Mechani
             **common,
         )
     common["l2_norm_clip"] = clip
+    if name == "local_gaussian" and promise.has_rule:
+        return privacy.local_gaussian_rule(
+            l2_norm_clip=clip,
+            noise_multiplier=noise.noise_multiplier,
+            noise_seed=noise_seed,
+            rule=aggregator(promise.aggregation, parts),
+        )
     if name == "local_gaussian":
         return privacy.local_gaussian_mechanism(**common)
     if name == "gaussian":

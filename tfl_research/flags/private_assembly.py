@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from tfl_research import privacy
+from tfl_research.aggregators import is_noised_at_clients
 from tfl_research.flags import mechanism_plan
+from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.mechanism_flags import MechanismFlags
@@ -41,6 +43,7 @@ class PrivacyPlan:
       noise: the event of each round, with the noise given or calibrated.
       delta: as given, or by the number of clients.
       accountant: "pld" or "rdp".
+      aggregation: the robust rule, if any, that goes with the mechanism.
     """
 
     flags: PrivacyFlags
@@ -48,6 +51,17 @@ class PrivacyPlan:
     noise: NoisePlan
     delta: float
     accountant: str
+    aggregation: AggregatorFlags = dataclasses.field(default_factory=AggregatorFlags)
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether a rule goes with the mechanism's own sum, or takes its place."""
+        return self.aggregation.aggregator != "mean"
+
+    @property
+    def noised_at_clients(self) -> bool:
+        """Whether what the server does with the updates is post-processing."""
+        return is_noised_at_clients(self.mechanism.entry.event_kind)
 
     def hparams(self) -> dict[str, Any]:
         """What was derived from the flags, for hparams.json."""
@@ -58,13 +72,21 @@ class PrivacyPlan:
         }
 
 
-def plan(flags: PrivacyFlags, mechanism: MechanismFlags, parts: Setup) -> PrivacyPlan:
+def plan(
+    flags: PrivacyFlags,
+    mechanism: MechanismFlags,
+    parts: Setup,
+    aggregation: Optional[AggregatorFlags] = None,
+) -> PrivacyPlan:
     """Calibrates the noise and checks the promise; warns of a large δ.
 
     Raises:
-      FlagError: mechanism, weights, sampler, accountant and budget do not fit.
+      FlagError: mechanism, aggregator, weights, sampler, accountant and budget do not
+        fit.
     """
     mechanism.check_with(parts.cohort, parts.weighting)
+    aggregation = aggregation or AggregatorFlags()
+    _check_aggregation(aggregation, mechanism, parts)
     num_clients = len(parts.task.train)
     delta = flags.delta
     if delta is None:
@@ -83,7 +105,37 @@ def plan(flags: PrivacyFlags, mechanism: MechanismFlags, parts: Setup) -> Privac
                 f"the first round alone costs ε = {first:.4g} at δ = {delta:g}; raise "
                 "it, or add noise with --noise_multiplier",
             )
-    return PrivacyPlan(flags, mechanism, noise, delta, accountant)
+    return PrivacyPlan(flags, mechanism, noise, delta, accountant, aggregation)
+
+
+def _check_aggregation(
+    aggregation: AggregatorFlags, mechanism: MechanismFlags, parts: Setup
+) -> None:
+    """Refuses a rule that the mechanism's guarantee does not survive.
+
+    Raises:
+      FlagError: with the reason.
+    """
+    if aggregation.aggregator == "mean":
+        return
+    kind = mechanism.entry.event_kind
+    aggregation.check_with_privacy(kind)
+    aggregation.check_with(parts)
+    if is_noised_at_clients(kind):
+        weights = parts.weighting.client_weighting
+        if weights != "uniform":
+            raise FlagError(
+                f"--client_weighting={weights}: only updates are noised, so that a "
+                "rule that takes weights would see private ones; give "
+                "--client_weighting=uniform"
+            )
+    elif aggregation.is_stacked:
+        raise aggregation.refused(
+            "aggregator",
+            f"{mechanism.mechanism} noises a sum, for which no updates are stacked; "
+            "leave --byzantine, --bucket_size, --neighbour_mixing and --on_breakdown "
+            "out",
+        )
 
 
 def secret_sampler(parts: Setup, folder: RunFolder) -> Sampler:
@@ -109,7 +161,7 @@ def open_account(
 
     Raises:
       FlagError: a ledger is damaged, or in use, or of another neighbouring relation,
-        population or unit of privacy.
+        population or unit of privacy, now or when a round is to be charged.
     """
     with contextlib.ExitStack() as opened:
         try:
@@ -132,6 +184,8 @@ def open_account(
         _write_statement(promise, parts, folder, account)
         try:
             yield account
+        except privacy.ChargeError as error:
+            raise FlagError(str(error)) from error
         finally:
             _write_statement(promise, parts, folder, account)
 
@@ -202,6 +256,8 @@ def _notes(promise: PrivacyPlan, parts: Setup) -> list[str]:
     if weighting.client_weighting == "capped":
         weights = f"a client with n examples weighs min(n/{weighting.weight_cap:g}, 1)"
     clip = f"l2 norm clip {mechanism.l2_norm_clip:g}"
+    if promise.has_rule and not promise.noised_at_clients:
+        clip += f", after clipping to {promise.aggregation.clip_radius:g}"
     if mechanism.mechanism == "adaptive_gaussian":
         clip = (
             f"the l2 norm clip starts at {mechanism.l2_norm_clip:g} and follows a "
@@ -218,6 +274,12 @@ def _notes(promise: PrivacyPlan, parts: Setup) -> list[str]:
 
 
 def _denominator(promise: PrivacyPlan, parts: Setup) -> str:
+    if promise.has_rule and promise.noised_at_clients:
+        rule = promise.aggregation.aggregator
+        return (
+            f"the server aggregates the noised updates by {rule}, which costs no "
+            "further privacy"
+        )
     mechanism, size = promise.mechanism, parts.sampler.expected_cohort_size
     if mechanism.mechanism != "bounded_weight":
         return f"the sum is divided by the expected cohort size, {size:g}"

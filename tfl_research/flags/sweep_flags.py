@@ -3,78 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Optional, TypeVar
+from typing import ClassVar, Optional
 
 from tfl_research.attacks.catalogue import ATTACKS
 from tfl_research.flags import declare
-from tfl_research.flags.aggregator_flags import AVERAGES, REPEATED, STACKED
-from tfl_research.flags.declare import FlagError, FlagGroup
+from tfl_research.flags.aggregator_flags import AGGREGATORS, STACKED
+from tfl_research.flags.declare import FlagGroup
+from tfl_research.flags.lists import (
+    epsilon_value,
+    further_arguments,
+    seed_value,
+    values,
+)
 from tfl_research.privacy.catalogue import MECHANISMS
 
-Value = TypeVar("Value")
-AGGREGATORS = (*AVERAGES, *STACKED, REPEATED)
 # Ends a rule that --neighbour_mixing goes before.
 MIXED = "+mixing"
-
-
-def values(
-    group: FlagGroup, field: str, convert: Callable[[str], Value]
-) -> list[Value]:
-    """The values of a flag that holds a list with commas, none twice.
-
-    Raises:
-      FlagError: an empty list, a value that `convert` refuses with a ValueError, or
-        one that is given twice.
-    """
-    found: list[Value] = []
-    for text in str(getattr(group, field)).split(","):
-        try:
-            value = convert(text.strip())
-        except ValueError as error:
-            raise group.refused(field, f"{text.strip()!r}: {error}") from None
-        if value in found:
-            raise group.refused(field, f"{text.strip()!r} is given twice")
-        found.append(value)
-    return found
-
-
-def _further(
-    group: FlagGroup, field: str, owner: str, known: Sequence[str]
-) -> dict[str, list[str]]:
-    """Arguments by name, of a repeated flag whose texts are "NAME: ARGUMENTS".
-
-    Raises:
-      FlagError: a text that does not begin with one of the `known` values of the flag
-        `owner`.
-    """
-    found: dict[str, list[str]] = {}
-    for text in getattr(group, field):
-        name, colon, arguments = text.partition(":")
-        name = name.strip()
-        if not colon or name not in known:
-            raise FlagError(
-                f"--{field}={text}: must begin with one of --{owner} and a colon"
-            )
-        found.setdefault(name, []).extend(shlex.split(arguments))
-    return found
-
-
-def _epsilon(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number above 0")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError("must be a whole number, at least 0")
-    return int(text)
 
 
 def _mechanism(text: str) -> str:
@@ -106,14 +50,14 @@ class PrivacyUtilityFlags(FlagGroup):
         """(mechanisms, ε, seeds)."""
         return (
             values(self, "mechanisms", _mechanism),
-            values(self, "epsilons", _epsilon),
-            values(self, "seeds", _seed),
+            values(self, "epsilons", epsilon_value),
+            values(self, "seeds", seed_value),
         )
 
     def further(self) -> dict[str, list[str]]:
         """Further arguments by mechanism."""
         known = values(self, "mechanisms", _mechanism)
-        return _further(self, "mechanism_flags", "mechanisms", known)
+        return further_arguments(self, "mechanism_flags", "mechanisms", known)
 
 
 def _attack(text: str) -> str:
@@ -135,7 +79,7 @@ def _fraction(text: str) -> float:
 
 def _rule(text: str) -> str:
     name = text[: -len(MIXED)] if text.endswith(MIXED) else text
-    if name not in AGGREGATORS:
+    if name not in (AGGREGATORS if name == text else STACKED):
         raise ValueError(
             f"must be one of {', '.join(AGGREGATORS)}, or a robust rule and {MIXED}"
         )
@@ -186,7 +130,7 @@ class ByzantineGridFlags(FlagGroup):
             values(self, "attacks", _attack),
             values(self, "rules", _rule),
             values(self, "fractions", _fraction),
-            values(self, "seeds", _seed),
+            values(self, "seeds", seed_value),
         )
 
     def further(self, field: str) -> dict[str, list[str]]:
@@ -195,4 +139,4 @@ class ByzantineGridFlags(FlagGroup):
             "rule_flags": ("rules", _rule),
             "attack_flags": ("attacks", _attack),
         }[field]
-        return _further(self, field, owner, values(self, owner, convert))
+        return further_arguments(self, field, owner, values(self, owner, convert))

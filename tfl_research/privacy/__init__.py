@@ -9,6 +9,7 @@ from tfl_research import _lazy
 _MODULES = {
     "ACCOUNTANTS": "accounting",
     "BudgetExceededError": "shared_ledger",
+    "ChargeError": "round_account",
     "DiscreteGaussianEvent": "discrete_gaussian_event",
     "DistributedPlan": "distributed_plan",
     "EpsilonCurve": "accounting",
@@ -44,6 +45,7 @@ _MODULES = {
     "factorization": "factorization",
     "gaussian_mechanism": "mechanisms",
     "local_gaussian_mechanism": "local_gaussian",
+    "local_gaussian_rule": "local_rule",
     "plan_distributed": "distributed_plan",
     "resolve_accountant": "accounting",
     "run_id": "identity",

@@ -15,6 +15,33 @@ from tfl_research.privacy.mechanisms import Mechanism, check_settings
 from tfl_research.privacy.noised_sum import bounded_record
 
 
+def noised_update(
+    value: list[tf.Tensor],
+    weight: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+) -> list[tf.Tensor]:
+    """What a client sends: its update clipped, weighed, and noised by N(0, (zS)²).
+
+    Args:
+      value: leaves of the update, float32.
+      weight: float32 `[]`, of which `noised_sum.bounded_weight` counts.
+      seed: the client's secret int64 `[2]` seed of the round.
+      l2_norm_clip: S.
+      noise_multiplier: z.
+    """
+    record = bounded_record(value, weight, tf.constant(l2_norm_clip, tf.float32))[0]
+    stddev = noise_multiplier * l2_norm_clip
+    return [
+        part
+        + stddev
+        * stateless_random.normal(part.shape, stateless_random.fold_in(seed, index))
+        for index, part in enumerate(record)
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
     """See `local_gaussian_mechanism`."""
@@ -44,16 +71,13 @@ class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
         def encode(
             value: list[tf.Tensor], weight: tf.Tensor, _: tf.Tensor, seed: tf.Tensor
         ) -> list[tf.Tensor]:
-            clip = tf.constant(self.l2_norm_clip, tf.float32)
-            record = bounded_record(value, weight, clip)[0]
-            return [
-                part
-                + stddev
-                * stateless_random.normal(
-                    part.shape, stateless_random.fold_in(seed, index)
-                )
-                for index, part in enumerate(record)
-            ]
+            return noised_update(
+                value,
+                weight,
+                seed,
+                l2_norm_clip=self.l2_norm_clip,
+                noise_multiplier=self.noise_multiplier,
+            )
 
         def release(
             total: list[tf.Tensor], reporting: tf.Tensor, _: tf.Tensor

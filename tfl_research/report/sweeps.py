@@ -128,19 +128,35 @@ def heatmaps(
         for column, title in panels
         if column in frame and frame[column].notna().any()
     ]
-    width = 2.0 + 0.9 * frame[across].nunique()
-    height = 1.6 + 0.35 * frame[down].nunique()
-    figure = Figure(figsize=(width * len(shown), height), layout="constrained")
-    for index, (column, title) in enumerate(shown):
-        axes = figure.add_subplot(1, len(shown), index + 1)
-        grid = frame.pivot_table(
+    names = list(frame[down].unique())
+    grids = [
+        frame.pivot_table(
             column, index=down, columns=across, aggfunc="median", sort=False
-        )
+        ).reindex(names)
+        for column, _ in shown
+    ]
+    # Every cell has the same size, whatever the panel; a title needs two of them.
+    widths = [max(len(grid.columns), 2) for grid in grids]
+    longest = max(len(str(name)) for name in names)
+    figure = Figure(
+        figsize=(1.3 + 0.08 * longest + 0.75 * sum(widths), 1.5 + 0.36 * len(names)),
+        layout="constrained",
+    )
+    panel_axes = figure.subplots(
+        1, len(shown), squeeze=False, width_ratios=widths, sharey=True
+    )[0]
+    for axes, grid, (_, title) in zip(panel_axes, grids, shown):
         image = axes.imshow(grid.to_numpy(float), vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(grid.columns)), [str(c) for c in grid.columns])
-        axes.tick_params(axis="x", rotation=40)
-        axes.set_yticks(range(len(grid.index)), [str(i) for i in grid.index])
-        axes.set_title(title, fontsize="medium")
+        axes.set_xticks(
+            range(len(grid.columns)),
+            [str(c) for c in grid.columns],
+            rotation=40,
+            ha="right",
+            rotation_mode="anchor",
+        )
+        axes.set_yticks(range(len(names)), [str(name) for name in names])
+        axes.tick_params(length=0)
+        axes.set_title(title.replace("_", " "), fontsize="medium")
         for row, values in enumerate(grid.to_numpy(float)):
             for place, value in enumerate(values):
                 if pd.isna(value):
@@ -148,5 +164,5 @@ def heatmaps(
                 colour = "black" if value > 0.6 else "white"
                 text = f"{value:.2f}"
                 axes.text(place, row, text, ha="center", va="center", color=colour)
-        figure.colorbar(image, ax=axes)
+    figure.colorbar(image, ax=list(panel_axes))
     _save(figure, path)

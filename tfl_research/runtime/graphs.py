@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 from tfl_research import _tff_compat
 from tfl_research.runtime.constants import ScalarConstants
 from tfl_research.runtime.fingerprint import fingerprint
+from tfl_research.runtime.in_place import reuse_buffers
 from tfl_research.runtime.inlining import Inlined, function_graph_def
 
 _containers = itertools.count()
@@ -46,7 +47,7 @@ class Graph:
         self.op_types = {node.op for node in _all_nodes(graph_def)}
         self.pure = not self._initialize_op and self.op_types.isdisjoint(_STATEFUL)
         self._runnable: Any = None
-        self._imports: dict[tuple[int, ...], _Import] = {}
+        self._imports: dict[tuple[tuple[int, ...], bool], _Import] = {}
         if self.pure:
             graph_def = _needed(graph_def, self._outputs)
         self._graph_def = graph_def
@@ -56,18 +57,20 @@ class Graph:
             graph_def, self._inputs, self._outputs, self._scalars.functions
         )
 
-    def _imported(self, lifted: tuple[int, ...]) -> _Import:
+    def _imported(self, lifted: tuple[int, ...], in_place: bool = False) -> _Import:
         """What can be added to a graph, with some constants as arguments."""
-        if lifted not in self._imports:
+        key = lifted, in_place
+        if key not in self._imports:
             graph_def = self._graph_def
             names: list[str] = []
             if lifted:
                 positions = [self._scalars.positions[i] for i in lifted]
                 graph_def, names = self._scalars.lifted(positions)
-            self._imports[lifted] = _Import(
-                graph_def, [*self._inputs, *names], self._outputs
-            )
-        return self._imports[lifted]
+            imported = _Import(graph_def, [*self._inputs, *names], self._outputs)
+            if in_place:
+                reuse_buffers(imported.graph_def)
+            self._imports[key] = imported
+        return self._imports[key]
 
     @property
     def aliases(self) -> Optional[list[int]]:
@@ -91,7 +94,10 @@ class Graph:
         return found
 
     def trace(
-        self, *arguments: Any, lifted: Optional[Mapping[int, tf.Tensor]] = None
+        self,
+        *arguments: Any,
+        lifted: Optional[Mapping[int, tf.Tensor]] = None,
+        in_place: bool = False,
     ) -> list[tf.Tensor]:
         """Adds the computation to the graph that is being traced.
 
@@ -99,12 +105,15 @@ class Graph:
           *arguments: tensors, in the order of the parameter type's leaves.
           lifted: float32 scalars that take the place of some of `constants`, by
             index.
+          in_place: whether additions to arguments may reuse their buffers, see
+            `runtime.in_place`; not for XLA.
 
         Returns:
           Tensors in the order of the result type's leaves.
         """
         lifted = lifted or {}
-        return self._imported(tuple(lifted)).trace([*arguments, *lifted.values()])
+        imported = self._imported(tuple(lifted), in_place)
+        return imported.trace([*arguments, *lifted.values()])
 
     def run(self, *arguments: Any) -> list[tf.Tensor]:
         """Executes the computation once, its own state made new first."""

@@ -121,8 +121,11 @@ class MapReduce:
         # Of each graph, while a program is traced.
         self._lifted_tensors: dict[Graph, dict[int, tf.Tensor]] = {}
 
-    def _trace(self, graph: Graph, *arguments: Any) -> list[tf.Tensor]:
-        return graph.trace(*arguments, lifted=self._lifted_tensors.get(graph))
+    def _trace(
+        self, graph: Graph, *arguments: Any, in_place: bool = False
+    ) -> list[tf.Tensor]:
+        lifted = self._lifted_tensors.get(graph)
+        return graph.trace(*arguments, lifted=lifted, in_place=in_place)
 
     @contextlib.contextmanager
     def _lifting(self, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
@@ -168,7 +171,7 @@ class MapReduce:
             tf.zeros(leaf.shape, tf.as_dtype(leaf.dtype)) for leaf in self._secure_types
         ]
 
-    def _folded(self, report: Any, count: tf.Tensor) -> list[tf.Tensor]:
+    def _folded(self, report: Any, count: tf.Tensor, mode: Mode) -> list[tf.Tensor]:
         """Accumulates what `report(index)` gives for the first `count` clients."""
         num_updates = self.num_update_leaves
 
@@ -176,7 +179,10 @@ class MapReduce:
             reported = report(index)
             split = len(accumulator) - len(self._secure_types)
             folded = self._trace(
-                self.accumulate, *accumulator[:split], *reported[:num_updates]
+                self.accumulate,
+                *accumulator[:split],
+                *reported[:num_updates],
+                in_place=mode.compiler == "graph",
             )
             secure = zip(accumulator[split:], reported[num_updates:])
             return index + 1, list(folded) + [total + value for total, value in secure]
@@ -202,7 +208,7 @@ class MapReduce:
                     self.work, *(leaf[index] for leaf in leaves), *context
                 )
 
-            return self._folded(report, count)
+            return self._folded(report, count, mode)
 
         def vectorised(context: Any, leaves: Any, count: tf.Tensor) -> Any:
             own = dict(enumerate(leaves))
@@ -217,7 +223,7 @@ class MapReduce:
                 )
 
             reported = tf.vectorized_map(work, own)
-            return self._folded(lambda index: [v[index] for v in reported], count)
+            return self._folded(lambda index: [v[index] for v in reported], count, mode)
 
         program = folded if mode.clients == "folded" else vectorised
         return self._compiled(

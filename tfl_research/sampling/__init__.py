@@ -3,12 +3,14 @@
 Nothing here knows of TensorFlow, of accountants, or of clients' data.
 """
 
+from tfl_research.sampling.accompanied import Accompanied
 from tfl_research.sampling.amplification import (
     KINDS,
     NEIGHBOURING_RELATIONS,
     Amplification,
 )
 from tfl_research.sampling.min_separation import CyclicPoisson, MinSeparation
+from tfl_research.sampling.repeated import Repeated
 from tfl_research.sampling.samplers import (
     FixedSize,
     Full,
@@ -20,12 +22,14 @@ from tfl_research.sampling.samplers import (
 __all__ = [
     "KINDS",
     "NEIGHBOURING_RELATIONS",
+    "Accompanied",
     "Amplification",
     "CyclicPoisson",
     "FixedSize",
     "Full",
     "MinSeparation",
     "Poisson",
+    "Repeated",
     "Sampler",
     "Shuffled",
 ]

@@ -8,6 +8,7 @@ from tfl_research.aggregators.rules.clipping import (
     centered_clipping,
     mean,
     norm_clipping,
+    trust_scores,
     trusted_root,
 )
 from tfl_research.aggregators.rules.coordinatewise import (
@@ -37,5 +38,6 @@ __all__ = [
     "screen",
     "sign_majority",
     "trimmed_mean",
+    "trust_scores",
     "trusted_root",
 ]

@@ -126,16 +126,37 @@ def trusted_root(
     """
     rows = as_rows(updates, weights)
     root = tf.convert_to_tensor(root, tf.float32)
-    size = int(rows.values.shape[0])
+    trust = trust_scores(rows, root=root)
+    origin = tf.zeros_like(root)
+    lengths = distances.lengths_from(rows.values, origin)
+    own = distances.lengths_from(root[None, :], origin)[0]
+    scaled = tf.math.divide_no_nan(trust * own, lengths)
+    return combine(tf.math.divide_no_nan(scaled, tf.reduce_sum(trust)), rows.values)
+
+
+def trust_scores(
+    updates: Updates, weights: Optional[Any] = None, *, root: Any
+) -> tf.Tensor:
+    """FLTrust's trust in every row: ReLU(cos(g_i, g_0)), see `trusted_root`.
+
+    Args:
+      updates: float32 `[n, d]`, or `Rows`.
+      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      root: g_0, float32 `[d]`, finite.
+
+    Returns:
+      float64 `[n]` in [0, 1]; 0 for absent rows and rows of zeros, and for all where
+      the root is zero.
+    """
+    rows = as_rows(updates, weights)
+    root = tf.convert_to_tensor(root, tf.float32)
     inner = sum_columns(
         lambda block, own: tf.reduce_sum(block * own, axis=1),
-        [size],
+        [int(rows.values.shape[0])],
         rows.values,
         root[None, :],
     )
     origin = tf.zeros_like(root)
     lengths = distances.lengths_from(rows.values, origin)
     own = distances.lengths_from(root[None, :], origin)[0]
-    trust = tf.maximum(tf.math.divide_no_nan(inner, lengths * own), 0.0)
-    scaled = tf.math.divide_no_nan(trust * own, lengths)
-    return combine(tf.math.divide_no_nan(scaled, tf.reduce_sum(trust)), rows.values)
+    return tf.maximum(tf.math.divide_no_nan(inner, lengths * own), 0.0)

@@ -1,0 +1,28 @@
+"""What is said of rounds in which a rule could not keep its promise."""
+
+import numpy as np
+
+from tfl_research.program.breakdowns import breakdown_line
+from tfl_research.program.metrics_log import round_row
+
+
+def row(cohort_size=2, **aggregator):
+    counts = {name: np.int32(value) for name, value in aggregator.items()}
+    return round_row(3, cohort_size, {"aggregator": counts})
+
+
+def test_rounds_without_a_breakdown_say_nothing():
+    assert breakdown_line(row()) is None
+    assert breakdown_line(row(skipped=0, fell_back=0, breakdowns=7, excluded=1)) is None
+    assert breakdown_line(round_row(3, 2, {})) is None
+
+
+def test_what_happened_is_one_line():
+    skipped = breakdown_line(row(skipped=1, fell_back=0, excluded=0))
+    assert skipped == (
+        "warning: round 3: the aggregation rule cannot keep its promise (cohort 2): "
+        "the round is skipped, and the model stays as it was"
+    )
+    fell_back = breakdown_line(row(9, skipped=0, fell_back=1, excluded=4))
+    assert "(cohort 9, 4 excluded): the rule of --on_breakdown takes" in fell_back
+    assert "\n" not in fell_back

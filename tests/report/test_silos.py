@@ -1,0 +1,44 @@
+"""Tables of silos, by hand."""
+
+import pandas as pd
+
+from tfl_research.report import silos
+
+
+def write_run(folder, accuracies, epsilons=None):
+    folder.mkdir(parents=True)
+    rows = [
+        ("final", "eval", "A", 30, accuracies[0]),
+        ("final", "eval", "B", 10, accuracies[1]),
+        ("final", "held_out", "C", 10, 0.0),
+        ("best", "eval", "A", 30, 1.0),
+    ]
+    columns = ["model", "split", "client_id", "examples", "accuracy"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "clients.csv", index=False)
+    if epsilons:
+        spent = [(r, c, r * e) for r in (1, 2) for c, e in zip("AB", epsilons)]
+        pd.DataFrame(spent, columns=["round", "client_id", "epsilon"]).to_csv(
+            folder / "client_epsilon.csv", index=False
+        )
+    return folder
+
+
+def test_table_by_hand(tmp_path):
+    runs = [
+        ("fed_avg", write_run(tmp_path / "f0", (0.8, 0.6))),
+        ("fed_avg", write_run(tmp_path / "f1", (0.9, 0.7))),
+        ("private", write_run(tmp_path / "p", (0.7, 0.5), (0.5, 1.0))),
+        ("only A", write_run(tmp_path / "a", (0.75, 0.2))),
+        ("only B", write_run(tmp_path / "b", (0.1, 0.55))),
+    ]
+    found = silos.by_silo(runs)
+    assert silos.table(found, metric="accuracy").splitlines() == [
+        "| method | A | B | mean of silos | by examples |",
+        "| --- | --- | --- | --- | --- |",
+        "| fed_avg | 0.850 | 0.650 | 0.750 | 0.800 |",
+        "| private | 0.700 | 0.500 | 0.600 | 0.650 |",
+        "| ε of its records | 1.000 | 2.000 |  | 2.000 |",
+        "| each silo alone | 0.750 | 0.550 | 0.650 | 0.700 |",
+    ]
+    silos.write(found, tmp_path / "silos.csv")
+    assert len(pd.read_csv(tmp_path / "silos.csv")) == 10

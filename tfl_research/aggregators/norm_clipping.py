@@ -1,0 +1,78 @@
+"""Clipping to a fixed l2 norm at the clients, before any other aggregation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.aggregators.averaging import mean
+
+
+@dataclasses.dataclass(frozen=True)
+class NormClippingFactory(tff.aggregators.WeightedAggregationFactory):
+    """Each update is clipped to an l2 norm by its client: x min(1, radius / ||x||).
+
+    Sun et al. 2019 (arXiv 1911.07963), "norm thresholding of updates". Before a mean
+    it is `rules.norm_clipping` without a stack: memory does not grow with the cohort
+    and the server needs sums only. Unlike TFF's `clipping_factory` it tells the server
+    nothing beside the update, so that it may come before a private sum.
+
+    `create(value_type, weight_type)` gives the process of `inner`.
+
+    Attributes:
+      radius: the largest norm, positive and finite.
+      inner: aggregates the clipped updates; the weighted mean by default.
+
+    Raises:
+      ValueError: a radius out of its range.
+    """
+
+    radius: float
+    inner: tff.aggregators.WeightedAggregationFactory = dataclasses.field(
+        default_factory=mean
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < float("inf"):
+            raise ValueError(f"radius must be positive and finite, got {self.radius}")
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """Of `inner`, see `processes.build_fed_avg`."""
+        return getattr(self.inner, "client_members", ())
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """See `NormClippingFactory`."""
+        process = self.inner.create(value_type, weight_type)
+
+        @tff.tensorflow.computation(value_type)
+        def clip(value: Any) -> Any:
+            # Squares of large float32 would overflow.
+            squares = [
+                tf.reduce_sum(tf.square(tf.cast(part, tf.float64)))
+                for part in tf.nest.flatten(value)
+            ]
+            norm = tf.sqrt(tf.add_n(squares))
+            shortening = tf.math.divide_no_nan(
+                tf.constant(self.radius, tf.float64), norm
+            )
+            # A norm of 0 divides to 0, and leaves zeros as they are.
+            factor = tf.minimum(shortening, 1.0)
+            return tf.nest.map_structure(
+                lambda part: part * tf.cast(factor, part.dtype), value
+            )
+
+        @tff.federated_computation(
+            process.initialize.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+            tff.FederatedType(weight_type, tff.CLIENTS),
+        )
+        def next_clipped(state: Any, value: Any, weight: Any) -> Any:
+            return process.next(state, tff.federated_map(clip, value), weight)
+
+        return tff.templates.AggregationProcess(process.initialize, next_clipped)

@@ -1,0 +1,159 @@
+"""FLTrust: clients are weighed by what the server's own update makes of theirs."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.aggregators import rules
+from tfl_research.aggregators.roles import role_weight_type
+from tfl_research.aggregators.stack import Layout, stack_computations
+
+
+@dataclasses.dataclass(frozen=True)
+class TrustedRootFactory(tff.aggregators.WeightedAggregationFactory):
+    """Stacks a cohort's updates and weighs each by its cosine with a trusted one.
+
+    FLTrust, Cao et al. 2021 (arXiv 2012.13995), section IV. The server holds a small
+    clean data set, the root, and trains on it as a client would. Of its update g_0
+    and the clients' g_i it makes
+
+        TS_i = max(0, <g_i, g_0> / (||g_i|| ||g_0||))         (equation 2)
+        ĝ_i = ||g_0|| / ||g_i|| · g_i                         (equation 3)
+        g = Σ TS_i ĝ_i / Σ TS_i                               (equation 4)
+
+    The root takes part in every cohort as a participant with a role of its own. Its
+    update is never among the rows: it is summed by itself over the participants that
+    have the role, of which there must be one.
+
+    `create(value_type, weight_type)` gives a process with weights of
+    `role_weight_type()`, of which only counts which are 0 (such clients are not
+    there). Its measurements are int32 scalars: `stacked`, `excluded` and `dropped`
+    clients as in `StackingFactory`; `trusted`, clients with a trust above 0; `skipped`,
+    1 where the round's result is zero since there was not one finite root update, or
+    since nobody was trusted (which the paper leaves open).
+
+    Attributes:
+      capacity: clients that fit, the root not among them.
+      root_role: the root's `role`, see `data.ClientData.roles`; at least 1.
+      rewrite: see `StackingFactory`.
+
+    Raises:
+      ValueError: a capacity or role below 1.
+    """
+
+    capacity: int
+    root_role: int
+    rewrite: Optional[Callable[[rules.Rows, tf.Tensor], rules.Rows]] = None
+
+    screens_updates = True
+    client_members = ("role",)
+
+    def __post_init__(self) -> None:
+        for name in ("capacity", "root_role"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """An aggregation of `value_type`, a structure of float32 tensors.
+
+        Raises:
+          ValueError: values of another dtype, or of a shape that is not static;
+            weights without a role.
+        """
+        if not role_weight_type().is_assignable_from(weight_type):
+            raise ValueError(
+                "the root is told by its role: weights must be "
+                f"{role_weight_type()}, got {weight_type}; processes.build_fed_avg "
+                "gives aggregators with client_members such"
+            )
+        layout = Layout.of(value_type)
+        stack = stack_computations(
+            self.capacity, layout, value_type, tff.TensorType(np.float32)
+        )
+
+        @tff.tensorflow.computation
+        def initial_state() -> Any:
+            return tf.constant(0, tf.int32)
+
+        @tff.tensorflow.computation(weight_type)
+        def client_weight(weight: Any) -> Any:
+            is_root = tf.equal(weight["role"], self.root_role)
+            # A row of weight 0 is not there.
+            return tf.where(is_root, 0.0, weight["weight"])
+
+        @tff.tensorflow.computation(value_type, weight_type)
+        def root_part(value: Any, weight: Any) -> Any:
+            is_root = tf.equal(weight["role"], self.root_role)
+            vector = layout.flatten(value)
+            # Of clients zeros, whatever they sent: the sum is the root's update.
+            part = tf.where(is_root, vector, tf.zeros_like(vector))
+            return part, tf.cast(is_root, tf.int32)
+
+        @tff.tensorflow.computation(
+            np.int32,
+            stack[3].type_signature.result,
+            root_part.type_signature.result,
+        )
+        def aggregate(round_number: tf.Tensor, stacked: Any, roots: Any) -> Any:
+            root, count = roots
+            rows = rules.Rows(
+                stacked["values"],
+                stacked["weights"],
+                stacked["excluded"],
+                stacked["offered"],
+            )
+            if self.rewrite is not None:
+                rows = self.rewrite(rows, round_number)
+            usable = tf.reduce_all(tf.math.is_finite(root)) & tf.equal(count, 1)
+            root = tf.where(usable, root, tf.zeros_like(root))
+            trust = rules.trust_scores(rows, root=root)
+            trusted = tf.reduce_sum(tf.cast(trust > 0, tf.int32))
+            result = rules.trusted_root(rows, root=root)
+            # No root is a root of zeros, which trusts nobody.
+            skipped = tf.equal(trusted, 0)
+            skipped |= tf.logical_not(tf.reduce_all(tf.math.is_finite(result)))
+            result = tf.where(skipped, tf.zeros_like(result), result)
+            measurements = collections.OrderedDict(
+                stacked=stacked["stored"],
+                excluded=rows.excluded,
+                dropped=stacked["dropped"],
+                trusted=trusted,
+                skipped=tf.cast(skipped, tf.int32),
+            )
+            return round_number + 1, layout.unflatten(result), measurements
+
+        @tff.federated_computation
+        def initialize() -> Any:
+            return tff.federated_eval(initial_state, tff.SERVER)
+
+        @tff.federated_computation(
+            initialize.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+            tff.FederatedType(weight_type, tff.CLIENTS),
+        )
+        def next_trusted(state: Any, value: Any, weight: Any) -> Any:
+            zero, accumulate, merge, report = stack
+            own = tff.federated_map(client_weight, weight)
+            stacked = tff.federated_aggregate(
+                tff.federated_zip((value, own)), zero(), accumulate, merge, report
+            )
+            roots = tff.federated_sum(
+                tff.federated_map(root_part, tff.federated_zip((value, weight)))
+            )
+            new_state, result, measurements = tff.federated_map(
+                aggregate, tff.federated_zip((state, stacked, roots))
+            )
+            return tff.templates.MeasuredProcessOutput(new_state, result, measurements)
+
+        return tff.templates.AggregationProcess(initialize, next_trusted)

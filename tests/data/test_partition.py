@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tfl_research.data import partition
 
+_METHODS = ["iid", "dirichlet", "shards", "quantity"]
+
 
 def _generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
@@ -20,11 +22,13 @@ def _make(method: str, labels: np.ndarray, clients: int, seed: int = 0):
         return partition.iid(labels, clients, _generator(seed))
     if method == "dirichlet":
         return partition.dirichlet(labels, clients, _generator(seed), alpha=0.3)
+    if method == "quantity":
+        return partition.quantity(labels, clients, _generator(seed), alpha=0.3)
     return partition.shards(labels, clients, _generator(seed), shards_per_client=1)
 
 
 @hypothesis.given(
-    method=st.sampled_from(["iid", "dirichlet", "shards"]),
+    method=st.sampled_from(_METHODS),
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
     data=st.data(),
 )
@@ -36,13 +40,14 @@ def test_every_example_is_in_exactly_one_client_and_none_is_empty(method, labels
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
     sizes = [len(part) for part in parts]
     assert min(sizes) >= 1
-    assert max(sizes) - min(sizes) <= 1
+    if method != "quantity":
+        assert max(sizes) - min(sizes) <= 1
     for part in parts:
         assert part.dtype == np.int64
         assert (np.diff(part) > 0).all()
 
 
-@pytest.mark.parametrize("method", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("method", _METHODS)
 def test_a_partition_is_a_function_of_its_seed(method):
     labels = np.arange(200) % 10
     first = _make(method, labels, 20, seed=3)
@@ -52,7 +57,7 @@ def test_a_partition_is_a_function_of_its_seed(method):
     assert not all(np.array_equal(a, b) for a, b in zip(first, other))
 
 
-@pytest.mark.parametrize("method", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("method", _METHODS)
 def test_text_labels_are_partitioned_like_numbers(method):
     numbers = np.arange(60) % 3
     texts = np.array(["a", "b", "c"])[numbers]
@@ -60,7 +65,7 @@ def test_text_labels_are_partitioned_like_numbers(method):
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("method", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("method", _METHODS)
 @pytest.mark.parametrize("clients", [0, -1, 6])
 def test_impossible_numbers_of_clients_are_refused(method, clients):
     with pytest.raises(ValueError, match=rf"num_clients .* got {clients}"):
@@ -91,8 +96,9 @@ def test_more_shards_than_examples_are_refused():
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_concentration_that_is_not_positive_is_refused(alpha):
-    with pytest.raises(ValueError, match="alpha must be above 0"):
-        partition.dirichlet(np.arange(4), 2, _generator(), alpha=alpha)
+    for skew in (partition.dirichlet, partition.quantity):
+        with pytest.raises(ValueError, match="alpha must be above 0"):
+            skew(np.arange(4), 2, _generator(), alpha=alpha)
 
 
 def _mean_largest_share(alpha: float, seed: int = 0) -> float:
@@ -144,6 +150,70 @@ def test_dirichlet_follows_the_labels_own_distribution():
 
 
 def test_one_client_holds_everything():
-    for method in ("iid", "dirichlet", "shards"):
+    for method in _METHODS:
         (part,) = _make(method, np.array([1, 0, 1]), 1)
         assert part.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("examples", "shares", "sizes"),
+    [
+        # 12 examples are left after one each: 6, 3.6, 2.4, of which .6 is rounded up.
+        (15, [0.5, 0.3, 0.2], [7, 5, 3]),
+        # 2 are left; 2/3 each leave 0 for everyone, and the first two are before.
+        (5, [1 / 3, 1 / 3, 1 / 3], [2, 2, 1]),
+        (3, [1.0, 0.0, 0.0], [1, 1, 1]),
+        (10, [1.0, 0.0, 0.0], [8, 1, 1]),
+        (4, [1.0], [4]),
+    ],
+)
+def test_sizes_from_shares_by_hand(examples, shares, sizes):
+    found = partition.sizes_from_shares(examples, np.array(shares))
+    assert found.dtype == np.int64
+    assert found.tolist() == sizes
+
+
+@pytest.mark.parametrize(
+    "shares", [[0.5, 0.4], [1.5, -0.5], [np.nan, 1.0], [np.inf, 0.0]]
+)
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(ValueError, match="shares must be at least 0 and of sum 1"):
+        partition.sizes_from_shares(10, np.array(shares))
+
+
+def test_sizes_follow_shares_whose_sum_is_just_off_one():
+    for off in (-9e-7, 9e-7):
+        shares = np.array([0.5, 0.5]) + off / 2
+        sizes = partition.sizes_from_shares(10_000_002, shares)
+        assert sizes.sum() == 10_000_002
+        assert abs(sizes[0] - sizes[1]) <= 10
+
+
+def test_quantities_have_the_dirichlet_variance():
+    # One share of a symmetric Dirichlet over N: variance (N - 1) / (N^2 (N a + 1)).
+    clients, alpha = 100, 0.5
+    sizes = [
+        len(part)
+        for seed in range(30)
+        for part in partition.quantity(
+            np.zeros(20_000), clients, _generator(seed), alpha=alpha
+        )
+    ]
+    shares = (np.array(sizes) - 1) / (20_000 - clients)
+    variance = (clients - 1) / (clients**2 * (clients * alpha + 1))
+    assert shares.mean() == pytest.approx(1 / clients)
+    assert shares.var() == pytest.approx(variance, rel=0.15)
+
+
+def test_quantities_leave_labels_iid_and_tend_to_equal_sizes():
+    labels = np.arange(6000) % 3
+    sizes = np.array(
+        [len(p) for p in partition.quantity(labels, 6, _generator(), alpha=1e6)]
+    )
+    assert sizes.tolist() == pytest.approx([1000] * 6, abs=10)
+    parts = partition.quantity(labels, 6, _generator(1), alpha=0.5)
+    large = [part for part in parts if len(part) > 500]
+    assert len(large) >= 2
+    for part in large:
+        shares = np.bincount(labels[part], minlength=3) / len(part)
+        assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.08)

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from tfl_research import tasks
+from tfl_research.data import ClientData
 from tfl_research.tasks import describe
 
 
@@ -28,11 +31,20 @@ def test_the_figures_of_a_folder_by_hand(tmp_path, capsys):
         "--test_fraction=0",
     )
     assert "2 to train on" in out
-    assert "4 in 2 clients; per client min 1, median 2, mean 2.0, max 3" in out
+    assert (
+        "4 in 2 clients; per client min 1, median 2, mean 2.0, max 3; Gini 0.250" in out
+    )
     assert "no: 75.0%, yes: 25.0%" in out
     assert re.search(r"majority class +no: 75.0% of the labels", out)
     # Clients (1, 0) and (0, 1) against (3/4, 1/4): distances 1/4 and 3/4.
-    assert "mean 0.500, max 0.750" in out
+    # Percentiles 10 and 90 are a tenth of the way from either.
+    assert re.search(
+        r"total variation +0\.500 +0\.300 +0\.500 +0\.700 +0\.750 +0\.\d{3}", out
+    )
+    assert re.search(r"L1 = earth mover's +1\.000 +0\.600 +1\.000 +1\.400", out)
+    # H(7/8) - H(3/4) / 2 = 0.1379 bits and H(3/8) - H(3/4) / 2 = 0.5488 bits.
+    assert re.search(r"Jensen-Shannon \(bits\) +0\.343 +0\.179 +0\.343 +0\.508", out)
+    assert re.search(r"effective classes +1\.000 +1\.000 +1\.000", out)
     assert "none: no client is held out" in out
     assert "features            float32 [1]" in out
     assert "label_column (required)" in out
@@ -49,6 +61,7 @@ def test_mnist(capsys):
         "float32 [784]",
         "in 20 clients",
         "IID clients of these sizes",
+        "shards partition, shards_per_client=2",
     ):
         assert expected in out
 
@@ -73,6 +86,13 @@ def test_large_populations_are_sampled(capsys):
         (["mnist", "--num_clients"], "expected --option=value, got '--num_clients'"),
         (["mnist", "--num_clients=many"], "'num_clients' of task 'mnist' is int"),
         (["mnist", "--clients=0"], "--clients must be at least 1, got 0"),
+        (
+            ["mnist", "--dirichlet_alpha=0.1"],
+            "dirichlet_alpha is an option of partition=dirichlet and of no effect "
+            "with partition=iid",
+        ),
+        (["mnist", "--plot=a.txt"], "--plot=a.txt: expected a file ending in .png"),
+        (["mnist", "--plot=/none/a.png"], "--plot=/none/a.png: there is no folder"),
         (["csv", "--data_dir=/nowhere"], "task 'csv' needs the option 'label_column'"),
     ],
 )
@@ -83,6 +103,72 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, capsys):
     assert captured.err.startswith("describe_task: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_a_plot_is_written(tmp_path, capsys):
+    path = tmp_path / "labels.png"
+    _lines(capsys, "mnist", "--num_clients=5", f"--plot={path}")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch, capsys):
+    for name in [m for m in sys.modules if m.startswith("tfl_research.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert describe.main(["mnist", "--plot=a.png"]) == 2
+    error = capsys.readouterr().err
+    assert "--plot=a.png needs the package matplotlib" in error
+    assert "tfl_research[plots]" in error
+
+
+class TestOtherTargets:
+    """Tasks whose labels are no classes, or several to an example."""
+
+    @pytest.fixture
+    def described(self, capsys):
+        def describe_labels(labels, *arguments):
+            clients = ClientData.from_arrays(
+                {
+                    f"c{k}": {"x": np.zeros((len(y), 1), np.float32), "y": y}
+                    for k, y in enumerate(labels)
+                }
+            )
+            card = tasks.Card("Own", "one", "what", "here", "none")
+            made = tasks.Task("own", card, clients, clients, None, dict, dict)
+            tasks.register("own", lambda *, seed=0: made)
+            code = describe.main(["own", *arguments])
+            captured = capsys.readouterr()
+            return code, re.sub(r"\n {20}", " ", captured.out), captured.err
+
+        yield describe_labels
+        tasks.unregister("own")
+
+    def test_regression_has_sizes_alone(self, described, tmp_path):
+        code, out, _ = described([np.zeros(3, np.float32), np.ones(1, np.float32)])
+        assert code == 0
+        assert "not applicable: targets are float32, not classes" in out
+        assert "max 3; Gini 0.250" in out
+
+    def test_regression_is_not_drawn(self, described, tmp_path):
+        code, _, error = described(
+            [np.zeros(3, np.float32)], f"--plot={tmp_path}/a.png"
+        )
+        assert code == 2
+        assert "targets of float32; only classes and tokens can be drawn" in error
+        assert error.count("\n") == 1
+
+    def test_tokens_are_counted_without_padding(self, described):
+        first, second = np.array([[1, 1, 0]]), np.array([[2, 0, 0], [0, 0, 0]])
+        code, out, _ = described([first, second])
+        assert code == 0
+        assert "tokens, in whatever order" in out
+        # (1, 0) and (0, 1) against (2/3, 1/3).
+        assert re.search(r"total variation +0\.500 +0\.367 +0\.500 +0\.633", out)
+
+    def test_no_labels_at_all(self, described):
+        code, out, _ = described([np.zeros((2, 3), np.int32)])
+        assert code == 0
+        assert "no training labels" in out
 
 
 def test_without_a_name_usage_is_shown(capsys):

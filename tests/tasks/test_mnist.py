@@ -17,7 +17,7 @@ def _together(*parts):
     ]
 
 
-@pytest.mark.parametrize("partition", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("partition", ["iid", "dirichlet", "shards", "quantity"])
 def test_clients_hold_all_images_once(partition):
     task = tasks.get("mnist", partition=partition, seed=1)
     assert len(task.train) == len(task.test) == 100
@@ -93,6 +93,14 @@ def test_no_clients_held_out_and_no_test_split():
         (
             {"partition": "shards", "shards_per_client": 0},
             "shards_per_client must be at least 1, got 0",
+        ),
+        ({"partition": "natural"}, "iid, dirichlet, shards, .* got 'natural'"),
+        ({"quantity_alpha": -1.0}, "quantity_alpha must be above 0 and finite, got -1"),
+        ({"rotation_degrees": 181.0}, "rotation_degrees must be from 0 to 180"),
+        ({"noise_level": 0.0}, "noise_level must be above 0 and finite, got 0"),
+        (
+            {"partition": "concept_shift", "num_concepts": 11},
+            "num_concepts must be from 1 to the number of classes, 10, got 11",
         ),
     ],
 )

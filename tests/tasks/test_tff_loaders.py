@@ -13,7 +13,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import tasks
-from tfl_research.data import ArraySpec, tff_adapter
+from tfl_research.data import (
+    ArraySpec,
+    client_skews,
+    derived_generator,
+    tff_adapter,
+)
 from tfl_research.tasks import downloads, image_models, stackoverflow, word_models
 
 
@@ -116,6 +121,31 @@ def test_emnist_from_a_database_that_is_there(tmp_path):
                 held["x"][:, 3, 4, 0], held["y"] / 100, rtol=1e-6
             )
     assert len(task.card.label_names) == 62
+
+    # A writer's training and test images are relabelled alike.
+    shifted = tasks.get(
+        "emnist",
+        cache_dir=str(tmp_path),
+        held_out_fraction=0.2,
+        seed=1,
+        partition="concept_shift",
+        num_concepts=2,
+    )
+    concepts = client_skews.concept_labels(2, 62, derived_generator("concept_shift", 1))
+    for split in ("train", "test", "held_out"):
+        for client_id, held in getattr(shifted, split).items():
+            before = getattr(task, split).load(client_id)
+            mine = concepts[int(client_id[1:]) % 2]
+            np.testing.assert_array_equal(held["y"], mine[before["y"]])
+            np.testing.assert_array_equal(held["x"], before["x"])
+
+    anew = tasks.get(
+        "emnist", cache_dir=str(tmp_path), partition="iid", num_clients=4, seed=1
+    )
+    assert (len(anew.train), len(anew.held_out)) == (3, 1)
+    parts = (anew.train, anew.test, anew.held_out)
+    labels = [held["y"] for part in parts for _, held in part.items()]
+    assert sorted(np.concatenate(labels)) == list(range(40))
 
     digits = tasks.get(
         "emnist", cache_dir=str(tmp_path), only_digits=True, held_out_fraction=0.0

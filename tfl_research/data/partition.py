@@ -21,6 +21,11 @@ def _check(num_examples: int, num_clients: int) -> None:
         )
 
 
+def _check_alpha(alpha: float) -> None:
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha must be above 0 and finite, got {alpha}")
+
+
 def iid(
     labels: np.ndarray, num_clients: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
@@ -70,8 +75,7 @@ def dirichlet(
       ValueError: `alpha` is not above 0 and finite, fewer than one client, or more
         clients than examples.
     """
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise ValueError(f"alpha must be above 0 and finite, got {alpha}")
+    _check_alpha(alpha)
     _check(len(labels), num_clients)
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     # Each class's examples, shuffled, to be taken from the end.
@@ -135,3 +139,72 @@ def shards(
     pieces = np.array_split(np.argsort(labels, kind="stable"), num_shards)
     dealt = generator.permutation(num_shards).reshape(num_clients, shards_per_client)
     return [np.sort(np.concatenate([pieces[s] for s in hand])) for hand in dealt]
+
+
+def quantity(
+    labels: np.ndarray,
+    num_clients: int,
+    generator: np.random.Generator,
+    *,
+    alpha: float,
+) -> list[np.ndarray]:
+    """Quantity skew: clients of unequal size whose labels are IID.
+
+    Li et al. 2022, "Federated Learning on Non-IID Data Silos" (NIID-Bench,
+    arXiv 2102.02079): client k gets a share q_k of the examples, with
+    q ~ Dirichlet_N(alpha). The paper draws anew until every client has enough
+    examples; here each client is given one example first and its share of the rest,
+    so that any alpha ends and no client is empty.
+
+    Args:
+      labels: `[n]`; only the length is used.
+      num_clients: between 1 and n.
+      generator: source of the shares and of the shuffle.
+      alpha: concentration, above 0 and finite; near 0 one client holds nearly
+        everything, large values approach `iid`.
+
+    Raises:
+      ValueError: `alpha` is not above 0 and finite, fewer than one client, or more
+        clients than examples.
+    """
+    _check_alpha(alpha)
+    _check(len(labels), num_clients)
+    sizes = sizes_from_shares(
+        len(labels), generator.dirichlet(np.full(num_clients, alpha))
+    )
+    order = generator.permutation(len(labels))
+    return [np.sort(part) for part in np.split(order, np.cumsum(sizes)[:-1])]
+
+
+def sizes_from_shares(num_examples: int, shares: np.ndarray) -> np.ndarray:
+    """Whole client sizes from shares: one each, and the rest in proportion.
+
+    Each client gets its share of the `num_examples - num_clients` examples that are
+    left, rounded down; those that rounding leaves go to the largest remainders, the
+    earlier client first among equals.
+
+    Args:
+      num_examples: n, at least the number of clients.
+      shares: float64 `[clients]`, not negative, of sum 1.
+
+    Returns:
+      Int64 `[clients]`, each at least 1, of sum n.
+
+    Raises:
+      ValueError: more clients than examples, no clients, or shares that are
+        negative, not finite or not of sum 1.
+    """
+    _check(num_examples, len(shares))
+    shares = np.asarray(shares, np.float64)
+    if not (np.all(shares >= 0) and abs(shares.sum() - 1) < 1e-6):
+        raise ValueError(f"shares must be at least 0 and of sum 1, got {shares}")
+    exact = (num_examples - len(shares)) * shares
+    sizes = np.floor(exact).astype(np.int64)
+    left = num_examples - len(shares) - int(sizes.sum())
+    # A sum of shares just off 1 can leave more or less than one for each client.
+    order = np.argsort(-(exact - sizes), kind="stable")
+    np.add.at(sizes, order[np.arange(max(0, left)) % len(order)], 1)
+    while left < 0:
+        sizes[int(np.argmax(sizes))] -= 1
+        left += 1
+    return sizes + 1

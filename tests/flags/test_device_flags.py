@@ -1,0 +1,102 @@
+"""What --devices accepts, refuses and builds, without TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from absl import flags as absl_flags
+
+from tfl_research import devices
+from tfl_research.flags import DeviceFlags, FlagError, app, assembly
+
+
+def setup_with(*arguments: str) -> assembly.Setup:
+    """The experiment's parts, as fed_avg.py has them for a command line."""
+    found: list[assembly.Setup] = []
+    code = app.execute(
+        lambda: found.append(DeviceFlags.get().setup()),
+        (*assembly.GROUPS, DeviceFlags),
+        "",
+        ["experiment", "--output_dir=unused", *arguments],
+        defaults={"sampler": "fixed"},
+    )
+    assert (code == 0) == bool(found)
+    return found[0] if found else None
+
+
+def error_of(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    assert setup_with(*arguments) is None
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.fixture(autouse=True)
+def flags_as_before():
+    with contextlib.ExitStack() as stack:
+        stack.callback(absl_flags.FLAGS.unparse_flags)
+        yield
+
+
+def test_without_devices_nothing_changes():
+    parts = setup_with("--task=heart", "--cohort_size=3")
+    assert not isinstance(parts.sampler, devices.SynchronousRounds)
+    assert len(parts.task.train) == 4
+    assert DeviceFlags().sampler(parts) is parts.sampler
+
+
+def test_devices_take_the_clients_place():
+    parts = setup_with(
+        "--task=heart",
+        "--devices=1000000",
+        "--cohort_size=50",
+        "--minimum_cohort=20",
+        "--over_selection=1.5",
+        "--report_deadline=90",
+        "--drop_out=0.2",
+        "--partial_work",
+        "--seconds_per_example=0.5",
+        "--speed_spread=0.3",
+        "--mean_availability=0.4",
+        "--availability_by_label=0.7",
+        "--seed=6",
+    )
+    rounds = parts.sampler
+    assert isinstance(rounds, devices.SynchronousRounds)
+    assert len(parts.task.train) == rounds.devices.count == 1_000_000
+    assert parts.task.train is rounds.clients
+    assert (rounds.cohort_size, rounds.minimum_cohort, rounds.selection_size) == (
+        50,
+        20,
+        75,
+    )
+    assert (rounds.report_deadline, rounds.drop_out) == (90.0, 0.2)
+    assert rounds.partial_work
+    assert rounds.devices.speeds.seconds_per_example == 0.5
+    assert rounds.devices.speeds.network_spread == 0.3
+    assert rounds.devices.availability.mean == 0.4
+    assert (rounds.seed, rounds.devices.seed) == (6, 6)
+    label, count = rounds.devices.label(5)
+    held = parts.task.train.load("device 5")["y"]
+    assert (label, count) == (int(held.mean() > 0.5), 2)
+    assert rounds.amplification.kind == "none"
+
+
+def test_refusals(capsys):
+    for arguments, fragments in (
+        (["--drop_out=0.5"], ["--drop_out=0.5", "--devices"]),
+        (["--partial_work"], ["--partial_work=True", "--devices"]),
+        (["--devices=9", "--sampler=poisson"], ["--sampler=poisson", "fixed"]),
+        (["--devices=9", "--cohort_size=10"], ["--cohort_size=10", "at most"]),
+        (
+            ["--devices=9", "--cohort_size=3", "--minimum_cohort=4"],
+            ["--minimum_cohort=4", "--cohort_size=3"],
+        ),
+        (["--devices=0"], ["--devices=0", "at least 1"]),
+        (["--devices=9", "--drop_out=1"], ["--drop_out=1", "below 1"]),
+    ):
+        line = error_of(capsys, "--task=heart", *arguments)
+        assert all(fragment in line for fragment in fragments), line
+    with pytest.raises(FlagError, match="--over_selection=0"):
+        DeviceFlags(devices=5, over_selection=0.5)

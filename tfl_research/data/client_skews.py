@@ -1,0 +1,252 @@
+"""Skews of clients that share one distribution: features, or what labels mean.
+
+Each function returns the given client data with one client's examples changed when
+they are loaded, the same on every load. What a client gets depends on its place
+among `client_ids` when the skew is made; later subsets and splits keep it, so a
+client's training and test examples are changed alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from tfl_research.data.batching import derived_generator
+from tfl_research.data.client_data import ClientData
+from tfl_research.data.cohort import Examples
+
+# Clients whose changed examples are kept: training and evaluation load the same
+# ones over and over.
+_KEPT_CLIENTS = 256
+
+
+def client_angles(num_clients: int, degrees: float) -> np.ndarray:
+    """Evenly spaced angles, float64 `[clients]`, from `-degrees` to `degrees`.
+
+    A single client is not rotated.
+
+    Raises:
+      ValueError: no clients, or `degrees` is not in [0, 180].
+    """
+    _check_clients(num_clients)
+    if not 0 <= degrees <= 180:
+        raise ValueError(f"degrees must be from 0 to 180, got {degrees}")
+    if num_clients == 1:
+        return np.zeros(1)
+    return np.linspace(-degrees, degrees, num_clients)
+
+
+def client_noise_levels(num_clients: int, level: float) -> np.ndarray:
+    """Standard deviations that grow with the client, float64 `[clients]`.
+
+    Client i of N, counted from 1, gets `level * i / N` (Li et al. 2022,
+    arXiv 2102.02079; the level is a standard deviation, as in their code).
+
+    Raises:
+      ValueError: no clients, or `level` is not above 0 and finite.
+    """
+    _check_clients(num_clients)
+    if not (level > 0 and math.isfinite(level)):
+        raise ValueError(f"level must be above 0 and finite, got {level}")
+    return level * np.arange(1, num_clients + 1) / num_clients
+
+
+def concept_labels(
+    num_concepts: int, num_classes: int, generator: np.random.Generator
+) -> np.ndarray:
+    """What each label is called under each concept.
+
+    Concept 0 leaves labels as they are. The classes are put on a circle in random
+    order, and concept g moves every label on by g places: a permutation, and no two
+    concepts agree on any label.
+
+    Args:
+      num_concepts: between 1 and `num_classes`.
+      num_classes: labels are 0 to `num_classes - 1`.
+      generator: draws the order on the circle.
+
+    Returns:
+      Int64 `[concepts, classes]`; row g is the permutation of concept g.
+
+    Raises:
+      ValueError: `num_concepts` is out of its range.
+    """
+    if not 1 <= num_concepts <= num_classes:
+        raise ValueError(
+            f"num_concepts must be from 1 to the number of classes, {num_classes}, "
+            f"got {num_concepts}"
+        )
+    circle = generator.permutation(num_classes)
+    labels = np.empty((num_concepts, num_classes), np.int64)
+    for concept in range(num_concepts):
+        labels[concept, circle] = np.roll(circle, -concept)
+    return labels
+
+
+def client_concepts(num_clients: int, num_concepts: int) -> np.ndarray:
+    """Which concept each client has, int64 `[clients]`: dealt in turns."""
+    return np.arange(num_clients) % num_concepts
+
+
+def rotate_images(
+    images: np.ndarray, degrees: float, *, background: float
+) -> np.ndarray:
+    """Images turned counter-clockwise about their centre, interpolated bilinearly.
+
+    Multiples of 90 degrees move pixels only and are exact.
+
+    Args:
+      images: `[n, height, width, ...]`, height and width equal.
+      degrees: any finite angle.
+      background: value of the corners that nothing is turned into.
+
+    Raises:
+      ValueError: images that are not square, or an angle that is not finite.
+    """
+    if images.ndim < 3 or images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"expected square images [n, side, side, ...], got {images.shape}"
+        )
+    if not math.isfinite(degrees):
+        raise ValueError(f"degrees must be finite, got {degrees}")
+    quarters, rest = divmod(degrees, 90.0)
+    if rest == 0:
+        return np.rot90(images, int(quarters) % 4, axes=(1, 2)).copy()
+    if not len(images):
+        return images.copy()
+    # Only those who rotate pay for the import.
+    from scipy import ndimage
+
+    turned: np.ndarray = ndimage.rotate(
+        images,
+        degrees,
+        axes=(2, 1),
+        reshape=False,
+        order=1,
+        mode="constant",
+        cval=background,
+    )
+    return turned
+
+
+def rotation(
+    data: ClientData,
+    degrees: float,
+    *,
+    background: float = 0.0,
+    image_shape: tuple[int, ...] | None = None,
+) -> ClientData:
+    """Feature skew: client k's images are turned by its own angle.
+
+    Rotated images as domains are from Ghifary et al. 2015 (arXiv 1508.07680), and
+    as clients' distributions from Ghosh et al. 2020 (arXiv 2006.04088,
+    with a few angles); here every client has an angle of its own, `client_angles`.
+
+    Args:
+      data: x is `[n, side, side, ...]`.
+      degrees: the largest angle, from 0 to 180.
+      background: value of pixels outside of the original image.
+      image_shape: shape of one image where x holds it flattened.
+
+    Raises:
+      ValueError: `degrees` is out of its range, or the images are not square.
+    """
+    shape = image_shape or data.specs["x"].shape
+    if len(shape) < 2 or shape[0] != shape[1]:
+        raise ValueError(f"rotation expects square images, got x of {shape}")
+    if math.prod(shape) != math.prod(data.specs["x"].shape):
+        raise ValueError(f"x of {data.specs['x'].shape} does not hold {shape}")
+    angles = client_angles(len(data), degrees)
+
+    def turned(place: int, _: str, examples: Examples) -> Examples:
+        x = examples["x"]
+        images = x.reshape(len(x), *shape)
+        images = rotate_images(images, float(angles[place]), background=background)
+        return {"x": images.reshape(x.shape).astype(x.dtype), "y": examples["y"]}
+
+    return _changed(data, turned)
+
+
+def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> ClientData:
+    """Feature skew: Gaussian noise whose level grows with the client.
+
+    Li et al. 2022 (NIID-Bench, arXiv 2102.02079). Nothing is clipped to the
+    features' range.
+
+    Args:
+      data: x is of a floating-point type.
+      level: the last client's standard deviation, in units of the features.
+      seed: of the noise.
+      part: tells apart client data of the same ids (a training and a test set),
+        so that their noise is independent.
+
+    Raises:
+      ValueError: `level` is not above 0 and finite, or x is not floating-point.
+    """
+    dtype = data.specs["x"].dtype
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(f"noise expects floating-point features, got {dtype}")
+    levels = client_noise_levels(len(data), level)
+
+    def noised(place: int, client_id: str, examples: Examples) -> Examples:
+        x = examples["x"]
+        generator = derived_generator("feature_noise", seed, part, client_id)
+        drawn = generator.standard_normal(x.shape) * levels[place]
+        return {"x": (x + drawn).astype(x.dtype), "y": examples["y"]}
+
+    return _changed(data, noised)
+
+
+def concept_shift(
+    data: ClientData, num_concepts: int, *, num_classes: int, seed: int
+) -> ClientData:
+    """Concept shift: groups of clients call the same features by other labels.
+
+    Labels are permuted by group as in Sattler et al. 2019 (arXiv 1910.01991), so
+    that clients form the clusters that IFCA assumes (Ghosh et al. 2020,
+    arXiv 2006.04088). Client k is of group `k mod num_concepts`; see
+    `concept_labels` for the permutations.
+
+    Args:
+      data: y holds labels from 0 to `num_classes - 1`.
+      num_concepts: groups, between 1 and `num_classes`.
+      num_classes: C.
+      seed: of the permutations.
+
+    Raises:
+      ValueError: `num_concepts` is out of its range, or y is not an integer.
+    """
+    dtype = data.specs["y"].dtype
+    if np.dtype(dtype).kind not in "iu":
+        raise ValueError(f"concept shift expects integer labels, got {dtype}")
+    generator = derived_generator("concept_shift", seed)
+    labels = concept_labels(num_concepts, num_classes, generator)
+    concepts = client_concepts(len(data), num_concepts)
+
+    def relabelled(place: int, _: str, examples: Examples) -> Examples:
+        y = labels[concepts[place]][examples["y"]].astype(examples["y"].dtype)
+        return {"x": examples["x"], "y": y}
+
+    return _changed(data, relabelled)
+
+
+def _check_clients(num_clients: int) -> None:
+    if num_clients < 1:
+        raise ValueError(f"num_clients must be at least 1, got {num_clients}")
+
+
+def _changed(
+    data: ClientData, change: Callable[[int, str, Examples], Examples]
+) -> ClientData:
+    """The data with `change(place, client id, examples)` applied on loading."""
+    places = {client_id: place for place, client_id in enumerate(data.client_ids)}
+
+    @functools.lru_cache(maxsize=_KEPT_CLIENTS)
+    def load(client_id: str) -> Examples:
+        return change(places[client_id], client_id, data.load(client_id))
+
+    return dataclasses.replace(data, load=load)

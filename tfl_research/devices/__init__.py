@@ -1,0 +1,25 @@
+"""Simulated devices: when they are there, how fast they are, and who reports in time.
+
+Nothing here knows of TensorFlow, of algorithms, or of what a client's update is.
+"""
+
+from tfl_research.devices.availability import Availability
+from tfl_research.devices.buffered import BufferedRounds
+from tfl_research.devices.outcome import Outcome
+from tfl_research.devices.population import Device, DevicePopulation, Speeds
+from tfl_research.devices.registry import DeviceIds, registered
+from tfl_research.devices.synchronous import SynchronousRounds
+from tfl_research.devices.workload import Workload
+
+__all__ = [
+    "Availability",
+    "BufferedRounds",
+    "Device",
+    "DeviceIds",
+    "DevicePopulation",
+    "Outcome",
+    "Speeds",
+    "SynchronousRounds",
+    "Workload",
+    "registered",
+]

@@ -1,0 +1,163 @@
+"""Buffered asynchronous aggregation: which updates fill the buffer, and how stale."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import heapq
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfl_research.data import derived_generator
+from tfl_research.devices.outcome import Outcome
+from tfl_research.devices.rounds import DeviceRounds
+from tfl_research.sampling.cohort_sizes import check_round
+
+_KEPT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class BufferedRounds(DeviceRounds):
+    """The server steps of FedBuff (Nguyen et al. 2022, arXiv 2106.06639, Algorithm 1).
+
+    `concurrency` devices train at once, each from the model that was current when it
+    began; whenever one reports or drops out, another one that is available begins.
+    After `cohort_size` (K in the paper) updates were taken, the server takes a step,
+    which is what a round is here. An update is stale by the server steps since its
+    device began; beyond `max_staleness` it is discarded and counts as late.
+    A device has at most one update on the way or in the buffer.
+
+    A server step is a pure function of the fields and its number; asked for an earlier
+    one, the simulation begins again.
+
+    Attributes:
+      concurrency: M in the paper, at least 1.
+      max_staleness: at least 0.
+
+    Raises:
+      ValueError: a number outside its range, fewer devices than can be at work and in
+        the buffer, and see `DeviceRounds`.
+    """
+
+    concurrency: int = 100
+    max_staleness: int = 10
+    _running: list[Iterator[Outcome]] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    _latest: collections.OrderedDict[int, Outcome] = dataclasses.field(
+        default_factory=collections.OrderedDict, init=False, repr=False, compare=False
+    )
+    _done: list[int] = dataclasses.field(
+        default_factory=lambda: [0], init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, got {self.concurrency}")
+        if self.max_staleness < 0:
+            raise ValueError(
+                f"max_staleness must be at least 0, got {self.max_staleness}"
+            )
+        needed = self.concurrency + self.cohort_size
+        if self.devices.count < needed:
+            raise ValueError(
+                f"concurrency plus cohort_size is {needed}, but there are only "
+                f"{self.devices.count} devices"
+            )
+
+    @property
+    def minimum_cohort_size(self) -> int:
+        """`cohort_size`: the buffer is always full."""
+        return int(self.cohort_size)
+
+    def sample(self, round_number: int) -> tuple[str, ...]:
+        """The clients in the buffer of a server step, in population order."""
+        return self.outcome(round_number).client_ids
+
+    def abandoned_before(self, round_number: int) -> int:
+        """None is abandoned: the server waits until its buffer is full."""
+        check_round(round_number)
+        return 0
+
+    def outcome(self, round_number: int) -> Outcome:
+        """What filled the buffer of a server step."""
+        check_round(round_number)
+        if round_number in self._latest:
+            return self._latest[round_number]
+        if not self._running or round_number <= self._done[0]:
+            self._running[:] = [self._server_steps()]
+            self._done[0] = 0
+            self._latest.clear()
+        while self._done[0] < round_number:
+            self._done[0] += 1
+            self._latest[self._done[0]] = next(self._running[0])
+            while len(self._latest) > _KEPT:
+                self._latest.popitem(last=False)
+        return self._latest[round_number]
+
+    def _server_steps(self) -> Iterator[Outcome]:
+        clock, started, version = self.start_seconds, 0, 0
+        # (when it ends, order of beginning, device, model version, reports?)
+        at_work: list[tuple[float, int, int, int, bool]] = []
+        busy: set[int] = set()
+        buffer: list[tuple[int, int]] = []
+        begun = dropped = late = received = 0
+        while True:
+            waits = False
+            while len(at_work) < self.concurrency and not waits:
+                generator = derived_generator("device begins", self.seed, started)
+                found = self.devices.draw_available(1, clock, generator, busy)
+                started += 1
+                waits = not found
+                for number in found:
+                    end, reports = self._work(number, clock, generator)
+                    heapq.heappush(at_work, (end, started, number, version, reports))
+                    busy.add(number)
+                    begun += 1
+            # Where nobody is available, somebody may be in the next slot.
+            slot = self.devices.availability.slot_seconds
+            next_slot = (math.floor(clock / slot) + 1) * slot
+            if waits and (not at_work or next_slot < at_work[0][0]):
+                clock = next_slot
+                continue
+            clock, _, number, began, reports = heapq.heappop(at_work)
+            if not reports:
+                dropped += 1
+                busy.discard(number)
+                continue
+            received += 1
+            if version - began > self.max_staleness:
+                late += 1
+                busy.discard(number)
+                continue
+            buffer.append((number, version - began))
+            if len(buffer) < self.cohort_size:
+                continue
+            buffer.sort()
+            yield Outcome(
+                tuple(self.client_ids[number] for number, _ in buffer),
+                clock,
+                selected=begun,
+                dropped_out=dropped,
+                late=late,
+                bytes_down=begun * self.bytes_down,
+                bytes_up=received * self.bytes_up,
+                staleness=np.array([s for _, s in buffer], np.int32),
+            )
+            busy.difference_update(number for number, _ in buffer)
+            buffer, version = [], version + 1
+            begun = dropped = late = received = 0
+
+    def _work(
+        self, number: int, clock: float, generator: np.random.Generator
+    ) -> tuple[float, bool]:
+        """When a device that begins now is done, and whether it then reports."""
+        device, work = self.devices.device(number), self.workload(number)
+        seconds = device.seconds(self.bytes_down, work.examples, self.bytes_up)
+        fate, share = generator.random(2)
+        if fate < self.drop_out:
+            return clock + share * seconds, False
+        return clock + seconds, True

@@ -1,0 +1,169 @@
+"""Devices' properties, each a pure function of (seed, device)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection
+from typing import Optional
+
+import numpy as np
+
+from tfl_research.data import derived_generator
+from tfl_research.devices.availability import DAY, Availability
+
+# Populations up to this size are searched whole for available devices.
+_SEARCHED_WHOLE = 4096
+# Draws for each device wanted, of larger ones.
+_DRAWS = 200
+
+# Gives a device's dominant label, and the number of labels.
+LabelOfDevice = Callable[[int], tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+    """Log-normal compute and network speeds, independent of each other.
+
+    That phones differ by an order of magnitude in both is what the traces in FedScale
+    (Lai et al. 2022, arXiv 2105.11367, section 3) show; the log-normal shape and the
+    medians here are round figures, not fits.
+
+    Attributes:
+      seconds_per_example: median time of a device for one example in one epoch.
+      download_bytes_per_second, upload_bytes_per_second: medians.
+      compute_spread, network_spread: standard deviations of the logarithms, at least
+        0; 1 puts the 95th percentile 5.2 times above the median. A device's two
+        network speeds are one draw.
+
+    Raises:
+      ValueError: a median that is not above 0, or a negative spread.
+    """
+
+    seconds_per_example: float = 0.02
+    download_bytes_per_second: float = 1e6
+    upload_bytes_per_second: float = 2.5e5
+    compute_spread: float = 1.0
+    network_spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            spread = field.name.endswith("spread")
+            if not 0 <= value < math.inf or (value == 0 and not spread):
+                bound = "at least 0" if spread else "above 0"
+                raise ValueError(f"{field.name} must be {bound}, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What one device is like.
+
+    Attributes:
+      seconds_per_example: time for one example in one epoch.
+      download_bytes_per_second, upload_bytes_per_second: network speeds.
+      amplitude, phase: of its availability; the phase in seconds.
+    """
+
+    seconds_per_example: float
+    download_bytes_per_second: float
+    upload_bytes_per_second: float
+    amplitude: float
+    phase: float
+
+    def seconds(self, bytes_down: int, examples: int, bytes_up: int) -> float:
+        """From the start of the download to the end of the upload."""
+        return (
+            bytes_down / self.download_bytes_per_second
+            + examples * self.seconds_per_example
+            + bytes_up / self.upload_bytes_per_second
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DevicePopulation:
+    """Devices 0 to `count` - 1, none of which is kept in memory.
+
+    Attributes:
+      count: how many are registered, at least 1.
+      seed: of their properties and of when they are available.
+      speeds, availability: distributions.
+      label: gives a device's dominant label; needed when availability follows labels.
+
+    Raises:
+      ValueError: a count below 1, or availability by labels without `label`.
+    """
+
+    count: int
+    seed: int = 0
+    speeds: Speeds = dataclasses.field(default_factory=Speeds)
+    availability: Availability = dataclasses.field(default_factory=Availability)
+    label: Optional[LabelOfDevice] = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, got {self.count}")
+        if self.availability.label_correlation > 0 and self.label is None:
+            raise ValueError("label_correlation above 0 needs `label`, got None")
+
+    def device(self, number: int) -> Device:
+        """The properties of a device."""
+        draws = derived_generator("device", self.seed, number)
+        compute, network, phase = draws.normal(size=3)
+        spread, follows = draws.random(2)
+        speeds, hours = self.speeds, self.availability
+        faster = math.exp(speeds.network_spread * network)
+        amplitude = hours.amplitude + 0.4 * (spread - 0.5)
+        peak = hours.peak_hour
+        if self.label is not None and follows < hours.label_correlation:
+            label, labels = self.label(number)
+            peak = 24.0 * label / labels
+        return Device(
+            speeds.seconds_per_example * math.exp(speeds.compute_spread * compute),
+            speeds.download_bytes_per_second * faster,
+            speeds.upload_bytes_per_second * faster,
+            0.0 if hours.amplitude == 0 else min(1.0, max(0.0, amplitude)),
+            (peak + hours.phase_spread_hours * phase) * DAY / 24,
+        )
+
+    def available(self, number: int, seconds: float) -> bool:
+        """Whether a device is available at a time."""
+        device = self.device(number)
+        return self.availability.drawn(
+            self.seed, number, seconds, device.amplitude, device.phase
+        )
+
+    def draw_available(
+        self,
+        wanted: int,
+        seconds: float,
+        generator: np.random.Generator,
+        busy: Collection[int] = (),
+    ) -> list[int]:
+        """Uniformly random devices among those available, without replacement.
+
+        Time is in proportion to `wanted`: large populations are sampled by rejection.
+        Fewer are found where fewer are available, or where 200 draws for each one
+        wanted did not find them.
+
+        Args:
+          wanted: how many.
+          seconds: the time.
+          generator: of the candidates.
+          busy: devices that cannot be drawn.
+        """
+        found: list[int] = []
+        seen = set(busy)
+        if self.count <= _SEARCHED_WHOLE:
+            candidates = generator.permutation(self.count)
+        else:
+            candidates = generator.integers(0, self.count, _DRAWS * max(wanted, 10))
+        for number in map(int, candidates):
+            if len(found) == wanted:
+                break
+            if number in seen:
+                continue
+            seen.add(number)
+            if self.available(number, seconds):
+                found.append(number)
+        return found

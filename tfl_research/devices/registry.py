@@ -1,0 +1,94 @@
+"""Registered devices: more of them than a task has clients, without memory for each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Union, overload
+
+from tfl_research.data import ClientData, Examples
+
+_PREFIX = "device "
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceIds(Sequence[str]):
+    """The ids "device 0", "device 1", ..., made when they are asked for.
+
+    Attributes:
+      size: how many there are, at least 1.
+
+    Raises:
+      ValueError: a size below 1.
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[str, tuple[str, ...]]:
+        if isinstance(index, slice):
+            return tuple(f"{_PREFIX}{i}" for i in range(self.size)[index])
+        return f"{_PREFIX}{range(self.size)[index]}"
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self.number(name)
+        except ValueError:
+            return False
+        return True
+
+    def index(self, value: Any, start: int = 0, stop: Any = None) -> int:
+        """See `Sequence.index`; takes no search."""
+        number = self.number(value)
+        if number not in range(self.size)[start:stop]:
+            raise ValueError(f"{value!r} is not among the devices {start} to {stop}")
+        return number
+
+    def number(self, name: object) -> int:
+        """The position of an id.
+
+        Raises:
+          ValueError: no id of these.
+        """
+        digits = name[len(_PREFIX) :] if isinstance(name, str) else ""
+        if name == f"{_PREFIX}{digits}" and digits.isascii() and digits.isdigit():
+            number = int(digits)
+            if number < self.size and str(number) == digits:
+                return number
+        raise ValueError(f"{name!r} is none of {self.size} devices")
+
+
+def registered(clients: ClientData, count: int) -> ClientData:
+    """Client data in which `count` devices hold the examples of `clients`.
+
+    Device d holds those of client d modulus the number of clients; devices with the
+    same examples are clients of their own, with shuffles of their own.
+
+    Args:
+      clients: whose examples the devices hold.
+      count: of devices, at least 1; with fewer devices than clients, the last
+        clients take no part.
+
+    Raises:
+      ValueError: a count below 1, or clients with roles.
+    """
+    if clients.roles is not None:
+        raise ValueError("clients with roles cannot be registered as devices")
+    ids, owners = DeviceIds(count), clients.client_ids
+
+    def load(name: str) -> Examples:
+        return clients.load(owners[ids.number(name) % len(owners)])
+
+    return dataclasses.replace(clients, client_ids=ids, load=load)

@@ -1,0 +1,132 @@
+"""Rounds of silos that can be down, and the fewest that a round needs."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+from tfl_research.data import Cohort, derived_generator
+from tfl_research.sampling import Amplification, Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class SiloOutcome:
+    """What became of a round's silos.
+
+    Attributes:
+      client_ids: those that reported; empty where the round is abandoned.
+      selected: silos that were asked.
+      dropped_out: silos that did not report.
+      abandoned: whether fewer than the minimum reported.
+    """
+
+    client_ids: tuple[str, ...]
+    selected: int
+    dropped_out: int
+    abandoned: bool
+
+    def prepared(self, cohort: Cohort) -> Cohort:
+        """The cohort as it is."""
+        return cohort
+
+    def columns(self) -> collections.OrderedDict[str, float]:
+        """Cells of metrics.csv."""
+        return collections.OrderedDict(
+            selected=self.selected,
+            dropped_out=self.dropped_out,
+            abandoned=int(self.abandoned),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class UnreliableSilos:
+    """A sampler's cohorts without the silos that are down in a round.
+
+    A round with fewer than `minimum` reports is abandoned: nothing is aggregated and
+    nothing released, as NVIDIA FLARE's scatter-and-gather waits for its `min_clients`.
+
+    Attributes:
+      inner: who is asked.
+      drop_out: probability that a silo that is asked does not report, in [0, 1).
+      minimum: reports that a round needs, at least 1.
+      seed: of who is down.
+
+    Raises:
+      ValueError: a number outside its range, or a minimum that no cohort reaches.
+    """
+
+    inner: Sampler
+    drop_out: float
+    minimum: int = 1
+    seed: int = 0
+    # By round, from 1: abandoned ones before it.
+    _abandoned: list[int] = dataclasses.field(
+        default_factory=lambda: [0], init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_out < 1:
+            raise ValueError(f"drop_out must be in [0, 1), got {self.drop_out}")
+        if not 1 <= self.minimum <= self.inner.maximum_cohort_size:
+            raise ValueError(
+                f"minimum must be from 1 to {self.inner.maximum_cohort_size}, the "
+                f"largest cohort, got {self.minimum}"
+            )
+
+    @property
+    def client_ids(self) -> Sequence[str]:
+        """See `Sampler.client_ids`."""
+        return self.inner.client_ids
+
+    def outcome(self, round_number: int) -> SiloOutcome:
+        """Who reported in a round."""
+        asked = self.inner.sample(round_number)
+        reports = tuple(
+            client_id
+            for client_id in asked
+            if derived_generator(
+                "silo_drop_out", self.seed, round_number, client_id
+            ).random()
+            >= self.drop_out
+        )
+        abandoned = len(reports) < self.minimum
+        return SiloOutcome(
+            () if abandoned else reports,
+            len(asked),
+            len(asked) - len(reports),
+            abandoned,
+        )
+
+    def abandoned_before(self, round_number: int) -> int:
+        """Abandoned rounds among rounds 1 to `round_number` - 1."""
+        counts = self._abandoned
+        while len(counts) < round_number:
+            counts.append(counts[-1] + self.outcome(len(counts)).abandoned)
+        return counts[round_number - 1]
+
+    def sample(self, round_number: int) -> tuple[str, ...]:
+        """See `Sampler.sample`; empty where the round is abandoned."""
+        return self.outcome(round_number).client_ids
+
+    @property
+    def expected_cohort_size(self) -> float:
+        """Of a round that is not abandoned for certain."""
+        return self.inner.expected_cohort_size * (1 - self.drop_out)
+
+    @property
+    def maximum_cohort_size(self) -> int:
+        """See `Sampler.maximum_cohort_size`."""
+        return self.inner.maximum_cohort_size
+
+    @property
+    def minimum_cohort_size(self) -> int:
+        """`minimum`; a round with fewer is abandoned."""
+        return self.minimum
+
+    @property
+    def amplification(self) -> Amplification:
+        """None: whether a silo is down is no secret."""
+        return dataclasses.replace(
+            self.inner.amplification, kind="none", sampling_rate=1.0
+        )

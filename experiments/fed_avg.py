@@ -10,13 +10,13 @@ arXiv 2003.00295). Example:
 from tfl_research import flags
 from tfl_research.flags import assembly
 
-GROUPS = (*assembly.GROUPS, flags.AggregatorFlags)
+GROUPS = (*assembly.GROUPS, flags.AggregatorFlags, flags.DeviceFlags)
 DEFAULTS = {"sampler": "fixed"}
 
 
 def main() -> None:
     aggregation = flags.AggregatorFlags.get()
-    parts = assembly.setup()
+    parts = flags.DeviceFlags.get().setup()
     aggregation.check_with(parts)
     with assembly.open_run("fed_avg", parts) as folder:
         # TensorFlow is imported from here on, once everything is checked.
@@ -31,7 +31,9 @@ def main() -> None:
             client_weighting=builders.client_weighting(parts.weighting),
             seed=parts.run.seed,
         )
-        assembly.train(parts, process, folder)
+        assembly.train(
+            parts, process, folder, sampler=flags.told_sizes(parts.sampler, process)
+        )
 
 
 if __name__ == "__main__":

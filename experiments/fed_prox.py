@@ -25,13 +25,13 @@ class FedProxFlags(flags.FlagGroup):
     )
 
 
-GROUPS = (FedProxFlags, *assembly.GROUPS, flags.AggregatorFlags)
+GROUPS = (FedProxFlags, *assembly.GROUPS, flags.AggregatorFlags, flags.DeviceFlags)
 DEFAULTS = {"sampler": "fixed"}
 
 
 def main() -> None:
     prox, aggregation = FedProxFlags.get(), flags.AggregatorFlags.get()
-    parts = assembly.setup()
+    parts = flags.DeviceFlags.get().setup()
     aggregation.check_with(parts)
     with assembly.open_run("fed_prox", parts) as folder:
         # TensorFlow is imported from here on, once everything is checked.
@@ -48,7 +48,9 @@ def main() -> None:
             client_weighting=builders.client_weighting(parts.weighting),
             seed=parts.run.seed,
         )
-        assembly.train(parts, process, folder)
+        assembly.train(
+            parts, process, folder, sampler=flags.told_sizes(parts.sampler, process)
+        )
 
 
 if __name__ == "__main__":

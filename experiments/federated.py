@@ -1,8 +1,11 @@
 """Any federated algorithm for heterogeneous clients, chosen by --algorithm.
 
 FedAvg and FedOpt, FedProx with a fixed or an adaptive strength, SCAFFOLD, FedDyn,
-FedNova, FedExP, Mime and MimeLite run on the same task, cohorts and local steps, so
-that they can be compared. What clients keep between rounds is in the run's folder.
+FedNova, FedExP, Mime, MimeLite and FedBuff run on the same task, clients and local
+steps, so that they can be compared; so do Ditto, FedRep, federated reconstruction and
+IFCA, whose clients end up with models of their own. What clients keep between rounds is
+in the run's folder; --personal_evaluation compares their own models with the global
+one.
 Example:
 
   scripts/run experiments/federated.py --task=mnist --partition=dirichlet \\
@@ -10,31 +13,53 @@ Example:
       --rounds=50 --output_dir=results/scaffold
 """
 
+import dataclasses
+
 from tfl_research import flags
 from tfl_research.flags import algorithm_assembly, assembly
 
-GROUPS = (flags.AlgorithmFlags, *assembly.GROUPS, flags.AggregatorFlags)
+GROUPS = (
+    flags.AlgorithmFlags,
+    flags.CompressionFlags,
+    *assembly.GROUPS,
+    flags.AggregatorFlags,
+    flags.DeviceFlags,
+    flags.SiloFlags,
+)
 DEFAULTS = {"sampler": "fixed"}
 
 
 def main() -> None:
     chosen, aggregation = flags.AlgorithmFlags.get(), flags.AggregatorFlags.get()
-    parts = assembly.setup()
+    compression = flags.CompressionFlags.get()
+    parts = flags.DeviceFlags.get().setup(chosen.buffering)
     aggregation.check_with(parts)
+    compression.check_with(chosen)
+    algorithm_assembly.check_aggregation(chosen, aggregation, compression)
     algorithm_assembly.check(chosen, parts)
+    cohorts = algorithm_assembly.sampler(chosen, flags.SiloFlags.get(), parts)
     with assembly.open_run("federated", parts) as folder:
         # TensorFlow is imported from here on, once everything is checked.
         from tfl_research.flags import builders
 
-        process = algorithm_assembly.algorithm(chosen, parts).build(
+        algorithm = algorithm_assembly.algorithm(chosen, parts)
+        work = compression.wrap(algorithm.client_work)
+        process = dataclasses.replace(algorithm, client_work=work).build(
             parts.task,
             max_cohort_size=parts.sampler.maximum_cohort_size,
             aggregator=builders.aggregator(aggregation, parts),
             client_weighting=builders.client_weighting(parts.weighting),
             seed=parts.run.seed,
         )
-        cohorts = algorithm_assembly.sampler(chosen, parts)
-        assembly.train(parts, process, folder, sampler=cohorts)
+        assembly.train(
+            parts,
+            process,
+            folder,
+            sampler=cohorts,
+            personal_evaluator=algorithm_assembly.personal_evaluator(
+                chosen, algorithm, parts
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ _PACKAGES = (
     "attacks",
     "clients",
     "data",
+    "devices",
     "flags",
     "privacy",
     "processes",

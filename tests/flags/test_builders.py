@@ -144,7 +144,9 @@ def test_client_work_takes_every_flag():
     )
     assert work.steps.gradient_clip_norm == 3.0
     assert work.proximal_strength == 0.25
-    assert float(work.steps.learning_rate_schedule(tf.constant(3))) == pytest.approx(0.25)
+    assert float(work.steps.learning_rate_schedule(tf.constant(3))) == pytest.approx(
+        0.25
+    )
     assert _step(work.steps.optimizer) == pytest.approx([0.0])
     plain = builders.client_work(ClientOptimizerFlags())
     assert plain.steps.learning_rate_schedule is None

@@ -11,11 +11,11 @@ from tfl_research import devices
 from tfl_research.flags import DeviceFlags, FlagError, app, assembly
 
 
-def setup_with(*arguments: str) -> assembly.Setup:
+def setup_with(*arguments: str, buffering=None) -> assembly.Setup:
     """The experiment's parts, as fed_avg.py has them for a command line."""
     found: list[assembly.Setup] = []
     code = app.execute(
-        lambda: found.append(DeviceFlags.get().setup()),
+        lambda: found.append(DeviceFlags.get().setup(buffering)),
         (*assembly.GROUPS, DeviceFlags),
         "",
         ["experiment", "--output_dir=unused", *arguments],
@@ -25,8 +25,8 @@ def setup_with(*arguments: str) -> assembly.Setup:
     return found[0] if found else None
 
 
-def error_of(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    assert setup_with(*arguments) is None
+def error_of(capsys: pytest.CaptureFixture, *arguments: str, buffering=None) -> str:
+    assert setup_with(*arguments, buffering=buffering) is None
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     return line
@@ -43,7 +43,6 @@ def test_without_devices_nothing_changes():
     parts = setup_with("--task=heart", "--cohort_size=3")
     assert not isinstance(parts.sampler, devices.SynchronousRounds)
     assert len(parts.task.train) == 4
-    assert DeviceFlags().sampler(parts) is parts.sampler
 
 
 def test_devices_take_the_clients_place():
@@ -100,3 +99,43 @@ def test_refusals(capsys):
         assert all(fragment in line for fragment in fragments), line
     with pytest.raises(FlagError, match="--over_selection=0"):
         DeviceFlags(devices=5, over_selection=0.5)
+
+
+def test_buffering():
+    parts = setup_with(
+        "--task=heart",
+        "--devices=100",
+        "--cohort_size=5",
+        "--drop_out=0.2",
+        buffering=(20, 3),
+    )
+    rounds = parts.sampler
+    assert isinstance(rounds, devices.BufferedRounds)
+    assert (rounds.cohort_size, rounds.concurrency, rounds.max_staleness) == (5, 20, 3)
+    assert rounds.drop_out == 0.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--devices is missing: fed_buff needs devices"),
+        (["--devices=24"], "concurrency plus cohort_size is 25"),
+        (["--devices=100", "--over_selection=2"], "are not selected for rounds"),
+    ],
+)
+def test_buffering_that_cannot_be(capsys, arguments, message):
+    line = error_of(
+        capsys, "--task=heart", "--cohort_size=4", *arguments, buffering=(21, 3)
+    )
+    assert message in line
+
+
+def test_sizes_of_messages():
+    class Process:
+        download_bytes, upload_bytes = 12, 34
+
+    parts = setup_with("--task=heart", "--devices=9", "--cohort_size=2")
+    told = devices.told_sizes(parts.sampler, Process())
+    assert (told.bytes_down, told.bytes_up) == (12, 34)
+    plain = setup_with("--task=heart", "--cohort_size=2").sampler
+    assert devices.told_sizes(plain, Process()) is plain

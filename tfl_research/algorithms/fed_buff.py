@@ -36,6 +36,10 @@ class FedBuffClient:
         """`staleness`."""
         return {"staleness": tf.TensorSpec([], tf.int32)}
 
+    def received_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes that a client is sent: of all models, the one it begins from."""
+        return sum(weights.nbytes for weights in model.initial_weights)
+
     def build(
         self, model: clients.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
@@ -51,7 +55,8 @@ class FedBuffClient:
         ) -> clients.ClientResult:
             del server_weights
             staleness = batches["staleness"]
-            start = [history[staleness] for history in shared]
+            # A gather, since XLA would compile anew for every index of a slice.
+            start = [tf.gather(history, staleness) for history in shared]
             result = base(start, batches, round_number)
             scale = tf.math.rsqrt(1.0 + tf.cast(staleness, tf.float32))
             return result._replace(update=[scale * u for u in result.update])

@@ -70,7 +70,9 @@ class FedNovaClient:
             return (tau - rho * (1.0 - rho**tau) / (1.0 - rho)) / (1.0 - rho)
         if self.proximal_strength:
             shrink = rate * self.proximal_strength
-            return (1.0 - (1.0 - shrink) ** tau) / shrink
+            total = tf.math.divide_no_nan(1.0 - (1.0 - shrink) ** tau, shrink)
+            # The limit, where a schedule's rate is 0.
+            return tf.where(shrink > 0, total, tau)
         return tau
 
     def build(

@@ -24,9 +24,13 @@ from tfl_research.tasks.objectives import Objective
 _EXCHANGES = 2
 
 
-def _trains(exchange: tf.Tensor) -> tf.Tensor:
-    """Whether this exchange, counted from 0, is the one with local steps."""
-    return tf.equal(tf.math.floormod(exchange, _EXCHANGES), 1)
+def _trains(round_number: tf.Tensor) -> tf.Tensor:
+    """Whether this round of the process, from 0, is the one with local steps.
+
+    Not counted by the server's state: that stays as it was where an aggregator skips
+    a round, and the sampler's pairs of rounds do not wait.
+    """
+    return tf.equal(tf.math.floormod(round_number, _EXCHANGES), 1)
 
 
 def _limited(
@@ -67,7 +71,8 @@ class MimeLiteClient:
             shared: Nest,
         ) -> clients.ClientResult:
             x = list(server_weights)
-            run = loop.run(x, batches, round_number, frozen_state=shared)
+            s = loop.at_rate_of(shared, round_number)
+            run = loop.run(x, batches, round_number, frozen_state=s)
             gradient, _ = loop.mean_gradient(x, batches)
             return result_of(run, x, batches, report=gradient)
 
@@ -102,8 +107,8 @@ class MimeClient:
             shared: Nest,
         ) -> clients.ClientResult:
             x = list(server_weights)
-            state, c, exchange = shared
-            trains = _trains(exchange)
+            s, c = shared
+            s, trains = loop.at_rate_of(s, round_number), _trains(round_number)
 
             def corrected(
                 gradient: list[tf.Tensor], _: list[tf.Tensor], batch: Minibatch
@@ -116,7 +121,7 @@ class MimeClient:
                 _limited(batches, trains),
                 round_number,
                 adjust=corrected,
-                frozen_state=state,
+                frozen_state=s,
             )
             gradient, sums = loop.mean_gradient(
                 x, _limited(batches, tf.logical_not(trains))
@@ -143,27 +148,27 @@ class MimeServer:
     weighs_reports: bool = True
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The model step's state, s, c and the exchanges so far."""
+        """The model step's state, s and c."""
         specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in weights)
         s = tf.nest.map_structure(
             tf.convert_to_tensor, self.optimizer.initialize(specs)
         )
         c = [tf.zeros_like(w) for w in weights]
-        return self.step.initial_state(weights), s, c, tf.constant(0, tf.int32)
+        return self.step.initial_state(weights), s, c
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """s, and for Mime c and the exchange."""
-        _, s, c, exchange = state
-        return (s, list(c), exchange) if self.corrects else s
+        """s, and for Mime c."""
+        _, s, c = state
+        return (s, list(c)) if self.corrects else s
 
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
         """See the class; a round in which nobody counts changes nothing."""
-        step_state, s, c, exchange = state
+        step_state, s, c = state
         someone = round_mean.num_clients > 0
         if self.corrects:
-            trains = _trains(exchange)
+            trains = _trains(round_mean.round_number)
             c = [
                 tf.where(trains | tf.logical_not(someone), old, new)
                 for old, new in zip(c, round_mean.report)
@@ -183,7 +188,6 @@ class MimeServer:
                 tf.nest.map_structure(kept, new_step, step_state),
                 tf.nest.map_structure(kept, new_s, s),
                 c,
-                exchange + 1,
             ),
         )
 

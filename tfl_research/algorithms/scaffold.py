@@ -32,7 +32,7 @@ class ScaffoldClient:
     option I:  c_i+ = g_i(x), the gradient of all the round's examples at x;
     option II: c_i+ = c_i - c + (x - y_i) / (K eta_l).
     The client reports y_i - x and c_i+ - c_i and keeps c_i+. A client that took no
-    step keeps c_i.
+    step, or under option II steps of learning rate 0, keeps c_i.
 
     Attributes:
       steps: eta_l is its learning rate; plain SGD under option II.
@@ -79,6 +79,7 @@ class ScaffoldClient:
                     g - own + common for g, own, common in zip(gradient, c_i, c)
                 ],
             )
+            stepped = run.num_steps > 0
             if self.option == 1:
                 new, _ = loop.mean_gradient(x, batches)
             else:
@@ -87,7 +88,8 @@ class ScaffoldClient:
                     own - common + tf.math.divide_no_nan(w - y, scale)
                     for own, common, w, y in zip(c_i, c, x, run.weights)
                 ]
-            stepped = run.num_steps > 0
+                # Steps of a schedule's rate 0 tell nothing of the gradients.
+                stepped = scale > 0
             new = [tf.where(stepped, n, own) for n, own in zip(new, c_i)]
             return result_of(
                 run,

@@ -8,6 +8,7 @@ from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
     ClientWork,
+    PersonalFunction,
     masked_sum,
 )
 from tfl_research.clients.compressed import CompressedWork
@@ -42,6 +43,7 @@ __all__ = [
     "LocalRun",
     "LocalSteps",
     "LocalTraining",
+    "PersonalFunction",
     "LowRank",
     "Quantized",
     "RandomK",

@@ -40,6 +40,10 @@ class ClientResult(NamedTuple):
 # nothing.
 ClientFunction = Callable[..., ClientResult]
 
+# The same arguments -> weights of the client's personal model, which is evaluated on
+# its own test examples.
+PersonalFunction = Callable[..., "list[tf.Tensor]"]
+
 
 class ClientWork(Protocol):
     """A recipe for client work, independent of model and task.
@@ -48,7 +52,10 @@ class ClientWork(Protocol):
     float32 `[d]`: what a client's state is before its first round. It finds the
     state among the local steps as `client_state`. Work that needs further values of
     each client (`Cohort.with_members`) has an attribute `client_members`, their specs
-    by name.
+    by name. Work under which clients end up with models of their own has a method
+    `build_personal(model, objective)`, the `PersonalFunction`. Where messages are not
+    of the plain sizes, `encoded_bytes(model)` and `received_bytes(model)` say what an
+    update takes and what a client is sent.
     """
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:

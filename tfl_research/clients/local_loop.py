@@ -114,6 +114,7 @@ class LocalLoop:
         adjust: Optional[Adjust] = None,
         restrict: Optional[Restrict] = None,
         frozen_state: Any = None,
+        first_step: int | tf.Tensor = 0,
     ) -> LocalRun:
         """Takes all local steps of a client.
 
@@ -125,6 +126,7 @@ class LocalLoop:
           restrict: decides which weights a step may change; all by default.
           frozen_state: an optimizer state from which every step begins, in place of
             a new one that follows the steps.
+          first_step: int32 `[]`, steps before it are left out.
         """
         optimizer, clip_norm = self.steps.optimizer, self.steps.gradient_clip_norm
         frozen = frozen_state is not None
@@ -160,7 +162,7 @@ class LocalLoop:
             lambda step, *_: step < num_steps,
             local_step,
             (
-                0,
+                first_step,
                 list(start),
                 frozen_state if frozen else self.optimizer_state(round_number),
                 zero_sums(self.model, self.objective, batches),
@@ -223,6 +225,15 @@ class LocalLoop:
             round_number,
         )
 
+    def at_rate_of(self, optimizer_state: Any, round_number: tf.Tensor) -> Any:
+        """An optimizer state, as of another place, with the round's learning rate."""
+        return _scheduled(
+            self.steps.optimizer,
+            optimizer_state,
+            self.steps.learning_rate_schedule,
+            round_number,
+        )
+
     def learning_rate(self, round_number: tf.Tensor) -> tf.Tensor:
         """float32 scalar, the optimizer's learning rate in a round."""
         if self.steps.learning_rate_schedule is not None:
@@ -240,12 +251,22 @@ def initial_optimizer_state(
 ) -> Any:
     """A new optimizer state with the round's learning rate (None: its own)."""
     state = optimizer.initialize(model.weight_specs)
-    if learning_rate_schedule is not None:
-        hparams = optimizer.get_hparams(state)
-        key = tff.learning.optimizers.LEARNING_RATE_KEY
-        hparams[key] = learning_rate_schedule(round_number)
-        state = optimizer.set_hparams(state, hparams)
+    state = _scheduled(optimizer, state, learning_rate_schedule, round_number)
     return tf.nest.map_structure(tf.convert_to_tensor, state)
+
+
+def _scheduled(
+    optimizer: tff.learning.optimizers.Optimizer,
+    state: Any,
+    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]],
+    round_number: tf.Tensor,
+) -> Any:
+    if learning_rate_schedule is None:
+        return state
+    hparams = optimizer.get_hparams(state)
+    key = tff.learning.optimizers.LEARNING_RATE_KEY
+    hparams[key] = learning_rate_schedule(round_number)
+    return optimizer.set_hparams(state, hparams)
 
 
 def zero_sums(

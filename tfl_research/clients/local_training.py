@@ -9,7 +9,11 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.clients.client_work import ClientFunction, ClientResult
+from tfl_research.clients.client_work import (
+    ClientFunction,
+    ClientResult,
+    PersonalFunction,
+)
 from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.clients.local_loop import (
     Adjust,
@@ -66,6 +70,27 @@ class LocalTraining:
             return result_of(run, start, batches)
 
         return client_function
+
+    def build_personal(
+        self, model: FunctionalModel, objective: Objective
+    ) -> PersonalFunction:
+        """Fine-tuning: the client's own steps from the server's model."""
+        loop = self.steps.loop(model, objective)
+
+        def personal_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> list[tf.Tensor]:
+            start = list(server_weights)
+            return loop.run(
+                start,
+                batches,
+                round_number,
+                adjust=proximal(start, self.proximal_strength),
+            ).weights
+
+        return personal_function
 
 
 def proximal(center: Sequence[tf.Tensor], strength: float) -> Optional[Adjust]:

@@ -8,6 +8,8 @@ from tfl_research.devices.buffered import BufferedRounds
 from tfl_research.devices.outcome import Outcome
 from tfl_research.devices.population import Device, DevicePopulation, Speeds
 from tfl_research.devices.registry import DeviceIds, registered
+from tfl_research.devices.rounds import DeviceRounds, told_sizes
+from tfl_research.devices.silos import SiloOutcome, UnreliableSilos
 from tfl_research.devices.synchronous import SynchronousRounds
 from tfl_research.devices.workload import Workload
 
@@ -17,9 +19,13 @@ __all__ = [
     "Device",
     "DeviceIds",
     "DevicePopulation",
+    "DeviceRounds",
     "Outcome",
+    "SiloOutcome",
     "Speeds",
     "SynchronousRounds",
+    "UnreliableSilos",
     "Workload",
     "registered",
+    "told_sizes",
 ]

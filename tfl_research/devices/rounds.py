@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from tfl_research.data import ClientData
 from tfl_research.data.batching import Batching
 from tfl_research.devices.population import DevicePopulation
 from tfl_research.devices.workload import Workload
-from tfl_research.sampling import Amplification
+from tfl_research.sampling import Amplification, Sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,3 +93,18 @@ class DeviceRounds:
             raise TypeError(f"expected Batching, got {batching}")
         held = self.clients.num_examples(self.client_ids[number])
         return Workload(held, batching)
+
+
+def told_sizes(sampler: Sampler, process: Any) -> Sampler:
+    """The sampler, told how large messages are where it simulates devices.
+
+    Args:
+      sampler: of an experiment.
+      process: of which `download_bytes` and `upload_bytes` are taken, where it has
+        them (`processes.FederatedProcess`).
+    """
+    if not isinstance(sampler, DeviceRounds) or not hasattr(process, "upload_bytes"):
+        return sampler
+    return dataclasses.replace(
+        sampler, bytes_down=process.download_bytes, bytes_up=process.upload_bytes
+    )

@@ -14,6 +14,7 @@ from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags
 from tfl_research.flags.compression_flags import CompressionFlags
 from tfl_research.flags.cross_silo_flags import CrossSiloFlags
 from tfl_research.flags.declare import FlagError, FlagGroup
+from tfl_research.flags.device_flags import DeviceFlags
 from tfl_research.flags.heterogeneity_flags import HeterogeneityFlags
 from tfl_research.flags.mechanism_flags import MechanismFlags
 from tfl_research.flags.optimizer_flags import (
@@ -24,6 +25,7 @@ from tfl_research.flags.optimizer_flags import (
 from tfl_research.flags.privacy_flags import PrivacyFlags
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
 from tfl_research.flags.run_flags import RunFlags
+from tfl_research.flags.silo_flags import SiloFlags
 from tfl_research.flags.sweep_flags import ByzantineGridFlags, PrivacyUtilityFlags
 from tfl_research.flags.task_flags import TaskFlags
 
@@ -36,6 +38,7 @@ __all__ = [
     "ClientOptimizerFlags",
     "CompressionFlags",
     "CrossSiloFlags",
+    "DeviceFlags",
     "FlagError",
     "FlagGroup",
     "HeterogeneityFlags",
@@ -47,6 +50,7 @@ __all__ = [
     "RunFlags",
     "SamplerFlags",
     "ServerOptimizerFlags",
+    "SiloFlags",
     "TaskFlags",
     "WeightingFlags",
     "algorithm_assembly",

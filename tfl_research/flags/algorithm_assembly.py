@@ -5,15 +5,24 @@ TensorFlow is imported in `algorithm` only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Optional
 
+from tfl_research import devices
+from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.algorithm_flags import AlgorithmFlags
 from tfl_research.flags.assembly import Setup
+from tfl_research.flags.compression_flags import CompressionFlags
 from tfl_research.flags.declare import FlagError
+from tfl_research.flags.optimizer_flags import (
+    ClientOptimizerFlags,
+    ServerOptimizerFlags,
+)
+from tfl_research.flags.silo_flags import SiloFlags
 from tfl_research.sampling import Repeated, Sampler
 
 if TYPE_CHECKING:
     from tfl_research.algorithms import Algorithm
+    from tfl_research.program import PersonalEvaluator
 
 
 def check(flags: AlgorithmFlags, parts: Setup) -> None:
@@ -38,29 +47,80 @@ def check(flags: AlgorithmFlags, parts: Setup) -> None:
             )
     if name == "fed_nova":
         _check_sgd(client, name, momentum=not flags.proximal_strength)
-    server = parts.server
-    if name in ("fed_dyn", "fed_exp") and (
-        server.optimizer != "sgd"
-        or server.learning_rate != 1
-        or server.momentum
-        or server.scheduled
-    ):
-        raise FlagError(
-            f"--server_optimizer={server.optimizer}: {name} has a server step of its "
-            "own; leave the server optimizer's flags out"
+    if name in ("fed_dyn", "fed_exp", "ifca"):
+        _check_averaging(parts.server, name)
+
+
+def check_aggregation(
+    flags: AlgorithmFlags, aggregation: AggregatorFlags, compression: CompressionFlags
+) -> None:
+    """Refuses what acts on updates where the algorithm sends none.
+
+    Raises:
+      FlagError: an aggregator or a compression that would change nothing.
+    """
+    if flags.algorithm != "ifca":
+        return
+    chosen = {
+        "aggregator": (aggregation.aggregator, "mean"),
+        "compression": (compression.compression, "none"),
+    }
+    for name, (value, plain) in chosen.items():
+        if value != plain:
+            raise FlagError(
+                f"--{name}={value}: clients of ifca send an update for each cluster, "
+                f"of which the server takes the mean; give --{name}={plain}"
+            )
+
+
+def _check_sgd(client: ClientOptimizerFlags, what: str, *, momentum: bool) -> None:
+    if client.optimizer != "sgd":
+        raise client.refused("optimizer", f"{what} needs --client_optimizer=sgd")
+    if client.momentum and not momentum:
+        raise client.refused(
+            "momentum", f"{what} needs SGD without momentum; leave it out"
         )
 
 
-def _check_sgd(client: Any, what: str, *, momentum: bool) -> None:
-    if client.optimizer != "sgd" or (client.momentum and not momentum):
-        plain = "SGD" if momentum else "SGD without momentum"
-        raise FlagError(f"--client_optimizer={client.optimizer}: {what} needs {plain}")
+def _check_averaging(server: ServerOptimizerFlags, name: str) -> None:
+    given = {
+        "optimizer": server.optimizer != "sgd",
+        "learning_rate": server.learning_rate != 1,
+        "momentum": bool(server.momentum),
+        "learning_rate_schedule": server.learning_rate_schedule != "constant",
+        "learning_rate_warmup_rounds": server.learning_rate_warmup_rounds > 0,
+    }
+    for field, is_given in given.items():
+        if is_given:
+            raise server.refused(
+                field, f"{name} has a server step of its own; leave it out"
+            )
 
 
-def sampler(flags: AlgorithmFlags, parts: Setup) -> Sampler:
-    """The cohorts of the algorithm's rounds."""
+def sampler(flags: AlgorithmFlags, silos: SiloFlags, parts: Setup) -> Sampler:
+    """The cohorts of the algorithm's rounds, without clients that are down.
+
+    Raises:
+      FlagError: clients that come and go, where they are to stay or come and go
+        already.
+    """
+    reporting = silos.sampler(parts.sampler, parts.run.seed)
+    simulated = isinstance(parts.sampler, devices.DeviceRounds)
+    if simulated and flags.personal_evaluation:
+        raise FlagError("--personal_evaluation: does not go with --devices")
+    if simulated and reporting is not parts.sampler:
+        raise FlagError(
+            "--silo_drop_out and --minimum_clients: --devices has --drop_out and "
+            "--minimum_cohort; give these"
+        )
     if flags.exchanges == 1:
-        return parts.sampler
+        return reporting
+    if simulated or reporting is not parts.sampler:
+        raise FlagError(
+            f"--algorithm={flags.algorithm}: needs the same clients in "
+            f"{flags.exchanges} rounds in a row; leave --devices, --silo_drop_out and "
+            "--minimum_clients out"
+        )
     return Repeated(parts.sampler, flags.exchanges)
 
 
@@ -98,8 +158,73 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
     if name == "fed_exp":
         base = clients.LocalTraining(steps)
         return algorithms.fed_exp(base, epsilon=flags.exp_epsilon or 1e-3)
+    if flags.buffering is not None:
+        return algorithms.fed_buff(
+            clients.LocalTraining(steps),
+            server=server,
+            max_staleness=flags.buffering[1],
+        )
     if name == "mime":
         return algorithms.mime(steps, server=server)
     if name == "mime_lite":
         return algorithms.mime_lite(steps, server=server)
+    if name == "ditto":
+        strength = flags.personal_strength
+        return algorithms.ditto(
+            steps, server=server, strength=1.0 if strength is None else strength
+        )
+    if name in ("fed_rep", "reconstruction"):
+        tensors, share = flags.personal_tensors or 2, flags.personal_share or 0.5
+        _check_split(tensors, parts)
+        build = getattr(algorithms, name)
+        split = {"personal_tensors": tensors, "personal_share": share}
+        return build(steps, server=server, **split)
+    if name == "ifca":
+        models = algorithms.cluster_models(
+            parts.task, flags.clusters or 2, parts.run.seed
+        )
+        return algorithms.ifca(steps, models)
     return algorithms.fed_avg(steps, server=server)
+
+
+def _check_split(personal_tensors: int, parts: Setup) -> None:
+    """Refuses a personal part that leaves nothing to share.
+
+    Raises:
+      FlagError: as described.
+    """
+    from tfl_research import algorithms, processes
+
+    try:
+        part = algorithms.PersonalPart(personal_tensors)
+        part.check(processes.functional_model(parts.task))
+    except ValueError as error:
+        raise FlagError(f"--personal_tensors: {error}") from error
+
+
+def personal_evaluator(
+    flags: AlgorithmFlags, chosen: Algorithm, parts: Setup
+) -> Optional[PersonalEvaluator]:
+    """The evaluator of --personal_evaluation, None without; imports TensorFlow."""
+    if not flags.personal_evaluation:
+        return None
+    from tfl_research import clients, processes, program
+    from tfl_research.flags import builders
+
+    work = chosen.client_work
+    if not hasattr(work, "build_personal"):
+        work = clients.LocalTraining(builders.local_steps(parts.client))
+    model = processes.functional_model(parts.task, parts.run.seed)
+    # What the server shares is of use to work with personal models only.
+    shared = (
+        chosen.server_work.shared
+        if work is chosen.client_work
+        else lambda weights, state: None
+    )
+    return program.PersonalEvaluator(
+        parts.task,
+        work.build_personal(model, parts.task.build_objective()),
+        model.forward,
+        shared=shared,
+        seed=parts.run.seed,
+    )

@@ -19,14 +19,30 @@ ALGORITHMS = {
     "fed_exp": "Jhunjhunwala et al. 2023, arXiv 2301.09604",
     "mime_lite": "Karimireddy et al. 2021, arXiv 2008.03606",
     "mime": "same paper; a round of it takes two of --rounds",
+    "fed_buff": "asynchronous --devices, --cohort_size is the buffer, Nguyen et al. "
+    "2022, arXiv 2106.06639",
+    "ditto": "personal models, Li et al. 2021, arXiv 2012.04221",
+    "fed_rep": "personal heads, Collins et al. 2021, arXiv 2102.07078",
+    "reconstruction": "personal part kept by nobody, Singhal et al. 2021, arXiv "
+    "2102.03448",
+    "ifca": "a model for each cluster of clients, Ghosh et al. 2020, arXiv 2006.04088",
 }
-_UNIFORM = ("scaffold", "fed_dyn")
+_UNIFORM = ("scaffold", "fed_dyn", "fed_buff")
+# Whose clients keep a state of the algorithm's own.
+STATEFUL = ("scaffold", "fed_dyn", "ditto", "fed_rep")
+_SPLIT = ("fed_rep", "reconstruction")
 
 _OWNERS = {
     "proximal_strength": ("fed_prox", "adaptive_prox", "fed_nova"),
     "scaffold_option": ("scaffold",),
     "dyn_alpha": ("fed_dyn",),
     "exp_epsilon": ("fed_exp",),
+    "concurrency": ("fed_buff",),
+    "max_staleness": ("fed_buff",),
+    "personal_strength": ("ditto",),
+    "personal_tensors": _SPLIT,
+    "personal_share": _SPLIT,
+    "clusters": ("ifca",),
 }
 
 
@@ -60,6 +76,42 @@ class AlgorithmFlags(FlagGroup):
     exp_epsilon: Optional[float] = declare.real(
         None, "ε of FedExP's step size; 0.001.", above=0
     )
+    concurrency: Optional[int] = declare.integer(
+        None, "Devices that train at once under fed_buff; 100.", minimum=1
+    )
+    max_staleness: Optional[int] = declare.integer(
+        None,
+        "Server steps after which fed_buff discards an update that began before them; "
+        "10.",
+        minimum=0,
+    )
+    personal_strength: Optional[float] = declare.real(
+        None,
+        "λ of ditto, by which personal models are pulled to the global one; 1.",
+        minimum=0,
+    )
+    personal_tensors: Optional[int] = declare.integer(
+        None,
+        "Last weight tensors of the model that are personal in fed_rep and "
+        "reconstruction; 2, the kernel and the bias of the last layer.",
+        minimum=1,
+    )
+    personal_share: Optional[float] = declare.real(
+        None,
+        "Share of a round's local steps that train the personal part in fed_rep and "
+        "reconstruction, above 0 and below 1; 0.5.",
+        above=0,
+        below=1,
+    )
+    clusters: Optional[int] = declare.integer(
+        None, "Cluster models of ifca; 2.", minimum=2
+    )
+    personal_evaluation: bool = declare.switch(
+        False,
+        "When the rounds are done, evaluate every client's personal model on its own "
+        "test examples. Algorithms without personal models are fine-tuned: the client "
+        "takes its local steps from the final model.",
+    )
 
     def check(self) -> None:
         """See `FlagGroup.check`."""
@@ -75,6 +127,14 @@ class AlgorithmFlags(FlagGroup):
     def needs_uniform_weights(self) -> bool:
         """Whether the paper's algorithm weighs all clients alike."""
         return self.algorithm in _UNIFORM
+
+    @property
+    def buffering(self) -> Optional[tuple[int, int]]:
+        """(concurrency, largest staleness) of asynchronous devices; None without."""
+        if self.algorithm != "fed_buff":
+            return None
+        stale = 10 if self.max_staleness is None else self.max_staleness
+        return self.concurrency or 100, stale
 
     @property
     def exchanges(self) -> int:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.devices import told_sizes
 from tfl_research.flags import app
 from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags
 from tfl_research.flags.optimizer_flags import (
@@ -118,6 +119,7 @@ def train(
     sampler: Optional[Sampler] = None,
     account: Any = None,
     cohort_seed: Optional[int] = None,
+    personal_evaluator: Any = None,
 ) -> RunResult:
     """Runs the rounds on the runtime of --runtime, and writes the results.
 
@@ -128,6 +130,7 @@ def train(
       sampler: who takes part in a round; that of `parts` by default.
       account: charges rounds to a privacy budget; None without privacy.
       cohort_seed: of which examples clients use, where that must be secret.
+      personal_evaluator: evaluates personal models when the rounds are done.
 
     Raises:
       UserError: see `program.run`.
@@ -138,9 +141,10 @@ def train(
         return program.run(
             task=parts.task,
             engine=engine,
-            sampler=sampler or parts.sampler,
+            sampler=told_sizes(sampler or parts.sampler, process),
             folder=folder,
             config=dataclasses.replace(parts.run.config(), cohort_seed=cohort_seed),
             account=account,
             client_states=getattr(process, "client_states", None),
+            personal_evaluator=personal_evaluator,
         )

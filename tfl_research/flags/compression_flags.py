@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Optional
 
 from tfl_research.flags import declare
-from tfl_research.flags.declare import FlagError, FlagGroup
+from tfl_research.flags.algorithm_flags import STATEFUL, AlgorithmFlags
+from tfl_research.flags.declare import FlagGroup
 
 if TYPE_CHECKING:
     from tfl_research.clients import ClientWork
@@ -61,6 +62,20 @@ class CompressionFlags(FlagGroup):
                 "error_feedback", "goes with --compression; leave it out"
             )
 
+    def check_with(self, algorithm: AlgorithmFlags) -> None:
+        """Refuses algorithms whose clients keep a state of their own.
+
+        Raises:
+          FlagError: as described.
+        """
+        if self.compression != NONE and algorithm.algorithm in STATEFUL:
+            raise self.refused(
+                "compression",
+                f"clients of {algorithm.algorithm} keep a state of their own, beside "
+                "which none is kept for error feedback; leave it out or choose another "
+                "--algorithm",
+            )
+
     @property
     def feeds_back(self) -> bool:
         """Whether clients keep what is lost."""
@@ -69,11 +84,7 @@ class CompressionFlags(FlagGroup):
         return self.error_feedback
 
     def wrap(self, work: ClientWork) -> ClientWork:
-        """The client work with its updates compressed; imports TensorFlow.
-
-        Raises:
-          FlagError: work whose clients keep a state of their own.
-        """
+        """The client work with its updates compressed; imports TensorFlow."""
         if self.compression == NONE:
             return work
         from tfl_research import clients
@@ -88,7 +99,4 @@ class CompressionFlags(FlagGroup):
             compressor = clients.Quantized(self.compression_bits or 8)
         else:
             compressor = clients.LowRank(self.compression_rank or 4)
-        try:
-            return clients.CompressedWork(work, compressor, self.feeds_back)
-        except ValueError as error:
-            raise FlagError(f"--compression={self.compression}: {error}") from error
+        return clients.CompressedWork(work, compressor, self.feeds_back)

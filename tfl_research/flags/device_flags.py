@@ -11,6 +11,7 @@ import numpy as np
 from tfl_research import devices
 from tfl_research.data import ClientData
 from tfl_research.data.batching import Batching
+from tfl_research.devices import DevicePopulation
 from tfl_research.flags import assembly, declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.sampling import Sampler
@@ -83,15 +84,27 @@ class DeviceFlags(FlagGroup):
             if getattr(self, field.name) != field.default:
                 raise self.refused(field.name, "goes with --devices; give that too")
 
-    def setup(self) -> assembly.Setup:
+    def setup(self, buffering: Optional[tuple[int, int]] = None) -> assembly.Setup:
         """`assembly.setup`, with devices in the place of clients if there are any.
+
+        Args:
+          buffering: (concurrency, largest staleness) where devices report to a buffer
+            as they please; None for rounds that they are selected for.
 
         Raises:
           FlagError: see `assembly.setup`; and a sampler other than fixed, a minimum
             above the cohort, or local steps or labels that cannot be simulated.
         """
         if self.devices is None:
+            if buffering is not None:
+                raise FlagError("--devices is missing: fed_buff needs devices; give it")
             return assembly.setup()
+        if buffering is not None:
+            for name in ("over_selection", "minimum_cohort", "partial_work"):
+                if getattr(self, name) != getattr(type(self)(), name):
+                    raise self.refused(
+                        name, "devices of fed_buff are not selected for rounds"
+                    )
         count, owners = self.devices, []
 
         def register(task: Task) -> Task:
@@ -137,34 +150,41 @@ class DeviceFlags(FlagGroup):
             ),
             label,
         )
-        sampler = devices.SynchronousRounds(
-            population,
-            parts.task.train,
-            size,
-            parts.run.seed,
-            drop_out=self.drop_out,
-            over_selection=self.over_selection,
-            report_deadline=self.report_deadline,
-            minimum_cohort=self.minimum_cohort,
-            partial_work=self.partial_work,
-        )
+        sampler = self._rounds(population, parts, size, buffering)
         return dataclasses.replace(parts, sampler=sampler)
 
-    def sampler(self, parts: assembly.Setup) -> Sampler:
-        """The experiment's sampler, told how large the model is.
-
-        The model is built, which imports TensorFlow. Down goes the model and up an
-        update of its trainable weights, each number in its own dtype.
-        """
-        if not isinstance(parts.sampler, devices.SynchronousRounds):
-            return parts.sampler
-        model, spec = parts.task.build_model(), parts.task.train.specs["x"]
-        model(np.zeros((1, *spec.shape), spec.dtype))
-        down, up = (
-            sum(int(np.prod(w.shape)) * w.dtype.size for w in weights)
-            for weights in (model.weights, model.trainable_weights)
-        )
-        return dataclasses.replace(parts.sampler, bytes_down=down, bytes_up=up)
+    def _rounds(
+        self,
+        population: DevicePopulation,
+        parts: assembly.Setup,
+        size: int,
+        buffering: Optional[tuple[int, int]],
+    ) -> Sampler:
+        if buffering is None:
+            return devices.SynchronousRounds(
+                population,
+                parts.task.train,
+                size,
+                parts.run.seed,
+                drop_out=self.drop_out,
+                over_selection=self.over_selection,
+                report_deadline=self.report_deadline,
+                minimum_cohort=self.minimum_cohort,
+                partial_work=self.partial_work,
+            )
+        concurrency, max_staleness = buffering
+        try:
+            return devices.BufferedRounds(
+                population,
+                parts.task.train,
+                size,
+                parts.run.seed,
+                drop_out=self.drop_out,
+                concurrency=concurrency,
+                max_staleness=max_staleness,
+            )
+        except ValueError as error:
+            raise self.refused("devices", str(error)) from error
 
 
 def _labels(clients: ClientData, named: int) -> devices.population.LabelOfDevice:

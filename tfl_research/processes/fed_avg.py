@@ -156,7 +156,13 @@ def build_fed_avg(
     further = [] if states is None else states.members
     for name, spec in getattr(client_work, "client_members", {}).items():
         further.append((name, tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape)))
-    encoded = getattr(client_work, "encoded_bytes", None)
+    sizes = [
+        None if found is None else found(model)
+        for found in (
+            getattr(client_work, name, None)
+            for name in ("encoded_bytes", "received_bytes")
+        )
+    ]
     return assemble(
         RoundParts(
             model,
@@ -167,7 +173,7 @@ def build_fed_avg(
             aggregator,
             client_weighting,
             states,
-            None if encoded is None else encoded(model),
+            *sizes,
         )
     )
 

@@ -56,7 +56,8 @@ class FederatedProcess(tff.templates.IterativeProcess):
 class RoundParts:
     """What a round is assembled from; see `build_fed_avg`.
 
-    `encoded_bytes` is what an update takes when it is sent; None for its plain size.
+    `encoded_bytes` is what an update takes when it is sent, and `received_bytes` what
+    a client is sent; None for the plain sizes.
     """
 
     model: clients.FunctionalModel
@@ -68,6 +69,7 @@ class RoundParts:
     weighting: ClientWeighting
     client_states: Optional[ClientStateSpec]
     encoded_bytes: Optional[int] = None
+    received_bytes: Optional[int] = None
 
 
 def client_members(aggregator: Aggregator) -> tuple[str, ...]:
@@ -155,7 +157,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     ) -> Any:
         weight = counts["report_weight"]
         mean = tf.nest.map_structure(lambda r: tf.math.divide_no_nan(r, weight), report)
-        aggregated = Aggregated(list(update), mean, counts["reporting"])
+        aggregated = Aggregated(list(update), mean, counts["reporting"], round_number)
         new_weights, new_state = server_work.apply(
             tuple(weights), server_state, aggregated
         )
@@ -260,8 +262,12 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         initialize,
         next_round,
         client_states=states,
-        # The round's number is not counted.
-        download_bytes=_bytes(sent_type) - 4,
+        download_bytes=(
+            # The round's number is not counted.
+            _bytes(sent_type) - 4
+            if parts.received_bytes is None
+            else parts.received_bytes
+        ),
         upload_bytes=_bytes(report_type)
         + (
             _bytes(weights_type) if parts.encoded_bytes is None else parts.encoded_bytes

@@ -21,11 +21,14 @@ class Aggregated(NamedTuple):
       report: the mean of the clients' reports (zeros where nobody counts), or ().
       num_clients: float32 scalar, clients whose update was finite and that had
         examples.
+      round_number: int32 scalar, rounds before this one, those included of which the
+        server's work was not kept.
     """
 
     update: list[tf.Tensor]
     report: Nest
     num_clients: tf.Tensor
+    round_number: tf.Tensor
 
 
 class ServerWork(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -19,6 +20,11 @@ create table if not exists states (
 ) without rowid
 """
 _LATEST = "select state from states where client = ? order by round desc limit 1"
+_EXTENT = """
+select count(*), coalesce(sum(latest), 0) from (
+  select max(round) as latest from states group by client
+)
+"""
 _OUTDATED = """
 delete from states where round < (
   select max(newer.round) from states as newer
@@ -43,7 +49,8 @@ class ClientStates:
     Only clients that took part have rows, so that the table costs what was trained and
     not what is registered; what is not asked for stays on disk. A row carries the round
     it was written in: going back to a checkpoint deletes what came later, and rows are
-    dropped once every checkpoint that is kept is newer than their successors.
+    dropped once no checkpoint is kept that is older than their successors. It also
+    carries the CRC-32 of the state, which SQLite does not check by itself.
 
     Args:
       path: the file; made when missing. ":memory:" keeps the table in memory.
@@ -61,7 +68,8 @@ class ClientStates:
             self._database = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False
             )
-            # A killed process loses nothing; `sync` is for a machine that stops.
+            # A killed process loses nothing that was stored; `sync` is for a machine
+            # that stops.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.execute(_SCHEMA)
@@ -89,14 +97,31 @@ class ClientStates:
         )
 
     def rows(self, client_ids: Sequence[str]) -> np.ndarray:
-        """float32 `[clients, d]`, the clients' states; initial ones for newcomers."""
+        """float32 `[clients, d]`, the clients' states; initial ones for newcomers.
+
+        Raises:
+          UserError: the file is damaged, or of another model.
+        """
         initial = self._spec.initial
         states = np.empty((len(client_ids), len(initial)), np.float32)
         for row, client_id in enumerate(client_ids):
-            # A cursor of its own: several threads gather chunks at once.
-            found = self._database.cursor().execute(_LATEST, (client_id,)).fetchone()
-            states[row] = initial if found is None else _decoded(found[0], len(initial))
+            try:
+                # A cursor of its own: several threads gather chunks at once.
+                cursor = self._database.cursor()
+                found = cursor.execute(_LATEST, (client_id,)).fetchone()
+                if found is not None:
+                    states[row] = _decoded(found[0], len(initial))
+            except (sqlite3.DatabaseError, ValueError) as error:
+                raise self._damaged(f"client {client_id!r}: {error}") from error
+            if found is None:
+                states[row] = initial
         return states
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(
+            f"{self._path} is damaged ({why}); restore the file, or choose another "
+            "--output_dir"
+        )
 
     def store(self, round_number: int, client_ids: Sequence[str], rows: Any) -> None:
         """Keeps a round's new states.
@@ -105,67 +130,89 @@ class ClientStates:
           round_number: from 1; rows of the same round are replaced.
           client_ids: the cohort.
           rows: float32 `[at least clients, d]`, in the cohort's order.
+
+        Raises:
+          UserError: the file cannot be written.
         """
         table = np.asarray(rows, np.float32)
-        self._database.execute("begin")
-        self._database.executemany(
-            "insert or replace into states values (?, ?, ?)",
-            (
-                (client_id, round_number, table[row].astype("<f4").tobytes())
-                for row, client_id in enumerate(client_ids)
-            ),
-        )
-        self._database.execute("commit")
+        try:
+            self._database.execute("begin")
+            self._database.executemany(
+                "insert or replace into states values (?, ?, ?)",
+                (
+                    (client_id, round_number, _encoded(table[row]))
+                    for row, client_id in enumerate(client_ids)
+                ),
+            )
+            self._database.execute("commit")
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self._path} cannot be written ({error})") from error
 
-    def restore(self, round_number: int, num_clients: int) -> None:
+    def restore(self, round_number: int, extent: Sequence[int]) -> None:
         """Goes back to the states after a round.
 
         Args:
           round_number: of the checkpoint that the run goes on from; 0 for none.
-          num_clients: clients that had states then.
+          extent: the table's then.
 
         Raises:
-          UserError: the table does not hold as many.
+          UserError: the table has not the states of that round.
         """
         try:
             self._database.execute(
                 "delete from states where round > ?", (round_number,)
             )
-            found = self.num_clients
+            found = self.extent
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{self._path} is damaged ({error})") from error
-        if found != num_clients:
+            raise self._damaged(str(error)) from error
+        if found != tuple(extent):
             raise UserError(
-                f"{self._path} holds the states of {found} clients, the checkpoint of "
-                f"round {round_number} counts on {num_clients}; restore the file, or "
-                "choose another --output_dir"
+                f"{self._path} holds states of {found[0]} clients as of another round, "
+                f"the checkpoint of round {round_number} counts on those of "
+                f"{extent[0]}; restore the file, or choose another --output_dir"
             )
 
-    def sync(self, oldest_checkpoint: int) -> None:
-        """Makes the rows durable, and drops those that no checkpoint needs.
+    def sync(self) -> None:
+        """Makes the rows durable; comes before a checkpoint that counts on them."""
+        self._database.execute("pragma wal_checkpoint(truncate)")
+
+    def drop_outdated(self, oldest_checkpoint: int) -> None:
+        """Drops the rows that no checkpoint needs.
 
         Args:
           oldest_checkpoint: the oldest round that the run may go back to.
         """
         self._database.execute(_OUTDATED, (oldest_checkpoint,))
-        self._database.execute("pragma wal_checkpoint(truncate)")
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Clients that have rows, and the sum of the rounds of their newest ones."""
+        clients, rounds = self._database.execute(_EXTENT).fetchone()
+        return int(clients), int(rounds)
 
     @property
     def num_clients(self) -> int:
-        """Clients that have a state other than the initial one."""
-        query = "select count(distinct client) from states"
-        return int(self._database.execute(query).fetchone()[0])
+        """Clients that have rows: those that were in a cohort."""
+        return self.extent[0]
 
     def close(self) -> None:
         """Closes the file."""
         self._database.close()
 
 
+_CHECKSUM_BYTES = 4
+
+
+def _encoded(state: np.ndarray) -> bytes:
+    content = state.astype("<f4").tobytes()
+    return content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
+
+
 def _decoded(blob: bytes, size: int) -> np.ndarray:
-    state = np.frombuffer(blob, "<f4")
+    content, checksum = blob[:-_CHECKSUM_BYTES], blob[-_CHECKSUM_BYTES:]
+    if zlib.crc32(content) != int.from_bytes(checksum, "little"):
+        raise ValueError("its checksum does not match")
+    state = np.frombuffer(content, "<f4")
     if len(state) != size:
-        raise UserError(
-            f"a client's stored state has {len(state)} numbers, this model's has "
-            f"{size}; choose another --output_dir"
-        )
+        raise ValueError(f"its state has {len(state)} numbers, this model's has {size}")
     return state

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
 
 from tfl_research.program.client_metrics import Evaluation
+
+if TYPE_CHECKING:
+    from tfl_research.program.personal_evaluation import PersonalEvaluation
 
 # Writes a model: (weights, path).
 Exporter = Callable[[Any, pathlib.Path], None]
@@ -21,9 +24,33 @@ class Engine(Protocol):
 
 
 class Sampler(Protocol):
-    """What the loop asks of a cohort sampler: a pure function of the round."""
+    """What the loop asks of a cohort sampler: a pure function of the round.
+
+    One may have `beside`, ids of participants in every cohort that are no clients.
+    One that is a `SimulatesDevices` also says what became of the round.
+    """
 
     def sample(self, round_number: int) -> Sequence[str]: ...
+
+
+class Outcome(Protocol):
+    """What the loop asks of a simulated round; see `devices.Outcome`."""
+
+    @property
+    def abandoned(self) -> bool: ...
+
+    def prepared(self, cohort: Any) -> Any: ...
+
+    def columns(self) -> Mapping[str, float]: ...
+
+
+@runtime_checkable
+class SimulatesDevices(Protocol):
+    """A sampler of simulated devices, whose rounds can be abandoned."""
+
+    def outcome(self, round_number: int) -> Outcome: ...
+
+    def abandoned_before(self, round_number: int) -> int: ...
 
 
 class Account(Protocol):
@@ -32,13 +59,16 @@ class Account(Protocol):
     `charge` must be durable before it returns and charge a round that is charged
     already no second time, since a resumed run repeats rounds with the same noise.
     It is None, and nothing is charged, where other runs have meanwhile spent what
-    the budget had left for the round.
+    the budget had left for the round. Rounds are numbered without abandoned ones,
+    which release nothing.
     """
 
     delta: Optional[float]
     noise_multiplier: Optional[float]
 
     def charge(self, round_number: int) -> Optional[float]: ...
+
+    def epsilon_after(self, rounds: int) -> float: ...
 
     def would_exceed(self, round_number: int) -> bool: ...
 
@@ -58,3 +88,17 @@ class Evaluates(Protocol):
     def splits(self) -> Sequence[str]: ...
 
     def evaluate(self, weights: Any, split: str = ...) -> Evaluation: ...
+
+
+class EvaluatesPersonal(Protocol):
+    """What the loop asks of an evaluator of personal models."""
+
+    def evaluate(
+        self,
+        state: Any,
+        round_number: int,
+        *,
+        states: Any = ...,
+        stream: Any = ...,
+        progress_bar: Optional[bool] = ...,
+    ) -> PersonalEvaluation: ...

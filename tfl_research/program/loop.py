@@ -17,6 +17,7 @@ from tfl_research.program.interfaces import (
     Account,
     Engine,
     Evaluates,
+    EvaluatesPersonal,
     Exporter,
     Sampler,
 )
@@ -34,6 +35,7 @@ def run(
     account: Optional[Account] = None,
     client_states: Optional[ClientStateSpec] = None,
     evaluator: Optional[Evaluates] = None,
+    personal_evaluator: Optional[EvaluatesPersonal] = None,
     exporter: Optional[Exporter] = None,
     stream: Optional[TextIO] = None,
 ) -> RunResult:
@@ -58,6 +60,8 @@ def run(
       client_states: what clients keep between rounds (`process.client_states`); the
         table is a file in the run's folder. None where clients keep nothing.
       evaluator: evaluates models; `program.Evaluator(task)` by default.
+      personal_evaluator: evaluates clients' personal models once the rounds are done;
+        None for no such evaluation.
       exporter: writes a model, (weights, path); `program.export_model` by default.
       stream: where progress is printed; standard output by default.
 
@@ -84,7 +88,16 @@ def run(
     if client_states is not None:
         states = ClientStates(folder.client_states_path, client_states)
     session = Session(
-        task, engine, sampler, folder, config, account, evaluator, stream, states
+        task,
+        engine,
+        sampler,
+        folder,
+        config,
+        account,
+        evaluator,
+        stream,
+        states,
+        personal_evaluator,
     )
     try:
         with interrupts.raised_on_signals():

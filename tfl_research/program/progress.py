@@ -52,6 +52,19 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def _devices_text(cells: Mapping[str, Any]) -> str:
+    """What became of a simulated round's devices; empty without a simulation."""
+    if "simulated_seconds" not in cells:
+        return ""
+    megabytes = (cells["bytes_down"] + cells["bytes_up"]) / 1e6
+    text = (
+        f"selected {cells['selected']}  dropped out {cells['dropped_out']}  "
+        f"late {cells['late']}  clock {_duration(cells['simulated_seconds'])}  "
+        f"{megabytes:.4g} MB"
+    )
+    return f"abandoned  {text}" if cells["abandoned"] else text
+
+
 class Progress:
     """Prints rounds as they are done.
 
@@ -114,6 +127,7 @@ class Progress:
         parts.append(metrics_text(row))
         if row.get("excluded_clients"):
             parts.append(f"excluded {row['excluded_clients']}")
+        parts.append(_devices_text(row))
         parts += [privacy_text(row), f"{row['round_seconds']:.2f} s"]
         if self._bar is None:
             parts.append(self._rate(row["round"]))

@@ -33,9 +33,9 @@ class RunFolder:
         knows it can subtract the noise: a privacy guarantee holds only against
         those who do not.
       resumed: whether the folder already held this experiment.
-      hparams_path, metrics_path, clients_path, summary_path, ledger_path,
-        privacy_path, checkpoints_path, logdir_path, export_path, report_path:
-        where things are in it.
+      hparams_path, metrics_path, clients_path, personal_clients_path, summary_path,
+        ledger_path, privacy_path, checkpoints_path, logdir_path, export_path,
+        report_path: where things are in it.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class RunFolder:
         self.hparams_path = path / "hparams.json"
         self.metrics_path = path / "metrics.csv"
         self.clients_path = path / "clients.csv"
+        self.personal_clients_path = path / "personal_clients.csv"
         self.summary_path = path / "summary.json"
         self.ledger_path = path / "ledger.jsonl"
         self.privacy_path = path / "privacy.txt"

@@ -24,6 +24,7 @@ MAY_CHANGE = frozenset(
         "evaluate_every",
         "keep_checkpoints",
         "output_dir",
+        "personal_evaluation",
         "print_every",
         "progress_bar",
         "record_budget_epsilon",

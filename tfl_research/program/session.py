@@ -7,17 +7,22 @@ import math
 import time
 from typing import Any, Optional, TextIO
 
-from tfl_research.program import finish, nest
+from tfl_research.program import atomic, finish, nest
+from tfl_research.program.breakdowns import breakdown_line
 from tfl_research.program.checkpoints import Checkpoint, CheckpointStore
 from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.client_states import ClientStates
 from tfl_research.program.config import STOP_REASONS, RunConfig
 from tfl_research.program.errors import TrainingDivergedError, UserError
 from tfl_research.program.interfaces import (
     Account,
     Engine,
     Evaluates,
+    EvaluatesPersonal,
     Exporter,
+    Outcome,
     Sampler,
+    SimulatesDevices,
 )
 from tfl_research.program.metrics_log import MetricsLog, round_row
 from tfl_research.program.progress import Progress, metrics_text
@@ -44,6 +49,8 @@ class Session:
         account: Optional[Account],
         evaluator: Evaluates,
         stream: Optional[TextIO],
+        client_states: Optional[ClientStates] = None,
+        personal_evaluator: Optional[EvaluatesPersonal] = None,
     ):
         self._task = task
         self._engine = engine
@@ -52,6 +59,9 @@ class Session:
         self._config = config
         self._account = account
         self._evaluator = evaluator
+        self._client_states = client_states
+        self._personal_evaluator = personal_evaluator
+        self._stream = stream
         self._progress = Progress(
             config.rounds,
             stream=stream,
@@ -85,13 +95,21 @@ class Session:
         self.state = self._engine.initialize()
         weights = self.state.global_model_weights
         found = self._store.load_latest(self.state, weights)
+        if self._client_states is not None:
+            if found is None:
+                self._client_states.restore(0, (0, 0))
+            else:
+                self._client_states.restore(
+                    found.round_number, found.progress["client_states"]
+                )
         if found is None:
             cells = self._evaluate(0, weights)
-            if self.selection.metric not in cells:
-                raise UserError(
-                    f"selection metric {self.selection.metric!r} is not evaluated in "
-                    f"this task; choose one of {', '.join(cells)}"
-                )
+            for name in self.selection.columns:
+                if name not in cells:
+                    raise UserError(
+                        f"selection metric {name!r} is not evaluated in this task; "
+                        f"choose one of {', '.join(cells)}"
+                    )
             self._untrained = dict(cells)
             self._progress.say(f"untrained  {metrics_text(cells)}")
         else:
@@ -144,38 +162,89 @@ class Session:
         return None
 
     def _exceeds_budget(self, round_number: int) -> bool:
-        return self._account is not None and self._account.would_exceed(round_number)
+        if self._account is None:
+            return False
+        return self._account.would_exceed(self._release(round_number))
+
+    def _release(self, round_number: int) -> int:
+        """The round's number among those that are not abandoned."""
+        if isinstance(self._sampler, SimulatesDevices):
+            return round_number - self._sampler.abandoned_before(round_number)
+        return round_number
+
+    def _outcome(self, round_number: int) -> Optional[Outcome]:
+        if isinstance(self._sampler, SimulatesDevices):
+            return self._sampler.outcome(round_number)
+        return None
 
     def _round(self, round_number: int) -> bool:
         """Does a round, unless the account refuses to charge it."""
         config, account = self._config, self._account
         start = time.perf_counter()
+        outcome = self._outcome(round_number)
+        if outcome is not None and outcome.abandoned:
+            self._abandon(round_number, outcome, start)
+            return True
         client_ids = self._sampler.sample(round_number)
         cohort_seed = config.seed if config.cohort_seed is None else config.cohort_seed
         cohort = self._task.train.cohort(
             client_ids, seed=cohort_seed, round_number=round_number
         )
+        if outcome is not None:
+            cohort = outcome.prepared(cohort)
+        if self._client_states is not None:
+            cohort = self._client_states.attach(cohort)
         # Durable before anything that holds this round's noise exists.
-        epsilon = math.inf if account is None else account.charge(round_number)
+        release = self._release(round_number)
+        epsilon = math.inf if account is None else account.charge(release)
         if epsilon is None:
             return False
         state, metrics = self._engine.next(self.state, cohort)
         self._check_finite(round_number, state.global_model_weights)
+        # A skipped round leaves the server as it was, and so the clients too.
+        skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
+        if self._client_states is not None and not skipped:
+            self._client_states.store(
+                round_number, client_ids, metrics["client_states"]
+            )
         row = round_row(
             round_number,
-            len(client_ids),
+            len(client_ids) - len(getattr(self._sampler, "beside", ())),
             metrics,
             epsilon=epsilon,
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
             withhold_train_metrics=config.withhold_train_metrics,
         )
+        if outcome is not None:
+            row.update(outcome.columns())
         row["round_seconds"] = time.perf_counter() - start
+        self._finish(round_number, state, row)
+        return True
+
+    def _abandon(self, round_number: int, outcome: Outcome, start: float) -> None:
+        """A round without a cohort: model and optimizer stay, nothing is charged."""
+        account, released = self._account, self._release(round_number) - 1
+        row = round_row(
+            round_number,
+            0,
+            {},
+            epsilon=math.inf if account is None else account.epsilon_after(released),
+            delta=None if account is None else account.delta,
+            noise_multiplier=None if account is None else account.noise_multiplier,
+        )
+        row.update(outcome.columns())
+        row["round_seconds"] = time.perf_counter() - start
+        self._finish(round_number, self.state, row)
+
+    def _finish(self, round_number: int, state: Any, row: dict[str, Any]) -> None:
+        """Evaluates, logs and checkpoints a round, each when due."""
+        config = self._config
         last = round_number == config.rounds or self._exceeds_budget(round_number + 1)
         if last or round_number % config.evaluate_every == 0:
             cells = self._evaluate(round_number, state.global_model_weights)
             row.update(cells)
-            if self.selection.update(round_number, cells[self.selection.metric]):
+            if self.selection.update(round_number, self.selection.value_of(cells)):
                 self._best = nest.copied(state.global_model_weights)
             kept = (round_number, self.selection.best_round)
             self._evaluations = {
@@ -185,6 +254,9 @@ class Session:
         if self._scalars is not None:
             self._scalars.append(row)
         self.state, self.completed = state, round_number
+        warning = breakdown_line(row)
+        if warning is not None:
+            self._progress.say(warning)
         self._progress.round_done(row)
         waited = time.monotonic() - self._checkpoint_time
         if (
@@ -192,7 +264,6 @@ class Session:
             or waited >= config.checkpoint_seconds
         ):
             self._checkpoint()
-        return True
 
     def _open_log(self) -> MetricsLog:
         if self._log is None:
@@ -210,6 +281,8 @@ class Session:
         cells: collections.OrderedDict[str, float] = collections.OrderedDict()
         for split, evaluation in found.items():
             cells.update(evaluation.columns(split))
+        if set(self.selection.columns) <= set(cells):
+            cells[self.selection.column] = self.selection.value_of(cells)
         return cells
 
     def _check_finite(self, round_number: int, weights: Any) -> None:
@@ -237,6 +310,9 @@ class Session:
         account = self._account
         # The rows first: a checkpoint counts on those of its rounds.
         self._open_log().sync()
+        states = self._client_states
+        if states is not None:
+            states.sync()
         self._store.save(
             Checkpoint(
                 self.completed,
@@ -245,11 +321,14 @@ class Session:
                 {
                     "selection": self.selection.export(),
                     "ledgers": {} if account is None else account.positions(),
+                    "client_states": None if states is None else states.extent,
                     # Text, since JSON has no NaN.
                     "untrained": [(n, repr(v)) for n, v in self._untrained.items()],
                 },
             )
         )
+        if states is not None:
+            states.drop_outdated(self._store.rounds()[-1])
         self._checkpointed = self.completed
         self._checkpoint_time = time.monotonic()
 
@@ -266,7 +345,7 @@ class Session:
             planned_rounds=self._config.rounds,
             stop_reason=stop_reason,
             untrained=self._untrained,
-            selection_column=self.selection.metric,
+            selection_column=self.selection.column,
             best_round=self.selection.best_round,
             best_value=self.selection.best_value,
         )
@@ -279,6 +358,8 @@ class Session:
                 self._evaluate(round_number, weights)
             for split, evaluation in self._evaluations[round_number].items():
                 evaluations[name, split] = evaluation
+        if stop_reason != "diverged":
+            summary.update(self._evaluate_personal())
         finish.write_outputs(
             self._folder,
             summary,
@@ -290,11 +371,28 @@ class Session:
         )
         return summary
 
+    def _evaluate_personal(self) -> dict[str, Any]:
+        """Writes the clients' table; what summary.json has of personal models."""
+        if self._personal_evaluator is None:
+            return {}
+        states = self._client_states
+        found = self._personal_evaluator.evaluate(
+            self.state,
+            self.completed,
+            states=None if states is None else states.rows,
+            stream=self._stream,
+            progress_bar=self._config.progress_bar,
+        )
+        atomic.write(self._folder.personal_clients_path, found.table())
+        for line in found.lines():
+            self._progress.say(line)
+        return {"personal": found.summary()}
+
     def say_results(self, stop_reason: str) -> None:
         """Says why the run ended and where everything is."""
         best = self.selection
         found = (
-            f"; best {best.metric} {best.best_value:.4g} in round {best.best_round}"
+            f"; best {best.column} {best.best_value:.4g} in round {best.best_round}"
             if best.best_value is not None
             else ""
         )
@@ -321,3 +419,5 @@ class Session:
             self._log.close()
         if self._scalars is not None:
             self._scalars.close()
+        if self._client_states is not None:
+            self._client_states.close()

@@ -1,0 +1,53 @@
+"""One client's local steps and what client work makes of them, without a process."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+import paper_algorithms as paper
+import rounds
+import tensorflow as tf
+
+from tfl_research import processes
+
+# In the second round a client has time for a single step.
+LIMITS: tuple[dict[str, int], ...] = ({}, {"d": 1}, {"c": 3})
+
+
+def cohorts(task: Any) -> list[Any]:
+    return rounds.cohorts_of(task, limits=LIMITS)
+
+
+def paper_rounds() -> list[dict[str, paper.Client]]:
+    return rounds.paper_rounds(limits=LIMITS)
+
+
+def steps(task: Any, name: str, state: Optional[np.ndarray] = None) -> dict[str, Any]:
+    """A client's local steps in round one."""
+    batches = task.train.cohort([name], seed=0, round_number=1).batches(0)
+    if state is not None:
+        batches["client_state"] = np.asarray(state, np.float32)
+    return {key: tf.constant(value) for key, value in batches.items()}
+
+
+def personal(
+    task: Any, work: Any, theta: Any, batches: Any, *shared: Any
+) -> np.ndarray:
+    """A client's personal model, as a vector."""
+    model = processes.functional_model(task)
+    function = work.build_personal(model, task.build_objective())
+    return rounds.vector(function(tensors(theta), batches, tf.constant(0), *shared))
+
+
+def result(task: Any, work: Any, theta: Any, batches: Any) -> Any:
+    """What the client work makes of the local steps."""
+    model = processes.functional_model(task)
+    function = work.build(model, task.build_objective())
+    return function(tensors(theta), batches, tf.constant(0))
+
+
+def tensors(theta: Any) -> list[tf.Tensor]:
+    """theta as the model's weights."""
+    theta = np.asarray(theta, np.float32)
+    return [tf.constant(theta[:-1, None]), tf.constant(theta[-1:])]

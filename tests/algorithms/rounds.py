@@ -1,0 +1,152 @@
+"""Six clients of a linear model, and rounds of them with a table of states."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import paper_algorithms as paper
+import tensorflow_federated as tff
+
+from tfl_research import algorithms, clients, data, program, runtime
+
+MODE = runtime.Mode("folded", "graph")
+RATE, MOMENTUM, MU, ALPHA = 0.1, 0.6, 0.7, 0.5
+BATCH, EPOCHS = 2, 2
+START = np.array([0.5, -0.25, 0.1])
+SIZES = {"a": 5, "b": 2, "c": 7, "d": 1, "e": 0, "f": 4}
+COHORTS = (("a", "c", "e", "f"), ("b", "a", "d", "f"), ("c", "b", "f", "d"))
+# In the last round a device runs out of time after three of its eight steps.
+LIMITS: tuple[dict[str, int], ...] = ({}, {}, {"c": 3})
+# Server steps ago, by round.
+STALENESS: tuple[dict[str, int], ...] = (
+    {"a": 0, "c": 2, "e": 0, "f": 1},
+    {"b": 1, "a": 0, "d": 0, "f": 2},
+    {"c": 2, "b": 0, "f": 1, "d": 3},
+)
+
+
+def examples() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Clients whose labels come from different linear models."""
+    found = {}
+    for number, (name, size) in enumerate(SIZES.items()):
+        generator = np.random.default_rng([3, number])
+        x = np.round(generator.normal(size=(size, 2)), 2)
+        y = x @ generator.normal(size=2) + number / 3
+        found[name] = (x, np.round(y, 2))
+    return found
+
+
+BATCHING = data.Batching(batch_size=BATCH, epochs=EPOCHS, shuffle=False)
+
+
+def paper_rounds(cohorts=COHORTS, limits=LIMITS) -> list[dict[str, paper.Client]]:
+    """The same rounds for `paper_algorithms`."""
+    held = examples()
+    return [
+        {
+            name: paper.client(
+                *held[name], batch_size=BATCH, epochs=EPOCHS, limit=limit.get(name)
+            )
+            for name in cohort
+        }
+        for cohort, limit in zip(cohorts, limits)
+    ]
+
+
+def cohorts_of(
+    task: Any, exchanges: int = 1, stale: bool = False, cohorts=COHORTS, limits=LIMITS
+) -> list[data.Cohort]:
+    """The rounds' cohorts, each for so many rounds in a row."""
+    found = []
+    for index, (cohort, limit) in enumerate(zip(cohorts, limits)):
+        for _ in range(exchanges):
+            drawn = task.train.cohort(cohort, seed=0, round_number=len(found) + 1)
+            drawn = drawn.truncated([limit.get(name, 99) for name in cohort])
+            if stale:
+                ages = [STALENESS[index][name] for name in cohort]
+                drawn = drawn.with_members(staleness=np.array(ages, np.int32))
+            found.append(drawn)
+    return found
+
+
+def sgd(rate: float = RATE, momentum: Optional[float] = None) -> clients.LocalSteps:
+    return clients.LocalSteps(tff.learning.optimizers.build_sgdm(rate, momentum))
+
+
+_POPULATION = {"population": len(SIZES)}
+# Everything that is compared with its paper.
+ALGORITHMS = {
+    "scaffold_1": lambda: algorithms.scaffold(sgd(), option=1, **_POPULATION),
+    "scaffold_2": lambda: algorithms.scaffold(sgd(), **_POPULATION),
+    "fed_dyn": lambda: algorithms.fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
+    "fed_nova": lambda: algorithms.fed_nova(sgd()),
+    "fed_nova_momentum": lambda: algorithms.fed_nova(sgd(momentum=MOMENTUM)),
+    "fed_nova_proximal": lambda: algorithms.fed_nova(sgd(), proximal_strength=MU),
+    "fed_exp": lambda: algorithms.fed_exp(clients.LocalTraining(sgd())),
+    "mime_lite": lambda: algorithms.mime_lite(sgd(momentum=MOMENTUM)),
+    "mime": lambda: algorithms.mime(sgd(momentum=MOMENTUM)),
+    "fed_buff": lambda: algorithms.fed_buff(
+        clients.LocalTraining(sgd()), max_staleness=3
+    ),
+    "adaptive_prox": lambda: algorithms.adaptive_prox(sgd(), initial=MU),
+}
+
+
+_built: dict[str, Any] = {}
+
+
+def built(name: str, task: Any) -> Any:
+    """The algorithm's process for the six clients, traced once for all tests."""
+    if name not in _built:
+        _built[name] = ALGORITHMS[name]().build(task, max_cohort_size=4)
+    return _built[name]
+
+
+class Run(NamedTuple):
+    """States after each round, metrics of each, and the table after all."""
+
+    states: list[Any]
+    metrics: list[Any]
+    table: program.ClientStates
+
+    def weights(self, index: int = -1) -> np.ndarray:
+        """(weights, bias) after a round, as `paper_algorithms` has them."""
+        return vector(self.states[index].global_model_weights.trainable)
+
+    def server(self, index: int = -1) -> Any:
+        """What the server remembers after a round."""
+        return self.states[index].finalizer
+
+
+def vector(tensors: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(t)) for t in tensors])
+
+
+def run(
+    process: Any, cohorts: list[data.Cohort], engine: Any = None, after=None
+) -> Run:
+    """Rounds whose clients keep their states in a table in memory.
+
+    `after(state, table)` is called after each round.
+    """
+    spec = process.client_states
+    table = None if spec is None else program.ClientStates(":memory:", spec)
+    states, metrics = [], []
+    with engine or runtime.in_process(process, mode=MODE) as running:
+        state = running.initialize()
+        for number, cohort in enumerate(cohorts, start=1):
+            if table is not None:
+                cohort = table.attach(cohort)
+            state, found = running.next(state, cohort)
+            if table is not None:
+                table.store(number, cohort.client_ids, found["client_states"])
+            states.append(state)
+            metrics.append(found)
+            if after is not None:
+                after(state, table)
+    return Run(states, metrics, table)
+
+
+def assert_close(ours: Any, expected: Any) -> None:
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)

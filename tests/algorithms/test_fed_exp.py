@@ -1,0 +1,54 @@
+"""FedExP against its paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import paper_algorithms as paper
+import pytest
+import rounds
+
+from tfl_research import algorithms, clients, data
+
+
+def test_three_rounds_are_the_papers(run_algorithm):
+    ours = run_algorithm("fed_exp")
+    expected = paper.fed_exp(
+        rounds.START, rounds.paper_rounds(), rounds.RATE, epsilon=1e-3
+    )
+    for index, (theta, eta) in enumerate(expected):
+        rounds.assert_close(ours.weights(index), theta)
+        rounds.assert_close(ours.server(index), eta)
+
+
+def test_it_extrapolates_where_clients_disagree(make_linear_task):
+    """Two clients that pull apart: the mean is small, the updates are not."""
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    held = {"up": (x, np.full(3, 4.0)), "down": (x, np.full(3, -3.4))}
+    batching = data.Batching(batch_size=3, epochs=2, shuffle=False)
+    task = make_linear_task(held, batching)
+    local = [paper.client(*held[n], batch_size=3, epochs=2) for n in ("up", "down")]
+    expected = paper.fed_exp(
+        rounds.START, [dict(zip(("up", "down"), local))] * 2, rounds.RATE, 0.01
+    )
+    algorithm = algorithms.fed_exp(clients.LocalTraining(rounds.sgd()), epsilon=0.01)
+    process = algorithm.build(task, max_cohort_size=2)
+    cohort = task.train.cohort(("up", "down"), seed=0, round_number=1)
+    ours = rounds.run(process, [cohort] * 2)
+    for index, (theta, eta) in enumerate(expected):
+        rounds.assert_close(ours.server(index), eta)
+        rounds.assert_close(ours.weights(index), theta)
+    assert expected[0][1] > 2
+
+
+def test_the_step_is_never_below_one(six_clients, run_algorithm):
+    for state in run_algorithm("fed_exp").states:
+        assert float(state.finalizer) >= 1
+    # One client agrees with itself: the ratio is below 1/2.
+    cohort = six_clients.train.cohort(("a",), seed=0, round_number=1)
+    ours = rounds.run(rounds.built("fed_exp", six_clients), [cohort])
+    assert float(ours.server()) == 1
+
+
+def test_epsilon_is_above_zero():
+    with pytest.raises(ValueError, match="epsilon must be above 0, got 0"):
+        algorithms.fed_exp(clients.LocalTraining(rounds.sgd()), epsilon=0.0)

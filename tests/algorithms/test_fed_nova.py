@@ -1,0 +1,79 @@
+"""FedNova against its paper, and its normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import paper_algorithms as paper
+import pytest
+import rounds
+import tensorflow_federated as tff
+
+from tfl_research import algorithms, clients
+
+CASES = {
+    "fed_nova": {},
+    "fed_nova_momentum": {"momentum": rounds.MOMENTUM},
+    "fed_nova_proximal": {"mu": rounds.MU},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_three_rounds_are_the_papers(run_algorithm, name):
+    ours = run_algorithm(name)
+    expected = paper.fed_nova(
+        rounds.START, rounds.paper_rounds(), rounds.RATE, **CASES[name]
+    )
+    for index, theta in enumerate(expected):
+        rounds.assert_close(ours.weights(index), theta)
+
+
+def test_it_differs_from_fed_avg_where_clients_do_different_work(run_algorithm):
+    average = paper.fed_avg(rounds.START, rounds.paper_rounds(), rounds.RATE)
+    assert np.abs(run_algorithm("fed_nova").weights() - average[-1]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["fed_nova", "fed_nova_proximal"])
+def test_equal_local_steps_are_fed_avg(six_clients, name):
+    # Every round's clients cut off at the same step.
+    limits = tuple(dict.fromkeys(rounds.SIZES, steps) for steps in (4, 1, 2))
+    cohorts = (("a", "c", "f"), ("b", "d", "f"), ("c", "d", "a"))
+    ours = rounds.run(
+        rounds.built(name, six_clients),
+        rounds.cohorts_of(six_clients, cohorts=cohorts, limits=limits),
+    )
+    expected = paper.fed_avg(
+        rounds.START,
+        rounds.paper_rounds(cohorts, limits),
+        rounds.RATE,
+        mu=CASES[name].get("mu", 0.0),
+    )
+    for index, theta in enumerate(expected):
+        rounds.assert_close(ours.weights(index), theta)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "mu"), [(None, 0.0), (0.9, 0.0), (0.3, 0.0), (None, 1.5)]
+)
+def test_what_a_client_divides_by_is_the_sum_of_its_steps_shares(momentum, mu):
+    work = algorithms.fed_nova(
+        rounds.sgd(momentum=momentum), proximal_strength=mu
+    ).client_work
+
+    class Loop:
+        class model:
+            weight_specs = ()
+
+    for tau in (1, 2, 7, 30):
+        found = work._norm(Loop, np.float32(tau), np.float32(rounds.RATE))
+        a = paper.accumulation(tau, rounds.RATE, momentum or 0.0, mu)
+        np.testing.assert_allclose(found, a.sum(), rtol=1e-5)
+
+
+def test_what_it_cannot_normalise_is_refused():
+    adam = clients.LocalSteps(tff.learning.optimizers.build_adam(0.1))
+    with pytest.raises(ValueError, match="needs SGD at the clients.*'beta_1'"):
+        algorithms.fed_nova(adam)
+    with pytest.raises(ValueError, match="not both, got momentum 0.9 and mu 1"):
+        algorithms.fed_nova(rounds.sgd(momentum=0.9), proximal_strength=1.0)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        algorithms.fed_nova(rounds.sgd(), proximal_strength=-1.0)

@@ -1,0 +1,115 @@
+"""Baselines of cross-silo federation, and the comparison, on the four hospitals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tfl_research import data, tasks
+
+
+def test_pooled_data_are_everybodys():
+    train = tasks.get("heart").train
+    pooled = data.client_splits.pooled(train)
+    assert len(pooled) == 1
+    held = pooled.load(pooled.client_ids[0])
+    assert len(held["y"]) == sum(train.num_examples(i) for i in train.client_ids)
+    first = train.load(train.client_ids[0])
+    np.testing.assert_array_equal(held["x"][: len(first["x"])], first["x"])
+
+
+def test_a_silo_alone_trains_on_its_own_and_is_tried_on_all(train, tmp_path):
+    rows = train("silo_baseline", tmp_path / "run", "--train_on=Cleveland")
+    heart = tasks.get("heart")
+    assert rows[0]["examples"] == str(heart.train.num_examples("Cleveland"))
+    clients = pd.read_csv(tmp_path / "run" / "clients.csv")
+    assert set(clients["client_id"]) == set(heart.test.client_ids)
+
+
+def test_an_unknown_silo_is_refused(execute, tmp_path):
+    code, _, errors = execute(
+        "silo_baseline",
+        ["--task=heart", "--train_on=Rome", f"--output_dir={tmp_path / 'run'}"],
+    )
+    assert code == 2
+    assert "--train_on=Rome: no such silo; choose pooled or one of Cleveland" in errors
+
+
+@pytest.mark.slow
+def test_comparison_with_private_records(execute, tmp_path):
+    flags = [
+        "--task=heart",
+        "--rounds=2",
+        "--seeds=0",
+        "--record_epsilons=4",
+        "--client_steps=2",
+        f"--output_dir={tmp_path / 'silos'}",
+    ]
+    code, output, errors = execute("cross_silo", flags)
+    assert code == 0, errors
+    table = output[output.index("accuracy, mean over seeds:") :].splitlines()
+    assert table[1].startswith("| method | Cleveland | Hungary | Switzerland | VA")
+    assert [line.split(" | ")[0] for line in table[3:8]] == [
+        "| fed_avg",
+        "| fed_avg, ε 4",
+        "| ε of its records",
+        "| pooled",
+        "| each silo alone",
+    ]
+    spent = [float(cell) for cell in table[5].split(" | ")[1:5]]
+    assert max(spent) == pytest.approx(4, abs=0.01)
+    assert min(spent) < 2
+    again, output, _ = execute("cross_silo", flags)
+    assert again == 0
+    assert output.count("done before") == 7
+
+
+def test_a_sampler_is_refused(execute, tmp_path):
+    code, _, errors = execute(
+        "cross_silo",
+        ["--task=heart", "--sampler=fixed", f"--output_dir={tmp_path / 'silos'}"],
+    )
+    assert code == 2
+    assert "every silo takes part in every round" in errors
+
+
+@pytest.mark.slow
+def test_grid_of_algorithms(execute, tmp_path):
+    flags = [
+        "--task=heart",
+        "--rounds=2",
+        "--alphas=natural",
+        "--algorithms=fed_avg,scaffold",
+        "--seeds=0,1",
+        "--selection_metric=accuracy",
+        f"--output_dir={tmp_path / 'grid'}",
+    ]
+    code, output, errors = execute("heterogeneity", flags)
+    assert code == 0, errors
+    results = pd.read_csv(tmp_path / "grid" / "results.csv")
+    assert list(results["algorithm"]) == ["fed_avg", "fed_avg", "scaffold", "scaffold"]
+    assert results["final_value"].notna().all()
+    assert "| natural | scaffold | " in output
+    assert (tmp_path / "grid" / "heterogeneity.svg").exists()
+
+
+def test_compressed_updates_by_flag(train, execute, tmp_path):
+    rows = train(
+        "federated",
+        tmp_path / "run",
+        "--compression=top_k",
+        "--compression_fraction=0.5",
+    )
+    assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert (tmp_path / "run" / "client_states.sqlite").exists()
+    code, _, errors = execute(
+        "federated",
+        [
+            "--task=heart",
+            "--algorithm=scaffold",
+            "--client_weighting=uniform",
+            "--compression=top_k",
+            f"--output_dir={tmp_path / 'other'}",
+        ],
+    )
+    assert code == 2
+    assert "clients of scaffold keep a state of their own" in errors

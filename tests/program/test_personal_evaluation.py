@@ -1,0 +1,179 @@
+"""Personal models' metrics against NumPy, and clients that lack something."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import types
+
+import numpy as np
+import pytest
+import tensorflow_federated as tff
+
+from tfl_research import clients, data, processes, program
+
+RATE = 0.1
+WEIGHT, BIAS = np.array([[0.3], [0.7]], np.float32), np.array([-0.2], np.float32)
+TRAIN = {"a": 5, "b": 2, "none": 0, "untested": 3}
+TEST = {"a": 4, "b": 7, "none": 3, "untested": 0, "unseen": 2}
+
+
+def held(sizes, seed):
+    found = {}
+    for number, (name, size) in enumerate(sizes.items()):
+        generator = np.random.default_rng([seed, number])
+        x = generator.normal(size=(size, 2)).astype(np.float32)
+        y = (3.0 * number + generator.normal(size=size)).astype(np.float32)
+        found[name] = (x, y)
+    return found
+
+
+@pytest.fixture(scope="module")
+def task(make_linear_task):
+    batching = data.Batching(batch_size=2, epochs=2, shuffle=False)
+    train = make_linear_task(held(TRAIN, 1), batching)
+    test = make_linear_task(held(TEST, 2), batching)
+    return dataclasses.replace(train, test=test.train)
+
+
+def evaluator(task, batch_size=3):
+    steps = clients.LocalSteps(tff.learning.optimizers.build_sgdm(RATE))
+    model = processes.functional_model(task)
+    personal = clients.LocalTraining(steps).build_personal(
+        model, task.build_objective()
+    )
+    return program.PersonalEvaluator(
+        task, personal, model.forward, batch_size=batch_size
+    )
+
+
+def state():
+    weights = types.SimpleNamespace(trainable=(WEIGHT, BIAS))
+    return types.SimpleNamespace(global_model_weights=weights, finalizer=())
+
+
+def loss(weight, bias, x, y):
+    return float(np.mean(0.5 * (x @ weight[:, 0] + bias[0] - y) ** 2))
+
+
+def tuned(x, y):
+    """Two epochs of steps on two examples each."""
+    weight, bias = WEIGHT.astype(float), BIAS.astype(float)
+    for _ in range(2):
+        for first in range(0, len(y), 2):
+            rows = slice(first, first + 2)
+            errors = x[rows] @ weight[:, 0] + bias[0] - y[rows]
+            weight = weight - RATE * (x[rows].T @ errors / len(errors))[:, None]
+            bias = bias - RATE * errors.mean()
+    return weight, bias
+
+
+@pytest.fixture(scope="module")
+def found(task):
+    return evaluator(task).evaluate(state(), 7, progress_bar=False)
+
+
+def expected():
+    train, test = held(TRAIN, 1), held(TEST, 2)
+    models = dict.fromkeys(TEST, (WEIGHT, BIAS))
+    models.update({name: tuned(*train[name]) for name in ("a", "b")})
+    names = ["a", "b", "none", "unseen"]
+    return (
+        names,
+        [loss(WEIGHT, BIAS, *test[name]) for name in names],
+        [loss(*models[name], *test[name]) for name in names],
+    )
+
+
+def test_metrics_are_those_by_hand(found):
+    names, common, personal = expected()
+    assert list(found.personal.client_ids) == names
+    np.testing.assert_array_equal(found.personal.examples, [4, 7, 3, 2])
+    np.testing.assert_array_equal(found.train_examples, [5, 2, 0, 0])
+    np.testing.assert_allclose(found.global_model.per_client["loss"], common, rtol=1e-5)
+    np.testing.assert_allclose(found.personal.per_client["loss"], personal, rtol=1e-5)
+    total = np.average(personal, weights=[4, 7, 3, 2])
+    assert found.personal.overall["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_summary_has_mean_worst_decile_and_who_gains(found):
+    _, common, personal = expected()
+    summary = found.summary()
+    assert summary["round"] == 7
+    assert summary["clients"] == 4
+    for name, losses in (("global", common), ("personal", personal)):
+        mean, worst = np.mean(losses), np.percentile(losses, 90)
+        assert summary[f"{name}_client_mean_loss"] == pytest.approx(mean, rel=1e-5)
+        found_worst = summary[f"{name}_client_worst_decile_loss"]
+        assert found_worst == pytest.approx(worst, rel=1e-5)
+    gains = np.mean(np.array(personal) < np.array(common))
+    assert 0 < gains < 1
+    assert summary["gain_share_loss"] == gains
+    assert found.lines()[0].endswith(f"better for {gains:.1%} of 4 clients")
+
+
+def test_the_table_has_a_row_for_each_client_with_test_examples(found):
+    names, common, personal = expected()
+    rows = list(csv.DictReader(io.StringIO(found.table().decode())))
+    assert [row["client_id"] for row in rows] == names
+    assert [row["train_examples"] for row in rows] == ["5", "2", "0", "0"]
+    for row, before, after in zip(rows, common, personal):
+        assert float(row["global_loss"]) == pytest.approx(before, rel=1e-5)
+        assert float(row["personal_loss"]) == pytest.approx(after, rel=1e-5)
+
+
+def test_the_batch_size_changes_nothing(task, found):
+    whole = evaluator(task, batch_size=100).evaluate(state(), 7, progress_bar=False)
+    np.testing.assert_allclose(
+        whole.personal.per_client["loss"], found.personal.per_client["loss"], rtol=1e-6
+    )
+
+
+def test_one_graph_serves_clients_of_every_size(make_linear_task):
+    sizes = {f"c{n}": n for n in range(1, 9)}
+    many = make_linear_task(held(sizes, 3), data.Batching(batch_size=2))
+    traces = []
+    steps = clients.LocalSteps(tff.learning.optimizers.build_sgdm(RATE))
+    model = processes.functional_model(many)
+    personal = clients.LocalTraining(steps).build_personal(
+        model, many.build_objective()
+    )
+
+    def counted(*arguments):
+        traces.append(None)
+        return personal(*arguments)
+
+    made = program.PersonalEvaluator(many, counted, model.forward)
+    made.evaluate(state(), 1, progress_bar=False)
+    # The first two sizes, and one graph for all others.
+    assert len(traces) <= 2
+
+
+def test_no_client_with_test_examples(task, make_linear_task):
+    nobody = make_linear_task({"a": (np.zeros((0, 2)), np.zeros(0))})
+    found = evaluator(dataclasses.replace(task, test=nobody.train)).evaluate(
+        state(), 1, progress_bar=False
+    )
+    assert found.summary() == {"round": 1, "clients": 0}
+    assert found.lines() == ["personal models: no client has test examples"]
+    assert found.table() == b"client_id,examples,train_examples\n"
+
+
+def test_clients_whose_metric_is_undefined_do_not_count_as_gains(found):
+    changed = dataclasses.replace(
+        found.personal, per_client={"loss": np.array([0.0, math.nan, 0.0, 99.0])}
+    )
+    with_nan = dataclasses.replace(found, personal=changed)
+    assert with_nan.gains("loss") == pytest.approx(2 / 3)
+
+
+def test_bad_settings_are_refused(task):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        evaluator(task, batch_size=0)
+    drawn = dataclasses.replace(
+        task, train=task.train.with_batching(data.PoissonBatching(2, 2.0))
+    )
+    with pytest.raises(ValueError, match="Poisson"):
+        evaluator(drawn)

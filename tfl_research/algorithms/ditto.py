@@ -1,0 +1,120 @@
+"""Ditto: personal models that are pulled towards the global one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import clients
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.local_training import proximal, result_of
+from tfl_research.clients.vectors import from_vector, size_of, to_vector
+from tfl_research.processes.server_work import AVERAGING, OptimizerStep
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class DittoClient:
+    """Ditto's client (Li et al. 2021, arXiv 2012.04221, Algorithm 1).
+
+    The client trains the server's model w_t as in FedAvg and reports the update; its
+    personal model v_k takes the same local steps on
+    h_k(v; w_t) = F_k(v) + lambda/2 ||v - w_t||^2 and stays with the client. v_k begins
+    at the initial weights w_0; the client's state is v_k - w_0.
+
+    Attributes:
+      steps: of both models.
+      strength: lambda, at least 0; 0 trains each client alone.
+
+    Raises:
+      ValueError: a negative strength.
+    """
+
+    steps: clients.LocalSteps
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise ValueError(f"strength must be at least 0, got {self.strength}")
+
+    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+        """v_k - w_0 = 0."""
+        return np.zeros(size_of(model.weight_specs), np.float32)
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop = self.steps.loop(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> clients.ClientResult:
+            start = list(server_weights)
+            run = loop.run(start, batches, round_number)
+            personal = loop.run(
+                _personal_model(model, batches["client_state"]),
+                batches,
+                round_number,
+                adjust=proximal(start, self.strength),
+            )
+            offset = [
+                v - w_0 for v, w_0 in zip(personal.weights, model.initial_weights)
+            ]
+            # The difference is not exact: a model without steps is kept as it was.
+            stepped = personal.num_steps > 0
+            state = tf.where(stepped, to_vector(offset), batches["client_state"])
+            return result_of(run, start, batches, client_state=state)
+
+        return client_function
+
+    def build_personal(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.PersonalFunction:
+        """v_k after one more round's steps towards the server's model.
+
+        The personal model of a client that never took part begins at the server's model
+        and not at the untrained one; v_k of one without examples stays as it is.
+        """
+        loop = self.steps.loop(model, objective)
+
+        def personal_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> list[tf.Tensor]:
+            center, state = list(server_weights), batches["client_state"]
+            took_part = tf.reduce_any(tf.not_equal(state, 0.0))
+            kept = _personal_model(model, state)
+            run = loop.run(
+                [tf.where(took_part, v, w) for v, w in zip(kept, center)],
+                batches,
+                round_number,
+                adjust=proximal(center, self.strength),
+            )
+            return run.weights
+
+        return personal_function
+
+
+def _personal_model(
+    model: clients.FunctionalModel, state: tf.Tensor
+) -> list[tf.Tensor]:
+    offset = from_vector(state, model.weight_specs)
+    return [w_0 + difference for w_0, difference in zip(model.initial_weights, offset)]
+
+
+def ditto(
+    steps: clients.LocalSteps,
+    *,
+    server: OptimizerStep = AVERAGING,
+    strength: float = 1.0,
+) -> Algorithm:
+    """Ditto; see `DittoClient`. The server's part is FedAvg's."""
+    return Algorithm(DittoClient(steps, strength), server)

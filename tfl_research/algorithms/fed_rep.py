@@ -1,0 +1,107 @@
+"""FedRep: a shared body and a head of each client's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import clients
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.algorithms.personal_part import PersonalPart
+from tfl_research.clients.client_work import ClientResult
+from tfl_research.clients.vectors import from_vector, to_vector
+from tfl_research.processes.server_work import AVERAGING, OptimizerStep
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class FedRepClient:
+    """FedRep's client (Collins et al. 2021, arXiv 2102.07078, Algorithm 1).
+
+    From the server's body phi and its own head h_i the client first takes steps on h_i
+    with phi fixed, then on phi with h_i fixed. It reports what phi changed by, zero for
+    the head, and keeps h_i, which is its state.
+
+    Attributes:
+      steps: of both parts.
+      part: which tensors are the head, and how the steps are shared out.
+    """
+
+    steps: clients.LocalSteps
+    part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
+
+    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+        """The head of the initial weights."""
+        self.part.check(model)
+        head = model.initial_weights[-self.part.tensors :]
+        return np.concatenate([np.ravel(h) for h in head]).astype(np.float32)
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop, part = self.steps.loop(model, objective), self.part
+        part.check(model)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> ClientResult:
+            run = part.train(
+                loop, self._start(model, server_weights, batches), batches, round_number
+            )
+            return ClientResult(
+                update=part.shared_update(run.weights, server_weights),
+                num_examples=tf.cast(batches["num_examples"], tf.float32),
+                sums=run.sums,
+                client_state=to_vector(part.of(run.weights)),
+            )
+
+        return client_function
+
+    def build_personal(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.PersonalFunction:
+        """The server's body with the client's head, after a round's steps on it."""
+        loop = self.steps.loop(model, objective)
+        self.part.check(model)
+
+        def personal_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> list[tf.Tensor]:
+            start = self._start(model, server_weights, batches)
+            return self.part.train_personal(loop, start, batches, round_number).weights
+
+        return personal_function
+
+    def _start(
+        self,
+        model: clients.FunctionalModel,
+        server_weights: Sequence[tf.Tensor],
+        batches: Mapping[str, tf.Tensor],
+    ) -> list[tf.Tensor]:
+        specs = model.weight_specs[-self.part.tensors :]
+        head = from_vector(batches["client_state"], specs)
+        return self.part.joined(server_weights, head)
+
+
+def fed_rep(
+    steps: clients.LocalSteps,
+    *,
+    server: OptimizerStep = AVERAGING,
+    personal_tensors: int = 2,
+    personal_share: float = 0.5,
+) -> Algorithm:
+    """FedRep; see `FedRepClient` and `PersonalPart`.
+
+    The global model's head stays what it was at first, since nobody trains it.
+    """
+    part = PersonalPart(personal_tensors, personal_share)
+    return Algorithm(FedRepClient(steps, part), server)

@@ -1,0 +1,215 @@
+"""IFCA: several global models, of which each client trains the one that fits it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import clients, processes
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.local_loop import LocalLoop
+from tfl_research.clients.local_training import result_of
+from tfl_research.data import derived_generator
+from tfl_research.processes.server_work import Aggregated, Nest
+from tfl_research.tasks.objectives import Objective
+from tfl_research.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class IfcaClient:
+    """IFCA's client (Ghosh et al. 2020, arXiv 2006.04088, Algorithm 1, option II).
+
+    Of the models theta_1..theta_k it picks that with the least mean loss on its own
+    examples of the round, the first of equals, and trains it. It reports its choice
+    s_i, one-hot `[k]`, and for every model s_ij times the update, `[k, ...]`.
+
+    Attributes:
+      steps: of the local update (gamma is its learning rate, tau the number of steps).
+    """
+
+    steps: clients.LocalSteps
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop = self.steps.loop(model, objective)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+            shared: Sequence[tf.Tensor],
+        ) -> clients.ClientResult:
+            del server_weights  # A mean of the models, which nobody trains.
+            models = list(shared)
+            choice = best_model(loop, models, batches)
+            start = [tf.gather(m, choice) for m in models]
+            run = loop.run(start, batches, round_number)
+            picked = tf.one_hot(choice, models[0].shape[0])
+            result = result_of(run, start, batches)
+            updates = [tf.tensordot(picked, u, 0) for u in result.update]
+            return result._replace(report=(picked, updates))
+
+        return client_function
+
+    def build_personal(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.PersonalFunction:
+        """The model that the client picks, as it is.
+
+        A client without examples, which cannot tell, has the mean of the models.
+        """
+        loop = self.steps.loop(model, objective)
+
+        def personal_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+            shared: Sequence[tf.Tensor],
+        ) -> list[tf.Tensor]:
+            del round_number
+            models, some = list(shared), batches["num_examples"] > 0
+            choice = best_model(loop, models, batches)
+            return [
+                tf.where(some, tf.gather(m, choice), w)
+                for m, w in zip(models, server_weights)
+            ]
+
+        return personal_function
+
+
+def best_model(
+    loop: LocalLoop, models: Sequence[tf.Tensor], batches: Mapping[str, tf.Tensor]
+) -> tf.Tensor:
+    """int32 `[]`, which model has the least loss over the examples of the local steps.
+
+    Args:
+      loop: model and objective.
+      models: the weights' tensors, each `[k, ...]`.
+      batches: see `clients.ClientFunction`.
+    """
+    count = int(models[0].shape[0])
+    candidates = [[m[j] for m in models] for j in range(count)]
+
+    def add_step(step: tf.Tensor, total: tf.Tensor) -> tuple:
+        x, y, mask = (batches[name][step] for name in ("x", "y", "mask"))
+        losses = [
+            loop.objective.example_losses(
+                y, loop.model.forward(weights, x, False, batches["seed"])
+            )
+            for weights in candidates
+        ]
+        return step + 1, total + tf.stack(
+            [clients.masked_sum(each, mask) for each in losses]
+        )
+
+    _, total = tf.while_loop(
+        lambda step, _: step < batches["num_steps"], add_step, (0, tf.zeros([count]))
+    )
+    # A model that diverged is nobody's choice.
+    total = tf.where(tf.math.is_nan(total), tf.constant(float("inf")), total)
+    return tf.argmin(total, output_type=tf.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class IfcaServer:
+    """IFCA's server: each model moves by the mean of the updates of those who chose it.
+
+    With client weights p_i, theta_j <- theta_j + sum_i p_i s_ij u_i / sum_i p_i s_ij;
+    a model that nobody chose stays. The global model, which is what is evaluated and
+    exported, is the mean of the models, each counting by the weight of the clients that
+    chose it in the last round; until the first round it is theta_1.
+
+    Attributes:
+      initial_models: theta_1..theta_k at first, each a list of arrays.
+
+    Raises:
+      ValueError: fewer than 2 models.
+    """
+
+    initial_models: Sequence[Sequence[np.ndarray]]
+    weighs_reports: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.initial_models) < 2:
+            raise ValueError(
+                f"expected at least 2 cluster models, got {len(self.initial_models)}"
+            )
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The models, tensors `[k, ...]`."""
+        del weights
+        return [tf.constant(np.stack(each)) for each in zip(*self.initial_models)]
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """The models."""
+        del weights
+        return list(state)
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """See the class; the aggregator's result is not used."""
+        share, updates = round_mean.report
+        models = [
+            model + tf.math.divide_no_nan(update, _beside(share, update))
+            for model, update in zip(state, updates)
+        ]
+        someone = round_mean.num_clients > 0
+        mean = [tf.tensordot(share, model, 1) for model in models]
+        new = [tf.where(someone, m, w) for m, w in zip(mean, weights)]
+        return tuple(new), models
+
+
+def _beside(share: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """`[k]` as `[k, 1, ...]`, so that it scales the models of `like`."""
+    return tf.reshape(share, [-1] + [1] * (len(like.shape) - 1))
+
+
+def cluster_models(
+    task: Task, clusters: int, seed: int = 0
+) -> list[tuple[np.ndarray, ...]]:
+    """Initial weights of a task's model under the seeds `seed`, `seed` + 1, ...
+
+    A model whose initial weights do not depend on a seed (a linear one that begins at
+    zero) would leave all clients with the first cluster for good; then normal noise
+    of standard deviation 0.1 is added to every cluster's model but the first.
+    """
+    models = [
+        processes.functional_model(task, seed + j).initial_weights
+        for j in range(clusters)
+    ]
+    return [
+        _moved(weights, derived_generator("cluster model", seed, j))
+        if j and all(np.array_equal(w, f) for w, f in zip(weights, models[0]))
+        else weights
+        for j, weights in enumerate(models)
+    ]
+
+
+def _moved(
+    weights: Sequence[np.ndarray], generator: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    return tuple(
+        (w + 0.1 * generator.normal(size=w.shape)).astype(w.dtype) for w in weights
+    )
+
+
+def ifca(
+    steps: clients.LocalSteps, initial_models: Sequence[Sequence[np.ndarray]]
+) -> Algorithm:
+    """IFCA; see `IfcaClient` and `IfcaServer`.
+
+    Updates come to the server within the clients' reports, which are averaged; an
+    aggregator other than the mean would change nothing.
+
+    Args:
+      steps: the clients' own.
+      initial_models: of the clusters, as from `cluster_models`.
+    """
+    return Algorithm(IfcaClient(steps), IfcaServer(tuple(initial_models)))

@@ -1,0 +1,140 @@
+"""Models in two parts: weights that all clients share, and weights of each client."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfl_research import clients
+from tfl_research.clients.local_loop import LocalLoop, LocalRun
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonalPart:
+    """The last weight tensors of a model are each client's own.
+
+    A round's n local steps come in two phases, each with a new optimizer: the first
+    k = share * n, rounded, but at least 1 and at most n - 1, train the personal
+    tensors with the others fixed, the rest the others with the personal ones fixed. A
+    client with a single step takes it twice, once for each part.
+
+    Attributes:
+      tensors: how many; 2 are the kernel and the bias of a dense last layer.
+      share: of the steps that train the personal part, above 0 and below 1.
+
+    Raises:
+      ValueError: no tensors, or another share.
+    """
+
+    tensors: int = 2
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.tensors < 1:
+            raise ValueError(f"tensors must be at least 1, got {self.tensors}")
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be above 0 and below 1, got {self.share}")
+
+    def check(self, model: clients.FunctionalModel) -> None:
+        """Raises ValueError where the model has no tensors beside the personal ones."""
+        held = len(model.initial_weights)
+        if self.tensors >= held:
+            raise ValueError(
+                f"{self.tensors} personal tensors leave nothing to share: the model "
+                f"has {held} weight tensors; expected at most {held - 1} (2 are the "
+                "kernel and the bias of a dense last layer)"
+            )
+
+    def joined(
+        self, weights: Sequence[tf.Tensor], personal: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """The model with these personal tensors and the others of `weights`."""
+        return [*list(weights)[: -self.tensors], *personal]
+
+    def of(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The personal tensors."""
+        return list(weights)[-self.tensors :]
+
+    def shared_update(
+        self, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """new - old, zero in the personal tensors."""
+        first = len(old) - self.tensors
+        return [
+            n - o if index < first else tf.zeros_like(o)
+            for index, (n, o) in enumerate(zip(new, old))
+        ]
+
+    def personal_steps(self, num_steps: tf.Tensor) -> tf.Tensor:
+        """k, int32 `[]`, of n int32 `[]` steps; see the class."""
+        rounded = tf.cast(
+            tf.floor(self.share * tf.cast(num_steps, tf.float32) + 0.5), tf.int32
+        )
+        k = tf.maximum(tf.minimum(rounded, num_steps - 1), 1)
+        return tf.minimum(k, num_steps)
+
+    def train_personal(
+        self,
+        loop: LocalLoop,
+        start: Sequence[tf.Tensor],
+        batches: Mapping[str, tf.Tensor],
+        round_number: tf.Tensor,
+    ) -> LocalRun:
+        """All of the local steps train the personal tensors."""
+        return self._train(loop, start, batches, round_number, 0, personal=True)
+
+    def train(
+        self,
+        loop: LocalLoop,
+        start: Sequence[tf.Tensor],
+        batches: Mapping[str, tf.Tensor],
+        round_number: tf.Tensor,
+    ) -> LocalRun:
+        """Both phases."""
+        n = batches["num_steps"]
+        k = self.personal_steps(n)
+        own = self._train(
+            loop, start, {**batches, "num_steps": k}, round_number, 0, personal=True
+        )
+        first = tf.maximum(tf.minimum(k, n - 1), 0)
+        common = self._train(
+            loop, own.weights, batches, round_number, first, personal=False
+        )
+        return LocalRun(
+            common.weights,
+            tf.nest.map_structure(tf.add, own.sums, common.sums),
+            own.num_steps + common.num_steps,
+        )
+
+    def _train(
+        self,
+        loop: LocalLoop,
+        start: Sequence[tf.Tensor],
+        batches: Mapping[str, tf.Tensor],
+        round_number: tf.Tensor,
+        first_step: int | tf.Tensor,
+        *,
+        personal: bool,
+    ) -> LocalRun:
+        first_personal = len(start) - self.tensors
+
+        def trains(index: int) -> bool:
+            return (index >= first_personal) == personal
+
+        # Gradients too, so that what is fixed counts neither for a clip norm nor in an
+        # optimizer's memory; weights, since a weight decay needs no gradient.
+        return loop.run(
+            start,
+            batches,
+            round_number,
+            first_step=first_step,
+            adjust=lambda gradient, *_: [
+                g if trains(index) else tf.zeros_like(g)
+                for index, g in enumerate(gradient)
+            ],
+            restrict=lambda _, new, old: [
+                n if trains(index) else o for index, (n, o) in enumerate(zip(new, old))
+            ],
+        )

@@ -1,0 +1,97 @@
+"""Federated reconstruction: personal weights that no one keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfl_research import clients
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.algorithms.personal_part import PersonalPart
+from tfl_research.clients.client_work import ClientResult
+from tfl_research.processes.server_work import AVERAGING, OptimizerStep
+from tfl_research.tasks.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructionClient:
+    """FedRecon's client (Singhal et al. 2021, arXiv 2102.03448, Algorithm 1).
+
+    The client reconstructs its local parameters l from their initial value on the
+    support examples, those of the first steps, with the global parameters g frozen;
+    then it takes steps on g on the query examples, those of the other steps, with l
+    frozen. It reports what g changed by, zero for l, and forgets l. In the second of
+    several local epochs the examples are the same again: support and query are disjoint
+    only in one epoch.
+
+    Attributes:
+      steps: of both parts.
+      part: which tensors are l, and how the steps are shared out.
+    """
+
+    steps: clients.LocalSteps
+    part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        loop, part = self.steps.loop(model, objective), self.part
+        part.check(model)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> ClientResult:
+            run = part.train(
+                loop, self._start(model, server_weights), batches, round_number
+            )
+            return ClientResult(
+                update=part.shared_update(run.weights, server_weights),
+                num_examples=tf.cast(batches["num_examples"], tf.float32),
+                sums=run.sums,
+            )
+
+        return client_function
+
+    def build_personal(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.PersonalFunction:
+        """The server's g with l reconstructed on all of a round's steps."""
+        loop = self.steps.loop(model, objective)
+        self.part.check(model)
+
+        def personal_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> list[tf.Tensor]:
+            start = self._start(model, server_weights)
+            return self.part.train_personal(loop, start, batches, round_number).weights
+
+        return personal_function
+
+    def _start(
+        self, model: clients.FunctionalModel, server_weights: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        initial = model.initial_weights[-self.part.tensors :]
+        return self.part.joined(server_weights, [tf.constant(w) for w in initial])
+
+
+def reconstruction(
+    steps: clients.LocalSteps,
+    *,
+    server: OptimizerStep = AVERAGING,
+    personal_tensors: int = 2,
+    personal_share: float = 0.5,
+) -> Algorithm:
+    """Federated reconstruction; see `ReconstructionClient` and `PersonalPart`.
+
+    Clients keep nothing, so that it serves clients that take part once.
+    """
+    part = PersonalPart(personal_tensors, personal_share)
+    return Algorithm(ReconstructionClient(steps, part), server)

@@ -1,0 +1,269 @@
+"""Evaluation of every client's personal model on the client's own test examples."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, TextIO
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from tfl_research.data import ClientData, Examples, PoissonBatching
+from tfl_research.program.client_metrics import Evaluation, higher_is_better
+from tfl_research.tasks.task import Task
+
+# (server weights, local steps, round number[, shared]) -> the personal weights.
+PersonalFunction = Callable[..., Sequence[tf.Tensor]]
+
+# (weights, x, training, seed) -> logits, as `clients.FunctionalModel.forward`.
+Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, bool, tf.Tensor], tf.Tensor]
+
+# The clients' states, float32 `[clients, d]`, by their ids.
+StateRows = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonalEvaluation:
+    """The global model beside personal ones, on the same clients' test examples.
+
+    Attributes:
+      round_number: of the global model.
+      global_model: its metrics.
+      personal: of every client's personal model.
+      train_examples: int64 `[clients]`, distinct examples a personal model was made of.
+    """
+
+    round_number: int
+    global_model: Evaluation
+    personal: Evaluation
+    train_examples: np.ndarray
+
+    def gains(self, metric: str) -> float:
+        """The share of clients whose personal model is strictly better.
+
+        Clients of which either metric is undefined are left out; NaN for no clients.
+        """
+        ours, theirs = (
+            e.per_client[metric] for e in (self.personal, self.global_model)
+        )
+        known = ~(np.isnan(ours) | np.isnan(theirs))
+        if not known.any():
+            return float("nan")
+        better = ours > theirs if higher_is_better(metric) else ours < theirs
+        return float(better[known].mean())
+
+    def summary(self) -> dict[str, Any]:
+        """For summary.json: mean and worst decile across clients, and who gains."""
+        found: dict[str, Any] = {
+            "round": self.round_number,
+            "clients": len(self.personal.client_ids),
+        }
+        for metric in self.personal.per_client:
+            for name, evaluation in (
+                ("global", self.global_model),
+                ("personal", self.personal),
+            ):
+                spread = evaluation.spread(metric)
+                found[f"{name}_client_mean_{metric}"] = spread.mean
+                found[f"{name}_client_worst_decile_{metric}"] = spread.worst_decile
+            found[f"gain_share_{metric}"] = self.gains(metric)
+        return found
+
+    def lines(self) -> list[str]:
+        """What is printed when a run ends."""
+        if not self.personal.client_ids:
+            return ["personal models: no client has test examples"]
+        lines = []
+        for metric in self.personal.per_client:
+            ours, theirs = (
+                e.spread(metric) for e in (self.personal, self.global_model)
+            )
+            lines.append(
+                f"personal models  {metric}: client mean {theirs.mean:.4g} -> "
+                f"{ours.mean:.4g}  worst decile {theirs.worst_decile:.4g} -> "
+                f"{ours.worst_decile:.4g}  better for {self.gains(metric):.1%} of "
+                f"{len(self.personal.client_ids)} clients"
+            )
+        return lines
+
+    def table(self) -> bytes:
+        """personal_clients.csv: a row for each client that has test examples."""
+        metrics = list(self.personal.per_client)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(
+            ["client_id", "examples", "train_examples"]
+            + [f"global_{m}" for m in metrics]
+            + [f"personal_{m}" for m in metrics]
+        )
+        for row, client_id in enumerate(self.personal.client_ids):
+            cells = [
+                f"{e.per_client[m][row]:.6g}"
+                for e in (self.global_model, self.personal)
+                for m in metrics
+            ]
+            examples = int(self.personal.examples[row])
+            writer.writerow(
+                [client_id, examples, int(self.train_examples[row]), *cells]
+            )
+        return text.getvalue().encode()
+
+
+class PersonalEvaluator:
+    """Makes clients' personal models one after another and evaluates each.
+
+    The steps that make one are those that the client would take in the round after the
+    evaluated model's. One graph serves clients of every size, and one client is in
+    memory at a time. All test examples count, whatever cap other evaluations have.
+
+    Args:
+      task: whose clients they are; clients without test examples are left out.
+      personal: gives a client's personal weights.
+      forward: the model.
+      shared: (global weights, server state) -> what clients are sent beside the model,
+        None for nothing.
+      seed: of the clients' local steps.
+      batch_size: test examples in a batch, at least 1.
+
+    Raises:
+      ValueError: Poisson sampling of local steps, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        personal: PersonalFunction,
+        forward: Forward,
+        *,
+        shared: Callable[[Any, Any], Any] = lambda weights, state: None,
+        seed: int = 0,
+        batch_size: int = 512,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if isinstance(task.train.batching, PoissonBatching):
+            raise ValueError(
+                "personal models are not made of Poisson sampled steps; expected "
+                "minibatches of a fixed size"
+            )
+        self._task = task
+        self._train_ids = frozenset(task.train.client_ids)
+        self._shared = shared
+        self._seed = seed
+        self._batch_size = batch_size
+        self._objective = task.build_objective()
+        self._make = tf.function(personal, reduce_retracing=True)
+
+        @tf.function(reduce_retracing=True)
+        def batch_sums(
+            weights: Sequence[tf.Tensor], x: tf.Tensor, y: tf.Tensor
+        ) -> Mapping[str, tf.Tensor]:
+            logits = forward(weights, x, False, tf.zeros([2], tf.int32))
+            sums = self._objective.example_sums(y, logits)
+            return {
+                name: tf.reduce_sum(tf.cast(value, tf.float64), axis=0)
+                for name, value in sums.items()
+            }
+
+        self._batch_sums = batch_sums
+
+    def evaluate(
+        self,
+        state: Any,
+        round_number: int,
+        *,
+        states: Optional[StateRows] = None,
+        stream: Optional[TextIO] = None,
+        progress_bar: Optional[bool] = None,
+    ) -> PersonalEvaluation:
+        """Evaluates the global and all personal models.
+
+        Args:
+          state: the process' state, a `LearningAlgorithmState`.
+          round_number: rounds done.
+          states: the clients' states; None where they keep nothing.
+          stream: of the progress bar; standard output by default.
+          progress_bar: whether to draw one; by default on a terminal.
+        """
+        weights = [tf.constant(w) for w in state.global_model_weights.trainable]
+        sent = self._shared(tuple(weights), state.finalizer)
+        shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
+        found: list[list[Mapping[str, np.ndarray]]] = [[], []]
+        ids, examples, trained = [], [], []
+        bar = tqdm.tqdm(
+            self._task.test.items(),
+            total=len(self._task.test),
+            desc="personal models",
+            unit="client",
+            file=stream or sys.stdout,
+            disable=None if progress_bar is None else not progress_bar,
+            leave=False,
+        )
+        for client_id, held in bar:
+            if len(held["y"]) == 0:
+                continue
+            steps = self._steps(client_id, round_number + 1, states)
+            own = self._make(weights, steps, tf.constant(round_number), *shared)
+            for sums, model in zip(found, (weights, list(own))):
+                sums.append(self._sums(model, held))
+            ids.append(client_id)
+            examples.append(len(held["y"]))
+            trained.append(int(steps["num_examples"]))
+        common, personal = (self._evaluation(ids, examples, sums) for sums in found)
+        return PersonalEvaluation(
+            round_number, common, personal, np.array(trained, np.int64)
+        )
+
+    def _steps(
+        self, client_id: str, round_number: int, states: Optional[StateRows]
+    ) -> Mapping[str, tf.Tensor]:
+        """The client's local steps; none for one that is in no training split."""
+        train: ClientData = self._task.train
+        if client_id in self._train_ids:
+            cohort = train.cohort(
+                [client_id], seed=self._seed, round_number=round_number
+            )
+            steps = cohort.batches(0)
+        else:
+            nobody = train.cohort([], seed=self._seed, round_number=round_number)
+            stacked = nobody.stacked(num_clients=1, num_steps=0)
+            steps = collections.OrderedDict((n, v[0]) for n, v in stacked.items())
+        if states is not None:
+            steps["client_state"] = states([client_id])[0]
+        return {name: tf.constant(value) for name, value in steps.items()}
+
+    def _sums(
+        self, weights: Sequence[tf.Tensor], held: Examples
+    ) -> Mapping[str, np.ndarray]:
+        total: dict[str, np.ndarray] = {}
+        for first in range(0, len(held["y"]), self._batch_size):
+            rows = slice(first, first + self._batch_size)
+            sums = self._batch_sums(weights, held["x"][rows], held["y"][rows])
+            for name, value in sums.items():
+                total[name] = total.get(name, 0.0) + value.numpy()
+        return total
+
+    def _evaluation(
+        self,
+        ids: Sequence[str],
+        examples: Sequence[int],
+        sums: Sequence[Mapping[str, np.ndarray]],
+    ) -> Evaluation:
+        each = [self._objective.finalize(one) for one in sums]
+        overall: Mapping[str, Any] = {}
+        if sums:
+            overall = self._objective.finalize(
+                {name: np.sum([one[name] for one in sums], axis=0) for name in sums[0]}
+            )
+        return Evaluation(
+            {name: float(value) for name, value in overall.items()},
+            tuple(ids),
+            np.array(examples, np.int64),
+            {name: np.array([float(m[name]) for m in each]) for name in overall},
+        )

@@ -36,7 +36,8 @@ def test_it_extrapolates_where_clients_disagree(make_linear_task):
     ours = rounds.run(process, [cohort] * 2)
     for index, (theta, eta) in enumerate(expected):
         rounds.assert_close(ours.server(index), eta)
-        rounds.assert_close(ours.weights(index), theta)
+        # A sum of updates that nearly cancel, in float32.
+        np.testing.assert_allclose(ours.weights(index), theta, rtol=1e-4)
     assert expected[0][1] > 2
 
 

@@ -71,9 +71,9 @@ def test_what_a_client_divides_by_is_the_sum_of_its_steps_shares(momentum, mu):
 
 def test_what_it_cannot_normalise_is_refused():
     adam = clients.LocalSteps(tff.learning.optimizers.build_adam(0.1))
-    with pytest.raises(ValueError, match="needs SGD at the clients.*'beta_1'"):
+    with pytest.raises(ValueError, match=r"needs SGD at the clients.*'beta_1'"):
         algorithms.fed_nova(adam)
-    with pytest.raises(ValueError, match="not both, got momentum 0.9 and mu 1"):
+    with pytest.raises(ValueError, match=r"not both, got momentum 0\.9 and mu 1"):
         algorithms.fed_nova(rounds.sgd(momentum=0.9), proximal_strength=1.0)
     with pytest.raises(ValueError, match="at least 0, got -1"):
         algorithms.fed_nova(rounds.sgd(), proximal_strength=-1.0)

@@ -40,6 +40,22 @@ def test_three_rounds_are_the_papers(run):
         rounds.assert_close(run.table.rows([name])[0], [head])
 
 
+@pytest.mark.parametrize("name", ["c", "e"])
+def test_padded_steps_do_not_shift_the_phases(six_clients, name):
+    """Clients that are executed at once all take as many steps as the longest."""
+    work = chosen().client_work
+    alone = personal_clients.steps(six_clients, name, [0.7])
+    cohort = six_clients.train.cohort([name], seed=0, round_number=1)
+    stacked = cohort.stacked(num_clients=1, num_steps=11)
+    padded = {key: tf.constant(value[0]) for key, value in stacked.items()}
+    padded["client_state"] = alone["client_state"]
+    padded["num_steps"] = tf.constant(11)
+    ours = personal_clients.result(six_clients, work, SERVER, padded)
+    expected = personal_clients.result(six_clients, work, SERVER, alone)
+    for found, same in zip(tf.nest.flatten(ours), tf.nest.flatten(expected)):
+        np.testing.assert_allclose(found, same, rtol=1e-6, atol=1e-7)
+
+
 def test_the_server_head_never_changes(run):
     for index, _ in enumerate(rounds.COHORTS):
         assert run.weights(index)[-1] == np.float32(rounds.START[-1])

@@ -268,6 +268,28 @@ class TestBuffered:
                 population, clients_of([1] * 5), 2, concurrency=1, max_staleness=-1
             )
 
+    def test_nobody_ever_there_is_an_error_and_no_endless_wait(self):
+        rare = devices.Availability(mean=1e-9, amplitude=0.0)
+        rounds = devices.BufferedRounds(
+            devices.DevicePopulation(3, availability=rare),
+            clients_of([1] * 3),
+            1,
+            concurrency=1,
+        )
+        with pytest.raises(ValueError, match="no device was available in 1000 slots"):
+            rounds.outcome(1)
+
+    @pytest.mark.parametrize("slot", [0.1, 1 / 3, 59.9])
+    def test_time_goes_on_whatever_the_slots(self, slot):
+        seldom = devices.Availability(mean=0.3, amplitude=0.0, slot_seconds=slot)
+        rounds = devices.BufferedRounds(
+            devices.DevicePopulation(3, availability=seldom),
+            clients_of([1] * 3),
+            1,
+            concurrency=1,
+        )
+        assert rounds.outcome(100).end_seconds > 0
+
 
 class TestPopulation:
     def test_availability_follows_the_day(self):

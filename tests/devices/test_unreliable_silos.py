@@ -52,3 +52,19 @@ def test_nobody_is_down_without_drop_out():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         UnreliableSilos(sampling.Full(SILOS), **arguments)
+
+
+def test_no_separation_is_promised_where_rounds_are_abandoned():
+    inner = sampling.MinSeparation(tuple("abcdef"), 2, 0, 3)
+    sampler = UnreliableSilos(inner, 0.6, minimum=2)
+    last, gaps, releases = {}, [], 0
+    for round_number in range(1, 200):
+        found = sampler.outcome(round_number)
+        releases += not found.abandoned
+        for client_id in found.client_ids:
+            gaps.append(releases - last.get(client_id, -10))
+            last[client_id] = releases
+    assert min(gaps) == 1
+    assert inner.amplification.min_separation == 3
+    assert sampler.amplification.min_separation == 1
+    assert sampler.amplification.kind == "none"

@@ -118,8 +118,8 @@ CASES = [
         ["--accountant=pld", "--accountant=rdp"],
     ),
     (
-        NOISED + "--aggregator=mean",
-        ["unknown flag --aggregator"],
+        NOISED + "--aggregator=krum --byzantine=1",
+        ["--aggregator=krum", "mean"],
     ),
     (RECORD, ["--record_noise_multiplier or --record_target_epsilon is missing"]),
     (
@@ -253,7 +253,8 @@ def test_help_differs_by_binary(results):
     assert "--proximal_strength" not in fed_avg
     assert "--noise_multiplier" in dp_fed_avg
     assert "--noise_multiplier" not in fed_avg
-    assert "--aggregator" not in dp_fed_avg
+    assert "--devices" in fed_avg
+    assert "--devices" not in dp_fed_avg
     assert "(default: fixed)" in fed_avg
     assert "(default: poisson)" in dp_fed_avg
 

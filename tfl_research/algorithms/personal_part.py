@@ -83,7 +83,7 @@ class PersonalPart:
         round_number: tf.Tensor,
     ) -> LocalRun:
         """All of the local steps train the personal tensors."""
-        return self._train(loop, start, batches, round_number, 0, personal=True)
+        return self._train(loop, start, batches, round_number, personal=True)
 
     def train(
         self,
@@ -93,14 +93,27 @@ class PersonalPart:
         round_number: tf.Tensor,
     ) -> LocalRun:
         """Both phases."""
-        n = batches["num_steps"]
-        k = self.personal_steps(n)
+        # Not num_steps, which may count padding too.
+        real = tf.reduce_any(batches["mask"], axis=1)
+        n = tf.reduce_sum(tf.cast(real, tf.int32))
+        k, index = self.personal_steps(n), tf.range(tf.shape(real)[0])
         own = self._train(
-            loop, start, {**batches, "num_steps": k}, round_number, 0, personal=True
+            loop,
+            start,
+            {
+                **_only(batches, index < k),
+                # At least k, and cheaper than all.
+                "num_steps": self.personal_steps(batches["num_steps"]),
+            },
+            round_number,
+            personal=True,
         )
-        first = tf.maximum(tf.minimum(k, n - 1), 0)
         common = self._train(
-            loop, own.weights, batches, round_number, first, personal=False
+            loop,
+            own.weights,
+            _only(batches, index >= tf.minimum(k, n - 1)),
+            round_number,
+            personal=False,
         )
         return LocalRun(
             common.weights,
@@ -114,7 +127,6 @@ class PersonalPart:
         start: Sequence[tf.Tensor],
         batches: Mapping[str, tf.Tensor],
         round_number: tf.Tensor,
-        first_step: int | tf.Tensor,
         *,
         personal: bool,
     ) -> LocalRun:
@@ -129,7 +141,6 @@ class PersonalPart:
             start,
             batches,
             round_number,
-            first_step=first_step,
             adjust=lambda gradient, *_: [
                 g if trains(index) else tf.zeros_like(g)
                 for index, g in enumerate(gradient)
@@ -138,3 +149,8 @@ class PersonalPart:
                 n if trains(index) else o for index, (n, o) in enumerate(zip(new, old))
             ],
         )
+
+
+def _only(batches: Mapping[str, tf.Tensor], steps: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The local steps with only those set in bool `[steps]`; others become padding."""
+    return {**batches, "mask": batches["mask"] & steps[:, tf.newaxis]}

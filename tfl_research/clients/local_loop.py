@@ -114,7 +114,6 @@ class LocalLoop:
         adjust: Optional[Adjust] = None,
         restrict: Optional[Restrict] = None,
         frozen_state: Any = None,
-        first_step: int | tf.Tensor = 0,
     ) -> LocalRun:
         """Takes all local steps of a client.
 
@@ -126,7 +125,6 @@ class LocalLoop:
           restrict: decides which weights a step may change; all by default.
           frozen_state: an optimizer state from which every step begins, in place of
             a new one that follows the steps.
-          first_step: int32 `[]`, steps before it are left out.
         """
         optimizer, clip_norm = self.steps.optimizer, self.steps.gradient_clip_norm
         frozen = frozen_state is not None
@@ -162,7 +160,7 @@ class LocalLoop:
             lambda step, *_: step < num_steps,
             local_step,
             (
-                first_step,
+                0,
                 list(start),
                 frozen_state if frozen else self.optimizer_state(round_number),
                 zero_sums(self.model, self.objective, batches),

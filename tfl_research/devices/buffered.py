@@ -16,6 +16,8 @@ from tfl_research.devices.rounds import DeviceRounds
 from tfl_research.sampling.cohort_sizes import check_round
 
 _KEPT = 4
+# In a row, in which no device is at work and none begins.
+_IDLE_SLOTS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +106,14 @@ class BufferedRounds(DeviceRounds):
         at_work: list[tuple[float, int, int, int, bool]] = []
         busy: set[int] = set()
         buffer: list[tuple[int, int]] = []
-        begun = dropped = late = received = 0
+        begun = dropped = late = received = idle_slots = 0
         while True:
             waits = False
+            if idle_slots > _IDLE_SLOTS:
+                raise ValueError(
+                    f"no device was available in {_IDLE_SLOTS} slots of time; give "
+                    "more devices or a higher mean availability"
+                )
             while len(at_work) < self.concurrency and not waits:
                 generator = derived_generator("device begins", self.seed, started)
                 found = self.devices.draw_available(1, clock, generator, busy)
@@ -120,9 +127,13 @@ class BufferedRounds(DeviceRounds):
             # Where nobody is available, somebody may be in the next slot.
             slot = self.devices.availability.slot_seconds
             next_slot = (math.floor(clock / slot) + 1) * slot
+            if next_slot <= clock:  # by rounding
+                next_slot += slot
             if waits and (not at_work or next_slot < at_work[0][0]):
+                idle_slots = idle_slots + 1 if not at_work else 0
                 clock = next_slot
                 continue
+            idle_slots = 0
             clock, _, number, began, reports = heapq.heappop(at_work)
             if not reports:
                 dropped += 1

@@ -126,7 +126,15 @@ class UnreliableSilos:
 
     @property
     def amplification(self) -> Amplification:
-        """None: whether a silo is down is no secret."""
+        """None: whether a silo is down is no secret.
+
+        Abandoned rounds release nothing and are not counted, so that a separation in
+        rounds is none in releases.
+        """
         return dataclasses.replace(
-            self.inner.amplification, kind="none", sampling_rate=1.0
+            self.inner.amplification,
+            kind="none",
+            sampling_rate=1.0,
+            min_separation=1,
+            rounds_per_epoch=1,
         )

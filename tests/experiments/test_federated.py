@@ -1,0 +1,160 @@
+"""Algorithms by flag, on the four hospitals: states, resuming, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfl_research import program
+
+
+class Spec:
+    initial = np.zeros(36, np.float32)
+    capacity = 4
+
+
+def table_of(folder):
+    states = program.ClientStates(folder / "client_states.sqlite", Spec())
+    names = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
+    found = states.rows(names)
+    states.close()
+    return found
+
+
+def comparable(rows):
+    return [{k: v for k, v in row.items() if k != "round_seconds"} for row in rows]
+
+
+SCAFFOLD = (
+    "--algorithm=scaffold",
+    "--client_weighting=uniform",
+    "--cohort_size=3",
+    "--checkpoint_every=1",
+    "--evaluate_every=1",
+)
+
+
+def test_a_run_in_two_parts_has_the_same_states(train, tmp_path):
+    whole = train("federated", tmp_path / "whole", *SCAFFOLD, "--rounds=3")
+    train("federated", tmp_path / "parts", *SCAFFOLD, "--rounds=2")
+    # As if the process had been killed after a round that no checkpoint has.
+    newest = sorted((tmp_path / "parts" / "checkpoints").glob("*.ckpt"))[-1]
+    newest.unlink()
+    parts = train("federated", tmp_path / "parts", *SCAFFOLD, "--rounds=3")
+    assert comparable(parts) == comparable(whole)
+    states = table_of(tmp_path / "whole")
+    assert np.abs(states).max() > 0
+    np.testing.assert_array_equal(table_of(tmp_path / "parts"), states)
+
+
+def test_lost_states_are_one_line(train, execute, tmp_path):
+    train("federated", tmp_path / "run", *SCAFFOLD, "--rounds=1")
+    for path in (tmp_path / "run").glob("client_states.sqlite*"):
+        path.unlink()
+    flags = ["--task=heart", *SCAFFOLD, "--rounds=2", "--runtime=tff"]
+    code, _, errors = execute(
+        "federated", [*flags, "--notensorboard", f"--output_dir={tmp_path / 'run'}"]
+    )
+    assert code == 2
+    assert "holds states of 0 clients as of another round" in errors
+
+
+def test_mime_takes_two_rounds_with_one_cohort(train, tmp_path):
+    rows = train(
+        "federated",
+        tmp_path / "run",
+        "--algorithm=mime",
+        "--client_momentum=0.5",
+        "--rounds=4",
+        "--cohort_size=2",
+        "--evaluate_every=1",
+    )
+    losses = [float(row["eval_loss"]) for row in rows]
+    # The first of two exchanges moves nothing.
+    assert losses[1] == losses[2] != losses[3]
+
+
+def test_devices_report_to_a_buffer(train, tmp_path):
+    rows = train(
+        "federated",
+        tmp_path / "run",
+        "--algorithm=fed_buff",
+        "--client_weighting=uniform",
+        "--devices=60",
+        "--cohort_size=4",
+        "--concurrency=10",
+        "--rounds=3",
+    )
+    assert [row["cohort_size"] for row in rows] == ["4"] * 3
+    assert float(rows[-1]["mean_staleness"]) > 0
+    # A model of 36 numbers for each device that began.
+    assert [int(r["bytes_down"]) for r in rows] == [
+        144 * int(r["selected"]) for r in rows
+    ]
+
+
+@pytest.mark.slow
+def test_silos_that_are_down(train, tmp_path):
+    rows = train(
+        "federated",
+        tmp_path / "run",
+        "--silo_drop_out=0.4",
+        "--minimum_clients=3",
+        "--rounds=6",
+        "--evaluate_every=1",
+    )
+    abandoned = [row["abandoned"] == "1" for row in rows]
+    assert True in abandoned
+    assert False in abandoned
+    for before, row, stays in zip(rows, rows[1:], abandoned[1:]):
+        assert (row["eval_loss"] == before["eval_loss"]) == stays
+        assert int(row["cohort_size"]) == (0 if stays else 4 - int(row["dropped_out"]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--algorithm=scaffold"], "give --client_weighting=uniform"),
+        (["--dyn_alpha=1"], "--dyn_alpha=1: goes with --algorithm=fed_dyn"),
+        (["--algorithm=fed_buff"], "--devices is missing"),
+        (
+            ["--algorithm=fed_nova", "--client_optimizer=adam"],
+            "fed_nova needs --client_optimizer=sgd",
+        ),
+        (
+            [*SCAFFOLD[:2], "--client_momentum=0.9"],
+            "needs SGD without momentum",
+        ),
+        (
+            [*SCAFFOLD[:2], "--client_gradient_clip=1"],
+            "needs --scaffold_option=1 under scaffold",
+        ),
+        (
+            ["--algorithm=fed_exp", "--server_learning_rate=0.5"],
+            "fed_exp has a server step of its own",
+        ),
+        (["--algorithm=mime", "--devices=50"], "needs the same clients in 2 rounds"),
+        (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
+        (
+            ["--devices=50", "--silo_drop_out=0.1"],
+            "--devices has --drop_out and --minimum_cohort",
+        ),
+        (["--minimum_clients=5"], "from 1 to 4, the largest cohort, got 5"),
+    ],
+)
+def test_refusals(execute, tmp_path, flags, message):
+    code, _, errors = execute(
+        "federated", ["--task=heart", f"--output_dir={tmp_path / 'run'}", *flags]
+    )
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_algorithm_is_in_the_help_with_its_paper(execute):
+    code, output, _ = execute("federated", ["--help"])
+    assert code == 0
+    text = " ".join(output.split())
+    for name in ("scaffold: Karimireddy", "fed_dyn: Acar", "ifca: a model for each"):
+        assert name in text

@@ -48,9 +48,7 @@ def main() -> None:
             client_weighting=builders.client_weighting(parts.weighting),
             seed=parts.run.seed,
         )
-        assembly.train(
-            parts, process, folder, sampler=flags.told_sizes(parts.sampler, process)
-        )
+        assembly.train(parts, process, folder)
 
 
 if __name__ == "__main__":

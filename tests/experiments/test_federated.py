@@ -134,6 +134,7 @@ def test_silos_that_are_down(train, tmp_path):
             "fed_exp has a server step of its own",
         ),
         (["--algorithm=mime", "--devices=50"], "needs the same clients in 2 rounds"),
+        (["--algorithm=mime", "--compression=top_k"], "first of 2 exchanges of mime"),
         (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
         (
             ["--devices=50", "--silo_drop_out=0.1"],

@@ -48,12 +48,13 @@ def test_comparison_with_private_records(execute, tmp_path):
     assert code == 0, errors
     table = output[output.index("accuracy, mean over seeds:") :].splitlines()
     assert table[1].startswith("| method | Cleveland | Hungary | Switzerland | VA")
-    assert [line.split(" | ")[0] for line in table[3:8]] == [
+    assert [line.split(" | ")[0] for line in table[3:9]] == [
         "| fed_avg",
         "| fed_avg, ε 4",
         "| ε of its records",
         "| pooled",
-        "| each silo alone",
+        "| each silo alone, at home",
+        "| the average silo alone",
     ]
     spent = [float(cell) for cell in table[5].split(" | ")[1:5]]
     assert max(spent) == pytest.approx(4, abs=0.01)

@@ -75,6 +75,13 @@ class CompressionFlags(FlagGroup):
                 "which none is kept for error feedback; leave it out or choose another "
                 "--algorithm",
             )
+        if self.compression != NONE and algorithm.exchanges > 1:
+            raise self.refused(
+                "compression",
+                f"the server drops the updates of the first of {algorithm.exchanges} "
+                f"exchanges of {algorithm.algorithm}, with what clients fed back; leave "
+                "it out or choose another --algorithm",
+            )
 
     @property
     def feeds_back(self) -> bool:

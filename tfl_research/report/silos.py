@@ -52,8 +52,9 @@ def write(found: pd.DataFrame, path: pathlib.Path) -> None:
 def table(found: pd.DataFrame, *, metric: str) -> str:
     """A Markdown table: the metric of each method at each silo, mean over runs.
 
-    What silos reach alone is one line: each silo's own model at that silo. The last
-    columns are the mean over silos, each counting once, and weighted by examples.
+    What silos reach alone is two lines: each silo's own model at that silo, and the
+    mean of all silos' own models at each. The last columns are the mean over silos,
+    each counting once, and weighted by examples.
 
     Args:
       found: of `by_silo`.
@@ -61,7 +62,13 @@ def table(found: pd.DataFrame, *, metric: str) -> str:
     """
     alone = found["method"].str.startswith(ALONE)
     own = found[alone & (found["method"] == ALONE + found["silo"])]
-    rows = pd.concat([found[~alone], own.assign(method="each silo alone")])
+    rows = pd.concat(
+        [
+            found[~alone],
+            own.assign(method="each silo alone, at home"),
+            found[alone].assign(method="the average silo alone"),
+        ]
+    )
     silos = list(dict.fromkeys(rows["silo"]))
     lines = [["method", *silos, "mean of silos", "by examples"]]
     lines.append(["---"] * len(lines[0]))

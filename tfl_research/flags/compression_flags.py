@@ -79,8 +79,8 @@ class CompressionFlags(FlagGroup):
             raise self.refused(
                 "compression",
                 f"the server drops the updates of the first of {algorithm.exchanges} "
-                f"exchanges of {algorithm.algorithm}, with what clients fed back; leave "
-                "it out or choose another --algorithm",
+                f"exchanges of {algorithm.algorithm}, with what clients fed back; "
+                "leave it out or choose another --algorithm",
             )
 
     @property

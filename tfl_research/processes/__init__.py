@@ -9,7 +9,7 @@ from tfl_research.processes.fed_avg import (
     cohort_type,
     functional_model,
 )
-from tfl_research.processes.round import FederatedProcess
+from tfl_research.processes.federated_process import FederatedProcess
 from tfl_research.processes.server_work import Aggregated, OptimizerStep, ServerWork
 from tfl_research.processes.weighting import (
     ClientWeighting,

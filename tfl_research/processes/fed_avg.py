@@ -13,9 +13,9 @@ import tensorflow_federated as tff
 from tfl_research import clients
 from tfl_research.data import PoissonBatching
 from tfl_research.processes.client_states import ClientStateSpec
+from tfl_research.processes.federated_process import FederatedProcess
 from tfl_research.processes.round import (
     Aggregator,
-    FederatedProcess,
     RoundParts,
     assemble,
     client_members,

@@ -17,6 +17,7 @@ from tfl_research.processes.client_states import (
     ClientStateSpec,
     collect,
 )
+from tfl_research.processes.federated_process import FederatedProcess, size_in_bytes
 from tfl_research.processes.server_work import Aggregated, ServerWork
 from tfl_research.processes.weighting import ClientWeighting
 
@@ -26,30 +27,6 @@ Aggregator = Union[
 ]
 
 _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
-
-
-class FederatedProcess(tff.templates.IterativeProcess):
-    """A TFF process that says what its messages and its clients' states are.
-
-    Attributes:
-      client_states: what clients keep between rounds; None for nothing.
-      download_bytes: what a client is sent in a round.
-      upload_bytes: what it sends back, before any compression by the aggregator.
-    """
-
-    def __init__(
-        self,
-        initialize: tff.Computation,
-        next_round: tff.Computation,
-        *,
-        client_states: Optional[ClientStateSpec],
-        download_bytes: int,
-        upload_bytes: int,
-    ):
-        super().__init__(initialize, next_round)
-        self.client_states = client_states
-        self.download_bytes = download_bytes
-        self.upload_bytes = upload_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,20 +235,19 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             new_state, tff.federated_zip(metrics)
         )
 
+    sent_bytes = parts.encoded_bytes
+    if sent_bytes is None:
+        sent_bytes = size_in_bytes(weights_type)
+    received_bytes = parts.received_bytes
+    if received_bytes is None:
+        # The round's number is not counted.
+        received_bytes = size_in_bytes(sent_type) - 4
     return FederatedProcess(
         initialize,
         next_round,
         client_states=states,
-        download_bytes=(
-            # The round's number is not counted.
-            _bytes(sent_type) - 4
-            if parts.received_bytes is None
-            else parts.received_bytes
-        ),
-        upload_bytes=_bytes(report_type)
-        + (
-            _bytes(weights_type) if parts.encoded_bytes is None else parts.encoded_bytes
-        ),
+        download_bytes=received_bytes,
+        upload_bytes=sent_bytes + size_in_bytes(report_type),
     )
 
 
@@ -320,19 +296,6 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
         return client
 
     return train_client
-
-
-def _bytes(value_type: tff.Type) -> int:
-    total = 0
-    leaves = (
-        tff.structure.flatten(value_type)
-        if isinstance(value_type, tff.StructType)
-        else [value_type]
-    )
-    for leaf in leaves:
-        size = tf.TensorShape(leaf.shape).num_elements() or 0
-        total += size * leaf.dtype.itemsize
-    return total
 
 
 def _state(weights: Any, round_number: Any, aggregator: Any, optimizer: Any) -> Any:

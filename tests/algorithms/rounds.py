@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -123,6 +124,18 @@ def vector(tensors: Any) -> np.ndarray:
     return np.concatenate([np.ravel(np.asarray(t)) for t in tensors])
 
 
+# By process: its map-reduce form takes a second or two to compile.
+_engines: dict[int, tuple[Any, Any]] = {}
+
+
+def engine_of(process: Any) -> Any:
+    """The process' engine, the same for all tests; stays open."""
+    if id(process) not in _engines:
+        # The process is kept too, so that no other one gets its id.
+        _engines[id(process)] = process, runtime.in_process(process, mode=MODE)
+    return contextlib.nullcontext(_engines[id(process)][1])
+
+
 def run(
     process: Any, cohorts: list[data.Cohort], engine: Any = None, after=None
 ) -> Run:
@@ -133,7 +146,7 @@ def run(
     spec = process.client_states
     table = None if spec is None else program.ClientStates(":memory:", spec)
     states, metrics = [], []
-    with engine or runtime.in_process(process, mode=MODE) as running:
+    with engine or engine_of(process) as running:
         state = running.initialize()
         for number, cohort in enumerate(cohorts, start=1):
             if table is not None:

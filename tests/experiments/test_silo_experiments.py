@@ -80,14 +80,14 @@ def test_grid_of_algorithms(execute, tmp_path):
         "--rounds=2",
         "--alphas=natural",
         "--algorithms=fed_avg,scaffold",
-        "--seeds=0,1",
+        "--seeds=1",
         "--selection_metric=accuracy",
         f"--output_dir={tmp_path / 'grid'}",
     ]
     code, output, errors = execute("heterogeneity", flags)
     assert code == 0, errors
     results = pd.read_csv(tmp_path / "grid" / "results.csv")
-    assert list(results["algorithm"]) == ["fed_avg", "fed_avg", "scaffold", "scaffold"]
+    assert list(results["algorithm"]) == ["fed_avg", "scaffold"]
     assert results["final_value"].notna().all()
     assert "| natural | scaffold | " in output
     assert (tmp_path / "grid" / "heterogeneity.svg").exists()

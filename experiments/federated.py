@@ -35,6 +35,7 @@ def main() -> None:
     parts = flags.DeviceFlags.get().setup(chosen.buffering)
     aggregation.check_with(parts)
     compression.check_with(chosen)
+    compression.check_with_rule(aggregation)
     algorithm_assembly.check_aggregation(chosen, aggregation, compression)
     algorithm_assembly.check(chosen, parts)
     cohorts = algorithm_assembly.sampler(chosen, flags.SiloFlags.get(), parts)

@@ -10,6 +10,7 @@ from tfl_research.aggregators import (
     check_cohort,
     check_with_privacy,
     check_with_secure_sum,
+    check_with_sparse_updates,
 )
 
 
@@ -109,6 +110,35 @@ def test_secure_sums_go_with_sums():
     for rule in ("coordinate_median", "bulyan", "bucketing", "geometric_median"):
         with pytest.raises(ValueError, match="needs every client's update"):
             check_with_secure_sum(rule)
+
+
+def test_rules_of_coordinates_do_not_go_with_sparse_updates():
+    for rule in ("mean", "krum", "geometric_median", "centered_clipping"):
+        check_with_sparse_updates(rule)
+    for rule in ("coordinate_median", "trimmed_mean", "bulyan", "sign_majority"):
+        with pytest.raises(ValueError, match=f"^{rule} looks at every coordinate"):
+            check_with_sparse_updates(rule)
+
+
+def test_a_median_of_sparse_updates_is_zero():
+    """What the refusal is for: everybody sends a tenth of an update of ones."""
+    import numpy as np
+
+    from tfl_research.aggregators import rules
+
+    rows = np.zeros((11, 40), np.float32)
+    for index, row in enumerate(rows):
+        row[np.random.default_rng(index).permutation(40)[:4]] = 1
+    assert np.mean(rules.mean(rows) != 0) > 0.6
+    for rule in (
+        rules.coordinate_median,
+        lambda r: rules.bulyan(r, byzantine=2),
+        lambda r: rules.trimmed_mean(r, trim=4),
+    ):
+        assert np.mean(rule(rows) != 0) < 0.05
+    # Nobody honest sent anything in the last coordinate, and two hostile clients do.
+    rows[:, -1], rows[:2, -1] = 0, -1
+    assert rules.sign_majority(rows)[-1] == -1
 
 
 def test_unknown_words():

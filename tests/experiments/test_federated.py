@@ -135,6 +135,10 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (["--algorithm=mime", "--devices=50"], "needs the same clients in 2 rounds"),
         (["--algorithm=mime", "--compression=top_k"], "first of 2 exchanges of mime"),
+        (
+            ["--compression=top_k", "--aggregator=coordinate_median"],
+            "looks at every coordinate by itself: where most clients send nothing",
+        ),
         (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
         (
             ["--devices=50", "--silo_drop_out=0.1"],

@@ -9,6 +9,7 @@ from tfl_research.aggregators.breakdown import RULES, RobustRule, check_cohort
 from tfl_research.aggregators.with_privacy import (
     check_with_privacy,
     check_with_secure_sum,
+    check_with_sparse_updates,
     is_noised_at_clients,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "check_cohort",
     "check_with_privacy",
     "check_with_secure_sum",
+    "check_with_sparse_updates",
     "clipping",
     "compression",
     "is_noised_at_clients",

@@ -1,4 +1,4 @@
-"""Which robust rules may be combined with noise for privacy, and with secure sums.
+"""Which robust rules go with noise for privacy, with secure sums and sparse updates.
 
 A mechanism declares an l2 sensitivity: how far one client can move what is noised.
 Clipping every update to C and summing has sensitivity C. A rule between clipping and
@@ -80,6 +80,14 @@ _SUMS = (
     "repeated_geometric_median",
     "secure",
 )
+# Rules that take what a client did not send in a coordinate for a value of zero.
+_BY_COORDINATE = {
+    "coordinate_median": "where most clients send nothing it is zero",
+    "trimmed_mean": "where few clients send anything it takes their values off",
+    "mean_around_median": "where most clients send nothing it is about zero",
+    "bulyan": "where most clients send nothing it is about zero",
+    "sign_majority": "where few clients send anything a few hostile votes decide",
+}
 
 
 def is_noised_at_clients(mechanism: str) -> bool:
@@ -144,4 +152,22 @@ def check_with_secure_sum(rule: str) -> None:
         raise ValueError(
             f"{rule} needs every client's update, but under secure aggregation the "
             f"server sees their sum only; use one of {', '.join(_SUMS)}"
+        )
+
+
+def check_with_sparse_updates(rule: str) -> None:
+    """Refuses a rule of coordinates where clients send some of their entries only.
+
+    Rules that look at whole updates (selection by distances, geometric median,
+    clipping) take the decoded ones for what they are: they keep their promise, with the
+    code's own error in the updates' spread. Quantised and low-rank updates have a value
+    in every coordinate and go with every rule.
+
+    Raises:
+      ValueError: the rule looks at every coordinate by itself; or is unknown.
+    """
+    _check_known(rule)
+    if rule in _BY_COORDINATE:
+        raise ValueError(
+            f"{rule} looks at every coordinate by itself: {_BY_COORDINATE[rule]}"
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Optional
 
+from tfl_research import aggregators
 from tfl_research.flags import declare
+from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.algorithm_flags import STATEFUL, AlgorithmFlags
 from tfl_research.flags.declare import FlagGroup
 
@@ -13,8 +15,10 @@ if TYPE_CHECKING:
     from tfl_research.clients import ClientWork
 
 NONE = "none"
+# Of which the server gets some entries, and zeros in place of the others.
+_SPARSE = ("top_k", "random_k")
 _OWNERS = {
-    "compression_fraction": ("top_k", "random_k"),
+    "compression_fraction": _SPARSE,
     "compression_bits": ("quantize",),
     "compression_rank": ("low_rank",),
 }
@@ -82,6 +86,24 @@ class CompressionFlags(FlagGroup):
                 f"exchanges of {algorithm.algorithm}, with what clients fed back; "
                 "leave it out or choose another --algorithm",
             )
+
+    def check_with_rule(self, aggregation: AggregatorFlags) -> None:
+        """Refuses rules of coordinates where clients send some entries only.
+
+        Raises:
+          FlagError: as described.
+        """
+        rule = aggregation.aggregator
+        if self.compression not in _SPARSE or rule not in aggregators.RULES:
+            return
+        try:
+            aggregators.check_with_sparse_updates(rule)
+        except ValueError as error:
+            raise self.refused(
+                "compression",
+                f"{error}; give quantize or low_rank, or a rule of whole updates as "
+                "geometric_median",
+            ) from error
 
     @property
     def feeds_back(self) -> bool:

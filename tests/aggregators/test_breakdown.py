@@ -59,6 +59,10 @@ def test_smallest_cohort(rule, needed):
         ({"name": "mean", "neighbour_mixing": True}, "mixing needs byzantine"),
         ({"name": "krum", "byzantine": -1}, "byzantine must be .* at least 0, got -1"),
         ({"name": "trimmed_mean", "trim": 0.5}, r"in \[0, 0.5\), got 0.5"),
+        (
+            {"name": "trimmed_mean", "trim": 0.2, "bucket_size": 3},
+            "times bucket_size it must be below 0.5, got 0.2 of buckets of 3",
+        ),
         ({"name": "trimmed_mean", "trim": 1, "byzantine": 2}, "at least byzantine"),
         ({"name": "krum", "byzantine": 1, "trim": 1}, "parameter of trimmed_mean"),
         ({"name": "krum", "byzantine": 1, "radius": 1.0}, "parameter of norm_clipping"),

@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 from tfl_research import processes, runtime
 from tfl_research.aggregators import RobustRule, StackingFactory, rules
 from tfl_research.aggregators.stack import Layout, stack_computations
+from tfl_research.aggregators.stacking import is_broken
 from tfl_research.runtime.worker import Worker, worker_context
 
 VALUE = tff.StructWithPythonType(
@@ -132,6 +133,36 @@ def test_weights_count_where_the_rule_is_weighted():
     process = StackingFactory(rule, capacity=3).create(VALUE, WEIGHT)
     clients = [(1.0, 1.0), (2.0, 1.0), (50.0, 7.0)]
     assert run(process, process.initialize(), clients)[1] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "broken"),
+    [
+        ("geometric_median", [3, 2, 2, 2, 2], False),
+        # The heaviest two of five have 6 of 12, and 5 of 11.
+        ("geometric_median", [4, 2, 2, 2, 2], True),
+        ("coordinate_median", [2, 4, 2, 2, 2], True),
+        ("sign_majority", [1, 1, 1, 9, 1], True),
+        # Takes off as much of the weight as it says.
+        ("trimmed_mean", [4, 2, 2, 2, 2], False),
+    ],
+)
+def test_half_of_the_weight_may_not_be_hostile(name, weights, broken):
+    rows = rules.screen(np.ones((6, 2), np.float32), [*weights, 0])
+    rule = RobustRule(name, byzantine=2, weighted=True)
+    assert bool(is_broken(rule, rows)) == broken
+    # Without weights two of five are always few enough.
+    assert not is_broken(RobustRule(name, byzantine=2), rows)
+
+
+def test_an_excluded_client_leaves_one_hostile_less_among_the_weights():
+    rule = RobustRule("geometric_median", byzantine=2, weighted=True)
+    rows = np.ones((6, 2), np.float32)
+    # One of the two was found: of the others' 11 the heaviest has 4, two have 6.
+    weights = [4, 2, 2, 2, 1, 50]
+    rows[5, 0] = NAN
+    assert not is_broken(rule, rules.screen(rows, weights))
+    assert is_broken(rule, rules.screen(rows[:5], weights[:5]))
 
 
 def test_centered_clipping_starts_from_the_last_result():

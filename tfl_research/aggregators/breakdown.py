@@ -69,7 +69,10 @@ class RobustRule:
       iterations: of `rules.centered_clipping`.
       center_momentum: β in [0, 1) of the centre that centered clipping keeps between
         rounds, c <- β c + (1 - β) result; 0, the paper's, keeps the last result.
-      weighted: whether client weights count beyond telling who is present.
+      weighted: whether client weights count beyond telling who is present. The rule
+        then withstands hostile clients of less than half of the weight: with
+        `byzantine` given, a round in which the heaviest f have half of it is broken.
+        A trimmed mean takes off the share b / n of the weight, and no more.
       neighbour_mixing: whether rows are mixed first (`rules.nearest_neighbour_mixing`).
       bucket_size: rows in a bucket (`rules.bucketing`); 1 for none. Rows are bucketed
         before they are mixed.
@@ -123,6 +126,12 @@ class RobustRule:
         if isinstance(self.trim, float):
             if not 0 <= self.trim < 0.5:
                 raise ValueError(f"a trim ratio must be in [0, 0.5), got {self.trim}")
+            if self.trim * self.bucket_size >= 0.5:
+                # As many buckets are spoilt as clients are hostile.
+                raise ValueError(
+                    "a trim ratio is one of clients: times bucket_size it must be "
+                    f"below 0.5, got {self.trim:g} of buckets of {self.bucket_size}"
+                )
         else:
             _check_whole("trim", self.trim, 0)
         if (

@@ -64,18 +64,28 @@ def is_broken(rule: RobustRule, rows: rules.Rows) -> tf.Tensor:
     """bool scalar: whether these rows are too few for the rule, or too many hostile.
 
     Excluded rows are among the f hostile ones; more of them than f mean that f was
-    chosen too small for this cohort.
+    chosen too small for this cohort. Of weighted rows the heaviest may be the hostile
+    ones.
     """
     buckets = (rows.count + rule.bucket_size - 1) // rule.bucket_size
     remaining = rows.remaining(rule.hostile or 0)
     needed = tf.maximum(rule.per_byzantine * remaining + rule.at_least, 1)
     broken = buckets < needed
+    if rule.weighted and rule.per_byzantine and rule.name != "trimmed_mean":
+        broken |= _heaviest(rows, remaining) >= 0.5
     if rule.hostile is not None:
         broken |= rows.excluded > rule.hostile
     elif isinstance(rule.trim, float):
         share = rule.trim * tf.cast(rows.offered, tf.float64) + 1e-6
         broken |= tf.cast(rows.excluded, tf.float64) > share
     return broken
+
+
+def _heaviest(rows: rules.Rows, number: tf.Tensor) -> tf.Tensor:
+    """float64 scalar: the share of all weight that the heaviest rows have together."""
+    shares = tf.sort(dataclasses.replace(rows, weighted=True).shares)[::-1]
+    first = tf.range(tf.shape(shares)[0]) < number
+    return tf.reduce_sum(tf.where(first, shares, tf.zeros_like(shares)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from padded_rules import WIDTH, ours
+from padded_rules import WIDTH, ours, present_rows
+
+from tfl_research.aggregators import rules
 
 # f = 2 of 11 rows: enough for every rule.
 N, F = 11, 2
@@ -170,3 +173,84 @@ def test_the_mean_promises_nothing():
     for name in RULES:
         if name not in ("mean", "sign_majority"):
             assert not _bounds(name, found.astype(np.float64), honest)
+
+
+def _mixed(rows):
+    return present_rows(ours("nearest_neighbour_mixing", rows, byzantine=F), len(rows))
+
+
+@tf.function(autograph=False)
+def _in_buckets(rows, seed):
+    return rules.bucketing(rows, bucket_size=3, seed=seed).values
+
+
+def _bucketed(rows, seed=5):
+    return _in_buckets(rows, tf.constant([seed, 7])).numpy()
+
+
+@few
+@given(seed=seeds, order=st.permutations(range(N)))
+def test_mixed_rows_follow_the_order_of_rows(seed, order):
+    rows = _rows(seed)
+    np.testing.assert_allclose(
+        _mixed(rows[order]), _mixed(rows)[order], rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("before", [_mixed, _bucketed])
+@few
+@given(seed=seeds, shift=st.floats(-10, 10, width=32), exponent=st.integers(-10, 10))
+def test_pre_aggregations_move_and_scale_with_the_updates(
+    before, seed, shift, exponent
+):
+    rows, scale = _rows(seed), np.float32(2.0**exponent)
+    direction = np.linspace(-1, 1, WIDTH).astype(np.float32) * np.float32(shift)
+    expected = before(rows)
+    np.testing.assert_allclose(
+        before(rows + direction), expected + direction, rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        before(rows * scale), expected * scale, rtol=1e-5, atol=1e-6 * scale
+    )
+
+
+@few
+@given(seed=seeds, attack=attacks())
+def test_hostile_rows_spoil_one_bucket_each(seed, attack):
+    """Arbitrary rows, in place of others, leave all buckets but theirs alone."""
+    honest, hostile = attack
+    own = _rows(seed)[:F]
+    finite = np.where(np.isfinite(hostile), hostile, 7.0).astype(np.float32)
+    before = _bucketed(np.concatenate([own, honest]), seed)
+    after = _bucketed(np.concatenate([finite, honest]), seed)
+    assert (before != after).any(axis=1).sum() <= F
+    # The mean of all is kept where buckets are equally large.
+    rows = np.concatenate([own, honest])[:9]
+    np.testing.assert_allclose(
+        _bucketed(rows, seed).mean(axis=0), rows.mean(axis=0), rtol=1e-5, atol=1e-5
+    )
+
+
+def _within_lemma(sent, honest, f):
+    """Lemma 1 of arXiv 2302.01772: of honest rows as sent on, from the honest mean."""
+    exact, made = honest.astype(np.float64), sent.astype(np.float64)
+    variance = np.square(exact - exact.mean(axis=0)).sum(axis=1).mean()
+    moved = np.square(made.mean(axis=0) - exact.mean(axis=0)).sum()
+    spread = np.square(made - made.mean(axis=0)).sum(axis=1).mean()
+    return moved + spread <= 8 * f / len(honest) * variance + 1e-9
+
+
+@few
+@given(attack=attacks())
+def test_mixed_honest_rows_stay_near_the_honest_mean(attack):
+    honest, hostile = attack
+    # One hostile row of ten, so that the lemma's factor is below 1.
+    usable = hostile[:1] if np.isfinite(hostile[0]).all() else hostile[:0]
+    f = len(usable)
+    rows = np.concatenate([usable, honest]).astype(np.float32)
+    mixed = ours("nearest_neighbour_mixing", rows, byzantine=f)
+    assert _within_lemma(present_rows(mixed, len(rows))[f:], honest, f)
+    # Rows as they came are not, and neither is their mean.
+    assert not _within_lemma(honest, honest, f)
+    far = np.concatenate([np.full((1, WIDTH), 1e4), honest]).mean(axis=0)
+    assert not _within_lemma(np.tile(far, (len(honest), 1)), honest, 1)

@@ -29,6 +29,7 @@ OURS = {
     "centered_clipping": lambda r, f, lib: rules.centered_clipping(
         r, center=np.full(12, 0.5, np.float32), radius=2.0, iterations=3
     ),
+    "norm_clipping": lambda r, f, lib: rules.norm_clipping(r, radius=2.0),
     "krum": lambda r, f, lib: rules.krum(r, byzantine=f),
     "multi_krum": lambda r, f, lib: rules.multi_krum(
         r, byzantine=f, select=len(r) - f - (2 if lib == "flower" else 1)
@@ -56,7 +57,7 @@ def test_agrees_on_every_recorded_case(rule):
 
 
 @pytest.mark.parametrize("rule", OURS)
-@pytest.mark.parametrize("n", ["11", "23", "50"])
+@pytest.mark.parametrize("n", ["11", "49", "50"])
 def test_rows_that_are_not_finite_change_nothing(rule, n):
     keys = [k for k in RESULTS if k.endswith(f"/{rule}") and k.split("/")[1] == n]
     assert keys or (rule, n) == ("bulyan", "50")

@@ -13,7 +13,17 @@ from flwr.server.strategy import aggregate as flower
 
 DIMENSION = 12
 # (n, f): f is the number of hostile rows that our rule is told.
-CASES = [(5, 1), (9, 3), (11, 2), (15, 3), (23, 5), (30, 6), (44, 15), (50, 11)]
+CASES = [
+    (5, 1),
+    (9, 3),
+    (11, 2),
+    (15, 3),
+    (23, 5),
+    (30, 6),
+    (44, 15),
+    (49, 11),
+    (50, 11),
+]
 
 
 def make_rows(kind: str, n: int, f: int) -> np.ndarray:
@@ -51,6 +61,8 @@ def outcomes(rows: np.ndarray, f: int, kind: str) -> dict:
         "byzfl/trimmed_mean": byzfl.TrMean(f=f)(exact),
         "byzfl/geometric_median": byzfl.GeometricMedian(nu=1e-6, T=3000)(exact),
         "byzfl/centered_clipping": centered(center)(exact),
+        # It clips its argument in place.
+        "byzfl/norm_clipping": byzfl.Clipping(c=2.0)(exact.copy()).mean(axis=0),
         "flower/coordinate_median": flower.aggregate_median(flower_results(rows))[0],
         "flower/trimmed_mean": flower.aggregate_trimmed_avg(
             flower_results(exact), 0.125

@@ -91,6 +91,7 @@ def _process(task, factory):
         task,
         client_optimizer=tff.learning.optimizers.build_sgdm(0.1),
         aggregator=factory,
+        client_weighting=processes.uniform(),
     )
 
 
@@ -108,13 +109,13 @@ def _final(engine, task):
 
 def test_one_step_runs_everywhere_and_under_secure_sums(make_linear_task, two_clients):
     task = make_linear_task(two_clients)
-    process = _process(task, RepeatedMeanFactory())
+    process = _process(task, RepeatedMeanFactory(smoothing=1e-3))
     plain = _final(runtime.in_process(process, mode=GRAPH), task)
     reference = _final(runtime.tff_local(process), task)
     np.testing.assert_allclose(plain, reference, rtol=1e-6)
-    sums = tff.aggregators.SecureSumFactory(64.0, -64.0)
-    secured = _process(task, RepeatedMeanFactory(sum_factory=sums))
-    # Quantised to 32 bits between the bounds.
+    sums = tff.aggregators.SecureSumFactory(1.0, -1.0)
+    secured = _process(task, RepeatedMeanFactory(smoothing=1e-3, sum_factory=sums))
+    # Quantised to 32 bits between bounds that all that is sent fits in.
     secure = _final(runtime.in_process(secured, mode=GRAPH), task)
     np.testing.assert_allclose(secure, plain, atol=1e-5)
 

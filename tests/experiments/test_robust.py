@@ -94,6 +94,21 @@ def test_a_trusted_root_is_no_client(train, tmp_path):
     assert hparams(tmp_path / "run")["num_train_clients"] == 4
 
 
+def test_the_geometric_median_of_secure_sums(train, tmp_path):
+    given = ("--aggregator=repeated_geometric_median", "--rounds=3")
+    evaluated = "--evaluate_every=1"
+    plain = train("robust_fed_avg", tmp_path / "plain", *given, evaluated)
+    secure = train(
+        "robust_fed_avg", tmp_path / "secure", *given, evaluated, "--secure_sums"
+    )
+    assert numbers(secure, "aggregator_excluded") == [0, 0, 0]
+    for column in ("eval_loss", "aggregator_step_norm"):
+        close = pytest.approx(numbers(plain, column), rel=1e-4)
+        assert numbers(secure, column) == close
+    losses = numbers(secure, "eval_loss")
+    assert losses == sorted(losses, reverse=True)
+
+
 @pytest.fixture
 def private(train, tmp_path):
     """Two rounds of a mechanism: (name, flags) -> (folder, rows)."""
@@ -159,6 +174,22 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
                 "--cohort_size=3",
             ),
             ["--aggregator=krum", "as few as 0", "--on_breakdown"],
+        ),
+        (
+            ("fed_avg", "--aggregator=mean", "--secure_sums"),
+            ["--secure_sums", "--aggregator=repeated_geometric_median"],
+        ),
+        (
+            ("fed_avg", "--aggregator=repeated_geometric_median", "--secure_sums"),
+            ["--secure_sums", "--client_weighting=uniform"],
+        ),
+        (
+            (
+                "fed_avg",
+                "--aggregator=repeated_geometric_median",
+                "--weiszfeld_steps=2",
+            ),
+            ["--weiszfeld_steps=2", "--runtime=tff"],
         ),
         (
             ("robust_fed_avg", "--aggregator=trusted_root"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 
 import pytest
+import tensorflow_federated as tff
 
 from tfl_research import aggregators, attacks, flags, sampling
 from tfl_research.flags import attack_assembly, builders
@@ -37,6 +38,14 @@ def test_clipping_to_a_norm_is_stacked_only_where_asked(stacks):
     stacked = built(aggregator="norm_clipping", clip_radius=0.5, **stacks)
     assert isinstance(stacked, aggregators.StackingFactory)
     assert (stacked.rule.name, stacked.rule.radius) == ("norm_clipping", 0.5)
+
+
+def test_a_geometric_median_by_secure_sums():
+    plain = built(aggregator="repeated_geometric_median")
+    assert plain == aggregators.RepeatedMeanFactory()
+    secure = built(aggregator="repeated_geometric_median", secure_sums=True)
+    assert isinstance(secure.sum_factory, tff.aggregators.SecureSumFactory)
+    assert (secure.steps, secure.smoothing) == (1, 1e-3)
 
 
 def test_a_trusted_root_holds_the_largest_cohort():

@@ -17,9 +17,12 @@ class RepeatedMeanFactory(tff.aggregators.WeightedAggregationFactory):
     """Robust federated aggregation (RFA): smoothed Weiszfeld steps, each two sums.
 
     Pillutla et al. 2022 (arXiv 1912.13445), Algorithm 2. In a step the server sends
-    its estimate v; client i answers with β_i x_i and β_i = α_i / max(ν, ||v - x_i||),
-    and v becomes the quotient of their sums. The server needs sums only, so that it
-    works under secure aggregation, and its memory does not grow with the cohort.
+    its estimate v; client i has β_i = α_i / max(ν, ||v - x_i||) and answers with
+    β_i (x_i - v) and ν β_i, and v moves by the quotient of their sums, times ν. The
+    server needs sums only, so that it works under secure aggregation, and its memory
+    does not grow with the cohort. With weights of at most 1 every number that a client
+    sends is within [-1, 1], bounds that a secure sum can have; ν should then not be
+    far below the updates' distances, since ν β_i is rounded too.
 
     The steps of a round start from the last round's estimate (from zero in the
     first), not from the mean. With `steps=1`, the default, a round is one aggregation
@@ -87,7 +90,7 @@ class RepeatedMeanFactory(tff.aggregators.WeightedAggregationFactory):
             return collections.OrderedDict(
                 # Differences, which stay accurate where clients are close together.
                 weighted=tf.cast(beta * apart, tf.float32),
-                weight=tf.cast(beta, tf.float32),
+                weight=tf.cast(beta * self.smoothing, tf.float32),
                 excluded=tf.cast(tf.logical_not(honest), tf.float32),
             )
 
@@ -98,6 +101,7 @@ class RepeatedMeanFactory(tff.aggregators.WeightedAggregationFactory):
         @tff.tensorflow.computation(vector_type, sum_type)
         def move(estimate: tf.Tensor, total: Any) -> Any:
             step = tf.math.divide_no_nan(total["weighted"], total["weight"])
+            step *= self.smoothing
             step = tf.where(tf.reduce_all(tf.math.is_finite(step)), step, 0.0)
             return estimate + step, total["excluded"], tf.norm(step)
 

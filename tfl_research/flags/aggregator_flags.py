@@ -35,6 +35,7 @@ _OWNERS = {
     "clip_iterations": ("centered_clipping",),
     "clip_momentum": ("centered_clipping",),
     "weiszfeld_steps": (REPEATED,),
+    "secure_sums": (REPEATED,),
     "root_examples": (ROOTED,),
     "bucket_size": STACKED,
     "neighbour_mixing": STACKED,
@@ -94,6 +95,11 @@ class AggregatorFlags(FlagGroup):
         None,
         "Steps a round of repeated_geometric_median; 1. More need --runtime=tff.",
         minimum=1,
+    )
+    secure_sums: bool = declare.switch(
+        False,
+        "repeated_geometric_median adds what clients send by secure sums, of weights "
+        "of at most 1 (--client_weighting uniform or capped).",
     )
     root_examples: Optional[int] = declare.integer(
         None,
@@ -249,9 +255,15 @@ class AggregatorFlags(FlagGroup):
                 "each step is an aggregation of its own, which only --runtime=tff "
                 "executes; give that, or 1",
             )
+        kind = parts.weighting.client_weighting
+        if self.secure_sums and kind == "examples":
+            raise self.refused(
+                "secure_sums",
+                "numbers of examples have no bound that a secure sum could have; give "
+                "--client_weighting=uniform or capped",
+            )
         if not (self.is_stacked or self.aggregator == ROOTED):
             return
-        kind = parts.weighting.client_weighting
         weighted = kind != "uniform"
         if weighted and not (
             self.is_stacked and aggregators.RULES[self.aggregator].weighted

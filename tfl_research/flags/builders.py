@@ -34,6 +34,9 @@ from tfl_research.privacy import Mechanism
 from tfl_research.processes.fed_avg import Aggregator
 from tfl_research.tasks import Task
 
+# The smoothing of a geometric median by secure sums, which round to 2^-31: distances
+# between updates below it count as this.
+_SECURE_SMOOTHING = 1e-3
 _BUILD = {
     "sgd": tff.learning.optimizers.build_sgdm,
     "adam": tff.learning.optimizers.build_adam,
@@ -151,7 +154,12 @@ def aggregator(flags: AggregatorFlags, parts: Optional[Setup] = None) -> Aggrega
       ValueError: a robust rule without parts.
     """
     if flags.aggregator == REPEATED:
-        return aggregators.RepeatedMeanFactory(steps=flags.weiszfeld_steps or 1)
+        steps = flags.weiszfeld_steps or 1
+        if not flags.secure_sums:
+            return aggregators.RepeatedMeanFactory(steps)
+        # Whatever a client of a weight of at most 1 sends is within these bounds.
+        sums = tff.aggregators.SecureSumFactory(1.0, -1.0)
+        return aggregators.RepeatedMeanFactory(steps, _SECURE_SMOOTHING, sums)
     if not flags.is_stacked and flags.aggregator == "norm_clipping":
         return aggregators.NormClippingFactory(flags.clip_radius or 0.0)
     if not flags.is_stacked and flags.aggregator != ROOTED:

@@ -141,6 +141,38 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
         (
+            ["--algorithm=fed_nova", "--aggregator=secure"],
+            "--aggregator=secure: acts on updates alone, and clients of fed_nova also",
+        ),
+        (
+            [*SCAFFOLD[:2], "--aggregator=coordinate_median", "--byzantine=1"],
+            "also send what their control variate changed by",
+        ),
+        (
+            [
+                "--algorithm=fed_dyn",
+                "--client_weighting=uniform",
+                "--aggregator=compression",
+            ],
+            "clients of fed_dyn keep what they sent",
+        ),
+        (
+            ["--algorithm=fed_exp", "--compression=quantize"],
+            "--compression=quantize: clients of fed_exp send the norm of their update",
+        ),
+        (
+            [
+                "--algorithm=fed_nova",
+                "--proximal_strength=1",
+                "--client_gradient_clip=2",
+            ],
+            "--client_gradient_clip=2: fed_nova with --proximal_strength needs",
+        ),
+        (
+            ["--algorithm=fed_nova", "--proximal_strength=11"],
+            "--proximal_strength=11: times --client_learning_rate=0.1 must be at most",
+        ),
+        (
             ["--devices=50", "--silo_drop_out=0.1"],
             "--devices has --drop_out and --minimum_cohort",
         ),

@@ -137,5 +137,7 @@ def adaptive_prox(
 ) -> Algorithm:
     """FedProx with an adaptive mu; see `AdaptiveProximalServer`."""
     return Algorithm(
-        AdaptiveProximalClient(steps), AdaptiveProximalServer(server, initial)
+        AdaptiveProximalClient(steps),
+        AdaptiveProximalServer(server, initial),
+        needs_mean=True,
     )

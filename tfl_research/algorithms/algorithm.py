@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
+import tensorflow_federated as tff
+
 from tfl_research import clients, processes
 from tfl_research.processes.round import Aggregator
 from tfl_research.tasks.task import Task
@@ -21,12 +23,17 @@ class Algorithm:
         weighting; None leaves the choice open.
       exchanges: rounds of the process that one round of the paper takes, all with the
         same cohort (see `sampling.Repeated`).
+      needs_mean: whether updates have to be averaged as they are. An aggregator acts
+        on updates only: what clients report beside them is averaged whatever it does,
+        so that no rule would protect it, no mechanism noise it and no secure sum hide
+        it; and where clients keep what they sent, the server must add up the same.
     """
 
     client_work: clients.ClientWork
     server_work: processes.ServerWork
     weighting: Optional[processes.ClientWeighting] = None
     exchanges: int = 1
+    needs_mean: bool = False
 
     def build(
         self,
@@ -40,8 +47,9 @@ class Algorithm:
         """The algorithm's process for a task; see `processes.build_fed_avg`.
 
         Raises:
-          ValueError: a weighting other than the algorithm's own, and what
-            `build_fed_avg` raises.
+          ValueError: a weighting other than the algorithm's own, an aggregator other
+            than a `tff.aggregators.MeanFactory` where the algorithm needs the mean,
+            and what `build_fed_avg` raises.
         """
         if client_weighting is None:
             client_weighting = self.weighting
@@ -49,6 +57,14 @@ class Algorithm:
             raise ValueError(
                 f"{type(self.client_work).__name__} needs client weighting "
                 f"{self.weighting.kind!r}, got {client_weighting}"
+            )
+        if self.needs_mean and not isinstance(
+            aggregator, (type(None), tff.aggregators.MeanFactory)
+        ):
+            raise ValueError(
+                f"{type(self.client_work).__name__} needs updates that are averaged as "
+                "they are, beside what its clients report or keep; expected "
+                f"aggregators.mean(), got {type(aggregator).__name__}"
             )
         return processes.build_fed_avg(
             task,

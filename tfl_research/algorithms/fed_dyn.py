@@ -127,4 +127,5 @@ def fed_dyn(
         FedDynClient(steps, alpha),
         FedDynServer(alpha, population),
         processes.uniform(),
+        needs_mean=True,
     )

@@ -86,4 +86,4 @@ class FedExPServer:
 
 def fed_exp(base: clients.ClientWork, *, epsilon: float = 1e-3) -> Algorithm:
     """FedExP over any client work without state; see `FedExPServer`."""
-    return Algorithm(ReportsSquaredNorm(base), FedExPServer(epsilon))
+    return Algorithm(ReportsSquaredNorm(base), FedExPServer(epsilon), needs_mean=True)

@@ -33,8 +33,9 @@ class FedNovaClient:
       proximal_strength: mu, at least 0.
 
     Raises:
-      ValueError: an optimizer other than SGD, momentum together with a proximal term,
-        or a negative mu.
+      ValueError: an optimizer other than SGD, a negative mu, or a proximal term
+        together with momentum, with clipping (which shrinks the term too, by more at
+        some steps than at others) or with eta mu above 1 (where a_k changes sign).
     """
 
     steps: clients.LocalSteps
@@ -58,6 +59,18 @@ class FedNovaClient:
             raise ValueError(
                 "FedNova takes momentum or a proximal term, not both, got momentum "
                 f"{hparams['momentum']} and mu {self.proximal_strength}"
+            )
+        if self.proximal_strength and self.steps.gradient_clip_norm is not None:
+            raise ValueError(
+                "FedNova takes gradient clipping or a proximal term, not both, got "
+                f"clip norm {self.steps.gradient_clip_norm} and mu "
+                f"{self.proximal_strength}"
+            )
+        shrink = self.proximal_strength * float(hparams["learning_rate"])
+        if shrink > 1:
+            raise ValueError(
+                "learning rate times proximal_strength must be at most 1 under "
+                f"FedNova, got {shrink:g}"
             )
 
     def _norm(
@@ -142,4 +155,8 @@ def fed_nova(
     proximal_strength: float = 0.0,
 ) -> Algorithm:
     """FedNova; see `FedNovaClient` and `FedNovaServer`."""
-    return Algorithm(FedNovaClient(steps, proximal_strength), FedNovaServer(server))
+    return Algorithm(
+        FedNovaClient(steps, proximal_strength),
+        FedNovaServer(server),
+        needs_mean=True,
+    )

@@ -212,4 +212,6 @@ def ifca(
       steps: the clients' own.
       initial_models: of the clusters, as from `cluster_models`.
     """
-    return Algorithm(IfcaClient(steps), IfcaServer(tuple(initial_models)))
+    return Algorithm(
+        IfcaClient(steps), IfcaServer(tuple(initial_models)), needs_mean=True
+    )

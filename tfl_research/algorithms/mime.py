@@ -48,7 +48,9 @@ class MimeLiteClient:
     """MimeLite's client (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
 
     Every local step is y <- y - eta U(g(y), s) with the optimizer statistics s as the
-    server sent them; they do not change at the client. The client reports y - x and
+    server sent them; they do not change at the client. U is what the optimizer steps
+    by from s, its own moments of g(y) included: for Adam also that of g(y)^2, as in
+    TFF's MimeLite, where the paper has v as it is in s. The client reports y - x and
     the mean gradient of its examples at x, from which the server updates s.
 
     Attributes:
@@ -196,7 +198,9 @@ def mime_lite(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
     """MimeLite; see `MimeLiteClient`."""
-    return Algorithm(MimeLiteClient(steps), MimeServer(steps.optimizer, server))
+    return Algorithm(
+        MimeLiteClient(steps), MimeServer(steps.optimizer, server), needs_mean=True
+    )
 
 
 def mime(steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING) -> Algorithm:
@@ -205,4 +209,5 @@ def mime(steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING) -> Alg
         MimeClient(steps),
         MimeServer(steps.optimizer, server, corrects=True),
         exchanges=_EXCHANGES,
+        needs_mean=True,
     )

@@ -172,4 +172,5 @@ def scaffold(
         ScaffoldClient(steps, option),
         ScaffoldServer(server, population),
         processes.uniform(),
+        needs_mean=True,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 
 from tfl_research import devices
 from tfl_research.flags.aggregator_flags import AggregatorFlags
-from tfl_research.flags.algorithm_flags import AlgorithmFlags
+from tfl_research.flags.algorithm_flags import REPORTS, AlgorithmFlags
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.compression_flags import CompressionFlags
 from tfl_research.flags.declare import FlagError
@@ -47,6 +47,7 @@ def check(flags: AlgorithmFlags, parts: Setup) -> None:
             )
     if name == "fed_nova":
         _check_sgd(client, name, momentum=not flags.proximal_strength)
+        _check_nova_proximal(flags, client)
     if name in ("fed_dyn", "fed_exp", "ifca"):
         _check_averaging(parts.server, name)
 
@@ -54,23 +55,41 @@ def check(flags: AlgorithmFlags, parts: Setup) -> None:
 def check_aggregation(
     flags: AlgorithmFlags, aggregation: AggregatorFlags, compression: CompressionFlags
 ) -> None:
-    """Refuses what acts on updates where the algorithm sends none.
+    """Refuses what acts on updates where the algorithm has more than updates.
 
     Raises:
-      FlagError: an aggregator or a compression that would change nothing.
+      FlagError: an aggregator or a compression that would change nothing, or leave
+        out what clients report or keep beside their updates.
     """
-    if flags.algorithm != "ifca":
-        return
-    chosen = {
-        "aggregator": (aggregation.aggregator, "mean"),
-        "compression": (compression.compression, "none"),
-    }
-    for name, (value, plain) in chosen.items():
-        if value != plain:
-            raise FlagError(
-                f"--{name}={value}: clients of ifca send an update for each cluster, "
-                f"of which the server takes the mean; give --{name}={plain}"
-            )
+    name, chosen = flags.algorithm, aggregation.aggregator
+    if name == "ifca":
+        for flag, value, plain in (
+            ("aggregator", chosen, "mean"),
+            ("compression", compression.compression, "none"),
+        ):
+            if value != plain:
+                raise FlagError(
+                    f"--{flag}={value}: clients of ifca send an update for each "
+                    "cluster, of which the server takes the mean; give "
+                    f"--{flag}={plain}"
+                )
+    if name == "fed_dyn" and chosen != "mean":
+        raise FlagError(
+            f"--aggregator={chosen}: clients of fed_dyn keep what they sent, and the "
+            "server has to add up the same; give --aggregator=mean"
+        )
+    # A code for updates promises nothing that a report could break.
+    if name in REPORTS and chosen not in ("mean", "compression"):
+        raise FlagError(
+            f"--aggregator={chosen}: acts on updates alone, and clients of {name} also "
+            f"send {REPORTS[name]}, of which the server takes the mean; give "
+            "--aggregator=mean"
+        )
+    if name == "fed_exp" and compression.compression != "none":
+        raise FlagError(
+            f"--compression={compression.compression}: clients of fed_exp send the "
+            "norm of their update as it was before the code; give --compression=none"
+        )
 
 
 def _check_sgd(client: ClientOptimizerFlags, what: str, *, momentum: bool) -> None:
@@ -79,6 +98,23 @@ def _check_sgd(client: ClientOptimizerFlags, what: str, *, momentum: bool) -> No
     if client.momentum and not momentum:
         raise client.refused(
             "momentum", f"{what} needs SGD without momentum; leave it out"
+        )
+
+
+def _check_nova_proximal(flags: AlgorithmFlags, client: ClientOptimizerFlags) -> None:
+    if not flags.proximal_strength:
+        return
+    if client.gradient_clip is not None:
+        raise client.refused(
+            "gradient_clip",
+            "fed_nova with --proximal_strength needs gradients as they are; leave one "
+            "of them out",
+        )
+    if client.learning_rate * flags.proximal_strength > 1:
+        raise flags.refused(
+            "proximal_strength",
+            f"times --client_learning_rate={client.learning_rate:g} must be at most 1 "
+            "under fed_nova; lower one of them",
         )
 
 

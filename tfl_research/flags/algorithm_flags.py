@@ -31,6 +31,15 @@ _UNIFORM = ("scaffold", "fed_dyn", "fed_buff")
 # Whose clients keep a state of the algorithm's own.
 STATEFUL = ("scaffold", "fed_dyn", "ditto", "fed_rep")
 _SPLIT = ("fed_rep", "reconstruction")
+# What clients send beside their update, of which the server takes the mean.
+REPORTS = {
+    "adaptive_prox": "their loss",
+    "scaffold": "what their control variate changed by",
+    "fed_nova": "the number of their steps",
+    "fed_exp": "the norm of their update",
+    "mime_lite": "their gradient",
+    "mime": "their gradient",
+}
 
 _OWNERS = {
     "proximal_strength": ("fed_prox", "adaptive_prox", "fed_nova"),

@@ -48,7 +48,8 @@ class OptimizerFlags(FlagGroup):
     )
     epsilon: Optional[float] = declare.real(
         None,
-        "Adaptivity τ of adam (1e-7), yogi (1e-3) and adagrad (1e-7).",
+        "Adaptivity τ of adam (1e-7), yogi (1e-3) and adagrad (1e-7, added before the "
+        "root is taken).",
         above=0,
     )
     initial_preconditioner: Optional[float] = declare.real(

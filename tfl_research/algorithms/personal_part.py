@@ -75,6 +75,19 @@ class PersonalPart:
         k = tf.maximum(tf.minimum(rounded, num_steps - 1), 1)
         return tf.minimum(k, num_steps)
 
+    def phases(
+        self, batches: Mapping[str, tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """The local steps of the personal tensors, and those of the others."""
+        # Not num_steps, which may count padding too.
+        real = tf.reduce_any(batches["mask"], axis=1)
+        n = tf.reduce_sum(tf.cast(real, tf.int32))
+        k, index = self.personal_steps(n), tf.range(tf.shape(real)[0])
+        personal = _only(batches, index < k)
+        # At least k, and cheaper than all.
+        personal["num_steps"] = self.personal_steps(batches["num_steps"])
+        return personal, _only(batches, index >= tf.minimum(k, n - 1))
+
     def train_personal(
         self,
         loop: LocalLoop,
@@ -93,28 +106,9 @@ class PersonalPart:
         round_number: tf.Tensor,
     ) -> LocalRun:
         """Both phases."""
-        # Not num_steps, which may count padding too.
-        real = tf.reduce_any(batches["mask"], axis=1)
-        n = tf.reduce_sum(tf.cast(real, tf.int32))
-        k, index = self.personal_steps(n), tf.range(tf.shape(real)[0])
-        own = self._train(
-            loop,
-            start,
-            {
-                **_only(batches, index < k),
-                # At least k, and cheaper than all.
-                "num_steps": self.personal_steps(batches["num_steps"]),
-            },
-            round_number,
-            personal=True,
-        )
-        common = self._train(
-            loop,
-            own.weights,
-            _only(batches, index >= tf.minimum(k, n - 1)),
-            round_number,
-            personal=False,
-        )
+        personal, shared = self.phases(batches)
+        own = self._train(loop, start, personal, round_number, personal=True)
+        common = self._train(loop, own.weights, shared, round_number, personal=False)
         return LocalRun(
             common.weights,
             tf.nest.map_structure(tf.add, own.sums, common.sums),

@@ -22,9 +22,9 @@ class ReconstructionClient:
     The client reconstructs its local parameters l from their initial value on the
     support examples, those of the first steps, with the global parameters g frozen;
     then it takes steps on g on the query examples, those of the other steps, with l
-    frozen. It reports what g changed by, zero for l, and forgets l. In the second of
-    several local epochs the examples are the same again: support and query are disjoint
-    only in one epoch.
+    frozen. It reports what g changed by, zero for l, and forgets l; it counts by its
+    query examples, n_i = |D_i,q|. In the second of several local epochs the examples
+    are the same again: support and query are disjoint only in one epoch.
 
     Attributes:
       steps: of both parts.
@@ -52,7 +52,7 @@ class ReconstructionClient:
             )
             return ClientResult(
                 update=part.shared_update(run.weights, server_weights),
-                num_examples=tf.cast(batches["num_examples"], tf.float32),
+                num_examples=tf.cast(_query_examples(part, batches), tf.float32),
                 sums=run.sums,
             )
 
@@ -80,6 +80,13 @@ class ReconstructionClient:
     ) -> list[tf.Tensor]:
         initial = model.initial_weights[-self.part.tensors :]
         return self.part.joined(server_weights, [tf.constant(w) for w in initial])
+
+
+def _query_examples(part: PersonalPart, batches: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """int32 `[]`, examples of the query steps, each once."""
+    seen = tf.reduce_sum(tf.cast(part.phases(batches)[1]["mask"], tf.int32))
+    # More in several epochs, where they come again.
+    return tf.minimum(seen, batches["num_examples"])
 
 
 def reconstruction(

@@ -62,15 +62,16 @@ def shares(present):
     return {name: c.n / total for name, c in present.items()}
 
 
-def local_sgd(theta, batches, rate, mu=0.0):
+def local_sgd(theta, batches, rate, mu=0.0, clip=np.inf):
     y = theta.copy()
     for batch in batches:
-        y = y - rate * (gradient(y, batch) + mu * (y - theta))
+        g = gradient(y, batch) + mu * (y - theta)
+        y = y - rate * g * min(1.0, clip / np.linalg.norm(g))
     return y
 
 
-def fed_avg(theta, rounds: Rounds, rate, mu=0.0, uniform=False):
-    """McMahan et al. 2017, Algorithm 1."""
+def fed_avg(theta, rounds: Rounds, rate, mu=0.0, uniform=False, clip=np.inf):
+    """McMahan et al. 2017, Algorithm 1; with mu Li et al. 2020, Algorithm 2."""
     path = []
     for present in rounds:
         present = working(present)
@@ -78,9 +79,44 @@ def fed_avg(theta, rounds: Rounds, rate, mu=0.0, uniform=False):
         if uniform:
             p = {name: 1 / len(present) for name in present}
         theta = sum(
-            p[name] * local_sgd(theta, c.batches, rate, mu)
+            p[name] * local_sgd(theta, c.batches, rate, mu, clip)
             for name, c in present.items()
         )
+        path.append(theta)
+    return path
+
+
+def server_momentum(momentum):
+    """FedAvgM (Hsu et al. 2019, arXiv 1909.06335): v <- beta v + Delta."""
+    return lambda m, v, delta: (momentum * m + delta, v)
+
+
+def server_adagrad():
+    """Reddi et al. 2020, Algorithm 2 with beta_1 = 0: v <- v + Delta^2."""
+    return lambda m, v, delta: (delta, v + delta**2)
+
+
+def server_adam(beta_1, beta_2):
+    return lambda m, v, delta: (
+        beta_1 * m + (1 - beta_1) * delta,
+        beta_2 * v + (1 - beta_2) * delta**2,
+    )
+
+
+def server_yogi(beta_1, beta_2):
+    return lambda m, v, delta: (
+        beta_1 * m + (1 - beta_1) * delta,
+        v - (1 - beta_2) * delta**2 * np.sign(v - delta**2),
+    )
+
+
+def fed_opt(theta, rounds: Rounds, rate, moments, step, initial=0.0):
+    """Reddi et al. 2020, Algorithm 2: theta <- theta + step(m, v, t)."""
+    m, v, path = np.zeros_like(theta), np.full_like(theta, initial), []
+    for t, present in enumerate(rounds, start=1):
+        (average,) = fed_avg(theta, [present], rate)
+        m, v = moments(m, v, average - theta)
+        theta = theta + step(m, v, t)
         path.append(theta)
     return path
 

@@ -37,20 +37,31 @@ def ditto(theta, rounds, rate, strength):
     return path
 
 
-def two_phases(theta, batches, rate, share):
-    """Steps on the head, then on the body; a single step is taken for both."""
+def phases(batches, share):
+    """The head's steps and the body's; a single step is taken for both."""
     n = len(batches)
     k = min(max(int(np.floor(share * n + 0.5)), 1), max(n - 1, 1))
-    for batch in batches[:k]:
+    return batches[:k], batches[min(k, n - 1) :]
+
+
+def two_phases(theta, batches, rate, share):
+    """Steps on the head, then on the body."""
+    own, common = phases(batches, share)
+    for batch in own:
         theta = theta - rate * HEAD * paper.gradient(theta, batch)
-    for batch in batches[min(k, n - 1) :]:
+    for batch in common:
         theta = theta - rate * BODY * paper.gradient(theta, batch)
     return theta
 
 
+def queried(k, share):
+    """|D_q|: distinct examples in the steps on the body, at most the client's n."""
+    return min(sum(len(y) for _, y in phases(k.batches, share)[1]), k.n)
+
+
 def split(theta, rounds, rate, share, keeps):
     """Collins et al. 2021, Algorithm 1 (heads are kept), or Singhal et al. 2021,
-    Algorithm 1 (heads are made anew)."""
+    Algorithm 1 (heads are made anew, and clients count by their query examples)."""
     first, heads, path = theta[-1], {}, []
     for present in rounds:
         present = paper.working(present)
@@ -61,6 +72,10 @@ def split(theta, rounds, rate, share, keeps):
             moves[name] = BODY * (end - start)
             if keeps:
                 heads[name] = end[-1]
+        if not keeps:
+            present = {
+                name: k._replace(n=queried(k, share)) for name, k in present.items()
+            }
         theta = theta + mean(present, moves)
         path.append((theta, dict(heads)))
     return path

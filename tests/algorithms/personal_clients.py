@@ -49,5 +49,4 @@ def result(task: Any, work: Any, theta: Any, batches: Any) -> Any:
 
 def tensors(theta: Any) -> list[tf.Tensor]:
     """theta as the model's weights."""
-    theta = np.asarray(theta, np.float32)
-    return [tf.constant(theta[:-1, None]), tf.constant(theta[-1:])]
+    return [tf.constant(weights) for weights in rounds.arrays(theta)]

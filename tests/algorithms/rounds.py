@@ -9,12 +9,17 @@ import numpy as np
 import paper_algorithms as paper
 import tensorflow_federated as tff
 
-from tfl_research import algorithms, clients, data, program, runtime
+from tfl_research import algorithms, clients, data, processes, program, runtime
 
 MODE = runtime.Mode("folded", "graph")
 RATE, MOMENTUM, MU, ALPHA = 0.1, 0.6, 0.7, 0.5
 BATCH, EPOCHS = 2, 2
 START = np.array([0.5, -0.25, 0.1])
+CLIP = 0.6
+SERVER_RATE, BETA_1, BETA_2, TAU, INITIAL = 0.3, 0.9, 0.95, 1e-3, 0.02
+# Of the personal models; the third of the clusters' is nobody's choice.
+DITTO, REP_SHARE, RECON_SHARE = 0.8, 0.4, 0.6
+CLUSTERS = (START, np.array([-0.6, 0.8, 1.2]), np.array([50.0, 50.0, 50.0]))
 SIZES = {"a": 5, "b": 2, "c": 7, "d": 1, "e": 0, "f": 4}
 COHORTS = (("a", "c", "e", "f"), ("b", "a", "d", "f"), ("c", "b", "f", "d"))
 # In the last round a device runs out of time after three of its eight steps.
@@ -75,9 +80,35 @@ def sgd(rate: float = RATE, momentum: Optional[float] = None) -> clients.LocalSt
     return clients.LocalSteps(tff.learning.optimizers.build_sgdm(rate, momentum))
 
 
+def fed_opt(optimizer: Any) -> algorithms.Algorithm:
+    return algorithms.fed_avg(sgd(), server=processes.OptimizerStep(optimizer))
+
+
+def arrays(theta: Any) -> tuple[np.ndarray, ...]:
+    """theta as the model's weights."""
+    theta = np.asarray(theta, np.float32)
+    return theta[:-1, None], theta[-1:]
+
+
 _POPULATION = {"population": len(SIZES)}
+_OPTIMIZERS = tff.learning.optimizers
 # Everything that is compared with its paper.
 ALGORITHMS = {
+    "fed_avg": lambda: algorithms.fed_avg(sgd()),
+    "fed_prox": lambda: algorithms.fed_avg(sgd(), proximal_strength=MU),
+    "clipped": lambda: algorithms.fed_avg(
+        clients.LocalSteps(_OPTIMIZERS.build_sgdm(RATE), CLIP)
+    ),
+    "fed_avg_m": lambda: fed_opt(_OPTIMIZERS.build_sgdm(SERVER_RATE, MOMENTUM)),
+    "fed_adam": lambda: fed_opt(
+        _OPTIMIZERS.build_adam(SERVER_RATE, BETA_1, BETA_2, TAU)
+    ),
+    "fed_yogi": lambda: fed_opt(
+        _OPTIMIZERS.build_yogi(SERVER_RATE, BETA_1, BETA_2, TAU, INITIAL)
+    ),
+    "fed_adagrad": lambda: fed_opt(
+        _OPTIMIZERS.build_adagrad(SERVER_RATE, INITIAL, TAU)
+    ),
     "scaffold_1": lambda: algorithms.scaffold(sgd(), option=1, **_POPULATION),
     "scaffold_2": lambda: algorithms.scaffold(sgd(), **_POPULATION),
     "fed_dyn": lambda: algorithms.fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
@@ -91,6 +122,14 @@ ALGORITHMS = {
         clients.LocalTraining(sgd()), max_staleness=3
     ),
     "adaptive_prox": lambda: algorithms.adaptive_prox(sgd(), initial=MU),
+    "ditto": lambda: algorithms.ditto(sgd(), strength=DITTO),
+    "fed_rep": lambda: algorithms.fed_rep(
+        sgd(), personal_tensors=1, personal_share=REP_SHARE
+    ),
+    "reconstruction": lambda: algorithms.reconstruction(
+        sgd(), personal_tensors=1, personal_share=RECON_SHARE
+    ),
+    "ifca": lambda: algorithms.ifca(sgd(), [arrays(model) for model in CLUSTERS]),
 }
 
 

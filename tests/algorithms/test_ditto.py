@@ -11,15 +11,13 @@ import rounds
 
 from tfl_research import algorithms
 
-STRENGTH = 0.8
+STRENGTH = rounds.DITTO
 SERVER = np.array([0.2, 0.4, -0.3])
 
 
 @pytest.fixture(scope="module")
 def run(six_clients):
-    process = algorithms.ditto(rounds.sgd(), strength=STRENGTH).build(
-        six_clients, max_cohort_size=4
-    )
+    process = rounds.built("ditto", six_clients)
     return rounds.run(process, personal_clients.cohorts(six_clients))
 
 

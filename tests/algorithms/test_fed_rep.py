@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 from tfl_research import algorithms, clients
 from tfl_research.algorithms.personal_part import PersonalPart
 
-SHARE = 0.4
+SHARE = rounds.REP_SHARE
 SERVER = np.array([0.2, 0.4, -0.3])
 
 
@@ -25,7 +25,7 @@ def chosen(steps=None, **changes):
 
 @pytest.fixture(scope="module")
 def run(six_clients):
-    process = chosen().build(six_clients, max_cohort_size=4)
+    process = rounds.built("fed_rep", six_clients)
     return rounds.run(process, personal_clients.cohorts(six_clients))
 
 

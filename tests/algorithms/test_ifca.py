@@ -13,20 +13,16 @@ import tensorflow as tf
 
 from tfl_research import algorithms, data, processes
 
-MODELS = (rounds.START, np.array([-0.6, 0.8, 1.2]), np.array([50.0, 50.0, 50.0]))
+MODELS = rounds.CLUSTERS
 
 
-def arrays(theta):
-    return tuple(t.numpy() for t in personal_clients.tensors(theta))
-
-
-def chosen(models=MODELS, steps=None):
-    return algorithms.ifca(steps or rounds.sgd(), [arrays(m) for m in models])
+def chosen(models=MODELS):
+    return algorithms.ifca(rounds.sgd(), [rounds.arrays(m) for m in models])
 
 
 @pytest.fixture(scope="module")
 def run(six_clients):
-    process = chosen().build(six_clients, max_cohort_size=4)
+    process = rounds.built("ifca", six_clients)
     return rounds.run(process, personal_clients.cohorts(six_clients))
 
 

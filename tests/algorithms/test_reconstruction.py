@@ -9,22 +9,18 @@ import personal_clients
 import pytest
 import rounds
 
-from tfl_research import algorithms
-
-SHARE = 0.6
+SHARE = rounds.RECON_SHARE
 SERVER = np.array([0.2, 0.4, 5.0])
 
 
 @pytest.fixture(scope="module")
 def chosen():
-    return algorithms.reconstruction(
-        rounds.sgd(), personal_tensors=1, personal_share=SHARE
-    )
+    return rounds.ALGORITHMS["reconstruction"]()
 
 
 @pytest.fixture(scope="module")
-def process(chosen, six_clients):
-    return chosen.build(six_clients, max_cohort_size=4)
+def process(six_clients):
+    return rounds.built("reconstruction", six_clients)
 
 
 def test_three_rounds_are_the_papers(process, six_clients):

@@ -10,6 +10,8 @@ from tfl_research import runtime
 from tfl_research.runtime.structures import flatten
 
 COMPILED = (runtime.Mode("folded", "xla"), runtime.Mode("vectorised", "xla"))
+# Of others, with the same parts on the runtime.
+VARIANTS = {"clipped", "fed_avg", "fed_nova", "fed_nova_proximal"}
 
 
 def agree(process, ours, reference):
@@ -34,6 +36,9 @@ def agree(process, ours, reference):
         ("mime", COMPILED[0]),
         ("fed_buff", COMPILED[1]),
         ("adaptive_prox", COMPILED[0]),
+        ("fed_nova_proximal", COMPILED[0]),
+        ("fed_rep", COMPILED[0]),
+        ("ifca", COMPILED[0]),
     ],
     ids=str,
 )
@@ -47,7 +52,7 @@ def test_compiled_runs_are_the_same(six_clients, run_algorithm, name, mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["scaffold_2", "fed_buff"])
+@pytest.mark.parametrize("name", sorted(set(rounds.ALGORITHMS) - VARIANTS))
 def test_tffs_own_runtime_is_the_same(six_clients, run_algorithm, name):
     process, reference = rounds.built(name, six_clients), run_algorithm(name)
     cohorts = rounds.cohorts_of(

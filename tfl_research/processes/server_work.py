@@ -61,7 +61,12 @@ class ServerWork(Protocol):
 class OptimizerStep:
     """The server optimizer takes the negated aggregate for a gradient.
 
-    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1; with SGD of rate 1 it is FedAvg.
+    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1; with SGD of rate 1 it is FedAvg,
+    with momentum FedAvgM (Hsu et al. 2019, arXiv 1909.06335). FedAdam, FedYogi and
+    FedAdagrad are Algorithm 2 with TFF's optimizers, which differ from it as the
+    paper's own code does: in round t Adam and Yogi multiply the server's rate eta by
+    sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v, Adam's v begins at
+    0, and Adagrad divides by sqrt(v + tau) in place of sqrt(v) + tau.
 
     Attributes:
       optimizer: the server's; SGD of rate 1 by default.

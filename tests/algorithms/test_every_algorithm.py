@@ -1,0 +1,117 @@
+"""What holds for every algorithm: its paper, whoever comes, and whoever does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rounds
+import tensorflow as tf
+import twins
+
+from tfl_research import privacy
+from tfl_research.flags.algorithm_flags import REPORTS
+
+# Their server moves on by its momentum when nobody comes.
+MOMENTUM = ("fed_avg_m", "fed_adam", "fed_yogi")
+names = pytest.mark.parametrize("name", rounds.ALGORITHMS)
+
+
+def cohorts(task, name, *rounds_of_clients):
+    """Fresh clients, each round for as many exchanges as the algorithm needs."""
+    found = []
+    for members in rounds_of_clients:
+        for _ in range(2 if name == "mime" else 1):
+            drawn = task.train.cohort(members, seed=0, round_number=len(found) + 1)
+            if name == "fed_buff":
+                drawn = drawn.with_members(staleness=np.zeros(len(members), np.int32))
+            found.append(drawn)
+    return found
+
+
+def everything(run):
+    """The server's state after all rounds, and what clients keep."""
+    state = run.states[-1]
+    kept = () if run.table is None else run.table.rows(tuple(rounds.SIZES))
+    return tf.nest.flatten(
+        (state.global_model_weights.trainable, state.finalizer, kept)
+    )
+
+
+@pytest.fixture(scope="module")
+def poisoned(make_linear_task):
+    """The six clients, of whom "a" and "f" hold a NaN."""
+    held = rounds.examples()
+    for name in ("a", "f"):
+        held[name][0][0, 0] = np.nan
+    return make_linear_task(held, rounds.BATCHING)
+
+
+def test_each_has_a_version_by_hand():
+    assert set(twins.TWINS) == set(rounds.ALGORITHMS)
+
+
+@names
+def test_three_rounds_are_the_papers(run_algorithm, name):
+    ours = run_algorithm(name)
+    exchanges = 2 if name == "mime" else 1
+    expected = twins.TWINS[name](rounds.paper_rounds())
+    assert len(expected) == 3
+    for index, theta in enumerate(expected, start=1):
+        rounds.assert_close(ours.weights(exchanges * index - 1), theta)
+
+
+@names
+def test_a_client_alone_is_the_papers(six_clients, name):
+    alone = (("c",), ("c",))
+    ours = rounds.run(
+        rounds.built(name, six_clients), cohorts(six_clients, name, *alone)
+    )
+    if name == "fed_buff":
+        expected = twins.TWINS["fed_avg"](rounds.paper_rounds(alone, ({}, {})))
+    else:
+        expected = twins.TWINS[name](rounds.paper_rounds(alone, ({}, {})))
+    rounds.assert_close(ours.weights(), expected[-1])
+
+
+@names
+def test_who_has_no_examples_or_a_nan_is_as_if_not_asked(six_clients, poisoned, name):
+    process = rounds.built(name, six_clients)
+    first = cohorts(six_clients, name, ("a", "b"))
+    asked = cohorts(poisoned, name, ("a", "c", "e"))
+    ours = rounds.run(process, first + asked)
+    expected = rounds.run(process, first + cohorts(six_clients, name, ("c",)))
+    assert int(ours.metrics[-1]["cohort"]["excluded"]) == 1
+    assert np.isfinite(float(ours.metrics[-1]["train"]["loss"]))
+    for found, wanted in zip(everything(ours), everything(expected)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@names
+def test_rounds_without_anybody(six_clients, poisoned, name):
+    process = rounds.built(name, six_clients)
+    first = cohorts(six_clients, name, ("a", "b"))
+    nobody = cohorts(poisoned, name, (), ("e",), ("a", "f"))
+    ours = rounds.run(process, first + nobody)
+    before = rounds.run(process, first)
+    for found in everything(ours):
+        assert np.all(np.isfinite(found))
+    moved = np.abs(ours.weights() - before.weights()).max()
+    assert (moved > 1e-4) == (name in MOMENTUM)
+    if before.table is not None:
+        clients = tuple(rounds.SIZES)
+        np.testing.assert_array_equal(
+            ours.table.rows(clients), before.table.rows(clients)
+        )
+
+
+@names
+def test_updates_are_averaged_where_they_are_not_all_that_counts(six_clients, name):
+    """Also by a mechanism, whose noise would not reach what clients report."""
+    algorithm = rounds.ALGORITHMS[name]()
+    aggregator = privacy.gaussian_mechanism(
+        noise_multiplier=1.0, l2_norm_clip=1.0, expected_cohort_size=4.0, noise_seed=1
+    ).aggregator
+    assert algorithm.needs_mean == name.startswith((*REPORTS, "fed_dyn", "ifca"))
+    if algorithm.needs_mean:
+        with pytest.raises(ValueError, match=r"expected aggregators\.mean\(\), got"):
+            algorithm.build(six_clients, max_cohort_size=4, aggregator=aggregator)

@@ -118,6 +118,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="also the peak memory of a cohort of 100 and of 5,000",
     )
     parser.add_argument(
+        "--robust_rules",
+        action="store_true",
+        help="also rounds of 100 clients of the EMNIST CNN, by aggregation rule",
+    )
+    parser.add_argument(
         "--poisson_rounds",
         type=int,
         default=0,
@@ -145,7 +150,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         )
     if flags.peers and not set(flags.workloads) & set(IMAGES):
         parser.error(f"--peers run only on {', '.join(IMAGES)}; add one to --workloads")
-    if not (flags.workloads or flags.memory or flags.poisson_rounds):
+    further = (flags.memory, flags.robust_rules, flags.poisson_rounds)
+    if not (flags.workloads or any(further)):
         parser.error("nothing to measure: --workloads is empty")
     if flags.output is not None and not flags.output.parent.is_dir():
         parser.error(f"--output: there is no folder {flags.output.parent}")
@@ -172,6 +178,9 @@ def main() -> None:
         try:
             if flags.memory:
                 others["memory"] = endurance.memory(folder)
+                save()
+            if flags.robust_rules:
+                others["robust_rules"] = endurance.robust_rules(folder)
                 save()
             if flags.poisson_rounds:
                 others["poisson"] = endurance.poisson(flags.poisson_rounds, folder)

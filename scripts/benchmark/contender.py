@@ -38,6 +38,7 @@ class Contender:
 
     Attributes:
       rounds: seconds of every round that counts.
+      cpu_rounds: CPU seconds of its first process in each of them.
       start_seconds: from the start of its program to the end of its first round.
       peak_bytes: peak resident memory of all its processes, each at its own peak.
       resident_bytes: resident memory of all its processes after its last rounds.
@@ -61,6 +62,7 @@ class Contender:
           ContenderFailed: it did not get there.
         """
         self.rounds: list[float] = []
+        self.cpu_rounds: list[float] = []
         self.peak_bytes = 0
         self.resident_bytes = 0
         self._log = log
@@ -116,6 +118,7 @@ class Contender:
         answer = self._answer()
         if keep:
             self.rounds += answer["seconds"]
+            self.cpu_rounds += answer["cpu_seconds"]
         self.peak_bytes = answer["peak_bytes"]
         self.resident_bytes = answer["resident_bytes"]
         return statistics.median(answer["seconds"])

@@ -15,7 +15,7 @@ Round = Callable[[int], None]
 def _process(workload: Workload) -> Any:
     import tensorflow_federated as tff
 
-    from tfl_research import privacy, processes
+    from tfl_research import aggregators, privacy, processes
 
     arguments: dict[str, Any] = {}
     if workload.clip is not None:
@@ -27,6 +27,13 @@ def _process(workload: Workload) -> Any:
         )
         arguments = {
             "aggregator": mechanism.aggregator,
+            "client_weighting": processes.uniform(),
+        }
+    if workload.rule is not None:
+        arguments = {
+            "aggregator": aggregators.StackingFactory(
+                workload.rule, capacity=len(workload.cohort)
+            ),
             "client_weighting": processes.uniform(),
         }
     return processes.build_fed_avg(

@@ -1,4 +1,4 @@
-"""What the in-process runtime keeps: memory by cohort, and over many rounds."""
+"""What the in-process runtime keeps: memory by cohort, by rule and over many rounds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import os
 import pathlib
 import re
+import statistics
 import sys
 from typing import Any
 
 from benchmark.contender import Contender
+from benchmark.workloads import RULES
 
 # Rounds after which memory and compiled programs should stay as they are.
 WARM_ROUNDS = 200
@@ -40,6 +42,34 @@ def memory(folder: pathlib.Path) -> dict[str, Any]:
             contender.take(2, keep=False)
             result[f"{name}_bytes"] = contender.peak_bytes
     result["ratio"] = result["cohort_5000_bytes"] / result["cohort_100_bytes"]
+    return result
+
+
+def robust_rules(folder: pathlib.Path) -> dict[str, Any]:
+    """Rounds of the EMNIST CNN and 100 clients x 100 examples, by aggregation rule.
+
+    Returns:
+      For "no_stack", a mean of updates that are never held together, and for each rule
+      over their stack: `cpu_seconds` and `seconds`, medians of three rounds after two
+      that may compile, and `peak_bytes`.
+
+    Raises:
+      ContenderFailed: a process did not get there.
+    """
+    result: dict[str, Any] = {}
+    for rule in RULES:
+        print(f"robust rules: {rule}", file=sys.stderr, flush=True)
+        name = f"rule_{rule}"
+        with contextlib.closing(
+            Contender(_command(name), folder / f"{name}.log")
+        ) as contender:
+            contender.take(1, keep=False)
+            contender.take(3, keep=True)
+            result[rule] = {
+                "cpu_seconds": statistics.median(contender.cpu_rounds),
+                "seconds": statistics.median(contender.rounds),
+                "peak_bytes": contender.peak_bytes,
+            }
     return result
 
 

@@ -2,8 +2,8 @@
 
 A contender says `{"start_seconds": ...}` after its first round. It then reads
 how many rounds to run, a number a line, and answers each line with
-`{"seconds": [...], "peak_bytes": ...}`; an empty line ends it. Needs Python alone,
-since the peers run in environments of their own.
+`{"seconds": [...], "cpu_seconds": [...], "peak_bytes": ...}`; an empty line ends it.
+Needs Python alone, since the peers run in environments of their own.
 """
 
 from __future__ import annotations
@@ -127,15 +127,17 @@ def rounds(
     for line in sys.stdin:
         if not line.strip():
             return
-        seconds = []
+        seconds, cpu_seconds = [], []
         for _ in range(int(line)):
             number += 1
-            begin = time.perf_counter()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             yield number
             seconds.append(time.perf_counter() - begin)
+            cpu_seconds.append(time.process_time() - cpu_begin)
         _say(
             answers,
             seconds=seconds,
+            cpu_seconds=cpu_seconds,
             peak_bytes=total_bytes("VmHWM"),
             resident_bytes=total_bytes("VmRSS"),
         )

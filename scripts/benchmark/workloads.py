@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from benchmark.images import BATCH_SIZE, CLIENT_RATE, IMAGES, Images
-from tfl_research import data, sampling, tasks
+from tfl_research import aggregators, data, sampling, tasks
 from tfl_research.tasks import Card, Task
 
 
@@ -22,6 +22,7 @@ class Workload:
       cohort: clients of every round.
       client_rate: SGD learning rate of the clients.
       clip: l2 norm clip of a Gaussian mechanism with noise multiplier 1, or None.
+      rule: over the cohort's stacked updates in place of a mean, or None.
       synthetic: whether its data are random images, which the hand-written
         contenders know how to make.
       sampler: draws each round's cohort from `cohort`; all of it when left out.
@@ -32,6 +33,7 @@ class Workload:
     cohort: tuple[str, ...]
     client_rate: float = 0.01
     clip: Optional[float] = None
+    rule: Optional[aggregators.RobustRule] = None
     synthetic: bool = False
     sampler: Optional[sampling.Sampler] = None
 
@@ -103,6 +105,11 @@ def _poisson(population: int, expected_cohort: float) -> Workload:
     return dataclasses.replace(workload, sampler=sampler)
 
 
+def _ruled(rule: Optional[aggregators.RobustRule]) -> Workload:
+    images = dataclasses.replace(IMAGES["W3"], title="W3, 100 clients", num_clients=100)
+    return dataclasses.replace(on_images(images), rule=rule)
+
+
 def _real(name: str, cohort: int, batching: data.Batching, rate: float) -> Workload:
     task = tasks.get(name).with_batching(batching)
     chosen = tuple(task.train.client_ids)[:cohort]
@@ -118,11 +125,21 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "flights": lambda: _real("flights", 16, data.Batching(100, max_examples=2000), 0.1),
 }
 
-# What the in-process runtime alone is asked for, with clients made when loaded.
+# Rules over 100 clients' updates; None is a mean without a stack.
+RULES: dict[str, Optional[aggregators.RobustRule]] = {
+    "no_stack": None,
+    "mean": aggregators.RobustRule("mean"),
+    "trimmed_mean": aggregators.RobustRule("trimmed_mean", byzantine=10),
+    "coordinate_median": aggregators.RobustRule("coordinate_median"),
+    "krum": aggregators.RobustRule("krum", byzantine=10),
+}
+
+# What the in-process runtime alone is asked for.
 ENDURANCE: dict[str, Callable[[], Workload]] = {
     "cohort_100": functools.partial(_lazy, 100),
     "cohort_5000": functools.partial(_lazy, 5000),
     "poisson": functools.partial(_poisson, 1000, 10.0),
+    **{f"rule_{name}": functools.partial(_ruled, rule) for name, rule in RULES.items()},
 }
 
 

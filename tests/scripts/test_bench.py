@@ -117,6 +117,9 @@ class _Clock:
 
     time = perf_counter
 
+    def process_time(self):
+        return self.now / 2
+
 
 def test_rounds_keep_the_fastest_setting(monkeypatch):
     clock = _Clock()
@@ -137,6 +140,7 @@ def test_rounds_keep_the_fastest_setting(monkeypatch):
     start, *rest = (json.loads(line) for line in answers.getvalue().splitlines())
     assert start == {"start_seconds": 5.0}
     assert [answer["seconds"] for answer in rest] == [[2.0, 2.0], [2.0]]
+    assert [answer["cpu_seconds"] for answer in rest] == [[1.0, 1.0], [1.0]]
     assert rest[0]["peak_bytes"] >= rest[0]["resident_bytes"] > 0
 
 
@@ -316,6 +320,15 @@ def test_lazy_clients_are_pure_functions_of_their_ids():
     assert first["x"].shape == (100, 784)
     assert (first["x"] != clients.load("client2")["x"]).any()
     assert clients.specs["x"].shape == (784,)
+
+
+def test_rules_hold_the_whole_cohort():
+    assert bench.parse(["--workloads=", "--robust_rules"]).robust_rules
+    for name, rule in workloads.RULES.items():
+        workload = workloads.get(f"rule_{name}")
+        assert workload.rule == rule
+        assert len(workload.cohort) == 100
+        assert len(workload.rounds_cohort(0)) == 100
 
 
 def test_poisson_cohorts_vary():

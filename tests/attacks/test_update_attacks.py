@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import attacks
+from tfl_research.aggregators import rules
 from tfl_research.attacks import update_attacks
 
 SEED = tf.constant([3, 5], tf.int32)
@@ -110,6 +111,30 @@ def test_alie_deviations_by_the_normal_table(n, f, expected):
     found = float(update_attacks.alie_deviations(tf.constant(n), tf.constant(f)))
     assert found == pytest.approx(expected, abs=2e-5)
     assert found == pytest.approx(paper.alie_z(n, f), abs=1e-6)
+
+
+def test_how_far_a_little_moves_the_rules():
+    """In standard deviations of honest rows: far where attackers are almost half."""
+
+    def moved(f, scale, rule):
+        updates, malicious, present = cohort(25, f, d=4000)
+        updates[:, 0] /= 3
+        honest = updates[~malicious]
+        sent = attacked("alie", updates, malicious, present, scale=scale)
+        apart = rule(sent) - honest.mean(axis=0)
+        return float(np.mean(apart / honest.std(axis=0)))
+
+    # A mean moves by z f / n, a median to another quantile of the honest rows.
+    assert moved(5, 1.5, rules.mean) == pytest.approx(-1.5 * 5 / 25, abs=1e-4)
+    assert moved(5, None, rules.mean) == pytest.approx(-0.2533471 * 5 / 25, abs=1e-4)
+    assert moved(11, 1.5, rules.mean) == pytest.approx(-1.5 * 11 / 25, abs=1e-4)
+    for rule in (rules.coordinate_median, rules.geometric_median):
+        assert -0.4 < moved(5, 1.5, rule) < -0.2
+        assert -1.4 < moved(11, 1.5, rule) < -1.2
+    # z_max is where the malicious rows become the median.
+    assert moved(11, None, rules.coordinate_median) == pytest.approx(
+        -1.0675705, abs=0.05
+    )
 
 
 @pytest.mark.parametrize(("n", "f"), [(10, 1), (10, 0), (2, 1), (4, 4), (5, 4), (0, 0)])

@@ -33,12 +33,14 @@ def main() -> None:
     chosen, aggregation = flags.AlgorithmFlags.get(), flags.AggregatorFlags.get()
     compression = flags.CompressionFlags.get()
     parts = flags.DeviceFlags.get().setup(chosen.buffering)
-    aggregation.check_with(parts)
     compression.check_with(chosen)
     compression.check_with_rule(aggregation)
     algorithm_assembly.check_aggregation(chosen, aggregation, compression)
     algorithm_assembly.check(chosen, parts)
     cohorts = algorithm_assembly.sampler(chosen, flags.SiloFlags.get(), parts)
+    # Of the clients that report, of whom there may be fewer than are sampled.
+    reporting = dataclasses.replace(parts, sampler=cohorts)
+    aggregation.check_with(reporting)
     with assembly.open_run("federated", parts) as folder:
         # TensorFlow is imported from here on, once everything is checked.
         from tfl_research.flags import builders
@@ -48,7 +50,7 @@ def main() -> None:
         process = dataclasses.replace(algorithm, client_work=work).build(
             parts.task,
             max_cohort_size=parts.sampler.maximum_cohort_size,
-            aggregator=builders.aggregator(aggregation, parts),
+            aggregator=builders.aggregator(aggregation, reporting),
             client_weighting=builders.client_weighting(parts.weighting),
             seed=parts.run.seed,
         )

@@ -136,6 +136,17 @@ def test_silos_that_are_down(train, tmp_path):
         (["--algorithm=mime", "--devices=50"], "needs the same clients in 2 rounds"),
         (["--algorithm=mime", "--compression=top_k"], "first of 2 exchanges of mime"),
         (
+            [
+                "--silo_drop_out=0.4",
+                "--minimum_clients=2",
+                "--client_weighting=uniform",
+                "--aggregator=krum",
+                "--byzantine=0",
+            ],
+            "at least 3 clients (arXiv 1703.02757: 2f + 2 < n), but a round can have "
+            "as few as 2",
+        ),
+        (
             ["--compression=top_k", "--aggregator=coordinate_median"],
             "looks at every coordinate by itself: where most clients send nothing",
         ),

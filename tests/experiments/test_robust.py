@@ -192,6 +192,10 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
             ["--weiszfeld_steps=2", "--runtime=tff"],
         ),
         (
+            ("robust_fed_avg", "--aggregator=sign_majority"),
+            ["--aggregator=sign_majority", "--server_learning_rate"],
+        ),
+        (
             ("robust_fed_avg", "--aggregator=trusted_root"),
             ["--aggregator=trusted_root", "--root_examples"],
         ),

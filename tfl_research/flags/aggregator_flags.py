@@ -241,7 +241,7 @@ class AggregatorFlags(FlagGroup):
         Raises:
           FlagError: weights that the rule is not defined for, cohorts that can be too
             small for it, steps that the runtime does not execute, a trusted root
-            where there is none.
+            where there is none, votes that would move every weight by 1.
         """
         if self.aggregator == ROOTED and not has_root:
             raise self.refused(
@@ -261,6 +261,13 @@ class AggregatorFlags(FlagGroup):
                 "secure_sums",
                 "numbers of examples have no bound that a secure sum could have; give "
                 "--client_weighting=uniform or capped",
+            )
+        if self.aggregator == "sign_majority" and parts.server.learning_rate >= 1:
+            raise self.refused(
+                "aggregator",
+                "its result is -1, 0 or 1 in every coordinate, of which the server's "
+                "learning rate makes the step; give --server_learning_rate below 1, "
+                "such as 0.003",
             )
         if not (self.is_stacked or self.aggregator == ROOTED):
             return

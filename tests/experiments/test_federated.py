@@ -56,7 +56,7 @@ def test_lost_states_are_one_line(train, execute, tmp_path):
         "federated", [*flags, "--notensorboard", f"--output_dir={tmp_path / 'run'}"]
     )
     assert code == 2
-    assert "holds states of 0 clients as of another round" in errors
+    assert "holds states of 0 clients that are not those of" in errors
 
 
 def test_mime_takes_two_rounds_with_one_cohort(train, tmp_path):

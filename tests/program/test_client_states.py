@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfl_research import data
-from tfl_research.program import ClientStates, UserError
+from tfl_research.program import ClientStates, UserError, client_states
 
 
 @dataclasses.dataclass
@@ -46,13 +46,15 @@ def test_the_rows_of_a_cohort_smaller_than_the_capacity(table):
 def test_going_back_to_a_checkpoint(table):
     table.store(1, ["a", "b"], rows(1, 2))
     table.store(2, ["a", "c"], rows(3, 4))
+    extent = table.extent
+    assert extent[:2] == (3, 5)
     table.store(3, ["a"], rows(5))
-    table.restore(2, (3, 5))
+    table.restore(2, extent)
     np.testing.assert_array_equal(table.rows(["a", "b", "c"]), rows(3, 2, 4))
     table.store(3, ["a"], rows(6))
     table.store(3, ["a"], rows(9))
     np.testing.assert_array_equal(table.rows(["a"]), rows(9))
-    table.restore(0, (0, 0))
+    table.restore(0, client_states.EMPTY_TABLE)
     np.testing.assert_array_equal(table.rows(["a"]), Spec().initial[None])
 
 
@@ -61,14 +63,16 @@ def count(table):
 
 
 def test_rows_go_once_no_checkpoint_needs_them(table):
+    table.store(2, ["b"], rows(20))
     for round_number in range(1, 6):
         table.store(round_number, ["a"], rows(round_number))
-    table.store(2, ["b"], rows(20))
+        if round_number == 3:
+            extent = table.extent
     table.sync()
     table.drop_outdated(oldest_checkpoint=3)
     # Of a: what held after round 3, and the rounds since; b's only row stays.
     assert count(table) == 4
-    table.restore(3, (2, 5))
+    table.restore(3, extent)
     np.testing.assert_array_equal(table.rows(["a", "b"]), rows(3, 20))
 
 
@@ -117,8 +121,8 @@ def test_a_cohort_that_is_too_large(table):
 
 def test_a_lost_or_foreign_file_is_one_clear_error(tmp_path):
     table = ClientStates(tmp_path / "states.sqlite", Spec())
-    with pytest.raises(UserError, match="states of 0 clients as of another round"):
-        table.restore(4, (2, 7))
+    with pytest.raises(UserError, match="states of 0 clients that are not"):
+        table.restore(4, (2, 7, 1))
     table.close()
     foreign = tmp_path / "foreign.sqlite"
     foreign.write_bytes(b"no database" * 100)
@@ -128,19 +132,41 @@ def test_a_lost_or_foreign_file_is_one_clear_error(tmp_path):
 
 def test_a_state_that_was_damaged_on_disk(table):
     table.store(1, ["a"], rows(1))
-    table._database.execute("update states set state = zeroblob(12)")
+    table._database.execute("update states set state = zeroblob(8)")
     with pytest.raises(UserError, match=r"damaged \(client 'a': its checksum"):
         table.rows(["a"])
 
 
 def test_rows_of_another_round_are_noticed(table):
     table.store(1, ["a", "b"], rows(1, 2))
-    assert table.extent == (2, 2)
+    assert table.extent[:2] == (2, 2)
     table.store(2, ["a"], rows(3))
-    assert table.extent == (2, 3)
+    extent = table.extent
+    assert extent[:2] == (2, 3)
     table._database.execute("delete from states where round = 2")
-    with pytest.raises(UserError, match="counts on those of 2; restore the file"):
-        table.restore(2, (2, 3))
+    with pytest.raises(UserError, match="which counts on 2; restore the file"):
+        table.restore(2, extent)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update states set client = 'A' where client = 'a'",
+        # Each with its own checksum.
+        "update states set (checksum, state) = (select checksum, state from states as "
+        "other where other.client != states.client)",
+        "update states set round = 3 - round",
+    ],
+)
+def test_states_that_changed_hands_are_noticed(table, damage):
+    table.store(1, ["a"], rows(1))
+    table.store(2, ["b"], rows(2))
+    extent = table.extent
+    table.restore(2, extent)
+    table._database.execute(damage)
+    assert table.extent[:2] == extent[:2]
+    with pytest.raises(UserError, match="holds states of 2 clients that are not"):
+        table.restore(2, extent)
 
 
 def test_states_of_another_model(table, tmp_path):

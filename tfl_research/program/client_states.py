@@ -15,14 +15,18 @@ from tfl_research.program.errors import UserError
 
 _SCHEMA = """
 create table if not exists states (
-  client text not null, round integer not null, state blob not null,
-  primary key (client, round)
+  client text not null, round integer not null, checksum integer not null,
+  state blob not null, primary key (client, round)
 ) without rowid
 """
-_LATEST = "select state from states where client = ? order by round desc limit 1"
+_LATEST = """
+select checksum, state from states where client = ? order by round desc limit 1
+"""
+# The checksum is that of the row with the latest round.
 _EXTENT = """
-select count(*), coalesce(sum(latest), 0) from (
-  select max(round) as latest from states group by client
+select count(*), coalesce(sum(latest), 0), coalesce(sum(mark), 0) from (
+  select max(round) as latest, row_mark(client, max(round), checksum) as mark
+  from states group by client
 )
 """
 _OUTDATED = """
@@ -50,7 +54,8 @@ class ClientStates:
     not what is registered; what is not asked for stays on disk. A row carries the round
     it was written in: going back to a checkpoint deletes what came later, and rows are
     dropped once no checkpoint is kept that is older than their successors. It also
-    carries the CRC-32 of the state, which SQLite does not check by itself.
+    carries the CRC-32 of the state, which SQLite does not check by itself; who has
+    which is in the table's `extent`, which checkpoints hold.
 
     Args:
       path: the file; made when missing. ":memory:" keeps the table in memory.
@@ -73,6 +78,7 @@ class ClientStates:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.execute(_SCHEMA)
+            self._database.create_function("row_mark", 3, _mark, deterministic=True)
         except sqlite3.DatabaseError as error:
             raise UserError(
                 f"{path} is no table of client states ({error}); move it away together "
@@ -110,7 +116,8 @@ class ClientStates:
                 cursor = self._database.cursor()
                 found = cursor.execute(_LATEST, (client_id,)).fetchone()
                 if found is not None:
-                    states[row] = _decoded(found[0], len(initial))
+                    checksum, content = found
+                    states[row] = _decoded(checksum, content, len(initial))
             except (sqlite3.DatabaseError, ValueError) as error:
                 raise self._damaged(f"client {client_id!r}: {error}") from error
             if found is None:
@@ -138,9 +145,9 @@ class ClientStates:
         try:
             self._database.execute("begin")
             self._database.executemany(
-                "insert or replace into states values (?, ?, ?)",
+                "insert or replace into states values (?, ?, ?, ?)",
                 (
-                    (client_id, round_number, _encoded(table[row]))
+                    (client_id, round_number, *_encoded(table[row]))
                     for row, client_id in enumerate(client_ids)
                 ),
             )
@@ -167,8 +174,8 @@ class ClientStates:
             raise self._damaged(str(error)) from error
         if found != tuple(extent):
             raise UserError(
-                f"{self._path} holds states of {found[0]} clients as of another round, "
-                f"the checkpoint of round {round_number} counts on those of "
+                f"{self._path} holds states of {found[0]} clients that are not those "
+                f"of the checkpoint of round {round_number}, which counts on "
                 f"{extent[0]}; restore the file, or choose another --output_dir"
             )
 
@@ -185,10 +192,14 @@ class ClientStates:
         self._database.execute(_OUTDATED, (oldest_checkpoint,))
 
     @property
-    def extent(self) -> tuple[int, int]:
-        """Clients that have rows, and the sum of the rounds of their newest ones."""
-        clients, rounds = self._database.execute(_EXTENT).fetchone()
-        return int(clients), int(rounds)
+    def extent(self) -> tuple[int, int, int]:
+        """What tells this table from another one.
+
+        Clients that have rows, the sum of the rounds of their newest ones, and a
+        checksum of who has which state.
+        """
+        clients, rounds, marks = self._database.execute(_EXTENT).fetchone()
+        return int(clients), int(rounds), int(marks)
 
     @property
     def num_clients(self) -> int:
@@ -200,17 +211,23 @@ class ClientStates:
         self._database.close()
 
 
-_CHECKSUM_BYTES = 4
+# What a table without rows has.
+EMPTY_TABLE = (0, 0, 0)
 
 
-def _encoded(state: np.ndarray) -> bytes:
+def _mark(client_id: str, round_number: int, checksum: int) -> int:
+    """Binds a state, by its checksum, to whose and of which round it is."""
+    return zlib.crc32(f"{round_number} {checksum} {client_id}".encode())
+
+
+def _encoded(state: np.ndarray) -> tuple[int, bytes]:
+    """A row's checksum and its state."""
     content = state.astype("<f4").tobytes()
-    return content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
+    return zlib.crc32(content), content
 
 
-def _decoded(blob: bytes, size: int) -> np.ndarray:
-    content, checksum = blob[:-_CHECKSUM_BYTES], blob[-_CHECKSUM_BYTES:]
-    if zlib.crc32(content) != int.from_bytes(checksum, "little"):
+def _decoded(checksum: int, content: bytes, size: int) -> np.ndarray:
+    if zlib.crc32(content) != checksum:
         raise ValueError("its checksum does not match")
     state = np.frombuffer(content, "<f4")
     if len(state) != size:

@@ -11,7 +11,7 @@ from tfl_research.program import atomic, finish, nest
 from tfl_research.program.breakdowns import breakdown_line
 from tfl_research.program.checkpoints import Checkpoint, CheckpointStore
 from tfl_research.program.client_metrics import Evaluation
-from tfl_research.program.client_states import ClientStates
+from tfl_research.program.client_states import EMPTY_TABLE, ClientStates
 from tfl_research.program.config import STOP_REASONS, RunConfig
 from tfl_research.program.errors import TrainingDivergedError, UserError
 from tfl_research.program.interfaces import (
@@ -97,7 +97,7 @@ class Session:
         found = self._store.load_latest(self.state, weights)
         if self._client_states is not None:
             if found is None:
-                self._client_states.restore(0, (0, 0))
+                self._client_states.restore(0, EMPTY_TABLE)
             else:
                 self._client_states.restore(
                     found.round_number, found.progress["client_states"]

@@ -45,6 +45,10 @@ def test_the_figures_of_a_folder_by_hand(tmp_path, capsys):
     # H(7/8) - H(3/4) / 2 = 0.1379 bits and H(3/8) - H(3/4) / 2 = 0.5488 bits.
     assert re.search(r"Jensen-Shannon \(bits\) +0\.343 +0\.179 +0\.343 +0\.508", out)
     assert re.search(r"effective classes +1\.000 +1\.000 +1\.000", out)
+    # 1, 2, 3 and 4: variance 5/4, and means 1/2 and 3/2 from theirs.
+    assert re.search(r"mean shift +1\.000 +0\.360 +1\.000 +1\.640 +1\.800", out)
+    assert re.search(r"variance +0\.267 +0\.053 ", out)
+    assert re.search(r"shift given label +0\.000 +0\.000 ", out)
     assert "none: no client is held out" in out
     assert "features            float32 [1]" in out
     assert "label_column (required)" in out
@@ -148,6 +152,7 @@ class TestOtherTargets:
         assert code == 0
         assert "not applicable: targets are float32, not classes" in out
         assert "max 3; Gini 0.250" in out
+        assert "features are no numbers, or all the same" in out
 
     def test_regression_is_not_drawn(self, described, tmp_path):
         code, _, error = described(

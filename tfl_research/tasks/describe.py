@@ -20,6 +20,7 @@ from tfl_research.data import (
     partition_options,
     statistics,
 )
+from tfl_research.data.feature_divergence import feature_divergence
 
 _WIDTH = 80
 _INDENT = 20
@@ -114,7 +115,8 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
         held_out = _sampled(task.held_out, clients, seed)
         held_counts = statistics.example_counts(held_out)
         lines.append(_entry("held-out examples", _sizes(held_counts)))
-    return "\n".join([*lines, *_label_lines(task, train, seed)])
+    lines += [*_label_lines(task, train, seed), *_feature_lines(train)]
+    return "\n".join(lines)
 
 
 def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
@@ -148,15 +150,41 @@ def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
 def _divergence_table(counts: np.ndarray, seed: int) -> list[str]:
     """A line for each statistic of `divergence`, under a line of headings."""
     by_chance = divergence.iid_counts(counts, seed=seed)
-    holders = counts.sum(axis=1) > 0
+    return _table(
+        {
+            name: (statistic(counts), statistic(by_chance))
+            for name, statistic in divergence.STATISTICS.items()
+        }
+    )
+
+
+def _feature_lines(train: ClientData) -> list[str]:
+    """How the features of the clients differ, by themselves and for the same label."""
+    found = feature_divergence(train)
+    if not found:
+        reason = "not applicable: features are no numbers, or all the same"
+        return [_entry("feature statistics", reason)]
+    note = (
+        "squared distances of clients' mean features from those of all clients, and "
+        "clients' own variances, in units of the total variance. IID: what is expected "
+        "of IID clients of these sizes and labels"
+    )
+    return [_entry("feature statistics", note), *_table(found)]
+
+
+def _table(
+    found: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> list[str]:
+    """A line for each statistic's (values, values by chance), NaN for no client."""
     rows: list[tuple[str, ...]] = [("", "mean", "10%", "50%", "90%", "max", "IID")]
-    for name, statistic in divergence.STATISTICS.items():
-        values = statistic(counts)[holders]
+    for name, (values, by_chance) in found.items():
+        held = ~np.isnan(values)
+        values = values[held]
         figures = [
             values.mean(),
             *np.percentile(values, [10, 50, 90]),
             values.max(),
-            statistic(by_chance)[holders].mean(),
+            by_chance[held].mean(),
         ]
         rows.append((f"  {name}", *(f"{figure:.3f}" for figure in figures)))
     return [f"{name:<26}" + "".join(f"{c:>9}" for c in cells) for name, *cells in rows]

@@ -64,6 +64,23 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def test_a_grid_with_a_refused_point_runs_none_of_it(execute, tmp_path):
+    code, output, errors = execute(
+        "byzantine",
+        "--task=heart",
+        "--sampler=full",
+        "--attacks=none,alie",
+        "--fractions=0.25",
+        "--rules=mean,repeated_geometric_median",
+        f"--output_dir={tmp_path}",
+    )
+    assert code == 2
+    assert output == ""
+    assert "--attack=alie: sees the updates of the round" in errors
+    assert "point alie-repeated_geometric_median-0.25-0 of the sweep" in errors
+    assert not (tmp_path / "points").exists()
+
+
 @pytest.mark.slow
 class TestGrid:
     def test_runs_are_of_the_grid(self, grid):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from tfl_research import flags
-from tfl_research.flags import app, declare, sweep
+from tfl_research.flags import app, declare, rehearsal, sweep
 from tfl_research.program.errors import RunInterrupted, UserError
 
 
@@ -40,6 +40,7 @@ class Toy:
 
     def main(self):
         toy, run = ToyFlags.get(), flags.RunFlags.get()
+        rehearsal.everything_is_checked()
         folder = pathlib.Path(run.output_dir)
         if self.fail_at == toy.strength:
             raise RunInterrupted()
@@ -102,12 +103,26 @@ def test_more_points_may_be_added_but_none_changed(tmp_path):
         sweep.Sweep(tmp_path, [changed])
 
 
-def test_a_refused_point_ends_the_sweep_with_its_name(tmp_path, capsys):
-    (bad,) = points(Toy(), (1.0,))
+def test_a_refused_point_ends_the_sweep_before_any_point_runs(tmp_path, capsys):
+    toy = Toy()
+    *good, bad = points(toy)
     bad = dataclasses.replace(bad, arguments=("--strength=-1",))
-    with pytest.raises(UserError, match="point toy-1 of the sweep is refused"):
-        sweep.Sweep(tmp_path, [bad]).run(io.StringIO())
+    with pytest.raises(UserError, match="point toy-3 of the sweep is refused"):
+        sweep.Sweep(tmp_path, [*good, bad]).run(io.StringIO())
     assert "--strength=-1" in capsys.readouterr().err
+    assert toy.ran == []
+    assert not (tmp_path / "points").exists()
+
+
+def test_a_rehearsal_ends_where_everything_is_checked():
+    went_on = []
+    with rehearsal.rehearsal():
+        rehearsal.everything_is_checked()
+        went_on.append("in a rehearsal")
+    rehearsal.everything_is_checked()
+    assert went_on == []
+    with pytest.raises(ValueError, match="bad"), rehearsal.rehearsal():
+        raise ValueError("bad")
 
 
 def test_folders_that_are_none(tmp_path):

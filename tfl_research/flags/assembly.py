@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.devices import told_sizes
-from tfl_research.flags import app
+from tfl_research.flags import app, rehearsal
 from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags
 from tfl_research.flags.optimizer_flags import (
     ClientOptimizerFlags,
@@ -94,6 +94,7 @@ def open_run(
     Raises:
       UserError: the folder cannot be used; see `RunFolder.open`.
     """
+    rehearsal.everything_is_checked()
     run, clients = parts.run, parts.task.train
     hparams = {
         **app.hparams(),

@@ -7,6 +7,7 @@ imports are shared.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
-from tfl_research.flags import app
+from tfl_research.flags import app, rehearsal
 from tfl_research.flags.declare import FlagGroup
 from tfl_research.program import atomic
 from tfl_research.program.errors import RunInterrupted, UserError
@@ -152,6 +153,8 @@ class Sweep:
     def run(self, stream: Optional[TextIO] = None) -> list[dict[str, Any]]:
         """Runs the points that have not ended yet; returns the rows of results.csv.
 
+        Their flags are all checked before the first of them runs.
+
         results.csv is written after every point: its labels, `epsilon` and the final
         and best metrics of summary.json.
 
@@ -160,6 +163,9 @@ class Sweep:
           RunInterrupted: a point was interrupted; the same command resumes there.
         """
         out = stream or sys.stdout
+        for point in self.points:
+            if self.summary(point) is None:
+                self._rehearse(point)
         rows: list[dict[str, Any]] = []
         began, ran = time.monotonic(), 0
         for number, point in enumerate(self.points, start=1):
@@ -187,21 +193,39 @@ class Sweep:
             out.flush()
         return rows
 
-    def _run(self, point: Point) -> None:
-        experiment = point.experiment
-        code = app.execute(
-            experiment.main,
-            experiment.groups,
+    def _rehearse(self, point: Point) -> None:
+        """Raises UserError where a point's flags are refused."""
+
+        def main() -> None:
+            with rehearsal.rehearsal():
+                point.experiment.main()
+
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = self._execute(point, main)
+        if code == app.INTERRUPTED:
+            raise RunInterrupted()
+        if code != 0:
+            sys.stderr.write(said.getvalue())
+            raise UserError(f"point {point.name} of the sweep is refused, see above")
+
+    def _execute(self, point: Point, main: Callable[[], None]) -> int:
+        return app.execute(
+            main,
+            point.experiment.groups,
             "",
             [
-                experiment.name,
+                point.experiment.name,
                 "--noprogress_bar",
                 "--notensorboard",
                 *point.arguments,
                 f"--output_dir={self.path(point)}",
             ],
-            defaults=dict(experiment.defaults),
+            defaults=dict(point.experiment.defaults),
         )
+
+    def _run(self, point: Point) -> None:
+        code = self._execute(point, point.experiment.main)
         if code == app.INTERRUPTED:
             raise RunInterrupted()
         # A run that diverged ends with an error too, but it has ended.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import rounds
 import tensorflow as tf
 import twins
 
-from tfl_research import privacy
+from tfl_research import clients, privacy
 from tfl_research.flags.algorithm_flags import REPORTS
 
 # Their server moves on by its momentum when nobody comes.
@@ -115,3 +117,42 @@ def test_updates_are_averaged_where_they_are_not_all_that_counts(six_clients, na
     if algorithm.needs_mean:
         with pytest.raises(ValueError, match=r"expected aggregators\.mean\(\), got"):
             algorithm.build(six_clients, max_cohort_size=4, aggregator=aggregator)
+
+
+# Numbers of 4 bytes, (down, up): theta has 3, of which the body has 2.
+NUMBERS = {
+    "scaffold_1": (6, 6),  # x and c, y - x and the change of c_i
+    "scaffold_2": (6, 6),
+    "fed_nova": (3, 4),  # ||a_i||_1
+    "fed_nova_momentum": (3, 4),
+    "fed_nova_proximal": (3, 4),
+    "fed_exp": (3, 4),  # the norm
+    # s is theta's momentum, a learning rate and its factor.
+    "mime_lite": (3 + 5, 6),
+    "mime": (3 + 5 + 3, 6),
+    "adaptive_prox": (4, 4),  # mu, the loss
+    "fed_rep": (2, 2),
+    "reconstruction": (2, 2),
+    "ifca": (3 * 3, 4),  # all three models, the chosen one's update and its number
+}
+
+
+@names
+def test_messages_are_as_large_as_what_the_paper_sends(six_clients, name):
+    process = rounds.built(name, six_clients)
+    found = process.download_bytes // 4, process.upload_bytes // 4
+    assert found == NUMBERS.get(name, (3, 3))
+
+
+def test_a_code_leaves_what_the_work_below_asks_for(six_clients):
+    """FedBuff's clients have a staleness, and are sent one of all models."""
+    algorithm = rounds.ALGORITHMS["fed_buff"]()
+    work = clients.CompressedWork(algorithm.client_work, clients.TopK(1.0), True)
+    process = dataclasses.replace(algorithm, client_work=work).build(
+        six_clients, max_cohort_size=4
+    )
+    assert process.download_bytes == 12
+    ours = rounds.run(process, rounds.cohorts_of(six_clients, stale=True))
+    rounds.assert_close(
+        ours.weights(), twins.TWINS["fed_buff"](rounds.paper_rounds())[-1]
+    )

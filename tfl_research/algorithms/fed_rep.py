@@ -39,6 +39,14 @@ class FedRepClient:
         head = model.initial_weights[-self.part.tensors :]
         return np.concatenate([np.ravel(h) for h in head]).astype(np.float32)
 
+    def encoded_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes of an update: the personal part stays with the client."""
+        return self.part.shared_bytes(model)
+
+    def received_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes that a client is sent."""
+        return self.part.shared_bytes(model)
+
     def build(
         self, model: clients.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:

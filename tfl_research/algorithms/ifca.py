@@ -28,9 +28,20 @@ class IfcaClient:
 
     Attributes:
       steps: of the local update (gamma is its learning rate, tau the number of steps).
+      clusters: k.
     """
 
     steps: clients.LocalSteps
+    clusters: int
+
+    def reported_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes of a client's choice; the update is that of the model it chose."""
+        del model
+        return 4
+
+    def received_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes that a client is sent: all models."""
+        return self.clusters * sum(w.nbytes for w in model.initial_weights)
 
     def build(
         self, model: clients.FunctionalModel, objective: Objective
@@ -213,5 +224,7 @@ def ifca(
       initial_models: of the clusters, as from `cluster_models`.
     """
     return Algorithm(
-        IfcaClient(steps), IfcaServer(tuple(initial_models)), needs_mean=True
+        IfcaClient(steps, len(initial_models)),
+        IfcaServer(tuple(initial_models)),
+        needs_mean=True,
     )

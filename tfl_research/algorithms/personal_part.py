@@ -53,6 +53,10 @@ class PersonalPart:
         """The model with these personal tensors and the others of `weights`."""
         return [*list(weights)[: -self.tensors], *personal]
 
+    def shared_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes of the tensors that are not personal: all that is sent either way."""
+        return sum(w.nbytes for w in model.initial_weights[: -self.tensors])
+
     def of(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The personal tensors."""
         return list(weights)[-self.tensors :]

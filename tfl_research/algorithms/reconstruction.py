@@ -34,6 +34,14 @@ class ReconstructionClient:
     steps: clients.LocalSteps
     part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
 
+    def encoded_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes of an update: the personal part stays with the client."""
+        return self.part.shared_bytes(model)
+
+    def received_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes that a client is sent."""
+        return self.part.shared_bytes(model)
+
     def build(
         self, model: clients.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:

@@ -54,8 +54,9 @@ class ClientWork(Protocol):
     each client (`Cohort.with_members`) has an attribute `client_members`, their specs
     by name. Work under which clients end up with models of their own has a method
     `build_personal(model, objective)`, the `PersonalFunction`. Where messages are not
-    of the plain sizes, `encoded_bytes(model)` and `received_bytes(model)` say what an
-    update takes and what a client is sent.
+    of the plain sizes, `encoded_bytes(model)`, `reported_bytes(model)` and
+    `received_bytes(model)` say what an update and a report take and what a client is
+    sent.
     """
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:

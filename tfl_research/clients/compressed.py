@@ -47,9 +47,12 @@ class CompressedWork:
                 f"updates of {type(self.base).__name__} cannot be compressed: its "
                 "clients keep a state of their own"
             )
+        # Attributes only where there is something to keep, to ask for or to say.
         if self.error_feedback:
-            # An attribute only where there is something to keep.
             object.__setattr__(self, "initial_client_state", self._initial_state)
+        for name in ("client_members", "received_bytes", "reported_bytes"):
+            if hasattr(self.base, name):
+                object.__setattr__(self, name, getattr(self.base, name))
 
     @staticmethod
     def _initial_state(model: FunctionalModel) -> np.ndarray:

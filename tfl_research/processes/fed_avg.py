@@ -160,7 +160,7 @@ def build_fed_avg(
         None if found is None else found(model)
         for found in (
             getattr(client_work, name, None)
-            for name in ("encoded_bytes", "received_bytes")
+            for name in ("encoded_bytes", "received_bytes", "reported_bytes")
         )
     ]
     return assemble(

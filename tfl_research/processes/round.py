@@ -33,8 +33,8 @@ _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
 class RoundParts:
     """What a round is assembled from; see `build_fed_avg`.
 
-    `encoded_bytes` is what an update takes when it is sent, and `received_bytes` what
-    a client is sent; None for the plain sizes.
+    `encoded_bytes` is what an update takes when it is sent, `received_bytes` what a
+    client is sent and `reported_bytes` what its report takes; None for plain sizes.
     """
 
     model: clients.FunctionalModel
@@ -47,6 +47,7 @@ class RoundParts:
     client_states: Optional[ClientStateSpec]
     encoded_bytes: Optional[int] = None
     received_bytes: Optional[int] = None
+    reported_bytes: Optional[int] = None
 
 
 def client_members(aggregator: Aggregator) -> tuple[str, ...]:
@@ -242,12 +243,15 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     if received_bytes is None:
         # The round's number is not counted.
         received_bytes = size_in_bytes(sent_type) - 4
+    reported_bytes = parts.reported_bytes
+    if reported_bytes is None:
+        reported_bytes = size_in_bytes(report_type)
     return FederatedProcess(
         initialize,
         next_round,
         client_states=states,
         download_bytes=received_bytes,
-        upload_bytes=sent_bytes + size_in_bytes(report_type),
+        upload_bytes=sent_bytes + reported_bytes,
     )
 
 

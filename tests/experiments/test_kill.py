@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import pathlib
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,22 +16,31 @@ import time
 import numpy as np
 import pytest
 
-BINARY = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "dp_fed_avg.py"
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 # Far more rounds than the kills let through, however fast the machine is.
 ROUNDS = {"in_process": 240, "tff": 40}
-KILLS = {"in_process": 10, "tff": 2}
+PRIVATE = (
+    "dp_fed_avg.py",
+    "--sampler=poisson",
+    "--cohort_size=2",
+    "--noise_multiplier=1.1",
+    "--mechanism=gaussian",
+    "--run_seed=12345",
+)
+# Clients keep control variates in a table.
+STATEFUL = (
+    "federated.py",
+    "--algorithm=scaffold",
+    "--client_weighting=uniform",
+    "--cohort_size=2",
+)
 
 
-def command(folder, *more):
+def command(folder, binary, *more):
     return [
         sys.executable,
-        str(BINARY),
+        str(EXPERIMENTS / binary),
         "--task=heart",
-        "--sampler=poisson",
-        "--cohort_size=2",
-        "--noise_multiplier=1.1",
-        "--mechanism=gaussian",
-        "--run_seed=12345",
         "--checkpoint_every=3",
         "--evaluate_every=5",
         f"--output_dir={folder}",
@@ -61,16 +72,31 @@ def weights(folder):
     return model.get_weights()
 
 
+def states(folder):
+    """Who keeps what, by client."""
+    with contextlib.closing(sqlite3.connect(folder / "client_states.sqlite")) as table:
+        return dict(
+            table.execute(
+                "select client, state from states group by client "
+                "having round = max(round)"
+            )
+        )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["in_process", "tff"])
-def test_kill_9_ten_times(tmp_path, runtime):
-    flags = [f"--runtime={runtime}", f"--rounds={ROUNDS[runtime]}"]
+@pytest.mark.parametrize(
+    ("experiment", "runtime", "kills"),
+    [(PRIVATE, "in_process", 10), (PRIVATE, "tff", 2), (STATEFUL, "in_process", 1)],
+    ids=["private", "private on TFF", "stateful"],
+)
+def test_kill_9_again_and_again(tmp_path, experiment, runtime, kills):
+    flags = [*experiment, f"--runtime={runtime}", f"--rounds={ROUNDS[runtime]}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run(command(whole, *flags), check=True, env=environment, **quiet)
     moments = random.Random(7)
-    for _ in range(KILLS[runtime]):
+    for _ in range(kills):
         process = subprocess.Popen(command(killed, *flags), env=environment, **quiet)
         # Some die while they set up, most in the middle of a round.
         wanted = len(rows(killed)) + moments.choice([0, 1, 1, 2, 3, 4])
@@ -95,8 +121,11 @@ def test_kill_9_ten_times(tmp_path, runtime):
 
     assert len(comparable(whole)) == ROUNDS[runtime]
     assert comparable(killed) == comparable(whole)
-    assert (killed / "ledger.jsonl").read_bytes() == (
-        whole / "ledger.jsonl"
-    ).read_bytes()
+    if experiment is PRIVATE:
+        ledgers = [(folder / "ledger.jsonl").read_bytes() for folder in (killed, whole)]
+        assert ledgers[0] == ledgers[1]
+    else:
+        assert len(states(whole)) == 4
+        assert states(killed) == states(whole)
     for ours, theirs in zip(weights(killed), weights(whole)):
         np.testing.assert_array_equal(ours, theirs)

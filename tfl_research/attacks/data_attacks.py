@@ -54,6 +54,9 @@ def flip_labels(
 ) -> np.ndarray:
     """Labels of a label-flipping client.
 
+    Tolpegin et al. 2020 (arXiv 2007.08432) flip the labels of chosen classes; here all
+    classes are, "reverse" as Fang et al. 2020 (arXiv 1911.11815) do it.
+
     Args:
       labels: integers `[n]` in [0, num_classes).
       num_classes: C, at least 2.

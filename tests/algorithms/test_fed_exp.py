@@ -17,7 +17,21 @@ def test_three_rounds_are_the_papers(run_algorithm):
     )
     for index, (theta, eta) in enumerate(expected):
         rounds.assert_close(ours.weights(index), theta)
-        rounds.assert_close(ours.server(index), eta)
+        rounds.assert_close(ours.server(index)[0], eta)
+
+
+def test_the_mean_of_the_last_two_models(six_clients):
+    algorithm = algorithms.fed_exp(clients.LocalTraining(rounds.sgd()), averages=True)
+    process = algorithm.build(six_clients, max_cohort_size=4)
+    assert process.download_bytes == 12
+    ours = rounds.run(process, rounds.cohorts_of(six_clients))
+    expected = paper.fed_exp(
+        rounds.START, rounds.paper_rounds(), rounds.RATE, epsilon=1e-3
+    )
+    x = [rounds.START, *(theta for theta, _ in expected)]
+    for index in range(3):
+        rounds.assert_close(ours.weights(index), (x[index] + x[index + 1]) / 2)
+        rounds.assert_close(rounds.vector(ours.server(index)[1]), x[index + 1])
 
 
 def test_it_extrapolates_where_clients_disagree(make_linear_task):
@@ -35,7 +49,7 @@ def test_it_extrapolates_where_clients_disagree(make_linear_task):
     cohort = task.train.cohort(("up", "down"), seed=0, round_number=1)
     ours = rounds.run(process, [cohort] * 2)
     for index, (theta, eta) in enumerate(expected):
-        rounds.assert_close(ours.server(index), eta)
+        rounds.assert_close(ours.server(index)[0], eta)
         # A sum of updates that nearly cancel, in float32.
         np.testing.assert_allclose(ours.weights(index), theta, rtol=1e-4)
     assert expected[0][1] > 2
@@ -43,11 +57,11 @@ def test_it_extrapolates_where_clients_disagree(make_linear_task):
 
 def test_the_step_is_never_below_one(six_clients, run_algorithm):
     for state in run_algorithm("fed_exp").states:
-        assert float(state.finalizer) >= 1
+        assert float(state.finalizer[0]) >= 1
     # One client agrees with itself: the ratio is below 1/2.
     cohort = six_clients.train.cohort(("a",), seed=0, round_number=1)
     ours = rounds.run(rounds.built("fed_exp", six_clients), [cohort])
-    assert float(ours.server()) == 1
+    assert float(ours.server()[0]) == 1
 
 
 def test_epsilon_is_above_zero():

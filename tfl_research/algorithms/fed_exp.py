@@ -22,11 +22,17 @@ def squared_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 class ReportsSquaredNorm:
     """Client work whose clients also report ||update||^2.
 
+    They begin at the model that the server shares, where it shares one.
+
     Attributes:
       base: the client work; its clients report nothing and keep no state.
     """
 
     base: clients.ClientWork
+
+    def received_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes that a client is sent: the model that it begins from."""
+        return sum(weights.nbytes for weights in model.initial_weights)
 
     def build(
         self, model: clients.FunctionalModel, objective: Objective
@@ -39,8 +45,10 @@ class ReportsSquaredNorm:
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
+            *shared: Sequence[tf.Tensor],
         ) -> clients.ClientResult:
-            result = base(server_weights, batches, round_number)
+            start = shared[0] if shared else server_weights
+            result = base(start, batches, round_number)
             return result._replace(report=squared_norm(result.update))
 
         return client_function
@@ -53,14 +61,20 @@ class FedExPServer:
     x <- x + eta_g mean with
     eta_g = max(1, mean ||update_i||^2 / (2 (||mean||^2 + epsilon))).
 
+    Extrapolated steps tend to oscillate, and the paper's experiments evaluate the mean
+    of the last two x; with `averages` that is the global model, and clients are sent
+    the last x instead.
+
     Attributes:
       epsilon: above 0; keeps eta_g bounded where the mean is near zero.
+      averages: whether the global model is the mean of the last two.
 
     Raises:
       ValueError: epsilon is not above 0.
     """
 
     epsilon: float = 1e-3
+    averages: bool = False
     weighs_reports: bool = True
 
     def __post_init__(self) -> None:
@@ -68,12 +82,12 @@ class FedExPServer:
             raise ValueError(f"epsilon must be above 0, got {self.epsilon}")
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The last eta_g, for those who look at the state."""
-        return tf.constant(1.0)
+        """The last eta_g, for those who look at the state, and x if it is another."""
+        return tf.constant(1.0), list(weights) if self.averages else ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Nothing."""
-        return None
+        """x, where the global model is another."""
+        return list(state[1]) if self.averages else None
 
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
@@ -81,9 +95,17 @@ class FedExPServer:
         """See the class."""
         scale = 2.0 * (squared_norm(round_mean.update) + self.epsilon)
         eta = tf.maximum(1.0, round_mean.report / scale)
-        return tuple(w + eta * u for w, u in zip(weights, round_mean.update)), eta
+        x = list(state[1]) if self.averages else list(weights)
+        new = [w + eta * u for w, u in zip(x, round_mean.update)]
+        if not self.averages:
+            return tuple(new), (eta, ())
+        return tuple(0.5 * (a + b) for a, b in zip(x, new)), (eta, new)
 
 
-def fed_exp(base: clients.ClientWork, *, epsilon: float = 1e-3) -> Algorithm:
+def fed_exp(
+    base: clients.ClientWork, *, epsilon: float = 1e-3, averages: bool = False
+) -> Algorithm:
     """FedExP over any client work without state; see `FedExPServer`."""
-    return Algorithm(ReportsSquaredNorm(base), FedExPServer(epsilon), needs_mean=True)
+    return Algorithm(
+        ReportsSquaredNorm(base), FedExPServer(epsilon, averages), needs_mean=True
+    )

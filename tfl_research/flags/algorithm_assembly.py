@@ -193,7 +193,9 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
         )
     if name == "fed_exp":
         base = clients.LocalTraining(steps)
-        return algorithms.fed_exp(base, epsilon=flags.exp_epsilon or 1e-3)
+        return algorithms.fed_exp(
+            base, epsilon=flags.exp_epsilon or 1e-3, averages=bool(flags.exp_average)
+        )
     if flags.buffering is not None:
         return algorithms.fed_buff(
             clients.LocalTraining(steps),

@@ -46,6 +46,7 @@ _OWNERS = {
     "scaffold_option": ("scaffold",),
     "dyn_alpha": ("fed_dyn",),
     "exp_epsilon": ("fed_exp",),
+    "exp_average": ("fed_exp",),
     "concurrency": ("fed_buff",),
     "max_staleness": ("fed_buff",),
     "personal_strength": ("ditto",),
@@ -84,6 +85,11 @@ class AlgorithmFlags(FlagGroup):
     )
     exp_epsilon: Optional[float] = declare.real(
         None, "ε of FedExP's step size; 0.001.", above=0
+    )
+    exp_average: Optional[bool] = declare.switch(
+        None,
+        "The global model of fed_exp is the mean of the last two, as in its paper's "
+        "experiments; clients begin at the last one.",
     )
     concurrency: Optional[int] = declare.integer(
         None, "Devices that train at once under fed_buff; 100.", minimum=1

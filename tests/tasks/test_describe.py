@@ -70,6 +70,12 @@ def test_mnist(capsys):
         assert expected in out
 
 
+def test_characters_are_named_and_white_space_is_seen(capsys):
+    out = _lines(capsys, "shakespeare", "--clients=20")
+    assert re.search(r"classes \(training\) +' ': 1\d\.\d%, e: \d\.\d%", out)
+    assert "'\\n': " in out
+
+
 def test_lines_fit_a_terminal(capsys):
     assert describe.main(["mnist", "--num_clients=20"]) == 0
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80

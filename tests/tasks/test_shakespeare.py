@@ -105,6 +105,9 @@ def test_the_most_frequent_character_is_the_space(task):
     y = np.concatenate([examples["y"] for _, examples in task.held_out.items()])
     assert np.bincount(y).argmax() == 2
     assert 0.15 < (y == 2).mean() < 0.18
+    names = task.card.label_names
+    assert len(names) == shakespeare.VOCABULARY_SIZE
+    assert [names[i] for i in shakespeare.encode("\n Az~")] == [*"\n Az", "other"]
 
 
 @pytest.mark.parametrize("model", ["dense", "lstm"])

@@ -57,15 +57,19 @@ def _sampled(data: ClientData, most: int, seed: int) -> ClientData:
     return data.subset([data.client_ids[i] for i in sorted(order)])
 
 
+def _class_name(names: Sequence[str], label: int) -> str:
+    if label >= len(names):
+        return f"class {label}"
+    # White space would not be seen.
+    return names[label] if names[label].strip() else repr(names[label])
+
+
 def _balance(shares: np.ndarray, names: Sequence[str]) -> str:
     """Class shares, most frequent first."""
     order = np.argsort(-shares, kind="stable")
     listed = [i for i in order[:_MOST_CLASSES_LISTED] if shares[i] > 0]
     present = int((shares > 0).sum())
-    text = ", ".join(
-        f"{names[i] if i < len(names) else f'class {i}'}: {shares[i]:.1%}"
-        for i in listed
-    )
+    text = ", ".join(f"{_class_name(names, i)}: {shares[i]:.1%}" for i in listed)
     if present > len(listed):
         text += f", and {present - len(listed)} more"
     return text
@@ -131,7 +135,7 @@ def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
     shares = counts.sum(axis=0) / counts.sum()
     names = task.card.label_names
     majority = int(np.argmax(shares))
-    largest = names[majority] if majority < len(names) else f"class {majority}"
+    largest = _class_name(names, majority)
     what = "clients' labels against those of all clients"
     if labels.shape:
         what = "clients' tokens, in whatever order, against those of all clients"

@@ -261,4 +261,5 @@ _CARD = Card(
         "(Open Knowledge Foundation), speeches parsed from the speaker cues"
     ),
     licence="code MIT, texts CC BY 2.5 as packaged (the package's COPYING.txt)",
+    label_names=("padding", *CHARACTERS, "other"),
 )

@@ -95,7 +95,12 @@ def test_a_trusted_root_is_no_client(train, tmp_path):
 
 
 def test_the_geometric_median_of_secure_sums(train, tmp_path):
-    given = ("--aggregator=repeated_geometric_median", "--rounds=3")
+    given = (
+        "--aggregator=repeated_geometric_median",
+        "--rounds=3",
+        "--runtime=in_process",
+        "--client_execution=folded_graph",
+    )
     evaluated = "--evaluate_every=1"
     plain = train("robust_fed_avg", tmp_path / "plain", *given, evaluated)
     secure = train(

@@ -20,6 +20,10 @@ from tensorflow.python.eager.polymorphic_function import (
 from tensorflow.python.framework import func_graph as _func_graph
 from tensorflow.python.framework import op_def_registry as _op_def_registry
 
+# TFF's stub has no call that waits until a worker answers, with a time-out; the message
+# of one is needed to make it.
+from tensorflow_federated.proto.v0 import executor_pb2 as _executor_pb2
+
 # `tff.framework.SyncExecutionContext` needs these two to accept and return what
 # `tff.tensorflow.computation` does (tensors and datasets, structures of NumPy
 # arrays); TFF passes them in the contexts it builds itself, but exports neither.
@@ -41,6 +45,14 @@ def worker_binary() -> str:
     if not path.is_file():
         raise FileNotFoundError(f"TensorFlow Federated has no C++ runtime at {path}")
     return str(path)
+
+
+def executor_request() -> bytes:
+    """A request of an executor without clients, which every TFF worker grants."""
+    cardinality = _executor_pb2.Cardinality(cardinality=0)
+    cardinality.placement.uri = "clients"
+    request = _executor_pb2.GetExecutorRequest(cardinalities=[cardinality])
+    return request.SerializeToString()
 
 
 def function_references(node: Any) -> Iterator[Any]:

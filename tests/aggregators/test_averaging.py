@@ -14,7 +14,7 @@ WEIGHT = tff.TensorType(np.float32)
 @pytest.fixture(scope="module", autouse=True)
 def on_a_worker_of_our_own():
     worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker)):
+    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
         yield
     worker.close()
 

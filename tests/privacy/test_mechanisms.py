@@ -27,7 +27,7 @@ VALUE_TYPE = tff.StructWithPythonType(
 def _tff_worker():
     """One worker for all of this file's computations."""
     worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker)):
+    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
         yield
     worker.close()
 

@@ -134,18 +134,25 @@ def train(
       personal_evaluator: evaluates personal models when the rounds are done.
 
     Raises:
-      UserError: see `program.run`.
+      UserError: see `program.run`; or no worker of --workers answers.
     """
-    from tfl_research import program
+    from tfl_research import program, runtime
 
-    with parts.runtime.engine(process, folder.path) as engine:
-        return program.run(
-            task=parts.task,
-            engine=engine,
-            sampler=told_sizes(sampler or parts.sampler, process),
-            folder=folder,
-            config=dataclasses.replace(parts.run.config(), cohort_seed=cohort_seed),
-            account=account,
-            client_states=getattr(process, "client_states", None),
-            personal_evaluator=personal_evaluator,
-        )
+    try:
+        with parts.runtime.engine(process, folder.path) as engine:
+            return program.run(
+                task=parts.task,
+                engine=engine,
+                sampler=told_sizes(sampler or parts.sampler, process),
+                folder=folder,
+                config=dataclasses.replace(parts.run.config(), cohort_seed=cohort_seed),
+                account=account,
+                client_states=getattr(process, "client_states", None),
+                personal_evaluator=personal_evaluator,
+            )
+    except runtime.WorkerUnavailable as error:
+        raise program.UserError(
+            f"--workers={parts.runtime.workers}: {error}; start one there with "
+            "scripts/worker --port=PORT, then the same command goes on from the last "
+            "checkpoint"
+        ) from error

@@ -32,6 +32,7 @@ MAY_CHANGE = frozenset(
         "resume",
         "rounds",
         "tensorboard",
+        "workers",
         # Flags of absl itself.
         "alsologtostderr",
         "flagfile",

@@ -7,6 +7,8 @@ from tfl_research.runtime.engine import ClientValues, Engine
 from tfl_research.runtime.in_process import InProcessEngine, in_process
 from tfl_research.runtime.map_reduce import UnsupportedProcess
 from tfl_research.runtime.mode import Mode
+from tfl_research.runtime.remote import RemoteEngine, remote
+from tfl_research.runtime.remote_worker import WorkerUnavailable
 from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
 from tfl_research.runtime.worker import Worker
 
@@ -15,9 +17,12 @@ __all__ = [
     "Engine",
     "InProcessEngine",
     "Mode",
+    "RemoteEngine",
     "TffLocalEngine",
     "UnsupportedProcess",
     "Worker",
+    "WorkerUnavailable",
     "in_process",
+    "remote",
     "tff_local",
 ]

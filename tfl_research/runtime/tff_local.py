@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 from typing import Any, Optional
 
 import tensorflow_federated as tff
 
-from tfl_research.data import Cohort
+from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.worker import Worker, worker_context
 
@@ -20,15 +19,7 @@ class TffLocalEngine(ClosedOnExit):
 
     def __init__(self, process: tff.templates.IterativeProcess):
         self._process = process
-        client_type = process.next.type_signature.parameter[1].member
-        self._members = [
-            name
-            for name, _ in (
-                tff.structure.iter_elements(client_type)
-                if isinstance(client_type, tff.StructType)
-                else ()
-            )
-        ]
+        self._client_type = process.next.type_signature.parameter[1].member
         self._worker = Worker()
         self._context: Any = None
 
@@ -52,22 +43,14 @@ class TffLocalEngine(ClosedOnExit):
         Raises:
           RuntimeError: the worker ended.
         """
-        if isinstance(cohort, Cohort):
-            # TFF goes by the order of a mapping's members, not by their names.
-            own = [cohort.batches(index) for index in range(len(cohort))]
-            values = [
-                collections.OrderedDict((name, batches[name]) for name in self._members)
-                for batches in own
-            ]
-        else:
-            values = list(cohort)
+        values = client_values(cohort, self._client_type)
         output = self._invoke(self._process.next, state, values)
         new_state, metrics = output
         return new_state, metrics
 
     def _invoke(self, computation: Any, *arguments: Any) -> Any:
         if self._context is None:
-            self._context = worker_context(self._worker)
+            self._context = worker_context(self._worker.stub)
         try:
             with tff.framework.get_context_stack().install(self._context):
                 return computation(*arguments)

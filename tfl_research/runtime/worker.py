@@ -11,22 +11,18 @@ import subprocess
 import tempfile
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Optional
 
-import grpc
 import portpicker
 import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
+from tfl_research.runtime.connection import Connection
 
 _START_SECONDS = 60.0
+_ASK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
-_MESSAGE_BYTES = 2**31 - 1
-_CHANNEL_OPTIONS = (
-    ("grpc.max_message_length", _MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES),
-)
 _libc = ctypes.CDLL(None, use_errno=True)
 # The kernel's parent-death signal follows the thread that started the child, so
 # children are started by a thread that lives as long as the interpreter.
@@ -54,11 +50,15 @@ class Worker:
 
     TFF's runtime listens without authentication; anybody on this machine could
     reach it while it runs.
+
+    Attributes:
+      port: where it listens; an unused one by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: Optional[int] = None) -> None:
+        self.port = port
         self._process: Optional[subprocess.Popen[bytes]] = None
-        self._channel: Any = None
+        self._connection: Optional[Connection] = None
         self._log: Any = None
         self._finalizer: Optional[weakref.finalize] = None
 
@@ -66,6 +66,11 @@ class Worker:
     def pid(self) -> Optional[int]:
         """The worker's process id, None when it does not run."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def address(self) -> Optional[str]:
+        """HOST:PORT, None when it does not run."""
+        return None if self._connection is None else self._connection.address
 
     @property
     def ended(self) -> bool:
@@ -82,10 +87,13 @@ class Worker:
             self._start()
         elif self.ended:
             raise RuntimeError(self.failure())
-        return self._stub
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError(self.failure())
+        return connection.stub
 
     def _start(self) -> None:
-        port = portpicker.pick_unused_port()
+        port = self.port or portpicker.pick_unused_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         parent = os.getpid()
         process = _starter.submit(
@@ -98,15 +106,13 @@ class Worker:
         ).result()
         self._process = process
         self._finalizer = weakref.finalize(self, _end, process)
-        self._channel = grpc.insecure_channel(f"localhost:{port}", _CHANNEL_OPTIONS)
-        self._stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
+        self._connection = Connection(f"localhost:{port}")
         deadline = time.monotonic() + _START_SECONDS
-        while not self._stub.is_ready:
+        while not self._connection.answers(_ASK_SECONDS):
             if process.poll() is not None or time.monotonic() > deadline:
                 message = self.failure()
                 self.close()
                 raise RuntimeError(message)
-            time.sleep(0.02)
 
     def failure(self) -> str:
         """What to tell when the worker ended or does not answer."""
@@ -125,9 +131,9 @@ class Worker:
         if self._finalizer is not None:
             self._finalizer()
             self._finalizer = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -140,27 +146,38 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def worker_context(worker: Worker) -> tff.framework.SyncContext:
-    """A TFF execution context that runs on `worker`, started at the first call.
+def compiled(computation: Any) -> Any:
+    """A computation as TFF's runtime takes it.
 
     Secure sums become the plain sums that they stand for: TFF's runtime refuses them,
     and one process that plays all clients has nobody to keep their values from.
     """
+    return tff.backends.native.desugar_and_transform_to_native(
+        tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
+    )
+
+
+def worker_context(
+    stub: Callable[[], tff.framework.RemoteExecutorGrpcStub],
+    compiler: Callable[[Any], Any] = compiled,
+) -> tff.framework.SyncContext:
+    """A TFF execution context that runs on a worker.
+
+    Args:
+      stub: gives the worker's interface, or raises; called when it is needed first
+        and after every failure.
+      compiler: makes of a computation what the worker takes.
+    """
 
     def executor(cardinalities: Any) -> Any:
         cardinalities.setdefault(tff.CLIENTS, 0)
-        remote = tff.framework.RemoteExecutor(worker.stub())
+        remote = tff.framework.RemoteExecutor(stub())
         remote.set_cardinalities(cardinalities)
         return remote
 
-    def compiled(computation: Any) -> Any:
-        return tff.backends.native.desugar_and_transform_to_native(
-            tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
-        )
-
     return tff.framework.SyncExecutionContext(
         tff.framework.ResourceManagingExecutorFactory(executor),
-        compiler_fn=compiled,
+        compiler_fn=compiler,
         transform_args=_tff_compat.transform_arguments,
         transform_result=_tff_compat.transform_result,
     )

@@ -1,0 +1,267 @@
+"""Rounds on two TFF workers that listen on this machine."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+from toy_processes import (
+    OURS,
+    assert_same,
+    client_datasets,
+    cohorts_of,
+    leaves,
+    make_task,
+    sgd,
+    summing_process,
+    tff_processes,
+    three_rounds,
+)
+
+from tfl_research import aggregators, processes, runtime
+from tfl_research.aggregators import RobustRule, StackingFactory
+from tfl_research.runtime import Mode
+from tfl_research.runtime.remote import consecutive
+
+GRAPH = Mode("folded", "graph")
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with contextlib.ExitStack() as stack:
+        pair = [runtime.Worker(), runtime.Worker()]
+        for worker in pair:
+            stack.callback(worker.close)
+            worker.stub()
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def addresses(workers):
+    return [worker.address for worker in workers]
+
+
+def robust(rule, capacity=7):
+    return {
+        "client_optimizer": sgd(),
+        "client_weighting": processes.uniform(),
+        "aggregator": StackingFactory(rule, capacity=capacity, on_breakdown="skip"),
+    }
+
+
+PROCESSES = {
+    **{name: OURS[name] for name in ("fed_avg", "secure", "adaptive_gaussian")},
+    "median": robust(RobustRule("coordinate_median")),
+    "krum": robust(RobustRule("krum", byzantine=1)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROCESSES)
+def test_rounds_are_those_of_the_other_runtimes(addresses, name):
+    task = make_task()
+    process = processes.build_fed_avg(task, **PROCESSES[name])
+    cohorts = cohorts_of(task)
+    expected = three_rounds(runtime.in_process(process, mode=GRAPH), cohorts)
+    assert_same(three_rounds(runtime.remote(process, addresses), cohorts), expected)
+
+
+@pytest.mark.slow
+def test_stacks_of_two_workers_that_do_not_fit_into_one(addresses):
+    task = make_task()
+    arguments = robust(RobustRule("coordinate_median"), capacity=4)
+    process = processes.build_fed_avg(task, **arguments)
+    # Six clients have examples, three of them in each part.
+    _, history = three_rounds(runtime.remote(process, addresses), cohorts_of(task)[:1])
+    measured = history[0]["aggregator"]
+    assert (int(measured["stacked"]), int(measured["dropped"])) == (4, 2)
+
+
+@pytest.mark.slow
+def test_datasets_of_tffs_own_processes(addresses):
+    process = tff_processes()["weighted_fed_avg"]()
+    values = client_datasets()
+    rounds = [values, values[:1], values[1:]]
+    assert_same(
+        three_rounds(runtime.remote(process, addresses), rounds),
+        three_rounds(runtime.in_process(process), rounds),
+    )
+
+
+class TestSums:
+    """A process that only adds its clients' numbers."""
+
+    @pytest.fixture(scope="class")
+    def process(self):
+        return summing_process(tff.federated_sum)
+
+    @pytest.mark.parametrize("values", [[], [5], [1, 2], [1, 2, 3, 4, 5]], ids=len)
+    def test_cohorts_of_any_size(self, addresses, process, values):
+        with runtime.remote(process, addresses) as engine:
+            state, total = engine.next(engine.initialize(), values)
+        assert int(total) == int(state) == sum(values)
+
+    def test_secure_sums_are_sums(self, addresses):
+        process = summing_process(lambda v: tff.federated_secure_sum(v, 9))
+        with runtime.remote(process, addresses) as engine:
+            _, total = engine.next(engine.initialize(), [1, 2, 9])
+        assert int(total) == 12
+
+    def test_more_workers_than_answer(self, addresses, process):
+        said = []
+        away = f"localhost:{_unused_port()}"
+        with runtime.remote(
+            process, [away, *addresses], connect_seconds=1.0, on_change=said.append
+        ) as engine:
+            state, _ = engine.next(engine.initialize(), [1, 2, 3, 4])
+            _, total = engine.next(state, [5, 6])
+        assert int(total) == 11
+        assert said == [f"no TFF worker answers at {away}; others do its part"]
+
+    def test_nobody_answers(self, process):
+        away = [f"localhost:{_unused_port()}" for _ in range(2)]
+        with (
+            runtime.remote(process, away, connect_seconds=0.5) as engine,
+            pytest.raises(runtime.WorkerUnavailable) as raised,
+        ):
+            engine.initialize()
+        assert all(address in str(raised.value) for address in away)
+
+
+def _unused_port():
+    import portpicker
+
+    return portpicker.pick_unused_port()
+
+
+def slow_process():
+    """Clients count to their value, one by one, which takes a while."""
+    state_type = tff.FederatedType(np.int64, tff.SERVER)
+
+    @tff.tensorflow.computation(np.int64)
+    def count(value):
+        start = (tf.zeros_like(value),)
+        return tf.while_loop(lambda i: i < value, lambda i: (i + 1,), start)[0]
+
+    @tff.tensorflow.computation(np.int64, np.int64)
+    def add(a, b):
+        return a + b
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(np.int64(0), tff.SERVER)
+
+    @tff.federated_computation(state_type, tff.FederatedType(np.int64, tff.CLIENTS))
+    def next_round(state, values):
+        total = tff.federated_sum(tff.federated_map(count, values))
+        return tff.federated_map(add, (state, total)), total
+
+    return tff.templates.IterativeProcess(initialize, next_round)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
+    said = []
+    lost = runtime.Worker()
+    lost.stub()
+    port = int(lost.address.rpartition(":")[2])
+    values = [200_000, 300_000, 400_000]
+    with runtime.remote(
+        slow_process(),
+        [lost.address, addresses[0]],
+        connect_seconds=2.0,
+        on_change=said.append,
+    ) as engine:
+        state = engine.initialize()
+        killer = threading.Timer(0.05, os.kill, (lost.pid, signal.SIGKILL))
+        killer.start()
+        for rounds in range(1, 4):
+            state, total = engine.next(state, values)
+            assert int(total) == sum(values)
+            assert int(state) == rounds * sum(values)
+        killer.join()
+        lost.close()
+        assert said == [
+            f"no TFF worker answers at localhost:{port}; others do its part"
+        ]
+        again = runtime.Worker(port)
+        again.stub()
+        try:
+            for _ in range(200):
+                state, total = engine.next(state, [1, 2])
+                assert int(total) == 3
+                if len(said) == 2:
+                    break
+        finally:
+            again.close()
+    assert said[1:] == [f"the TFF worker at localhost:{port} is back"]
+
+
+@pytest.mark.slow
+def test_results_depend_on_the_parts_and_not_on_the_workers(addresses):
+    task = make_task()
+    process = processes.build_fed_avg(task, client_optimizer=sgd())
+    cohorts = cohorts_of(task)
+
+    def run(workers, parts):
+        return leaves(
+            three_rounds(runtime.remote(process, workers, parts=parts), cohorts)
+        )
+
+    alone = run(addresses[:1], 3)
+    for other in (run(addresses, 3), run(addresses[::-1], 3)):
+        for a, b in zip(alone, other):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_refuses_what_it_cannot_divide():
+    task = make_task()
+    process = processes.build_fed_avg(
+        task,
+        client_optimizer=sgd(),
+        aggregator=aggregators.RepeatedMeanFactory(steps=2),
+    )
+    with pytest.raises(runtime.UnsupportedProcess, match=r"runtime\.tff_local"):
+        runtime.remote(process, ["localhost:1"])
+    values = tff.FederatedType(np.int32, tff.CLIENTS)
+
+    @tff.federated_computation(tff.FederatedType(np.int32, tff.SERVER), values)
+    def stays(state, clients):
+        return state, clients
+
+    @tff.federated_computation
+    def zero():
+        return tff.federated_value(0, tff.SERVER)
+
+    at_clients = tff.templates.IterativeProcess(zero, stays)
+    with pytest.raises(runtime.UnsupportedProcess, match="stay at clients"):
+        runtime.remote(at_clients, ["localhost:1"])
+
+
+def test_refuses_bad_arguments():
+    process = summing_process(tff.federated_sum)
+    for addresses, parts, message in (
+        ([], None, "at least one worker"),
+        (["a:1", "b:1", "a:1"], None, r"\['a:1'\] again"),
+        (["a:1"], 0, "parts must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            runtime.remote(process, addresses, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("count", "parts", "expected"),
+    [
+        (0, 2, [[]]),
+        (1, 2, [[0]]),
+        (5, 2, [[0, 1, 2], [3, 4]]),
+        (7, 3, [[0, 1, 2], [3, 4], [5, 6]]),
+        (3, 1, [[0, 1, 2]]),
+    ],
+)
+def test_consecutive_parts(count, parts, expected):
+    assert consecutive(range(count), parts) == expected

@@ -1,0 +1,33 @@
+"""A cohort as the values that TFF's own runtimes take."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import tensorflow_federated as tff
+
+from tfl_research.data import Cohort
+from tfl_research.runtime.engine import ClientValues
+
+
+def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
+    """One value for each client, its members in the order of `client_type`.
+
+    Args:
+      cohort: a cohort of the toolkit, or a list with one value per client.
+      client_type: of a client's value.
+    """
+    if not isinstance(cohort, Cohort):
+        return list(cohort)
+    names = (
+        [name for name, _ in tff.structure.iter_elements(client_type)]
+        if isinstance(client_type, tff.StructType)
+        else []
+    )
+    own = [cohort.batches(index) for index in range(len(cohort))]
+    # TFF goes by the order of a mapping's members, not by their names.
+    return [
+        collections.OrderedDict((name, batches[name]) for name in names)
+        for batches in own
+    ]

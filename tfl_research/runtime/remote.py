@@ -1,0 +1,237 @@
+"""Rounds on TFF workers elsewhere, each of which computes a part of the cohort."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import tensorflow_federated as tff
+
+from tfl_research.runtime.client_values import client_values
+from tfl_research.runtime.engine import ClientValues, ClosedOnExit
+from tfl_research.runtime.map_reduce import UnsupportedProcess
+from tfl_research.runtime.remote_worker import RemoteWorker, WorkerUnavailable
+from tfl_research.runtime.structures import flatten, pack
+from tfl_research.runtime.worker import compiled, worker_context
+
+CONNECT_SECONDS = 10.0
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+class RemoteEngine(ClosedOnExit):
+    """Executes a process on several TFF workers, such as `scripts/worker` starts.
+
+    The cohort is cut into consecutive parts. Workers take part after part and
+    accumulate each (`tff.framework.MergeableCompForm`, up to the merge); accumulators
+    are merged in the order of the parts, and one worker does what the server does. A
+    round's result is hence a function of the number of parts, and not of which worker
+    was faster. A worker that is lost in a round is left out of its rest, with a
+    warning; the others do its part again. It is asked again in the next round.
+
+    Clients' data, the model and the seed of the noise cross the network in plain text
+    and without authentication: for simulation between machines that trust each other.
+
+    Attributes:
+      parts: parts that a cohort is cut into; fewer where it has fewer clients.
+    """
+
+    def __init__(
+        self,
+        process: tff.templates.IterativeProcess,
+        addresses: Sequence[str],
+        *,
+        parts: Optional[int] = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        on_change: Callable[[str], None] = _warn,
+    ):
+        if not addresses:
+            raise ValueError("addresses must name at least one worker, got none")
+        repeated = [a for a, n in collections.Counter(addresses).items() if n > 1]
+        if repeated:
+            raise ValueError(f"every worker must be named once, got {repeated} again")
+        self.parts = len(addresses) if parts is None else parts
+        if self.parts < 1:
+            raise ValueError(f"parts must be at least 1, got {self.parts}")
+        self._initialize = process.initialize
+        self._form = _mergeable(process.next)
+        self._client_type = process.next.type_signature.parameter[1].member
+        self._output_type = process.next.type_signature.result
+        # A computation that several workers execute is compiled once.
+        compile_once = functools.lru_cache(maxsize=None)(compiled)
+        self._workers = [RemoteWorker(a, connect_seconds) for a in addresses]
+        self._contexts = [
+            worker_context(w.ready_stub, compile_once) for w in self._workers
+        ]
+        self._pool = concurrent.futures.ThreadPoolExecutor(len(addresses))
+        self._lost: set[int] = set()
+        self._on_change = on_change
+
+    def initialize(self) -> Any:
+        """The initial server state, with NumPy leaves.
+
+        Raises:
+          WorkerUnavailable: none of the workers answers.
+        """
+        [state] = self._each([functools.partial(self._initialize)])
+        return state
+
+    def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
+        """One round: (new state, metrics), with NumPy leaves.
+
+        Args:
+          state: of `initialize` or an earlier round, of any engine.
+          cohort: a cohort of the toolkit, or a list with one value per client of
+            the type that the process takes; may be empty.
+
+        Raises:
+          WorkerUnavailable: none of the workers answers any more.
+        """
+        values = client_values(cohort, self._client_type)
+        jobs = [
+            functools.partial(self._form.up_to_merge, state, part)
+            for part in consecutive(values, self.parts)
+        ]
+        merged, *further = self._each(jobs)
+        for accumulated in further:
+            [merged] = self._each(
+                [functools.partial(self._form.merge, merged, accumulated)]
+            )
+        # What is left to do is the server's, for which nobody's data are needed.
+        [output] = self._each(
+            [functools.partial(self._form.after_merge, (state, []), merged)]
+        )
+        # Compilation has lost the containers in which the process returns its values.
+        leaves = flatten(output, self._output_type)
+        new_state, metrics = pack(iter(leaves), self._output_type)
+        return new_state, metrics
+
+    def _each(self, jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+        """The jobs' results in their order; any worker may do any of them."""
+        waiting = collections.deque(enumerate(jobs))
+        results: dict[int, Any] = {}
+        reasons: list[str] = []
+
+        def work(index: int) -> None:
+            worker, context = self._workers[index], self._contexts[index]
+            while waiting:
+                try:
+                    place, job = waiting.popleft()
+                except IndexError:  # Another worker was faster.
+                    return
+                try:
+                    with (
+                        worker.losses_named(),
+                        tff.framework.get_context_stack().install(context),
+                    ):
+                        results[place] = job()
+                except WorkerUnavailable as error:
+                    waiting.appendleft((place, job))
+                    reasons.append(str(error))
+                    self._lost.add(index)
+                    return
+
+        while waiting:
+            before = set(self._lost)
+            # Asking one that is still away would cost its time-out in every round.
+            self._lost = {i for i in before if not self._workers[i].has_answered()}
+            living = [i for i in range(len(self._workers)) if i not in self._lost]
+            if not living:
+                raise WorkerUnavailable("; ".join(reasons) or self._nobody())
+            list(self._pool.map(work, living))
+            if len(self._lost) < len(self._workers):
+                self._tell(before)
+        return [results[place] for place in range(len(jobs))]
+
+    def _nobody(self) -> str:
+        addresses = ", ".join(worker.address for worker in self._workers)
+        return f"no TFF worker answers any more at {addresses}"
+
+    def _tell(self, before: set[int]) -> None:
+        """Says which workers are lost that were not before, and which are back."""
+        for index in sorted(self._lost - before):
+            address = self._workers[index].address
+            self._on_change(f"no TFF worker answers at {address}; others do its part")
+        for index in sorted(before - self._lost):
+            self._on_change(f"the TFF worker at {self._workers[index].address} is back")
+
+    def close(self) -> None:
+        """Closes the connections; the workers go on."""
+        self._pool.shutdown()
+        for worker in self._workers:
+            worker.close()
+
+
+def consecutive(values: Sequence[Any], parts: int) -> list[list[Any]]:
+    """Values in at most `parts` runs of equal lengths, or lengths that differ by one.
+
+    The first runs are the longer ones. None is empty, but for the only one of nothing.
+    """
+    parts = max(1, min(parts, len(values)))
+    length, longer = divmod(len(values), parts)
+    runs, first = [], 0
+    for index in range(parts):
+        last = first + length + (index < longer)
+        runs.append(list(values[first:last]))
+        first = last
+    return runs
+
+
+def _mergeable(computation: Any) -> tff.framework.MergeableCompForm:
+    """A round as what workers do, merge, and what the server does afterwards."""
+    result = computation.type_signature.result
+    members = [result] if isinstance(result, tff.FederatedType) else list(result)
+    if any(m.placement is not tff.SERVER for m in members):
+        raise UnsupportedProcess(
+            f"a round returns {result}, and results that stay at clients cannot be "
+            "put together from several workers; runtime.tff_local(process) can run it"
+        )
+    try:
+        return tff.backends.native.compile_to_mergeable_comp_form(
+            tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
+        )
+    except Exception as error:
+        raise UnsupportedProcess(
+            "a round has not exactly one aggregation, so its cohort cannot be divided "
+            f"among workers ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "runtime.tff_local(process) can run it"
+        ) from error
+
+
+def remote(
+    process: tff.templates.IterativeProcess,
+    addresses: Sequence[str],
+    *,
+    parts: Optional[int] = None,
+    connect_seconds: float = CONNECT_SECONDS,
+    on_change: Callable[[str], None] = _warn,
+) -> RemoteEngine:
+    """An engine that divides rounds of `process` among TFF workers.
+
+    Args:
+      process: any `tff.templates.IterativeProcess` whose round has one aggregation
+        (several that do not depend on each other are one).
+      addresses: "host:port" of each worker.
+      parts: parts that a cohort is cut into; the number of workers by default. With
+        the same number a round gives the same result to the last bit.
+      connect_seconds: how long a worker may take until it answers.
+      on_change: called with a sentence when a worker is lost or is back; warns by
+        default.
+
+    Raises:
+      UnsupportedProcess: the process' cohort cannot be divided.
+      ValueError: no address, or one that is given twice.
+    """
+    return RemoteEngine(
+        process,
+        addresses,
+        parts=parts,
+        connect_seconds=connect_seconds,
+        on_change=on_change,
+    )

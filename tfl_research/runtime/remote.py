@@ -48,7 +48,7 @@ class RemoteEngine(ClosedOnExit):
         addresses: Sequence[str],
         *,
         parts: Optional[int] = None,
-        connect_seconds: float = CONNECT_SECONDS,
+        connect_seconds: Optional[float] = None,
         on_change: Callable[[str], None] = _warn,
     ):
         if not addresses:
@@ -65,7 +65,8 @@ class RemoteEngine(ClosedOnExit):
         self._output_type = process.next.type_signature.result
         # A computation that several workers execute is compiled once.
         compile_once = functools.lru_cache(maxsize=None)(compiled)
-        self._workers = [RemoteWorker(a, connect_seconds) for a in addresses]
+        seconds = CONNECT_SECONDS if connect_seconds is None else connect_seconds
+        self._workers = [RemoteWorker(a, seconds) for a in addresses]
         self._contexts = [
             worker_context(w.ready_stub, compile_once) for w in self._workers
         ]
@@ -209,7 +210,7 @@ def remote(
     addresses: Sequence[str],
     *,
     parts: Optional[int] = None,
-    connect_seconds: float = CONNECT_SECONDS,
+    connect_seconds: Optional[float] = None,
     on_change: Callable[[str], None] = _warn,
 ) -> RemoteEngine:
     """An engine that divides rounds of `process` among TFF workers.
@@ -220,7 +221,7 @@ def remote(
       addresses: "host:port" of each worker.
       parts: parts that a cohort is cut into; the number of workers by default. With
         the same number a round gives the same result to the last bit.
-      connect_seconds: how long a worker may take until it answers.
+      connect_seconds: how long a worker may take until it answers, 10 by default.
       on_change: called with a sentence when a worker is lost or is back; warns by
         default.
 

@@ -1,0 +1,98 @@
+"""Experiments whose rounds run on TFF workers of --workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+
+import pytest
+
+from tfl_research import runtime
+
+ROBUST = (
+    "--aggregator=coordinate_median",
+    "--sampler=full",
+    "--evaluate_every=1",
+    "--checkpoint_every=1",
+)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with contextlib.ExitStack() as stack:
+        pair = [runtime.Worker(), runtime.Worker()]
+        for worker in pair:
+            stack.callback(worker.close)
+            worker.stub()
+        yield pair
+
+
+def on(*workers):
+    addresses = ",".join(worker.address for worker in workers)
+    return "--runtime=remote", f"--workers={addresses}"
+
+
+def numbers(rows):
+    return [
+        {k: v for k, v in row.items() if k != "round_seconds" and v} for row in rows
+    ]
+
+
+@pytest.mark.slow
+def test_a_robust_run_goes_on_with_fewer_workers(tmp_path, train, execute, workers):
+    expected = train("robust_fed_avg", tmp_path / "tff", *ROBUST)
+    pair, whole = on(*workers), tmp_path / "whole"
+    found = train("robust_fed_avg", whole, *ROBUST, *pair)
+    for row, wanted in zip(found, expected):
+        loss = float(wanted["train_loss"])
+        assert float(row["train_loss"]) == pytest.approx(loss, rel=1e-5)
+        assert float(row["aggregator_stacked"]) == 4
+    assert json.loads((whole / "runtime.json").read_text()) == {"parts": 2}
+    # One round on both, the other on one of them: the same to the last bit.
+    resumed = tmp_path / "resumed"
+    train("robust_fed_avg", resumed, *ROBUST, *pair, "--rounds=1")
+    again = train("robust_fed_avg", resumed, *ROBUST, *on(workers[1]))
+    assert numbers(again) == numbers(found)
+
+
+@pytest.mark.slow
+def test_nobody_answers(tmp_path, execute, monkeypatch):
+    remote = sys.modules["tfl_research.runtime.remote"]
+    monkeypatch.setattr(remote, "CONNECT_SECONDS", 0.5)
+    code, _, errors = execute(
+        "fed_avg",
+        [
+            "--task=heart",
+            "--runtime=remote",
+            "--workers=localhost:9",
+            f"--output_dir={tmp_path / 'run'}",
+        ],
+    )
+    assert code == 2
+    [line] = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert "--workers=localhost:9: no TFF worker answers" in line
+    assert "scripts/worker" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--runtime=remote"], "--runtime=remote: needs --workers"),
+        (["--workers=a:1"], "--workers=a:1: is for --runtime=remote only"),
+        (["--runtime=remote", "--workers=a"], "'a': must be HOST:PORT"),
+        (["--runtime=remote", "--workers=a:0"], "'a:0': must be HOST:PORT"),
+        (["--runtime=remote", "--workers=a:1,a:1"], "'a:1' is given twice"),
+        (
+            ["--runtime=remote", "--workers=a:1", "--chunk_clients=3"],
+            "--chunk_clients=3: is for --runtime=in_process only",
+        ),
+    ],
+)
+def test_refused_flags(tmp_path, execute, flags, message):
+    code, _, errors = execute(
+        "fed_avg", ["--task=heart", f"--output_dir={tmp_path / 'run'}", *flags]
+    )
+    assert code == 2
+    assert message in errors
+    assert not (tmp_path / "run").exists()

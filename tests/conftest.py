@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -61,6 +63,47 @@ def own_cache(tmp_path_factory):
     """Measured choices of execution are neither read from nor left to the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def _started_by_tff() -> list[str]:
+    """Command lines of the workers that TFF's default context has started."""
+    found = []
+    for children in pathlib.Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text(encoding="ascii").split():
+            with contextlib.suppress(OSError):
+                line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+                if "--max_concurrent_computation_calls" in line:
+                    found.append(line.replace("\0", " "))
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_of_tffs_own():
+    """Computations run on engines: a worker of TFF's default context outlives us."""
+    before = _started_by_tff()
+    yield
+    assert _started_by_tff() == before, "a computation ran outside of an engine"
+
+
+@pytest.fixture(scope="session")
+def worker():
+    """A TFF worker for computations that run on no engine."""
+    from tfl_research.runtime import Worker
+
+    held = Worker()
+    yield held
+    held.close()
+
+
+@pytest.fixture(scope="module")
+def on_a_worker(worker):
+    """Computations that are called run on our worker."""
+    import tensorflow_federated as tff
+
+    from tfl_research.runtime.worker import worker_context
+
+    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
         yield
 
 

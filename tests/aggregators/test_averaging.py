@@ -5,18 +5,12 @@ import pytest
 import tensorflow_federated as tff
 
 from tfl_research import aggregators
-from tfl_research.runtime.worker import Worker, worker_context
 
 VALUE = tff.TensorType(np.float32, [2])
 WEIGHT = tff.TensorType(np.float32)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_a_worker_of_our_own():
-    worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
-        yield
-    worker.close()
+pytestmark = pytest.mark.usefixtures("on_a_worker")
 
 
 def aggregate(factory, values, weights, rounds=1):

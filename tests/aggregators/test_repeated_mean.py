@@ -8,18 +8,12 @@ import tensorflow_federated as tff
 
 from tfl_research import processes, runtime
 from tfl_research.aggregators import RepeatedMeanFactory, rules
-from tfl_research.runtime.worker import Worker, worker_context
 
 VALUE = tff.TensorType(np.float32, [3])
 WEIGHT = tff.TensorType(np.float32)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_a_worker_of_our_own():
-    worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
-        yield
-    worker.close()
+pytestmark = pytest.mark.usefixtures("on_a_worker")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from tfl_research import processes, runtime
 from tfl_research.aggregators import RobustRule, StackingFactory, rules
 from tfl_research.aggregators.stack import Layout, stack_computations
 from tfl_research.aggregators.stacking import is_broken
-from tfl_research.runtime.worker import Worker, worker_context
 
 VALUE = tff.StructWithPythonType(
     [("a", tff.TensorType(np.float32, [2])), ("b", tff.TensorType(np.float32, [1, 1]))],
@@ -22,12 +21,7 @@ WEIGHT = tff.TensorType(np.float32)
 NAN = float("nan")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_a_worker_of_our_own():
-    worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
-        yield
-    worker.close()
+pytestmark = pytest.mark.usefixtures("on_a_worker")
 
 
 def value(x):

@@ -18,7 +18,6 @@ from tfl_research.aggregators import (
     rules,
 )
 from tfl_research.aggregators.roles import role_weight_type
-from tfl_research.runtime.worker import Worker, worker_context
 
 # Members that the alphabet would order otherwise.
 VALUE = tff.StructWithPythonType(
@@ -29,12 +28,7 @@ ROOT, MALICIOUS = 2, 1
 NAN = float("nan")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_a_worker_of_our_own():
-    worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
-        yield
-    worker.close()
+pytestmark = pytest.mark.usefixtures("on_a_worker")
 
 
 def packed(vector):

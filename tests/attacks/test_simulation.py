@@ -14,6 +14,7 @@ from tfl_research import aggregators, attacks, clients, processes, runtime
 from tfl_research.aggregators import AttackedFactory, RobustRule, StackingFactory
 from tfl_research.aggregators.attacked import role_weight_type
 
+pytestmark = pytest.mark.usefixtures("on_a_worker")
 MODE = runtime.Mode("folded", "graph")
 VALUE = tff.StructWithPythonType(
     [("a", tff.TensorType(np.float32, [2])), ("b", tff.TensorType(np.float32, [1]))],

@@ -14,7 +14,6 @@ from scipy import stats
 
 from tfl_research import privacy
 from tfl_research.privacy import noised_sum
-from tfl_research.runtime.worker import Worker, worker_context
 
 FLOAT = tff.TensorType(np.float32)
 VALUE_TYPE = tff.StructWithPythonType(
@@ -23,13 +22,7 @@ VALUE_TYPE = tff.StructWithPythonType(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tff_worker():
-    """One worker for all of this file's computations."""
-    worker = Worker()
-    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
-        yield
-    worker.close()
+pytestmark = pytest.mark.usefixtures("on_a_worker")
 
 
 def gaussian(**changes):

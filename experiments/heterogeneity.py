@@ -65,7 +65,13 @@ def main() -> None:
     for name in ("seed", "dirichlet_alpha"):
         if flags.given(name) is not None:
             raise flags.FlagError(f"--{name}: the grid sets it; give its list")
-    folder = pathlib.Path(str(flags.RunFlags.get().output_dir))
+    run = flags.RunFlags.get()
+    if run.selection_metric is not None and "loss" in str(run.selection_metric):
+        raise run.refused(
+            "selection_metric",
+            "the target is one that higher values reach; name accuracy or auc",
+        )
+    folder = pathlib.Path(str(run.output_dir))
     runs = sweep.Sweep(folder, points(grid))
     rows = runs.run()
     curves = convergence.read(

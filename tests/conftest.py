@@ -97,6 +97,19 @@ def worker():
 
 
 @pytest.fixture(scope="module")
+def workers():
+    """Two TFF workers that listen on this machine."""
+    from tfl_research.runtime import Worker
+
+    with contextlib.ExitStack() as stack:
+        pair = [Worker(), Worker()]
+        for one in pair:
+            stack.callback(one.close)
+            one.stub()
+        yield pair
+
+
+@pytest.fixture(scope="module")
 def on_a_worker(worker):
     """Computations that are called run on our worker."""
     import tensorflow_federated as tff

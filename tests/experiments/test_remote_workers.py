@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 
 import pytest
-
-from tfl_research import runtime
 
 ROBUST = (
     "--aggregator=coordinate_median",
@@ -16,16 +13,6 @@ ROBUST = (
     "--evaluate_every=1",
     "--checkpoint_every=1",
 )
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with contextlib.ExitStack() as stack:
-        pair = [runtime.Worker(), runtime.Worker()]
-        for worker in pair:
-            stack.callback(worker.close)
-            worker.stub()
-        yield pair
 
 
 def on(*workers):

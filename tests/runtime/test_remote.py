@@ -1,6 +1,5 @@
 """Rounds on two TFF workers that listen on this machine."""
 
-import contextlib
 import os
 import signal
 import threading
@@ -28,16 +27,6 @@ from tfl_research.runtime import Mode
 from tfl_research.runtime.remote import consecutive
 
 GRAPH = Mode("folded", "graph")
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with contextlib.ExitStack() as stack:
-        pair = [runtime.Worker(), runtime.Worker()]
-        for worker in pair:
-            stack.callback(worker.close)
-            worker.stub()
-        yield pair
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ class RemoteEngine(ClosedOnExit):
     are merged in the order of the parts, and one worker does what the server does. A
     round's result is hence a function of the number of parts, and not of which worker
     was faster. A worker that is lost in a round is left out of its rest, with a
-    warning; the others do its part again. It is asked again in the next round.
+    warning; the others do its part again. It is used again once it answers.
 
     Clients' data, the model and the seed of the noise cross the network in plain text
     and without authentication: for simulation between machines that trust each other.
@@ -80,7 +80,7 @@ class RemoteEngine(ClosedOnExit):
         Raises:
           WorkerUnavailable: none of the workers answers.
         """
-        [state] = self._each([functools.partial(self._initialize)])
+        [state] = self._each([self._initialize])
         return state
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:

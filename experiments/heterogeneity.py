@@ -2,9 +2,9 @@
 
 Every point is a run of federated.py; all run in one process and share what is
 compiled, and the same command again resumes where it stopped. The curves show the
-selection metric by rounds, mean and 95% interval over seeds; the table, which algorithm
-reaches the target first by rounds and, where devices are simulated, by simulated time
-and traffic. Example:
+selection metric, mean and 95% interval over seeds, by rounds and, where devices are
+simulated, by simulated time and traffic; the table, which algorithm reaches the target
+first by each of them. Example:
 
   scripts/run experiments/heterogeneity.py --task=mnist --num_clients=100 \\
       --cohort_size=10 --rounds=100 --alphas=0.1,1 --seeds=0,1,2 \\
@@ -18,7 +18,7 @@ import federated
 from tfl_research import flags
 from tfl_research.flags import sweep
 from tfl_research.flags.heterogeneity_flags import NATURAL
-from tfl_research.report import convergence
+from tfl_research.report import convergence, convergence_picture
 
 GROUPS = (
     flags.HeterogeneityFlags,
@@ -80,7 +80,7 @@ def main() -> None:
         metric=str(rows[0]["metric"]),
     )
     picture = folder / "heterogeneity.svg"
-    convergence.plot(curves, picture, metric=str(rows[0]["metric"]))
+    convergence_picture.write(curves, picture, metric=str(rows[0]["metric"]))
     print(convergence.table(curves, target=grid.target))
     print(f"results: {runs.results_path}  {picture}")
 

@@ -92,7 +92,27 @@ def test_grid_of_algorithms(execute, tmp_path):
     assert list(results["algorithm"]) == ["fed_avg", "scaffold"]
     assert results["final_value"].notna().all()
     assert "| natural | scaffold | " in output
-    assert (tmp_path / "grid" / "heterogeneity.svg").exists()
+    picture = (tmp_path / "grid" / "heterogeneity.svg").read_text()
+    # By rounds alone, where no devices are simulated.
+    assert picture.count('id="axes_') == 1
+
+
+@pytest.mark.parametrize("metric", ["loss", "auc:0.7,loss:0.3"])
+def test_a_loss_is_no_target(execute, tmp_path, metric):
+    folder = tmp_path / "grid"
+    code, _, errors = execute(
+        "heterogeneity",
+        [
+            "--task=heart",
+            "--alphas=natural",
+            f"--selection_metric={metric}",
+            f"--output_dir={folder}",
+        ],
+    )
+    assert code == 2
+    assert f"--selection_metric={metric}: the target is one that higher" in errors
+    assert errors.count("\n") == 1
+    assert not folder.exists()
 
 
 def test_compressed_updates_by_flag(train, execute, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfl_research.report import convergence
+from tfl_research.report import convergence, convergence_picture
 
 
 def write_run(folder, values, **columns):
@@ -76,8 +76,66 @@ def test_a_target_that_nobody_reaches(curves):
     assert convergence.table(curves, target=0.99).count("never") == 6
 
 
-def test_plot_has_a_panel_for_each_heterogeneity(curves, tmp_path):
-    both = pd.concat([curves, curves.assign(alpha="natural")])
-    path = tmp_path / "curves.svg"
-    convergence.plot(both, path, metric="eval_accuracy")
-    assert path.read_text().count('id="axes_') == 2
+def test_means_at_equal_rounds_and_the_mean_of_what_they_cost(curves):
+    slow = curves[curves["algorithm"] == "slow"].copy()
+    slow.loc[slow["seed"] == 1, "seconds"] += [600.0, 600.0, 600.0]
+    found = convergence.averaged(slow, "seconds")
+    assert found["seconds"].tolist() == [310, 335, 350]
+    assert found["mean"].tolist() == pytest.approx([0.15, 0.45, 0.745])
+    # 12.7062 standard errors of two values, of which one is half their difference.
+    halves = [12.7062 * 0.05, 12.7062 * 0.05, 12.7062 * 0.045]
+    assert found["half"].tolist() == pytest.approx(halves, rel=1e-5)
+    # A round that one of the seeds did not get to has no mean over seeds.
+    short = slow[(slow["seed"] == 0) | (slow["round"] < 4)]
+    assert convergence.averaged(short, "megabytes")["megabytes"].tolist() == [1.5, 4.5]
+    alone = convergence.averaged(slow[slow["seed"] == 0], "round")
+    assert alone["mean"].tolist() == [0.1, 0.4, 0.79]
+    assert alone["half"].isna().all()
+
+
+def bold(axes):
+    """The means of a panel; the legend's own lines are empty."""
+    return [
+        line
+        for line in axes.lines
+        if line.get_linewidth() > 1 and len(line.get_xdata())
+    ]
+
+
+def test_picture_has_a_row_for_each_cost_and_a_column_for_each_heterogeneity(curves):
+    both = pd.concat([curves, curves[curves["algorithm"] == "fast"].assign(alpha="1")])
+    figure = convergence_picture.draw(both, metric="eval_accuracy")
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "round",
+        "round",
+        "simulated seconds",
+        "simulated seconds",
+        "megabytes sent and received",
+        "megabytes sent and received",
+    ]
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    assert titles == ["Dirichlet, α = 0.1", "Dirichlet, α = 1"]
+    slow, fast = bold(figure.axes[4])
+    assert slow.get_xdata().tolist() == pytest.approx([1.5, 4.5, 6])
+    assert slow.get_ydata().tolist() == pytest.approx([0.15, 0.45, 0.745])
+    assert fast.get_ydata().tolist() == pytest.approx([0.1, 0.78, 0.7])
+    # The same colour in every panel, also where an algorithm has no run.
+    (other,) = bold(figure.axes[5])
+    assert other.get_color() == fast.get_color() != slow.get_color()
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["slow", "fast"]
+    # A band and two seeds for each of the two algorithms.
+    assert len(figure.axes[0].collections) == 2
+    thin = [line for line in figure.axes[2].lines if line.get_linewidth() < 1]
+    assert len(thin) == 4
+
+
+def test_picture_of_one_seed_and_one_evaluation_without_devices(curves, tmp_path):
+    one = curves[(curves["seed"] == 0) & (curves["round"] == 4)]
+    one = one.drop(columns=["seconds", "megabytes"])
+    figure = convergence_picture.draw(one, metric="eval_accuracy")
+    assert len(figure.axes) == 1
+    assert [line.get_marker() for line in bold(figure.axes[0])] == [".", "."]
+    assert not figure.axes[0].collections
+    convergence_picture.write(one, tmp_path / "one.svg", metric="eval_accuracy")
+    assert (tmp_path / "one.svg").read_text().count('id="axes_') == 1

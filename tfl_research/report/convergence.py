@@ -1,4 +1,4 @@
-"""Curves of algorithms over rounds, and how soon each reaches a target."""
+"""Values of algorithms by what they cost, and how soon each reaches a target."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from scipy import stats
 
 # Columns of metrics.csv that say what a round cost, where devices are simulated.
 SECONDS, DOWN, UP = "simulated_seconds", "bytes_down", "bytes_up"
+# What a value can have cost: columns of `read`, and what they are called.
+COSTS = {
+    "round": "round",
+    "seconds": "simulated seconds",
+    "megabytes": "megabytes sent and received",
+}
 # Share of the best value that is the target when none is given.
 _SHARE = 0.95
 
@@ -57,6 +61,30 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return mean, float(stats.t.ppf(0.975, len(values) - 1) * error)
 
 
+def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """Mean over the seeds of one algorithm, and its interval, by mean cost.
+
+    Values are averaged at equal rounds, and so is what these had cost by then. Not at
+    equal cost: a single round that waits for its deadline sets a seed's clock so far
+    back that seeds have no time in common.
+
+    Args:
+      runs: rows of `read` of one algorithm and heterogeneity.
+      cost: one of `COSTS`.
+
+    Returns:
+      Columns `cost`, mean and half, the half width of the 95% interval; a row for each
+      round that was evaluated under all seeds.
+    """
+    seeds = runs["seed"].nunique()
+    rows = [
+        (own[cost].mean(), *interval(own["value"].to_numpy(float)))
+        for _, own in runs.groupby("round")
+        if len(own) == seeds
+    ]
+    return pd.DataFrame(rows, columns=[cost, "mean", "half"])
+
+
 def targets(curves: pd.DataFrame, target: float | None) -> dict[str, float]:
     """The value to be reached at each heterogeneity.
 
@@ -88,7 +116,7 @@ def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
             "final": run["value"].iloc[-1],
         }
         there = run[run["value"] >= goals[alpha]]
-        for name in ("round", "seconds", "megabytes"):
+        for name in COSTS:
             if name in run:
                 row[name] = there[name].iloc[0] if len(there) else np.nan
         rows.append(row)
@@ -103,7 +131,7 @@ def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
     40.
     """
     found = reached(curves, target)
-    costs = [name for name in ("round", "seconds", "megabytes") if name in found]
+    costs = [name for name in COSTS if name in found]
     head = ["α", "algorithm", "final", "target", *costs]
     lines = [head, ["---"] * len(head)]
     for (alpha, algorithm), runs in found.groupby(["alpha", "algorithm"], sort=False):
@@ -119,44 +147,3 @@ def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
             cells.append(f"{share}{there.mean():.4g}")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def plot(curves: pd.DataFrame, path: pathlib.Path, *, metric: str) -> None:
-    """A panel for each heterogeneity: mean over seeds by round, and its interval.
-
-    Args:
-      curves: of `read`.
-      path: of the SVG file.
-      metric: name of the values.
-    """
-    alphas = list(dict.fromkeys(curves["alpha"]))
-    algorithms = list(dict.fromkeys(curves["algorithm"]))
-    figure = Figure(figsize=(1.6 + 4.2 * len(alphas), 4), layout="constrained")
-    panels = figure.subplots(1, len(alphas), squeeze=False, sharey=True)[0]
-    for axes, alpha in zip(panels, alphas):
-        of_alpha = curves[curves["alpha"] == alpha]
-        for place, algorithm in enumerate(algorithms):
-            own = of_alpha[of_alpha["algorithm"] == algorithm]
-            spread = own.groupby("round")["value"].apply(
-                lambda values: interval(values.to_numpy(float))
-            )
-            mean = np.array([m for m, _ in spread])
-            half = np.array([h for _, h in spread])
-            colour = f"C{place}"
-            axes.plot(spread.index, mean, color=colour, label=algorithm)
-            if not np.isnan(half).all():
-                axes.fill_between(
-                    spread.index,
-                    mean - half,
-                    mean + half,
-                    color=colour,
-                    alpha=0.15,
-                    linewidth=0,
-                )
-        named = alpha if alpha == "natural" else f"Dirichlet, α = {alpha}"
-        axes.set_title(f"{named}", fontsize="medium")
-        axes.set_xlabel("round")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel(metric)
-    panels[-1].legend(fontsize="small", loc="lower right")
-    FigureCanvasSVG(figure).print_svg(str(path), metadata={"Date": None})

@@ -259,9 +259,7 @@ def test_fixed_size_divergences_are_the_theorems():
         context.prec = 120
         exact = [theorem_27(row) for row in rows]
     for row, expected in zip(rows, exact):
-        # Where digits are lost, the order still tells within a hundredth.
-        tolerance = 1e-2 if loses_digits(row) else 1e-9
-        assert divergence(row) == pytest.approx(expected, rel=tolerance), row
+        assert divergence(row) == pytest.approx(expected, rel=1e-12), row
     [lost] = [e for row, e in zip(rows, exact) if loses_digits(row)]
     assert lost == pytest.approx(0.187365899346, rel=1e-11)
 

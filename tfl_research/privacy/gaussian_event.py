@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tfl_research.privacy import events, gaussian, renyi
+from tfl_research.privacy import events, fixed_size_gaussian, gaussian, renyi
 from tfl_research.privacy.sampled_gaussian import SampledGaussianCurve
 from tfl_research.sampling import Amplification
 
@@ -218,6 +218,14 @@ class GaussianEvent:
 
 @functools.lru_cache(maxsize=16)
 def _one_round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
+    if event.sampling == "fixed_size" and event.amplified:
+        divergences = fixed_size_gaussian.divergences(
+            event.sensitivity_multiplier,
+            round(event.cohort_size) / event.population,
+            np.asarray(orders),
+        )
+        divergences.flags.writeable = False
+        return divergences
     import dp_accounting
     from dp_accounting import rdp
 

@@ -188,7 +188,7 @@ class LossDistribution:
         return LossDistribution(sigma, q, adds=adds, interval=interval)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def loss_distribution(
     noise_multiplier: float, sampling_rate: float, adds: bool, interval: float
 ) -> LossDistribution:

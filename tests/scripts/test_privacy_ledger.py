@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import accounting, ledger_cli
+from tfl_research.privacy import accounting, ledger_cli, ledger_plots
 from tfl_research.privacy.gaussian_event import GaussianEvent
 
 EVENT = GaussianEvent("none", 20.0, 1.0, 900, 30.0, "add_or_remove_one")
@@ -104,6 +104,33 @@ def test_a_plot_composes_little_more_than_the_table(
     assert code == 0
     # The table's 2 runs and 5 δ, and 15 points of curves, of which 2 are in the table.
     assert len(composed) == len(set(composed)) <= 20
+
+
+@pytest.mark.parametrize(("runs", "curves"), [(3, 3), (40, 1)])
+def test_a_plot_of_many_runs_is_as_cheap(call, tmp_path, monkeypatch, runs, curves):
+    path, drawn = tmp_path / "shared.jsonl", []
+    for number in range(runs):
+        with privacy.SharedLedger(path, f"{number:016x}", PEOPLE) as shared:
+            for round_number in (1, 2):
+                shared.record(round_number, EVENT)
+    monkeypatch.setattr(
+        ledger_plots, "save", lambda _, found, **__: drawn.extend(found)
+    )
+    ledger_cli._composed.cache_clear()
+    assert call("show", path, f"--plot={tmp_path / 'x.png'}")[0] == 0
+    assert len(drawn) == curves
+    # Each goes on where the one before it ended.
+    xs = [x for _, xs, _ in drawn for x in xs]
+    assert (xs[0], xs[-1]) == (0, 2 * runs)
+    assert xs == sorted(xs)
+    assert len(xs) <= ledger_plots.POINTS + curves
+    ends = {x: y for _, xs, ys in drawn for x, y in zip(xs, ys)}
+    delta = privacy.default_delta(900)
+    assert ends.pop(0) == 0
+    assert all(
+        epsilon == pytest.approx(privacy.composed_epsilon([(EVENT, rounds)], delta))
+        for rounds, epsilon in ends.items()
+    )
 
 
 def test_show_several_own_ledgers_and_chosen_deltas(call, root):

@@ -149,16 +149,25 @@ def _plot_spent(
     runs = [run for one in found for run in one.runs]
     if not runs:
         raise ValueError("--plot: no rounds were recorded, so there is nothing to plot")
-    curves = []
+    # Each run's curve goes on where the last one ended; many runs are one curve.
+    separate = len(runs) <= ledger_plots.POINTS
+    every = -(-len(runs) // ledger_plots.POINTS)
+    curves: list[tuple[str, list[float], list[float]]] = []
     done: list[tuple[Event, int]] = []
-    offset = 0
-    for run in runs:
-        shown = ledger_plots.rounds_shown(len(run.events), len(runs))
-        values = []
+    offset, last = 0, (0.0, 0.0)
+    for index, run in enumerate(runs):
+        if separate:
+            shown = ledger_plots.rounds_shown(len(run.events), len(runs))
+        else:
+            shown = [len(run.events)] if (len(runs) - 1 - index) % every == 0 else []
+        if separate or not curves:
+            name = run.run if separate else f"all {len(runs)} runs"
+            curves.append((name, [last[0]], [last[1]]))
         for number in shown:
             part = spending.RunSpent(run.run, run.events[:number]).groups
-            values.append(_epsilon([*done, *part], delta, accountant))
-        curves.append((run.run, [offset + number for number in shown], values))
+            last = (offset + number, _epsilon([*done, *part], delta, accountant))
+            curves[-1][1].append(last[0])
+            curves[-1][2].append(last[1])
         done += run.groups
         offset += len(run.events)
     ledger_plots.save(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 # Composing ε takes a tenth of a second: about so many points in all curves together.
-_POINTS = 15
+POINTS = 15
 
 
 def rounds_shown(rounds: int, curves: int) -> list[int]:
@@ -21,9 +21,9 @@ def rounds_shown(rounds: int, curves: int) -> list[int]:
     """
     if rounds < 1:
         return []
-    points = min(max(3, _POINTS // curves), rounds)
-    shown = np.linspace(1, rounds**0.5, points) ** 2
-    return sorted({*np.rint(shown).astype(int).tolist(), 1, rounds})
+    points = min(max(1, POINTS // curves), rounds)
+    shown = np.linspace(rounds**0.5, 1, points) ** 2
+    return sorted({*np.rint(shown).astype(int).tolist(), rounds})
 
 
 def save(

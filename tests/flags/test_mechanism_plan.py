@@ -63,7 +63,7 @@ def test_given_noise_is_in_the_event(name, heart):
     assert (found.distributed is not None) == (name in ("discrete_gaussian", "skellam"))
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "fixed_size"])
+@pytest.mark.parametrize("name", CASES)
 def test_noise_is_calibrated_to_all_rounds(name, heart):
     mechanism, sampler = CASES[name]
     found = mechanism_plan.noise_plan(
@@ -124,12 +124,6 @@ def test_neighbours_of_distributed_noise(sampler, expected, heart):
 @pytest.mark.parametrize(
     ("private", "mechanism", "sampler", "fragments"),
     [
-        (
-            PrivacyFlags(1.0, accountant="pld"),
-            MechanismFlags(),
-            SamplerFlags("fixed", 6),
-            ["--accountant=pld", "--accountant=rdp"],
-        ),
         (
             PrivacyFlags(1.0, accountant="pld"),
             MechanismFlags("skellam"),

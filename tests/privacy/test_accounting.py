@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -190,15 +191,18 @@ def test_gaussian_agrees_with_dp_accounting():
 
 def test_fixed_size_is_accounted_under_replace_one():
     curve = EpsilonCurve(FIXED_SIZE, 1e-5)
+    assert curve.accountant == "pld"
+    assert curve(1000) == pytest.approx(14.82, abs=0.01)
+    # dp-accounting has Theorem 27 of Wang et al. 2018 by Rényi DP only: a looser bound.
     theirs = dp_accounting.SampledWithoutReplacementDpEvent(
         1000, 10, dp_accounting.GaussianDpEvent(0.5)
     )
-    expected = composed(
-        rdp.RdpAccountant(neighboring_relation=REPLACE), theirs, 7, 1e-5
-    )
-    assert curve.accountant == "rdp"
-    assert curve(7) == pytest.approx(expected, abs=1e-9)
-    assert curve(1000) == pytest.approx(20.99, abs=0.01)
+    for rounds in (7, 1000):
+        looser = composed(
+            rdp.RdpAccountant(neighboring_relation=REPLACE), theirs, rounds, 1e-5
+        )
+        ours = EpsilonCurve(FIXED_SIZE, 1e-5, "rdp")(rounds)
+        assert curve(rounds) < ours < looser
     poisson = EpsilonCurve(GaussianEvent.poisson(1.0, 0.01), 1e-5, "rdp")
     assert poisson(1000) == pytest.approx(2.10, abs=0.01)
 
@@ -304,14 +308,33 @@ def test_bad_arguments(change, message):
 FIXED_SIZE = GaussianEvent("fixed_size", 1.0, 0.01, 1000, 10, "replace_one")
 
 
-def test_pld_refuses_fixed_size():
+def test_pld_refuses_what_only_renyi_divergences_bound():
+    distributed = privacy.SkellamEvent(2.0, "none", 9, 9, "zero_out", 9, 16, 40.0)
     with pytest.raises(ValueError, match="use 'rdp'"):
-        accounting.resolve_accountant("pld", FIXED_SIZE)
+        accounting.resolve_accountant("pld", distributed)
     with pytest.raises(ValueError, match="use 'rdp'"):
-        FIXED_SIZE.epsilon_curve(3, 1e-5, "pld")
-    assert accounting.resolve_accountant(None, FIXED_SIZE) == "rdp"
-    poisson = GaussianEvent.poisson(1.0, 0.1)
-    assert accounting.resolve_accountant("auto", poisson) == "pld"
+        distributed.epsilon_curve(3, 1e-5, "pld")
+    assert accounting.resolve_accountant(None, distributed) == "rdp"
+    for event in (GaussianEvent.poisson(1.0, 0.1), FIXED_SIZE):
+        assert accounting.resolve_accountant("auto", event) == "pld"
+
+
+def test_cohorts_of_different_fixed_sizes_are_composed():
+    """The same rounds in two kinds that are nearly equal cost nearly as much."""
+    nearly = dataclasses.replace(FIXED_SIZE, noise_multiplier=1.0 + 1e-9)
+    whole = composed_epsilon([(FIXED_SIZE, 300)], 1e-5)
+    split = composed_epsilon([(FIXED_SIZE, 100), (nearly, 200)], 1e-5)
+    assert split == pytest.approx(whole, rel=1e-6)
+    # Add-or-remove-one with half the noise is less.
+    poisson = [(GaussianEvent.poisson(z / 2, 0.01), n) for z, n in ((1, 100), (2, 50))]
+    double = dataclasses.replace(FIXED_SIZE, noise_multiplier=2.0)
+    both = composed_epsilon([(FIXED_SIZE, 100), (double, 50)], 1e-5)
+    assert composed_epsilon(poisson, 1e-5) < both
+    assert both < composed_epsilon([(FIXED_SIZE, 100), (double, 50)], 1e-5, "rdp")
+    # A whole-population round is a Gaussian of half the noise.
+    everyone = GaussianEvent("none", 4.0, 1.0, 1000, 1000, "replace_one")
+    more = composed_epsilon([(FIXED_SIZE, 100), (everyone, 3)], 1e-5)
+    assert more > composed_epsilon([(FIXED_SIZE, 100)], 1e-5) + 0.1
 
 
 def test_unequal_rounds_are_composed_not_added():

@@ -128,8 +128,6 @@ class TestEveryEvent:
             pytest.skip("has no noise multiplier of its own")
         if event.kind in ("discrete_gaussian", "skellam"):
             pytest.skip("grid and noise are calibrated together, not the event")
-        if getattr(event, "sampling", "none") != "none":
-            pytest.skip("takes seconds, and test_calibration.py has it")
         accountant = event.accountants[0]
         found = privacy.calibrate_event(event, 3.0, 4, 1e-3, accountant)
 

@@ -117,12 +117,17 @@ def test_no_noise_is_infinite_and_recorded(ledger):
         ({"noise_multiplier": -1.0}, "noise_multiplier must be at least 0"),
         ({"budget_epsilon": 0.0}, "budget_epsilon must be above 0"),
         ({"budget_epsilon": math.nan}, "budget_epsilon must be above 0"),
-        ({"accountant": "pld", "amplification": FIXED}, "use 'rdp'"),
     ],
 )
 def test_bad_settings(ledger, settings, message):
     with pytest.raises(ValueError, match=message):
         account(ledger, **settings)
+
+
+def test_an_accountant_that_does_not_apply(ledger):
+    skellam = privacy.SkellamEvent(2.0, "none", 9, 9, "zero_out", 9, 16, 40.0)
+    with pytest.raises(ValueError, match="use 'rdp'"):
+        privacy.RoundAccount(ledger, skellam, 1e-5, "pld")
 
 
 SEPARATED = sampling.MinSeparation(range(100), 10, seed=1).amplification

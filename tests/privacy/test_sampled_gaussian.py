@@ -26,11 +26,11 @@ def epsilon_of(probabilities, losses, infinity_mass, delta):
 
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-6, 1e-9, 1e-12])
-@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("direction", ["remove", "add"])
 @pytest.mark.parametrize(("z", "q"), [(1.0, 0.05), (0.7, 0.3)])
-def test_sixteen_rounds_are_the_direct_convolution(z, q, adds, delta):
+def test_sixteen_rounds_are_the_direct_convolution(z, q, direction, delta):
     # np.convolve adds positive numbers: relative accuracy at any δ.
-    loss = LossDistribution(z, q, adds=adds, interval=5e-3)
+    loss = LossDistribution(z, q, direction=direction, interval=5e-3)
     probabilities, lower = loss.probabilities, loss.lower
     for _ in range(4):
         probabilities, lower = np.convolve(probabilities, probabilities), 2 * lower
@@ -42,9 +42,11 @@ def test_sixteen_rounds_are_the_direct_convolution(z, q, adds, delta):
 
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-9])
-@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("direction", ["remove", "add"])
 @pytest.mark.parametrize(("z", "q"), [(1.0, 0.1), (0.5, 0.01), (3.0, 0.5)])
-def test_one_round_is_the_closed_form(z, q, adds, delta):
+def test_one_round_is_the_closed_form(z, q, direction, delta):
+    adds = direction == "add"
+
     def excess(epsilon):
         sign = -1 if adds else 1
         inside = math.expm1(sign * epsilon) + q
@@ -59,22 +61,22 @@ def test_one_round_is_the_closed_form(z, q, adds, delta):
 
     # The lattice of 1e-4 is pessimistic: by about its square, and by up to its
     # interval next to the largest loss there is, -log(1 - q) when a client is added.
-    found = DirectionSolver(LossDistribution(z, q, adds=adds)).solve(
+    found = DirectionSolver(LossDistribution(z, q, direction=direction)).solve(
         np.array([1]), delta
     )[0]
     expected = 0.0 if excess(0.0) <= 0 else optimize.brentq(excess, 0, 60, xtol=1e-13)
     assert -1e-9 <= max(found, 0.0) - expected < (1e-4 if adds else 1e-6)
 
 
-@pytest.mark.parametrize("adds", [False, True])
-def test_loss_is_a_distribution_with_the_right_ratio(adds):
-    loss = LossDistribution(0.9, 0.2, adds=adds)
+@pytest.mark.parametrize("direction", ["remove", "add"])
+def test_loss_is_a_distribution_with_the_right_ratio(direction):
+    loss = LossDistribution(0.9, 0.2, direction=direction)
     # Rounding may only add mass, at losses that are certain anyway.
     total = loss.probabilities.sum() + loss.infinity_mass
     assert 1 - 1e-12 < total < 1 + 1e-6
     # E[e^{-loss}] is the other data set's mass.
     ratio = (loss.probabilities * np.exp(-loss.losses)).sum()
-    assert 1 - 1e-9 < ratio < 1 + (1e-3 if adds else 1e-6)
+    assert 1 - 1e-9 < ratio < 1 + (1e-3 if direction == "add" else 1e-6)
     assert loss.probabilities.min() >= 0
 
 
@@ -90,14 +92,14 @@ def test_blocks_agree_with_single_solutions():
 
 
 def test_infinity_mass_above_delta_is_infinite():
-    loss = LossDistribution(1.0, 0.5, adds=False)
+    loss = LossDistribution(1.0, 0.5, direction="remove")
     assert np.isposinf(
         DirectionSolver(loss).solve(np.array([1, 2]), loss.infinity_mass / 2)
     ).all()
 
 
 def test_a_coarser_lattice_is_used_for_enormous_losses():
-    loss = LossDistribution(0.02, 0.5, adds=False)
+    loss = LossDistribution(0.02, 0.5, direction="remove")
     assert loss.interval > 1e-4
     assert len(loss.losses) < 2**21
     epsilon = DirectionSolver(loss).solve(np.array([1]), 1e-5)[0]

@@ -38,8 +38,8 @@ class PrivacyFlags(FlagGroup):
     )
     accountant: str = declare.choice(
         "auto",
-        "pld is tighter; rdp covers --sampler=fixed and distributed mechanisms too; "
-        "auto picks the tightest that applies.",
+        "pld is tighter; rdp covers distributed mechanisms too; auto picks the "
+        "tightest that applies.",
         ("auto", "pld", "rdp"),
     )
     ledger: Optional[str] = declare.text(

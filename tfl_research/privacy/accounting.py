@@ -136,7 +136,7 @@ def composed_epsilon(
 ) -> float:
     """ε of rounds that may differ, each event given with its number of rounds.
 
-    By PLD where every part is a Gaussian, a Poisson-sampled Gaussian, or a single
+    By PLD where every part is a Gaussian, a sampled Gaussian, or a single
     Gaussian over its rounds; otherwise by the sum of Rényi divergences at common
     orders.
 
@@ -166,7 +166,7 @@ def composed_epsilon(
         parts = [_gaussian_part(event, rounds) for event, rounds in pairs]
         gaussians = [part for part in parts if part is not None]
         if len(gaussians) == len(pairs):
-            return _pld_epsilon(gaussians, delta)
+            return _pld_epsilon(gaussians, delta, pairs[0][0].neighbouring_relation)
     orders = default_orders()
     divergences = sum(event.rdp(rounds, orders) for event, rounds in pairs)
     return float(rdp_epsilons(orders, np.asarray(divergences)[np.newaxis], delta)[0])
@@ -239,7 +239,9 @@ def _gaussian_part(event: Any, rounds: int) -> tuple[float, float, int] | None:
     return None
 
 
-def _pld_epsilon(parts: list[tuple[float, float, int]], delta: float) -> float:
+def _pld_epsilon(
+    parts: list[tuple[float, float, int]], delta: float, relation: str
+) -> float:
     """ε of (sampled) Gaussians, noise relative to the sensitivity."""
     if any(not noise > 0 for noise, _, _ in parts):
         return math.inf
@@ -248,8 +250,8 @@ def _pld_epsilon(parts: list[tuple[float, float, int]], delta: float) -> float:
     precision = math.fsum(count / noise**2 for noise, rate, count in parts if rate == 1)
     if not sampled:
         return float(gaussian.epsilons(np.sqrt([precision]), delta)[0])
-    # Poisson sampling is analysed under add-or-remove-one; for a Gaussian whose noise
-    # is relative to the sensitivity already the relation does not matter.
+    # To a Gaussian whose noise is relative to the sensitivity already the relation does
+    # not matter.
     if precision:
         sampled.append((precision**-0.5, 1.0, 1))
-    return mixed_epsilon(sampled, delta)
+    return mixed_epsilon(sampled, delta, relation)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tfl_research.privacy import events, fixed_size_gaussian, gaussian, renyi
+from tfl_research.privacy import events, gaussian, renyi
 from tfl_research.privacy.sampled_gaussian import SampledGaussianCurve
 from tfl_research.sampling import Amplification
 
@@ -111,8 +111,8 @@ class GaussianEvent:
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """See `Event`: RDP alone for fixed-size sampling."""
-        return ("rdp",) if self.sampling == "fixed_size" else ("pld", "rdp")
+        """See `Event`."""
+        return ("pld", "rdp")
 
     def to_dict(self) -> dict[str, Any]:
         """See `Event`."""
@@ -135,15 +135,18 @@ class GaussianEvent:
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
         """See `Event`; Mironov et al. 2019 (arXiv 1908.10530) for Poisson sampling,
-        Wang et al. 2018 (arXiv 1808.00087) for sampling without replacement."""
+        `renyi.replaced_in_subset` for sampling without replacement."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return rounds * _one_round_rdp(self, tuple(map(float, orders)))
 
     def sampled_curve(self, delta: float) -> SampledGaussianCurve:
-        """The solver of the PLD accountant; for Poisson sampling, amplified."""
+        """The solver of the PLD accountant, where sampling amplifies."""
         return SampledGaussianCurve(
-            self.sensitivity_multiplier, self.sampling_rate, delta
+            self.sensitivity_multiplier,
+            self.sampling_rate,
+            delta,
+            self.neighbouring_relation,
         )
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
@@ -218,26 +221,18 @@ class GaussianEvent:
 
 @functools.lru_cache(maxsize=16)
 def _one_round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
-    if event.sampling == "fixed_size" and event.amplified:
-        divergences = fixed_size_gaussian.divergences(
-            event.sensitivity_multiplier,
-            round(event.cohort_size) / event.population,
-            np.asarray(orders),
+    values = np.array(orders)
+    if not event.amplified:
+        divergences = values / (2 * event.sensitivity_multiplier**2)
+    elif event.sampling == "fixed_size":
+        divergences = renyi.replaced_in_subset(
+            event.sensitivity_multiplier, event.sampling_rate, values
         )
-        divergences.flags.writeable = False
-        return divergences
-    import dp_accounting
-    from dp_accounting import rdp
+    else:
+        from dp_accounting import rdp  # Takes a second, and is not always needed.
 
-    relations = dp_accounting.NeighboringRelation
-    relation = {
-        "add_or_remove_one": relations.ADD_OR_REMOVE_ONE,
-        # Of a Gaussian sum, the sensitivity is the same.
-        "zero_out": relations.ADD_OR_REMOVE_ONE,
-        "replace_one": relations.REPLACE_ONE,
-    }[event.neighbouring_relation]
-    one = rdp.RdpAccountant(orders=orders, neighboring_relation=relation)
-    one.compose(event.to_dp_event())
-    divergences = np.asarray(one.rdp, np.float64)
+        one = rdp.RdpAccountant(orders=orders)
+        one.compose(event.to_dp_event())
+        divergences = np.asarray(one.rdp, np.float64)
     divergences.flags.writeable = False
     return divergences

@@ -1,10 +1,10 @@
-"""One round's privacy loss under Poisson sampling, discretised."""
+"""One round's privacy loss of a sampled Gaussian, discretised."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy import fft, special
@@ -20,6 +20,17 @@ _TILT_RATIO = 1.15
 MAX_STEP = 115
 
 
+# What is done to a client between the first data set and the second.
+Direction = Literal["remove", "add", "replace"]
+
+
+def directions(neighbouring_relation: str) -> tuple[Direction, ...]:
+    """Those of which the largest ε is that of a sampled Gaussian under a relation."""
+    if neighbouring_relation == "replace_one":
+        return ("replace",)
+    return ("remove", "add")
+
+
 def tilt(step: int) -> float:
     """θ of one step of the grid."""
     return float(_TILT_RATIO**step)
@@ -33,11 +44,11 @@ def tilts(steps: np.ndarray) -> np.ndarray:
 def _one_round_deltas(
     epsilons: np.ndarray, sigma: float, q: float, *, adds: bool
 ) -> np.ndarray:
-    """δ(ε) of one round: hockey-stick divergence of (1-q)N(0,σ²) + qN(1,σ²), N(0,σ²).
-
-    The loss grows with the output x when the client is removed and falls when it
-    is added, so that {loss > ε} is a half-line that ends at `cut`.
+    """δ(ε) of one round: hockey-stick divergence of P from Q, or of Q from P; see
+    `LossDistribution`.
     """
+    # The loss grows with the output x when the client is removed and falls when it
+    # is added, so that {loss > ε} is a half-line that ends at `cut`.
     sign = -1.0 if adds else 1.0
     # log(e^{±ε} - (1 - q)), without cancellation near ε = 0 or overflow far from it.
     exponents = sign * epsilons
@@ -57,6 +68,20 @@ def _one_round_deltas(
     with np.errstate(divide="ignore"):
         deltas = first - np.exp(epsilons + np.log(second))
     return np.minimum.accumulate(np.clip(deltas, 0.0, 1.0))
+
+
+def _connected(deltas: np.ndarray, interval: float) -> np.ndarray:
+    """Probabilities of lattice points whose curve joins δ at these points.
+
+    Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1.
+    """
+    steps = np.diff(deltas)
+    probabilities = np.empty_like(deltas)
+    growth = math.expm1(interval)
+    probabilities[0] = 1 - deltas[0] + steps[0] / growth
+    probabilities[1:-1] = (steps[1:] - steps[:-1] * math.exp(interval)) / growth
+    probabilities[-1] = steps[-1] / math.expm1(-interval)
+    return np.maximum(probabilities, 0.0)
 
 
 class Loss(Protocol):
@@ -108,7 +133,7 @@ class LossDistribution:
         noise_multiplier: float,
         sampling_rate: float,
         *,
-        adds: bool,
+        direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
         """Discretises by the pessimistic Connect-the-Dots rule.
@@ -116,14 +141,24 @@ class LossDistribution:
         Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1: the hockey-stick
         curve δ(ε) of the result joins the exact one's points at the lattice.
 
+        With P = (1-q)N(0,σ²) + qN(1,σ²) and Q = N(0,σ²), the curve is that of P from
+        Q where a client is removed, and of Q from P where it is added. Where one is
+        replaced in a uniformly random subset, P from Q bounds every pair of data sets
+        at ε >= 0 (Balle, Barthe and Gaboardi 2018, arXiv 1807.01647, section 4: what
+        comes out with a client is at most twice the clip from what comes out without
+        it, or with another client in its place). The relation is symmetric, so that
+        δ(-ε) = 1 - e^-ε + e^-ε δ(ε) bounds them below. Rounds compose by such a curve
+        even where the worst pair differs by round (Zhu, Dong and Wang 2022, arXiv
+        2106.08567), as those of P and Q one way round do not.
+
         Args:
           noise_multiplier: σ of the noise over the sensitivity, above 0.
           sampling_rate: q in (0, 1].
-          adds: whether the client is in the second data set (add) instead of the
-            first (remove).
+          direction: "remove" or "add" (the client is in the first data set alone, or
+            in the second), or "replace".
           interval: see `INTERVAL`.
         """
-        self._parameters = noise_multiplier, sampling_rate, adds
+        self._parameters = noise_multiplier, sampling_rate, direction
         sigma, q = noise_multiplier, sampling_rate
         tail = -special.ndtri_exp(_LOG_TAIL - math.log(2)) * sigma
 
@@ -132,20 +167,24 @@ class LossDistribution:
             rate = math.log(q) + exponent
             return float(np.logaddexp(math.log1p(-q), rate) if q < 1 else rate)
 
-        ends = sorted((-1 if adds else 1) * loss(x) for x in (-tail, tail + 1))
-        interval = max(interval, (ends[1] - ends[0]) / _MAX_POINTS)
+        low, high = loss(-tail), loss(tail + 1)
+        if direction != "remove":
+            low, high = -high, (high if direction == "replace" else -low)
+        interval = max(interval, (high - low) / _MAX_POINTS)
         self.interval = interval
-        self.lower = math.floor(ends[0] / interval)
-        upper = math.ceil(ends[1] / interval)
-        self.losses = np.arange(self.lower, upper + 1) * interval
-        deltas = _one_round_deltas(self.losses, sigma, q, adds=adds)
-        steps = np.diff(deltas)
-        probabilities = np.empty_like(deltas)
-        growth = math.expm1(interval)
-        probabilities[0] = 1 - deltas[0] + steps[0] / growth
-        probabilities[1:-1] = (steps[1:] - steps[:-1] * math.exp(interval)) / growth
-        probabilities[-1] = steps[-1] / math.expm1(-interval)
-        self.probabilities = np.maximum(probabilities, 0.0)
+        self.lower = math.floor(low / interval)
+        self.losses = np.arange(self.lower, math.ceil(high / interval) + 1) * interval
+        if direction == "replace":
+            deltas = _one_round_deltas(self.losses[-self.lower :], sigma, q, adds=False)
+            above = _connected(deltas, interval)[1:]
+            # Of a symmetric relation p(-loss) = e^-loss p(loss).
+            below = above * np.exp(-self.losses[1 - self.lower :])
+            rest = 1 - float(deltas[-1]) - above.sum() - below.sum()
+            pieces = below[::-1], [max(rest, 0.0)], above
+            self.probabilities = np.concatenate(pieces)
+        else:
+            deltas = _one_round_deltas(self.losses, sigma, q, adds=direction == "add")
+            self.probabilities = _connected(deltas, interval)
         self.infinity_mass = float(deltas[-1])
         with np.errstate(divide="ignore"):
             self.log_probabilities = np.log(self.probabilities)
@@ -184,15 +223,18 @@ class LossDistribution:
 
     def coarser(self, interval: float) -> LossDistribution:
         """See `Loss`."""
-        sigma, q, adds = self._parameters
-        return LossDistribution(sigma, q, adds=adds, interval=interval)
+        sigma, q, direction = self._parameters
+        return LossDistribution(sigma, q, direction=direction, interval=interval)
 
 
 @functools.lru_cache(maxsize=64)
 def loss_distribution(
-    noise_multiplier: float, sampling_rate: float, adds: bool, interval: float
+    noise_multiplier: float,
+    sampling_rate: float,
+    direction: Direction,
+    interval: float,
 ) -> LossDistribution:
     """`LossDistribution`, shared: its moments are worked out once for all δ."""
     return LossDistribution(
-        noise_multiplier, sampling_rate, adds=adds, interval=interval
+        noise_multiplier, sampling_rate, direction=direction, interval=interval
     )

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfl_research.privacy.loss_distribution import INTERVAL, Loss, loss_distribution
+from tfl_research.privacy.loss_distribution import (
+    INTERVAL,
+    Direction,
+    Loss,
+    directions,
+    loss_distribution,
+)
 from tfl_research.privacy.sampled_gaussian import DirectionSolver
 
 
@@ -18,12 +24,14 @@ class MixedLoss:
         self,
         parts: Sequence[tuple[float, float, int]],
         *,
-        adds: bool,
+        direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
-        """See `mixed_epsilon`; `adds` and `interval` are `LossDistribution`'s."""
-        self._parts, self._adds = parts, adds
-        losses = [loss_distribution(sigma, q, adds, interval) for sigma, q, _ in parts]
+        """See `mixed_epsilon`; the rest is as in `LossDistribution`."""
+        self._parts, self._direction = parts, direction
+        losses = [
+            loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
+        ]
         # Spectra multiply on a common lattice only.
         self.interval = max(loss.interval for loss in losses)
         self._losses = [
@@ -58,11 +66,15 @@ class MixedLoss:
 
     def coarser(self, interval: float) -> Loss:
         """See `Loss`."""
-        return MixedLoss(self._parts, adds=self._adds, interval=interval)
+        return MixedLoss(self._parts, direction=self._direction, interval=interval)
 
 
-def mixed_epsilon(parts: Sequence[tuple[float, float, int]], delta: float) -> float:
-    """ε of Poisson-sampled Gaussian mechanisms under add-or-remove-one.
+def mixed_epsilon(
+    parts: Sequence[tuple[float, float, int]],
+    delta: float,
+    neighbouring_relation: str = "add_or_remove_one",
+) -> float:
+    """ε of sampled Gaussian mechanisms.
 
     Composes as `sampled_gaussian` does, with the product of the characteristic
     functions in the place of a power.
@@ -72,6 +84,8 @@ def mixed_epsilon(parts: Sequence[tuple[float, float, int]], delta: float) -> fl
         sampling rate in (0, 1], and the number of rounds (at least 1). Rate 1 is the
         Gaussian mechanism, whatever the relation that its sensitivity is for.
       delta: target δ, in (0, 1).
+      neighbouring_relation: "replace_one" where sampling is of uniformly random
+        subsets; otherwise it is Poisson sampling's.
 
     Raises:
       ValueError: no parts.
@@ -79,7 +93,7 @@ def mixed_epsilon(parts: Sequence[tuple[float, float, int]], delta: float) -> fl
     if not parts:
         raise ValueError("parts must name at least one kind of round, got none")
     found = 0.0
-    for adds in (False, True):
-        solver = DirectionSolver(MixedLoss(parts, adds=adds))
+    for direction in directions(neighbouring_relation):
+        solver = DirectionSolver(MixedLoss(parts, direction=direction))
         found = max(found, float(solver.solve(np.array([1]), delta)[0]))
     return found

@@ -1,4 +1,4 @@
-"""ε of many rounds of the Poisson-sampled Gaussian mechanism, for every round.
+"""ε of many rounds of the sampled Gaussian mechanism, for every round.
 
 The privacy loss distribution (PLD) of one round is discretised with the
 pessimistic Connect-the-Dots rule (Doroshenko et al. 2022, arXiv 2207.04380), as
@@ -31,6 +31,7 @@ from tfl_research.privacy.loss_distribution import (
     MAX_STEP,
     Loss,
     chernoff,
+    directions,
     loss_distribution,
     tilt,
     tilts,
@@ -45,7 +46,7 @@ _LOST_DIGITS = 12.0
 
 
 class DirectionSolver:
-    """ε after t rounds in one direction (client added, or removed)."""
+    """ε after t rounds in one `loss_distribution.Direction`."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
@@ -178,25 +179,32 @@ class DirectionSolver:
 
 
 class SampledGaussianCurve:
-    """ε after t rounds of the Poisson-sampled Gaussian, under add-or-remove-one.
+    """ε after t rounds of the sampled Gaussian.
 
     Attributes:
       noise_multiplier: σ of a round's noise over the sensitivity, above 0.
       sampling_rate: q in (0, 1).
       delta: δ in (0, 1).
+      neighbouring_relation: "add_or_remove_one" of Poisson sampling, or
+        "replace_one" of a uniformly random subset.
     """
 
     def __init__(
-        self, noise_multiplier: float, sampling_rate: float, delta: float
+        self,
+        noise_multiplier: float,
+        sampling_rate: float,
+        delta: float,
+        neighbouring_relation: str = "add_or_remove_one",
     ) -> None:
         self.noise_multiplier = noise_multiplier
         self.sampling_rate = sampling_rate
         self.delta = delta
+        self.neighbouring_relation = neighbouring_relation
         self._directions = [
             DirectionSolver(
-                loss_distribution(noise_multiplier, sampling_rate, adds, INTERVAL)
+                loss_distribution(noise_multiplier, sampling_rate, direction, INTERVAL)
             )
-            for adds in (False, True)
+            for direction in directions(neighbouring_relation)
         ]
 
     def epsilon(self, rounds: int) -> float:
@@ -215,4 +223,4 @@ class SampledGaussianCurve:
         # One tilt serves up to half as many more rounds.
         rounds = every * np.arange(first, first + max(1, first // 2))
         solved = [one.solve(rounds, self.delta) for one in self._directions]
-        return np.maximum(0.0, np.maximum(*solved))
+        return np.maximum(0.0, np.max(solved, axis=0))

@@ -15,8 +15,8 @@ class Amplification:
     Attributes:
       kind: "poisson" (every client joins independently with probability
         `sampling_rate`; Mironov et al. 2019, arXiv 1908.10530), "fixed_size" (a
-        uniformly random subset of `cohort_size` clients; Wang et al. 2018, arXiv
-        1808.00087), "cyclic_poisson" (every `min_separation` rounds it is a client's
+        uniformly random subset of `cohort_size` clients; Balle et al. 2018, arXiv
+        1807.01647), "cyclic_poisson" (every `min_separation` rounds it is a client's
         turn, and it then joins independently; Choquette-Choo et al. 2023, arXiv
         2306.08153, section 5) or "none" (the cohort is not secret, or everyone takes
         part).

@@ -5,6 +5,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tfl_research import aggregators
+from tfl_research.processes.federated_process import size_in_bytes
 
 VALUE = tff.TensorType(np.float32, [2])
 WEIGHT = tff.TensorType(np.float32)
@@ -64,3 +65,13 @@ def test_clipping_bounds_an_update():
     np.testing.assert_allclose(
         aggregate(aggregators.clipping(), far, [2.0]), [0.6, 0.8], rtol=1e-5
     )
+
+
+def test_compression_says_what_tff_sends():
+    factory = aggregators.compression()
+    large = tff.TensorType(np.float32, [150, 140])
+    sent = factory.message_type(tff.StructWithPythonType([large, VALUE], tuple))
+    # 21,000 entries of 8 bits, of which TFF packs seven into two integers, with the
+    # smallest and the largest; a small tensor as it is.
+    assert size_in_bytes(sent) == 21_000 // 7 * 2 * 4 + 2 * 4 + 2 * 4
+    assert size_in_bytes(factory.message_type(VALUE)) == 8

@@ -150,6 +150,10 @@ def test_silos_that_are_down(train, tmp_path):
             ["--compression=top_k", "--aggregator=coordinate_median"],
             "looks at every coordinate by itself: where most clients send nothing",
         ),
+        (
+            ["--compression=quantize", "--aggregator=compression"],
+            "--compression=quantize: --aggregator=compression codes the updates too",
+        ),
         (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
         (
             ["--algorithm=fed_nova", "--aggregator=secure"],

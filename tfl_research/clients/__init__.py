@@ -14,10 +14,11 @@ from tfl_research.clients.client_work import (
 from tfl_research.clients.compressed import CompressedWork
 from tfl_research.clients.compressors import (
     Compressor,
-    LowRank,
     Quantized,
     RandomK,
     TopK,
+    decoded,
+    encoded_bytes,
 )
 from tfl_research.clients.functional_model import (
     FunctionalModel,
@@ -26,6 +27,7 @@ from tfl_research.clients.functional_model import (
 )
 from tfl_research.clients.local_loop import LocalLoop, LocalRun, LocalSteps
 from tfl_research.clients.local_training import LocalTraining, local_training
+from tfl_research.clients.low_rank import LowRank
 from tfl_research.clients.record_level import (
     RecordLevelTraining,
     record_level_training,
@@ -49,6 +51,8 @@ __all__ = [
     "RandomK",
     "RecordLevelTraining",
     "TopK",
+    "decoded",
+    "encoded_bytes",
     "from_keras",
     "initialized",
     "local_training",

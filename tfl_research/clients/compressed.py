@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from tfl_research import stateless_random
 from tfl_research.clients.client_work import ClientFunction, ClientResult, ClientWork
-from tfl_research.clients.compressors import Compressor
+from tfl_research.clients.compressors import Compressor, decoded, encoded_bytes
 from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
 from tfl_research.tasks.objectives import Objective
@@ -60,7 +61,7 @@ class CompressedWork:
 
     def encoded_bytes(self, model: FunctionalModel) -> int:
         """Bytes of an update as it is sent."""
-        return self.compressor.encoded_bytes(model.weight_specs)
+        return encoded_bytes(self.compressor, model.weight_specs)
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         """See `ClientWork.build`."""
@@ -79,14 +80,19 @@ class CompressedWork:
                 lost = from_vector(batches["client_state"], specs)
                 update = [u + e for u, e in zip(update, lost)]
             seed = stateless_random.fold_in(batches["seed"], _STREAM)
-            decoded = self.compressor.decoded(update, seed)
+            sent = decoded(self.compressor, update, seed)
+            # A code could lose what tells the server to leave a client out.
+            finite = tf.reduce_all(
+                [tf.reduce_all(tf.math.is_finite(u)) for u in update]
+            )
+            sent = [tf.where(finite, s, math.nan) for s in sent]
             # A client without examples sends nothing.
             sends = result.num_examples > 0
-            decoded = [tf.where(sends, d, tf.zeros_like(d)) for d in decoded]
-            result = result._replace(update=decoded)
+            sent = [tf.where(sends, s, tf.zeros_like(s)) for s in sent]
+            result = result._replace(update=sent)
             if not self.error_feedback:
                 return result
-            left = [u - d for u, d in zip(update, decoded)]
+            left = [u - s for u, s in zip(update, sent)]
             return result._replace(client_state=to_vector(left))
 
         return client_function

@@ -1,4 +1,4 @@
-"""Lossy codes for updates, as pure functions, and how many bytes each sends."""
+"""Lossy codes for updates: what is sent, and what the server makes of it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import tensorflow as tf
 
 from tfl_research import stateless_random
+from tfl_research.clients import messages
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
-
-_FLOAT_BYTES = 4
-_INDEX_BYTES = 4
-_SEED_BYTES = 8
 
 
 class Compressor(Protocol):
-    """A lossy code: what the server decodes of an update, and what it costs to send."""
+    """A lossy code: what is sent of an update, and what the server makes of it."""
 
     @property
     def is_unbiased(self) -> bool:
         """Whether the decoded update is the update in expectation."""
         ...
 
-    def decoded(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """What the server sees of an update, tensors of the same shapes.
+    @property
+    def integer_bits(self) -> int:
+        """Bits that an entry of an integer tensor of a message takes."""
+        ...
+
+    def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
+        """The message: float32 and int32 tensors of static shapes.
 
         Args:
           update: float32 tensors of static shapes.
@@ -35,9 +36,36 @@ class Compressor(Protocol):
         """
         ...
 
-    def encoded_bytes(self, specs: Sequence[tf.TensorSpec]) -> int:
-        """Bytes that an update of these shapes takes when it is sent."""
+    def decode(
+        self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
+    ) -> list[tf.Tensor]:
+        """What the server sees of the update, tensors of these shapes."""
         ...
+
+
+def specs_of(update: Sequence[tf.Tensor]) -> list[tf.TensorSpec]:
+    """Shapes and dtypes of an update."""
+    return [tf.TensorSpec(u.shape, u.dtype) for u in update]
+
+
+def decoded(
+    compressor: Compressor, update: Sequence[tf.Tensor], seed: tf.Tensor
+) -> list[tf.Tensor]:
+    """An update as it arrives: coded, sent and decoded."""
+    return compressor.decode(compressor.encode(update, seed), specs_of(update))
+
+
+def encoded_bytes(compressor: Compressor, specs: Sequence[tf.TensorSpec]) -> int:
+    """Length of the message of an update of these shapes, which all have in common.
+
+    It is measured, on the message of an update of zeros.
+    """
+    zeros = [tf.zeros(spec.shape, spec.dtype) for spec in specs]
+    message = compressor.encode(zeros, tf.zeros([2], tf.int32))
+    sent = messages.to_bytes(
+        [part.numpy() for part in message], compressor.integer_bits
+    )
+    return len(sent)
 
 
 def _kept(fraction: float, size: int) -> int:
@@ -49,17 +77,19 @@ def _check_fraction(fraction: float) -> None:
         raise ValueError(f"fraction must be above 0 and at most 1, got {fraction}")
 
 
-def _only(vector: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """The vector, zero but at `places`, int32 `[k]`."""
-    values = tf.gather(vector, places)
-    return tf.scatter_nd(places[:, None], values, tf.shape(vector))
+def _placed(
+    values: tf.Tensor, places: tf.Tensor, specs: Sequence[tf.TensorSpec]
+) -> list[tf.Tensor]:
+    """Tensors that are zero but at `places` of their vector, int32 `[k]`."""
+    vector = tf.scatter_nd(places[:, None], values, [size_of(specs)])
+    return from_vector(vector, specs)
 
 
 @dataclasses.dataclass(frozen=True)
 class TopK:
     """The entries of largest magnitude (Aji and Heafield 2017, arXiv 1704.05021).
 
-    A value and its index are sent for each, eight bytes.
+    The message has the indices and the values, of equal magnitudes the first.
 
     Attributes:
       fraction: k over the number of entries, rounded up.
@@ -67,29 +97,31 @@ class TopK:
 
     fraction: float
     is_unbiased: bool = dataclasses.field(default=False, init=False)
+    integer_bits: int = dataclasses.field(default=32, init=False)
 
     def __post_init__(self) -> None:
         _check_fraction(self.fraction)
 
-    def decoded(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.decoded`; of equal magnitudes the first count."""
-        specs = [tf.TensorSpec(u.shape, u.dtype) for u in update]
+    def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
+        """See `Compressor.encode`: int32 `[k]` and float32 `[k]`."""
         vector = to_vector(update)
-        k = _kept(self.fraction, size_of(specs))
-        return from_vector(
-            _only(vector, tf.math.top_k(tf.abs(vector), k).indices), specs
-        )
+        k = _kept(self.fraction, size_of(specs_of(update)))
+        places = tf.math.top_k(tf.abs(vector), k).indices
+        return [places, tf.gather(vector, places)]
 
-    def encoded_bytes(self, specs: Sequence[tf.TensorSpec]) -> int:
-        """See `Compressor.encoded_bytes`."""
-        return _kept(self.fraction, size_of(specs)) * (_FLOAT_BYTES + _INDEX_BYTES)
+    def decode(
+        self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
+    ) -> list[tf.Tensor]:
+        """See `Compressor.decode`."""
+        places, values = message
+        return _placed(values, places, specs)
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomK:
     """Entries drawn at random (Konečný et al. 2016, arXiv 1610.05492, section 3).
 
-    The indices follow from a seed, so that values alone are sent.
+    The indices follow from a seed: the message has the seed and the values.
 
     Attributes:
       fraction: k over the number of entries, rounded up.
@@ -99,6 +131,7 @@ class RandomK:
 
     fraction: float
     rescale: bool = True
+    integer_bits: int = dataclasses.field(default=32, init=False)
 
     def __post_init__(self) -> None:
         _check_fraction(self.fraction)
@@ -108,18 +141,24 @@ class RandomK:
         """See `Compressor.is_unbiased`."""
         return self.rescale
 
-    def decoded(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.decoded`."""
-        specs = [tf.TensorSpec(u.shape, u.dtype) for u in update]
+    def _places(self, specs: Sequence[tf.TensorSpec], seed: tf.Tensor) -> tf.Tensor:
         size = size_of(specs)
         k = _kept(self.fraction, size)
-        drawn = tf.math.top_k(stateless_random.uniform([size], seed), k).indices
-        scale = size / k if self.rescale else 1.0
-        return from_vector(scale * _only(to_vector(update), drawn), specs)
+        return tf.math.top_k(stateless_random.uniform([size], seed), k).indices
 
-    def encoded_bytes(self, specs: Sequence[tf.TensorSpec]) -> int:
-        """See `Compressor.encoded_bytes`."""
-        return _kept(self.fraction, size_of(specs)) * _FLOAT_BYTES + _SEED_BYTES
+    def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
+        """See `Compressor.encode`: int32 `[2]` and float32 `[k]`."""
+        places = self._places(specs_of(update), seed)
+        return [seed, tf.gather(to_vector(update), places)]
+
+    def decode(
+        self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
+    ) -> list[tf.Tensor]:
+        """See `Compressor.decode`."""
+        seed, values = message
+        size = size_of(specs)
+        scale = size / _kept(self.fraction, size) if self.rescale else 1.0
+        return _placed(scale * values, self._places(specs, seed), specs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +167,8 @@ class Quantized:
     1610.02132, section 3.1, with each tensor's largest magnitude as its norm).
 
     With s = 2^(bits - 1) - 1 levels beside zero, |v| / max is rounded to a multiple of
-    1/s, up or down so that its expectation is kept.
+    1/s, up or down so that its expectation is kept. The message has each tensor's
+    multiples, from 0 for -s on, and its largest magnitude.
 
     Attributes:
       bits: of an entry, its sign included; 2 to 16.
@@ -141,95 +181,35 @@ class Quantized:
         if not 2 <= self.bits <= 16:
             raise ValueError(f"bits must be from 2 to 16, got {self.bits}")
 
-    def decoded(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.decoded`."""
-        levels = float(2 ** (self.bits - 1) - 1)
-        found = []
+    @property
+    def integer_bits(self) -> int:
+        """See `Compressor.integer_bits`."""
+        return self.bits
+
+    @property
+    def _levels(self) -> int:
+        return 2 ** (self.bits - 1) - 1
+
+    def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
+        """See `Compressor.encode`: int32 and a float32 scalar for each tensor."""
+        levels = float(self._levels)
+        message = []
         for index, tensor in enumerate(update):
             own = stateless_random.fold_in(seed, index)
             largest = tf.reduce_max(tf.abs(tensor))
             scaled = levels * tf.math.divide_no_nan(tf.abs(tensor), largest)
             chance = stateless_random.uniform(tensor.shape, own)
             rounded = tf.minimum(tf.floor(scaled + chance), levels)
-            found.append(tf.sign(tensor) * rounded * largest / levels)
-        return found
+            signed = tf.sign(tensor) * rounded + levels
+            message += [tf.cast(signed, tf.int32), largest]
+        return message
 
-    def encoded_bytes(self, specs: Sequence[tf.TensorSpec]) -> int:
-        """See `Compressor.encoded_bytes`."""
-        return sum(
-            math.ceil(size_of([spec]) * self.bits / 8) + _FLOAT_BYTES for spec in specs
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class LowRank:
-    """Matrices of low rank (PowerSGD, Vogels et al. 2019, arXiv 1905.13727,
-    Algorithm 1, from a random start each round).
-
-    A tensor of two or more axes is a matrix M `[all axes but the last, last]`; with
-    Q random, P = orthonormalised M Q and M is sent as P and M^T P. Tensors that are
-    no larger than their factors are sent whole.
-
-    Attributes:
-      rank: r, at least 1.
-    """
-
-    rank: int
-    is_unbiased: bool = dataclasses.field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, got {self.rank}")
-
-    def _factors(self, shape: Sequence[int]) -> tuple[int, int] | None:
-        """Rows and columns of the matrix, or None where it is sent whole."""
-        if len(shape) < 2:
-            return None
-        rows, columns = int(np.prod(shape[:-1])), int(shape[-1])
-        if self.rank * (rows + columns) >= rows * columns:
-            return None
-        return rows, columns
-
-    def decoded(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.decoded`."""
-        found = []
-        for index, tensor in enumerate(update):
-            shape = self._factors(tensor.shape.as_list())
-            if shape is None:
-                found.append(tensor)
-                continue
-            matrix = tf.reshape(tensor, shape)
-            own = stateless_random.fold_in(seed, index)
-            start = stateless_random.normal([shape[1], self.rank], own)
-            basis = _orthonormal(matrix @ start, self.rank)
-            found.append(
-                tf.reshape(basis @ (tf.transpose(basis) @ matrix), tensor.shape)
-            )
-        return found
-
-    def encoded_bytes(self, specs: Sequence[tf.TensorSpec]) -> int:
-        """See `Compressor.encoded_bytes`."""
-        total = 0
-        for spec in specs:
-            shape = self._factors(spec.shape.as_list())
-            numbers = size_of([spec]) if shape is None else self.rank * sum(shape)
-            total += numbers * _FLOAT_BYTES
-        return total
-
-
-def _orthonormal(columns: tf.Tensor, rank: int) -> tf.Tensor:
-    """Gram-Schmidt, twice for accuracy; columns that are dependent become zero."""
-    basis: list[tf.Tensor] = []
-    for index in range(rank):
-        column = columns[:, index]
-        length = tf.norm(column)
-        for _ in range(2):
-            for other in basis:
-                column -= tf.reduce_sum(column * other) * other
-        left = tf.norm(column)
-        independent = left > 1e-6 * length
-        column = tf.where(
-            independent, tf.math.divide_no_nan(column, left), tf.zeros_like(column)
-        )
-        basis.append(column)
-    return tf.stack(basis, axis=1)
+    def decode(
+        self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
+    ) -> list[tf.Tensor]:
+        """See `Compressor.decode`."""
+        levels = float(self._levels)
+        return [
+            (tf.cast(codes, tf.float32) - levels) * largest / levels
+            for codes, largest in zip(message[::2], message[1::2])
+        ]

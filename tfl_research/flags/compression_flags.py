@@ -88,12 +88,17 @@ class CompressionFlags(FlagGroup):
             )
 
     def check_with_rule(self, aggregation: AggregatorFlags) -> None:
-        """Refuses rules of coordinates where clients send some entries only.
+        """Refuses two codes, and rules of coordinates where clients send some only.
 
         Raises:
           FlagError: as described.
         """
         rule = aggregation.aggregator
+        if self.compression != NONE and rule == "compression":
+            raise self.refused(
+                "compression",
+                "--aggregator=compression codes the updates too; leave one of them out",
+            )
         if self.compression not in _SPARSE or rule not in aggregators.RULES:
             return
         try:

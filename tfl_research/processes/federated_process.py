@@ -16,7 +16,8 @@ class FederatedProcess(tff.templates.IterativeProcess):
     Attributes:
       client_states: what clients keep between rounds; None for nothing.
       download_bytes: what a client is sent in a round.
-      upload_bytes: what it sends back, before any compression by the aggregator.
+      upload_bytes: what it sends back, an update and a report as they are coded. The
+        few numbers beside them, its weight and what it counted, are left out.
     """
 
     def __init__(

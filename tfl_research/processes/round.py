@@ -236,9 +236,13 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             new_state, tff.federated_zip(metrics)
         )
 
+    # An aggregator's own code takes what arrives, whatever the work below calls it.
+    codes = getattr(parts.aggregator, "message_type", None)
     sent_bytes = parts.encoded_bytes
-    if sent_bytes is None:
-        sent_bytes = size_in_bytes(weights_type)
+    if codes is not None or sent_bytes is None:
+        sent_bytes = size_in_bytes(
+            weights_type if codes is None else codes(weights_type)
+        )
     received_bytes = parts.received_bytes
     if received_bytes is None:
         # The round's number is not counted.

@@ -1,0 +1,87 @@
+"""Updates of low rank: matrices sent as two factors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import stateless_random
+
+
+@dataclasses.dataclass(frozen=True)
+class LowRank:
+    """Matrices of low rank (PowerSGD, Vogels et al. 2019, arXiv 1905.13727,
+    Algorithm 1, from a random start each round).
+
+    A tensor of two or more axes is a matrix M `[all axes but the last, last]`; with
+    Q random, P = orthonormalised M Q and the message has P and P^T M. Tensors that are
+    no larger than their factors are sent whole.
+
+    Attributes:
+      rank: r, at least 1.
+    """
+
+    rank: int
+    is_unbiased: bool = dataclasses.field(default=False, init=False)
+    integer_bits: int = dataclasses.field(default=32, init=False)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+
+    def _factors(self, shape: Sequence[int]) -> tuple[int, int] | None:
+        """Rows and columns of the matrix, or None where it is sent whole."""
+        if len(shape) < 2:
+            return None
+        rows, columns = int(np.prod(shape[:-1])), int(shape[-1])
+        if self.rank * (rows + columns) >= rows * columns:
+            return None
+        return rows, columns
+
+    def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
+        """See `Compressor.encode`: two factors `[rows, r]`, `[r, columns]`, or one."""
+        message = []
+        for index, tensor in enumerate(update):
+            shape = self._factors(tensor.shape.as_list())
+            if shape is None:
+                message.append(tensor)
+                continue
+            matrix = tf.reshape(tensor, shape)
+            own = stateless_random.fold_in(seed, index)
+            start = stateless_random.normal([shape[1], self.rank], own)
+            basis = _orthonormal(matrix @ start, self.rank)
+            message += [basis, tf.transpose(basis) @ matrix]
+        return message
+
+    def decode(
+        self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
+    ) -> list[tf.Tensor]:
+        """See `Compressor.decode`."""
+        parts, found = iter(message), []
+        for spec in specs:
+            first = next(parts)
+            if self._factors(spec.shape.as_list()) is not None:
+                first = tf.reshape(first @ next(parts), spec.shape)
+            found.append(first)
+        return found
+
+
+def _orthonormal(columns: tf.Tensor, rank: int) -> tf.Tensor:
+    """Gram-Schmidt, twice for accuracy; columns that are dependent become zero."""
+    basis: list[tf.Tensor] = []
+    for index in range(rank):
+        column = columns[:, index]
+        length = tf.norm(column)
+        for _ in range(2):
+            for other in basis:
+                column -= tf.reduce_sum(column * other) * other
+        left = tf.norm(column)
+        independent = left > 1e-6 * length
+        column = tf.where(
+            independent, tf.math.divide_no_nan(column, left), tf.zeros_like(column)
+        )
+        basis.append(column)
+    return tf.stack(basis, axis=1)

@@ -1,0 +1,84 @@
+"""Messages of tensors as bytes: what is sent, and that it is enough to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+def to_bytes(message: Sequence[np.ndarray], integer_bits: int = 32) -> bytes:
+    """The tensors one after another, each from a whole byte on, little-endian.
+
+    Args:
+      message: arrays of float32 and int32.
+      integer_bits: of an entry of an integer tensor, 1 to 32; below 32 entries are
+        packed without gaps, from 0 to 2^integer_bits - 1.
+
+    Raises:
+      ValueError: a tensor of another dtype, or an entry that does not fit.
+    """
+    parts = []
+    for array in message:
+        array = np.asarray(array)
+        if array.dtype not in (np.float32, np.int32):
+            raise ValueError(f"messages are float32 and int32, got {array.dtype}")
+        if array.dtype == np.int32 and integer_bits < 32:
+            parts.append(_packed(array, integer_bits))
+        else:
+            parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return b"".join(parts)
+
+
+def from_bytes(
+    sent: bytes, layout: Sequence[tf.TensorSpec], integer_bits: int = 32
+) -> list[np.ndarray]:
+    """The inverse of `to_bytes`.
+
+    Args:
+      sent: what it gave.
+      layout: shapes and dtypes of the message.
+      integer_bits: as there.
+
+    Raises:
+      ValueError: more or fewer bytes than the layout takes.
+    """
+    message, start = [], 0
+    for spec in layout:
+        dtype = np.dtype(spec.dtype.as_numpy_dtype)
+        packs = dtype == np.int32 and integer_bits < 32
+        count = int(np.prod(spec.shape, dtype=np.int64))
+        size = -(-count * integer_bits // 8) if packs else count * dtype.itemsize
+        part = sent[start : start + size]
+        if len(part) < size:
+            raise ValueError(f"the message ends after {len(sent)} bytes")
+        start += size
+        if packs:
+            found = _unpacked(part, count, integer_bits)
+        else:
+            found = np.frombuffer(part, dtype.newbyteorder("<")).astype(dtype)
+        message.append(found.reshape(spec.shape))
+    if start != len(sent):
+        raise ValueError(f"the message has {len(sent)} bytes, expected {start}")
+    return message
+
+
+def _packed(array: np.ndarray, bits: int) -> bytes:
+    flat = array.ravel()
+    if flat.size and not (flat.min() >= 0 and flat.max() < 2**bits):
+        raise ValueError(
+            f"entries from {flat.min()} to {flat.max()} do not fit {bits} bits"
+        )
+    places = np.arange(bits)
+    digits = (flat[:, None] >> places) & 1
+    return np.packbits(digits.astype(np.uint8), bitorder="little").tobytes()
+
+
+def _unpacked(sent: bytes, count: int, bits: int) -> np.ndarray:
+    digits = np.unpackbits(
+        np.frombuffer(sent, np.uint8), count=count * bits, bitorder="little"
+    )
+    places = np.arange(bits, dtype=np.int32)
+    powers = np.left_shift(np.int32(1), places)
+    return (digits.reshape(count, bits) * powers).sum(axis=1, dtype=np.int32)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tfl_research import privacy
 from tfl_research.privacy import accounting, ledger_cli, ledger_plots
 from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.program import Checkpoint, CheckpointStore
 
 EVENT = GaussianEvent("none", 20.0, 1.0, 900, 30.0, "add_or_remove_one")
 OTHER = dataclasses.replace(EVENT, noise_multiplier=30.0)
@@ -212,6 +215,84 @@ def test_verify_finds_a_lost_tail(call, root, ledger):
     assert "whose own ledger has 25; lines were lost" in err
 
 
+def cut(path, lines):
+    kept = path.read_bytes().splitlines(keepends=True)[:lines]
+    path.write_bytes(b"".join(kept))
+
+
+def test_verify_finds_a_lost_tail_of_a_runs_own_ledger(call, root, ledger):
+    """By the shared ledger, which is written first, by metrics.csv, which is written
+    after, and by the checkpoints."""
+    own = root / "first" / "ledger.jsonl"
+    cut(own, 39)
+    # A kill between the two leaves one round less in the run's own.
+    assert call("verify", ledger, root / "first")[0] == 0
+    cut(own, 38)
+    code, _, err = call("verify", ledger, root / "first")
+    assert code == 1
+    assert f"{own}: has 38 rounds, {ledger} has 40 of this run" in err
+    # Where both lost as much, and where there is no shared one.
+    cut(ledger, 38)
+    assert call("verify", ledger, root / "first")[0] == 0
+    code, out, _ = call("verify", root / "first")
+    assert code == 0
+    assert "A tail that was cut off is found only" in out
+    metrics = root / "first" / "metrics.csv"
+    metrics.write_text("round,loss\n0,2.5\n37,1.0\n38,0.5\n")
+    for arguments in ((own,), (root / "first",)):
+        code, out, _ = call("verify", *arguments)
+        assert code == 0
+        assert f"{own}: agrees with metrics.csv\n" in out
+        assert "A tail that was cut off" not in out
+    metrics.write_text("round,loss\n38,0.5\n39,0.4\n")
+    for arguments in ((own,), (root / "first",), (ledger, root / "first")):
+        code, out, err = call("verify", *arguments)
+        assert (code, out) == (1, "")
+        assert f"{own} has 38 rounds, but {metrics} has 39" in err
+        assert err.count("\n") == 1
+
+
+def test_verify_finds_what_a_checkpoint_noted(call, root, ledger):
+    own = root / "first" / "ledger.jsonl"
+    store = CheckpointStore(root / "first" / "checkpoints")
+    for rounds in (30, 40):
+        at = {}
+        for name, path in (("own", own), ("shared", ledger)):
+            line = json.loads(path.read_bytes().splitlines()[rounds - 1])
+            at[name] = {"lines": rounds, "hash": line["hash"]}
+        store.save(Checkpoint(rounds, np.zeros(2), None, {"ledgers": at}))
+    assert call("verify", ledger, root / "first")[0] == 0
+    code, out, _ = call("verify", root / "first")
+    assert code == 0
+    assert f"{own}: agrees with the checkpoints\n" in out
+    whole, last = own.read_bytes(), store.path(40)
+    cut(own, 39)
+    code, _, err = call("verify", root / "first")
+    assert code == 1
+    assert "had 40: its last lines were lost" in err
+    assert err.endswith(f"(noted in {last})\n")
+    # A damaged checkpoint says nothing; those before it do.
+    last.write_bytes(last.read_bytes()[:-1])
+    assert call("verify", root / "first")[0] == 0
+    cut(own, 29)
+    assert call("verify", root / "first")[0] == 1
+    # All lines written anew, with hashes that fit.
+    own.unlink()
+    with privacy.Ledger(own) as rewritten:
+        for number in range(1, 41):
+            rewritten.record(number, OTHER)
+    code, _, err = call("verify", root / "first")
+    assert code == 1
+    assert "line 30: is another line than it was; the file was rewritten" in err
+    own.write_bytes(whole)
+    cut(ledger, 29)
+    cut(own, 29)
+    assert call("verify", ledger)[0] == 0
+    code, _, err = call("verify", ledger, root / "first")
+    assert code == 1
+    assert "has 29 lines, but had 30" in err
+
+
 def test_a_torn_last_line_is_no_damage(call, ledger):
     whole = ledger.read_bytes()
     ledger.write_bytes(whole + b'{"run":"')
@@ -371,12 +452,12 @@ def test_ledgers_of_different_populations_are_not_shown_together(call, root, led
     assert "about different populations" in err
 
 
-def test_needs_no_tensorflow(ledger, tmp_path):
+def test_needs_no_tensorflow(root, ledger, tmp_path):
     code = (
         "import sys\n"
         "from tfl_research.privacy.ledger_cli import main\n"
-        "ledger, png = sys.argv[1:]\n"
-        "assert main(['verify', ledger]) == 0\n"
+        "ledger, folder, png = sys.argv[1:]\n"
+        "assert main(['verify', ledger, folder]) == 0\n"
         "assert 'dp_accounting' not in sys.modules\n"
         "assert main(['show', ledger, '--plot', png]) == 0\n"
         "assert main(['plan', '--noise_multiplier=9', '--rounds=5', '--sampler=full',\n"
@@ -385,7 +466,7 @@ def test_needs_no_tensorflow(ledger, tmp_path):
         "    assert name not in sys.modules, name\n"
     )
     subprocess.run(
-        [sys.executable, "-c", code, str(ledger), str(tmp_path / "x.png")],
+        [sys.executable, "-c", code, ledger, root / "first", tmp_path / "x.png"],
         check=True,
         capture_output=True,
         timeout=120,

@@ -7,19 +7,14 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from tfl_research.privacy import plan_arguments, planning, spending
+from tfl_research.privacy import ledger_verify, plan_arguments, planning, spending
 from tfl_research.privacy.budget import default_delta, delta_warning
 from tfl_research.privacy.events import Event, check_delta
 from tfl_research.privacy.spending import DamageError, Spending
 
 _DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
-_CANNOT = (
-    "A tail that was cut off is found only with a run's folder or an earlier --head; a "
-    "file that was rewritten with new hashes throughout only with --head."
-)
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
@@ -81,10 +76,8 @@ def _delta(given: float | None, clients: int | None, else_use: float) -> float:
     return else_use if clients is None else default_delta(clients)
 
 
-def _read(
-    paths: Sequence[str], position: Mapping[str, Any] | None = None
-) -> list[Spending]:
-    found = [spending.read(path, position) for path in paths]
+def _read(paths: Sequence[str]) -> list[Spending]:
+    found = [spending.read(path) for path in paths]
     for one in found:
         if one.torn:
             sys.stderr.write(
@@ -182,23 +175,8 @@ def _plot_spent(
 
 def _verify(arguments: argparse.Namespace) -> int:
     head = None if arguments.head is None else plan_arguments.head(arguments.head)
-    (found,) = _read([arguments.ledger], head)
-    position = found.position
-    for folder in arguments.run_folders:
-        if not found.shared:
-            raise ValueError(
-                f"{found.path} is one run's own ledger: give a shared one to check "
-                "folders of runs against"
-            )
-        run = spending.check_run(found, folder)
-        sys.stdout.write(f"{folder}: every round of run {run} is there\n")
-    whose = f"{len(found.runs)} runs share it" if found.shared else "of one run"
-    sys.stdout.write(
-        f"{found.path}: {position['lines']} lines, each follows the one before it; "
-        f"{whose}\nhead: {position['lines']}:{position['hash']}\n"
-    )
-    if head is None and not arguments.run_folders:
-        sys.stdout.write(_CANNOT + "\n")
+    (found,) = _read([arguments.ledger])
+    sys.stdout.write(ledger_verify.report(found, arguments.run_folders, head))
     return 0
 
 

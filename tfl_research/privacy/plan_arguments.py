@@ -62,14 +62,20 @@ def parser() -> argparse.ArgumentParser:
     _add_common(show)
 
     verify = commands.add_parser(
-        "verify", help="find lost and edited lines; exit code 1", allow_abbrev=False
+        "verify",
+        help="find lost and edited lines; exit code 1",
+        description="Checks that each line follows the one before it. A run's own "
+        "ledger must also have the rounds of the metrics.csv and the checkpoints in "
+        "its folder.",
+        allow_abbrev=False,
     )
     verify.add_argument("ledger", metavar="LEDGER", help=where)
     verify.add_argument(
         "run_folders",
         nargs="*",
         metavar="RUN_FOLDER",
-        help="folders of runs whose rounds a shared ledger must have",
+        help="folders of runs: a shared ledger must have their rounds, and what their "
+        "checkpoints noted of it",
     )
     verify.add_argument(
         "--head",

@@ -7,10 +7,10 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tfl_research.privacy import identity, ledger
+from tfl_research.privacy import ledger
 from tfl_research.privacy.events import Event
 from tfl_research.privacy.hash_chain import HashChain
 from tfl_research.privacy.identity import Population
@@ -26,21 +26,39 @@ class Spending:
     """What a ledger records.
 
     Attributes:
-      path: of the ledger.
+      chain: its lines, read; the file is closed.
       shared: whether it is one that runs share.
       runs: what each run has spent; none in a ledger without rounds.
       population: of a shared ledger; None in a run's own.
-      position: see `HashChain.position`.
       torn: whether a last line is cut off, as a kill leaves it; its round was never
         computed.
     """
 
-    path: pathlib.Path
+    chain: HashChain
     shared: bool
     runs: tuple[RunSpent, ...]
     population: Population | None
-    position: dict[str, Any]
     torn: bool
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Of the ledger."""
+        return self.chain.path
+
+    def check_position(self, position: Mapping[str, Any], source: str) -> None:
+        """Checks that nothing that was there is gone.
+
+        Args:
+          position: one that the ledger had, see `HashChain.position`.
+          source: what says so, for the message.
+
+        Raises:
+          DamageError: see `HashChain.check_position`.
+        """
+        try:
+            self.chain.check_position(position)
+        except ValueError as error:
+            raise DamageError(f"{error} (noted in {source})") from error
 
     @property
     def clients(self) -> int | None:
@@ -75,14 +93,11 @@ def ledger_path(path: str | os.PathLike[str]) -> pathlib.Path:
     return found
 
 
-def read(
-    path: str | os.PathLike[str], position: Mapping[str, Any] | None = None
-) -> Spending:
+def read(path: str | os.PathLike[str]) -> Spending:
     """Reads and verifies a ledger.
 
     Args:
       path: see `ledger_path`.
-      position: one that the ledger must have had, see `HashChain.position`.
 
     Raises:
       DamageError: a line is damaged; names file and line.
@@ -96,8 +111,6 @@ def read(
     with contextlib.closing(chain):
         try:
             found = _read(chain)
-            if position is not None:
-                chain.check_position(position)
         except ValueError as error:
             raise DamageError(str(error)) from error
     return found
@@ -115,9 +128,7 @@ def _read(chain: HashChain) -> Spending:
         events = tuple(ledger.parse_rounds(chain, repair=False))
         name = chain.path.resolve().parent.name
         runs = [RunSpent(name, events)] if events else []
-    return Spending(
-        chain.path, shared, tuple(runs), population, chain.position, chain.torn
-    )
+    return Spending(chain, shared, tuple(runs), population, chain.torn)
 
 
 def _is_shared(path: pathlib.Path) -> bool:
@@ -129,40 +140,3 @@ def _is_shared(path: pathlib.Path) -> bool:
     except (ValueError, TypeError):
         # An empty file, or a damaged line that reading will name.
         return False
-
-
-def check_run(shared: Spending, folder: str | os.PathLike[str]) -> str:
-    """Checks that a shared ledger has all that a run's own ledger has.
-
-    Args:
-      shared: the shared ledger.
-      folder: of the run.
-
-    Returns:
-      The run's id.
-
-    Raises:
-      DamageError: the run's own ledger is damaged, or the shared one lacks rounds of
-        it or has them otherwise.
-      ValueError: no run was begun in the folder.
-    """
-    if not (pathlib.Path(folder) / "run_id").is_file():
-        raise ValueError(
-            f"{folder}: has no run_id; give the folder of a run that had --ledger"
-        )
-    own = read(folder)
-    run = identity.run_id(folder)
-    here = next((one.events for one in shared.runs if one.run == run), ())
-    there: Sequence[Event] = own.runs[0].events if own.runs else ()
-    if len(here) < len(there):
-        raise DamageError(
-            f"{shared.path}: has {len(here)} rounds of the run in {folder} ({run}), "
-            f"whose own ledger has {len(there)}; lines were lost"
-        )
-    for number, (one, other) in enumerate(zip(here, there), start=1):
-        if one != other:
-            raise DamageError(
-                f"{shared.path}: has round {number} of the run in {folder} ({run}) as "
-                f"{one}, its own ledger as {other}"
-            )
-    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -136,6 +137,18 @@ class CheckpointStore:
                 ) from error
             return Checkpoint(round_number, state, best, header["progress"])
         return None
+
+
+def stored_progress(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """The file and `Checkpoint.progress` of each undamaged version, oldest first.
+
+    Reads only, and needs no template; nothing for a folder that is not there.
+    """
+    found = []
+    for path in sorted(folder.glob("round-*.ckpt")):
+        with contextlib.suppress(_Damaged):
+            found.append((path, _read(path)[0]["progress"]))
+    return found
 
 
 class _Damaged(Exception):

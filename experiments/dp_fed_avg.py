@@ -5,7 +5,8 @@ expected cohort size (McMahan et al. 2018, arXiv 1710.06963). Cohorts and noise 
 drawn from a secret seed in the run's folder; the privacy loss ε is composed over the
 ledger of all rounds. --aggregator takes a robust rule where the guarantee survives:
 any after --mechanism=local_gaussian, whose clients noise their own updates, and
-norm_clipping before the others; unsound pairs are refused with the reason. Examples:
+norm_clipping before the others; unsound pairs are refused with the reason. --devices
+come and go in rounds whose course tells nothing of their data. Examples:
 
   scripts/run experiments/dp_fed_avg.py --task=shakespeare --cohort_size=100 \\
       --target_epsilon=8 --rounds=50 --output_dir=results/private
@@ -15,23 +16,27 @@ norm_clipping before the others; unsound pairs are refused with the reason. Exam
   scripts/run experiments/dp_fed_avg.py --task=shakespeare --cohort_size=50 \\
       --mechanism=local_gaussian --sampler=fixed --noise_multiplier=0.5 \\
       --aggregator=trimmed_mean --byzantine=5 --rounds=50 --output_dir=results/local
+  scripts/run experiments/dp_fed_avg.py --task=shakespeare --devices=714 \\
+      --sampler=fixed --cohort_size=100 --minimum_cohort=60 --noise_multiplier=4 \\
+      --rounds=50 --output_dir=results/private_devices
 """
 
 from tfl_research import flags
-from tfl_research.flags import assembly, private_assembly
+from tfl_research.flags import assembly, private_assembly, private_devices
 
 GROUPS = (
     flags.PrivacyFlags,
     flags.MechanismFlags,
     *assembly.GROUPS,
     flags.AggregatorFlags,
+    flags.DeviceFlags,
 )
 DEFAULTS = {"sampler": "poisson", "client_weighting": "uniform"}
 
 
 def main() -> None:
     private, mechanism = flags.PrivacyFlags.get(), flags.MechanismFlags.get()
-    parts = assembly.setup()
+    parts = private_devices.setup(flags.DeviceFlags.get(), mechanism)
     aggregation = flags.AggregatorFlags.get()
     promise = private_assembly.plan(private, mechanism, parts, aggregation)
     with assembly.open_run("dp_fed_avg", parts, promise.hparams()) as folder:

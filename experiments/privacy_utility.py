@@ -18,7 +18,12 @@ from tfl_research import flags
 from tfl_research.flags import assembly, sweep
 from tfl_research.report import sweeps
 
-GROUPS = (flags.PrivacyUtilityFlags, *dp_fed_avg.GROUPS)
+GROUPS = (
+    flags.PrivacyUtilityFlags,
+    flags.PrivacyFlags,
+    flags.MechanismFlags,
+    *assembly.GROUPS,
+)
 DEFAULTS = {"sampler": "poisson", "client_weighting": "uniform", "print_every": 20}
 # Set by the grid, or without a meaning for it.
 _OWN = ("mechanism", "target_epsilon", "noise_multiplier", "seed", "output_dir")

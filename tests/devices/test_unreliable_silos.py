@@ -68,3 +68,13 @@ def test_no_separation_is_promised_where_rounds_are_abandoned():
     assert inner.amplification.min_separation == 3
     assert sampler.amplification.min_separation == 1
     assert sampler.amplification.kind == "none"
+
+
+def test_a_silo_more_could_save_a_round_so_that_neighbours_are_zero_out():
+    for inner, relation in (
+        (sampling.Poisson(SILOS, 2.0, 0), "zero_out"),
+        (sampling.Full(SILOS), "zero_out"),
+        (sampling.FixedSize(SILOS, 2, 0), "replace_one"),
+    ):
+        sampler = UnreliableSilos(inner, 0.2, minimum=2)
+        assert sampler.amplification.neighbouring_relation == relation

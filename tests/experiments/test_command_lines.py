@@ -15,6 +15,7 @@ DP = "dp_fed_avg --task=mnist --output_dir={tmp}/a "
 RECORD = "record_dp_fed_avg --task=heart --output_dir={tmp}/a "
 RECORD_NOISED = RECORD + "--record_noise_multiplier=1 "
 NOISED = DP + "--noise_multiplier=1 "
+NOISED_DEVICES = NOISED + "--devices=9 --sampler=fixed --cohort_size=5 "
 # Experiment and flags, and what the error line must hold. {tmp} does not exist, {file}
 # is a file, {other} is the folder of a run with other flags.
 CASES = [
@@ -121,6 +122,49 @@ CASES = [
         NOISED + "--aggregator=krum --byzantine=1",
         ["--aggregator=krum", "mean"],
     ),
+    (
+        NOISED_DEVICES + "--over_selection=1.3",
+        ["--over_selection=1.3", "takes every report that is in time"],
+    ),
+    (
+        NOISED_DEVICES + "--availability_by_label=0.5",
+        ["--availability_by_label=0.5", "no noise covers"],
+    ),
+    (
+        NOISED_DEVICES + "--mechanism=tree",
+        ["--devices=9: tree counts on", "being kept apart", "--mechanism=gaussian"],
+    ),
+    (
+        NOISED_DEVICES + "--mechanism=banded_matrix",
+        ["--devices=9: banded_matrix counts on", "being kept apart"],
+    ),
+    (
+        NOISED_DEVICES + "--mechanism=skellam",
+        ["--devices=9: skellam is noised by shares", "takes its share along"],
+    ),
+    (
+        NOISED_DEVICES + "--mechanism=discrete_gaussian",
+        ["--devices=9: discrete_gaussian is noised by shares"],
+    ),
+    (
+        NOISED_DEVICES + "--minimum_cohort=6",
+        ["--minimum_cohort=6", "--cohort_size=5"],
+    ),
+    (
+        NOISED_DEVICES.replace("--sampler=fixed ", ""),
+        ["--sampler=poisson: --devices decides", "--sampler=fixed"],
+    ),
+    (NOISED + "--drop_out=0.5", ["--drop_out=0.5", "--devices"]),
+    (
+        NOISED_DEVICES + "--mechanism=local_gaussian --aggregator=krum --byzantine=1 "
+        "--minimum_cohort=4",
+        ["at least 5 clients", "as few as 4"],
+    ),
+    (
+        RECORD_NOISED + "--minimum_clients=5",
+        ["--minimum_clients=5", "from 1 to 4, the largest cohort"],
+    ),
+    (RECORD_NOISED + "--devices=9", ["unknown flag --devices"]),
     (RECORD, ["--record_noise_multiplier or --record_target_epsilon is missing"]),
     (
         RECORD_NOISED + "--record_target_epsilon=1",
@@ -254,7 +298,7 @@ def test_help_differs_by_binary(results):
     assert "--noise_multiplier" in dp_fed_avg
     assert "--noise_multiplier" not in fed_avg
     assert "--devices" in fed_avg
-    assert "--devices" not in dp_fed_avg
+    assert "--devices" in dp_fed_avg
     assert "(default: fixed)" in fed_avg
     assert "(default: poisson)" in dp_fed_avg
 

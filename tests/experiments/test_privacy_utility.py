@@ -61,6 +61,16 @@ def test_flags_that_the_grid_sets_are_refused(tmp_path, execute):
     assert not (tmp_path / "s").exists()
 
 
+def test_flags_that_no_run_would_get_are_unknown(tmp_path, execute):
+    for flag in ("--aggregator=krum", "--devices=9"):
+        code, _, errors = execute(
+            "privacy_utility",
+            ["--task=heart", flag, f"--output_dir={tmp_path / 'run'}"],
+        )
+        assert code == 2
+        assert f"unknown flag {flag.split('=')[0]}" in errors
+
+
 def test_a_bad_epsilon_names_the_flag(tmp_path, execute):
     code, _, errors = execute(
         "privacy_utility", [f"--output_dir={tmp_path / 's'}", "--epsilons=1,zero"]

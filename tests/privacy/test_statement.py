@@ -186,6 +186,7 @@ class Stub:
     neighbouring_relation: str = "zero_out"
     accountants: tuple = ("pld", "rdp")
     noise: float = 4.0
+    noised_by_clients: bool = False
 
     def description(self):
         return ["Pebbles are thrown (Stone 1900)."]
@@ -221,7 +222,8 @@ def test_is_derived_from_the_event():
     ],
 )
 def test_what_is_outside_depends_on_the_mechanism(kind, there, absent):
-    text, _ = stated(Stub(kind=kind), planned_rounds=4)
+    event = Stub(kind=kind, noised_by_clients=kind == "local_gaussian")
+    text, _ = stated(event, planned_rounds=4)
     assert there in text
     assert absent not in text
 

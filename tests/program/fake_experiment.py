@@ -170,6 +170,7 @@ class Account:
 
     noise_multiplier = 1.25
     delta = 1e-4
+    charges_abandoned = False
 
     def __init__(self, path: Any, budget: float = math.inf):
         self.path = path

@@ -6,6 +6,7 @@ Nothing here knows of TensorFlow, of algorithms, or of what a client's update is
 from tfl_research.devices.availability import Availability
 from tfl_research.devices.buffered import BufferedRounds
 from tfl_research.devices.outcome import Outcome
+from tfl_research.devices.paced import PacedRounds
 from tfl_research.devices.population import Device, DevicePopulation, Speeds
 from tfl_research.devices.registry import DeviceIds, registered
 from tfl_research.devices.rounds import DeviceRounds, told_sizes
@@ -21,6 +22,7 @@ __all__ = [
     "DevicePopulation",
     "DeviceRounds",
     "Outcome",
+    "PacedRounds",
     "SiloOutcome",
     "Speeds",
     "SynchronousRounds",

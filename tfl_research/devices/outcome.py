@@ -26,6 +26,8 @@ class Outcome:
       max_steps: local steps by client, where some were cut short; else None.
       staleness: int32 `[clients]`, server steps since each began; None where all
         began from the current model.
+      private_columns: of metrics.csv, those that tell of clients' data, where the
+        rest of the round tells nothing.
     """
 
     client_ids: tuple[str, ...]
@@ -38,6 +40,7 @@ class Outcome:
     abandoned: bool = False
     max_steps: Optional[tuple[int, ...]] = None
     staleness: Optional[np.ndarray] = None
+    private_columns: tuple[str, ...] = ()
 
     def prepared(self, cohort: Cohort) -> Cohort:
         """The cohort of `client_ids`, cut short and told its staleness."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Union, overload
+from typing import Any, Optional, Union, overload
 
 from tfl_research.data import ClientData, Examples
 
@@ -17,16 +17,20 @@ class DeviceIds(Sequence[str]):
 
     Attributes:
       size: how many there are, at least 1.
+      owners: clients whose examples they hold in turn, at least 1; of fewer than
+        `size`, some devices hold the same ones. None where nobody asks.
 
     Raises:
-      ValueError: a size below 1.
+      ValueError: a number below 1.
     """
 
     size: int
+    owners: Optional[int] = None
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1, got {self.size}")
+        for name, value in (("size", self.size), ("owners", self.owners)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
     def __len__(self) -> int:
         return self.size
@@ -86,7 +90,8 @@ def registered(clients: ClientData, count: int) -> ClientData:
     """
     if clients.roles is not None:
         raise ValueError("clients with roles cannot be registered as devices")
-    ids, owners = DeviceIds(count), clients.client_ids
+    owners = clients.client_ids
+    ids = DeviceIds(count, len(owners))
 
     def load(name: str) -> Examples:
         return clients.load(owners[ids.number(name) % len(owners)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 from tfl_research.data import Cohort, derived_generator
 from tfl_research.sampling import Amplification, Sampler
@@ -19,7 +20,10 @@ class SiloOutcome:
       selected: silos that were asked.
       dropped_out: silos that did not report.
       abandoned: whether fewer than the minimum reported.
+      private_columns: none; who is down is drawn without looking at data.
     """
+
+    private_columns: ClassVar[tuple[str, ...]] = ()
 
     client_ids: tuple[str, ...]
     selected: int
@@ -129,12 +133,18 @@ class UnreliableSilos:
         """None: whether a silo is down is no secret.
 
         Abandoned rounds release nothing and are not counted, so that a separation in
-        rounds is none in releases.
+        rounds is none in releases. A silo more could be the one with which a round is
+        not abandoned, so that add-or-remove-one becomes zero-out.
         """
+        found = self.inner.amplification
+        relation = found.neighbouring_relation
         return dataclasses.replace(
-            self.inner.amplification,
+            found,
             kind="none",
             sampling_rate=1.0,
+            neighbouring_relation=(
+                "zero_out" if relation == "add_or_remove_one" else relation
+            ),
             min_separation=1,
             rounds_per_epoch=1,
         )

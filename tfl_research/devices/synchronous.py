@@ -120,12 +120,19 @@ class SynchronousRounds(DeviceRounds):
         while len(self._latest) > _KEPT:
             self._latest.popitem(last=False)
 
-    def _round(self, round_number: int) -> Outcome:
-        """One round, the clock of its start being known."""
+    def _selection(self, round_number: int) -> tuple[float, list[int], np.ndarray]:
+        """The clock of a round's start, who is selected, and which of them drop out.
+
+        Of the rounds before it the clock alone enters, which has to be known.
+        """
         start = self._ends[round_number - 2] if round_number > 1 else self.start_seconds
         generator = derived_generator("device round", self.seed, round_number)
         selected = self.devices.draw_available(self.selection_size, start, generator)
-        dropped = generator.random(len(selected)) < self.drop_out
+        return start, selected, generator.random(len(selected)) < self.drop_out
+
+    def _round(self, round_number: int) -> Outcome:
+        """One round, the clock of its start being known."""
+        start, selected, dropped = self._selection(round_number)
         # (seconds from the start, position in the draw, device, steps)
         reports = []
         for position, number in enumerate(selected):

@@ -17,6 +17,8 @@ from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.sampling import Sampler
 from tfl_research.tasks import Task
 
+_OVER_SELECTION = 1.3
+
 
 @dataclasses.dataclass(frozen=True)
 class DeviceFlags(FlagGroup):
@@ -31,14 +33,20 @@ class DeviceFlags(FlagGroup):
         "client reports.",
         minimum=1,
     )
-    over_selection: float = declare.real(
-        1.3, "Devices selected in a round, relative to --cohort_size.", minimum=1
+    over_selection: Optional[float] = declare.real(
+        None,
+        f"Devices selected in a round, relative to --cohort_size; {_OVER_SELECTION}. "
+        "With privacy --cohort_size are selected, and all that report are taken.",
+        minimum=1,
     )
     report_deadline: float = declare.real(
         600.0, "Simulated seconds after which a round waits no more.", above=0
     )
     minimum_cohort: int = declare.integer(
-        1, "Reports with fewer of which a round is abandoned.", minimum=1
+        1,
+        "Reports with fewer of which a round is abandoned; with privacy, devices that "
+        "could report, since lateness tells of their data.",
+        minimum=1,
     )
     drop_out: float = declare.real(
         0.08, "Probability that a selected device stops mid-round.", minimum=0, below=1
@@ -167,7 +175,7 @@ class DeviceFlags(FlagGroup):
                 size,
                 parts.run.seed,
                 drop_out=self.drop_out,
-                over_selection=self.over_selection,
+                over_selection=self.over_selection or _OVER_SELECTION,
                 report_deadline=self.report_deadline,
                 minimum_cohort=self.minimum_cohort,
                 partial_work=self.partial_work,

@@ -17,7 +17,8 @@ from typing import Any, Optional
 
 from tfl_research import privacy
 from tfl_research.aggregators import is_noised_at_clients
-from tfl_research.flags import mechanism_plan
+from tfl_research.devices import PacedRounds
+from tfl_research.flags import mechanism_plan, private_devices
 from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
@@ -142,8 +143,11 @@ def secret_sampler(parts: Setup, folder: RunFolder) -> Sampler:
     """The run's sampler, seeded by its secret run seed instead of --seed.
 
     Amplification by sampling counts on nobody knowing who took part. The seed is
-    derived by SHA-256, so that noise and cohorts share no stream.
+    derived by SHA-256, so that noise and cohorts share no stream. Devices are
+    selected by --seed all the same: their account claims no amplification.
     """
+    if isinstance(parts.sampler, PacedRounds):
+        return parts.sampler
     digest = hashlib.sha256(b"cohorts %d" % folder.run_seed).digest()
     return parts.cohort.build(
         parts.task.train.client_ids, int.from_bytes(digest, "big")
@@ -227,6 +231,7 @@ def _write_statement(
     promise: PrivacyPlan, parts: Setup, folder: RunFolder, account: privacy.RoundAccount
 ) -> None:
     done = len(account.ledger)
+    device_notes, outside = private_devices.statement_lines(parts)
     text = privacy_statement(
         account.event,
         delta=account.delta,
@@ -235,7 +240,8 @@ def _write_statement(
         planned_rounds=account.planned_rounds,
         budget_epsilon=account.budget_epsilon,
         shared=_shared_total(account, done),
-        notes=_notes(promise, parts),
+        outside=outside,
+        notes=[*_notes(promise, parts), *device_notes],
     )
     atomic.write(folder.privacy_path, text.encode())
 

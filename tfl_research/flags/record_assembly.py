@@ -16,12 +16,14 @@ from typing import Any, Optional
 
 from tfl_research import privacy
 from tfl_research.data import PoissonBatching
+from tfl_research.devices import UnreliableSilos
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
 from tfl_research.flags.task_flags import TaskFlags
 from tfl_research.privacy.statement import opening_lines, privacy_statement
 from tfl_research.program import RunFolder, atomic
+from tfl_research.sampling import Sampler
 
 # Each client's ε after each round, in the run's folder.
 CLIENT_EPSILON_FILE = "client_epsilon.csv"
@@ -186,6 +188,17 @@ def open_account(
             _write_statement(promise, parts, folder, account)
 
 
+def _silo_notes(sampler: Sampler) -> list[str]:
+    if not isinstance(sampler, UnreliableSilos):
+        return []
+    return [
+        f"A client is down in a round with probability {sampler.drop_out:g}, whatever "
+        f"its data are, and a round with fewer than {sampler.minimum} reports is "
+        "abandoned. Every client is charged for every round all the same: what was "
+        "sent in an abandoned round has been seen."
+    ]
+
+
 def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
     lines = opening_lines(
         account.event,
@@ -227,6 +240,7 @@ def _write_statement(
             f"in the server's mean by {parts.weighting.client_weighting}, their "
             "numbers of records being public; what the server does with the updates, "
             "thresholds from their norms included, costs no further privacy.",
+            *_silo_notes(parts.sampler),
             *account.statement_notes(done or parts.run.rounds),
         ],
     )

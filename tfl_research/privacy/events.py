@@ -42,6 +42,8 @@ class Event(Protocol):
         of `epsilon_curve` faster than the curve.
       composes_by_round: True where n rounds and m more, of whatever run, are n + m
         rounds; unlike rounds whose noise is correlated.
+      noised_by_clients: True where clients noise what they send, so that what has
+        reached the server is released, whether or not the server goes on with it.
       zcdp(rounds) -> float or None: ρ of zero-concentrated differential privacy of
         rounds 1 to `rounds` together, None where there is no such bound.
     """

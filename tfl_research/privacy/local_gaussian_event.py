@@ -32,6 +32,7 @@ class LocalGaussianEvent:
     """
 
     kind: ClassVar[str] = "local_gaussian"
+    noised_by_clients: ClassVar[bool] = True
 
     noise_multiplier: float
     population: int

@@ -42,6 +42,7 @@ class RecordEvent:
 
     kind: ClassVar[str] = "record_dp_sgd"
     composes_by_round: ClassVar[bool] = True
+    noised_by_clients: ClassVar[bool] = True
 
     noise_multiplier: float
     expected_batch_size: float

@@ -25,7 +25,8 @@ class ChargeError(ValueError):
 class RoundAccount:
     """Charges a run's rounds to its ledger and says what they add up to.
 
-    Rounds are numbered from 1. The ledger decides what was spent: after a kill it
+    Rounds are numbered from 1, without abandoned ones where these are not charged
+    (`charges_abandoned`). The ledger decides what was spent: after a kill it
     may hold a later round than the run's checkpoint, which the resumed run repeats
     with the same noise and does not spend again.
 
@@ -101,6 +102,16 @@ class RoundAccount:
                     f"not go on with rounds of {self.event}: resume with the same "
                     "privacy settings and number of rounds, or start a new run"
                 )
+
+    @property
+    def charges_abandoned(self) -> bool:
+        """Whether rounds whose updates the server throws away are charged too.
+
+        Noise that the server adds to an aggregate is never drawn for such a round,
+        and nothing is released. Updates that clients noised themselves have reached
+        the server all the same, and the next round noises new ones.
+        """
+        return bool(getattr(self.event, "noised_by_clients", False))
 
     @property
     def noise_multiplier(self) -> float | None:

@@ -46,8 +46,6 @@ _THRESHOLDS = (
     "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
     "wherever an aggregator uses them."
 )
-# Mechanisms whose noise is in a client's update before it leaves the client.
-_NOISED_BY_CLIENTS = ("local_gaussian", "record_dp_sgd")
 # Mechanisms that release integers, whose low-order bits tell nothing.
 _DISCRETE = ("discrete_gaussian", "skellam")
 _UNSEARCHED = {
@@ -277,7 +275,7 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
 
 def _outside(event: Event, more: Sequence[str]) -> list[str]:
     # What is noised before it leaves a client may be seen, and any threshold on it.
-    exact = event.kind not in _NOISED_BY_CLIENTS
+    exact = not getattr(event, "noised_by_clients", False)
     seen = "single updates, " if exact else ""
     lines = [
         *more,

@@ -22,7 +22,7 @@ def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
         done = "the rule of --on_breakdown takes its place"
     else:
         return None
-    counts = f"cohort {row['cohort_size']}"
+    counts = f"cohort {row.get('cohort_size', 'withheld')}"
     if row.get("aggregator_excluded"):
         counts += f", {row['aggregator_excluded']:g} excluded"
     return (

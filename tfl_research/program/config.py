@@ -37,7 +37,8 @@ class RunConfig:
       cohort_seed: in the place of `seed` for these, where which examples a client
         uses must be secret (record-level privacy).
       withhold_train_metrics: keeps the clients' training loss, accuracy and example
-        counts, which ε does not cover, out of every output.
+        counts, which ε does not cover, out of every output; and so what a simulated
+        round tells of data where the rest of it tells nothing.
       max_evaluation_examples: caps the examples of a split that are evaluated.
       evaluation_batch_size: examples in a batch of the evaluation.
       tensorboard: whether TensorBoard event files are written.

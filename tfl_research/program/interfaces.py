@@ -39,6 +39,11 @@ class Outcome(Protocol):
     @property
     def abandoned(self) -> bool: ...
 
+    @property
+    def private_columns(self) -> Sequence[str]:
+        """Columns of metrics.csv that are withheld with the train metrics."""
+        ...
+
     def prepared(self, cohort: Any) -> Any: ...
 
     def columns(self) -> Mapping[str, float]: ...
@@ -60,11 +65,15 @@ class Account(Protocol):
     already no second time, since a resumed run repeats rounds with the same noise.
     It is None, and nothing is charged, where other runs have meanwhile spent what
     the budget had left for the round. Rounds are numbered without abandoned ones,
-    which release nothing.
+    unless the account `charges_abandoned`: what clients noised themselves has been
+    seen when a round is abandoned.
     """
 
     delta: Optional[float]
     noise_multiplier: Optional[float]
+
+    @property
+    def charges_abandoned(self) -> bool: ...
 
     def charge(self, round_number: int) -> Optional[float]: ...
 

@@ -56,12 +56,13 @@ def _devices_text(cells: Mapping[str, Any]) -> str:
     """What became of a simulated round's devices; empty without a simulation."""
     if "simulated_seconds" not in cells:
         return ""
-    megabytes = (cells["bytes_down"] + cells["bytes_up"]) / 1e6
-    text = (
-        f"selected {cells['selected']}  dropped out {cells['dropped_out']}  "
-        f"late {cells['late']}  clock {_duration(cells['simulated_seconds'])}  "
-        f"{megabytes:.4g} MB"
-    )
+    parts = [f"selected {cells['selected']}  dropped out {cells['dropped_out']}"]
+    if "late" in cells:
+        parts.append(f"late {cells['late']}")
+    parts.append(f"clock {_duration(cells['simulated_seconds'])}")
+    if "bytes_up" in cells:
+        parts.append(f"{(cells['bytes_down'] + cells['bytes_up']) / 1e6:.4g} MB")
+    text = "  ".join(parts)
     return f"abandoned  {text}" if cells["abandoned"] else text
 
 
@@ -123,7 +124,9 @@ class Progress:
             self._bar.update()
 
     def _line(self, row: Mapping[str, Any]) -> str:
-        parts = [f"round {row['round']}/{self._rounds}", f"cohort {row['cohort_size']}"]
+        parts = [f"round {row['round']}/{self._rounds}"]
+        if "cohort_size" in row:
+            parts.append(f"cohort {row['cohort_size']}")
         parts.append(metrics_text(row))
         if row.get("excluded_clients"):
             parts.append(f"excluded {row['excluded_clients']}")

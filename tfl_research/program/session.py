@@ -164,12 +164,15 @@ class Session:
     def _exceeds_budget(self, round_number: int) -> bool:
         if self._account is None:
             return False
-        return self._account.would_exceed(self._release(round_number))
+        return self._account.would_exceed(self._charged(round_number))
 
-    def _release(self, round_number: int) -> int:
-        """The round's number among those that are not abandoned."""
-        if isinstance(self._sampler, SimulatesDevices):
-            return round_number - self._sampler.abandoned_before(round_number)
+    def _charged(self, round_number: int) -> int:
+        """The round's number among those that the account charges."""
+        account, sampler = self._account, self._sampler
+        if account is None or account.charges_abandoned:
+            return round_number
+        if isinstance(sampler, SimulatesDevices):
+            return round_number - sampler.abandoned_before(round_number)
         return round_number
 
     def _outcome(self, round_number: int) -> Optional[Outcome]:
@@ -183,8 +186,7 @@ class Session:
         start = time.perf_counter()
         outcome = self._outcome(round_number)
         if outcome is not None and outcome.abandoned:
-            self._abandon(round_number, outcome, start)
-            return True
+            return self._abandon(round_number, outcome, start)
         client_ids = self._sampler.sample(round_number)
         cohort_seed = config.seed if config.cohort_seed is None else config.cohort_seed
         cohort = self._task.train.cohort(
@@ -195,8 +197,9 @@ class Session:
         if self._client_states is not None:
             cohort = self._client_states.attach(cohort)
         # Durable before anything that holds this round's noise exists.
-        release = self._release(round_number)
-        epsilon = math.inf if account is None else account.charge(release)
+        epsilon = (
+            math.inf if account is None else account.charge(self._charged(round_number))
+        )
         if epsilon is None:
             return False
         state, metrics = self._engine.next(self.state, cohort)
@@ -216,26 +219,47 @@ class Session:
             noise_multiplier=None if account is None else account.noise_multiplier,
             withhold_train_metrics=config.withhold_train_metrics,
         )
-        if outcome is not None:
-            row.update(outcome.columns())
+        self._add_outcome(row, outcome)
         row["round_seconds"] = time.perf_counter() - start
         self._finish(round_number, state, row)
         return True
 
-    def _abandon(self, round_number: int, outcome: Outcome, start: float) -> None:
-        """A round without a cohort: model and optimizer stay, nothing is charged."""
-        account, released = self._account, self._release(round_number) - 1
+    def _abandon(self, round_number: int, outcome: Outcome, start: float) -> bool:
+        """A round without a cohort: model, optimizer and noise stay as they are.
+
+        False where the account charges it and has nothing left.
+        """
+        account, epsilon = self._account, math.inf
+        if account is not None:
+            number = self._charged(round_number)
+            charged = (
+                account.charge(number)
+                if account.charges_abandoned
+                else account.epsilon_after(number - 1)
+            )
+            if charged is None:
+                return False
+            epsilon = charged
         row = round_row(
             round_number,
             0,
             {},
-            epsilon=math.inf if account is None else account.epsilon_after(released),
+            epsilon=epsilon,
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
         )
-        row.update(outcome.columns())
+        self._add_outcome(row, outcome)
         row["round_seconds"] = time.perf_counter() - start
         self._finish(round_number, self.state, row)
+        return True
+
+    def _add_outcome(self, row: dict[str, Any], outcome: Optional[Outcome]) -> None:
+        if outcome is None:
+            return
+        row.update(outcome.columns())
+        if self._config.withhold_train_metrics:
+            for name in outcome.private_columns:
+                row.pop(name, None)
 
     def _finish(self, round_number: int, state: Any, row: dict[str, Any]) -> None:
         """Evaluates, logs and checkpoints a round, each when due."""

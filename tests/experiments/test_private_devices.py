@@ -1,0 +1,367 @@
+"""Private runs whose devices and silos come and go: what state, noise and ε do.
+
+On the real path: flags, ledger, compiled TFF process, checkpoints.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from tfl_research import devices, privacy, processes, tasks
+from tfl_research.data import PoissonBatching
+from tfl_research.flags import assembly
+from tfl_research.privacy import noised_sum
+from tfl_research.privacy.noise_processes import IndependentNoise
+from tfl_research.program import session
+from tfl_research.runtime.in_process import InProcessEngine
+
+SEED, ROUNDS, COHORT = 12345, 9, 6
+COMMON = (
+    "--task=heart",
+    f"--run_seed={SEED}",
+    "--checkpoint_every=1",
+    "--notensorboard",
+    "--client_execution=folded_graph",
+)
+DEVICES = (
+    "--noise_multiplier=1",
+    "--devices=40",
+    "--sampler=fixed",
+    f"--cohort_size={COHORT}",
+    "--minimum_cohort=4",
+    "--drop_out=0.3",
+    "--mean_availability=0.9",
+    "--report_deadline=6",
+)
+# Eleven days for an example: nobody is in time, and everybody is on-line.
+ALL_LATE = (*DEVICES, "--seconds_per_example=1e6")
+
+
+def rows_of(folder, name="metrics.csv"):
+    with open(folder / name, encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "round_seconds"} for row in found]
+
+
+def flat(state):
+    return [np.asarray(value) for value in tf.nest.flatten(state)]
+
+
+def assert_equal(one, other):
+    for a, b in zip(flat(one), flat(other)):
+        np.testing.assert_array_equal(a, b)
+
+
+def weights_of(state):
+    parts = flat(state.global_model_weights.trainable)
+    return np.concatenate([part.ravel() for part in parts])
+
+
+@pytest.fixture(scope="module")
+def start(execute):
+    """(experiment, folder, key, flags) -> what the run did.
+
+    Runs of one key share the TFF process that they would each build, with the noise
+    of `SEED`.
+    """
+    patch = pytest.MonkeyPatch()
+    built, seen = {}, {}
+    build, train, following = (
+        processes.build_fed_avg,
+        assembly.train,
+        InProcessEngine.next,
+    )
+
+    def built_once(*args, **kwargs):
+        if seen["key"] not in built:
+            built[seen["key"]] = build(*args, **kwargs)
+        return built[seen["key"]]
+
+    def kept_train(parts, process, *args, **kwargs):
+        seen["sampler"] = assembly.told_sizes(
+            kwargs.get("sampler") or parts.sampler, process
+        )
+        seen.update(engine=parts.runtime.engine)
+        result = train(parts, process, *args, **kwargs)
+        seen.update(process=process, task=parts.task, state=result.state)
+        return result
+
+    def next_kept(engine, state, cohort):
+        new, metrics = following(engine, state, cohort)
+        seen["calls"].append((state, cohort.client_ids, new))
+        return new, metrics
+
+    def run(experiment, folder, key, *flags):
+        seen.update(key=key, calls=[])
+        code, output, errors = execute(
+            experiment, [*COMMON, *flags, f"--output_dir={folder}"]
+        )
+        assert code == 0, errors
+        calls = tuple(seen.pop("calls"))
+        seen["calls"] = []
+        found = {**seen, "calls": calls, "folder": folder, "output": output}
+        return types.SimpleNamespace(**found, rows=rows_of(folder))
+
+    patch.setattr(processes, "build_fed_avg", built_once)
+    patch.setattr(assembly, "train", kept_train)
+    patch.setattr(InProcessEngine, "next", next_kept)
+    patch.setattr(session.Session, "write_outputs", lambda *_: {})
+    patch.setattr(session.Session, "say_results", lambda *_: None)
+    yield run
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def mixed(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mixed") / "run"
+    return start("dp_fed_avg", folder, "gaussian", *DEVICES, f"--rounds={ROUNDS}")
+
+
+def abandoned_in(run):
+    return [row["abandoned"] == "1" for row in run.rows]
+
+
+class TestDevices:
+    """Under server noise: the central model, with a fixed clip."""
+
+    def test_who_drops_out_or_is_late_is_as_good_as_not_selected(self, mixed):
+        calls, lost = list(mixed.calls), 0
+        with mixed.engine(mixed.process, mixed.folder) as engine:
+            state = engine.initialize()
+            for number in range(1, ROUNDS + 1):
+                selected, names = self.who(mixed, number)
+                if mixed.rows[number - 1]["abandoned"] == "1":
+                    continue
+                lost += len(selected) - len(names)
+                cohort = mixed.task.train.cohort(names, seed=0, round_number=number)
+                state, _ = engine.next(state, cohort)
+                assert_equal(state, calls.pop(0)[2])
+                assert mixed.rows[number - 1]["cohort_size"] == str(len(names))
+        assert calls == []
+        assert_equal(state, mixed.state)
+        assert sum(int(row["dropped_out"]) for row in mixed.rows) > 0
+        assert sum(int(row["late"]) for row in mixed.rows) > 0
+        assert lost > 0
+
+    def who(self, run, number):
+        """(selected devices, those of them that report in time), from what they are."""
+        rounds = run.sampler
+        quick = devices.Speeds(1e-12, 1e12, 1e12, 0.0, 0.0)
+        patient = dataclasses.replace(
+            rounds,
+            devices=dataclasses.replace(rounds.devices, speeds=quick),
+            minimum_cohort=1,
+        )
+        selected = dataclasses.replace(patient, drop_out=0.0).sample(number)
+        in_time = []
+        for name in patient.sample(number):
+            device = rounds.devices.device(rounds.client_ids.number(name))
+            examples = run.task.train.num_examples(name)
+            seconds = examples * device.seconds_per_example
+            seconds += rounds.bytes_down / device.download_bytes_per_second
+            seconds += rounds.bytes_up / device.upload_bytes_per_second
+            if seconds <= 6:
+                in_time.append(name)
+        return selected, in_time
+
+    def test_each_release_is_charged_in_full_and_no_abandoned_round(self, mixed):
+        abandoned = abandoned_in(mixed)
+        assert 0 < sum(abandoned) < ROUNDS - 2
+        event = privacy.GaussianEvent(
+            "none", 1.0, COHORT / 40, 40, float(COHORT), "zero_out"
+        )
+        releases = list(itertools.accumulate(not gone for gone in abandoned))
+        with privacy.Ledger(mixed.folder / "ledger.jsonl") as ledger:
+            assert set(ledger.events) == {event}
+            assert len(ledger) == releases[-1]
+        # All T releases are one Gaussian of noise 1/√T (and δ = 40^-1.1 is too large).
+        for row, count in zip(mixed.rows, releases):
+            delta = gaussian_delta(float(row["epsilon"]), np.sqrt(count))
+            assert delta == pytest.approx(1e-3, rel=1e-4)
+            assert row["delta"] == "0.001"
+
+    def test_an_abandoned_round_keeps_every_bit_of_the_state(self, mixed):
+        for (_, _, after), (before, _, _) in zip(mixed.calls, mixed.calls[1:]):
+            assert_equal(after, before)
+        assert_equal(mixed.calls[-1][2], mixed.state)
+        assert len(mixed.calls) == ROUNDS - sum(abandoned_in(mixed))
+        # A round of its number is in the noise' state, and none more.
+        rounds_seen = [
+            int(new.aggregator[0]["round_number"]) for _, _, new in mixed.calls
+        ]
+        assert rounds_seen == list(range(1, len(mixed.calls) + 1))
+
+    def test_resumed_after_an_abandoned_round_it_is_the_same_run(
+        self, mixed, start, tmp_path
+    ):
+        stops = [n for n, gone in enumerate(abandoned_in(mixed), start=1) if gone]
+        for stop in (stops[0], stops[-1] - 1):
+            folder = tmp_path / f"after_{stop}"
+            start("dp_fed_avg", folder, "gaussian", *DEVICES, f"--rounds={stop}")
+            # As if the process had been killed before the last checkpoint was there.
+            sorted((folder / "checkpoints").glob("*.ckpt"))[-1].unlink()
+            again = start(
+                "dp_fed_avg", folder, "gaussian", *DEVICES, f"--rounds={ROUNDS}"
+            )
+            assert_equal(again.state, mixed.state)
+            ledgers = [f / "ledger.jsonl" for f in (folder, mixed.folder)]
+            assert ledgers[0].read_bytes() == ledgers[1].read_bytes()
+            for ours, theirs in zip(again.rows, mixed.rows):
+                # The shorter run also evaluated its last round.
+                own = {k: v for k, v in ours.items() if not k.startswith("eval_")}
+                assert own == {k: theirs[k] for k in own}
+
+    def test_a_round_in_which_all_are_late_releases_its_noise(self, start, tmp_path):
+        run = start(
+            "dp_fed_avg", tmp_path / "run", "gaussian", *ALL_LATE, f"--rounds={ROUNDS}"
+        )
+        abandoned = abandoned_in(run)
+        assert 0 < sum(abandoned) < ROUNDS - 2
+        assert {row["cohort_size"] for row in run.rows} == {"0"}
+        seed = noised_sum.seed_tensor(SEED)
+        for number, (before, names, after) in enumerate(run.calls):
+            assert names == ()
+            # By hand: z S / cohort times the draw of the release, counted from 0.
+            like = [tf.zeros_like(v) for v in before.global_model_weights.trainable]
+            drawn, _ = IndependentNoise().next((), seed, tf.constant(number), like)
+            expected = np.concatenate([d.numpy().ravel() for d in drawn]) / COHORT
+            moved = weights_of(after) - weights_of(before)
+            np.testing.assert_allclose(moved, expected, atol=1e-6)
+            assert np.abs(expected).max() > 0.1
+        with privacy.Ledger(run.folder / "ledger.jsonl") as ledger:
+            assert len(ledger) == len(run.calls) == ROUNDS - sum(abandoned)
+
+    def test_lateness_moves_neither_selection_nor_abandoning(
+        self, mixed, start, tmp_path
+    ):
+        late = start(
+            "dp_fed_avg", tmp_path / "run", "gaussian", *ALL_LATE, f"--rounds={ROUNDS}"
+        )
+        public = (
+            "selected",
+            "dropped_out",
+            "abandoned",
+            "simulated_seconds",
+            "epsilon",
+        )
+        for ours, theirs in zip(mixed.rows, late.rows):
+            assert [ours[c] for c in public] == [theirs[c] for c in public]
+            assert ours["simulated_seconds"] == theirs["simulated_seconds"]
+        assert mixed.rows[0]["late"] != late.rows[0]["late"]
+
+    def test_what_is_exact_can_be_withheld(self, mixed, start, tmp_path):
+        flags = (*DEVICES, "--rounds=2", "--withhold_train_metrics")
+        run = start("dp_fed_avg", tmp_path / "run", "gaussian", *flags)
+        for row in run.rows:
+            assert row["cohort_size"] == row.get("late", "") == ""
+            assert row.get("bytes_up", "") == ""
+            assert (row["selected"], row["bytes_down"]) == (str(COHORT), "864")
+        assert "late" not in run.output
+        assert "cohort " not in run.output.split("untrained")[1]
+        texts = [
+            " ".join((r.folder / "privacy.txt").read_text(encoding="utf-8").split())
+            for r in (mixed, run)
+        ]
+        assert "(cohort_size, late, bytes_up in metrics.csv)" in texts[0]
+        assert "(cohort_size, late, bytes_up in metrics.csv)" not in texts[1]
+        for text in texts:
+            assert "40 devices hold those of 4 clients" in text
+            assert "Abandoned rounds release nothing and are not charged" in text
+
+
+def gaussian_delta(epsilon, mu):
+    """δ(ε) of a Gaussian of sensitivity mu (Balle and Wang 2018, Theorem 8)."""
+    upper, lower = mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu
+    return stats.norm.cdf(upper) - np.exp(epsilon) * stats.norm.cdf(lower)
+
+
+def test_local_noise_is_charged_in_abandoned_rounds_too(start, tmp_path):
+    flags = (*ALL_LATE, "--mechanism=local_gaussian", "--rounds=6")
+    run = start("dp_fed_avg", tmp_path / "run", "local", *flags)
+    abandoned = abandoned_in(run)
+    assert 0 < sum(abandoned) < 5
+    with privacy.Ledger(run.folder / "ledger.jsonl") as ledger:
+        assert len(ledger) == 6
+    moves = []
+    for number, row in enumerate(run.rows, start=1):
+        # Sensitivity twice the clip, T participations.
+        delta = gaussian_delta(float(row["epsilon"]), 2 * np.sqrt(number))
+        assert delta == pytest.approx(1e-3, rel=1e-4)
+        # Everybody on-line sends, without work, and adds noise.
+        sent = 0 if row["abandoned"] == "1" else COHORT - int(row["dropped_out"])
+        assert row["cohort_size"] == str(sent)
+    for before, names, after in run.calls:
+        moved = (weights_of(after) - weights_of(before)) * COHORT / np.sqrt(len(names))
+        # 36 standard normals; the band is left with probability 1e-6.
+        low, high = stats.chi2.ppf([5e-7, 1 - 5e-7], moved.size)
+        assert low < np.sum(moved**2) < high
+        moves.append(moved)
+    assert len({float(m[0]) for m in moves}) == len(moves)
+
+
+class TestRecords:
+    FLAGS = (
+        "--record_noise_multiplier=1.5",
+        "--client_steps=4",
+        "--silo_drop_out=0.4",
+        "--minimum_clients=3",
+    )
+
+    @pytest.fixture(scope="class")
+    def run(self, start, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("records") / "run"
+        return start("record_dp_fed_avg", folder, "record", *self.FLAGS, "--rounds=6")
+
+    def test_every_silo_is_charged_for_every_round(self, run):
+        assert {False, True} == set(abandoned_in(run))
+        assert any(0 < int(row["dropped_out"]) < 2 for row in run.rows), (
+            "a silo is down in a round that goes on"
+        )
+        with privacy.Ledger(run.folder / "ledger.jsonl") as ledger:
+            assert len(ledger) == 6
+        task = tasks.get("heart").with_batching(PoissonBatching(4, 20.0))
+        event = privacy.RecordEvent.of(1.5, task.train)
+        table = rows_of(run.folder, "client_epsilon.csv")
+        assert len(table) == 6 * 4
+        for row in table:
+            names = [name for name, _ in event.clients]
+            client = event.of_client(names.index(row["client_id"]))
+            expected = client.epsilon(int(row["round"]), 1e-3, "pld")
+            assert float(row["epsilon"]) == pytest.approx(expected, rel=1e-6)
+        for number, row in enumerate(run.rows, start=1):
+            largest = max(
+                float(r["epsilon"]) for r in table if r["round"] == str(number)
+            )
+            assert float(row["epsilon"]) == pytest.approx(largest, rel=1e-8)
+
+    def test_the_state_is_that_of_the_silos_that_reported(self, run):
+        outcomes = [run.sampler.outcome(n) for n in range(1, 7)]
+        cohorts = [o.client_ids for o in outcomes if not o.abandoned]
+        assert [names for _, names, _ in run.calls] == cohorts
+        for (_, _, after), (before, _, _) in zip(run.calls, run.calls[1:]):
+            assert_equal(after, before)
+        assert_equal(run.calls[-1][2], run.state)
+
+    def test_says_what_is_charged(self, run):
+        text = " ".join((run.folder / "privacy.txt").read_text("utf-8").split())
+        assert "Every client is charged for every round all the same" in text
+        assert "fewer than 3 reports is abandoned" in text
+
+    def test_a_budget_can_end_in_an_abandoned_round(self, run, start, tmp_path):
+        first = abandoned_in(run).index(True) + 1
+        spent = [float(row["epsilon"]) for row in run.rows]
+        budget = spent[first - 1] * (1 - 1e-6)
+        flags = (*self.FLAGS, "--rounds=6", f"--record_budget_epsilon={budget}")
+        if first == 1:
+            pytest.fail("choose a seed whose first round is not abandoned")
+        ended = start("record_dp_fed_avg", tmp_path / "run", "record", *flags)
+        assert len(ended.rows) == first - 1
+        assert [float(row["epsilon"]) for row in ended.rows] == spent[: first - 1]

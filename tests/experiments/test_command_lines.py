@@ -115,10 +115,6 @@ CASES = [
         ["--budget_epsilon=0.01", "first round"],
     ),
     (
-        NOISED + "--sampler=fixed --accountant=pld",
-        ["--accountant=pld", "--accountant=rdp"],
-    ),
-    (
         NOISED + "--aggregator=krum --byzantine=1",
         ["--aggregator=krum", "mean"],
     ),

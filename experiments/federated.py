@@ -9,8 +9,8 @@ one.
 Example:
 
   scripts/run experiments/federated.py --task=mnist --partition=dirichlet \\
-      --dirichlet_alpha=0.1 --algorithm=scaffold --client_weighting=uniform \\
-      --rounds=50 --output_dir=results/scaffold
+      --dirichlet_alpha=0.1 --algorithm=scaffold --rounds=50 \\
+      --output_dir=results/scaffold
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ def main() -> None:
     chosen, aggregation = flags.AlgorithmFlags.get(), flags.AggregatorFlags.get()
     compression = flags.CompressionFlags.get()
     parts = flags.DeviceFlags.get().setup(chosen.buffering)
+    parts = algorithm_assembly.weighted(chosen, parts)
     compression.check_with(chosen)
     compression.check_with_rule(aggregation)
     algorithm_assembly.check_aggregation(chosen, aggregation, compression)
@@ -41,7 +42,8 @@ def main() -> None:
     # Of the clients that report, of whom there may be fewer than are sampled.
     reporting = dataclasses.replace(parts, sampler=cohorts)
     aggregation.check_with(reporting)
-    with assembly.open_run("federated", parts) as folder:
+    resolved = {"client_weighting": parts.weighting.client_weighting}
+    with assembly.open_run("federated", parts, resolved) as folder:
         # TensorFlow is imported from here on, once everything is checked.
         from tfl_research.flags import builders
 

@@ -156,3 +156,33 @@ def test_a_code_leaves_what_the_work_below_asks_for(six_clients):
     rounds.assert_close(
         ours.weights(), twins.TWINS["fed_buff"](rounds.paper_rounds())[-1]
     )
+
+
+def test_a_code_without_feedback_leaves_a_clients_state(six_clients):
+    """SCAFFOLD's variates still sum up, although the model takes coded updates."""
+    algorithm = rounds.ALGORITHMS["scaffold_2"]()
+    work = clients.CompressedWork(algorithm.client_work, clients.Quantized(2))
+    process = dataclasses.replace(algorithm, client_work=work).build(
+        six_clients, max_cohort_size=4
+    )
+    # 2 bits an entry and a float32 for each of two tensors; the report as it is.
+    assert process.upload_bytes == 1 + 4 + 1 + 4 + 12
+
+    def check(state, table):
+        mean = table.rows(tuple(rounds.SIZES)).mean(axis=0)
+        np.testing.assert_allclose(rounds.vector(state.finalizer[1]), mean, atol=1e-6)
+
+    cohorts = rounds.cohorts_of(six_clients)
+    ours = rounds.run(process, cohorts, after=check)
+    plain = rounds.run(rounds.built("scaffold_2", six_clients), cohorts[:1])
+    first = rounds.run(process, cohorts[:1])
+    names = tuple(rounds.SIZES)
+    np.testing.assert_allclose(first.table.rows(names), plain.table.rows(names))
+    assert np.abs(first.weights() - plain.weights()).max() > 1e-3
+    assert np.isfinite(ours.weights()).all()
+
+
+def test_no_code_where_clients_keep_what_they_sent():
+    work = rounds.ALGORITHMS["fed_dyn"]().client_work
+    with pytest.raises(ValueError, match="FedDynClient cannot be compressed"):
+        clients.CompressedWork(work, clients.Quantized(8))

@@ -194,14 +194,14 @@ class TestErrorFeedback:
         assert process.upload_bytes == 8  # one value and its index
         assert process.download_bytes == 12
 
-    def test_is_refused_over_clients_with_states(self, process):
+    def test_is_refused_over_clients_with_states(self):
         stateful = clients.CompressedWork(
             clients.local_training(optimizer=tff.learning.optimizers.build_sgdm(0.1)),
             clients.TopK(0.5),
             True,
         )
         with pytest.raises(ValueError, match="keep a state of their own"):
-            clients.CompressedWork(stateful, clients.TopK(0.5))
+            clients.CompressedWork(stateful, clients.TopK(0.5), True)
 
 
 def _with_weights(state, other):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,6 @@ def comparable(rows):
 
 SCAFFOLD = (
     "--algorithm=scaffold",
-    "--client_weighting=uniform",
     "--cohort_size=3",
     "--checkpoint_every=1",
     "--evaluate_every=1",
@@ -45,6 +46,26 @@ def test_a_run_in_two_parts_has_the_same_states(train, tmp_path):
     states = table_of(tmp_path / "whole")
     assert np.abs(states).max() > 0
     np.testing.assert_array_equal(table_of(tmp_path / "parts"), states)
+
+
+def test_algorithms_choose_their_weights_where_none_are_given(train, tmp_path):
+    for name, weighting in (("fed_avg", "examples"), ("scaffold", "uniform")):
+        folder = tmp_path / name
+        train("federated", folder, f"--algorithm={name}", "--rounds=1")
+        hparams = json.loads((folder / "hparams.json").read_text())["hparams"]
+        assert hparams["client_weighting"] == weighting
+
+
+def test_updates_are_coded_beside_states_of_an_algorithm(train, tmp_path):
+    coded = ("--compression=quantize", "--compression_bits=2", "--rounds=1")
+    train("federated", tmp_path / "plain", *SCAFFOLD, "--rounds=1")
+    rows = train("federated", tmp_path / "coded", *SCAFFOLD, *coded)
+    # Control variates are of the client's own steps, whatever is sent of them.
+    states = table_of(tmp_path / "coded")
+    np.testing.assert_allclose(states, table_of(tmp_path / "plain"), atol=1e-6)
+    assert np.abs(states).max() > 0
+    plain = json.loads((tmp_path / "plain" / "summary.json").read_text())
+    assert float(rows[0]["eval_loss"]) != plain["final"]["eval_loss"]
 
 
 def test_lost_states_are_one_line(train, execute, tmp_path):
@@ -79,7 +100,6 @@ def test_devices_report_to_a_buffer(train, tmp_path):
         "federated",
         tmp_path / "run",
         "--algorithm=fed_buff",
-        "--client_weighting=uniform",
         "--devices=60",
         "--cohort_size=4",
         "--concurrency=10",
@@ -114,7 +134,10 @@ def test_silos_that_are_down(train, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--algorithm=scaffold"], "give --client_weighting=uniform"),
+        (
+            ["--algorithm=scaffold", "--client_weighting=examples"],
+            "--client_weighting=examples: scaffold weighs all clients alike",
+        ),
         (["--dyn_alpha=1"], "--dyn_alpha=1: goes with --algorithm=fed_dyn"),
         (["--algorithm=fed_buff"], "--devices is missing"),
         (
@@ -122,11 +145,11 @@ def test_silos_that_are_down(train, tmp_path):
             "fed_nova needs --client_optimizer=sgd",
         ),
         (
-            [*SCAFFOLD[:2], "--client_momentum=0.9"],
+            [SCAFFOLD[0], "--client_momentum=0.9"],
             "needs SGD without momentum",
         ),
         (
-            [*SCAFFOLD[:2], "--client_gradient_clip=1"],
+            [SCAFFOLD[0], "--client_gradient_clip=1"],
             "needs --scaffold_option=1 under scaffold",
         ),
         (
@@ -160,16 +183,23 @@ def test_silos_that_are_down(train, tmp_path):
             "--aggregator=secure: acts on updates alone, and clients of fed_nova also",
         ),
         (
-            [*SCAFFOLD[:2], "--aggregator=coordinate_median", "--byzantine=1"],
+            [SCAFFOLD[0], "--aggregator=coordinate_median", "--byzantine=1"],
             "also send what their control variate changed by",
         ),
         (
             [
                 "--algorithm=fed_dyn",
-                "--client_weighting=uniform",
                 "--aggregator=compression",
             ],
             "clients of fed_dyn keep what they sent",
+        ),
+        (
+            ["--algorithm=fed_dyn", "--compression=quantize"],
+            "--compression=quantize: clients of fed_dyn keep what they sent",
+        ),
+        (
+            ["--algorithm=ditto", "--compression=quantize", "--error_feedback"],
+            "give quantize, or random_k with",
         ),
         (
             ["--algorithm=fed_exp", "--compression=quantize"],

@@ -129,7 +129,6 @@ def test_compressed_updates_by_flag(train, execute, tmp_path):
         [
             "--task=heart",
             "--algorithm=scaffold",
-            "--client_weighting=uniform",
             "--compression=top_k",
             f"--output_dir={tmp_path / 'other'}",
         ],

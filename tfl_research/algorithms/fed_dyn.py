@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +30,7 @@ class FedDynClient:
     Attributes:
       steps: the local solver.
       alpha: above 0.
+      keeps_what_it_sends: g_k and the server's h are of the same w - theta.
 
     Raises:
       ValueError: alpha is not above 0.
@@ -36,6 +38,7 @@ class FedDynClient:
 
     steps: clients.LocalSteps
     alpha: float
+    keeps_what_it_sends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)

@@ -29,13 +29,16 @@ class CompressedWork:
     client keeps what the code lost and adds it to its next update:
     p = update + e, sent C(p), e <- p - C(p).
 
+    Without it, clients keep what they keep without a code.
+
     Attributes:
-      base: the client work; its clients keep no state.
+      base: the client work.
       compressor: the code C.
       error_feedback: whether clients keep what is lost.
 
     Raises:
-      ValueError: error feedback where the base's clients keep a state.
+      ValueError: error feedback where the base's clients keep a state, or a base whose
+        `keeps_what_it_sends` says that its state must agree with what the server got.
     """
 
     base: ClientWork
@@ -43,15 +46,26 @@ class CompressedWork:
     error_feedback: bool = False
 
     def __post_init__(self) -> None:
-        if hasattr(self.base, "initial_client_state"):
+        name = type(self.base).__name__
+        if getattr(self.base, "keeps_what_it_sends", False):
             raise ValueError(
-                f"updates of {type(self.base).__name__} cannot be compressed: its "
-                "clients keep a state of their own"
+                f"updates of {name} cannot be compressed: its clients keep what they "
+                "sent, and the server has to add up the same"
             )
         # Attributes only where there is something to keep, to ask for or to say.
         if self.error_feedback:
+            if hasattr(self.base, "initial_client_state"):
+                raise ValueError(
+                    f"no error feedback over {name}: its clients keep a state of their "
+                    "own"
+                )
             object.__setattr__(self, "initial_client_state", self._initial_state)
-        for name in ("client_members", "received_bytes", "reported_bytes"):
+        for name in (
+            "initial_client_state",
+            "client_members",
+            "received_bytes",
+            "reported_bytes",
+        ):
             if hasattr(self.base, name):
                 object.__setattr__(self, name, getattr(self.base, name))
 

@@ -5,12 +5,15 @@ TensorFlow is imported in `algorithm` only.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Optional
 
 from tfl_research import devices
 from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.algorithm_flags import REPORTS, AlgorithmFlags
+from tfl_research.flags.app import given
 from tfl_research.flags.assembly import Setup
+from tfl_research.flags.cohort_flags import WeightingFlags
 from tfl_research.flags.compression_flags import CompressionFlags
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.optimizer_flags import (
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
     from tfl_research.program import PersonalEvaluator
 
 
+def weighted(flags: AlgorithmFlags, parts: Setup) -> Setup:
+    """The parts, with the algorithm's own weights where no others are given."""
+    if not flags.needs_uniform_weights or given("client_weighting") is not None:
+        return parts
+    return dataclasses.replace(parts, weighting=WeightingFlags("uniform"))
+
+
 def check(flags: AlgorithmFlags, parts: Setup) -> None:
     """Refuses flags of the other groups that do not go with the algorithm.
 
@@ -36,7 +46,7 @@ def check(flags: AlgorithmFlags, parts: Setup) -> None:
     if flags.needs_uniform_weights and parts.weighting.client_weighting != "uniform":
         raise FlagError(
             f"--client_weighting={parts.weighting.client_weighting}: {name} weighs all "
-            "clients alike; give --client_weighting=uniform"
+            "clients alike; give --client_weighting=uniform, or leave it out"
         )
     if name == "scaffold" and flags.scaffold_option != 1:
         _check_sgd(client, f"{name} (--scaffold_option=2)", momentum=False)

@@ -28,7 +28,7 @@ ALGORITHMS = {
     "ifca": "a model for each cluster of clients, Ghosh et al. 2020, arXiv 2006.04088",
 }
 _UNIFORM = ("scaffold", "fed_dyn", "fed_buff")
-# Whose clients keep a state of the algorithm's own.
+# Whose clients keep a state of the algorithm's own, and beside that nothing else.
 STATEFUL = ("scaffold", "fed_dyn", "ditto", "fed_rep")
 _SPLIT = ("fed_rep", "reconstruction")
 # What clients send beside their update, of which the server takes the mean.
@@ -64,7 +64,8 @@ class AlgorithmFlags(FlagGroup):
 
     algorithm: str = declare.choice(
         "fed_avg",
-        "; ".join(f"{name}: {paper}" for name, paper in ALGORITHMS.items()) + ".",
+        "; ".join(f"{name}: {paper}" for name, paper in ALGORITHMS.items())
+        + f". {', '.join(_UNIFORM)} weigh all clients alike.",
         tuple(ALGORITHMS),
     )
     proximal_strength: Optional[float] = declare.real(

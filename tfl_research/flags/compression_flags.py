@@ -67,17 +67,23 @@ class CompressionFlags(FlagGroup):
             )
 
     def check_with(self, algorithm: AlgorithmFlags) -> None:
-        """Refuses algorithms whose clients keep a state of their own.
+        """Refuses what an algorithm's clients cannot keep, or what its server needs.
 
         Raises:
           FlagError: as described.
         """
-        if self.compression != NONE and algorithm.algorithm in STATEFUL:
+        if self.compression != NONE and algorithm.algorithm == "fed_dyn":
+            raise self.refused(
+                "compression",
+                "clients of fed_dyn keep what they sent, and the server has to add up "
+                "the same; leave it out or choose another --algorithm",
+            )
+        if self.feeds_back and algorithm.algorithm in STATEFUL:
             raise self.refused(
                 "compression",
                 f"clients of {algorithm.algorithm} keep a state of their own, beside "
-                "which none is kept for error feedback; leave it out or choose another "
-                "--algorithm",
+                "which none is kept for error feedback; give quantize, or random_k "
+                "with --noerror_feedback, which need none",
             )
         if self.compression != NONE and algorithm.exchanges > 1:
             raise self.refused(

@@ -38,7 +38,7 @@ class CrossSiloFlags(FlagGroup):
     seeds: str = declare.text("0", "Values of --seed, with commas.")
     algorithm_flags: tuple[str, ...] = declare.repeated(
         "Further flags for the runs of one algorithm, as "
-        "'scaffold: --client_weighting=uniform'. May be repeated.",
+        "'scaffold: --scaffold_option=1'. May be repeated.",
     )
     record_flags: tuple[str, ...] = declare.repeated(
         "Further flags for the runs with record-level privacy, as "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -299,6 +301,20 @@ class TestMembership:
         width = 2 * 1.959964 * math.sqrt(variance)
         assert found.auc_high - found.auc_low == pytest.approx(width, rel=1e-6)
         assert found.advantage_low < found.advantage < found.advantage_high
+
+    def test_is_tensorflow_privacys_threshold_attack(self, monkeypatch):
+        """Recorded by reference/make_tensorflow_privacy.py from release 0.8.11."""
+        folder = pathlib.Path(__file__).parent / "reference"
+        monkeypatch.syspath_prepend(str(folder))
+        make = importlib.import_module("make_tensorflow_privacy")
+        rows = make.table.read("membership.csv")
+        assert len(rows) == len(make.CASES) == 5
+        for row, case in zip(rows, make.CASES):
+            assert int(row["seed"]) == case[0]
+            found = audit.loss_threshold_attack(*make.losses(*case), resamples=1)
+            assert found.auc == pytest.approx(float(row["auc"]), rel=1e-12)
+            expected = pytest.approx(float(row["advantage"]), rel=1e-12)
+            assert found.advantage == expected
 
     def test_interval_holds_a_half_as_often_as_it_says(self):
         # Binomial(300, 0.05) is above 30 with probability 1e-4.

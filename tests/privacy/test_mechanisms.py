@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -160,6 +161,41 @@ class TestSensitivity:
 
         moved = total([*others, one]).astype(np.float64) - total(others)
         assert np.linalg.norm(moved) <= 1.0 + 1e-6
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(others=st.lists(CLIENT, max_size=4), one=CLIENT)
+    def test_both_releases_of_an_adaptive_clip(self, others, one):
+        """Sum and count together, each over its noise, move by at most 1/z."""
+        noisy = adaptive(noise_multiplier=0.9, clipped_count_stddev=0.5)
+        count_stddev = noisy.aggregator.adaptation.count_stddev
+        assert count_stddev == 0.5
+        value_noise = noisy.aggregator.value_noise_multiplier
+
+        def releases(clients):
+            vectors, weights = [c[0] for c in clients], [c[1] for c in clients]
+            state, mean, measured = step(
+                self.adapting(), self.adapting().initialize(), vectors, weights
+            )
+            clip = measured["clip_norm"]
+            after = step(self.adapting(), state, [])[2]["clip_norm"]
+            # b̃ of the geometric update C exp(-0.2 (b̃ - 0.5)).
+            share = 0.5 - np.log(after / clip) / 0.2
+            return mean.astype(np.float64) * 10 / clip, (share - 0.5) * 10
+
+        sums, counts = zip(releases([*others, one]), releases(others))
+        moved_sum = np.linalg.norm(sums[0] - sums[1])
+        moved_count = abs(counts[0] - counts[1])
+        assert moved_sum <= 1 + 1e-6
+        # Single precision of the clip's logarithm.
+        assert moved_count <= 0.5 + 1e-4
+        together = np.hypot(moved_sum / value_noise, moved_count / count_stddev)
+        assert together <= 1 / 0.9 + 1e-3
+
+    @staticmethod
+    @functools.cache
+    def adapting():
+        """Without noise."""
+        return build(adaptive())
 
     def test_count_moves_by_at_most_a_half(self):
         # With the update 1, clip and count together have sensitivities 1 and 1/2,

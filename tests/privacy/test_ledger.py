@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -212,7 +213,16 @@ def test_a_failed_write_leaves_nothing_behind(path, monkeypatch):
         with monkeypatch.context() as patch:
             # A disk that fills up in the middle of the line.
             patch.setattr(os, "write", lambda fd, data: write(fd, data[:10]))
-            with pytest.raises(OSError, match="wrote 10 of"):
+            full = r"cannot write to .*ledger\.jsonl \(No space left on device\)"
+            with pytest.raises(ValueError, match=full):
+                ledger.record(2, EVENT)
+        with monkeypatch.context() as patch:
+            # Nor where it is on disk in whole, but not known to be.
+            def fails(descriptor):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+            patch.setattr(os, "fsync", fails)
+            with pytest.raises(ValueError, match=r"\(Input/output error\)"):
                 ledger.record(2, EVENT)
         assert path.read_bytes() == before
         ledger.record(2, EVENT)
@@ -276,6 +286,13 @@ def test_one_ledger_belongs_to_one_process(path):
     with privacy.Ledger(path), pytest.raises(ValueError, match=in_use):
         privacy.Ledger(path)
     privacy.Ledger(path).close()
+
+
+def test_a_ledger_that_cannot_be_opened(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot open .* \(Is a directory\)"):
+        privacy.Ledger(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot open .* \(No such file"):
+        privacy.Ledger(tmp_path / "no" / "ledger.jsonl")
 
 
 def test_closing_twice_is_harmless(path):

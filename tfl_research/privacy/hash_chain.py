@@ -51,11 +51,14 @@ class HashChain:
           writable: whether lines will be appended.
 
         Raises:
-          OSError: the file cannot be opened.
+          ValueError: the file cannot be opened.
         """
         self.path = pathlib.Path(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND if writable else os.O_RDONLY
-        self.descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o644)
+        try:
+            self.descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ValueError(f"cannot open {path} ({error.strerror})") from error
         self._bytes = 0
         self._hashes: list[str] = []
         if writable and os.fstat(self.descriptor).st_size == 0:
@@ -178,17 +181,21 @@ class HashChain:
         Everything must have been read, and the caller must hold a lock.
 
         Raises:
-          OSError: the line could not be written; nothing of it is left behind.
+          ValueError: the line could not be written; nothing of it is left behind.
         """
         line, digest = encode(fields, self.last_hash)
         try:
             written = os.write(self.descriptor, line + b"\n")
             if written != len(line) + 1:
-                raise OSError(f"{self.path}: wrote {written} of {len(line) + 1} bytes")
+                # What a write says that a full disk cuts short.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self.descriptor)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self.descriptor, self._bytes)
-            raise
+            raise ValueError(
+                f"cannot write to {self.path} ({error.strerror}); nothing was lost: "
+                "mend that, then resume"
+            ) from error
         self._advance(line, digest)
 
     @contextlib.contextmanager

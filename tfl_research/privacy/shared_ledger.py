@@ -62,10 +62,7 @@ class SharedLedger(ChainFile):
                 f"run must be {identity.RUN_DIGITS} hexadecimal digits, got {run!r}"
             )
         self.run, self.population = run, population
-        try:
-            super().__init__(HashChain(path))
-        except OSError as error:
-            raise ValueError(f"cannot open {path} ({error.strerror})") from error
+        super().__init__(HashChain(path))
         self._rounds = SharedRounds(self._chain)
         # Rounds that were found to be within a budget, by what was asked.
         self._within: dict[tuple[float, str | None, float], Counts] = {}

@@ -103,11 +103,7 @@ def read(path: str | os.PathLike[str]) -> Spending:
       DamageError: a line is damaged; names file and line.
       ValueError: there is no such file, or it cannot be read.
     """
-    file = ledger_path(path)
-    try:
-        chain = HashChain(file, writable=False)
-    except OSError as error:
-        raise ValueError(f"cannot read {file} ({error.strerror})") from error
+    chain = HashChain(ledger_path(path), writable=False)
     with contextlib.closing(chain):
         try:
             found = _read(chain)

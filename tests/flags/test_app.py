@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 
 import pytest
@@ -94,6 +96,26 @@ def test_another_error_is_not_swallowed(run):
 
     with pytest.raises(ZeroDivisionError):
         run(main)
+
+
+def test_a_full_disk_is_one_line(run):
+    for name, said in (("/d/x.csv", "/d/x.csv"), (None, "a file")):
+
+        def main(name=name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        code, _, err = run(main)
+        assert code == 2
+        assert err == (
+            f"error: {said} could not be written (No space left on device); free "
+            "space, then give the same command again to resume\n"
+        )
+
+    def bad_descriptor():
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with pytest.raises(OSError, match="Bad file"):
+        run(bad_descriptor)
 
 
 def test_interruptions(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -19,6 +20,8 @@ from tfl_research.program.errors import UserError
 USAGE_ERROR = 2
 INTERRUPTED = 130
 _LIBRARIES = ("absl.", "tensorflow")
+# Disks and quotas that are full.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Flag groups of the experiment that this process ran last.
 _defined: list[type[FlagGroup]] = []
 _HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
@@ -118,6 +121,13 @@ def execute(
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        return _say_error(
+            f"{error.filename or 'a file'} could not be written ({error.strerror}); "
+            "free space, then give the same command again to resume"
+        )
     return 0
 
 

@@ -1,11 +1,12 @@
 """Federation across silos beside its baselines: each silo alone, and pooled data.
 
-Every silo takes part in every round. Runs of federated.py, of record_dp_fed_avg.py
-where records are to be private, and of silo_baseline.py for every silo and for the
-pooled data, with the same model, local steps and number of rounds; all run in one
-process, and the same command again resumes where it stopped. The tables have the final
-models' metrics on the test examples of each silo, and ε of each silo's records.
-Example:
+Every silo is asked in every round; with --silo_drop_out some do not report, and a round
+with fewer than --minimum_clients is abandoned. Runs of federated.py, of
+record_dp_fed_avg.py where records are to be private, and of silo_baseline.py for every
+silo and for the pooled data, with the same model, local steps and number of rounds; all
+run in one process, and the same command again resumes where it stopped. The tables have
+the final or the best models' metrics on the test examples of each silo, and ε of each
+silo's records. Example:
 
   scripts/run experiments/cross_silo.py --task=heart --rounds=50 --seeds=0,1,2 \\
       --record_epsilons=4 --output_dir=results/heart_silos
@@ -22,7 +23,7 @@ from tfl_research.flags import assembly, sweep
 from tfl_research.flags.assembly import Setup
 from tfl_research.report import silos
 
-GROUPS = (flags.CrossSiloFlags, *assembly.GROUPS)
+GROUPS = (flags.CrossSiloFlags, *assembly.GROUPS, flags.SiloFlags)
 DEFAULTS = {"sampler": "full", "print_every": 20}
 _OWN = ("seed", "output_dir", "sampler")
 # Local epochs are for those whose records are not drawn at random.
@@ -37,19 +38,21 @@ def points(compared: flags.CrossSiloFlags, parts: Setup) -> list[sweep.Point]:
     )
     common = sweep.passed_on(assembly.GROUPS, without=_OWN)
     records = sweep.passed_on(assembly.GROUPS, without=(*_OWN, *_NOT_PRIVATE))
+    # A silo alone, and pooled data, are never down.
+    down = sweep.passed_on((flags.SiloFlags,), without=())
     further = compared.further()
     found = []
     for seed in seeds:
         own = (f"--print_every={parts.run.print_every}", f"--seed={seed}")
         for name in algorithms:
-            arguments = (*common, *own, f"--algorithm={name}", "--sampler=full")
+            arguments = (*common, *down, *own, f"--algorithm={name}", "--sampler=full")
             labels = {"method": name, "seed": seed}
             further_own = further.get(name, [])
             found.append(
                 sweep.Point(f"{name}-{seed}", plain, (*arguments, *further_own), labels)
             )
         for epsilon in epsilons:
-            arguments = (*records, *own, f"--record_target_epsilon={epsilon:g}")
+            arguments = (*records, *down, *own, f"--record_target_epsilon={epsilon:g}")
             labels = {"method": f"fed_avg, ε {epsilon:g}", "seed": seed}
             found.append(
                 sweep.Point(
@@ -86,15 +89,17 @@ def main() -> None:
             f"--sampler={parts.cohort.sampler}: every silo takes part in every round; "
             "leave it out, or run experiments/federated.py"
         )
+    flags.SiloFlags.get().sampler(parts.sampler, parts.run.seed)
     folder = pathlib.Path(str(parts.run.output_dir))
     runs = sweep.Sweep(folder, points(compared, parts))
     rows = runs.run()
     found = silos.by_silo(
-        [(row["method"], runs.path(p)) for row, p in zip(rows, runs.points)]
+        [(row["method"], runs.path(p)) for row, p in zip(rows, runs.points)],
+        model=compared.compared_model,
     )
     silos.write(found, folder / "silos.csv")
     for metric in dict.fromkeys((parts.task.selection_metric, "accuracy")):
-        print(f"{metric}, mean over seeds:")
+        print(f"{metric} of the {compared.compared_model} models, mean over seeds:")
         print(silos.table(found, metric=metric))
     print(f"results: {folder / 'silos.csv'}  {runs.results_path}")
 

@@ -34,19 +34,32 @@ def test_an_unknown_silo_is_refused(execute, tmp_path):
     assert "--train_on=Rome: no such silo; choose pooled or one of Cleveland" in errors
 
 
-@pytest.mark.slow
-def test_comparison_with_private_records(execute, tmp_path):
+@pytest.fixture(scope="module")
+def compared(execute, tmp_path_factory):
+    """Flags of a comparison, its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("compared") / "silos"
     flags = [
         "--task=heart",
-        "--rounds=2",
-        "--seeds=0",
+        "--rounds=6",
+        "--evaluate_every=1",
         "--record_epsilons=4",
         "--client_steps=2",
-        f"--output_dir={tmp_path / 'silos'}",
+        "--silo_drop_out=0.4",
+        "--minimum_clients=3",
+        "--selection_metric=auc:0.7,loss:0.3",
+        "--compared_model=best",
+        f"--output_dir={folder}",
     ]
     code, output, errors = execute("cross_silo", flags)
     assert code == 0, errors
-    table = output[output.index("accuracy, mean over seeds:") :].splitlines()
+    return flags, folder, output
+
+
+@pytest.mark.slow
+def test_comparison_with_private_records(execute, compared):
+    flags, _, output = compared
+    start = output.index("accuracy of the best models, mean over seeds:")
+    table = output[start:].splitlines()
     assert table[1].startswith("| method | Cleveland | Hungary | Switzerland | VA")
     assert [line.split(" | ")[0] for line in table[3:9]] == [
         "| fed_avg",
@@ -56,6 +69,7 @@ def test_comparison_with_private_records(execute, tmp_path):
         "| each silo alone, at home",
         "| the average silo alone",
     ]
+    # Silos are charged for every round, also when they are down.
     spent = [float(cell) for cell in table[5].split(" | ")[1:5]]
     assert max(spent) == pytest.approx(4, abs=0.01)
     # The fewer patients a hospital has, the more each of them spends.
@@ -64,6 +78,50 @@ def test_comparison_with_private_records(execute, tmp_path):
     again, output, _ = execute("cross_silo", flags)
     assert again == 0
     assert output.count("done before") == 7
+
+
+@pytest.mark.slow
+def test_silos_that_are_down_in_a_comparison(compared):
+    _, folder, _ = compared
+    for name in ("fed_avg-0", "record_dp-4-0"):
+        rows = pd.read_csv(folder / "points" / name / "metrics.csv")
+        down = 4 - rows["dropped_out"] < 3
+        assert down.any()
+        assert not down.all()
+        np.testing.assert_array_equal(rows["abandoned"], down)
+        np.testing.assert_array_equal(
+            rows["cohort_size"], np.where(down, 0, 4 - rows["dropped_out"])
+        )
+    # A silo alone, and pooled data, are never down.
+    for name in ("only_0-0", "pooled-0"):
+        rows = pd.read_csv(folder / "points" / name / "metrics.csv")
+        assert (rows["cohort_size"] == 1).all()
+        assert "abandoned" not in rows
+
+
+@pytest.mark.slow
+def test_the_best_model_by_weighted_metrics_is_compared(compared):
+    _, folder, output = compared
+    rows = pd.read_csv(folder / "points" / "fed_avg-0" / "metrics.csv")
+    score = 0.7 * rows["eval_auc"] - 0.3 * rows["eval_loss"]
+    results = pd.read_csv(folder / "results.csv")
+    assert results["best_round"][0] == rows["round"][score.idxmax()]
+    clients = pd.read_csv(folder / "points" / "fed_avg-0" / "clients.csv")
+    best = clients[(clients["model"] == "best") & (clients["split"] == "eval")]
+    found = pd.read_csv(folder / "silos.csv")
+    found = found[found["method"] == "fed_avg"]
+    np.testing.assert_array_equal(found["auc"], best["auc"])
+    assert "auc of the best models, mean over seeds:" in output
+
+
+def test_a_minimum_that_no_round_reaches_is_refused(execute, tmp_path):
+    code, _, errors = execute(
+        "cross_silo",
+        ["--task=heart", "--minimum_clients=5", f"--output_dir={tmp_path / 'silos'}"],
+    )
+    assert code == 2
+    assert "--minimum_clients=5: minimum must be from 1 to 4" in errors
+    assert not (tmp_path / "silos").exists()
 
 
 def test_a_sampler_is_refused(execute, tmp_path):

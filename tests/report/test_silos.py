@@ -43,3 +43,8 @@ def test_table_by_hand(tmp_path):
     ]
     silos.write(found, tmp_path / "silos.csv")
     assert len(pd.read_csv(tmp_path / "silos.csv")) == 10
+
+
+def test_the_best_models_instead(tmp_path):
+    found = silos.by_silo([("x", write_run(tmp_path / "x", (0.8, 0.6)))], model="best")
+    assert found[["silo", "accuracy"]].to_numpy().tolist() == [["A", 1.0]]

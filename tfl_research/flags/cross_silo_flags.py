@@ -36,6 +36,13 @@ class CrossSiloFlags(FlagGroup):
         "values of --record_target_epsilon, with commas.",
     )
     seeds: str = declare.text("0", "Values of --seed, with commas.")
+    compared_model: str = declare.choice(
+        "final",
+        "Whose metrics the tables have: the final model's, or the best's by "
+        "--selection_metric, which are a little too good, for the same test examples "
+        "chose the round.",
+        ("final", "best"),
+    )
     algorithm_flags: tuple[str, ...] = declare.repeated(
         "Further flags for the runs of one algorithm, as "
         "'scaffold: --scaffold_option=1'. May be repeated.",

@@ -11,11 +11,14 @@ import pandas as pd
 ALONE = "only "
 
 
-def by_silo(runs: Sequence[tuple[str, pathlib.Path]]) -> pd.DataFrame:
-    """The final models' metrics at every silo, a row for each run and silo.
+def by_silo(
+    runs: Sequence[tuple[str, pathlib.Path]], *, model: str = "final"
+) -> pd.DataFrame:
+    """A model's metrics at every silo, a row for each run and silo.
 
     Args:
       runs: (method, run folder), several of one method where seeds differ.
+      model: "final" or "best"; the latter has spent what the run had by its end.
 
     Returns:
       Columns `method`, `run`, `silo`, `examples`, the metrics, and `epsilon` of the
@@ -24,14 +27,14 @@ def by_silo(runs: Sequence[tuple[str, pathlib.Path]]) -> pd.DataFrame:
     frames = []
     for method, folder in runs:
         clients = pd.read_csv(folder / "clients.csv", dtype={"client_id": str})
-        final = clients[(clients["model"] == "final") & (clients["split"] == "eval")]
-        final = final.drop(columns=["model", "split"]).rename(
+        chosen = clients[(clients["model"] == model) & (clients["split"] == "eval")]
+        chosen = chosen.drop(columns=["model", "split"]).rename(
             columns={"client_id": "silo"}
         )
-        final.insert(0, "method", method)
-        final.insert(1, "run", folder.name)
-        final["epsilon"] = final["silo"].map(_epsilons(folder))
-        frames.append(final)
+        chosen.insert(0, "method", method)
+        chosen.insert(1, "run", folder.name)
+        chosen["epsilon"] = chosen["silo"].map(_epsilons(folder))
+        frames.append(chosen)
     return pd.concat(frames, ignore_index=True)
 
 

@@ -419,3 +419,32 @@ def test_two_processes_append_at_the_same_time(path):
     # They took turns: neither held the file for its whole run.
     assert order != sorted(order)
     assert order != sorted(order, reverse=True)
+
+
+_HALF_A_LINE = """
+import os, sys
+from tfl_research.privacy.hash_chain import HashChain
+chain = HashChain(sys.argv[1])
+with chain.locked():
+    os.write(chain.descriptor, b'{"run":"0123456789abcdef","popul')
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_writer_killed_in_the_middle_of_a_line_leaves_lock_and_line(path):
+    lines = fill(path, [(FIRST, EVENT)])
+    command = [sys.executable, "-c", _HALF_A_LINE, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline() == "ready\n"
+        assert not path.read_bytes().endswith(b"\n")
+        writer.kill()
+    with pytest.warns(UserWarning, match=r"dropped line 2, which was cut off"):
+        ledger = opened(path, SECOND)
+    with ledger:
+        ledger.record(1, OTHER)
+    after = path.read_bytes().splitlines()
+    assert after[:1] == lines
+    assert len(after) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import noise_checks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -64,9 +65,11 @@ class TestWithoutNoise:
             errors.append((4 * found - expected) * made.clip_quanta / CLIP)
         # Each client's rounding has a standard deviation of at most half a quantum.
         assert np.abs(errors).max() < 6 * 0.5 * math.sqrt(4)
-        # Unbiased: 560 errors, false alarm 1e-6. Rounding down would show up at once
-        # in the first coordinate, where the rotation sends a constant.
-        assert np.abs(np.mean(errors, axis=0)).max() < 6 / math.sqrt(40)
+        # Unbiased. Rounding down would show up at once in the first coordinate, where
+        # the rotation sends a constant.
+        assert np.abs(np.mean(errors, axis=0)).max() < noise_checks.limit(
+            DIMENSION
+        ) / math.sqrt(40)
         assert np.std(errors) > 0.1
 
     def test_empty_cohort_releases_zero(self, noiseless):
@@ -206,18 +209,13 @@ class TestNoise:
         assert measured["noise_stddev"] == pytest.approx(expected, rel=1e-5)
         assert measured["reporting_clients"] == 4
         # Rounding adds at most a quarter of a quantum squared a client. Clients whose
-        # noise were the same would double the deviation. 5 standard errors.
-        most = math.sqrt(expected**2 + 4 * 0.25 * (quantum / 4) ** 2)
-        slack = 1 + 5 / math.sqrt(2 * self.SIZE)
-        assert np.all(noise.std(axis=1) < most * slack)
-        assert np.all(noise.std(axis=1) > expected / slack)
-        assert np.abs(noise.mean(axis=1)).max() < 5 * most / math.sqrt(self.SIZE)
+        # noise were the same would double the deviation. The rotation back makes
+        # coordinates normal, of fourth moment 3σ⁴.
+        most = expected**2 + 4 * 0.25 * (quantum / 4) ** 2
+        noise_checks.check_variance(noise, most, 3 * most**2, least=expected**2)
 
     def test_rounds_and_coordinates_are_uncorrelated(self, draws):
-        noise = draws[1].reshape(6, -1)
-        correlations = np.corrcoef(noise)[np.triu_indices(6, 1)]
-        # 15 pairs, 5 standard errors: false alarm 9e-6.
-        assert np.abs(correlations).max() < 5 / math.sqrt(noise.shape[1])
+        noise_checks.check_uncorrelated(draws[1].reshape(6, -1))
 
     def test_too_few_clients_release_nothing(self, draws):
         _, found, measured = draws[3]
@@ -302,9 +300,9 @@ class TestFedAvg:
             other, _ = train(engine, 0)
         np.testing.assert_array_equal(again, draws[0])
         np.testing.assert_allclose(other, again, atol=4 * CLIP / made.clip_quanta)
-        # 120 draws of the noise: five standard errors of a standard deviation.
+        # 120 draws of the noise, 1/√(2n) being a deviation's standard error.
         stddev = float(measured["noise_stddev"])
-        slack = 5 / math.sqrt(2 * 120)
+        slack = noise_checks.limit(1) / math.sqrt(2 * 120)
         assert draws.std(axis=0).mean() == pytest.approx(stddev, rel=slack)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 
 import dp_accounting
+import noise_checks
 import numpy as np
 import pytest
 import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, as_process, client, step, vectors
 from dp_accounting import pld, rdp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tfl_research import privacy, runtime
 from tfl_research.privacy import client_seeds, events
@@ -69,6 +72,13 @@ class TestEvent:
             event(**changes)
 
 
+WILD = st.one_of(
+    st.floats(-2, 2, width=32),
+    st.sampled_from([0.0, np.nan, np.inf, -np.inf, 1e30, -3e38, 1e-40]),
+)
+CLIENT = st.tuples(st.lists(WILD, min_size=DIMENSION, max_size=DIMENSION), WILD)
+
+
 def mechanism(noise_multiplier=1.5, **changes):
     arguments = {
         "l2_norm_clip": 2.0,
@@ -89,8 +99,12 @@ class TestAggregation:
         update = np.full(4096, 0.01, np.float32)
         clients = [client(update, i, shapes=self.SHAPES) for i in range(4)]
         with runtime.in_process(process, mode=MODE) as engine:
-            states, found = [engine.initialize()], []
+            states, found, alone = [engine.initialize()], [], []
             for _ in range(3):
+                # What each client sends, as a cohort of its own.
+                alone += [
+                    4 * step(engine, states[-1], [one])[1] - update for one in clients
+                ]
                 state, result, measured = step(engine, states[-1], clients)
                 states.append(state)
                 found.append(result - update)
@@ -98,22 +112,27 @@ class TestAggregation:
             empty = step(engine, states[0], [])[1]
         with runtime.tff_local(process) as engine:
             theirs = step(engine, engine.initialize(), clients)[1] - update
-        return np.array(found, np.float64), measured, resumed, theirs, empty
+        single = np.array(alone, np.float64)
+        return np.array(found, np.float64), measured, resumed, theirs, empty, single
+
+    def test_every_client_draws_noise_of_its_own_every_round(self, rounds):
+        """Twelve draws, of 4 clients in 3 rounds: each of stddev zS a coordinate, and
+        independent of the others and across coordinates and tensors."""
+        single = rounds[5]
+        assert single.shape == (12, 4096)
+        noise_checks.check_normal(single.reshape(24, -1), 1.5 * 2.0)
 
     def test_noise_of_every_client_is_in_the_mean(self, rounds):
-        noise, measured = rounds[:2]
+        noise, measured, single = *rounds[:2], rounds[5]
         expected = 1.5 * 2.0 * math.sqrt(4) / 4
         assert measured["noise_stddev"] == pytest.approx(expected)
         assert measured["reporting_clients"] == 4
-        # 5 standard errors; clients with the same noise would double it.
-        slack = 5 / math.sqrt(2 * 4096)
-        np.testing.assert_allclose(noise.std(axis=1), expected, rtol=slack)
-        assert np.abs(noise.mean(axis=1)).max() < 5 * expected / 64
-        correlations = np.corrcoef(noise.reshape(6, -1))[np.triu_indices(6, 1)]
-        assert np.abs(correlations).max() < 5 / math.sqrt(2048)
+        means = single.reshape(3, 4, -1).mean(axis=1)
+        np.testing.assert_allclose(noise, means, atol=2e-5)
+        noise_checks.check_normal(noise.reshape(6, -1), expected)
 
     def test_resumed_round_is_the_same_draw(self, rounds):
-        noise, _, resumed, _, _ = rounds
+        noise, resumed = rounds[0], rounds[2]
         np.testing.assert_array_equal(resumed, noise[1].astype(np.float32))
 
     def test_tffs_runtime_gives_the_same(self, rounds):
@@ -122,18 +141,53 @@ class TestAggregation:
     def test_empty_cohort_is_zero(self, rounds):
         assert not rounds[4].any()
 
-    def test_without_noise_it_is_the_clipped_mean(self):
+    @pytest.fixture(scope="class")
+    def silent(self):
         process = as_process(mechanism(0.0).aggregator)
-        cohort = 3 * vectors(3)
         with runtime.in_process(process, mode=MODE) as engine:
-            clients = [
-                client(v, i, w) for i, (v, w) in enumerate(zip(cohort, [1, 9, 0.5]))
-            ]
-            found = step(engine, engine.initialize(), clients)[1]
+            yield engine
+
+    def test_without_noise_it_is_the_clipped_mean(self, silent):
+        cohort = 3 * vectors(3)
+        clients = [client(v, i, w) for i, (v, w) in enumerate(zip(cohort, [1, 9, 0.5]))]
+        found = step(silent, silent.initialize(), clients)[1]
         norms = np.linalg.norm(cohort, axis=1)
         scaled = cohort * np.minimum(1, 2 / norms)[:, None] * [[1], [1], [0.5]]
         np.testing.assert_allclose(found, scaled.sum(axis=0) / 4, atol=1e-6)
         assert len(found) == DIMENSION
+
+    @settings(
+        max_examples=60,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(one=CLIENT, other=CLIENT, others=st.lists(CLIENT, max_size=2))
+    def test_what_a_client_sends_moves_by_at_most_twice_the_clip(
+        self, silent, one, other, others
+    ):
+        """Replacing all that a client has by anything else: what the event charges,
+        whose noise is z/2 of the sensitivity; the same of the server's sum."""
+        assert event(1.5).effective_noise_multiplier(1) == 1.5 / 2
+
+        def total(clients):
+            cohort = [client(v, i, w) for i, (v, w) in enumerate(clients)]
+            mean = step(silent, silent.initialize(), cohort)[1]
+            return 4 * mean.astype(np.float64)
+
+        for cohort in ([], others):
+            sent = [total([one, *cohort]), total([other, *cohort])]
+            assert np.linalg.norm(sent[0] - sent[1]) <= 2 * 2.0 * (1 + 1e-6)
+            if not cohort:
+                assert max(map(np.linalg.norm, sent)) <= 2.0 * (1 + 1e-6)
+
+    def test_opposite_updates_do_move_it_by_that(self, silent):
+        huge = np.full(DIMENSION, 1e30)
+        ends = [
+            4 * step(silent, silent.initialize(), [client(v, 0)])[1]
+            for v in (huge, -huge)
+        ]
+        assert np.linalg.norm(ends[0] - ends[1]) == pytest.approx(4.0, rel=1e-5)
 
     def test_needs_seeds(self):
         with pytest.raises(ValueError, match="seeds of their own"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import noise_checks
 import noise_stream
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
 
 from tfl_research.privacy import factorization, noised_sum
 from tfl_research.privacy.matrix_noise import MatrixNoise
@@ -81,17 +81,7 @@ def test_released_noise_is_distributed_as_declared():
     rounds, size = 20, 20_000
     factor = factorization.banded_factor(8, 4, cache=False)
     drawn, _ = stream(MatrixNoise(factor.rows), rounds, [(size,)])
-    white = blocks_of(factor, rounds) @ drawn
-    # 20 standard deviations and 190 correlations, each of standard error 1/√size at
-    # most: 5.5 of them, false alarm 8e-6 (the seed is fixed).
-    slack = 5.5 / np.sqrt(size)
-    assert np.abs(white.std(axis=1) - 1).max() < slack
-    correlations = np.corrcoef(white)[np.triu_indices(rounds, 1)]
-    assert np.abs(correlations).max() < slack
-    lagged = np.mean(white[:, 1:] * white[:, :-1], axis=1)
-    assert np.abs(lagged).max() < slack
-    # 20 tests at 1e-6 each.
-    assert min(stats.kstest(row, "norm").pvalue for row in white) > 1e-6
+    noise_checks.check_normal(blocks_of(factor, rounds) @ drawn)
 
 
 def test_the_released_prefix_sums_err_as_the_factor_says():
@@ -99,8 +89,9 @@ def test_the_released_prefix_sums_err_as_the_factor_says():
     drawn, _ = stream(MatrixNoise(factor.rows), 32, [(20_000,)])
     found = np.sqrt(np.mean(np.cumsum(drawn, axis=0) ** 2))
     expected = factor.error(factorization.workload_matrix(32))
-    # Correlated over rounds, so that 20000 count: 5.5 x 1/√(2n), false alarm 4e-8.
-    assert found == pytest.approx(expected, rel=5.5 / np.sqrt(40_000))
+    # Correlated over rounds, so that 20000 count: a standard error of 1/√(2n).
+    slack = noise_checks.limit(1) / np.sqrt(40_000)
+    assert found == pytest.approx(expected, rel=slack)
 
 
 def test_unknown_shapes_are_refused():

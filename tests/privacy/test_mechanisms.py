@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import functools
 
+import noise_checks
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from tfl_research import privacy
 from tfl_research.privacy import noised_sum
@@ -247,9 +247,7 @@ class TestBoundedWeights:
         output = process.next(process.initialize(), [], [])
         # 2 z S / (q W_min), whoever came: here nobody.
         noise = np.concatenate([np.ravel(part) for part in output.result])
-        # 5 standard errors of σ/√(2n), false alarm 6e-7.
-        slack = 5 * 1.5 / np.sqrt(2 * len(noise))
-        assert noise.std() == pytest.approx(1.5, abs=slack)
+        noise_checks.check_normal([noise], 1.5)
         assert output.measurements["noise_stddev"] == pytest.approx(1.5)
 
     @settings(
@@ -300,25 +298,9 @@ class TestNoise:
         assert output.measurements["clip_norm"] == 2.0
         return np.array(rounds, np.float64)
 
-    def test_empty_cohort_gets_noise_of_the_right_size(self, draws):
-        # The standard error of a standard deviation is σ/√(2n): 5 of them, false
-        # alarm 6e-7 a round (the seed is fixed, so it fails always or never).
-        slack = 5 * self.STDDEV / np.sqrt(2 * draws.shape[1])
-        assert np.abs(draws.std(axis=1) - self.STDDEV).max() < slack
-        assert np.abs(draws.mean(axis=1)).max() < 5 * self.STDDEV / 200
-
-    def test_noise_is_gaussian(self, draws):
-        for noise in draws:
-            assert stats.kstest(noise / self.STDDEV, "norm").pvalue > 1e-6
-
-    def test_rounds_tensors_and_coordinates_are_uncorrelated(self, draws):
-        halves = draws.reshape(6, -1)
-        correlations = np.corrcoef(halves)[np.triu_indices(6, 1)]
-        # 15 pairs of 20000 values: 5 standard errors, false alarm 9e-6.
-        assert np.abs(correlations).max() < 5 / np.sqrt(halves.shape[1])
-        for lag in (1, 2, 100):
-            lagged = np.corrcoef(draws[0, :-lag], draws[0, lag:])[0, 1]
-            assert abs(lagged) < 5 / np.sqrt(draws.shape[1])
+    def test_rounds_tensors_and_coordinates_are_independent_normals(self, draws):
+        # An empty cohort's; each half of a round is a tensor.
+        noise_checks.check_normal(draws.reshape(6, -1), self.STDDEV)
 
     def test_noise_does_not_depend_on_the_cohort(self):
         process = build(gaussian(noise_multiplier=1.0))
@@ -418,6 +400,22 @@ class TestAdaptiveClip:
         assert mechanism.noise_multiplier == 1.0
         total = (1.25**-2 + (2 * 5 / 6) ** -2) ** -0.5
         assert total == pytest.approx(1.0)
+
+    def test_both_releases_have_independent_noise(self):
+        """The sum's five coordinates and the count, over 200 empty rounds."""
+        mechanism = adaptive(noise_multiplier=1.0, clipped_count_stddev=5 / 6)
+        process = build(mechanism)
+        state, clips, values = process.initialize(), [], []
+        for _ in range(201):
+            state, found, measured = step(process, state, [])
+            clips.append(measured["clip_norm"])
+            # Relative to the clip of the round, over the declared 1.25/10.
+            values.append(found / clips[-1] / 0.125)
+        # b̃ of C exp(-0.2 (b̃ - 0.5)) is 0.5 and noise of 5/6 over 10.
+        counts = -np.diff(np.log(clips)) / 0.2 / (5 / 6 / 10)
+        noise_checks.check_normal(
+            np.column_stack([values[:200], counts]).T, lags=(1, 2)
+        )
 
     def test_empty_cohort_moves_the_clip_by_noise_only(self):
         process = build(adaptive())

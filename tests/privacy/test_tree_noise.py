@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import noise_checks
 import noise_stream
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
 
 from tfl_research.privacy import noised_sum
 from tfl_research.privacy.tree_noise import TreeNoise, node_noise
@@ -120,27 +120,18 @@ class TestDense:
         rounds, size = 20, 20_000
         drawn, _ = stream(TreeNoise(16, efficient), rounds, [(size,)])
         _, matrix = dense(rounds, 16, efficient, 11)
-        white = np.linalg.solve(np.linalg.cholesky(matrix @ matrix.T), drawn)
-        # 20 standard deviations and 190 correlations, each of standard error 1/√size
-        # at most: 5.5 of them, false alarm 8e-6 (the seed is fixed).
-        slack = 5.5 / np.sqrt(size)
-        assert np.abs(white.std(axis=1) - 1).max() < slack
-        correlations = np.corrcoef(white)[np.triu_indices(rounds, 1)]
-        assert np.abs(correlations).max() < slack
-        for lag in (1, 100):
-            lagged = np.mean(white[:, lag:] * white[:, :-lag], axis=1)
-            assert np.abs(lagged).max() < slack
-        # 20 tests at 1e-6 each.
-        assert min(stats.kstest(row, "norm").pvalue for row in white) > 1e-6
+        noise_checks.check_normal(
+            np.linalg.solve(np.linalg.cholesky(matrix @ matrix.T), drawn)
+        )
         # Of prefixes, the variance is by the ones of t (the tree's first rounds):
         # each counts 1, or 1/(2 - 2^-h) at level h by Honaker's estimate.
-        variances = np.cumsum(drawn[:16], axis=0).var(axis=1)
+        prefixes = np.cumsum(drawn[:16], axis=0)
         expected = [
             sum(1 / (2 - 2.0**-h) if efficient else 1.0 for h in range(5) if t >> h & 1)
             for t in range(1, 17)
         ]
-        # Standard error √(2/size) = 0.01 of each: 5.5 of them, false alarm 6e-7.
-        np.testing.assert_allclose(variances, expected, rtol=0.055)
+        slack = noise_checks.limit(16) * np.sqrt(2 / size)
+        np.testing.assert_allclose((prefixes**2).mean(axis=1), expected, rtol=slack)
 
 
 def test_nodes_are_independent_of_each_other():
@@ -150,10 +141,8 @@ def test_nodes_are_independent_of_each_other():
         for level in range(3)
         for block in range(4 >> level)
     ]
-    rows = noise_of(keys, 20_000).reshape(2 * len(keys), -1)
-    correlations = np.corrcoef(rows)[np.triu_indices(len(rows), 1)]
-    # 861 pairs, 5.5 standard errors of 1/√10000: false alarm 3e-5.
-    assert np.abs(correlations).max() < 0.055
+    # Also of the halves of a node's coordinates.
+    noise_checks.check_normal(noise_of(keys, 20_000).reshape(2 * len(keys), -1))
 
 
 def test_plain_trees_keep_nothing():

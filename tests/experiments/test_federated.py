@@ -60,6 +60,11 @@ def test_updates_are_coded_beside_states_of_an_algorithm(train, tmp_path):
     coded = ("--compression=quantize", "--compression_bits=2", "--rounds=1")
     train("federated", tmp_path / "plain", *SCAFFOLD, "--rounds=1")
     rows = train("federated", tmp_path / "coded", *SCAFFOLD, *coded)
+    # Three hospitals are sent 36 numbers and their like of c, and send 2 bits of each
+    # with two magnitudes, and the change of c_i as it is.
+    assert rows[0]["cohort_size"] == "3"
+    assert int(rows[0]["bytes_down"]) == 3 * 4 * (36 + 36)
+    assert int(rows[0]["bytes_up"]) == 3 * (9 + 1 + 4 + 4 + 4 * 36)
     # Control variates are of the client's own steps, whatever is sent of them.
     states = table_of(tmp_path / "coded")
     np.testing.assert_allclose(states, table_of(tmp_path / "plain"), atol=1e-6)
@@ -124,6 +129,10 @@ def test_silos_that_are_down(train, tmp_path):
         "--evaluate_every=1",
     )
     abandoned = [row["abandoned"] == "1" for row in rows]
+    # A model of 36 numbers for all four, and an update of each that is not down.
+    for row in rows:
+        assert int(row["bytes_down"]) == 4 * 4 * 36
+        assert int(row["bytes_up"]) == 4 * 36 * (4 - int(row["dropped_out"]))
     assert True in abandoned
     assert False in abandoned
     for before, row, stays in zip(rows, rows[1:], abandoned[1:]):

@@ -151,8 +151,9 @@ def test_grid_of_algorithms(execute, tmp_path):
     assert results["final_value"].notna().all()
     assert "| natural | scaffold | " in output
     picture = (tmp_path / "grid" / "heterogeneity.svg").read_text()
-    # By rounds alone, where no devices are simulated.
-    assert picture.count('id="axes_') == 1
+    # By rounds and traffic; there is no clock where no devices are simulated.
+    assert picture.count('id="axes_') == 2
+    assert "| final | target | round | megabytes |" in output
 
 
 @pytest.mark.parametrize("metric", ["loss", "auc:0.7,loss:0.3"])

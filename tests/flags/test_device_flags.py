@@ -139,3 +139,6 @@ def test_sizes_of_messages():
     assert (told.bytes_down, told.bytes_up) == (12, 34)
     plain = setup_with("--task=heart", "--cohort_size=2").sampler
     assert devices.told_sizes(plain, Process()) is plain
+    assert devices.message_bytes(Process()) == (12, 34)
+    assert devices.message_bytes(object()) is None
+    assert devices.told_sizes(parts.sampler, object()) is parts.sampler

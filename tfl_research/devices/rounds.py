@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from tfl_research.data import ClientData
 from tfl_research.data.batching import Batching
@@ -95,16 +95,25 @@ class DeviceRounds:
         return Workload(held, batching)
 
 
+def message_bytes(process: Any) -> Optional[tuple[int, int]]:
+    """What a client is sent in a round, and what it sends back.
+
+    Args:
+      process: one that says so (`processes.FederatedProcess`); None for another.
+    """
+    if not hasattr(process, "upload_bytes"):
+        return None
+    return process.download_bytes, process.upload_bytes
+
+
 def told_sizes(sampler: Sampler, process: Any) -> Sampler:
     """The sampler, told how large messages are where it simulates devices.
 
     Args:
       sampler: of an experiment.
-      process: of which `download_bytes` and `upload_bytes` are taken, where it has
-        them (`processes.FederatedProcess`).
+      process: of `message_bytes`.
     """
-    if not isinstance(sampler, DeviceRounds) or not hasattr(process, "upload_bytes"):
+    sizes = message_bytes(process)
+    if not isinstance(sampler, DeviceRounds) or sizes is None:
         return sampler
-    return dataclasses.replace(
-        sampler, bytes_down=process.download_bytes, bytes_up=process.upload_bytes
-    )
+    return dataclasses.replace(sampler, bytes_down=sizes[0], bytes_up=sizes[1])

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from tfl_research.devices import told_sizes
+from tfl_research.devices import message_bytes, told_sizes
 from tfl_research.flags import app, rehearsal
 from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags
 from tfl_research.flags.optimizer_flags import (
@@ -148,6 +148,7 @@ def train(
                 config=dataclasses.replace(parts.run.config(), cohort_seed=cohort_seed),
                 account=account,
                 client_states=getattr(process, "client_states", None),
+                message_bytes=message_bytes(process),
                 personal_evaluator=personal_evaluator,
             )
     except runtime.WorkerUnavailable as error:

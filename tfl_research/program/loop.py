@@ -34,6 +34,7 @@ def run(
     config: RunConfig,
     account: Optional[Account] = None,
     client_states: Optional[ClientStateSpec] = None,
+    message_bytes: Optional[tuple[int, int]] = None,
     evaluator: Optional[Evaluates] = None,
     personal_evaluator: Optional[EvaluatesPersonal] = None,
     exporter: Optional[Exporter] = None,
@@ -59,6 +60,9 @@ def run(
         and then ε is infinite.
       client_states: what clients keep between rounds (`process.client_states`); the
         table is a file in the run's folder. None where clients keep nothing.
+      message_bytes: what a client is sent in a round, and what it sends back, for the
+        columns `bytes_down` and `bytes_up`; None for no such columns. A sampler of
+        simulated devices has them itself.
       evaluator: evaluates models; `program.Evaluator(task)` by default.
       personal_evaluator: evaluates clients' personal models once the rounds are done;
         None for no such evaluation.
@@ -98,6 +102,7 @@ def run(
         stream,
         states,
         personal_evaluator,
+        message_bytes,
     )
     try:
         with interrupts.raised_on_signals():

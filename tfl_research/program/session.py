@@ -28,6 +28,7 @@ from tfl_research.program.metrics_log import MetricsLog, round_row
 from tfl_research.program.progress import Progress, metrics_text
 from tfl_research.program.run_folder import RunFolder
 from tfl_research.program.selection import Selection
+from tfl_research.program.traffic import traffic
 
 
 class Session:
@@ -51,6 +52,7 @@ class Session:
         stream: Optional[TextIO],
         client_states: Optional[ClientStates] = None,
         personal_evaluator: Optional[EvaluatesPersonal] = None,
+        message_bytes: Optional[tuple[int, int]] = None,
     ):
         self._task = task
         self._engine = engine
@@ -61,6 +63,7 @@ class Session:
         self._evaluator = evaluator
         self._client_states = client_states
         self._personal_evaluator = personal_evaluator
+        self._message_bytes = message_bytes
         self._stream = stream
         self._progress = Progress(
             config.rounds,
@@ -254,10 +257,11 @@ class Session:
         return True
 
     def _add_outcome(self, row: dict[str, Any], outcome: Optional[Outcome]) -> None:
-        if outcome is None:
-            return
-        row.update(outcome.columns())
-        if self._config.withhold_train_metrics:
+        if outcome is not None:
+            row.update(outcome.columns())
+        if self._message_bytes is not None:
+            row.update(traffic(row, self._message_bytes))
+        if outcome is not None and self._config.withhold_train_metrics:
             for name in outcome.private_columns:
                 row.pop(name, None)
 

@@ -124,6 +124,8 @@ def test_picture_has_a_row_for_each_cost_and_a_column_for_each_heterogeneity(cur
     assert other.get_color() == fast.get_color() != slow.get_color()
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["slow", "fast"]
+    # Intervals of two seeds reach beyond everything that was seen, from 0.1 to 0.8.
+    assert figure.axes[0].get_ylim() == pytest.approx((0.079, 0.821))
     # A band and two seeds for each of the two algorithms.
     assert len(figure.axes[0].collections) == 2
     thin = [line for line in figure.axes[2].lines if line.get_linewidth() < 1]

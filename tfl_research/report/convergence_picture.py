@@ -35,6 +35,9 @@ def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
     )
     panels = figure.subplots(len(costs), len(alphas), squeeze=False, sharey=True)
     algorithms = list(dict.fromkeys(curves["algorithm"]))
+    low, high = curves["value"].min(), curves["value"].max()
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
     for row, cost in zip(panels, costs):
         for axes, alpha in zip(row, alphas):
             of_alpha = curves[curves["alpha"] == alpha]
@@ -45,6 +48,8 @@ def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
             axes.set_xlabel(convergence.COSTS[cost])
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=cost == "round"))
+            # Of what was seen: the first intervals of a few seeds are wider.
+            axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
             axes.grid(alpha=0.3)
         row[0].set_ylabel(metric)
     for axes, alpha in zip(panels[0], alphas):

@@ -1,5 +1,7 @@
 """Baselines of cross-silo federation, and the comparison, on the four hospitals."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,6 +114,46 @@ def test_the_best_model_by_weighted_metrics_is_compared(compared):
     found = found[found["method"] == "fed_avg"]
     np.testing.assert_array_equal(found["auc"], best["auc"])
     assert "auc of the best models, mean over seeds:" in output
+
+
+def test_the_best_model_for_the_silos_that_count(train, tmp_path):
+    rows = train(
+        "federated",
+        tmp_path / "run",
+        "--client_weight=Hungary=3",
+        "--client_weight=VA Long Beach=0",
+        "--selection_metric=weighted_mean_loss",
+        "--evaluate_every=1",
+    )
+    clients = pd.read_csv(tmp_path / "run" / "clients.csv")
+    final = clients[(clients["model"] == "final") & (clients["split"] == "eval")]
+    losses = final.set_index("client_id")["loss"]
+    # Three times Hungary, once Cleveland and Switzerland.
+    mean = (3 * losses["Hungary"] + losses["Cleveland"] + losses["Switzerland"]) / 5
+    assert float(rows[-1]["eval_weighted_mean_loss"]) == pytest.approx(mean, rel=1e-5)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["best"]["selected_by"] == "eval_weighted_mean_loss"
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (["Rome=1"], "--client_weight=Rome=1: the task has no client 'Rome'"),
+        (["Hungary"], "--client_weight=Hungary: must be NAME=WEIGHT"),
+        (["Hungary=-1"], "--client_weight=Hungary=-1: must be NAME=WEIGHT"),
+        (["Hungary=nan"], "a weight of at least 0"),
+        (["Hungary=1", "Hungary=2"], "Hungary has a weight already"),
+    ],
+)
+def test_weights_that_are_refused(execute, tmp_path, weights, message):
+    flags = [f"--client_weight={weight}" for weight in weights]
+    code, _, errors = execute(
+        "cross_silo", ["--task=heart", f"--output_dir={tmp_path / 'silos'}", *flags]
+    )
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "silos").exists()
 
 
 def test_a_minimum_that_no_round_reaches_is_refused(execute, tmp_path):

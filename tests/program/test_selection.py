@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -95,6 +96,35 @@ def test_a_client_that_diverged_is_not_hidden():
     # An AUC is undefined for clients with one class, and then left out.
     spread = evaluation(auc=[0.5, math.nan, 0.7, math.nan]).spread("auc")
     assert spread.mean == pytest.approx(0.6)
+
+
+def test_means_weighted_by_client():
+    columns = {
+        "accuracy": np.array([0.2, 0.4, 0.9, math.nan]),
+        "auc": np.array([0.5, math.nan, 0.8, math.nan]),
+    }
+    found = Evaluation(
+        {"accuracy": 0.5, "auc": 0.6},
+        ("a", "b", "c", "d"),
+        np.array([1, 2, 3, 0]),
+        columns,
+        np.array([1.0, 0.0, 3.0, 100.0]),
+    )
+    # d has no examples, and b counts nothing.
+    cells = found.columns("eval")
+    assert cells["eval_weighted_mean_accuracy"] == pytest.approx((0.2 + 2.7) / 4)
+    assert cells["eval_weighted_mean_auc"] == pytest.approx((0.5 + 2.4) / 4)
+    assert cells["eval_client_mean_accuracy"] == pytest.approx(0.5)
+    assert higher_is_better("eval_weighted_mean_accuracy")
+    # A client that diverged is not hidden, unless it counts nothing.
+    columns["accuracy"][1] = math.nan
+    assert found.weighted_mean("accuracy") == pytest.approx((0.2 + 2.7) / 4)
+    columns["accuracy"][2] = math.nan
+    assert math.isnan(found.weighted_mean("accuracy"))
+    nobody = dataclasses.replace(found, weights=np.zeros(4))
+    assert math.isnan(nobody.weighted_mean("auc"))
+    with pytest.raises(ValueError, match="no weights of clients"):
+        dataclasses.replace(found, weights=None).weighted_mean("auc")
 
 
 def test_no_client_with_examples():

@@ -50,6 +50,7 @@ class Setup:
       runtime: what executes the rounds.
       task: data, model builder and objective.
       sampler: `cohort` over the task's clients, seeded by --seed.
+      client_weights: of --client_weight.
     """
 
     client: ClientOptimizerFlags
@@ -60,6 +61,7 @@ class Setup:
     runtime: RuntimeFlags
     task: Task
     sampler: Sampler
+    client_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def setup(change: Callable[[Task], Task] = lambda task: task) -> Setup:
@@ -75,9 +77,18 @@ def setup(change: Callable[[Task], Task] = lambda task: task) -> Setup:
     cohort, weighting = SamplerFlags.get(), WeightingFlags.get()
     client, server = ClientOptimizerFlags.get(), ServerOptimizerFlags.get()
     task = change(task_flags.build(run.seed))
+    client_weights = run.client_weights(task.test.client_ids)
     sampler = cohort.build(task.train.client_ids, run.seed)
     return Setup(
-        client, server, cohort, weighting, run, RuntimeFlags.get(), task, sampler
+        client,
+        server,
+        cohort,
+        weighting,
+        run,
+        RuntimeFlags.get(),
+        task,
+        sampler,
+        client_weights,
     )
 
 
@@ -145,7 +156,11 @@ def train(
                 engine=engine,
                 sampler=told_sizes(sampler or parts.sampler, process),
                 folder=folder,
-                config=dataclasses.replace(parts.run.config(), cohort_seed=cohort_seed),
+                config=dataclasses.replace(
+                    parts.run.config(),
+                    cohort_seed=cohort_seed,
+                    client_weights=parts.client_weights,
+                ),
                 account=account,
                 client_states=getattr(process, "client_states", None),
                 message_bytes=message_bytes(process),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Container
 from typing import ClassVar, Optional
 
 from tfl_research.flags import declare
@@ -43,7 +45,13 @@ class RunFlags(FlagGroup):
     selection_metric: Optional[str] = declare.text(
         None,
         "Evaluation metric that picks the best model, the task's own when not given; "
-        "or several with weights, as auc:0.7,accuracy:0.3.",
+        "or several with weights, as auc:0.7,accuracy:0.3. client_mean_auc counts "
+        "every client once.",
+    )
+    client_weight: tuple[str, ...] = declare.repeated(
+        "How much a client counts in a further metric, the mean over clients, as "
+        "'Cleveland=2'; 1 for others. --selection_metric=weighted_mean_auc is the one "
+        "of auc. May be repeated."
     )
     early_stopping_patience: Optional[int] = declare.integer(
         None, "Stop after so many evaluations without a better value.", minimum=1
@@ -85,8 +93,34 @@ class RunFlags(FlagGroup):
                 # The value is a secret, so it is not repeated.
                 raise FlagError("--run_seed must be a whole number in [0, 2^128)")
 
+    def client_weights(self, client_ids: Container[str]) -> dict[str, float]:
+        """Weights by client.
+
+        Args:
+          client_ids: that there are.
+
+        Raises:
+          FlagError: another client, one that is given twice, or no weight.
+        """
+        found: dict[str, float] = {}
+        for text in self.client_weight:
+            name, _, weight = text.rpartition("=")
+            try:
+                value = float(weight)
+            except ValueError:
+                value = math.nan
+            flag = f"--client_weight={text}"
+            if not name or not 0 <= value < math.inf:
+                raise FlagError(f"{flag}: must be NAME=WEIGHT, a weight of at least 0")
+            if name not in client_ids:
+                raise FlagError(f"{flag}: the task has no client {name!r}")
+            if name in found:
+                raise FlagError(f"{flag}: {name} has a weight already")
+            found[name] = value
+        return found
+
     def config(self) -> RunConfig:
-        """What the round loop needs to know."""
+        """What the round loop needs to know, but for what needs the task."""
         return RunConfig(
             rounds=self.rounds,
             evaluate_every=self.evaluate_every,

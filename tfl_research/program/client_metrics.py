@@ -8,6 +8,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import numpy as np
 
@@ -56,12 +57,37 @@ class Evaluation:
       client_ids: the clients, in order.
       examples: int64 `[clients]`, examples of each that were evaluated.
       per_client: `{metric: float64 [clients]}`, NaN for clients without examples.
+      weights: float64 `[clients]`, at least 0, how much each counts in the weighted
+        mean across clients; None for no such mean.
     """
 
     overall: Mapping[str, float]
     client_ids: Sequence[str]
     examples: np.ndarray
     per_client: Mapping[str, np.ndarray]
+    weights: Optional[np.ndarray] = None
+
+    def _valued(self, metric: str, counts: np.ndarray) -> np.ndarray:
+        """Which of the clients that count have a value of the metric."""
+        counts = counts & (self.examples > 0)
+        if metric.rpartition("_")[2] == "auc":
+            # Undefined for a client whose examples are all of one class.
+            counts = counts & ~np.isnan(self.per_client[metric])
+        return counts
+
+    def weighted_mean(self, metric: str) -> float:
+        """The mean across clients by `weights`; NaN where `spread` would be NaN too.
+
+        Raises:
+          ValueError: there are no weights.
+        """
+        if self.weights is None:
+            raise ValueError("the evaluation has no weights of clients")
+        chosen = self._valued(metric, self.weights > 0)
+        if not chosen.any():
+            return math.nan
+        values = self.per_client[metric][chosen]
+        return float(np.average(values, weights=self.weights[chosen]))
 
     def spread(self, metric: str) -> Spread:
         """The metric across the clients that have a value; NaN when none has.
@@ -69,10 +95,8 @@ class Evaluation:
         A client's NaN is left out only when it had no examples: a NaN from
         examples (a diverged model) is the worst there can be and stays.
         """
-        values = self.per_client[metric][self.examples > 0]
-        if metric.rpartition("_")[2] == "auc":
-            # Undefined for a client whose examples are all of one class.
-            values = values[~np.isnan(values)]
+        everyone = np.ones(len(self.examples), bool)
+        values = self.per_client[metric][self._valued(metric, everyone)]
         if len(values) == 0 or np.isnan(values).any():
             return Spread(math.nan, math.nan, math.nan)
         high = higher_is_better(metric)
@@ -97,6 +121,8 @@ class Evaluation:
             cells[f"{split}_client_mean_{name}"] = spread.mean
             cells[f"{split}_client_worst_decile_{name}"] = spread.worst_decile
             cells[f"{split}_client_worst_{name}"] = spread.worst
+            if self.weights is not None:
+                cells[f"{split}_weighted_mean_{name}"] = self.weighted_mean(name)
         return cells
 
 

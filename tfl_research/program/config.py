@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Optional
 
 # Why a run ended, in words.
@@ -31,6 +32,8 @@ class RunConfig:
         stopping watches: "accuracy" (on clients' test splits, as "eval_accuracy"),
         or any other column of an evaluation ("held_out_loss"), or several with
         weights ("auc:0.7,accuracy:0.3"). The task's own by default.
+      client_weights: how much a client counts in the columns `eval_weighted_mean_...`,
+        by its id and 1 for others; empty for no such columns.
       early_stopping_patience: stops after so many evaluations in a row without a
         better value; None never does.
       seed: of the cohort's local shuffles.
@@ -56,6 +59,7 @@ class RunConfig:
     checkpoint_seconds: float = 30.0
     keep_checkpoints: int = 3
     selection_metric: Optional[str] = None
+    client_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     early_stopping_patience: Optional[int] = None
     seed: int = 0
     cohort_seed: Optional[int] = dataclasses.field(default=None, repr=False)

@@ -64,9 +64,11 @@ class Evaluator:
       max_examples: at most this many examples of a split are evaluated: a random
         subset, drawn once, the same at every evaluation. By default all.
       seed: of that subset.
+      client_weights: how much a client counts in the weighted mean of the clients' own
+        test splits, at least 0, by its id and 1 for others; empty for no such mean.
 
     Raises:
-      ValueError: a number below 1.
+      ValueError: a number below its minimum.
     """
 
     def __init__(
@@ -76,7 +78,14 @@ class Evaluator:
         batch_size: int = 512,
         max_examples: Optional[int] = None,
         seed: int = 0,
+        client_weights: Optional[Mapping[str, float]] = None,
     ):
+        for client_id, weight in (client_weights or {}).items():
+            if not 0 <= weight < np.inf:
+                raise ValueError(
+                    f"weight of {client_id} must be at least 0 and finite, got {weight}"
+                )
+        self._client_weights = client_weights
         for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -151,7 +160,14 @@ class Evaluator:
             flat.counts,
             # In the order of `overall`: tf.function sorts the keys.
             {name: np.asarray(per_client[name]) for name in overall},
+            self._weights(clients) if split == "eval" else None,
         )
+
+    def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
+        held = self._client_weights
+        if not held:
+            return None
+        return np.array([held.get(i, 1.0) for i in clients.client_ids], np.float64)
 
     def _sums(self, flat: _FlatExamples) -> dict[str, np.ndarray]:
         """Every sum, float64 `[clients, ...]`."""

@@ -83,6 +83,7 @@ def run(
             batch_size=config.evaluation_batch_size,
             max_examples=config.max_evaluation_examples,
             seed=config.seed,
+            client_weights=config.client_weights,
         )
     if exporter is None:
         from tfl_research.program.export import export_model

@@ -44,6 +44,16 @@ class Selection:
     A NaN never wins, and a tie keeps the earlier round. In a weighted sum, metrics of
     which lower is better count negatively; what the sum is called is the text itself.
 
+    Beside NVIDIA FLARE's `IntimeModelSelector`: there too the best is the largest value
+    so far, ties keep the earlier model, and the value is a mean over clients,
+    weighted by client (`aggregation_weights`, here "eval_weighted_mean_...", with equal
+    weights "eval_client_mean_...") or by local iterations (the closest here is
+    "eval_...", by examples). It has one metric, which has to be negated by a flag where
+    lower is better; here the direction follows from the name, and several metrics can
+    be weighed. There clients measure the model of the round before as they receive it,
+    and those that are not in the cohort do not count; here every client's test split
+    does, after each `evaluate_every` rounds.
+
     Args:
       metric: a column of metrics.csv, such as "eval_accuracy", or several with
         weights, "eval_auc:0.7,eval_accuracy:0.3".

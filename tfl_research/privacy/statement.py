@@ -216,9 +216,12 @@ def _noise(event: Event, rounds: int) -> list[str]:
         lines.append(f"Noise multiplier: z = {noise:g}.")
     over_all = getattr(event, "effective_noise_multiplier", None)
     if over_all is not None and rounds:
+        # Where clients join by chance, the accountant knows more than this.
+        sampled = getattr(event, "sampling_rate", None) is not None
+        are = "were it known who took part, would be" if sampled else "are"
         lines.append(
-            f"All {rounds} rounds together are one Gaussian whose noise is "
-            f"{over_all(rounds):.4g} times its sensitivity."
+            f"All {rounds} rounds together{', ' if sampled else ' '}{are} one Gaussian "
+            f"whose noise is {over_all(rounds):.4g} times its sensitivity."
         )
     return lines
 

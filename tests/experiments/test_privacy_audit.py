@@ -30,6 +30,8 @@ COMMON = (
     "--notensorboard",
     "--noprogress_bar",
 )
+# Each client takes part in one of the two rounds: 40 canaries and two hospitals each.
+APART = "--sampler=min_separation --cohort_size=42 --min_separation=2"
 # 40 right guesses show ε >= 2.5; what a sabotaged run must show at least.
 BAR = 1.5
 
@@ -102,6 +104,8 @@ def test_the_other_clients_train_as_ever(honest):
         ),
         # Its clients' weights carry a seed beside the role.
         ("discrete_gaussian", "--audit_statistic=final"),
+        ("tree", APART),
+        ("banded_matrix", f"--bands=2 {APART}"),
     ],
 )
 def test_other_mechanisms_are_audited(run, mechanism, flags):
@@ -117,12 +121,21 @@ def test_other_mechanisms_are_audited(run, mechanism, flags):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sabotage", [s for s in audit.SABOTAGES if s != "none"])
-def test_a_sabotaged_mechanism_is_caught(run, honest, sabotage):
-    folder, output, errors = run(sabotage, f"--sabotage={sabotage}")
+@pytest.mark.parametrize(
+    ("sabotage", "flags"),
+    [
+        *[(s, "") for s in audit.SABOTAGES if s != "none"],
+        ("noise_off", f"--mechanism=tree {APART}"),
+        ("clip_off", f"--mechanism=banded_matrix --bands=2 {APART}"),
+    ],
+)
+def test_a_sabotaged_mechanism_is_caught(run, honest, sabotage, flags):
+    folder, output, errors = run(sabotage, f"--sabotage={sabotage}", *flags.split())
     result = found(folder)
     # The account is none the wiser.
-    assert result["epsilon"] == found(honest[0])["epsilon"]
+    if not flags:
+        assert result["epsilon"] == found(honest[0])["epsilon"]
+    assert 0.99 < result["epsilon"] <= 1
     assert result["bound"]["epsilon"] > BAR > result["epsilon"]
     assert result["contradicts"] is True
     assert "audit: CONTRADICTION" in output

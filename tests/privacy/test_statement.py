@@ -217,16 +217,13 @@ def test_an_amplified_matrix_is_more_than_one_gaussian():
     """Turns every 4 rounds, joined with probability 0.1: 16 rounds are 4 turns, √4
     times the sensitivity of one."""
     for rate, relation, words in (
-        (None, "zero_out", "All 16 rounds together are one Gaussian"),
-        (
-            0.1,
-            "add_or_remove_one",
-            "All 16 rounds together, were it known who took part, would be one Gaussian",
-        ),
+        (None, "zero_out", " are"),
+        (0.1, "add_or_remove_one", ", were it known who took part, would be"),
     ):
         event = privacy.MatrixEvent(6.0, 32, 4, 4, 4, rate, 100, 10.0, relation)
         text, _ = stated(event, planned_rounds=16)
-        assert f"{words} whose noise is 3 times its sensitivity." in text
+        said = f"All 16 rounds together{words} one Gaussian whose noise is 3 times its"
+        assert said in text
 
 
 @pytest.mark.parametrize(

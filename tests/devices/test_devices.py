@@ -328,6 +328,32 @@ class TestPopulation:
         with pytest.raises(ValueError, match="needs `label`"):
             devices.DevicePopulation(3, availability=hours)
 
+    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+    def test_the_share_that_follows_labels(self, share):
+        hours = devices.Availability(
+            mean=0.4,
+            amplitude=0.7,
+            peak_hour=0.0,
+            phase_spread_hours=0.0,
+            slot_seconds=2.0,
+            label_correlation=share,
+        )
+        population = devices.DevicePopulation(
+            10**6, availability=hours, label=lambda number: (3, 4)
+        )
+        found = [population.device(number) for number in range(2000)]
+        # Label 3 of 4 peaks at 18 hours, the others at midnight.
+        follow = sum(device.phase == 18 * 3600.0 for device in found)
+        assert follow + sum(device.phase == 0.0 for device in found) == 2000
+        # False alarms with probability 1e-6 each.
+        low, high = stats.binom.interval(1 - 1e-6, 2000, share)
+        assert low <= follow <= high
+        # At 18 hours: 0.4 (1 + 0.7) of those that follow, 0.4 of the others.
+        there = sum(population.available(i, 18 * 3600.0) for i in range(2000))
+        rate = 0.68 * share + 0.4 * (1 - share)
+        low, high = stats.binom.interval(1 - 1e-6, 2000, rate)
+        assert low <= there <= high
+
     def test_speeds_are_log_normal(self):
         population = devices.DevicePopulation(10**6, seed=9)
         drawn = [population.device(i) for i in range(2000)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 
 from tfl_research import devices
-from tfl_research.flags import DeviceFlags, FlagError, app, assembly
+from tfl_research.data import Batching, ClientData
+from tfl_research.flags import DeviceFlags, FlagError, app, assembly, device_flags
 
 
 def setup_with(*arguments: str, buffering=None) -> assembly.Setup:
@@ -80,6 +82,21 @@ def test_devices_take_the_clients_place():
     held = parts.task.train.load("device 5")["y"]
     assert (label, count) == (int(held.mean() > 0.5), 2)
     assert rounds.amplification.kind == "none"
+
+
+def test_a_devices_label_is_the_most_frequent_one_the_lowest_of_several():
+    held = {"a": [2, 1, 1, 2], "b": [0, 3, 3], "c": []}
+    data = ClientData.from_arrays(
+        {
+            name: {"x": np.zeros((len(y), 1), np.float32), "y": np.array(y, np.int32)}
+            for name, y in held.items()
+        },
+        Batching(2),
+    )
+    label = device_flags._labels(data, 0)
+    # Four labels, as the largest is 3; devices hold clients' examples in turn.
+    assert [label(n) for n in range(4)] == [(1, 4), (3, 4), (0, 4), (1, 4)]
+    assert device_flags._labels(data, 9)(1) == (3, 9)
 
 
 def test_refusals(capsys):

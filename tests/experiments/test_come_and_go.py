@@ -1,4 +1,4 @@
-"""Private runs whose devices and silos come and go: what state, noise and ε do.
+"""Runs whose devices and silos come and go: what state, noise and ε do.
 
 On the real path: flags, ledger, compiled TFF process, checkpoints.
 """
@@ -365,3 +365,36 @@ class TestRecords:
         ended = start("record_dp_fed_avg", tmp_path / "run", "record", *flags)
         assert len(ended.rows) == first - 1
         assert [float(row["epsilon"]) for row in ended.rows] == spent[: first - 1]
+
+
+def test_without_privacy_a_round_is_that_of_the_reports(start, tmp_path):
+    flags = (
+        *[flag for flag in DEVICES if not flag.startswith("--noise_multiplier")],
+        "--over_selection=1.4",
+        "--server_optimizer=adam",
+        "--rounds=8",
+    )
+    run = start("fed_avg", tmp_path / "run", "plain", *flags)
+    outcomes = [run.sampler.outcome(number) for number in range(1, 9)]
+    done = [o for o in outcomes if not o.abandoned]
+    assert 2 < len(done) < 8
+    assert sum(o.dropped_out for o in done) > 0
+    assert sum(o.late for o in done) > 0
+    calls = list(run.calls)
+    with run.engine(run.process, run.folder) as engine:
+        state = engine.initialize()
+        for number, outcome in enumerate(outcomes, start=1):
+            if outcome.abandoned:
+                continue
+            cohort = run.task.train.cohort(
+                outcome.client_ids, seed=0, round_number=number
+            )
+            before, names, after = calls.pop(0)
+            # Adam's moments and step count among it, over abandoned rounds too.
+            assert_equal(before, state)
+            assert names == outcome.client_ids
+            state, _ = engine.next(state, cohort)
+            assert_equal(after, state)
+    assert calls == []
+    assert_equal(run.state, state)
+    assert {row["epsilon"] for row in run.rows} == {"inf"}

@@ -101,6 +101,8 @@ def main() -> None:
     for metric in dict.fromkeys((parts.task.selection_metric, "accuracy")):
         print(f"{metric} of the {compared.compared_model} models, mean over seeds:")
         print(silos.table(found, metric=metric))
+    for line in silos.remarks([p.name for p in runs.points], rows):
+        print(line)
     print(f"results: {folder / 'silos.csv'}  {runs.results_path}")
 
 

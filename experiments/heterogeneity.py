@@ -18,6 +18,7 @@ import federated
 from tfl_research import flags
 from tfl_research.flags import sweep
 from tfl_research.flags.heterogeneity_flags import NATURAL
+from tfl_research.program import UserError
 from tfl_research.report import convergence, convergence_picture
 
 GROUPS = (
@@ -74,13 +75,20 @@ def main() -> None:
     folder = pathlib.Path(str(run.output_dir))
     runs = sweep.Sweep(folder, points(grid))
     rows = runs.run()
+    metric = next((str(row["metric"]) for row in rows if "metric" in row), None)
+    if metric is None:
+        raise UserError(
+            "every run diverged before its first evaluation; lower the client or "
+            "server learning rate, or clip gradients, in another --output_dir"
+        )
     curves = convergence.read(
         [(row["algorithm"], row["alpha"], row["seed"]) for row in rows],
         [runs.path(point) for point in runs.points],
-        metric=str(rows[0]["metric"]),
+        metric=metric,
+        diverged=[row["stop_reason"] == "diverged" for row in rows],
     )
     picture = folder / "heterogeneity.svg"
-    convergence_picture.write(curves, picture, metric=str(rows[0]["metric"]))
+    convergence_picture.write(curves, picture, metric=metric)
     print(convergence.table(curves, target=grid.target))
     print(f"results: {runs.results_path}  {picture}")
 

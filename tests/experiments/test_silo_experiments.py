@@ -198,6 +198,22 @@ def test_grid_of_algorithms(execute, tmp_path):
     assert "| final | target | round | megabytes |" in output
 
 
+def test_a_grid_that_diverges_says_so(execute, tmp_path):
+    flags = [
+        "--task=heart",
+        "--rounds=2",
+        "--alphas=natural",
+        "--client_learning_rate=10",
+        "--algorithms=fed_avg",
+        "--server_learning_rate=3e38",
+        f"--output_dir={tmp_path / 'grid'}",
+    ]
+    code, _, errors = execute("heterogeneity", flags)
+    assert code == 2
+    assert errors.splitlines()[-1].startswith("error: every run diverged before")
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize("metric", ["loss", "auc:0.7,loss:0.3"])
 def test_a_loss_is_no_target(execute, tmp_path, metric):
     folder = tmp_path / "grid"

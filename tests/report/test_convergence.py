@@ -37,7 +37,8 @@ def curves(tmp_path):
                 bytes_up=[5e5] * 4,
             )
         )
-    return convergence.read(labels, folders, metric="eval_accuracy")
+    lost = [False] * len(labels)
+    return convergence.read(labels, folders, metric="eval_accuracy", diverged=lost)
 
 
 def test_rounds_seconds_and_traffic_to_the_target(curves):
@@ -64,6 +65,36 @@ def test_table(curves):
         "1 of 2: 6 |"
     )
     assert lines[3].endswith("| 0.750 | 3 | 35 | 4.5 |")
+
+
+def test_runs_that_diverged_are_said_to(tmp_path):
+    runs = (
+        ("early", 0, []),
+        ("early", 1, []),
+        ("late", 0, [0.5, 0.7]),
+        ("late", 1, [0.6, 0.8, 0.9]),
+        ("late", 2, [0.6, 0.8, 0.7]),
+    )
+    folders = [write_run(tmp_path / f"{name}{seed}", v) for name, seed, v in runs]
+    curves = convergence.read(
+        [(name, "1", seed) for name, seed, _ in runs],
+        folders,
+        metric="eval_accuracy",
+        diverged=[True, True, True, False, False],
+    )
+    early, late = convergence.table(curves, target=0.65).splitlines()[2:]
+    assert early == "| 1 | early | diverged | 0.650 | never |"
+    # 0.8 and 12.7062 standard errors of two values that are 0.2 apart.
+    assert late == "| 1 | late | 0.800 ± 1.271 (1 of 3 diverged) | 0.650 | 2 |"
+    # The target is of what was seen.
+    assert convergence.targets(curves, None) == {"1": pytest.approx(0.855)}
+    means = convergence.averaged(curves[curves["algorithm"] == "late"], "round")
+    assert means["round"].tolist() == [1, 2]
+    early = convergence.averaged(curves[curves["algorithm"] == "early"], "round")
+    assert early.empty
+    figure = convergence_picture.draw(curves, metric="eval_accuracy")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["early", "late"]
 
 
 def test_interval_of_one_value_is_unknown():

@@ -48,3 +48,11 @@ def test_table_by_hand(tmp_path):
 def test_the_best_models_instead(tmp_path):
     found = silos.by_silo([("x", write_run(tmp_path / "x", (0.8, 0.6)))], model="best")
     assert found[["silo", "accuracy"]].to_numpy().tolist() == [["A", 1.0]]
+
+
+def test_runs_that_diverged_are_named():
+    rows = [{"stop_reason": r} for r in ("rounds", "diverged", "early_stopping")]
+    assert silos.remarks(["a", "b", "c"], rows) == [
+        "diverged, shown by their last model that was finite: b"
+    ]
+    assert silos.remarks(["a"], rows[:1]) == []

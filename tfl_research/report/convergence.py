@@ -26,6 +26,7 @@ def read(
     folders: Sequence[pathlib.Path],
     *,
     metric: str,
+    diverged: Sequence[bool],
 ) -> pd.DataFrame:
     """The evaluated rounds of several runs.
 
@@ -33,22 +34,28 @@ def read(
       labels: (algorithm, heterogeneity, seed) of each run.
       folders: the runs' folders.
       metric: column of metrics.csv.
+      diverged: whether each run ended because its model was not finite.
 
     Returns:
-      Columns algorithm, alpha, seed, round, value and, where devices are simulated,
-      seconds and megabytes since the start of the run.
+      Columns algorithm, alpha, seed, round, value and megabytes and, where devices are
+      simulated, seconds since the start of the run. A run that diverged has a last row
+      without a value, of the round after those that it completed.
     """
     frames = []
-    for (algorithm, alpha, seed), folder in zip(labels, folders):
+    for (algorithm, alpha, seed), folder, lost in zip(labels, folders, diverged):
         rows = pd.read_csv(folder / "metrics.csv")
         found = pd.DataFrame({"round": rows["round"], "value": rows[metric]})
         if SECONDS in rows:
             found["seconds"] = rows[SECONDS]
         if DOWN in rows:
             found["megabytes"] = (rows[DOWN] + rows[UP]).fillna(0).cumsum() / 1e6
+        found = found.dropna(subset=["value"])
+        if lost:
+            found.loc[len(rows)] = np.nan
+            found.loc[len(rows), "round"] = len(rows) + 1
         for name, label in (("algorithm", algorithm), ("alpha", alpha), ("seed", seed)):
             found.insert(0, name, label)
-        frames.append(found.dropna(subset=["value"]))
+        frames.append(found)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -74,12 +81,12 @@ def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
 
     Returns:
       Columns `cost`, mean and half, the half width of the 95% interval; a row for each
-      round that was evaluated under all seeds.
+      round that was evaluated under all seeds: none after one of them has diverged.
     """
     seeds = runs["seed"].nunique()
     rows = [
         (own[cost].mean(), *interval(own["value"].to_numpy(float)))
-        for _, own in runs.groupby("round")
+        for _, own in runs.dropna(subset=["value"]).groupby("round")
         if len(own) == seeds
     ]
     return pd.DataFrame(rows, columns=[cost, "mean", "half"])
@@ -100,8 +107,9 @@ def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
     """When each run first reached the target, higher values being better.
 
     Returns:
-      A row for each run: algorithm, alpha, seed, target, final, and round, seconds and
-      megabytes at which it was reached, NaN for never.
+      A row for each run: algorithm, alpha, seed, target, final (NaN where the run
+      diverged), and round, seconds and megabytes at which it was reached, NaN for
+      never.
     """
     goals = targets(curves, target)
     rows = []
@@ -126,18 +134,17 @@ def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
 def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
     """A Markdown table: each algorithm's final value and when it reached the target.
 
-    The mean over seeds, with the half width of its 95% interval for the final value;
-    "2 of 3: 40" means that two of three seeds reached the target, on average in round
-    40.
+    The mean over seeds, with the half width of its 95% interval for the final value,
+    of those that did not diverge; "2 of 3: 40" means that two of three seeds reached
+    the target, on average in round 40.
     """
     found = reached(curves, target)
     costs = [name for name in COSTS if name in found]
     head = ["α", "algorithm", "final", "target", *costs]
     lines = [head, ["---"] * len(head)]
     for (alpha, algorithm), runs in found.groupby(["alpha", "algorithm"], sort=False):
-        mean, half = interval(runs["final"].to_numpy(float))
-        final = f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
-        cells = [str(alpha), str(algorithm), final, f"{runs['target'].iloc[0]:.3f}"]
+        goal = f"{runs['target'].iloc[0]:.3f}"
+        cells = [str(alpha), str(algorithm), _final(runs), goal]
         for name in costs:
             there = runs[name].dropna()
             if len(there) == 0:
@@ -147,3 +154,13 @@ def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
             cells.append(f"{share}{there.mean():.4g}")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _final(runs: pd.DataFrame) -> str:
+    values = runs["final"].dropna().to_numpy(float)
+    lost = len(runs) - len(values)
+    if not len(values):
+        return "diverged"
+    mean, half = interval(values)
+    text = f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+    return f"{text} ({lost} of {len(runs)} diverged)" if lost else text

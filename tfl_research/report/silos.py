@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -50,6 +51,19 @@ def _epsilons(folder: pathlib.Path) -> dict[str, float]:
 def write(found: pd.DataFrame, path: pathlib.Path) -> None:
     """Writes the rows of `by_silo` as CSV."""
     found.to_csv(path, index=False, float_format="%.6g")
+
+
+def remarks(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader of the tables has to know of the runs: which ones diverged.
+
+    Args:
+      names: of the runs.
+      rows: of results.csv, one for each.
+    """
+    lost = [n for n, row in zip(names, rows) if row["stop_reason"] == "diverged"]
+    if not lost:
+        return []
+    return [f"diverged, shown by their last model that was finite: {', '.join(lost)}"]
 
 
 def table(found: pd.DataFrame, *, metric: str) -> str:

@@ -19,7 +19,32 @@ Engine = fake_experiment.Engine
 clients = fake_experiment.clients
 
 
-def run(path, rounds, number, engine=None, stream=None, budget=math.inf):
+class ClientsNoise(fake_experiment.Account):
+    """Of noise that has left the clients when a round is abandoned."""
+
+    charges_abandoned = True
+
+
+class SpentElsewhere(ClientsNoise):
+    """Other runs spend the rest of the budget after round `last`."""
+
+    def __init__(self, path, budget, last):
+        super().__init__(path, budget)
+        self.last = last
+
+    def charge(self, round_number):
+        return None if round_number > self.last else super().charge(round_number)
+
+
+def run(
+    path,
+    rounds,
+    number,
+    engine=None,
+    stream=None,
+    budget=math.inf,
+    account=fake_experiment.Account,
+):
     """Runs so many rounds in total; gives the result and the rows of metrics.csv."""
     with program.RunFolder.open(
         path, fake_experiment.HPARAMS, experiment="fake", run_seed=7
@@ -30,7 +55,7 @@ def run(path, rounds, number, engine=None, stream=None, budget=math.inf):
             sampler=rounds,
             folder=folder,
             config=fake_experiment.config(rounds=number, evaluate_every=1),
-            account=fake_experiment.Account(folder.ledger_path, budget),
+            account=account(folder.ledger_path, budget),
             evaluator=fake_experiment.Evaluator(),
             exporter=fake_experiment.export,
             stream=stream or io.StringIO(),

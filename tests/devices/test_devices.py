@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 import time
@@ -498,6 +499,24 @@ class TestTheRoundLoop:
         assert result.completed_rounds == 4 + rounds.abandoned_before(
             result.completed_rounds + 1
         )
+
+    def test_what_clients_noised_is_charged_in_abandoned_rounds(self, tmp_path):
+        rounds = self.rounds()
+        gone = [r for r in range(1, 13) if rounds.outcome(r).abandoned]
+        result, cells = fake.run(tmp_path, rounds, 12, account=fake.ClientsNoise)
+        assert int(result.state.client_work) == 12 - len(gone) < 12
+        assert fake.ledger(tmp_path) == list(range(1, 13))
+        for number, row in enumerate(cells, start=1):
+            assert float(row["epsilon"]) == pytest.approx(math.sqrt(number) / 10)
+
+    def test_the_budget_can_end_before_an_abandoned_round(self, tmp_path):
+        rounds = self.rounds()
+        first = next(r for r in range(2, 13) if rounds.outcome(r).abandoned)
+        account = functools.partial(fake.SpentElsewhere, last=first - 1)
+        result, cells = fake.run(tmp_path, rounds, 12, account=account)
+        assert result.stop_reason == "budget"
+        assert len(cells) == result.completed_rounds == first - 1
+        assert fake.ledger(tmp_path) == list(range(1, first))
 
     def test_resumed_equals_uninterrupted(self, tmp_path):
         whole, cells = fake.run(tmp_path / "a", self.rounds(partial_work=True), 9)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import shutil
 import types
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy import stats
 from tfl_research import devices, privacy, processes, tasks
 from tfl_research.data import PoissonBatching
 from tfl_research.flags import assembly
-from tfl_research.privacy import noised_sum
+from tfl_research.privacy import ledger_verify, noised_sum, spending
 from tfl_research.privacy.noise_processes import IndependentNoise
 from tfl_research.program import session
 from tfl_research.runtime.in_process import InProcessEngine
@@ -125,6 +126,16 @@ def mixed(start, tmp_path_factory):
     return start("dp_fed_avg", folder, "gaussian", *DEVICES, f"--rounds={ROUNDS}")
 
 
+def verified(folder):
+    """What `privacy_ledger verify` says of a run's folder."""
+    return ledger_verify.report(spending.read(folder), [], None)
+
+
+def cut_last_line(folder):
+    path = folder / "ledger.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
 def abandoned_in(run):
     return [row["abandoned"] == "1" for row in run.rows]
 
@@ -187,6 +198,17 @@ class TestDevices:
             delta = gaussian_delta(float(row["epsilon"]), np.sqrt(count))
             assert delta == pytest.approx(1e-3, rel=1e-4)
             assert row["delta"] == "0.001"
+
+    def test_the_ledger_agrees_with_the_rounds_that_were_not_abandoned(
+        self, mixed, tmp_path
+    ):
+        copy = shutil.copytree(mixed.folder, tmp_path / "run")
+        assert "agrees with metrics.csv" in verified(copy)
+        shutil.rmtree(copy / "checkpoints")
+        cut_last_line(copy)
+        done = ROUNDS - sum(abandoned_in(mixed))
+        with pytest.raises(ValueError, match=f"has {done - 1} rounds, but .*{done}: "):
+            verified(copy)
 
     def test_an_abandoned_round_keeps_every_bit_of_the_state(self, mixed):
         for (_, _, after), (before, _, _) in zip(mixed.calls, mixed.calls[1:]):
@@ -290,6 +312,12 @@ def test_local_noise_is_charged_in_abandoned_rounds_too(start, tmp_path):
     assert 0 < sum(abandoned) < 5
     with privacy.Ledger(run.folder / "ledger.jsonl") as ledger:
         assert len(ledger) == 6
+    assert "agrees with metrics.csv" in verified(run.folder)
+    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    shutil.rmtree(copy / "checkpoints")
+    cut_last_line(copy)
+    with pytest.raises(ValueError, match=r"has 5 rounds, but .* has 6: "):
+        verified(copy)
     moves = []
     for number, row in enumerate(run.rows, start=1):
         # Sensitivity twice the clip, T participations.

@@ -120,7 +120,7 @@ def _check_folder(
     from tfl_research.program import checkpoints
 
     checked = []
-    rows = _rounds_in_metrics(folder / "metrics.csv")
+    rows = _charged_in_metrics(folder / "metrics.csv", own)
     if rows:
         if rows > len(own.chain):
             raise DamageError(
@@ -138,10 +138,18 @@ def _check_folder(
     return checked
 
 
-def _rounds_in_metrics(path: pathlib.Path) -> int:
-    """The last round with a row, 0 for none."""
+def _charged_in_metrics(path: pathlib.Path, own: Spending) -> int:
+    """How many rounds were charged up to the last row; 0 for no row.
+
+    Abandoned ones were not, unless clients noised what they sent in them.
+    """
     if not path.is_file():
         return 0
     with open(path, encoding="utf-8", newline="") as file:
-        found = [row.get("round") or "" for row in csv.DictReader(file)]
-    return max((int(text) for text in found if text.isdecimal()), default=0)
+        rows = list(csv.DictReader(file))
+    numbers = [row.get("round") or "" for row in rows]
+    last = max((int(text) for text in numbers if text.isdecimal()), default=0)
+    events = own.runs[0].events if own.runs else ()
+    if any(getattr(event, "noised_by_clients", False) for event in events):
+        return last
+    return last - sum(row.get("abandoned") == "1" for row in rows)

@@ -296,7 +296,7 @@ class TestDevices:
         assert "(cohort_size, late, bytes_up in metrics.csv)" not in texts[1]
         for text in texts:
             assert "40 devices hold those of 4 clients" in text
-            assert "Abandoned rounds release nothing and are not charged" in text
+            assert "release nothing, and count neither as charged nor as done." in text
 
 
 def gaussian_delta(epsilon, mu):
@@ -318,6 +318,9 @@ def test_local_noise_is_charged_in_abandoned_rounds_too(start, tmp_path):
     cut_last_line(copy)
     with pytest.raises(ValueError, match=r"has 5 rounds, but .* has 6: "):
         verified(copy)
+    text = " ".join((run.folder / "privacy.txt").read_text("utf-8").split())
+    assert "one that is late its noise alone" in text
+    assert "Abandoned rounds are charged: what devices sent has been seen." in text
     moves = []
     for number, row in enumerate(run.rows, start=1):
         # Sensitivity twice the clip, T participations.

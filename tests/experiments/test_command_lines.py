@@ -143,6 +143,15 @@ CASES = [
         ["--devices=9: discrete_gaussian is noised by shares"],
     ),
     (
+        NOISED_DEVICES + "--mechanism=bounded_weight --client_weighting=capped "
+        "--weight_cap=5 --clipped_denominator",
+        ["--clipped_denominator=True: is analysed for Poisson cohorts", "--devices"],
+    ),
+    (
+        NOISED_DEVICES + "--mechanism=local_gaussian --availability_by_label=1",
+        ["--availability_by_label=1", "no noise covers"],
+    ),
+    (
         NOISED_DEVICES + "--minimum_cohort=6",
         ["--minimum_cohort=6", "--cohort_size=5"],
     ),

@@ -46,6 +46,12 @@ def setup(flags: DeviceFlags, mechanism: MechanismFlags) -> Setup:
             f"--devices={flags.devices}: {name} {_REFUSED[name]}; give "
             "--mechanism=gaussian, or leave --devices out"
         )
+    if mechanism.clipped_denominator:
+        raise mechanism.refused(
+            "clipped_denominator",
+            "is analysed for Poisson cohorts, and --devices are selected as they are "
+            "available; leave one of them out",
+        )
     if flags.over_selection is not None:
         raise flags.refused(
             "over_selection",
@@ -92,7 +98,8 @@ def statement_lines(parts: Setup) -> tuple[list[str], list[str]]:
     charged = (
         "Abandoned rounds are charged: what devices sent has been seen."
         if rounds.every_device_sends
-        else "Abandoned rounds release nothing and are not charged."
+        else "Abandoned rounds release nothing, and count neither as charged nor as "
+        "done."
     )
     notes = [
         f"Simulated devices: a round selects {rounds.cohort_size} of those available "

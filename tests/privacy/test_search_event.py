@@ -36,8 +36,8 @@ class Pure:
 @pytest.mark.parametrize("shape", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("mean", [20.0, 1000.0])
 def test_pure_differential_privacy_costs_two_plus_eta_times(shape, mean):
-    # Corollary 3: (2 + η)ε whatever the mean; 3ε for the geometric distribution is
-    # Liu and Talwar's (2019) bound.
+    # Theorem 2 with λ and λ̂ unbounded: (2 + η)ε whatever the mean; 3ε for the geometric
+    # distribution is Liu and Talwar's (2019) bound.
     event = HyperparameterSearchEvent(Pure(0.25), mean, shape)
     found = event.rdp(2, np.array([1e12]))
     np.testing.assert_allclose(found, (2 + shape) * 0.5, rtol=1e-9)
@@ -45,7 +45,9 @@ def test_pure_differential_privacy_costs_two_plus_eta_times(shape, mean):
 
 @pytest.mark.parametrize("shape", [-0.5, 0.0, 0.5, 1.0, 5.0])
 @pytest.mark.parametrize("rho", [0.01, 0.3])
-def test_gaussian_runs_cost_what_corollary_4_says(shape, rho):
+def test_gaussian_runs_by_hand(shape, rho):
+    """Runs of divergence ρλ: Theorem 2's bound is least at λ̂ = √(log(1/γ)/ρ), and at
+    λ - 1 = √(log(mean)/ρ) for orders below that."""
     mean = 20.0
     base = dataclasses.replace(GAUSSIAN, noise_multiplier=math.sqrt(1 / (2 * rho)))
     event = HyperparameterSearchEvent(base, mean, shape)

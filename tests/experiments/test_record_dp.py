@@ -125,9 +125,21 @@ class TestRecordDPFedAvg:
             "--client_learning_rate=0.01",
             "--nowithhold_train_metrics",
             "--client_weighting=uniform",
+            f"--record_ledgers={tmp_path / 'ledgers'}",
         )
         spent = [float(row["epsilon"]) for row in rows]
         assert 4.9 < spent[1] <= 5
+        ledgers = sorted((tmp_path / "ledgers").iterdir())
+        assert [path.stem for path in ledgers] == [
+            "Cleveland",
+            "Hungary",
+            "Switzerland",
+            "VA Long Beach",
+        ]
+        assert {len(path.read_bytes().splitlines()) for path in ledgers} == {len(rows)}
+        text = (tmp_path / "run" / "privacy.txt").read_text(encoding="utf-8")
+        together = f"1 run with {len(rows)} rounds in all, together ε = "
+        assert together in " ".join(text.split())
         assert {float(row["delta"]) for row in rows} == {1e-4}
         assert all(math.isfinite(float(row["train_loss"])) for row in rows)
 

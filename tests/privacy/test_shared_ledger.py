@@ -130,7 +130,7 @@ def test_repeats_are_free_and_others_are_refused(path):
 def test_another_population_is_refused(path):
     fill(path, [(FIRST, EVENT)])
     fewer = privacy.Population.of(["a", "b"])
-    with pytest.raises(ValueError, match=r"another population \(200 clients.* has 2,"):
+    with pytest.raises(ValueError, match=r"another population \(of 200, .* has 2,"):
         SharedLedger(path, SECOND, fewer)
 
 

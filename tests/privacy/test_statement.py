@@ -165,7 +165,7 @@ def test_a_search_is_not_told_that_its_search_is_left_out():
         (
             privacy.RecordEvent(1.0, 20.0, 4, 1, (("a", 300), ("b", 500))),
             False,
-            "Record-level runs share no ledger; scripts/privacy_ledger show",
+            "Share one folder of ledgers between them (--record_ledgers)",
         ),
     ],
 )

@@ -21,7 +21,11 @@ from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
 from tfl_research.flags.task_flags import TaskFlags
-from tfl_research.privacy.statement import opening_lines, privacy_statement
+from tfl_research.privacy.statement import (
+    SharedTotal,
+    opening_lines,
+    privacy_statement,
+)
 from tfl_research.program import RunFolder, atomic
 from tfl_research.sampling import Sampler
 
@@ -157,7 +161,7 @@ def secret_cohort_seed(folder: RunFolder) -> int:
 def open_account(
     promise: RecordPlan, parts: Setup, folder: RunFolder
 ) -> Iterator[privacy.RecordAccount]:
-    """Opens the run's ledger and each client's table of ε.
+    """Opens the run's ledger, each client's of --record_ledgers, and the table of ε.
 
     Prints what the run promises as its first lines, and writes the whole statement
     to privacy.txt, again when the run ends.
@@ -167,14 +171,19 @@ def open_account(
     """
     with contextlib.ExitStack() as opened:
         try:
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            shared = _client_ledgers(promise, folder, own)
+            if shared is not None:
+                opened.enter_context(shared)
             account = privacy.RecordAccount(
-                opened.enter_context(privacy.Ledger(folder.ledger_path)),
+                own,
                 promise.event,
                 promise.deltas,
                 promise.accountant,
                 planned_rounds=parts.run.rounds,
                 budget_epsilon=promise.flags.record_budget_epsilon,
                 table_path=folder.path / CLIENT_EPSILON_FILE,
+                shared=shared,
             )
         except ValueError as error:
             raise FlagError(str(error)) from error
@@ -186,6 +195,23 @@ def open_account(
             raise FlagError(str(error)) from error
         finally:
             _write_statement(promise, parts, folder, account)
+
+
+def _client_ledgers(
+    promise: RecordPlan, folder: RunFolder, own: privacy.Ledger
+) -> Optional[privacy.ClientLedgers]:
+    if promise.flags.record_ledgers is None:
+        return None
+    if any(event != promise.event for event in own.events):
+        # Refused by the account, in words that fit.
+        return None
+    return privacy.ClientLedgers(
+        promise.flags.record_ledgers,
+        privacy.run_id(folder.path),
+        promise.event,
+        promise.deltas,
+        [promise.event] * len(own),
+    )
 
 
 def _silo_notes(sampler: Sampler) -> list[str]:
@@ -216,7 +242,23 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
         f"({account.accountant.upper()} accountant); each client's is in "
         f"{CLIENT_EPSILON_FILE}."
     )
-    return "".join(f"privacy: {line}\n" for line in (*lines, planned))
+    total = account.shared_epsilon(rounds)
+    together = []
+    if account.shared is not None:
+        together.append(
+            f"Together with the other runs of {account.shared.path}: ε up to "
+            f"{total:.4g} for a client's records."
+        )
+    return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
+
+
+def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedTotal]:
+    """Of the client with the largest ε, at its δ, which the largest δ implies."""
+    epsilon = account.shared_epsilon(done)
+    if not isinstance(account.shared, privacy.ClientLedgers) or epsilon is None:
+        return None
+    runs, rounds = account.shared.runs_and_rounds
+    return SharedTotal(str(account.shared.path), runs, rounds, epsilon)
 
 
 def _write_statement(
@@ -234,6 +276,7 @@ def _write_statement(
         spent=account.groups(done),
         planned_rounds=account.planned_rounds,
         budget_epsilon=account.budget_epsilon,
+        shared=_shared_total(account, done),
         outside=outside,
         notes=[
             f"l2 norm clip of a gradient: {flags.record_l2_norm_clip:g}. Clients weigh "

@@ -46,6 +46,12 @@ class RecordPrivacyFlags(FlagGroup):
     record_accountant: str = declare.choice(
         "auto", "auto is pld, which is tighter than rdp.", ("auto", "pld", "rdp")
     )
+    record_ledgers: Optional[str] = declare.text(
+        None,
+        "Folder in which several runs over the same clients record what they spend, in "
+        "a ledger for each client; --record_budget_epsilon then holds for all of them "
+        "together.",
+    )
     record_l2_norm_clip: float = declare.real(
         1.0, "Largest l2 norm of a record's (or microbatch's) gradient.", above=0
     )

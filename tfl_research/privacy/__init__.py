@@ -10,6 +10,7 @@ _MODULES = {
     "ACCOUNTANTS": "accounting",
     "BudgetExceededError": "shared_ledger",
     "ChargeError": "round_account",
+    "ClientLedgers": "client_ledgers",
     "DiscreteGaussianEvent": "discrete_gaussian_event",
     "DistributedPlan": "distributed_plan",
     "EpsilonCurve": "accounting",

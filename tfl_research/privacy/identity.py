@@ -21,7 +21,7 @@ class Population:
     """Which clients a ledger is about, without their ids.
 
     Attributes:
-      clients: how many.
+      clients: how many; of a client's ledger, how many records.
       fingerprint: SHA-256 over the sorted ids, hexadecimal.
     """
 

@@ -118,7 +118,7 @@ def _show(arguments: argparse.Namespace) -> int:
         first = groups[0][0]
         text.append(
             f"unit of privacy {first.unit}, neighbouring relation "
-            f"{first.neighbouring_relation}, {clients or 'unknown'} clients"
+            f"{first.neighbouring_relation}, {clients or 'unknown'} {first.unit}s"
         )
         heads = [["δ", "", "ε of all"]]
         for delta in deltas:

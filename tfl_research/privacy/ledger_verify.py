@@ -14,6 +14,7 @@ from typing import Any
 
 from tfl_research.privacy import identity, spending
 from tfl_research.privacy.events import Event
+from tfl_research.privacy.record_event import RecordEvent
 from tfl_research.privacy.spending import DamageError, Spending
 
 _CANNOT = (
@@ -87,6 +88,9 @@ def check_run(shared: Spending, folder: str | os.PathLike[str]) -> str:
     run = identity.run_id(folder)
     here = next((one.events for one in shared.runs if one.run == run), ())
     there: Sequence[Event] = own.runs[0].events if own.runs else ()
+    client = _client_of(shared)
+    if client is not None:
+        there = [_at_client(event, client, folder) for event in there]
     if len(here) < len(there):
         raise DamageError(
             f"{shared.path}: has {len(here)} rounds of the run in {folder} ({run}), "
@@ -130,12 +134,32 @@ def _check_folder(
             )
         checked.append("metrics.csv")
     for path, progress in checkpoints.stored_progress(folder / "checkpoints"):
+        noted = dict(progress.get("ledgers", {}))
+        client = None if shared is None else _client_of(shared)
+        if client is not None:
+            noted["shared"] = noted.get("shared", {}).get(client)
         for name, ledger in (("own", own), ("shared", shared)):
-            if ledger is not None and name in progress.get("ledgers", {}):
-                ledger.check_position(progress["ledgers"][name], str(path))
-        if "own" in progress.get("ledgers", {}) and "the checkpoints" not in checked:
+            if ledger is not None and noted.get(name):
+                ledger.check_position(noted[name], str(path))
+        if "own" in noted and "the checkpoints" not in checked:
             checked.append("the checkpoints")
     return checked
+
+
+def _client_of(shared: Spending) -> str | None:
+    """The client whose records a ledger is about; None where it is about clients."""
+    for run in shared.runs:
+        for event in run.events[:1]:
+            if isinstance(event, RecordEvent):
+                return event.clients[0][0]
+    return None
+
+
+def _at_client(event: Event, client: str, folder: str | os.PathLike[str]) -> Event:
+    names = [name for name, _ in getattr(event, "clients", ())]
+    if not isinstance(event, RecordEvent) or client not in names:
+        raise ValueError(f"{folder}: is of a run without records of client {client!r}")
+    return event.of_client(names.index(client))
 
 
 def _charged_in_metrics(path: pathlib.Path, own: Spending) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tfl_research.privacy.accounting import EpsilonCurve
 from tfl_research.privacy.budget import default_delta
 from tfl_research.privacy.calibration import calibrate_event
+from tfl_research.privacy.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger import Ledger
 from tfl_research.privacy.record_event import RecordEvent
 from tfl_research.privacy.round_account import RoundAccount
@@ -104,6 +105,7 @@ class RecordAccount(RoundAccount):
         planned_rounds: int | None = None,
         budget_epsilon: float | None = None,
         table_path: str | os.PathLike[str] | None = None,
+        shared: ClientLedgers | None = None,
     ) -> None:
         """See the class; writes the table's rows for the rounds in the ledger.
 
@@ -124,7 +126,12 @@ class RecordAccount(RoundAccount):
                 )
             self._client_curves.append(curves[key])
         super().__init__(
-            ledger, event, max(deltas), accountant, budget_epsilon=budget_epsilon
+            ledger,
+            event,
+            max(deltas),
+            accountant,
+            budget_epsilon=budget_epsilon,
+            shared=shared,
         )
         self.planned_rounds = planned_rounds
         if any(recorded != event for recorded in ledger.events):

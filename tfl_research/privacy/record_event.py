@@ -181,6 +181,12 @@ class RecordEvent:
             return np.zeros(len(orders))
         return step.rdp(rounds * self.local_steps, orders)
 
+    def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
+        """See `events`: local steps of the client that is sampled most, at least one
+        record being taken to be there."""
+        step = self._step or GaussianEvent.poisson(self.noise_multiplier, 1.0)
+        return step, rounds * self.local_steps
+
     def zcdp(self, rounds: int) -> float:
         """See `Event`: ρ = steps Δ²/(2z²), Δ the sensitivity in clips (Bun and
         Steinke 2016, arXiv 1605.02065, Lemma 2.4); sampling is left out of it."""

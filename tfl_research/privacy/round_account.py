@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfl_research.privacy.accounting import EpsilonCurve, composed_epsilon
+from tfl_research.privacy.client_ledgers import ClientLedgers
 from tfl_research.privacy.events import Event
 from tfl_research.privacy.ledger import Ledger, composes_by_round
 from tfl_research.privacy.shared_ledger import BudgetExceededError, SharedLedger
@@ -38,7 +39,8 @@ class RoundAccount:
       planned_rounds: rounds the run intends, or None.
       budget_epsilon: ε that no round may exceed, or None; with a shared ledger, that
         of all runs together.
-      shared: ledger of several runs, open for this one, or None.
+      shared: ledger of several runs, or for record-level runs one for each client,
+        open for this run, or None.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class RoundAccount:
         accountant: str | None = None,
         planned_rounds: int | None = None,
         budget_epsilon: float | None = None,
-        shared: SharedLedger | None = None,
+        shared: SharedLedger | ClientLedgers | None = None,
     ) -> None:
         """See the class.
 
@@ -176,7 +178,9 @@ class RoundAccount:
             raise ChargeError(str(error)) from error
         return self.epsilon_after(round_number)
 
-    def _charge_shared(self, shared: SharedLedger, round_number: int) -> None:
+    def _charge_shared(
+        self, shared: SharedLedger | ClientLedgers, round_number: int
+    ) -> None:
         if self.budget_epsilon is None:
             shared.record(round_number, self.event)
         else:
@@ -221,8 +225,8 @@ class RoundAccount:
             if name in positions:
                 ledger.check_position(positions[name])
 
-    def _ledgers(self) -> list[tuple[str, Ledger | SharedLedger]]:
-        found: list[tuple[str, Ledger | SharedLedger]] = [("own", self.ledger)]
+    def _ledgers(self) -> list[tuple[str, Any]]:
+        found: list[tuple[str, Any]] = [("own", self.ledger)]
         if self.shared is not None:
             found.append(("shared", self.shared))
         return found

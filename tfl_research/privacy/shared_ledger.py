@@ -79,7 +79,7 @@ class SharedLedger(ChainFile):
         there, here = self._rounds.population, self.population
         if there is not None and there != here:
             raise ValueError(
-                f"{self.path} is about another population ({there.clients} clients, "
+                f"{self.path} is about another population (of {there.clients}, "
                 f"fingerprint {there.fingerprint[:12]}; this run has {here.clients}, "
                 f"{here.fingerprint[:12]}): what is spent on one does not add up with "
                 "the other; give each population its own ledger"

@@ -53,9 +53,9 @@ _UNSEARCHED = {
     "run costs as much again. Share one ledger between them (--ledger), or account for "
     "the search (scripts/privacy_ledger plan --search_mean).",
     "record": "Hyperparameters that were chosen by runs on the same data: each such "
-    "run costs as much again. Record-level runs share no ledger; "
-    "scripts/privacy_ledger show, given the folders of all of them, bounds what they "
-    "cost any record together.",
+    "run costs as much again. Share one folder of ledgers between them "
+    "(--record_ledgers); scripts/privacy_ledger show, given the folders of all of "
+    "them, bounds what they cost any record together.",
 }
 
 
@@ -238,8 +238,9 @@ def _budget(
         )
     if shared is not None:
         lines.append(
-            f"Shared ledger {shared.path}: {shared.runs} runs with {shared.rounds} "
-            f"rounds in all, together ε = {rounded(shared.epsilon)} at δ = {delta:g}. "
+            f"Shared ledger {shared.path}: {shared.runs} "
+            f"{'run' if shared.runs == 1 else 'runs'} with {shared.rounds} rounds in "
+            f"all, together ε = {rounded(shared.epsilon)} at δ = {delta:g}. "
             "Whoever sees the models of all of them is given this, not this run's ε."
         )
     return lines

@@ -112,6 +112,7 @@ ALGORITHMS = {
     "scaffold_1": lambda: algorithms.scaffold(sgd(), option=1, **_POPULATION),
     "scaffold_2": lambda: algorithms.scaffold(sgd(), **_POPULATION),
     "fed_dyn": lambda: algorithms.fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
+    "fed_dropout": lambda: algorithms.fed_dropout(sgd()),
     "fed_nova": lambda: algorithms.fed_nova(sgd()),
     "fed_nova_momentum": lambda: algorithms.fed_nova(sgd(momentum=MOMENTUM)),
     "fed_nova_proximal": lambda: algorithms.fed_nova(sgd(), proximal_strength=MU),

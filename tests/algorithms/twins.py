@@ -51,6 +51,8 @@ TWINS: dict[str, Twin] = {
     "fed_dyn": lambda r: _first(
         paper.fed_dyn(_START, r, _CLIENTS, _RATE, rounds.ALPHA)
     ),
+    # One layer has no units to leave out.
+    "fed_dropout": lambda r: paper.fed_avg(_START, r, _RATE),
     "fed_nova": lambda r: paper.fed_nova(_START, r, _RATE),
     "fed_nova_momentum": lambda r: paper.fed_nova(
         _START, r, _RATE, momentum=rounds.MOMENTUM

@@ -188,6 +188,11 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
         (
+            ["--algorithm=fed_dropout", "--compression=top_k"],
+            "--compression=top_k: clients of fed_dropout send an update of a part of",
+        ),
+        (["--kept_units=0.5"], "--kept_units=0.5: goes with --algorithm=fed_dropout"),
+        (
             ["--algorithm=fed_nova", "--aggregator=secure"],
             "--aggregator=secure: acts on updates alone, and clients of fed_nova also",
         ),
@@ -241,6 +246,14 @@ def test_refusals(execute, tmp_path, flags, message):
     assert message in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_without_hidden_units_has_no_sub_models(execute, tmp_path):
+    flags = ["--task=heart", "--algorithm=fed_dropout"]
+    code, _, errors = execute("federated", [*flags, f"--output_dir={tmp_path / 'run'}"])
+    assert code == 2
+    assert "the model of heart is one layer" in errors
+    assert errors.count("\n") == 1
 
 
 def test_every_algorithm_is_in_the_help_with_its_paper(execute):

@@ -9,6 +9,7 @@ from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.ditto import ditto
 from tfl_research.algorithms.fed_avg import fed_avg
 from tfl_research.algorithms.fed_buff import fed_buff
+from tfl_research.algorithms.fed_dropout import SubModels, fed_dropout
 from tfl_research.algorithms.fed_dyn import fed_dyn
 from tfl_research.algorithms.fed_exp import fed_exp
 from tfl_research.algorithms.fed_nova import fed_nova
@@ -22,11 +23,13 @@ from tfl_research.algorithms.scaffold import scaffold
 __all__ = [
     "Algorithm",
     "PersonalPart",
+    "SubModels",
     "adaptive_prox",
     "cluster_models",
     "ditto",
     "fed_avg",
     "fed_buff",
+    "fed_dropout",
     "fed_dyn",
     "fed_exp",
     "fed_nova",

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from tfl_research.program import PersonalEvaluator
 
 
+# Whose updates are not of the whole model and nothing else.
+_OTHER_UPDATES = {
+    "ifca": "an update for each cluster",
+    "fed_dropout": "an update of a part of the model",
+}
+
+
 def weighted(flags: AlgorithmFlags, parts: Setup) -> Setup:
     """The parts, with the algorithm's own weights where no others are given."""
     if not flags.needs_uniform_weights or given("client_weighting") is not None:
@@ -72,16 +79,15 @@ def check_aggregation(
         out what clients report or keep beside their updates.
     """
     name, chosen = flags.algorithm, aggregation.aggregator
-    if name == "ifca":
+    if name in _OTHER_UPDATES:
         for flag, value, plain in (
             ("aggregator", chosen, "mean"),
             ("compression", compression.compression, "none"),
         ):
             if value != plain:
                 raise FlagError(
-                    f"--{flag}={value}: clients of ifca send an update for each "
-                    "cluster, of which the server takes the mean; give "
-                    f"--{flag}={plain}"
+                    f"--{flag}={value}: clients of {name} send {_OTHER_UPDATES[name]}, "
+                    f"of which the server takes the mean; give --{flag}={plain}"
                 )
     if name == "fed_dyn" and chosen != "mean":
         raise FlagError(
@@ -197,6 +203,10 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
     if name == "fed_dyn":
         alpha = flags.dyn_alpha or 0.1
         return algorithms.fed_dyn(steps, population=population, alpha=alpha)
+    if name == "fed_dropout":
+        share = flags.kept_units or 0.5
+        _check_sub_models(share, parts)
+        return algorithms.fed_dropout(steps, share=share, server=server)
     if name == "fed_nova":
         return algorithms.fed_nova(
             steps, server=server, proximal_strength=strength or 0.0
@@ -233,6 +243,26 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
         )
         return algorithms.ifca(steps, models)
     return algorithms.fed_avg(steps, server=server)
+
+
+def _check_sub_models(share: float, parts: Setup) -> None:
+    """Refuses a model without layers that can be made smaller.
+
+    Raises:
+      FlagError: as described.
+    """
+    from tfl_research import algorithms, processes
+
+    specs = processes.functional_model(parts.task).weight_specs
+    try:
+        algorithms.SubModels(share).check(specs)
+    except ValueError as error:
+        raise FlagError(f"--algorithm=fed_dropout: {error}") from error
+    if len(specs) == 2:
+        raise FlagError(
+            f"--algorithm=fed_dropout: the model of {parts.task.name} is one layer, "
+            "which has no units to leave out; choose another --algorithm"
+        )
 
 
 def _check_split(personal_tensors: int, parts: Setup) -> None:

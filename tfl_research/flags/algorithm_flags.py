@@ -15,6 +15,7 @@ ALGORITHMS = {
     "adaptive_prox": "FedProx whose strength follows the loss, same paper",
     "scaffold": "Karimireddy et al. 2020, arXiv 1910.06378",
     "fed_dyn": "Acar et al. 2021, arXiv 2111.04263",
+    "fed_dropout": "sub-models, Caldas et al. 2018, arXiv 1812.07210",
     "fed_nova": "Wang et al. 2020, arXiv 2007.07481",
     "fed_exp": "Jhunjhunwala et al. 2023, arXiv 2301.09604",
     "mime_lite": "Karimireddy et al. 2021, arXiv 2008.03606",
@@ -36,6 +37,7 @@ REPORTS = {
     "adaptive_prox": "their loss",
     "scaffold": "what their control variate changed by",
     "fed_nova": "the number of their steps",
+    "fed_dropout": "which weights are theirs",
     "fed_exp": "the norm of their update",
     "mime_lite": "their gradient",
     "mime": "their gradient",
@@ -45,6 +47,7 @@ _OWNERS = {
     "proximal_strength": ("fed_prox", "adaptive_prox", "fed_nova"),
     "scaffold_option": ("scaffold",),
     "dyn_alpha": ("fed_dyn",),
+    "kept_units": ("fed_dropout",),
     "exp_epsilon": ("fed_exp",),
     "exp_average": ("fed_exp",),
     "concurrency": ("fed_buff",),
@@ -83,6 +86,12 @@ class AlgorithmFlags(FlagGroup):
     )
     dyn_alpha: Optional[float] = declare.real(
         None, "α of FedDyn's regulariser; 0.1.", above=0
+    )
+    kept_units: Optional[float] = declare.real(
+        None,
+        "Share of a layer's units that the sub-models of fed_dropout have; 0.5.",
+        above=0,
+        maximum=1,
     )
     exp_epsilon: Optional[float] = declare.real(
         None, "ε of FedExP's step size; 0.001.", above=0

@@ -1,0 +1,223 @@
+"""Federated dropout: clients that train a smaller model than the server's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfl_research import clients, stateless_random
+from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.local_training import result_of
+from tfl_research.processes.server_work import (
+    AVERAGING,
+    Aggregated,
+    Nest,
+    OptimizerStep,
+)
+from tfl_research.tasks.objectives import Objective
+
+# Keeps the draws of units apart from the client's others.
+_STREAM = 0x64726F70
+_FLOAT_BYTES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class SubModels:
+    """The sub-models of a sequence of dense and convolutional layers.
+
+    A sub-model has `ceil(share * n)` of the n units (filters) of every layer but the
+    last, and the weights between them. Others are left out, as if they gave 0, and
+    what is left is scaled by n over their number as in dropout, so that the whole
+    model, which nobody scales, gives the same in expectation.
+
+    Attributes:
+      share: of the units that are kept, above 0 and at most 1.
+
+    Raises:
+      ValueError: a share outside its range.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+
+    def check(self, specs: Sequence[tf.TensorSpec]) -> None:
+        """Checks that the weights are kernels, each followed by its bias.
+
+        Raises:
+          ValueError: they are not, or a kernel takes no whole number of values from
+            each unit of the layer before.
+        """
+        shapes = [spec.shape.as_list() for spec in specs]
+        kernels, biases = shapes[::2], shapes[1::2]
+        fits = len(kernels) == len(biases) and all(
+            len(kernel) in (2, 4) and bias == kernel[-1:]
+            for kernel, bias in zip(kernels, biases)
+        )
+        fits = fits and all(
+            after[-2] % before[-1] == 0 for before, after in zip(kernels, kernels[1:])
+        )
+        if not fits:
+            raise ValueError(
+                "sub-models are of a sequence of dense and convolutional layers with "
+                f"biases, got weights of shapes {shapes}"
+            )
+
+    def kept(self, units: int) -> int:
+        """Units that are kept of so many."""
+        # A product such as 0.1 * 30 can be a hair above the whole number.
+        return max(1, math.ceil(self.share * units - 1e-9))
+
+    def factors(
+        self, specs: Sequence[tf.TensorSpec], seed: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """What each weight is multiplied by: 0 where it is left out, else its scale.
+
+        Args:
+          specs: of the whole model's weights.
+          seed: int32 `[2]`, of which units are kept.
+        """
+        found: list[tf.Tensor] = []
+        inputs = tf.ones([specs[0].shape[-2]])
+        for layer, (spec, kept) in enumerate(self._layers(specs)):
+            units = int(spec.shape[-1])
+            own = stateless_random.fold_in(seed, layer)
+            drawn = stateless_random.uniform([units], own)
+            places = tf.math.top_k(drawn, kept).indices
+            present = tf.reduce_sum(tf.one_hot(places, units), axis=0)
+            # Flattened images have their channels last: a unit's values lie apart.
+            fan = tf.tile(inputs, [int(spec.shape[-2]) // inputs.shape[0]])
+            kernel = fan[:, None] * present[None, :]
+            found += [tf.broadcast_to(kernel, spec.shape), present]
+            inputs = present * (units / kept)
+        return found
+
+    def size(self, specs: Sequence[tf.TensorSpec]) -> int:
+        """Bytes of a sub-model's weights."""
+        total, units, present = 0, int(specs[0].shape[-2]), int(specs[0].shape[-2])
+        for spec, kept in self._layers(specs):
+            window = math.prod(spec.shape.as_list()[:-2])
+            fan = int(spec.shape[-2]) // units * present
+            total += (window * fan + 1) * kept * _FLOAT_BYTES
+            units, present = int(spec.shape[-1]), kept
+        return total
+
+    def _layers(
+        self, specs: Sequence[tf.TensorSpec]
+    ) -> list[tuple[tf.TensorSpec, int]]:
+        """Each layer's kernel, and how many of its units are kept."""
+        kernels = list(specs[::2])
+        kept = [self.kept(int(kernel.shape[-1])) for kernel in kernels[:-1]]
+        return list(zip(kernels, [*kept, int(kernels[-1].shape[-1])]))
+
+
+@dataclasses.dataclass(frozen=True)
+class FedDropoutClient:
+    """A client that is sent a sub-model, trains it and sends its update back (Caldas
+    et al. 2018, arXiv 1812.07210, section 3.2).
+
+    Which units it has is drawn for each client and round from a seed that the server
+    knows, so that nothing but their weights is sent. It reports which weights these
+    are, which the server could tell itself.
+
+    Attributes:
+      steps: of the sub-model.
+      sub_models: how large they are.
+    """
+
+    steps: clients.LocalSteps
+    sub_models: SubModels
+
+    def encoded_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes of an update."""
+        return self.sub_models.size(model.weight_specs)
+
+    def received_bytes(self, model: clients.FunctionalModel) -> int:
+        """Bytes that a client is sent."""
+        return self.sub_models.size(model.weight_specs)
+
+    def reported_bytes(self, model: clients.FunctionalModel) -> int:
+        """None: the server draws the units from the same seed."""
+        return 0
+
+    def build(
+        self, model: clients.FunctionalModel, objective: Objective
+    ) -> clients.ClientFunction:
+        """See `ClientWork.build`."""
+        self.sub_models.check(model.weight_specs)
+
+        @tf.function
+        def client_function(
+            server_weights: Sequence[tf.Tensor],
+            batches: Mapping[str, tf.Tensor],
+            round_number: tf.Tensor,
+        ) -> clients.ClientResult:
+            seed = stateless_random.fold_in(batches["seed"], _STREAM)
+            factors = self.sub_models.factors(model.weight_specs, seed)
+
+            def forward(
+                weights: Sequence[tf.Tensor],
+                x: tf.Tensor,
+                training: bool,
+                random_seed: tf.Tensor,
+            ) -> tf.Tensor:
+                left = [f * w for f, w in zip(factors, weights)]
+                return model.forward(left, x, training, random_seed)
+
+            # Gradients of weights that are left out are zero, and so are their steps.
+            smaller = dataclasses.replace(model, forward=forward)
+            start = list(server_weights)
+            run = self.steps.loop(smaller, objective).run(start, batches, round_number)
+            held = [tf.cast(f > 0, tf.float32) for f in factors]
+            return result_of(run, start, batches, report=held)
+
+        return client_function
+
+
+@dataclasses.dataclass(frozen=True)
+class FedDropoutServer:
+    """Takes the mean of each weight's update over the clients that had the weight.
+
+    A weight that no client of the cohort had stays, but for a server optimizer's
+    momentum.
+
+    Attributes:
+      step: the server optimizer.
+    """
+
+    step: OptimizerStep
+    weighs_reports: bool = True
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The optimizer's state."""
+        return self.step.initial_state(weights)
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """Nothing."""
+        return None
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """See the class."""
+        update = [
+            tf.math.divide_no_nan(u, held)
+            for u, held in zip(round_mean.update, round_mean.report)
+        ]
+        return self.step.step(weights, state, update)
+
+
+def fed_dropout(
+    steps: clients.LocalSteps, *, share: float = 0.5, server: OptimizerStep = AVERAGING
+) -> Algorithm:
+    """Federated dropout; see `SubModels`, `FedDropoutClient` and `FedDropoutServer`."""
+    return Algorithm(
+        FedDropoutClient(steps, SubModels(share)),
+        FedDropoutServer(server),
+        needs_mean=True,
+    )

@@ -1,11 +1,11 @@
 """Any federated algorithm for heterogeneous clients, chosen by --algorithm.
 
 FedAvg and FedOpt, FedProx with a fixed or an adaptive strength, SCAFFOLD, FedDyn,
-FedNova, FedExP, Mime, MimeLite, FedBuff and federated dropout run on the same task, clients and local
-steps, so that they can be compared; so do Ditto, FedRep, federated reconstruction and
-IFCA, whose clients end up with models of their own. What clients keep between rounds is
-in the run's folder; --personal_evaluation compares their own models with the global
-one.
+FedNova, FedExP, Mime, MimeLite, FedBuff and federated dropout run on the same task,
+clients and local steps, so that they can be compared; so do Ditto, FedRep, federated
+reconstruction and IFCA, whose clients end up with models of their own. What clients
+keep between rounds is in the run's folder; --personal_evaluation compares their own
+models with the global one.
 Example:
 
   scripts/run experiments/federated.py --task=mnist --partition=dirichlet \\

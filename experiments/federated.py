@@ -16,7 +16,7 @@ Example:
 import dataclasses
 
 from tfl_research import flags
-from tfl_research.flags import algorithm_assembly, assembly
+from tfl_research.flags import algorithm_assembly, algorithm_checks, assembly
 
 GROUPS = (
     flags.AlgorithmFlags,
@@ -36,8 +36,8 @@ def main() -> None:
     parts = algorithm_assembly.weighted(chosen, parts)
     compression.check_with(chosen)
     compression.check_with_rule(aggregation)
-    algorithm_assembly.check_aggregation(chosen, aggregation, compression)
-    algorithm_assembly.check(chosen, parts)
+    algorithm_checks.check_aggregation(chosen, aggregation, compression)
+    algorithm_checks.check(chosen, parts)
     cohorts = algorithm_assembly.sampler(chosen, flags.SiloFlags.get(), parts)
     # Of the clients that report, of whom there may be fewer than are sampled.
     reporting = dataclasses.replace(parts, sampler=cohorts)

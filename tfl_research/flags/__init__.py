@@ -54,6 +54,7 @@ __all__ = [
     "TaskFlags",
     "WeightingFlags",
     "algorithm_assembly",
+    "algorithm_checks",
     "assembly",
     "audit_assembly",
     "attack_assembly",
@@ -72,6 +73,7 @@ __getattr__, _ = _lazy.attach(
     __name__,
     {
         "algorithm_assembly": "tfl_research.flags.algorithm_assembly",
+        "algorithm_checks": "tfl_research.flags.algorithm_checks",
         "assembly": "tfl_research.flags.assembly",
         "audit_assembly": "tfl_research.flags.audit_assembly",
         "attack_assembly": "tfl_research.flags.attack_assembly",

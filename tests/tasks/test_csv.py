@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tfl_research import tasks
-from tfl_research.data import silos
+from tfl_research.data import silo_files, silos
 
 _A = "age,sex,ill\n10,F,no\n20,M,yes\n30,F,no\n40,F,yes\n"
 _B = "sex,age,ill\nM,50,yes\n,60,no\nM,NA,no\n"
@@ -339,3 +339,27 @@ def test_three_classes_and_a_linear_model(tmp_path):
         tasks.get("csv", hidden_units=0, **options)
     with pytest.raises(ValueError, match="task 'csv' needs the option 'data_dir'"):
         tasks.get("csv", label_column="ill")
+
+
+def test_the_content_hash_is_of_names_and_contents(folder):
+    first = silo_files.content_hash(folder)
+    assert len(first) == 64
+    (folder / "README.md").write_text("not data")
+    assert silo_files.content_hash(folder) == first
+    seen = {first}
+
+    def changed():
+        seen.add(silo_files.content_hash(folder))
+        return len(seen)
+
+    (folder / "a.csv").write_text(_A.replace("10,F", "11,F"))
+    assert changed() == 2
+    (folder / "a.csv").write_text(_A)
+    assert changed() == 2
+    (folder / "a.csv").rename(folder / "c.csv")
+    assert changed() == 3
+    (folder / "c.csv").rename(folder / "a.csv")
+    (folder / "schema.json").write_text(json.dumps(_SCHEMA))
+    assert changed() == 4
+    (folder / "schema.json").unlink()
+    assert silo_files.content_hash(folder) == first

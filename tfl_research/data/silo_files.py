@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
+import json
 import pathlib
 import re
 from typing import Any
@@ -70,6 +72,23 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
     if not found:
         raise ValueError(f"{folder}: no .csv or .parquet file; expected one per client")
     return list(found.values())
+
+
+def content_hash(folder: pathlib.Path) -> str:
+    """SHA-256 over the names and contents of `list_files` and `schema.json`, hex.
+
+    Raises:
+      ValueError: see `list_files`.
+    """
+    total = hashlib.sha256()
+    schema = folder / SCHEMA_FILE
+    for path in [*list_files(folder), *([schema] if schema.is_file() else [])]:
+        one = hashlib.sha256()
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                one.update(piece)
+        total.update(json.dumps([path.name, one.hexdigest()]).encode())
+    return total.hexdigest()
 
 
 def _check_header(path: pathlib.Path, header: list[str]) -> None:

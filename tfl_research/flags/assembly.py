@@ -6,9 +6,11 @@ TensorFlow is imported in `train` only, which comes last.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.data import silo_files
 from tfl_research.devices import message_bytes, told_sizes
 from tfl_research.flags import app, rehearsal
 from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags
@@ -112,6 +114,7 @@ def open_run(
         "batching": dataclasses.asdict(clients.batching),
         "expected_cohort_size": parts.sampler.expected_cohort_size,
         "num_train_clients": len(clients),
+        **_data_hash(),
         **(resolved or {}),
     }
     return RunFolder.open(
@@ -121,6 +124,18 @@ def open_run(
         resume=run.resume,
         run_seed=None if run.run_seed is None else int(run.run_seed),
     )
+
+
+def _data_hash() -> dict[str, str]:
+    """Of one's own files, so that no run is resumed on others.
+
+    A private run would draw the same noise for them, and the difference of two models
+    with the same noise is not private.
+    """
+    folder = TaskFlags.get().options().get("data_dir")
+    if folder is None:
+        return {}
+    return {"data_sha256": silo_files.content_hash(pathlib.Path(folder).expanduser())}
 
 
 def train(

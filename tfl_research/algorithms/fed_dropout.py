@@ -183,7 +183,7 @@ class FedDropoutClient:
 class FedDropoutServer:
     """Takes the mean of each weight's update over the clients that had the weight.
 
-    A weight that no client of the cohort had stays, but for a server optimizer's
+    That, and the scale of `SubModels`, are choices of this toolkit. A weight that no client of the cohort had stays, but for a server optimizer's
     momentum.
 
     Attributes:

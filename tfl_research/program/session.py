@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import math
 import time
 from typing import Any, Optional, TextIO
 
@@ -13,22 +12,20 @@ from tfl_research.program.checkpoints import Checkpoint, CheckpointStore
 from tfl_research.program.client_metrics import Evaluation
 from tfl_research.program.client_states import EMPTY_TABLE, ClientStates
 from tfl_research.program.config import STOP_REASONS, RunConfig
-from tfl_research.program.errors import TrainingDivergedError, UserError
+from tfl_research.program.errors import UserError
 from tfl_research.program.interfaces import (
     Account,
     Engine,
     Evaluates,
     EvaluatesPersonal,
     Exporter,
-    Outcome,
     Sampler,
-    SimulatesDevices,
 )
-from tfl_research.program.metrics_log import MetricsLog, round_row
+from tfl_research.program.metrics_log import MetricsLog
 from tfl_research.program.progress import Progress, metrics_text
+from tfl_research.program.rounds import Rounds
 from tfl_research.program.run_folder import RunFolder
 from tfl_research.program.selection import Selection
-from tfl_research.program.traffic import traffic
 
 
 class Session:
@@ -54,16 +51,16 @@ class Session:
         personal_evaluator: Optional[EvaluatesPersonal] = None,
         message_bytes: Optional[tuple[int, int]] = None,
     ):
-        self._task = task
         self._engine = engine
-        self._sampler = sampler
+        self._rounds = Rounds(
+            task.train, engine, sampler, config, account, client_states, message_bytes
+        )
         self._folder = folder
         self._config = config
         self._account = account
         self._evaluator = evaluator
         self._client_states = client_states
         self._personal_evaluator = personal_evaluator
-        self._message_bytes = message_bytes
         self._stream = stream
         self._progress = Progress(
             config.rounds,
@@ -148,9 +145,12 @@ class Session:
             reason = self._stop_reason()
             if reason is not None:
                 break
-            if not self._round(self.completed + 1):
+            number = self.completed + 1
+            done = self._rounds.do(number, self.state, self._last_good())
+            if done is None:
                 reason = "budget"
                 break
+            self._finish(number, *done)
         if self._checkpointed != self.completed:
             self._checkpoint()
         return reason
@@ -160,115 +160,16 @@ class Session:
             return "rounds"
         if self.selection.should_stop:
             return "early_stopping"
-        if self._exceeds_budget(self.completed + 1):
+        if self._rounds.exceeds_budget(self.completed + 1):
             return "budget"
         return None
-
-    def _exceeds_budget(self, round_number: int) -> bool:
-        if self._account is None:
-            return False
-        return self._account.would_exceed(self._charged(round_number))
-
-    def _charged(self, round_number: int) -> int:
-        """The round's number among those that the account charges."""
-        account, sampler = self._account, self._sampler
-        if account is None or account.charges_abandoned:
-            return round_number
-        if isinstance(sampler, SimulatesDevices):
-            return round_number - sampler.abandoned_before(round_number)
-        return round_number
-
-    def _outcome(self, round_number: int) -> Optional[Outcome]:
-        if isinstance(self._sampler, SimulatesDevices):
-            return self._sampler.outcome(round_number)
-        return None
-
-    def _round(self, round_number: int) -> bool:
-        """Does a round, unless the account refuses to charge it."""
-        config, account = self._config, self._account
-        start = time.perf_counter()
-        outcome = self._outcome(round_number)
-        if outcome is not None and outcome.abandoned:
-            return self._abandon(round_number, outcome, start)
-        client_ids = self._sampler.sample(round_number)
-        cohort_seed = config.seed if config.cohort_seed is None else config.cohort_seed
-        cohort = self._task.train.cohort(
-            client_ids, seed=cohort_seed, round_number=round_number
-        )
-        if outcome is not None:
-            cohort = outcome.prepared(cohort)
-        if self._client_states is not None:
-            cohort = self._client_states.attach(cohort)
-        # Durable before anything that holds this round's noise exists.
-        epsilon = (
-            math.inf if account is None else account.charge(self._charged(round_number))
-        )
-        if epsilon is None:
-            return False
-        state, metrics = self._engine.next(self.state, cohort)
-        self._check_finite(round_number, state.global_model_weights)
-        # A skipped round leaves the server as it was, and so the clients too.
-        skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
-        if self._client_states is not None and not skipped:
-            self._client_states.store(
-                round_number, client_ids, metrics["client_states"]
-            )
-        row = round_row(
-            round_number,
-            len(client_ids) - len(getattr(self._sampler, "beside", ())),
-            metrics,
-            epsilon=epsilon,
-            delta=None if account is None else account.delta,
-            noise_multiplier=None if account is None else account.noise_multiplier,
-            withhold_train_metrics=config.withhold_train_metrics,
-        )
-        self._add_outcome(row, outcome)
-        row["round_seconds"] = time.perf_counter() - start
-        self._finish(round_number, state, row)
-        return True
-
-    def _abandon(self, round_number: int, outcome: Outcome, start: float) -> bool:
-        """A round without a cohort: model, optimizer and noise stay as they are.
-
-        False where the account charges it and has nothing left.
-        """
-        account, epsilon = self._account, math.inf
-        if account is not None:
-            number = self._charged(round_number)
-            charged = (
-                account.charge(number)
-                if account.charges_abandoned
-                else account.epsilon_after(number - 1)
-            )
-            if charged is None:
-                return False
-            epsilon = charged
-        row = round_row(
-            round_number,
-            0,
-            {},
-            epsilon=epsilon,
-            delta=None if account is None else account.delta,
-            noise_multiplier=None if account is None else account.noise_multiplier,
-        )
-        self._add_outcome(row, outcome)
-        row["round_seconds"] = time.perf_counter() - start
-        self._finish(round_number, self.state, row)
-        return True
-
-    def _add_outcome(self, row: dict[str, Any], outcome: Optional[Outcome]) -> None:
-        if outcome is not None:
-            row.update(outcome.columns())
-        if self._message_bytes is not None:
-            row.update(traffic(row, self._message_bytes))
-        if outcome is not None and self._config.withhold_train_metrics:
-            for name in outcome.private_columns:
-                row.pop(name, None)
 
     def _finish(self, round_number: int, state: Any, row: dict[str, Any]) -> None:
         """Evaluates, logs and checkpoints a round, each when due."""
         config = self._config
-        last = round_number == config.rounds or self._exceeds_budget(round_number + 1)
+        last = round_number == config.rounds or self._rounds.exceeds_budget(
+            round_number + 1
+        )
         if last or round_number % config.evaluate_every == 0:
             cells = self._evaluate(round_number, state.global_model_weights)
             row.update(cells)
@@ -293,6 +194,12 @@ class Session:
         ):
             self._checkpoint()
 
+    def _last_good(self) -> str:
+        """Where there is a model that has not diverged, in words."""
+        if not self._checkpointed:
+            return "no checkpoint was due yet"
+        return f"the last good checkpoint is {self._store.path(self._checkpointed)}"
+
     def _open_log(self) -> MetricsLog:
         if self._log is None:
             raise RuntimeError("restore() comes before rounds")
@@ -312,19 +219,6 @@ class Session:
         if set(self.selection.columns) <= set(cells):
             cells[self.selection.column] = self.selection.value_of(cells)
         return cells
-
-    def _check_finite(self, round_number: int, weights: Any) -> None:
-        path = nest.first_non_finite(weights)
-        if path is None:
-            return
-        kept = "no checkpoint was due yet"
-        if self._checkpointed:
-            kept = f"the last good checkpoint is {self._store.path(self._checkpointed)}"
-        raise TrainingDivergedError(
-            f"round {round_number}: the aggregated model is not finite (weights"
-            f"{path}); {kept}; lower the client or server learning rate, or clip "
-            "gradients or updates, in another --output_dir"
-        )
 
     def _check_ledgers(self, positions: Any) -> None:
         if self._account is None:

@@ -183,8 +183,8 @@ class FedDropoutClient:
 class FedDropoutServer:
     """Takes the mean of each weight's update over the clients that had the weight.
 
-    That, and the scale of `SubModels`, are choices of this toolkit. A weight that no client of the cohort had stays, but for a server optimizer's
-    momentum.
+    That, and the scale of `SubModels`, are choices of this toolkit. A weight that no
+    client of the cohort had stays, but for a server optimizer's momentum.
 
     Attributes:
       step: the server optimizer.

@@ -382,6 +382,12 @@ class TestRecords:
         assert_equal(run.calls[-1][2], run.state)
 
     def test_says_what_is_charged(self, run):
+        lines = [line for line in run.output.splitlines() if line.startswith("round ")]
+        for line, row in zip(lines, run.rows):
+            told = f"selected 4  dropped out {row['dropped_out']}  ε "
+            assert (f"  abandoned  {told}" in line) == (row["abandoned"] == "1")
+            assert told in line
+        assert len(lines) == 6
         text = " ".join((run.folder / "privacy.txt").read_text("utf-8").split())
         assert "Every client is charged for every round all the same" in text
         assert "fewer than 3 reports is abandoned" in text

@@ -53,14 +53,15 @@ def _duration(seconds: float) -> str:
 
 
 def _devices_text(cells: Mapping[str, Any]) -> str:
-    """What became of a simulated round's devices; empty without a simulation."""
-    if "simulated_seconds" not in cells:
+    """What became of a simulated round's devices or silos; empty without either."""
+    if "selected" not in cells:
         return ""
     parts = [f"selected {cells['selected']}  dropped out {cells['dropped_out']}"]
     if "late" in cells:
         parts.append(f"late {cells['late']}")
-    parts.append(f"clock {_duration(cells['simulated_seconds'])}")
-    if "bytes_up" in cells:
+    if "simulated_seconds" in cells:
+        parts.append(f"clock {_duration(cells['simulated_seconds'])}")
+    if "simulated_seconds" in cells and "bytes_up" in cells:
         parts.append(f"{(cells['bytes_down'] + cells['bytes_up']) / 1e6:.4g} MB")
     text = "  ".join(parts)
     return f"abandoned  {text}" if cells["abandoned"] else text

@@ -257,10 +257,12 @@ def _plot_plan(
 ) -> None:
     from tfl_research.privacy import ledger_plots
 
-    shown = ledger_plots.rounds_shown(rounds, 2 if spent else 1)
     curves: list[tuple[str, Sequence[float], Sequence[float]]] = []
     for label, before in (("planned rounds alone", []), ("with what was spent", spent)):
         if before or not curves:
+            # Many settings take longer to compose: as few as three points.
+            sharing = min(5, 1 + bool(spent) + len(before) // 4)
+            shown = ledger_plots.rounds_shown(rounds, sharing)
             values = [
                 _epsilon([*before, (event, number)], delta, accountant)
                 for number in shown

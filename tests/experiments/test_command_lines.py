@@ -111,6 +111,14 @@ CASES = [
         ["--minimum_cohort_size=6", "release nothing"],
     ),
     (
+        NOISED + "--ledger={tmp}/l --run_seed=7",
+        ["--ledger={tmp}/l", "leave --run_seed out"],
+    ),
+    (
+        RECORD_NOISED + "--record_ledgers={tmp}/l --run_seed=7",
+        ["--record_ledgers={tmp}/l", "leave --run_seed out"],
+    ),
+    (
         NOISED + "--budget_epsilon=0.01",
         ["--budget_epsilon=0.01", "first round"],
     ),

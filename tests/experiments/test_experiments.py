@@ -139,6 +139,12 @@ class TestDPFedAvg:
         assert _comparable(again) == _comparable(rows)
         secret = [flag for flag in flags if not flag.startswith("--run_seed")]
         other = train("dp_fed_avg", tmp_path / "other", *secret)
+        said = [
+            " ".join((tmp_path / name / "privacy.txt").read_text("utf-8").split())
+            for name in ("again", "other")
+        ]
+        chosen = ["run seed, which was chosen by --run_seed" in text for text in said]
+        assert chosen == [True, False]
         assert [r["eval_loss"] for r in other] != [r["eval_loss"] for r in rows]
 
     def test_the_run_seed_is_not_recorded(self, private):

@@ -63,6 +63,7 @@ class TestRecordDPFedAvg:
         assert "- Switzerland: 92 records" in text
         assert "Done: 3 rounds" in text
         assert "Train metrics do not leave the clients in this run" in text
+        assert "run seed, which was chosen by --run_seed" in text
 
     def test_records_what_was_resolved_and_no_secret(self, whole):
         folder, _ = whole

@@ -149,6 +149,17 @@ def test_given_flags_are_passed_on():
     assert seen == ["--loud=true", "--names=a", "--names=b c", "--seed=4"]
 
 
+def test_runs_of_a_sweep_do_not_share_their_noise(capsys):
+    def main():
+        sweep.passed_on((ToyFlags, flags.RunFlags), without=("rounds",))
+
+    code = app.execute(main, Toy.GROUPS, "", ["toy", "--run_seed=4"])
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --run_seed: runs that share it have the same noise")
+    assert "4" not in line
+
+
 class TestPrivacyUtilityFlags:
     def test_the_grid(self):
         given = flags.PrivacyUtilityFlags(

@@ -99,6 +99,13 @@ def test_budget_stops_before_the_round_that_exceeds_it(ledger, amplification):
     assert len(ledger) == 5
 
 
+def test_a_budget_that_is_met_exactly_is_not_exceeded(ledger):
+    budget = account(ledger).epsilon_after(5)
+    run = account(ledger, budget_epsilon=budget)
+    assert not run.would_exceed(5)
+    assert run.would_exceed(6)
+
+
 def test_without_a_budget_nothing_exceeds(ledger):
     assert not account(ledger, noise_multiplier=0.0).would_exceed(10**6)
 

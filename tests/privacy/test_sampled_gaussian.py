@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from tfl_research.privacy.loss_distribution import LossDistribution
+from tfl_research.privacy.loss_distribution import (
+    LossDistribution,
+    loss_distribution,
+)
 from tfl_research.privacy.sampled_gaussian import (
     DirectionSolver,
     SampledGaussianCurve,
@@ -78,6 +81,22 @@ def test_loss_is_a_distribution_with_the_right_ratio(direction):
     ratio = (loss.probabilities * np.exp(-loss.losses)).sum()
     assert 1 - 1e-9 < ratio < 1 + (1e-3 if direction == "add" else 1e-6)
     assert loss.probabilities.min() >= 0
+
+
+@pytest.mark.parametrize("larger", ["remove", "add"])
+def test_epsilon_is_that_of_the_worse_direction(larger, monkeypatch):
+    # For Gaussians "remove" was the worse wherever it was tried, which is no proof.
+    losses = {d: loss_distribution(1.0, 0.1, d, 1e-4) for d in ("remove", "add")}
+    monkeypatch.setattr(
+        DirectionSolver,
+        "solve",
+        lambda self, rounds, delta: np.full(
+            len(rounds), 3.0 if self.loss is losses[larger] else 1.0
+        ),
+    )
+    curve = SampledGaussianCurve(1.0, 0.1, 1e-6)
+    assert curve.epsilon(5) == 3.0
+    np.testing.assert_array_equal(curve.block(4), [3.0, 3.0])
 
 
 def test_blocks_agree_with_single_solutions():

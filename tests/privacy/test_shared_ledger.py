@@ -189,6 +189,17 @@ def test_the_budget_is_of_all_runs(path):
         assert len(ledger) == 10
 
 
+def test_a_budget_that_is_met_exactly_is_not_exceeded(path):
+    fill(path, [(FIRST, EVENT)] * 2)
+    budget = privacy.composed_epsilon([(EVENT, 3)], DELTA)
+    with opened(path, SECOND) as ledger:
+        ledger.charge(1, EVENT, DELTA, None, budget)
+        assert ledger.would_exceed(2, EVENT, DELTA, None, budget)
+        # What was found at one δ says nothing at another.
+        assert ledger.would_exceed(1, EVENT, DELTA / 10, None, budget)
+        assert not ledger.would_exceed(1, EVENT, DELTA, None, budget)
+
+
 def test_the_budget_holds_when_another_run_is_faster(path):
     curve = EVENT.epsilon_curve(2, DELTA, "pld")
     budget = (curve[0] + curve[1]) / 2

@@ -47,6 +47,8 @@ def test_a_plan_names_everything_that_a_guarantee_consists_of():
         "δ = 1e-05)-differential privacy of all that 64 rounds release together",
         "Unit of privacy: one client with all of its examples (user-level privacy).",
         "Neighbouring relation: add or remove one client.",
+        "The number of clients, and with it the sampling rate and the denominator, is "
+        "taken to be public",
         "2. Mechanism",
         "McMahan et al. 2018, arXiv 1710.06963",
         "no amplification: all of 5000 clients are charged for every round",

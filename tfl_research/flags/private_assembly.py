@@ -18,7 +18,7 @@ from typing import Any, Optional
 from tfl_research import privacy
 from tfl_research.aggregators import is_noised_at_clients
 from tfl_research.devices import PacedRounds
-from tfl_research.flags import mechanism_plan, private_devices
+from tfl_research.flags import mechanism_plan, noise_seed, private_devices
 from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
@@ -82,10 +82,11 @@ def plan(
     """Calibrates the noise and checks the promise; warns of a large δ.
 
     Raises:
-      FlagError: mechanism, aggregator, weights, sampler, accountant and budget do not
-        fit.
+      FlagError: mechanism, aggregator, weights, sampler, accountant, budget, run seed
+        and ledger do not fit.
     """
     mechanism.check_with(parts.cohort, parts.weighting)
+    noise_seed.check_not_shared(parts.run, "ledger", flags.ledger)
     aggregation = aggregation or AggregatorFlags()
     _check_aggregation(aggregation, mechanism, parts)
     num_clients = len(parts.task.train)
@@ -240,7 +241,7 @@ def _write_statement(
         planned_rounds=account.planned_rounds,
         budget_epsilon=account.budget_epsilon,
         shared=_shared_total(account, done),
-        outside=outside,
+        outside=[*outside, *noise_seed.outside_lines(folder)],
         notes=[*_notes(promise, parts), *device_notes],
     )
     atomic.write(folder.privacy_path, text.encode())

@@ -17,6 +17,7 @@ from typing import Any, Optional
 from tfl_research import privacy
 from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
+from tfl_research.flags import noise_seed
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
@@ -70,6 +71,7 @@ def plan(flags: RecordPrivacyFlags, parts: Setup) -> tuple[RecordPlan, Setup]:
     """
     task_flags = TaskFlags.get()
     flags.check_with(task_flags, parts.client)
+    noise_seed.check_not_shared(parts.run, "record_ledgers", flags.record_ledgers)
     batching = _batching(flags, flags.steps(task_flags), parts)
     parts = dataclasses.replace(parts, task=parts.task.with_batching(batching))
     given = flags.record_noise_multiplier
@@ -266,7 +268,7 @@ def _write_statement(
 ) -> None:
     done = len(account.ledger)
     flags = promise.flags
-    outside = []
+    outside = noise_seed.outside_lines(folder)
     if parts.run.withhold_train_metrics:
         outside.append("Train metrics do not leave the clients in this run.")
     text = privacy_statement(

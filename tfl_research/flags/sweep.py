@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.flags import app, rehearsal
-from tfl_research.flags.declare import FlagGroup
+from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.program import atomic
 from tfl_research.program.errors import RunInterrupted, UserError
 
@@ -69,6 +69,9 @@ def passed_on(groups: Sequence[type[FlagGroup]], without: Sequence[str]) -> list
     Args:
       groups: whose flags are passed on.
       without: names of flags that are not.
+
+    Raises:
+      FlagError: a run seed, which would give private runs of the sweep the same noise.
     """
     arguments = []
     names = {
@@ -76,6 +79,11 @@ def passed_on(groups: Sequence[type[FlagGroup]], without: Sequence[str]) -> list
         for group in groups
         for field in dataclasses.fields(group)
     }
+    if "run_seed" in names and app.given("run_seed") is not None:
+        raise FlagError(
+            "--run_seed: runs that share it have the same noise, of which the "
+            "difference of two models is free; leave it out, and each run draws its own"
+        )
     for name in sorted(names - set(without)):
         given = app.given(name)
         if given is None:

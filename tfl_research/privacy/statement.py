@@ -201,6 +201,12 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
         f"Unit of privacy: {_unit(event)}.",
         f"Neighbouring relation: {_relation(event)}.",
     ]
+    if (event.unit, event.neighbouring_relation) == ("client", "add_or_remove_one"):
+        lines.append(
+            "The number of clients, and with it the sampling rate and the denominator, "
+            "is taken to be public and stays as it is when a client is added or "
+            "removed."
+        )
     population = getattr(event, "population", None)
     if population is not None:
         warning = budget.delta_warning(delta, population)

@@ -42,9 +42,10 @@ def main() -> None:
     # Of the clients that report, of whom there may be fewer than are sampled.
     reporting = dataclasses.replace(parts, sampler=cohorts)
     aggregation.check_with(reporting)
+    algorithm_assembly.check_model(chosen, parts)
     resolved = {"client_weighting": parts.weighting.client_weighting}
     with assembly.open_run("federated", parts, resolved) as folder:
-        # TensorFlow is imported from here on, once everything is checked.
+        # TensorFlow is imported once everything is checked.
         from tfl_research.flags import builders
 
         algorithm = algorithm_assembly.algorithm(chosen, parts)

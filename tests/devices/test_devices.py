@@ -116,6 +116,8 @@ class TestSynchronous:
             devices.registered(clients_of([1]), 5000),
             100,
             over_selection=2.0,
+            bytes_down=3,
+            bytes_up=2,
             drop_out=0.1,
             report_deadline=1e9,
         )
@@ -126,6 +128,8 @@ class TestSynchronous:
         for r in range(1, 11):
             outcome = rounds.outcome(r)
             assert outcome.dropped_out + outcome.late + 100 == outcome.selected
+            # They were sent the model as everybody was.
+            assert (outcome.bytes_down, outcome.bytes_up) == (200 * 3, 100 * 2)
 
     def test_a_minimum_cohort_abandons_a_round(self):
         rounds = five(cohort_size=5, minimum_cohort=5)

@@ -254,6 +254,7 @@ def test_a_model_without_hidden_units_has_no_sub_models(execute, tmp_path):
     assert code == 2
     assert "the model of heart is one layer" in errors
     assert errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_algorithm_is_in_the_help_with_its_paper(execute):

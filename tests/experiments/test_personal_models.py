@@ -70,6 +70,7 @@ def test_what_does_not_go_together_is_refused(execute, tmp_path, flags, said):
     assert code == 2
     assert said in errors
     assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["ditto", "fed_rep", "reconstruction", "ifca"])

@@ -1,6 +1,6 @@
 """What the flags of the algorithm become.
 
-TensorFlow is imported in `algorithm` only.
+TensorFlow is imported in `algorithm`, and in `check_model` where the model counts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Optional
 
 from tfl_research import devices
-from tfl_research.flags.algorithm_flags import AlgorithmFlags
+from tfl_research.flags.algorithm_flags import SPLIT, AlgorithmFlags
 from tfl_research.flags.app import given
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.cohort_flags import WeightingFlags
@@ -56,6 +56,21 @@ def sampler(flags: AlgorithmFlags, silos: SiloFlags, parts: Setup) -> Sampler:
     return Repeated(parts.sampler, flags.exchanges)
 
 
+def check_model(flags: AlgorithmFlags, parts: Setup) -> None:
+    """Refuses a model that the algorithm cannot take apart.
+
+    Comes before the run's folder is opened; imports TensorFlow for algorithms that
+    take models apart, and for no other.
+
+    Raises:
+      FlagError: as described.
+    """
+    if flags.algorithm == "fed_dropout":
+        _check_sub_models(flags.kept_units or 0.5, parts)
+    if flags.algorithm in SPLIT:
+        _check_split(flags.personal_tensors or 2, parts)
+
+
 def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
     """The algorithm of --algorithm; imports TensorFlow."""
     from tfl_research import algorithms, clients, processes
@@ -85,7 +100,6 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
         return algorithms.fed_dyn(steps, population=population, alpha=alpha)
     if name == "fed_dropout":
         share = flags.kept_units or 0.5
-        _check_sub_models(share, parts)
         return algorithms.fed_dropout(steps, share=share, server=server)
     if name == "fed_nova":
         return algorithms.fed_nova(
@@ -111,9 +125,8 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
         return algorithms.ditto(
             steps, server=server, strength=1.0 if strength is None else strength
         )
-    if name in ("fed_rep", "reconstruction"):
+    if name in SPLIT:
         tensors, share = flags.personal_tensors or 2, flags.personal_share or 0.5
-        _check_split(tensors, parts)
         build = getattr(algorithms, name)
         split = {"personal_tensors": tensors, "personal_share": share}
         return build(steps, server=server, **split)

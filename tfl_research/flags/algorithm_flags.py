@@ -31,7 +31,8 @@ ALGORITHMS = {
 _UNIFORM = ("scaffold", "fed_dyn", "fed_buff")
 # Whose clients keep a state of the algorithm's own, and beside that nothing else.
 STATEFUL = ("scaffold", "fed_dyn", "ditto", "fed_rep")
-_SPLIT = ("fed_rep", "reconstruction")
+# Whose models have a personal part.
+SPLIT = ("fed_rep", "reconstruction")
 # What clients send beside their update, of which the server takes the mean.
 REPORTS = {
     "adaptive_prox": "their loss",
@@ -53,8 +54,8 @@ _OWNERS = {
     "concurrency": ("fed_buff",),
     "max_staleness": ("fed_buff",),
     "personal_strength": ("ditto",),
-    "personal_tensors": _SPLIT,
-    "personal_share": _SPLIT,
+    "personal_tensors": SPLIT,
+    "personal_share": SPLIT,
     "clusters": ("ifca",),
 }
 

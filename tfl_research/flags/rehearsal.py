@@ -25,6 +25,6 @@ def rehearsal() -> Iterator[None]:
 
 
 def everything_is_checked() -> None:
-    """To be called before an experiment writes anything or imports TensorFlow."""
+    """To be called before an experiment writes anything or begins to train."""
     if _rehearsing:
         raise _Checked

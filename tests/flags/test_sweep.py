@@ -103,15 +103,31 @@ def test_more_points_may_be_added_but_none_changed(tmp_path):
         sweep.Sweep(tmp_path, [changed])
 
 
-def test_a_refused_point_ends_the_sweep_before_any_point_runs(tmp_path, capsys):
+def test_a_point_that_was_left_out_is_not_changed_either(tmp_path):
     toy = Toy()
+    sweep.Sweep(tmp_path, points(toy, (1.0, 2.0))).run(io.StringIO())
+    first, second = points(toy, (1.0, 2.0))
+    sweep.Sweep(tmp_path, [first]).run(io.StringIO())
+    # Its results are those of the former flags.
+    changed = dataclasses.replace(second, arguments=("--strength=9",))
+    with pytest.raises(UserError, match=r"toy-2 was begun as toy --strength=2\.0"):
+        sweep.Sweep(tmp_path, [first, changed])
+
+
+def test_a_refused_point_ends_the_sweep_before_anything_is_written(tmp_path, capsys):
+    toy, folder = Toy(), tmp_path / "new"
     *good, bad = points(toy)
     bad = dataclasses.replace(bad, arguments=("--strength=-1",))
-    with pytest.raises(UserError, match="point toy-3 of the sweep is refused"):
-        sweep.Sweep(tmp_path, [*good, bad]).run(io.StringIO())
-    assert "--strength=-1" in capsys.readouterr().err
+    refused = "point toy-3 of the sweep is refused: --strength=-1: must be a number, above 0"
+    with pytest.raises(UserError, match=refused):
+        sweep.Sweep(folder, [*good, bad]).run(io.StringIO())
+    assert capsys.readouterr().err == ""
     assert toy.ran == []
-    assert not (tmp_path / "points").exists()
+    assert not folder.exists()
+    # The same folder serves when the flag is right.
+    mended = dataclasses.replace(bad, arguments=("--strength=3.5",))
+    sweep.Sweep(folder, [*good, mended]).run(io.StringIO())
+    assert len(toy.ran) == 3
 
 
 def test_a_rehearsal_ends_where_everything_is_checked():
@@ -135,6 +151,10 @@ def test_folders_that_are_none(tmp_path):
         sweep.Sweep(tmp_path, points(Toy()))
     with pytest.raises(UserError, match="point toy-1 twice"):
         sweep.Sweep(tmp_path / "new", points(Toy(), (1.0, 1.0)))
+    (tmp_path / "file").write_text("")
+    for path, said in (("file", "cannot read"), ("file/in", "cannot write to")):
+        with pytest.raises(UserError, match=said):
+            sweep.Sweep(tmp_path / path, points(Toy())).run(io.StringIO())
 
 
 def test_given_flags_are_passed_on():

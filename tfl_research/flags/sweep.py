@@ -101,11 +101,11 @@ class Sweep:
     """The folder of a sweep: `points/NAME`, `sweep.json` and `results.csv`."""
 
     def __init__(self, folder: pathlib.Path, points: Sequence[Point]):
-        """Opens the folder of a new sweep, or of this one to resume it.
+        """A new sweep, or this one to resume it; writes nothing yet.
 
         Raises:
           UserError: two points of one name, another sweep's folder, or one that
-            cannot be written.
+            cannot be read.
         """
         names = [point.name for point in points]
         if len(set(names)) < len(names):
@@ -114,38 +114,55 @@ class Sweep:
         self.folder = folder
         self.points = tuple(points)
         self.results_path = folder / "results.csv"
-        record = {p.name: [p.experiment.name, *p.arguments] for p in points}
-        path = folder / "sweep.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self._check_same(path, json.loads(path.read_text(encoding="utf-8")))
-            elif any(folder.iterdir()):
-                raise UserError(
-                    f"{folder} holds other files and no sweep.json; choose an empty or "
-                    "new --output_dir"
-                )
-            atomic.write(path, (json.dumps(record, indent=1) + "\n").encode())
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {folder} ({error.strerror}); choose another "
-                "--output_dir"
-            ) from error
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path} is damaged ({error}); restore it or choose another "
-                "--output_dir"
-            ) from error
-
-    def _check_same(self, path: pathlib.Path, held: Mapping[str, Any]) -> None:
+        self._record_path = folder / "sweep.json"
+        held = self._held()
         for point in self.points:
             now = [point.experiment.name, *point.arguments]
             if held.get(point.name, now) != now:
                 raise UserError(
-                    f"{path}: point {point.name} was begun as "
+                    f"{self._record_path}: point {point.name} was begun as "
                     f"{' '.join(held[point.name])}, not {' '.join(now)}; repeat the "
                     "former flags or choose another --output_dir"
                 )
+        # Points that are left out this time keep what they were begun as.
+        self._record = {
+            **held,
+            **{p.name: [p.experiment.name, *p.arguments] for p in points},
+        }
+
+    def _held(self) -> dict[str, Any]:
+        """What the folder's sweep.json says; nothing where there is none."""
+        try:
+            if self._record_path.exists():
+                return json.loads(self._record_path.read_text(encoding="utf-8"))
+            if self.folder.exists() and any(self.folder.iterdir()):
+                raise UserError(
+                    f"{self.folder} holds other files and no sweep.json; choose an "
+                    "empty or new --output_dir"
+                )
+        except OSError as error:
+            raise UserError(
+                f"cannot read {self.folder} ({error.strerror}); choose another "
+                "--output_dir"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{self._record_path} is damaged ({error}); restore it or choose "
+                "another --output_dir"
+            ) from error
+        return {}
+
+    def _begin(self) -> None:
+        """Writes sweep.json, once no point is refused."""
+        text = json.dumps(self._record, indent=1) + "\n"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            atomic.write(self._record_path, text.encode())
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.folder} ({error.strerror}); choose another "
+                "--output_dir"
+            ) from error
 
     def path(self, point: Point) -> pathlib.Path:
         """A point's run folder."""
@@ -161,19 +178,20 @@ class Sweep:
     def run(self, stream: Optional[TextIO] = None) -> list[dict[str, Any]]:
         """Runs the points that have not ended yet; returns the rows of results.csv.
 
-        Their flags are all checked before the first of them runs.
+        Their flags are all checked before anything is written.
 
         results.csv is written after every point: its labels, `epsilon` and the final
         and best metrics of summary.json.
 
         Raises:
-          UserError: a point's flags are refused.
+          UserError: a point's flags are refused, or the folder cannot be written.
           RunInterrupted: a point was interrupted; the same command resumes there.
         """
         out = stream or sys.stdout
         for point in self.points:
             if self.summary(point) is None:
                 self._rehearse(point)
+        self._begin()
         rows: list[dict[str, Any]] = []
         began, ran = time.monotonic(), 0
         for number, point in enumerate(self.points, start=1):
@@ -214,8 +232,10 @@ class Sweep:
         if code == app.INTERRUPTED:
             raise RunInterrupted()
         if code != 0:
-            sys.stderr.write(said.getvalue())
-            raise UserError(f"point {point.name} of the sweep is refused, see above")
+            *above, last = said.getvalue().splitlines() or ["it ended without a word"]
+            sys.stderr.writelines(f"{line}\n" for line in above)
+            why = last[len("error: ") :] if last.startswith("error: ") else last
+            raise UserError(f"point {point.name} of the sweep is refused: {why}")
 
     def _execute(self, point: Point, main: Callable[[], None]) -> int:
         return app.execute(

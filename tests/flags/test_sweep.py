@@ -118,7 +118,9 @@ def test_a_refused_point_ends_the_sweep_before_anything_is_written(tmp_path, cap
     toy, folder = Toy(), tmp_path / "new"
     *good, bad = points(toy)
     bad = dataclasses.replace(bad, arguments=("--strength=-1",))
-    refused = "point toy-3 of the sweep is refused: --strength=-1: must be a number, above 0"
+    refused = (
+        "point toy-3 of the sweep is refused: --strength=-1: must be a number, above 0"
+    )
     with pytest.raises(UserError, match=refused):
         sweep.Sweep(folder, [*good, bad]).run(io.StringIO())
     assert capsys.readouterr().err == ""

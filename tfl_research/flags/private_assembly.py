@@ -25,6 +25,7 @@ from tfl_research.flags.declare import FlagError
 from tfl_research.flags.mechanism_flags import MechanismFlags
 from tfl_research.flags.mechanism_plan import NoisePlan
 from tfl_research.flags.privacy_flags import PrivacyFlags
+from tfl_research.flags.stated import stated
 from tfl_research.privacy.statement import (
     SharedTotal,
     opening_lines,
@@ -186,13 +187,15 @@ def open_account(
         except ValueError as error:
             raise FlagError(str(error)) from error
         sys.stdout.write(_first_lines(promise, account))
-        _write_statement(promise, parts, folder, account)
-        try:
-            yield account
-        except privacy.ChargeError as error:
-            raise FlagError(str(error)) from error
-        finally:
+
+        def write() -> None:
             _write_statement(promise, parts, folder, account)
+
+        with stated(folder.privacy_path, own, write):
+            try:
+                yield account
+            except privacy.ChargeError as error:
+                raise FlagError(str(error)) from error
 
 
 def _shared_ledger(

@@ -21,6 +21,7 @@ from tfl_research.flags import noise_seed
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
+from tfl_research.flags.stated import stated
 from tfl_research.flags.task_flags import TaskFlags
 from tfl_research.privacy.statement import (
     SharedTotal,
@@ -190,13 +191,15 @@ def open_account(
         except ValueError as error:
             raise FlagError(str(error)) from error
         sys.stdout.write(_first_lines(account, parts.run.rounds))
-        _write_statement(promise, parts, folder, account)
-        try:
-            yield account
-        except privacy.ChargeError as error:
-            raise FlagError(str(error)) from error
-        finally:
+
+        def write() -> None:
             _write_statement(promise, parts, folder, account)
+
+        with stated(folder.privacy_path, own, write):
+            try:
+                yield account
+            except privacy.ChargeError as error:
+                raise FlagError(str(error)) from error
 
 
 def _client_ledgers(

@@ -209,6 +209,14 @@ class TestBuffered:
         assert (first.selected, second.selected) == (2, 1)
         assert (first.bytes_down, first.bytes_up) == (400, 100)
         assert first.staleness.dtype == np.int32
+        # An update as stale as may be is taken, a staler one is not.
+        bounded = dataclasses.replace(rounds, max_staleness=1)
+        assert bounded.outcome(2).client_ids == second.client_ids
+        fresh = dataclasses.replace(rounds, max_staleness=0)
+        found = fresh.outcome(2)
+        assert (found.end_seconds, found.staleness.tolist()) == (26.0, [0])
+        # What is discarded was sent all the same.
+        assert (found.late, found.bytes_up) == (1, 200)
 
     def test_too_stale_updates_are_discarded(self):
         # One slow device: its report comes after ten server steps of the others.

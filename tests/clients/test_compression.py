@@ -51,6 +51,15 @@ def test_top_k_keeps_the_largest():
     assert clients.encoded_bytes(clients.TopK(0.1), specs()) == len(sent)
 
 
+def test_seven_percent_of_a_hundred_are_seven():
+    # With an index each; with a seed of two numbers.
+    for code, length in ((clients.TopK(0.07), 7 * 8), (clients.RandomK(0.07), 36)):
+        kept = decoded(code, [np.ones([100], np.float32)])
+        assert np.count_nonzero(kept[0]) == 7
+        specs = [tf.TensorSpec([100], tf.float32)]
+        assert clients.encoded_bytes(code, specs) == length
+
+
 def test_top_k_of_ties_keeps_exactly_k():
     kept = decoded(clients.TopK(0.5), [np.ones([4], np.float32)])
     assert kept[0].tolist() == [1, 1, 0, 0]

@@ -69,7 +69,8 @@ def encoded_bytes(compressor: Compressor, specs: Sequence[tf.TensorSpec]) -> int
 
 
 def _kept(fraction: float, size: int) -> int:
-    return max(1, math.ceil(fraction * size))
+    # A product such as 0.07 * 100 can be a hair above the whole number.
+    return max(1, math.ceil(fraction * size - 1e-9))
 
 
 def _check_fraction(fraction: float) -> None:

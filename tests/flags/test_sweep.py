@@ -210,3 +210,56 @@ class TestPrivacyUtilityFlags:
         with pytest.raises(flags.FlagError) as caught:
             flags.PrivacyUtilityFlags(**wrong)
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "wrong", "message"),
+    [
+        (
+            flags.HeterogeneityFlags,
+            {"algorithms": "fed_avg", "algorithm_flags": ("fed_avg: --x='a",)},
+            "--algorithm_flags=fed_avg: --x='a: No closing quotation; close it",
+        ),
+        (
+            flags.HeterogeneityFlags,
+            {"algorithms": "fed_avg", "algorithm_flags": ("fed_avg: --seed=7",)},
+            "the sweep sets --seed; leave it out",
+        ),
+        (
+            flags.HeterogeneityFlags,
+            {"algorithms": "fed_avg", "algorithm_flags": ("fed_avg: -algorithm mime",)},
+            "the sweep sets --algorithm",
+        ),
+        (
+            flags.CrossSiloFlags,
+            {"algorithm_flags": ("fed_avg: --sampler=fixed",)},
+            "the sweep sets --sampler",
+        ),
+        (
+            flags.CrossSiloFlags,
+            {"record_flags": ("--record_target_epsilon=1",)},
+            "--record_flags=--record_target_epsilon=1: the sweep sets",
+        ),
+        (flags.CrossSiloFlags, {"record_flags": ("'",)}, "No closing quotation"),
+        (
+            flags.PrivacyUtilityFlags,
+            {"mechanisms": "tree", "mechanism_flags": ("tree: --target_epsilon=1",)},
+            "the sweep sets --target_epsilon",
+        ),
+        (
+            flags.ByzantineGridFlags,
+            {"attacks": "alie", "attack_flags": ("alie: --attack=sign_flip",)},
+            "the sweep sets --attack",
+        ),
+        (
+            flags.ByzantineGridFlags,
+            {"rules": "krum", "rule_flags": ("krum: --aggregator=mean",)},
+            "the sweep sets --aggregator",
+        ),
+    ],
+)
+def test_further_flags_leave_a_run_what_the_tables_call_it(group, wrong, message):
+    with pytest.raises(flags.FlagError) as caught:
+        group(**wrong)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

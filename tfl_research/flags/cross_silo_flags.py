@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from typing import ClassVar
 
 from tfl_research.flags import declare
@@ -13,8 +12,12 @@ from tfl_research.flags.lists import (
     epsilon_value,
     further_arguments,
     seed_value,
+    split_arguments,
     values,
 )
+
+_SWEPT = ("algorithm", "sampler")
+_RECORD_SWEPT = ("record_target_epsilon", "record_noise_multiplier", "sampler")
 
 
 def _algorithm(text: str) -> str:
@@ -56,6 +59,7 @@ class CrossSiloFlags(FlagGroup):
         """See `FlagGroup.check`."""
         self.grid()
         self.further()
+        _ = self.record_arguments
 
     def grid(self) -> tuple[list[str], list[float], list[int]]:
         """(algorithms, ε of record-level privacy, seeds)."""
@@ -69,9 +73,13 @@ class CrossSiloFlags(FlagGroup):
     @property
     def record_arguments(self) -> list[str]:
         """Further arguments of the runs with record-level privacy."""
-        return [part for text in self.record_flags for part in shlex.split(text)]
+        return [
+            part
+            for text in self.record_flags
+            for part in split_arguments("record_flags", text, text, _RECORD_SWEPT)
+        ]
 
     def further(self) -> dict[str, list[str]]:
         """Further arguments by algorithm."""
         known = values(self, "algorithms", _algorithm)
-        return further_arguments(self, "algorithm_flags", "algorithms", known)
+        return further_arguments(self, "algorithm_flags", "algorithms", known, _SWEPT)

@@ -11,6 +11,7 @@ from tfl_research.flags.declare import FlagGroup
 from tfl_research.flags.lists import further_arguments, seed_value, values
 
 NATURAL = "natural"
+_SWEPT = ("algorithm", "partition", "dirichlet_alpha")
 
 
 def _algorithm(text: str) -> str:
@@ -73,4 +74,4 @@ class HeterogeneityFlags(FlagGroup):
     def further(self) -> dict[str, list[str]]:
         """Further arguments by algorithm."""
         known = values(self, "algorithms", _algorithm)
-        return further_arguments(self, "algorithm_flags", "algorithms", known)
+        return further_arguments(self, "algorithm_flags", "algorithms", known, _SWEPT)

@@ -32,14 +32,47 @@ def values(
     return found
 
 
+# What every sweep sets for each of its runs.
+_SWEPT = ("seed", "output_dir")
+
+
+def split_arguments(
+    field: str, text: str, arguments: str, swept: Sequence[str]
+) -> list[str]:
+    """The arguments in a part of a flag's text, as a shell splits them.
+
+    Args:
+      field, text: the flag and its whole text.
+      arguments: the part.
+      swept: names of the flags that the sweep itself sets, beside seed and folder. A
+        run that was given others would be in the tables under the sweep's.
+
+    Raises:
+      FlagError: a quotation that does not end, or a flag that the sweep sets.
+    """
+    try:
+        found = shlex.split(arguments)
+    except ValueError as error:
+        raise FlagError(f"--{field}={text}: {error}; close it") from None
+    for argument in found:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name in (*_SWEPT, *swept):
+            raise FlagError(f"--{field}={text}: the sweep sets --{name}; leave it out")
+    return found
+
+
 def further_arguments(
-    group: FlagGroup, field: str, owner: str, known: Sequence[str]
+    group: FlagGroup,
+    field: str,
+    owner: str,
+    known: Sequence[str],
+    swept: Sequence[str] = (),
 ) -> dict[str, list[str]]:
     """Arguments by name, of a repeated flag whose texts are "NAME: ARGUMENTS".
 
     Raises:
       FlagError: a text that does not begin with one of the `known` values of the flag
-        `owner`.
+        `owner`, or see `split_arguments`.
     """
     found: dict[str, list[str]] = {}
     for text in getattr(group, field):
@@ -49,7 +82,9 @@ def further_arguments(
             raise FlagError(
                 f"--{field}={text}: must begin with one of --{owner} and a colon"
             )
-        found.setdefault(name, []).extend(shlex.split(arguments))
+        found.setdefault(name, []).extend(
+            split_arguments(field, text, arguments, swept)
+        )
     return found
 
 

@@ -57,7 +57,20 @@ class PrivacyUtilityFlags(FlagGroup):
     def further(self) -> dict[str, list[str]]:
         """Further arguments by mechanism."""
         known = values(self, "mechanisms", _mechanism)
-        return further_arguments(self, "mechanism_flags", "mechanisms", known)
+        return further_arguments(
+            self,
+            "mechanism_flags",
+            "mechanisms",
+            known,
+            ("mechanism", "target_epsilon"),
+        )
+
+
+# Of the arguments of a rule and of an attack.
+_SWEPT = {
+    "rule_flags": ("aggregator",),
+    "attack_flags": ("attack", "malicious_fraction"),
+}
 
 
 def _attack(text: str) -> str:
@@ -139,4 +152,5 @@ class ByzantineGridFlags(FlagGroup):
             "rule_flags": ("rules", _rule),
             "attack_flags": ("attacks", _attack),
         }[field]
-        return further_arguments(self, field, owner, values(self, owner, convert))
+        known, swept = values(self, owner, convert), _SWEPT[field]
+        return further_arguments(self, field, owner, known, swept)

@@ -80,6 +80,10 @@ CASES = [
         ["--mechanism=adaptive_gaussian", "--cohort_size=11", "--clipped_count_stddev"],
     ),
     (
+        DP + "--noise_multiplier=1e300",
+        ["--noise_multiplier=1e+300", "at most 1e+06"],
+    ),
+    (
         NOISED + "--mechanism=laplace",
         ["--mechanism=laplace", "one of gaussian, adaptive_gaussian"],
     ),

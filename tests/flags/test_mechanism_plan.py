@@ -15,6 +15,7 @@ from tfl_research.flags import (
     ServerOptimizerFlags,
     builders,
     mechanism_plan,
+    private_assembly,
 )
 
 IDS = tuple(f"client_{number}" for number in range(60))
@@ -191,3 +192,31 @@ def test_the_matrix_is_optimised_for_the_servers_optimizer(monkeypatch):
     warm = built(learning_rate=2.0, learning_rate_warmup_rounds=1)
     assert warm["learning_rates"] == [1.0, 2.0, 2.0, 2.0]
     assert "momentum" not in built(optimizer="adam")
+
+
+@pytest.mark.parametrize(
+    "cohort",
+    [
+        SamplerFlags("poisson", 6),
+        SamplerFlags("fixed", 6),
+        SamplerFlags("cyclic_poisson", 4, min_separation=5),
+    ],
+    ids=lambda cohort: cohort.sampler,
+)
+def test_private_cohorts_follow_the_secret_run_seed_alone(cohort):
+    def drawn(seed, run_seed):
+        found = private_assembly.secret_sampler(
+            types.SimpleNamespace(
+                sampler=cohort.build(IDS, seed),
+                cohort=cohort,
+                run=types.SimpleNamespace(seed=seed),
+                task=types.SimpleNamespace(train=types.SimpleNamespace(client_ids=IDS)),
+            ),
+            types.SimpleNamespace(run_seed=run_seed),
+        )
+        return [found.sample(number) for number in range(1, 6)]
+
+    assert drawn(0, 7) == drawn(1, 7)
+    assert drawn(0, 7) != drawn(0, 8)
+    public = cohort.build(IDS, 7)
+    assert drawn(7, 7) != [public.sample(number) for number in range(1, 6)]

@@ -12,6 +12,7 @@ import pytest
 
 from tfl_research import privacy
 from tfl_research.privacy import client_ledgers, gaussian, ledger_cli
+from tfl_research.privacy.rounding import rounded_up
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))
@@ -193,7 +194,7 @@ def test_verify_and_show_one_clients_ledger(tmp_path, capsys):
     assert "unit of privacy record, " in out
     assert ", 400 records\n" in out
     epsilon = EVENT.of_client(3).epsilon(2, 1e-4, "pld")
-    assert f"{epsilon:.4g}" in out
+    assert rounded_up(epsilon) in out
     folder = str(tmp_path / "run")
     assert ledger_cli.main(["verify", path, folder]) == 0
     assert "every round of run" in capsys.readouterr().out

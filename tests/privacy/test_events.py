@@ -246,3 +246,10 @@ def test_units_are_not_mixed():
     assert client.neighbouring_relation == record.neighbouring_relation
     with pytest.raises(ValueError, match=r"units of privacy \(\['client', 'record'\]"):
         privacy.composed_epsilon([(client, 1), (record, 1)], 1e-5)
+
+
+def test_noise_far_beyond_use_is_refused():
+    GaussianEvent.poisson(1e6, 0.5)
+    for noise in (1.01e6, 1e300, math.inf):
+        with pytest.raises(ValueError, match=r"at most 1e\+06, got"):
+            GaussianEvent.poisson(noise, 0.5)

@@ -8,6 +8,7 @@ import dp_accounting
 import noise_checks
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, as_process, client, step, vectors
 from dp_accounting import pld, rdp
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from tfl_research import privacy, runtime
 from tfl_research.privacy import client_seeds, events
+from tfl_research.privacy.local_gaussian import noised_update
 from tfl_research.privacy.local_gaussian_event import LocalGaussianEvent
 
 
@@ -121,6 +123,16 @@ class TestAggregation:
         single = rounds[5]
         assert single.shape == (12, 4096)
         noise_checks.check_normal(single.reshape(24, -1), 1.5 * 2.0)
+
+    def test_tensors_of_one_shape_get_noise_of_their_own(self):
+        sent = noised_update(
+            [tf.zeros([512]), tf.zeros([512])],
+            tf.constant(1.0),
+            tf.constant([3, 4], tf.int64),
+            l2_norm_clip=2.0,
+            noise_multiplier=1.5,
+        )
+        noise_checks.check_normal(np.array(sent, np.float64), 1.5 * 2.0)
 
     def test_noise_of_every_client_is_in_the_mean(self, rounds):
         noise, measured, single = *rounds[:2], rounds[5]

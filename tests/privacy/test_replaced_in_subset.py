@@ -18,6 +18,8 @@ from scipy import optimize, stats
 from tfl_research.privacy import renyi
 from tfl_research.privacy.gaussian_event import GaussianEvent
 from tfl_research.privacy.loss_distribution import LossDistribution, tilt
+from tfl_research.privacy.mixed_gaussians import mixed_epsilon
+from tfl_research.privacy.sampled_gaussian import DirectionSolver
 
 SETTINGS = [(1.0, 0.1), (0.5, 0.3), (2.0, 0.5), (0.5, 0.05), (4.0, 0.9)]
 LEVELS = np.linspace(-3, 3, 61)
@@ -98,6 +100,39 @@ def test_rounds_with_pairs_of_either_kind_are_bounded(sigma, q):
     mixed = np.array([composed([remove] * k + [add] * (4 - k)) for k in range(5)])
     assert (mixed <= bound + 1e-9).all()
     assert (bound <= 1.07 * mixed.max(axis=0)).all()
+
+
+@pytest.mark.parametrize("accountant", ["pld", "rdp"])
+def test_hardly_any_noise_is_bounded_at_once(accountant):
+    """Where the exact curve would take gigabytes or overflow; never below it."""
+    noises = [1e-30, 1e-6, 0.0199, 0.0201, 0.0999, 0.12]
+    found = [
+        GaussianEvent("fixed_size", z, 0.25, 4, 1.0, "replace_one").epsilon(
+            3, 1e-5, accountant
+        )
+        for z in noises
+    ]
+    assert np.isfinite(found).all()
+    assert (np.diff(found) < 0).all()
+    # Noise over sensitivity is z/2: the Gaussian mechanism thrice.
+    alone = GaussianEvent("none", 1e-6, 1.0, 4, 4.0, "replace_one")
+    assert found[1] == alone.epsilon(3, 1e-5, accountant)
+
+
+def test_rounds_are_charged_by_that_bound():
+    event = GaussianEvent("fixed_size", 2.0, 0.5, 40, 20.0, "replace_one")
+    # The noise is relative to twice the clip.
+    remove, replace = (
+        DirectionSolver(LossDistribution(1.0, 0.5, direction=direction)).solve(
+            np.array([16]), 1e-3
+        )[0]
+        for direction in ("remove", "replace")
+    )
+    assert remove < 9.71 < 10.11 < replace
+    exact = pytest.approx(replace, abs=1e-9)
+    assert event.epsilon_curve(16, 1e-3, "pld")[-1] == exact
+    assert event.epsilon(16, 1e-3, "pld") == exact
+    assert mixed_epsilon([(1.0, 0.5, 16)], 1e-3, "replace_one") == exact
 
 
 @pytest.mark.parametrize(("sigma", "q"), SETTINGS)

@@ -10,13 +10,14 @@ import pytest
 
 from tfl_research import privacy
 from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.rounding import rounded_up
 from tfl_research.privacy.search_event import HyperparameterSearchEvent
 from tfl_research.privacy.statement import (
     SharedTotal,
     opening_lines,
     privacy_statement,
 )
-from tfl_research.privacy.statement_numbers import DELTAS, rounded
+from tfl_research.privacy.statement_numbers import DELTAS
 
 # Not sampled: ε and ρ have closed forms.
 PLAIN = GaussianEvent("none", 8.0, 1.0, 5000, 100.0, "add_or_remove_one")
@@ -259,7 +260,7 @@ def test_opening_lines():
     assert lines[0].startswith("Privacy unit: one client with all of its examples")
     assert "no amplification" in text
     epsilon = PLAIN.epsilon(64, 1e-5, "pld")
-    assert f"Planned: ε = {rounded(epsilon)} at δ = 1e-05 after 64 rounds" in text
+    assert f"Planned: ε = {rounded_up(epsilon)} at δ = 1e-05 after 64 rounds" in text
     assert "exceed ε = 9." in lines[-1]
     unplanned = opening_lines(PLAIN, delta=1e-5, accountant="pld", planned_rounds=None)
     assert unplanned[-1] == "ε is told after each round at δ = 1e-05."
@@ -279,4 +280,4 @@ def test_opening_lines():
     ],
 )
 def test_rounding_is_up(value, shown):
-    assert rounded(value) == shown
+    assert rounded_up(value) == shown

@@ -333,7 +333,7 @@ def test_progress_bar_on_a_terminal(tmp_path):
     fake.run(tmp_path, stream=stream, engine=fake.Engine(7, 0.11))
     text = stream.getvalue()
     assert "5/6" in text
-    assert "ε=0.2236" in text
+    assert "ε=0.2237" in text
     assert "loss=" in text
     assert "round 6/6  cohort" in text
 

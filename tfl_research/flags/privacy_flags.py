@@ -20,6 +20,7 @@ class PrivacyFlags(FlagGroup):
         "Standard deviation of the noise over the largest l2 norm of an update (for "
         "local_gaussian of each client's own noise); 0 clips only, and ε is infinite.",
         minimum=0,
+        maximum=1e6,
     )
     target_epsilon: Optional[float] = declare.real(
         None,

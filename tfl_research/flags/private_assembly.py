@@ -26,6 +26,7 @@ from tfl_research.flags.mechanism_flags import MechanismFlags
 from tfl_research.flags.mechanism_plan import NoisePlan
 from tfl_research.flags.privacy_flags import PrivacyFlags
 from tfl_research.flags.stated import stated
+from tfl_research.privacy.rounding import rounded_up
 from tfl_research.privacy.statement import (
     SharedTotal,
     opening_lines,
@@ -226,7 +227,8 @@ def _first_lines(promise: PrivacyPlan, account: privacy.RoundAccount) -> str:
     total = account.shared_epsilon(account.planned_rounds or 0)
     if total is not None:
         lines.append(
-            f"Together with the other runs of {promise.flags.ledger}: ε = {total:.4g}."
+            f"Together with the other runs of {promise.flags.ledger}: ε = "
+            f"{rounded_up(total)}."
         )
     return "".join(f"privacy: {line}\n" for line in lines)
 

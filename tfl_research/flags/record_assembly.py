@@ -23,6 +23,7 @@ from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
 from tfl_research.flags.stated import stated
 from tfl_research.flags.task_flags import TaskFlags
+from tfl_research.privacy.rounding import rounded_up
 from tfl_research.privacy.statement import (
     SharedTotal,
     opening_lines,
@@ -242,17 +243,18 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
     names = [name for name, _ in account.event.clients]
     worst = max(range(len(names)), key=epsilons.__getitem__)
     planned = (
-        f"Planned: ε = {min(epsilons):.4g} to {max(epsilons):.4g} after {rounds} "
-        f"rounds, the largest at {names[worst]} with δ = {account.deltas[worst]:.4g} "
+        f"Planned: ε = {rounded_up(min(epsilons))} to {rounded_up(max(epsilons))} "
+        f"after {rounds} rounds, the largest at {names[worst]} with δ = "
+        f"{rounded_up(account.deltas[worst])} "
         f"({account.accountant.upper()} accountant); each client's is in "
         f"{CLIENT_EPSILON_FILE}."
     )
     total = account.shared_epsilon(rounds)
     together = []
-    if account.shared is not None:
+    if account.shared is not None and total is not None:
         together.append(
             f"Together with the other runs of {account.shared.path}: ε up to "
-            f"{total:.4g} for a client's records."
+            f"{rounded_up(total)} for a client's records."
         )
     return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
 

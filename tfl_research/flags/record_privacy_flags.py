@@ -24,6 +24,7 @@ class RecordPrivacyFlags(FlagGroup):
         "Standard deviation of the noise on a local step's sum of gradients, over "
         "--record_l2_norm_clip; 0 clips only, and ε is infinite.",
         minimum=0,
+        maximum=1e6,
     )
     record_target_epsilon: Optional[float] = declare.real(
         None,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 ACCOUNTANTS = ("pld", "rdp")
+# Far beyond use, and far from where its square overflows.
+LARGEST_NOISE_MULTIPLIER = 1e6
 
 # The class of each kind of event: (module, name), imported when it is needed.
 _CLASSES = {
@@ -136,10 +137,11 @@ def check_accountant(event: Event, accountant: str) -> None:
 
 
 def check_noise_multiplier(noise_multiplier: float) -> None:
-    """Raises ValueError unless it is at least 0 and finite."""
-    if not (noise_multiplier >= 0 and math.isfinite(noise_multiplier)):
+    """Raises ValueError unless it is from 0 to `LARGEST_NOISE_MULTIPLIER`."""
+    if not 0 <= noise_multiplier <= LARGEST_NOISE_MULTIPLIER:
         raise ValueError(
-            f"noise_multiplier must be at least 0 and finite, got {noise_multiplier}"
+            "noise_multiplier must be at least 0 and finite, at most "
+            f"{LARGEST_NOISE_MULTIPLIER:g}, got {noise_multiplier}"
         )
 
 

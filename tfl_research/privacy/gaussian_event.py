@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import dp_accounting
 
 _SAMPLINGS = ("poisson", "fixed_size", "none")
+# Noise over sensitivity below which sampling is not counted.
+_LEAST_AMPLIFIED = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +108,13 @@ class GaussianEvent:
 
     @property
     def amplified(self) -> bool:
-        """Whether sampling makes the round more private than its Gaussian."""
-        return self.sampling != "none" and self.sampling_rate < 1
+        """Whether sampling is counted as making the round more private.
+
+        With hardly any noise, where a round costs an ε of thousands, it is not: the
+        Gaussian alone is a bound, and finds that out at once.
+        """
+        noisy = self.sensitivity_multiplier >= _LEAST_AMPLIFIED
+        return self.sampling != "none" and self.sampling_rate < 1 and noisy
 
     @property
     def accountants(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from tfl_research.privacy import ledger_verify, plan_arguments, planning, spending
 from tfl_research.privacy.budget import default_delta, delta_warning
 from tfl_research.privacy.events import Event, check_delta
+from tfl_research.privacy.rounding import rounded_up
 from tfl_research.privacy.spending import DamageError, Spending
 
 _DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
@@ -62,7 +63,7 @@ def _epsilon(
 
 
 def _number(epsilon: float) -> str:
-    return f"{epsilon:.4g}"
+    return rounded_up(epsilon)
 
 
 def _accountant(arguments: argparse.Namespace) -> str | None:
@@ -103,7 +104,7 @@ def _show(arguments: argparse.Namespace) -> int:
     for delta in deltas:
         check_delta(delta)
     main = _delta(arguments.delta[0] if arguments.delta else None, clients, _DELTAS[0])
-    rows = [["run", "mechanism", "rounds", f"ε (δ={main:.4g})"]]
+    rows = [["run", "mechanism", "rounds", f"ε (δ={rounded_up(main)})"]]
     groups: list[tuple[Event, int]] = []
     for run in itertools.chain.from_iterable(one.runs for one in found):
         groups += run.groups
@@ -123,7 +124,7 @@ def _show(arguments: argparse.Namespace) -> int:
         heads = [["δ", "", "ε of all"]]
         for delta in deltas:
             epsilon = _epsilon(groups, delta, accountant)
-            heads.append([f"{delta:.4g}", "", _number(epsilon)])
+            heads.append([rounded_up(delta), "", _number(epsilon)])
         text.append(_table(heads))
         warning = None if clients is None else delta_warning(main, clients)
         if warning is not None:
@@ -167,7 +168,7 @@ def _plot_spent(
         path,
         curves,
         x_label="rounds, one run after the other",
-        y_label=f"ε at δ = {delta:.4g}",
+        y_label=f"ε at δ = {rounded_up(delta)}",
         title="ε of all rounds so far",
     )
     sys.stdout.write(f"plot: {path}\n")
@@ -202,7 +203,7 @@ def _plan(arguments: argparse.Namespace) -> int:
             f"{arguments.target_epsilon:g}"
         )
     text.insert(0, _described(event, arguments))
-    rows = [["", "", "rounds", f"ε (δ={delta:.4g})"]]
+    rows = [["", "", "rounds", f"ε (δ={rounded_up(delta)})"]]
     if arguments.rounds is not None:
         cost = planning.cost(event, arguments.rounds, delta, accountant, spent)
         if spent:
@@ -272,7 +273,7 @@ def _plot_plan(
         path,
         curves,
         x_label="planned rounds",
-        y_label=f"ε at δ = {delta:.4g}",
+        y_label=f"ε at δ = {rounded_up(delta)}",
         title=_short(event),
         limit=budget,
     )

@@ -15,6 +15,7 @@ from tfl_research.privacy.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger import Ledger
 from tfl_research.privacy.record_event import RecordEvent
 from tfl_research.privacy.round_account import RoundAccount
+from tfl_research.privacy.rounding import rounded_up
 
 COLUMNS = (
     "round",
@@ -173,7 +174,7 @@ class RecordAccount(RoundAccount):
             f"{rounds} rounds:",
             *(
                 f"- {name}: {records} records, sampling rate {rate:.4g}, ε = "
-                f"{epsilon:.4g} at δ = {delta:.4g}."
+                f"{rounded_up(epsilon)} at δ = {rounded_up(delta)}."
                 for ((name, records), rate, delta), epsilon in zip(clients, epsilons)
             ),
         ]

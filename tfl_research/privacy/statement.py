@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from tfl_research.privacy import budget
 from tfl_research.privacy.accounting import composed_epsilon, composed_zcdp
 from tfl_research.privacy.events import Event
-from tfl_research.privacy.statement_numbers import Numbers, rounded, table
+from tfl_research.privacy.rounding import rounded_up
+from tfl_research.privacy.statement_numbers import Numbers, table
 
 # Accountants that differ by more than this are remarked upon.
 _CROSS_CHECK = 0.05
@@ -150,8 +151,8 @@ def opening_lines(
     if planned_rounds:
         epsilon = composed_epsilon([(event, planned_rounds)], delta, accountant)
         lines.append(
-            f"Planned: ε = {rounded(epsilon)} at δ = {delta:g} after {planned_rounds} "
-            f"rounds ({accountant.upper()} accountant)."
+            f"Planned: ε = {rounded_up(epsilon)} at δ = {delta:g} after "
+            f"{planned_rounds} rounds ({accountant.upper()} accountant)."
         )
     else:
         lines.append(f"ε is told after each round at δ = {delta:g}.")
@@ -193,8 +194,8 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
             )
         else:
             lines.append(
-                f"(ε = {rounded(epsilon)}, δ = {delta:g})-differential privacy of all "
-                f"that {numbers.rounds} rounds release together, whatever is done "
+                f"(ε = {rounded_up(epsilon)}, δ = {delta:g})-differential privacy of "
+                f"all that {numbers.rounds} rounds release together, whatever is done "
                 "with it."
             )
     lines += [
@@ -246,7 +247,7 @@ def _budget(
         lines.append(
             f"Shared ledger {shared.path}: {shared.runs} "
             f"{'run' if shared.runs == 1 else 'runs'} with {shared.rounds} rounds in "
-            f"all, together ε = {rounded(shared.epsilon)} at δ = {delta:g}. "
+            f"all, together ε = {rounded_up(shared.epsilon)} at δ = {delta:g}. "
             "Whoever sees the models of all of them is given this, not this run's ε."
         )
     return lines
@@ -270,13 +271,13 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
             else "they agree within 5%"
         )
         lines.append(
-            f"Cross-check by {_ACCOUNTANTS[other]}: ε = {rounded(second)} at δ = "
+            f"Cross-check by {_ACCOUNTANTS[other]}: ε = {rounded_up(second)} at δ = "
             f"{delta:g}; {differ}."
         )
     rho = composed_zcdp(numbers.groups)
     if rho is not None and math.isfinite(rho):
         lines.append(
-            f"Zero-concentrated differential privacy: ρ = {rounded(rho)}. "
+            f"Zero-concentrated differential privacy: ρ = {rounded_up(rho)}. "
             "Amplification by sampling is left out of it, so that it also holds "
             "against those who know who took part."
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from tfl_research.privacy.accounting import composed_epsilon
 from tfl_research.privacy.events import Event
+from tfl_research.privacy.rounding import rounded_up
 
 # δ for which ε is stated besides the run's own, so that runs can be compared.
 DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
@@ -42,16 +41,6 @@ def table(numbers: Numbers, delta: float) -> str:
     heads = [f"{f'ε ({name.upper()})':>12}" for name in names]
     lines = ["", f"    {'δ':<10}" + "".join(heads)]
     for one in sorted({*DELTAS, delta}, reverse=True):
-        cells = [f"{rounded(numbers.epsilon(one, name)):>12}" for name in names]
-        lines.append(f"    {one:<10.4g}" + "".join(cells))
+        cells = [f"{rounded_up(numbers.epsilon(one, name)):>12}" for name in names]
+        lines.append(f"    {rounded_up(one):<10}" + "".join(cells))
     return "\n".join(lines) + "\n"
-
-
-def rounded(value: float) -> str:
-    """Rounded up, so that what is stated is a bound: 4 significant digits."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    digits = 3 - math.floor(math.log10(abs(value)))
-    # What is a hair above a decimal by rounding alone is that decimal.
-    scaled = math.ceil(value * 10.0**digits * (1 - 1e-12))
-    return f"{scaled / 10.0**digits:.4g}"

@@ -10,6 +10,8 @@ from typing import Any, Optional, TextIO
 
 import tqdm
 
+from tfl_research.privacy.rounding import rounded_up
+
 # How often, in seconds, a line without a bar also tells the rate.
 _RATE_EVERY = 10.0
 
@@ -41,7 +43,7 @@ def privacy_text(cells: Mapping[str, Any]) -> str:
     epsilon = cells["epsilon"]
     if math.isinf(epsilon):
         return "ε inf"
-    return f"ε {_number(epsilon)} (δ {cells['delta']:.2g})"
+    return f"ε {rounded_up(epsilon)} (δ {rounded_up(cells['delta'], 2)})"
 
 
 def _duration(seconds: float) -> str:

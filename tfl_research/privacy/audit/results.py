@@ -19,6 +19,7 @@ from tfl_research.privacy.audit.one_run import (
     clopper_pearson_lower_bound,
     one_run_lower_bound,
 )
+from tfl_research.privacy.rounding import rounded_up
 
 # The threshold of the Clopper-Pearson bound: so many of the canaries that did not
 # take part are above it.
@@ -159,7 +160,8 @@ class AuditResult:
         """Sentences and figures for people."""
         bound, percent = self.bound, f"{100 * self.bound.confidence:g}%"
         found = [
-            f"accountant: ε = {self.epsilon:.4g} at δ = {bound.delta:.3g} after "
+            f"accountant: ε = {rounded_up(self.epsilon)} at δ = "
+            f"{rounded_up(bound.delta)} after "
             f"{self.rounds} rounds",
             f"lower bound: ε >= {bound.epsilon:.4g} with {percent} confidence "
             f"({bound.correct} of {bound.guesses} guesses right about {bound.canaries} "

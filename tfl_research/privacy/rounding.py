@@ -1,0 +1,15 @@
+"""How ε and δ are written: rounded up, so that what is shown is a bound."""
+
+from __future__ import annotations
+
+import math
+
+
+def rounded_up(value: float, digits: int = 4) -> str:
+    """The least decimal of so many significant digits that is not below the value."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    # What is a hair above a decimal by rounding alone is that decimal.
+    scaled = math.ceil(value * 10.0**places * (1 - 1e-12))
+    return f"{scaled / 10.0**places:.{digits}g}"

@@ -81,7 +81,7 @@ CASES = [
     ),
     (
         DP + "--noise_multiplier=1e300",
-        ["--noise_multiplier=1e+300", "at most 1e+06"],
+        ["--noise_multiplier=1e300", "at most 1e+06"],
     ),
     (
         NOISED + "--mechanism=laplace",

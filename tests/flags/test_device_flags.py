@@ -58,7 +58,10 @@ def test_devices_take_the_clients_place():
         "--drop_out=0.2",
         "--partial_work",
         "--seconds_per_example=0.5",
+        "--download_rate=3e6",
+        "--upload_rate=2e6",
         "--speed_spread=0.3",
+        "--diurnal_amplitude=0.1",
         "--mean_availability=0.4",
         "--availability_by_label=0.7",
         "--seed=6",
@@ -74,9 +77,10 @@ def test_devices_take_the_clients_place():
     )
     assert (rounds.report_deadline, rounds.drop_out) == (90.0, 0.2)
     assert rounds.partial_work
-    assert rounds.devices.speeds.seconds_per_example == 0.5
-    assert rounds.devices.speeds.network_spread == 0.3
-    assert rounds.devices.availability.mean == 0.4
+    assert rounds.devices.speeds == devices.Speeds(0.5, 3e6, 2e6, 0.3, 0.3)
+    assert rounds.devices.availability == devices.Availability(
+        mean=0.4, amplitude=0.1, label_correlation=0.7
+    )
     assert (rounds.seed, rounds.devices.seed) == (6, 6)
     label, count = rounds.devices.label(5)
     held = parts.task.train.load("device 5")["y"]

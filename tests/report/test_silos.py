@@ -37,7 +37,7 @@ def test_table_by_hand(tmp_path):
         "| --- | --- | --- | --- | --- |",
         "| fed_avg | 0.850 | 0.650 | 0.750 | 0.800 |",
         "| private | 0.700 | 0.500 | 0.600 | 0.650 |",
-        "| ε of its records | 1.000 | 2.000 |  | 2.000 |",
+        "| ε of its records | 1.000 | 2.000 |  | at most 2.000 |",
         "| each silo alone, at home | 0.750 | 0.550 | 0.650 | 0.700 |",
         "| the average silo alone | 0.425 | 0.375 | 0.400 | 0.412 |",
     ]

@@ -40,7 +40,10 @@ class DeviceFlags(FlagGroup):
         minimum=1,
     )
     report_deadline: float = declare.real(
-        600.0, "Simulated seconds after which a round waits no more.", above=0
+        600.0,
+        "Simulated seconds after which a round waits no more. fed_buff waits for "
+        "nobody, so that in a grid of algorithms this does not concern it.",
+        above=0,
     )
     minimum_cohort: int = declare.integer(
         1,

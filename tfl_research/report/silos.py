@@ -71,7 +71,8 @@ def table(found: pd.DataFrame, *, metric: str) -> str:
 
     What silos reach alone is two lines: each silo's own model at that silo, and the
     mean of all silos' own models at each. The last columns are the mean over silos,
-    each counting once, and weighted by examples.
+    each counting once, and weighted by examples. Beside the ε of silos' records stands
+    the largest of them.
 
     Args:
       found: of `by_silo`.
@@ -101,7 +102,9 @@ def table(found: pd.DataFrame, *, metric: str) -> str:
         spent = of_method.groupby("silo")["epsilon"].max()
         if spent.notna().any():
             epsilons = [_cell(spent.get(silo)) for silo in silos]
-            lines.append(["ε of its records", *epsilons, "", _cell(spent.max())])
+            lines.append(
+                ["ε of its records", *epsilons, "", f"at most {_cell(spent.max())}"]
+            )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -217,6 +217,43 @@ class TestBuffered:
         assert (found.end_seconds, found.staleness.tolist()) == (26.0, [0])
         # What is discarded was sent all the same.
         assert (found.late, found.bytes_up) == (1, 200)
+        # Whose update is discarded may begin again: three devices are enough.
+        assert sum(fresh.outcome(number).late for number in range(1, 21)) > 3
+
+    def test_a_drop_out_ends_its_work_early(self):
+        rounds = devices.BufferedRounds(
+            Given(2, availability=ALWAYS, seconds=(1.0, 1.0)),
+            clients_of([10, 10]),
+            1,
+            bytes_down=200,
+            bytes_up=100,
+            drop_out=0.5,
+            concurrency=1,
+        )
+        before, dropped = 0.0, 0
+        for number in range(1, 21):
+            outcome = rounds.outcome(number)
+            spent = outcome.end_seconds - before - 13.0
+            # By the shares of 13 seconds after which they stopped.
+            assert (
+                spent == pytest.approx(0.0) or 0.0 < spent < 13.0 * outcome.dropped_out
+            )
+            before, dropped = outcome.end_seconds, dropped + outcome.dropped_out
+        assert dropped > 5
+
+    def test_it_waits_for_the_next_slot_and_no_longer(self):
+        class InTheSecondSlot(Given):
+            def available(self, number, seconds):
+                return 600.0 <= seconds < 1200.0
+
+        rounds = devices.BufferedRounds(
+            InTheSecondSlot(2, availability=ALWAYS, seconds=(1.0, 1.0)),
+            clients_of([10, 10]),
+            1,
+            drop_out=0.0,
+            concurrency=1,
+        )
+        assert rounds.outcome(1).end_seconds == pytest.approx(610.0)
 
     def test_too_stale_updates_are_discarded(self):
         # One slow device: its report comes after ten server steps of the others.
@@ -305,6 +342,19 @@ class TestBuffered:
 
 
 class TestPopulation:
+    def test_seconds_of_a_device_by_hand(self):
+        device = devices.Device(0.5, 100.0, 50.0, 0.0, 0.0)
+        assert device.seconds(200, 3, 100) == pytest.approx(2.0 + 1.5 + 2.0)
+
+    def test_chances_are_those_of_the_middle_of_a_slot(self):
+        hours = devices.Availability(mean=0.4, slot_seconds=43_200.0)
+        # At six and at 18 hours, a quarter of a day after and before the best one.
+        for seconds in (0.0, 43_199.0, 43_200.0):
+            assert hours.probability(seconds, 1.0, 0.0) == pytest.approx(0.4)
+        assert hours.probability(0.0, 1.0, 21_600.0) == pytest.approx(0.8)
+        often = dataclasses.replace(hours, mean=0.8)
+        assert often.probability(0.0, 1.0, 21_600.0) == 1.0
+
     def test_availability_follows_the_day(self):
         hours = devices.Availability(mean=0.25, amplitude=0.8, phase_spread_hours=0.0)
         population = devices.DevicePopulation(10**7, seed=5, availability=hours)

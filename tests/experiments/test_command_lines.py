@@ -80,6 +80,14 @@ CASES = [
         ["--mechanism=adaptive_gaussian", "--cohort_size=11", "--clipped_count_stddev"],
     ),
     (
+        DP + "--noise_multiplier=1e-200",
+        ["--noise_multiplier=1e-200", "must be 0, for no noise, or at least 1e-100"],
+    ),
+    (
+        RECORD + "--record_noise_multiplier=1e-200",
+        ["--record_noise_multiplier=1e-200", "at least 1e-100"],
+    ),
+    (
         DP + "--noise_multiplier=1e300",
         ["--noise_multiplier=1e300", "at most 1e+06"],
     ),

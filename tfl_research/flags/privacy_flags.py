@@ -7,6 +7,7 @@ from typing import ClassVar, Optional
 
 from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
+from tfl_research.privacy.events import check_noise_multiplier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,10 @@ class PrivacyFlags(FlagGroup):
 
     def check(self) -> None:
         """See `FlagGroup.check`."""
+        try:
+            check_noise_multiplier(self.noise_multiplier or 0.0)
+        except ValueError as error:
+            raise self.refused("noise_multiplier", str(error)) from error
         given = self.noise_multiplier is not None, self.target_epsilon is not None
         if all(given):
             raise self.refused(

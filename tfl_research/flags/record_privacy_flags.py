@@ -9,6 +9,7 @@ from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.flags.optimizer_flags import ClientOptimizerFlags
 from tfl_research.flags.task_flags import TaskFlags
+from tfl_research.privacy.events import check_noise_multiplier
 
 _DEFAULT_STEPS = 10
 
@@ -72,6 +73,10 @@ class RecordPrivacyFlags(FlagGroup):
 
     def check(self) -> None:
         """See `FlagGroup.check`."""
+        try:
+            check_noise_multiplier(self.record_noise_multiplier or 0.0)
+        except ValueError as error:
+            raise self.refused("record_noise_multiplier", str(error)) from error
         noise, target = self.record_noise_multiplier, self.record_target_epsilon
         if noise is not None and target is not None:
             raise self.refused(

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 ACCOUNTANTS = ("pld", "rdp")
-# Far beyond use, and far from where its square overflows.
-LARGEST_NOISE_MULTIPLIER = 1e6
+# Far beyond use, and far from where its square overflows or vanishes.
+SMALLEST_NOISE_MULTIPLIER, LARGEST_NOISE_MULTIPLIER = 1e-100, 1e6
 
 # The class of each kind of event: (module, name), imported when it is needed.
 _CLASSES = {
@@ -137,7 +137,12 @@ def check_accountant(event: Event, accountant: str) -> None:
 
 
 def check_noise_multiplier(noise_multiplier: float) -> None:
-    """Raises ValueError unless it is from 0 to `LARGEST_NOISE_MULTIPLIER`."""
+    """Raises ValueError unless it is 0 or within the limits above."""
+    if 0 < noise_multiplier < SMALLEST_NOISE_MULTIPLIER:
+        raise ValueError(
+            f"noise_multiplier must be 0, for no noise, or at least "
+            f"{SMALLEST_NOISE_MULTIPLIER:g}, got {noise_multiplier}"
+        )
     if not 0 <= noise_multiplier <= LARGEST_NOISE_MULTIPLIER:
         raise ValueError(
             "noise_multiplier must be at least 0 and finite, at most "

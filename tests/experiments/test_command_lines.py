@@ -219,6 +219,10 @@ CASES = [
         ["--record_target_epsilon=1e-09", "no noise multiplier"],
     ),
     (RECORD_NOISED + "--noise_multiplier=1", ["unknown flag --noise_multiplier"]),
+    # Before the run's folder, in which the flag would stay.
+    (NOISED + "--ledger={file}/l", ["{file}/l", "cannot open"]),
+    (NOISED + "--ledger={file}", ["{file}", "line 1"]),
+    (RECORD_NOISED + "--record_ledgers={file}", ["cannot make {file}"]),
 ]
 
 RUNNER = """

@@ -300,3 +300,12 @@ def test_closing_twice_is_harmless(path):
     ledger.close()
     ledger.close()
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("text", ["my notes", '{"rounds": 3}', "{}", "[1"])
+def test_a_file_that_is_no_ledger_is_left_as_it_is(path, text):
+    """A single line without its end is not what a kill left of a ledger's."""
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1: not a ledger line; nothing was"):
+        privacy.Ledger(path)
+    assert path.read_text(encoding="utf-8") == text

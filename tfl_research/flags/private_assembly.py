@@ -18,7 +18,12 @@ from typing import Any, Optional
 from tfl_research import privacy
 from tfl_research.aggregators import is_noised_at_clients
 from tfl_research.devices import PacedRounds
-from tfl_research.flags import mechanism_plan, noise_seed, private_devices
+from tfl_research.flags import (
+    mechanism_plan,
+    noise_seed,
+    private_devices,
+    shared_ledgers,
+)
 from tfl_research.flags.aggregator_flags import AggregatorFlags
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
@@ -109,6 +114,7 @@ def plan(
                 f"the first round alone costs ε = {first:.4g} at δ = {delta:g}; raise "
                 "it, or add noise with --noise_multiplier",
             )
+    shared_ledgers.check(flags.ledger, parts.task.train.client_ids, noise.event)
     return PrivacyPlan(flags, mechanism, noise, delta, accountant, aggregation)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from tfl_research import privacy
 from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
-from tfl_research.flags import noise_seed
+from tfl_research.flags import noise_seed, shared_ledgers
 from tfl_research.flags.assembly import Setup
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
@@ -91,6 +91,7 @@ def plan(flags: RecordPrivacyFlags, parts: Setup) -> tuple[RecordPlan, Setup]:
     promise = RecordPlan(flags, event, deltas, accountant)
     if flags.record_budget_epsilon is not None:
         _check_budget(promise, flags.record_budget_epsilon)
+    shared_ledgers.check_clients(flags.record_ledgers, event, deltas)
     return promise, parts
 
 

@@ -21,6 +21,7 @@ _MODULES = {
     "LocalGaussianEvent": "local_gaussian_event",
     "MatrixEvent": "matrix_event",
     "Mechanism": "mechanisms",
+    "NO_RUN": "identity",
     "Population": "identity",
     "RecordAccount": "record_account",
     "RecordEvent": "record_event",

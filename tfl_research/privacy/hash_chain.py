@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 FIRST = "0" * 64
+# What lines begin with, a run's own and a shared ledger's.
+_STARTS = (b'{"round":', b'{"run":"')
 _READ = 1 << 20
 _PATIENCE_SECONDS = 600.0
 _WARN_SECONDS = 5.0
@@ -103,7 +105,7 @@ class HashChain:
         """Reads and verifies the lines that were added since the last call.
 
         A last line without its line end is what a kill leaves behind in the middle
-        of a write.
+        of a write, if it begins as lines do.
 
         Args:
           repair: whether such a line is cut off, with a warning (call it with a
@@ -125,6 +127,11 @@ class HashChain:
         content = self._content(size)
         *lines, torn = content.split(b"\n")
         found = [self._accept(line) for line in lines]
+        if torn and not any(torn[: len(s)] == s[: len(torn)] for s in _STARTS):
+            raise ValueError(
+                f"{self.path}, line {len(self) + 1}: not a ledger line; nothing was "
+                "changed, give another file"
+            )
         if torn and repair:
             warnings.warn(
                 f"{self.path}: dropped line {len(self) + 1}, which was cut off while "

@@ -14,6 +14,8 @@ from typing import Any
 from tfl_research.privacy.hash_chain import sync_folder
 
 RUN_DIGITS = 16
+# For looking at a shared ledger without having a run.
+NO_RUN = "0" * RUN_DIGITS
 
 
 @dataclasses.dataclass(frozen=True)

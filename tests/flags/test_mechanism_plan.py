@@ -141,7 +141,7 @@ def test_neighbours_of_distributed_noise(sampler, expected, heart):
             PrivacyFlags(1.0),
             MechanismFlags("skellam", modulus_bits=3),
             SamplerFlags("full"),
-            ["--mechanism=skellam", "bits"],
+            ["--modulus_bits=3", "--noise_multiplier=1", "raise bits"],
         ),
         (
             PrivacyFlags(1.0),

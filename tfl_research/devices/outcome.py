@@ -21,7 +21,8 @@ class Outcome:
       selected: devices that were told to train.
       dropped_out: that stopped without a report.
       late: that did not drop out, but whose report was not taken any more.
-      bytes_down, bytes_up: of all devices together, in this round.
+      bytes_down, bytes_up: of all devices together, in this round; what devices of a
+        synchronous round send after its end is not counted.
       abandoned: whether fewer than the minimum cohort reported.
       max_steps: local steps by client, where some were cut short; else None.
       staleness: int32 `[clients]`, server steps since each began; None where all

@@ -12,6 +12,7 @@ from typing import Any, Optional, TypeVar
 
 from tfl_research import privacy
 from tfl_research.flags.assembly import Setup
+from tfl_research.flags.declare import FlagError
 from tfl_research.flags.mechanism_flags import MechanismFlags
 from tfl_research.flags.privacy_flags import PrivacyFlags
 from tfl_research.sampling import Amplification
@@ -136,12 +137,15 @@ def _distributed(
         "bits": mechanism.modulus_bits or _DEFAULT_BITS,
     }
     if flags.noise_multiplier is not None:
-        plan = _fitting(
-            mechanism,
-            lambda: privacy.plan_distributed(
-                name, noise_multiplier=float(flags.noise_multiplier or 0), **shape
-            ),
-        )
+        try:
+            plan = privacy.plan_distributed(
+                name, noise_multiplier=float(flags.noise_multiplier), **shape
+            )
+        except ValueError as error:
+            raise FlagError(
+                f"--modulus_bits={shape['bits']}, --noise_multiplier="
+                f"{flags.noise_multiplier:g}: {error}"
+            ) from error
     else:
         plan = _calibrated(
             flags,

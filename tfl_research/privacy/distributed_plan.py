@@ -228,7 +228,7 @@ def plan_distributed(
         raise ValueError(
             f"{bits} bits cannot hold the sum of {cohort_size:g} clients in {length} "
             f"coordinates with noise multiplier {noise_multiplier:g}: raise bits, or "
-            "lower the noise multiplier or overflow_stddevs"
+            "lower the noise multiplier"
         )
     clip = _largest(fits, 1.0, _LARGEST_CLIP)
     if mechanism == "discrete_gaussian" and 0 < share(clip) < SMALLEST_SHARE:

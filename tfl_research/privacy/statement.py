@@ -151,11 +151,11 @@ def opening_lines(
     if planned_rounds:
         epsilon = composed_epsilon([(event, planned_rounds)], delta, accountant)
         lines.append(
-            f"Planned: ε = {rounded_up(epsilon)} at δ = {delta:g} after "
+            f"Planned: ε = {rounded_up(epsilon)} at δ = {rounded_up(delta, 6)} after "
             f"{planned_rounds} rounds ({accountant.upper()} accountant)."
         )
     else:
-        lines.append(f"ε is told after each round at δ = {delta:g}.")
+        lines.append(f"ε is told after each round at δ = {rounded_up(delta, 6)}.")
     if budget_epsilon is not None:
         lines.append(
             f"Budget: stops before the round that would exceed ε = {budget_epsilon:g}."
@@ -190,13 +190,14 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
         epsilon = numbers.epsilon(delta, numbers.accountant)
         if math.isinf(epsilon):
             lines.append(
-                f"None: ε is infinite at δ = {delta:g} after {numbers.rounds} rounds."
+                f"None: ε is infinite at δ = {rounded_up(delta, 6)} after "
+                f"{numbers.rounds} rounds."
             )
         else:
             lines.append(
-                f"(ε = {rounded_up(epsilon)}, δ = {delta:g})-differential privacy of "
-                f"all that {numbers.rounds} rounds release together, whatever is done "
-                "with it."
+                f"(ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)})-differential "
+                f"privacy of all that {numbers.rounds} rounds release together, "
+                "whatever is done with it."
             )
     lines += [
         f"Unit of privacy: {_unit(event)}.",
@@ -247,8 +248,9 @@ def _budget(
         lines.append(
             f"Shared ledger {shared.path}: {shared.runs} "
             f"{'run' if shared.runs == 1 else 'runs'} with {shared.rounds} rounds in "
-            f"all, together ε = {rounded_up(shared.epsilon)} at δ = {delta:g}. "
-            "Whoever sees the models of all of them is given this, not this run's ε."
+            f"all, together ε = {rounded_up(shared.epsilon)} at δ = "
+            f"{rounded_up(delta, 6)}. Whoever sees the models of all of them is given "
+            "this, not this run's ε."
         )
     return lines
 
@@ -272,7 +274,7 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
         )
         lines.append(
             f"Cross-check by {_ACCOUNTANTS[other]}: ε = {rounded_up(second)} at δ = "
-            f"{delta:g}; {differ}."
+            f"{rounded_up(delta, 6)}; {differ}."
         )
     rho = composed_zcdp(numbers.groups)
     if rho is not None and math.isfinite(rho):

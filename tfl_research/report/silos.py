@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from tfl_research.privacy.rounding import rounded_up
+
 # Ends the name of a method that is one silo's own training.
 ALONE = "only "
 
@@ -101,11 +103,17 @@ def table(found: pd.DataFrame, *, metric: str) -> str:
         lines.append([method, *cells, _cell(means.mean()), _cell(weighted)])
         spent = of_method.groupby("silo")["epsilon"].max()
         if spent.notna().any():
-            epsilons = [_cell(spent.get(silo)) for silo in silos]
+            bounds = [_bound(spent.get(silo)) for silo in silos]
             lines.append(
-                ["ε of its records", *epsilons, "", f"at most {_cell(spent.max())}"]
+                ["ε of its records", *bounds, "", f"at most {_bound(spent.max())}"]
             )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bound(epsilon: float | None) -> str:
+    if epsilon is None or pd.isna(epsilon):
+        return "–"
+    return rounded_up(epsilon)
 
 
 def _cell(value: float | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 from dp_accounting import pld
 
 from tfl_research import privacy
-from tfl_research.privacy import gaussian
+from tfl_research.privacy import gaussian, mixed_gaussians
 from tfl_research.privacy.gaussian_event import GaussianEvent
 from tfl_research.privacy.mixed_gaussians import mixed_epsilon
 
@@ -67,6 +67,14 @@ def test_composed_epsilon_uses_it_for_different_rounds():
     found = privacy.composed_epsilon([(one, 40), (other, 2), (one, 60)], 1e-5)
     expected = mixed_epsilon([(1.0, 0.01, 100), (6.0 / 2**0.5, 1.0, 1)], 1e-5)
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_many_kinds_of_rounds_are_bounded_closely_on_a_coarser_lattice(monkeypatch):
+    parts = [(0.9 + 0.02 * i, 0.01 + 0.0005 * i, 40) for i in range(24)]
+    coarse = mixed_epsilon(parts, 1e-5)
+    monkeypatch.setattr(mixed_gaussians, "_FINE_PARTS", len(parts))
+    fine = mixed_epsilon(parts, 1e-5)
+    assert fine <= coarse <= fine * (1 + 2e-4)
 
 
 def test_no_parts_are_refused():

@@ -16,6 +16,20 @@ from tfl_research.privacy.loss_distribution import (
 )
 from tfl_research.privacy.sampled_gaussian import DirectionSolver
 
+# So many kinds of rounds share the lattice of one; each costs its own transforms.
+_FINE_PARTS = 5
+
+
+def _interval(parts: int) -> float:
+    """A lattice on which many kinds of rounds cost about as much as a few.
+
+    Discretisation is pessimistic at any interval, and errs by about its square.
+    """
+    coarser = 1
+    while parts > _FINE_PARTS * coarser and coarser < 8:
+        coarser *= 2
+    return INTERVAL * coarser
+
 
 class MixedLoss:
     """The loss of several rounds together, which may differ; see `Loss`."""
@@ -92,8 +106,10 @@ def mixed_epsilon(
     """
     if not parts:
         raise ValueError("parts must name at least one kind of round, got none")
+    interval = _interval(len(parts))
     found = 0.0
     for direction in directions(neighbouring_relation):
-        solver = DirectionSolver(MixedLoss(parts, direction=direction))
+        loss = MixedLoss(parts, direction=direction, interval=interval)
+        solver = DirectionSolver(loss)
         found = max(found, float(solver.solve(np.array([1]), delta)[0]))
     return found

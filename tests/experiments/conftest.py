@@ -8,12 +8,14 @@ import importlib
 import io
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import pytest
 
+from tfl_research import processes
 from tfl_research.flags import app
+from tfl_research.program import session
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
@@ -46,6 +48,44 @@ def execute(experiments):
         return code, output.getvalue(), errors.getvalue()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def refused(execute):
+    """(experiment, folder, flags, message): one error line, and no such folder."""
+
+    def run(
+        name: str, folder: pathlib.Path, flags: Sequence[str], message: str
+    ) -> None:
+        code, _, errors = execute(
+            name, ["--task=heart", f"--output_dir={folder}", *flags]
+        )
+        assert code == 2
+        assert message in errors
+        assert errors.count("\n") == 1
+        assert not folder.exists()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def lean_runs():
+    """(patch, key): runs of one `key()` share the TFF process that they would each
+    build, and outputs of a finished run are left out."""
+
+    def patched(patch: pytest.MonkeyPatch, key: Callable[[], str]) -> None:
+        build, built = processes.build_fed_avg, {}
+
+        def built_once(*args, **kwargs):
+            if key() not in built:
+                built[key()] = build(*args, **kwargs)
+            return built[key()]
+
+        patch.setattr(processes, "build_fed_avg", built_once)
+        patch.setattr(session.Session, "write_outputs", lambda *_: {})
+        patch.setattr(session.Session, "say_results", lambda *_: None)
+
+    return patched
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,11 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfl_research import devices, privacy, processes, tasks
+from tfl_research import devices, privacy, tasks
 from tfl_research.data import PoissonBatching
 from tfl_research.flags import assembly
 from tfl_research.privacy import ledger_verify, noised_sum, spending
 from tfl_research.privacy.noise_processes import IndependentNoise
-from tfl_research.program import session
 from tfl_research.runtime.in_process import InProcessEngine
 
 SEED, ROUNDS, COHORT = 12345, 9, 6
@@ -67,24 +66,15 @@ def weights_of(state):
 
 
 @pytest.fixture(scope="module")
-def start(execute):
+def start(execute, lean_runs):
     """(experiment, folder, key, flags) -> what the run did.
 
     Runs of one key share the TFF process that they would each build, with the noise
     of `SEED`.
     """
     patch = pytest.MonkeyPatch()
-    built, seen = {}, {}
-    build, train, following = (
-        processes.build_fed_avg,
-        assembly.train,
-        InProcessEngine.next,
-    )
-
-    def built_once(*args, **kwargs):
-        if seen["key"] not in built:
-            built[seen["key"]] = build(*args, **kwargs)
-        return built[seen["key"]]
+    seen: dict = {}
+    train, following = assembly.train, InProcessEngine.next
 
     def kept_train(parts, process, *args, **kwargs):
         seen["sampler"] = assembly.told_sizes(
@@ -111,11 +101,9 @@ def start(execute):
         found = {**seen, "calls": calls, "folder": folder, "output": output}
         return types.SimpleNamespace(**found, rows=rows_of(folder))
 
-    patch.setattr(processes, "build_fed_avg", built_once)
     patch.setattr(assembly, "train", kept_train)
     patch.setattr(InProcessEngine, "next", next_kept)
-    patch.setattr(session.Session, "write_outputs", lambda *_: {})
-    patch.setattr(session.Session, "say_results", lambda *_: None)
+    lean_runs(patch, lambda: seen["key"])
     yield run
     patch.undo()
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfl_research import privacy, processes
+from tfl_research import privacy
 from tfl_research.flags import assembly
 from tfl_research.privacy.catalogue import CATALOGUE
-from tfl_research.program import session
 from tfl_research.program.errors import RunInterrupted
 from tfl_research.runtime.in_process import InProcessEngine
 
@@ -55,25 +54,19 @@ def flat(state):
 
 
 @pytest.fixture(scope="module")
-def start(execute):
+def start(execute, lean_runs):
     """(folder, mechanism, flags) -> (standard output, final state).
 
     Outputs of a finished run are left out, and runs of one mechanism share the TFF
     process that they would each build: what is executed is not affected.
     """
     patch = pytest.MonkeyPatch()
-    results, built = [], {}
-    train, build = assembly.train, processes.build_fed_avg
+    results, train = [], assembly.train
     key = [""]
 
     def kept_train(*args, **kwargs):
         results.append(train(*args, **kwargs))
         return results[-1]
-
-    def built_once(*args, **kwargs):
-        if key[0] not in built:
-            built[key[0]] = build(*args, **kwargs)
-        return built[key[0]]
 
     def run(folder, name, *flags):
         # TFF's runtime has no secure modular sum: there it is another process.
@@ -86,9 +79,7 @@ def start(execute):
         return output, results[0].state
 
     patch.setattr(assembly, "train", kept_train)
-    patch.setattr(processes, "build_fed_avg", built_once)
-    patch.setattr(session.Session, "write_outputs", lambda *_: {})
-    patch.setattr(session.Session, "say_results", lambda *_: None)
+    lean_runs(patch, lambda: key[0])
     yield run
     patch.undo()
 

@@ -145,34 +145,20 @@ def test_the_best_model_for_the_silos_that_count(train, tmp_path):
         (["Hungary=1", "Hungary=2"], "Hungary has a weight already"),
     ],
 )
-def test_weights_that_are_refused(execute, tmp_path, weights, message):
+def test_weights_that_are_refused(refused, tmp_path, weights, message):
     flags = [f"--client_weight={weight}" for weight in weights]
-    code, _, errors = execute(
-        "cross_silo", ["--task=heart", f"--output_dir={tmp_path / 'silos'}", *flags]
-    )
-    assert code == 2
-    assert message in errors
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "silos").exists()
+    refused("cross_silo", tmp_path / "silos", flags, message)
 
 
-def test_a_minimum_that_no_round_reaches_is_refused(execute, tmp_path):
-    code, _, errors = execute(
-        "cross_silo",
-        ["--task=heart", "--minimum_clients=5", f"--output_dir={tmp_path / 'silos'}"],
-    )
-    assert code == 2
-    assert "--minimum_clients=5: minimum must be from 1 to 4" in errors
-    assert not (tmp_path / "silos").exists()
-
-
-def test_a_sampler_is_refused(execute, tmp_path):
-    code, _, errors = execute(
-        "cross_silo",
-        ["--task=heart", "--sampler=fixed", f"--output_dir={tmp_path / 'silos'}"],
-    )
-    assert code == 2
-    assert "every silo takes part in every round" in errors
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--minimum_clients=5", "--minimum_clients=5: minimum must be from 1 to 4"),
+        ("--sampler=fixed", "every silo takes part in every round"),
+    ],
+)
+def test_rounds_that_no_silos_make_are_refused(refused, tmp_path, flag, message):
+    refused("cross_silo", tmp_path / "silos", [flag], message)
 
 
 @pytest.mark.slow

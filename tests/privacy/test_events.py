@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy, sampling
+from tfl_research.aggregators import is_noised_at_clients
+from tfl_research.aggregators.with_privacy import NOISED_AT
 from tfl_research.privacy import accounting, events, renyi
-from tfl_research.privacy.events import event_from_dict
+from tfl_research.privacy.events import event_from_dict, noised_by_clients
 from tfl_research.privacy.gaussian_event import GaussianEvent
 
 POISSON = sampling.Poisson(range(100), 5, seed=1).amplification
@@ -253,3 +255,19 @@ def test_noise_far_beyond_use_is_refused():
     for noise in (1.01e6, 1e300, math.inf):
         with pytest.raises(ValueError, match=r"at most 1e\+06, got"):
             GaussianEvent.poisson(noise, 0.5)
+
+
+def test_aggregators_know_which_noise_is_the_clients():
+    """Their table is by kind, and without events."""
+    classes = (
+        GaussianEvent,
+        privacy.TreeEvent,
+        privacy.MatrixEvent,
+        privacy.DiscreteGaussianEvent,
+        privacy.SkellamEvent,
+        privacy.RecordEvent,
+        privacy.LocalGaussianEvent,
+    )
+    assert {one.kind for one in classes} == set(NOISED_AT)
+    for one in classes:
+        assert is_noised_at_clients(one.kind) == noised_by_clients(one)

@@ -14,8 +14,8 @@ from tfl_research.clients.local_training import result_of
 from tfl_research.processes.server_work import (
     AVERAGING,
     Aggregated,
-    Nest,
     OptimizerStep,
+    ReportedStep,
 )
 from tfl_research.tasks.objectives import Objective
 
@@ -180,36 +180,19 @@ class FedDropoutClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedDropoutServer:
+class FedDropoutServer(ReportedStep):
     """Takes the mean of each weight's update over the clients that had the weight.
 
     That, and the scale of `SubModels`, are choices of this toolkit. A weight that no
     client of the cohort had stays, but for a server optimizer's momentum.
-
-    Attributes:
-      step: the server optimizer.
     """
 
-    step: OptimizerStep
-    weighs_reports: bool = True
-
-    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state."""
-        return self.step.initial_state(weights)
-
-    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Nothing."""
-        return None
-
-    def apply(
-        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
-    ) -> tuple[Sequence[tf.Tensor], Nest]:
+    def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
         """See the class."""
-        update = [
+        return [
             tf.math.divide_no_nan(u, held)
             for u, held in zip(round_mean.update, round_mean.report)
         ]
-        return self.step.step(weights, state, update)
 
 
 def fed_dropout(

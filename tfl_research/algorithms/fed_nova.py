@@ -13,8 +13,8 @@ from tfl_research.clients.local_training import proximal, result_of
 from tfl_research.processes.server_work import (
     AVERAGING,
     Aggregated,
-    Nest,
     OptimizerStep,
+    ReportedStep,
 )
 from tfl_research.tasks.objectives import Objective
 
@@ -117,35 +117,16 @@ class FedNovaClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedNovaServer:
+class FedNovaServer(ReportedStep):
     """x <- x + tau_eff sum_i p_i d_i with tau_eff = sum_i p_i ||a_i||_1.
 
     Equation 8 of the paper, with its default tau_eff, which makes equal local work
     FedAvg again; the server optimizer takes the step.
-
-    Attributes:
-      step: the server optimizer.
     """
 
-    step: OptimizerStep
-    weighs_reports: bool = True
-
-    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state."""
-        return self.step.initial_state(weights)
-
-    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Nothing."""
-        return None
-
-    def apply(
-        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
-    ) -> tuple[Sequence[tf.Tensor], Nest]:
+    def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
         """See the class."""
-        effective = round_mean.report
-        return self.step.step(
-            weights, state, [effective * u for u in round_mean.update]
-        )
+        return [round_mean.report * u for u in round_mean.update]
 
 
 def fed_nova(

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tfl_research.program import PersonalEvaluator
 
 
+# Where the flags say nothing.
+_KEPT_UNITS, _PERSONAL_TENSORS = 0.5, 2
+
+
 def weighted(flags: AlgorithmFlags, parts: Setup) -> Setup:
     """The parts, with the algorithm's own weights where no others are given."""
     if not flags.needs_uniform_weights or given("client_weighting") is not None:
@@ -66,9 +70,9 @@ def check_model(flags: AlgorithmFlags, parts: Setup) -> None:
       FlagError: as described.
     """
     if flags.algorithm == "fed_dropout":
-        _check_sub_models(flags.kept_units or 0.5, parts)
+        _check_sub_models(flags.kept_units or _KEPT_UNITS, parts)
     if flags.algorithm in SPLIT:
-        _check_split(flags.personal_tensors or 2, parts)
+        _check_split(flags.personal_tensors or _PERSONAL_TENSORS, parts)
 
 
 def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
@@ -99,7 +103,7 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
         alpha = flags.dyn_alpha or 0.1
         return algorithms.fed_dyn(steps, population=population, alpha=alpha)
     if name == "fed_dropout":
-        share = flags.kept_units or 0.5
+        share = flags.kept_units or _KEPT_UNITS
         return algorithms.fed_dropout(steps, share=share, server=server)
     if name == "fed_nova":
         return algorithms.fed_nova(
@@ -126,7 +130,8 @@ def algorithm(flags: AlgorithmFlags, parts: Setup) -> Algorithm:
             steps, server=server, strength=1.0 if strength is None else strength
         )
     if name in SPLIT:
-        tensors, share = flags.personal_tensors or 2, flags.personal_share or 0.5
+        tensors = flags.personal_tensors or _PERSONAL_TENSORS
+        share = flags.personal_share or 0.5
         build = getattr(algorithms, name)
         split = {"personal_tensors": tensors, "personal_share": share}
         return build(steps, server=server, **split)

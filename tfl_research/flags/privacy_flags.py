@@ -7,7 +7,10 @@ from typing import ClassVar, Optional
 
 from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
-from tfl_research.privacy.events import check_noise_multiplier
+from tfl_research.privacy.events import (
+    LARGEST_NOISE_MULTIPLIER,
+    check_noise_multiplier,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class PrivacyFlags(FlagGroup):
         "Standard deviation of the noise over the largest l2 norm of an update (for "
         "local_gaussian of each client's own noise); 0 clips only, and ε is infinite.",
         minimum=0,
-        maximum=1e6,
+        maximum=LARGEST_NOISE_MULTIPLIER,
     )
     target_epsilon: Optional[float] = declare.real(
         None,

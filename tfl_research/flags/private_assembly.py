@@ -52,6 +52,7 @@ class PrivacyPlan:
       delta: as given, or by the number of clients.
       accountant: "pld" or "rdp".
       aggregation: the robust rule, if any, that goes with the mechanism.
+      population: whom the ledger of --ledger is about; None without one.
     """
 
     flags: PrivacyFlags
@@ -60,6 +61,7 @@ class PrivacyPlan:
     delta: float
     accountant: str
     aggregation: AggregatorFlags = dataclasses.field(default_factory=AggregatorFlags)
+    population: Optional[privacy.Population] = None
 
     @property
     def has_rule(self) -> bool:
@@ -114,8 +116,12 @@ def plan(
                 f"the first round alone costs ε = {first:.4g} at δ = {delta:g}; raise "
                 "it, or add noise with --noise_multiplier",
             )
-    shared_ledgers.check(flags.ledger, parts.task.train.client_ids, noise.event)
-    return PrivacyPlan(flags, mechanism, noise, delta, accountant, aggregation)
+    population = shared_ledgers.check(
+        flags.ledger, parts.task.train.client_ids, noise.event
+    )
+    return PrivacyPlan(
+        flags, mechanism, noise, delta, accountant, aggregation, population
+    )
 
 
 def _check_aggregation(
@@ -179,7 +185,7 @@ def open_account(
     with contextlib.ExitStack() as opened:
         try:
             own = opened.enter_context(privacy.Ledger(folder.ledger_path))
-            shared = _shared_ledger(promise, parts, folder, own)
+            shared = _shared_ledger(promise, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
             account = privacy.RoundAccount(
@@ -206,14 +212,14 @@ def open_account(
 
 
 def _shared_ledger(
-    promise: PrivacyPlan, parts: Setup, folder: RunFolder, own: privacy.Ledger
+    promise: PrivacyPlan, folder: RunFolder, own: privacy.Ledger
 ) -> Optional[privacy.SharedLedger]:
-    if promise.flags.ledger is None:
+    if promise.flags.ledger is None or promise.population is None:
         return None
     return privacy.SharedLedger(
         promise.flags.ledger,
         privacy.run_id(folder.path),
-        privacy.Population.of(parts.task.train.client_ids),
+        promise.population,
         own.events,
     )
 

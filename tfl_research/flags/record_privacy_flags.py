@@ -9,7 +9,10 @@ from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.flags.optimizer_flags import ClientOptimizerFlags
 from tfl_research.flags.task_flags import TaskFlags
-from tfl_research.privacy.events import check_noise_multiplier
+from tfl_research.privacy.events import (
+    LARGEST_NOISE_MULTIPLIER,
+    check_noise_multiplier,
+)
 
 _DEFAULT_STEPS = 10
 
@@ -25,7 +28,7 @@ class RecordPrivacyFlags(FlagGroup):
         "Standard deviation of the noise on a local step's sum of gradients, over "
         "--record_l2_norm_clip; 0 clips only, and ε is infinite.",
         minimum=0,
-        maximum=1e6,
+        maximum=LARGEST_NOISE_MULTIPLIER,
     )
     record_target_epsilon: Optional[float] = declare.real(
         None,

@@ -126,6 +126,11 @@ def fields_of(event: Any) -> dict[str, Any]:
     return {"kind": event.kind, **dataclasses.asdict(event)}
 
 
+def noised_by_clients(event: Any) -> bool:
+    """Whether clients noise what they send; see `Event`."""
+    return bool(getattr(event, "noised_by_clients", False))
+
+
 def check_accountant(event: Event, accountant: str) -> None:
     """Raises ValueError for an accountant that does not apply to the event."""
     if accountant not in event.accountants:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfl_research.privacy import identity, spending
-from tfl_research.privacy.events import Event
+from tfl_research.privacy.events import Event, noised_by_clients
 from tfl_research.privacy.record_event import RecordEvent
 from tfl_research.privacy.spending import DamageError, Spending
 
@@ -174,6 +174,6 @@ def _charged_in_metrics(path: pathlib.Path, own: Spending) -> int:
     numbers = [row.get("round") or "" for row in rows]
     last = max((int(text) for text in numbers if text.isdecimal()), default=0)
     events = own.runs[0].events if own.runs else ()
-    if any(getattr(event, "noised_by_clients", False) for event in events):
+    if any(map(noised_by_clients, events)):
         return last
     return last - sum(row.get("abandoned") == "1" for row in rows)

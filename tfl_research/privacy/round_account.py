@@ -7,7 +7,7 @@ from typing import Any
 
 from tfl_research.privacy.accounting import EpsilonCurve, composed_epsilon
 from tfl_research.privacy.client_ledgers import ClientLedgers
-from tfl_research.privacy.events import Event
+from tfl_research.privacy.events import Event, noised_by_clients
 from tfl_research.privacy.ledger import Ledger, composes_by_round
 from tfl_research.privacy.shared_ledger import BudgetExceededError, SharedLedger
 
@@ -113,7 +113,7 @@ class RoundAccount:
         and nothing is released. Updates that clients noised themselves have reached
         the server all the same, and the next round noises new ones.
         """
-        return bool(getattr(self.event, "noised_by_clients", False))
+        return noised_by_clients(self.event)
 
     @property
     def noise_multiplier(self) -> float | None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from tfl_research.privacy import budget
 from tfl_research.privacy.accounting import composed_epsilon, composed_zcdp
-from tfl_research.privacy.events import Event
+from tfl_research.privacy.events import Event, noised_by_clients
 from tfl_research.privacy.rounding import rounded_up
 from tfl_research.privacy.statement_numbers import Numbers, table
 
@@ -288,7 +288,7 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
 
 def _outside(event: Event, more: Sequence[str]) -> list[str]:
     # What is noised before it leaves a client may be seen, and any threshold on it.
-    exact = not getattr(event, "noised_by_clients", False)
+    exact = not noised_by_clients(event)
     seen = "single updates, " if exact else ""
     lines = [
         *more,

@@ -106,5 +106,36 @@ class OptimizerStep:
         return tuple(new_weights), new_state
 
 
+@dataclasses.dataclass(frozen=True)
+class ReportedStep:
+    """Base of server work that corrects the update by the clients' report, and then
+    takes a step of the server optimizer.
+
+    Attributes:
+      step: the server optimizer.
+    """
+
+    step: OptimizerStep
+    weighs_reports: bool = True
+
+    def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
+        """The update that the server optimizer steps along."""
+        raise NotImplementedError
+
+    def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
+        """The optimizer's state."""
+        return self.step.initial_state(weights)
+
+    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """Nothing."""
+        return None
+
+    def apply(
+        self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
+    ) -> tuple[Sequence[tf.Tensor], Nest]:
+        """A step of the server optimizer along what `corrected` gives."""
+        return self.step.step(weights, state, self.corrected(round_mean))
+
+
 # FedAvg's server: the model moves by the mean of the updates.
 AVERAGING = OptimizerStep()

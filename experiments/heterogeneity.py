@@ -16,9 +16,9 @@ import pathlib
 import federated
 
 from tfl_research import flags
+from tfl_research.errors import UserError
 from tfl_research.flags import sweep
 from tfl_research.flags.heterogeneity_flags import NATURAL
-from tfl_research.program import UserError
 from tfl_research.report import convergence, convergence_picture
 
 GROUPS = (

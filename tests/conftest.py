@@ -114,7 +114,7 @@ def on_a_worker(worker):
     """Computations that are called run on our worker."""
     import tensorflow_federated as tff
 
-    from tfl_research.runtime.worker import worker_context
+    from tfl_research.runtime.workers.worker import worker_context
 
     with tff.framework.get_context_stack().install(worker_context(worker.stub)):
         yield

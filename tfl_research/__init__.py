@@ -4,25 +4,28 @@ An algorithm is assembled once from tasks, client work, an aggregator and a serv
 optimizer into a TFF process; a runtime executes it and a ledger accounts for it.
 """
 
+from typing import TYPE_CHECKING
+
 from tfl_research import _lazy
 
-_PACKAGES = (
-    "aggregators",
-    "algorithms",
-    "attacks",
-    "clients",
-    "data",
-    "devices",
-    "flags",
-    "privacy",
-    "processes",
-    "program",
-    "report",
-    "runtime",
-    "sampling",
-    "tasks",
-)
-__all__ = list(_PACKAGES)
-__getattr__, __dir__ = _lazy.attach(
-    __name__, {name: f"{__name__}.{name}" for name in _PACKAGES}
-)
+if TYPE_CHECKING:
+    from tfl_research import (
+        aggregators as aggregators,
+        algorithms as algorithms,
+        attacks as attacks,
+        cli as cli,
+        clients as clients,
+        data as data,
+        devices as devices,
+        flags as flags,
+        models as models,
+        privacy as privacy,
+        processes as processes,
+        program as program,
+        report as report,
+        runtime as runtime,
+        sampling as sampling,
+        storage as storage,
+        tasks as tasks,
+    )
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

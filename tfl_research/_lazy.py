@@ -1,33 +1,64 @@
-"""Public names that are imported when first used.
+"""Public names that are imported when they are first used.
 
-Keeps `import tfl_research` and flag checking free of TensorFlow, whose import
-takes seconds that a mistyped flag should not cost.
+`import tfl_research` and the checks of settings stay free of TensorFlow, whose import
+takes seconds that a mistyped setting should not cost.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 
 def attach(
-    package: str, modules: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose names load on first use.
+    package: str, file: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package with lazy names.
+
+    The names are listed once, in the package's `__init__.py`, where type checkers
+    read them too:
+
+        if TYPE_CHECKING:
+            from tfl_research.storage.run_folder import RunFolder as RunFolder
+        __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+
+    Names that the file defines or imports outside of that block are in `__all__` too,
+    if they do not begin with an underscore.
 
     Args:
       package: the package's `__name__`.
-      modules: `{public name: module that defines it}`; a module that is named
-        like the public name is itself the value.
+      file: the package's `__file__`.
+
+    Raises:
+      ValueError: the file has no such block.
     """
+    tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
+    modules: dict[str, tuple[str, str]] = {}
+    eager: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for imported in node.body:
+                if isinstance(imported, ast.ImportFrom) and imported.module:
+                    for alias in imported.names:
+                        name = alias.asname or alias.name
+                        modules[name] = imported.module, alias.name
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            package
+        ):
+            eager += [alias.asname or alias.name for alias in node.names]
+    if not modules:
+        raise ValueError(f"{file} lists no names under `if TYPE_CHECKING`")
 
     def getattribute(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(modules[name])
-        if modules[name].rpartition(".")[2] == name and not hasattr(module, name):
-            return module
-        return getattr(module, name)
+        module, original = modules[name]
+        if module == package:
+            return importlib.import_module(f"{package}.{original}")
+        return getattr(importlib.import_module(module), original)
 
-    return getattribute, lambda: sorted(modules)
+    public = sorted({*modules, *(n for n in eager if not n.startswith("_"))})
+    return getattribute, lambda: public, public

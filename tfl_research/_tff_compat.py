@@ -17,8 +17,10 @@ from tensorflow.core.function.polymorphism import function_type as _function_typ
 from tensorflow.python.eager.polymorphic_function import (
     concrete_function as _concrete_function,
 )
-from tensorflow.python.framework import func_graph as _func_graph
-from tensorflow.python.framework import op_def_registry as _op_def_registry
+from tensorflow.python.framework import (
+    func_graph as _func_graph,
+    op_def_registry as _op_def_registry,
+)
 
 # TFF's stub has no call that waits until a worker answers, with a time-out; the message
 # of one is needed to make it.

@@ -54,7 +54,7 @@ def on_images(images: Images, clients: Optional[data.ClientData] = None) -> Work
     """
 
     def build_model() -> Any:
-        from tfl_research.tasks import image_models
+        from tfl_research.models import image_models
 
         if images.model == "mlp":
             return image_models.mlp(784, images.num_classes)

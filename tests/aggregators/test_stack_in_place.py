@@ -12,8 +12,8 @@ import tensorflow_federated as tff
 from tfl_research import processes, runtime
 from tfl_research.aggregators import RobustRule, StackingFactory
 from tfl_research.aggregators.stack import Layout, stack_computations
-from tfl_research.runtime import graphs
-from tfl_research.runtime.graphs import Graph
+from tfl_research.runtime.compiler import graphs
+from tfl_research.runtime.compiler.graphs import Graph
 
 SGD = tff.learning.optimizers.build_sgdm
 REUSING = "ScatterNdNonAliasingAdd"

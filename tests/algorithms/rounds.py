@@ -9,7 +9,7 @@ import numpy as np
 import paper_algorithms as paper
 import tensorflow_federated as tff
 
-from tfl_research import algorithms, clients, data, processes, program, runtime
+from tfl_research import algorithms, clients, data, processes, runtime, storage
 
 MODE = runtime.Mode("folded", "graph")
 RATE, MOMENTUM, MU, ALPHA = 0.1, 0.6, 0.7, 0.5
@@ -149,7 +149,7 @@ class Run(NamedTuple):
 
     states: list[Any]
     metrics: list[Any]
-    table: program.ClientStates
+    table: storage.ClientStates
 
     def weights(self, index: int = -1) -> np.ndarray:
         """(weights, bias) after a round, as `paper_algorithms` has them."""
@@ -184,7 +184,7 @@ def run(
     `after(state, table)` is called after each round.
     """
     spec = process.client_states
-    table = None if spec is None else program.ClientStates(":memory:", spec)
+    table = None if spec is None else storage.ClientStates(":memory:", spec)
     states, metrics = [], []
     with engine or engine_of(process) as running:
         state = running.initialize()

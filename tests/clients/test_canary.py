@@ -11,10 +11,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, processes, runtime
+from tfl_research.clients import canary_directions as directions
 from tfl_research.clients.client_work import ClientResult
 from tfl_research.privacy import audit, gaussian_mechanism
-from tfl_research.privacy.audit import directions
-from tfl_research.runtime.mode import Mode
+from tfl_research.runtime.compiler.mode import Mode
 
 SHAPES = [(7, 5), (30,), (), (0, 3)]
 

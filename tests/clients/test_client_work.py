@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.tasks import objectives
 
 
@@ -25,7 +25,7 @@ SPEC = tf.TensorSpec((None, 4), tf.float32)
 
 @pytest.fixture(scope="module")
 def model():
-    return clients.from_keras(dense_builder, SPEC, seed=3)
+    return models.from_keras(dense_builder, SPEC, seed=3)
 
 
 def weights_of(model):
@@ -49,7 +49,7 @@ def batches(steps, batch=4, real_steps=None, seed=0):
 
 class TestFunctionalModel:
     def test_agrees_with_keras(self, model):
-        keras = clients.initialized(dense_builder, 3)
+        keras = models.initialized(dense_builder, 3)
         x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
         ours = model.forward(
             weights_of(model), tf.constant(x), False, tf.zeros(2, tf.int32)
@@ -64,8 +64,8 @@ class TestFunctionalModel:
             return tf.keras.Sequential([tf.keras.layers.InputLayer((4,)), early, late])
 
         x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-        keras = clients.initialized(reversed_build, 3)
-        ours = clients.from_keras(reversed_build, SPEC, seed=3)
+        keras = models.initialized(reversed_build, 3)
+        ours = models.from_keras(reversed_build, SPEC, seed=3)
         for a, b in zip(ours.initial_weights, keras.trainable_weights):
             np.testing.assert_array_equal(a, b)
         logits = ours.forward(
@@ -84,9 +84,9 @@ class TestFunctionalModel:
         assert model.is_random
 
     def test_initial_weights_are_a_function_of_the_seed(self):
-        first = clients.from_keras(dense_builder, SPEC, seed=5).initial_weights
-        again = clients.from_keras(dense_builder, SPEC, seed=5).initial_weights
-        other = clients.from_keras(dense_builder, SPEC, seed=6).initial_weights
+        first = models.from_keras(dense_builder, SPEC, seed=5).initial_weights
+        again = models.from_keras(dense_builder, SPEC, seed=5).initial_weights
+        other = models.from_keras(dense_builder, SPEC, seed=6).initial_weights
         np.testing.assert_array_equal(first[0], again[0])
         assert np.abs(first[0] - other[0]).max() > 0
 
@@ -94,7 +94,7 @@ class TestFunctionalModel:
         np.random.seed(11)
         expected = np.random.random()
         np.random.seed(11)
-        clients.from_keras(dense_builder, SPEC, seed=5)
+        models.from_keras(dense_builder, SPEC, seed=5)
         assert np.random.random() == expected
 
     def test_running_statistics_are_refused(self):
@@ -104,11 +104,11 @@ class TestFunctionalModel:
             )
 
         with pytest.raises(ValueError, match="use GroupNormalization"):
-            clients.from_keras(build, SPEC)
+            models.from_keras(build, SPEC)
 
     def test_an_unbuilt_model_is_refused(self):
         with pytest.raises(ValueError, match="input shape"):
-            clients.from_keras(
+            models.from_keras(
                 lambda: tf.keras.Sequential([tf.keras.layers.Dense(2)]), SPEC
             )
 

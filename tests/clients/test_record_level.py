@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from tfl_research import clients, data, processes, runtime, stateless_random
+from tfl_research import clients, data, models, processes, runtime, stateless_random
+from tfl_research.clients import record_noise
 from tfl_research.clients.example_gradients import example_gradients
 from tfl_research.data.poisson_batching import ROW_ENDS_MICROBATCH, ROW_ENDS_STEP
-from tfl_research.privacy import record_noise
 from tfl_research.runtime import Mode
 from tfl_research.tasks import objectives
 
@@ -35,7 +34,7 @@ def logistic_model(weight=(0.3, -0.2, 0.1), bias=0.05):
         return tf.matmul(x, weights[0]) + weights[1]
 
     initial = np.array(weight, np.float32)[:, None], np.array([bias], np.float32)
-    return clients.FunctionalModel(initial, forward, is_random=False)
+    return models.FunctionalModel(initial, forward, is_random=False)
 
 
 def work_of(batching, optimizer=None, **changes):
@@ -357,7 +356,7 @@ class TestExampleGradients:
                 ]
             )
 
-        model = clients.from_keras(build, tf.TensorSpec((None, 4), tf.float32), seed=1)
+        model = models.from_keras(build, tf.TensorSpec((None, 4), tf.float32), seed=1)
         weights = start_of(model)
         x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
         x[1] = x[0]

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "program"))
 
 import fake_experiment
 
-from tfl_research import program
+from tfl_research import program, storage
 
 Engine = fake_experiment.Engine
 clients = fake_experiment.clients
@@ -46,7 +46,7 @@ def run(
     account=fake_experiment.Account,
 ):
     """Runs so many rounds in total; gives the result and the rows of metrics.csv."""
-    with program.RunFolder.open(
+    with storage.RunFolder.open(
         path, fake_experiment.HPARAMS, experiment="fake", run_seed=7
     ) as folder:
         result = program.run(

@@ -6,7 +6,7 @@ import pytest
 
 from tfl_research import privacy, processes
 from tfl_research.flags import assembly, builders
-from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 
 @pytest.mark.parametrize("budget", [[], ["--budget_epsilon=50"]])

@@ -19,8 +19,9 @@ from scipy import stats
 from tfl_research import devices, privacy, tasks
 from tfl_research.data import PoissonBatching
 from tfl_research.flags import assembly
-from tfl_research.privacy import ledger_verify, noised_sum, spending
-from tfl_research.privacy.noise_processes import IndependentNoise
+from tfl_research.privacy.ledger import ledger_verify, spending
+from tfl_research.privacy.mechanisms import noised_sum
+from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise
 from tfl_research.runtime.in_process import InProcessEngine
 
 SEED, ROUNDS, COHORT = 12345, 9, 6

@@ -249,7 +249,7 @@ json.dump(results, sys.stdout)
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """The folders that the cases name."""
-    from tfl_research.program import RunFolder
+    from tfl_research.storage import RunFolder
 
     folder = tmp_path_factory.mktemp("command_lines")
     (folder / "file").write_text("not a folder")
@@ -311,7 +311,7 @@ def test_help_is_grouped_and_shows_defaults(results):
 
 
 def test_help_lists_every_mechanism_with_its_paper(results):
-    from tfl_research.privacy.catalogue import CATALOGUE
+    from tfl_research.privacy.mechanisms.catalogue import CATALOGUE
 
     text = " ".join(results[-1][1].split())
     assert len(CATALOGUE) == 8

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import privacy
+from tfl_research.errors import RunInterrupted
 from tfl_research.flags import assembly
-from tfl_research.privacy.catalogue import CATALOGUE
-from tfl_research.program.errors import RunInterrupted
+from tfl_research.privacy.mechanisms.catalogue import CATALOGUE
 from tfl_research.runtime.in_process import InProcessEngine
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tfl_research import program
+from tfl_research import storage
 
 
 class Spec:
@@ -16,7 +16,7 @@ class Spec:
 
 
 def table_of(folder):
-    states = program.ClientStates(folder / "client_states.sqlite", Spec())
+    states = storage.ClientStates(folder / "client_states.sqlite", Spec())
     names = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
     found = states.rows(names)
     states.close()

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import report, tasks
+from tfl_research.errors import RunInterrupted
 from tfl_research.flags import AuditFlags, audit_assembly
 from tfl_research.privacy import audit
-from tfl_research.program.errors import RunInterrupted
 from tfl_research.runtime.in_process import InProcessEngine
 
 # Everybody takes part, so that all rounds have one shape to compile.

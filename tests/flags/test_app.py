@@ -7,11 +7,10 @@ import os
 import warnings
 
 import pytest
-from absl import flags as absl_flags
-from absl import logging as absl_logging
+from absl import flags as absl_flags, logging as absl_logging
 
+from tfl_research.errors import RunInterrupted, UserError
 from tfl_research.flags import AggregatorFlags, SamplerFlags, WeightingFlags, app
-from tfl_research.program import RunInterrupted, UserError
 
 GROUPS = (SamplerFlags, WeightingFlags)
 

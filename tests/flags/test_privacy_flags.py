@@ -12,7 +12,7 @@ from tfl_research.flags import (
     WeightingFlags,
 )
 from tfl_research.flags.cohort_flags import SAMPLERS
-from tfl_research.privacy.catalogue import CATALOGUE, MECHANISMS
+from tfl_research.privacy.mechanisms.catalogue import CATALOGUE, MECHANISMS
 
 UNIFORM, CAPPED = WeightingFlags("uniform"), WeightingFlags("capped", 10)
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 import pytest
 
 from tfl_research import flags
+from tfl_research.errors import RunInterrupted, UserError
 from tfl_research.flags import app, declare, rehearsal, sweep
-from tfl_research.program.errors import RunInterrupted, UserError
 
 
 @dataclasses.dataclass(frozen=True)

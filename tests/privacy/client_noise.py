@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tfl_research import runtime
-from tfl_research.privacy import client_seeds
+from tfl_research.privacy.mechanisms.noise import client_seeds
 
 SHAPES = ((3, 4), (2,))
 DIMENSION = 14

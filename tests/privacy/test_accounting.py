@@ -15,9 +15,10 @@ from dp_accounting import pld, rdp
 from scipy import integrate, optimize, stats
 
 from tfl_research import privacy
-from tfl_research.privacy import accounting, gaussian
-from tfl_research.privacy.accounting import EpsilonCurve, composed_epsilon
-from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting import composition as accounting
+from tfl_research.privacy.accounting.composition import EpsilonCurve, composed_epsilon
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.losses import gaussian
 
 ADD_OR_REMOVE = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 REPLACE = dp_accounting.NeighboringRelation.REPLACE_ONE

@@ -13,7 +13,8 @@ from scipy import special, stats
 from sklearn import metrics
 
 from tfl_research import data
-from tfl_research.privacy import audit, gaussian
+from tfl_research.privacy import audit
+from tfl_research.privacy.accounting.losses import gaussian
 from tfl_research.privacy.audit import one_run, plots, results
 
 DELTA = 1e-5

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy.accounting import EpsilonCurve
-from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.composition import EpsilonCurve
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 
 @pytest.mark.parametrize(

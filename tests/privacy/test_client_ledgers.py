@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import client_ledgers, gaussian, ledger_cli
-from tfl_research.privacy.rounding import rounded_up
+from tfl_research.cli import privacy_ledger as ledger_cli
+from tfl_research.privacy.accounting.losses import gaussian
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger import client_ledgers
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))

@@ -8,10 +8,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import privacy, runtime, sampling
-from tfl_research.privacy import factorization, noised_sum
-from tfl_research.privacy.matrix_noise import MatrixNoise
-from tfl_research.privacy.tree_noise import TreeNoise
-from tfl_research.runtime.map_reduce import Mode
+from tfl_research.privacy.mechanisms import noised_sum
+from tfl_research.privacy.mechanisms.noise import factorization
+from tfl_research.privacy.mechanisms.noise.matrix_noise import MatrixNoise
+from tfl_research.privacy.mechanisms.noise.tree_noise import TreeNoise
+from tfl_research.runtime.compiler.map_reduce import Mode
 
 FLOAT = tff.TensorType(np.float32)
 VALUE = tff.StructWithPythonType(

@@ -12,9 +12,15 @@ import pytest
 from dp_accounting import pld, rdp
 from scipy import stats
 
-from tfl_research.privacy import discrete_gaussian_event, distributed_event, events
-from tfl_research.privacy.discrete_gaussian_event import DiscreteGaussianEvent
-from tfl_research.privacy.skellam_event import SkellamEvent
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.events import (
+    discrete_gaussian_event,
+    distributed_event,
+)
+from tfl_research.privacy.accounting.events.discrete_gaussian_event import (
+    DiscreteGaussianEvent,
+)
+from tfl_research.privacy.accounting.events.skellam_event import SkellamEvent
 
 ORDERS = np.array([2.0, 3.0, 5.0, 8.0, 16.0])
 FIXED = {"sampling": "fixed_size", "neighbouring_relation": "replace_one"}

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from scipy import linalg, special, stats
 
-from tfl_research.privacy import discrete_noise, noise_tables, rotation
-from tfl_research.privacy.distributed_plan import squared_norm_bound
+from tfl_research.privacy.accounting.distributed_plan import squared_norm_bound
+from tfl_research.privacy.mechanisms.noise import discrete_noise, noise_tables, rotation
 
 SEED = tf.constant([2**40 + 3, -17], tf.int64)
 LIMIT = noise_checks.limit(1)

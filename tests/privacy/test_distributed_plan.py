@@ -7,9 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from tfl_research.privacy import distributed_plan
-from tfl_research.privacy.distributed_calibration import calibrate_distributed
-from tfl_research.privacy.distributed_plan import plan_distributed, squared_norm_bound
+from tfl_research.privacy.accounting import distributed_plan
+from tfl_research.privacy.accounting.distributed_calibration import (
+    calibrate_distributed,
+)
+from tfl_research.privacy.accounting.distributed_plan import (
+    plan_distributed,
+    squared_norm_bound,
+)
 
 SETTINGS = {"noise_multiplier": 1.0, "dimension": 1000, "cohort_size": 50, "bits": 16}
 

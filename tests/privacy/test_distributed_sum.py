@@ -10,12 +10,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, as_process, client, step, value_type, vectors
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tfl_research import privacy, processes, runtime
-from tfl_research.privacy import client_seeds
-from tfl_research.privacy.distributed_plan import plan_distributed
+from tfl_research.privacy.accounting.distributed_plan import plan_distributed
+from tfl_research.privacy.mechanisms.noise import client_seeds
 
 FLOAT = tff.TensorType(np.float32)
 CLIP = 2.0

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import gaussian, renyi
-from tfl_research.privacy.record_event import RecordEvent
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
+from tfl_research.privacy.accounting.losses import gaussian, renyi
 
 
 def _load_table() -> types.ModuleType:

@@ -12,9 +12,10 @@ import pytest
 from tfl_research import privacy, sampling
 from tfl_research.aggregators import is_noised_at_clients
 from tfl_research.aggregators.with_privacy import NOISED_AT
-from tfl_research.privacy import accounting, events, renyi
-from tfl_research.privacy.events import event_from_dict, noised_by_clients
-from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting import composition as accounting, events
+from tfl_research.privacy.accounting.events import event_from_dict, noised_by_clients
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.losses import renyi
 
 POISSON = sampling.Poisson(range(100), 5, seed=1).amplification
 SEPARATED = sampling.MinSeparation(range(100), 10, seed=1).amplification
@@ -170,7 +171,7 @@ def test_two_runs_of_a_tree_are_not_one_longer_run():
 
 
 def gaussian_epsilon(mu):
-    from tfl_research.privacy import gaussian
+    from tfl_research.privacy.accounting.losses import gaussian
 
     return gaussian.epsilons(np.array([mu]), 1e-5)[0]
 

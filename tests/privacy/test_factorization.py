@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from tfl_research.privacy import factor_cache, factor_search, factorization, gaussian
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.matrix_event import MatrixEvent
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
+from tfl_research.privacy.accounting.losses import gaussian
+from tfl_research.privacy.mechanisms.noise import (
+    factor_cache,
+    factor_search,
+    factorization,
+)
 
 
 def independent(rounds):

@@ -11,9 +11,11 @@ import os
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import hash_chain
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.search_event import HyperparameterSearchEvent
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
+from tfl_research.privacy.ledger import hash_chain
 
 EVENT = GaussianEvent("poisson", 1.1, 0.02, 500, 10.0, "add_or_remove_one")
 # Its rounds belong together: it cannot begin or end in mid-run.

@@ -12,13 +12,15 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, as_process, client, step, vectors
 from dp_accounting import pld, rdp
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tfl_research import privacy, runtime
-from tfl_research.privacy import client_seeds, events
-from tfl_research.privacy.local_gaussian import noised_update
-from tfl_research.privacy.local_gaussian_event import LocalGaussianEvent
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.events.local_gaussian_event import (
+    LocalGaussianEvent,
+)
+from tfl_research.privacy.mechanisms.local_gaussian import noised_update
+from tfl_research.privacy.mechanisms.noise import client_seeds
 
 
 def event(noise_multiplier=4.0, **changes):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfl_research.privacy import factorization, noised_sum
-from tfl_research.privacy.matrix_noise import MatrixNoise
-from tfl_research.privacy.noise_processes import noise
+from tfl_research.privacy.mechanisms import noised_sum
+from tfl_research.privacy.mechanisms.noise import factorization
+from tfl_research.privacy.mechanisms.noise.matrix_noise import MatrixNoise
+from tfl_research.privacy.mechanisms.noise.noise_processes import noise
 
 SEED = noised_sum.seed_tensor(2**90 + 11)
 stream = functools.partial(noise_stream.stream, seed=SEED)

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tfl_research import privacy
-from tfl_research.privacy import noised_sum
+from tfl_research.privacy.mechanisms import noised_sum
 
 FLOAT = tff.TensorType(np.float32)
 VALUE_TYPE = tff.StructWithPythonType(

@@ -8,9 +8,9 @@ import pytest
 from dp_accounting import pld
 
 from tfl_research import privacy
-from tfl_research.privacy import gaussian, mixed_gaussians
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.mixed_gaussians import mixed_epsilon
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.losses import gaussian, mixed_gaussians
+from tfl_research.privacy.accounting.losses.mixed_gaussians import mixed_epsilon
 
 
 def dp_accountings(parts, delta):

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import planning
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.search_event import HyperparameterSearchEvent
+from tfl_research.privacy.accounting import planning
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
 
 # Closed form: ε of n rounds is that of one Gaussian with noise z / √n.
 PLAIN = GaussianEvent("none", 10.0, 1.0, 1000, 10.0, "add_or_remove_one")

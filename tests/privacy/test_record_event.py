@@ -13,8 +13,8 @@ import pytest
 from dp_accounting import pld, rdp
 
 from tfl_research import data, privacy
-from tfl_research.privacy.record_account import COLUMNS
-from tfl_research.privacy.statement import privacy_statement
+from tfl_research.privacy.ledger.record_account import COLUMNS
+from tfl_research.privacy.ledger.statement import privacy_statement
 
 EVENT = privacy.RecordEvent(
     noise_multiplier=1.1,

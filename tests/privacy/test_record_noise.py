@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_privacy as tfp
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from tfl_research.privacy import record_noise
+from tfl_research.clients import record_noise
 
 SPECS = (tf.TensorSpec([20, 5], tf.float32), tf.TensorSpec([5], tf.float32))
 

@@ -15,11 +15,14 @@ import pytest
 from dp_accounting import rdp
 from scipy import optimize, stats
 
-from tfl_research.privacy import renyi
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.loss_distribution import LossDistribution, tilt
-from tfl_research.privacy.mixed_gaussians import mixed_epsilon
-from tfl_research.privacy.sampled_gaussian import DirectionSolver
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.losses import renyi
+from tfl_research.privacy.accounting.losses.loss_distribution import (
+    LossDistribution,
+    tilt,
+)
+from tfl_research.privacy.accounting.losses.mixed_gaussians import mixed_epsilon
+from tfl_research.privacy.accounting.losses.sampled_gaussian import DirectionSolver
 
 SETTINGS = [(1.0, 0.1), (0.5, 0.3), (2.0, 0.5), (0.5, 0.05), (4.0, 0.9)]
 LEVELS = np.linspace(-3, 3, 61)

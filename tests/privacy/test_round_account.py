@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy, sampling
-from tfl_research.privacy.accounting import composed_epsilon
-from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.composition import composed_epsilon
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 POISSON = sampling.Poisson(range(1000), 20, seed=1).amplification
 FIXED = sampling.FixedSize(range(1000), 20, seed=1).amplification

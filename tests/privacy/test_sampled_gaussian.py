@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from tfl_research.privacy.loss_distribution import (
+from tfl_research.privacy.accounting.losses.loss_distribution import (
     LossDistribution,
     loss_distribution,
 )
-from tfl_research.privacy.sampled_gaussian import (
+from tfl_research.privacy.accounting.losses.sampled_gaussian import (
     DirectionSolver,
     SampledGaussianCurve,
 )

@@ -13,9 +13,11 @@ from dp_accounting import rdp
 from scipy import special
 
 from tfl_research import privacy
-from tfl_research.privacy import renyi
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.search_event import HyperparameterSearchEvent
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
+from tfl_research.privacy.accounting.losses import renyi
 
 # ρ = T / (2 z²) per run: Gaussian noise without amplification.
 GAUSSIAN = GaussianEvent("none", 4.0, 1.0, 100, 10.0, "add_or_remove_one")

@@ -12,10 +12,12 @@ import sys
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import hash_chain
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.search_event import HyperparameterSearchEvent
-from tfl_research.privacy.shared_ledger import SharedLedger
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
+from tfl_research.privacy.ledger import hash_chain
+from tfl_research.privacy.ledger.shared_ledger import SharedLedger
 
 # Not sampled, so that ε has a closed form and costs nothing.
 EVENT = GaussianEvent("none", 8.0, 1.0, 200, 10.0, "add_or_remove_one")
@@ -215,7 +217,7 @@ def test_the_budget_holds_when_another_run_is_faster(path):
 
 
 def test_most_checks_of_a_budget_compose_nothing(path, monkeypatch):
-    from tfl_research.privacy import accounting
+    from tfl_research.privacy.accounting import composition as accounting
 
     composed = []
     compose = accounting.composed_epsilon

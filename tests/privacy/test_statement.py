@@ -9,15 +9,17 @@ import re
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.privacy.rounding import rounded_up
-from tfl_research.privacy.search_event import HyperparameterSearchEvent
-from tfl_research.privacy.statement import (
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.statement import (
     SharedTotal,
     opening_lines,
     privacy_statement,
 )
-from tfl_research.privacy.statement_numbers import DELTAS
+from tfl_research.privacy.ledger.statement_numbers import DELTAS
 
 # Not sampled: ε and ρ have closed forms.
 PLAIN = GaussianEvent("none", 8.0, 1.0, 5000, 100.0, "add_or_remove_one")

@@ -10,7 +10,9 @@ import pytest
 from tensorflow_privacy.privacy.analysis import tree_aggregation_accountant
 
 from tfl_research import privacy, sampling
-from tfl_research.privacy.tree_sensitivity import squared_sensitivities
+from tfl_research.privacy.accounting.events.tree_sensitivity import (
+    squared_sensitivities,
+)
 
 IDS = tuple(f"client_{index}" for index in range(60))
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfl_research.privacy import noised_sum
-from tfl_research.privacy.tree_noise import TreeNoise, node_noise
+from tfl_research.privacy.mechanisms import noised_sum
+from tfl_research.privacy.mechanisms.noise.tree_noise import TreeNoise, node_noise
 
 SEED = noised_sum.seed_tensor(2**80 + 7)
 stream = functools.partial(noise_stream.stream, seed=SEED)

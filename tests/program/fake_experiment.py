@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from tfl_research import program
+from tfl_research import program, storage
 from tfl_research.data import Batching, ClientData, derived_generator
 from tfl_research.program.client_metrics import Evaluation
 
@@ -226,7 +226,7 @@ def run(path: Any, *, hparams: Any = None, budget: float = math.inf, **options: 
     chosen = options.pop("config", None) or config()
     private = options.pop("private", True)
     seed = options.pop("run_seed", 7)
-    with program.RunFolder.open(
+    with storage.RunFolder.open(
         path, {**HPARAMS, **(hparams or {})}, experiment="fake", run_seed=seed
     ) as folder:
         options.setdefault("engine", Engine(folder.run_seed))

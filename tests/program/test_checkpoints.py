@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.program import Checkpoint, CheckpointStore, UserError, nest
+from tfl_research.errors import UserError
+from tfl_research.storage import Checkpoint, CheckpointStore, nest
 
 
 @dataclasses.dataclass

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tfl_research import data
-from tfl_research.program import ClientStates, UserError, client_states
+from tfl_research.errors import UserError
+from tfl_research.storage import ClientStates, client_states
 
 
 @dataclasses.dataclass

@@ -12,8 +12,14 @@ import tensorflow_federated as tff
 from tensorboard.backend.event_processing import event_accumulator
 
 from tfl_research.data import ClientData
-from tfl_research.program import Evaluator, RunConfig, RunFolder, export_model, run
+from tfl_research.program import (
+    Evaluator,
+    RunConfig,
+    export_model,
+    run,
+)
 from tfl_research.program.tensorboard import ScalarWriter
+from tfl_research.storage import RunFolder
 from tfl_research.tasks import Card, Task, objectives
 
 CLASSES = 3

@@ -18,14 +18,10 @@ import fake_experiment as fake
 import numpy as np
 import pytest
 
-from tfl_research.program import (
-    RunConfig,
-    TrainingDivergedError,
-    UserError,
-    atomic,
-    progress,
-)
+from tfl_research.errors import TrainingDivergedError, UserError
+from tfl_research.program import RunConfig, progress
 from tfl_research.program.interrupts import Interrupt, raised_on_signals
+from tfl_research.storage import atomic
 
 
 def same_state(one, other):

@@ -7,7 +7,7 @@ import dataclasses
 import fake_experiment as fake
 import numpy as np
 
-from tfl_research import program
+from tfl_research import storage
 
 SKIPPED = 4
 
@@ -33,7 +33,7 @@ class Engine(fake.Engine):
 
 
 def states_of(folder):
-    table = program.ClientStates(folder / "client_states.sqlite", Spec())
+    table = storage.ClientStates(folder / "client_states.sqlite", Spec())
     found = table.rows(fake.Sampler().client_ids)
     table.close()
     return found
@@ -75,9 +75,9 @@ def test_states_are_durable_before_the_checkpoint_that_counts_on_them(
 ):
     done = []
     for owner, name in (
-        (program.ClientStates, "sync"),
-        (program.CheckpointStore, "save"),
-        (program.ClientStates, "drop_outdated"),
+        (storage.ClientStates, "sync"),
+        (storage.CheckpointStore, "save"),
+        (storage.ClientStates, "drop_outdated"),
     ):
         original = getattr(owner, name)
 

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from tfl_research.program import MetricsLog, UserError
-from tfl_research.program.metrics_log import COLUMNS, round_row
+from tfl_research.errors import UserError
+from tfl_research.storage import MetricsLog
+from tfl_research.storage.metrics_log import COLUMNS, round_row
 
 WANTED = (
     *("round", "cohort_size", "train_loss", "train_accuracy", "eval_loss"),

@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from tfl_research.program import RunFolder, UserError, provenance
+from tfl_research.errors import UserError
+from tfl_research.storage import RunFolder, provenance
 
 HPARAMS = {"task": "heart", "client_learning_rate": 0.1, "rounds": 5}
 

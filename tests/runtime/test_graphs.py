@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime import chunks
-from tfl_research.runtime.graphs import Graph
-from tfl_research.runtime.structures import flatten, leaf_types, pack
+from tfl_research.runtime.compiler import chunks
+from tfl_research.runtime.compiler.graphs import Graph
+from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 
 
 def nested_computation(scale, layer_name="inner"):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow_federated as tff
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from toy_processes import (
     ADD,
     OURS,
@@ -21,7 +20,8 @@ from toy_processes import (
 )
 
 from tfl_research import processes, runtime
-from tfl_research.runtime import Mode, families
+from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import families
 
 ROUNDS = 3
 

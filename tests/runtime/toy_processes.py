@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import aggregators, clients, data, privacy, processes
+from tfl_research import aggregators, clients, data, models, privacy, processes
 from tfl_research.tasks import objectives
 from tfl_research.tasks.task import Card, Task
 
@@ -189,7 +189,7 @@ def keras_model_fn():
         tf.TensorSpec((None,), tf.int32),
     )
     return tff.learning.models.from_keras_model(
-        clients.initialized(model_builder, 0),
+        models.initialized(model_builder, 0),
         input_spec=spec,
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )

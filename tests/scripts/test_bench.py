@@ -15,8 +15,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from benchmark import __main__ as bench  # noqa: E402
-from benchmark import endurance, images, protocol, report, workloads  # noqa: E402
+from benchmark import (  # noqa: E402
+    __main__ as bench,
+    endurance,
+    images,
+    protocol,
+    report,
+    workloads,
+)
 from benchmark.contender import Contender, ContenderFailed, last_error  # noqa: E402
 from benchmark.peers import environments  # noqa: E402
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy import accounting, ledger_cli, ledger_plots
-from tfl_research.privacy.gaussian_event import GaussianEvent
-from tfl_research.program import Checkpoint, CheckpointStore
+from tfl_research.cli import privacy_ledger as ledger_cli
+from tfl_research.privacy.accounting import composition as accounting
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.ledger import ledger_plots
+from tfl_research.storage import Checkpoint, CheckpointStore
 
 EVENT = GaussianEvent("none", 20.0, 1.0, 900, 30.0, "add_or_remove_one")
 OTHER = dataclasses.replace(EVENT, noise_multiplier=30.0)
@@ -459,7 +461,7 @@ def test_ledgers_of_different_populations_are_not_shown_together(call, root, led
 def test_needs_no_tensorflow(root, ledger, tmp_path):
     code = (
         "import sys\n"
-        "from tfl_research.privacy.ledger_cli import main\n"
+        "from tfl_research.cli.privacy_ledger import main\n"
         "ledger, folder, png = sys.argv[1:]\n"
         "assert main(['verify', ledger, folder]) == 0\n"
         "assert 'dp_accounting' not in sys.modules\n"
@@ -481,5 +483,5 @@ def test_the_script_passes_its_arguments_on(machine):
     machine.add_python("python3.11", 11)
     found = machine.run("scripts/privacy_ledger", "show", "a b.jsonl")
     assert found.returncode == 0
-    expected = "ran <-m> <tfl_research.privacy.ledger_cli> <show> <a b.jsonl>"
+    expected = "ran <-m> <tfl_research.cli.privacy_ledger> <show> <a b.jsonl>"
     assert found.stdout.splitlines()[-1] == expected

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tfl_research import tasks
+from tfl_research.cli import describe_task as describe
 from tfl_research.data import ClientData
-from tfl_research.tasks import describe
 
 
 def _lines(capsys, *arguments):

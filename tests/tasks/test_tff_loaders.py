@@ -19,7 +19,8 @@ from tfl_research.data import (
     derived_generator,
     tff_adapter,
 )
-from tfl_research.tasks import downloads, image_models, stackoverflow, word_models
+from tfl_research.models import image_models, word_models
+from tfl_research.tasks import downloads, stackoverflow
 
 
 def _example(**features):

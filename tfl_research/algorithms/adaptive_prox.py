@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import result_of
 from tfl_research.processes.server_work import (
@@ -33,7 +33,7 @@ class AdaptiveProximalClient:
     steps: clients.LocalSteps
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import proximal, result_of
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
@@ -40,12 +40,12 @@ class DittoClient:
         if self.strength < 0:
             raise ValueError(f"strength must be at least 0, got {self.strength}")
 
-    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+    def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
         """v_k - w_0 = 0."""
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
@@ -75,7 +75,7 @@ class DittoClient:
         return client_function
 
     def build_personal(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
         """v_k after one more round's steps towards the server's model.
 
@@ -103,9 +103,7 @@ class DittoClient:
         return personal_function
 
 
-def _personal_model(
-    model: clients.FunctionalModel, state: tf.Tensor
-) -> list[tf.Tensor]:
+def _personal_model(model: models.FunctionalModel, state: tf.Tensor) -> list[tf.Tensor]:
     offset = from_vector(state, model.weight_specs)
     return [w_0 + difference for w_0, difference in zip(model.initial_weights, offset)]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfl_research import clients, processes
+from tfl_research import clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.processes.server_work import (
     AVERAGING,
@@ -36,12 +36,12 @@ class FedBuffClient:
         """`staleness`."""
         return {"staleness": tf.TensorSpec([], tf.int32)}
 
-    def received_bytes(self, model: clients.FunctionalModel) -> int:
+    def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes that a client is sent: of all models, the one it begins from."""
         return sum(weights.nbytes for weights in model.initial_weights)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         base = self.base.build(model, objective)

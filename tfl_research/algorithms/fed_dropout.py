@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfl_research import clients, stateless_random
+from tfl_research import clients, models, stateless_random
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import result_of
 from tfl_research.processes.server_work import (
@@ -133,20 +133,20 @@ class FedDropoutClient:
     steps: clients.LocalSteps
     sub_models: SubModels
 
-    def encoded_bytes(self, model: clients.FunctionalModel) -> int:
+    def encoded_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of an update."""
         return self.sub_models.size(model.weight_specs)
 
-    def received_bytes(self, model: clients.FunctionalModel) -> int:
+    def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes that a client is sent."""
         return self.sub_models.size(model.weight_specs)
 
-    def reported_bytes(self, model: clients.FunctionalModel) -> int:
+    def reported_bytes(self, model: models.FunctionalModel) -> int:
         """None: the server draws the units from the same seed."""
         return 0
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         self.sub_models.check(model.weight_specs)

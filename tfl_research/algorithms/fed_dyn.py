@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, processes
+from tfl_research import clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.scaffold import check_population
 from tfl_research.clients.local_training import result_of
@@ -43,12 +43,12 @@ class FedDynClient:
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)
 
-    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+    def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
         """g_k = 0."""
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.personal_part import PersonalPart
 from tfl_research.clients.client_work import ClientResult
@@ -33,22 +33,22 @@ class FedRepClient:
     steps: clients.LocalSteps
     part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
 
-    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+    def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
         """The head of the initial weights."""
         self.part.check(model)
         head = model.initial_weights[-self.part.tensors :]
         return np.concatenate([np.ravel(h) for h in head]).astype(np.float32)
 
-    def encoded_bytes(self, model: clients.FunctionalModel) -> int:
+    def encoded_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of an update: the personal part stays with the client."""
         return self.part.shared_bytes(model)
 
-    def received_bytes(self, model: clients.FunctionalModel) -> int:
+    def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes that a client is sent."""
         return self.part.shared_bytes(model)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop, part = self.steps.loop(model, objective), self.part
@@ -73,7 +73,7 @@ class FedRepClient:
         return client_function
 
     def build_personal(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
         """The server's body with the client's head, after a round's steps on it."""
         loop = self.steps.loop(model, objective)
@@ -91,7 +91,7 @@ class FedRepClient:
 
     def _start(
         self,
-        model: clients.FunctionalModel,
+        model: models.FunctionalModel,
         server_weights: Sequence[tf.Tensor],
         batches: Mapping[str, tf.Tensor],
     ) -> list[tf.Tensor]:

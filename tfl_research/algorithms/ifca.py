@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, processes
+from tfl_research import clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_loop import LocalLoop
 from tfl_research.clients.local_training import result_of
@@ -34,17 +34,17 @@ class IfcaClient:
     steps: clients.LocalSteps
     clusters: int
 
-    def reported_bytes(self, model: clients.FunctionalModel) -> int:
+    def reported_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of a client's choice; the update is that of the model it chose."""
         del model
         return 4
 
-    def received_bytes(self, model: clients.FunctionalModel) -> int:
+    def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes that a client is sent: all models."""
         return self.clusters * sum(w.nbytes for w in model.initial_weights)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
@@ -69,7 +69,7 @@ class IfcaClient:
         return client_function
 
     def build_personal(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
         """The model that the client picks, as it is.
 

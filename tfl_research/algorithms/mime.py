@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_loop import Minibatch
 from tfl_research.clients.local_training import result_of
@@ -60,7 +60,7 @@ class MimeLiteClient:
     steps: clients.LocalSteps
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
@@ -96,7 +96,7 @@ class MimeClient:
     steps: clients.LocalSteps
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfl_research import clients
+from tfl_research import models
 from tfl_research.clients.local_loop import LocalLoop, LocalRun
 
 
@@ -37,7 +37,7 @@ class PersonalPart:
         if not 0 < self.share < 1:
             raise ValueError(f"share must be above 0 and below 1, got {self.share}")
 
-    def check(self, model: clients.FunctionalModel) -> None:
+    def check(self, model: models.FunctionalModel) -> None:
         """Raises ValueError where the model has no tensors beside the personal ones."""
         held = len(model.initial_weights)
         if self.tensors >= held:
@@ -53,7 +53,7 @@ class PersonalPart:
         """The model with these personal tensors and the others of `weights`."""
         return [*list(weights)[: -self.tensors], *personal]
 
-    def shared_bytes(self, model: clients.FunctionalModel) -> int:
+    def shared_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of the tensors that are not personal: all that is sent either way."""
         return sum(w.nbytes for w in model.initial_weights[: -self.tensors])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.personal_part import PersonalPart
 from tfl_research.clients.client_work import ClientResult
@@ -34,16 +34,16 @@ class ReconstructionClient:
     steps: clients.LocalSteps
     part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
 
-    def encoded_bytes(self, model: clients.FunctionalModel) -> int:
+    def encoded_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of an update: the personal part stays with the client."""
         return self.part.shared_bytes(model)
 
-    def received_bytes(self, model: clients.FunctionalModel) -> int:
+    def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes that a client is sent."""
         return self.part.shared_bytes(model)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop, part = self.steps.loop(model, objective), self.part
@@ -67,7 +67,7 @@ class ReconstructionClient:
         return client_function
 
     def build_personal(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
         """The server's g with l reconstructed on all of a round's steps."""
         loop = self.steps.loop(model, objective)
@@ -84,7 +84,7 @@ class ReconstructionClient:
         return personal_function
 
     def _start(
-        self, model: clients.FunctionalModel, server_weights: Sequence[tf.Tensor]
+        self, model: models.FunctionalModel, server_weights: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
         initial = model.initial_weights[-self.part.tensors :]
         return self.part.joined(server_weights, [tf.constant(w) for w in initial])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, processes
+from tfl_research import clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import result_of
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
@@ -52,12 +52,12 @@ class ScaffoldClient:
         if self.option == 2:
             check_plain_sgd(self.steps, "SCAFFOLD's option 2")
 
-    def initial_client_state(self, model: clients.FunctionalModel) -> np.ndarray:
+    def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
         """c_i = 0."""
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)

@@ -4,66 +4,40 @@ How a cohort's updates are stacked for an attack that sees them all is in
 `aggregators.attacked`; the flags are in `flags.attack_flags`.
 """
 
+from typing import TYPE_CHECKING
+
 from tfl_research import _lazy
 from tfl_research.attacks.catalogue import (
-    ATTACKS,
-    DATA,
-    LABEL_FLIPS,
-    LOCAL,
-    OMNISCIENT,
-    PERTURBATIONS,
-    UPDATE_ATTACKS,
-    Attack,
+    ATTACKS as ATTACKS,
+    DATA as DATA,
+    LABEL_FLIPS as LABEL_FLIPS,
+    LOCAL as LOCAL,
+    OMNISCIENT as OMNISCIENT,
+    PERTURBATIONS as PERTURBATIONS,
+    UPDATE_ATTACKS as UPDATE_ATTACKS,
+    Attack as Attack,
 )
 from tfl_research.attacks.data_attacks import (
-    Trigger,
-    backdooring,
-    check_labels,
-    class_count,
-    flip_labels,
-    label_flipping,
-    poisoned,
-    triggered,
+    Trigger as Trigger,
+    backdooring as backdooring,
+    check_labels as check_labels,
+    class_count as class_count,
+    flip_labels as flip_labels,
+    label_flipping as label_flipping,
+    poisoned as poisoned,
+    triggered as triggered,
 )
 from tfl_research.attacks.roles import (
-    MALICIOUS,
-    malicious_clients,
-    malicious_count,
-    malicious_in_cohort,
+    MALICIOUS as MALICIOUS,
+    malicious_clients as malicious_clients,
+    malicious_count as malicious_count,
+    malicious_in_cohort as malicious_in_cohort,
 )
 
-__all__ = [
-    "ATTACKS",
-    "DATA",
-    "LABEL_FLIPS",
-    "LOCAL",
-    "MALICIOUS",
-    "OMNISCIENT",
-    "PERTURBATIONS",
-    "UPDATE_ATTACKS",
-    "Attack",
-    "AttackedClientWork",
-    "Trigger",
-    "UpdateAttack",
-    "backdooring",
-    "check_labels",
-    "class_count",
-    "flip_labels",
-    "label_flipping",
-    "malicious_clients",
-    "malicious_count",
-    "malicious_in_cohort",
-    "poisoned",
-    "triggered",
-    "update_attacks",
-]
-# The rest imports TensorFlow.
-_SIMULATION = "tfl_research.attacks.simulation"
-__getattr__, _ = _lazy.attach(
-    __name__,
-    {
-        "AttackedClientWork": _SIMULATION,
-        "UpdateAttack": _SIMULATION,
-        "update_attacks": "tfl_research.attacks.update_attacks",
-    },
-)
+if TYPE_CHECKING:
+    from tfl_research.attacks import update_attacks as update_attacks
+    from tfl_research.attacks.simulation import (
+        AttackedClientWork as AttackedClientWork,
+        UpdateAttack as UpdateAttack,
+    )
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research import clients, stateless_random
+from tfl_research import clients, models, stateless_random
 from tfl_research.attacks import update_attacks
 from tfl_research.attacks.catalogue import (
     ATTACKS,
@@ -117,7 +117,7 @@ class AttackedClientWork:
             )
 
     def build(
-        self, model: clients.FunctionalModel, objective: Objective
+        self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`.
 

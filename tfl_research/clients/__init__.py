@@ -1,61 +1,36 @@
-"""Client work: pure per-client TensorFlow functions, and Keras models as functions.
+"""Client work: what one client computes in a round, as pure TensorFlow functions.
 
 How updates are aggregated, and which data a client holds, is not decided here.
 """
 
-from tfl_research.clients.canary import CanaryWork
+from tfl_research.clients.canary import CanaryWork as CanaryWork
 from tfl_research.clients.client_work import (
-    ClientFunction,
-    ClientResult,
-    ClientWork,
-    PersonalFunction,
-    masked_sum,
+    ClientFunction as ClientFunction,
+    ClientResult as ClientResult,
+    ClientWork as ClientWork,
+    PersonalFunction as PersonalFunction,
+    masked_sum as masked_sum,
 )
-from tfl_research.clients.compressed import CompressedWork
+from tfl_research.clients.compressed import CompressedWork as CompressedWork
 from tfl_research.clients.compressors import (
-    Compressor,
-    Quantized,
-    RandomK,
-    TopK,
-    decoded,
-    encoded_bytes,
+    Compressor as Compressor,
+    Quantized as Quantized,
+    RandomK as RandomK,
+    TopK as TopK,
+    decoded as decoded,
+    encoded_bytes as encoded_bytes,
 )
-from tfl_research.clients.functional_model import (
-    FunctionalModel,
-    from_keras,
-    initialized,
+from tfl_research.clients.local_loop import (
+    LocalLoop as LocalLoop,
+    LocalRun as LocalRun,
+    LocalSteps as LocalSteps,
 )
-from tfl_research.clients.local_loop import LocalLoop, LocalRun, LocalSteps
-from tfl_research.clients.local_training import LocalTraining, local_training
-from tfl_research.clients.low_rank import LowRank
+from tfl_research.clients.local_training import (
+    LocalTraining as LocalTraining,
+    local_training as local_training,
+)
+from tfl_research.clients.low_rank import LowRank as LowRank
 from tfl_research.clients.record_level import (
-    RecordLevelTraining,
-    record_level_training,
+    RecordLevelTraining as RecordLevelTraining,
+    record_level_training as record_level_training,
 )
-
-__all__ = [
-    "CanaryWork",
-    "ClientFunction",
-    "ClientResult",
-    "ClientWork",
-    "CompressedWork",
-    "Compressor",
-    "FunctionalModel",
-    "LocalLoop",
-    "LocalRun",
-    "LocalSteps",
-    "LocalTraining",
-    "PersonalFunction",
-    "LowRank",
-    "Quantized",
-    "RandomK",
-    "RecordLevelTraining",
-    "TopK",
-    "decoded",
-    "encoded_bytes",
-    "from_keras",
-    "initialized",
-    "local_training",
-    "masked_sum",
-    "record_level_training",
-]

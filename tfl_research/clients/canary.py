@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tfl_research.clients.canary_directions import direction, direction_seed
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
     ClientWork,
     select,
 )
-from tfl_research.clients.functional_model import FunctionalModel
-from tfl_research.privacy.audit.directions import direction, direction_seed
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional, Protocol
 
 import tensorflow as tf
 
-from tfl_research.clients.functional_model import FunctionalModel
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 from tfl_research import stateless_random
 from tfl_research.clients.client_work import ClientFunction, ClientResult, ClientWork
 from tfl_research.clients.compressors import Compressor, decoded, encoded_bytes
-from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 # Keeps the code's draws apart from the client's others.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfl_research import stateless_random
 from tfl_research.clients.client_work import masked_sum
-from tfl_research.clients.functional_model import FunctionalModel
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 Sums = collections.OrderedDict[str, tf.Tensor]

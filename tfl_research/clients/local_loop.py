@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research import stateless_random
 from tfl_research.clients.client_work import masked_sum, select
-from tfl_research.clients.functional_model import FunctionalModel
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 # One local step's examples: x and y [batch, ...], mask bool [batch], seed int32 [2].

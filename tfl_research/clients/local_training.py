@@ -14,12 +14,12 @@ from tfl_research.clients.client_work import (
     ClientResult,
     PersonalFunction,
 )
-from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.clients.local_loop import (
     Adjust,
     LocalRun,
     LocalSteps,
 )
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 

@@ -12,18 +12,18 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.clients import record_noise
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
     select,
 )
 from tfl_research.clients.example_gradients import example_gradients, summed_gradient
-from tfl_research.clients.functional_model import FunctionalModel
 from tfl_research.clients.local_loop import initial_optimizer_state, zero_sums
 from tfl_research.data import PoissonBatching
 from tfl_research.data.client_data import AnyBatching
 from tfl_research.data.poisson_batching import ROW_ENDS_NOTHING, ROW_ENDS_STEP
-from tfl_research.privacy import record_noise
+from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 

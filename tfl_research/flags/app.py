@@ -13,9 +13,9 @@ from typing import Any, Optional, TextIO
 
 from absl import flags
 
+from tfl_research.errors import UserError
 from tfl_research.flags import help_text
 from tfl_research.flags.declare import FlagGroup
-from tfl_research.program.errors import UserError
 
 USAGE_ERROR = 2
 INTERRUPTED = 130

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research import errors
 from tfl_research.data import silo_files
 from tfl_research.devices import message_bytes, told_sizes
 from tfl_research.flags import app, rehearsal
@@ -21,8 +22,9 @@ from tfl_research.flags.optimizer_flags import (
 from tfl_research.flags.run_flags import RunFlags
 from tfl_research.flags.runtime_flags import RuntimeFlags
 from tfl_research.flags.task_flags import TaskFlags
-from tfl_research.program import RunFolder, RunResult
+from tfl_research.program import RunResult
 from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ def train(
                 personal_evaluator=personal_evaluator,
             )
     except runtime.WorkerUnavailable as error:
-        raise program.UserError(
+        raise errors.UserError(
             f"--workers={parts.runtime.workers}: {error}; start one there with "
             "scripts/worker --port=PORT, then the same command goes on from the last "
             "checkpoint"

@@ -18,8 +18,9 @@ from tfl_research.flags.audit_flags import AuditFlags
 from tfl_research.flags.private_assembly import PrivacyPlan
 from tfl_research.privacy import audit
 from tfl_research.privacy.audit import plots
-from tfl_research.program import RunFolder, RunResult, atomic
+from tfl_research.program import RunResult
 from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder, atomic
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff

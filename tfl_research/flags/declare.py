@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Optional, TypeVar
 
 from absl import flags
 
-from tfl_research.program.errors import UserError
+from tfl_research.errors import UserError
 
 
 class FlagError(UserError):

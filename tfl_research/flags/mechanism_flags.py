@@ -9,7 +9,7 @@ from typing import ClassVar, Optional
 from tfl_research.flags import declare
 from tfl_research.flags.cohort_flags import SAMPLERS, SamplerFlags, WeightingFlags
 from tfl_research.flags.declare import FlagError, FlagGroup
-from tfl_research.privacy.catalogue import CATALOGUE, MECHANISMS, Entry
+from tfl_research.privacy.mechanisms.catalogue import CATALOGUE, MECHANISMS, Entry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Optional
 
 from tfl_research.flags.declare import FlagError
 from tfl_research.flags.run_flags import RunFlags
-from tfl_research.program import RunFolder
+from tfl_research.storage import RunFolder
 
 _OUTSIDE = (
     "Whoever knows the run seed, which was chosen by --run_seed, and whoever sees "

@@ -7,7 +7,7 @@ from typing import ClassVar, Optional
 
 from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
-from tfl_research.privacy.events import (
+from tfl_research.privacy.accounting.events import (
     LARGEST_NOISE_MULTIPLIER,
     check_noise_multiplier,
 )

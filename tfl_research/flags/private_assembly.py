@@ -31,14 +31,14 @@ from tfl_research.flags.mechanism_flags import MechanismFlags
 from tfl_research.flags.mechanism_plan import NoisePlan
 from tfl_research.flags.privacy_flags import PrivacyFlags
 from tfl_research.flags.stated import stated
-from tfl_research.privacy.rounding import rounded_up
-from tfl_research.privacy.statement import (
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.statement import (
     SharedTotal,
     opening_lines,
     privacy_statement,
 )
-from tfl_research.program import RunFolder, atomic
 from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder, atomic
 
 
 @dataclasses.dataclass(frozen=True)

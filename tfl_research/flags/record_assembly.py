@@ -23,14 +23,14 @@ from tfl_research.flags.declare import FlagError
 from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
 from tfl_research.flags.stated import stated
 from tfl_research.flags.task_flags import TaskFlags
-from tfl_research.privacy.rounding import rounded_up
-from tfl_research.privacy.statement import (
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.statement import (
     SharedTotal,
     opening_lines,
     privacy_statement,
 )
-from tfl_research.program import RunFolder, atomic
 from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder, atomic
 
 # Each client's ε after each round, in the run's folder.
 CLIENT_EPSILON_FILE = "client_epsilon.csv"

@@ -9,7 +9,7 @@ from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 from tfl_research.flags.optimizer_flags import ClientOptimizerFlags
 from tfl_research.flags.task_flags import TaskFlags
-from tfl_research.privacy.events import (
+from tfl_research.privacy.accounting.events import (
     LARGEST_NOISE_MULTIPLIER,
     check_noise_multiplier,
 )

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar
 
+from tfl_research.errors import UserError
 from tfl_research.flags import declare, lists
 from tfl_research.flags.declare import FlagGroup
-from tfl_research.program import UserError, atomic
+from tfl_research.storage import atomic
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
+from tfl_research.errors import RunInterrupted, UserError
 from tfl_research.flags import app, rehearsal
 from tfl_research.flags.declare import FlagError, FlagGroup
-from tfl_research.program import atomic
-from tfl_research.program.errors import RunInterrupted, UserError
+from tfl_research.storage import atomic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tfl_research.flags.lists import (
     seed_value,
     values,
 )
-from tfl_research.privacy.catalogue import MECHANISMS
+from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
 
 # Ends a rule that --neighbour_mixing goes before.
 MIXED = "+mixing"

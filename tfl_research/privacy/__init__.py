@@ -4,57 +4,101 @@ The only importer of tensorflow_privacy and dp_accounting; TensorFlow is importe
 by the mechanisms alone, and nothing here knows of tasks or of the round loop.
 """
 
+from typing import TYPE_CHECKING
+
 from tfl_research import _lazy
 
-_MODULES = {
-    "ACCOUNTANTS": "accounting",
-    "BudgetExceededError": "shared_ledger",
-    "ChargeError": "round_account",
-    "ClientLedgers": "client_ledgers",
-    "DiscreteGaussianEvent": "discrete_gaussian_event",
-    "DistributedPlan": "distributed_plan",
-    "EpsilonCurve": "accounting",
-    "Event": "events",
-    "GaussianEvent": "gaussian_event",
-    "HyperparameterSearchEvent": "search_event",
-    "Ledger": "ledger",
-    "LocalGaussianEvent": "local_gaussian_event",
-    "MatrixEvent": "matrix_event",
-    "Mechanism": "mechanisms",
-    "NO_RUN": "identity",
-    "Population": "identity",
-    "RecordAccount": "record_account",
-    "RecordEvent": "record_event",
-    "RoundAccount": "round_account",
-    "SharedLedger": "shared_ledger",
-    "SkellamEvent": "skellam_event",
-    "TreeEvent": "tree_event",
-    "adaptive_gaussian_mechanism": "mechanisms",
-    "banded_matrix_mechanism": "correlated_mechanisms",
-    "bounded_weight_mechanism": "mechanisms",
-    "calibrate_distributed": "distributed_calibration",
-    "calibrate_event": "calibration",
-    "calibrate_noise_multiplier": "calibration",
-    "calibrate_record_noise": "record_account",
-    "composed_epsilon": "accounting",
-    "composed_zcdp": "accounting",
-    "default_delta": "budget",
-    "default_record_deltas": "record_account",
-    "delta_warning": "budget",
-    "discrete_gaussian_mechanism": "distributed_sum",
-    "epsilon_curve": "accounting",
-    "event_from_dict": "events",
-    "factorization": "factorization",
-    "gaussian_mechanism": "mechanisms",
-    "local_gaussian_mechanism": "local_gaussian",
-    "local_gaussian_rule": "local_rule",
-    "plan_distributed": "distributed_plan",
-    "resolve_accountant": "accounting",
-    "run_id": "identity",
-    "skellam_mechanism": "distributed_sum",
-    "tree_mechanism": "correlated_mechanisms",
-}
-__all__ = list(_MODULES)
-__getattr__, __dir__ = _lazy.attach(
-    __name__, {name: f"{__name__}.{module}" for name, module in _MODULES.items()}
-)
+if TYPE_CHECKING:
+    from tfl_research.privacy.accounting.budget import (
+        default_delta as default_delta,
+        delta_warning as delta_warning,
+    )
+    from tfl_research.privacy.accounting.calibration import (
+        calibrate_event as calibrate_event,
+        calibrate_noise_multiplier as calibrate_noise_multiplier,
+    )
+    from tfl_research.privacy.accounting.composition import (
+        ACCOUNTANTS as ACCOUNTANTS,
+        EpsilonCurve as EpsilonCurve,
+        composed_epsilon as composed_epsilon,
+        composed_zcdp as composed_zcdp,
+        epsilon_curve as epsilon_curve,
+        resolve_accountant as resolve_accountant,
+    )
+    from tfl_research.privacy.accounting.distributed_calibration import (
+        calibrate_distributed as calibrate_distributed,
+    )
+    from tfl_research.privacy.accounting.distributed_plan import (
+        DistributedPlan as DistributedPlan,
+        plan_distributed as plan_distributed,
+    )
+    from tfl_research.privacy.accounting.events import (
+        Event as Event,
+        event_from_dict as event_from_dict,
+    )
+    from tfl_research.privacy.accounting.events.discrete_gaussian_event import (
+        DiscreteGaussianEvent as DiscreteGaussianEvent,
+    )
+    from tfl_research.privacy.accounting.events.gaussian_event import (
+        GaussianEvent as GaussianEvent,
+    )
+    from tfl_research.privacy.accounting.events.local_gaussian_event import (
+        LocalGaussianEvent as LocalGaussianEvent,
+    )
+    from tfl_research.privacy.accounting.events.matrix_event import (
+        MatrixEvent as MatrixEvent,
+    )
+    from tfl_research.privacy.accounting.events.record_event import (
+        RecordEvent as RecordEvent,
+    )
+    from tfl_research.privacy.accounting.events.search_event import (
+        HyperparameterSearchEvent as HyperparameterSearchEvent,
+    )
+    from tfl_research.privacy.accounting.events.skellam_event import (
+        SkellamEvent as SkellamEvent,
+    )
+    from tfl_research.privacy.accounting.events.tree_event import TreeEvent as TreeEvent
+    from tfl_research.privacy.ledger.client_ledgers import (
+        ClientLedgers as ClientLedgers,
+    )
+    from tfl_research.privacy.ledger.identity import (
+        NO_RUN as NO_RUN,
+        Population as Population,
+        run_id as run_id,
+    )
+    from tfl_research.privacy.ledger.ledger import Ledger as Ledger
+    from tfl_research.privacy.ledger.record_account import (
+        RecordAccount as RecordAccount,
+        calibrate_record_noise as calibrate_record_noise,
+        default_record_deltas as default_record_deltas,
+    )
+    from tfl_research.privacy.ledger.round_account import (
+        ChargeError as ChargeError,
+        RoundAccount as RoundAccount,
+    )
+    from tfl_research.privacy.ledger.shared_ledger import (
+        BudgetExceededError as BudgetExceededError,
+        SharedLedger as SharedLedger,
+    )
+    from tfl_research.privacy.mechanisms.correlated_mechanisms import (
+        banded_matrix_mechanism as banded_matrix_mechanism,
+        tree_mechanism as tree_mechanism,
+    )
+    from tfl_research.privacy.mechanisms.distributed_sum import (
+        discrete_gaussian_mechanism as discrete_gaussian_mechanism,
+        skellam_mechanism as skellam_mechanism,
+    )
+    from tfl_research.privacy.mechanisms.independent import (
+        Mechanism as Mechanism,
+        adaptive_gaussian_mechanism as adaptive_gaussian_mechanism,
+        bounded_weight_mechanism as bounded_weight_mechanism,
+        gaussian_mechanism as gaussian_mechanism,
+    )
+    from tfl_research.privacy.mechanisms.local_gaussian import (
+        local_gaussian_mechanism as local_gaussian_mechanism,
+    )
+    from tfl_research.privacy.mechanisms.local_rule import (
+        local_gaussian_rule as local_gaussian_rule,
+    )
+    from tfl_research.privacy.mechanisms.noise import factorization as factorization
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.data import PoissonBatching
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
@@ -61,10 +61,10 @@ def cohort_type(
     return tff.StructWithPythonType([*members, *further], collections.OrderedDict)
 
 
-def functional_model(task: Task, seed: int = 0) -> clients.FunctionalModel:
+def functional_model(task: Task, seed: int = 0) -> models.FunctionalModel:
     """The task's Keras model as a pure function of its weights."""
     spec = task.train.specs["x"]
-    return clients.from_keras(
+    return models.from_keras(
         task.build_model, tf.TensorSpec((None, *spec.shape), spec.dtype), seed=seed
     )
 
@@ -180,7 +180,7 @@ def build_fed_avg(
 
 def _client_states(
     client_work: clients.ClientWork,
-    model: clients.FunctionalModel,
+    model: models.FunctionalModel,
     max_cohort_size: Optional[int],
 ) -> Optional[ClientStateSpec]:
     initial = getattr(client_work, "initial_client_state", None)

@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients
+from tfl_research import clients, models
 from tfl_research.processes.client_states import (
     POSITION,
     STATE,
@@ -37,7 +37,7 @@ class RoundParts:
     client is sent and `reported_bytes` what its report takes; None for plain sizes.
     """
 
-    model: clients.FunctionalModel
+    model: models.FunctionalModel
     client_function: clients.ClientFunction
     finalize: Callable[[Any], Any]
     client_data_type: tff.StructWithPythonType

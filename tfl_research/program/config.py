@@ -7,14 +7,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Optional
 
-# Why a run ended, in words.
-STOP_REASONS = {
-    "rounds": "all planned rounds are done",
-    "budget": "the next round would exceed the privacy budget",
-    "early_stopping": "the selection metric no longer improves",
-    "diverged": "the aggregated model was no longer finite",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:

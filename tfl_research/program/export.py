@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.program import atomic
+from tfl_research.storage import atomic
 from tfl_research.tasks.task import Task
 
 

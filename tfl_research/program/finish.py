@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tfl_research import report
-from tfl_research.program import atomic, run_record
 from tfl_research.program.client_metrics import Evaluation, client_table
-from tfl_research.program.run_folder import RunFolder
+from tfl_research.storage import atomic, run_record
+from tfl_research.storage.run_folder import RunFolder
 
 
 def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any, Optional, TextIO
 
+from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
 from tfl_research.program import interrupts
-from tfl_research.program.client_states import ClientStates, ClientStateSpec
 from tfl_research.program.config import RunConfig, RunResult
-from tfl_research.program.errors import (
-    RunInterrupted,
-    TrainingDivergedError,
-    UserError,
-)
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -21,8 +16,9 @@ from tfl_research.program.interfaces import (
     Exporter,
     Sampler,
 )
-from tfl_research.program.run_folder import RunFolder
 from tfl_research.program.session import Session
+from tfl_research.storage.client_states import ClientStates, ClientStateSpec
+from tfl_research.storage.run_folder import RunFolder
 
 
 def run(

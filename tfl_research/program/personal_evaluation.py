@@ -21,7 +21,7 @@ from tfl_research.tasks.task import Task
 # (server weights, local steps, round number[, shared]) -> the personal weights.
 PersonalFunction = Callable[..., Sequence[tf.Tensor]]
 
-# (weights, x, training, seed) -> logits, as `clients.FunctionalModel.forward`.
+# (weights, x, training, seed) -> logits, as `models.FunctionalModel.forward`.
 Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, bool, tf.Tensor], tf.Tensor]
 
 # The clients' states, float32 `[clients, d]`, by their ids.

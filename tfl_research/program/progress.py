@@ -10,7 +10,7 @@ from typing import Any, Optional, TextIO
 
 import tqdm
 
-from tfl_research.privacy.rounding import rounded_up
+from tfl_research.privacy.accounting.rounding import rounded_up
 
 # How often, in seconds, a line without a bar also tells the rate.
 _RATE_EVERY = 10.0

@@ -6,10 +6,8 @@ import math
 import time
 from typing import Any, Optional
 
-from tfl_research.program import nest
-from tfl_research.program.client_states import ClientStates
+from tfl_research.errors import TrainingDivergedError
 from tfl_research.program.config import RunConfig
-from tfl_research.program.errors import TrainingDivergedError
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -17,8 +15,10 @@ from tfl_research.program.interfaces import (
     Sampler,
     SimulatesDevices,
 )
-from tfl_research.program.metrics_log import round_row
 from tfl_research.program.traffic import traffic
+from tfl_research.storage import nest
+from tfl_research.storage.client_states import ClientStates
+from tfl_research.storage.metrics_log import round_row
 
 
 class Rounds:

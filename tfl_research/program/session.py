@@ -6,13 +6,11 @@ import collections
 import time
 from typing import Any, Optional, TextIO
 
-from tfl_research.program import atomic, finish, nest
+from tfl_research.errors import UserError
+from tfl_research.program import finish
 from tfl_research.program.breakdowns import breakdown_line
-from tfl_research.program.checkpoints import Checkpoint, CheckpointStore
 from tfl_research.program.client_metrics import Evaluation
-from tfl_research.program.client_states import EMPTY_TABLE, ClientStates
-from tfl_research.program.config import STOP_REASONS, RunConfig
-from tfl_research.program.errors import UserError
+from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -21,11 +19,15 @@ from tfl_research.program.interfaces import (
     Exporter,
     Sampler,
 )
-from tfl_research.program.metrics_log import MetricsLog
 from tfl_research.program.progress import Progress, metrics_text
 from tfl_research.program.rounds import Rounds
-from tfl_research.program.run_folder import RunFolder
 from tfl_research.program.selection import Selection
+from tfl_research.storage import atomic, nest
+from tfl_research.storage.checkpoints import Checkpoint, CheckpointStore
+from tfl_research.storage.client_states import EMPTY_TABLE, ClientStates
+from tfl_research.storage.metrics_log import MetricsLog
+from tfl_research.storage.run_folder import RunFolder
+from tfl_research.storage.run_record import STOP_REASONS
 
 
 class Session:

@@ -8,10 +8,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
-from tfl_research.program import atomic
-from tfl_research.program.config import STOP_REASONS
 from tfl_research.report import run_results
 from tfl_research.report.run_results import RunResults
+from tfl_research.storage import atomic
+from tfl_research.storage.run_record import STOP_REASONS
 
 # Clients shown for each model and split; the file has them all.
 _MAX_CLIENTS = 200

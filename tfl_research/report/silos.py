@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tfl_research.privacy.rounding import rounded_up
+from tfl_research.privacy.accounting.rounding import rounded_up
 
 # Ends the name of a method that is one silo's own training.
 ALONE = "only "

@@ -13,15 +13,15 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
-from tfl_research.runtime import choice, chunks
-from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.runtime.map_reduce import (
+from tfl_research.runtime.compiler import choice, chunks
+from tfl_research.runtime.compiler.map_reduce import (
     MapReduce,
     UnsupportedProcess,
     chunk_tensors,
 )
-from tfl_research.runtime.mode import Mode
-from tfl_research.runtime.structures import flatten, leaf_types, pack
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
+from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 
 # Accumulators that the finishing program takes at most.
 _PARTS = 2

@@ -12,11 +12,11 @@ from typing import Any, Optional
 import tensorflow_federated as tff
 
 from tfl_research.runtime.client_values import client_values
+from tfl_research.runtime.compiler.map_reduce import UnsupportedProcess
+from tfl_research.runtime.compiler.structures import flatten, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.runtime.map_reduce import UnsupportedProcess
-from tfl_research.runtime.remote_worker import RemoteWorker, WorkerUnavailable
-from tfl_research.runtime.structures import flatten, pack
-from tfl_research.runtime.worker import compiled, worker_context
+from tfl_research.runtime.workers.remote_worker import RemoteWorker, WorkerUnavailable
+from tfl_research.runtime.workers.worker import compiled, worker_context
 
 CONNECT_SECONDS = 10.0
 

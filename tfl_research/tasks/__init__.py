@@ -4,34 +4,23 @@ One module per task and a registry of them; algorithms and privacy live elsewher
 and only models and objectives import TensorFlow.
 """
 
+from typing import TYPE_CHECKING
+
 from tfl_research import _lazy
 from tfl_research.tasks.registry import (
-    get,
-    names,
-    options,
-    parse_options,
-    register,
-    unregister,
+    get as get,
+    names as names,
+    options as options,
+    parse_options as parse_options,
+    register as register,
+    unregister as unregister,
 )
-from tfl_research.tasks.task import Card, Task
+from tfl_research.tasks.task import (
+    Card as Card,
+    Task as Task,
+)
 
-__all__ = [
-    "Card",
-    "Objective",
-    "Task",
-    "get",
-    "names",
-    "objectives",
-    "options",
-    "parse_options",
-    "register",
-    "unregister",
-]
-# Objectives are TensorFlow functions.
-__getattr__, _ = _lazy.attach(
-    __name__,
-    {
-        "Objective": "tfl_research.tasks.objectives",
-        "objectives": "tfl_research.tasks.objectives",
-    },
-)
+if TYPE_CHECKING:
+    from tfl_research.tasks import objectives as objectives
+    from tfl_research.tasks.objectives import Objective as Objective
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

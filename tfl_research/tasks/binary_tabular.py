@@ -41,7 +41,7 @@ def binary_task(
 
     def build_model() -> Any:
         # TensorFlow is imported with the model and not with the data.
-        from tfl_research.tasks import tabular_models
+        from tfl_research.models import tabular_models
 
         return tabular_models.build(model, num_features)
 

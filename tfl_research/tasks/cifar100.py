@@ -130,7 +130,7 @@ def build(
     )
 
     def build_model() -> Any:
-        from tfl_research.tasks import image_models
+        from tfl_research.models import image_models
 
         return image_models.group_norm_resnet(100, blocks_per_stage)
 

@@ -216,7 +216,7 @@ def build(
     def build_model() -> Any:
         # TensorFlow is imported here, not with the task: a mistyped flag or a
         # look at the task's facts should not cost seconds.
-        from tfl_research.tasks import text_models
+        from tfl_research.models import text_models
 
         if model == "dense":
             return text_models.dense(VOCABULARY_SIZE, context=context)

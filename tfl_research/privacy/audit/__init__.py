@@ -4,31 +4,41 @@ What a mechanism promises by theorem is in the rest of `privacy`; estimators her
 NumPy and SciPy, and only what takes part in a round imports TensorFlow.
 """
 
+from typing import TYPE_CHECKING
+
 from tfl_research import _lazy
 
-_MODULES = {
-    "AuditResult": "results",
-    "Canaries": "canaries",
-    "CanaryObserver": "observer",
-    "ClaimedWeights": "claims",
-    "GaussianEstimate": "gaussian_fit",
-    "MembershipResult": "membership",
-    "OneRunBound": "one_run",
-    "SABOTAGES": "canaries",
-    "STATISTICS": "canaries",
-    "WithoutExcluded": "canaries",
-    "clopper_pearson_lower_bound": "one_run",
-    "cosines": "directions",
-    "direction": "directions",
-    "direction_seed": "directions",
-    "epsilon_between_gaussians": "gaussian_fit",
-    "estimate_epsilon": "gaussian_fit",
-    "loss_threshold_attack": "membership",
-    "observed": "observer",
-    "one_run_lower_bound": "one_run",
-    "sabotaged": "sabotage",
-}
-__all__ = list(_MODULES)
-__getattr__, __dir__ = _lazy.attach(
-    __name__, {name: f"{__name__}.{module}" for name, module in _MODULES.items()}
-)
+if TYPE_CHECKING:
+    from tfl_research.clients.canary_directions import (
+        cosines as cosines,
+        direction as direction,
+        direction_seed as direction_seed,
+    )
+    from tfl_research.privacy.audit.canaries import (
+        SABOTAGES as SABOTAGES,
+        STATISTICS as STATISTICS,
+        Canaries as Canaries,
+        WithoutExcluded as WithoutExcluded,
+    )
+    from tfl_research.privacy.audit.claims import ClaimedWeights as ClaimedWeights
+    from tfl_research.privacy.audit.gaussian_fit import (
+        GaussianEstimate as GaussianEstimate,
+        epsilon_between_gaussians as epsilon_between_gaussians,
+        estimate_epsilon as estimate_epsilon,
+    )
+    from tfl_research.privacy.audit.membership import (
+        MembershipResult as MembershipResult,
+        loss_threshold_attack as loss_threshold_attack,
+    )
+    from tfl_research.privacy.audit.observer import (
+        CanaryObserver as CanaryObserver,
+        observed as observed,
+    )
+    from tfl_research.privacy.audit.one_run import (
+        OneRunBound as OneRunBound,
+        clopper_pearson_lower_bound as clopper_pearson_lower_bound,
+        one_run_lower_bound as one_run_lower_bound,
+    )
+    from tfl_research.privacy.audit.results import AuditResult as AuditResult
+    from tfl_research.privacy.audit.sabotage import sabotaged as sabotaged
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

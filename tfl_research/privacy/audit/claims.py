@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.privacy.noised_sum import np_float32
+from tfl_research.privacy.mechanisms.noised_sum import np_float32
 
 _ROLE = "role"
 

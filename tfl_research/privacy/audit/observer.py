@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.privacy.audit import directions
+from tfl_research.clients import canary_directions as directions
 
 
 @dataclasses.dataclass(frozen=True)

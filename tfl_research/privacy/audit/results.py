@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from tfl_research.data import derived_generator
+from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.audit.gaussian_fit import GaussianEstimate, estimate_epsilon
 from tfl_research.privacy.audit.membership import MembershipResult
 from tfl_research.privacy.audit.one_run import (
@@ -19,7 +20,6 @@ from tfl_research.privacy.audit.one_run import (
     clopper_pearson_lower_bound,
     one_run_lower_bound,
 )
-from tfl_research.privacy.rounding import rounded_up
 
 # The threshold of the Clopper-Pearson bound: so many of the canaries that did not
 # take part are above it.

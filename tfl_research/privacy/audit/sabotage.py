@@ -9,7 +9,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.privacy.audit.canaries import SABOTAGES
-from tfl_research.privacy.noised_sum import NoisedSumFactory, bounded_record, np_float32
+from tfl_research.privacy.mechanisms.noised_sum import (
+    NoisedSumFactory,
+    bounded_record,
+    np_float32,
+)
 
 # A norm that no update reaches; the noise is scaled down by as much.
 _NO_CLIP = 2.0**40

@@ -1,0 +1,291 @@
+"""Prints what a task is: `python -m tfl_research.cli.describe_task NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import pathlib
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfl_research import tasks
+from tfl_research.data import (
+    ClientData,
+    derived_generator,
+    divergence,
+    partition_options,
+    statistics,
+)
+from tfl_research.data.feature_divergence import feature_divergence
+
+_WIDTH = 80
+_INDENT = 20
+_MOST_CLASSES_LISTED = 20
+
+
+def _entry(name: str, text: str) -> str:
+    """A line of the description, wrapped beside its name."""
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=f"{name:<{_INDENT}}",
+        subsequent_indent=" " * _INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def _sizes(counts: np.ndarray) -> str:
+    if not len(counts):
+        return "no clients"
+    return (
+        f"{counts.sum():,} in {len(counts):,} clients; per client min "
+        f"{counts.min():,}, median {np.median(counts):,.0f}, mean "
+        f"{counts.mean():,.1f}, max {counts.max():,}; Gini "
+        f"{divergence.gini(counts):.3f}"
+    )
+
+
+def _sampled(data: ClientData, most: int, seed: int) -> ClientData:
+    """The data, or a random sample of its clients where there are very many."""
+    if len(data) <= most:
+        return data
+    order = derived_generator("describe", seed).permutation(len(data))[:most]
+    return data.subset([data.client_ids[i] for i in sorted(order)])
+
+
+def _class_name(names: Sequence[str], label: int) -> str:
+    if label >= len(names):
+        return f"class {label}"
+    # White space would not be seen.
+    return names[label] if names[label].strip() else repr(names[label])
+
+
+def _balance(shares: np.ndarray, names: Sequence[str]) -> str:
+    """Class shares, most frequent first."""
+    order = np.argsort(-shares, kind="stable")
+    listed = [i for i in order[:_MOST_CLASSES_LISTED] if shares[i] > 0]
+    present = int((shares > 0).sum())
+    text = ", ".join(f"{_class_name(names, i)}: {shares[i]:.1%}" for i in listed)
+    if present > len(listed):
+        text += f", and {present - len(listed)} more"
+    return text
+
+
+def _options(name: str) -> str:
+    parts = []
+    for option, default in tasks.options(name).items():
+        required = default is inspect.Parameter.empty
+        parts.append(f"{option} (required)" if required else f"{option}={default}")
+    return ", ".join(["seed=0", *parts])
+
+
+def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
+    """The text that the command prints.
+
+    Args:
+      name: the task's name, for its options.
+      task: the task.
+      clients: statistics are taken over at most this many clients of each kind.
+      seed: of the sample where there are more.
+    """
+    train = _sampled(task.train, clients, seed)
+    test = _sampled(task.test, clients, seed)
+    shape = task.train.specs["x"].shape
+    total = f"{len(task.train):,} to train on"
+    if task.held_out is not None:
+        total += f", {len(task.held_out):,} held out"
+    if len(task.train) > clients:
+        total += f"; figures are of a random {clients:,} (--clients)"
+    lines = [
+        _entry(name, task.card.title),
+        _entry("source", task.card.source),
+        _entry("licence", task.card.licence),
+        _entry("client", task.card.client_unit),
+        _entry("target", task.card.target),
+        _entry("options", _options(name)),
+        _entry("selection metric", task.selection_metric),
+        _entry("features", f"{task.train.specs['x'].dtype} {list(shape)}"),
+        _entry("clients", total),
+        _entry("training examples", _sizes(statistics.example_counts(train))),
+        _entry("test examples", _sizes(statistics.example_counts(test))),
+    ]
+    if task.held_out is None:
+        lines.append(_entry("held-out examples", "none: no client is held out"))
+    else:
+        held_out = _sampled(task.held_out, clients, seed)
+        held_counts = statistics.example_counts(held_out)
+        lines.append(_entry("held-out examples", _sizes(held_counts)))
+    lines += [*_label_lines(task, train, seed), *_feature_lines(train)]
+    return "\n".join(lines)
+
+
+def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
+    """What the labels of the clients are, and how they differ between clients."""
+    labels = train.specs["y"]
+    if np.dtype(labels.dtype).kind not in "iu":
+        reason = f"not applicable: targets are {labels.dtype}, not classes"
+        return [_entry("label statistics", reason)]
+    counts = statistics.label_statistics(train).labels
+    if counts.sum() == 0:
+        return [_entry("classes", "no training labels")]
+    shares = counts.sum(axis=0) / counts.sum()
+    names = task.card.label_names
+    majority = int(np.argmax(shares))
+    largest = _class_name(names, majority)
+    what = "clients' labels against those of all clients"
+    if labels.shape:
+        what = "clients' tokens, in whatever order, against those of all clients"
+    note = (
+        f"{what}; mean and percentiles over clients. IID: the mean of IID clients of "
+        "these sizes, which differ by chance alone"
+    )
+    return [
+        _entry("classes (training)", _balance(shares, names)),
+        _entry("majority class", f"{largest}: {shares[majority]:.1%} of the labels"),
+        _entry("label statistics", note),
+        *_divergence_table(counts, seed),
+    ]
+
+
+def _divergence_table(counts: np.ndarray, seed: int) -> list[str]:
+    """A line for each statistic of `divergence`, under a line of headings."""
+    by_chance = divergence.iid_counts(counts, seed=seed)
+    return _table(
+        {
+            name: (statistic(counts), statistic(by_chance))
+            for name, statistic in divergence.STATISTICS.items()
+        }
+    )
+
+
+def _feature_lines(train: ClientData) -> list[str]:
+    """How the features of the clients differ, by themselves and for the same label."""
+    found = feature_divergence(train)
+    if not found:
+        reason = "not applicable: features are no numbers, or all the same"
+        return [_entry("feature statistics", reason)]
+    note = (
+        "squared distances of clients' mean features from those of all clients, and "
+        "clients' own variances, in units of the total variance. IID: what is expected "
+        "of IID clients of these sizes and labels"
+    )
+    return [_entry("feature statistics", note), *_table(found)]
+
+
+def _table(
+    found: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> list[str]:
+    """A line for each statistic's (values, values by chance), NaN for no client."""
+    rows: list[tuple[str, ...]] = [("", "mean", "10%", "50%", "90%", "max", "IID")]
+    for name, (values, by_chance) in found.items():
+        held = ~np.isnan(values)
+        values = values[held]
+        figures = [
+            values.mean(),
+            *np.percentile(values, [10, 50, 90]),
+            values.max(),
+            by_chance[held].mean(),
+        ]
+        rows.append((f"  {name}", *(f"{figure:.3f}" for figure in figures)))
+    return [f"{name:<26}" + "".join(f"{c:>9}" for c in cells) for name, *cells in rows]
+
+
+def _plot(name: str, task: tasks.Task, path: str, *, clients: int, seed: int) -> None:
+    # Only a plot needs matplotlib.
+    from tfl_research.report import label_picture
+
+    train = _sampled(task.train, clients, seed)
+    if np.dtype(train.specs["y"].dtype).kind not in "iu":
+        raise ValueError(
+            f"--plot={path}: task {name!r} has targets of {train.specs['y'].dtype}; "
+            "only classes and tokens can be drawn"
+        )
+    title = textwrap.fill(f"{name}: {task.card.title}", 60)
+    figure = label_picture.draw(
+        statistics.label_statistics(train).labels,
+        train.client_ids,
+        title=title,
+        label_names=task.card.label_names,
+    )
+    label_picture.write(figure, pathlib.Path(path))
+
+
+def _check_plot(path: str) -> None:
+    try:
+        from tfl_research.report import label_picture
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--plot={path} needs the package {error.name}; install what draws with "
+            "pip install 'tfl_research[plots]'"
+        ) from error
+    try:
+        label_picture.check_path(pathlib.Path(path))
+    except ValueError as error:
+        raise ValueError(f"--plot={path}: {error}") from None
+
+
+def _parsed_options(given: Sequence[str]) -> dict[str, str]:
+    options = {}
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or not equals:
+            raise ValueError(f"expected --option=value, got {argument!r}")
+        options[name[2:]] = value
+    return options
+
+
+def _check_partition(name: str, given: Mapping[str, Any]) -> None:
+    """Raises ValueError where an option is given that the partition does not read."""
+    takes = tasks.options(name)
+    if "partition" in takes:
+        chosen = given.get("partition", takes["partition"])
+        partition_options.check_read(given, chosen)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit code, 2 when something was mistyped."""
+    parser = argparse.ArgumentParser(
+        prog="describe_task",
+        description="Prints a task's source, licence, clients and class balance.",
+        epilog="The task's own options follow as --option=value, seed among them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", help=f"one of {', '.join(tasks.names())}")
+    parser.add_argument("--seed", type=int, default=0, help="of partitions and splits")
+    parser.add_argument(
+        "--clients",
+        type=int,
+        default=2000,
+        help="take the figures from at most this many clients (default: 2000)",
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the training clients' labels, clients by labels, into a .png, "
+        ".svg or .pdf file",
+    )
+    known, others = parser.parse_known_args(arguments)
+    try:
+        if known.clients < 1:
+            raise ValueError(f"--clients must be at least 1, got {known.clients}")
+        options = tasks.parse_options(known.name, _parsed_options(others))
+        _check_partition(known.name, options)
+        if known.plot is not None:
+            _check_plot(known.plot)
+        task = tasks.get(known.name, seed=known.seed, **options)
+        text = description(known.name, task, clients=known.clients, seed=known.seed)
+        if known.plot is not None:
+            _plot(known.name, task, known.plot, clients=known.clients, seed=known.seed)
+    except ValueError as error:
+        sys.stderr.write(f"describe_task: {error}\n")
+        return 2
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

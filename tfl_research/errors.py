@@ -1,0 +1,48 @@
+"""What can go wrong in a run that its user can put right."""
+
+from __future__ import annotations
+
+import re
+
+# A setting as it is typed on a command line, unless it belongs to another program's
+# command: "--rounds=3", but not the flag of "scripts/worker --port=PORT".
+_FLAG = re.compile(r"(?P<command>scripts/\S+ .*?)?(?<![\w-])--(?P<name>[a-z]\w*)")
+
+
+class UserError(ValueError):
+    """Bad input, or a run folder that cannot be used: one line says what to do.
+
+    Messages are written with the settings' flags ("--rounds=0: must be at least 1").
+    `str(error)` shows the settings as Python has them ("rounds=0: ..."), and a command
+    line prints `for_command_line` and exits with code 2.
+
+    Attributes:
+      for_command_line: the message with flags.
+    """
+
+    def __init__(self, message: str = ""):
+        self.for_command_line = message
+        super().__init__(_FLAG.sub(_without_dashes, message))
+
+
+def _without_dashes(found: re.Match[str]) -> str:
+    return found.group(0) if found["command"] else found["name"]
+
+
+class SettingError(UserError):
+    """A setting is refused: one line with the setting, the value and the fix."""
+
+
+class TrainingDivergedError(UserError):
+    """The aggregated model is no longer finite; the run cannot go on."""
+
+
+class RunInterrupted(SystemExit):
+    """Ctrl-C or SIGTERM: everything up to the last checkpoint is kept.
+
+    A SystemExit with code 130, so that a program that does not catch it ends
+    quietly and its context managers still run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(130)

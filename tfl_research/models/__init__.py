@@ -1,0 +1,25 @@
+"""Keras models as pure functions of their weights, and optimizers.
+
+Which data and objective a model goes with is said by `tasks`.
+"""
+
+from typing import TYPE_CHECKING
+
+from tfl_research import _lazy
+
+if TYPE_CHECKING:
+    from tfl_research.models.functional_model import (
+        FunctionalModel as FunctionalModel,
+        from_keras as from_keras,
+        initialized as initialized,
+    )
+    from tfl_research.models.optimizers import (
+        SGD as SGD,
+        Adagrad as Adagrad,
+        Adam as Adam,
+        ClientOptimizer as ClientOptimizer,
+        Optimizer as Optimizer,
+        ServerOptimizer as ServerOptimizer,
+        Yogi as Yogi,
+    )
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -1,0 +1,257 @@
+"""ε of composed rounds: which accountant applies, and curves over rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfl_research.privacy.accounting import events as event_module
+from tfl_research.privacy.accounting.events import Event, check_delta
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.losses import gaussian
+from tfl_research.privacy.accounting.losses.mixed_gaussians import mixed_epsilon
+from tfl_research.privacy.accounting.losses.renyi import default_orders, rdp_epsilons
+
+ACCOUNTANTS = ("auto", *event_module.ACCOUNTANTS)
+
+
+def resolve_accountant(accountant: str | None, event: Event) -> str:
+    """The accountant to use for an event.
+
+    Args:
+      accountant: "pld" (privacy loss distributions), "rdp" (Rényi DP), or "auto"
+        or None for the tightest that applies.
+      event: of a round.
+
+    Raises:
+      ValueError: an unknown accountant, or one that does not apply.
+    """
+    _check_name(accountant)
+    if accountant is None or accountant == "auto":
+        return event.accountants[0]
+    event_module.check_accountant(event, accountant)
+    return accountant
+
+
+def _check_name(accountant: str | None) -> None:
+    if accountant not in (None, *ACCOUNTANTS):
+        raise ValueError(f"accountant must be one of {ACCOUNTANTS}, got {accountant!r}")
+
+
+class EpsilonCurve:
+    """ε after t equal rounds; extended as larger t are asked for.
+
+    Values are the same whatever order they are asked in, so that a resumed run
+    reports the same ε as an uninterrupted one.
+    """
+
+    def __init__(
+        self, event: Event, delta: float, accountant: str | None = None
+    ) -> None:
+        """See the class.
+
+        Args:
+          event: of every round.
+          delta: target δ.
+          accountant: see `resolve_accountant`.
+
+        Raises:
+          ValueError: δ outside (0, 1), or an accountant that does not apply.
+        """
+        check_delta(delta)
+        self.event = event
+        self.delta = delta
+        self.accountant = resolve_accountant(accountant, event)
+        # ε after 0, 1, 2, ... rounds.
+        self._values = np.zeros(1)
+
+    def __call__(self, rounds: int) -> float:
+        """ε after so many rounds; 0 after none."""
+        return float(self.up_to(rounds)[rounds])
+
+    def up_to(self, rounds: int) -> np.ndarray:
+        """ε after 0, 1, ..., `rounds` rounds: float64 `[rounds + 1]`.
+
+        Raises:
+          ValueError: a negative number of rounds.
+        """
+        if rounds < 0:
+            raise ValueError(f"rounds must be at least 0, got {rounds}")
+        known = len(self._values)
+        if rounds >= known:
+            # At least doubled, so that a loop's calls cost little in all.
+            longer = self.event.epsilon_curve(
+                max(rounds, 2 * known), self.delta, self.accountant
+            )
+            self._values = np.concatenate([self._values, longer[known - 1 :]])
+        return self._values[: rounds + 1]
+
+    def at(self, rounds: int) -> float:
+        """ε after so many rounds, without those in between (last digits differ)."""
+        if rounds == 0:
+            return 0.0
+        if rounds < len(self._values):
+            return float(self._values[rounds])
+        directly = getattr(self.event, "epsilon", None)
+        if directly is not None:
+            return float(directly(rounds, self.delta, self.accountant))
+        return float(self.event.epsilon_curve(rounds, self.delta, self.accountant)[-1])
+
+
+def epsilon_curve(
+    *,
+    noise_multiplier: float,
+    sampling_rate: float,
+    rounds: int,
+    delta: float,
+    accountant: str = "pld",
+) -> np.ndarray:
+    """ε after each round of the Poisson-sampled Gaussian mechanism.
+
+    Args:
+      noise_multiplier: standard deviation of the noise over the l2 norm clip.
+      sampling_rate: probability that a client takes part in a round, in (0, 1].
+      rounds: number of rounds T.
+      delta: target δ, in (0, 1).
+      accountant: "pld" or "rdp".
+
+    Returns:
+      float64 `[rounds]`: ε after 1, 2, ..., T rounds under add-or-remove-one;
+      inf when the noise multiplier is 0.
+
+    Raises:
+      ValueError: an argument outside its range.
+    """
+    event = GaussianEvent.poisson(noise_multiplier, sampling_rate)
+    return EpsilonCurve(event, delta, accountant).up_to(rounds)[1:].copy()
+
+
+def composed_epsilon(
+    events: Sequence[tuple[Event, int]],
+    delta: float,
+    accountant: str | None = None,
+) -> float:
+    """ε of rounds that may differ, each event given with its number of rounds.
+
+    By PLD where every part is a Gaussian, a sampled Gaussian, or a single
+    Gaussian over its rounds; otherwise by the sum of Rényi divergences at common
+    orders.
+
+    Args:
+      events: pairs of an event and how many rounds had it. Rounds whose noise is
+        correlated (one run of a tree or a matrix) must be in one pair; two pairs of
+        the same such event are two runs.
+      delta: target δ.
+      accountant: "rdp" for Rényi DP throughout; otherwise the tightest that applies
+        to the composition, whatever applies to its parts.
+
+    Raises:
+      ValueError: an unknown accountant, or rounds under different neighbouring
+        relations or units of privacy, which no ε of one covers.
+    """
+    check_delta(delta)
+    _check_name(accountant)
+    pairs = _merged([(event, rounds) for event, rounds in events if rounds > 0])
+    if not pairs:
+        return 0.0
+    _check_comparable(pairs)
+    if len(pairs) == 1:
+        ((event, rounds),) = pairs
+        chosen = "rdp" if accountant == "rdp" else event.accountants[0]
+        return EpsilonCurve(event, delta, chosen).at(rounds)
+    if accountant != "rdp":
+        parts = [_gaussian_part(event, rounds) for event, rounds in pairs]
+        gaussians = [part for part in parts if part is not None]
+        if len(gaussians) == len(pairs):
+            return _pld_epsilon(gaussians, delta, pairs[0][0].neighbouring_relation)
+    orders = default_orders()
+    divergences = sum(event.rdp(rounds, orders) for event, rounds in pairs)
+    return float(rdp_epsilons(orders, np.asarray(divergences)[np.newaxis], delta)[0])
+
+
+def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
+    """ρ of zero-concentrated differential privacy; arguments of `composed_epsilon`.
+
+    The sum over the pairs (Bun and Steinke 2016, arXiv 1605.02065, Lemma 1.7), so
+    that amplification by sampling is left out: ρ bounds what the same rounds cost
+    a client that takes part in each of them. None where an event has no such bound.
+
+    Raises:
+      ValueError: see `composed_epsilon`.
+    """
+    pairs = [(event, rounds) for event, rounds in events if rounds > 0]
+    _check_comparable(pairs)
+    parts = [_zcdp(event, rounds) for event, rounds in pairs]
+    known = [part for part in parts if part is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
+
+
+def _zcdp(event: Any, rounds: int) -> float | None:
+    if hasattr(event, "zcdp"):
+        rho: float | None = event.zcdp(rounds)
+        return rho
+    if hasattr(event, "effective_noise_multiplier"):
+        noise = event.effective_noise_multiplier(rounds)
+        return 1 / (2 * noise**2) if noise > 0 else math.inf
+    return None
+
+
+def _merged(pairs: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
+    """Equal independent rounds together: composition does not depend on order."""
+    counts: dict[Event, int] = {}
+    others = []
+    for event, rounds in pairs:
+        if getattr(event, "composes_by_round", False):
+            counts[event] = counts.get(event, 0) + rounds
+        else:
+            others.append((event, rounds))
+    return [*counts.items(), *others]
+
+
+def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
+    relations = sorted({event.neighbouring_relation for event, _ in pairs})
+    if len(relations) > 1:
+        raise ValueError(
+            f"rounds under different neighbouring relations ({relations}) "
+            "cannot be composed: keep one sampler for the whole run"
+        )
+    units = sorted({event.unit for event, _ in pairs})
+    if len(units) > 1:
+        raise ValueError(
+            f"rounds with different units of privacy ({units}) cannot be composed"
+        )
+
+
+def _gaussian_part(event: Any, rounds: int) -> tuple[float, float, int] | None:
+    """The rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
+    if "pld" not in event.accountants:
+        return None
+    if hasattr(event, "as_gaussian_rounds"):
+        event, rounds = event.as_gaussian_rounds(rounds)
+    if isinstance(event, GaussianEvent):
+        rate = event.sampling_rate if event.amplified else 1.0
+        return event.sensitivity_multiplier, rate, rounds
+    if hasattr(event, "effective_noise_multiplier"):
+        return float(event.effective_noise_multiplier(rounds)), 1.0, 1
+    return None
+
+
+def _pld_epsilon(
+    parts: list[tuple[float, float, int]], delta: float, relation: str
+) -> float:
+    """ε of (sampled) Gaussians, noise relative to the sensitivity."""
+    if any(not noise > 0 for noise, _, _ in parts):
+        return math.inf
+    sampled = [part for part in parts if part[1] < 1]
+    # Gaussians together are one Gaussian.
+    precision = math.fsum(count / noise**2 for noise, rate, count in parts if rate == 1)
+    if not sampled:
+        return float(gaussian.epsilons(np.sqrt([precision]), delta)[0])
+    # To a Gaussian whose noise is relative to the sensitivity already the relation does
+    # not matter.
+    if precision:
+        sampled.append((precision**-0.5, 1.0, 1))
+    return mixed_epsilon(sampled, delta, relation)

@@ -1,0 +1,117 @@
+"""What events of correlated noise share: all rounds together are one Gaussian."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.losses import gaussian, renyi
+
+
+class CorrelatedEvent(abc.ABC):
+    """An `Event` whose rounds 1 to t are a single Gaussian mechanism, for every t.
+
+    Subclasses are frozen dataclasses with a field `noise_multiplier`, and add
+    `neighbouring_relation` and `description`.
+    """
+
+    composes_by_round: ClassVar[bool] = False
+
+    kind: ClassVar[str]
+    noise_multiplier: float
+
+    @abc.abstractmethod
+    def squared_sensitivity(self, rounds: int) -> np.ndarray:
+        """Of what rounds 1 to t release before the noise, over the squared clip.
+
+        float64 `[rounds]`, for t = 1 to `rounds`, not decreasing; noise has the
+        variance (noise multiplier x clip)^2.
+        """
+
+    @property
+    def unit(self) -> str:
+        """See `Event`."""
+        return "client"
+
+    @property
+    def accountants(self) -> tuple[str, ...]:
+        """See `Event`."""
+        return ("pld", "rdp")
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Event`."""
+        return events.fields_of(self)
+
+    def effective_noise_multiplier(self, rounds: int) -> float:
+        """Noise over sensitivity of rounds 1 to `rounds` as one Gaussian.
+
+        Sampling can make the rounds more private than this Gaussian, never less.
+        """
+        return self.noise_multiplier / math.sqrt(self.squared_sensitivity(rounds)[-1])
+
+    def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
+        """See `Event`; α S²/(2z²) (Mironov 2017, arXiv 1702.07476, Corollary 3)."""
+        if self.noise_multiplier == 0:
+            return np.full(len(orders), np.inf)
+        return orders / (2 * self.effective_noise_multiplier(rounds) ** 2)
+
+    def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
+        """See `Event`; "pld" is exact, in closed form."""
+        self._check(delta, accountant)
+        if self.noise_multiplier == 0:
+            return np.full(rounds, np.inf)
+        squared = self.squared_sensitivity(rounds) / self.noise_multiplier**2
+        # Few values differ, and each is found by itself.
+        values, where = np.unique(squared, return_inverse=True)
+        return self._epsilons(values, delta, accountant)[where]
+
+    def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
+        """The last value of `epsilon_curve`."""
+        self._check(delta, accountant)
+        if self.noise_multiplier == 0:
+            return math.inf
+        squared = self.squared_sensitivity(rounds)[-1:] / self.noise_multiplier**2
+        return float(self._epsilons(squared, delta, accountant)[0])
+
+    def _check(self, delta: float, accountant: str) -> None:
+        events.check_delta(delta)
+        # The members of the protocol that are missing here are the subclasses'.
+        events.check_accountant(cast(events.Event, self), accountant)
+
+    @staticmethod
+    def _epsilons(squared: np.ndarray, delta: float, accountant: str) -> np.ndarray:
+        if accountant == "pld":
+            return gaussian.epsilons(np.sqrt(squared), delta)
+        orders = renyi.default_orders()
+        divergences = np.multiply.outer(squared / 2, orders)
+        return renyi.rdp_epsilons(orders, divergences, delta)
+
+    def zcdp(self, rounds: int) -> float:
+        """See `Event`: ρ = S²/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma
+        2.4); amplification is left out of it."""
+        if self.noise_multiplier == 0:
+            return math.inf
+        return 1 / (2 * self.effective_noise_multiplier(rounds) ** 2)
+
+
+def check_whole(**values: int) -> None:
+    """Raises ValueError unless each is a whole number of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or value != int(value) or value < 1:
+            raise ValueError(
+                f"{name} must be a whole number of at least 1, got {value}"
+            )
+
+
+def participation_words(min_separation: int, rounds_per_epoch: int) -> str:
+    """What is assumed of the rounds in which a client takes part."""
+    if rounds_per_epoch == 1:
+        return "a client may take part in every round"
+    words = f"a client takes part at most once in every {rounds_per_epoch} rounds"
+    if min_separation > 1:
+        words += f", in rounds at least {min_separation} apart"
+    return f"{words}; the sampler enforces it"

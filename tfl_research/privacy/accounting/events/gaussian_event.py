@@ -1,0 +1,246 @@
+"""One round of the Gaussian mechanism over a sampled cohort."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.losses import gaussian, renyi
+from tfl_research.privacy.accounting.losses.sampled_gaussian import SampledGaussianCurve
+from tfl_research.sampling import Amplification
+
+if TYPE_CHECKING:
+    import dp_accounting
+
+_SAMPLINGS = ("poisson", "fixed_size", "none")
+# Noise over sensitivity below which sampling is not counted.
+_LEAST_AMPLIFIED = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianEvent:
+    """One round: a Gaussian mechanism over a sampled cohort.
+
+    Attributes:
+      sampling: how the cohort was sampled: "poisson", "fixed_size" or "none".
+      noise_multiplier: standard deviation of the noise over the l2 norm clip; with
+        several noised values, of the single Gaussian that has the same privacy.
+        0 means no privacy (ε = inf).
+      sampling_rate: a client's probability of taking part.
+      population: number of clients that could be sampled.
+      cohort_size: expected size of the cohort.
+      neighbouring_relation: "add_or_remove_one", "zero_out" or "replace_one"; under
+        the last the sensitivity is twice the clip.
+
+    Raises:
+      ValueError: a noise multiplier that is negative or not finite, sampling that
+        needs another event, or anything that `sampling.Amplification` refuses.
+    """
+
+    kind: ClassVar[str] = "gaussian"
+    composes_by_round: ClassVar[bool] = True
+
+    sampling: str
+    noise_multiplier: float
+    sampling_rate: float
+    population: int
+    cohort_size: float
+    neighbouring_relation: str
+
+    def __post_init__(self) -> None:
+        events.check_noise_multiplier(self.noise_multiplier)
+        if self.sampling not in _SAMPLINGS:
+            raise ValueError(
+                f"sampling must be one of {_SAMPLINGS} for independent noise, got "
+                f"{self.sampling!r}: use a matrix mechanism (one band is independent "
+                "noise) or a Poisson sampler"
+            )
+        Amplification(
+            self.sampling,
+            self.sampling_rate,
+            self.population,
+            self.cohort_size,
+            self.neighbouring_relation,
+        )
+
+    @classmethod
+    def of(cls, noise_multiplier: float, amplification: Amplification) -> GaussianEvent:
+        """The event of a mechanism's noise and a sampler's cohorts."""
+        return cls(
+            amplification.kind,
+            float(noise_multiplier),
+            float(amplification.sampling_rate),
+            int(amplification.population),
+            float(amplification.cohort_size),
+            amplification.neighbouring_relation,
+        )
+
+    @classmethod
+    def poisson(cls, noise_multiplier: float, sampling_rate: float) -> GaussianEvent:
+        """Poisson sampling at a rate, whatever the population."""
+        if not 0 < sampling_rate <= 1:
+            raise ValueError(f"sampling_rate must be in (0, 1], got {sampling_rate}")
+        size = max(1, round(1 / sampling_rate))
+        return cls(
+            "poisson",
+            float(noise_multiplier),
+            float(sampling_rate),
+            size,
+            min(size * sampling_rate, size),
+            "add_or_remove_one",
+        )
+
+    @property
+    def unit(self) -> str:
+        """See `Event`."""
+        return "client"
+
+    @property
+    def sensitivity_multiplier(self) -> float:
+        """Noise over sensitivity: half the noise multiplier under replace-one."""
+        return self.noise_multiplier / (
+            2 if self.neighbouring_relation == "replace_one" else 1
+        )
+
+    @property
+    def amplified(self) -> bool:
+        """Whether sampling is counted as making the round more private.
+
+        With hardly any noise, where a round costs an ε of thousands, it is not: the
+        Gaussian alone is a bound, and finds that out at once.
+        """
+        noisy = self.sensitivity_multiplier >= _LEAST_AMPLIFIED
+        return self.sampling != "none" and self.sampling_rate < 1 and noisy
+
+    @property
+    def accountants(self) -> tuple[str, ...]:
+        """See `Event`."""
+        return ("pld", "rdp")
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Event`."""
+        return events.fields_of(self)
+
+    def to_dp_event(self) -> dp_accounting.DpEvent:
+        """dp-accounting's description of a round, noise relative to the sensitivity."""
+        import dp_accounting  # Takes a second, and is not always needed.
+
+        if self.noise_multiplier == 0:
+            return dp_accounting.NonPrivateDpEvent()
+        noise = dp_accounting.GaussianDpEvent(self.sensitivity_multiplier)
+        if not self.amplified:
+            return noise
+        if self.sampling == "poisson":
+            return dp_accounting.PoissonSampledDpEvent(self.sampling_rate, noise)
+        return dp_accounting.SampledWithoutReplacementDpEvent(
+            self.population, round(self.cohort_size), noise
+        )
+
+    def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
+        """See `Event`; Mironov et al. 2019 (arXiv 1908.10530) for Poisson sampling,
+        `renyi.replaced_in_subset` for sampling without replacement."""
+        if self.noise_multiplier == 0:
+            return np.full(len(orders), np.inf)
+        return rounds * _one_round_rdp(self, tuple(map(float, orders)))
+
+    def sampled_curve(self, delta: float) -> SampledGaussianCurve:
+        """The solver of the PLD accountant, where sampling amplifies."""
+        return SampledGaussianCurve(
+            self.sensitivity_multiplier,
+            self.sampling_rate,
+            delta,
+            self.neighbouring_relation,
+        )
+
+    def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
+        """See `Event`; "pld" is exact (closed form) without sampling."""
+        events.check_delta(delta)
+        events.check_accountant(self, accountant)
+        numbers = np.arange(1, rounds + 1)
+        if self.noise_multiplier == 0:
+            return np.full(rounds, np.inf)
+        if accountant == "rdp":
+            orders = renyi.default_orders()
+            divergences = np.multiply.outer(numbers, self.rdp(1, orders))
+            return renyi.rdp_epsilons(orders, divergences, delta)
+        if not self.amplified:
+            mu = np.sqrt(numbers) / self.sensitivity_multiplier
+            return gaussian.epsilons(mu, delta)
+        solver, pieces, length = self.sampled_curve(delta), [np.zeros(1)], 1
+        while length <= rounds:
+            pieces.append(solver.block(length))
+            length += len(pieces[-1])
+        return np.concatenate(pieces)[1 : rounds + 1]
+
+    def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
+        """The last value of `epsilon_curve`, but for its last digits."""
+        events.check_delta(delta)
+        events.check_accountant(self, accountant)
+        if self.noise_multiplier == 0:
+            return math.inf
+        if accountant == "rdp":
+            orders = renyi.default_orders()
+            divergences = self.rdp(rounds, orders)[np.newaxis]
+            return float(renyi.rdp_epsilons(orders, divergences, delta)[0])
+        if self.amplified:
+            return self.sampled_curve(delta).epsilon(rounds)
+        mu = np.sqrt([float(rounds)]) / self.sensitivity_multiplier
+        return float(gaussian.epsilons(mu, delta)[0])
+
+    def zcdp(self, rounds: int) -> float:
+        """See `Event`: ρ = T/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma
+        2.4), z relative to the sensitivity; amplification is left out of it."""
+        if self.noise_multiplier == 0:
+            return math.inf
+        return rounds / (2 * self.sensitivity_multiplier**2)
+
+    def description(self) -> list[str]:
+        """See `Event`."""
+        return [
+            "Each client's update is clipped in l2 norm; what a round releases gets "
+            f"Gaussian noise of effective noise multiplier {self.noise_multiplier:g}: "
+            "its standard deviation over the l2 sensitivity to adding or removing one "
+            "client (McMahan et al. 2018, arXiv 1710.06963).",
+            f"Sampling: {self._sampling_words()}.",
+        ]
+
+    def _sampling_words(self) -> str:
+        secret = "which clients took part must stay unknown (keep the sampler's seed)"
+        if self.sampling == "poisson":
+            return (
+                f"each of {self.population} clients joins a round independently with "
+                f"probability {self.sampling_rate:g}; {secret}"
+            )
+        if self.sampling == "fixed_size":
+            return (
+                f"exactly {self.cohort_size:g} of {self.population} clients, drawn "
+                f"uniformly each round; {secret}"
+            )
+        return (
+            f"no amplification: all of {self.population} clients are charged for "
+            "every round"
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _one_round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
+    values = np.array(orders)
+    if not event.amplified:
+        divergences = values / (2 * event.sensitivity_multiplier**2)
+    elif event.sampling == "fixed_size":
+        divergences = renyi.replaced_in_subset(
+            event.sensitivity_multiplier, event.sampling_rate, values
+        )
+    else:
+        from dp_accounting import rdp  # Takes a second, and is not always needed.
+
+        one = rdp.RdpAccountant(orders=orders)
+        one.compose(event.to_dp_event())
+        divergences = np.asarray(one.rdp, np.float64)
+    divergences.flags.writeable = False
+    return divergences

@@ -1,0 +1,111 @@
+"""δ of composed rounds, from the characteristic function on a tilted contour."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import fft
+
+from tfl_research.privacy.accounting.losses.loss_distribution import Loss, tilt
+
+# Frequencies whose terms are below this share of the largest are left out.
+_DROPPED = 1e-15
+# Complex numbers in one table of powers.
+_MAX_TABLE = 1 << 20
+_STRIDE = 32
+
+
+class Contour:
+    """The characteristic function of one round's loss at θ - iω_k, k < `kept`."""
+
+    def __init__(
+        self, loss: Loss, step: int, period: float, fewest_rounds: int
+    ) -> None:
+        """Transforms the loss under weights p·e^{θ·loss}.
+
+        Args:
+          loss: of one round, in one direction.
+          step: of the tilt θ.
+          period: L, the length that the sum is periodic with, in units of loss.
+          fewest_rounds: rounds are at least so many.
+        """
+        self.interval = loss.interval
+        self.theta, self.log_moment = tilt(step), loss.log_moment(step)
+        self.size = fft.next_fast_len(math.ceil(period / self.interval), real=True)
+        self.logs = loss.log_spectrum(step, self.size, _DROPPED ** (1 / fewest_rounds))
+        self.kept = len(self.logs)
+        self.index = np.arange(self.kept)
+
+    def epsilons(
+        self,
+        rounds: np.ndarray,
+        log_deltas: np.ndarray,
+        guess: np.ndarray,
+        bounds: np.ndarray,
+    ) -> np.ndarray:
+        """ε of each number of rounds; `bounds` are upper bounds of it."""
+        offsets = rounds * self.log_moment - log_deltas
+        result = np.empty(len(rounds))
+        lows = np.log1p(-np.exp(log_deltas)) - self.interval
+        chunk = max(1, _MAX_TABLE // self.kept)
+        correction = 0.0
+        for start in range(0, len(rounds), chunk):
+            part = slice(start, start + chunk)
+            near = guess[part] + correction
+            result[part] = self._by_newton(
+                rounds[part], offsets[part], near, lows[part], bounds[part]
+            )
+            correction += result[part][-1] - near[-1]
+        return result
+
+    def _phases(self, cell: np.ndarray) -> np.ndarray:
+        """e^{2πi·cell·k / size}, `[len(cell), kept]`; few exponentials, one product."""
+        turn = 2j * math.pi / self.size
+        fine = np.arange(_STRIDE)
+        coarse = _STRIDE * np.arange(-(-self.kept // _STRIDE))
+        outer = np.exp(turn * (np.multiply.outer(cell, coarse) % self.size))
+        inner = np.exp(turn * (np.multiply.outer(cell, fine) % self.size))
+        product = outer[:, :, np.newaxis] * inner[:, np.newaxis, :]
+        return product.reshape(len(cell), -1)[:, : self.kept]
+
+    def _by_newton(
+        self,
+        rounds: np.ndarray,
+        offsets: np.ndarray,
+        guess: np.ndarray,
+        lows: np.ndarray,
+        highs: np.ndarray,
+    ) -> np.ndarray:
+        """Newton's method on log δ within brackets, for all rounds at once.
+
+        `lows` may be log(1 - δ), since no mechanism has δ(ε) below 1 - e^ε.
+        """
+        powers = np.exp(np.multiply.outer(rounds, self.logs))
+        s = self.theta - 2j * math.pi / (self.size * self.interval) * self.index
+        weights = np.where((self.index == 0) | (2 * self.index == self.size), 1, 2)
+        # Geometric sums of e^{-sy} and e^{-(s+1)y} over lattice points y >= 0.
+        exponents = self.interval * np.stack([s, s + 1], axis=1)
+        sums = weights[:, np.newaxis] / self.size / -np.expm1(-exponents)
+        epsilons = np.clip(guess, lows, highs)
+        for _ in range(200):
+            cell = np.ceil(epsilons / self.interval).astype(np.int64)
+            above, below = ((powers * self._phases(cell)) @ sums).real.T
+            fraction = np.exp(epsilons - cell * self.interval)
+            stick = above - fraction * below
+            # Far above the answer, rounding can leave nothing of δ.
+            positive = (stick > 0) & (below > 0)
+            stick, below = np.where(positive, (stick, below), 1.0)
+            excess = offsets - self.theta * cell * self.interval + np.log(stick)
+            too_low = positive & (excess > 0)
+            lows = np.where(too_low, epsilons, lows)
+            highs = np.where(too_low, highs, epsilons)
+            moved = epsilons + excess * stick / (fraction * below)
+            inside = positive & (moved >= lows) & (moved <= highs)
+            moved = np.where(inside, moved, (lows + highs) / 2)
+            change = np.max(np.abs(moved - epsilons))
+            epsilons = moved
+            # The next error is about the square, in units of 1/θ.
+            if change * self.theta < 1e-6 or change < 1e-12:
+                return epsilons
+        raise ArithmeticError("the search for ε did not converge")

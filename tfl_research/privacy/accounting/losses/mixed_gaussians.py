@@ -1,0 +1,115 @@
+"""ε of rounds with different noise or sampling rates: the product of their spectra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfl_research.privacy.accounting.losses.loss_distribution import (
+    INTERVAL,
+    Direction,
+    Loss,
+    directions,
+    loss_distribution,
+)
+from tfl_research.privacy.accounting.losses.sampled_gaussian import DirectionSolver
+
+# So many kinds of rounds share the lattice of one; each costs its own transforms.
+_FINE_PARTS = 5
+
+
+def _interval(parts: int) -> float:
+    """A lattice on which many kinds of rounds cost about as much as a few.
+
+    Discretisation is pessimistic at any interval, and errs by about its square.
+    """
+    coarser = 1
+    while parts > _FINE_PARTS * coarser and coarser < 8:
+        coarser *= 2
+    return INTERVAL * coarser
+
+
+class MixedLoss:
+    """The loss of several rounds together, which may differ; see `Loss`."""
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[float, float, int]],
+        *,
+        direction: Direction,
+        interval: float = INTERVAL,
+    ) -> None:
+        """See `mixed_epsilon`; the rest is as in `LossDistribution`."""
+        self._parts, self._direction = parts, direction
+        losses = [
+            loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
+        ]
+        # Spectra multiply on a common lattice only.
+        self.interval = max(loss.interval for loss in losses)
+        self._losses = [
+            loss if loss.interval == self.interval else loss.coarser(self.interval)
+            for loss in losses
+        ]
+        self._rounds = [rounds for _, _, rounds in parts]
+        finite = math.fsum(
+            rounds * math.log1p(-loss.infinity_mass)
+            for loss, rounds in zip(self._losses, self._rounds)
+        )
+        self.infinity_mass = -math.expm1(finite)
+
+    def log_moment(self, step: int) -> float:
+        """See `Loss`."""
+        return math.fsum(
+            rounds * loss.log_moment(step)
+            for loss, rounds in zip(self._losses, self._rounds)
+        )
+
+    def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
+        """See `LossDistribution.log_spectrum`."""
+        # A product is no larger than each of its factors.
+        spectra = [
+            rounds * loss.log_spectrum(step, size, least ** (1 / rounds))
+            for loss, rounds in zip(self._losses, self._rounds)
+        ]
+        shortest = min(map(len, spectra))
+        total = np.sum([spectrum[:shortest] for spectrum in spectra], axis=0)
+        kept = int(np.flatnonzero(total.real > math.log(least))[-1]) + 1
+        return np.asarray(total[:kept])
+
+    def coarser(self, interval: float) -> Loss:
+        """See `Loss`."""
+        return MixedLoss(self._parts, direction=self._direction, interval=interval)
+
+
+def mixed_epsilon(
+    parts: Sequence[tuple[float, float, int]],
+    delta: float,
+    neighbouring_relation: str = "add_or_remove_one",
+) -> float:
+    """ε of sampled Gaussian mechanisms.
+
+    Composes as `sampled_gaussian` does, with the product of the characteristic
+    functions in the place of a power.
+
+    Args:
+      parts: for each kind of round: the noise over the sensitivity (above 0), the
+        sampling rate in (0, 1], and the number of rounds (at least 1). Rate 1 is the
+        Gaussian mechanism, whatever the relation that its sensitivity is for.
+      delta: target δ, in (0, 1).
+      neighbouring_relation: "replace_one" where sampling is of uniformly random
+        subsets; otherwise it is Poisson sampling's.
+
+    Raises:
+      ValueError: no parts.
+    """
+    if not parts:
+        raise ValueError("parts must name at least one kind of round, got none")
+    interval = _interval(len(parts))
+    found = 0.0
+    for direction in directions(neighbouring_relation):
+        loss = MixedLoss(parts, direction=direction, interval=interval)
+        solver = DirectionSolver(loss)
+        found = max(found, float(solver.solve(np.array([1]), delta)[0]))
+    return found

@@ -1,0 +1,226 @@
+"""ε of many rounds of the sampled Gaussian mechanism, for every round.
+
+The privacy loss distribution (PLD) of one round is discretised with the
+pessimistic Connect-the-Dots rule (Doroshenko et al. 2022, arXiv 2207.04380), as
+dp-accounting does. Composing t rounds is the t-th power of its characteristic
+function φ (Koskela et al. 2020, arXiv 1906.03049). An accountant that composes by
+FFT pays milliseconds for each t. Here δ of t rounds at ε is evaluated straight
+from φ on a tilted contour θ + iω,
+
+    δ_t(ε) = (M(θ)^t / N) Re Σ_k φ_θ(ω_k)^t Σ_{y > ε} e^{-(θ - iω_k) y} (1 - e^{ε-y})
+
+where M(θ) = E[e^{θ·loss}], φ_θ is the characteristic function of the loss under
+weights p·e^{θ·loss} / M(θ), and the inner sum over lattice points y is geometric.
+With θ near the saddle point φ_θ^t falls off fast, so that few frequencies count,
+and rounding errors are relative to δ instead of to 1. The N frequencies make the
+sum periodic: it then also counts δ_t(ε + mL)·e^{mθL} for every m ≠ 0, L being the
+period. These terms are positive, so the error is on the safe side, and L is chosen
+so that Chernoff bounds hold each below e^-25·δ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from tfl_research.privacy.accounting.losses.contour import Contour
+from tfl_research.privacy.accounting.losses.loss_distribution import (
+    INTERVAL,
+    MAX_STEP,
+    Loss,
+    chernoff,
+    directions,
+    loss_distribution,
+    tilt,
+    tilts,
+)
+
+# A coarser lattice is used where a period needs more points: at ε of hundreds.
+_MAX_PERIOD_POINTS = 1 << 22
+# Aliasing terms are each below exp(-_ALIAS_LOG) of δ.
+_ALIAS_LOG = 25.0
+# A tilt may let terms grow to e^12·δ for a shorter period: 1e-11 of δ remains.
+_LOST_DIGITS = 12.0
+
+
+class DirectionSolver:
+    """ε after t rounds in one `loss_distribution.Direction`."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self._last_step = 0
+        self._known: tuple[int, float] | None = None
+        self._coarse: DirectionSolver | None = None
+
+    def solve(self, rounds: np.ndarray, delta: float) -> np.ndarray:
+        """ε of each number of rounds; +inf where none is finite, below 0 never by
+        more than δ (the mechanism is then (0, δ)-DP).
+
+        Args:
+          rounds: increasing int64 `[n]`, the last at most about twice the first.
+          delta: target δ.
+        """
+        all_rounds = rounds
+        infinite = -np.expm1(rounds * math.log1p(-self.loss.infinity_mass))
+        left = delta - infinite
+        epsilons = np.full(len(rounds), np.inf)
+        finite = left > 0
+        if not finite.any():
+            return epsilons
+        rounds, log_deltas = rounds[finite], np.log(left[finite])
+        found = self._first_guess(rounds, log_deltas)
+        needed = 0.0
+        while True:
+            step, period = self._plan(rounds, log_deltas, found)
+            # What an earlier pass was found to lack is granted to later ones.
+            period = max(period, needed)
+            if period > _MAX_PERIOD_POINTS * self.loss.interval:
+                return self._coarser(period).solve(all_rounds, delta)
+            contour = Contour(self.loss, step, 1.1 * period, int(rounds[0]))
+            bounds = chernoff(self.loss, np.array([step]), rounds, log_deltas)[0]
+            found = contour.epsilons(rounds, log_deltas, found, bounds)
+            lacked = self._required_period(step, rounds, log_deltas, found)
+            needed = max(needed, lacked)
+            if lacked <= 1.1 * period:
+                break
+        self._known = int(rounds[-1]), float(found[-1])
+        epsilons[finite] = found
+        return epsilons
+
+    def _climb(self, value: Callable[[int], float]) -> int:
+        """The step of the tilt grid where `value`, convex in the step, is lowest."""
+        step, found = self._last_step, value(self._last_step)
+        for direction in (1, -1):
+            while abs(step) < MAX_STEP:
+                following = value(step + direction)
+                if following >= found:
+                    break
+                step, found = step + direction, following
+        self._last_step = step
+        return step
+
+    def _loss_of_digits(
+        self, step: int, rounds: float, log_delta: float, epsilon: float
+    ) -> float:
+        """How much larger than δ the contour's terms are (natural logarithm).
+
+        Also θ times how far the Chernoff bound is above `epsilon`.
+        """
+        theta = tilt(step)
+        peak = theta * math.log(theta) - (theta + 1) * math.log1p(theta)
+        return rounds * self.loss.log_moment(step) + peak - log_delta - theta * epsilon
+
+    def _first_guess(self, rounds: np.ndarray, log_deltas: np.ndarray) -> np.ndarray:
+        """Rough ε: the best Chernoff bound less its usual gap, or scaled from the
+        last solution where that one is near."""
+        middle = len(rounds) // 2
+        count, log_delta = float(rounds[middle]), float(log_deltas[middle])
+        step = self._climb(
+            lambda s: self._loss_of_digits(s, count, log_delta, 0.0) / tilt(s)
+        )
+        guess = chernoff(self.loss, np.array([step]), rounds, log_deltas)[0]
+        guess -= 4 / tilt(step)
+        if self._known is not None:
+            known_rounds, known_epsilon = self._known
+            if rounds[0] / 4 <= known_rounds <= rounds[-1] * 4:
+                scaled = known_epsilon * np.sqrt(rounds / known_rounds)
+                guess = np.minimum(guess, scaled)
+        return guess
+
+    def _plan(
+        self, rounds: np.ndarray, log_deltas: np.ndarray, epsilons: np.ndarray
+    ) -> tuple[int, float]:
+        """The tilt with the shortest period among those that keep enough digits."""
+        middle = len(rounds) // 2
+        at_middle = (float(a[middle]) for a in (rounds, log_deltas, epsilons))
+        count, log_delta, epsilon = at_middle
+        ends = [a[[0, -1]] for a in (rounds, log_deltas, epsilons)]
+
+        def lost(step: int) -> float:
+            return self._loss_of_digits(step, count, log_delta, epsilon)
+
+        best = self._climb(lost)
+        limit = max(_LOST_DIGITS, lost(best) + 1)
+        shortest = best, self._required_period(best, *ends)
+        for direction in (1, -1):
+            step = best + direction
+            while abs(step) < MAX_STEP and lost(step) <= limit:
+                period = self._required_period(step, *ends)
+                if period > 1.5 * shortest[1]:
+                    break
+                shortest = min(shortest, (step, period), key=lambda pair: pair[1])
+                step += direction
+        return shortest
+
+    def _required_period(
+        self,
+        step: int,
+        rounds: np.ndarray,
+        log_deltas: np.ndarray,
+        epsilons: np.ndarray,
+    ) -> float:
+        """The smallest period whose aliasing terms are below e^-25·δ each."""
+        others = step + np.concatenate([np.arange(-12, 0), np.arange(1, 13)])
+        theta = tilts(others)[:, np.newaxis]
+        excess = theta * (chernoff(self.loss, others, rounds, log_deltas) - epsilons)
+        periods = (excess + _ALIAS_LOG) / np.abs(theta - tilt(step))
+        below, above = periods[:12].min(axis=0), periods[12:].min(axis=0)
+        return float(max(below.max(), above.max(), 16 * self.loss.interval))
+
+    def _coarser(self, period: float) -> DirectionSolver:
+        interval = self.loss.interval
+        while period > _MAX_PERIOD_POINTS * interval:
+            interval *= 2
+        if self._coarse is None or self._coarse.loss.interval < interval:
+            self._coarse = DirectionSolver(self.loss.coarser(interval))
+        return self._coarse
+
+
+class SampledGaussianCurve:
+    """ε after t rounds of the sampled Gaussian.
+
+    Attributes:
+      noise_multiplier: σ of a round's noise over the sensitivity, above 0.
+      sampling_rate: q in (0, 1).
+      delta: δ in (0, 1).
+      neighbouring_relation: "add_or_remove_one" of Poisson sampling, or
+        "replace_one" of a uniformly random subset.
+    """
+
+    def __init__(
+        self,
+        noise_multiplier: float,
+        sampling_rate: float,
+        delta: float,
+        neighbouring_relation: str = "add_or_remove_one",
+    ) -> None:
+        self.noise_multiplier = noise_multiplier
+        self.sampling_rate = sampling_rate
+        self.delta = delta
+        self.neighbouring_relation = neighbouring_relation
+        self._directions = [
+            DirectionSolver(
+                loss_distribution(noise_multiplier, sampling_rate, direction, INTERVAL)
+            )
+            for direction in directions(neighbouring_relation)
+        ]
+
+    def epsilon(self, rounds: int) -> float:
+        """ε after so many rounds (at least 1)."""
+        wanted = np.array([rounds], np.int64)
+        solved = [one.solve(wanted, self.delta)[0] for one in self._directions]
+        return max(0.0, *(float(epsilon) for epsilon in solved))
+
+    def block(self, first: int, every: int = 1) -> np.ndarray:
+        """ε after first, first + 1, ... rounds: float64 `[max(1, first // 2)]`.
+
+        With `every`, after as many times the rounds: of first · every, and so on.
+        Solutions start from those of the block before, so that a value's last
+        digits can depend on which blocks were asked for earlier.
+        """
+        # One tilt serves up to half as many more rounds.
+        rounds = every * np.arange(first, first + max(1, first // 2))
+        solved = [one.solve(rounds, self.delta) for one in self._directions]
+        return np.maximum(0.0, np.max(solved, axis=0))

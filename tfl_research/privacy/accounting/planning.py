@@ -1,0 +1,228 @@
+"""What rounds would cost on top of what was spent, and what a budget still allows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfl_research.privacy.accounting.composition import composed_epsilon
+from tfl_research.privacy.accounting.events import Event, check_delta
+
+# Pairs of an event and its number of rounds, see `accounting.composed_epsilon`.
+Groups = Sequence[tuple[Event, int]]
+
+# More rounds than these are not looked for.
+MOST_ROUNDS = 10_000_000
+# Noise multipliers are multiples of a thousandth, as in `calibration`.
+_PARTS = 1000
+_LARGEST_NOISE = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """ε, at one δ, of planned rounds.
+
+    Attributes:
+      before: of what was spent already.
+      alone: of the planned rounds.
+      together: of both, composed.
+    """
+
+    before: float
+    alone: float
+    together: float
+
+
+def cost(
+    event: Event,
+    rounds: int,
+    delta: float,
+    accountant: str | None = None,
+    spent: Groups = (),
+) -> Cost:
+    """What so many more rounds would cost.
+
+    Args:
+      event: of each planned round.
+      rounds: at least 0.
+      delta: target δ.
+      accountant: "pld", "rdp", or None for the tightest that applies.
+      spent: what was done on the same population.
+
+    Raises:
+      ValueError: an argument out of range, or rounds that cannot be composed.
+    """
+    _check(delta, rounds)
+    planned = [(event, rounds)]
+    return Cost(
+        composed_epsilon(spent, delta, accountant),
+        composed_epsilon(planned, delta, accountant),
+        composed_epsilon([*spent, *planned], delta, accountant),
+    )
+
+
+def rounds_within(
+    event: Event,
+    budget_epsilon: float,
+    delta: float,
+    accountant: str | None = None,
+    spent: Groups = (),
+) -> int:
+    """How many rounds keep the ε of everything within a budget.
+
+    Args are those of `cost`.
+
+    Returns:
+      The largest number of rounds with ε <= budget_epsilon, at most `MOST_ROUNDS`; 0
+      where not even one fits.
+
+    Raises:
+      ValueError: an argument out of range.
+    """
+    _check(delta, 0)
+    _check_epsilon("budget_epsilon", budget_epsilon)
+
+    def epsilon(rounds: int) -> float:
+        return composed_epsilon([*spent, (event, rounds)], delta, accountant)
+
+    inside, outside = 0, 1
+    if spent and epsilon(0) > budget_epsilon:
+        return 0
+    while True:
+        value = epsilon(outside)
+        if value > budget_epsilon:
+            return _boundary(epsilon, budget_epsilon, inside, outside)
+        inside = outside
+        if inside >= MOST_ROUNDS:
+            return MOST_ROUNDS
+        # ε grows about with the square root of the rounds.
+        growth = (budget_epsilon / value) ** 2 if value > 0 else 64.0
+        outside = min(MOST_ROUNDS, math.ceil(inside * min(max(growth, 2.0), 64.0)))
+
+
+def noise_for(
+    event: Event,
+    target_epsilon: float,
+    rounds: int,
+    delta: float,
+    accountant: str | None = None,
+    spent: Groups = (),
+) -> float:
+    """The least noise with which so many more rounds keep to a target.
+
+    Args:
+      event: of each planned round; its own noise multiplier is ignored.
+      target_epsilon: ε of everything, not to be exceeded.
+      rounds: planned, at least 1.
+      delta: target δ.
+      accountant: see `cost`.
+      spent: see `cost`.
+
+    Returns:
+      The smallest multiple of 0.001 with ε <= target_epsilon, as
+      `calibration.calibrate_event` finds, but on top of what was spent.
+
+    Raises:
+      ValueError: an argument out of range, an event without a noise multiplier, or a
+        target that no noise multiplier up to 100000 meets.
+    """
+    _check(delta, rounds)
+    _check_epsilon("target_epsilon", target_epsilon)
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+
+    def epsilon(thousandths: int) -> float:
+        noisy = with_noise(event, thousandths / _PARTS)
+        return composed_epsilon([*spent, (noisy, rounds)], delta, accountant)
+
+    largest = _LARGEST_NOISE * _PARTS
+    number, outside, inside = _PARTS, 0, largest
+    while True:
+        value = epsilon(number)
+        # ε falls about as the noise grows, or faster: not too far at once, since
+        # little noise takes long to account for.
+        ratio = value / target_epsilon
+        if ratio <= 1:
+            inside = number
+            if outside or number == 1:
+                break
+            number = max(1, math.floor(number * min(max(math.sqrt(ratio), 0.5), 0.9)))
+        elif number == largest:
+            raise ValueError(
+                f"no noise multiplier up to {_LARGEST_NOISE:g} keeps {rounds} more "
+                f"rounds within ε = {target_epsilon:g} at δ = {delta:g} (without them "
+                f"it is {composed_epsilon(spent, delta, accountant):.4g}): raise the "
+                "target, or plan fewer rounds or smaller cohorts"
+            )
+        else:
+            outside = number
+            if inside < largest:
+                break
+            number = min(largest, math.ceil(number * min(max(ratio, 1.1), 16.0)))
+    return _boundary(epsilon, target_epsilon, inside, outside) / _PARTS
+
+
+def with_noise(event: Event, noise_multiplier: float) -> Event:
+    """The event, or the runs of a search, with another noise multiplier.
+
+    Raises:
+      ValueError: the event has none.
+    """
+    replaceable: Any = event
+    names = {field.name for field in dataclasses.fields(replaceable)}
+    found: Event
+    if "noise_multiplier" in names:
+        found = dataclasses.replace(replaceable, noise_multiplier=noise_multiplier)
+    elif "base" in names:
+        base = with_noise(replaceable.base, noise_multiplier)
+        found = dataclasses.replace(replaceable, base=base)
+    else:
+        raise ValueError(f"a {event.kind} event has no noise multiplier to look for")
+    return found
+
+
+def _boundary(
+    value: Callable[[int], float], limit: float, inside: int, outside: int
+) -> int:
+    """The last whole number inside, between the two.
+
+    `value` is monotone, at most `limit` at `inside` and above it at `outside`, which
+    may be on either side. Interpolates, since a value takes a tenth of a second.
+    """
+    known: dict[int, float] = {}
+
+    def log_excess(number: int) -> float:
+        if number not in known:
+            found = value(number) if number else math.nan
+            known[number] = math.log(found / limit) if found > 0 else -math.inf
+        return known[number]
+
+    turn = 0
+    while abs(outside - inside) > 1:
+        middle = math.sqrt(max(inside, 1) * max(outside, 1))
+        ends = log_excess(inside), log_excess(outside)
+        turn += 1
+        # Every third step halves, in case the curve is far from a power law.
+        if turn % 3 and min(inside, outside) > 0 and all(map(math.isfinite, ends)):
+            share = -ends[0] / (ends[1] - ends[0])
+            middle = inside * (outside / inside) ** share
+        low, high = min(inside, outside) + 1, max(inside, outside) - 1
+        number = min(max(round(middle), low), high)
+        if log_excess(number) <= 0:
+            inside = number
+        else:
+            outside = number
+    return inside
+
+
+def _check(delta: float, rounds: int) -> None:
+    check_delta(delta)
+    if rounds < 0:
+        raise ValueError(f"rounds must be at least 0, got {rounds}")
+
+
+def _check_epsilon(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be above 0 and finite, got {value}")

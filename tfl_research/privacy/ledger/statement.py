@@ -1,0 +1,324 @@
+"""What a run guarantees, in words: the statement that is kept with its results.
+
+The order follows what Ponomareva et al. 2023 (How to DP-fy ML, arXiv 2303.00654,
+section 5.3) ask of a publication, and what deployments publish (Xu et al. 2023,
+arXiv 2305.18465): unit and relation, mechanism, numbers, accounting, and what the
+guarantee leaves out. Everything is derived from the events.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Sequence
+
+from tfl_research.privacy.accounting import budget
+from tfl_research.privacy.accounting.composition import composed_epsilon, composed_zcdp
+from tfl_research.privacy.accounting.events import Event, noised_by_clients
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.statement_numbers import Numbers, table
+
+# Accountants that differ by more than this are remarked upon.
+_CROSS_CHECK = 0.05
+_WIDTH = 80
+_UNITS = {
+    "client": "one client with all of its examples (user-level privacy)",
+    "record": "one record of one client (record-level privacy); a client with many "
+    "records is protected less",
+}
+_RELATIONS = {
+    "add_or_remove_one": "add or remove one {unit}",
+    "replace_one": "replace one {unit}'s data by any other; the number of {unit}s is "
+    "public, and the sensitivity is twice the clip",
+    "zero_out": "replace one {unit}'s contribution by zero (zero-out); when it takes "
+    "part is public",
+}
+_ACCOUNTANTS = {
+    "pld": "privacy loss distributions (PLD)",
+    "rdp": "Rényi differential privacy (RDP)",
+}
+_OUTSIDE = (
+    "Train metrics (loss, accuracy, example counts) and cohort sizes: they are exact.",
+    "Evaluation on clients' data, and what is decided by it: the best round, early "
+    "stopping.",
+)
+_THRESHOLDS = (
+    "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
+    "wherever an aggregator uses them."
+)
+# Mechanisms that release integers, whose low-order bits tell nothing.
+_DISCRETE = ("discrete_gaussian", "skellam")
+_UNSEARCHED = {
+    "client": "Hyperparameters that were chosen by runs on the same data: each such "
+    "run costs as much again. Share one ledger between them (--ledger), or account for "
+    "the search (scripts/privacy_ledger plan --search_mean).",
+    "record": "Hyperparameters that were chosen by runs on the same data: each such "
+    "run costs as much again. Share one folder of ledgers between them "
+    "(--record_ledgers); scripts/privacy_ledger show, given the folders of all of "
+    "them, bounds what they cost any record together.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedTotal:
+    """What all runs in a shared ledger have spent.
+
+    Attributes:
+      path: of the ledger.
+      runs: how many have rounds in it.
+      rounds: of all of them.
+      epsilon: of all rounds together, at the run's δ.
+    """
+
+    path: str
+    runs: int
+    rounds: int
+    epsilon: float
+
+
+def privacy_statement(
+    event: Event,
+    *,
+    delta: float,
+    accountant: str,
+    spent: Sequence[tuple[Event, int]] = (),
+    planned_rounds: int | None = None,
+    budget_epsilon: float | None = None,
+    shared: SharedTotal | None = None,
+    outside: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """The text of a run's privacy statement.
+
+    Args:
+      event: what each round of the run does.
+      delta: the run's δ.
+      accountant: "pld" or "rdp".
+      spent: rounds that were done, see `accounting.composed_epsilon`; empty for a
+        statement of what is planned.
+      planned_rounds: rounds the run intends, or None.
+      budget_epsilon: ε that no round may exceed, or None.
+      shared: the total of a ledger shared with other runs, or None.
+      outside: what else this run leaves outside the guarantee, a sentence each.
+      notes: further sentences about the run.
+
+    Returns:
+      Lines of at most 80 characters, the last one ended.
+
+    Raises:
+      ValueError: δ outside (0, 1), or rounds that cannot be composed.
+    """
+    done = sum(rounds for _, rounds in spent)
+    numbers = Numbers(list(spent), accountant)
+    if not done and planned_rounds:
+        numbers = Numbers([(event, planned_rounds)], accountant)
+    state = _state(done, planned_rounds)
+    sections = [
+        ("Guarantee", _guarantee(event, numbers, delta)),
+        ("Mechanism", [*event.description(), *_noise(event, numbers.rounds)]),
+        ("Rounds and budget", [state, *_budget(budget_epsilon, shared, delta)]),
+        ("Accounting", _accounting(numbers, delta)),
+        ("Outside the guarantee", _outside(event, outside)),
+    ]
+    if notes:
+        sections.append(("Notes", list(notes)))
+    parts = ["Privacy statement\n=================\n"]
+    for number, (title, sentences) in enumerate(sections, start=1):
+        parts.append(f"\n{number}. {title}\n")
+        parts.extend(_paragraph(sentence) for sentence in sentences)
+        if title == "Guarantee" and numbers.rounds:
+            parts.append(table(numbers, delta))
+    return "".join(parts)
+
+
+def opening_lines(
+    event: Event,
+    *,
+    delta: float,
+    accountant: str,
+    planned_rounds: int | None,
+    budget_epsilon: float | None = None,
+) -> tuple[str, ...]:
+    """What a run says first: unit, relation, mechanism, sampling, ε and δ.
+
+    Args are those of `privacy_statement`.
+    """
+    lines = [
+        f"Privacy unit: {_unit(event)}. Neighbouring relation: {_relation(event)}.",
+        *event.description(),
+    ]
+    if planned_rounds:
+        epsilon = composed_epsilon([(event, planned_rounds)], delta, accountant)
+        lines.append(
+            f"Planned: ε = {rounded_up(epsilon)} at δ = {rounded_up(delta, 6)} after "
+            f"{planned_rounds} rounds ({accountant.upper()} accountant)."
+        )
+    else:
+        lines.append(f"ε is told after each round at δ = {rounded_up(delta, 6)}.")
+    if budget_epsilon is not None:
+        lines.append(
+            f"Budget: stops before the round that would exceed ε = {budget_epsilon:g}."
+        )
+    return tuple(lines)
+
+
+def _unit(event: Event) -> str:
+    return _UNITS.get(event.unit, f"one {event.unit}")
+
+
+def _relation(event: Event) -> str:
+    words = _RELATIONS.get(event.neighbouring_relation)
+    if words is None:
+        return event.neighbouring_relation.replace("_", " ")
+    return words.format(unit=event.unit)
+
+
+def _state(done: int, planned: int | None) -> str:
+    if not done:
+        return f"Planned: {planned} rounds; none was done when this was written."
+    if planned is None or done == planned:
+        return f"Done: {done} rounds."
+    if done > planned:
+        return f"Done: {done} rounds, {planned} were planned."
+    return f"Done: {done} of {planned} planned rounds; the numbers are of those done."
+
+
+def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
+    lines = []
+    if numbers.rounds:
+        epsilon = numbers.epsilon(delta, numbers.accountant)
+        if math.isinf(epsilon):
+            lines.append(
+                f"None: ε is infinite at δ = {rounded_up(delta, 6)} after "
+                f"{numbers.rounds} rounds."
+            )
+        else:
+            lines.append(
+                f"(ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)})-differential "
+                f"privacy of all that {numbers.rounds} rounds release together, "
+                "whatever is done with it."
+            )
+    lines += [
+        f"Unit of privacy: {_unit(event)}.",
+        f"Neighbouring relation: {_relation(event)}.",
+    ]
+    if (event.unit, event.neighbouring_relation) == ("client", "add_or_remove_one"):
+        lines.append(
+            "The number of clients, and with it the sampling rate and the denominator, "
+            "is taken to be public and stays as it is when a client is added or "
+            "removed."
+        )
+    population = getattr(event, "population", None)
+    if population is not None:
+        warning = budget.delta_warning(delta, population)
+        if warning is not None:
+            lines.append(f"Warning: {warning}.")
+    return lines
+
+
+def _noise(event: Event, rounds: int) -> list[str]:
+    lines = []
+    noise = getattr(event, "noise_multiplier", None)
+    if noise is not None:
+        lines.append(f"Noise multiplier: z = {noise:g}.")
+    over_all = getattr(event, "effective_noise_multiplier", None)
+    if over_all is not None and rounds:
+        # Where clients join by chance, the accountant knows more than this.
+        sampled = getattr(event, "sampling_rate", None) is not None
+        are = "were it known who took part, would be" if sampled else "are"
+        lines.append(
+            f"All {rounds} rounds together{', ' if sampled else ' '}{are} one Gaussian "
+            f"whose noise is {over_all(rounds):.4g} times its sensitivity."
+        )
+    return lines
+
+
+def _budget(
+    budget_epsilon: float | None, shared: SharedTotal | None, delta: float
+) -> list[str]:
+    lines = []
+    if budget_epsilon is not None:
+        whose = "this run's ε" if shared is None else "the ε of all runs in the ledger"
+        lines.append(
+            f"Budget: the run stops before the round that would put {whose} above "
+            f"{budget_epsilon:g}."
+        )
+    if shared is not None:
+        lines.append(
+            f"Shared ledger {shared.path}: {shared.runs} "
+            f"{'run' if shared.runs == 1 else 'runs'} with {shared.rounds} rounds in "
+            f"all, together ε = {rounded_up(shared.epsilon)} at δ = "
+            f"{rounded_up(delta, 6)}. Whoever sees the models of all of them is given "
+            "this, not this run's ε."
+        )
+    return lines
+
+
+def _accounting(numbers: Numbers, delta: float) -> list[str]:
+    accountant = numbers.accountant
+    lines = [
+        f"Accountant: {_ACCOUNTANTS[accountant]}; rounds are composed together, never "
+        "added."
+    ]
+    if not numbers.rounds:
+        return lines
+    other = numbers.cross_check
+    if other is not None:
+        first = numbers.epsilon(delta, accountant)
+        second = numbers.epsilon(delta, other)
+        differ = (
+            "it differs by more than 5%, the accountant's bound being the tighter"
+            if abs(second - first) > _CROSS_CHECK * first
+            else "they agree within 5%"
+        )
+        lines.append(
+            f"Cross-check by {_ACCOUNTANTS[other]}: ε = {rounded_up(second)} at δ = "
+            f"{rounded_up(delta, 6)}; {differ}."
+        )
+    rho = composed_zcdp(numbers.groups)
+    if rho is not None and math.isfinite(rho):
+        lines.append(
+            f"Zero-concentrated differential privacy: ρ = {rounded_up(rho)}. "
+            "Amplification by sampling is left out of it, so that it also holds "
+            "against those who know who took part."
+        )
+    return lines
+
+
+def _outside(event: Event, more: Sequence[str]) -> list[str]:
+    # What is noised before it leaves a client may be seen, and any threshold on it.
+    exact = not noised_by_clients(event)
+    seen = "single updates, " if exact else ""
+    lines = [
+        *more,
+        *_OUTSIDE,
+        *([_THRESHOLDS] if exact else []),
+        f"Whoever sees {seen}the secret run seed or the sampler's state.",
+        (
+            "The noise comes from a pseudo-random generator of research grade, which "
+            "is not a cryptographic one."
+            if event.kind in _DISCRETE
+            else "The noise comes from a floating-point generator of research grade: "
+            "it resists neither an attack on its low-order bits nor one on the "
+            "generator."
+        ),
+    ]
+    if event.kind != "hyperparameter_search":
+        lines.append(_UNSEARCHED.get(event.unit, _UNSEARCHED["client"]))
+    return [f"- {line}" for line in lines]
+
+
+def _paragraph(sentence: str) -> str:
+    dash = "- " if sentence.startswith("- ") else ""
+    return (
+        textwrap.fill(
+            sentence,
+            _WIDTH,
+            initial_indent="   ",
+            subsequent_indent="   " + " " * len(dash),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        + "\n"
+    )

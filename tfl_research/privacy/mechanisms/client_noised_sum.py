@@ -1,0 +1,107 @@
+"""Sums of updates that clients noise themselves, as TFF aggregation processes."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.privacy.mechanisms.noise import client_seeds
+from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
+
+# (leaves of the update, weight float32 [], common seed, client's secret seed) -> what
+# the client sends; seeds are int64 [2].
+Encode = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor], Any]
+# (sum of what was sent, reporting clients int32 [], common seed) -> (mean as leaves of
+# an update, measurements).
+Release = Callable[[Any, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], Any]]
+
+
+def client_noised_sum(
+    value_type: tff.Type,
+    weight_type: tff.Type,
+    *,
+    noise_seed: int,
+    encode: Encode,
+    sum_factory: tff.aggregators.UnweightedAggregationFactory,
+    release: Release,
+) -> tff.templates.AggregationProcess:
+    """Encodes at the clients, sums, and releases at the server.
+
+    The state is (own state, state of the summation), the own one of `round_number`
+    and `noise_seed`: what a client draws is a function of these and of the client's
+    seed of the round. How many clients report is no secret: it is the same for all
+    neighbours.
+
+    Args:
+      value_type: of updates, a structure of float32 tensors.
+      weight_type: `client_seeds.seeded_weight_type()`.
+      noise_seed: secret.
+      encode: what a client does, see `Encode`.
+      sum_factory: sums what clients send.
+      release: what the server does, see `Release`.
+
+    Raises:
+      ValueError: values of another dtype, or weights without a seed.
+    """
+    client_seeds.check_types(value_type, weight_type)
+    specs = tff.types.type_to_tf_tensor_specs(value_type)
+
+    @tff.tensorflow.computation
+    def initial_state() -> Any:
+        return collections.OrderedDict(
+            round_number=tf.constant(0, tf.int32), noise_seed=seed_tensor(noise_seed)
+        )
+
+    own_type = initial_state.type_signature.result
+
+    @tff.tensorflow.computation(own_type)
+    def seeds(state: Any) -> Any:
+        return client_seeds.round_seeds(state["noise_seed"], state["round_number"])
+
+    @tff.tensorflow.computation(value_type, weight_type, seeds.type_signature.result)
+    def send(value: Any, weight: Any, round_seeds: Any) -> Any:
+        common, private = round_seeds
+        seed = client_seeds.client_seed(private, weight["seed"])
+        sent = encode(tf.nest.flatten(value), weight["weight"], common, seed)
+        return sent, tf.constant(1, tf.int32)
+
+    summation = sum_factory.create(send.type_signature.result[0])
+    sum_type = summation.next.type_signature.result.result.member
+
+    @tff.tensorflow.computation(own_type, sum_type, np.int32)
+    def finish(state: Any, total: Any, reporting: tf.Tensor) -> Any:
+        mean, measurements = release(total, reporting, seeds(state)[0])
+        new_state = collections.OrderedDict(
+            round_number=state["round_number"] + 1, noise_seed=state["noise_seed"]
+        )
+        return new_state, tf.nest.pack_sequence_as(specs, mean), measurements
+
+    @tff.federated_computation
+    def initialize() -> Any:
+        own = tff.federated_eval(initial_state, tff.SERVER)
+        return tff.federated_zip((own, summation.initialize()))
+
+    @tff.federated_computation(
+        initialize.type_signature.result,
+        tff.FederatedType(value_type, tff.CLIENTS),
+        tff.FederatedType(weight_type, tff.CLIENTS),
+    )
+    def next_sum(state: Any, value: Any, weight: Any) -> Any:
+        own, inner_state = state
+        round_seeds = tff.federated_broadcast(tff.federated_map(seeds, own))
+        sent = tff.federated_map(send, tff.federated_zip((value, weight, round_seeds)))
+        summed = summation.next(inner_state, sent[0])
+        new_own, mean, measurements = tff.federated_map(
+            finish,
+            tff.federated_zip((own, summed.result, tff.federated_sum(sent[1]))),
+        )
+        return tff.templates.MeasuredProcessOutput(
+            tff.federated_zip((new_own, summed.state)), mean, measurements
+        )
+
+    return tff.templates.AggregationProcess(initialize, next_sum)

@@ -1,0 +1,141 @@
+"""Mechanisms of user-level privacy whose noise is correlated over rounds (DP-FTRL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import tensorflow_federated as tff
+
+from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
+from tfl_research.privacy.accounting.events.tree_event import TreeEvent
+from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.noise import factorization
+from tfl_research.privacy.mechanisms.noise.matrix_noise import MatrixNoise
+from tfl_research.privacy.mechanisms.noise.tree_noise import TreeNoise
+from tfl_research.privacy.mechanisms.noised_sum import NoisedSumFactory
+from tfl_research.sampling import Amplification
+
+
+def tree_mechanism(
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+    expected_cohort_size: float,
+    noise_seed: int,
+    amplification: Amplification,
+    restart_every: int,
+    efficient: bool = True,
+    sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+) -> Mechanism:
+    """DP-FTRL: each round releases its part of a tree's noisy prefix sums.
+
+    Kairouz et al. 2021 (arXiv 2103.00039). Any server optimizer applies: the sum of
+    the released rounds is the noisy prefix sum. A tree's last prefix stays in the
+    sum when the next begins; it is least noisy where `restart_every` is a power of
+    two.
+
+    Args:
+      l2_norm_clip: S, positive.
+      noise_multiplier: z, of a node's noise N(0, (zS)^2); 0 adds no noise.
+      expected_cohort_size: the denominator, positive.
+      noise_seed: secret; node noise is a pure function of it and of the node.
+      amplification: of the sampler, which must keep a client's rounds apart.
+      restart_every: rounds of a tree. The planned rounds for a single one; further
+        rounds begin the next tree.
+      efficient: Honaker's estimate of prefixes (less noise at equal privacy; the
+        state holds log2(restart_every) model sizes).
+      sum_factory: sums the clipped deltas; plain summation by default.
+
+    Raises:
+      ValueError: an argument outside of its range, or a sampler that does not fit.
+    """
+    check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
+    event = TreeEvent.of(
+        noise_multiplier,
+        amplification,
+        restart_every=restart_every,
+        efficient=efficient,
+    )
+    aggregator = NoisedSumFactory(
+        initial_clip=l2_norm_clip,
+        value_noise_multiplier=noise_multiplier,
+        denominator=expected_cohort_size,
+        noise_seed=noise_seed,
+        adaptation=None,
+        sum_factory=sum_factory or tff.aggregators.SumFactory(),
+        noise_process=TreeNoise(event.restart_every, event.efficient),
+    )
+    estimate = ", Honaker's estimate" if efficient else ""
+    return Mechanism(
+        f"DP-FTRL, tree aggregation{estimate} (Kairouz et al. 2021, arXiv 2103.00039)",
+        aggregator,
+        noise_multiplier,
+        event,
+    )
+
+
+def banded_matrix_mechanism(
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+    expected_cohort_size: float,
+    noise_seed: int,
+    amplification: Amplification,
+    rounds: int,
+    bands: Optional[int] = None,
+    momentum: float = 0.0,
+    learning_rates: Optional[Sequence[float]] = None,
+    cache: bool = True,
+    sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+) -> Mechanism:
+    """DP-FTRL with noise correlated by an optimised banded matrix.
+
+    Choquette-Choo et al. 2023 (arXiv 2306.08153). The state holds the noise of the
+    last bands - 1 rounds: as many model sizes.
+
+    Args:
+      l2_norm_clip: S, positive.
+      noise_multiplier: z, of the matrix' independent noise N(0, (zS)^2); 0 adds no
+        noise.
+      expected_cohort_size: the denominator, positive.
+      noise_seed: secret; noise is a pure function of it and of the round.
+      amplification: of the sampler, which must keep a client's rounds `bands` apart.
+      rounds: planned, the matrix' size. Further rounds begin it anew.
+      bands: 1 is independent noise; by default as many as the sampler allows.
+      momentum: of the server optimizer, see `factorization.workload_matrix`.
+      learning_rates: of the server optimizer, see there.
+      cache: see `factorization.banded_factor`.
+      sum_factory: sums the clipped deltas; plain summation by default.
+
+    Raises:
+      ValueError: an argument outside of its range, or a sampler that does not fit.
+    """
+    check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
+    if bands is None:
+        bands = min(amplification.min_separation, rounds)
+    # Before the optimisation, which takes time.
+    event = MatrixEvent.of(noise_multiplier, amplification, rounds=rounds, bands=bands)
+    factor = factorization.banded_factor(
+        event.rounds,
+        event.bands,
+        momentum=momentum,
+        learning_rates=learning_rates,
+        cache=cache,
+    )
+    aggregator = NoisedSumFactory(
+        initial_clip=l2_norm_clip,
+        value_noise_multiplier=noise_multiplier,
+        denominator=expected_cohort_size,
+        noise_seed=noise_seed,
+        adaptation=None,
+        sum_factory=sum_factory or tff.aggregators.SumFactory(),
+        noise_process=MatrixNoise(factor.rows),
+    )
+    return Mechanism(
+        f"DP-FTRL, banded matrix of {event.bands} bands (Choquette-Choo et al. 2023, "
+        "arXiv 2306.08153)",
+        aggregator,
+        noise_multiplier,
+        event,
+    )

@@ -1,0 +1,221 @@
+"""Noise at the clients and a modular sum of integers, as a TFF aggregation factory."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any, ClassVar
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import stateless_random
+from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
+from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
+from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.noise import client_seeds, discrete_noise, rotation
+from tfl_research.privacy.mechanisms.noise.noise_tables import noise_table
+from tfl_research.privacy.mechanisms.noised_sum import bounded_record
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
+    """See `discrete_gaussian_mechanism` and `skellam_mechanism`.
+
+    The plain sum of `secure=False` adds the very integers that the secure one adds.
+    """
+
+    client_members: ClassVar[tuple[str, ...]] = ("seed",)
+
+    plan: DistributedPlan
+    l2_norm_clip: float
+    noise_seed: int
+    secure: bool
+
+    @property
+    def scale(self) -> float:
+        """Quanta in a unit of the values."""
+        return self.plan.clip_quanta / self.l2_norm_clip
+
+    def encode(
+        self,
+        value: list[tf.Tensor],
+        weight: tf.Tensor,
+        rotation_seed: tf.Tensor,
+        client_seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """What one client sends: int64 `[padded dimension]`, in [0, 2^bits).
+
+        Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1; with Skellam
+        noise it is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1.
+        """
+        plan = self.plan
+        fold = stateless_random.fold_in
+        clip = tf.constant(self.l2_norm_clip, tf.float32)
+        record, _ = bounded_record(value, weight, clip)
+        flat = tf.concat([tf.reshape(part, [-1]) for part in record], axis=0)
+        flat = tf.pad(flat, [[0, plan.padded_dimension - plan.dimension]])
+        rotated = rotation.rotate(flat, rotation_seed) * self.scale
+        rounded = discrete_noise.conditional_round(
+            rotated, plan.squared_norm_bound, fold(client_seed, 0)
+        )
+        if plan.share_stddev > 0:
+            table = noise_table(plan.mechanism, plan.share_stddev)
+            rounded += discrete_noise.draw(
+                [plan.padded_dimension], fold(client_seed, 1), table
+            )
+        return tf.math.floormod(rounded, tf.constant(1 << plan.bits, tf.int64))
+
+    def decode(self, total: tf.Tensor, rotation_seed: tf.Tensor) -> tf.Tensor:
+        """The sum of updates, float32 `[dimension]`, from that of what clients sent.
+
+        arXiv 2102.06387, Algorithm 2.
+        """
+        modulus = tf.constant(1 << self.plan.bits, tf.int64)
+        half = modulus // 2
+        centred = tf.math.floormod(total + half, modulus) - half
+        flat = rotation.rotate_back(tf.cast(centred, tf.float32), rotation_seed)
+        return flat[: self.plan.dimension] / self.scale
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """An aggregation of `value_type`, a structure of float32 tensors.
+
+        Args:
+          value_type: of updates, with the plan's number of scalars.
+          weight_type: `client_seeds.seeded_weight_type()`.
+
+        Raises:
+          ValueError: values of another dtype or number of scalars, or weights
+            without a seed.
+        """
+        client_seeds.check_types(value_type, weight_type)
+        specs = tff.types.type_to_tf_tensor_specs(value_type)
+        shapes = [spec.shape for spec in tf.nest.flatten(specs)]
+        sizes = [shape.num_elements() for shape in shapes]
+        size = sum(sizes)
+        if size != self.plan.dimension:
+            raise ValueError(
+                f"the plan is for updates of {self.plan.dimension} scalars, but these "
+                f"have {size}: give plan_distributed dimension={size}"
+            )
+        plan = self.plan
+
+        def release(
+            total: tf.Tensor, reporting: tf.Tensor, rotation_seed: tf.Tensor
+        ) -> tuple[list[tf.Tensor], Any]:
+            flat = self.decode(total, rotation_seed)
+            enough = reporting >= plan.minimum_cohort_size
+            flat = tf.where(enough, flat / plan.cohort_size, tf.zeros_like(flat))
+            parts = [
+                tf.reshape(part, shape)
+                for part, shape in zip(tf.split(flat, sizes), shapes)
+            ]
+            shares = tf.sqrt(tf.cast(reporting, tf.float32))
+            stddev = plan.share_stddev / self.scale / plan.cohort_size * shares
+            measurements = collections.OrderedDict(
+                reporting_clients=reporting,
+                released=tf.cast(enough, tf.int32),
+                noise_stddev=tf.where(enough, stddev, tf.zeros_like(stddev)),
+            )
+            return parts, measurements
+
+        sum_factory: Any = tff.aggregators.SumFactory()
+        if self.secure:
+            sum_factory = tff.aggregators.SecureModularSumFactory(1 << plan.bits)
+        return client_noised_sum(
+            value_type,
+            weight_type,
+            noise_seed=self.noise_seed,
+            encode=self.encode,
+            sum_factory=sum_factory,
+            release=release,
+        )
+
+
+def _mechanism(
+    kind: str,
+    name: str,
+    l2_norm_clip: float,
+    plan: DistributedPlan,
+    noise_seed: int,
+    secure: bool,
+) -> Mechanism:
+    if plan.mechanism != kind:
+        raise ValueError(f"the plan is for {plan.mechanism!r}, expected {kind!r}")
+    check_settings(plan.noise_multiplier, None, l2_norm_clip)
+    aggregator = DistributedSumFactory(plan, l2_norm_clip, noise_seed, secure)
+    return Mechanism(name, aggregator, plan.noise_multiplier)
+
+
+def discrete_gaussian_mechanism(
+    *,
+    l2_norm_clip: float,
+    plan: DistributedPlan,
+    noise_seed: int,
+    secure: bool = True,
+) -> Mechanism:
+    """Discrete Gaussian noise at the clients and a secure modular sum.
+
+    Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithms 1 and 2. A client
+    clips its model delta to l2 norm S, weighs it by w in [0, 1], rotates it by a
+    randomised Hadamard transform, scales it to the integer grid, rounds it at random
+    under the condition that the norm stays below `plan.l2_sensitivity`, adds
+    N_Z(0, σ²) with σ = `plan.share_stddev`, and sends it modulo 2^bits. The server
+    sees the sum, undoes all that, and divides by `plan.cohort_size`.
+
+    With fewer reporting clients than `plan.minimum_cohort_size` there is too little
+    noise for the event, so that the round's result is zero; an empty cohort's
+    always is. Measurements: `reporting_clients`, `released` (0 or 1) and
+    `noise_stddev`, the standard deviation of the result's noise as it was.
+
+    In this simulation every client's noise is a function of one secret seed, the
+    round and the client's own seed, so that a resumed round repeats it. In a
+    deployment each client draws from its own source, which the server must not know.
+
+    Args:
+      l2_norm_clip: S, positive.
+      plan: of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
+      noise_seed: secret.
+      secure: sum with `tff.aggregators.SecureModularSumFactory`, which
+        `runtime.in_process` executes as the sum it stands for; TFF's runtime cannot
+        take one of 64-bit integers, and gets a plain sum of the same integers, with
+        the same result.
+
+    Raises:
+      ValueError: another mechanism's plan, or a clip that is not positive.
+    """
+    return _mechanism(
+        "discrete_gaussian",
+        "Distributed discrete Gaussian (Kairouz et al. 2021, arXiv 2102.06387)",
+        l2_norm_clip,
+        plan,
+        noise_seed,
+        secure,
+    )
+
+
+def skellam_mechanism(
+    *,
+    l2_norm_clip: float,
+    plan: DistributedPlan,
+    noise_seed: int,
+    secure: bool = True,
+) -> Mechanism:
+    """Skellam noise at the clients and a secure modular sum.
+
+    Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1: as
+    `discrete_gaussian_mechanism`, with the difference of two Poisson variables of
+    mean σ²/2 as a client's noise. Sums of such noise have the same distribution.
+
+    Args and errors are those of `discrete_gaussian_mechanism`.
+    """
+    return _mechanism(
+        "skellam",
+        "Distributed Skellam (Agarwal et al. 2021, arXiv 2110.04995)",
+        l2_norm_clip,
+        plan,
+        noise_seed,
+        secure,
+    )

@@ -1,0 +1,229 @@
+"""Mechanisms of user-level differential privacy, as TFF aggregators.
+
+Those of correlated noise are in `correlated_mechanisms`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Optional
+
+import tensorflow_federated as tff
+
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.mechanisms.noised_sum import Adaptation, NoisedSumFactory
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism:
+    """An aggregator together with the noise multiplier that it may be charged at.
+
+    Attributes:
+      name: of the mechanism, with its paper.
+      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1].
+      noise_multiplier: z, the ratio of the noise' standard deviation to the l2
+        sensitivity under add-or-remove-one of everything that a round releases;
+        what an accountant must be given. For correlated noise, of its independent
+        parts (nodes of a tree, ξ of a matrix) to the l2 norm clip.
+      event: what rounds do, where noise is correlated and the noise multiplier does
+        not say it all; None where it does.
+    """
+
+    name: str
+    aggregator: tff.aggregators.WeightedAggregationFactory
+    noise_multiplier: float
+    event: Optional[Event] = None
+
+
+def check_settings(
+    noise_multiplier: float,
+    expected_cohort_size: Optional[float],
+    l2_norm_clip: float,
+) -> None:
+    """Raises ValueError for noise, a cohort size (if any) or a clip out of range."""
+    if not (math.isfinite(noise_multiplier) and noise_multiplier >= 0):
+        raise ValueError(f"noise_multiplier must be at least 0: {noise_multiplier}")
+    if expected_cohort_size is not None and not (
+        math.isfinite(expected_cohort_size) and expected_cohort_size > 0
+    ):
+        raise ValueError(
+            f"expected_cohort_size must be positive: {expected_cohort_size}"
+        )
+    if not (math.isfinite(l2_norm_clip) and l2_norm_clip > 0):
+        raise ValueError(f"the l2 norm clip must be positive: {l2_norm_clip}")
+
+
+def gaussian_mechanism(
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+    expected_cohort_size: float,
+    noise_seed: int,
+    sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+) -> Mechanism:
+    """Fixed clipping and Gaussian noise: DP-FedAvg.
+
+    McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1 with the estimator f_f: each
+    model delta is clipped to l2 norm S, weighed by w in [0, 1], summed, given noise
+    N(0, (zS)^2) a coordinate, and divided by the fixed denominator qW, here the
+    expected cohort size. The realised cohort size never enters.
+
+    Args:
+      l2_norm_clip: S, positive.
+      noise_multiplier: z, at least 0; 0 adds no noise.
+      expected_cohort_size: the denominator, positive.
+      noise_seed: secret; noise is a pure function of it and of the round.
+      sum_factory: sums the clipped deltas; plain summation by default.
+
+    Raises:
+      ValueError: an argument outside of its range.
+    """
+    check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
+    aggregator = NoisedSumFactory(
+        initial_clip=l2_norm_clip,
+        value_noise_multiplier=noise_multiplier,
+        denominator=expected_cohort_size,
+        noise_seed=noise_seed,
+        adaptation=None,
+        sum_factory=sum_factory or tff.aggregators.SumFactory(),
+    )
+    return Mechanism(
+        "Gaussian, fixed clip (McMahan et al. 2018, arXiv 1710.06963)",
+        aggregator,
+        noise_multiplier,
+    )
+
+
+def bounded_weight_mechanism(
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+    expected_cohort_weight: float,
+    noise_seed: int,
+    clipped_denominator: bool = False,
+    sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+) -> Mechanism:
+    """Averages of clients that count between 0 and 1, Gaussian noise, fixed clip.
+
+    McMahan et al. 2018 (arXiv 1710.06963), section 3. Weights are capped at 1. The
+    estimator f_f divides the weighted sum by the fixed qW: sensitivity S/(qW). The
+    estimator f_c divides by max(qW_min, Σ w): with sum v, weights' sum a and
+    D = max(qW_min, a), a further client of weight w moves v/D by at most
+    w S/D' + ‖v‖ (1/D - 1/D'), ‖v‖ <= a S <= D S, and so by at most
+    2 w S/D' <= 2 S/(qW_min) (Lemma 1): it is given twice the noise of f_f.
+
+    Args:
+      l2_norm_clip: S, positive.
+      noise_multiplier: z, at least 0; 0 adds no noise.
+      expected_cohort_weight: qW, or qW_min of f_c: what the weights of a cohort sum
+        to, on average or at least; positive, and chosen without looking at the data.
+      noise_seed: secret; noise is a pure function of it and of the round.
+      clipped_denominator: f_c.
+      sum_factory: sums the clipped deltas; plain summation by default.
+
+    Raises:
+      ValueError: an argument outside of its range.
+    """
+    check_settings(noise_multiplier, None, l2_norm_clip)
+    if not (math.isfinite(expected_cohort_weight) and expected_cohort_weight > 0):
+        raise ValueError(
+            f"expected_cohort_weight must be positive: {expected_cohort_weight}"
+        )
+    aggregator = NoisedSumFactory(
+        initial_clip=l2_norm_clip,
+        value_noise_multiplier=noise_multiplier,
+        denominator=expected_cohort_weight,
+        noise_seed=noise_seed,
+        adaptation=None,
+        sum_factory=sum_factory or tff.aggregators.SumFactory(),
+        clipped_denominator=clipped_denominator,
+    )
+    denominator = "clipped" if clipped_denominator else "fixed"
+    return Mechanism(
+        f"Gaussian, bounded weights over a {denominator} denominator (McMahan et al. "
+        "2018, arXiv 1710.06963)",
+        aggregator,
+        noise_multiplier,
+    )
+
+
+def value_noise_multiplier(
+    noise_multiplier: float, clipped_count_stddev: float
+) -> float:
+    """z_Delta = (z^-2 - (2 sigma_b)^-2)^(-1/2) of Andrew et al. 2021, Theorem 1.
+
+    Raises:
+      ValueError: z is at least 2 sigma_b: the count alone would spend it all.
+    """
+    if noise_multiplier == 0:
+        return 0.0
+    if noise_multiplier >= 2 * clipped_count_stddev:
+        raise ValueError(
+            f"adaptive clipping cannot reach noise multiplier {noise_multiplier} with "
+            f"a clipped-count stddev of {clipped_count_stddev}: expected a stddev "
+            f"above {noise_multiplier / 2} (by default 0.05 x the expected cohort, so "
+            f"a cohort above {10 * noise_multiplier:g} clients)"
+        )
+    return (noise_multiplier**-2 - (2 * clipped_count_stddev) ** -2) ** -0.5
+
+
+def adaptive_gaussian_mechanism(
+    *,
+    initial_l2_norm_clip: float,
+    target_unclipped_quantile: float,
+    clip_learning_rate: float,
+    noise_multiplier: float,
+    expected_cohort_size: float,
+    noise_seed: int,
+    clipped_count_stddev: Optional[float] = None,
+    sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+) -> Mechanism:
+    """Adaptive clipping and Gaussian noise, the quantile's cost included.
+
+    Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1 with the geometric update
+    C <- C exp(-eta_C (b - gamma)). The number of unclipped clients is released with
+    noise sigma_b; the deltas get the noise multiplier z_Delta that makes both
+    together cost as one Gaussian of `noise_multiplier` (Theorem 1).
+
+    Args:
+      initial_l2_norm_clip: C of the first round, positive.
+      target_unclipped_quantile: gamma in [0, 1].
+      clip_learning_rate: eta_C, at least 0.
+      noise_multiplier: z of both releases together, at least 0.
+      expected_cohort_size: the denominator, positive.
+      noise_seed: secret; noise is a pure function of it and of the round.
+      clipped_count_stddev: sigma_b; 0.05 x expected cohort size by default.
+      sum_factory: sums the clipped deltas; plain summation by default.
+
+    Raises:
+      ValueError: an argument outside of its range, or a z that sigma_b cannot give.
+    """
+    check_settings(noise_multiplier, expected_cohort_size, initial_l2_norm_clip)
+    if not 0 <= target_unclipped_quantile <= 1:
+        raise ValueError(
+            f"target_unclipped_quantile must be in [0, 1]: {target_unclipped_quantile}"
+        )
+    if clip_learning_rate < 0:
+        raise ValueError(f"clip_learning_rate must be at least 0: {clip_learning_rate}")
+    if clipped_count_stddev is None:
+        clipped_count_stddev = 0.05 * expected_cohort_size
+    if noise_multiplier == 0:
+        clipped_count_stddev = 0.0
+    aggregator = NoisedSumFactory(
+        initial_clip=initial_l2_norm_clip,
+        value_noise_multiplier=value_noise_multiplier(
+            noise_multiplier, clipped_count_stddev
+        ),
+        denominator=expected_cohort_size,
+        noise_seed=noise_seed,
+        adaptation=Adaptation(
+            target_unclipped_quantile, clip_learning_rate, clipped_count_stddev
+        ),
+        sum_factory=sum_factory or tff.aggregators.SumFactory(),
+    )
+    return Mechanism(
+        "Gaussian, adaptive clip (Andrew et al. 2021, arXiv 1905.03871)",
+        aggregator,
+        noise_multiplier,
+    )

@@ -1,0 +1,143 @@
+"""Gaussian noise on each client's own update, as a TFF aggregation factory."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any, ClassVar, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import stateless_random
+from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
+from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.noised_sum import bounded_record
+
+
+def noised_update(
+    value: list[tf.Tensor],
+    weight: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+) -> list[tf.Tensor]:
+    """What a client sends: its update clipped, weighed, and noised by N(0, (zS)²).
+
+    Args:
+      value: leaves of the update, float32.
+      weight: float32 `[]`, of which `noised_sum.bounded_weight` counts.
+      seed: the client's secret int64 `[2]` seed of the round.
+      l2_norm_clip: S.
+      noise_multiplier: z.
+    """
+    record = bounded_record(value, weight, tf.constant(l2_norm_clip, tf.float32))[0]
+    stddev = noise_multiplier * l2_norm_clip
+    return [
+        part
+        + stddev
+        * stateless_random.normal(part.shape, stateless_random.fold_in(seed, index))
+        for index, part in enumerate(record)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
+    """See `local_gaussian_mechanism`."""
+
+    client_members: ClassVar[tuple[str, ...]] = ("seed",)
+
+    l2_norm_clip: float
+    noise_multiplier: float
+    denominator: float
+    noise_seed: int
+    sum_factory: tff.aggregators.UnweightedAggregationFactory
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """An aggregation of `value_type`, a structure of float32 tensors.
+
+        Args:
+          value_type: of updates.
+          weight_type: `client_seeds.seeded_weight_type()`.
+
+        Raises:
+          ValueError: values of another dtype, or weights without a seed.
+        """
+        stddev = self.noise_multiplier * self.l2_norm_clip
+
+        def encode(
+            value: list[tf.Tensor], weight: tf.Tensor, _: tf.Tensor, seed: tf.Tensor
+        ) -> list[tf.Tensor]:
+            return noised_update(
+                value,
+                weight,
+                seed,
+                l2_norm_clip=self.l2_norm_clip,
+                noise_multiplier=self.noise_multiplier,
+            )
+
+        def release(
+            total: list[tf.Tensor], reporting: tf.Tensor, _: tf.Tensor
+        ) -> tuple[list[tf.Tensor], Any]:
+            shares = tf.sqrt(tf.cast(reporting, tf.float32))
+            measurements = collections.OrderedDict(
+                reporting_clients=reporting,
+                noise_stddev=shares * (stddev / self.denominator),
+            )
+            return [part / self.denominator for part in total], measurements
+
+        return client_noised_sum(
+            value_type,
+            weight_type,
+            noise_seed=self.noise_seed,
+            encode=encode,
+            sum_factory=self.sum_factory,
+            release=release,
+        )
+
+
+def local_gaussian_mechanism(
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+    expected_cohort_size: float,
+    noise_seed: int,
+    sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+) -> Mechanism:
+    """Local differential privacy: each client noises its own update.
+
+    The Gaussian mechanism (Dwork and Roth 2014, Appendix A) at every client: the
+    model delta is clipped to l2 norm S, weighed by w in [0, 1], and given noise
+    N(0, (zS)²) a coordinate before anything leaves the client. The sum is divided by
+    the fixed `expected_cohort_size`. Account for it with
+    `local_gaussian_event.LocalGaussianEvent`: the server need not be trusted, the
+    noise of the mean is √cohort times that of `gaussian_mechanism`. An empty
+    cohort's result is zero, without noise: it says nothing of anybody.
+
+    Args:
+      l2_norm_clip: S, positive.
+      noise_multiplier: z of every client's own noise, at least 0.
+      expected_cohort_size: the denominator, positive.
+      noise_seed: secret; a client's noise is a pure function of it, of the round and
+        of the client's seed of the round.
+      sum_factory: sums the noised deltas; plain summation by default.
+
+    Raises:
+      ValueError: an argument outside of its range.
+    """
+    check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
+    aggregator = LocalGaussianFactory(
+        l2_norm_clip,
+        noise_multiplier,
+        expected_cohort_size,
+        noise_seed,
+        sum_factory or tff.aggregators.SumFactory(),
+    )
+    return Mechanism(
+        "Local Gaussian (Dwork and Roth 2014, Appendix A)",
+        aggregator,
+        noise_multiplier,
+    )

@@ -1,0 +1,142 @@
+"""Robust rules over updates that clients have noised themselves."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any, ClassVar
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.local_gaussian import noised_update
+from tfl_research.privacy.mechanisms.noise import client_seeds
+from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LocallyNoisedFactory(tff.aggregators.WeightedAggregationFactory):
+    """See `local_gaussian_rule`."""
+
+    client_members: ClassVar[tuple[str, ...]] = ("seed",)
+
+    l2_norm_clip: float
+    noise_multiplier: float
+    noise_seed: int
+    rule: tff.aggregators.WeightedAggregationFactory
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """An aggregation of `value_type`, a structure of float32 tensors.
+
+        Args:
+          value_type: of updates.
+          weight_type: `client_seeds.seeded_weight_type()`.
+
+        Raises:
+          ValueError: values of another dtype, or weights without a seed.
+        """
+        client_seeds.check_types(value_type, weight_type)
+
+        @tff.tensorflow.computation
+        def initial_state() -> Any:
+            return collections.OrderedDict(
+                round_number=tf.constant(0, tf.int32),
+                noise_seed=seed_tensor(self.noise_seed),
+            )
+
+        own_type = initial_state.type_signature.result
+
+        @tff.tensorflow.computation(own_type)
+        def private_seed(state: Any) -> Any:
+            return client_seeds.round_seeds(state["noise_seed"], state["round_number"])[
+                1
+            ]
+
+        @tff.tensorflow.computation(own_type)
+        def advanced(state: Any) -> Any:
+            return collections.OrderedDict(
+                round_number=state["round_number"] + 1, noise_seed=state["noise_seed"]
+            )
+
+        @tff.tensorflow.computation(
+            value_type, weight_type, private_seed.type_signature.result
+        )
+        def send(value: Any, weight: Any, private: Any) -> Any:
+            sent = noised_update(
+                tf.nest.flatten(value),
+                weight["weight"],
+                client_seeds.client_seed(private, weight["seed"]),
+                l2_norm_clip=self.l2_norm_clip,
+                noise_multiplier=self.noise_multiplier,
+            )
+            # Nothing but the noised update depends on the client's data.
+            return tf.nest.pack_sequence_as(value, sent), tf.constant(1.0)
+
+        inner = self.rule.create(value_type, tff.TensorType(tf.float32.as_numpy_dtype))
+
+        @tff.federated_computation
+        def initialize() -> Any:
+            own = tff.federated_eval(initial_state, tff.SERVER)
+            return tff.federated_zip((own, inner.initialize()))
+
+        @tff.federated_computation(
+            initialize.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+            tff.FederatedType(weight_type, tff.CLIENTS),
+        )
+        def next_rule(state: Any, value: Any, weight: Any) -> Any:
+            own, rule_state = state
+            private = tff.federated_broadcast(tff.federated_map(private_seed, own))
+            sent = tff.federated_map(send, tff.federated_zip((value, weight, private)))
+            output = inner.next(rule_state, sent[0], sent[1])
+            return tff.templates.MeasuredProcessOutput(
+                tff.federated_zip((tff.federated_map(advanced, own), output.state)),
+                output.result,
+                output.measurements,
+            )
+
+        return tff.templates.AggregationProcess(initialize, next_rule)
+
+
+def local_gaussian_rule(
+    *,
+    l2_norm_clip: float,
+    noise_multiplier: float,
+    noise_seed: int,
+    rule: tff.aggregators.WeightedAggregationFactory,
+) -> Mechanism:
+    """`local_gaussian_mechanism` with another aggregation than a mean after it.
+
+    Each client clips its model delta to l2 norm S and adds N(0, (zS)²) a coordinate
+    before anything leaves it. What the server does with the noised updates is
+    post-processing (Dwork and Roth 2014, Proposition 2.1) and costs nothing further,
+    so that `local_gaussian_event.LocalGaussianEvent` accounts for any rule. For that
+    the rule sees equal weights of 1, those of clients without examples included. A
+    rule has to live with the noise: rows are zS√d apart before any attack.
+
+    Args:
+      l2_norm_clip: S, positive.
+      noise_multiplier: z of every client's own noise, at least 0.
+      noise_seed: secret; a client's noise is the same function of it as in
+        `local_gaussian_mechanism`.
+      rule: aggregates the noised updates; its measurements are the mechanism's.
+
+    Raises:
+      ValueError: an argument outside of its range, or a rule that needs more of a
+        client than its update.
+    """
+    check_settings(noise_multiplier, None, l2_norm_clip)
+    members = getattr(rule, "client_members", ())
+    if members:
+        raise ValueError(
+            f"{type(rule).__name__} needs the clients' {' and '.join(members)}, which "
+            "noised updates do not carry"
+        )
+    return Mechanism(
+        "Local Gaussian (Dwork and Roth 2014, Appendix A), then a robust rule",
+        LocallyNoisedFactory(l2_norm_clip, noise_multiplier, noise_seed, rule),
+        noise_multiplier,
+    )

@@ -1,0 +1,1 @@
+"""Noise and the seeds and matrices behind it; no aggregation."""

@@ -1,0 +1,210 @@
+"""Things by name, to which a user's own can be added."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Optional, TypeVar, Union
+
+from tfl_research.errors import SettingError
+from tfl_research.settings import NamedSettings, declared
+
+Item = TypeVar("Item")
+Chosen = TypeVar("Chosen", bound=NamedSettings)
+_OWN = "tfl_research"
+# The plugins that are being imported, the innermost last.
+_loading: list[str] = []
+
+
+class Registry(Generic[Item]):
+    """Items by name, in the order in which they were added.
+
+    An item may be given as "package.module:name", which is imported when it is first
+    asked for.
+
+    Attributes:
+      what: what an item is, in a word, for messages: "algorithm".
+    """
+
+    def __init__(
+        self, what: str, items: Optional[Mapping[str, Union[str, Item]]] = None
+    ):
+        self.what = what
+        self._items: dict[str, Union[str, Item]] = dict(items or {})
+        self._origins: dict[str, Optional[str]] = dict.fromkeys(self._items)
+
+    def register(self, name: str, item: Union[str, Item]) -> None:
+        """Adds an item.
+
+        Args:
+          name: a new name.
+          item: the item, or "package.module:name".
+
+        Raises:
+          ValueError: the name is empty or taken, or the text is no such path.
+        """
+        if not name or not isinstance(name, str):
+            raise ValueError(f"the name of a {self.what} must be text, got {name!r}")
+        if name in self._items:
+            raise ValueError(f"a {self.what} named {name!r} is already registered")
+        if isinstance(item, str) and item.count(":") != 1:
+            raise ValueError(
+                f"a {self.what} is given as itself or as 'package.module:name', got "
+                f"{item!r}"
+            )
+        self._items[name] = item
+        self._origins[name] = _origin(item)
+
+    def unregister(self, name: str) -> None:
+        """Removes an item; ValueError where there is none of that name."""
+        self._check(name)
+        del self._items[name]
+        del self._origins[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(self._items)
+
+    def get(self, name: str) -> Item:
+        """The item of that name.
+
+        Raises:
+          ValueError: there is none; names those that there are.
+        """
+        self._check(name)
+        item = self._items[name]
+        if isinstance(item, str):
+            module, _, attribute = item.partition(":")
+            loaded: Item = getattr(importlib.import_module(module), attribute)
+            self._items[name] = item = loaded
+        return item
+
+    def items(self) -> list[tuple[str, Item]]:
+        """All names with their items."""
+        return [(name, self.get(name)) for name in self._items]
+
+    def origin(self, name: str) -> Optional[str]:
+        """The module that registered an item; None for the toolkit's own."""
+        self._check(name)
+        return self._origins[name]
+
+    def _check(self, name: str) -> None:
+        if name not in self._items:
+            raise ValueError(
+                f"unknown {self.what} {name!r}; there are {', '.join(self._items)}"
+            )
+
+
+def _origin(item: Any) -> Optional[str]:
+    if _loading:
+        return _loading[-1]
+    module = item.partition(":")[0] if isinstance(item, str) else item.__module__
+    return None if module.split(".")[0] == _OWN else module
+
+
+def load_plugin(module: str) -> None:
+    """Imports a module that registers a user's own algorithms, mechanisms and so on.
+
+    Args:
+      module: as Python imports it, "my_package.my_module"; found where Python looks,
+        which for a command line includes the current folder.
+
+    Raises:
+      SettingError: it cannot be found, or fails on import; says why.
+    """
+    _loading.append(module)
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise SettingError(
+            f"--plugin={module}: cannot be imported ({type(error).__name__}: {error}); "
+            "give a module that Python finds, as my_package.my_module"
+        ) from error
+    finally:
+        _loading.pop()
+
+
+@contextlib.contextmanager
+def registered(
+    registry: Registry[Item], name: str, item: Union[str, Item]
+) -> Iterator[None]:
+    """Registers an item for the time of the block, as tests do."""
+    registry.register(name, item)
+    try:
+        yield
+    finally:
+        registry.unregister(name)
+
+
+class SettingsRegistry(Registry[type[Chosen]]):
+    """Classes of `NamedSettings`, each of which is one choice with its parameters.
+
+    Attributes:
+      setting: the name of the setting that chooses: "algorithm".
+    """
+
+    def __init__(self, setting: str, what: Optional[str] = None):
+        super().__init__(what or setting)
+        self.setting = setting
+
+    def add(self, chosen: type[Chosen]) -> type[Chosen]:
+        """Registers a class by its NAME and returns it: a decorator.
+
+        Raises:
+          ValueError: the name is taken or missing.
+        """
+        self.register(chosen.NAME, chosen)
+        return chosen
+
+    def resolve(self, value: Union[str, Chosen]) -> Chosen:
+        """Settings of a choice: itself, or by name with its default parameters.
+
+        Raises:
+          SettingError: an unknown name, or parameters that have no default.
+        """
+        if isinstance(value, str):
+            return self.from_flat({self.setting: value})
+        return value
+
+    def from_flat(self, values: Mapping[str, Any]) -> Chosen:
+        """The choice that flat settings describe.
+
+        Args:
+          values: the choice's name by `setting`, and parameters by their names. Those
+            that are None were not given.
+
+        Raises:
+          SettingError: an unknown name, or a parameter of another choice.
+        """
+        name = values[self.setting]
+        if name not in self:
+            raise SettingError(
+                f"--{self.setting}={name}: must be one of {', '.join(self.names())}"
+            )
+        chosen = self.get(name)
+        own = {chosen.PREFIX + field.name for field in declared(chosen)}
+        given = {k: v for k, v in values.items() if v is not None and v != ()}
+        for parameter, owners in self.parameters().items():
+            if parameter in given and parameter not in own:
+                raise SettingError(
+                    f"--{parameter}={_shown(given[parameter])}: goes with "
+                    f"--{self.setting}={' and '.join(owners)}, not with {name}; leave "
+                    "it out"
+                )
+        return chosen.from_flat({k: v for k, v in given.items() if k in own})
+
+    def parameters(self) -> dict[str, list[str]]:
+        """The names of all choices' parameters, each with the choices that have it."""
+        found: dict[str, list[str]] = {}
+        for name, chosen in self.items():
+            for field in declared(chosen):
+                found.setdefault(chosen.PREFIX + field.name, []).append(name)
+        return found
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,4 @@
+"""From a TFF process to compiled TensorFlow programs: graphs, modes, chunks.
+
+Engines, which call the programs, are in `runtime`.
+"""

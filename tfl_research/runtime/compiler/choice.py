@@ -1,0 +1,109 @@
+"""Choosing how clients are executed, by measuring it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from tfl_research.runtime.compiler import chunks, memory
+from tfl_research.runtime.compiler.map_reduce import MapReduce, chunk_tensors
+from tfl_research.runtime.compiler.mode import Mode
+
+# XLA's convolutions on CPU are slower than TensorFlow's own.
+_CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
+# Tracing a vectorised program takes seconds; it is worth a try only where a client's
+# work is so short that the loop over clients itself can matter.
+_SHORT_SECONDS = 0.0005
+# Time that executions of one candidate may take together.
+_ENOUGH_SECONDS = 0.3
+# Clients that folded candidates are measured on: the programs compile for the whole
+# chunk, and how many clients they fold is an argument of theirs.
+_FEW_CLIENTS = 8
+
+
+def _seconds(
+    programs: MapReduce, mode: Mode, state: Sequence[tf.Tensor], chunk: chunks.Chunk
+) -> float:
+    """Seconds for a client, least of up to three executions after one that compiles."""
+    context = programs.start(mode)(state)
+    program = programs.chunk(mode)
+    leaves, count = chunk_tensors(chunk)
+    clients = chunk.count
+    if mode.clients == "folded":
+        clients = min(clients, _FEW_CLIENTS)
+        count = tf.constant(clients, tf.int32)
+    program(context, leaves, count)
+    best, spent = float("inf"), 0.0
+    for _ in range(3):
+        begin = time.perf_counter()
+        program(context, leaves, count)
+        seconds = time.perf_counter() - begin
+        best, spent = min(best, seconds), spent + seconds
+        if spent > _ENOUGH_SECONDS:
+            break
+    return best / max(clients, 1)
+
+
+def choose(
+    programs: MapReduce, state: Sequence[tf.Tensor], jobs: Iterator[Any]
+) -> tuple[Mode, str]:
+    """The fastest mode for this process on this machine, and the measurements.
+
+    Executes the cohort's first chunk in each mode that can run and throws the
+    results away; the state is not changed. An empty cohort chooses the first
+    candidate that can compile. What was measured is remembered for this user, so
+    that a second run neither measures again nor, by a close call, rounds otherwise.
+
+    Returns:
+      (mode, what was measured in words).
+    """
+    candidates = [Mode("folded", "graph")]
+    if programs.work.op_types.isdisjoint(_CONVOLUTIONS):
+        candidates.insert(0, Mode("folded", "xla"))
+    first = next(jobs, None)
+    if first is None:
+        return candidates[0], "the first cohort was empty: nothing to measure"
+    if len(candidates) == 1:
+        return candidates[0], "convolutions: XLA's are slower than TensorFlow's on CPU"
+    chunk = first()
+    key = memory.key(programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves])
+    remembered = memory.recall(key)
+    if remembered is not None:
+        clients, compiler, reason = remembered
+        return Mode(clients, compiler), reason
+    best, reason = _measured(programs, state, chunk, candidates)
+    memory.remember(key, (best.clients, best.compiler, reason))
+    logging.info("in-process runtime: %s (%s)", best, reason)
+    return best, reason
+
+
+def _measured(
+    programs: MapReduce,
+    state: Sequence[tf.Tensor],
+    chunk: chunks.Chunk,
+    candidates: Sequence[Mode],
+) -> tuple[Mode, str]:
+    measured: dict[Mode, float] = {}
+    notes = []
+
+    def measure(mode: Mode) -> None:
+        try:
+            measured[mode] = _seconds(programs, mode, state, chunk)
+        except (tf.errors.OpError, ValueError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0][:160]
+            notes.append(f"{mode}: cannot ({type(error).__name__}: {reason})")
+
+    for mode in candidates:
+        measure(mode)
+    if not measured:
+        raise RuntimeError(f"no mode can execute this process: {'; '.join(notes)}")
+    if min(measured.values()) < _SHORT_SECONDS:
+        compiler = min(measured, key=measured.__getitem__).compiler
+        measure(Mode("vectorised", compiler))
+    best = min(measured, key=measured.__getitem__)
+    notes += [f"{mode}: {1000 * s:.2f} ms" for mode, s in measured.items()]
+    return best, f"in a chunk of {chunk.count} a client took " + "; ".join(notes)

@@ -1,0 +1,103 @@
+"""Equality of TensorFlow graphs up to the names in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from tfl_research import _tff_compat
+from tfl_research.runtime.compiler.constants import is_scalar
+
+
+def fingerprint(
+    graph_def: Any,
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    open_functions: frozenset[str] = frozenset(),
+) -> str:
+    """A digest that is equal for graphs of equal structure.
+
+    They may differ in names, and in the values of the scalar float constants of the
+    graph itself and of `open_functions` (`constants.ScalarConstants`).
+
+    Names carry process-wide counters (the second Keras model's layers and traced
+    functions are numbered on), so that one recipe built twice gives two graphs
+    with equal operations and other names.
+
+    Args:
+      graph_def: a GraphDef with its function library.
+      inputs: tensor names of the graph's arguments, in order.
+      outputs: tensor names of its results, in order.
+      open_functions: names of functions whose scalar constants do not count.
+    """
+    functions = {f.signature.name: f for f in graph_def.library.function}
+    digests: dict[str, str] = {}
+
+    def function_digest(name: str) -> str:
+        if name not in digests:
+            function = functions[name]
+            names = {
+                argument.name: f"argument {index}"
+                for index, argument in enumerate(function.signature.input_arg)
+            }
+            results = [
+                function.ret[argument.name]
+                for argument in function.signature.output_arg
+            ]
+            kinds = [
+                argument.SerializeToString(deterministic=True)
+                for argument in map(_nameless, function.signature.input_arg)
+            ]
+            digests[name] = nodes_digest(
+                function.node_def, names, results, kinds, name in open_functions
+            )
+        return digests[name]
+
+    def nodes_digest(
+        nodes: Any,
+        names: dict[str, str],
+        results: Iterable[str],
+        kinds: list[bytes],
+        blank: bool,
+    ) -> str:
+        names = dict(names)
+        for index, node in enumerate(nodes):
+            names.setdefault(node.name, f"node {index}")
+
+        def renamed(reference: str) -> str:
+            control = reference.startswith("^")
+            owner, colon, output = reference.lstrip("^").partition(":")
+            return f"{'^' * control}{names.get(owner, owner)}{colon}{output}"
+
+        digest = hashlib.sha256()
+        for kind in kinds:
+            digest.update(kind)
+        for node in nodes:
+            bare = type(node)()
+            bare.CopyFrom(node)
+            bare.name = names[node.name]
+            del bare.input[:]
+            bare.input.extend(renamed(reference) for reference in node.input)
+            for reference in _tff_compat.function_references(bare):
+                reference.name = function_digest(reference.name)
+            for key in ("_class", "_gradient_op_type", "shared_name"):
+                bare.attr.pop(key, None)
+            if blank and is_scalar(bare):
+                bare.attr["value"].tensor.Clear()
+            bare.ClearField("experimental_debug_info")
+            digest.update(bare.SerializeToString(deterministic=True))
+        digest.update(repr([renamed(result) for result in results]).encode())
+        return digest.hexdigest()
+
+    given = {
+        name.partition(":")[0]: f"argument {index}" for index, name in enumerate(inputs)
+    }
+    return nodes_digest(graph_def.node, given, outputs, [], True)
+
+
+def _nameless(argument: Any) -> Any:
+    bare = type(argument)()
+    bare.CopyFrom(argument)
+    bare.name = ""
+    return bare

@@ -1,0 +1,235 @@
+"""The table of what clients keep between the rounds in which they take part."""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfl_research.data import Cohort
+from tfl_research.errors import UserError
+
+_SCHEMA = """
+create table if not exists states (
+  client text not null, round integer not null, checksum integer not null,
+  state blob not null, primary key (client, round)
+) without rowid
+"""
+_LATEST = """
+select checksum, state from states where client = ? order by round desc limit 1
+"""
+# The checksum is that of the row with the latest round.
+_EXTENT = """
+select count(*), coalesce(sum(latest), 0), coalesce(sum(mark), 0) from (
+  select max(round) as latest, row_mark(client, max(round), checksum) as mark
+  from states group by client
+)
+"""
+_OUTDATED = """
+delete from states where round < (
+  select max(newer.round) from states as newer
+  where newer.client = states.client and newer.round <= ?
+)
+"""
+
+
+class ClientStateSpec(Protocol):
+    """What the table has to know; see `processes.ClientStateSpec`."""
+
+    @property
+    def initial(self) -> np.ndarray: ...
+
+    @property
+    def capacity(self) -> int: ...
+
+
+class ClientStates:
+    """Every client's state, float32 `[d]`, in an SQLite file.
+
+    Only clients that took part have rows, so that the table costs what was trained and
+    not what is registered; what is not asked for stays on disk. A row carries the round
+    it was written in: going back to a checkpoint deletes what came later, and rows are
+    dropped once no checkpoint is kept that is older than their successors. It also
+    carries the CRC-32 of the state, which SQLite does not check by itself; who has
+    which is in the table's `extent`, which checkpoints hold.
+
+    Args:
+      path: the file; made when missing. ":memory:" keeps the table in memory.
+      spec: initial state, and how many clients a cohort may have.
+
+    Raises:
+      UserError: the file is no such table.
+    """
+
+    def __init__(self, path: pathlib.Path | str, spec: ClientStateSpec):
+        self._path = path
+        self._spec = spec
+        try:
+            # Rounds run in one thread, chunks are gathered in several.
+            self._database = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False
+            )
+            # A killed process loses nothing that was stored; `sync` is for a machine
+            # that stops.
+            self._database.execute("pragma journal_mode = wal")
+            self._database.execute("pragma synchronous = normal")
+            self._database.execute(_SCHEMA)
+            self._database.create_function("row_mark", 3, _mark, deterministic=True)
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{path} is no table of client states ({error}); move it away together "
+                "with the checkpoints, or choose another --output_dir"
+            ) from error
+
+    def attach(self, cohort: Cohort) -> Cohort:
+        """The cohort, its clients handed their states and positions.
+
+        Raises:
+          ValueError: more clients than the process has room for.
+        """
+        if len(cohort) > self._spec.capacity:
+            raise ValueError(
+                f"a cohort has {len(cohort)} clients, the process has room for the "
+                f"states of {self._spec.capacity}; build it with a larger "
+                "max_cohort_size"
+            )
+        positions = np.arange(len(cohort), dtype=np.int32)
+        return cohort.with_members(position=positions).with_loader(
+            "client_state", self.rows
+        )
+
+    def rows(self, client_ids: Sequence[str]) -> np.ndarray:
+        """float32 `[clients, d]`, the clients' states; initial ones for newcomers.
+
+        Raises:
+          UserError: the file is damaged, or of another model.
+        """
+        initial = self._spec.initial
+        states = np.empty((len(client_ids), len(initial)), np.float32)
+        for row, client_id in enumerate(client_ids):
+            try:
+                # A cursor of its own: several threads gather chunks at once.
+                cursor = self._database.cursor()
+                found = cursor.execute(_LATEST, (client_id,)).fetchone()
+                if found is not None:
+                    checksum, content = found
+                    states[row] = _decoded(checksum, content, len(initial))
+            except (sqlite3.DatabaseError, ValueError) as error:
+                raise self._damaged(f"client {client_id!r}: {error}") from error
+            if found is None:
+                states[row] = initial
+        return states
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(
+            f"{self._path} is damaged ({why}); restore the file, or choose another "
+            "--output_dir"
+        )
+
+    def store(self, round_number: int, client_ids: Sequence[str], rows: Any) -> None:
+        """Keeps a round's new states.
+
+        Args:
+          round_number: from 1; rows of the same round are replaced.
+          client_ids: the cohort.
+          rows: float32 `[at least clients, d]`, in the cohort's order.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        table = np.asarray(rows, np.float32)
+        try:
+            self._database.execute("begin")
+            self._database.executemany(
+                "insert or replace into states values (?, ?, ?, ?)",
+                (
+                    (client_id, round_number, *_encoded(table[row]))
+                    for row, client_id in enumerate(client_ids)
+                ),
+            )
+            self._database.execute("commit")
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self._path} cannot be written ({error})") from error
+
+    def restore(self, round_number: int, extent: Sequence[int]) -> None:
+        """Goes back to the states after a round.
+
+        Args:
+          round_number: of the checkpoint that the run goes on from; 0 for none.
+          extent: the table's then.
+
+        Raises:
+          UserError: the table has not the states of that round.
+        """
+        try:
+            self._database.execute(
+                "delete from states where round > ?", (round_number,)
+            )
+            found = self.extent
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from error
+        if found != tuple(extent):
+            raise UserError(
+                f"{self._path} holds states of {found[0]} clients that are not those "
+                f"of the checkpoint of round {round_number}, which counts on "
+                f"{extent[0]}; restore the file, or choose another --output_dir"
+            )
+
+    def sync(self) -> None:
+        """Makes the rows durable; comes before a checkpoint that counts on them."""
+        self._database.execute("pragma wal_checkpoint(truncate)")
+
+    def drop_outdated(self, oldest_checkpoint: int) -> None:
+        """Drops the rows that no checkpoint needs.
+
+        Args:
+          oldest_checkpoint: the oldest round that the run may go back to.
+        """
+        self._database.execute(_OUTDATED, (oldest_checkpoint,))
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """What tells this table from another one.
+
+        Clients that have rows, the sum of the rounds of their newest ones, and a
+        checksum of who has which state.
+        """
+        clients, rounds, marks = self._database.execute(_EXTENT).fetchone()
+        return int(clients), int(rounds), int(marks)
+
+    @property
+    def num_clients(self) -> int:
+        """Clients that have rows: those that were in a cohort."""
+        return self.extent[0]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+
+# What a table without rows has.
+EMPTY_TABLE = (0, 0, 0)
+
+
+def _mark(client_id: str, round_number: int, checksum: int) -> int:
+    """Binds a state, by its checksum, to whose and of which round it is."""
+    return zlib.crc32(f"{round_number} {checksum} {client_id}".encode())
+
+
+def _encoded(state: np.ndarray) -> tuple[int, bytes]:
+    """A row's checksum and its state."""
+    content = state.astype("<f4").tobytes()
+    return zlib.crc32(content), content
+
+
+def _decoded(checksum: int, content: bytes, size: int) -> np.ndarray:
+    if zlib.crc32(content) != checksum:
+        raise ValueError("its checksum does not match")
+    state = np.frombuffer(content, "<f4")
+    if len(state) != size:
+        raise ValueError(f"its state has {len(state)} numbers, this model's has {size}")
+    return state

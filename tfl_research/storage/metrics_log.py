@@ -1,0 +1,215 @@
+"""metrics.csv: one row for each round."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import math
+import os
+import pathlib
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from tfl_research.errors import UserError
+from tfl_research.storage import atomic, nest
+
+Cell = Union[int, float, str, None]
+
+# In every metrics.csv, in this order; what a run offers beyond them follows.
+COLUMNS = (
+    "round",
+    "cohort_size",
+    "examples",
+    "excluded_clients",
+    "train_loss",
+    "train_accuracy",
+    "train_auc",
+    "eval_loss",
+    "eval_accuracy",
+    "eval_auc",
+    "eval_client_mean_accuracy",
+    "eval_client_worst_decile_accuracy",
+    "eval_client_worst_accuracy",
+    "held_out_loss",
+    "held_out_accuracy",
+    "held_out_auc",
+    "clip_norm",
+    "noise_multiplier",
+    "epsilon",
+    "delta",
+    "client_learning_rate",
+    "server_learning_rate",
+    "round_seconds",
+)
+_CLIP_NORM_NAMES = ("clip_norm", "l2_norm_clip", "clipping_norm", "clip")
+
+
+def _text(cell: Cell) -> str:
+    """Empty for nothing, `nan` for an undefined value, `inf` for no bound."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        # Nine digits tell any two float32 apart.
+        return f"{cell:.9g}"
+    return str(cell)
+
+
+def round_row(
+    round_number: int,
+    cohort_size: int,
+    metrics: Mapping[str, Any],
+    *,
+    epsilon: float = math.inf,
+    delta: Optional[float] = None,
+    noise_multiplier: Optional[float] = None,
+    withhold_train_metrics: bool = False,
+) -> collections.OrderedDict[str, Cell]:
+    """A round's cells but for the evaluation and the time.
+
+    Args:
+      round_number: from 1.
+      cohort_size: clients sampled.
+      metrics: what `engine.next` gave: `train`, `cohort` and `aggregator`. Scalars
+        of `aggregator` with no column of their own become `aggregator_...`.
+      epsilon: spent up to this round; infinite when nothing is private.
+      delta: that it holds with; None when nothing is private.
+      noise_multiplier: of the mechanism, if one is accounted for.
+      withhold_train_metrics: leaves out what the server learns of clients'
+        training examples beside the model (loss, accuracy, example count): ε does
+        not cover it.
+    """
+    row: collections.OrderedDict[str, Cell] = collections.OrderedDict()
+    row["round"] = round_number
+    row["cohort_size"] = cohort_size
+    cohort = metrics.get("cohort", {})
+    if "excluded" in cohort:
+        row["excluded_clients"] = int(cohort["excluded"])
+    if not withhold_train_metrics:
+        if "examples" in cohort:
+            row["examples"] = float(cohort["examples"])
+        for name, value in metrics.get("train", {}).items():
+            row[f"train_{name}"] = float(value)
+    aggregator = metrics.get("aggregator", ())
+    for name in _CLIP_NORM_NAMES:
+        found = nest.find_scalar(aggregator, name)
+        if found is not None:
+            row["clip_norm"] = found
+            break
+    row["noise_multiplier"] = noise_multiplier
+    row["epsilon"] = float(epsilon)
+    row["delta"] = delta
+    for name in ("client_learning_rate", "server_learning_rate"):
+        row[name] = nest.find_scalar(metrics, name)
+    for name, value in _scalars(aggregator).items():
+        if name not in (f"aggregator_{n}" for n in _CLIP_NORM_NAMES):
+            row[name] = value
+    return row
+
+
+def _scalars(aggregator: Any) -> dict[str, float]:
+    scalars = {}
+    for path, leaf in nest.flatten(aggregator):
+        array = np.asarray(leaf)
+        if array.ndim == 0 and array.dtype.kind in "biuf":
+            name = "_".join(re.findall(r"\w+", path))
+            scalars[f"aggregator_{name}"] = float(array)
+    return scalars
+
+
+class MetricsLog:
+    """Appends rounds to metrics.csv, each flushed as it comes.
+
+    Opening drops the rows after the checkpoint that the run goes on from, and a
+    row cut off by a kill; so a resumed run's file equals an uninterrupted one's
+    in every column but `round_seconds`.
+
+    Args:
+      path: the file; made when missing.
+      completed_rounds: rounds of the checkpoint; later rows are dropped.
+
+    Raises:
+      UserError: the file at `path` lacks a column.
+    """
+
+    def __init__(self, path: pathlib.Path, *, completed_rounds: int = 0):
+        self._path = path
+        self._header: list[str] = list(COLUMNS)
+        self._rows: list[dict[str, str]] = []
+        if path.exists():
+            self._header, self._rows = _read(path, completed_rounds)
+        missing = completed_rounds - len(self._rows)
+        if missing > 0:
+            warnings.warn(
+                f"{path} lacks {missing} of the {completed_rounds} rounds completed",
+                stacklevel=2,
+            )
+        self._rewrite()
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, str]]:
+        """All rows, as text, without empty cells and in the file's order."""
+        return [
+            {name: row[name] for name in self._header if name in row}
+            for row in self._rows
+        ]
+
+    def append(self, row: Mapping[str, Cell]) -> None:
+        """Adds a round; columns not seen before widen the file."""
+        cells = {name: _text(cell) for name, cell in row.items() if cell is not None}
+        self._rows.append(cells)
+        new = [name for name in cells if name not in self._header]
+        if new:
+            self._file.close()
+            # The time stays the last column.
+            self._header[-1:-1] = new
+            self._rewrite()
+            return
+        self._file.write(_lines(self._header, [cells]))
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Makes the rows so far durable; before a checkpoint that counts on them."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _rewrite(self) -> None:
+        text = _lines(self._header, [dict(zip(self._header, self._header))])
+        text += _lines(self._header, self._rows)
+        atomic.write(self._path, text.encode())
+        self._file = self._path.open("a", encoding="utf-8", newline="")
+
+
+def _lines(header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read(
+    path: pathlib.Path, completed_rounds: int
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and the whole rows of the rounds that count."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if not set(COLUMNS) <= set(header):
+            lost = next(name for name in COLUMNS if name not in header)
+            raise UserError(
+                f"{path} has no column {lost}; restore it, or move it away to go on "
+                "without the rounds in it"
+            )
+        rows = [
+            {name: cell for name, cell in zip(header, cells) if cell != ""}
+            for cells in reader
+            if len(cells) == len(header)
+        ]
+    return header, [row for row in rows if int(row["round"]) <= completed_rounds]

@@ -1,0 +1,262 @@
+"""A run's folder: what it holds, and who may use it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pathlib
+import secrets
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any, Optional, Union
+
+from tfl_research.errors import UserError
+from tfl_research.storage import atomic, provenance, run_record
+
+_LOCK = ".lock"
+_SEED_BITS = 128
+
+
+class RunFolder:
+    """The opened, locked folder of one run; made by `RunFolder.open`.
+
+    Needs no TensorFlow, so that a folder that cannot be used is refused at once.
+
+    Attributes:
+      path: the folder.
+      experiment: name of the experiment.
+      hparams: the hyperparameters as recorded.
+      run_seed: 128 secret bits that the run's noise is drawn from; kept in a
+        file that only its owner can read. Never print or log it.
+      run_seed_given: whether the run seed was chosen by the user. Then whoever
+        knows it can subtract the noise: a privacy guarantee holds only against
+        those who do not.
+      resumed: whether the folder already held this experiment.
+      hparams_path, metrics_path, clients_path, personal_clients_path, summary_path,
+        ledger_path, privacy_path, checkpoints_path, logdir_path, export_path,
+        report_path: where things are in it.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        record: Mapping[str, Any],
+        run_seed: int,
+        resumed: bool,
+        lock: int,
+    ):
+        self.path = path
+        self.experiment: str = record["experiment"]
+        self.hparams: Mapping[str, Any] = record["hparams"]
+        self.run_seed = run_seed
+        self.run_seed_given: bool = record["run_seed"] == "given"
+        self.resumed = resumed
+        self._lock: Optional[int] = lock
+        self.hparams_path = path / "hparams.json"
+        self.metrics_path = path / "metrics.csv"
+        self.clients_path = path / "clients.csv"
+        self.personal_clients_path = path / "personal_clients.csv"
+        self.summary_path = path / "summary.json"
+        self.ledger_path = path / "ledger.jsonl"
+        self.privacy_path = path / "privacy.txt"
+        self.checkpoints_path = path / "checkpoints"
+        self.client_states_path = path / "client_states.sqlite"
+        self.logdir_path = path / "logdir"
+        self.export_path = path / "export"
+        self.report_path = path / "report.html"
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @classmethod
+    def open(
+        cls,
+        path: Union[str, os.PathLike[str]],
+        hparams: Mapping[str, Any],
+        *,
+        experiment: str = "",
+        resume: bool = True,
+        run_seed: Optional[int] = None,
+        may_change: Collection[str] = run_record.MAY_CHANGE,
+    ) -> RunFolder:
+        """Creates the folder of a new run, or opens one to resume its run.
+
+        Args:
+          path: the folder; made when missing.
+          hparams: every flag and hyperparameter, and values resolved from them
+            (a calibrated noise multiplier). A `run_seed` among them is left out
+            of the record.
+          experiment: name of the experiment (its binary).
+          resume: whether a folder that holds this experiment is resumed.
+          run_seed: a chosen run seed in [0, 2^128) for reproducible noise; by
+            default a new run draws a secret one.
+          may_change: names of the hyperparameters that a resumed run may change.
+
+        Raises:
+          UserError: the folder holds another experiment, or this one and
+            `resume` is off, or foreign files; it cannot be written; another
+            process uses it; its hparams.json or run_seed is damaged; the run
+            seed is out of range or differs from the run's.
+        """
+        folder = pathlib.Path(path)
+        if run_seed is not None and not 0 <= run_seed < 2**_SEED_BITS:
+            raise UserError(f"run_seed must be in [0, 2^{_SEED_BITS})")
+        plain = run_record.plain_hparams(hparams)
+        try:
+            # Before anything is created in what may be somebody else's folder.
+            _read_record(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _locked(folder)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        try:
+            return cls._open_locked(
+                folder, plain, experiment, resume, run_seed, may_change, lock
+            )
+        except BaseException as error:
+            os.close(lock)
+            if isinstance(error, OSError):
+                raise _unwritable(folder, error) from error
+            raise
+
+    @classmethod
+    def _open_locked(
+        cls,
+        folder: pathlib.Path,
+        hparams: dict[str, Any],
+        experiment: str,
+        resume: bool,
+        run_seed: Optional[int],
+        may_change: Collection[str],
+        lock: int,
+    ) -> RunFolder:
+        held = _read_record(folder)
+        code = {
+            "versions": provenance.package_versions(),
+            "git_revision": provenance.git_revision(),
+        }
+        record: dict[str, Any] = {
+            "experiment": experiment,
+            "hparams": hparams,
+            "run_seed": "secret" if run_seed is None else "given",
+            "begun_with": code,
+            **code,
+        }
+        if held is None:
+            # The record comes last: a folder without it counts as never begun.
+            seed = secrets.randbits(_SEED_BITS) if run_seed is None else run_seed
+            atomic.write(folder / "run_seed", b"%032x\n" % seed, mode=0o600)
+            atomic.write(folder / "hparams.json", run_record.encode(record))
+            return cls(folder, record, seed, False, lock)
+        run_record.check_same(folder, held, record, may_change)
+        if not resume:
+            raise UserError(
+                f"{folder} already holds this experiment; continue it with --resume, "
+                "or choose another --output_dir"
+            )
+        seed = _read_seed(folder)
+        if run_seed is not None and run_seed != seed:
+            raise UserError(
+                f"{folder} was begun with another run seed; leave --run_seed out to "
+                "resume it, or choose another --output_dir"
+            )
+        record["run_seed"] = held["run_seed"]
+        record["begun_with"] = held["begun_with"]
+        _warn_of_other_code(folder, held["begun_with"], code)
+        if record != held:
+            atomic.write(folder / "hparams.json", run_record.encode(record))
+        return cls(folder, record, seed, True, lock)
+
+    def close(self) -> None:
+        """Lets other processes use the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return UserError(
+        f"cannot write to {folder} ({reason}); choose another --output_dir"
+    )
+
+
+def _locked(folder: pathlib.Path) -> int:
+    """A descriptor that holds the folder's lock until it is closed or we die."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise UserError(
+                f"{folder} is in use by another process (pid {owner or 'unknown'}); "
+                "wait for it or choose another --output_dir"
+            ) from error
+        # File systems without locks exist; a run there is still a run.
+        warnings.warn(
+            f"cannot lock {folder} ({error.strerror}): do not start two runs in it",
+            stacklevel=4,
+        )
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return descriptor
+
+
+def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
+    """What hparams.json holds, or None for a folder in which no run was begun."""
+    path = folder / "hparams.json"
+    if not folder.exists():
+        return None
+    if not path.exists():
+        begun = {_LOCK, "run_seed", "run_seed.tmp", "hparams.json.tmp"}
+        foreign = sorted(set(os.listdir(folder)) - begun)
+        if foreign:
+            raise UserError(
+                f"{folder} holds other files ({', '.join(foreign[:3])}"
+                f"{', …' if len(foreign) > 3 else ''}) and no hparams.json; choose an "
+                "empty or new --output_dir"
+            )
+        return None
+    return run_record.read(path)
+
+
+def _read_seed(folder: pathlib.Path) -> int:
+    path = folder / "run_seed"
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        if len(text) != _SEED_BITS // 4:
+            raise ValueError
+        return int(text, 16)
+    except (OSError, ValueError):
+        # `from None`: the cause could quote the seed.
+        raise UserError(
+            f"{path} is missing or damaged, so the run's noise cannot be drawn again; "
+            "restore the file or choose another --output_dir"
+        ) from None
+
+
+def _warn_of_other_code(
+    folder: pathlib.Path, held: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    there = {**held["versions"], "git revision": held["git_revision"]}
+    here = {**now["versions"], "git revision": now["git_revision"]}
+    changed = [
+        f"{name} {there.get(name)} → {here[name]}"
+        for name in here
+        if there.get(name) != here[name]
+    ]
+    if changed:
+        warnings.warn(
+            f"{folder} was begun with other code ({', '.join(changed)}): results may "
+            "differ from those of an uninterrupted run",
+            stacklevel=4,
+        )

@@ -129,7 +129,7 @@ class AdaptiveProximalServer:
         )
 
 
-def adaptive_prox(
+def build_adaptive_prox(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

@@ -108,7 +108,7 @@ def _personal_model(model: models.FunctionalModel, state: tf.Tensor) -> list[tf.
     return [w_0 + difference for w_0, difference in zip(model.initial_weights, offset)]
 
 
-def ditto(
+def build_ditto(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

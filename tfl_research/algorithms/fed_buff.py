@@ -112,7 +112,7 @@ class FedBuffServer:
         return weights, (optimizer_state, history)
 
 
-def fed_buff(
+def build_fed_buff(
     base: clients.ClientWork,
     *,
     server: OptimizerStep = AVERAGING,

@@ -195,7 +195,7 @@ class FedDropoutServer(ReportedStep):
         ]
 
 
-def fed_dropout(
+def build_fed_dropout(
     steps: clients.LocalSteps, *, share: float = 0.5, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
     """Federated dropout; see `SubModels`, `FedDropoutClient` and `FedDropoutServer`."""

@@ -122,7 +122,7 @@ def _check_alpha(alpha: float) -> None:
         raise ValueError(f"alpha must be above 0, got {alpha}")
 
 
-def fed_dyn(
+def build_fed_dyn(
     steps: clients.LocalSteps, *, population: int, alpha: float = 0.1
 ) -> Algorithm:
     """FedDyn; see `FedDynClient` and `FedDynServer`."""

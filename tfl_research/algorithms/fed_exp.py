@@ -102,7 +102,7 @@ class FedExPServer:
         return tuple(0.5 * (a + b) for a, b in zip(x, new)), (eta, new)
 
 
-def fed_exp(
+def build_fed_exp(
     base: clients.ClientWork, *, epsilon: float = 1e-3, averages: bool = False
 ) -> Algorithm:
     """FedExP over any client work without state; see `FedExPServer`."""

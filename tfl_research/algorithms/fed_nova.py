@@ -129,7 +129,7 @@ class FedNovaServer(ReportedStep):
         return [round_mean.report * u for u in round_mean.update]
 
 
-def fed_nova(
+def build_fed_nova(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

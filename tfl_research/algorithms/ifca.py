@@ -211,7 +211,7 @@ def _moved(
     )
 
 
-def ifca(
+def build_ifca(
     steps: clients.LocalSteps, initial_models: Sequence[Sequence[np.ndarray]]
 ) -> Algorithm:
     """IFCA; see `IfcaClient` and `IfcaServer`.

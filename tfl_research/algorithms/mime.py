@@ -194,7 +194,7 @@ class MimeServer:
         )
 
 
-def mime_lite(
+def build_mime_lite(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
     """MimeLite; see `MimeLiteClient`."""
@@ -203,7 +203,9 @@ def mime_lite(
     )
 
 
-def mime(steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING) -> Algorithm:
+def build_mime(
+    steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
+) -> Algorithm:
     """Mime; see `MimeClient`."""
     return Algorithm(
         MimeClient(steps),

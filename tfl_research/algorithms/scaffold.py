@@ -160,7 +160,7 @@ def check_plain_sgd(steps: clients.LocalSteps, what: str) -> None:
         )
 
 
-def scaffold(
+def build_scaffold(
     steps: clients.LocalSteps,
     *,
     population: int,

@@ -117,7 +117,7 @@ class SubModels:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedDropoutClient:
+class FedDropoutClient(clients.ClientWork):
     """A client that is sent a sub-model, trains it and sends its update back (Caldas
     et al. 2018, arXiv 1812.07210, section 3.2).
 

@@ -18,7 +18,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class FedRepClient:
+class FedRepClient(clients.ClientWork):
     """FedRep's client (Collins et al. 2021, arXiv 2102.07078, Algorithm 1).
 
     From the server's body phi and its own head h_i the client first takes steps on h_i

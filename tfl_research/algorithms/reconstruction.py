@@ -16,7 +16,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class ReconstructionClient:
+class ReconstructionClient(clients.ClientWork):
     """FedRecon's client (Singhal et al. 2021, arXiv 2102.03448, Algorithm 1).
 
     The client reconstructs its local parameters l from their initial value on the

@@ -25,7 +25,7 @@ def test_three_rounds_are_the_papers(run_algorithm):
 
 def strengths(losses, initial):
     """mu after each round whose clients' mean loss is this; None: nobody came."""
-    server = algorithms.adaptive_prox(rounds.sgd(), initial=initial).server_work
+    server = algorithms.build_adaptive_prox(rounds.sgd(), initial=initial).server_work
     weights = [tf.constant([1.0])]
     state, found = server.initial_state(weights), []
     for loss in losses:
@@ -66,6 +66,6 @@ def test_the_heuristic_by_hand():
     ],
 )
 def test_refusals(arguments, message):
-    server = algorithms.adaptive_prox(rounds.sgd()).server_work
+    server = algorithms.build_adaptive_prox(rounds.sgd()).server_work
     with pytest.raises(ValueError, match=message):
         type(server)(server.step, **arguments)

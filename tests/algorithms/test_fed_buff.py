@@ -27,7 +27,7 @@ def test_fresh_clients_are_fed_avg_with_uniform_weights(six_clients):
         for cohort in rounds.cohorts_of(six_clients)
     ]
     ours = rounds.run(rounds.built("fed_buff", six_clients), fresh)
-    average = algorithms.fed_avg(rounds.sgd()).build(
+    average = algorithms.build_fed_avg(rounds.sgd()).build(
         six_clients, max_cohort_size=4, client_weighting=processes.uniform()
     )
     theirs = rounds.run(average, rounds.cohorts_of(six_clients))
@@ -42,8 +42,8 @@ def test_fresh_clients_are_fed_avg_with_uniform_weights(six_clients):
 def test_refusals(six_clients):
     work = clients.LocalTraining(rounds.sgd())
     with pytest.raises(ValueError, match="max_staleness must be at least 0, got -1"):
-        algorithms.fed_buff(work, max_staleness=-1)
+        algorithms.build_fed_buff(work, max_staleness=-1)
     with pytest.raises(ValueError, match="needs client weighting 'uniform'"):
-        algorithms.fed_buff(work).build(
+        algorithms.build_fed_buff(work).build(
             six_clients, max_cohort_size=4, client_weighting=processes.by_examples()
         )

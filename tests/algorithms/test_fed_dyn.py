@@ -43,6 +43,6 @@ def test_h_is_the_mean_of_all_clients_gradients(six_clients):
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])
 def test_alpha_is_above_zero(alpha):
     with pytest.raises(ValueError, match="alpha must be above 0, got"):
-        algorithms.fed_dyn(rounds.sgd(), population=3, alpha=alpha)
+        algorithms.build_fed_dyn(rounds.sgd(), population=3, alpha=alpha)
     with pytest.raises(ValueError, match="population must be at least 1, got -1"):
-        algorithms.fed_dyn(rounds.sgd(), population=-1)
+        algorithms.build_fed_dyn(rounds.sgd(), population=-1)

@@ -20,7 +20,7 @@ SERVER = np.array([0.2, 0.4, -0.3])
 
 def chosen(steps=None, **changes):
     settings = {"personal_tensors": 1, "personal_share": SHARE, **changes}
-    return algorithms.fed_rep(steps or rounds.sgd(), **settings)
+    return algorithms.build_fed_rep(steps or rounds.sgd(), **settings)
 
 
 @pytest.fixture(scope="module")

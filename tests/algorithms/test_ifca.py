@@ -17,7 +17,7 @@ MODELS = rounds.CLUSTERS
 
 
 def chosen(models=MODELS):
-    return algorithms.ifca(rounds.sgd(), [rounds.arrays(m) for m in models])
+    return algorithms.build_ifca(rounds.sgd(), [rounds.arrays(m) for m in models])
 
 
 @pytest.fixture(scope="module")

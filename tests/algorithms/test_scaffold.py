@@ -45,9 +45,9 @@ def test_a_client_that_was_not_asked_keeps_its_variate(six_clients):
 
 def test_option_two_needs_plain_sgd():
     with pytest.raises(ValueError, match=r"option 2 needs plain SGD.*'momentum'"):
-        algorithms.scaffold(rounds.sgd(momentum=0.9), population=3)
-    algorithms.scaffold(rounds.sgd(momentum=0.9), population=3, option=1)
+        algorithms.build_scaffold(rounds.sgd(momentum=0.9), population=3)
+    algorithms.build_scaffold(rounds.sgd(momentum=0.9), population=3, option=1)
     with pytest.raises(ValueError, match="option must be 1 or 2, got 3"):
-        algorithms.scaffold(rounds.sgd(), population=3, option=3)
+        algorithms.build_scaffold(rounds.sgd(), population=3, option=3)
     with pytest.raises(ValueError, match="population must be at least 1, got 0"):
-        algorithms.scaffold(rounds.sgd(), population=0)
+        algorithms.build_scaffold(rounds.sgd(), population=0)

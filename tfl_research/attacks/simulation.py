@@ -91,21 +91,22 @@ class UpdateAttack:
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackedClientWork:
+class AttackedClientWork(clients.WrappedWork):
     """Client work whose malicious clients send something else than they computed.
 
     Which clients are malicious is in their data's `role`, see `ClientData.with_roles`;
-    the others' updates are those of `honest`, to the bit.
+    the others' updates are those of `base`, to the bit. What clients report, and the
+    state that they keep, is honest.
 
     Attributes:
-      honest: what every client computes.
+      base: what every client computes.
       attack: a local one.
 
     Raises:
       ValueError: an omniscient attack, which no client can carry out on its own.
     """
 
-    honest: clients.ClientWork
+    base: clients.ClientWork
     attack: UpdateAttack
 
     def __post_init__(self) -> None:
@@ -124,18 +125,19 @@ class AttackedClientWork:
         Raises:
           ValueError: when it is traced, client data without roles.
         """
-        function = self.honest.build(model, objective)
+        function = self.base.build(model, objective)
 
         def attacked(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
+            *shared: Any,
         ) -> clients.ClientResult:
             if "role" not in batches:
                 raise ValueError(
                     "an attack needs clients with roles; use ClientData.with_roles"
                 )
-            result = function(server_weights, batches, round_number)
+            result = function(server_weights, batches, round_number, *shared)
             sizes = [tf.size(u) for u in result.update]
             row = tf.concat([tf.reshape(u, [-1]) for u in result.update], axis=0)
             sent = self.attack(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.structures import leaf_types
 
+_tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.float32)
 
@@ -292,19 +294,21 @@ class MapReduce:
         # One trace for all shapes; XLA then compiles once for each that it meets. The
         # server's programs are small: compiling them costs more than it gives.
         key = (name, mode)
-        if key not in self._programs:
+        # Engines in several threads can have the programs of one family.
+        with _tracing:
+            if key not in self._programs:
 
-            def lifted(constants: Any, *arguments: Any) -> Any:
-                with self._lifting(constants):
-                    return program(*arguments)
+                def lifted(constants: Any, *arguments: Any) -> Any:
+                    with self._lifting(constants):
+                        return program(*arguments)
 
-            traced = tf.function(
-                lifted,
-                input_signature=([_SCALAR] * len(self._lifted), *signature),
-                jit_compile=name == "chunk" and mode.compiler == "xla",
-                autograph=False,
-            ).get_concrete_function()
-            # The function must outlive its call.
-            self._programs[key] = traced, _tff_compat.flat_call(traced)
+                traced = tf.function(
+                    lifted,
+                    input_signature=([_SCALAR] * len(self._lifted), *signature),
+                    jit_compile=name == "chunk" and mode.compiler == "xla",
+                    autograph=False,
+                ).get_concrete_function()
+                # The function must outlive its call.
+                self._programs[key] = traced, _tff_compat.flat_call(traced)
         call, constants = self._programs[key][1], self._lifted_values
         return lambda *values: list(call(*constants, *tf.nest.flatten(values)))

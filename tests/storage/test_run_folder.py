@@ -52,7 +52,7 @@ def test_same_experiment_resumes_with_the_same_seed(tmp_path):
 
 def test_refuses_to_go_on_without_resume(tmp_path):
     open_and_close(tmp_path)
-    with pytest.raises(UserError, match="--resume, or choose another --output_dir"):
+    with pytest.raises(UserError, match="resume, or choose another output_dir"):
         open_and_close(tmp_path, resume=False)
 
 
@@ -115,7 +115,9 @@ def test_read_only_folder_is_refused(tmp_path):
 
 def test_second_process_is_refused_while_the_first_lives(tmp_path):
     code = (
-        "import sys; from tfl_research.program import RunFolder, UserError\n"
+        "import sys\n"
+        "from tfl_research.errors import UserError\n"
+        "from tfl_research.storage import RunFolder\n"
         "try:\n    RunFolder.open(sys.argv[1], {})\n"
         "except UserError as e:\n    print(e)\n"
     )
@@ -224,8 +226,9 @@ def test_git_revision_is_of_this_tree_or_none():
 def test_needs_no_tensorflow():
     code = (
         "import sys, tempfile\n"
-        "from tfl_research.program import RunFolder, RunConfig, UserError, run\n"
-        "from tfl_research.program import CheckpointStore, MetricsLog\n"
+        "from tfl_research.program import RunConfig, run\n"
+        "from tfl_research.errors import UserError\n"
+        "from tfl_research.storage import CheckpointStore, MetricsLog, RunFolder\n"
         "RunFolder.open(tempfile.mkdtemp(), {})\n"
         "print([m for m in ('tensorflow', 'matplotlib') if m in sys.modules])\n"
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any, Optional
 
-from tfl_research.errors import TrainingDivergedError
+from tfl_research.errors import TrainingDivergedError, UserError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
     Engine,
+    HasCompanions,
     Outcome,
     Sampler,
     SimulatesDevices,
 )
-from tfl_research.program.traffic import traffic
 from tfl_research.storage import nest
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.storage.metrics_log import round_row
@@ -73,6 +74,7 @@ class Rounds:
 
         Raises:
           TrainingDivergedError: the aggregated model is not finite.
+          UserError: the round's noise is not the noise of the account's plan.
         """
         start = time.perf_counter()
         outcome = self._outcome(round_number)
@@ -101,6 +103,22 @@ class Rounds:
             return self._sampler.outcome(round_number)
         return None
 
+    def _num_companions(self) -> int:
+        """How many participants of every cohort are no clients."""
+        sampler = self._sampler
+        return len(sampler.beside) if isinstance(sampler, HasCompanions) else 0
+
+    def _check_measured(self, round_number: int, metrics: Any) -> None:
+        """Compares the round's noise with the noise of the account's plan."""
+        if self._account is None:
+            return
+        try:
+            self._account.check_measured(metrics)
+        except ValueError as error:
+            raise UserError(
+                f"round {round_number}: {error}; nothing of this round is released"
+            ) from error
+
     def _aggregated(
         self,
         round_number: int,
@@ -126,6 +144,8 @@ class Rounds:
         if epsilon is None:
             return None
         state, metrics = self._engine.next(state, cohort)
+        # Before anything of the round is written, printed or evaluated.
+        self._check_measured(round_number, metrics)
         _check_finite(round_number, state.global_model_weights, last_good)
         # A skipped round leaves the server as it was, and so the clients too.
         skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
@@ -135,7 +155,7 @@ class Rounds:
             )
         row = round_row(
             round_number,
-            len(client_ids) - len(getattr(self._sampler, "beside", ())),
+            len(client_ids) - self._num_companions(),
             metrics,
             epsilon=epsilon,
             delta=None if account is None else account.delta,
@@ -188,3 +208,19 @@ def _check_finite(round_number: int, weights: Any, last_good: str) -> None:
         f"{path}); {last_good}; lower the client or server learning rate, or clip "
         "gradients or updates, in another --output_dir"
     )
+
+
+def traffic(row: Mapping[str, Any], message_bytes: tuple[int, int]) -> dict[str, int]:
+    """The cells `bytes_down` and `bytes_up` of a round; none where it has them.
+
+    Args:
+      row: cells of the round: `cohort_size`, and `selected` and `dropped_out` where
+        clients can be down, who are sent a model and send nothing back.
+      message_bytes: what a client is sent, and what it sends back.
+    """
+    if "bytes_down" in row:
+        return {}
+    asked = int(row.get("selected", row["cohort_size"]))
+    reported = asked - int(row.get("dropped_out", 0))
+    down, up = message_bytes
+    return {"bytes_down": asked * down, "bytes_up": reported * up}

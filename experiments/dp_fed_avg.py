@@ -24,7 +24,6 @@ come and go in rounds whose course tells nothing of their data. Examples:
 from tfl_research import aggregators, cli, privacy
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "dp_fed_avg",
     __doc__,

@@ -10,7 +10,6 @@ arXiv 2003.00295). Example:
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "fed_avg",
     __doc__,

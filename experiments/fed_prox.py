@@ -10,7 +10,6 @@ Each local objective gains the proximal term μ/2 ||w - w_t||² (Li et al. 2020,
 from tfl_research import aggregators, algorithms, cli
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "fed_prox",
     __doc__,

@@ -16,7 +16,6 @@ Example:
 from tfl_research import aggregators, algorithms, cli
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "federated",
     __doc__,

@@ -17,7 +17,6 @@ of its own, not the one whose model is used. Example:
 from tfl_research import cli, privacy
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "privacy_audit",
     __doc__,

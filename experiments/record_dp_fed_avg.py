@@ -16,7 +16,6 @@ is abandoned (--minimum_clients): what others sent has been seen. Example:
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "record_dp_fed_avg",
     __doc__,

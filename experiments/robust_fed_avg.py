@@ -16,7 +16,6 @@ metrics.csv then hold a backdoor's success rate (accuracy). Example:
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "robust_fed_avg",
     __doc__,

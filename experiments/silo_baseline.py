@@ -12,7 +12,6 @@ evaluated on the test examples of every silo. Example:
 from tfl_research import cli
 from tfl_research.experiment import configs
 
-
 PRESET = cli.Preset(
     "silo_baseline",
     __doc__,

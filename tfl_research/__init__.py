@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         clients as clients,
         data as data,
         devices as devices,
-        flags as flags,
         models as models,
         privacy as privacy,
         processes as processes,

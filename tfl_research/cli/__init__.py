@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from tfl_research import _lazy
 
 if TYPE_CHECKING:
-    from tfl_research.cli.program import execute as execute, main as main
     from tfl_research.cli.preset import (
         COMMON as COMMON,
         Given as Given,
@@ -16,4 +15,5 @@ if TYPE_CHECKING:
         PersonalEvaluation as PersonalEvaluation,
         Preset as Preset,
     )
+    from tfl_research.cli.program import execute as execute, main as main
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -255,4 +255,3 @@ def _unrecognised(preset: Preset, defined: Defined, name: str) -> str:
     suggestion = ", ".join(f"--{n}" for n in list(dict.fromkeys(similar))[:3])
     hint = f"; did you mean {suggestion}?" if similar else ""
     return f"unknown flag --{name}{hint} (--help lists all)"
-

@@ -1,91 +1,82 @@
-"""Flags that hold lists: values with commas, and arguments by value."""
+"""Flags that hold lists: values with commas, and further settings by value."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-from tfl_research.flags.declare import FlagError, FlagGroup
-
-Value = TypeVar("Value")
-
-
-def values(
-    group: FlagGroup, field: str, convert: Callable[[str], Value]
-) -> list[Value]:
-    """The values of a flag that holds a list with commas, none twice.
-
-    Raises:
-      FlagError: an empty list, a value that `convert` refuses with a ValueError, or
-        one that is given twice.
-    """
-    found: list[Value] = []
-    for text in str(getattr(group, field)).split(","):
-        try:
-            value = convert(text.strip())
-        except ValueError as error:
-            raise group.refused(field, f"{text.strip()!r}: {error}") from None
-        if value in found:
-            raise group.refused(field, f"{text.strip()!r} is given twice")
-        found.append(value)
-    return found
-
+from tfl_research.cli import flags
+from tfl_research.cli.preset import Preset
+from tfl_research.errors import SettingError
+from tfl_research.settings import Settings
 
 # What every sweep sets for each of its runs.
 _SWEPT = ("seed", "output_dir")
 
 
-def split_arguments(
-    field: str, text: str, arguments: str, swept: Sequence[str]
-) -> list[str]:
-    """The arguments in a part of a flag's text, as a shell splits them.
+def split_settings(
+    preset: Preset, field: str, text: str, arguments: str, swept: Sequence[str]
+) -> dict[str, Any]:
+    """The settings in a part of a flag's text, which a shell would split.
 
     Args:
+      preset: whose flags they are.
       field, text: the flag and its whole text.
       arguments: the part.
-      swept: names of the flags that the sweep itself sets, beside seed and folder. A
-        run that was given others would be in the tables under the sweep's.
+      swept: names of the settings that the sweep itself sets, beside seed and folder.
+        A run with other values would stand in the tables under the sweep's.
 
     Raises:
-      FlagError: a quotation that does not end, or a flag that the sweep sets.
+      SettingError: a quotation that does not end, an unknown flag, a value that is
+        refused, or a flag that the sweep sets.
     """
     try:
-        found = shlex.split(arguments)
+        parts = shlex.split(arguments)
     except ValueError as error:
-        raise FlagError(f"--{field}={text}: {error}; close it") from None
-    for argument in found:
-        name = argument.lstrip("-").partition("=")[0]
-        if argument.startswith("-") and name in (*_SWEPT, *swept):
-            raise FlagError(f"--{field}={text}: the sweep sets --{name}; leave it out")
-    return found
+        raise SettingError(f"--{field}={text}: {error}; close it") from None
+    for part in parts:
+        name = part.lstrip("-").partition("=")[0]
+        if part.startswith("-") and name in (*_SWEPT, *swept):
+            raise SettingError(
+                f"--{field}={text}: the sweep sets --{name}; leave it out"
+            )
+    given: dict[str, Any] = flags.further(preset, field, text, parts)
+    return given
 
 
-def further_arguments(
-    group: FlagGroup,
+def further_settings(
+    preset: Preset,
+    group: Settings,
     field: str,
     owner: str,
     known: Sequence[str],
     swept: Sequence[str] = (),
-) -> dict[str, list[str]]:
-    """Arguments by name, of a repeated flag whose texts are "NAME: ARGUMENTS".
+) -> dict[str, dict[str, Any]]:
+    """Settings by name, of a repeated flag whose texts are "NAME: ARGUMENTS".
+
+    Args:
+      preset: whose flags the arguments are.
+      group, field: the flag.
+      owner: the flag whose values the names are.
+      known: those values.
+      swept: see `split_settings`.
 
     Raises:
-      FlagError: a text that does not begin with one of the `known` values of the flag
-        `owner`, or see `split_arguments`.
+      SettingError: a text that does not begin with a known name and a colon, or see
+        `split_settings`.
     """
-    found: dict[str, list[str]] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for text in getattr(group, field):
         name, colon, arguments = text.partition(":")
         name = name.strip()
         if not colon or name not in known:
-            raise FlagError(
+            raise SettingError(
                 f"--{field}={text}: must begin with one of --{owner} and a colon"
             )
-        found.setdefault(name, []).extend(
-            split_arguments(field, text, arguments, swept)
-        )
-    return found
+        own = split_settings(preset, field, text, arguments, swept)
+        settings.setdefault(name, {}).update(own)
+    return settings
 
 
 def epsilon_value(text: str) -> float:
@@ -104,3 +95,14 @@ def seed_value(text: str) -> int:
     if not text.isdecimal():
         raise ValueError("must be a whole number, at least 0")
     return int(text)
+
+
+def fraction_value(text: str) -> float:
+    """A share; a ValueError unless it is above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= 1:
+        raise ValueError("must be a number above 0 and at most 1")
+    return value

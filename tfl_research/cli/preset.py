@@ -1,4 +1,4 @@
-"""What a binary of `experiments/` is: a name, the settings it has flags for, defaults."""
+"""What a binary of `experiments/` is: a name, settings with flags, and defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Optional, Union
 
 from tfl_research import settings
 from tfl_research.errors import SettingError
-from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.configs import (
     Batches,
     Cohorts,
@@ -17,6 +16,7 @@ from tfl_research.experiment.configs import (
     Training,
     Weighting,
 )
+from tfl_research.experiment.experiment import Experiment
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import Settings
@@ -106,20 +106,27 @@ class Given:
         """The settings of one group, with the preset's defaults."""
         return kind.from_flat({**self.preset.defaults, **self.values})
 
-    def experiment(self, *, without: frozenset[str] = frozenset()) -> Experiment:
-        """The experiment that the flags describe.
+    def settings(self, *without: type[Settings]) -> dict[str, Any]:
+        """The settings of an experiment, fixed, by default or given.
 
         Args:
-          without: names of settings that are no part of it.
+          *without: groups that are no part of an experiment; `Output` never is.
+        """
+        names = {
+            group.PREFIX + field.name
+            for group in (Output, *without)
+            for field in settings.declared(group)
+        }
+        values = {**self.preset.fixed, **self.preset.defaults, **self.values}
+        return {k: v for k, v in values.items() if k not in names}
+
+    def experiment(self) -> Experiment:
+        """The experiment that the flags describe.
 
         Raises:
           SettingError: a value that is refused.
         """
-        names = {field.name for field in settings.declared(Output)} | without
-        values = {**self.preset.fixed, **self.preset.defaults, **self.values}
-        return Experiment.from_flat(
-            {k: v for k, v in values.items() if k not in names}, name=self.preset.name
-        )
+        return Experiment.from_flat(self.settings(), name=self.preset.name)
 
 
 def _run(given: Given) -> None:

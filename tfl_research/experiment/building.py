@@ -42,7 +42,7 @@ def local_steps(setup: Setup) -> clients.LocalSteps:
     """The clients' optimizer, with its schedule and gradient clipping."""
     optimizer = setup.experiment.client_optimizer
     schedule = optimizer.schedule() if optimizer.scheduled else None
-    clip = getattr(optimizer, "gradient_clip")
+    clip = optimizer.gradient_clip
     return clients.LocalSteps(optimizer.build(), clip, schedule)
 
 
@@ -102,9 +102,7 @@ def _context(setup: Setup) -> aggregators.AggregatorContext:
     )
 
 
-def _mechanism(
-    setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int
-) -> _Factory:
+def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _Factory:
     """The mechanism's aggregation factory, with a rule where the guarantee allows it."""
     experiment, chosen = setup.experiment, setup.experiment.chosen_aggregator
     has_rule = chosen is None or chosen.NAME != "mean"
@@ -146,8 +144,9 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     if not experiment.personal_evaluation:
         return None
     algorithm = _algorithm(setup)
-    work, model = algorithm.client_work, processes.functional_model(
-        setup.task, experiment.training.seed
+    work, model = (
+        algorithm.client_work,
+        processes.functional_model(setup.task, experiment.training.seed),
     )
     objective = setup.task.build_objective()
     build = work.build_personal(model, objective)

@@ -77,7 +77,8 @@ def _user_level(experiment: Experiment) -> None:
         return
     mechanism, algorithm = privacy.chosen, experiment.chosen_algorithm
     mechanism.check_cohorts(
-        str(experiment.resolved_cohorts.sampler), str(experiment.resolved_weighting.client_weighting)
+        str(experiment.resolved_cohorts.sampler),
+        str(experiment.resolved_weighting.client_weighting),
     )
     run_seed.check_not_shared(experiment.training.run_seed, "ledger", privacy.ledger)
     if not algorithm.ONLY_UPDATES_LEAVE:

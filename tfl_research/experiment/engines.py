@@ -49,7 +49,9 @@ def build(
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
 
 
-def _remote(settings: Runtime, process: tff.templates.IterativeProcess, path: pathlib.Path) -> Engine:
+def _remote(
+    settings: Runtime, process: tff.templates.IterativeProcess, path: pathlib.Path
+) -> Engine:
     from tfl_research import runtime
 
     engine = runtime.remote(
@@ -62,7 +64,9 @@ def _remote(settings: Runtime, process: tff.templates.IterativeProcess, path: pa
     return engine
 
 
-def _in_process(settings: Runtime, process: tff.templates.IterativeProcess, path: pathlib.Path) -> Engine:
+def _in_process(
+    settings: Runtime, process: tff.templates.IterativeProcess, path: pathlib.Path
+) -> Engine:
     from tfl_research import runtime
 
     mode, parallel = _remembered(path, _mode) or (None, None)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, TextIO, Union
 
-from tfl_research import registry
 from tfl_research.aggregators import AGGREGATORS, AggregatorSettings
 from tfl_research.algorithms import ALGORITHMS, AlgorithmSettings
 from tfl_research.errors import SettingError
@@ -67,7 +66,8 @@ class Experiment:
     Attributes:
       task: a task by name, with options (`TaskChoice`), or of one's own
         (`tasks.from_arrays`).
-      algorithm: a registered algorithm by name, or its settings (`algorithms.Scaffold`).
+      algorithm: a registered algorithm by name, or its settings
+        (`algorithms.Scaffold()`).
       client_optimizer: of the local steps; its state is new in each round.
       server_optimizer: takes the aggregated update for a negative gradient (FedOpt).
       batches: how a client's examples become local steps.
@@ -97,22 +97,22 @@ class Experiment:
 
     task: Union[str, TaskChoice, Task]
     algorithm: Union[str, AlgorithmSettings] = "fed_avg"
-    client_optimizer: Optimizer = ClientOptimizer()
-    server_optimizer: Optimizer = ServerOptimizer()
-    batches: Batches = Batches()
-    cohorts: Cohorts = Cohorts()
-    weighting: Weighting = Weighting()
+    client_optimizer: Optimizer = dataclasses.field(default_factory=ClientOptimizer)
+    server_optimizer: Optimizer = dataclasses.field(default_factory=ServerOptimizer)
+    batches: Batches = dataclasses.field(default_factory=Batches)
+    cohorts: Cohorts = dataclasses.field(default_factory=Cohorts)
+    weighting: Weighting = dataclasses.field(default_factory=Weighting)
     privacy: Optional[Privacy] = None
     aggregator: Union[str, AggregatorSettings, Aggregator] = "mean"
-    compression: Compression = Compression()
-    devices: Devices = Devices()
-    silos: Silos = Silos()
-    attack: Attack = Attack()
+    compression: Compression = dataclasses.field(default_factory=Compression)
+    devices: Devices = dataclasses.field(default_factory=Devices)
+    silos: Silos = dataclasses.field(default_factory=Silos)
+    attack: Attack = dataclasses.field(default_factory=Attack)
     audit: Optional[Audit] = None
-    baseline: Baseline = Baseline()
+    baseline: Baseline = dataclasses.field(default_factory=Baseline)
     personal_evaluation: bool = False
-    training: Training = Training()
-    runtime: Runtime = Runtime()
+    training: Training = dataclasses.field(default_factory=Training)
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
     callbacks: Sequence[Callback] = ()
     name: str = "experiment"
 
@@ -313,8 +313,8 @@ def _as(kind: type[Optimizer], given: Any) -> Optimizer:
         raise SettingError(
             f"{kind.PREFIX}optimizer must be an Optimizer, as SGD(0.1), got {given!r}"
         )
-    values = {field.name: getattr(given, field.name) for field in dataclasses.fields(Optimizer)}
+    values = {
+        field.name: getattr(given, field.name)
+        for field in dataclasses.fields(Optimizer)
+    }
     return kind(**values)
-
-
-load_plugin = registry.load_plugin

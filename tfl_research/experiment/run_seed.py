@@ -19,7 +19,9 @@ _OUTSIDE = (
 )
 
 
-def check_not_shared(run_seed: Optional[str], setting: str, path: Optional[str]) -> None:
+def check_not_shared(
+    run_seed: Optional[str], setting: str, path: Optional[str]
+) -> None:
     """Refuses a chosen run seed where several runs are composed.
 
     Args:

@@ -9,9 +9,7 @@ from tfl_research import privacy
 from tfl_research.errors import SettingError
 
 
-def check(
-    path: Optional[str], client_ids: Iterable[str], event: privacy.Event
-) -> None:
+def check(path: Optional[str], client_ids: Iterable[str], event: privacy.Event) -> None:
     """Refuses a ledger of clients' rounds; makes the file where there is none.
 
     Args:

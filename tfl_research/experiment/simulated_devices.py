@@ -152,8 +152,8 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
     mechanism.check_devices(int(settings.devices or 0))
     if mechanism.flat().get("clipped_denominator"):
         raise SettingError(
-            "--clipped_denominator=True: is analysed for Poisson cohorts, and --devices "
-            "are selected as they are available; leave one of them out"
+            "--clipped_denominator=True: is analysed for Poisson cohorts, and "
+            "--devices are selected as they are available; leave one of them out"
         )
     if settings.over_selection is not None:
         raise settings.refused(

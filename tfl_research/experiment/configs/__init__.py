@@ -8,8 +8,10 @@ in `algorithms`, `privacy` and `aggregators`. Which parts go together is said in
 from tfl_research.experiment.configs.attack import Attack as Attack
 from tfl_research.experiment.configs.audit import Audit as Audit
 from tfl_research.experiment.configs.baseline import Baseline as Baseline
-from tfl_research.experiment.configs.cohorts import Cohorts as Cohorts
-from tfl_research.experiment.configs.cohorts import Weighting as Weighting
+from tfl_research.experiment.configs.cohorts import (
+    Cohorts as Cohorts,
+    Weighting as Weighting,
+)
 from tfl_research.experiment.configs.compression import Compression as Compression
 from tfl_research.experiment.configs.devices import Devices as Devices
 from tfl_research.experiment.configs.record_privacy import (
@@ -17,8 +19,10 @@ from tfl_research.experiment.configs.record_privacy import (
 )
 from tfl_research.experiment.configs.runtime import Runtime as Runtime
 from tfl_research.experiment.configs.silos import Silos as Silos
-from tfl_research.experiment.configs.task import Batches as Batches
-from tfl_research.experiment.configs.task import TaskChoice as TaskChoice
+from tfl_research.experiment.configs.task import (
+    Batches as Batches,
+    TaskChoice as TaskChoice,
+)
 from tfl_research.experiment.configs.training import Training as Training
 from tfl_research.experiment.configs.user_privacy import (
     UserLevelPrivacy as UserLevelPrivacy,

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Optional
 
-from tfl_research import attacks
-from tfl_research import settings
+from tfl_research import attacks, settings
 from tfl_research.settings import Settings
 
 NONE = "none"
@@ -49,7 +48,7 @@ def _scales() -> str:
 class Attack(Settings):
     """What malicious clients do, in a simulation.
 
-        Attack("sign_flip", malicious_fraction=0.2)
+    Attack("sign_flip", malicious_fraction=0.2)
     """
 
     TITLE: ClassVar[str] = "Attack (simulation)"

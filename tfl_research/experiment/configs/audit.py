@@ -6,15 +6,16 @@ import dataclasses
 from typing import ClassVar
 
 from tfl_research import settings
-from tfl_research.settings import Settings
 from tfl_research.experiment.configs.cohorts import Weighting
 from tfl_research.privacy.audit.canaries import SABOTAGES, STATISTICS
+from tfl_research.settings import Settings
+
 
 @dataclasses.dataclass(frozen=True)
 class Audit(Settings):
     """Canary clients, and what is estimated from them.
 
-        Audit(canaries=200)
+    Audit(canaries=200)
     """
 
     TITLE: ClassVar[str] = "Audit"

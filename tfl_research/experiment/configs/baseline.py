@@ -15,8 +15,8 @@ from tfl_research.tasks import Task
 class Baseline(Settings):
     """Training without federation, on one silo's examples or on everybody's.
 
-        Baseline("Cleveland")
-        Baseline("pooled")
+    Baseline("Cleveland")
+    Baseline("pooled")
     """
 
     TITLE: ClassVar[str] = "Baseline"

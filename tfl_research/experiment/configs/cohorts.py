@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, Optional
 
-from tfl_research import sampling
-from tfl_research import settings
+from tfl_research import sampling, settings
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
 
@@ -26,18 +25,18 @@ SAMPLERS = (
 class Cohorts(Settings):
     """Which clients take part in a round.
 
-        Cohorts("poisson", cohort_size=120)
+    Cohorts("poisson", cohort_size=120)
     """
 
     TITLE: ClassVar[str] = "Cohort"
 
     sampler: Optional[str] = settings.choice(
         None,
-        "poisson, the default with user-level privacy: every client joins independently; "
-        "fixed, the default without: a random subset of one size; shuffled: slices of "
+        "poisson, the default with user-level privacy: every client joins "
+        "independently; fixed, the default without: a random subset of one size; shuffled: slices of "
         "a random order; full, the default with record-level privacy: everybody; "
-        "min_separation: a fixed size, a client's rounds at least --min_separation apart; "
-        "cyclic_poisson: every --min_separation rounds it is a client's turn, and it "
+        "min_separation: a fixed size, a client's rounds at least --min_separation "
+        "apart; cyclic_poisson: every --min_separation rounds it is a client's turn, and it "
         "then joins independently.",
         SAMPLERS,
     )
@@ -127,7 +126,7 @@ class Cohorts(Settings):
 class Weighting(Settings):
     """How much each client's update counts in the mean.
 
-        Weighting("capped", weight_cap=100)
+    Weighting("capped", weight_cap=100)
     """
 
     TITLE: ClassVar[str] = "Client weights"

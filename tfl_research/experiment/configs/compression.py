@@ -24,7 +24,7 @@ _OWNERS = {
 class Compression(Settings):
     """A lossy code for the clients' updates.
 
-        Compression("top_k", compression_fraction=0.01)
+    Compression("top_k", compression_fraction=0.01)
     """
 
     TITLE: ClassVar[str] = "Compression"

@@ -7,8 +7,6 @@ from typing import ClassVar, Optional
 
 from tfl_research import settings
 from tfl_research.settings import Settings
-from tfl_research.sampling import Sampler
-from tfl_research.tasks import Task
 
 OVER_SELECTION = 1.3
 
@@ -17,7 +15,7 @@ OVER_SELECTION = 1.3
 class Devices(Settings):
     """Devices that are not always there, are slow, and drop out.
 
-        Devices(500, report_deadline=60)
+    Devices(500, report_deadline=60)
     """
 
     TITLE: ClassVar[str] = "Devices"

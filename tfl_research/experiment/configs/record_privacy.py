@@ -7,12 +7,12 @@ from typing import ClassVar, Optional
 
 from tfl_research import settings
 from tfl_research.errors import SettingError
-from tfl_research.settings import Settings
 from tfl_research.experiment.configs.task import Batches
 from tfl_research.privacy.accounting.events import (
     LARGEST_NOISE_MULTIPLIER,
     check_noise_multiplier,
 )
+from tfl_research.settings import Settings
 
 _DEFAULT_STEPS = 10
 
@@ -21,7 +21,7 @@ _DEFAULT_STEPS = 10
 class RecordLevelPrivacy(Settings):
     """DP-SGD's clip, noise and sampling, and how each client's ε is accounted for.
 
-        RecordLevelPrivacy(record_target_epsilon=4)
+    RecordLevelPrivacy(record_target_epsilon=4)
     """
 
     TITLE: ClassVar[str] = "Record-level privacy (DP-SGD, arXiv 1607.00133)"

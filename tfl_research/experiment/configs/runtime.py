@@ -21,7 +21,7 @@ _EXECUTIONS = (
 class Runtime(Settings):
     """Which engine runs the rounds; all give the same results to float rounding.
 
-        Runtime("tff")
+    Runtime("tff")
     """
 
     TITLE: ClassVar[str] = "Runtime"

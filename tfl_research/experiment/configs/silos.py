@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from tfl_research.devices.silos import UnreliableSilos
 from tfl_research import settings
-from tfl_research.settings import Settings
+from tfl_research.devices.silos import UnreliableSilos
 from tfl_research.sampling import Sampler
+from tfl_research.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Silos(Settings):
     """Which silos report, and how many have to.
 
-        Silos(silo_drop_out=0.2, minimum_clients=3)
+    Silos(silo_drop_out=0.2, minimum_clients=3)
     """
 
     TITLE: ClassVar[str] = "Silos"

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
-from tfl_research import tasks
+from tfl_research import settings, tasks
 from tfl_research.data import partition_options
-from tfl_research import settings
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
 

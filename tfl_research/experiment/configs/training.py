@@ -9,16 +9,16 @@ from typing import ClassVar, Optional
 
 from tfl_research import settings
 from tfl_research.errors import SettingError
-from tfl_research.settings import Settings
 from tfl_research.program import RunConfig
 from tfl_research.program.selection import metric_weights
+from tfl_research.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Training(Settings):
     """How long training is, what seeds it, and what is evaluated and written when.
 
-        Training(rounds=60, seed=1, evaluate_every=20)
+    Training(rounds=60, seed=1, evaluate_every=20)
     """
 
     TITLE: ClassVar[str] = "Training"
@@ -107,7 +107,9 @@ class Training(Settings):
                 value = math.nan
             flag = f"--client_weight={text}"
             if not name or not 0 <= value < math.inf:
-                raise SettingError(f"{flag}: must be NAME=WEIGHT, a weight of at least 0")
+                raise SettingError(
+                    f"{flag}: must be NAME=WEIGHT, a weight of at least 0"
+                )
             if name not in client_ids:
                 raise SettingError(f"{flag}: the task has no client {name!r}")
             if name in found:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from tfl_research import _lazy
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.sweeps.byzantine import byzantine as byzantine_grid
+    from tfl_research.experiment.sweeps.byzantine import (
+        byzantine_grid as byzantine_grid,
+    )
     from tfl_research.experiment.sweeps.grids import (
+        check_higher_is_better as check_higher_is_better,
         cross_silo as cross_silo,
         heterogeneity as heterogeneity,
         privacy_utility as privacy_utility,

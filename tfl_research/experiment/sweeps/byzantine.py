@@ -78,7 +78,7 @@ def rule_settings(
     return {**settings, "on_breakdown": "skip", **given}, None
 
 
-def byzantine(
+def byzantine_grid(
     base: Experiment,
     *,
     names: Sequence[str],
@@ -89,7 +89,7 @@ def byzantine(
     by_rule: Optional[Further] = None,
     by_attack: Optional[Further] = None,
 ) -> tuple[list[Point], list[str]]:
-    """Attacks, rules and malicious fractions; and the rules that are left out, in words.
+    """Attacks, rules and malicious fractions, and which rules are left out and why.
 
     Args:
       base: an experiment whose attack and aggregator the grid sets.

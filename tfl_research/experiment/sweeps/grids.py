@@ -41,6 +41,20 @@ def check_base(base: Experiment) -> None:
         )
 
 
+def check_higher_is_better(base: Experiment) -> None:
+    """Refuses a selection metric that falls as models get better.
+
+    Raises:
+      SettingError: as described.
+    """
+    metric = base.training.selection_metric
+    if metric is not None and "loss" in metric:
+        raise base.training.refused(
+            "selection_metric",
+            "the target is one that higher values reach; name accuracy or auc",
+        )
+
+
 def privacy_utility(
     base: Experiment,
     *,

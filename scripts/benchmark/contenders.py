@@ -19,7 +19,7 @@ def _process(workload: Workload) -> Any:
 
     arguments: dict[str, Any] = {}
     if workload.clip is not None:
-        mechanism = privacy.gaussian_mechanism(
+        mechanism = privacy.gaussian_aggregator(
             l2_norm_clip=workload.clip,
             noise_multiplier=1.0,
             expected_cohort_size=len(workload.cohort),

@@ -34,11 +34,11 @@ def mechanism(name, noise_multiplier=0.0, **changes):
         "amplification": SAMPLER.amplification,
     }
     if name == "matrix":
-        return privacy.banded_matrix_mechanism(
+        return privacy.banded_matrix_aggregator(
             **{**common, "rounds": ROWS, "cache": False, **changes}
         )
     arguments = {"restart_every": RESTART, "efficient": name == "honaker"}
-    return privacy.tree_mechanism(**{**common, **arguments, **changes})
+    return privacy.tree_aggregator(**{**common, **arguments, **changes})
 
 
 def process_of(built):

@@ -33,8 +33,8 @@ def plan(mechanism="skellam", **changes):
 
 def mechanism(made, *, secure=True, noise_seed=2**100 + 7, clip=CLIP):
     build = {
-        "discrete_gaussian": privacy.discrete_gaussian_mechanism,
-        "skellam": privacy.skellam_mechanism,
+        "discrete_gaussian": privacy.discrete_gaussian_aggregator,
+        "skellam": privacy.skellam_aggregator,
     }[made.mechanism]
     return build(l2_norm_clip=clip, plan=made, noise_seed=noise_seed, secure=secure)
 
@@ -328,6 +328,6 @@ class TestBadSettings:
 
     def test_another_mechanisms_plan(self):
         with pytest.raises(ValueError, match="expected 'discrete_gaussian'"):
-            privacy.discrete_gaussian_mechanism(
+            privacy.discrete_gaussian_aggregator(
                 l2_norm_clip=1.0, plan=plan("skellam"), noise_seed=0
             )

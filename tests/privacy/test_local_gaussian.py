@@ -90,7 +90,7 @@ def mechanism(noise_multiplier=1.5, **changes):
         "expected_cohort_size": 4.0,
         "noise_seed": 2**100 + 9,
     }
-    return privacy.local_gaussian_mechanism(**{**arguments, **changes})
+    return privacy.local_gaussian_aggregator(**{**arguments, **changes})
 
 
 class TestAggregation:

@@ -43,7 +43,7 @@ def clients():
 
 def test_noise_is_that_of_the_mechanism_with_a_mean(clients):
     found, _ = two_rounds(ruled(mean()).aggregator, clients)
-    plain = privacy.local_gaussian_mechanism(expected_cohort_size=5.0, **SETTINGS)
+    plain = privacy.local_gaussian_aggregator(expected_cohort_size=5.0, **SETTINGS)
     expected, _ = two_rounds(plain.aggregator, clients)
     # Equal weights: the client without examples is in the denominator too.
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -53,7 +53,7 @@ def test_noise_is_that_of_the_mechanism_with_a_mean(clients):
 def test_a_rule_of_what_each_client_sent(clients):
     rule = StackingFactory(RobustRule("coordinate_median"), capacity=5)
     found, measured = two_rounds(ruled(rule).aggregator, clients)
-    alone = privacy.local_gaussian_mechanism(expected_cohort_size=1.0, **SETTINGS)
+    alone = privacy.local_gaussian_aggregator(expected_cohort_size=1.0, **SETTINGS)
     process = as_process(alone.aggregator)
     sent = []
     with runtime.in_process(process, mode=MODE) as engine:

@@ -32,7 +32,7 @@ def gaussian(**changes):
         "expected_cohort_size": 4.0,
         "noise_seed": 2**100 + 12345,
     }
-    return privacy.gaussian_mechanism(**{**arguments, **changes})
+    return privacy.gaussian_aggregator(**{**arguments, **changes})
 
 
 def adaptive(**changes):
@@ -44,7 +44,7 @@ def adaptive(**changes):
         "expected_cohort_size": 10.0,
         "noise_seed": 99,
     }
-    return privacy.adaptive_gaussian_mechanism(**{**arguments, **changes})
+    return privacy.adaptive_gaussian_aggregator(**{**arguments, **changes})
 
 
 def bounded(**changes):
@@ -54,7 +54,7 @@ def bounded(**changes):
         "expected_cohort_weight": 2.0,
         "noise_seed": 17,
     }
-    return privacy.bounded_weight_mechanism(**{**arguments, **changes})
+    return privacy.bounded_weight_aggregator(**{**arguments, **changes})
 
 
 def build(mechanism, value_type=VALUE_TYPE):

@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 from tfl_research import stateless_random
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
-from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.noise import client_seeds, discrete_noise, rotation
 from tfl_research.privacy.mechanisms.noise.noise_tables import noise_table
 from tfl_research.privacy.mechanisms.noised_sum import bounded_record
@@ -20,7 +20,7 @@ from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 
 @dataclasses.dataclass(frozen=True)
 class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
-    """See `discrete_gaussian_mechanism` and `skellam_mechanism`.
+    """See `discrete_gaussian_aggregator` and `skellam_aggregator`.
 
     The plain sum of `secure=False` adds the very integers that the secure one adds.
     """
@@ -43,8 +43,11 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         weight: tf.Tensor,
         rotation_seed: tf.Tensor,
         client_seed: tf.Tensor,
-    ) -> tf.Tensor:
-        """What one client sends: int64 `[padded dimension]`, in [0, 2^bits).
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What one client sends, and the variance of its noise in quanta.
+
+        The former is int64 `[padded dimension]`, in [0, 2^bits), the latter float32
+        `[]`, of the very table that the noise was drawn from.
 
         Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1; with Skellam
         noise it is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1.
@@ -59,12 +62,15 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         rounded = discrete_noise.conditional_round(
             rotated, plan.squared_norm_bound, fold(client_seed, 0)
         )
+        variance = 0.0
         if plan.share_stddev > 0:
             table = noise_table(plan.mechanism, plan.share_stddev)
+            variance = table.variance
             rounded += discrete_noise.draw(
                 [plan.padded_dimension], fold(client_seed, 1), table
             )
-        return tf.math.floormod(rounded, tf.constant(1 << plan.bits, tf.int64))
+        sent = tf.math.floormod(rounded, tf.constant(1 << plan.bits, tf.int64))
+        return sent, tf.constant(variance, tf.float32)
 
     def decode(self, total: tf.Tensor, rotation_seed: tf.Tensor) -> tf.Tensor:
         """The sum of updates, float32 `[dimension]`, from that of what clients sent.
@@ -103,7 +109,10 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         plan = self.plan
 
         def release(
-            total: tf.Tensor, reporting: tf.Tensor, rotation_seed: tf.Tensor
+            total: tf.Tensor,
+            reporting: tf.Tensor,
+            variance: tf.Tensor,
+            rotation_seed: tf.Tensor,
         ) -> tuple[list[tf.Tensor], Any]:
             flat = self.decode(total, rotation_seed)
             enough = reporting >= plan.minimum_cohort_size
@@ -112,8 +121,7 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
                 tf.reshape(part, shape)
                 for part, shape in zip(tf.split(flat, sizes), shapes)
             ]
-            shares = tf.sqrt(tf.cast(reporting, tf.float32))
-            stddev = plan.share_stddev / self.scale / plan.cohort_size * shares
+            stddev = tf.sqrt(variance) / (self.scale * plan.cohort_size)
             measurements = collections.OrderedDict(
                 reporting_clients=reporting,
                 released=tf.cast(enough, tf.int32),
@@ -134,28 +142,26 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         )
 
 
-def _mechanism(
+def _factory(
     kind: str,
-    name: str,
     l2_norm_clip: float,
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool,
-) -> Mechanism:
+) -> DistributedSumFactory:
     if plan.mechanism != kind:
         raise ValueError(f"the plan is for {plan.mechanism!r}, expected {kind!r}")
     check_settings(plan.noise_multiplier, None, l2_norm_clip)
-    aggregator = DistributedSumFactory(plan, l2_norm_clip, noise_seed, secure)
-    return Mechanism(name, aggregator, plan.noise_multiplier)
+    return DistributedSumFactory(plan, l2_norm_clip, noise_seed, secure)
 
 
-def discrete_gaussian_mechanism(
+def discrete_gaussian_aggregator(
     *,
     l2_norm_clip: float,
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool = True,
-) -> Mechanism:
+) -> DistributedSumFactory:
     """Discrete Gaussian noise at the clients and a secure modular sum.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithms 1 and 2. A client
@@ -186,9 +192,8 @@ def discrete_gaussian_mechanism(
     Raises:
       ValueError: another mechanism's plan, or a clip that is not positive.
     """
-    return _mechanism(
+    return _factory(
         "discrete_gaussian",
-        "Distributed discrete Gaussian (Kairouz et al. 2021, arXiv 2102.06387)",
         l2_norm_clip,
         plan,
         noise_seed,
@@ -196,24 +201,23 @@ def discrete_gaussian_mechanism(
     )
 
 
-def skellam_mechanism(
+def skellam_aggregator(
     *,
     l2_norm_clip: float,
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool = True,
-) -> Mechanism:
+) -> DistributedSumFactory:
     """Skellam noise at the clients and a secure modular sum.
 
     Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1: as
-    `discrete_gaussian_mechanism`, with the difference of two Poisson variables of
+    `discrete_gaussian_aggregator`, with the difference of two Poisson variables of
     mean σ²/2 as a client's noise. Sums of such noise have the same distribution.
 
-    Args and errors are those of `discrete_gaussian_mechanism`.
+    Args and errors are those of `discrete_gaussian_aggregator`.
     """
-    return _mechanism(
+    return _factory(
         "skellam",
-        "Distributed Skellam (Agarwal et al. 2021, arXiv 2110.04995)",
         l2_norm_clip,
         plan,
         noise_seed,

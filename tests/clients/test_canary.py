@@ -150,7 +150,7 @@ def test_an_observer_keeps_the_released_updates(task):
         )
 
     weighting = processes.ClientWeighting("uniform")
-    claimed = audit.ClaimedWeights(mechanism.aggregator, weighting.weight, 1.0)
+    claimed = audit.ClaimedWeights(mechanism, weighting.weight, 1.0)
     watched = build(audit.CanaryObserver(claimed, 4, 2, keep_max=True))
     models = []
     metrics = []

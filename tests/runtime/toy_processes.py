@@ -101,7 +101,7 @@ def mechanism(**changes):
         "expected_cohort_size": 4,
         "noise_seed": 2**90 + 17,
     }
-    return privacy.gaussian_aggregator(**{**arguments, **changes}).aggregator
+    return privacy.gaussian_aggregator(**{**arguments, **changes})
 
 
 def adaptive():
@@ -112,7 +112,7 @@ def adaptive():
         noise_multiplier=0.3,
         expected_cohort_size=8,
         noise_seed=5,
-    ).aggregator
+    )
 
 
 OURS = {

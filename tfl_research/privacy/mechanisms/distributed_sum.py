@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
 from tfl_research.privacy.mechanisms.independent import check_settings
@@ -19,23 +20,28 @@ from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 
 
 @dataclasses.dataclass(frozen=True)
-class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
+class DistributedSumFactory(
+    UpdateAggregator, tff.aggregators.WeightedAggregationFactory
+):
     """See `discrete_gaussian_aggregator` and `skellam_aggregator`.
 
     The plain sum of `secure=False` adds the very integers that the secure one adds.
     """
 
-    client_members: ClassVar[tuple[str, ...]] = ("seed",)
-
-    plan: DistributedPlan
+    grid: DistributedPlan
     l2_norm_clip: float
     noise_seed: int
     secure: bool
 
     @property
+    def client_members(self) -> tuple[str, ...]:
+        """The seed of a client's noise."""
+        return ("seed",)
+
+    @property
     def scale(self) -> float:
         """Quanta in a unit of the values."""
-        return self.plan.clip_quanta / self.l2_norm_clip
+        return self.grid.clip_quanta / self.l2_norm_clip
 
     def encode(
         self,
@@ -52,7 +58,7 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1; with Skellam
         noise it is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1.
         """
-        plan = self.plan
+        plan = self.grid
         fold = stateless_random.fold_in
         clip = tf.constant(self.l2_norm_clip, tf.float32)
         record, _ = bounded_record(value, weight, clip)
@@ -77,11 +83,11 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
 
         arXiv 2102.06387, Algorithm 2.
         """
-        modulus = tf.constant(1 << self.plan.bits, tf.int64)
+        modulus = tf.constant(1 << self.grid.bits, tf.int64)
         half = modulus // 2
         centred = tf.math.floormod(total + half, modulus) - half
         flat = rotation.rotate_back(tf.cast(centred, tf.float32), rotation_seed)
-        return flat[: self.plan.dimension] / self.scale
+        return flat[: self.grid.dimension] / self.scale
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
@@ -101,12 +107,12 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         shapes = [spec.shape for spec in tf.nest.flatten(specs)]
         sizes = [shape.num_elements() for shape in shapes]
         size = sum(sizes)
-        if size != self.plan.dimension:
+        if size != self.grid.dimension:
             raise ValueError(
-                f"the plan is for updates of {self.plan.dimension} scalars, but these "
+                f"the plan is for updates of {self.grid.dimension} scalars, but these "
                 f"have {size}: give plan_distributed dimension={size}"
             )
-        plan = self.plan
+        plan = self.grid
 
         def release(
             total: tf.Tensor,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, ClassVar, Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
 from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.noised_sum import bounded_record
@@ -42,16 +43,21 @@ def noised_update(
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
+class LocalGaussianFactory(
+    UpdateAggregator, tff.aggregators.WeightedAggregationFactory
+):
     """See `local_gaussian_aggregator`."""
-
-    client_members: ClassVar[tuple[str, ...]] = ("seed",)
 
     l2_norm_clip: float
     noise_multiplier: float
     denominator: float
     noise_seed: int
     sum_factory: tff.aggregators.UnweightedAggregationFactory
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """The seed of a client's noise."""
+        return ("seed",)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type

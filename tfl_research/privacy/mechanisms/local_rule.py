@@ -5,12 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.aggregators.contract import UpdateAggregator, declarations
 from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.local_gaussian import noised_update
 from tfl_research.privacy.mechanisms.noise import client_seeds
@@ -18,15 +19,20 @@ from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class LocallyNoisedFactory(tff.aggregators.WeightedAggregationFactory):
+class LocallyNoisedFactory(
+    UpdateAggregator, tff.aggregators.WeightedAggregationFactory
+):
     """See `local_gaussian_rule`."""
-
-    client_members: ClassVar[tuple[str, ...]] = ("seed",)
 
     l2_norm_clip: float
     noise_multiplier: float
     noise_seed: int
     rule: tff.aggregators.WeightedAggregationFactory
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """The seed of a client's noise."""
+        return ("seed",)
 
     @property
     def _stddev(self) -> float:
@@ -162,7 +168,7 @@ def local_gaussian_rule(
         client than its update.
     """
     check_settings(noise_multiplier, None, l2_norm_clip)
-    members = getattr(rule, "client_members", ())
+    members = declarations(rule).client_members
     if members:
         raise ValueError(
             f"{type(rule).__name__} needs the clients' {' and '.join(members)}, which "

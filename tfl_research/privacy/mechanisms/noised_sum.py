@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.mechanisms.noise.noise_processes import (
     IndependentNoise,
     NoiseProcess,
@@ -79,7 +80,7 @@ def _holds(tensor: tf.Tensor) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class NoisedSumFactory(tff.aggregators.WeightedAggregationFactory):
+class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Clips, weighs, sums, adds a noise process, and divides; see `mechanisms`.
 
     Attributes:

@@ -210,7 +210,10 @@ class UserLevelPlan:
                 "noises a sum, in whose place no other rule can stand; leave the rule "
                 "out, or give --mechanism=local_gaussian"
             )
-        return Mechanism(self, self.mechanism.aggregator(self, context))
+        from tfl_research.privacy.mechanisms.planned import PlannedAggregator
+
+        built = self.mechanism.aggregator(self, context)
+        return Mechanism(self, PlannedAggregator(built, self))
 
     def record(self) -> dict[str, Any]:
         """See `PrivacyPlan`."""
@@ -263,7 +266,8 @@ class Mechanism:
 
     Attributes:
       plan: what its rounds are charged as.
-      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1].
+      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1]. It
+        declares the plan too.
     """
 
     plan: UserLevelPlan

@@ -19,14 +19,14 @@ def _process(workload: Workload) -> Any:
 
     arguments: dict[str, Any] = {}
     if workload.clip is not None:
-        mechanism = privacy.gaussian_mechanism(
+        aggregator = privacy.gaussian_aggregator(
             l2_norm_clip=workload.clip,
             noise_multiplier=1.0,
             expected_cohort_size=len(workload.cohort),
             noise_seed=1,
         )
         arguments = {
-            "aggregator": mechanism.aggregator,
+            "aggregator": aggregator,
             "client_weighting": processes.uniform(),
         }
     if workload.rule is not None:

@@ -110,9 +110,9 @@ def test_rounds_without_anybody(six_clients, poisoned, name):
 def test_updates_are_averaged_where_they_are_not_all_that_counts(six_clients, name):
     """Also by a mechanism, whose noise would not reach what clients report."""
     algorithm = rounds.ALGORITHMS[name]()
-    aggregator = privacy.gaussian_mechanism(
+    aggregator = privacy.gaussian_aggregator(
         noise_multiplier=1.0, l2_norm_clip=1.0, expected_cohort_size=4.0, noise_seed=1
-    ).aggregator
+    )
     assert algorithm.needs_mean == name.startswith((*REPORTS, "fed_dyn", "ifca"))
     if algorithm.needs_mean:
         with pytest.raises(ValueError, match=r"expected aggregators\.mean\(\), got"):

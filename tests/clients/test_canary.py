@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 from tfl_research import clients, processes, runtime
 from tfl_research.clients import canary_directions as directions
 from tfl_research.clients.client_work import ClientResult
-from tfl_research.privacy import audit, gaussian_mechanism
+from tfl_research.privacy import audit, gaussian_aggregator
 from tfl_research.runtime.compiler.mode import Mode
 
 SHAPES = [(7, 5), (30,), (), (0, 3)]
@@ -131,7 +131,7 @@ def test_an_observer_keeps_the_released_updates(task):
     """Two rounds in process: statistics against the models, nothing else changed."""
     crew = audit.Canaries(4, 2)
     joined = dataclasses.replace(task, train=crew.join(task.train))
-    mechanism = gaussian_mechanism(
+    mechanism = gaussian_aggregator(
         l2_norm_clip=1.0, noise_multiplier=0.5, expected_cohort_size=4, noise_seed=9
     )
 
@@ -150,7 +150,7 @@ def test_an_observer_keeps_the_released_updates(task):
         )
 
     weighting = processes.ClientWeighting("uniform")
-    claimed = audit.ClaimedWeights(mechanism.aggregator, weighting.weight, 1.0)
+    claimed = audit.ClaimedWeights(mechanism, weighting.weight, 1.0)
     watched = build(audit.CanaryObserver(claimed, 4, 2, keep_max=True))
     models = []
     metrics = []

@@ -101,18 +101,18 @@ def mechanism(**changes):
         "expected_cohort_size": 4,
         "noise_seed": 2**90 + 17,
     }
-    return privacy.gaussian_mechanism(**{**arguments, **changes}).aggregator
+    return privacy.gaussian_aggregator(**{**arguments, **changes})
 
 
 def adaptive():
-    return privacy.adaptive_gaussian_mechanism(
+    return privacy.adaptive_gaussian_aggregator(
         initial_l2_norm_clip=0.1,
         target_unclipped_quantile=0.5,
         clip_learning_rate=0.2,
         noise_multiplier=0.3,
         expected_cohort_size=8,
         noise_seed=5,
-    ).aggregator
+    )
 
 
 OURS = {

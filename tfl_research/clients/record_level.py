@@ -113,10 +113,11 @@ class RecordLevelTraining(ClientWork):
                 1e-30,
             )
 
+            stddev = tf.constant(self.noise_multiplier * self.l2_norm_clip, tf.float32)
+
             def noised(total: list[tf.Tensor], step: tf.Tensor) -> list[tf.Tensor]:
                 if self.noise_multiplier:
                     noise = record_noise.step_noise(batches["noise_seed"], step, specs)
-                    stddev = self.noise_multiplier * self.l2_norm_clip
                     total = [t + stddev * n for t, n in zip(total, noise)]
                 return [t / expected for t in total]
 
@@ -178,6 +179,7 @@ class RecordLevelTraining(ClientWork):
                 update=[w - w_t for w, w_t in zip(last.weights, start)],
                 num_examples=held,
                 sums=last.sums,
+                noise_stddev=stddev,
             )
 
         return client_function

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
         plan_distributed as plan_distributed,
     )
     from tfl_research.privacy.accounting.events import (
+        EVENTS as EVENTS,
         Event as Event,
+        NoisedEvent as NoisedEvent,
         event_from_dict as event_from_dict,
+        register_event as register_event,
     )
     from tfl_research.privacy.accounting.events.discrete_gaussian_event import (
         DiscreteGaussianEvent as DiscreteGaussianEvent,
@@ -58,6 +61,10 @@ if TYPE_CHECKING:
         SkellamEvent as SkellamEvent,
     )
     from tfl_research.privacy.accounting.events.tree_event import TreeEvent as TreeEvent
+    from tfl_research.privacy.accounting.record_calibration import (
+        calibrate_record_noise as calibrate_record_noise,
+        default_record_deltas as default_record_deltas,
+    )
     from tfl_research.privacy.ledger.client_ledgers import (
         ClientLedgers as ClientLedgers,
     )
@@ -66,11 +73,12 @@ if TYPE_CHECKING:
         Population as Population,
         run_id as run_id,
     )
-    from tfl_research.privacy.ledger.ledger import Ledger as Ledger
+    from tfl_research.privacy.ledger.ledger import (
+        Ledger as Ledger,
+        MissingPluginError as MissingPluginError,
+    )
     from tfl_research.privacy.ledger.record_account import (
         RecordAccount as RecordAccount,
-        calibrate_record_noise as calibrate_record_noise,
-        default_record_deltas as default_record_deltas,
     )
     from tfl_research.privacy.ledger.round_account import (
         ChargeError as ChargeError,
@@ -80,25 +88,41 @@ if TYPE_CHECKING:
         BudgetExceededError as BudgetExceededError,
         SharedLedger as SharedLedger,
     )
+    from tfl_research.privacy.mechanisms.catalogue import (
+        MECHANISMS as MECHANISMS,
+        register_mechanism as register_mechanism,
+    )
     from tfl_research.privacy.mechanisms.correlated_mechanisms import (
-        banded_matrix_mechanism as banded_matrix_mechanism,
-        tree_mechanism as tree_mechanism,
+        banded_matrix_aggregator as banded_matrix_aggregator,
+        tree_aggregator as tree_aggregator,
     )
     from tfl_research.privacy.mechanisms.distributed_sum import (
-        discrete_gaussian_mechanism as discrete_gaussian_mechanism,
-        skellam_mechanism as skellam_mechanism,
+        discrete_gaussian_aggregator as discrete_gaussian_aggregator,
+        skellam_aggregator as skellam_aggregator,
     )
     from tfl_research.privacy.mechanisms.independent import (
-        Mechanism as Mechanism,
-        adaptive_gaussian_mechanism as adaptive_gaussian_mechanism,
-        bounded_weight_mechanism as bounded_weight_mechanism,
-        gaussian_mechanism as gaussian_mechanism,
+        adaptive_gaussian_aggregator as adaptive_gaussian_aggregator,
+        bounded_weight_aggregator as bounded_weight_aggregator,
+        gaussian_aggregator as gaussian_aggregator,
     )
     from tfl_research.privacy.mechanisms.local_gaussian import (
-        local_gaussian_mechanism as local_gaussian_mechanism,
+        local_gaussian_aggregator as local_gaussian_aggregator,
     )
     from tfl_research.privacy.mechanisms.local_rule import (
         local_gaussian_rule as local_gaussian_rule,
     )
     from tfl_research.privacy.mechanisms.noise import factorization as factorization
+    from tfl_research.privacy.mechanisms.specification import (
+        MechanismContext as MechanismContext,
+        MechanismSettings as MechanismSettings,
+        RunShape as RunShape,
+    )
+    from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
+    from tfl_research.privacy.plans.record_level import (
+        RecordLevelPlan as RecordLevelPlan,
+    )
+    from tfl_research.privacy.plans.user_level import (
+        Mechanism as Mechanism,
+        UserLevelPlan as UserLevelPlan,
+    )
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

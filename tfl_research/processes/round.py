@@ -120,6 +120,9 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     sums_type = train_client.type_signature.result["sums"]
     counts_type = train_client.type_signature.result["counts"]
     report_type = train_client.type_signature.result["report"]
+    adds_noise = "noise_stddev" in dict(
+        tff.structure.iter_elements(train_client.type_signature.result)
+    )
 
     @tff.tensorflow.computation(
         weights_type, server_type, weights_type, report_type, counts_type, _INTEGER
@@ -165,6 +168,10 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         return collections.OrderedDict(
             (name, counts[name]) for name in ("clients", "examples", "excluded")
         )
+
+    @tff.tensorflow.computation(tf.float32.as_numpy_dtype, _INTEGER)
+    def client_mean(total: tf.Tensor, num_clients: tf.Tensor) -> tf.Tensor:
+        return tf.math.divide_no_nan(total, tf.cast(num_clients, tf.float32))
 
     @tff.federated_computation
     def initialize() -> Any:
@@ -227,6 +234,13 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             cohort=tff.federated_map(cohort_metrics, counts),
             aggregator=aggregated.measurements,
         )
+        if adds_noise:
+            metrics["client_noise_stddev"] = tff.federated_map(
+                client_mean,
+                tff.federated_zip(
+                    (tff.federated_sum(trained["noise_stddev"]), counts["clients"])
+                ),
+            )
         if states is not None:
             metrics["client_states"] = collect(
                 states, trained["state"], cohort[POSITION]
@@ -297,6 +311,8 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
                 lambda r: report_weight * kept(r), result.report
             ),
         )
+        if result.noise_stddev is not None:
+            client["noise_stddev"] = result.noise_stddev
         if parts.client_states is not None:
             old, new = batches[STATE], result.client_state
             usable = finite & tf.reduce_all(tf.math.is_finite(new))

@@ -1,10 +1,8 @@
-"""The least noise that keeps a promise."""
+"""The least noise that keeps ε at a target."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any
 
 from tfl_research.privacy.accounting.composition import EpsilonCurve
 from tfl_research.privacy.accounting.events import Event, check_delta
@@ -72,8 +70,7 @@ def calibrate_event(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
 
     def private_enough(thousandths: int) -> bool:
-        replaceable: Any = event
-        noisy = dataclasses.replace(replaceable, noise_multiplier=thousandths / 1000)
+        noisy = event.with_noise(thousandths / 1000)
         return EpsilonCurve(noisy, delta, accountant).at(rounds) <= target_epsilon
 
     low, high = 0, 1000

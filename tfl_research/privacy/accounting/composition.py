@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -95,10 +94,7 @@ class EpsilonCurve:
             return 0.0
         if rounds < len(self._values):
             return float(self._values[rounds])
-        directly = getattr(self.event, "epsilon", None)
-        if directly is not None:
-            return float(directly(rounds, self.delta, self.accountant))
-        return float(self.event.epsilon_curve(rounds, self.delta, self.accountant)[-1])
+        return self.event.epsilon(rounds, self.delta, self.accountant)
 
 
 def epsilon_curve(
@@ -184,19 +180,9 @@ def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
     """
     pairs = [(event, rounds) for event, rounds in events if rounds > 0]
     _check_comparable(pairs)
-    parts = [_zcdp(event, rounds) for event, rounds in pairs]
+    parts = [event.zcdp(rounds) for event, rounds in pairs]
     known = [part for part in parts if part is not None]
     return math.fsum(known) if len(known) == len(parts) else None
-
-
-def _zcdp(event: Any, rounds: int) -> float | None:
-    if hasattr(event, "zcdp"):
-        rho: float | None = event.zcdp(rounds)
-        return rho
-    if hasattr(event, "effective_noise_multiplier"):
-        noise = event.effective_noise_multiplier(rounds)
-        return 1 / (2 * noise**2) if noise > 0 else math.inf
-    return None
 
 
 def _merged(pairs: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
@@ -204,7 +190,7 @@ def _merged(pairs: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
     counts: dict[Event, int] = {}
     others = []
     for event, rounds in pairs:
-        if getattr(event, "composes_by_round", False):
+        if event.composes_by_round:
             counts[event] = counts.get(event, 0) + rounds
         else:
             others.append((event, rounds))
@@ -225,18 +211,17 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
         )
 
 
-def _gaussian_part(event: Any, rounds: int) -> tuple[float, float, int] | None:
+def _gaussian_part(event: Event, rounds: int) -> tuple[float, float, int] | None:
     """The rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
     if "pld" not in event.accountants:
         return None
-    if hasattr(event, "as_gaussian_rounds"):
-        event, rounds = event.as_gaussian_rounds(rounds)
-    if isinstance(event, GaussianEvent):
-        rate = event.sampling_rate if event.amplified else 1.0
-        return event.sensitivity_multiplier, rate, rounds
-    if hasattr(event, "effective_noise_multiplier"):
-        return float(event.effective_noise_multiplier(rounds)), 1.0, 1
-    return None
+    equal = event.as_gaussian_rounds(rounds)
+    if equal is not None:
+        step, count = equal
+        rate = step.sampling_rate if step.amplified else 1.0
+        return step.sensitivity_multiplier, rate, count
+    noise = event.effective_noise_multiplier(rounds)
+    return None if noise is None else (noise, 1.0, 1)
 
 
 def _pld_epsilon(

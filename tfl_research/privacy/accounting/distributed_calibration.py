@@ -1,4 +1,4 @@
-"""The least noise with which a distributed mechanism keeps a promise."""
+"""The least noise with which a distributed mechanism keeps ε at a target."""
 
 from __future__ import annotations
 

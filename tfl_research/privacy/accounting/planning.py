@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events import Event, check_delta
@@ -134,7 +133,7 @@ def noise_for(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
 
     def epsilon(thousandths: int) -> float:
-        noisy = with_noise(event, thousandths / _PARTS)
+        noisy = event.with_noise(thousandths / _PARTS)
         return composed_epsilon([*spent, (noisy, rounds)], delta, accountant)
 
     largest = _LARGEST_NOISE * _PARTS
@@ -162,25 +161,6 @@ def noise_for(
                 break
             number = min(largest, math.ceil(number * min(max(ratio, 1.1), 16.0)))
     return _boundary(epsilon, target_epsilon, inside, outside) / _PARTS
-
-
-def with_noise(event: Event, noise_multiplier: float) -> Event:
-    """The event, or the runs of a search, with another noise multiplier.
-
-    Raises:
-      ValueError: the event has none.
-    """
-    replaceable: Any = event
-    names = {field.name for field in dataclasses.fields(replaceable)}
-    found: Event
-    if "noise_multiplier" in names:
-        found = dataclasses.replace(replaceable, noise_multiplier=noise_multiplier)
-    elif "base" in names:
-        base = with_noise(replaceable.base, noise_multiplier)
-        found = dataclasses.replace(replaceable, base=base)
-    else:
-        raise ValueError(f"a {event.kind} event has no noise multiplier to look for")
-    return found
 
 
 def _boundary(

@@ -10,13 +10,14 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.aggregators.contract import UpdateAggregator, declarations
 from tfl_research.privacy.mechanisms.noised_sum import np_float32
 
 _ROLE = "role"
 
 
 @dataclasses.dataclass(frozen=True)
-class ClaimedWeights(tff.aggregators.WeightedAggregationFactory):
+class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Another aggregator, to which canaries weigh as if they held what they claim.
 
     `clients.CanaryWork` reports no examples, so that counts and means over examples
@@ -50,11 +51,16 @@ class ClaimedWeights(tff.aggregators.WeightedAggregationFactory):
     @property
     def screens_updates(self) -> bool:
         """As the inner aggregator does."""
-        return getattr(self.inner, "screens_updates", False)
+        return declarations(self.inner).screens_updates
+
+    @property
+    def plan(self) -> Any:
+        """That of the inner aggregator."""
+        return declarations(self.inner).plan
 
     @property
     def _inner_members(self) -> tuple[str, ...]:
-        return tuple(getattr(self.inner, "client_members", ()))
+        return declarations(self.inner).client_members
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type

@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.aggregators.contract import UpdateAggregator, declarations
 from tfl_research.clients import canary_directions as directions
 
 
 @dataclasses.dataclass(frozen=True)
-class CanaryObserver(tff.aggregators.WeightedAggregationFactory):
+class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Another aggregator, and statistics of its releases in the server's state.
 
     Results and measurements are the other's, unchanged. The statistics are part of
@@ -52,12 +53,17 @@ class CanaryObserver(tff.aggregators.WeightedAggregationFactory):
     @property
     def client_members(self) -> tuple[str, ...]:
         """Those of the inner aggregator."""
-        return getattr(self.inner, "client_members", ())
+        return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
         """As the inner aggregator does."""
-        return getattr(self.inner, "screens_updates", False)
+        return declarations(self.inner).screens_updates
+
+    @property
+    def plan(self) -> Any:
+        """That of the inner aggregator."""
+        return declarations(self.inner).plan
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type

@@ -1,4 +1,4 @@
-"""Mechanisms that break their promise, to see that an audit notices."""
+"""Mechanisms that are broken on purpose, to see that an audit notices."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tfl_research.privacy.mechanisms.noised_sum import (
     bounded_record,
     np_float32,
 )
+from tfl_research.privacy.mechanisms.planned import PlannedAggregator
 
 # A norm that no update reaches; the noise is scaled down by as much.
 _NO_CLIP = 2.0**40
@@ -86,6 +87,9 @@ def sabotaged(
         )
     if sabotage == "none":
         return aggregator
+    if isinstance(aggregator, PlannedAggregator):
+        broken = sabotaged(aggregator.inner, sabotage, weight_unit=weight_unit)
+        return dataclasses.replace(aggregator, inner=broken)
     if not isinstance(aggregator, NoisedSumFactory):
         raise ValueError(
             f"a {type(aggregator).__name__} cannot be sabotaged; expected the noised "

@@ -11,9 +11,27 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
+
+
+class MissingPluginError(SettingError):
+    """A ledger has events of a plugin that was not given."""
+
+    def __init__(self, where: str, kind: Any, plugin: Any):
+        if plugin == "__main__":
+            super().__init__(
+                f"{where}: is of kind {kind!r}, which the program that wrote the line "
+                "registers itself; register the event before the ledger is opened, or "
+                "put its class into a module and give that with --plugin"
+            )
+            return
+        super().__init__(
+            f"{where}: is of kind {kind!r}, which the plugin {plugin} registers; give "
+            f"--plugin={plugin} (in Python, import it first)"
+        )
 
 
 class Ledger(ChainFile):
@@ -73,13 +91,15 @@ class Ledger(ChainFile):
         """
         if is_recorded(f"{self.path}", self._events, round_number, event):
             return
-        self._chain.append({"round": round_number, "event": event.to_dict()})
+        self._chain.append({"round": round_number, **event_fields(event)})
         self._events.append(event)
 
 
-def composes_by_round(event: Event) -> bool:
-    """Whether n rounds and m more are n + m rounds, see `Event`."""
-    return bool(getattr(event, "composes_by_round", False))
+def event_fields(event: Event) -> dict[str, Any]:
+    """What a line says of its event: "event", and "plugin" if one registered it."""
+    plugin = events.plugin_of(event)
+    fields: dict[str, Any] = {"event": event.to_dict()}
+    return fields if plugin is None else {**fields, "plugin": plugin}
 
 
 def is_recorded(
@@ -112,7 +132,7 @@ def is_recorded(
         return True
     if recorded and recorded[-1] != event:
         for one in (recorded[-1], event):
-            if not composes_by_round(one):
+            if not one.composes_by_round:
                 raise ValueError(
                     f"{where} has {recorded[-1]} up to round {round_number - 1}, and "
                     f"round {round_number} would be {event}: a {one.kind} mechanism "
@@ -122,7 +142,12 @@ def is_recorded(
 
 
 def parse_rounds(chain: HashChain, *, repair: bool) -> list[Event]:
-    """The events of a run's whole ledger; see `HashChain.read`."""
+    """The events of a run's whole ledger; see `HashChain.read`.
+
+    Raises:
+      MissingPluginError: see `parse_event`.
+      ValueError: see `HashChain.read`.
+    """
     found: list[Event] = []
     for fields in chain.read(repair=repair):
         where = f"{chain.path}, line {len(found) + 1}"
@@ -138,15 +163,20 @@ def parse_event(where: str, fields: Mapping[str, Any], others: set[str]) -> Even
     """The event of a line that holds "event" and the `others`.
 
     Raises:
+      MissingPluginError: an event whose kind a plugin registers that was not given.
       ValueError: other fields, or an impossible event; begins with `where`.
     """
     expected = {"event", *others}
-    if set(fields) != expected:
+    if set(fields) - {"plugin"} != expected:
         raise ValueError(
             f"{where}: not a ledger line (has {', '.join(fields)}; expected "
             f"{', '.join(sorted(expected))})"
         )
     try:
         return events.event_from_dict(fields["event"])
+    except events.UnknownKindError as error:
+        if "plugin" not in fields:
+            raise ValueError(f"{where}: not a ledger line ({error})") from error
+        raise MissingPluginError(where, error.kind, fields["plugin"]) from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: not a ledger line ({error})") from error

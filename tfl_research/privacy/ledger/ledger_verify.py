@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfl_research.privacy.accounting.events import Event, noised_by_clients
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.ledger import identity, spending
 from tfl_research.privacy.ledger.spending import DamageError, Spending
@@ -156,7 +156,8 @@ def _client_of(shared: Spending) -> str | None:
 
 
 def _at_client(event: Event, client: str, folder: str | os.PathLike[str]) -> Event:
-    names = [name for name, _ in getattr(event, "clients", ())]
+    clients = event.clients if isinstance(event, RecordEvent) else ()
+    names = [name for name, _ in clients]
     if not isinstance(event, RecordEvent) or client not in names:
         raise ValueError(f"{folder}: is of a run without records of client {client!r}")
     return event.of_client(names.index(client))
@@ -174,6 +175,6 @@ def _charged_in_metrics(path: pathlib.Path, own: Spending) -> int:
     numbers = [row.get("round") or "" for row in rows]
     last = max((int(text) for text in numbers if text.isdecimal()), default=0)
     events = own.runs[0].events if own.runs else ()
-    if any(map(noised_by_clients, events)):
+    if any(event.noised_by_clients for event in events):
         return last
     return last - sum(row.get("abandoned") == "1" for row in rows)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
 
-from tfl_research.privacy.accounting.budget import default_delta
-from tfl_research.privacy.accounting.calibration import calibrate_event
 from tfl_research.privacy.accounting.composition import EpsilonCurve
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.round_account import RoundAccount
+from tfl_research.privacy.plans.record_level import RecordLevelPlan
 
 COLUMNS = (
     "round",
@@ -26,61 +23,6 @@ COLUMNS = (
     "delta",
     "epsilon",
 )
-
-
-def default_record_deltas(event: RecordEvent) -> tuple[float, ...]:
-    """δ_k = n_k^-1.1, at most 0.001, for each client's n_k records.
-
-    See `budget.default_delta`; a client without records has no δ to keep and gets
-    that of one record.
-    """
-    return tuple(default_delta(max(1, records)) for _, records in event.clients)
-
-
-def calibrate_record_noise(
-    event: RecordEvent,
-    target_epsilon: float,
-    rounds: int,
-    deltas: Sequence[float],
-    accountant: str | None = None,
-) -> float:
-    """The smallest noise multiplier at which no client exceeds the target.
-
-    Args:
-      event: whose noise is ignored.
-      target_epsilon: largest ε_k allowed after the last round, above 0.
-      rounds: of the run, at least 1.
-      deltas: δ_k of each client.
-      accountant: "pld", "rdp" or None for the tightest.
-
-    Returns:
-      The smallest multiple of 0.001, see `calibration.calibrate_event`.
-
-    Raises:
-      ValueError: an argument outside its range, or a target that is out of reach.
-    """
-    _check_deltas(event, deltas)
-    # The most sampled client first: the others mostly need no search of their own.
-    order = sorted(range(len(deltas)), key=lambda k: -event.sampling_rates[k])
-    found: set[tuple[float, float]] = set()
-    noise_multiplier = 0.0
-    for index in order:
-        client, rate = event.of_client(index), event.sampling_rates[index]
-        if client.clients[0][1] == 0 or (rate, deltas[index]) in found:
-            continue
-        found.add((rate, deltas[index]))
-        if noise_multiplier > 0:
-            noised = dataclasses.replace(client, noise_multiplier=noise_multiplier)
-            curve = EpsilonCurve(noised, deltas[index], accountant)
-            if curve.at(rounds) <= target_epsilon:
-                continue
-        needed = calibrate_event(
-            client, target_epsilon, rounds, deltas[index], accountant
-        )
-        noise_multiplier = max(noise_multiplier, needed)
-    if noise_multiplier == 0:
-        raise ValueError("no client holds records: there is nothing to calibrate")
-    return noise_multiplier
 
 
 class RecordAccount(RoundAccount):
@@ -100,22 +42,17 @@ class RecordAccount(RoundAccount):
     def __init__(
         self,
         ledger: Ledger,
-        event: RecordEvent,
-        deltas: Sequence[float],
-        accountant: str | None = None,
-        planned_rounds: int | None = None,
-        budget_epsilon: float | None = None,
-        table_path: str | os.PathLike[str] | None = None,
+        plan: RecordLevelPlan,
         shared: ClientLedgers | None = None,
+        table_path: str | os.PathLike[str] | None = None,
     ) -> None:
         """See the class; writes the table's rows for the rounds in the ledger.
 
         Raises:
-          ValueError: see `RoundAccount`; as many δ as clients are needed, and a
-            ledger of this event alone.
+          ValueError: see `RoundAccount`; a ledger of another event.
         """
-        _check_deltas(event, deltas)
-        self.deltas = tuple(deltas)
+        event = plan.event
+        self.deltas = plan.deltas
         # One curve for equal clients.
         curves: dict[tuple[float, float, bool], EpsilonCurve] = {}
         self._client_curves = []
@@ -123,28 +60,22 @@ class RecordAccount(RoundAccount):
             key = event.sampling_rates[index], self.deltas[index], records > 0
             if key not in curves:
                 curves[key] = EpsilonCurve(
-                    event.of_client(index), self.deltas[index], accountant
+                    event.of_client(index), self.deltas[index], plan.accountant
                 )
             self._client_curves.append(curves[key])
-        super().__init__(
-            ledger,
-            event,
-            max(deltas),
-            accountant,
-            budget_epsilon=budget_epsilon,
-            shared=shared,
-        )
-        self.planned_rounds = planned_rounds
+        self._curves = tuple(curves.values())
+        super().__init__(ledger, plan, shared)
         if any(recorded != event for recorded in ledger.events):
             raise ValueError(
                 f"{ledger.path} has rounds of other clients or privacy settings: "
                 "resume with the same ones, or start a new run"
             )
-        if planned_rounds is not None:
-            for curve in curves.values():
-                curve.up_to(planned_rounds)
         self.table_path = None if table_path is None else pathlib.Path(table_path)
         self._write_table(len(ledger))
+
+    def _compose_ahead(self, rounds: int) -> None:
+        for curve in self._curves:
+            curve.up_to(rounds)
 
     def client_epsilons(self, rounds: int) -> tuple[float, ...]:
         """ε of each client's records after so many rounds."""
@@ -204,11 +135,3 @@ class RecordAccount(RoundAccount):
             writer.writerow(COLUMNS)
             for round_number in range(1, rounds + 1):
                 writer.writerows(self._rows(round_number))
-
-
-def _check_deltas(event: RecordEvent, deltas: Sequence[float]) -> None:
-    if len(deltas) != len(event.clients):
-        raise ValueError(
-            f"deltas must be one for each of {len(event.clients)} clients, got "
-            f"{len(deltas)}"
-        )

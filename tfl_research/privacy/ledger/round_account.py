@@ -1,4 +1,4 @@
-"""A run's privacy, round by round: charge, budget, and what is promised."""
+"""A run's privacy, round by round: charge, the budget, and what is left."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfl_research.privacy.accounting.composition import EpsilonCurve, composed_epsilon
-from tfl_research.privacy.accounting.events import Event, noised_by_clients
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
-from tfl_research.privacy.ledger.ledger import Ledger, composes_by_round
+from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
+from tfl_research.privacy.plans.plan import PrivacyPlan
 
 # Rounds whose ε is composed when the account is opened, at most.
 _AHEAD = 10_000
@@ -33,10 +34,11 @@ class RoundAccount:
 
     Attributes:
       ledger: the run's ledger, open.
+      plan: what the run does and is charged for.
       event: what each round of this run does.
       delta: target δ.
       accountant: "pld" or "rdp", resolved.
-      planned_rounds: rounds the run intends, or None.
+      planned_rounds: rounds the run intends.
       budget_epsilon: ε that no round may exceed, or None; with a shared ledger, that
         of all runs together.
       shared: ledger of several runs, or for record-level runs one for each client,
@@ -46,34 +48,27 @@ class RoundAccount:
     def __init__(
         self,
         ledger: Ledger,
-        event: Event,
-        delta: float,
-        accountant: str | None = None,
-        planned_rounds: int | None = None,
-        budget_epsilon: float | None = None,
+        plan: PrivacyPlan,
         shared: SharedLedger | ClientLedgers | None = None,
     ) -> None:
         """See the class.
 
         Raises:
-          ValueError: δ or the budget out of range; an accountant that does not
-            apply to the event; or a ledger that was begun under another
-            neighbouring relation or unit of privacy, or whose rounds' noise is
-            correlated with that of rounds of another event, or a shared ledger that
-            this run does not fit.
+          ValueError: a ledger that was begun under another neighbouring relation or
+            unit of privacy, or whose rounds' noise is correlated with that of rounds
+            of another event, or a shared ledger that this run does not fit.
         """
         self.ledger = ledger
+        self.plan = plan
+        event = plan.event
         self.event = event
-        self.delta = delta
-        self._curve = EpsilonCurve(event, delta, accountant)
+        self.delta = plan.delta
+        self._curve = EpsilonCurve(event, plan.delta, plan.accountant)
         self.accountant = self._curve.accountant
-        self.planned_rounds = planned_rounds
-        if planned_rounds is not None:
-            # Before the loop, so that a round only looks its ε up.
-            self._curve.up_to(min(planned_rounds, _AHEAD))
-        if budget_epsilon is not None and not budget_epsilon > 0:
-            raise ValueError(f"budget_epsilon must be above 0, got {budget_epsilon}")
-        self.budget_epsilon = budget_epsilon
+        self.planned_rounds = plan.rounds
+        # Before the loop, so that a round only looks its ε up.
+        self._compose_ahead(min(plan.rounds, _AHEAD))
+        self.budget_epsilon = plan.budget_epsilon
         self.shared = shared
         # Runs of equal entries, [event, number of rounds].
         self._groups: list[list[Any]] = []
@@ -81,6 +76,9 @@ class RoundAccount:
         self._check_ledger()
         if shared is not None:
             shared.check_fits(event)
+
+    def _compose_ahead(self, rounds: int) -> None:
+        self._curve.up_to(rounds)
 
     def _check_ledger(self) -> None:
         for recorded, _ in self._recorded(len(self.ledger)):
@@ -97,8 +95,8 @@ class RoundAccount:
                     f"of privacy, this run has a {self.event.unit}: choose another "
                     "ledger"
                 )
-            both = recorded, self.event
-            if recorded != self.event and not all(map(composes_by_round, both)):
+            by_round = recorded.composes_by_round and self.event.composes_by_round
+            if recorded != self.event and not by_round:
                 raise ValueError(
                     f"{self.ledger.path} has rounds of {recorded}, whose noise does "
                     f"not go on with rounds of {self.event}: resume with the same "
@@ -113,12 +111,12 @@ class RoundAccount:
         and nothing is released. Updates that clients noised themselves have reached
         the server all the same, and the next round noises new ones.
         """
-        return noised_by_clients(self.event)
+        return self.event.noised_by_clients
 
     @property
     def noise_multiplier(self) -> float | None:
         """Noise multiplier of one round; None for events that have none."""
-        return getattr(self.event, "noise_multiplier", None)
+        return self.event.noise
 
     def epsilon_after(self, rounds: int) -> float:
         """ε after so many rounds.
@@ -207,6 +205,17 @@ class RoundAccount:
             return self.shared.would_exceed(round_number, self.event, *asked)
         except ValueError as error:
             raise ChargeError(str(error)) from error
+
+    def check_measured(self, metrics: Mapping[str, Any]) -> None:
+        """Checks that a round added the noise that is charged.
+
+        Args:
+          metrics: of the round, as the process gave them.
+
+        Raises:
+          SettingError: another scale of the noise, or none measured.
+        """
+        self.plan.check_measured(metrics)
 
     def positions(self) -> dict[str, Any]:
         """How far the ledgers go; kept in checkpoints for `check_positions`."""

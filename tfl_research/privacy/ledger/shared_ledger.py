@@ -119,8 +119,14 @@ class SharedLedger(ChainFile):
         """
         for run, events in self._rounds.runs.items():
             for held in events[-1:]:
-                for name in ("neighbouring_relation", "unit"):
-                    there, here = getattr(held, name), getattr(event, name)
+                for name, there, here in (
+                    (
+                        "neighbouring_relation",
+                        held.neighbouring_relation,
+                        event.neighbouring_relation,
+                    ),
+                    ("unit", held.unit, event.unit),
+                ):
                     if there != here:
                         raise ValueError(
                             f"{self.path} has run {run} with {name} {there!r}, this "
@@ -184,7 +190,7 @@ class SharedLedger(ChainFile):
         for ahead in _AHEAD:
             wide = {
                 # A mechanism over all rounds may be defined for so many only.
-                (run, one): count + (ahead if ledger.composes_by_round(one) else 0)
+                (run, one): count + (ahead if one.composes_by_round else 0)
                 for (run, one), count in counts.items()
             }
             if _epsilon(wide, delta, accountant) <= budget_epsilon:
@@ -253,7 +259,7 @@ class SharedLedger(ChainFile):
                     "run": self.run,
                     "population": dataclasses.asdict(self.population),
                     "round": round_number,
-                    "event": event.to_dict(),
+                    **ledger.event_fields(event),
                 }
             )
             self._rounds.add(self.run, self.population, event)

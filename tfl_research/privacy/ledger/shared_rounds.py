@@ -64,7 +64,7 @@ class SharedRounds:
     def _take(self, where: str, fields: Mapping[str, Any]) -> None:
         text = json.dumps(fields.get("event"), sort_keys=True)
         event = self._parsed.get(text)
-        if event is None or set(fields) != _FIELDS:
+        if event is None or set(fields) - {"plugin"} != _FIELDS:
             event = ledger.parse_event(where, fields, _FIELDS - {"event"})
             self._parsed[text] = event
         try:

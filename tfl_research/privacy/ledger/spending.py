@@ -67,9 +67,8 @@ class Spending:
             return self.population.clients
         for run in self.runs:
             for event, _ in run.groups:
-                found = getattr(event, "population", None)
-                if found is not None:
-                    return int(found)
+                if event.num_clients is not None:
+                    return event.num_clients
         return None
 
     @property
@@ -101,12 +100,15 @@ def read(path: str | os.PathLike[str]) -> Spending:
 
     Raises:
       DamageError: a line is damaged; names file and line.
+      MissingPluginError: events of a plugin that was not given; names it.
       ValueError: there is no such file, or it cannot be read.
     """
     chain = HashChain(ledger_path(path), writable=False)
     with contextlib.closing(chain):
         try:
             found = _read(chain)
+        except ledger.MissingPluginError:
+            raise
         except ValueError as error:
             raise DamageError(str(error)) from error
     return found

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from tfl_research.privacy.accounting import budget
 from tfl_research.privacy.accounting.composition import composed_epsilon, composed_zcdp
-from tfl_research.privacy.accounting.events import Event, noised_by_clients
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement_numbers import Numbers, table
 
@@ -47,8 +47,6 @@ _THRESHOLDS = (
     "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
     "wherever an aggregator uses them."
 )
-# Mechanisms that release integers, whose low-order bits tell nothing.
-_DISCRETE = ("discrete_gaussian", "skellam")
 _UNSEARCHED = {
     "client": "Hyperparameters that were chosen by runs on the same data: each such "
     "run costs as much again. Share one ledger between them (--ledger), or account for "
@@ -209,9 +207,8 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
             "is taken to be public and stays as it is when a client is added or "
             "removed."
         )
-    population = getattr(event, "population", None)
-    if population is not None:
-        warning = budget.delta_warning(delta, population)
+    if event.num_clients is not None:
+        warning = budget.delta_warning(delta, event.num_clients)
         if warning is not None:
             lines.append(f"Warning: {warning}.")
     return lines
@@ -219,17 +216,16 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
 
 def _noise(event: Event, rounds: int) -> list[str]:
     lines = []
-    noise = getattr(event, "noise_multiplier", None)
-    if noise is not None:
-        lines.append(f"Noise multiplier: z = {noise:g}.")
-    over_all = getattr(event, "effective_noise_multiplier", None)
-    if over_all is not None and rounds:
+    if event.noise is not None:
+        lines.append(f"Noise multiplier: z = {event.noise:g}.")
+    over_all = event.effective_noise_multiplier(rounds) if rounds else None
+    if over_all is not None:
         # Where clients join by chance, the accountant knows more than this.
-        sampled = getattr(event, "sampling_rate", None) is not None
+        sampled = event.rate is not None
         are = "were it known who took part, would be" if sampled else "are"
         lines.append(
             f"All {rounds} rounds together{', ' if sampled else ' '}{are} one Gaussian "
-            f"whose noise is {over_all(rounds):.4g} times its sensitivity."
+            f"whose noise is {over_all:.4g} times its sensitivity."
         )
     return lines
 
@@ -288,7 +284,7 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
 
 def _outside(event: Event, more: Sequence[str]) -> list[str]:
     # What is noised before it leaves a client may be seen, and any threshold on it.
-    exact = not noised_by_clients(event)
+    exact = not event.noised_by_clients
     seen = "single updates, " if exact else ""
     lines = [
         *more,
@@ -298,13 +294,13 @@ def _outside(event: Event, more: Sequence[str]) -> list[str]:
         (
             "The noise comes from a pseudo-random generator of research grade, which "
             "is not a cryptographic one."
-            if event.kind in _DISCRETE
+            if event.releases_integers
             else "The noise comes from a floating-point generator of research grade: "
             "it resists neither an attack on its low-order bits nor one on the "
             "generator."
         ),
     ]
-    if event.kind != "hyperparameter_search":
+    if not event.is_search:
         lines.append(_UNSEARCHED.get(event.unit, _UNSEARCHED["client"]))
     return [f"- {line}" for line in lines]
 

@@ -13,12 +13,15 @@ import tensorflow_federated as tff
 from tfl_research.privacy.mechanisms.noise import client_seeds
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 
-# (leaves of the update, weight float32 [], common seed, client's secret seed) -> what
-# the client sends; seeds are int64 [2].
-Encode = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor], Any]
-# (sum of what was sent, reporting clients int32 [], common seed) -> (mean as leaves of
-# an update, measurements).
-Release = Callable[[Any, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], Any]]
+# (leaves of the update, weight float32 [], common seed, client's secret seed) -> (what
+# the client sends, variance float32 [] of its noise in each coordinate); seeds are
+# int64 [2].
+Encode = Callable[
+    [list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor], tuple[Any, tf.Tensor]
+]
+# (sum of what was sent, reporting clients int32 [], sum of the variances, common seed)
+# -> (mean as leaves of an update, measurements).
+Release = Callable[[Any, tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], Any]]
 
 
 def client_noised_sum(
@@ -34,8 +37,8 @@ def client_noised_sum(
 
     The state is (own state, state of the summation), the own one of `round_number`
     and `noise_seed`: what a client draws is a function of these and of the client's
-    seed of the round. How many clients report is no secret: it is the same for all
-    neighbours.
+    seed of the round. How many clients report, and how
+    large their noise is, is no secret: both are the same for all neighbours.
 
     Args:
       value_type: of updates, a structure of float32 tensors.
@@ -67,15 +70,17 @@ def client_noised_sum(
     def send(value: Any, weight: Any, round_seeds: Any) -> Any:
         common, private = round_seeds
         seed = client_seeds.client_seed(private, weight["seed"])
-        sent = encode(tf.nest.flatten(value), weight["weight"], common, seed)
-        return sent, tf.constant(1, tf.int32)
+        sent, variance = encode(tf.nest.flatten(value), weight["weight"], common, seed)
+        return sent, tf.constant(1, tf.int32), variance
 
     summation = sum_factory.create(send.type_signature.result[0])
     sum_type = summation.next.type_signature.result.result.member
 
-    @tff.tensorflow.computation(own_type, sum_type, np.int32)
-    def finish(state: Any, total: Any, reporting: tf.Tensor) -> Any:
-        mean, measurements = release(total, reporting, seeds(state)[0])
+    @tff.tensorflow.computation(own_type, sum_type, np.int32, np.float32)
+    def finish(
+        state: Any, total: Any, reporting: tf.Tensor, variance: tf.Tensor
+    ) -> Any:
+        mean, measurements = release(total, reporting, variance, seeds(state)[0])
         new_state = collections.OrderedDict(
             round_number=state["round_number"] + 1, noise_seed=state["noise_seed"]
         )
@@ -98,7 +103,14 @@ def client_noised_sum(
         summed = summation.next(inner_state, sent[0])
         new_own, mean, measurements = tff.federated_map(
             finish,
-            tff.federated_zip((own, summed.result, tff.federated_sum(sent[1]))),
+            tff.federated_zip(
+                (
+                    own,
+                    summed.result,
+                    tff.federated_sum(sent[1]),
+                    tff.federated_sum(sent[2]),
+                )
+            ),
         )
         return tff.templates.MeasuredProcessOutput(
             tff.federated_zip((new_own, summed.state)), mean, measurements

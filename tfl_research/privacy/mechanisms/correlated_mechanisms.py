@@ -1,4 +1,4 @@
-"""Mechanisms of user-level privacy whose noise is correlated over rounds (DP-FTRL)."""
+"""Mechanisms whose noise is correlated over rounds (DP-FTRL), as TFF aggregators."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ from typing import Optional
 
 import tensorflow_federated as tff
 
-from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
-from tfl_research.privacy.accounting.events.tree_event import TreeEvent
-from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.noise import factorization
 from tfl_research.privacy.mechanisms.noise.matrix_noise import MatrixNoise
 from tfl_research.privacy.mechanisms.noise.tree_noise import TreeNoise
 from tfl_research.privacy.mechanisms.noised_sum import NoisedSumFactory
-from tfl_research.sampling import Amplification
 
 
-def tree_mechanism(
+def tree_aggregator(
     *,
     l2_norm_clip: float,
     noise_multiplier: float,
     expected_cohort_size: float,
     noise_seed: int,
-    amplification: Amplification,
     restart_every: int,
     efficient: bool = True,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
-) -> Mechanism:
+) -> NoisedSumFactory:
     """DP-FTRL: each round releases its part of a tree's noisy prefix sums.
 
     Kairouz et al. 2021 (arXiv 2103.00039). Any server optimizer applies: the sum of
@@ -40,7 +36,6 @@ def tree_mechanism(
       noise_multiplier: z, of a node's noise N(0, (zS)^2); 0 adds no noise.
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; node noise is a pure function of it and of the node.
-      amplification: of the sampler, which must keep a client's rounds apart.
       restart_every: rounds of a tree. The planned rounds for a single one; further
         rounds begin the next tree.
       efficient: Honaker's estimate of prefixes (less noise at equal privacy; the
@@ -48,47 +43,35 @@ def tree_mechanism(
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range, or a sampler that does not fit.
+      ValueError: an argument outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
-    event = TreeEvent.of(
-        noise_multiplier,
-        amplification,
-        restart_every=restart_every,
-        efficient=efficient,
-    )
-    aggregator = NoisedSumFactory(
+    if restart_every < 1:
+        raise ValueError(f"restart_every must be at least 1, got {restart_every}")
+    return NoisedSumFactory(
         initial_clip=l2_norm_clip,
         value_noise_multiplier=noise_multiplier,
         denominator=expected_cohort_size,
         noise_seed=noise_seed,
         adaptation=None,
         sum_factory=sum_factory or tff.aggregators.SumFactory(),
-        noise_process=TreeNoise(event.restart_every, event.efficient),
-    )
-    estimate = ", Honaker's estimate" if efficient else ""
-    return Mechanism(
-        f"DP-FTRL, tree aggregation{estimate} (Kairouz et al. 2021, arXiv 2103.00039)",
-        aggregator,
-        noise_multiplier,
-        event,
+        noise_process=TreeNoise(restart_every, efficient),
     )
 
 
-def banded_matrix_mechanism(
+def banded_matrix_aggregator(
     *,
     l2_norm_clip: float,
     noise_multiplier: float,
     expected_cohort_size: float,
     noise_seed: int,
-    amplification: Amplification,
     rounds: int,
-    bands: Optional[int] = None,
+    bands: int,
     momentum: float = 0.0,
     learning_rates: Optional[Sequence[float]] = None,
     cache: bool = True,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
-) -> Mechanism:
+) -> NoisedSumFactory:
     """DP-FTRL with noise correlated by an optimised banded matrix.
 
     Choquette-Choo et al. 2023 (arXiv 2306.08153). The state holds the noise of the
@@ -100,30 +83,26 @@ def banded_matrix_mechanism(
         noise.
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; noise is a pure function of it and of the round.
-      amplification: of the sampler, which must keep a client's rounds `bands` apart.
       rounds: planned, the matrix' size. Further rounds begin it anew.
-      bands: 1 is independent noise; by default as many as the sampler allows.
+      bands: 1 is independent noise. The sampler must keep a client's rounds as many
+        apart, see `MatrixEvent`.
       momentum: of the server optimizer, see `factorization.workload_matrix`.
       learning_rates: of the server optimizer, see there.
       cache: see `factorization.banded_factor`.
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range, or a sampler that does not fit.
+      ValueError: an argument outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
-    if bands is None:
-        bands = min(amplification.min_separation, rounds)
-    # Before the optimisation, which takes time.
-    event = MatrixEvent.of(noise_multiplier, amplification, rounds=rounds, bands=bands)
     factor = factorization.banded_factor(
-        event.rounds,
-        event.bands,
+        rounds,
+        bands,
         momentum=momentum,
         learning_rates=learning_rates,
         cache=cache,
     )
-    aggregator = NoisedSumFactory(
+    return NoisedSumFactory(
         initial_clip=l2_norm_clip,
         value_noise_multiplier=noise_multiplier,
         denominator=expected_cohort_size,
@@ -131,11 +110,4 @@ def banded_matrix_mechanism(
         adaptation=None,
         sum_factory=sum_factory or tff.aggregators.SumFactory(),
         noise_process=MatrixNoise(factor.rows),
-    )
-    return Mechanism(
-        f"DP-FTRL, banded matrix of {event.bands} bands (Choquette-Choo et al. 2023, "
-        "arXiv 2306.08153)",
-        aggregator,
-        noise_multiplier,
-        event,
     )

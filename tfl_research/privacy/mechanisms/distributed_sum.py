@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
-from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.noise import client_seeds, discrete_noise, rotation
 from tfl_research.privacy.mechanisms.noise.noise_tables import noise_table
 from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 
 
 @dataclasses.dataclass(frozen=True)
-class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
-    """See `discrete_gaussian_mechanism` and `skellam_mechanism`.
+class DistributedSumFactory(
+    UpdateAggregator, tff.aggregators.WeightedAggregationFactory
+):
+    """See `discrete_gaussian_aggregator` and `skellam_aggregator`.
 
     The plain sum of `secure=False` adds the very integers that the secure one adds.
     """
 
-    client_members: ClassVar[tuple[str, ...]] = ("seed",)
-
-    plan: DistributedPlan
+    grid: DistributedPlan
     l2_norm_clip: float
     noise_seed: int
     secure: bool
 
     @property
+    def client_members(self) -> tuple[str, ...]:
+        """The seed of a client's noise."""
+        return ("seed",)
+
+    @property
     def scale(self) -> float:
         """Quanta in a unit of the values."""
-        return self.plan.clip_quanta / self.l2_norm_clip
+        return self.grid.clip_quanta / self.l2_norm_clip
 
     def encode(
         self,
@@ -43,13 +49,16 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         weight: tf.Tensor,
         rotation_seed: tf.Tensor,
         client_seed: tf.Tensor,
-    ) -> tf.Tensor:
-        """What one client sends: int64 `[padded dimension]`, in [0, 2^bits).
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What one client sends, and the variance of its noise in quanta.
+
+        The former is int64 `[padded dimension]`, in [0, 2^bits), the latter float32
+        `[]`, of the very table that the noise was drawn from.
 
         Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1; with Skellam
         noise it is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1.
         """
-        plan = self.plan
+        plan = self.grid
         fold = stateless_random.fold_in
         clip = tf.constant(self.l2_norm_clip, tf.float32)
         record, _ = bounded_record(value, weight, clip)
@@ -59,23 +68,26 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         rounded = discrete_noise.conditional_round(
             rotated, plan.squared_norm_bound, fold(client_seed, 0)
         )
+        variance = 0.0
         if plan.share_stddev > 0:
             table = noise_table(plan.mechanism, plan.share_stddev)
+            variance = table.variance
             rounded += discrete_noise.draw(
                 [plan.padded_dimension], fold(client_seed, 1), table
             )
-        return tf.math.floormod(rounded, tf.constant(1 << plan.bits, tf.int64))
+        sent = tf.math.floormod(rounded, tf.constant(1 << plan.bits, tf.int64))
+        return sent, tf.constant(variance, tf.float32)
 
     def decode(self, total: tf.Tensor, rotation_seed: tf.Tensor) -> tf.Tensor:
         """The sum of updates, float32 `[dimension]`, from that of what clients sent.
 
         arXiv 2102.06387, Algorithm 2.
         """
-        modulus = tf.constant(1 << self.plan.bits, tf.int64)
+        modulus = tf.constant(1 << self.grid.bits, tf.int64)
         half = modulus // 2
         centred = tf.math.floormod(total + half, modulus) - half
         flat = rotation.rotate_back(tf.cast(centred, tf.float32), rotation_seed)
-        return flat[: self.plan.dimension] / self.scale
+        return flat[: self.grid.dimension] / self.scale
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
@@ -95,15 +107,18 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         shapes = [spec.shape for spec in tf.nest.flatten(specs)]
         sizes = [shape.num_elements() for shape in shapes]
         size = sum(sizes)
-        if size != self.plan.dimension:
+        if size != self.grid.dimension:
             raise ValueError(
-                f"the plan is for updates of {self.plan.dimension} scalars, but these "
+                f"the plan is for updates of {self.grid.dimension} scalars, but these "
                 f"have {size}: give plan_distributed dimension={size}"
             )
-        plan = self.plan
+        plan = self.grid
 
         def release(
-            total: tf.Tensor, reporting: tf.Tensor, rotation_seed: tf.Tensor
+            total: tf.Tensor,
+            reporting: tf.Tensor,
+            variance: tf.Tensor,
+            rotation_seed: tf.Tensor,
         ) -> tuple[list[tf.Tensor], Any]:
             flat = self.decode(total, rotation_seed)
             enough = reporting >= plan.minimum_cohort_size
@@ -112,8 +127,7 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
                 tf.reshape(part, shape)
                 for part, shape in zip(tf.split(flat, sizes), shapes)
             ]
-            shares = tf.sqrt(tf.cast(reporting, tf.float32))
-            stddev = plan.share_stddev / self.scale / plan.cohort_size * shares
+            stddev = tf.sqrt(variance) / (self.scale * plan.cohort_size)
             measurements = collections.OrderedDict(
                 reporting_clients=reporting,
                 released=tf.cast(enough, tf.int32),
@@ -134,28 +148,26 @@ class DistributedSumFactory(tff.aggregators.WeightedAggregationFactory):
         )
 
 
-def _mechanism(
+def _factory(
     kind: str,
-    name: str,
     l2_norm_clip: float,
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool,
-) -> Mechanism:
+) -> DistributedSumFactory:
     if plan.mechanism != kind:
         raise ValueError(f"the plan is for {plan.mechanism!r}, expected {kind!r}")
     check_settings(plan.noise_multiplier, None, l2_norm_clip)
-    aggregator = DistributedSumFactory(plan, l2_norm_clip, noise_seed, secure)
-    return Mechanism(name, aggregator, plan.noise_multiplier)
+    return DistributedSumFactory(plan, l2_norm_clip, noise_seed, secure)
 
 
-def discrete_gaussian_mechanism(
+def discrete_gaussian_aggregator(
     *,
     l2_norm_clip: float,
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool = True,
-) -> Mechanism:
+) -> DistributedSumFactory:
     """Discrete Gaussian noise at the clients and a secure modular sum.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithms 1 and 2. A client
@@ -186,9 +198,8 @@ def discrete_gaussian_mechanism(
     Raises:
       ValueError: another mechanism's plan, or a clip that is not positive.
     """
-    return _mechanism(
+    return _factory(
         "discrete_gaussian",
-        "Distributed discrete Gaussian (Kairouz et al. 2021, arXiv 2102.06387)",
         l2_norm_clip,
         plan,
         noise_seed,
@@ -196,24 +207,23 @@ def discrete_gaussian_mechanism(
     )
 
 
-def skellam_mechanism(
+def skellam_aggregator(
     *,
     l2_norm_clip: float,
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool = True,
-) -> Mechanism:
+) -> DistributedSumFactory:
     """Skellam noise at the clients and a secure modular sum.
 
     Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1: as
-    `discrete_gaussian_mechanism`, with the difference of two Poisson variables of
+    `discrete_gaussian_aggregator`, with the difference of two Poisson variables of
     mean σ²/2 as a client's noise. Sums of such noise have the same distribution.
 
-    Args and errors are those of `discrete_gaussian_mechanism`.
+    Args and errors are those of `discrete_gaussian_aggregator`.
     """
-    return _mechanism(
+    return _factory(
         "skellam",
-        "Distributed Skellam (Agarwal et al. 2021, arXiv 2110.04995)",
         l2_norm_clip,
         plan,
         noise_seed,

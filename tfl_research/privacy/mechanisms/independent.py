@@ -1,39 +1,18 @@
-"""Mechanisms of user-level differential privacy, as TFF aggregators.
+"""Mechanisms with independent noise at the server, as TFF aggregators.
 
+A run gets them from `UserLevelPlan.build`, with the event that they are charged as.
 Those of correlated noise are in `correlated_mechanisms`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Optional
 
 import tensorflow_federated as tff
 
-from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.mechanisms.noised_sum import Adaptation, NoisedSumFactory
-
-
-@dataclasses.dataclass(frozen=True)
-class Mechanism:
-    """An aggregator together with the noise multiplier that it may be charged at.
-
-    Attributes:
-      name: of the mechanism, with its paper.
-      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1].
-      noise_multiplier: z, the ratio of the noise' standard deviation to the l2
-        sensitivity under add-or-remove-one of everything that a round releases;
-        what an accountant must be given. For correlated noise, of its independent
-        parts (nodes of a tree, ξ of a matrix) to the l2 norm clip.
-      event: what rounds do, where noise is correlated and the noise multiplier does
-        not say it all; None where it does.
-    """
-
-    name: str
-    aggregator: tff.aggregators.WeightedAggregationFactory
-    noise_multiplier: float
-    event: Optional[Event] = None
+from tfl_research.privacy.mechanisms.server_catalogue import value_noise_multiplier
 
 
 def check_settings(
@@ -54,14 +33,14 @@ def check_settings(
         raise ValueError(f"the l2 norm clip must be positive: {l2_norm_clip}")
 
 
-def gaussian_mechanism(
+def gaussian_aggregator(
     *,
     l2_norm_clip: float,
     noise_multiplier: float,
     expected_cohort_size: float,
     noise_seed: int,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
-) -> Mechanism:
+) -> NoisedSumFactory:
     """Fixed clipping and Gaussian noise: DP-FedAvg.
 
     McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1 with the estimator f_f: each
@@ -80,7 +59,7 @@ def gaussian_mechanism(
       ValueError: an argument outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
-    aggregator = NoisedSumFactory(
+    return NoisedSumFactory(
         initial_clip=l2_norm_clip,
         value_noise_multiplier=noise_multiplier,
         denominator=expected_cohort_size,
@@ -88,14 +67,9 @@ def gaussian_mechanism(
         adaptation=None,
         sum_factory=sum_factory or tff.aggregators.SumFactory(),
     )
-    return Mechanism(
-        "Gaussian, fixed clip (McMahan et al. 2018, arXiv 1710.06963)",
-        aggregator,
-        noise_multiplier,
-    )
 
 
-def bounded_weight_mechanism(
+def bounded_weight_aggregator(
     *,
     l2_norm_clip: float,
     noise_multiplier: float,
@@ -103,7 +77,7 @@ def bounded_weight_mechanism(
     noise_seed: int,
     clipped_denominator: bool = False,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
-) -> Mechanism:
+) -> NoisedSumFactory:
     """Averages of clients that count between 0 and 1, Gaussian noise, fixed clip.
 
     McMahan et al. 2018 (arXiv 1710.06963), section 3. Weights are capped at 1. The
@@ -130,7 +104,7 @@ def bounded_weight_mechanism(
         raise ValueError(
             f"expected_cohort_weight must be positive: {expected_cohort_weight}"
         )
-    aggregator = NoisedSumFactory(
+    return NoisedSumFactory(
         initial_clip=l2_norm_clip,
         value_noise_multiplier=noise_multiplier,
         denominator=expected_cohort_weight,
@@ -139,36 +113,9 @@ def bounded_weight_mechanism(
         sum_factory=sum_factory or tff.aggregators.SumFactory(),
         clipped_denominator=clipped_denominator,
     )
-    denominator = "clipped" if clipped_denominator else "fixed"
-    return Mechanism(
-        f"Gaussian, bounded weights over a {denominator} denominator (McMahan et al. "
-        "2018, arXiv 1710.06963)",
-        aggregator,
-        noise_multiplier,
-    )
 
 
-def value_noise_multiplier(
-    noise_multiplier: float, clipped_count_stddev: float
-) -> float:
-    """z_Delta = (z^-2 - (2 sigma_b)^-2)^(-1/2) of Andrew et al. 2021, Theorem 1.
-
-    Raises:
-      ValueError: z is at least 2 sigma_b: the count alone would spend it all.
-    """
-    if noise_multiplier == 0:
-        return 0.0
-    if noise_multiplier >= 2 * clipped_count_stddev:
-        raise ValueError(
-            f"adaptive clipping cannot reach noise multiplier {noise_multiplier} with "
-            f"a clipped-count stddev of {clipped_count_stddev}: expected a stddev "
-            f"above {noise_multiplier / 2} (by default 0.05 x the expected cohort, so "
-            f"a cohort above {10 * noise_multiplier:g} clients)"
-        )
-    return (noise_multiplier**-2 - (2 * clipped_count_stddev) ** -2) ** -0.5
-
-
-def adaptive_gaussian_mechanism(
+def adaptive_gaussian_aggregator(
     *,
     initial_l2_norm_clip: float,
     target_unclipped_quantile: float,
@@ -178,7 +125,7 @@ def adaptive_gaussian_mechanism(
     noise_seed: int,
     clipped_count_stddev: Optional[float] = None,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
-) -> Mechanism:
+) -> NoisedSumFactory:
     """Adaptive clipping and Gaussian noise, the quantile's cost included.
 
     Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1 with the geometric update
@@ -210,7 +157,7 @@ def adaptive_gaussian_mechanism(
         clipped_count_stddev = 0.05 * expected_cohort_size
     if noise_multiplier == 0:
         clipped_count_stddev = 0.0
-    aggregator = NoisedSumFactory(
+    return NoisedSumFactory(
         initial_clip=initial_l2_norm_clip,
         value_noise_multiplier=value_noise_multiplier(
             noise_multiplier, clipped_count_stddev
@@ -221,9 +168,4 @@ def adaptive_gaussian_mechanism(
             target_unclipped_quantile, clip_learning_rate, clipped_count_stddev
         ),
         sum_factory=sum_factory or tff.aggregators.SumFactory(),
-    )
-    return Mechanism(
-        "Gaussian, adaptive clip (Andrew et al. 2021, arXiv 1905.03871)",
-        aggregator,
-        noise_multiplier,
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, ClassVar, Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
-from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 
 
@@ -21,19 +22,18 @@ def noised_update(
     seed: tf.Tensor,
     *,
     l2_norm_clip: float,
-    noise_multiplier: float,
+    stddev: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """What a client sends: its update clipped, weighed, and noised by N(0, (zS)²).
+    """What a client sends: its update clipped, weighed, and noised.
 
     Args:
       value: leaves of the update, float32.
       weight: float32 `[]`, of which `noised_sum.bounded_weight` counts.
       seed: the client's secret int64 `[2]` seed of the round.
       l2_norm_clip: S.
-      noise_multiplier: z.
+      stddev: float32 `[]`, of the noise in each coordinate: zS.
     """
     record = bounded_record(value, weight, tf.constant(l2_norm_clip, tf.float32))[0]
-    stddev = noise_multiplier * l2_norm_clip
     return [
         part
         + stddev
@@ -43,16 +43,21 @@ def noised_update(
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
-    """See `local_gaussian_mechanism`."""
-
-    client_members: ClassVar[tuple[str, ...]] = ("seed",)
+class LocalGaussianFactory(
+    UpdateAggregator, tff.aggregators.WeightedAggregationFactory
+):
+    """See `local_gaussian_aggregator`."""
 
     l2_norm_clip: float
     noise_multiplier: float
     denominator: float
     noise_seed: int
     sum_factory: tff.aggregators.UnweightedAggregationFactory
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """The seed of a client's noise."""
+        return ("seed",)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
@@ -66,26 +71,24 @@ class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
         Raises:
           ValueError: values of another dtype, or weights without a seed.
         """
-        stddev = self.noise_multiplier * self.l2_norm_clip
 
         def encode(
             value: list[tf.Tensor], weight: tf.Tensor, _: tf.Tensor, seed: tf.Tensor
-        ) -> list[tf.Tensor]:
-            return noised_update(
-                value,
-                weight,
-                seed,
-                l2_norm_clip=self.l2_norm_clip,
-                noise_multiplier=self.noise_multiplier,
-            )
+        ) -> tuple[list[tf.Tensor], tf.Tensor]:
+            clip = self.l2_norm_clip
+            stddev = tf.constant(self.noise_multiplier * clip, tf.float32)
+            sent = noised_update(value, weight, seed, l2_norm_clip=clip, stddev=stddev)
+            return sent, tf.square(stddev)
 
         def release(
-            total: list[tf.Tensor], reporting: tf.Tensor, _: tf.Tensor
+            total: list[tf.Tensor],
+            reporting: tf.Tensor,
+            variance: tf.Tensor,
+            _: tf.Tensor,
         ) -> tuple[list[tf.Tensor], Any]:
-            shares = tf.sqrt(tf.cast(reporting, tf.float32))
             measurements = collections.OrderedDict(
                 reporting_clients=reporting,
-                noise_stddev=shares * (stddev / self.denominator),
+                noise_stddev=tf.sqrt(variance) / self.denominator,
             )
             return [part / self.denominator for part in total], measurements
 
@@ -99,14 +102,14 @@ class LocalGaussianFactory(tff.aggregators.WeightedAggregationFactory):
         )
 
 
-def local_gaussian_mechanism(
+def local_gaussian_aggregator(
     *,
     l2_norm_clip: float,
     noise_multiplier: float,
     expected_cohort_size: float,
     noise_seed: int,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
-) -> Mechanism:
+) -> LocalGaussianFactory:
     """Local differential privacy: each client noises its own update.
 
     The Gaussian mechanism (Dwork and Roth 2014, Appendix A) at every client: the
@@ -114,7 +117,7 @@ def local_gaussian_mechanism(
     N(0, (zS)²) a coordinate before anything leaves the client. The sum is divided by
     the fixed `expected_cohort_size`. Account for it with
     `local_gaussian_event.LocalGaussianEvent`: the server need not be trusted, the
-    noise of the mean is √cohort times that of `gaussian_mechanism`. An empty
+    noise of the mean is √cohort times that of `gaussian_aggregator`. An empty
     cohort's result is zero, without noise: it says nothing of anybody.
 
     Args:
@@ -129,15 +132,10 @@ def local_gaussian_mechanism(
       ValueError: an argument outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
-    aggregator = LocalGaussianFactory(
+    return LocalGaussianFactory(
         l2_norm_clip,
         noise_multiplier,
         expected_cohort_size,
         noise_seed,
         sum_factory or tff.aggregators.SumFactory(),
-    )
-    return Mechanism(
-        "Local Gaussian (Dwork and Roth 2014, Appendix A)",
-        aggregator,
-        noise_multiplier,
     )

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.privacy.mechanisms.independent import Mechanism, check_settings
+from tfl_research.aggregators.contract import UpdateAggregator, declarations
+from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.local_gaussian import noised_update
 from tfl_research.privacy.mechanisms.noise import client_seeds
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class LocallyNoisedFactory(tff.aggregators.WeightedAggregationFactory):
+class LocallyNoisedFactory(
+    UpdateAggregator, tff.aggregators.WeightedAggregationFactory
+):
     """See `local_gaussian_rule`."""
-
-    client_members: ClassVar[tuple[str, ...]] = ("seed",)
 
     l2_norm_clip: float
     noise_multiplier: float
     noise_seed: int
     rule: tff.aggregators.WeightedAggregationFactory
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """The seed of a client's noise."""
+        return ("seed",)
+
+    @property
+    def _stddev(self) -> float:
+        return self.noise_multiplier * self.l2_norm_clip
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
@@ -65,17 +77,33 @@ class LocallyNoisedFactory(tff.aggregators.WeightedAggregationFactory):
             value_type, weight_type, private_seed.type_signature.result
         )
         def send(value: Any, weight: Any, private: Any) -> Any:
+            stddev = tf.constant(self._stddev, tf.float32)
             sent = noised_update(
                 tf.nest.flatten(value),
                 weight["weight"],
                 client_seeds.client_seed(private, weight["seed"]),
                 l2_norm_clip=self.l2_norm_clip,
-                noise_multiplier=self.noise_multiplier,
+                stddev=stddev,
             )
             # Nothing but the noised update depends on the client's data.
-            return tf.nest.pack_sequence_as(value, sent), tf.constant(1.0)
+            one = tf.constant(1.0)
+            return tf.nest.pack_sequence_as(value, sent), one, (stddev, one)
+
+        @tff.tensorflow.computation(np.float32, np.float32)
+        def measured(total: tf.Tensor, reporting: tf.Tensor) -> tf.Tensor:
+            # Of nobody's noise there is nothing to measure, and nothing is released.
+            mean = total / tf.maximum(reporting, 1.0)
+            return tf.where(reporting > 0, mean, self._stddev)[tf.newaxis]
 
         inner = self.rule.create(value_type, tff.TensorType(tf.float32.as_numpy_dtype))
+
+        rule_type = inner.next.type_signature.result.measurements.member
+
+        @tff.tensorflow.computation(rule_type, tff.TensorType(np.float32, [1]))
+        def merged(of_rule: Any, stddev: tf.Tensor) -> Any:
+            return collections.OrderedDict(
+                [*_named(of_rule), ("client_noise_stddev", stddev)]
+            )
 
         @tff.federated_computation
         def initialize() -> Any:
@@ -92,13 +120,23 @@ class LocallyNoisedFactory(tff.aggregators.WeightedAggregationFactory):
             private = tff.federated_broadcast(tff.federated_map(private_seed, own))
             sent = tff.federated_map(send, tff.federated_zip((value, weight, private)))
             output = inner.next(rule_state, sent[0], sent[1])
+            stddev = tff.federated_map(measured, tff.federated_sum(sent[2]))
             return tff.templates.MeasuredProcessOutput(
                 tff.federated_zip((tff.federated_map(advanced, own), output.state)),
                 output.result,
-                output.measurements,
+                tff.federated_map(
+                    merged, tff.federated_zip((output.measurements, stddev))
+                ),
             )
 
         return tff.templates.AggregationProcess(initialize, next_rule)
+
+
+def _named(measurements: Any) -> list[tuple[str, Any]]:
+    """Measurements by name; those without names are one, "rule"."""
+    if isinstance(measurements, Mapping):
+        return list(measurements.items())
+    return [("rule", measurements)] if tf.nest.flatten(measurements) else []
 
 
 def local_gaussian_rule(
@@ -107,8 +145,8 @@ def local_gaussian_rule(
     noise_multiplier: float,
     noise_seed: int,
     rule: tff.aggregators.WeightedAggregationFactory,
-) -> Mechanism:
-    """`local_gaussian_mechanism` with another aggregation than a mean after it.
+) -> LocallyNoisedFactory:
+    """`local_gaussian_aggregator` with another aggregation than a mean after it.
 
     Each client clips its model delta to l2 norm S and adds N(0, (zS)²) a coordinate
     before anything leaves it. What the server does with the noised updates is
@@ -121,22 +159,19 @@ def local_gaussian_rule(
       l2_norm_clip: S, positive.
       noise_multiplier: z of every client's own noise, at least 0.
       noise_seed: secret; a client's noise is the same function of it as in
-        `local_gaussian_mechanism`.
-      rule: aggregates the noised updates; its measurements are the mechanism's.
+        `local_gaussian_aggregator`.
+      rule: aggregates the noised updates; its measurements are the mechanism's,
+        beside `client_noise_stddev`, float32 `[1]`.
 
     Raises:
       ValueError: an argument outside of its range, or a rule that needs more of a
         client than its update.
     """
     check_settings(noise_multiplier, None, l2_norm_clip)
-    members = getattr(rule, "client_members", ())
+    members = declarations(rule).client_members
     if members:
         raise ValueError(
             f"{type(rule).__name__} needs the clients' {' and '.join(members)}, which "
             "noised updates do not carry"
         )
-    return Mechanism(
-        "Local Gaussian (Dwork and Roth 2014, Appendix A), then a robust rule",
-        LocallyNoisedFactory(l2_norm_clip, noise_multiplier, noise_seed, rule),
-        noise_multiplier,
-    )
+    return LocallyNoisedFactory(l2_norm_clip, noise_multiplier, noise_seed, rule)

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.mechanisms.noise.noise_processes import (
     IndependentNoise,
     NoiseProcess,
@@ -79,7 +80,7 @@ def _holds(tensor: tf.Tensor) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class NoisedSumFactory(tff.aggregators.WeightedAggregationFactory):
+class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Clips, weighs, sums, adds a noise process, and divides; see `mechanisms`.
 
     Attributes:
@@ -189,8 +190,12 @@ class NoisedSumFactory(tff.aggregators.WeightedAggregationFactory):
                     (v + stddev * n) / self.denominator for v, n in zip(values, draws)
                 ]
             new_clip = clip
+            measurements = collections.OrderedDict(clip_norm=clip, noise_stddev=spread)
             if adaptation is not None:
-                count = total["below"] + adaptation.count_stddev * noise(
+                count_stddev = tf.constant(adaptation.count_stddev, tf.float32)
+                # A vector, since it is the same in every round.
+                measurements["clipped_count_stddev"] = count_stddev[tf.newaxis]
+                count = total["below"] + count_stddev * noise(
                     seed, round_number, 0, total["below"]
                 )
                 unclipped = count / self.denominator + 0.5
@@ -202,7 +207,6 @@ class NoisedSumFactory(tff.aggregators.WeightedAggregationFactory):
             )
             if "noise_state" in state:
                 new_state["noise_state"] = noise_state
-            measurements = collections.OrderedDict(clip_norm=clip, noise_stddev=spread)
             return new_state, tf.nest.pack_sequence_as(value, mean), measurements
 
         @tff.federated_computation

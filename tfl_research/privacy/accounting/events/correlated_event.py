@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import math
-from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -12,17 +11,12 @@ from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.losses import gaussian, renyi
 
 
-class CorrelatedEvent(abc.ABC):
+class CorrelatedEvent(events.NoisedEvent):
     """An `Event` whose rounds 1 to t are a single Gaussian mechanism, for every t.
 
     Subclasses are frozen dataclasses with a field `noise_multiplier`, and add
     `neighbouring_relation` and `description`.
     """
-
-    composes_by_round: ClassVar[bool] = False
-
-    kind: ClassVar[str]
-    noise_multiplier: float
 
     @abc.abstractmethod
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
@@ -33,18 +27,9 @@ class CorrelatedEvent(abc.ABC):
         """
 
     @property
-    def unit(self) -> str:
-        """See `Event`."""
-        return "client"
-
-    @property
     def accountants(self) -> tuple[str, ...]:
         """See `Event`."""
         return ("pld", "rdp")
-
-    def to_dict(self) -> dict[str, Any]:
-        """See `Event`."""
-        return events.fields_of(self)
 
     def effective_noise_multiplier(self, rounds: int) -> float:
         """Noise over sensitivity of rounds 1 to `rounds` as one Gaussian.
@@ -79,8 +64,7 @@ class CorrelatedEvent(abc.ABC):
 
     def _check(self, delta: float, accountant: str) -> None:
         events.check_delta(delta)
-        # The members of the protocol that are missing here are the subclasses'.
-        events.check_accountant(cast(events.Event, self), accountant)
+        events.check_accountant(self, accountant)
 
     @staticmethod
     def _epsilons(squared: np.ndarray, delta: float, accountant: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy import special
@@ -18,7 +18,7 @@ RELATIONS = ("zero_out", "replace_one")
 
 
 @dataclasses.dataclass(frozen=True)
-class DistributedEvent:
+class DistributedEvent(events.NoisedEvent):
     """One round: a modular sum of integer vectors, each with its share of the noise.
 
     The relation is not add-or-remove-one: a client that leaves takes its share of
@@ -46,6 +46,9 @@ class DistributedEvent:
     """
 
     kind: ClassVar[str] = ""
+    # Every round draws fresh noise.
+    composes_by_round: ClassVar[bool] = True
+    releases_integers: ClassVar[bool] = True
     # The noise and its paper, in words.
     NOISE: ClassVar[str] = ""
 
@@ -91,19 +94,9 @@ class DistributedEvent:
             )
 
     @property
-    def unit(self) -> str:
+    def num_clients(self) -> int:
         """See `Event`."""
-        return "client"
-
-    @property
-    def accountants(self) -> tuple[str, ...]:
-        """See `Event`: Rényi divergences are all that is bounded."""
-        return ("rdp",)
-
-    @property
-    def composes_by_round(self) -> bool:
-        """See `Event`: every round draws fresh noise."""
-        return True
+        return self.population
 
     @property
     def share_stddev(self) -> float:
@@ -126,10 +119,6 @@ class DistributedEvent:
     def amplified(self) -> bool:
         """Whether sampling makes the round more private than its noise."""
         return self.sampling == "fixed_size" and self.cohort_size < self.population
-
-    def to_dict(self) -> dict[str, Any]:
-        """See `Event`."""
-        return events.fields_of(self)
 
     def one_round(self, orders: np.ndarray) -> np.ndarray:
         """Rényi divergence bounds of one round without amplification: `[orders]`."""

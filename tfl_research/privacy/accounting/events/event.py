@@ -2,70 +2,119 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import importlib
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar
 
 import numpy as np
+
+from tfl_research.registry import Registry
+
+if TYPE_CHECKING:
+    from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 ACCOUNTANTS = ("pld", "rdp")
 # Far beyond use, and far from where its square overflows or vanishes.
 SMALLEST_NOISE_MULTIPLIER, LARGEST_NOISE_MULTIPLIER = 1e-100, 1e6
 
-# The class of each kind of event: (module, name), imported when it is needed.
-_CLASSES = {
-    "gaussian": ("gaussian_event", "GaussianEvent"),
-    "tree": ("tree_event", "TreeEvent"),
-    "banded_matrix": ("matrix_event", "MatrixEvent"),
-    "discrete_gaussian": ("discrete_gaussian_event", "DiscreteGaussianEvent"),
-    "skellam": ("skellam_event", "SkellamEvent"),
-    "local_gaussian": ("local_gaussian_event", "LocalGaussianEvent"),
-    "record_dp_sgd": ("record_event", "RecordEvent"),
-    "hyperparameter_search": ("search_event", "HyperparameterSearchEvent"),
-}
-KINDS = tuple(_CLASSES)
 
-
-class Event(Protocol):
+class Event(abc.ABC):
     """One round of a run; all rounds of a run have the same event.
 
-    Events are frozen dataclasses whose fields are JSON values (or tuples of them):
-    equal events are equal rounds. Members that only some kinds have:
+    Subclasses are frozen dataclasses whose fields are JSON values (or tuples of
+    them): equal events are equal rounds. A ledger keeps them for years, which binds
+    whoever writes a class:
 
-      noise_multiplier: of those that can be calibrated, a field; 0 means no privacy
-        (ε = inf).
-      effective_noise_multiplier(rounds) -> float: of those that are a single
-        Gaussian over all rounds together, its noise over its sensitivity.
-      as_gaussian_rounds(rounds) -> (GaussianEvent, int): of those that cost as much
-        as so many rounds of that event.
-      epsilon(rounds, delta, accountant) -> float: of those that find the last value
-        of `epsilon_curve` faster than the curve.
-      composes_by_round: True where n rounds and m more, of whatever run, are n + m
+    - a registered kind is never removed, and its fields are never renamed;
+    - a new field has a default, which describes the rounds of older ledgers;
+    - a change of the fields does not change the ε of older ledgers.
+
+    A user's own class is registered with `register_event`, in a module that the
+    readers of its ledgers can import. Events with a noise multiplier derive from
+    `NoisedEvent`:
+
+        @privacy.register_event
+        @dataclasses.dataclass(frozen=True)
+        class LaplaceEvent(privacy.NoisedEvent):
+            kind: ClassVar[str] = "laplace"
+
+            noise_multiplier: float
+            neighbouring_relation: str = "add_or_remove_one"
+
+            def rdp(self, rounds, orders): ...
+            def epsilon_curve(self, rounds, delta, accountant): ...
+            def description(self): ...
+
+    Attributes:
+      kind: the name in ledgers, unique.
+      composes_by_round: whether n rounds and m more, of whatever run, are n + m
         rounds; unlike rounds whose noise is correlated.
-      noised_by_clients: True where clients noise what they send, so that what has
+      noised_by_clients: whether clients noise what they send, so that what has
         reached the server is released, whether or not the server goes on with it.
-      zcdp(rounds) -> float or None: ρ of zero-concentrated differential privacy of
-        rounds 1 to `rounds` together, None where there is no such bound.
+      releases_integers: whether releases are integers, whose low-order bits tell
+        nothing of the generator of the noise.
+      is_search: whether the event is a whole search of hyperparameters.
     """
 
     kind: ClassVar[str]
+    composes_by_round: ClassVar[bool] = False
+    noised_by_clients: ClassVar[bool] = False
+    releases_integers: ClassVar[bool] = False
+    is_search: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+        # A field or a property; as an attribute of this class it would be taken for
+        # the default of a subclass' field.
+        @property
+        def neighbouring_relation(self) -> str:
+            """Which populations are neighbours, see `sampling.Amplification`."""
 
     @property
     def unit(self) -> str:
-        """The unit of privacy: "client" or "record"."""
-
-    @property
-    def neighbouring_relation(self) -> str:
-        """Which populations are neighbours, see `sampling.Amplification`."""
+        """The unit of privacy: "client" (the default) or "record"."""
+        return "client"
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """Those of `ACCOUNTANTS` that apply, the tightest first."""
+        """Those of `ACCOUNTANTS` that apply, the tightest first; "rdp" by default."""
+        return ("rdp",)
+
+    @property
+    def noise(self) -> Optional[float]:
+        """The noise multiplier, 0 for no privacy (ε = inf); None without one."""
+        return None
+
+    @property
+    def rate(self) -> Optional[float]:
+        """A client's probability of taking part in a round; None by default."""
+        return None
+
+    @property
+    def num_clients(self) -> Optional[int]:
+        """Number of clients that could take part, or None if it is not known."""
+        return None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of which a reader must know the classes; by default its own."""
+        return (self.kind,)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, JSON values, and "kind"."""
+        return fields_of(self)
 
+    def with_noise(self, noise_multiplier: float) -> Event:
+        """The event with another noise multiplier.
+
+        Raises:
+          ValueError: the event has none.
+        """
+        del noise_multiplier
+        raise ValueError(f"a {self.kind} event has no noise multiplier to look for")
+
+    @abc.abstractmethod
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
         """Rényi divergence of rounds 1 to `rounds` together, in nats.
 
@@ -77,6 +126,7 @@ class Event(Protocol):
           float64 `[orders]`; inf where there is no bound.
         """
 
+    @abc.abstractmethod
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
         """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`, not decreasing.
 
@@ -86,6 +136,7 @@ class Event(Protocol):
           ValueError: an accountant that does not apply; names those that do.
         """
 
+    @abc.abstractmethod
     def description(self) -> list[str]:
         """Sentences for a privacy statement.
 
@@ -93,22 +144,121 @@ class Event(Protocol):
         sampling or participation.
         """
 
+    def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
+        """The last value of `epsilon_curve`; subclasses may find it faster."""
+        return float(self.epsilon_curve(rounds, delta, accountant)[-1])
+
+    def effective_noise_multiplier(self, rounds: int) -> Optional[float]:
+        """Noise over sensitivity, where all rounds are a single Gaussian; or None."""
+        del rounds
+        return None
+
+    def as_gaussian_rounds(self, rounds: int) -> Optional[tuple[GaussianEvent, int]]:
+        """An event and how many rounds of it cost as much as these; or None."""
+        del rounds
+        return None
+
+    def zcdp(self, rounds: int) -> Optional[float]:
+        """ρ of zero-concentrated differential privacy of rounds 1 to `rounds`.
+
+        None where there is no such bound. By default that of a single Gaussian, 1 /
+        (2 z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4).
+        """
+        noise = self.effective_noise_multiplier(rounds)
+        if noise is None:
+            return None
+        return 1 / (2 * noise**2) if noise > 0 else math.inf
+
+
+class NoisedEvent(Event):
+    """An event with a field `noise_multiplier`, which can be calibrated.
+
+    Attributes:
+      noise_multiplier: standard deviation of the noise over the l2 norm clip; 0 means
+        no privacy (ε = inf).
+    """
+
+    noise_multiplier: float
+
+    @property
+    def noise(self) -> Optional[float]:
+        """See `Event`."""
+        return self.noise_multiplier
+
+    def with_noise(self, noise_multiplier: float) -> Event:
+        """See `Event`."""
+        own: Any = self
+        changed: Event = dataclasses.replace(own, noise_multiplier=noise_multiplier)
+        return changed
+
+
+_PACKAGE = "tfl_research.privacy.accounting.events."
+EVENTS: Registry[type[Event]] = Registry(
+    "kind of event",
+    {
+        "gaussian": f"{_PACKAGE}gaussian_event:GaussianEvent",
+        "tree": f"{_PACKAGE}tree_event:TreeEvent",
+        "banded_matrix": f"{_PACKAGE}matrix_event:MatrixEvent",
+        "discrete_gaussian": (
+            f"{_PACKAGE}discrete_gaussian_event:DiscreteGaussianEvent"
+        ),
+        "skellam": f"{_PACKAGE}skellam_event:SkellamEvent",
+        "local_gaussian": f"{_PACKAGE}local_gaussian_event:LocalGaussianEvent",
+        "record_dp_sgd": f"{_PACKAGE}record_event:RecordEvent",
+        "hyperparameter_search": f"{_PACKAGE}search_event:HyperparameterSearchEvent",
+    },
+)
+EventClass = TypeVar("EventClass", bound=type[Event])
+
+
+class UnknownKindError(ValueError):
+    """An event of a kind that nobody registered.
+
+    Attributes:
+      kind: the kind.
+    """
+
+    def __init__(self, kind: Any):
+        super().__init__(f"kind of event must be one of {EVENTS.names()}, got {kind!r}")
+        self.kind = kind
+
+
+def register_event(event_class: EventClass) -> EventClass:
+    """Registers a class of events by its `kind`: a decorator; see `Event`.
+
+    Raises:
+      ValueError: the kind is taken, or the class is no subclass of `Event`.
+    """
+    if not issubclass(event_class, Event):
+        raise ValueError(
+            f"{event_class.__name__} must be a subclass of privacy.Event to be "
+            "registered"
+        )
+    EVENTS.register(event_class.kind, event_class)
+    return event_class
+
+
+def plugin_of(event: Event) -> Optional[str]:
+    """The module that registered an event's class; None for the toolkit's own.
+
+    Of an event that holds another one, the first plugin of the two.
+    """
+    origins = (EVENTS.origin(kind) for kind in event.kinds if kind in EVENTS)
+    return next((origin for origin in origins if origin is not None), None)
+
 
 def event_from_dict(fields: Mapping[str, Any]) -> Event:
     """The event of which `to_dict` gave these fields.
 
     Raises:
-      ValueError: an unknown kind, missing or unknown fields, or values that the
-        event's class refuses.
+      UnknownKindError: nobody registered the kind.
+      ValueError: missing or unknown fields, or values that the event's class refuses.
     """
     values = dict(fields)
     kind = values.pop("kind", None)
-    if kind not in _CLASSES:
-        raise ValueError(f"kind of event must be one of {KINDS}, got {kind!r}")
-    module, name = _CLASSES[kind]
-    event_class = getattr(
-        importlib.import_module(f"tfl_research.privacy.{module}"), name
-    )
+    if kind not in EVENTS:
+        raise UnknownKindError(kind)
+    event_class: Any = EVENTS.get(kind)
     try:
         event: Event = event_class(**{k: _frozen(v) for k, v in values.items()})
     except TypeError as error:
@@ -124,11 +274,6 @@ def _frozen(value: Any) -> Any:
 def fields_of(event: Any) -> dict[str, Any]:
     """`Event.to_dict` of a dataclass: "kind" and its fields."""
     return {"kind": event.kind, **dataclasses.asdict(event)}
-
-
-def noised_by_clients(event: Any) -> bool:
-    """Whether clients noise what they send; see `Event`."""
-    return bool(getattr(event, "noised_by_clients", False))
 
 
 def check_accountant(event: Event, accountant: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ _LEAST_AMPLIFIED = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianEvent:
+class GaussianEvent(events.NoisedEvent):
     """One round: a Gaussian mechanism over a sampled cohort.
 
     Attributes:
@@ -96,9 +96,14 @@ class GaussianEvent:
         )
 
     @property
-    def unit(self) -> str:
+    def num_clients(self) -> int:
         """See `Event`."""
-        return "client"
+        return self.population
+
+    @property
+    def rate(self) -> float:
+        """See `Event`."""
+        return self.sampling_rate
 
     @property
     def sensitivity_multiplier(self) -> float:
@@ -121,10 +126,6 @@ class GaussianEvent:
     def accountants(self) -> tuple[str, ...]:
         """See `Event`."""
         return ("pld", "rdp")
-
-    def to_dict(self) -> dict[str, Any]:
-        """See `Event`."""
-        return events.fields_of(self)
 
     def to_dp_event(self) -> dp_accounting.DpEvent:
         """dp-accounting's description of a round, noise relative to the sensitivity."""
@@ -191,6 +192,10 @@ class GaussianEvent:
             return self.sampled_curve(delta).epsilon(rounds)
         mu = np.sqrt([float(rounds)]) / self.sensitivity_multiplier
         return float(gaussian.epsilons(mu, delta)[0])
+
+    def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
+        """See `Event`: these very rounds."""
+        return self, rounds
 
     def zcdp(self, rounds: int) -> float:
         """See `Event`: ρ = T/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tfl_research.privacy.accounting.losses import gaussian, renyi
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalGaussianEvent:
+class LocalGaussianEvent(events.NoisedEvent):
     """One participation of a client that adds Gaussian noise to its own update.
 
     The guarantee is each client's own and against everybody, the server included:
@@ -33,6 +33,8 @@ class LocalGaussianEvent:
     """
 
     kind: ClassVar[str] = "local_gaussian"
+    # Every participation draws fresh noise.
+    composes_by_round: ClassVar[bool] = True
     noised_by_clients: ClassVar[bool] = True
 
     noise_multiplier: float
@@ -54,23 +56,14 @@ class LocalGaussianEvent:
             )
 
     @property
-    def unit(self) -> str:
+    def num_clients(self) -> int:
         """See `Event`."""
-        return "client"
+        return self.population
 
     @property
     def accountants(self) -> tuple[str, ...]:
         """See `Event`."""
         return ("pld", "rdp")
-
-    @property
-    def composes_by_round(self) -> bool:
-        """See `Event`: every participation draws fresh noise."""
-        return True
-
-    def to_dict(self) -> dict[str, Any]:
-        """See `Event`."""
-        return events.fields_of(self)
 
     def effective_noise_multiplier(self, rounds: int) -> float:
         """Noise over sensitivity of `rounds` participations as one Gaussian."""

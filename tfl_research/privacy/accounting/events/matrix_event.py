@@ -90,6 +90,16 @@ class MatrixEvent(CorrelatedEvent):
                 f"sampling_rate must be in (0, 1], got {self.sampling_rate}"
             )
 
+    @property
+    def num_clients(self) -> int:
+        """See `Event`."""
+        return self.population
+
+    @property
+    def rate(self) -> Optional[float]:
+        """See `Event`."""
+        return self.sampling_rate
+
     @classmethod
     def of(
         cls,

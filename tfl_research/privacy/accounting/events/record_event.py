@@ -14,7 +14,7 @@ from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordEvent:
+class RecordEvent(events.NoisedEvent):
     """One round in which every client takes DP-SGD's local steps on its records.
 
     A record is in one client, so that what other clients do costs it nothing

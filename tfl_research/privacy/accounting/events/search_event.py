@@ -25,7 +25,7 @@ _PAPER = "Papernot and Steinke 2022, arXiv 2110.03620"
 
 
 @dataclasses.dataclass(frozen=True)
-class HyperparameterSearchEvent:
+class HyperparameterSearchEvent(Event):
     """A whole search: K runs of so many rounds, of which the best is released.
 
     Attributes:
@@ -47,6 +47,7 @@ class HyperparameterSearchEvent:
     kind: ClassVar[str] = "hyperparameter_search"
     # One search over twice the rounds is not two searches.
     composes_by_round: ClassVar[bool] = False
+    is_search: ClassVar[bool] = True
 
     base: Event
     mean: float
@@ -80,14 +81,18 @@ class HyperparameterSearchEvent:
         return self.base.neighbouring_relation
 
     @property
-    def population(self) -> int | None:
-        """The base event's, where it has one."""
-        return getattr(self.base, "population", None)
+    def num_clients(self) -> int | None:
+        """That of the runs' event."""
+        return self.base.num_clients
 
     @property
-    def accountants(self) -> tuple[str, ...]:
-        """See `Event`: the theorems are about Rényi differential privacy."""
-        return ("rdp",)
+    def kinds(self) -> tuple[str, ...]:
+        """See `Event`: the search's, and those of the runs' event."""
+        return (self.kind, *self.base.kinds)
+
+    def with_noise(self, noise_multiplier: float) -> HyperparameterSearchEvent:
+        """The search over runs with another noise multiplier."""
+        return dataclasses.replace(self, base=self.base.with_noise(noise_multiplier))
 
     def to_dict(self) -> dict[str, Any]:
         """See `Event`."""

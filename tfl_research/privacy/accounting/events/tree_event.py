@@ -99,6 +99,11 @@ class TreeEvent(CorrelatedEvent):
         )
 
     @property
+    def num_clients(self) -> int:
+        """See `Event`."""
+        return self.population
+
+    @property
     def neighbouring_relation(self) -> str:
         """See `Event`."""
         return "zero_out"

@@ -35,6 +35,11 @@ class NoiseTable:
         """A power of two."""
         return len(self.thresholds)
 
+    @property
+    def variance(self) -> float:
+        """Of the variable as the table draws it."""
+        return size_variance(self.probabilities())
+
     def probabilities(self) -> np.ndarray:
         """The probability of every size as the table draws it: float64 `[columns]`."""
         own = self.thresholds.astype(np.float64) / 2.0**COLUMN_BITS
@@ -108,6 +113,26 @@ def alias_table(sizes: np.ndarray) -> NoiseTable:
     return NoiseTable(np.array(thresholds, np.int64), np.array(aliases, np.int32))
 
 
+def size_variance(sizes: np.ndarray) -> float:
+    """Σ P(|X| = x) x², of a symmetric variable from its sizes' probabilities."""
+    return float(np.sum(sizes * np.arange(len(sizes), dtype=np.float64) ** 2))
+
+
+def _sizes(mechanism: str, stddev: float) -> np.ndarray:
+    if mechanism == "discrete_gaussian":
+        return discrete_gaussian_sizes(stddev)
+    if mechanism == "skellam":
+        return skellam_sizes(stddev**2)
+    raise ValueError(
+        f"mechanism must be 'discrete_gaussian' or 'skellam', got {mechanism!r}"
+    )
+
+
+def noise_variance(mechanism: str, stddev: float) -> float:
+    """The variance of one client's noise; arguments and errors of `noise_table`."""
+    return size_variance(_sizes(mechanism, stddev))
+
+
 @functools.lru_cache(maxsize=8)
 def noise_table(mechanism: str, stddev: float) -> NoiseTable:
     """The table of one client's noise.
@@ -120,10 +145,4 @@ def noise_table(mechanism: str, stddev: float) -> NoiseTable:
     Raises:
       ValueError: another mechanism.
     """
-    if mechanism == "discrete_gaussian":
-        return alias_table(discrete_gaussian_sizes(stddev))
-    if mechanism == "skellam":
-        return alias_table(skellam_sizes(stddev**2))
-    raise ValueError(
-        f"mechanism must be 'discrete_gaussian' or 'skellam', got {mechanism!r}"
-    )
+    return alias_table(_sizes(mechanism, stddev))

@@ -90,7 +90,7 @@ def mechanism(noise_multiplier=1.5, **changes):
         "expected_cohort_size": 4.0,
         "noise_seed": 2**100 + 9,
     }
-    return privacy.local_gaussian_mechanism(**{**arguments, **changes})
+    return privacy.local_gaussian_aggregator(**{**arguments, **changes})
 
 
 class TestAggregation:
@@ -99,7 +99,7 @@ class TestAggregation:
     @pytest.fixture(scope="class")
     def rounds(self):
         """(noise of rounds with the same update at 4 clients, resumed, on TFF)."""
-        process = as_process(mechanism().aggregator, self.SHAPES)
+        process = as_process(mechanism(), self.SHAPES)
         update = np.full(4096, 0.01, np.float32)
         clients = [client(update, i, shapes=self.SHAPES) for i in range(4)]
         with runtime.in_process(process, mode=MODE) as engine:
@@ -157,7 +157,7 @@ class TestAggregation:
 
     @pytest.fixture(scope="class")
     def silent(self):
-        process = as_process(mechanism(0.0).aggregator)
+        process = as_process(mechanism(0.0))
         with runtime.in_process(process, mode=MODE) as engine:
             yield engine
 
@@ -205,11 +205,11 @@ class TestAggregation:
 
     def test_needs_seeds(self):
         with pytest.raises(ValueError, match="seeds of their own"):
-            mechanism().aggregator.create(
+            mechanism().create(
                 tff.TensorType(np.float32, [3]), tff.TensorType(np.float32)
             )
         with pytest.raises(ValueError, match="float32"):
-            mechanism().aggregator.create(
+            mechanism().create(
                 tff.TensorType(np.int32, [3]), client_seeds.seeded_weight_type()
             )
 

@@ -8,7 +8,7 @@ import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, SHAPES, as_process, client, step, vectors
 
 from tfl_research import privacy, runtime
-from tfl_research.aggregators import (
+from tfl_researchs import (
     RobustRule,
     StackingFactory,
     TrustedRootFactory,
@@ -42,9 +42,9 @@ def clients():
 
 
 def test_noise_is_that_of_the_mechanism_with_a_mean(clients):
-    found, _ = two_rounds(ruled(mean()).aggregator, clients)
-    plain = privacy.local_gaussian_mechanism(expected_cohort_size=5.0, **SETTINGS)
-    expected, _ = two_rounds(plain.aggregator, clients)
+    found, _ = two_rounds(ruled(mean()), clients)
+    plain = privacy.local_gaussian_aggregator(expected_cohort_size=5.0, **SETTINGS)
+    expected, _ = two_rounds(plain, clients)
     # Equal weights: the client without examples is in the denominator too.
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 0.1
@@ -52,9 +52,9 @@ def test_noise_is_that_of_the_mechanism_with_a_mean(clients):
 
 def test_a_rule_of_what_each_client_sent(clients):
     rule = StackingFactory(RobustRule("coordinate_median"), capacity=5)
-    found, measured = two_rounds(ruled(rule).aggregator, clients)
-    alone = privacy.local_gaussian_mechanism(expected_cohort_size=1.0, **SETTINGS)
-    process = as_process(alone.aggregator)
+    found, measured = two_rounds(ruled(rule), clients)
+    alone = privacy.local_gaussian_aggregator(expected_cohort_size=1.0, **SETTINGS)
+    process = as_process(alone)
     sent = []
     with runtime.in_process(process, mode=MODE) as engine:
         start = engine.initialize()
@@ -69,7 +69,7 @@ def test_a_rule_of_what_each_client_sent(clients):
 def test_without_noise_it_is_the_rule_of_clipped_updates():
     rule = StackingFactory(RobustRule("coordinate_median"), capacity=3)
     rows = 3 * vectors(3, seed=4)
-    aggregator = ruled(rule, noise_multiplier=0.0).aggregator
+    aggregator = ruled(rule, noise_multiplier=0.0)
     found, _ = two_rounds(aggregator, [client(v, i) for i, v in enumerate(rows)])
     clipped = rows * np.minimum(1, 2 / np.linalg.norm(rows, axis=1))[:, None]
     np.testing.assert_allclose(found[0], np.median(clipped, axis=0), atol=1e-6)
@@ -82,7 +82,7 @@ def test_without_noise_it_is_the_rule_of_clipped_updates():
         (lambda: ruled(mean(), noise_multiplier=-1.0), "noise_multiplier"),
         (lambda: ruled(TrustedRootFactory(3, 2)), "needs the clients' role"),
         (
-            lambda: ruled(mean()).aggregator.create(
+            lambda: ruled(mean()).create(
                 tff.TensorType(np.float32, SHAPES[0]), tff.TensorType(np.float32)
             ),
             "seeds of their own",

@@ -33,8 +33,8 @@ def plan(mechanism="skellam", **changes):
 
 def mechanism(made, *, secure=True, noise_seed=2**100 + 7, clip=CLIP):
     build = {
-        "discrete_gaussian": privacy.discrete_gaussian_mechanism,
-        "skellam": privacy.skellam_mechanism,
+        "discrete_gaussian": privacy.discrete_gaussian_aggregator,
+        "skellam": privacy.skellam_aggregator,
     }[made.mechanism]
     return build(l2_norm_clip=clip, plan=made, noise_seed=noise_seed, secure=secure)
 
@@ -45,7 +45,7 @@ def clipped(vector):
 
 @pytest.fixture(scope="module")
 def noiseless():
-    with runtime.in_process(as_process(mechanism(plan()).aggregator), mode=MODE) as one:
+    with runtime.in_process(as_process(mechanism(plan())), mode=MODE) as one:
         yield one
 
 
@@ -123,7 +123,7 @@ class TestSensitivity:
     @pytest.mark.parametrize("bias", [0.0, math.exp(-0.5)])
     def test_integers_stay_within_it_exactly(self, bits, bias):
         made = plan(bits=bits, rounding_bias=bias, cohort_size=1)
-        aggregator = mechanism(made).aggregator
+        aggregator = mechanism(made)
         common = tf.constant([1, 2], tf.int64)
 
         @tf.function(autograph=False)
@@ -145,7 +145,7 @@ class TestModulus:
     def test_sums_wrap_around(self):
         """Sums within half the modulus are exact, others are off by the modulus."""
         made = plan(bits=8, rounding_bias=0.0)
-        aggregator = mechanism(made).aggregator
+        aggregator = mechanism(made)
         common = tf.constant([3, 1], tf.int64)
         updates = [tf.constant(CLIP * np.eye(DIMENSION)[0], tf.float32)] * 40
         sent = [
@@ -190,7 +190,7 @@ class TestNoise:
     def draws(self, request):
         """(plan, noise of 3 rounds of 4 clients with the same update, measurements)."""
         made = self.made(request.param)
-        process = as_process(mechanism(made).aggregator, self.SHAPES)
+        process = as_process(mechanism(made), self.SHAPES)
         update = np.full(self.SIZE, 0.01, np.float32)
         with runtime.in_process(process, mode=MODE) as engine:
             state, rounds = engine.initialize(), []
@@ -234,7 +234,7 @@ class TestRuntimes:
         clients = [client(v, i) for i, v in enumerate(vectors(4))]
         results, states = {}, {}
         for secure in (True, False):
-            process = as_process(mechanism(made, secure=secure).aggregator)
+            process = as_process(mechanism(made, secure=secure))
             engines = {"in_process": runtime.in_process(process, mode=MODE)}
             if not secure:
                 engines["tff"] = runtime.tff_local(process)
@@ -280,7 +280,7 @@ class TestFedAvg:
         process = processes.build_fed_avg(
             task,
             client_optimizer=tff.learning.optimizers.build_sgdm(0.1),
-            aggregator=mechanism(made, secure=False).aggregator,
+            aggregator=mechanism(made, secure=False),
             client_weighting=processes.uniform(),
         )
 
@@ -308,16 +308,14 @@ class TestFedAvg:
 class TestBadSettings:
     def test_weights_without_seeds(self):
         with pytest.raises(ValueError, match="seeds of their own"):
-            mechanism(plan()).aggregator.create(value_type(), FLOAT)
+            mechanism(plan()).create(value_type(), FLOAT)
 
     def test_other_values(self):
         integers = tff.TensorType(np.int32, [DIMENSION])
         with pytest.raises(ValueError, match="float32"):
-            mechanism(plan()).aggregator.create(
-                integers, client_seeds.seeded_weight_type()
-            )
+            mechanism(plan()).create(integers, client_seeds.seeded_weight_type())
         with pytest.raises(ValueError, match="dimension=14"):
-            mechanism(plan(dimension=15)).aggregator.create(
+            mechanism(plan(dimension=15)).create(
                 value_type(), client_seeds.seeded_weight_type()
             )
 
@@ -328,6 +326,6 @@ class TestBadSettings:
 
     def test_another_mechanisms_plan(self):
         with pytest.raises(ValueError, match="expected 'discrete_gaussian'"):
-            privacy.discrete_gaussian_mechanism(
+            privacy.discrete_gaussian_aggregator(
                 l2_norm_clip=1.0, plan=plan("skellam"), noise_seed=0
             )

@@ -305,7 +305,7 @@ class TestMembership:
 
     def test_is_tensorflow_privacys_threshold_attack(self, monkeypatch):
         """Recorded by reference/make_tensorflow_privacy.py from release 0.8.11."""
-        folder = pathlib.Path(__file__).parent / "reference"
+        folder = pathlib.Path(__file__).parents[1] / "accounting" / "reference"
         monkeypatch.syspath_prepend(str(folder))
         make = importlib.import_module("make_tensorflow_privacy")
         rows = make.table.read("membership.csv")

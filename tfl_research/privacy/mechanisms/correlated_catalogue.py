@@ -1,0 +1,152 @@
+"""The mechanisms whose noise is correlated over rounds (DP-FTRL); no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
+from tfl_research.privacy.accounting.events.tree_event import TreeEvent
+from tfl_research.privacy.mechanisms.specification import (
+    MechanismContext,
+    MechanismSettings,
+    RunShape,
+)
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.privacy.plans.user_level import UserLevelPlan
+
+_APART = (
+    "counts on a client's rounds being kept apart, and --devices are selected as they "
+    "are available"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrelatedNoise(MechanismSettings):
+    """What the mechanisms of correlated noise share.
+
+    Their `noise_stddev` is that of the independent parts, the nodes of a tree or ξ of
+    a matrix, to which the noise multiplier belongs.
+    """
+
+    DEVICES_REFUSAL: ClassVar[Optional[str]] = _APART
+
+    def declared_noise(
+        self, plan: UserLevelPlan, measured: Mapping[str, float]
+    ) -> dict[str, float]:
+        """See `MechanismSettings`; and the clip."""
+        return {
+            **super().declared_noise(plan, measured),
+            "clip_norm": plan.l2_norm_clip,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree(CorrelatedNoise):
+    """See `correlated_mechanisms.tree_aggregator`."""
+
+    NAME: ClassVar[str] = "tree"
+    SUMMARY: ClassVar[str] = (
+        "DP-FTRL: noise correlated over rounds by binary trees, with restarts"
+    )
+    PAPERS: ClassVar[tuple[str, ...]] = (
+        "Kairouz et al. 2021, arXiv 2103.00039",
+        "efficient estimator: Honaker 2015",
+    )
+    SAMPLERS: ClassVar[tuple[str, ...]] = ("min_separation", "shuffled", "full")
+
+    restart_every: Optional[int] = settings.integer(
+        None, "Rounds of one tree; all --rounds when not given.", minimum=1
+    )
+    tree_efficient: bool = settings.switch(
+        True, "Honaker's estimator, less noise at the same ε."
+    )
+
+    def event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """See `MechanismSettings`."""
+        return TreeEvent.of(
+            noise_multiplier,
+            shape.amplification,
+            restart_every=self.restart_every or shape.rounds,
+            efficient=self.tree_efficient,
+        )
+
+    def aggregator(
+        self, plan: UserLevelPlan, context: MechanismContext
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `MechanismSettings`."""
+        from tfl_research.privacy.mechanisms import correlated_mechanisms
+
+        return correlated_mechanisms.tree_aggregator(
+            l2_norm_clip=plan.l2_norm_clip,
+            noise_multiplier=plan.noise_multiplier,
+            expected_cohort_size=plan.expected_cohort_size,
+            noise_seed=context.noise_seed,
+            restart_every=self.restart_every or plan.rounds,
+            efficient=self.tree_efficient,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class BandedMatrix(CorrelatedNoise):
+    """See `correlated_mechanisms.banded_matrix_aggregator`."""
+
+    NAME: ClassVar[str] = "banded_matrix"
+    SUMMARY: ClassVar[str] = (
+        "noise correlated over rounds by an optimised banded matrix, for clients "
+        "that take part several times with a minimum separation"
+    )
+    PAPERS: ClassVar[tuple[str, ...]] = (
+        "Choquette-Choo et al. 2023, arXiv 2306.08153",
+    )
+    SAMPLERS: ClassVar[tuple[str, ...]] = ("min_separation", "cyclic_poisson")
+
+    bands: Optional[int] = settings.integer(
+        None,
+        "Bands of the matrix, at most the sampler's separation; that when not given. "
+        "1 is independent noise.",
+        minimum=1,
+    )
+
+    def event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """See `MechanismSettings`."""
+        return MatrixEvent.of(
+            noise_multiplier,
+            shape.amplification,
+            rounds=shape.rounds,
+            bands=self._bands(shape.amplification.min_separation, shape.rounds),
+        )
+
+    def _bands(self, min_separation: int, rounds: int) -> int:
+        return self.bands or min(min_separation, rounds)
+
+    def aggregator(
+        self, plan: UserLevelPlan, context: MechanismContext
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `MechanismSettings`.
+
+        Adaptive server optimizers are not linear in the means: for them the matrix is
+        optimised for plain sums.
+        """
+        from tfl_research.privacy.mechanisms import correlated_mechanisms
+
+        workload: dict[str, Any] = {}
+        if context.linear_server:
+            workload["momentum"] = context.server_momentum
+            if context.learning_rates is not None:
+                workload["learning_rates"] = list(context.learning_rates)
+        return correlated_mechanisms.banded_matrix_aggregator(
+            l2_norm_clip=plan.l2_norm_clip,
+            noise_multiplier=plan.noise_multiplier,
+            expected_cohort_size=plan.expected_cohort_size,
+            noise_seed=context.noise_seed,
+            rounds=plan.rounds,
+            bands=self._bands(plan.amplification.min_separation, plan.rounds),
+            **workload,
+        )

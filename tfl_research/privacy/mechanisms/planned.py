@@ -1,0 +1,46 @@
+"""An aggregator that declares the plan whose noise it adds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Optional
+
+import tensorflow_federated as tff
+
+from tfl_research.aggregators.contract import UpdateAggregator, declarations
+
+if TYPE_CHECKING:
+    from tfl_research.privacy.plans.user_level import UserLevelPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
+    """Another aggregator and its plan; from `UserLevelPlan.build`.
+
+    Attributes:
+      inner: clips, weighs, sums and noises.
+      plan: what its rounds are charged as.
+    """
+
+    inner: tff.aggregators.WeightedAggregationFactory
+    plan: Optional[UserLevelPlan] = None
+
+    @property
+    def client_members(self) -> tuple[str, ...]:
+        """Those of the inner aggregator."""
+        return declarations(self.inner).client_members
+
+    @property
+    def screens_updates(self) -> bool:
+        """As the inner aggregator does."""
+        return declarations(self.inner).screens_updates
+
+    def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
+        """That of the inner aggregator."""
+        return declarations(self.inner).message_type(update_type)
+
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
+        """The inner process."""
+        return self.inner.create(value_type, weight_type)

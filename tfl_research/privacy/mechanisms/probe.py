@@ -1,0 +1,141 @@
+"""Whether an aggregator adds the noise that it declares, judged by its releases."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    from tfl_research.privacy.plans.user_level import Mechanism
+
+# A sound mechanism is refused by mistake with this probability.
+FALSE_ALARM = 1e-9
+# Coordinates of the probe's update; the sample's standard deviation is then known to
+# about 2% at this rate.
+COORDINATES = 1 << 16
+
+
+def stddev_bounds(
+    declared: float, coordinates: int, false_alarm: float = FALSE_ALARM
+) -> tuple[float, float]:
+    """Between what root mean squares a sample of zero-mean normals may be.
+
+    n s²/σ² has a chi-square distribution of n degrees of freedom, s being the root
+    mean square of n independent normals of standard deviation σ. Each bound is
+    exceeded with half of the false-alarm rate.
+
+    Args:
+      declared: σ, at least 0.
+      coordinates: n, at least 1.
+      false_alarm: probability that a sound sample is outside, in (0, 1).
+    """
+    low, high = stats.chi2.isf([1 - false_alarm / 2, false_alarm / 2], coordinates)
+    # 1 - p loses its digits where p is small.
+    low = stats.chi2.ppf(false_alarm / 2, coordinates)
+    return (
+        declared * math.sqrt(low / coordinates),
+        declared * math.sqrt(high / coordinates),
+    )
+
+
+def check_sample(
+    sample: np.ndarray, declared: float, false_alarm: float = FALSE_ALARM
+) -> None:
+    """Checks that a sample may be of zero-mean normals of a standard deviation.
+
+    Args:
+      sample: float `[n]`.
+      declared: σ of the normals.
+      false_alarm: see `stddev_bounds`.
+
+    Raises:
+      ValueError: too small or too large; says what was found and expected.
+    """
+    values = np.ravel(np.asarray(sample, np.float64))
+    found = math.sqrt(float(np.mean(values**2)))
+    low, high = stddev_bounds(declared, len(values), false_alarm)
+    # The rounding of float32 alone, where no noise is declared.
+    slack = 1e-6 * declared
+    if not low - slack <= found <= high + slack:
+        raise ValueError(
+            f"{len(values)} coordinates of noise have a root mean square of "
+            f"{found:.6g}, but with the declared standard deviation of {declared:.6g} "
+            f"it is from {low:.6g} to {high:.6g} except with probability "
+            f"{false_alarm:g}"
+        )
+
+
+def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
+    """Runs one round of zero updates and judges the noise that comes out.
+
+    What measurements say of the noise is taken from the aggregator's own word; this
+    looks at the noise. The aggregator is executed by TFF's context, on a vector of
+    `COORDINATES` zeros: about a second.
+
+    Args:
+      mechanism: of a plan, for a run that has not begun: its seed decides the noise.
+        A mechanism whose noise depends on the model's size must be of a plan with
+        `model_dimension` = `COORDINATES`.
+      clients: how many send zeros.
+
+    Returns:
+      The root mean square of what came out.
+
+    Raises:
+      SettingError: the noise is too small or too large, or its scale is not measured.
+    """
+    import tensorflow_federated as tff
+
+    from tfl_research.aggregators.contract import declarations
+    from tfl_research.privacy.mechanisms.noise import client_seeds
+    from tfl_research.privacy.plans.plan import measured_scalars
+
+    plan, aggregator = mechanism.plan, mechanism.aggregator
+    members = declarations(aggregator).client_members
+    value_type = tff.StructWithPythonType(
+        [(None, tff.TensorType(np.float32, [COORDINATES]))], tuple
+    )
+    weight_type: Any = tff.TensorType(np.float32)
+    if members:
+        if members != ("seed",):
+            raise SettingError(
+                f"--mechanism={plan.mechanism.NAME}: its aggregator needs the clients' "
+                f"{' and '.join(members)}, which a probe of zero updates does not have"
+            )
+        weight_type = client_seeds.seeded_weight_type()
+    process = aggregator.create(value_type, weight_type)
+
+    def weight(number: int) -> Any:
+        if not members:
+            return np.float32(1.0)
+        seed = np.array([number, 7], np.int32)
+        return collections.OrderedDict(weight=np.float32(1.0), seed=seed)
+
+    zeros = (np.zeros(COORDINATES, np.float32),)
+    output = process.next(
+        process.initialize(),
+        [zeros] * clients,
+        [weight(number) for number in range(clients)],
+    )
+    measurements: Mapping[str, Any] = {"aggregator": output.measurements}
+    plan.check_measured(measurements)
+    declared = plan.mechanism.declared_noise(
+        plan, measured_scalars(output.measurements)
+    )
+    released = np.concatenate([np.ravel(part) for part in output.result])
+    if "noise_stddev" in declared:
+        try:
+            check_sample(released, declared["noise_stddev"])
+        except ValueError as error:
+            raise SettingError(
+                f"--mechanism={plan.mechanism.NAME}: {error}: the noise that is added "
+                "is not the noise that is charged"
+            ) from error
+    return math.sqrt(float(np.mean(released.astype(np.float64) ** 2)))

@@ -1,0 +1,22 @@
+"""DP-SGD as client work, with the plan whose noise it adds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Optional
+
+from tfl_research.clients import RecordLevelTraining
+
+if TYPE_CHECKING:
+    from tfl_research.privacy.plans.record_level import RecordLevelPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedTraining(RecordLevelTraining):
+    """`clients.RecordLevelTraining` of a plan; from `RecordLevelPlan.client_work`.
+
+    Attributes:
+      plan: what its rounds are charged as.
+    """
+
+    plan: Optional[RecordLevelPlan] = None

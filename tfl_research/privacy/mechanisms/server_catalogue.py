@@ -1,0 +1,265 @@
+"""The mechanisms with independent noise at the server; no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.errors import SettingError
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.mechanisms.specification import (
+    MechanismContext,
+    MechanismSettings,
+    RunShape,
+)
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.privacy.plans.user_level import UserLevelPlan
+
+_INDEPENDENT = ("poisson", "fixed", "shuffled", "full", "min_separation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(MechanismSettings):
+    """See `independent.gaussian_aggregator`."""
+
+    NAME: ClassVar[str] = "gaussian"
+    SUMMARY: ClassVar[str] = "fixed clip, independent Gaussian noise each round"
+    PAPERS: ClassVar[tuple[str, ...]] = ("McMahan et al. 2018, arXiv 1710.06963",)
+    SAMPLERS: ClassVar[tuple[str, ...]] = _INDEPENDENT
+    WEIGHTINGS: ClassVar[tuple[str, ...]] = ("uniform",)
+
+    def event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """See `MechanismSettings`."""
+        return GaussianEvent.of(noise_multiplier, shape.amplification)
+
+    def aggregator(
+        self, plan: UserLevelPlan, context: MechanismContext
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `MechanismSettings`."""
+        from tfl_research.privacy.mechanisms import independent
+
+        return independent.gaussian_aggregator(
+            l2_norm_clip=plan.l2_norm_clip,
+            noise_multiplier=plan.noise_multiplier,
+            expected_cohort_size=plan.expected_cohort_size,
+            noise_seed=context.noise_seed,
+        )
+
+    def declared_noise(
+        self, plan: UserLevelPlan, measured: Mapping[str, float]
+    ) -> dict[str, float]:
+        """See `MechanismSettings`; and the clip."""
+        return {
+            **super().declared_noise(plan, measured),
+            "clip_norm": plan.l2_norm_clip,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveGaussian(MechanismSettings):
+    """See `independent.adaptive_gaussian_aggregator`."""
+
+    NAME: ClassVar[str] = "adaptive_gaussian"
+    SUMMARY: ClassVar[str] = (
+        "Gaussian noise, the clip follows a private quantile of the norms"
+    )
+    PAPERS: ClassVar[tuple[str, ...]] = ("Andrew et al. 2021, arXiv 1905.03871",)
+    SAMPLERS: ClassVar[tuple[str, ...]] = _INDEPENDENT
+
+    target_unclipped_quantile: float = settings.real(
+        0.5, "Share of updates that stay unclipped.", minimum=0, maximum=1
+    )
+    clip_learning_rate: float = settings.real(
+        0.2, "Learning rate of the clip.", above=0
+    )
+    clipped_count_stddev: Optional[float] = settings.real(
+        None,
+        "Standard deviation of the noise on the clipped count; a twentieth of the "
+        "cohort size when not given.",
+        above=0,
+    )
+
+    def count_stddev(self, expected_cohort_size: float) -> float:
+        """σ_b, of the noise on the clipped count."""
+        if self.clipped_count_stddev is not None:
+            return self.clipped_count_stddev
+        return 0.05 * expected_cohort_size
+
+    def event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """See `MechanismSettings`; update and count together are one Gaussian."""
+        return GaussianEvent.of(noise_multiplier, shape.amplification)
+
+    def check_noise(self, noise_multiplier: float, shape: RunShape) -> None:
+        """Checks that the noise can be split between updates and clipped count.
+
+        The updates get z_Δ = (z^-2 - (2σ_b)^-2)^(-1/2) (Andrew et al. 2021, arXiv
+        1905.03871, theorem 1), which needs z < 2σ_b.
+
+        Raises:
+          SettingError: it cannot.
+        """
+        size = shape.expected_cohort_size
+        if noise_multiplier < 2 * self.count_stddev(size):
+            return
+        if self.clipped_count_stddev is not None:
+            raise self.refused(
+                "clipped_count_stddev",
+                f"must be above half the noise multiplier, {noise_multiplier / 2:g}",
+            )
+        smallest = math.floor(10 * noise_multiplier) + 1
+        raise SettingError(
+            f"--mechanism=adaptive_gaussian: a noise multiplier of "
+            f"{noise_multiplier:g} cannot be split for a cohort of {size:g}; "
+            f"give --cohort_size={smallest} or more, or --clipped_count_stddev above "
+            f"{noise_multiplier / 2:g}"
+        )
+
+    def aggregator(
+        self, plan: UserLevelPlan, context: MechanismContext
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `MechanismSettings`."""
+        from tfl_research.privacy.mechanisms import independent
+
+        return independent.adaptive_gaussian_aggregator(
+            initial_l2_norm_clip=plan.l2_norm_clip,
+            target_unclipped_quantile=self.target_unclipped_quantile,
+            clip_learning_rate=self.clip_learning_rate,
+            noise_multiplier=plan.noise_multiplier,
+            expected_cohort_size=plan.expected_cohort_size,
+            noise_seed=context.noise_seed,
+            clipped_count_stddev=self.count_stddev(plan.expected_cohort_size),
+        )
+
+    def declared_noise(
+        self, plan: UserLevelPlan, measured: Mapping[str, float]
+    ) -> dict[str, float]:
+        """z_Δ x the clip as it was measured / denominator, and the count's noise."""
+        size = plan.expected_cohort_size
+        stddev = self.count_stddev(size)
+        noise = value_noise_multiplier(plan.noise_multiplier, stddev)
+        return {
+            "noise_stddev": noise * measured.get("clip_norm", math.nan) / size,
+            "clipped_count_stddev": stddev if plan.noise_multiplier > 0 else 0.0,
+        }
+
+    def clip_words(self, l2_norm_clip: float) -> str:
+        """See `MechanismSettings`."""
+        return (
+            f"the l2 norm clip starts at {l2_norm_clip:g} and follows a quantile of "
+            "the norms, whose noisy release is part of the effective noise multiplier"
+        )
+
+
+def value_noise_multiplier(
+    noise_multiplier: float, clipped_count_stddev: float
+) -> float:
+    """z_Δ = (z^-2 - (2 σ_b)^-2)^(-1/2) of Andrew et al. 2021, Theorem 1.
+
+    Raises:
+      ValueError: z is at least 2 σ_b: the count alone would spend it all.
+    """
+    if noise_multiplier == 0:
+        return 0.0
+    if noise_multiplier >= 2 * clipped_count_stddev:
+        raise ValueError(
+            f"adaptive clipping cannot reach noise multiplier {noise_multiplier} with "
+            f"a clipped-count stddev of {clipped_count_stddev}: expected a stddev "
+            f"above {noise_multiplier / 2} (by default 0.05 x the expected cohort, so "
+            f"a cohort above {10 * noise_multiplier:g} clients)"
+        )
+    return (noise_multiplier**-2 - (2 * clipped_count_stddev) ** -2) ** -0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundedWeight(MechanismSettings):
+    """See `independent.bounded_weight_aggregator`."""
+
+    NAME: ClassVar[str] = "bounded_weight"
+    SUMMARY: ClassVar[str] = (
+        "Gaussian noise, clients weighed by their capped example counts, over a "
+        "denominator that is fixed or bounded below"
+    )
+    PAPERS: ClassVar[tuple[str, ...]] = (
+        "McMahan et al. 2018, arXiv 1710.06963, estimators f_f and f_c",
+    )
+    SAMPLERS: ClassVar[tuple[str, ...]] = _INDEPENDENT
+    WEIGHTINGS: ClassVar[tuple[str, ...]] = ("capped",)
+
+    expected_client_weight: float = settings.real(
+        1.0,
+        "Mean of min(n/cap, 1) over clients, which makes the denominator together "
+        "with the cohort size. Must not come from private data.",
+        above=0,
+        maximum=1,
+    )
+    clipped_denominator: bool = settings.switch(
+        False,
+        "Divide by the cohort's weights, at least the denominator above (estimator "
+        "f_c), at twice the noise.",
+    )
+
+    def event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """See `MechanismSettings`."""
+        return GaussianEvent.of(noise_multiplier, shape.amplification)
+
+    def check_cohorts(self, sampler: str, weighting: str) -> None:
+        """See `MechanismSettings`; f_c is analysed for Poisson cohorts."""
+        super().check_cohorts(sampler, weighting)
+        if self.clipped_denominator and sampler != "poisson":
+            raise self.refused(
+                "clipped_denominator", "is analysed for --sampler=poisson; give that"
+            )
+
+    def check_devices(self, devices: int) -> None:
+        """See `MechanismSettings`; f_c is analysed for Poisson cohorts."""
+        super().check_devices(devices)
+        if self.clipped_denominator:
+            raise self.refused(
+                "clipped_denominator",
+                "is analysed for Poisson cohorts, and --devices are selected as they "
+                "are available; leave one of them out",
+            )
+
+    def aggregator(
+        self, plan: UserLevelPlan, context: MechanismContext
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `MechanismSettings`."""
+        from tfl_research.privacy.mechanisms import independent
+
+        return independent.bounded_weight_aggregator(
+            l2_norm_clip=plan.l2_norm_clip,
+            noise_multiplier=plan.noise_multiplier,
+            expected_cohort_weight=self.denominator(plan.expected_cohort_size),
+            noise_seed=context.noise_seed,
+            clipped_denominator=self.clipped_denominator,
+        )
+
+    def denominator(self, expected_cohort_size: float) -> float:
+        """What the weights of a cohort sum to, on average or at least."""
+        return expected_cohort_size * self.expected_client_weight
+
+    def declared_noise(
+        self, plan: UserLevelPlan, measured: Mapping[str, float]
+    ) -> dict[str, float]:
+        """See `MechanismSettings`; twice as much noise for f_c."""
+        del measured
+        factor = 2 if self.clipped_denominator else 1
+        unit = factor * plan.noise_multiplier * plan.l2_norm_clip
+        return {
+            "noise_stddev": unit / self.denominator(plan.expected_cohort_size),
+            "clip_norm": plan.l2_norm_clip,
+        }
+
+    def denominator_words(self, expected_cohort_size: float) -> str:
+        """See `MechanismSettings`."""
+        expected = self.denominator(expected_cohort_size)
+        if self.clipped_denominator:
+            return f"the sum is divided by the sum of weights, at least {expected:g}"
+        return f"the sum is divided by the expected sum of weights, {expected:g}"

@@ -1,0 +1,305 @@
+"""What a mechanism of user-level privacy is: its facts, its event and its aggregator.
+
+No TensorFlow here: mechanisms import it when they build.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
+
+from tfl_research.errors import SettingError
+from tfl_research.privacy.accounting.calibration import calibrate_event
+from tfl_research.privacy.accounting.composition import resolve_accountant
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.registry import SettingsRegistry
+from tfl_research.sampling import Amplification
+from tfl_research.settings import NamedSettings
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
+    from tfl_research.privacy.plans.user_level import UserLevelPlan
+
+# Where a mechanism's noise is added: to the sum at the server, to integer shares of
+# which only the sum is decoded, or by each client before anything leaves it.
+SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
+NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
+
+# A function of no arguments, since TensorFlow is needed to know the model's size.
+Dimension = Callable[[], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunShape:
+    """What a mechanism must know of a run to say what its rounds cost.
+
+    Attributes:
+      amplification: of the run's sampler.
+      rounds: planned, at least 1.
+      expected_cohort_size: the denominator of the mean.
+      dimension: gives the number of scalars in an update; asked by mechanisms whose
+        noise depends on it.
+    """
+
+    amplification: Amplification
+    rounds: int
+    expected_cohort_size: float
+    dimension: Dimension
+
+
+@dataclasses.dataclass(frozen=True)
+class MechanismContext:
+    """What a run gives a mechanism to build its aggregator, beside the plan.
+
+    Attributes:
+      noise_seed: secret; noise is a function of it and of the round.
+      server_momentum: of the server optimizer.
+      learning_rates: of the server optimizer by round; None if they are constant.
+      linear_server: whether the server's model is a linear function of the means, as
+        with SGD and momentum; correlated noise is optimised for that.
+      rule: another aggregation in place of the mean, for mechanisms that noise at the
+        clients, to which it is post-processing; None for the mean.
+      secure: whether a secure sum is part of the computation; False for TFF's own
+        runtime, which cannot take one of 64-bit integers modulo a number.
+    """
+
+    noise_seed: int
+    server_momentum: float = 0.0
+    learning_rates: Optional[tuple[float, ...]] = None
+    linear_server: bool = True
+    rule: Optional[tff.aggregators.WeightedAggregationFactory] = None
+    secure: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class MechanismSettings(NamedSettings):
+    """A mechanism of user-level privacy: a name, parameters, and all that follows.
+
+    Subclasses are frozen dataclasses whose fields are the mechanism's parameters.
+    Registering one (`register_mechanism`) is all that a new mechanism needs: flags,
+    compatibility, plans, statements and audits follow from the class.
+
+        @privacy.register_mechanism
+        @dataclasses.dataclass(frozen=True)
+        class Mine(privacy.MechanismSettings):
+            NAME, SUMMARY, PAPERS = "mine", "what it does", ("Who 2026, arXiv ...",)
+            SAMPLERS = ("poisson", "fixed")
+
+            sharpness: float = settings.real(0.5, "mine: ...", above=0)
+
+            def event(self, noise_multiplier, shape):
+                return MyEvent.of(noise_multiplier, shape.amplification)
+
+            def aggregator(self, plan, context):
+                return MyFactory(plan.l2_norm_clip, plan.noise_multiplier, ...)
+
+    Attributes:
+      SAMPLERS: names of the samplers whose cohorts the event covers.
+      WEIGHTINGS: client weightings that keep the sensitivity, "uniform" or "capped";
+        example counts have no bound and never do.
+      NOISED_AT: one of `NOISED_AT` of this module.
+      DEVICES_REFUSAL: why simulated devices break the account, a half sentence after
+        the mechanism's name; None if they do not.
+    """
+
+    TITLE: ClassVar[str] = "Mechanism"
+    SAMPLERS: ClassVar[tuple[str, ...]] = ()
+    WEIGHTINGS: ClassVar[tuple[str, ...]] = ("uniform", "capped")
+    NOISED_AT: ClassVar[str] = SERVER
+    DEVICES_REFUSAL: ClassVar[Optional[str]] = None
+
+    # What a subclass must say.
+
+    def event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """The event of each round of a run.
+
+        Raises:
+          ValueError: a sampler or parameters that the event does not cover.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def aggregator(
+        self, plan: UserLevelPlan, context: MechanismContext
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """Clips, weighs, sums and noises as the plan says.
+
+        Its measurements have `noise_stddev`, a float32 scalar (or `[1]`): the
+        standard deviation of the noise in each coordinate of what the round
+        releases, taken from the tensor that scaled the noise. A clip that adapts is
+        measured as `clip_norm`.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    # What has a default.
+
+    def declared_noise(
+        self, plan: UserLevelPlan, measured: Mapping[str, float]
+    ) -> dict[str, float]:
+        """What a round must measure, by name.
+
+        Args:
+          plan: of the run.
+          measured: scalars that the aggregator measured, by name.
+
+        Returns:
+          By default `noise_stddev` alone, z x clip / expected cohort size.
+        """
+        del measured
+        unit = plan.noise_multiplier * plan.l2_norm_clip
+        return {"noise_stddev": unit / plan.expected_cohort_size}
+
+    def distributed_plan(
+        self, noise_multiplier: float, shape: RunShape
+    ) -> Optional[DistributedPlan]:
+        """Grid and noise shares, of mechanisms that have them; None by default."""
+        del noise_multiplier, shape
+        return None
+
+    def calibrate(
+        self, target_epsilon: float, shape: RunShape, delta: float, accountant: str
+    ) -> float:
+        """The least noise multiplier for ε after all rounds, to a thousandth.
+
+        Args:
+          target_epsilon: ε not to be exceeded after the last round.
+          shape: of the run.
+          delta: target δ.
+          accountant: "pld", "rdp", or "auto" for the tightest that applies.
+
+        Raises:
+          SettingError: see `checked_event` and `checked_accountant`.
+          ValueError: no noise meets the target.
+        """
+        event = self.checked_event(1.0, shape)
+        resolved = checked_accountant(accountant, event)
+        return calibrate_event(event, target_epsilon, shape.rounds, delta, resolved)
+
+    def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
+        """`event`, whose refusals name the mechanism's setting.
+
+        Raises:
+          SettingError: a sampler or parameters that the event does not cover.
+        """
+        try:
+            return self.event(noise_multiplier, shape)
+        except SettingError:
+            raise
+        except ValueError as error:
+            raise self.refused_mechanism(str(error)) from error
+
+    def check_shape(self, shape: RunShape) -> None:
+        """Raises SettingError for parameters that do not fit the run's cohorts."""
+
+    def check_noise(self, noise_multiplier: float, shape: RunShape) -> None:
+        """Raises SettingError for noise that the mechanism cannot give."""
+
+    def check_cohorts(self, sampler: str, weighting: str) -> None:
+        """Checks that sampler and client weights keep the guarantee.
+
+        Args:
+          sampler: name of the sampler.
+          weighting: "uniform", "capped" or "examples".
+
+        Raises:
+          SettingError: weights without a bound or that the mechanism does not take,
+            or a sampler that its event does not cover.
+        """
+        if weighting == "examples":
+            raise SettingError(
+                "--client_weighting=examples: example counts are unbounded, which "
+                "breaks the guarantee; give --client_weighting=uniform, or "
+                "--mechanism=bounded_weight --client_weighting=capped with --weight_cap"
+            )
+        if weighting not in self.WEIGHTINGS:
+            hint = f"--client_weighting={self.WEIGHTINGS[0]}"
+            if "capped" not in self.WEIGHTINGS and self.NOISED_AT == SERVER:
+                hint += ", or --mechanism=bounded_weight"
+            raise self.refused_mechanism(
+                f"does not take --client_weighting={weighting}; give {hint}"
+            )
+        if sampler not in self.SAMPLERS:
+            raise self.refused_mechanism(
+                f"its account does not cover --sampler={sampler}; give "
+                f"--sampler={' or '.join(self.SAMPLERS)}"
+            )
+
+    def check_devices(self, devices: int) -> None:
+        """Raises SettingError if simulated devices break the account.
+
+        Args:
+          devices: how many.
+        """
+        if self.DEVICES_REFUSAL is not None:
+            raise SettingError(
+                f"--devices={devices}: {self.NAME} {self.DEVICES_REFUSAL}; give "
+                "--mechanism=gaussian, or leave --devices out"
+            )
+
+    def clip_words(self, l2_norm_clip: float) -> str:
+        """What a statement says of the clip."""
+        return f"l2 norm clip {l2_norm_clip:g}"
+
+    def denominator_words(self, expected_cohort_size: float) -> str:
+        """What a statement says of the divisor of the sum."""
+        return (
+            f"the sum is divided by the expected cohort size, {expected_cohort_size:g}"
+        )
+
+    @property
+    def noised_at_clients(self) -> bool:
+        """Whether what the server does with the updates is post-processing."""
+        return self.NOISED_AT == CLIENT
+
+    def sentence(self) -> str:
+        """Name, summary and papers."""
+        return f"Mechanism {self.NAME}: {self.title()}."
+
+    def refused_mechanism(self, why: str) -> SettingError:
+        """The error for this mechanism: "--mechanism=tree: ..."."""
+        return SettingError(f"--mechanism={self.NAME}: {why}")
+
+    def record(self) -> dict[str, Any]:
+        """Name and parameters, JSON values."""
+        return {"name": self.NAME, **self.flat()}
+
+
+def checked_accountant(accountant: str, event: Event) -> str:
+    """The accountant for an event, "auto" resolved.
+
+    Raises:
+      SettingError: one that does not apply; names those that do.
+    """
+    try:
+        return resolve_accountant(accountant, event)
+    except ValueError as error:
+        fitting = " or ".join(f"--accountant={name}" for name in event.accountants)
+        raise SettingError(
+            f"--accountant={accountant}: {error}; give {fitting}"
+        ) from error
+
+
+class MechanismRegistry(SettingsRegistry[MechanismSettings]):
+    """Mechanisms by name."""
+
+    def add(self, chosen: type[MechanismSettings]) -> type[MechanismSettings]:
+        """See `SettingsRegistry.add`.
+
+        Raises:
+          ValueError: a name that is taken or missing, or facts that are wrong.
+        """
+        if chosen.NOISED_AT not in NOISED_AT:
+            raise ValueError(
+                f"NOISED_AT of {chosen.__name__} must be one of {NOISED_AT}, got "
+                f"{chosen.NOISED_AT!r}"
+            )
+        if not chosen.SAMPLERS:
+            raise ValueError(f"{chosen.__name__} names no SAMPLERS that it covers")
+        if "examples" in chosen.WEIGHTINGS or not chosen.WEIGHTINGS:
+            raise ValueError(
+                f"WEIGHTINGS of {chosen.__name__} must be of 'uniform' and 'capped', "
+                f"got {chosen.WEIGHTINGS}: example counts have no bound"
+            )
+        return super().add(chosen)

@@ -1,0 +1,289 @@
+"""The plan of a run with record-level differential privacy; no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research.data import ClientData, PoissonBatching
+from tfl_research.errors import SettingError
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.composition import (
+    EpsilonCurve,
+    resolve_accountant,
+)
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
+from tfl_research.privacy.accounting.record_calibration import (
+    calibrate_record_noise,
+    check_deltas,
+    default_record_deltas,
+)
+from tfl_research.privacy.plans import plan as plan_module
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_federated as tff
+
+    from tfl_research.privacy.mechanisms.record_training import PlannedTraining
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLevelPlan:
+    """Clip, noise, local steps, δ and event of DP-SGD inside clients: one object.
+
+    Made with `create`. `client_work` is what adds the noise, and `RecordAccount`
+    charges the event.
+
+        clients = task.with_batching(data.PoissonBatching(10, 32.0)).train
+        plan = privacy.RecordLevelPlan.create(
+            clients, l2_norm_clip=1.0, rounds=50, target_epsilon=4
+        )
+        work = plan.client_work(optimizer=tff.learning.optimizers.build_sgdm(0.1))
+
+    Attributes:
+      event: what each round is charged as, at every client.
+      l2_norm_clip: largest l2 norm of a record's (or microbatch's) gradient.
+      deltas: δ_k of each client, in the order of the event's clients.
+      accountant: "pld" or "rdp".
+      rounds: that the run intends.
+      budget_epsilon: ε of a client that no round may exceed, or None.
+
+    Raises:
+      ValueError: fields that do not belong to each other.
+    """
+
+    event: RecordEvent
+    l2_norm_clip: float
+    deltas: tuple[float, ...]
+    accountant: str
+    rounds: int
+    budget_epsilon: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
+            raise ValueError(f"l2_norm_clip must be above 0, got {self.l2_norm_clip}")
+        check_deltas(self.event, self.deltas)
+        for delta in self.deltas:
+            events.check_delta(delta)
+        events.check_accountant(self.event, self.accountant)
+
+    @classmethod
+    def create(
+        cls,
+        clients: ClientData,
+        *,
+        l2_norm_clip: float,
+        rounds: int,
+        noise_multiplier: Optional[float] = None,
+        target_epsilon: Optional[float] = None,
+        delta: Optional[float] = None,
+        accountant: str = "auto",
+        budget_epsilon: Optional[float] = None,
+    ) -> RecordLevelPlan:
+        """Takes or calibrates the noise, and checks everything; warns of a large δ.
+
+        Reads every client's data once, to count its records.
+
+        Args:
+          clients: with local steps that are drawn by Poisson sampling.
+          l2_norm_clip: largest l2 norm of a gradient, above 0.
+          rounds: that the run intends, at least 1.
+          noise_multiplier: standard deviation of the noise over the clip, at least 0;
+            or a target.
+          target_epsilon: largest ε of a client's records after all rounds, for which
+            the least noise is found.
+          delta: δ of every client; (its number of records)^-1.1, at most 0.001, when
+            None.
+          accountant: "pld", "rdp" or "auto" for the tightest.
+          budget_epsilon: ε of a client that no round may exceed, or None.
+
+        Raises:
+          SettingError: values out of range, a target or budget out of reach.
+          ValueError: local steps that are drawn otherwise.
+        """
+        _check_noise(noise_multiplier, target_epsilon, budget_epsilon)
+        if not (l2_norm_clip > 0 and math.isfinite(l2_norm_clip)):
+            raise SettingError(
+                f"--record_l2_norm_clip={l2_norm_clip:g}: must be above 0"
+            )
+        if rounds < 1:
+            raise SettingError(f"--rounds={rounds}: must be at least 1")
+        if delta is not None and not 0 < delta < 1:
+            raise SettingError(f"--record_delta={delta:g}: must be above 0 and below 1")
+        event = RecordEvent.of(
+            1.0 if noise_multiplier is None else noise_multiplier, clients
+        )
+        deltas = default_record_deltas(event)
+        if delta is not None:
+            deltas = (float(delta),) * len(deltas)
+        _warn_of_deltas(event, deltas)
+        try:
+            resolved = resolve_accountant(accountant, event)
+        except ValueError as error:
+            raise SettingError(f"--record_accountant={accountant}: {error}") from error
+        if target_epsilon is not None:
+            try:
+                noise = calibrate_record_noise(
+                    event, float(target_epsilon), rounds, deltas, resolved
+                )
+            except ValueError as error:
+                raise SettingError(
+                    f"--record_target_epsilon={target_epsilon:g}: {error}"
+                ) from error
+            event = dataclasses.replace(event, noise_multiplier=noise)
+        if budget_epsilon is not None:
+            _check_budget(event, deltas, resolved, budget_epsilon)
+        return cls(
+            event,
+            float(l2_norm_clip),
+            deltas,
+            resolved,
+            int(rounds),
+            None if budget_epsilon is None else float(budget_epsilon),
+        )
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Of the event."""
+        return self.event.noise_multiplier
+
+    @property
+    def delta(self) -> float:
+        """The largest δ of a client, which holds for every record."""
+        return max(self.deltas)
+
+    @property
+    def batching(self) -> PoissonBatching:
+        """How local steps are drawn."""
+        return PoissonBatching(
+            self.event.local_steps,
+            self.event.expected_batch_size,
+            self.event.microbatch_size,
+        )
+
+    def client_work(
+        self,
+        *,
+        optimizer: tff.learning.optimizers.Optimizer,
+        learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+        report_metrics: bool = False,
+    ) -> PlannedTraining:
+        """DP-SGD with this plan's clip, noise and local steps; imports TensorFlow.
+
+        Args:
+          optimizer: applied to the noised gradients.
+          learning_rate_schedule: see `clients.RecordLevelTraining`.
+          report_metrics: see there.
+        """
+        from tfl_research.privacy.mechanisms.record_training import PlannedTraining
+
+        return PlannedTraining(
+            optimizer,
+            self.batching,
+            self.l2_norm_clip,
+            self.noise_multiplier,
+            learning_rate_schedule,
+            report_metrics,
+            plan=self,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """See `PrivacyPlan`."""
+        return {
+            "unit": self.event.unit,
+            "l2_norm_clip": self.l2_norm_clip,
+            "noise_multiplier": self.noise_multiplier,
+            "deltas": {
+                name: delta for (name, _), delta in zip(self.event.clients, self.deltas)
+            },
+            "accountant": self.accountant,
+            "event": self.event.to_dict(),
+        }
+
+    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
+        """See `PrivacyPlan`."""
+        plan_module.check_recorded(self.record(), recorded)
+
+    def check_measured(self, metrics: Mapping[str, Any]) -> None:
+        """See `PrivacyPlan`; what the clients report of their noise is compared.
+
+        A round without clients added no noise, and released nothing.
+        """
+        measured = plan_module.measured_scalars(metrics)
+        if measured.get("clients") == 0:
+            return
+        expected = self.noise_multiplier * self.l2_norm_clip
+        plan_module.check_declared(
+            f"--record_noise_multiplier={self.noise_multiplier:g}",
+            {"client_noise_stddev": expected},
+            measured,
+        )
+
+
+def _check_noise(
+    noise_multiplier: Optional[float],
+    target_epsilon: Optional[float],
+    budget_epsilon: Optional[float],
+) -> None:
+    if noise_multiplier is not None and target_epsilon is not None:
+        raise SettingError(
+            f"--record_target_epsilon={target_epsilon:g}: it calibrates the noise; "
+            "leave --record_noise_multiplier or it out"
+        )
+    if noise_multiplier is None and target_epsilon is None:
+        raise SettingError(
+            "--record_noise_multiplier or --record_target_epsilon is missing; give "
+            "one of them"
+        )
+    try:
+        events.check_noise_multiplier(noise_multiplier or 0.0)
+    except ValueError as error:
+        raise SettingError(
+            f"--record_noise_multiplier={noise_multiplier}: {error}"
+        ) from error
+    for name, value in (
+        ("record_target_epsilon", target_epsilon),
+        ("record_budget_epsilon", budget_epsilon),
+    ):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise SettingError(f"--{name}={value:g}: must be above 0 and finite")
+    if (
+        target_epsilon is not None
+        and budget_epsilon is not None
+        and budget_epsilon < target_epsilon
+    ):
+        raise SettingError(
+            f"--record_budget_epsilon={budget_epsilon:g}: is below "
+            f"--record_target_epsilon={target_epsilon:g}, so that the run would stop "
+            "early; leave it out or raise it"
+        )
+
+
+def _warn_of_deltas(event: RecordEvent, deltas: tuple[float, ...]) -> None:
+    for (name, records), delta in zip(event.clients, deltas):
+        if records and delta * records >= 1:
+            warnings.warn(
+                f"delta = {delta:g} is at least 1/records of client {name!r} "
+                f"({records} records): publishing one random record in full would "
+                "satisfy such a guarantee; use a smaller --record_delta",
+                stacklevel=3,
+            )
+            return
+
+
+def _check_budget(
+    event: RecordEvent, deltas: tuple[float, ...], accountant: str, budget: float
+) -> None:
+    first = max(
+        EpsilonCurve(event.of_client(index), delta, accountant).at(1)
+        for index, delta in enumerate(deltas)
+    )
+    if first > budget:
+        raise SettingError(
+            f"--record_budget_epsilon={budget:g}: the first round alone costs a "
+            f"client's records ε = {first:.4g}; raise it, or add noise with "
+            "--record_noise_multiplier"
+        )

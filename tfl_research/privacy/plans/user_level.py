@@ -1,0 +1,343 @@
+"""The plan of a run with user-level differential privacy; no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from tfl_research.errors import SettingError
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.budget import default_delta, delta_warning
+from tfl_research.privacy.accounting.composition import EpsilonCurve
+from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
+from tfl_research.privacy.mechanisms.specification import (
+    Dimension,
+    MechanismContext,
+    MechanismSettings,
+    RunShape,
+    checked_accountant,
+)
+from tfl_research.privacy.plans import plan as plan_module
+from tfl_research.sampling import Amplification
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+
+@dataclasses.dataclass(frozen=True)
+class UserLevelPlan:
+    """Mechanism, clip, noise, sampling, δ, accountant and event of a run: one object.
+
+    Made with `create`. The fields determine each other: the event must be the one
+    that the mechanism has for this noise and these cohorts, so that nothing can be
+    charged but the noise that `build` adds.
+
+        plan = privacy.UserLevelPlan.create(
+            "gaussian",
+            l2_norm_clip=0.5,
+            amplification=sampler.amplification,
+            rounds=100,
+            target_epsilon=8,
+        )
+        plan.noise_multiplier  # the least that keeps ε at 8 after 100 rounds
+        mechanism = plan.build(privacy.MechanismContext(noise_seed=secret))
+        account = privacy.RoundAccount(privacy.Ledger(path), plan)
+
+    Attributes:
+      mechanism: with its parameters.
+      l2_norm_clip: largest l2 norm of an update.
+      noise_multiplier: of the event.
+      amplification: of the run's sampler.
+      expected_cohort_size: the denominator of the mean.
+      rounds: that the run intends.
+      event: what each round is charged as.
+      delta: target δ.
+      accountant: "pld" or "rdp".
+      budget_epsilon: ε that no round may exceed, or None.
+      distributed: grid and noise shares, of mechanisms that have them.
+
+    Raises:
+      ValueError: fields that do not belong to each other.
+    """
+
+    mechanism: MechanismSettings
+    l2_norm_clip: float
+    noise_multiplier: float
+    amplification: Amplification
+    expected_cohort_size: float
+    rounds: int
+    event: Event
+    delta: float
+    accountant: str
+    budget_epsilon: Optional[float] = None
+    distributed: Optional[DistributedPlan] = None
+
+    def __post_init__(self) -> None:
+        if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
+            raise ValueError(f"l2_norm_clip must be above 0, got {self.l2_norm_clip}")
+        shape = RunShape(
+            self.amplification,
+            self.rounds,
+            self.expected_cohort_size,
+            lambda: self.grid.dimension,
+        )
+        event = self.mechanism.event(self.noise_multiplier, shape)
+        if event != self.event:
+            raise ValueError(
+                f"the event of {self.mechanism} with noise multiplier "
+                f"{self.noise_multiplier} is {event}, got {self.event}"
+            )
+        if self.distributed != self.mechanism.distributed_plan(
+            self.noise_multiplier, shape
+        ):
+            raise ValueError(
+                f"distributed is not the plan of {self.mechanism} with noise "
+                f"multiplier {self.noise_multiplier}: {self.distributed}"
+            )
+        events.check_delta(self.delta)
+        events.check_accountant(self.event, self.accountant)
+
+    @classmethod
+    def create(
+        cls,
+        mechanism: Union[str, MechanismSettings],
+        *,
+        l2_norm_clip: float,
+        amplification: Amplification,
+        rounds: int,
+        noise_multiplier: Optional[float] = None,
+        target_epsilon: Optional[float] = None,
+        delta: Optional[float] = None,
+        accountant: str = "auto",
+        budget_epsilon: Optional[float] = None,
+        expected_cohort_size: Optional[float] = None,
+        model_dimension: Optional[Dimension] = None,
+    ) -> UserLevelPlan:
+        """Takes or calibrates the noise, and checks everything; warns of a large δ.
+
+        Args:
+          mechanism: settings of a mechanism, or its name.
+          l2_norm_clip: largest l2 norm of an update, above 0.
+          amplification: of the run's sampler.
+          rounds: that the run intends, at least 1.
+          noise_multiplier: z of the event, at least 0; or a target.
+          target_epsilon: ε of all rounds, for which the least noise is found.
+          delta: target δ; `default_delta` of the population when None.
+          accountant: "pld", "rdp", or "auto" for the tightest that applies.
+          budget_epsilon: ε that no round may exceed, or None.
+          expected_cohort_size: the denominator of the mean; that of `amplification`
+            when None.
+          model_dimension: gives the number of scalars in an update; for mechanisms
+            whose noise depends on it.
+
+        Raises:
+          SettingError: values out of range or that do not fit, a target or a budget
+            that is out of reach.
+        """
+        mechanism = MECHANISMS.resolve(mechanism)
+        _check_noise(noise_multiplier, target_epsilon, budget_epsilon)
+        if not (l2_norm_clip > 0 and math.isfinite(l2_norm_clip)):
+            raise SettingError(f"--l2_norm_clip={l2_norm_clip:g}: must be above 0")
+        if rounds < 1:
+            raise SettingError(f"--rounds={rounds}: must be at least 1")
+        delta = _checked_delta(delta, amplification.population)
+        size = expected_cohort_size
+        shape = RunShape(
+            amplification,
+            int(rounds),
+            float(amplification.cohort_size if size is None else size),
+            model_dimension or _unknown_dimension,
+        )
+        mechanism.check_shape(shape)
+        if noise_multiplier is None:
+            noise_multiplier = _calibrated(
+                mechanism, float(target_epsilon or 0), shape, delta, accountant
+            )
+        noise_multiplier = float(noise_multiplier)
+        event = mechanism.checked_event(noise_multiplier, shape)
+        resolved = checked_accountant(accountant, event)
+        mechanism.check_noise(noise_multiplier, shape)
+        if budget_epsilon is not None:
+            first = EpsilonCurve(event, delta, resolved).at(1)
+            if first > budget_epsilon:
+                raise SettingError(
+                    f"--budget_epsilon={budget_epsilon:g}: the first round alone costs "
+                    f"ε = {first:.4g} at δ = {delta:g}; raise it, or add noise with "
+                    "--noise_multiplier"
+                )
+        return cls(
+            mechanism,
+            float(l2_norm_clip),
+            noise_multiplier,
+            amplification,
+            shape.expected_cohort_size,
+            shape.rounds,
+            event,
+            delta,
+            resolved,
+            None if budget_epsilon is None else float(budget_epsilon),
+            mechanism.distributed_plan(noise_multiplier, shape),
+        )
+
+    @property
+    def grid(self) -> DistributedPlan:
+        """Grid and noise shares.
+
+        Raises:
+          ValueError: a mechanism that has none.
+        """
+        if self.distributed is None:
+            raise ValueError(f"{self.mechanism.NAME} has no grid of noise shares")
+        return self.distributed
+
+    def build(self, context: MechanismContext) -> Mechanism:
+        """The aggregator that adds this plan's noise; imports TensorFlow.
+
+        Args:
+          context: what the run says beside the plan.
+
+        Raises:
+          SettingError: a rule with a mechanism that noises a sum.
+          ValueError: what the mechanism's aggregator refuses.
+        """
+        if context.rule is not None and not self.mechanism.noised_at_clients:
+            raise self.mechanism.refused_mechanism(
+                "noises a sum, in whose place no other rule can stand; leave the rule "
+                "out, or give --mechanism=local_gaussian"
+            )
+        from tfl_research.privacy.mechanisms.planned import PlannedAggregator
+
+        built = self.mechanism.aggregator(self, context)
+        return Mechanism(self, PlannedAggregator(built, self))
+
+    def record(self) -> dict[str, Any]:
+        """See `PrivacyPlan`."""
+        return {
+            "unit": self.event.unit,
+            "mechanism": self.mechanism.record(),
+            "l2_norm_clip": self.l2_norm_clip,
+            "noise_multiplier": self.noise_multiplier,
+            "expected_cohort_size": self.expected_cohort_size,
+            "sampling": dataclasses.asdict(self.amplification),
+            "delta": self.delta,
+            "accountant": self.accountant,
+            "event": self.event.to_dict(),
+        }
+
+    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
+        """See `PrivacyPlan`."""
+        plan_module.check_recorded(self.record(), recorded)
+
+    def check_measured(self, metrics: Mapping[str, Any]) -> None:
+        """See `PrivacyPlan`; the aggregator's measurements are compared."""
+        measured = plan_module.measured_scalars(metrics.get("aggregator", {}))
+        plan_module.check_declared(
+            f"--mechanism={self.mechanism.NAME}",
+            self.mechanism.declared_noise(self, measured),
+            measured,
+        )
+
+    def statement_notes(self, weights: str, before_clip: str = "") -> list[str]:
+        """What a privacy statement says beside the event.
+
+        Args:
+          weights: how clients are weighed, in words.
+          before_clip: what is done to updates before they are clipped, in words.
+        """
+        clip = self.mechanism.clip_words(self.l2_norm_clip) + before_clip
+        divided = self.mechanism.denominator_words(self.expected_cohort_size)
+        notes = [
+            self.mechanism.sentence(),
+            f"Clipping and weights: {clip}; {weights}; {divided}.",
+        ]
+        if self.distributed is not None:
+            notes += self.distributed.description()
+        return notes
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism:
+    """An aggregator, and the plan whose noise it adds; from `UserLevelPlan.build`.
+
+    Attributes:
+      plan: what its rounds are charged as.
+      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1]. It
+        declares the plan too.
+    """
+
+    plan: UserLevelPlan
+    aggregator: tff.aggregators.WeightedAggregationFactory
+
+
+def _check_noise(
+    noise_multiplier: Optional[float],
+    target_epsilon: Optional[float],
+    budget_epsilon: Optional[float],
+) -> None:
+    if noise_multiplier is not None and target_epsilon is not None:
+        raise SettingError(
+            f"--target_epsilon={target_epsilon:g}: it calibrates the noise; leave "
+            "--noise_multiplier or it out"
+        )
+    if noise_multiplier is None and target_epsilon is None:
+        raise SettingError(
+            "--noise_multiplier or --target_epsilon is missing; give one of them"
+        )
+    try:
+        events.check_noise_multiplier(noise_multiplier or 0.0)
+    except ValueError as error:
+        raise SettingError(f"--noise_multiplier={noise_multiplier}: {error}") from error
+    for name, value in (
+        ("target_epsilon", target_epsilon),
+        ("budget_epsilon", budget_epsilon),
+    ):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise SettingError(f"--{name}={value:g}: must be above 0 and finite")
+    if (
+        target_epsilon is not None
+        and budget_epsilon is not None
+        and budget_epsilon < target_epsilon
+    ):
+        raise SettingError(
+            f"--budget_epsilon={budget_epsilon:g}: is below "
+            f"--target_epsilon={target_epsilon:g}, so that the run would stop early; "
+            "leave it out or raise it"
+        )
+
+
+def _checked_delta(delta: Optional[float], population: int) -> float:
+    if delta is None:
+        delta = default_delta(population)
+    if not 0 < delta < 1:
+        raise SettingError(f"--delta={delta:g}: must be above 0 and below 1")
+    warning = delta_warning(delta, population)
+    if warning is not None:
+        warnings.warn(warning, stacklevel=3)
+    return float(delta)
+
+
+def _calibrated(
+    mechanism: MechanismSettings,
+    target_epsilon: float,
+    shape: RunShape,
+    delta: float,
+    accountant: str,
+) -> float:
+    try:
+        return mechanism.calibrate(target_epsilon, shape, delta, accountant)
+    except SettingError:
+        raise
+    except ValueError as error:
+        raise SettingError(f"--target_epsilon={target_epsilon:g}: {error}") from error
+
+
+def _unknown_dimension() -> int:
+    raise ValueError(
+        "the noise depends on the size of the model: give model_dimension, a function "
+        "that returns the number of scalars in an update"
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research import errors
-from tfl_research.data import silo_files
+from tfl_research.data.tables import files as silo_files
 from tfl_research.devices import message_bytes, told_sizes
 from tfl_research.flags import app, rehearsal
 from tfl_research.flags.cohort_flags import SamplerFlags, WeightingFlags

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Optional
 
 from tfl_research import tasks
-from tfl_research.data import partition_options
+from tfl_research.data.partitions import partition_options
 from tfl_research.flags import declare
 from tfl_research.flags.declare import FlagError, FlagGroup
 

@@ -22,8 +22,6 @@ EXTRAS = {
     ],
     "mlflow": ["mlflow-skinny>=2.22,<3"],
     "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
-    # Experiment tracking: the client and the file store, without MLflow's server.
-    "mlflow": ["mlflow-skinny>=2.17,<3.2"],
     "dev": [
         "hypothesis>=6.100",
         "import-linter==2.5.2",

@@ -9,9 +9,9 @@ import pytest
 import rounds
 import tensorflow as tf
 import twins
+from tfl_research.flags.algorithm_flags import REPORTS
 
 from tfl_research import clients, privacy
-from tfl_research.flags.algorithm_flags import REPORTS
 
 # Their server moves on by its momentum when nobody comes.
 MOMENTUM = ("fed_avg_m", "fed_adam", "fed_yogi")

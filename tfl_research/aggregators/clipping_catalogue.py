@@ -127,6 +127,14 @@ class NormClipping(RuleSettings):
             return self.build_stacked(context)
         return NormClippingFactory(self.clip_radius or 0.0)
 
+    def before_noise(
+        self, mechanism: tff.aggregators.WeightedAggregationFactory
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `AggregatorSettings.before_noise`."""
+        from tfl_research.aggregators.norm_clipping import NormClippingFactory
+
+        return NormClippingFactory(self.clip_radius or 0.0, mechanism)
+
     def build_stacked(self, context: AggregatorContext) -> StackingFactory:
         """See `AggregatorSettings.build_stacked`; skips where nobody came."""
         if self.stacked:

@@ -122,6 +122,19 @@ class AggregatorSettings(NamedSettings):
         """
         raise ValueError(f"{self.NAME} never holds the updates of a round together")
 
+    def before_noise(
+        self, mechanism: tff.aggregators.WeightedAggregationFactory
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """A mechanism's factory with this aggregation before its clip; imports TF.
+
+        Args:
+          mechanism: noises a sum of clipped updates.
+
+        Raises:
+          ValueError: it would break the sensitivity bound.
+        """
+        raise ValueError(f"{self.NAME} does not come before a noised sum")
+
     @classmethod
     def attackable(cls) -> bool:
         """Whether an attack that sees all updates can be simulated under it."""

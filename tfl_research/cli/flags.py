@@ -25,7 +25,7 @@ from tfl_research.settings import (
 )
 
 
-class _Parser(flags.ArgumentParser):  # type: ignore[misc, type-arg]
+class _Parser(flags.ArgumentParser):
     """absl's parser of one kind of setting, or of any of several."""
 
     def __init__(self, kinds: Sequence[Kind]):

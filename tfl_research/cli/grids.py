@@ -28,7 +28,7 @@ from tfl_research.settings import Settings, comma_separated
 _FURTHER = "May be repeated."
 
 
-def _one_of(choices: SettingsRegistry) -> Callable[[str], str]:  # type: ignore[type-arg]
+def _one_of(choices: SettingsRegistry) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in choices:
             raise ValueError(f"must be one of {', '.join(choices.names())}")

@@ -19,7 +19,7 @@ from tfl_research.experiment.configs import (
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.registry import SettingsRegistry
-from tfl_research.settings import Settings
+from tfl_research.settings import Self, Settings, declared
 
 # A group of settings, or a choice among registered ones with their parameters.
 Group = Union[type[Settings], SettingsRegistry[Any]]
@@ -102,7 +102,7 @@ class Given:
         """
         return Output.from_flat(self.values)
 
-    def group(self, kind: type[settings.Self]) -> settings.Self:
+    def group(self, kind: type[Self]) -> Self:
         """The settings of one group, with the preset's defaults."""
         return kind.from_flat({**self.preset.defaults, **self.values})
 
@@ -110,12 +110,12 @@ class Given:
         """The settings of an experiment, fixed, by default or given.
 
         Args:
-          *without: groups that are no part of an experiment; `Output` never is.
+          without: groups that are no part of an experiment; `Output` never is.
         """
         names = {
             group.PREFIX + field.name
             for group in (Output, *without)
-            for field in settings.declared(group)
+            for field in declared(group)
         }
         values = {**self.preset.fixed, **self.preset.defaults, **self.values}
         return {k: v for k, v in values.items() if k not in names}

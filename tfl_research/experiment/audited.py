@@ -145,8 +145,8 @@ def examine(
     dimension = sum(weight.size for weight in initial)
     if dimension < _WEIGHTS_PER_CANARY * joined.count:
         warnings.warn(
-            f"{joined.count} canaries hide each other in a model of {dimension} weights; "
-            f"give --canaries={max(dimension // _WEIGHTS_PER_CANARY, 2)} or fewer",
+            f"{joined.count} canaries hide each other in a model of {dimension} "
+            f"weights; give --canaries={max(dimension // _WEIGHTS_PER_CANARY, 2)} or fewer",
             stacklevel=2,
         )
     cosines = audit.observed(result.state, initial, joined.seed, joined.count)

@@ -6,14 +6,13 @@ import dataclasses
 from typing import Any, Optional
 
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from tfl_research import aggregators, attacks, clients, privacy, processes, program
 from tfl_research.algorithms import Algorithm, AlgorithmContext
 from tfl_research.experiment import attacked, audited
 from tfl_research.experiment.setup import Setup
 
-# Weights of an algorithm's own, of which `build` is not asked.
+# A TFF aggregation factory, with weights or without.
 _Factory = Any
 
 
@@ -40,10 +39,9 @@ def process(setup: Setup, *, noise_seed: int) -> processes.FederatedProcess:
 
 def local_steps(setup: Setup) -> clients.LocalSteps:
     """The clients' optimizer, with its schedule and gradient clipping."""
-    optimizer = setup.experiment.client_optimizer
+    optimizer = setup.experiment.clients
     schedule = optimizer.schedule() if optimizer.scheduled else None
-    clip = optimizer.gradient_clip
-    return clients.LocalSteps(optimizer.build(), clip, schedule)
+    return clients.LocalSteps(optimizer.build(), optimizer.gradient_clip, schedule)
 
 
 def _algorithm(setup: Setup) -> Algorithm:
@@ -51,10 +49,9 @@ def _algorithm(setup: Setup) -> Algorithm:
     server = processes.OptimizerStep(experiment.server_optimizer.build_scheduled())
     plan = setup.record_level
     if plan is not None:
-        client = experiment.client_optimizer
+        client = experiment.clients
         work = plan.client_work(
             optimizer=client.build(),
-            batching=setup.task.train.batching,
             learning_rate_schedule=client.schedule() if client.scheduled else None,
             report_metrics=not experiment.training.withhold_train_metrics,
         )
@@ -103,7 +100,7 @@ def _context(setup: Setup) -> aggregators.AggregatorContext:
 
 
 def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _Factory:
-    """The mechanism's aggregation factory, with a rule where the guarantee allows it."""
+    """The mechanism's aggregation factory, with a rule where that is sound."""
     experiment, chosen = setup.experiment, setup.experiment.chosen_aggregator
     has_rule = chosen is None or chosen.NAME != "mean"
     after_noise = has_rule and plan.mechanism.noised_at_clients
@@ -122,7 +119,7 @@ def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _F
     )
     if has_rule and not after_noise and chosen is not None:
         # The one rule that may come before noise at the server.
-        return chosen.before(built.aggregator, _context(setup))
+        return chosen.before_noise(built.aggregator)
     return built.aggregator
 
 
@@ -154,10 +151,7 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     if build is None:
         # Without personal models: the client takes its local steps from the final one.
         fine_tuned = clients.LocalTraining(local_steps(setup))
-        build = fine_tuned.build_personal(model, objective)
-
-        def shared(weights: Any, state: Any) -> Any:
-            return None
+        build, shared = fine_tuned.build_personal(model, objective), _nothing
 
     return program.PersonalEvaluator(
         setup.task,
@@ -168,16 +162,12 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     )
 
 
+def _nothing(weights: Any, state: Any) -> Any:
+    """What the server shares where personal models need nothing of it."""
+    return None
+
+
 def model_dimension(task: Any) -> int:
     """Number of scalars in the task's trainable weights."""
     specs = tf.nest.flatten(processes.functional_model(task).weight_specs)
     return sum(spec.shape.num_elements() for spec in specs)
-
-
-__all__ = [
-    "local_steps",
-    "model_dimension",
-    "personal_evaluator",
-    "process",
-    "tff",
-]

@@ -14,7 +14,6 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment import run_seed, simulated_devices
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
 from tfl_research.experiment.experiment import Experiment
-from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
@@ -34,8 +33,8 @@ def _algorithm(experiment: Experiment) -> None:
     """The algorithm with weights, optimizers, aggregator and compression."""
     algorithm = experiment.chosen_algorithm
     algorithm.check_weighting(str(experiment.resolved_weighting.client_weighting))
-    algorithm.check_clients(_client(experiment))
-    algorithm.check_server(_server(experiment))
+    algorithm.check_clients(experiment.clients)
+    algorithm.check_server(experiment.server)
     aggregator = experiment.chosen_aggregator
     algorithm.check_aggregator(_aggregator_name(experiment))
     compression = experiment.compression
@@ -67,7 +66,7 @@ def _aggregator(experiment: Experiment) -> None:
         return
     aggregator.check_runtime(experiment.runtime.runtime)
     aggregator.check_weights(str(experiment.resolved_weighting.client_weighting))
-    aggregator.check_server(_server(experiment))
+    aggregator.check_server(experiment.server)
 
 
 def _user_level(experiment: Experiment) -> None:
@@ -125,7 +124,7 @@ def _record_level(experiment: Experiment) -> None:
     if not isinstance(privacy, RecordLevelPrivacy):
         return
     algorithm, aggregator = experiment.chosen_algorithm, experiment.chosen_aggregator
-    batches, client = experiment.batches, _client(experiment)
+    batches, client = experiment.batches, experiment.clients
     run_seed.check_not_shared(
         experiment.training.run_seed, "record_ledgers", privacy.record_ledgers
     )
@@ -270,8 +269,8 @@ def _devices(experiment: Experiment) -> None:
         simulated_devices.check_private(devices, experiment.privacy)
     if experiment.resolved_cohorts.sampler != "fixed":
         raise SettingError(
-            f"--sampler={experiment.resolved_cohorts.sampler}: --devices decides who takes "
-            "part; give --sampler=fixed"
+            f"--sampler={experiment.resolved_cohorts.sampler}: --devices decides who "
+            "takes part; give --sampler=fixed"
         )
     if experiment.personal_evaluation:
         raise SettingError("--personal_evaluation: does not go with --devices")
@@ -384,17 +383,3 @@ def _aggregator_name(experiment: Experiment) -> str:
     if aggregator is None:
         return type(experiment.aggregator).__name__
     return aggregator.NAME
-
-
-def _client(experiment: Experiment) -> ClientOptimizer:
-    optimizer = experiment.client_optimizer
-    if not isinstance(optimizer, ClientOptimizer):
-        raise TypeError(f"expected the client's optimizer, got {optimizer!r}")
-    return optimizer
-
-
-def _server(experiment: Experiment) -> ServerOptimizer:
-    optimizer = experiment.server_optimizer
-    if not isinstance(optimizer, ServerOptimizer):
-        raise TypeError(f"expected the server's optimizer, got {optimizer!r}")
-    return optimizer

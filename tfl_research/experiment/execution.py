@@ -124,7 +124,8 @@ def _opened(
                 {
                     "task": setup.task,
                     "engine": engine,
-                    "process": process,
+                    "process_plan": process.plan,
+                    "client_states": process.client_states,
                     "sampler": told_sizes(cohorts, process),
                     "folder": folder,
                     "config": _config(setup, folder),
@@ -137,8 +138,8 @@ def _opened(
             )
         except runtime.WorkerUnavailable as error:
             raise UserError(
-                f"--workers={experiment.runtime.workers}: {error}; start one there "
-                "with scripts/worker --port=PORT, then the same command goes on from the "
+                f"--workers={experiment.runtime.workers}: {error}; start one "
+                "there with scripts/worker --port=PORT, then the same command goes on from the "
                 "last checkpoint"
             ) from error
 

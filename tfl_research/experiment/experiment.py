@@ -196,6 +196,20 @@ class Experiment:
         return isinstance(self.aggregator, tff.aggregators.WeightedAggregationFactory)
 
     @property
+    def clients(self) -> ClientOptimizer:
+        """The clients' optimizer, as the part of an experiment."""
+        if not isinstance(self.client_optimizer, ClientOptimizer):
+            raise TypeError(f"expected the clients' one, got {self.client_optimizer!r}")
+        return self.client_optimizer
+
+    @property
+    def server(self) -> ServerOptimizer:
+        """The server's optimizer, as the part of an experiment."""
+        if not isinstance(self.server_optimizer, ServerOptimizer):
+            raise TypeError(f"expected the server's, got {self.server_optimizer!r}")
+        return self.server_optimizer
+
+    @property
     def chosen_algorithm(self) -> AlgorithmSettings:
         """The algorithm's settings."""
         if isinstance(self.algorithm, str):

@@ -34,7 +34,7 @@ _UNITS: dict[Any, Optional[type[Settings]]] = {
     "record": RecordLevelPrivacy,
 }
 _CHOICES: tuple[SettingsRegistry[Any], ...] = (ALGORITHMS, AGGREGATORS, MECHANISMS)
-_OPTIMIZERS = (
+_OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
     ("client_optimizer", ClientOptimizer),
     ("server_optimizer", ServerOptimizer),
 )
@@ -120,8 +120,12 @@ def from_flat(
         client_optimizer=ClientOptimizer.from_flat(given),
         server_optimizer=ServerOptimizer.from_flat(given),
         name=name,
-        **{part: settings.from_flat(given) for part, settings in kind.PLAIN.items()},
+        **_plain(kind, given),
     )
+
+
+def _plain(kind: type[Experiment], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {part: settings.from_flat(given) for part, settings in kind.PLAIN.items()}
 
 
 def with_settings(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
@@ -132,18 +136,23 @@ def with_settings(experiment: Experiment, changes: Mapping[str, Any]) -> Experim
     def take(names: set[str]) -> dict[str, Any]:
         return {name: left.pop(name) for name in names & set(left)}
 
-    for part, kind in (
+    kinds: list[tuple[str, type[Settings]]] = [
         *_OPTIMIZERS,
         *experiment.PLAIN.items(),
         ("audit", Audit),
         ("task", TaskChoice),
-    ):
+    ]
+    for part, kind in kinds:
         own: Any = getattr(experiment, part)
         if isinstance(own, kind):
             changed = take(_names(kind))
             if changed:
                 parts[part] = kind.from_flat({**own.flat(), **changed})
-    for part, choices in (("algorithm", ALGORITHMS), ("aggregator", AGGREGATORS)):
+    choosing: list[tuple[str, SettingsRegistry[Any]]] = [
+        ("algorithm", ALGORITHMS),
+        ("aggregator", AGGREGATORS),
+    ]
+    for part, choices in choosing:
         changed = take({choices.setting, *choices.parameters()})
         if changed:
             parts[part] = _chosen(choices, getattr(experiment, part), changed)

@@ -1,28 +1,19 @@
-"""The further steps of an experiment with record-level privacy; no TensorFlow.
-
-What the flags promise is worked out and checked before a run's folder is opened; the
-account is opened in the folder.
-"""
+"""Record-level privacy in an experiment: its plan, local steps, account, statement."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import sys
-import warnings
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional, TextIO
 
 from tfl_research import privacy
 from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
-from tfl_research.flags import noise_seed, shared_ledgers
-from tfl_research.flags.assembly import Setup
-from tfl_research.flags.declare import FlagError
-from tfl_research.flags.record_privacy_flags import RecordPrivacyFlags
-from tfl_research.flags.stated import stated
-from tfl_research.flags.task_flags import TaskFlags
+from tfl_research.errors import SettingError
+from tfl_research.experiment import run_seed, shared_ledgers
+from tfl_research.experiment.configs import RecordLevelPrivacy
+from tfl_research.experiment.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,
@@ -31,193 +22,140 @@ from tfl_research.privacy.ledger.statement import (
 )
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder, atomic
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
 
 # Each client's ε after each round, in the run's folder.
 CLIENT_EPSILON_FILE = "client_epsilon.csv"
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordPlan:
-    """What a run with record-level privacy promises.
-
-    Attributes:
-      flags: as given.
-      event: of each round, with the noise given or calibrated.
-      deltas: δ_k of each client, as given or by its number of records.
-      accountant: "pld" or "rdp".
-    """
-
-    flags: RecordPrivacyFlags
-    event: privacy.RecordEvent
-    deltas: tuple[float, ...]
-    accountant: str
-
-    def hparams(self) -> dict[str, Any]:
-        """What was derived from the flags, for hparams.json."""
-        return {
-            "resolved_noise_multiplier": self.event.noise_multiplier,
-            "resolved_delta": max(self.deltas),
-            "resolved_accountant": self.accountant,
-            "records_by_client": dict(self.event.clients),
-        }
-
-
-def plan(flags: RecordPrivacyFlags, parts: Setup) -> tuple[RecordPlan, Setup]:
-    """Calibrates the noise and checks the promise; warns of a large δ.
-
-    Returns:
-      What is promised, and `parts` with local steps drawn by Poisson sampling.
+def with_poisson_steps(setup: Setup) -> Task:
+    """The task with local steps that are drawn by Poisson sampling.
 
     Raises:
-      FlagError: flags that do not fit, a target or budget that is out of reach.
+      SettingError: microbatches that are larger than a batch.
     """
-    task_flags = TaskFlags.get()
-    flags.check_with(task_flags, parts.client)
-    noise_seed.check_not_shared(parts.run, "record_ledgers", flags.record_ledgers)
-    batching = _batching(flags, flags.steps(task_flags), parts)
-    parts = dataclasses.replace(parts, task=parts.task.with_batching(batching))
-    given = flags.record_noise_multiplier
-    event = privacy.RecordEvent.of(1.0 if given is None else given, parts.task.train)
-    deltas = privacy.default_record_deltas(event)
-    if flags.record_delta is not None:
-        deltas = (flags.record_delta,) * len(deltas)
-    _warn_of_deltas(event, deltas)
-    accountant = privacy.resolve_accountant(flags.record_accountant, event)
-    if given is None:
-        event = dataclasses.replace(
-            event,
-            noise_multiplier=_calibrated(flags, event, parts, deltas, accountant),
-        )
-    promise = RecordPlan(flags, event, deltas, accountant)
-    if flags.record_budget_epsilon is not None:
-        _check_budget(promise, flags.record_budget_epsilon)
-    shared_ledgers.check_clients(flags.record_ledgers, event, deltas)
-    return promise, parts
-
-
-def _batching(flags: RecordPrivacyFlags, steps: int, parts: Setup) -> PoissonBatching:
-    expected = flags.record_batch_size
+    settings, task = _settings(setup), setup.task
+    expected = settings.record_batch_size
     if expected is None:
-        expected = float(parts.task.train.batching.batch_size)
-    if flags.microbatch_size > max(1.0, expected):
-        raise flags.refused(
+        expected = float(task.train.batching.batch_size)
+    if settings.microbatch_size > max(1.0, expected):
+        raise settings.refused(
             "microbatch_size",
             f"must be at most the expected batch size {expected:g}; lower it or raise "
             "--record_batch_size",
         )
-    return PoissonBatching(steps, expected, flags.microbatch_size)
-
-
-def _calibrated(
-    flags: RecordPrivacyFlags,
-    event: privacy.RecordEvent,
-    parts: Setup,
-    deltas: tuple[float, ...],
-    accountant: str,
-) -> float:
-    target: Optional[float] = flags.record_target_epsilon
-    try:
-        return privacy.calibrate_record_noise(
-            event, float(target or 0.0), parts.run.rounds, deltas, accountant
-        )
-    except ValueError as error:
-        raise flags.refused("record_target_epsilon", str(error)) from error
-
-
-def _warn_of_deltas(event: privacy.RecordEvent, deltas: tuple[float, ...]) -> None:
-    for (name, records), delta in zip(event.clients, deltas):
-        if records and delta * records >= 1:
-            warnings.warn(
-                f"delta = {delta:g} is at least 1/records of client {name!r} "
-                f"({records} records): publishing one random record in full would "
-                "satisfy such a guarantee; use a smaller --record_delta",
-                stacklevel=3,
-            )
-            return
-
-
-def _check_budget(promise: RecordPlan, budget: float) -> None:
-    first = max(
-        privacy.EpsilonCurve(
-            promise.event.of_client(index), delta, promise.accountant
-        ).at(1)
-        for index, delta in enumerate(promise.deltas)
+    steps = settings.steps(setup.experiment.batches)
+    return task.with_batching(
+        PoissonBatching(steps, expected, settings.microbatch_size)
     )
-    if first > budget:
-        raise promise.flags.refused(
-            "record_budget_epsilon",
-            f"the first round alone costs a client's records ε = {first:.4g}; raise "
-            "it, or add noise with --record_noise_multiplier",
-        )
 
 
-def secret_cohort_seed(folder: RunFolder) -> int:
+def plan(setup: Setup) -> privacy.RecordLevelPlan:
+    """The plan of a run: noise given or calibrated for every client's records.
+
+    Raises:
+      SettingError: a target or budget that is out of reach, or shared ledgers that do
+        not go with the run.
+    """
+    settings = _settings(setup)
+    made = privacy.RecordLevelPlan.create(
+        setup.task.train,
+        l2_norm_clip=settings.record_l2_norm_clip,
+        rounds=setup.experiment.training.rounds,
+        noise_multiplier=settings.record_noise_multiplier,
+        target_epsilon=settings.record_target_epsilon,
+        delta=settings.record_delta,
+        accountant=settings.record_accountant,
+        budget_epsilon=settings.record_budget_epsilon,
+    )
+    shared_ledgers.check_clients(settings.record_ledgers, made.event, made.deltas)
+    return made
+
+
+def secret_cohort_seed(seed: int) -> int:
     """Seed of which records take part in which local step, and of the noise.
 
     Amplification by sampling counts on nobody knowing it, so it comes from the run's
-    secret seed and not from --seed; by SHA-256, so that it shares no stream with what
-    else is drawn from that.
+    secret seed; by SHA-256, so that it shares no stream with what else is drawn from
+    that.
+
+    Args:
+      seed: the run seed.
     """
-    digest = hashlib.sha256(b"local steps %d" % folder.run_seed).digest()
+    digest = hashlib.sha256(b"local steps %d" % seed).digest()
     return int.from_bytes(digest, "big")
 
 
 @contextlib.contextmanager
-def open_account(
-    promise: RecordPlan, parts: Setup, folder: RunFolder
+def opened_account(
+    setup: Setup, made: privacy.RecordLevelPlan, folder: RunFolder, out: TextIO
 ) -> Iterator[privacy.RecordAccount]:
     """Opens the run's ledger, each client's of --record_ledgers, and the table of ε.
 
-    Prints what the run promises as its first lines, and writes the whole statement
-    to privacy.txt, again when the run ends.
+    Prints the guarantee in a few lines, and writes the whole statement to privacy.txt,
+    again when the run ends.
+
+    Args:
+      setup: of the run.
+      made: the run's plan.
+      folder: of the run.
+      out: where the lines are printed.
 
     Raises:
-      FlagError: the ledger is damaged, or in use, or of another run.
+      SettingError: the ledger is damaged, or in use, or of another run.
     """
     with contextlib.ExitStack() as opened:
         try:
             own = opened.enter_context(privacy.Ledger(folder.ledger_path))
-            shared = _client_ledgers(promise, folder, own)
+            shared = _client_ledgers(setup, made, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
             account = privacy.RecordAccount(
                 own,
-                promise.event,
-                promise.deltas,
-                promise.accountant,
-                planned_rounds=parts.run.rounds,
-                budget_epsilon=promise.flags.record_budget_epsilon,
+                made,
                 table_path=folder.path / CLIENT_EPSILON_FILE,
                 shared=shared,
             )
         except ValueError as error:
-            raise FlagError(str(error)) from error
-        sys.stdout.write(_first_lines(account, parts.run.rounds))
+            raise SettingError(str(error)) from error
+        out.write(_first_lines(account, made.rounds))
+        out.flush()
 
         def write() -> None:
-            _write_statement(promise, parts, folder, account)
+            _write_statement(setup, made, folder, account)
 
-        with stated(folder.privacy_path, own, write):
+        with kept_up_to_date(folder.privacy_path, own, write):
             try:
                 yield account
             except privacy.ChargeError as error:
-                raise FlagError(str(error)) from error
+                raise SettingError(str(error)) from error
+
+
+def _settings(setup: Setup) -> RecordLevelPrivacy:
+    settings = setup.experiment.privacy
+    if not isinstance(settings, RecordLevelPrivacy):
+        raise TypeError(f"expected record-level privacy, got {settings!r}")
+    return settings
 
 
 def _client_ledgers(
-    promise: RecordPlan, folder: RunFolder, own: privacy.Ledger
+    setup: Setup, made: privacy.RecordLevelPlan, folder: RunFolder, own: privacy.Ledger
 ) -> Optional[privacy.ClientLedgers]:
-    if promise.flags.record_ledgers is None:
+    path = _settings(setup).record_ledgers
+    if path is None:
         return None
-    if any(event != promise.event for event in own.events):
+    if any(event != made.event for event in own.events):
         # Refused by the account, in words that fit.
         return None
     return privacy.ClientLedgers(
-        promise.flags.record_ledgers,
+        path,
         privacy.run_id(folder.path),
-        promise.event,
-        promise.deltas,
-        [promise.event] * len(own),
+        made.event,
+        made.deltas,
+        [made.event] * len(own),
     )
 
 
@@ -270,13 +208,16 @@ def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedT
 
 
 def _write_statement(
-    promise: RecordPlan, parts: Setup, folder: RunFolder, account: privacy.RecordAccount
+    setup: Setup,
+    made: privacy.RecordLevelPlan,
+    folder: RunFolder,
+    account: privacy.RecordAccount,
 ) -> None:
-    done = len(account.ledger)
-    flags = promise.flags
-    outside = noise_seed.outside_lines(folder)
-    if parts.run.withhold_train_metrics:
+    done, experiment = len(account.ledger), setup.experiment
+    outside = run_seed.outside_lines(folder)
+    if experiment.training.withhold_train_metrics:
         outside.append("Train metrics do not leave the clients in this run.")
+    weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(
         account.event,
         delta=account.delta,
@@ -287,12 +228,12 @@ def _write_statement(
         shared=_shared_total(account, done),
         outside=outside,
         notes=[
-            f"l2 norm clip of a gradient: {flags.record_l2_norm_clip:g}. Clients weigh "
-            f"in the server's mean by {parts.weighting.client_weighting}, their "
-            "numbers of records being public; what the server does with the updates, "
-            "thresholds from their norms included, costs no further privacy.",
-            *_silo_notes(parts.sampler),
-            *account.statement_notes(done or parts.run.rounds),
+            f"l2 norm clip of a gradient: {made.l2_norm_clip:g}. Clients weigh in the "
+            f"server's mean by {weighting}, their numbers of records being public; "
+            "what the server does with the updates, thresholds from their norms "
+            "included, costs no further privacy.",
+            *_silo_notes(setup.reporting),
+            *account.statement_notes(done or made.rounds),
         ],
     )
     atomic.write(folder.privacy_path, text.encode())

@@ -93,9 +93,7 @@ def prepare(experiment: Experiment) -> Setup:
     """
     compatibility.check(experiment)
     seed = experiment.training.seed
-    task = experiment.task
-    if isinstance(task, TaskChoice):
-        task = task.build(seed)
+    task = built_task(experiment)
     task = experiment.batches.applied_to(task)
     task = experiment.baseline.applied_to(task)
     if experiment.audit is not None:
@@ -112,6 +110,20 @@ def prepare(experiment: Experiment) -> Setup:
     found = _reporting(found)
     compatibility.check_setup(found)
     return _attacked(found)
+
+
+def built_task(experiment: Experiment) -> Task:
+    """The experiment's task, its data read.
+
+    Raises:
+      SettingError: data that are missing or malformed, options the task refuses.
+    """
+    task = experiment.task
+    if isinstance(task, TaskChoice):
+        return task.build(experiment.training.seed)
+    if not isinstance(task, Task):
+        raise TypeError(f"expected a task, got {task!r}")
+    return task
 
 
 def _private(setup: Setup) -> Setup:

@@ -33,11 +33,11 @@ class Cohorts(Settings):
     sampler: Optional[str] = settings.choice(
         None,
         "poisson, the default with user-level privacy: every client joins "
-        "independently; fixed, the default without: a random subset of one size; shuffled: slices of "
-        "a random order; full, the default with record-level privacy: everybody; "
-        "min_separation: a fixed size, a client's rounds at least --min_separation "
-        "apart; cyclic_poisson: every --min_separation rounds it is a client's turn, and it "
-        "then joins independently.",
+        "independently; fixed, the default without: a random subset of one size; "
+        "shuffled: slices of a random order; full, the default with record-level "
+        "privacy: everybody; min_separation: a fixed size, a client's rounds at least "
+        "--min_separation apart; cyclic_poisson: every --min_separation rounds it is a "
+        "client's turn, and it then joins independently.",
         SAMPLERS,
     )
     cohort_size: Optional[float] = settings.real(

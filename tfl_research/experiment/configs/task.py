@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
 from tfl_research import settings, tasks
-from tfl_research.data import partition_options
+from tfl_research.data.partitions import partition_options
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
 
@@ -169,6 +170,15 @@ class TaskChoice(Settings):
             return tasks.get(str(self.task), seed=seed, **self.options())
         except (ValueError, OSError) as error:
             raise SettingError(f"--task={self.task}: {error}") from error
+
+    def files_digest(self) -> Optional[str]:
+        """SHA-256 of the user's own files, of a task that reads some; else None."""
+        folder = self.options().get("data_dir")
+        if folder is None:
+            return None
+        from tfl_research.data.tables import files  # Needs pandas.
+
+        return files.content_hash(pathlib.Path(str(folder)).expanduser())
 
 
 def _converted(name: str, texts: dict[str, str]) -> dict[str, Any]:

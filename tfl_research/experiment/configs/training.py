@@ -129,7 +129,6 @@ class Training(Settings):
             seed=self.seed,
             withhold_train_metrics=self.withhold_train_metrics,
             max_evaluation_examples=self.max_evaluation_examples,
-            tensorboard=self.tensorboard,
             progress_bar=self.progress_bar,
             print_every=self.print_every,
         )

@@ -15,13 +15,12 @@ from tfl_research.data import client_splits
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     RecordLevelPrivacy,
-    TaskChoice,
     UserLevelPrivacy,
     Weighting,
 )
 from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.setup import built_task
 from tfl_research.experiment.sweeps.sweep import Point
-from tfl_research.tasks import Task
 
 # Further settings by a value of the grid.
 Further = Mapping[str, Mapping[str, Any]]
@@ -188,7 +187,7 @@ def cross_silo(
     alone = dataclasses.replace(base, name="silo_baseline").with_settings(
         silo_drop_out=0.0, minimum_clients=1
     )
-    silos = _client_ids(base)
+    silos = built_task(base).train.client_ids
     points = []
     for seed in seeds:
         for name in algorithms:
@@ -209,12 +208,3 @@ def cross_silo(
             point = alone.with_settings(train_on=name, seed=seed)
             points.append(Point(f"{folder}-{seed}", point, labels))
     return points
-
-
-def _client_ids(base: Experiment) -> tuple[str, ...]:
-    task = base.task
-    if isinstance(task, TaskChoice):
-        task = task.build(base.training.seed)
-    if not isinstance(task, Task):
-        raise TypeError(f"expected a task, got {task!r}")
-    return tuple(task.train.client_ids)

@@ -366,3 +366,15 @@ def test_the_content_hash_is_of_names_and_contents(folder):
     assert changed() == 4
     (folder / "schema.json").unlink()
     assert files.content_hash(folder) == first
+
+
+@pytest.mark.parametrize(
+    ("seed", "held_out"),
+    [(0, ("a", "site", "site_4")), (1, ("site 3", "site-2", "site.x"))],
+)
+def test_held_out_clients_are_drawn_by_the_names_of_files(tmp_path, seed, held_out):
+    # "site-2.csv" comes before "site.csv", and "site" before "site-2".
+    for name in ("site", "site-2", "site 3", "site.x", "site_4", "a", "z!"):
+        (tmp_path / f"{name}.csv").write_text("v,ill\n1,0\n2,1\n")
+    data = _load(tmp_path, held_out_clients=3, seed=seed)
+    assert data.held_out.client_ids == held_out

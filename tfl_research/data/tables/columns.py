@@ -9,75 +9,24 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-# (row from 0, column) -> how an error names the cell.
-CellNamer = Callable[[int, str], str]
+from tfl_research.data.tables.cells import (
+    CellNamer,
+    finite_numbers,
+    refuse,
+    refuse_missing,
+    row_and_column,
+    text_of,
+)
+
 _MOST_CATEGORIES_SHOWN = 20
 # What a column does with a category that is not on its list.
 UNKNOWN = ("refuse", "other", "zeros")
 # What a column does with a number outside of its range.
 OUTSIDE = ("clip", "refuse")
-
-
-def row_and_column(row: int, column: str) -> str:
-    """Names a cell by its row, counted from 0, and its column."""
-    return f"column {column!r}, row {row}"
-
-
-def text_of(cell: Any) -> str:
-    """A cell as the text that names its category: 3, 3.0 -> "3"."""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
-
-
-def numbers(cells: pd.Series) -> pd.Series:
-    """Cells as float64; NaN where missing or not a number."""
-    return pd.to_numeric(cells, errors="coerce").astype(np.float64)
-
-
-def finite_numbers(
-    column: str, cells: pd.Series, at: CellNamer = row_and_column
-) -> np.ndarray:
-    """Cells as float64 `[n]`; NaN where missing.
-
-    Raises:
-      ValueError: a cell is not a number, or is infinite.
-    """
-    values = numbers(cells).to_numpy()
-    wrong = np.isnan(values) & cells.notna().to_numpy()
-    if wrong.any():
-        _refuse(
-            column,
-            cells,
-            wrong,
-            "is not a number; correct the cell, or declare the column's categories",
-            at,
-        )
-    if np.isinf(values).any():
-        _refuse(column, cells, np.isinf(values), "is not finite", at)
-    return values
-
-
-def _refuse(
-    column: str, cells: pd.Series, wrong: np.ndarray, problem: str, at: CellNamer
-) -> None:
-    """Raises ValueError that names the first wrong cell."""
-    row = int(np.argmax(wrong))
-    raise ValueError(f"{at(row, column)}: {cells.iloc[row]!r} {problem}")
-
-
-def _refuse_missing(column: str, missing: np.ndarray, at: CellNamer) -> None:
-    if missing.any():
-        raise ValueError(
-            f"{at(int(np.argmax(missing)), column)}: no value, but the schema says "
-            "that none is missing"
-        )
 
 
 class Column(abc.ABC):
@@ -117,7 +66,7 @@ def _scaled(
 ) -> np.ndarray:
     """`(value - center) / scale`, 0 where missing, and perhaps an indicator."""
     if not may_be_missing:
-        _refuse_missing(column, missing, at)
+        refuse_missing(column, missing, at)
     scaled = np.where(missing, 0.0, (values - center) / scale)
     parts = [scaled, missing] if may_be_missing else [scaled]
     return np.stack(parts, axis=1).astype(np.float32)
@@ -182,7 +131,7 @@ class Numeric(Column):
             wrong = (values < low) | (values > high)
             if wrong.any():
                 problem = f"is outside the declared range, {low:g} to {high:g}"
-                _refuse(self.column, cells, wrong, problem, at)
+                refuse(self.column, cells, wrong, problem, at)
         values = np.clip(values, low, high)
         if self.logarithmic:
             values = np.log1p(values)
@@ -279,14 +228,14 @@ class Categorical(Column):
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
         missing = cells.isna().to_numpy()
         if not self.may_be_missing:
-            _refuse_missing(self.column, missing, at)
+            refuse_missing(self.column, missing, at)
         # Each distinct value is compared once; -1 is a missing one.
         codes, distinct = pd.factorize(cells)
         texts = [text_of(value) for value in distinct] + [None]
         position = pd.Index(self.categories, dtype=object).get_indexer(texts)[codes]
         unknown = (position < 0) & ~missing
         if self.unknown == "refuse" and unknown.any():
-            _refuse(self.column, cells, unknown, self._not_listed(), at)
+            refuse(self.column, cells, unknown, self._not_listed(), at)
         known = ~unknown & ~missing
         features = np.zeros((len(cells), len(self.names())), np.float32)
         features[np.flatnonzero(known), position[known]] = 1.0
@@ -334,6 +283,6 @@ class Binned(Column):
 
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
         values = finite_numbers(self.column, cells, at)
-        _refuse_missing(self.column, np.isnan(values), at)
+        refuse_missing(self.column, np.isnan(values), at)
         interval = np.searchsorted(self.edges, values, side="left")
         return np.eye(len(self.edges) + 1, dtype=np.float32)[interval]

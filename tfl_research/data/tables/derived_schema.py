@@ -7,14 +7,8 @@ from typing import Optional
 
 import pandas as pd
 
-from tfl_research.data.tables.columns import (
-    Categorical,
-    Column,
-    Standardised,
-    finite_numbers,
-    numbers,
-    text_of,
-)
+from tfl_research.data.tables.cells import finite_numbers, numbers, text_of
+from tfl_research.data.tables.columns import Categorical, Column, Standardised
 from tfl_research.data.tables.files import Silo
 from tfl_research.data.tables.schema import Schema
 

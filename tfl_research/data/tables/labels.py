@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tfl_research.data.tables.columns import numbers, text_of
+from tfl_research.data.tables.cells import numbers, text_of
 from tfl_research.data.tables.files import Silo
 
 # More distinct labels than this, in fewer than ten rows each, are no classes.

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data.cohort import Examples
-from tfl_research.data.tables.columns import CellNamer, Column, row_and_column
+from tfl_research.data.tables.cells import CellNamer, row_and_column
+from tfl_research.data.tables.columns import Column
 
 
 @dataclasses.dataclass(frozen=True)

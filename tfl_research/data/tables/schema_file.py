@@ -7,7 +7,8 @@ import math
 import pathlib
 from typing import Any, Optional
 
-from tfl_research.data.tables.columns import Categorical, Column, Numeric, text_of
+from tfl_research.data.tables.cells import text_of
+from tfl_research.data.tables.columns import Categorical, Column, Numeric
 from tfl_research.data.tables.schema import Schema
 
 SCHEMA_FILE = "schema.json"

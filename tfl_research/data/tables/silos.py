@@ -141,14 +141,17 @@ def load(
     classes = labels.classes(
         silos, label_column, declared.classes if declared else None
     )
-    training_ids, held_out_ids = hold_out.clients(
-        [silo.client_id for silo in silos], count=held_out_clients, seed=seed
+    # Files are ranked by their whole names: "a-b.csv" comes before "a.csv", though
+    # "a" comes before "a-b".
+    training_files, _ = hold_out.clients(
+        [silo.path.name for silo in silos], count=held_out_clients, seed=seed
     )
+    held_out_ids = [s.client_id for s in silos if s.path.name not in training_files]
     if declared is None:
         training = [
             silo.frame.iloc[_training_rows(silo, test_fraction, seed)]
             for silo in silos
-            if silo.client_id in training_ids
+            if silo.path.name in training_files
         ]
         columns = derived_schema.derive(silos, names, training).columns
     else:

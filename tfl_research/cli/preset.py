@@ -112,10 +112,9 @@ class Given:
         Args:
           without: groups that are no part of an experiment; `Output` never is.
         """
+        groups: list[type[Settings]] = [Output, *without]
         names = {
-            group.PREFIX + field.name
-            for group in (Output, *without)
-            for field in declared(group)
+            group.PREFIX + field.name for group in groups for field in declared(group)
         }
         values = {**self.preset.fixed, **self.preset.defaults, **self.values}
         return {k: v for k, v in values.items() if k not in names}

@@ -146,7 +146,8 @@ def examine(
     if dimension < _WEIGHTS_PER_CANARY * joined.count:
         warnings.warn(
             f"{joined.count} canaries hide each other in a model of {dimension} "
-            f"weights; give --canaries={max(dimension // _WEIGHTS_PER_CANARY, 2)} or fewer",
+            f"weights; give --canaries={max(dimension // _WEIGHTS_PER_CANARY, 2)} or "
+            "fewer",
             stacklevel=2,
         )
     cosines = audit.observed(result.state, initial, joined.seed, joined.count)

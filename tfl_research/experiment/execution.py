@@ -139,8 +139,8 @@ def _opened(
         except runtime.WorkerUnavailable as error:
             raise UserError(
                 f"--workers={experiment.runtime.workers}: {error}; start one "
-                "there with scripts/worker --port=PORT, then the same command goes on from the "
-                "last checkpoint"
+                "there with scripts/worker --port=PORT, then the same command goes on "
+                "from the last checkpoint"
             ) from error
 
 

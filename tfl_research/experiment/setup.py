@@ -72,16 +72,16 @@ class Setup:
     def hparams(self) -> dict[str, Any]:
         """What the run's folder records: every setting, and what follows from them."""
         clients = self.task.train
-        resolved = {} if self.plan is None else self.plan.resolved()
+        attacked = {}
         if not self.experiment.attack.is_none:
-            resolved["malicious_clients"] = list(self.malicious)
+            attacked["malicious_clients"] = list(self.malicious)
         return {
             **self.experiment.flat(),
             "batching": dataclasses.asdict(clients.batching),
             "expected_cohort_size": self.reporting.expected_cohort_size,
             "num_train_clients": len(self.asked.client_ids),
             **_data_digest(self.experiment.task),
-            **resolved,
+            **attacked,
         }
 
 

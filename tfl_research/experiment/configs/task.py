@@ -97,7 +97,14 @@ class TaskChoice(Settings):
 
     @classmethod
     def of(cls, name: str, options: Mapping[str, Any]) -> TaskChoice:
-        """The choice of a task with options as Python values."""
+        """The choice of a task with options as Python values.
+
+        Args:
+          name: of the task.
+          options: those that equal the task's defaults are left out.
+        """
+        defaults = tasks.options(name)
+        options = {k: v for k, v in options.items() if v != defaults.get(k)}
         fields = {option: options[option] for option in _OPTIONS if option in options}
         texts = tuple(
             f"{option}={value}"

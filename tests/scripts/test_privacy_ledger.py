@@ -423,12 +423,12 @@ def test_plan_rounds_like_those_of_a_ledger(call, root):
         (
             "plan --noise_multiplier=1 --rounds=1 --population=9 --cohort_size=3 "
             "--bands=2",
-            "--bands: goes with --mechanism=banded_matrix",
+            "--bands=2: goes with --mechanism=banded_matrix, not with gaussian",
         ),
         (
             "plan --noise_multiplier=1 --rounds=1 --population=9 --cohort_size=3 "
             "--mechanism=tree",
-            "which poisson sampling does not",
+            "its account does not cover --sampler=poisson; give --sampler=min_sep",
         ),
         ("plan --noise_multiplier=x --rounds=1", "invalid float value"),
         ("show /nowhere/ledger.jsonl", "/nowhere/ledger.jsonl: no such ledger"),

@@ -1,39 +1,58 @@
-"""The arguments of scripts/privacy_ledger, and the event that a plan's describe."""
+"""The arguments of scripts/privacy_ledger, and the event that those of `plan` give."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
-from tfl_research import sampling
+from tfl_research import registry, sampling, settings
+from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import ACCOUNTANTS, Event
-from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
 from tfl_research.privacy.ledger import spending
+from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
+from tfl_research.privacy.mechanisms.specification import MechanismSettings, RunShape
 
-_SAMPLERS = (
-    "poisson",
-    "fixed",
-    "shuffled",
-    "full",
-    "min_separation",
-    "cyclic_poisson",
-)
-_MECHANISMS = (
-    "gaussian",
-    "adaptive_gaussian",
-    "bounded_weight",
-    "tree",
-    "banded_matrix",
-    "local_gaussian",
-)
 _EXAMPLES = """examples:
   privacy_ledger show results/shared_ledger.jsonl --plot=spent.png
   privacy_ledger verify results/shared_ledger.jsonl results/run_1 results/run_2
   privacy_ledger plan --cohort_size=50 --population=715 --target_epsilon=8 --rounds=200
   privacy_ledger plan --cohort_size=50 --population=715 --noise_multiplier=1 \\
       --ledger=results/shared_ledger.jsonl --budget_epsilon=8
+  privacy_ledger plan --mechanism=skellam --sampler=fixed --cohort_size=50 \\
+      --population=715 --dimension=820522 --noise_multiplier=1 --rounds=200
+  privacy_ledger show results/run_3 --plugin=my_package.my_mechanism
 """
+# Two lengths of a run, of which an event tells whether it depends on the length.
+_SOME_ROUNDS = (1 << 20, (1 << 20) + 1)
+
+
+def load_plugins(arguments: Sequence[str]) -> None:
+    """Imports the modules of all --plugin, before the parser is built.
+
+    Raises:
+      SettingError: a module that cannot be imported.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_plugin(early)
+    for module in early.parse_known_args(arguments)[0].plugin:
+        registry.load_plugin(module)
+
+
+def _add_plugin(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers mechanisms or events, as "
+        "my_package.my_module; may be given several times",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="LINES:HASH",
         help="as an earlier verify printed it: the ledger must still begin so",
     )
+    _add_plugin(verify)
 
     plan = commands.add_parser(
         "plan", help="what rounds would cost, and how many are left", allow_abbrev=False
@@ -99,6 +119,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         help="auto takes the tightest that applies (default)",
     )
     command.add_argument("--plot", metavar="PNG", help="draw ε by rounds to this file")
+    _add_plugin(command)
 
 
 def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
@@ -113,16 +134,20 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
         metavar="LEDGER",
         help="plan rounds like the last one in this ledger, whatever its mechanism",
     )
-    plan.add_argument("--mechanism", choices=_MECHANISMS, default="gaussian")
-    plan.add_argument("--sampler", choices=_SAMPLERS, default="poisson")
+    plan.add_argument("--mechanism", choices=MECHANISMS.names(), default="gaussian")
+    plan.add_argument("--sampler", choices=tuple(_SAMPLERS), default="poisson")
     plan.add_argument("--cohort_size", type=float, help="clients in a round")
     plan.add_argument("--population", type=int, help="clients to sample from")
     plan.add_argument(
         "--sampling_rate", type=float, help="instead of the two, for poisson"
     )
     plan.add_argument("--min_separation", type=int, help="as in an experiment's flags")
-    plan.add_argument("--restart_every", type=int, help="tree: rounds of one tree")
-    plan.add_argument("--bands", type=int, help="banded_matrix: bands of the matrix")
+    plan.add_argument(
+        "--dimension",
+        type=int,
+        help="scalars in an update, where the noise depends on it",
+    )
+    _add_parameters(plan)
     plan.add_argument("--noise_multiplier", type=float, help="z of the planned rounds")
     plan.add_argument(
         "--target_epsilon",
@@ -151,6 +176,29 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     )
 
 
+def _add_parameters(plan: argparse.ArgumentParser) -> None:
+    """An argument for each parameter of a mechanism; the mechanism checks it."""
+    for name, owners in MECHANISMS.parameters().items():
+        field = _parameter(name, owners[0])
+        kind = settings.kind_of(field)
+        words = f"{', '.join(owners)}: {settings.help_of(field)}".replace("%", "%%")
+        how: dict[str, Any] = {"default": None}
+        if isinstance(kind, settings.Switch):
+            how["action"] = argparse.BooleanOptionalAction
+        elif isinstance(kind, settings.Repeated):
+            how["action"] = "append"
+        plan.add_argument(f"--{name}", help=words, **how)
+
+
+def _parameter(name: str, owner: str) -> Any:
+    mechanism = MECHANISMS.get(owner)
+    return next(
+        field
+        for field in settings.declared(mechanism)
+        if mechanism.PREFIX + field.name == name
+    )
+
+
 def check(arguments: argparse.Namespace) -> None:
     """Checks what belongs together.
 
@@ -172,13 +220,14 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError("give --rounds, or --budget_epsilon to be told how many fit")
     if arguments.rounds is not None and arguments.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, got {arguments.rounds}")
-    for name, mechanism in (("restart_every", "tree"), ("bands", "banded_matrix")):
-        if getattr(arguments, name) is not None and arguments.mechanism != mechanism:
-            raise ValueError(f"--{name}: goes with --mechanism={mechanism}")
 
 
-def event(arguments: argparse.Namespace) -> Event:
-    """The event of each planned round; its noise is 1 where it is to be found.
+def event(arguments: argparse.Namespace) -> tuple[Event, Callable[[float], Event]]:
+    """What is planned.
+
+    Returns:
+      The event of each planned round, its noise 1 where that is to be found, and a
+      function that gives the event with a noise multiplier.
 
     Raises:
       ValueError: arguments that are missing, out of range, or do not fit.
@@ -188,62 +237,107 @@ def event(arguments: argparse.Namespace) -> Event:
         if not found.runs:
             raise ValueError(f"--event_of={arguments.event_of}: has no rounds yet")
         planned = found.runs[-1].events[-1]
-    else:
-        planned = _event(arguments, 1.0)
-        if arguments.noise_multiplier is not None:
-            planned = _event(arguments, arguments.noise_multiplier)
-    if arguments.search_mean is None:
-        return planned
-    from tfl_research.privacy.accounting.events.search_event import (
-        HyperparameterSearchEvent,
-    )
+        return _searched(arguments, planned), lambda noise: _searched(
+            arguments, planned.with_noise(noise)
+        )
+    mechanism, shape = _mechanism(arguments), _shape(arguments)
+    mechanism.check_sampler(arguments.sampler)
+    mechanism.check_shape(shape)
 
-    return HyperparameterSearchEvent(
-        planned, arguments.search_mean, arguments.search_shape
-    )
+    def with_noise(noise: float) -> Event:
+        return _searched(arguments, mechanism.event(noise, shape))
 
-
-def _event(arguments: argparse.Namespace, noise: float) -> Event:
-    mechanism = arguments.mechanism
+    noise = arguments.noise_multiplier
+    planned = mechanism.checked_event(1.0 if noise is None else noise, shape)
+    if arguments.rounds is None and _depends_on_rounds(mechanism, shape):
+        raise ValueError(
+            f"--mechanism={mechanism.NAME}: needs --rounds, its noise does"
+        )
     if arguments.sampling_rate is not None:
-        if arguments.cohort_size is not None or arguments.population is not None:
+        if planned.rate != arguments.sampling_rate:
             raise ValueError(
-                "--sampling_rate: stands for --cohort_size and --population; leave it "
-                "or them out"
-            )
-        if arguments.sampler != "poisson" or mechanism in _WHOLE_RUN:
-            raise ValueError(
-                "--sampling_rate: is for --sampler=poisson and independent noise; give "
+                "--sampling_rate: is for noise that sampling amplifies; give "
                 "--cohort_size and --population"
             )
-        return GaussianEvent.poisson(noise, arguments.sampling_rate)
-    amplification = _sampler(arguments).amplification
-    if mechanism == "local_gaussian":
-        from tfl_research.privacy.accounting.events.local_gaussian_event import (
-            LocalGaussianEvent,
+    elif noise is not None:
+        mechanism.check_noise(noise, shape)
+    return _searched(arguments, planned), with_noise
+
+
+def _mechanism(arguments: argparse.Namespace) -> MechanismSettings:
+    given = vars(arguments)
+    parameters = {name: given[name] for name in MECHANISMS.parameters()}
+    return MECHANISMS.from_flat({"mechanism": arguments.mechanism, **parameters})
+
+
+def _shape(arguments: argparse.Namespace) -> RunShape:
+    amplification = _amplification(arguments)
+    rounds: Optional[int] = arguments.rounds
+    return RunShape(
+        amplification,
+        _SOME_ROUNDS[0] if rounds is None else rounds,
+        amplification.cohort_size,
+        lambda: _dimension(arguments),
+    )
+
+
+def _dimension(arguments: argparse.Namespace) -> int:
+    if arguments.dimension is None:
+        raise SettingError(
+            f"--dimension is missing: the noise of {arguments.mechanism} depends on "
+            "the number of scalars in an update"
         )
+    if arguments.dimension < 1:
+        raise SettingError(f"--dimension={arguments.dimension}: must be at least 1")
+    return int(arguments.dimension)
 
-        return LocalGaussianEvent(
-            noise, amplification.population, amplification.cohort_size
+
+def _depends_on_rounds(mechanism: MechanismSettings, shape: RunShape) -> bool:
+    one, other = (
+        mechanism.event(1.0, dataclasses.replace(shape, rounds=rounds))
+        for rounds in _SOME_ROUNDS
+    )
+    return one != other
+
+
+def _searched(arguments: argparse.Namespace, base: Event) -> Event:
+    if arguments.search_mean is None:
+        return base
+    return HyperparameterSearchEvent(
+        base, arguments.search_mean, arguments.search_shape
+    )
+
+
+def _amplification(arguments: argparse.Namespace) -> sampling.Amplification:
+    rate = arguments.sampling_rate
+    if rate is None:
+        return _sampler(arguments).amplification
+    if arguments.cohort_size is not None or arguments.population is not None:
+        raise ValueError(
+            "--sampling_rate: stands for --cohort_size and --population; leave it or "
+            "them out"
         )
-    if mechanism not in _WHOLE_RUN:
-        return GaussianEvent.of(noise, amplification)
-    rounds = arguments.rounds
-    if rounds is None:
-        raise ValueError(f"--mechanism={mechanism}: needs --rounds, its noise does")
-    if mechanism == "tree":
-        from tfl_research.privacy.accounting.events.tree_event import TreeEvent
-
-        return TreeEvent.of(
-            noise, amplification, restart_every=arguments.restart_every or rounds
+    if arguments.sampler != "poisson":
+        raise ValueError(
+            "--sampling_rate: is for --sampler=poisson; give --cohort_size and "
+            "--population"
         )
-    from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
+    if not 0 < rate <= 1:
+        raise ValueError(f"sampling_rate must be in (0, 1], got {rate}")
+    # As many clients as make this rate; ε depends on the rate alone.
+    size = max(1, round(1 / rate))
+    cohort = min(size * rate, size)
+    return sampling.Amplification("poisson", rate, size, cohort, "add_or_remove_one")
 
-    bands = arguments.bands or min(amplification.min_separation, rounds)
-    return MatrixEvent.of(noise, amplification, rounds=rounds, bands=bands)
 
-
-_WHOLE_RUN = ("tree", "banded_matrix")
+_SAMPLERS = {
+    "poisson": sampling.Poisson,
+    "fixed": sampling.FixedSize,
+    "shuffled": sampling.Shuffled,
+    "full": sampling.Full,
+    "min_separation": sampling.MinSeparation,
+    "cyclic_poisson": sampling.CyclicPoisson,
+}
 
 
 def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
@@ -267,17 +361,12 @@ def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
         return sampling.Full(clients)
     if size is None:
         raise ValueError("--cohort_size is missing (or --sampling_rate)")
-    if name == "poisson":
-        return sampling.Poisson(clients, size, 0)
-    if name == "fixed":
-        return sampling.FixedSize(clients, size, 0)
-    if name == "shuffled":
-        return sampling.Shuffled(clients, size, 0)
-    if name == "min_separation":
-        return sampling.MinSeparation(clients, size, 0, arguments.min_separation)
-    if arguments.min_separation is None:
+    chosen: Any = _SAMPLERS[name]
+    if not separates:
+        return chosen(clients, size, 0)
+    if name == "cyclic_poisson" and arguments.min_separation is None:
         raise ValueError("--sampler=cyclic_poisson: needs --min_separation too")
-    return sampling.CyclicPoisson(clients, size, 0, arguments.min_separation)
+    return chosen(clients, size, 0, arguments.min_separation)
 
 
 def head(text: str) -> dict[str, Any]:

@@ -10,9 +10,13 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from tfl_research.cli import plan_arguments
+from tfl_research.errors import UserError
 from tfl_research.privacy.accounting import planning
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event, check_delta
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger import ledger_verify, spending
 from tfl_research.privacy.ledger.spending import DamageError, Spending
@@ -36,12 +40,11 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 def _short(event: Event) -> str:
     """An event in a few words."""
-    words = [event.kind]
-    base = getattr(event, "base", event)
-    if base is not event:
+    words, base = [event.kind], event
+    while isinstance(base, HyperparameterSearchEvent):
+        base = base.base
         words.append(f"of {base.kind}")
-    for name, symbol in (("noise_multiplier", "z"), ("sampling_rate", "q")):
-        value = getattr(base, name, None)
+    for value, symbol in ((base.noise, "z"), (base.rate, "q")):
         if value is not None:
             words.append(f"{symbol}={value:.4g}")
     return " ".join(words)
@@ -184,12 +187,12 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    event = plan_arguments.event(arguments)
+    event, with_noise = plan_arguments.event(arguments)
     found = _read(arguments.ledger)
     spent = [group for one in found for group in one.groups]
     clients = next((one.clients for one in found if one.clients is not None), None)
     if clients is None and arguments.sampling_rate is None:
-        clients = getattr(event, "population", None)
+        clients = event.num_clients
     if arguments.delta is None and clients is None:
         raise ValueError("--delta is missing; give it, or --population")
     delta = _delta(arguments.delta, clients, math.nan)
@@ -197,9 +200,14 @@ def _plan(arguments: argparse.Namespace) -> int:
     text = []
     if arguments.target_epsilon is not None:
         noise = planning.noise_for(
-            event, arguments.target_epsilon, arguments.rounds, delta, accountant, spent
+            with_noise,
+            arguments.target_epsilon,
+            arguments.rounds,
+            delta,
+            accountant,
+            spent,
         )
-        event = planning.with_noise(event, noise)
+        event = with_noise(noise)
         text.append(
             f"noise multiplier z = {noise:g}: the least that keeps ε at most "
             f"{arguments.target_epsilon:g}"
@@ -291,13 +299,17 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
       The exit code: 0, 1 when a ledger is damaged, 2 when something was mistyped.
     """
-    parsed = plan_arguments.parser().parse_args(arguments)
     try:
+        plan_arguments.load_plugins(arguments)
+        parsed = plan_arguments.parser().parse_args(arguments)
         plan_arguments.check(parsed)
         return _COMMANDS[parsed.command](parsed)
     except DamageError as error:
         sys.stderr.write(f"privacy_ledger: {error}\n")
         return 1
+    except UserError as error:
+        sys.stderr.write(f"privacy_ledger: {error.for_command_line}\n")
+        return 2
     except (ValueError, OSError) as error:
         sys.stderr.write(f"privacy_ledger: {error}\n")
         return 2

@@ -8,14 +8,13 @@ import math
 
 import numpy as np
 import pytest
-from tfl_research.aggregators.with_privacy import NOISED_AT
 
 from tfl_research import privacy, sampling
-from tfl_research.aggregators import is_noised_at_clients
 from tfl_research.privacy.accounting import composition as accounting, events
-from tfl_research.privacy.accounting.events import event_from_dict, noised_by_clients
+from tfl_research.privacy.accounting.events import event_from_dict
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.losses import renyi
+from tfl_research.privacy.mechanisms.specification import RunShape
 
 POISSON = sampling.Poisson(range(100), 5, seed=1).amplification
 SEPARATED = sampling.MinSeparation(range(100), 10, seed=1).amplification
@@ -66,7 +65,7 @@ class TestEveryEvent:
     def test_json_gives_the_event_back(self, event):
         fields = json.loads(json.dumps(event.to_dict(), allow_nan=False))
         assert fields["kind"] == event.kind
-        assert event.kind in events.KINDS
+        assert event.kind in events.EVENTS
         assert event_from_dict(fields) == event
         assert hash(event_from_dict(fields)) == hash(event)
 
@@ -115,46 +114,50 @@ class TestEveryEvent:
             event.epsilon_curve(3, 0.0, "rdp")
 
     def test_no_noise_is_infinite_in_every_account(self, event):
-        if not hasattr(event, "noise_multiplier"):
-            pytest.skip("has no noise multiplier of its own")
-        bare = dataclasses.replace(event, noise_multiplier=0.0)
+        bare = event.with_noise(0.0)
         for accountant in bare.accountants:
             assert np.isposinf(bare.epsilon_curve(3, 1e-5, accountant)).all()
-        other = dataclasses.replace(event, noise_multiplier=9.0)
+        other = event.with_noise(9.0)
         assert privacy.composed_epsilon([(bare, 1), (other, 2)], 1e-5) == math.inf
         for z in (-1.0, math.nan, math.inf):
             with pytest.raises(ValueError, match="noise_multiplier"):
-                dataclasses.replace(event, noise_multiplier=z)
+                event.with_noise(z)
 
     def test_more_noise_costs_less_and_calibration_finds_the_least(self, event):
-        if not hasattr(event, "noise_multiplier"):
-            pytest.skip("has no noise multiplier of its own")
-        if event.kind in ("discrete_gaussian", "skellam"):
-            pytest.skip("grid and noise are calibrated together, not the event")
+        # Of distributed noise at a grid that stays; `plan_distributed` makes it anew.
         accountant = event.accountants[0]
         found = privacy.calibrate_event(event, 3.0, 4, 1e-3, accountant)
 
         def spent(z):
-            noisy = dataclasses.replace(event, noise_multiplier=z)
+            noisy = event.with_noise(z)
             return privacy.EpsilonCurve(noisy, 1e-3, accountant).at(4)
 
         assert spent(found) <= 3.0 < spent(found - 1e-3)
+        assert spent(2 * found) < spent(found)
 
     def test_composition_with_itself(self, event):
         once = privacy.composed_epsilon([(event, 5)], 1e-5)
         twice = privacy.composed_epsilon([(event, 5), (event, 5)], 1e-5)
         ten = privacy.composed_epsilon([(event, 10)], 1e-5)
         assert once < twice
-        if getattr(event, "composes_by_round", False):
+        if event.composes_by_round:
             assert twice == ten
+        else:
+            # Two runs of correlated noise, or two searches, are not one longer one.
+            assert event.kind in ("tree", "banded_matrix", "hyperparameter_search")
+            assert twice >= ten
         assert privacy.composed_epsilon([(event, 5)], 1e-5, "rdp") == pytest.approx(
             event.epsilon_curve(5, 1e-5, "rdp")[-1], rel=1e-9
         )
 
     def test_zcdp_bounds_the_divergences(self, event):
         rho = accounting.composed_zcdp([(event, 8)])
-        if rho is None:
+        if event.kind == "hyperparameter_search":
+            assert rho is None
             return
+        assert rho is not None
+        # For Skellam noise no ρ is known.
+        assert math.isinf(rho) == (event.kind == "skellam")
         orders = renyi.default_orders()
         assert (event.rdp(8, orders) <= rho * orders * (1 + 1e-9)).all()
 
@@ -258,17 +261,8 @@ def test_noise_far_beyond_use_is_refused():
             GaussianEvent.poisson(noise, 0.5)
 
 
-def test_aggregators_know_which_noise_is_the_clients():
-    """Their table is by kind, and without events."""
-    classes = (
-        GaussianEvent,
-        privacy.TreeEvent,
-        privacy.MatrixEvent,
-        privacy.DiscreteGaussianEvent,
-        privacy.SkellamEvent,
-        privacy.RecordEvent,
-        privacy.LocalGaussianEvent,
-    )
-    assert {one.kind for one in classes} == set(NOISED_AT)
-    for one in classes:
-        assert is_noised_at_clients(one.kind) == noised_by_clients(one)
+def test_mechanisms_and_events_agree_on_whose_noise_it_is():
+    shape = RunShape(SEPARATED, 20, 10.0, lambda: 30)
+    for name, mechanism in privacy.MECHANISMS.items():
+        event = mechanism().event(1.5, shape)
+        assert mechanism().noised_at_clients == event.noised_by_clients, name

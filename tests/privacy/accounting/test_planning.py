@@ -58,42 +58,42 @@ def test_rounds_without_end_are_cut_off():
 
 @pytest.mark.parametrize("target", [0.3, 2.0, 30.0])
 def test_noise_for_a_target_is_the_calibrated_one(target):
-    found = planning.noise_for(PLAIN, target, 50, DELTA)
+    found = planning.noise_for(PLAIN.with_noise, target, 50, DELTA)
     assert found == privacy.calibrate_event(PLAIN, target, 50, DELTA)
 
 
 def test_noise_for_a_target_with_sampling():
-    found = planning.noise_for(SAMPLED, 3.0, 200, DELTA)
+    found = planning.noise_for(SAMPLED.with_noise, 3.0, 200, DELTA)
     assert found == privacy.calibrate_event(SAMPLED, 3.0, 200, DELTA)
 
 
 def test_noise_on_top_of_what_was_spent_is_the_least():
     spent = [(PLAIN, 30)]
-    found = planning.noise_for(PLAIN, 4.0, 50, DELTA, None, spent)
+    found = planning.noise_for(PLAIN.with_noise, 4.0, 50, DELTA, None, spent)
 
     def epsilon(noise):
         planned = dataclasses.replace(PLAIN, noise_multiplier=noise)
         return privacy.composed_epsilon([*spent, (planned, 50)], DELTA)
 
     assert epsilon(found) <= 4.0 < epsilon(found - 0.001)
-    assert found > planning.noise_for(PLAIN, 4.0, 50, DELTA)
+    assert found > planning.noise_for(PLAIN.with_noise, 4.0, 50, DELTA)
 
 
 def test_noise_for_a_search():
     search = HyperparameterSearchEvent(PLAIN, 10.0)
-    found = planning.noise_for(search, 4.0, 50, DELTA)
+    found = planning.noise_for(search.with_noise, 4.0, 50, DELTA)
 
     def epsilon(noise):
-        return planning.with_noise(search, noise).epsilon(50, DELTA, "rdp")
+        return search.with_noise(noise).epsilon(50, DELTA, "rdp")
 
     assert epsilon(found) <= 4.0 < epsilon(found - 0.001)
-    assert found > planning.noise_for(PLAIN, 4.0, 50, DELTA, "rdp")
+    assert found > planning.noise_for(PLAIN.with_noise, 4.0, 50, DELTA, "rdp")
 
 
 def test_a_target_below_what_was_spent_cannot_be_met():
     spent = [(PLAIN, 100)]
     with pytest.raises(ValueError, match=r"no noise multiplier up to 100000 keeps 5 "):
-        planning.noise_for(PLAIN, 0.5, 5, DELTA, None, spent)
+        planning.noise_for(PLAIN.with_noise, 0.5, 5, DELTA, None, spent)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,14 @@ def test_the_boundary_of_any_monotone_curve(value, limit, inside):
         (lambda: planning.cost(PLAIN, -1, DELTA), "rounds must be at least 0"),
         (lambda: planning.cost(PLAIN, 1, 1.0), "delta must be above 0"),
         (lambda: planning.rounds_within(PLAIN, 0.0, DELTA), "budget_epsilon must be"),
-        (lambda: planning.noise_for(PLAIN, np.inf, 1, DELTA), "target_epsilon must be"),
-        (lambda: planning.noise_for(PLAIN, 1.0, 0, DELTA), "rounds must be at least 1"),
+        (
+            lambda: planning.noise_for(PLAIN.with_noise, np.inf, 1, DELTA),
+            "target_epsilon must be",
+        ),
+        (
+            lambda: planning.noise_for(PLAIN.with_noise, 1.0, 0, DELTA),
+            "rounds must be at least 1",
+        ),
         (
             lambda: planning.cost(
                 PLAIN,

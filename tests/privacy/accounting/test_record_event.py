@@ -200,12 +200,9 @@ class TestAccount:
     DELTAS = (1e-5, 1e-3, 1e-3, 1e-3)
 
     def account(self, ledger, folder, **changes):
-        arguments = {
-            "planned_rounds": 4,
-            "table_path": folder / "client.csv",
-            **changes,
-        }
-        return privacy.RecordAccount(ledger, EVENT, self.DELTAS, **arguments)
+        plan = privacy.RecordLevelPlan(EVENT, 1.0, self.DELTAS, "pld", 4)
+        plan = dataclasses.replace(plan, **changes)
+        return privacy.RecordAccount(ledger, plan, table_path=folder / "client.csv")
 
     @staticmethod
     def table(folder):
@@ -234,7 +231,8 @@ class TestAccount:
     def test_a_small_delta_can_make_a_large_client_the_worst(self, tmp_path):
         event = dataclasses.replace(EVENT, clients=(("large", 100), ("small", 64)))
         with privacy.Ledger(tmp_path / "ledger.jsonl") as ledger:
-            account = privacy.RecordAccount(ledger, event, (1e-12, 1e-2))
+            plan = privacy.RecordLevelPlan(event, 1.0, (1e-12, 1e-2), "pld", 2)
+            account = privacy.RecordAccount(ledger, plan)
             epsilons = account.client_epsilons(2)
             assert account.charge(1) == account.client_epsilons(1)[0]
         assert epsilons[0] > epsilons[1]
@@ -275,11 +273,9 @@ class TestAccount:
             with pytest.raises(ValueError, match="other clients or privacy settings"):
                 self.account(ledger, tmp_path)
 
-    def test_needs_a_delta_for_each_client(self, tmp_path):
-        message = "one for each of 4 clients, got 1"
-        ledger = privacy.Ledger(tmp_path / "ledger.jsonl")
-        with ledger, pytest.raises(ValueError, match=message):
-            privacy.RecordAccount(ledger, EVENT, (1e-3,))
+    def test_needs_a_delta_for_each_client(self):
+        with pytest.raises(ValueError, match="one for each of 4 clients, got 1"):
+            privacy.RecordLevelPlan(EVENT, 1.0, (1e-3,), "pld", 4)
 
     def test_notes_name_every_client(self, tmp_path):
         with privacy.Ledger(tmp_path / "ledger.jsonl") as ledger:

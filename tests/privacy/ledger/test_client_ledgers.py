@@ -51,7 +51,8 @@ def account_in(root):
     with privacy.Ledger(root / "run" / "ledger.jsonl") as own:
         run = privacy.run_id(root / "run")
         with opened(root / "ledgers", run, recorded=own.events) as shared:
-            yield privacy.RecordAccount(own, EVENT, DELTAS, shared=shared)
+            plan = privacy.RecordLevelPlan(EVENT, 1.0, DELTAS, "pld", rounds=4)
+            yield privacy.RecordAccount(own, plan, shared)
 
 
 def gaussian_epsilon(groups, delta):

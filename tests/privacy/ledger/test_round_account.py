@@ -1,4 +1,4 @@
-"""Charging rounds, budgets, resuming, and what a run says it promises."""
+"""Charging rounds, budgets, resuming, and what a resumed run may change."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy, sampling
+from tfl_research.privacy import mechanisms
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
@@ -24,8 +25,28 @@ def ledger(tmp_path):
 
 
 def account(ledger, noise_multiplier=1.0, amplification=POISSON, **settings):
-    event = GaussianEvent.of(noise_multiplier, amplification)
-    return privacy.RoundAccount(ledger, event, settings.pop("delta", 1e-5), **settings)
+    plan = privacy.UserLevelPlan.create(
+        "gaussian",
+        l2_norm_clip=1.0,
+        amplification=amplification,
+        rounds=10,
+        noise_multiplier=noise_multiplier,
+        delta=settings.pop("delta", 1e-5),
+        budget_epsilon=settings.pop("budget_epsilon", None),
+    )
+    return privacy.RoundAccount(ledger, plan, **settings)
+
+
+def of_tree(ledger, restart_every=100, rounds=12):
+    plan = privacy.UserLevelPlan.create(
+        mechanisms.Tree(restart_every=restart_every),
+        l2_norm_clip=1.0,
+        amplification=SEPARATED,
+        rounds=rounds,
+        noise_multiplier=1.5,
+        delta=1e-5,
+    )
+    return privacy.RoundAccount(ledger, plan)
 
 
 def test_charges_follow_the_curve_and_the_ledger_grows(ledger):
@@ -111,19 +132,20 @@ def test_without_a_budget_nothing_exceeds(ledger):
 
 
 def test_no_noise_is_infinite_and_recorded(ledger):
-    run = account(ledger, noise_multiplier=0.0, budget_epsilon=100.0)
-    assert run.would_exceed(1)
+    run = account(ledger, noise_multiplier=0.0)
     assert run.charge(1) == math.inf
+    assert run.epsilon_after(1) == math.inf
     assert ledger[0].noise_multiplier == 0
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"delta": 0.0}, "delta must be above 0"),
+        ({"delta": 0.0}, "^delta=0: must be above 0"),
         ({"noise_multiplier": -1.0}, "noise_multiplier must be at least 0"),
-        ({"budget_epsilon": 0.0}, "budget_epsilon must be above 0"),
-        ({"budget_epsilon": math.nan}, "budget_epsilon must be above 0"),
+        ({"budget_epsilon": 0.0}, "^budget_epsilon=0: must be above 0"),
+        ({"budget_epsilon": math.nan}, "^budget_epsilon=nan: must be above 0"),
+        ({"budget_epsilon": 0.01}, "^budget_epsilon=0.01: the first round alone costs"),
     ],
 )
 def test_bad_settings(ledger, settings, message):
@@ -131,18 +153,12 @@ def test_bad_settings(ledger, settings, message):
         account(ledger, **settings)
 
 
-def test_an_accountant_that_does_not_apply(ledger):
-    skellam = privacy.SkellamEvent(2.0, "none", 9, 9, "zero_out", 9, 16, 40.0)
-    with pytest.raises(ValueError, match="use 'rdp'"):
-        privacy.RoundAccount(ledger, skellam, 1e-5, "pld")
-
-
 SEPARATED = sampling.MinSeparation(range(100), 10, seed=1).amplification
 TREE = privacy.TreeEvent.of(1.5, SEPARATED, restart_every=100)
 
 
 def test_rounds_of_a_tree_are_charged_together(ledger):
-    run = privacy.RoundAccount(ledger, TREE, 1e-5, planned_rounds=12)
+    run = of_tree(ledger)
     charged = [run.charge(number) for number in range(1, 13)]
     np.testing.assert_array_equal(charged, TREE.epsilon_curve(12, 1e-5, "pld"))
     assert run.groups(7) == [(TREE, 7)]
@@ -151,20 +167,23 @@ def test_rounds_of_a_tree_are_charged_together(ledger):
 
 
 def test_a_tree_cannot_begin_or_go_on_within_another_run(ledger):
-    privacy.RoundAccount(ledger, TREE, 1e-5).charge(1)
-    other = dataclasses.replace(TREE, restart_every=50)
+    of_tree(ledger).charge(1)
     with pytest.raises(ValueError, match="number of rounds, or start a new run"):
-        privacy.RoundAccount(ledger, other, 1e-5)
-    unsampled = GaussianEvent("none", 1.5, 0.1, 100, 10, "zero_out")
+        of_tree(ledger, restart_every=50)
+    unsampled = dataclasses.replace(
+        sampling.Full(range(100)).amplification, neighbouring_relation="zero_out"
+    )
     with pytest.raises(ValueError, match="whose noise does not go on"):
-        privacy.RoundAccount(ledger, unsampled, 1e-5)
+        account(ledger, amplification=unsampled)
 
 
 def test_another_unit_of_privacy_is_refused(ledger):
     account(ledger).charge(1)
     record = privacy.RecordEvent(1.0, 8.0, 5, 1, (("a", 400),))
     with pytest.raises(ValueError, match="a client as the unit of privacy"):
-        privacy.RoundAccount(ledger, record, 1e-5)
+        privacy.RoundAccount(
+            ledger, privacy.RecordLevelPlan(record, 1.0, (1e-5,), "pld", 3)
+        )
 
 
 class TestSharedLedger:

@@ -390,7 +390,7 @@ def test_run_ids_stay_with_their_folder(tmp_path):
 _WRITER = """
 import sys, time
 from tfl_research import privacy
-from tfl_research.privacy.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 path, run, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 event = GaussianEvent("none", 8.0, 1.0, 200, 10.0, "add_or_remove_one")
 people = privacy.Population.of([f"client {i}" for i in range(200)])
@@ -436,7 +436,7 @@ def test_two_processes_append_at_the_same_time(path):
 
 _HALF_A_LINE = """
 import os, sys
-from tfl_research.privacy.hash_chain import HashChain
+from tfl_research.privacy.ledger.hash_chain import HashChain
 chain = HashChain(sys.argv[1])
 with chain.locked():
     os.write(chain.descriptor, b'{"run":"0123456789abcdef","popul')

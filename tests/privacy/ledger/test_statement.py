@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from typing import ClassVar
 
 import pytest
 
@@ -183,21 +184,27 @@ def test_what_is_left_out_fits_where_the_noise_is_added(event, thresholds, ledge
 
 
 @dataclasses.dataclass(frozen=True)
-class Stub:
+class Stub(privacy.Event):
     """An event of a mechanism that this module was not written for."""
 
-    kind: str = "stub"
-    unit: str = "record"
+    kind: ClassVar[str] = "stub"
+
     neighbouring_relation: str = "zero_out"
-    accountants: tuple = ("pld", "rdp")
-    noise: float = 4.0
-    noised_by_clients: bool = False
+    stddev: float = 4.0
+
+    @property
+    def unit(self):
+        return "record"
+
+    @property
+    def accountants(self):
+        return ("pld", "rdp")
 
     def description(self):
         return ["Pebbles are thrown (Stone 1900)."]
 
     def effective_noise_multiplier(self, rounds):
-        return self.noise / rounds**0.25
+        return self.stddev / rounds**0.25
 
     def rdp(self, rounds, orders):
         return orders / (2 * self.effective_noise_multiplier(rounds) ** 2)
@@ -232,16 +239,17 @@ def test_an_amplified_matrix_is_more_than_one_gaussian():
 
 
 @pytest.mark.parametrize(
-    ("kind", "there", "absent"),
+    ("declared", "there", "absent"),
     [
-        ("local_gaussian", "sees the secret run seed", "single updates"),
-        ("skellam", "is not a cryptographic one", "low-order bits"),
-        ("stub", "sees single updates, the secret run seed", "cryptographic"),
+        ("noised_by_clients", "sees the secret run seed", "single updates"),
+        ("releases_integers", "is not a cryptographic one", "low-order bits"),
+        ("is_search", "sees single updates, the secret", "Hyperparameters that were"),
+        ("kind", "sees single updates, the secret run seed", "cryptographic"),
     ],
 )
-def test_what_is_outside_depends_on_the_mechanism(kind, there, absent):
-    event = Stub(kind=kind, noised_by_clients=kind == "local_gaussian")
-    text, _ = stated(event, planned_rounds=4)
+def test_what_is_outside_depends_on_the_mechanism(declared, there, absent):
+    changed = type("Changed", (Stub,), {declared: True})
+    text, _ = stated(changed(), planned_rounds=4)
     assert there in text
     assert absent not in text
 

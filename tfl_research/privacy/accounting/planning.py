@@ -102,7 +102,7 @@ def rounds_within(
 
 
 def noise_for(
-    event: Event,
+    event_with: Callable[[float], Event],
     target_epsilon: float,
     rounds: int,
     delta: float,
@@ -112,7 +112,9 @@ def noise_for(
     """The least noise with which so many more rounds keep to a target.
 
     Args:
-      event: of each planned round; its own noise multiplier is ignored.
+      event_with: the event of each planned round with a noise multiplier, such as
+        `event.with_noise`. Where the event is refused (ValueError) for a multiplier
+        below 1, that is too little noise.
       target_epsilon: ε of everything, not to be exceeded.
       rounds: planned, at least 1.
       delta: target δ.
@@ -133,7 +135,13 @@ def noise_for(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
 
     def epsilon(thousandths: int) -> float:
-        noisy = event.with_noise(thousandths / _PARTS)
+        try:
+            noisy = event_with(thousandths / _PARTS)
+        except ValueError:
+            # Shares of noise that are too small for any bound.
+            if thousandths >= _PARTS:
+                raise
+            return math.inf
         return composed_epsilon([*spent, (noisy, rounds)], delta, accountant)
 
     largest = _LARGEST_NOISE * _PARTS

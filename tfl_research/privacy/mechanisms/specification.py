@@ -220,6 +220,10 @@ class MechanismSettings(NamedSettings):
             raise self.refused_mechanism(
                 f"does not take --client_weighting={weighting}; give {hint}"
             )
+        self.check_sampler(sampler)
+
+    def check_sampler(self, sampler: str) -> None:
+        """Raises SettingError for a sampler whose cohorts the event does not cover."""
         if sampler not in self.SAMPLERS:
             raise self.refused_mechanism(
                 f"its account does not cover --sampler={sampler}; give "

@@ -189,12 +189,12 @@ def test_another_answer_than_stop_is_refused(tmp_path, answer):
         def on_round(self, report):
             return answer
 
-    with pytest.raises(program.CallbackError, match="expected None or program.Stop"):
+    with pytest.raises(program.CallbackError, match=r"expected None or program\.Stop"):
         fake.run(tmp_path, callbacks=[Answering()])
 
 
 def test_what_is_no_callback_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="instances of program.Callback, got <"):
+    with pytest.raises(TypeError, match=r"instances of program\.Callback, got <"):
         fake.run(tmp_path, callbacks=[Recording])
     assert not (tmp_path / "metrics.csv").exists()
 

@@ -47,16 +47,15 @@ def test_reports_are_the_rows_of_metrics_csv(tmp_path):
 
 
 def test_the_generator_returns_what_run_returns(tmp_path):
+    results = []
+
     def delegating(given):
-        return (yield from program.rounds(**given))
+        results.append((yield from program.rounds(**given)))
 
     with fake.arguments(tmp_path / "a") as given:
-        steps = delegating(given)
-        with pytest.raises(StopIteration) as end:
-            while True:
-                next(steps)
+        assert len(list(delegating(given))) == 6
     whole = fake.run(tmp_path / "b")
-    result = end.value.value
+    [result] = results
     same_state(result.state, whole.state)
     assert (result.stop_reason, result.best_round) == ("rounds", whole.best_round)
     same_run(tmp_path / "a", tmp_path / "b")
@@ -147,9 +146,11 @@ def test_a_signal_in_a_round_ends_the_run(tmp_path, call):
             return super().next(state, cohort)
 
     stream = io.StringIO()
-    with fake.arguments(tmp_path, engine=Interrupted(7), stream=stream) as given:
-        with pytest.raises(RunInterrupted):
-            list(program.rounds(**given)) if call == "rounds" else program.run(**given)
+    with (
+        fake.arguments(tmp_path, engine=Interrupted(7), stream=stream) as given,
+        pytest.raises(RunInterrupted),
+    ):
+        list(program.rounds(**given)) if call == "rounds" else program.run(**given)
     assert "interrupted by SIGTERM after round 3" in stream.getvalue()
     fake.run(tmp_path / "whole")
     fake.run(tmp_path)
@@ -163,9 +164,11 @@ class TestPlans:
     def test_a_process_of_another_plan_is_refused(self, tmp_path, call):
         other = fake.Plan(noise_multiplier=0.0, clip=50.0)
         engine = fake.Engine(7)
-        with fake.arguments(tmp_path, process_plan=other, engine=engine) as given:
-            with pytest.raises(UserError) as error:
-                call(**given)
+        with (
+            fake.arguments(tmp_path, process_plan=other, engine=engine) as given,
+            pytest.raises(UserError) as error,
+        ):
+            call(**given)
         text = str(error.value)
         assert "noise_multiplier is 1.25 in the account's plan and 0 in" in text
         assert "clip is 1 in the account's plan and 50 in" in text
@@ -174,9 +177,11 @@ class TestPlans:
         assert (tmp_path / "ledger.jsonl").exists() is False
 
     def test_an_account_for_a_process_without_a_plan_is_refused(self, tmp_path):
-        with fake.arguments(tmp_path, process_plan=None) as given:
-            with pytest.raises(UserError, match="process was built without a plan"):
-                program.run(**given)
+        with (
+            fake.arguments(tmp_path, process_plan=None) as given,
+            pytest.raises(UserError, match="process was built without a plan"),
+        ):
+            program.run(**given)
 
     def test_a_plan_without_an_account_runs_without_a_bound(self, tmp_path):
         result = fake.run(tmp_path, private=False, process_plan=fake.Plan())

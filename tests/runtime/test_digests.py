@@ -192,7 +192,7 @@ def test_the_form_is_compiled_once(monkeypatch, first):
         digests = runtime.computation_digests(process)
     assert compiled == [process]
     assert digests == runtime.computation_digests(summing_process(tff.federated_sum))
-    state, total = engine.next(engine.initialize(), [1, 2, 3])
+    _, total = engine.next(engine.initialize(), [1, 2, 3])
     assert int(total) == 6
     # A second engine has graphs of its own.
     assert runtime.in_process(process)._programs is not engine._programs

@@ -83,7 +83,7 @@ def test_a_run_with_rounds_that_lost_it_is_refused(tmp_path):
     check(tmp_path)
     path.unlink()
     (tmp_path / "metrics.csv").write_text("round\n")
-    with pytest.raises(UserError, match="computation.json is missing"):
+    with pytest.raises(UserError, match=r"computation\.json is missing"):
         check(tmp_path)
     assert not path.exists()
 

@@ -236,3 +236,95 @@ def test_needs_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+PLAN = {
+    "mechanism": "gaussian",
+    "noise_multiplier": 1.0,
+    "sampler": {"name": "poisson", "cohort_size": 20},
+    "delta": None,
+}
+
+
+class TestPrivacyPlan:
+    """The plan that a run was begun with is the plan of every later start."""
+
+    def test_it_is_recorded_and_the_same_plan_resumes(self, tmp_path):
+        assert open_and_close(tmp_path, plan=PLAN).plan == PLAN
+        record = json.loads((tmp_path / "hparams.json").read_text())
+        assert record["privacy_plan"] == PLAN
+        assert record["format"] == 2
+        again = open_and_close(tmp_path, plan=dict(reversed(PLAN.items())))
+        assert again.resumed
+        assert again.plan == PLAN
+
+    def test_numbers_are_compared_by_value(self, tmp_path):
+        open_and_close(tmp_path, plan={"z": np.float32(0.5), "n": 1, "bound": 1e400})
+        again = {"z": 0.5, "n": np.int64(1), "bound": float("inf")}
+        assert open_and_close(tmp_path, plan=again).resumed
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"noise_multiplier": 0.5}, "noise_multiplier was 1, is now 0.5"),
+            ({"mechanism": "skellam"}, "mechanism was gaussian, is now skellam"),
+            (
+                {"sampler": {"name": "poisson", "cohort_size": 21}},
+                "sampler.cohort_size was 20, is now 21",
+            ),
+            (
+                {"sampler": {"name": "fixed", "cohort_size": 20}},
+                "sampler.name was poisson, is now fixed",
+            ),
+            ({"delta": 1e-5}, "delta was None, is now 1e-05"),
+            ({"clip": 0.3}, "clip was not set, is now 0.3"),
+            (
+                {"noise_multiplier": 1 + 1e-12},
+                "noise_multiplier was 1, is now 1.000000000001;",
+            ),
+        ],
+    )
+    def test_a_change_is_named_with_both_values(self, tmp_path, changes, words):
+        open_and_close(tmp_path, plan=PLAN)
+        before = (tmp_path / "hparams.json").read_bytes()
+        with pytest.raises(UserError) as error:
+            open_and_close(tmp_path, plan={**PLAN, **changes})
+        text = str(error.value)
+        assert f"was begun with another privacy plan: {words}" in text
+        assert "\n" not in text
+        assert (tmp_path / "hparams.json").read_bytes() == before
+
+    def test_a_value_that_is_gone_is_named(self, tmp_path):
+        open_and_close(tmp_path, plan=PLAN)
+        fewer = {name: value for name, value in PLAN.items() if name != "delta"}
+        with pytest.raises(UserError, match="delta was None, is now not set"):
+            open_and_close(tmp_path, plan=fewer)
+
+    def test_a_plan_that_appears_or_disappears_is_refused(self, tmp_path):
+        open_and_close(tmp_path / "a", plan=PLAN)
+        with pytest.raises(UserError, match=r"had a privacy plan \(delta=None, "):
+            open_and_close(tmp_path / "a")
+        open_and_close(tmp_path / "b")
+        with pytest.raises(UserError, match=r"had no privacy plan, is now given \(mec"):
+            open_and_close(tmp_path / "b", plan=PLAN)
+
+    def test_settings_and_plan_are_named_together(self, tmp_path):
+        open_and_close(tmp_path, plan=PLAN)
+        other = {**PLAN, "noise_multiplier": 2.0}
+        with pytest.raises(UserError) as error:
+            open_and_close(tmp_path, {**HPARAMS, "task": "loans"}, plan=other)
+        text = str(error.value)
+        assert "task is heart there and loans here" in text
+        assert "noise_multiplier was 1, is now 2" in text
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, "2"])
+def test_another_format_is_not_resumed(tmp_path, version):
+    open_and_close(tmp_path)
+    path = tmp_path / "hparams.json"
+    record = json.loads(path.read_text())
+    record["format"] = version
+    record["begun_with"]["git_revision"] = "abc123"
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="finish the run with git revision abc123"):
+        open_and_close(tmp_path)

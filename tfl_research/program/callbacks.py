@@ -133,8 +133,8 @@ class Callbacks:
                 failures.append(failure)
         if failures and error is None:
             raise failures[0]
-        for failure in failures:
-            warnings.warn(str(failure), stacklevel=2)
+        for unraised in failures:
+            warnings.warn(str(unraised), stacklevel=2)
 
     def _call(
         self, callback: Callback, where: str, call: Callable[[Any], Any], value: Any
@@ -143,8 +143,7 @@ class Callbacks:
             return call(value)
         except Exception as error:
             raise CallbackError(
-                f"callback {_name(callback)} failed in {where} "
-                f"({type(error).__name__}: {_first_line(error)})"
+                f"callback {_name(callback)} failed in {where} ({_in_a_line(error)})"
             ) from error
 
 
@@ -152,5 +151,8 @@ def _name(callback: Callback) -> str:
     return type(callback).__qualname__
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return error.for_command_line
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first}"

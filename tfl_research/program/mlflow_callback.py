@@ -101,7 +101,7 @@ class MLflow(Callback):
 
     def _continue(self, path: pathlib.Path) -> None:
         try:
-            self._run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+            held = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged; remove it to log to a new MLflow run"
@@ -109,13 +109,14 @@ class MLflow(Callback):
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.update_run(self._run_id, status="RUNNING")
+            self._client.update_run(held, status="RUNNING")
         except MlflowException as error:
             raise UserError(
-                f"{path} names the MLflow run {self._run_id}, which this tracking "
+                f"{path} names the MLflow run {held}, which this tracking "
                 "store does not have; set the store that the run began with, or "
                 "remove the file to log to a new MLflow run"
             ) from error
+        self._run_id = held
 
     def _log_parameters(self, run: RunStart) -> None:
         from mlflow.entities import Param

@@ -200,7 +200,8 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
     if name not in values:
         return _UNSET
     value = values[name]
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    # Every digit that differs is shown, and 1.0 as 1.
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _short(plan: Mapping[str, Any]) -> str:

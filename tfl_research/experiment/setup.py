@@ -28,7 +28,7 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
 )
 from tfl_research.experiment.experiment import Experiment
-from tfl_research.privacy import RecordLevelPlan, UserLevelPlan
+from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
 from tfl_research.sampling import Repeated, Sampler
 from tfl_research.tasks import Task
 
@@ -48,6 +48,7 @@ class Setup:
       plan: what is noised and charged, or None without privacy.
       client_weights: of the weighted metrics, by client.
       malicious: ids of the malicious clients.
+      population: whom a shared ledger is about, or None without one.
     """
 
     experiment: Experiment
@@ -58,6 +59,7 @@ class Setup:
     plan: Optional[Any] = None
     client_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     malicious: tuple[str, ...] = ()
+    population: Optional[Population] = None
 
     @property
     def user_level(self) -> Optional[UserLevelPlan]:
@@ -130,7 +132,8 @@ def _private(setup: Setup) -> Setup:
     """The setup with its plan, and under DP-SGD with steps drawn at random."""
     privacy = setup.experiment.privacy
     if isinstance(privacy, UserLevelPrivacy):
-        return dataclasses.replace(setup, plan=user_level.plan(setup))
+        plan, population = user_level.plan(setup)
+        return dataclasses.replace(setup, plan=plan, population=population)
     if isinstance(privacy, RecordLevelPrivacy):
         task = record_level.with_poisson_steps(setup)
         setup = dataclasses.replace(setup, task=task)

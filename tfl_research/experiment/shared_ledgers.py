@@ -9,7 +9,9 @@ from tfl_research import privacy
 from tfl_research.errors import SettingError
 
 
-def check(path: Optional[str], client_ids: Iterable[str], event: privacy.Event) -> None:
+def check(
+    path: Optional[str], client_ids: Iterable[str], event: privacy.Event
+) -> Optional[privacy.Population]:
     """Refuses a ledger of clients' rounds; makes the file where there is none.
 
     Args:
@@ -17,18 +19,22 @@ def check(path: Optional[str], client_ids: Iterable[str], event: privacy.Event) 
       client_ids: whom the run samples from.
       event: what each of its rounds does.
 
+    Returns:
+      Whom the ledger is about; None without one.
+
     Raises:
       SettingError: it cannot be opened, is damaged, or is of rounds that do not go with
         the run's.
     """
     if path is None:
-        return
+        return None
     population = privacy.Population.of(client_ids)
     try:
         with privacy.SharedLedger(path, privacy.NO_RUN, population) as there:
             there.check_fits(event)
     except ValueError as error:
         raise SettingError(str(error)) from error
+    return population
 
 
 def check_clients(

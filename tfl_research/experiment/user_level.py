@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
 
 
-def plan(setup: Setup) -> privacy.UserLevelPlan:
+def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Population]]:
     """The plan of a run: noise given or calibrated, over the run's cohorts.
 
     TensorFlow is imported for mechanisms whose noise depends on the model's size.
+
+    Returns:
+      The plan, and whom the shared ledger is about, if there is one.
 
     Raises:
       SettingError: a target or budget that is out of reach, or a shared ledger that
@@ -54,8 +57,8 @@ def plan(setup: Setup) -> privacy.UserLevelPlan:
         expected_cohort_size=setup.asked.expected_cohort_size,
         model_dimension=dimension,
     )
-    shared_ledgers.check(settings.ledger, setup.task.train.client_ids, made.event)
-    return made
+    client_ids = setup.task.train.client_ids
+    return made, shared_ledgers.check(settings.ledger, client_ids, made.event)
 
 
 def secret_cohorts(setup: Setup, seed: int) -> Sampler:
@@ -124,14 +127,11 @@ def _settings(setup: Setup) -> UserLevelPrivacy:
 def _shared_ledger(
     setup: Setup, folder: RunFolder, own: privacy.Ledger
 ) -> Optional[privacy.SharedLedger]:
-    path = _settings(setup).ledger
-    if path is None:
+    path, population = _settings(setup).ledger, setup.population
+    if path is None or population is None:
         return None
     return privacy.SharedLedger(
-        path,
-        privacy.run_id(folder.path),
-        privacy.Population.of(setup.task.train.client_ids),
-        own.events,
+        path, privacy.run_id(folder.path), population, own.events
     )
 
 
@@ -204,11 +204,11 @@ def _notes(setup: Setup, made: privacy.UserLevelPlan) -> list[str]:
     if has_rule and rule is not None and not made.mechanism.noised_at_clients:
         radius: Any = rule.flat().get("clip_radius")
         before = f", after clipping to {radius:g}"
-    notes = made.statement_notes(weights, before)
+    divided = None
     if has_rule and made.mechanism.noised_at_clients:
         name = rule.NAME if rule is not None else type(experiment.aggregator).__name__
-        notes.append(
-            f"The server aggregates the noised updates by {name}, which costs no "
-            "further privacy."
+        divided = (
+            f"the server aggregates the noised updates by {name}, which costs no "
+            "further privacy"
         )
-    return notes
+    return made.statement_notes(weights, before, divided)

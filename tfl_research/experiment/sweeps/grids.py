@@ -81,7 +81,11 @@ def privacy_utility(
             f"{base.privacy!r}"
         )
     public = dataclasses.replace(
-        base, name="fed_avg", privacy=None, weighting=Weighting("uniform")
+        base,
+        name="fed_avg",
+        privacy=None,
+        cohorts=base.resolved_cohorts,
+        weighting=Weighting("uniform"),
     )
     points = []
     for seed in seeds:

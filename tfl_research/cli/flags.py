@@ -110,8 +110,8 @@ def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
         f"one of {', '.join(choices.names())}",
         _name_of(choices),
     )
-    heading = f"Which {choices.what}; without the flag {members[0].NAME}."
-    add(title, choices.setting, [names], None, "\n".join([heading, *lines]))
+    text = "\n".join([f"Which {choices.what}.", *lines])
+    add(title, choices.setting, [names], members[0].NAME, text)
     for parameter, owners in choices.parameters().items():
         fields = [
             (owner, field)
@@ -140,17 +140,20 @@ def _name_of(choices: SettingsRegistry[Any]) -> Any:
 def _parameter_help(fields: Sequence[tuple[str, Any]]) -> str:
     """Who has the parameter, with what default, and what it is."""
     by_help: dict[str, list[str]] = {}
-    for owner, field in fields:
-        default = field.default
-        shown = "" if default in (None, (), False) else f" ({_number(default)})"
-        by_help.setdefault(help_of(field), []).append(f"{owner}{shown}")
-    if len(by_help) == 1 and len(fields) > 6:
-        return f"Robust rules: {next(iter(by_help))}"
+    shown = [_default(field.default) for _, field in fields]
+    for (owner, field), default in zip(fields, shown):
+        by_help.setdefault(help_of(field), []).append(f"{owner}{default}")
+    if len(by_help) == len(set(shown)) == 1 and len(fields) > 6:
+        return f"Robust rules{shown[0]}: {next(iter(by_help))}"
     return " ".join(f"{', '.join(who)}: {text}" for text, who in by_help.items())
 
 
-def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _default(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return f" ({str(value).lower()})"
+    return f" ({value:g})" if isinstance(value, float) else f" ({value})"
 
 
 def parse(preset: Preset, argv: Sequence[str]) -> Given:

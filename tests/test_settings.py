@@ -10,7 +10,12 @@ from typing import ClassVar, Optional
 import pytest
 
 from tfl_research import settings
-from tfl_research.errors import SettingError, TrainingDivergedError, UserError
+from tfl_research.errors import (
+    SettingError,
+    TrainingDivergedError,
+    UserError,
+    message_for_command_line,
+)
 from tfl_research.settings import NamedSettings, Settings, comma_separated
 
 
@@ -224,6 +229,14 @@ def test_errors_of_the_user_are_value_errors():
     for kind in (UserError, SettingError, TrainingDivergedError):
         assert issubclass(kind, ValueError)
         assert kind("--a=1: b").for_command_line == "--a=1: b"
+
+
+def test_an_error_that_repeats_another_one_keeps_its_flags():
+    message = "--a=1: leave --b out"
+    assert message_for_command_line(SettingError(message)) == message
+    assert message_for_command_line(ValueError(message)) == message
+    again = SettingError(message_for_command_line(SettingError(message)))
+    assert (again.for_command_line, str(again)) == (message, "a=1: leave b out")
 
 
 def test_settings_need_neither_tensorflow_nor_absl():

@@ -51,10 +51,10 @@ def _algorithm(experiment: Experiment) -> None:
     if compression.is_sparse:
         try:
             aggregator.check_with_sparse_updates()
-        except ValueError as error:
+        except SettingError as error:
             raise compression.refused(
                 "compression",
-                f"{error}; give quantize or low_rank, or a rule of whole updates as "
+                f"{error.for_command_line}; give quantize or low_rank, or a rule of whole updates as "
                 "geometric_median",
             ) from error
 

@@ -54,8 +54,8 @@ def _algorithm(experiment: Experiment) -> None:
         except SettingError as error:
             raise compression.refused(
                 "compression",
-                f"{error.for_command_line}; give quantize or low_rank, or a rule of whole updates as "
-                "geometric_median",
+                f"{error.for_command_line}; give quantize or low_rank, or a rule of "
+                "whole updates as geometric_median",
             ) from error
 
 

@@ -86,7 +86,8 @@ class TestByzantine:
             rules=["mean", "krum"],
             seeds=[3, 4],
             by_rule={"krum": {"on_breakdown": "mean", "server_learning_rate": 0.5}},
-            by_attack={"alie": {"attack_scale": 1.5}},
+            # What an attack says goes before what a rule says.
+            by_attack={"alie": {"attack_scale": 1.5, "server_learning_rate": 2.0}},
         )
         by_name = {point.name: point.experiment for point in found}
         assert len(by_name) == 8
@@ -96,7 +97,7 @@ class TestByzantine:
             aggregator="krum",
             byzantine=2,
             on_breakdown="mean",
-            server_learning_rate=0.5,
+            server_learning_rate=2.0,
             attack="alie",
             malicious_fraction=0.2,
             attack_scale=1.5,
@@ -349,6 +350,60 @@ class TestCrossSilo:
             self.BASE, algorithms=["fed_avg"], record_epsilons=[], seeds=[0]
         )
         assert [point.name for point in found][:2] == ["fed_avg-0", "only_0-0"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "given", "further", "name"),
+    [
+        (
+            sweeps.privacy_utility,
+            {"mechanisms": ["tree"], "epsilons": [1.0]},
+            {"further": {"tree": {"noise_multiplier": 1.0}}},
+            "noise_multiplier",
+        ),
+        (
+            sweeps.privacy_utility,
+            {"mechanisms": ["tree"], "epsilons": [1.0]},
+            {"further": {"tree": {"seed": 1}}},
+            "seed",
+        ),
+        (
+            sweeps.heterogeneity,
+            {"algorithms": ["fed_avg"], "alphas": ["1"]},
+            {"further": {"fed_avg": {"dirichlet_alpha": 1.0}}},
+            "dirichlet_alpha",
+        ),
+        (
+            sweeps.cross_silo,
+            {"algorithms": ["fed_avg"], "record_epsilons": [1.0]},
+            {"record_further": {"record_target_epsilon": 2.0}},
+            "record_target_epsilon",
+        ),
+        (
+            sweeps.byzantine_grid,
+            {"names": ["alie"], "rules": ["mean"], "fractions": [0.5]},
+            {"by_attack": {"alie": {"malicious_fraction": 0.25}}},
+            "malicious_fraction",
+        ),
+        (
+            sweeps.byzantine_grid,
+            {"names": ["alie"], "rules": ["mean"], "fractions": [0.5]},
+            {"by_rule": {"mean": {"aggregator": "krum"}}},
+            "aggregator",
+        ),
+    ],
+)
+def test_further_settings_leave_a_run_what_the_tables_call_it(
+    grid, given, further, name
+):
+    base = Experiment("heart", privacy=UserLevelPrivacy(target_epsilon=1))
+    if grid is not sweeps.privacy_utility:
+        base = dataclasses.replace(base, privacy=None)
+    with pytest.raises(SettingError) as raised:
+        grid(base, seeds=[0], **given, **further)
+    assert raised.value.for_command_line == (
+        f"--{name}: the grid sets it; leave it out of the further settings"
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ class _Parser(flags.ArgumentParser):
         return str(self.syntactic_help)
 
 
+class _SwitchParser(flags.BooleanParser):
+    """absl's parser of true and false, with an error in words."""
+
+    def parse(self, argument: Any) -> bool:
+        try:
+            return bool(super().parse(argument))
+        except (TypeError, ValueError):
+            raise ValueError("must be true or false") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Defined:
     """The flags of a preset.
@@ -72,6 +82,7 @@ def define(preset: Preset) -> Defined:
         sections.setdefault(title, []).append(name)
         if isinstance(kinds[0], Switch):
             flags.DEFINE_boolean(name, default, text, flag_values=values)
+            values[name].parser = _SwitchParser()
         elif isinstance(kinds[0], Repeated):
             flags.DEFINE_multi_string(name, list(default), text, flag_values=values)
         else:
@@ -173,7 +184,8 @@ def parse(preset: Preset, argv: Sequence[str]) -> Given:
         rest = defined.values(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unrecognised(preset, defined, error.flagname)) from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
+        # A ValueError is absl's for --noflag=value.
         raise UserError(_plain(str(error))) from None
     if rest:
         raise UserError(
@@ -199,7 +211,7 @@ def further(preset: Preset, setting: str, text: str, arguments: Sequence[str]) -
     except flags.UnrecognizedFlagError as error:
         why = _unrecognised(preset, defined, error.flagname)
         raise SettingError(f"--{setting}={text}: {why}") from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise SettingError(f"--{setting}={text}: {_plain(str(error))}") from None
     if rest:
         raise SettingError(

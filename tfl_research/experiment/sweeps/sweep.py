@@ -129,7 +129,7 @@ class Sweep:
         return {}
 
     def _points_of(self, record: Any) -> dict[str, Any]:
-        points = record.get("points") if isinstance(record, dict) else None
+        points: Any = record.get("points") if isinstance(record, dict) else None
         if _is_of_mappings(points) and record.get("format") == _FORMAT:
             return dict(points)
         if isinstance(record, dict) and all(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, SHAPES, as_process, client, step, vectors
-from tfl_researchs import (
+
+from tfl_research import privacy, runtime
+from tfl_research.aggregators import (
     RobustRule,
     StackingFactory,
     TrustedRootFactory,
     mean,
 )
-
-from tfl_research import privacy, runtime
 
 SETTINGS = {"l2_norm_clip": 2.0, "noise_multiplier": 1.5, "noise_seed": 2**100 + 9}
 

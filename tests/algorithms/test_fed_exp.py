@@ -21,7 +21,9 @@ def test_three_rounds_are_the_papers(run_algorithm):
 
 
 def test_the_mean_of_the_last_two_models(six_clients):
-    algorithm = algorithms.build_fed_exp(clients.LocalTraining(rounds.sgd()), averages=True)
+    algorithm = algorithms.build_fed_exp(
+        clients.LocalTraining(rounds.sgd()), averages=True
+    )
     process = algorithm.build(six_clients, max_cohort_size=4)
     assert process.download_bytes == 12
     ours = rounds.run(process, rounds.cohorts_of(six_clients))
@@ -44,7 +46,9 @@ def test_it_extrapolates_where_clients_disagree(make_linear_task):
     expected = paper.fed_exp(
         rounds.START, [dict(zip(("up", "down"), local))] * 2, rounds.RATE, 0.01
     )
-    algorithm = algorithms.build_fed_exp(clients.LocalTraining(rounds.sgd()), epsilon=0.01)
+    algorithm = algorithms.build_fed_exp(
+        clients.LocalTraining(rounds.sgd()), epsilon=0.01
+    )
     process = algorithm.build(task, max_cohort_size=2)
     cohort = task.train.cohort(("up", "down"), seed=0, round_number=1)
     ours = rounds.run(process, [cohort] * 2)

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import pytest
+from tfl_research.aggregators.with_privacy import NOISED_AT
 
 from tfl_research import privacy, sampling
 from tfl_research.aggregators import is_noised_at_clients
-from tfl_research.aggregators.with_privacy import NOISED_AT
 from tfl_research.privacy.accounting import composition as accounting, events
 from tfl_research.privacy.accounting.events import event_from_dict, noised_by_clients
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent

@@ -22,8 +22,9 @@ DITTO, REP_SHARE, RECON_SHARE = 0.8, 0.4, 0.6
 CLUSTERS = (START, np.array([-0.6, 0.8, 1.2]), np.array([50.0, 50.0, 50.0]))
 SIZES = {"a": 5, "b": 2, "c": 7, "d": 1, "e": 0, "f": 4}
 COHORTS = (("a", "c", "e", "f"), ("b", "a", "d", "f"), ("c", "b", "f", "d"))
-# In the last round a device runs out of time after three of its eight steps.
-LIMITS: tuple[dict[str, int], ...] = ({}, {}, {"c": 3})
+# In the second round a client has time for one of its two steps, in the last round one
+# for three of its eight.
+LIMITS: tuple[dict[str, int], ...] = ({}, {"d": 1}, {"c": 3})
 # Server steps ago, by round.
 STALENESS: tuple[dict[str, int], ...] = (
     {"a": 0, "c": 2, "e": 0, "f": 1},

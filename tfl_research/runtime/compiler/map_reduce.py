@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +22,18 @@ from tfl_research.runtime.compiler.structures import leaf_types
 _tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.float32)
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Whether a message of TensorFlow's tells a user anything.
+
+    Vectorised programs fall back to loops for some operations. Which mode is the
+    fastest is measured, so that nobody needs to hear of each of them.
+    """
+    return not record.getMessage().startswith("Using a while_loop for converting")
+
+
+tf.get_logger().addFilter(_is_for_users)
 
 
 class UnsupportedProcess(ValueError):

@@ -82,7 +82,8 @@ def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
     Args:
       mechanism: of a plan, for a run that has not begun: its seed decides the noise.
         A mechanism whose noise depends on the model's size must be of a plan with
-        `model_dimension` = `COORDINATES`.
+        `model_dimension` = `COORDINATES`, and one with a secure sum must be built
+        with a context of `secure=False`.
       clients: how many send zeros.
 
     Returns:

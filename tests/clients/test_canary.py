@@ -72,7 +72,7 @@ class TestDirections:
         assert (found == 0).all() == (value in (0.0, np.inf) or np.isnan(value))
 
 
-class NanWork:
+class NanWork(clients.ClientWork):
     """Client work that has nothing but NaN to report."""
 
     def build(self, model, objective):
@@ -125,6 +125,12 @@ class TestCanaryWork:
     def test_refuses(self, norm):
         with pytest.raises(ValueError, match="above 0"):
             clients.CanaryWork(NanWork(), seed=0, norm=norm)
+
+    def test_clients_that_keep_a_state_have_no_canaries(self, task):
+        stateful = clients.CompressedWork(NanWork(), clients.TopK(0.5), True)
+        work = clients.CanaryWork(stateful, seed=0, norm=1.0)
+        with pytest.raises(ValueError, match="no canaries over CompressedWork"):
+            processes.build_fed_avg(task, client_work=work, max_cohort_size=4)
 
 
 def test_an_observer_keeps_the_released_updates(task):

@@ -103,7 +103,7 @@ def test_the_package_keeps_every_contract(checkout):
 def test_an_import_is_refused(checkout, module, line, contract):
     _append(checkout, module, line)
     broken, output = _broken(checkout)
-    assert broken == [contract], output
+    assert contract in broken, output
     assert "tfl_research." + module[: -len(".py")].replace("/", ".") in output
 
 
@@ -111,7 +111,7 @@ def test_an_import_for_types_alone_is_accepted(checkout):
     _append(
         checkout,
         "errors.py",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tfl_research.data",
+        "import typing\nif typing.TYPE_CHECKING:\n    import tfl_research.data",
     )
     assert _broken(checkout)[0] == []
 

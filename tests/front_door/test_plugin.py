@@ -71,7 +71,9 @@ def experiment():
         task=tfl.TaskChoice("points", task_option=("slope=2",)),
         batches=tfl.Batches(batch_size=8),
         cohorts=tfl.Cohorts("full"),
-        privacy=tfl.UserLevelPrivacy(outside_parts.Coins(edge=0.25), noise_multiplier=4),
+        privacy=tfl.UserLevelPrivacy(
+            outside_parts.Coins(edge=0.25), noise_multiplier=4
+        ),
         training=tfl.Training(
             rounds=4,
             run_seed="11",
@@ -214,7 +216,9 @@ def test_rule_and_algorithm_by_flag_and_by_python(tmp_path):
     assert theirs["train_loss"].iloc[1] == pytest.approx(losses[0], abs=0)
 
 
-def test_less_noise_than_the_event_says_stops_the_run(experiment, tmp_path, monkeypatch):
+def test_less_noise_than_the_event_says_stops_the_run(
+    experiment, tmp_path, monkeypatch
+):
     """Said or not: nothing of the round is released."""
     import outside_parts
 

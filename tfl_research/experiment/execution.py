@@ -107,6 +107,7 @@ def _opened(
             from tfl_research.experiment import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
+        building.check_noise(setup, resumed=folder.resumed)
         process = building.process(setup, noise_seed=folder.run_seed)
         try:
             engine = stack.enter_context(

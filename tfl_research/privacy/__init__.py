@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         local_gaussian_rule as local_gaussian_rule,
     )
     from tfl_research.privacy.mechanisms.noise import factorization as factorization
+    from tfl_research.privacy.mechanisms.probe import probe_noise as probe_noise
     from tfl_research.privacy.mechanisms.specification import (
         MechanismContext as MechanismContext,
         MechanismSettings as MechanismSettings,

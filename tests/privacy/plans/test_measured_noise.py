@@ -298,7 +298,7 @@ class TestProbe:
         plan = plan_of(name, model_dimension=lambda: probe.COORDINATES)
         clients = 4 if plan.mechanism.NAME == "skellam" else 1
         context = dataclasses.replace(context_of(name), secure=False)
-        found = probe.probe(plan.build(context), clients=clients)
+        found = probe.probe_noise(plan.build(context), clients=clients)
         assert found > 0
 
     def test_noise_that_is_smaller_than_measured_is_found(self, monkeypatch):
@@ -313,6 +313,6 @@ class TestProbe:
         monkeypatch.setattr(noised_sum.IndependentNoise, "next", halving)
         built = plan.build(context_of("gaussian"))
         with pytest.raises(SettingError) as raised:
-            probe.probe(built)
+            probe.probe_noise(built)
         assert "have a root mean square of 0.18" in str(raised.value)
         assert "declared standard deviation of 0.375" in str(raised.value)

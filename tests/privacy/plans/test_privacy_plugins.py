@@ -75,13 +75,13 @@ class TestRounds:
         plan.check_measured({"aggregator": output.measurements})
         # 4 · 2 / 5.
         assert output.measurements["noise_stddev"] == pytest.approx(1.6)
-        assert probe.probe(built) == pytest.approx(1.6, rel=0.02)
+        assert probe.probe_noise(built) == pytest.approx(1.6, rel=0.02)
 
     def test_less_noise_than_it_says_is_found_by_the_probe_alone(self, monkeypatch):
         monkeypatch.setitem(third_party_noise.SCALES, "added", 0.9)
         built = plan_of().build(privacy.MechanismContext(noise_seed=7))
         with pytest.raises(SettingError) as raised:
-            probe.probe(built)
+            probe.probe_noise(built)
         assert "mechanism=pebbles: 65536 coordinates of noise" in str(raised.value)
 
     def test_less_noise_that_it_says_is_refused_by_the_plan(self, monkeypatch):

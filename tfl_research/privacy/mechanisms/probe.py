@@ -72,11 +72,11 @@ def check_sample(
         )
 
 
-def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
+def probe_noise(mechanism: Mechanism, *, clients: int = 1) -> float:
     """Runs one round of zero updates and judges the noise that comes out.
 
     What measurements say of the noise is taken from the aggregator's own word; this
-    looks at the noise. The aggregator is executed by TFF's context, on a vector of
+    looks at the noise. The aggregator is executed in this process, on a vector of
     `COORDINATES` zeros: about a second.
 
     Args:
@@ -94,6 +94,7 @@ def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
     """
     import tensorflow_federated as tff
 
+    from tfl_research import runtime
     from tfl_research.aggregators.contract import declarations
     from tfl_research.privacy.mechanisms.noise import client_seeds
     from tfl_research.privacy.plans.plan import measured_scalars
@@ -120,17 +121,19 @@ def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
         return collections.OrderedDict(weight=np.float32(1.0), seed=seed)
 
     zeros = (np.zeros(COORDINATES, np.float32),)
-    output = process.next(
-        process.initialize(),
-        [zeros] * clients,
-        [weight(number) for number in range(clients)],
-    )
-    measurements: Mapping[str, Any] = {"aggregator": output.measurements}
+    cohort = [
+        collections.OrderedDict(value=zeros, weight=weight(number))
+        for number in range(clients)
+    ]
+    mode = runtime.Mode("folded", "graph")
+    with runtime.in_process(_iterative(process), mode=mode) as engine:
+        _, output = engine.next(engine.initialize(), cohort)
+    measurements: Mapping[str, Any] = {"aggregator": output["measurements"]}
     plan.check_measured(measurements)
     declared = plan.mechanism.declared_noise(
-        plan, measured_scalars(output.measurements)
+        plan, measured_scalars(output["measurements"])
     )
-    released = np.concatenate([np.ravel(part) for part in output.result])
+    released = np.concatenate([np.ravel(part) for part in output["result"]])
     if "noise_stddev" in declared:
         try:
             check_sample(released, declared["noise_stddev"])
@@ -140,3 +143,26 @@ def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
                 "is not the noise that is charged"
             ) from error
     return math.sqrt(float(np.mean(released.astype(np.float64) ** 2)))
+
+
+def _iterative(process: Any) -> Any:
+    """An aggregation process whose clients hold a value and a weight together."""
+    import tensorflow_federated as tff
+
+    _, value, weight = process.next.type_signature.parameter
+    client = tff.StructWithPythonType(
+        [("value", value.member), ("weight", weight.member)], collections.OrderedDict
+    )
+
+    @tff.federated_computation(
+        process.initialize.type_signature.result,
+        tff.FederatedType(client, tff.CLIENTS),
+    )
+    def next_round(state: Any, clients: Any) -> Any:
+        output = process.next(state, clients["value"], clients["weight"])
+        seen = collections.OrderedDict(
+            result=output.result, measurements=output.measurements
+        )
+        return output.state, tff.federated_zip(seen)
+
+    return tff.templates.IterativeProcess(process.initialize, next_round)

@@ -27,10 +27,14 @@ _SCALAR = tf.TensorSpec([], tf.float32)
 def _is_for_users(record: logging.LogRecord) -> bool:
     """Whether a message of TensorFlow's tells a user anything.
 
-    Vectorised programs fall back to loops for some operations. Which mode is the
-    fastest is measured, so that nobody needs to hear of each of them.
+    Vectorised programs fall back to loops for some operations, and the programs are
+    made by a deprecated function. A user can change neither.
     """
-    return not record.getMessage().startswith("Using a while_loop for converting")
+    message = record.getMessage()
+    return not (
+        message.startswith("Using a while_loop for converting")
+        or "extract_sub_graph" in message
+    )
 
 
 tf.get_logger().addFilter(_is_for_users)

@@ -6,20 +6,34 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow_federated as tff
-import third_party_noise
 
-from tfl_research import privacy, sampling
+from tfl_research import privacy, registry, sampling
 from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.errors import SettingError
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.mechanisms import probe
 
 HERE = pathlib.Path(__file__).parent
+# The plugin's module, while it is loaded.
+third_party_noise: Any = None
 FULL = sampling.Full(range(5)).amplification
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugin():
+    """Loads the plugin for these tests, and leaves no trace of it to others."""
+    global third_party_noise
+    registry.load_plugin("third_party_noise")
+    third_party_noise = sys.modules["third_party_noise"]
+    yield
+    privacy.MECHANISMS.unregister("pebbles")
+    privacy.EVENTS.unregister("pebbles")
+    del sys.modules["third_party_noise"]
 
 
 def plan_of(**changes):

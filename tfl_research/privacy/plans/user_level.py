@@ -23,6 +23,7 @@ from tfl_research.privacy.mechanisms.specification import (
     checked_accountant,
 )
 from tfl_research.privacy.plans import plan as plan_module
+from tfl_research.privacy.plans.checks import check_settings
 from tfl_research.sampling import Amplification
 
 if TYPE_CHECKING:
@@ -140,11 +141,15 @@ class UserLevelPlan:
             that is out of reach.
         """
         mechanism = MECHANISMS.resolve(mechanism)
-        _check_noise(noise_multiplier, target_epsilon, budget_epsilon)
-        if not (l2_norm_clip > 0 and math.isfinite(l2_norm_clip)):
-            raise SettingError(f"--l2_norm_clip={l2_norm_clip:g}: must be above 0")
-        if rounds < 1:
-            raise SettingError(f"--rounds={rounds}: must be at least 1")
+        check_settings(
+            "",
+            l2_norm_clip=l2_norm_clip,
+            rounds=rounds,
+            noise_multiplier=noise_multiplier,
+            target_epsilon=target_epsilon,
+            delta=delta,
+            budget_epsilon=budget_epsilon,
+        )
         delta = _checked_delta(delta, amplification.population)
         size = expected_cohort_size
         shape = RunShape(
@@ -279,47 +284,9 @@ class Mechanism:
     aggregator: tff.aggregators.WeightedAggregationFactory
 
 
-def _check_noise(
-    noise_multiplier: Optional[float],
-    target_epsilon: Optional[float],
-    budget_epsilon: Optional[float],
-) -> None:
-    if noise_multiplier is not None and target_epsilon is not None:
-        raise SettingError(
-            f"--target_epsilon={target_epsilon:g}: it calibrates the noise; leave "
-            "--noise_multiplier or it out"
-        )
-    if noise_multiplier is None and target_epsilon is None:
-        raise SettingError(
-            "--noise_multiplier or --target_epsilon is missing; give one of them"
-        )
-    try:
-        events.check_noise_multiplier(noise_multiplier or 0.0)
-    except ValueError as error:
-        raise SettingError(f"--noise_multiplier={noise_multiplier}: {error}") from error
-    for name, value in (
-        ("target_epsilon", target_epsilon),
-        ("budget_epsilon", budget_epsilon),
-    ):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise SettingError(f"--{name}={value:g}: must be above 0 and finite")
-    if (
-        target_epsilon is not None
-        and budget_epsilon is not None
-        and budget_epsilon < target_epsilon
-    ):
-        raise SettingError(
-            f"--budget_epsilon={budget_epsilon:g}: is below "
-            f"--target_epsilon={target_epsilon:g}, so that the run would stop early; "
-            "leave it out or raise it"
-        )
-
-
 def _checked_delta(delta: Optional[float], population: int) -> float:
     if delta is None:
         delta = default_delta(population)
-    if not 0 < delta < 1:
-        raise SettingError(f"--delta={delta:g}: must be above 0 and below 1")
     warning = delta_warning(delta, population)
     if warning is not None:
         warnings.warn(warning, stacklevel=3)

@@ -103,7 +103,8 @@ class TestCanaryWork:
             found = build(weights, {"role": tf.constant(role)}, tf.constant(0))
             # Canaries keep no state, and None cannot be fetched.
             assert found.client_state is None
-            return found._replace(client_state=())
+            missing = [name for name, part in found._asdict().items() if part is None]
+            return found._replace(**dict.fromkeys(missing, ()))
 
         def compute(role):
             if not in_graph:

@@ -24,7 +24,7 @@ _FOR_CHILDREN = pathlib.Path(blocker.__file__).resolve().parent
 
 def skip() -> NoReturn:
     """Skips the test that runs, or the module that is imported."""
-    pytest.skip(REASON, allow_module_level=True)
+    raise pytest.skip.Exception(REASON, allow_module_level=True)
 
 
 class WithoutTensorFlow:

@@ -189,9 +189,3 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
 def _nothing(weights: Any, state: Any) -> Any:
     """What the server shares where personal models need nothing of it."""
     return None
-
-
-def model_dimension(task: Any) -> int:
-    """Number of scalars in the task's trainable weights."""
-    specs = tf.nest.flatten(processes.functional_model(task).weight_specs)
-    return sum(spec.shape.num_elements() for spec in specs)

@@ -13,7 +13,7 @@ from tfl_research import attacks
 from tfl_research.errors import SettingError
 from tfl_research.experiment import run_seed, simulated_devices
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
-from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.description import Description
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
@@ -29,7 +29,7 @@ _CAN_BE_SABOTAGED = (
 )
 
 
-def _algorithm(experiment: Experiment) -> None:
+def _algorithm(experiment: Description) -> None:
     """The algorithm with weights, optimizers, aggregator and compression."""
     algorithm = experiment.chosen_algorithm
     algorithm.check_weighting(str(experiment.resolved_weighting.client_weighting))
@@ -59,7 +59,7 @@ def _algorithm(experiment: Experiment) -> None:
             ) from error
 
 
-def _aggregator(experiment: Experiment) -> None:
+def _aggregator(experiment: Description) -> None:
     """The aggregator with weights, server optimizer and runtime."""
     aggregator = experiment.chosen_aggregator
     if aggregator is None:
@@ -69,7 +69,7 @@ def _aggregator(experiment: Experiment) -> None:
     aggregator.check_server(experiment.server)
 
 
-def _user_level(experiment: Experiment) -> None:
+def _user_level(experiment: Description) -> None:
     """User-level privacy with everything that a mechanism must cover."""
     privacy = experiment.privacy
     if not isinstance(privacy, UserLevelPrivacy):
@@ -89,7 +89,7 @@ def _user_level(experiment: Experiment) -> None:
     _aggregator_under_noise(experiment, privacy)
 
 
-def _aggregator_under_noise(experiment: Experiment, privacy: UserLevelPrivacy) -> None:
+def _aggregator_under_noise(experiment: Description, privacy: UserLevelPrivacy) -> None:
     mechanism, aggregator = privacy.chosen, experiment.chosen_aggregator
     weights = str(experiment.resolved_weighting.client_weighting)
     if aggregator is None and not mechanism.noised_at_clients:
@@ -118,7 +118,7 @@ def _aggregator_under_noise(experiment: Experiment, privacy: UserLevelPrivacy) -
         )
 
 
-def _record_level(experiment: Experiment) -> None:
+def _record_level(experiment: Description) -> None:
     """DP-SGD inside the clients with how their local steps are described."""
     privacy = experiment.privacy
     if not isinstance(privacy, RecordLevelPrivacy):
@@ -159,7 +159,7 @@ def _record_level(experiment: Experiment) -> None:
         )
 
 
-def _beside_privacy(experiment: Experiment) -> None:
+def _beside_privacy(experiment: Description) -> None:
     """What no guarantee has been worked out for."""
     if experiment.privacy is None:
         return
@@ -183,7 +183,7 @@ def _beside_privacy(experiment: Experiment) -> None:
         )
 
 
-def _audit(experiment: Experiment) -> None:
+def _audit(experiment: Description) -> None:
     """Canaries with a mechanism that they can test."""
     audit, privacy = experiment.audit, experiment.privacy
     if audit is None:
@@ -216,7 +216,7 @@ def _audit(experiment: Experiment) -> None:
         )
 
 
-def _attack(experiment: Experiment) -> None:
+def _attack(experiment: Description) -> None:
     """An attack with an aggregator and an algorithm under which it can be simulated."""
     attack, aggregator = experiment.attack, experiment.chosen_aggregator
     if attack.is_none:
@@ -245,7 +245,7 @@ def _attack(experiment: Experiment) -> None:
         )
 
 
-def _devices(experiment: Experiment) -> None:
+def _devices(experiment: Description) -> None:
     """Simulated devices with what decides who takes part."""
     devices, algorithm = experiment.devices, experiment.chosen_algorithm
     buffering = algorithm.buffering is not None
@@ -291,7 +291,7 @@ def _devices(experiment: Experiment) -> None:
         )
 
 
-def _exchanges(experiment: Experiment) -> None:
+def _exchanges(experiment: Description) -> None:
     """Algorithms of several exchanges need the same clients in each."""
     algorithm = experiment.chosen_algorithm
     if algorithm.EXCHANGES == 1:
@@ -304,7 +304,7 @@ def _exchanges(experiment: Experiment) -> None:
         )
 
 
-def _silos(experiment: Experiment) -> None:
+def _silos(experiment: Description) -> None:
     """Silos that are down with cohorts that must be whole."""
     if not _silos_come_and_go(experiment):
         return
@@ -322,7 +322,7 @@ def _silos(experiment: Experiment) -> None:
 
 
 # Every rule, in the order in which they are asked.
-RULES: tuple[Callable[[Experiment], None], ...] = (
+RULES: tuple[Callable[[Description], None], ...] = (
     _devices,
     _exchanges,
     _silos,
@@ -336,7 +336,7 @@ RULES: tuple[Callable[[Experiment], None], ...] = (
 )
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Description) -> None:
     """Refuses parts that do not go together.
 
     Raises:
@@ -373,12 +373,12 @@ def check_setup(setup: Setup) -> None:
             raise SettingError(f"--algorithm={algorithm.NAME}: {error}") from error
 
 
-def _silos_come_and_go(experiment: Experiment) -> bool:
+def _silos_come_and_go(experiment: Description) -> bool:
     silos = experiment.silos
     return bool(silos.silo_drop_out) or silos.minimum_clients > 1
 
 
-def _aggregator_name(experiment: Experiment) -> str:
+def _aggregator_name(experiment: Description) -> str:
     aggregator = experiment.chosen_aggregator
     if aggregator is None:
         return type(experiment.aggregator).__name__

@@ -40,9 +40,9 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
     settings, experiment = _settings(setup), setup.experiment
 
     def dimension() -> int:
-        from tfl_research.experiment import building
+        from tfl_research import processes
 
-        return building.model_dimension(setup.task)
+        return processes.model_dimension(setup.task)
 
     made = privacy.UserLevelPlan.create(
         settings.chosen,

@@ -112,13 +112,13 @@ if TYPE_CHECKING:
         local_gaussian_rule as local_gaussian_rule,
     )
     from tfl_research.privacy.mechanisms.noise import factorization as factorization
-    from tfl_research.privacy.mechanisms.probe import probe_noise as probe_noise
     from tfl_research.privacy.mechanisms.specification import (
         MechanismContext as MechanismContext,
         MechanismSettings as MechanismSettings,
         RunShape as RunShape,
     )
     from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
+    from tfl_research.privacy.plans.probe import probe_noise as probe_noise
     from tfl_research.privacy.plans.record_level import (
         RecordLevelPlan as RecordLevelPlan,
     )

@@ -65,6 +65,12 @@ def functional_model(task: Task, seed: int = 0) -> models.FunctionalModel:
     )
 
 
+def model_dimension(task: Task) -> int:
+    """Number of scalars in the task's trainable weights."""
+    specs = tf.nest.flatten(functional_model(task).weight_specs)
+    return sum(spec.shape.num_elements() for spec in specs)
+
+
 def build_fed_avg(
     task: Task,
     *,

@@ -16,7 +16,7 @@ from tfl_research import privacy, registry, sampling
 from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.errors import SettingError
 from tfl_research.privacy.ledger import spending
-from tfl_research.privacy.mechanisms import probe
+from tfl_research.privacy.plans import probe
 
 HERE = pathlib.Path(__file__).parent
 # The plugin's module, while it is loaded.

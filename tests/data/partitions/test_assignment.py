@@ -85,13 +85,9 @@ def test_shards_by_hand():
 def test_shards_give_mcmahans_two_labels_per_client():
     # 10 labels of 60 examples, 100 clients of 2 shards of 3: no shard is mixed.
     labels = np.repeat(np.arange(10), 60)
-<<<<<<< HEAD:tests/data/partitions/test_assignment.py
-    for part in assignment.shards(labels, 100, _generator()):
-=======
-    parts = partition.shards(labels, 100, _generator())
+    parts = assignment.shards(labels, 100, _generator())
     assert len(parts) == 100
     for part in parts:
->>>>>>> infra:tests/data/test_partition.py
         assert len(part) == 6
         assert len(np.unique(labels[part])) <= 2
 

@@ -164,6 +164,6 @@ def audit(experiment: Description) -> None:
 def _can_be_sabotaged(
     mechanism: Union[MechanismSettings, type[MechanismSettings]],
 ) -> bool:
-    """Whether its noise is added to a clipped, weighed sum by the toolkit's own code."""
+    """Whether the toolkit's own code adds its noise to a clipped sum at the server."""
     ours = MECHANISMS.origin(mechanism.NAME) is None
     return ours and mechanism.NOISED_AT == "server"

@@ -75,6 +75,14 @@ def test_without_noise_it_is_the_rule_of_clipped_updates():
     np.testing.assert_allclose(found[0], np.median(clipped, axis=0), atol=1e-6)
 
 
+def test_a_rule_that_takes_no_weights(clients):
+    """TFF's plain sum, over as many clients, is the mean."""
+    found, measured = two_rounds(ruled(tff.aggregators.SumFactory()), clients)
+    expected, _ = two_rounds(ruled(mean()), clients)
+    np.testing.assert_allclose(found / 5, expected, rtol=1e-5, atol=1e-6)
+    assert np.asarray(measured["client_noise_stddev"]).tolist() == [3.0]
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -13,6 +13,7 @@ import tensorflow_federated as tff
 from tfl_research import aggregators, privacy, runtime, sampling
 from tfl_research.errors import SettingError
 from tfl_research.privacy import mechanisms
+from tfl_research.privacy.audit import sabotage
 from tfl_research.privacy.mechanisms import (
     distributed_sum,
     local_gaussian,
@@ -224,6 +225,15 @@ def test_less_noise_on_the_clipped_count_is_stopped(monkeypatch):
     found = measured(dataclasses.replace(built, inner=inner), rounds=1)
     with pytest.raises(SettingError, match="clipped_count_stddev = 1, but the round"):
         plan.check_measured(found)
+
+
+def test_a_mechanism_that_is_sabotaged_for_an_audit_is_stopped():
+    """An audit looks at sabotaged mechanisms; a run that is not audited must not."""
+    built = plan_of("gaussian").build(context_of("gaussian")).aggregator
+    broken = sabotage.sabotaged(built, "noise_off")
+    assert broken.plan is built.plan
+    with pytest.raises(SettingError, match="but the round measured 0: the noise"):
+        built.plan.check_measured(measured(broken, rounds=1))
 
 
 def test_an_empty_cohort_is_no_mismatch():

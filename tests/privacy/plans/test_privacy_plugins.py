@@ -73,6 +73,7 @@ def test_the_plan_is_the_mechanisms():
         privacy.MECHANISMS.from_flat({"mechanism": "tree", "roughness": 0.3})
     assert privacy.MECHANISMS.origin("pebbles") == "third_party_noise"
     assert privacy.MECHANISMS.origin("gaussian") is None
+    assert plan.plugin == "third_party_noise"
 
 
 @pytest.mark.usefixtures("on_a_worker")
@@ -186,6 +187,28 @@ class TestLedger:
             assert "plugin third_party_noise registers" in str(raised.value)
         finally:
             privacy.register_event(third_party_noise.PebbleEvent)
+
+    def test_what_is_not_registered_cannot_be_charged(self, tmp_path):
+        class Renamed(third_party_noise.PebbleEvent):
+            kind = "pebbles"
+
+        with privacy.Ledger(tmp_path / "ledger.jsonl") as ledger:
+            with pytest.raises(ValueError, match="Renamed is not registered for eve"):
+                ledger.record(1, Renamed(4.0, 5))
+            assert len(ledger) == 0
+
+        class Cheaper(type(privacy.MECHANISMS.resolve("gaussian"))):
+            """Another aggregator under the name of the toolkit's own mechanism."""
+
+        with pytest.raises(ValueError, match="Cheaper is not registered as a mechan"):
+            privacy.UserLevelPlan.create(
+                Cheaper(),
+                l2_norm_clip=2.0,
+                amplification=FULL,
+                rounds=8,
+                noise_multiplier=4.0,
+            )
+        assert (tmp_path / "ledger.jsonl").read_bytes() == b""
 
     def test_a_class_that_is_no_event_is_not_registered(self):
         class Stone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from scipy import stats
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # A sound mechanism is refused by mistake with this probability.
 FALSE_ALARM = 1e-9
-# Coordinates of the probe's update; the sample's standard deviation is then known to
-# about 2% at this rate.
+# Coordinates of the probe's update, with which the noise is known to about 2% at this
+# rate.
 COORDINATES = 1 << 16
 
 
@@ -72,18 +72,20 @@ def check_sample(
         )
 
 
-def probe_noise(mechanism: Mechanism, *, clients: int = 1) -> float:
+def probe_noise(
+    mechanism: Mechanism, *, coordinates: Optional[int] = None, clients: int = 1
+) -> float:
     """Runs one round of zero updates and judges the noise that comes out.
 
     What measurements say of the noise is taken from the aggregator's own word; this
     looks at the noise. The aggregator is executed in this process, on a vector of
-    `COORDINATES` zeros: about a second.
+    zeros: about a second.
 
     Args:
       mechanism: of a plan, for a run that has not begun: its seed decides the noise.
-        A mechanism whose noise depends on the model's size must be of a plan with
-        `model_dimension` = `COORDINATES`, and one with a secure sum must be built
-        with a context of `secure=False`.
+        One with a secure sum must be built with a context of `secure=False`.
+      coordinates: length of the vector; by default that of the plan's grid of noise
+        shares, or `COORDINATES`.
       clients: how many send zeros.
 
     Returns:
@@ -101,8 +103,11 @@ def probe_noise(mechanism: Mechanism, *, clients: int = 1) -> float:
 
     plan, aggregator = mechanism.plan, mechanism.aggregator
     members = declarations(aggregator).client_members
+    if coordinates is None:
+        grid = plan.distributed
+        coordinates = COORDINATES if grid is None else grid.dimension
     value_type = tff.StructWithPythonType(
-        [(None, tff.TensorType(np.float32, [COORDINATES]))], tuple
+        [(None, tff.TensorType(np.float32, [coordinates]))], tuple
     )
     weight_type: Any = tff.TensorType(np.float32)
     if members:
@@ -120,7 +125,7 @@ def probe_noise(mechanism: Mechanism, *, clients: int = 1) -> float:
         seed = np.array([number, 7], np.int32)
         return collections.OrderedDict(weight=np.float32(1.0), seed=seed)
 
-    zeros = (np.zeros(COORDINATES, np.float32),)
+    zeros = (np.zeros(coordinates, np.float32),)
     cohort = [
         collections.OrderedDict(value=zeros, weight=weight(number))
         for number in range(clients)

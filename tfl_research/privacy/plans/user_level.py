@@ -81,6 +81,12 @@ class UserLevelPlan:
     def __post_init__(self) -> None:
         if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
             raise ValueError(f"l2_norm_clip must be above 0, got {self.l2_norm_clip}")
+        name = self.mechanism.NAME
+        if name not in MECHANISMS or MECHANISMS.get(name) is not type(self.mechanism):
+            raise ValueError(
+                f"{type(self.mechanism).__name__} is not registered as a mechanism "
+                f"named {name!r}: decorate the class with @privacy.register_mechanism"
+            )
         shape = RunShape(
             self.amplification,
             self.rounds,
@@ -100,6 +106,7 @@ class UserLevelPlan:
                 f"distributed is not the plan of {self.mechanism} with noise "
                 f"multiplier {self.noise_multiplier}: {self.distributed}"
             )
+        events.check_registered(self.event)
         events.check_delta(self.delta)
         events.check_accountant(self.event, self.accountant)
 
@@ -188,6 +195,15 @@ class UserLevelPlan:
             None if budget_epsilon is None else float(budget_epsilon),
             mechanism.distributed_plan(noise_multiplier, shape),
         )
+
+    @property
+    def plugin(self) -> Optional[str]:
+        """The module that registered the mechanism; None for the toolkit's own.
+
+        What a plugin's aggregator says of its noise is checked by
+        `mechanisms.probe.probe` before the first round.
+        """
+        return MECHANISMS.origin(self.mechanism.NAME)
 
     @property
     def grid(self) -> DistributedPlan:

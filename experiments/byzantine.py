@@ -14,36 +14,44 @@ import pathlib
 
 import robust_fed_avg
 
-from tfl_research import flags
-from tfl_research.flags import assembly, byzantine_grid, sweep
-from tfl_research.report import sweeps
+from tfl_research import cli
+from tfl_research.cli.grids import ByzantineGrid
+from tfl_research.experiment import Experiment, sweeps
+from tfl_research.experiment.sweeps.byzantine import BACKDOOR, with_places
+from tfl_research.report import sweeps as pictures
 
-GROUPS = (flags.ByzantineGridFlags, *assembly.GROUPS)
-DEFAULTS = {"sampler": "fixed", "client_weighting": "uniform", "print_every": 20}
 
-
-def main() -> None:
-    grid = flags.ByzantineGridFlags.get()
-    if flags.given("seed") is not None:
-        raise flags.FlagError("--seed: the grid of the sweep sets it; give --seeds")
-    parts = assembly.setup()
-    experiment = sweep.Experiment.of(robust_fed_avg)
-    points, left_out = byzantine_grid.points(grid, parts, experiment)
-    folder = pathlib.Path(str(parts.run.output_dir))
-    runs = sweep.Sweep(folder, points)
+def main(given: cli.Given) -> None:
+    grid = given.group(ByzantineGrid)
+    base = Experiment.from_flat(given.settings(ByzantineGrid), name="robust_fed_avg")
+    points, left_out = grid.points(base, robust_fed_avg.PRESET)
+    folder = pathlib.Path(given.output.folder)
+    runs = sweeps.Sweep(folder, points)
     for line in left_out:
         print(f"left out: {line}")
-    rows = byzantine_grid.with_places(runs.run())
+    rows = with_places(runs.run())
     picture = folder / "byzantine.svg"
     metric = str(rows[0]["metric"])
-    panels = [("final_value", metric), (byzantine_grid.BACKDOOR, "backdoor success")]
-    sweeps.heatmaps(rows, picture, across="attacked by", down="rule", panels=panels)
+    panels = [("final_value", metric), (BACKDOOR, "backdoor success")]
+    pictures.heatmaps(rows, picture, across="attacked by", down="rule", panels=panels)
     for column, title in panels:
         if any(row.get(column) is not None for row in rows):
             print(f"{title}, median over seeds:")
-            print(sweeps.matrix(rows, down="rule", across="attacked by", column=column))
+            print(
+                pictures.matrix(rows, down="rule", across="attacked by", column=column)
+            )
     print(f"results: {runs.results_path}  {picture}")
 
 
+PRESET = cli.Preset(
+    "byzantine",
+    __doc__,
+    (ByzantineGrid, *cli.COMMON),
+    defaults={"client_weighting": "uniform", "print_every": 20},
+    missing={"seed": "the grid of the sweep sets it; give --seeds"},
+    main=main,
+)
+
+
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

@@ -16,95 +16,47 @@ import pathlib
 
 import federated
 import record_dp_fed_avg
-import silo_baseline
 
-from tfl_research import data, flags
-from tfl_research.flags import assembly, sweep
-from tfl_research.flags.assembly import Setup
+from tfl_research import cli
+from tfl_research.cli.grids import CrossSiloGrid
+from tfl_research.experiment import Experiment, configs, sweeps
 from tfl_research.report import silos
 
-GROUPS = (flags.CrossSiloFlags, *assembly.GROUPS, flags.SiloFlags)
-DEFAULTS = {"sampler": "full", "print_every": 20}
-_OWN = ("seed", "output_dir", "sampler")
-# Local epochs are for those whose records are not drawn at random.
-_NOT_PRIVATE = ("client_epochs", "batch_size", "max_examples_per_client")
 
-
-def points(compared: flags.CrossSiloFlags, parts: Setup) -> list[sweep.Point]:
-    """The runs of every seed: federated, private, alone and pooled."""
-    algorithms, epsilons, seeds = compared.grid()
-    plain, private, baseline = (
-        sweep.Experiment.of(m) for m in (federated, record_dp_fed_avg, silo_baseline)
-    )
-    common = sweep.passed_on(assembly.GROUPS, without=_OWN)
-    records = sweep.passed_on(assembly.GROUPS, without=(*_OWN, *_NOT_PRIVATE))
-    # A silo alone, and pooled data, are never down.
-    down = sweep.passed_on((flags.SiloFlags,), without=())
-    further = compared.further()
-    found = []
-    for seed in seeds:
-        own = (f"--print_every={parts.run.print_every}", f"--seed={seed}")
-        for name in algorithms:
-            arguments = (*common, *down, *own, f"--algorithm={name}", "--sampler=full")
-            labels = {"method": name, "seed": seed}
-            further_own = further.get(name, [])
-            found.append(
-                sweep.Point(f"{name}-{seed}", plain, (*arguments, *further_own), labels)
-            )
-        for epsilon in epsilons:
-            arguments = (*records, *down, *own, f"--record_target_epsilon={epsilon:g}")
-            labels = {"method": f"fed_avg, ε {epsilon:g}", "seed": seed}
-            found.append(
-                sweep.Point(
-                    f"record_dp-{epsilon:g}-{seed}",
-                    private,
-                    (*arguments, *compared.record_arguments),
-                    labels,
-                )
-            )
-        for number, name in enumerate(
-            (*parts.task.train.client_ids, data.client_splits.POOLED)
-        ):
-            pooled = name == data.client_splits.POOLED
-            labels = {"method": "pooled" if pooled else f"only {name}", "seed": seed}
-            folder = "pooled" if pooled else f"only_{number}"
-            found.append(
-                sweep.Point(
-                    f"{folder}-{seed}",
-                    baseline,
-                    (*common, *own, f"--train_on={name}"),
-                    labels,
-                )
-            )
-    return found
-
-
-def main() -> None:
-    compared = flags.CrossSiloFlags.get()
-    if flags.given("seed") is not None:
-        raise flags.FlagError("--seed: the comparison sets it; give --seeds")
-    parts = assembly.setup()
-    if parts.cohort.sampler != "full":
-        raise flags.FlagError(
-            f"--sampler={parts.cohort.sampler}: every silo takes part in every round; "
-            "leave it out, or run experiments/federated.py"
-        )
-    flags.SiloFlags.get().sampler(parts.sampler, parts.run.seed)
-    folder = pathlib.Path(str(parts.run.output_dir))
-    runs = sweep.Sweep(folder, points(compared, parts))
+def main(given: cli.Given) -> None:
+    grid = given.group(CrossSiloGrid)
+    base = Experiment.from_flat(given.settings(CrossSiloGrid), name="cross_silo")
+    points = grid.points(base, federated.PRESET, record_dp_fed_avg.PRESET)
+    folder = pathlib.Path(given.output.folder)
+    runs = sweeps.Sweep(folder, points)
     rows = runs.run()
-    found = silos.by_silo(
+    table = silos.by_silo(
         [(row["method"], runs.path(p)) for row, p in zip(rows, runs.points)],
-        model=compared.compared_model,
+        model=grid.compared_model,
     )
-    silos.write(found, folder / "silos.csv")
-    for metric in dict.fromkeys((parts.task.selection_metric, "accuracy")):
-        print(f"{metric} of the {compared.compared_model} models, mean over seeds:")
-        print(silos.table(found, metric=metric))
+    silos.write(table, folder / "silos.csv")
+    for metric in silos.shown_metrics(rows):
+        print(f"{metric} of the {grid.compared_model} models, mean over seeds:")
+        print(silos.table(table, metric=metric))
     for line in silos.remarks([p.name for p in runs.points], rows):
         print(line)
     print(f"results: {folder / 'silos.csv'}  {runs.results_path}")
 
 
+PRESET = cli.Preset(
+    "cross_silo",
+    __doc__,
+    (CrossSiloGrid, *cli.COMMON, configs.Silos),
+    defaults={"print_every": 20},
+    fixed={"sampler": "full"},
+    missing={
+        "seed": "the comparison sets it; give --seeds",
+        "sampler": "every silo takes part in every round; leave it out, or run "
+        "experiments/federated.py",
+    },
+    main=main,
+)
+
+
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

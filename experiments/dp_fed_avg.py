@@ -21,42 +21,22 @@ come and go in rounds whose course tells nothing of their data. Examples:
       --rounds=50 --output_dir=results/private_devices
 """
 
-from tfl_research import flags
-from tfl_research.flags import assembly, private_assembly, private_devices
+from tfl_research import aggregators, cli, privacy
+from tfl_research.experiment import configs
 
-GROUPS = (
-    flags.PrivacyFlags,
-    flags.MechanismFlags,
-    *assembly.GROUPS,
-    flags.AggregatorFlags,
-    flags.DeviceFlags,
+PRESET = cli.Preset(
+    "dp_fed_avg",
+    __doc__,
+    (
+        configs.UserLevelPrivacy,
+        privacy.MECHANISMS,
+        *cli.COMMON,
+        aggregators.AGGREGATORS,
+        configs.Devices,
+    ),
+    fixed={"privacy_unit": "client"},
 )
-DEFAULTS = {"sampler": "poisson", "client_weighting": "uniform"}
-
-
-def main() -> None:
-    private, mechanism = flags.PrivacyFlags.get(), flags.MechanismFlags.get()
-    parts = private_devices.setup(flags.DeviceFlags.get(), mechanism)
-    aggregation = flags.AggregatorFlags.get()
-    promise = private_assembly.plan(private, mechanism, parts, aggregation)
-    with assembly.open_run("dp_fed_avg", parts, promise.hparams()) as folder:
-        sampler = private_assembly.secret_sampler(parts, folder)
-        with private_assembly.open_account(promise, parts, folder) as account:
-            # TensorFlow is imported from here on, once everything is checked.
-            from tfl_research import processes
-            from tfl_research.flags import builders
-
-            built = builders.mechanism(promise, parts, noise_seed=folder.run_seed)
-            process = processes.build_fed_avg(
-                parts.task,
-                client_work=builders.client_work(parts.client),
-                server_optimizer=builders.server_optimizer(parts.server),
-                aggregator=built.aggregator,
-                client_weighting=builders.client_weighting(parts.weighting),
-                seed=parts.run.seed,
-            )
-            assembly.train(parts, process, folder, sampler=sampler, account=account)
 
 
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

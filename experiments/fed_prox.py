@@ -7,49 +7,16 @@ Each local objective gains the proximal term μ/2 ||w - w_t||² (Li et al. 2020,
       --rounds=50 --output_dir=results/heart_prox
 """
 
-import dataclasses
-from typing import ClassVar
+from tfl_research import aggregators, algorithms, cli
+from tfl_research.experiment import configs
 
-from tfl_research import flags
-from tfl_research.flags import assembly, declare
-
-
-@dataclasses.dataclass(frozen=True)
-class FedProxFlags(flags.FlagGroup):
-    """The proximal term."""
-
-    TITLE: ClassVar[str] = "FedProx"
-
-    proximal_strength: float = declare.real(
-        0.1, "Weight μ of the proximal term; 0 is federated averaging.", minimum=0
-    )
-
-
-GROUPS = (FedProxFlags, *assembly.GROUPS, flags.AggregatorFlags, flags.DeviceFlags)
-DEFAULTS = {"sampler": "fixed"}
-
-
-def main() -> None:
-    prox, aggregation = FedProxFlags.get(), flags.AggregatorFlags.get()
-    parts = flags.DeviceFlags.get().setup()
-    aggregation.check_with(parts)
-    with assembly.open_run("fed_prox", parts) as folder:
-        # TensorFlow is imported from here on, once everything is checked.
-        from tfl_research import processes
-        from tfl_research.flags import builders
-
-        process = processes.build_fed_avg(
-            parts.task,
-            client_work=builders.client_work(
-                parts.client, proximal_strength=prox.proximal_strength
-            ),
-            server_optimizer=builders.server_optimizer(parts.server),
-            aggregator=builders.aggregator(aggregation, parts),
-            client_weighting=builders.client_weighting(parts.weighting),
-            seed=parts.run.seed,
-        )
-        assembly.train(parts, process, folder)
+PRESET = cli.Preset(
+    "fed_prox",
+    __doc__,
+    (algorithms.FedProx, *cli.COMMON, aggregators.AGGREGATORS, configs.Devices),
+    fixed={"algorithm": "fed_prox"},
+)
 
 
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

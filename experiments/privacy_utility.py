@@ -12,76 +12,45 @@ Flags of the two experiments are passed on to their runs. Example:
 import pathlib
 
 import dp_fed_avg
-import fed_avg
 
-from tfl_research import flags
-from tfl_research.flags import assembly, sweep
-from tfl_research.report import sweeps
+from tfl_research import cli, privacy
+from tfl_research.cli.grids import PrivacyUtilityGrid
+from tfl_research.experiment import Experiment, configs, sweeps
+from tfl_research.report import sweeps as pictures
 
-GROUPS = (
-    flags.PrivacyUtilityFlags,
-    flags.PrivacyFlags,
-    flags.MechanismFlags,
-    *assembly.GROUPS,
-)
-DEFAULTS = {"sampler": "poisson", "client_weighting": "uniform", "print_every": 20}
-# Set by the grid, or without a meaning for it.
-_OWN = ("mechanism", "target_epsilon", "noise_multiplier", "seed", "output_dir")
+SWEPT = "the grid of the sweep sets it"
 
 
-def points(grid: flags.PrivacyUtilityFlags) -> list[sweep.Point]:
-    """The runs without privacy, then the private ones."""
-    private, public = sweep.Experiment.of(dp_fed_avg), sweep.Experiment.of(fed_avg)
-    sampler = flags.SamplerFlags.get().sampler
-    common = sweep.passed_on(assembly.GROUPS, without=(*_OWN, "sampler"))
-    common += [f"--print_every={flags.RunFlags.get().print_every}"]
-    noise = sweep.passed_on((flags.PrivacyFlags, flags.MechanismFlags), without=_OWN)
-    mechanisms, epsilons, seeds = grid.grid()
-    found = []
-    for seed in seeds:
-        uniform = ("--client_weighting=uniform", f"--sampler={sampler}")
-        found.append(
-            sweep.Point(
-                f"not_private-{seed}",
-                public,
-                (*uniform, *common, f"--seed={seed}"),
-                {"mechanism": "none", "target_epsilon": "inf", "seed": seed},
-            )
-        )
-        for name in mechanisms:
-            for epsilon in epsilons:
-                own = (f"--mechanism={name}", f"--target_epsilon={epsilon:g}")
-                further = grid.further().get(name, [])
-                found.append(
-                    sweep.Point(
-                        f"{name}-{epsilon:g}-{seed}",
-                        private,
-                        (f"--sampler={sampler}", *common, *noise, *own)
-                        + (f"--seed={seed}", *further),
-                        {"mechanism": name, "target_epsilon": epsilon, "seed": seed},
-                    )
-                )
-    return found
-
-
-def main() -> None:
-    grid, run = flags.PrivacyUtilityFlags.get(), flags.RunFlags.get()
-    for name in _OWN[:-1]:
-        if flags.given(name) is not None:
-            raise flags.FlagError(f"--{name}: the grid of the sweep sets it")
-    folder = pathlib.Path(str(run.output_dir))
-    rows = sweep.Sweep(folder, points(grid)).run()
+def main(given: cli.Given) -> None:
+    grid = given.group(PrivacyUtilityGrid)
+    # The grid sets ε of every point; the base needs one to be whole.
+    values = {"target_epsilon": 1.0, **given.settings(PrivacyUtilityGrid)}
+    base = Experiment.from_flat(values, name="dp_fed_avg")
+    folder = pathlib.Path(given.output.folder)
+    rows = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET)).run()
     picture = folder / "privacy_utility.svg"
-    sweeps.frontier(
-        rows,
-        picture,
-        x=("epsilon", "ε"),
-        lines="mechanism",
-        reference="none",
+    pictures.frontier(
+        rows, picture, x=("epsilon", "ε"), lines="mechanism", reference="none"
     )
-    print(sweeps.table(rows, ("mechanism", "target_epsilon")))
+    print(pictures.table(rows, ("mechanism", "target_epsilon")))
     print(f"results: {folder / 'results.csv'}  {picture}")
 
 
+PRESET = cli.Preset(
+    "privacy_utility",
+    __doc__,
+    (PrivacyUtilityGrid, configs.UserLevelPrivacy, privacy.MECHANISMS, *cli.COMMON),
+    defaults={"print_every": 20},
+    fixed={"privacy_unit": "client"},
+    missing={
+        "seed": f"{SWEPT}; give --seeds",
+        "mechanism": f"{SWEPT}; give --mechanisms",
+        "target_epsilon": f"{SWEPT}; give --epsilons",
+        "noise_multiplier": f"{SWEPT}; give --epsilons",
+    },
+    main=main,
+)
+
+
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

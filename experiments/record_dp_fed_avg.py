@@ -13,54 +13,22 @@ is abandoned (--minimum_clients): what others sent has been seen. Example:
       --rounds=20 --output_dir=results/heart_record_dp
 """
 
-import dataclasses
+from tfl_research import aggregators, cli
+from tfl_research.experiment import configs
 
-from tfl_research import flags
-from tfl_research.flags import assembly, record_assembly
-
-GROUPS = (
-    flags.RecordPrivacyFlags,
-    *assembly.GROUPS,
-    flags.AggregatorFlags,
-    flags.SiloFlags,
+PRESET = cli.Preset(
+    "record_dp_fed_avg",
+    __doc__,
+    (
+        configs.RecordLevelPrivacy,
+        *cli.COMMON,
+        aggregators.AGGREGATORS,
+        configs.Silos,
+    ),
+    defaults={"withhold_train_metrics": True},
+    fixed={"privacy_unit": "record"},
 )
-DEFAULTS = {"sampler": "full", "withhold_train_metrics": True}
-
-
-def main() -> None:
-    record, aggregation = flags.RecordPrivacyFlags.get(), flags.AggregatorFlags.get()
-    promise, parts = record_assembly.plan(record, assembly.setup())
-    aggregation.check_with_privacy(promise.event.kind)
-    cohorts = flags.SiloFlags.get().sampler(parts.sampler, parts.run.seed)
-    # Of the silos that report, of which there may be fewer than are asked.
-    parts = dataclasses.replace(parts, sampler=cohorts)
-    aggregation.check_with(parts)
-    with (
-        assembly.open_run("record_dp_fed_avg", parts, promise.hparams()) as folder,
-        record_assembly.open_account(promise, parts, folder) as account,
-    ):
-        # TensorFlow is imported from here on, once everything is checked.
-        from tfl_research import processes
-        from tfl_research.flags import builders
-
-        process = processes.build_fed_avg(
-            parts.task,
-            client_work=builders.record_level_work(
-                record, parts, noise_multiplier=promise.event.noise_multiplier
-            ),
-            server_optimizer=builders.server_optimizer(parts.server),
-            aggregator=builders.aggregator(aggregation, parts),
-            client_weighting=builders.client_weighting(parts.weighting),
-            seed=parts.run.seed,
-        )
-        assembly.train(
-            parts,
-            process,
-            folder,
-            account=account,
-            cohort_seed=record_assembly.secret_cohort_seed(folder),
-        )
 
 
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

@@ -13,40 +13,16 @@ metrics.csv then hold a backdoor's success rate (accuracy). Example:
       --output_dir=results/krum
 """
 
-from tfl_research import flags
-from tfl_research.flags import assembly, attack_assembly, root_assembly
+from tfl_research import aggregators, cli
+from tfl_research.experiment import configs
 
-GROUPS = (flags.AggregatorFlags, flags.AttackFlags, *assembly.GROUPS)
-DEFAULTS = {
-    "aggregator": "coordinate_median",
-    "client_weighting": "uniform",
-    "sampler": "fixed",
-}
-
-
-def main() -> None:
-    aggregation, attack = flags.AggregatorFlags.get(), flags.AttackFlags.get()
-    parts = assembly.setup()
-    aggregation.check_with(parts, has_root=True)
-    honest = parts.task.train
-    simulation = attack_assembly.simulate(attack, parts, aggregation)
-    parts = simulation.parts
-    rooted = root_assembly.with_root(aggregation, parts, honest)
-    with assembly.open_run("robust_fed_avg", parts, simulation.resolved) as folder:
-        # TensorFlow is imported from here on, once everything is checked.
-        from tfl_research import processes
-        from tfl_research.flags import builders
-
-        process = processes.build_fed_avg(
-            rooted.task,
-            client_work=simulation.client_work(builders.client_work(parts.client)),
-            server_optimizer=builders.server_optimizer(parts.server),
-            aggregator=simulation.aggregator(aggregation),
-            client_weighting=builders.client_weighting(parts.weighting),
-            seed=parts.run.seed,
-        )
-        assembly.train(rooted, process, folder)
+PRESET = cli.Preset(
+    "robust_fed_avg",
+    __doc__,
+    (aggregators.AGGREGATORS, configs.Attack, *cli.COMMON),
+    defaults={"aggregator": "coordinate_median", "client_weighting": "uniform"},
+)
 
 
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

@@ -9,59 +9,16 @@ evaluated on the test examples of every silo. Example:
       --rounds=50 --output_dir=results/heart_cleveland
 """
 
-import dataclasses
-from typing import ClassVar
+from tfl_research import cli
+from tfl_research.experiment import configs
 
-from tfl_research import data, flags
-from tfl_research.flags import assembly, declare
-from tfl_research.tasks import Task
-
-
-@dataclasses.dataclass(frozen=True)
-class BaselineFlags(flags.FlagGroup):
-    """Whose examples are trained on."""
-
-    TITLE: ClassVar[str] = "Baseline"
-
-    train_on: str = declare.text("pooled", "A silo's name, or pooled for all of them.")
-
-    def task(self, task: Task) -> Task:
-        """The task with this training data as its only client.
-
-        Raises:
-          FlagError: no such silo.
-        """
-        known = task.train.client_ids
-        if self.train_on == data.client_splits.POOLED:
-            pooled = data.client_splits.pooled(task.train)
-            return dataclasses.replace(task, train=pooled)
-        if self.train_on not in known:
-            raise self.refused(
-                "train_on", f"no such silo; choose pooled or one of {', '.join(known)}"
-            )
-        return dataclasses.replace(task, train=task.train.subset([self.train_on]))
-
-
-GROUPS = (BaselineFlags, *assembly.GROUPS)
-DEFAULTS = {"sampler": "full"}
-
-
-def main() -> None:
-    parts = assembly.setup(BaselineFlags.get().task)
-    with assembly.open_run("silo_baseline", parts) as folder:
-        # TensorFlow is imported from here on, once everything is checked.
-        from tfl_research import processes
-        from tfl_research.flags import builders
-
-        process = processes.build_fed_avg(
-            parts.task,
-            client_work=builders.client_work(parts.client),
-            server_optimizer=builders.server_optimizer(parts.server),
-            client_weighting=builders.client_weighting(parts.weighting),
-            seed=parts.run.seed,
-        )
-        assembly.train(parts, process, folder)
+PRESET = cli.Preset(
+    "silo_baseline",
+    __doc__,
+    (configs.Baseline, *cli.COMMON),
+    defaults={"sampler": "full", "train_on": "pooled"},
+)
 
 
 if __name__ == "__main__":
-    flags.run_main(main, GROUPS, __doc__, defaults=DEFAULTS)
+    cli.main(PRESET)

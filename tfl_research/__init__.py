@@ -1,7 +1,18 @@
 """Federated-learning research on TensorFlow Federated.
 
-An algorithm is assembled once from tasks, client work, an aggregator and a server
-optimizer into a TFF process; a runtime executes it and a ledger accounts for it.
+`Experiment` is the front door: what is trained, on whose data, how, and how privately,
+as one object that is checked as a whole, run and resumed. Everything else is the parts
+it is made of, each in a package of its own; `registry.load_plugin` brings in a user's.
+
+    import tfl_research as tfl
+
+    experiment = tfl.Experiment(
+        task="heart",
+        client_optimizer=tfl.SGD(0.1),
+        privacy=tfl.UserLevelPrivacy("gaussian", noise_multiplier=1.0),
+        training=tfl.Training(rounds=20),
+    )
+    result = experiment.run("results/heart")
 """
 
 from typing import TYPE_CHECKING
@@ -17,15 +28,45 @@ if TYPE_CHECKING:
         clients as clients,
         data as data,
         devices as devices,
-        flags as flags,
+        errors as errors,
+        experiment as experiment,
         models as models,
         privacy as privacy,
         processes as processes,
         program as program,
+        registry as registry,
         report as report,
         runtime as runtime,
         sampling as sampling,
+        settings as settings,
         storage as storage,
         tasks as tasks,
     )
+    from tfl_research.errors import SettingError as SettingError, UserError as UserError
+    from tfl_research.experiment import Experiment as Experiment, Result as Result
+    from tfl_research.experiment.configs import (
+        Attack as Attack,
+        Audit as Audit,
+        Baseline as Baseline,
+        Batches as Batches,
+        Cohorts as Cohorts,
+        Compression as Compression,
+        Devices as Devices,
+        RecordLevelPrivacy as RecordLevelPrivacy,
+        Runtime as Runtime,
+        Silos as Silos,
+        TaskChoice as TaskChoice,
+        Training as Training,
+        UserLevelPrivacy as UserLevelPrivacy,
+        Weighting as Weighting,
+    )
+    from tfl_research.experiment.sweeps import Point as Point, Sweep as Sweep
+    from tfl_research.models.optimizers import (
+        SGD as SGD,
+        Adagrad as Adagrad,
+        Adam as Adam,
+        Optimizer as Optimizer,
+        Yogi as Yogi,
+    )
+    from tfl_research.program import Callback as Callback, Stop as Stop
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -334,3 +334,32 @@ class NamedSettings(Settings):
         if not cls.PAPERS:
             return cls.SUMMARY
         return f"{cls.SUMMARY} ({'; '.join(cls.PAPERS)})"
+
+
+Value = TypeVar("Value")
+
+
+def comma_separated(
+    group: Settings, field: str, convert: Callable[[str], Value]
+) -> list[Value]:
+    """The values of a setting that holds a list with commas, none of them twice.
+
+    Args:
+      group: the settings.
+      field: which of them.
+      convert: a value from its text; raises ValueError for others.
+
+    Raises:
+      SettingError: an empty list, a value that `convert` refuses, or one that is given
+        twice.
+    """
+    values: list[Value] = []
+    for part in str(getattr(group, field)).split(","):
+        try:
+            value = convert(part.strip())
+        except ValueError as error:
+            raise group.refused(field, f"{part.strip()!r}: {error}") from None
+        if value in values:
+            raise group.refused(field, f"{part.strip()!r} is given twice")
+        values.append(value)
+    return values

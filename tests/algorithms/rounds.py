@@ -22,8 +22,9 @@ DITTO, REP_SHARE, RECON_SHARE = 0.8, 0.4, 0.6
 CLUSTERS = (START, np.array([-0.6, 0.8, 1.2]), np.array([50.0, 50.0, 50.0]))
 SIZES = {"a": 5, "b": 2, "c": 7, "d": 1, "e": 0, "f": 4}
 COHORTS = (("a", "c", "e", "f"), ("b", "a", "d", "f"), ("c", "b", "f", "d"))
-# In the last round a device runs out of time after three of its eight steps.
-LIMITS: tuple[dict[str, int], ...] = ({}, {}, {"c": 3})
+# In the second round a client has time for one of its two steps, in the last round one
+# for three of its eight.
+LIMITS: tuple[dict[str, int], ...] = ({}, {"d": 1}, {"c": 3})
 # Server steps ago, by round.
 STALENESS: tuple[dict[str, int], ...] = (
     {"a": 0, "c": 2, "e": 0, "f": 1},
@@ -81,7 +82,7 @@ def sgd(rate: float = RATE, momentum: Optional[float] = None) -> clients.LocalSt
 
 
 def fed_opt(optimizer: Any) -> algorithms.Algorithm:
-    return algorithms.fed_avg(sgd(), server=processes.OptimizerStep(optimizer))
+    return algorithms.build_fed_avg(sgd(), server=processes.OptimizerStep(optimizer))
 
 
 def arrays(theta: Any) -> tuple[np.ndarray, ...]:
@@ -94,9 +95,9 @@ _POPULATION = {"population": len(SIZES)}
 _OPTIMIZERS = tff.learning.optimizers
 # Everything that is compared with its paper.
 ALGORITHMS = {
-    "fed_avg": lambda: algorithms.fed_avg(sgd()),
-    "fed_prox": lambda: algorithms.fed_avg(sgd(), proximal_strength=MU),
-    "clipped": lambda: algorithms.fed_avg(
+    "fed_avg": lambda: algorithms.build_fed_avg(sgd()),
+    "fed_prox": lambda: algorithms.build_fed_avg(sgd(), proximal_strength=MU),
+    "clipped": lambda: algorithms.build_fed_avg(
         clients.LocalSteps(_OPTIMIZERS.build_sgdm(RATE), CLIP)
     ),
     "fed_avg_m": lambda: fed_opt(_OPTIMIZERS.build_sgdm(SERVER_RATE, MOMENTUM)),
@@ -109,28 +110,28 @@ ALGORITHMS = {
     "fed_adagrad": lambda: fed_opt(
         _OPTIMIZERS.build_adagrad(SERVER_RATE, INITIAL, TAU)
     ),
-    "scaffold_1": lambda: algorithms.scaffold(sgd(), option=1, **_POPULATION),
-    "scaffold_2": lambda: algorithms.scaffold(sgd(), **_POPULATION),
-    "fed_dyn": lambda: algorithms.fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
-    "fed_dropout": lambda: algorithms.fed_dropout(sgd()),
-    "fed_nova": lambda: algorithms.fed_nova(sgd()),
-    "fed_nova_momentum": lambda: algorithms.fed_nova(sgd(momentum=MOMENTUM)),
-    "fed_nova_proximal": lambda: algorithms.fed_nova(sgd(), proximal_strength=MU),
-    "fed_exp": lambda: algorithms.fed_exp(clients.LocalTraining(sgd())),
-    "mime_lite": lambda: algorithms.mime_lite(sgd(momentum=MOMENTUM)),
-    "mime": lambda: algorithms.mime(sgd(momentum=MOMENTUM)),
-    "fed_buff": lambda: algorithms.fed_buff(
+    "scaffold_1": lambda: algorithms.build_scaffold(sgd(), option=1, **_POPULATION),
+    "scaffold_2": lambda: algorithms.build_scaffold(sgd(), **_POPULATION),
+    "fed_dyn": lambda: algorithms.build_fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
+    "fed_dropout": lambda: algorithms.build_fed_dropout(sgd()),
+    "fed_nova": lambda: algorithms.build_fed_nova(sgd()),
+    "fed_nova_momentum": lambda: algorithms.build_fed_nova(sgd(momentum=MOMENTUM)),
+    "fed_nova_proximal": lambda: algorithms.build_fed_nova(sgd(), proximal_strength=MU),
+    "fed_exp": lambda: algorithms.build_fed_exp(clients.LocalTraining(sgd())),
+    "mime_lite": lambda: algorithms.build_mime_lite(sgd(momentum=MOMENTUM)),
+    "mime": lambda: algorithms.build_mime(sgd(momentum=MOMENTUM)),
+    "fed_buff": lambda: algorithms.build_fed_buff(
         clients.LocalTraining(sgd()), max_staleness=3
     ),
-    "adaptive_prox": lambda: algorithms.adaptive_prox(sgd(), initial=MU),
-    "ditto": lambda: algorithms.ditto(sgd(), strength=DITTO),
-    "fed_rep": lambda: algorithms.fed_rep(
+    "adaptive_prox": lambda: algorithms.build_adaptive_prox(sgd(), initial=MU),
+    "ditto": lambda: algorithms.build_ditto(sgd(), strength=DITTO),
+    "fed_rep": lambda: algorithms.build_fed_rep(
         sgd(), personal_tensors=1, personal_share=REP_SHARE
     ),
-    "reconstruction": lambda: algorithms.reconstruction(
+    "reconstruction": lambda: algorithms.build_reconstruction(
         sgd(), personal_tensors=1, personal_share=RECON_SHARE
     ),
-    "ifca": lambda: algorithms.ifca(sgd(), [arrays(model) for model in CLUSTERS]),
+    "ifca": lambda: algorithms.build_ifca(sgd(), [arrays(model) for model in CLUSTERS]),
 }
 
 

@@ -62,7 +62,7 @@ def test_mime_lite_follows_the_clients_schedule(six_clients):
         rounds.sgd(momentum=rounds.MOMENTUM).optimizer,
         learning_rate_schedule=lambda r: tf.gather(tf.constant(rates), r),
     )
-    process = algorithms.mime_lite(steps).build(six_clients, max_cohort_size=4)
+    process = algorithms.build_mime_lite(steps).build(six_clients, max_cohort_size=4)
     ours = rounds.run(process, rounds.cohorts_of(six_clients))
     first = paper.mime(
         rounds.START, rounds.paper_rounds()[:1], rates[0], rounds.MOMENTUM, False
@@ -78,7 +78,7 @@ def test_steps_of_rate_zero_leave_scaffolds_variates(six_clients):
         rounds.sgd().optimizer,
         learning_rate_schedule=lambda r: tf.gather(tf.constant(rates), r),
     )
-    process = algorithms.scaffold(steps, population=6).build(
+    process = algorithms.build_scaffold(steps, population=6).build(
         six_clients, max_cohort_size=4
     )
     ours = rounds.run(process, [cohort(six_clients, "a", "b")] * 2)

@@ -10,24 +10,13 @@ import rounds
 from tfl_research import algorithms, clients, processes
 
 
-def test_three_rounds_are_the_papers(run_algorithm):
-    ours = run_algorithm("fed_buff")
-    expected = paper.fed_buff(
-        rounds.START, rounds.paper_rounds(), rounds.RATE, rounds.STALENESS
-    )
-    for index, theta in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-    for age, theta in enumerate([*expected[::-1], rounds.START]):
-        rounds.assert_close(rounds.vector(h[age] for h in ours.server()[1]), theta)
-
-
 def test_fresh_clients_are_fed_avg_with_uniform_weights(six_clients):
     fresh = [
         cohort.with_members(staleness=np.zeros(len(cohort), np.int32))
         for cohort in rounds.cohorts_of(six_clients)
     ]
     ours = rounds.run(rounds.built("fed_buff", six_clients), fresh)
-    average = algorithms.fed_avg(rounds.sgd()).build(
+    average = algorithms.build_fed_avg(rounds.sgd()).build(
         six_clients, max_cohort_size=4, client_weighting=processes.uniform()
     )
     theirs = rounds.run(average, rounds.cohorts_of(six_clients))
@@ -42,8 +31,8 @@ def test_fresh_clients_are_fed_avg_with_uniform_weights(six_clients):
 def test_refusals(six_clients):
     work = clients.LocalTraining(rounds.sgd())
     with pytest.raises(ValueError, match="max_staleness must be at least 0, got -1"):
-        algorithms.fed_buff(work, max_staleness=-1)
+        algorithms.build_fed_buff(work, max_staleness=-1)
     with pytest.raises(ValueError, match="needs client weighting 'uniform'"):
-        algorithms.fed_buff(work).build(
+        algorithms.build_fed_buff(work).build(
             six_clients, max_cohort_size=4, client_weighting=processes.by_examples()
         )

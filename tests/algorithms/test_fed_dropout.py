@@ -113,7 +113,7 @@ def trained(weights, factors, client):
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_three_rounds_by_hand(six_clients, share):
     task = dataclasses.replace(six_clients, build_model=mlp)
-    algorithm = algorithms.fed_dropout(rounds.sgd(), share=share)
+    algorithm = algorithms.build_fed_dropout(rounds.sgd(), share=share)
     process = algorithm.build(task, max_cohort_size=4)
     kept = 2 if share < 1 else 5
     assert process.download_bytes == 4 * (2 * kept + kept + kept + 1)
@@ -161,4 +161,4 @@ def test_other_layers_are_refused(shapes):
 @pytest.mark.parametrize("share", [0.0, 1.5, math.nan])
 def test_a_wrong_share(share):
     with pytest.raises(ValueError, match="share must be above 0 and at most 1"):
-        algorithms.fed_dropout(rounds.sgd(), share=share)
+        algorithms.build_fed_dropout(rounds.sgd(), share=share)

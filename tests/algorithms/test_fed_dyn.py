@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import paper_algorithms as paper
 import pytest
 import rounds
 
 from tfl_research import algorithms
-
-
-def test_three_rounds_are_the_papers(run_algorithm):
-    ours = run_algorithm("fed_dyn")
-    expected = paper.fed_dyn(
-        rounds.START,
-        rounds.paper_rounds(),
-        len(rounds.SIZES),
-        rounds.RATE,
-        rounds.ALPHA,
-    )
-    for index, (theta, h, _) in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-        rounds.assert_close(rounds.vector(ours.server(index)), h)
-    for name, g_k in expected[-1][2].items():
-        rounds.assert_close(ours.table.rows([name])[0], g_k)
 
 
 def test_h_is_the_mean_of_all_clients_gradients(six_clients):
@@ -43,6 +26,6 @@ def test_h_is_the_mean_of_all_clients_gradients(six_clients):
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])
 def test_alpha_is_above_zero(alpha):
     with pytest.raises(ValueError, match="alpha must be above 0, got"):
-        algorithms.fed_dyn(rounds.sgd(), population=3, alpha=alpha)
+        algorithms.build_fed_dyn(rounds.sgd(), population=3, alpha=alpha)
     with pytest.raises(ValueError, match="population must be at least 1, got -1"):
-        algorithms.fed_dyn(rounds.sgd(), population=-1)
+        algorithms.build_fed_dyn(rounds.sgd(), population=-1)

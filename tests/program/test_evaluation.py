@@ -6,6 +6,7 @@ import math
 
 import fake_experiment as fake
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -15,10 +16,10 @@ from tfl_research.data import ClientData
 from tfl_research.program import (
     Evaluator,
     RunConfig,
+    TensorBoard,
     export_model,
     run,
 )
-from tfl_research.program.tensorboard import ScalarWriter
 from tfl_research.storage import RunFolder
 from tfl_research.tasks import Card, Task, objectives
 
@@ -245,20 +246,32 @@ def scalars(logdir):
 
 
 def test_tensorboard_has_each_round_once(tmp_path):
-    writer = ScalarWriter(tmp_path / "logdir")
-    for number in (1, 2, 3):
-        writer.append(
-            {"round": number, "train_loss": number / 2, "delta": None, "epsilon": 1.5}
+    """A run of four rounds, whose second start repeats none of the first's events."""
+    for rounds in (2, 4):
+        fake.run(
+            tmp_path,
+            config=fake.config(rounds=rounds, checkpoint_every=3),
+            callbacks=[TensorBoard()],
         )
-    writer.close()
-    rows = [{"round": "1", "train_loss": "0.5"}]
-    writer = ScalarWriter(tmp_path / "logdir", rows)
-    writer.append({"round": 2, "train_loss": 1.0, "eval_loss": 4.0})
-    writer.close()
-    assert scalars(tmp_path / "logdir") == {
-        "train/loss": [(1, 0.5), (2, 1.0)],
-        "eval/loss": [(2, 4.0)],
-    }
+    written = scalars(tmp_path / "logdir")
+    table = pd.read_csv(tmp_path / "metrics.csv", index_col="round")
+    assert [step for step, _ in written["train/accuracy"]] == [1, 2, 3, 4]
+    assert [step for step, _ in written["eval/loss"]] == [2, 4]
+    for tag, column in [("round/epsilon", "epsilon"), ("eval/loss", "eval_loss")]:
+        for step, value in written[tag]:
+            assert value == pytest.approx(table[column][step], rel=1e-6)
+    assert "round/delta" not in written
+
+
+def test_tensorboard_takes_another_folder(tmp_path):
+    logdir = tmp_path / "logs"
+    fake.run(
+        tmp_path / "run",
+        config=fake.config(rounds=1),
+        callbacks=[TensorBoard(logdir)],
+    )
+    assert [step for step, _ in scalars(logdir)["round/epsilon"]] == [1]
+    assert not (tmp_path / "run" / "logdir").exists()
 
 
 class KerasEngine:
@@ -299,6 +312,7 @@ def test_run_with_tensorflow_resumes_bit_identically(tmp_path):
                 sampler=Everyone(),
                 folder=folder,
                 config=config,
+                callbacks=[TensorBoard()],
             )
 
     whole = go(tmp_path / "whole", 5)

@@ -90,7 +90,7 @@ def test_large_populations_are_sampled(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["minst"], "unknown task 'minst'; the tasks are "),
+        (["minst"], "unknown task 'minst'; there are "),
         (["mnist", "--colour=red"], "task 'mnist' has no option 'colour'"),
         (["mnist", "colour"], "expected --option=value, got 'colour'"),
         (["mnist", "--num_clients"], "expected --option=value, got '--num_clients'"),
@@ -192,7 +192,7 @@ def test_without_a_name_usage_is_shown(capsys):
 def test_the_program_does_not_import_tensorflow():
     program = (
         "import sys\n"
-        "from tfl_research.tasks import describe\n"
+        "from tfl_research.cli import describe_task as describe\n"
         "assert describe.main(['mnist', '--num_clients=5']) == 0\n"
         "print([m for m in sys.modules if m.startswith('tensorflow')])\n"
     )

@@ -194,3 +194,23 @@ def test_losses_have_finite_gradients_at_extreme_logits(name):
         loss = tf.reduce_mean(objective.example_losses(y, logits))
     assert np.isfinite(loss)
     assert np.isfinite(tape.gradient(loss, logits)).all()
+
+
+def test_regression_by_hand():
+    y = np.array([1.0, 2.0, 4.0], np.float32)
+    predictions = np.array([[1.5], [2.0], [1.0]], np.float32)
+    losses = objectives.regression().example_losses(y, predictions)
+    assert losses.numpy().tolist() == [0.25, 0.0, 9.0]
+    metrics = _metrics(objectives.regression(), y, predictions)
+    assert float(metrics["loss"]) == pytest.approx(9.25 / 3)
+    assert float(metrics["mean_absolute_error"]) == pytest.approx(3.5 / 3)
+
+
+def test_regression_of_several_outputs_is_their_mean():
+    y = np.array([[1.0, 2.0], [0.0, 0.0]], np.float32)
+    predictions = np.array([[3.0, 2.0], [1.0, -3.0]], np.float32)
+    losses = objectives.regression().example_losses(y, predictions)
+    assert losses.numpy().tolist() == [2.0, 5.0]
+    nothing = _metrics(objectives.regression(), y[:0], predictions[:0])
+    assert math.isnan(nothing["loss"])
+    assert math.isnan(nothing["mean_absolute_error"])

@@ -1,13 +1,15 @@
-"""Tasks by name."""
+"""Tasks by name, and their recipes."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tfl_research import tasks
+from tfl_research import data, tasks
 
 _NAMES = {
     "shakespeare",
@@ -24,7 +26,9 @@ _NAMES = {
 
 
 def _build(*, seed=0, size: int, rate: float = 0.5, note: str | None = None, on=False):
-    return seed, size, rate, note, on
+    x = np.full((size, 1), rate + seed, np.float32)
+    clients = {"a": {"x": x, "y": np.zeros(size, np.int32)}}
+    return tasks.from_arrays(clients, model=dict, test=0.0, name=f"{note} {on}")
 
 
 @pytest.fixture
@@ -56,7 +60,14 @@ def test_an_unknown_option_names_itself_and_those_taken():
 
 
 def test_a_task_of_ones_own(own_task):
-    assert tasks.get(own_task, seed=7, size=3) == (7, 3, 0.5, None, False)
+    task = tasks.get(own_task, seed=7, size=3)
+    assert task.train.load("a")["x"].tolist() == [[7.5]] * 3
+    assert task.name == "None False"
+    assert task.recipe == tasks.TaskRecipe(
+        own_task, 7, {"size": 3, "rate": 0.5, "note": None, "on": False}
+    )
+    assert tasks.origin(own_task) == __name__
+    assert tasks.origin("mnist") is None
     assert own_task in tasks.names()
     with pytest.raises(ValueError, match="already registered"):
         tasks.register(own_task, _build)
@@ -65,14 +76,14 @@ def test_a_task_of_ones_own(own_task):
 
 
 def test_a_task_of_ones_own_by_import_path():
-    tasks.register("by_path", "tfl_research.tasks.mnist:build")
+    tasks.register("by_path", "tfl_research.tasks.built_in.mnist:build")
     try:
         assert tasks.get("by_path", num_clients=2).name == "mnist"
     finally:
         tasks.unregister("by_path")
     with pytest.raises(ValueError, match="unknown task 'by_path'"):
         tasks.unregister("by_path")
-    with pytest.raises(ValueError, match=r"'package\.module:function', got 'mnist'"):
+    with pytest.raises(ValueError, match=r"'package\.module:name', got 'mnist'"):
         tasks.register("wrong", "mnist")
 
 
@@ -114,11 +125,33 @@ def test_names_options_and_client_data_do_not_import_tensorflow():
 
 
 def test_a_missing_data_package_is_named_with_the_fix(monkeypatch):
-    from tfl_research.tasks import registry
+    tasks.register("fresh", "tfl_research.tasks.built_in.heart:build")
 
     def missing(module):
         raise ModuleNotFoundError(f"No module named {module!r}", name="pandas")
 
-    monkeypatch.setattr(registry.importlib, "import_module", missing)
-    with pytest.raises(ValueError, match=r"pip install 'tfl_research\[data\]'"):
-        tasks.get("heart")
+    monkeypatch.setattr(importlib, "import_module", missing)
+    try:
+        with pytest.raises(ValueError, match=r"pip install 'tfl_research\[data\]'"):
+            tasks.get("fresh")
+    finally:
+        tasks.unregister("fresh")
+
+
+def test_a_recipe_builds_the_same_task_again():
+    task = tasks.get("mnist", seed=3, num_clients=4, held_out_clients=1)
+    again = tasks.from_recipe(task.recipe)
+    assert again.recipe == task.recipe
+    assert tasks.content_digest(again) == tasks.content_digest(task)
+    assert task.with_batching(data.Batching(5)).recipe == task.recipe
+
+
+def test_a_builder_must_return_a_task_and_be_callable():
+    tasks.register("wrong", lambda *, seed: "a task")
+    try:
+        with pytest.raises(ValueError, match="'wrong' must return a Task, got str"):
+            tasks.get("wrong")
+    finally:
+        tasks.unregister("wrong")
+    with pytest.raises(ValueError, match=r"is a function or .*, got 3"):
+        tasks.register("wrong", 3)

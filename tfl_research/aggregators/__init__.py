@@ -1,22 +1,52 @@
 """TFF aggregation factories for model updates, and robust rules of stacked updates.
 
-Mechanisms of differential privacy live in `privacy`, and what clients compute in
-`clients`.
+An aggregator is chosen by its specification, `Mean()` or `Krum(byzantine=2)`, which
+needs no TensorFlow; `build` makes a TFF aggregation factory of it. Mechanisms of
+differential privacy live in `privacy`, and what clients compute in `clients`.
 """
 
 from typing import TYPE_CHECKING
 
 from tfl_research import _lazy
-from tfl_research.aggregators.breakdown import (
-    RULES as RULES,
-    RobustRule as RobustRule,
-    check_cohort as check_cohort,
+from tfl_research.aggregators.catalogue import (
+    Clipping as Clipping,
+    Compression as Compression,
+    Mean as Mean,
+    RepeatedGeometricMedian as RepeatedGeometricMedian,
+    Robust as Robust,
+    Secure as Secure,
+    TrustedRoot as TrustedRoot,
+    Zeroing as Zeroing,
 )
-from tfl_research.aggregators.with_privacy import (
-    check_with_privacy as check_with_privacy,
-    check_with_secure_sum as check_with_secure_sum,
-    check_with_sparse_updates as check_with_sparse_updates,
-    is_noised_at_clients as is_noised_at_clients,
+from tfl_research.aggregators.clipping_catalogue import (
+    CenteredClipping as CenteredClipping,
+    NormClipping as NormClipping,
+)
+from tfl_research.aggregators.contract import (
+    UpdateAggregator as UpdateAggregator,
+    declarations as declarations,
+)
+from tfl_research.aggregators.rule_catalogue import (
+    Bulyan as Bulyan,
+    CoordinateMedian as CoordinateMedian,
+    GeometricMedian as GeometricMedian,
+    Krum as Krum,
+    MeanAroundMedian as MeanAroundMedian,
+    MultiKrum as MultiKrum,
+    SignMajority as SignMajority,
+    TrimmedMean as TrimmedMean,
+)
+from tfl_research.aggregators.rule_specification import (
+    MeanRule as MeanRule,
+    RuleSettings as RuleSettings,
+)
+from tfl_research.aggregators.specification import (
+    AGGREGATORS as AGGREGATORS,
+    NOISED_AT as NOISED_AT,
+    ROOT_ROLE as ROOT_ROLE,
+    AggregatorContext as AggregatorContext,
+    AggregatorSettings as AggregatorSettings,
+    register as register,
 )
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research import stateless_random
 from tfl_research.aggregators import rules
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.aggregators.roles import role_weight_type
 from tfl_research.aggregators.stacking import StackingFactory
 from tfl_research.aggregators.trusted_root import TrustedRootFactory
@@ -21,7 +22,7 @@ RowAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackedFactory(tff.aggregators.WeightedAggregationFactory):
+class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Simulates attackers that see the cohort's updates before they send theirs.
 
     `create(value_type, weight_type)` gives the process of `inner` with weights of
@@ -31,8 +32,9 @@ class AttackedFactory(tff.aggregators.WeightedAggregationFactory):
     and counted, as if a client had sent them.
 
     Attributes:
-      inner: stacks the updates and has the rule; `RobustRule("mean")` for a mean. The
-        attack does not see a trusted root's update.
+      inner: stacks the updates and has the rule, as from
+        `AggregatorSettings.build_stacked`. The attack does not see a trusted root's
+        update.
       attack: see `attacks.update_attacks`.
       malicious_role: the role of the clients that attack, at least 1.
       seed: of the attack's randomness; a round's is a function of it and the round.
@@ -54,6 +56,11 @@ class AttackedFactory(tff.aggregators.WeightedAggregationFactory):
             raise ValueError(
                 f"malicious_role must be at least 1, got {self.malicious_role}"
             )
+
+    @property
+    def plan(self) -> Any:
+        """That of `inner`."""
+        return self.inner.plan
 
     def _rewritten(self, rows: rules.Rows, round_number: tf.Tensor) -> rules.Rows:
         """The rows that the rule sees, of those stacked, whose last entry is the role.

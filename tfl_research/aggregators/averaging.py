@@ -7,6 +7,8 @@ from typing import Any, Optional
 
 import tensorflow_federated as tff
 
+from tfl_research.aggregators.contract import UpdateAggregator
+
 # The quantiles of `tff.learning.robust_aggregator`.
 _CLIPPING = {"initial_estimate": 1.0, "target_quantile": 0.8, "learning_rate": 0.2}
 _ZEROING = {
@@ -63,7 +65,7 @@ def robust() -> tff.aggregators.WeightedAggregationFactory:
     return zeroing(clipping())
 
 
-class QuantizedMeanFactory(tff.aggregators.MeanFactory):
+class QuantizedMeanFactory(UpdateAggregator, tff.aggregators.MeanFactory):
     """`compression`, which says how large its messages are."""
 
     def __init__(self) -> None:

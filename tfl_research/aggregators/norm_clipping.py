@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.aggregators.averaging import mean
+from tfl_research.aggregators.contract import UpdateAggregator, declarations
 
 
 @dataclasses.dataclass(frozen=True)
-class NormClippingFactory(tff.aggregators.WeightedAggregationFactory):
+class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Each update is clipped to an l2 norm by its client: x min(1, radius / ||x||).
 
     Sun et al. 2019 (arXiv 1911.07963), "norm thresholding of updates". Before a mean
@@ -41,8 +42,22 @@ class NormClippingFactory(tff.aggregators.WeightedAggregationFactory):
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """Of `inner`, see `processes.build_fed_avg`."""
-        return getattr(self.inner, "client_members", ())
+        """Those of `inner`."""
+        return declarations(self.inner).client_members
+
+    @property
+    def screens_updates(self) -> bool:
+        """As `inner` does: clipping leaves what is not finite as it is."""
+        return declarations(self.inner).screens_updates
+
+    @property
+    def plan(self) -> Any:
+        """That of `inner`."""
+        return declarations(self.inner).plan
+
+    def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
+        """See `inner`."""
+        return declarations(self.inner).message_type(update_type)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type

@@ -9,11 +9,12 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.aggregators.stack import Layout
 
 
 @dataclasses.dataclass(frozen=True)
-class RepeatedMeanFactory(tff.aggregators.WeightedAggregationFactory):
+class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Robust federated aggregation (RFA): smoothed Weiszfeld steps, each two sums.
 
     Pillutla et al. 2022 (arXiv 1912.13445), Algorithm 2. In a step the server sends

@@ -5,62 +5,58 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
 from tfl_research.aggregators import rules
-from tfl_research.aggregators.breakdown import RobustRule, check_cohort
+from tfl_research.aggregators.contract import UpdateAggregator
+from tfl_research.aggregators.specification import AggregatorSettings
 from tfl_research.aggregators.stack import Layout, stack_computations
 
-SKIP = "skip"
+if TYPE_CHECKING:
+    from tfl_research.aggregators.rule_specification import RuleSettings
 
 
 def apply_rule(
-    rule: RobustRule,
+    rule: RuleSettings,
     rows: rules.Rows,
     *,
+    weighted: bool = False,
     center: Optional[tf.Tensor] = None,
+    seed: int = 0,
     round_number: Any = 0,
 ) -> tf.Tensor:
     """What a rule, with its pre-aggregations, makes of rows.
 
     Args:
       rule: which, with its parameters.
-      rows: screened rows `[n, d]`; their weights count where `rule.weighted`.
+      rows: screened rows `[n, d]`.
+      weighted: whether their weights count beyond telling who is present.
       center: float32 `[d]`, where centered clipping starts; zero by default.
+      seed: of the random buckets.
       round_number: int32 scalar, which random buckets are drawn.
 
     Returns:
       float32 `[d]`.
     """
-    rows = dataclasses.replace(rows, weighted=rule.weighted)
+    rows = dataclasses.replace(rows, weighted=weighted)
     if rule.bucket_size > 1:
-        seed = stateless_random.fold_in(
-            tf.constant([rule.seed % 2**31, 0], tf.int32), round_number
+        drawn = stateless_random.fold_in(
+            tf.constant([seed % 2**31, 0], tf.int32), round_number
         )
-        rows = rules.bucketing(rows, bucket_size=rule.bucket_size, seed=seed)
+        rows = rules.bucketing(rows, bucket_size=rule.bucket_size, seed=drawn)
     if rule.neighbour_mixing:
-        # A rule that mixes has it: `RobustRule` sees to that.
+        # A rule that mixes has it: `RuleSettings.check` sees to that.
         rows = rules.nearest_neighbour_mixing(rows, byzantine=rule.byzantine or 0)
-    function = getattr(rules, rule.name)
-    arguments: dict[str, Any] = {}
-    if rule.name in ("krum", "multi_krum", "bulyan", "mean_around_median"):
-        arguments["byzantine"] = rule.byzantine
-    if rule.name == "trimmed_mean":
-        arguments["trim"] = rule.trim
-    if rule.name == "multi_krum":
-        arguments["select"] = rule.select
-    if rule.name in ("norm_clipping", "centered_clipping"):
-        arguments["radius"] = rule.radius
-    if rule.name == "centered_clipping":
-        arguments.update(center=center, iterations=rule.iterations)
-    return function(rows, **arguments)
+    return rule.apply(rows, center=center)
 
 
-def is_broken(rule: RobustRule, rows: rules.Rows) -> tf.Tensor:
+def is_broken(
+    rule: RuleSettings, rows: rules.Rows, *, weighted: bool = False
+) -> tf.Tensor:
     """bool scalar: whether these rows are too few for the rule, or too many hostile.
 
     Excluded rows are among the f hostile ones; more of them than f mean that f was
@@ -69,14 +65,14 @@ def is_broken(rule: RobustRule, rows: rules.Rows) -> tf.Tensor:
     """
     buckets = (rows.count + rule.bucket_size - 1) // rule.bucket_size
     remaining = rows.remaining(rule.hostile or 0)
-    needed = tf.maximum(rule.per_byzantine * remaining + rule.at_least, 1)
+    needed = tf.maximum(rule.per_byzantine * remaining + rule.AT_LEAST, 1)
     broken = buckets < needed
-    if rule.weighted and rule.per_byzantine and rule.name != "trimmed_mean":
+    if weighted and rule.per_byzantine and rule.BROKEN_BY_WEIGHT:
         broken |= _heaviest(rows, remaining) >= 0.5
     if rule.hostile is not None:
         broken |= rows.excluded > rule.hostile
-    elif isinstance(rule.trim, float):
-        share = rule.trim * tf.cast(rows.offered, tf.float64) + 1e-6
+    elif rule.hostile_share is not None:
+        share = rule.hostile_share * tf.cast(rows.offered, tf.float64) + 1e-6
         broken |= tf.cast(rows.excluded, tf.float64) > share
     return broken
 
@@ -89,7 +85,7 @@ def _heaviest(rows: rules.Rows, number: tf.Tensor) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class StackingFactory(tff.aggregators.WeightedAggregationFactory):
+class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Stacks a cohort's updates and makes one of them by a robust rule.
 
     The server holds the updates of up to `capacity` clients as one float32 matrix
@@ -110,26 +106,33 @@ class StackingFactory(tff.aggregators.WeightedAggregationFactory):
     not finite is skipped too.
 
     Attributes:
-      rule: what makes one update of many.
+      rule: what makes one update of many. In a round that has too few clients, or
+        more excluded ones than the rule expects, its `on_breakdown` says what
+        happens: the round is skipped, or another rule is used (which is skipped where
+        its own condition does not hold either). None skips, and asks that
+        `smallest_cohort` be enough for the rule.
       capacity: clients that fit.
-      on_breakdown: what happens in a round that has too few clients, or more excluded
-        ones than the rule expects: "skip", or another rule (which is skipped where it
-        cannot keep its promise either). None skips, and asks that `smallest_cohort`
-        be enough for the rule.
       smallest_cohort: a size that cohorts do not fall below (a sampler's
         `minimum_cohort_size`); `capacity` by default.
+      weighted: whether client weights count beyond telling who is present. The rule
+        then withstands hostile clients of less than half of the weight: with
+        `byzantine` given, a round in which the heaviest f have half of it is broken.
+        A trimmed mean takes off the share b / n of the weight, and no more.
+      seed: of the random buckets.
       rewrite: (rows, round number) -> the rows that the rule sees; what simulates an
         attack, see `aggregators.AttackedFactory`. None takes them as they are.
 
     Raises:
-      ValueError: a capacity that is too small for the rule, or a smallest cohort that
-        is, while nothing was said about such rounds.
+      ValueError: a capacity that is too small for the rule, a smallest cohort that
+        is, while nothing was said about such rounds, or weights for a rule that is
+        defined for equal weights only.
     """
 
-    rule: RobustRule
+    rule: RuleSettings
     capacity: int
-    on_breakdown: Union[str, RobustRule, None] = None
     smallest_cohort: Optional[int] = None
+    weighted: bool = False
+    seed: int = 0
     rewrite: Optional[Callable[[rules.Rows, tf.Tensor], rules.Rows]] = None
 
     # Non-finite updates are to be passed on, since they count as hostile.
@@ -138,17 +141,17 @@ class StackingFactory(tff.aggregators.WeightedAggregationFactory):
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {self.capacity}")
-        policy = self.on_breakdown
-        if policy not in (None, SKIP) and not isinstance(policy, RobustRule):
+        if not (isinstance(self.rule, AggregatorSettings) and self.rule.stacked):
+            raise ValueError(f"rule must be a RuleSettings, got {self.rule!r}")
+        if self.weighted and not self.rule.takes_weights:
             raise ValueError(
-                f"on_breakdown must be {SKIP!r} or a RobustRule, got {policy!r}"
+                f"{self.rule.describe()} is defined for equal weights only; use "
+                "uniform client weighting"
             )
         smallest = self.capacity
         if self.smallest_cohort is not None:
             smallest = self.smallest_cohort
-        check_cohort(self.rule, smallest, self.capacity, has_policy=policy is not None)
-        if isinstance(policy, RobustRule):
-            check_cohort(policy, smallest, self.capacity, has_policy=True)
+        self.rule.check_stack(smallest, self.capacity)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
@@ -159,14 +162,9 @@ class StackingFactory(tff.aggregators.WeightedAggregationFactory):
           ValueError: values of another dtype, or of a shape that is not static.
         """
         layout = Layout.of(value_type)
-        fallback = self.on_breakdown if self.on_breakdown != SKIP else None
-        centred = [
-            rule
-            for rule in (self.rule, fallback)
-            if isinstance(rule, RobustRule) and rule.name == "centered_clipping"
-        ]
-        center_size = layout.size if centred else 0
-        momentum = centred[0].center_momentum if centred else 0.0
+        stand_in = self.rule.stand_in
+        # The centre is the first rule's: rules that stand in keep none.
+        center_size = layout.size if self.rule.KEEPS_CENTER else 0
         zero, accumulate, merge, report = stack_computations(
             self.capacity, layout, value_type, weight_type
         )
@@ -188,31 +186,37 @@ class StackingFactory(tff.aggregators.WeightedAggregationFactory):
             )
             if self.rewrite is not None:
                 rows = self.rewrite(rows, state["round_number"])
-            broken = is_broken(self.rule, rows)
-            arguments = {
-                "center": state["center"] if centred else None,
-                "round_number": state["round_number"],
-            }
+            center, round_number = state["center"], state["round_number"]
+
+            def made_by(rule: RuleSettings) -> tf.Tensor:
+                return apply_rule(
+                    rule,
+                    rows,
+                    weighted=self.weighted,
+                    center=center if rule.KEEPS_CENTER else None,
+                    seed=self.seed,
+                    round_number=round_number,
+                )
+
+            broken = is_broken(self.rule, rows, weighted=self.weighted)
             skipped, fell_back = broken, tf.constant(False)
-            if isinstance(fallback, RobustRule):
-                skipped = broken & is_broken(fallback, rows)
+            if stand_in is None:
+                result = made_by(self.rule)
+            else:
+                other = stand_in
+                skipped = broken & is_broken(other, rows, weighted=self.weighted)
                 fell_back = broken & tf.logical_not(skipped)
                 result = tf.cond(
-                    broken,
-                    lambda: apply_rule(fallback, rows, **arguments),
-                    lambda: apply_rule(self.rule, rows, **arguments),
+                    broken, lambda: made_by(other), lambda: made_by(self.rule)
                 )
-            else:
-                result = apply_rule(self.rule, rows, **arguments)
             skipped |= tf.logical_not(tf.reduce_all(tf.math.is_finite(result)))
             result = tf.where(skipped, tf.zeros_like(result), result)
-            center = state["center"]
-            if centred:
-                kept = momentum * center + (1 - momentum) * result
-                center = tf.where(skipped, center, kept)
+            if self.rule.KEEPS_CENTER:
+                moved = self.rule.next_center(center, result)
+                center = tf.where(skipped, center, moved)
             breakdowns = state["breakdowns"] + tf.cast(broken, tf.int32)
             new_state = collections.OrderedDict(
-                round_number=state["round_number"] + 1,
+                round_number=round_number + 1,
                 breakdowns=breakdowns,
                 center=center,
             )

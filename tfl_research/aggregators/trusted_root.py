@@ -12,12 +12,13 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.aggregators import rules
+from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.aggregators.roles import role_weight_type
 from tfl_research.aggregators.stack import Layout, stack_computations
 
 
 @dataclasses.dataclass(frozen=True)
-class TrustedRootFactory(tff.aggregators.WeightedAggregationFactory):
+class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
     """Stacks a cohort's updates and weighs each by its cosine with a trusted one.
 
     FLTrust, Cao et al. 2021 (arXiv 2012.13995), section IV. The server holds a small

@@ -1,42 +1,66 @@
 """Federated algorithms, each client work and server work that belong together.
 
-Parts that several algorithms share are in `clients` and `processes`; how updates are
-aggregated is not decided here.
+An algorithm is chosen by its specification, `FedAvg()` or `FedProx(0.1)`, which needs
+no TensorFlow; `build` makes an `Algorithm` of it. Parts that several algorithms share
+are in `clients` and `processes`; how updates are aggregated is not decided here.
 """
 
-from tfl_research.algorithms.adaptive_prox import adaptive_prox
-from tfl_research.algorithms.algorithm import Algorithm
-from tfl_research.algorithms.ditto import ditto
-from tfl_research.algorithms.fed_avg import fed_avg
-from tfl_research.algorithms.fed_buff import fed_buff
-from tfl_research.algorithms.fed_dropout import SubModels, fed_dropout
-from tfl_research.algorithms.fed_dyn import fed_dyn
-from tfl_research.algorithms.fed_exp import fed_exp
-from tfl_research.algorithms.fed_nova import fed_nova
-from tfl_research.algorithms.fed_rep import fed_rep
-from tfl_research.algorithms.ifca import cluster_models, ifca
-from tfl_research.algorithms.mime import mime, mime_lite
-from tfl_research.algorithms.personal_part import PersonalPart
-from tfl_research.algorithms.reconstruction import reconstruction
-from tfl_research.algorithms.scaffold import scaffold
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Algorithm",
-    "PersonalPart",
-    "SubModels",
-    "adaptive_prox",
-    "cluster_models",
-    "ditto",
-    "fed_avg",
-    "fed_buff",
-    "fed_dropout",
-    "fed_dyn",
-    "fed_exp",
-    "fed_nova",
-    "fed_rep",
-    "ifca",
-    "mime",
-    "mime_lite",
-    "reconstruction",
-    "scaffold",
-]
+from tfl_research import _lazy
+from tfl_research.algorithms.catalogue import (
+    AdaptiveProx as AdaptiveProx,
+    FedAvg as FedAvg,
+    FedBuff as FedBuff,
+    FedDropout as FedDropout,
+    FedDyn as FedDyn,
+    FedExp as FedExp,
+    FedNova as FedNova,
+    FedProx as FedProx,
+    Mime as Mime,
+    MimeLite as MimeLite,
+    Scaffold as Scaffold,
+)
+from tfl_research.algorithms.personal_catalogue import (
+    Ditto as Ditto,
+    FedRep as FedRep,
+    Ifca as Ifca,
+    Reconstruction as Reconstruction,
+)
+from tfl_research.algorithms.specification import (
+    ALGORITHMS as ALGORITHMS,
+    AlgorithmContext as AlgorithmContext,
+    AlgorithmSettings as AlgorithmSettings,
+    register as register,
+)
+
+if TYPE_CHECKING:
+    from tfl_research.algorithms.adaptive_prox import (
+        build_adaptive_prox as build_adaptive_prox,
+    )
+    from tfl_research.algorithms.algorithm import Algorithm as Algorithm
+    from tfl_research.algorithms.ditto import build_ditto as build_ditto
+    from tfl_research.algorithms.fed_avg import build_fed_avg as build_fed_avg
+    from tfl_research.algorithms.fed_buff import build_fed_buff as build_fed_buff
+    from tfl_research.algorithms.fed_dropout import (
+        SubModels as SubModels,
+        build_fed_dropout as build_fed_dropout,
+    )
+    from tfl_research.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
+    from tfl_research.algorithms.fed_exp import build_fed_exp as build_fed_exp
+    from tfl_research.algorithms.fed_nova import build_fed_nova as build_fed_nova
+    from tfl_research.algorithms.fed_rep import build_fed_rep as build_fed_rep
+    from tfl_research.algorithms.ifca import (
+        build_ifca as build_ifca,
+        cluster_models as cluster_models,
+    )
+    from tfl_research.algorithms.mime import (
+        build_mime as build_mime,
+        build_mime_lite as build_mime_lite,
+    )
+    from tfl_research.algorithms.personal_part import PersonalPart as PersonalPart
+    from tfl_research.algorithms.reconstruction import (
+        build_reconstruction as build_reconstruction,
+    )
+    from tfl_research.algorithms.scaffold import build_scaffold as build_scaffold
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -15,12 +15,13 @@ from tfl_research.processes.server_work import (
     Aggregated,
     Nest,
     OptimizerStep,
+    ServerWork,
 )
 from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveProximalClient:
+class AdaptiveProximalClient(clients.ClientWork):
     """Local training with the proximal term of the server's current mu.
 
     Li et al. 2020 (arXiv 1812.06127), Algorithm 2. The client also reports the mean
@@ -63,7 +64,7 @@ class AdaptiveProximalClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveProximalServer:
+class AdaptiveProximalServer(ServerWork):
     """The paper's heuristic for mu (section 5.3.2).
 
     mu rises by `change` when the loss rose, and falls by it, not below 0, when the
@@ -83,7 +84,6 @@ class AdaptiveProximalServer:
     initial: float = 0.0
     change: float = 0.1
     patience: int = 5
-    weighs_reports: bool = True
 
     def __post_init__(self) -> None:
         for name in ("initial", "change"):
@@ -129,7 +129,7 @@ class AdaptiveProximalServer:
         )
 
 
-def adaptive_prox(
+def build_adaptive_prox(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

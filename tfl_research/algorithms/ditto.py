@@ -17,7 +17,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class DittoClient:
+class DittoClient(clients.ClientWork):
     """Ditto's client (Li et al. 2021, arXiv 2012.04221, Algorithm 1).
 
     The client trains the server's model w_t as in FedAvg and reports the update; its
@@ -108,7 +108,7 @@ def _personal_model(model: models.FunctionalModel, state: tf.Tensor) -> list[tf.
     return [w_0 + difference for w_0, difference in zip(model.initial_weights, offset)]
 
 
-def ditto(
+def build_ditto(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

@@ -7,7 +7,7 @@ from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.processes.server_work import AVERAGING, OptimizerStep
 
 
-def fed_avg(
+def build_fed_avg(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

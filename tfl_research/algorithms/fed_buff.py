@@ -14,12 +14,13 @@ from tfl_research.processes.server_work import (
     Aggregated,
     Nest,
     OptimizerStep,
+    ServerWork,
 )
 from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class FedBuffClient:
+class FedBuffClient(clients.ClientWork):
     """A client that began some server steps ago (Nguyen et al. 2022, arXiv 2106.06639).
 
     Its `staleness` s, int32 `[]`, picks the model that it trains from; its update is
@@ -65,7 +66,7 @@ class FedBuffClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedBuffServer:
+class FedBuffServer(ServerWork):
     """The server's step after a full buffer, and the models that clients began from.
 
     The model moves by the sum of the scaled updates over the buffer's size
@@ -81,7 +82,7 @@ class FedBuffServer:
 
     step: OptimizerStep
     max_staleness: int
-    weighs_reports: bool = False
+    weighs_reports = False
 
     def __post_init__(self) -> None:
         if self.max_staleness < 0:
@@ -112,7 +113,7 @@ class FedBuffServer:
         return weights, (optimizer_state, history)
 
 
-def fed_buff(
+def build_fed_buff(
     base: clients.ClientWork,
     *,
     server: OptimizerStep = AVERAGING,

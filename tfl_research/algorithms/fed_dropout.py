@@ -117,7 +117,7 @@ class SubModels:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedDropoutClient:
+class FedDropoutClient(clients.ClientWork):
     """A client that is sent a sub-model, trains it and sends its update back (Caldas
     et al. 2018, arXiv 1812.07210, section 3.2).
 
@@ -195,7 +195,7 @@ class FedDropoutServer(ReportedStep):
         ]
 
 
-def fed_dropout(
+def build_fed_dropout(
     steps: clients.LocalSteps, *, share: float = 0.5, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
     """Federated dropout; see `SubModels`, `FedDropoutClient` and `FedDropoutServer`."""

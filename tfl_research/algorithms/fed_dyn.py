@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -14,12 +13,12 @@ from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.scaffold import check_population
 from tfl_research.clients.local_training import result_of
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
-from tfl_research.processes.server_work import Aggregated, Nest
+from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class FedDynClient:
+class FedDynClient(clients.ClientWork):
     """FedDyn's client (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
 
     With theta the server's model and g_k the client's state (the paper's
@@ -38,7 +37,7 @@ class FedDynClient:
 
     steps: clients.LocalSteps
     alpha: float
-    keeps_what_it_sends: ClassVar[bool] = True
+    keeps_what_it_sends = True
 
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)
@@ -79,7 +78,7 @@ class FedDynClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedDynServer:
+class FedDynServer(ServerWork):
     """FedDyn's server (Algorithm 1): h <- h - alpha |P|/m mean(theta_k - theta),
     theta <- mean(theta_k) - h / alpha.
 
@@ -90,7 +89,7 @@ class FedDynServer:
 
     alpha: float
     population: int
-    weighs_reports: bool = False
+    weighs_reports = False
 
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)
@@ -99,10 +98,6 @@ class FedDynServer:
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """h = 0."""
         return [tf.zeros_like(w) for w in weights]
-
-    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Nothing."""
-        return None
 
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
@@ -122,7 +117,7 @@ def _check_alpha(alpha: float) -> None:
         raise ValueError(f"alpha must be above 0, got {alpha}")
 
 
-def fed_dyn(
+def build_fed_dyn(
     steps: clients.LocalSteps, *, population: int, alpha: float = 0.1
 ) -> Algorithm:
     """FedDyn; see `FedDynClient` and `FedDynServer`."""

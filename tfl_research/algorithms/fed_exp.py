@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
-from tfl_research.processes.server_work import Aggregated, Nest
+from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
 
 
@@ -19,7 +19,7 @@ def squared_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReportsSquaredNorm:
+class ReportsSquaredNorm(clients.ClientWork):
     """Client work whose clients also report ||update||^2.
 
     They begin at the model that the server shares, where it shares one.
@@ -55,7 +55,7 @@ class ReportsSquaredNorm:
 
 
 @dataclasses.dataclass(frozen=True)
-class FedExPServer:
+class FedExPServer(ServerWork):
     """The extrapolated step (Jhunjhunwala et al. 2023, arXiv 2301.09604, equation 6).
 
     x <- x + eta_g mean with
@@ -75,7 +75,6 @@ class FedExPServer:
 
     epsilon: float = 1e-3
     averages: bool = False
-    weighs_reports: bool = True
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -102,7 +101,7 @@ class FedExPServer:
         return tuple(0.5 * (a + b) for a, b in zip(x, new)), (eta, new)
 
 
-def fed_exp(
+def build_fed_exp(
     base: clients.ClientWork, *, epsilon: float = 1e-3, averages: bool = False
 ) -> Algorithm:
     """FedExP over any client work without state; see `FedExPServer`."""

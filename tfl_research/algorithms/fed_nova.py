@@ -20,7 +20,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class FedNovaClient:
+class FedNovaClient(clients.ClientWork):
     """FedNova's client (Wang et al. 2020, arXiv 2007.07481, equation 8).
 
     A local update is -eta sum_k a_k g_k; the client reports it divided by ||a||_1,
@@ -129,7 +129,7 @@ class FedNovaServer(ReportedStep):
         return [round_mean.report * u for u in round_mean.update]
 
 
-def fed_nova(
+def build_fed_nova(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

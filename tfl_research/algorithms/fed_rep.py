@@ -18,7 +18,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class FedRepClient:
+class FedRepClient(clients.ClientWork):
     """FedRep's client (Collins et al. 2021, arXiv 2102.07078, Algorithm 1).
 
     From the server's body phi and its own head h_i the client first takes steps on h_i
@@ -35,7 +35,7 @@ class FedRepClient:
 
     def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
         """The head of the initial weights."""
-        self.part.check(model)
+        self.part.check(model.weight_specs)
         head = model.initial_weights[-self.part.tensors :]
         return np.concatenate([np.ravel(h) for h in head]).astype(np.float32)
 
@@ -52,7 +52,7 @@ class FedRepClient:
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop, part = self.steps.loop(model, objective), self.part
-        part.check(model)
+        part.check(model.weight_specs)
 
         @tf.function
         def client_function(
@@ -77,7 +77,7 @@ class FedRepClient:
     ) -> clients.PersonalFunction:
         """The server's body with the client's head, after a round's steps on it."""
         loop = self.steps.loop(model, objective)
-        self.part.check(model)
+        self.part.check(model.weight_specs)
 
         def personal_function(
             server_weights: Sequence[tf.Tensor],
@@ -100,7 +100,7 @@ class FedRepClient:
         return self.part.joined(server_weights, head)
 
 
-def fed_rep(
+def build_fed_rep(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

@@ -13,13 +13,13 @@ from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_loop import LocalLoop
 from tfl_research.clients.local_training import result_of
 from tfl_research.data import derived_generator
-from tfl_research.processes.server_work import Aggregated, Nest
+from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
 from tfl_research.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class IfcaClient:
+class IfcaClient(clients.ClientWork):
     """IFCA's client (Ghosh et al. 2020, arXiv 2006.04088, Algorithm 1, option II).
 
     Of the models theta_1..theta_k it picks that with the least mean loss on its own
@@ -128,7 +128,7 @@ def best_model(
 
 
 @dataclasses.dataclass(frozen=True)
-class IfcaServer:
+class IfcaServer(ServerWork):
     """IFCA's server: each model moves by the mean of the updates of those who chose it.
 
     With client weights p_i, theta_j <- theta_j + sum_i p_i s_ij u_i / sum_i p_i s_ij;
@@ -144,7 +144,6 @@ class IfcaServer:
     """
 
     initial_models: Sequence[Sequence[np.ndarray]]
-    weighs_reports: bool = True
 
     def __post_init__(self) -> None:
         if len(self.initial_models) < 2:
@@ -211,7 +210,7 @@ def _moved(
     )
 
 
-def ifca(
+def build_ifca(
     steps: clients.LocalSteps, initial_models: Sequence[Sequence[np.ndarray]]
 ) -> Algorithm:
     """IFCA; see `IfcaClient` and `IfcaServer`.

@@ -17,6 +17,7 @@ from tfl_research.processes.server_work import (
     Aggregated,
     Nest,
     OptimizerStep,
+    ServerWork,
 )
 from tfl_research.tasks.objectives import Objective
 
@@ -44,7 +45,7 @@ def _limited(
 
 
 @dataclasses.dataclass(frozen=True)
-class MimeLiteClient:
+class MimeLiteClient(clients.ClientWork):
     """MimeLite's client (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
 
     Every local step is y <- y - eta U(g(y), s) with the optimizer statistics s as the
@@ -82,7 +83,7 @@ class MimeLiteClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class MimeClient:
+class MimeClient(clients.ClientWork):
     """Mime's client (Algorithm 1 of the same paper), in two exchanges.
 
     In the first, clients report the mean gradient of their examples at x, of which the
@@ -135,7 +136,7 @@ class MimeClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class MimeServer:
+class MimeServer(ServerWork):
     """x <- x + mean(y_i - x); s <- V(c, s), c the mean of the clients' gradients.
 
     Attributes:
@@ -147,7 +148,6 @@ class MimeServer:
     optimizer: tff.learning.optimizers.Optimizer
     step: OptimizerStep = AVERAGING
     corrects: bool = False
-    weighs_reports: bool = True
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """The model step's state, s and c."""
@@ -194,7 +194,7 @@ class MimeServer:
         )
 
 
-def mime_lite(
+def build_mime_lite(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
     """MimeLite; see `MimeLiteClient`."""
@@ -203,7 +203,9 @@ def mime_lite(
     )
 
 
-def mime(steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING) -> Algorithm:
+def build_mime(
+    steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
+) -> Algorithm:
     """Mime; see `MimeClient`."""
     return Algorithm(
         MimeClient(steps),

@@ -37,9 +37,13 @@ class PersonalPart:
         if not 0 < self.share < 1:
             raise ValueError(f"share must be above 0 and below 1, got {self.share}")
 
-    def check(self, model: models.FunctionalModel) -> None:
-        """Raises ValueError where the model has no tensors beside the personal ones."""
-        held = len(model.initial_weights)
+    def check(self, specs: Sequence[tf.TensorSpec]) -> None:
+        """Raises ValueError where a model has no tensors beside the personal ones.
+
+        Args:
+          specs: of the model's weights.
+        """
+        held = len(specs)
         if self.tensors >= held:
             raise ValueError(
                 f"{self.tensors} personal tensors leave nothing to share: the model "

@@ -16,7 +16,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class ReconstructionClient:
+class ReconstructionClient(clients.ClientWork):
     """FedRecon's client (Singhal et al. 2021, arXiv 2102.03448, Algorithm 1).
 
     The client reconstructs its local parameters l from their initial value on the
@@ -47,7 +47,7 @@ class ReconstructionClient:
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
         loop, part = self.steps.loop(model, objective), self.part
-        part.check(model)
+        part.check(model.weight_specs)
 
         @tf.function
         def client_function(
@@ -71,7 +71,7 @@ class ReconstructionClient:
     ) -> clients.PersonalFunction:
         """The server's g with l reconstructed on all of a round's steps."""
         loop = self.steps.loop(model, objective)
-        self.part.check(model)
+        self.part.check(model.weight_specs)
 
         def personal_function(
             server_weights: Sequence[tf.Tensor],
@@ -97,7 +97,7 @@ def _query_examples(part: PersonalPart, batches: Mapping[str, tf.Tensor]) -> tf.
     return tf.minimum(seen, batches["num_examples"])
 
 
-def reconstruction(
+def build_reconstruction(
     steps: clients.LocalSteps,
     *,
     server: OptimizerStep = AVERAGING,

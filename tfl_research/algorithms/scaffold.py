@@ -18,12 +18,13 @@ from tfl_research.processes.server_work import (
     Aggregated,
     Nest,
     OptimizerStep,
+    ServerWork,
 )
 from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaffoldClient:
+class ScaffoldClient(clients.ClientWork):
     """SCAFFOLD's client (Karimireddy et al. 2020, arXiv 1910.06378, Algorithm 1).
 
     With x the server's model, y_i the client's and c, c_i the server's and the
@@ -103,7 +104,7 @@ class ScaffoldClient:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaffoldServer:
+class ScaffoldServer(ServerWork):
     """SCAFFOLD's server (Algorithm 1, lines 16 and 17).
 
     x <- x + eta_g mean(y_i - x), by the server optimizer, and
@@ -116,7 +117,7 @@ class ScaffoldServer:
 
     step: OptimizerStep
     population: int
-    weighs_reports: bool = False
+    weighs_reports = False
 
     def __post_init__(self) -> None:
         check_population(self.population)
@@ -160,7 +161,7 @@ def check_plain_sgd(steps: clients.LocalSteps, what: str) -> None:
         )
 
 
-def scaffold(
+def build_scaffold(
     steps: clients.LocalSteps,
     *,
     population: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -22,6 +22,16 @@ from tfl_research.attacks.roles import MALICIOUS
 from tfl_research.tasks.objectives import Objective
 
 _PERTURBED = ("min_max", "min_sum")
+_FUNCTIONS: dict[str, Callable[..., tf.Tensor]] = {
+    "gaussian": update_attacks.gaussian,
+    "sign_flip": update_attacks.sign_flip,
+    "scaled": update_attacks.scaled,
+    "alie": update_attacks.alie,
+    "inner_product": update_attacks.inner_product,
+    "min_max": update_attacks.min_max,
+    "min_sum": update_attacks.min_sum,
+    "mimic": update_attacks.mimic,
+}
 # Beside the seeds of a client's dropout, which are folded with step numbers.
 _STREAM = -1
 
@@ -86,26 +96,26 @@ class UpdateAttack:
             arguments["scale"] = self.scale
         if self.perturbation is not None:
             arguments["perturbation"] = self.perturbation
-        function = getattr(update_attacks, self.name)
-        return function(updates, malicious, present, seed, **arguments)
+        return _FUNCTIONS[self.name](updates, malicious, present, seed, **arguments)
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackedClientWork:
+class AttackedClientWork(clients.WrappedWork):
     """Client work whose malicious clients send something else than they computed.
 
     Which clients are malicious is in their data's `role`, see `ClientData.with_roles`;
-    the others' updates are those of `honest`, to the bit.
+    the others' updates are those of `base`, to the bit. What clients report, and the
+    state that they keep, is honest.
 
     Attributes:
-      honest: what every client computes.
+      base: what every client computes.
       attack: a local one.
 
     Raises:
       ValueError: an omniscient attack, which no client can carry out on its own.
     """
 
-    honest: clients.ClientWork
+    base: clients.ClientWork
     attack: UpdateAttack
 
     def __post_init__(self) -> None:
@@ -124,18 +134,19 @@ class AttackedClientWork:
         Raises:
           ValueError: when it is traced, client data without roles.
         """
-        function = self.honest.build(model, objective)
+        function = self.base.build(model, objective)
 
         def attacked(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
+            *shared: Any,
         ) -> clients.ClientResult:
             if "role" not in batches:
                 raise ValueError(
                     "an attack needs clients with roles; use ClientData.with_roles"
                 )
-            result = function(server_weights, batches, round_number)
+            result = function(server_weights, batches, round_number, *shared)
             sizes = [tf.size(u) for u in result.update]
             row = tf.concat([tf.reshape(u, [-1]) for u in result.update], axis=0)
             sent = self.attack(

@@ -2,3 +2,18 @@
 
 The only importer of absl and argparse; what a run is stands in `experiment`.
 """
+
+from typing import TYPE_CHECKING
+
+from tfl_research import _lazy
+
+if TYPE_CHECKING:
+    from tfl_research.cli.preset import (
+        COMMON as COMMON,
+        Given as Given,
+        Output as Output,
+        PersonalEvaluation as PersonalEvaluation,
+        Preset as Preset,
+    )
+    from tfl_research.cli.program import execute as execute, main as main
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -13,14 +13,9 @@ from typing import Any
 import numpy as np
 
 from tfl_research import tasks
-from tfl_research.data import (
-    ClientData,
-    derived_generator,
-    divergence,
-    partition_options,
-    statistics,
-)
-from tfl_research.data.feature_divergence import feature_divergence
+from tfl_research.data import ClientData, derived_generator
+from tfl_research.data.partitions import divergence, partition_options, statistics
+from tfl_research.data.partitions.feature_divergence import feature_divergence
 
 _WIDTH = 80
 _INDENT = 20

@@ -9,6 +9,7 @@ from tfl_research.clients.client_work import (
     ClientResult as ClientResult,
     ClientWork as ClientWork,
     PersonalFunction as PersonalFunction,
+    WrappedWork as WrappedWork,
     masked_sum as masked_sum,
 )
 from tfl_research.clients.compressed import CompressedWork as CompressedWork

@@ -12,6 +12,7 @@ from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
     ClientWork,
+    WrappedWork,
     select,
 )
 from tfl_research.models.functional_model import FunctionalModel
@@ -19,7 +20,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class CanaryWork:
+class CanaryWork(WrappedWork):
     """Canaries send their own direction, other clients what they trained.
 
     Andrew et al. 2023 (arXiv 2302.03098), Algorithm 3. A client of role j > 0 reports
@@ -47,7 +48,15 @@ class CanaryWork:
             raise ValueError(f"norm must be above 0 and finite, got {self.norm}")
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`; the local steps must have `role`, int32 `[]`."""
+        """See `ClientWork.build`; the local steps must have `role`, int32 `[]`.
+
+        Raises:
+          ValueError: a base whose clients keep a state, of which canaries have none.
+        """
+        if self.base.initial_client_state(model) is not None:
+            raise ValueError(
+                f"no canaries over {type(self.base).__name__}: its clients keep a state"
+            )
         base = self.base.build(model, objective)
         shapes = [spec.shape for spec in model.weight_specs]
         key = direction_seed(self.seed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import collections
-from collections.abc import Callable
-from typing import Any, NamedTuple, Optional, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Optional
 
+import numpy as np
 import tensorflow as tf
 
 from tfl_research.models.functional_model import FunctionalModel
@@ -48,23 +50,123 @@ ClientFunction = Callable[..., ClientResult]
 PersonalFunction = Callable[..., "list[tf.Tensor]"]
 
 
-class ClientWork(Protocol):
-    """A recipe for client work, independent of model and task.
+class ClientWork(abc.ABC):
+    """Base of recipes for client work, independent of model and task.
 
-    Work whose clients keep a state also has a method `initial_client_state(model)`,
-    float32 `[d]`: what a client's state is before its first round. It finds the
-    state among the local steps as `client_state`. Work that needs further values of
-    each client (`Cohort.with_members`) has an attribute `client_members`, their specs
-    by name. Work under which clients end up with models of their own has a method
-    `build_personal(model, objective)`, the `PersonalFunction`. Where messages are not
-    of the plain sizes, `encoded_bytes(model)`, `reported_bytes(model)` and
-    `received_bytes(model)` say what an update and a report take and what a client is
-    sent.
+    A subclass gives `build`. Where clients keep a state, need further values, have
+    models of their own or send messages of other sizes, it overrides a default too.
+
+        @dataclasses.dataclass(frozen=True)
+        class Silent(clients.ClientWork):
+            def build(self, model, objective):
+                def client_function(server_weights, batches, round_number):
+                    return clients.ClientResult(
+                        update=[tf.zeros_like(w) for w in server_weights],
+                        num_examples=tf.cast(batches["num_examples"], tf.float32),
+                        sums=...,
+                    )
+
+                return client_function
     """
 
+    @abc.abstractmethod
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         """The pure per-client TensorFlow function for this model and objective."""
-        ...
+
+    @property
+    def keeps_what_it_sends(self) -> bool:
+        """Whether clients keep a state that must agree with what the server got."""
+        return False
+
+    @property
+    def client_members(self) -> Mapping[str, tf.TensorSpec]:
+        """Specs by name of further values of each client (`Cohort.with_members`)."""
+        return {}
+
+    @property
+    def plan(self) -> Any:
+        """The privacy plan that the work was built from; None without one."""
+        return None
+
+    def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
+        """A client's state before its first round, float32 `[d]`.
+
+        None where clients keep no state. The function that `build` gives finds the
+        state among the local steps as `client_state`.
+        """
+        del model
+        return None
+
+    def build_personal(
+        self, model: FunctionalModel, objective: Objective
+    ) -> Optional[PersonalFunction]:
+        """What gives a client's own model; None where clients have none."""
+        del model, objective
+        return None
+
+    def encoded_bytes(self, model: FunctionalModel) -> Optional[int]:
+        """Bytes of an update as it is sent; None for plain tensors."""
+        del model
+        return None
+
+    def received_bytes(self, model: FunctionalModel) -> Optional[int]:
+        """Bytes that a client is sent; None for everything that is shared."""
+        del model
+        return None
+
+    def reported_bytes(self, model: FunctionalModel) -> Optional[int]:
+        """Bytes of a report as it is sent; None for plain tensors."""
+        del model
+        return None
+
+
+class WrappedWork(ClientWork):
+    """Base of client work that changes what another one sends.
+
+    Everything but `build` is the other work's.
+
+    Attributes:
+      base: the other client work, a field of the subclass.
+    """
+
+    base: ClientWork
+
+    @property
+    def keeps_what_it_sends(self) -> bool:
+        """See `ClientWork`."""
+        return self.base.keeps_what_it_sends
+
+    @property
+    def client_members(self) -> Mapping[str, tf.TensorSpec]:
+        """See `ClientWork`."""
+        return self.base.client_members
+
+    @property
+    def plan(self) -> Any:
+        """See `ClientWork`."""
+        return self.base.plan
+
+    def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
+        """See `ClientWork`."""
+        return self.base.initial_client_state(model)
+
+    def build_personal(
+        self, model: FunctionalModel, objective: Objective
+    ) -> Optional[PersonalFunction]:
+        """See `ClientWork`."""
+        return self.base.build_personal(model, objective)
+
+    def encoded_bytes(self, model: FunctionalModel) -> Optional[int]:
+        """See `ClientWork`."""
+        return self.base.encoded_bytes(model)
+
+    def received_bytes(self, model: FunctionalModel) -> Optional[int]:
+        """See `ClientWork`."""
+        return self.base.received_bytes(model)
+
+    def reported_bytes(self, model: FunctionalModel) -> Optional[int]:
+        """See `ClientWork`."""
+        return self.base.reported_bytes(model)
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from tfl_research import stateless_random
-from tfl_research.clients.client_work import ClientFunction, ClientResult, ClientWork
+from tfl_research.clients.client_work import (
+    ClientFunction,
+    ClientResult,
+    ClientWork,
+    WrappedWork,
+)
 from tfl_research.clients.compressors import Compressor, decoded, encoded_bytes
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
 from tfl_research.models.functional_model import FunctionalModel
@@ -22,7 +27,7 @@ _STREAM = 0x636F6465
 
 
 @dataclasses.dataclass(frozen=True)
-class CompressedWork:
+class CompressedWork(WrappedWork):
     """The base work's updates as the server decodes them.
 
     With error feedback (Karimireddy et al. 2019, arXiv 1901.09847, Algorithm 2) the
@@ -37,8 +42,9 @@ class CompressedWork:
       error_feedback: whether clients keep what is lost.
 
     Raises:
-      ValueError: error feedback where the base's clients keep a state, or a base whose
-        `keeps_what_it_sends` says that its state must agree with what the server got.
+      ValueError: a base whose `keeps_what_it_sends` says that its state must agree
+        with what the server got; and from `build`, error feedback where the base's
+        clients keep a state.
     """
 
     base: ClientWork
@@ -46,31 +52,26 @@ class CompressedWork:
     error_feedback: bool = False
 
     def __post_init__(self) -> None:
-        name = type(self.base).__name__
-        if getattr(self.base, "keeps_what_it_sends", False):
+        if self.base.keeps_what_it_sends:
             raise ValueError(
-                f"updates of {name} cannot be compressed: its clients keep what they "
-                "sent, and the server has to add up the same"
+                f"updates of {type(self.base).__name__} cannot be compressed: its "
+                "clients keep what they sent, and the server has to add up the same"
             )
-        # Attributes only where there is something to keep, to ask for or to say.
-        if self.error_feedback:
-            if hasattr(self.base, "initial_client_state"):
-                raise ValueError(
-                    f"no error feedback over {name}: its clients keep a state of their "
-                    "own"
-                )
-            object.__setattr__(self, "initial_client_state", self._initial_state)
-        for name in (
-            "initial_client_state",
-            "client_members",
-            "received_bytes",
-            "reported_bytes",
-        ):
-            if hasattr(self.base, name):
-                object.__setattr__(self, name, getattr(self.base, name))
 
-    @staticmethod
-    def _initial_state(model: FunctionalModel) -> np.ndarray:
+    def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
+        """Nothing lost with error feedback; the base's state without.
+
+        Raises:
+          ValueError: see the class.
+        """
+        state = self.base.initial_client_state(model)
+        if not self.error_feedback:
+            return state
+        if state is not None:
+            raise ValueError(
+                f"no error feedback over {type(self.base).__name__}: its clients keep "
+                "a state of their own"
+            )
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def encoded_bytes(self, model: FunctionalModel) -> int:
@@ -79,6 +80,7 @@ class CompressedWork:
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         """See `ClientWork.build`."""
+        self.initial_client_state(model)
         base, specs = self.base.build(model, objective), model.weight_specs
 
         @tf.function

@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
+    ClientWork,
     PersonalFunction,
 )
 from tfl_research.clients.local_loop import (
@@ -24,7 +25,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalTraining:
+class LocalTraining(ClientWork):
     """Local minibatch optimisation from the server's weights.
 
     Plain ClientUpdate (McMahan et al. 2017, arXiv 1602.05629, Algorithm 1) with

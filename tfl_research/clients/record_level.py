@@ -16,6 +16,7 @@ from tfl_research.clients import record_noise
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
+    ClientWork,
     select,
 )
 from tfl_research.clients.example_gradients import example_gradients, summed_gradient
@@ -28,7 +29,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordLevelTraining:
+class RecordLevelTraining(ClientWork):
     """Local DP-SGD from the server's weights.
 
     Abadi et al. 2016 (arXiv 1607.00133), Algorithm 1, at every client: a local step

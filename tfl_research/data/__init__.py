@@ -1,20 +1,16 @@
-"""Client data as padded local steps, partitioners, and readers for silos.
+"""Client data as padded local steps, and what splits, partitions and reads them.
 
-Nothing here knows of models, TensorFlow or algorithms. Modules that need pandas
-(`silos`, `tabular`) are imported by their own names.
+Nothing here knows of models, TensorFlow or algorithms. `partitions` makes simulated
+clients, `tables` reads silos and needs pandas, so it is imported by its own name.
+`hold_out` decides what is held out, for every task.
 """
 
-from tfl_research.data import (
-    client_skews,
-    client_splits,
-    divergence,
-    partition,
-    statistics,
-)
+from tfl_research.data import client_splits, hold_out, partitions
 from tfl_research.data.batching import Batching, derived_generator
 from tfl_research.data.client_data import ClientData
 from tfl_research.data.cohort import ArraySpec, Cohort, Examples
-from tfl_research.data.partition_options import PartitionOptions
+from tfl_research.data.digest import content_digest
+from tfl_research.data.partitions import PartitionOptions
 from tfl_research.data.poisson_batching import PoissonBatching
 from tfl_research.data.tff_adapter import from_tff
 
@@ -26,11 +22,10 @@ __all__ = [
     "Examples",
     "PartitionOptions",
     "PoissonBatching",
-    "client_skews",
     "client_splits",
+    "content_digest",
     "derived_generator",
-    "divergence",
     "from_tff",
-    "partition",
-    "statistics",
+    "hold_out",
+    "partitions",
 ]

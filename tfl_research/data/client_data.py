@@ -20,7 +20,7 @@ from tfl_research.data.poisson_batching import PoissonBatching
 # How examples become local steps.
 AnyBatching = Union[Batching, PoissonBatching]
 
-# Examples that a cohort holds on to between counting and gathering them. Those of
+# Bytes of examples that a cohort keeps between counting and gathering them. Those of
 # further clients are loaded a second time, so that memory is flat in the cohort.
 _KEPT_BYTES = 8 * 2**20
 
@@ -49,7 +49,7 @@ class ClientData:
     def from_arrays(
         cls, clients: Mapping[str, Examples], batching: AnyBatching = ONE_EPOCH
     ) -> ClientData:
-        """Client data held in memory.
+        """Client data of arrays in memory.
 
         Args:
           clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n may be 0 and
@@ -71,10 +71,10 @@ class ClientData:
                     f"{len(examples['y'])} of y"
                 )
             for name, spec in specs.items():
-                found = ArraySpec(examples[name].shape[1:], examples[name].dtype)
-                if found != spec:
+                own = ArraySpec(examples[name].shape[1:], examples[name].dtype)
+                if own != spec:
                     raise ValueError(
-                        f"client {client_id!r} has {name} of {found}, expected {spec}"
+                        f"client {client_id!r} has {name} of {own}, expected {spec}"
                     )
         return cls(tuple(clients), clients.__getitem__, specs, batching)
 
@@ -117,15 +117,15 @@ class ClientData:
         for row, client_id in enumerate(client_ids):
             generator = derived_generator("client", seed, client_id, round_number)
             seeds[row] = generator.integers(0, 2**31 - 1, size=2)
-            held = self.load(client_id)
-            kept_bytes += sum(held[name].nbytes for name in self.specs)
+            examples = self.load(client_id)
+            kept_bytes += sum(examples[name].nbytes for name in self.specs)
             if kept_bytes <= _KEPT_BYTES:
-                kept[client_id] = held
+                kept[client_id] = examples
             if isinstance(self.batching, PoissonBatching):
-                poisson.append(self.batching.draw(len(held["y"]), generator))
+                poisson.append(self.batching.draw(len(examples["y"]), generator))
                 orders.append(poisson[-1].order)
             else:
-                orders.append(step_order(len(held["y"]), self.batching, generator))
+                orders.append(step_order(len(examples["y"]), self.batching, generator))
 
         def load(client_id: str) -> Examples:
             return kept[client_id] if client_id in kept else self.load(client_id)

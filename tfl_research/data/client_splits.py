@@ -1,43 +1,18 @@
-"""Random splits of whole client data: examples within clients, and clients."""
+"""Client data split into training, test and held-out clients, and pooled."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import numpy as np
 
-from tfl_research.data.batching import derived_generator
-from tfl_research.data.client_data import ClientData
+from tfl_research.data import hold_out
+from tfl_research.data.batching import ONE_EPOCH
+from tfl_research.data.client_data import AnyBatching, ClientData
 from tfl_research.data.cohort import Examples
-from tfl_research.data.splits import check_fraction
-
-
-def train_test_indices(
-    num_examples: int, test_fraction: float, *, seed: int, client_id: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """A random split of one client's examples, whatever their labels.
-
-    Args:
-      num_examples: how many the client holds; may be 0.
-      test_fraction: share of them in the test split, rounded half up; at least
-        one example stays in training.
-      seed: of the draw.
-      client_id: whose examples they are, so that clients draw independently.
-
-    Returns:
-      Ascending int64 index arrays (train, test), disjoint and complete.
-
-    Raises:
-      ValueError: `test_fraction` is not in [0, 1).
-    """
-    check_fraction("test_fraction", test_fraction)
-    num_test = int(np.floor(test_fraction * num_examples + 0.5))
-    num_test = max(0, min(num_test, num_examples - 1))
-    generator = derived_generator("train_test_split", seed, client_id)
-    order = generator.permutation(num_examples)
-    return np.sort(order[num_test:]), np.sort(order[:num_test])
 
 
 def split_each_client(
@@ -45,7 +20,7 @@ def split_each_client(
 ) -> tuple[ClientData, ClientData]:
     """Splits every client's examples in two, when they are loaded.
 
-    A client's split is a pure function of (seed, client id, its example count).
+    See `hold_out.examples`; the labels play no part.
 
     Returns:
       (train, test), both of the same clients; a small client's test split may be
@@ -54,11 +29,11 @@ def split_each_client(
     Raises:
       ValueError: `test_fraction` is not in [0, 1).
     """
-    check_fraction("test_fraction", test_fraction)
+    hold_out.check_fraction("test_fraction", test_fraction)
 
     def part(client_id: str, which: int) -> Examples:
         examples = data.load(client_id)
-        chosen = train_test_indices(
+        chosen = hold_out.examples(
             len(examples["y"]), test_fraction, seed=seed, client_id=client_id
         )[which]
         return {name: examples[name][chosen] for name in ("x", "y")}
@@ -69,28 +44,61 @@ def split_each_client(
     return side(0), side(1)
 
 
-def hold_out(
-    client_ids: Sequence[str], num_held_out: int, *, seed: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sets a number of clients aside that are never trained on.
+def split_arrays(
+    clients: Mapping[str, Examples],
+    *,
+    held_out: Sequence[str] = (),
+    test_fraction: float,
+    seed: int,
+    stratified: bool = False,
+    batching: AnyBatching = ONE_EPOCH,
+) -> tuple[ClientData, ClientData, Optional[ClientData]]:
+    """Training, test and held-out clients of arrays, split at once.
+
+    Args:
+      clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`.
+      held_out: ids of clients that are kept out of training; may be empty.
+      test_fraction: of each training client's examples, in [0, 1); see
+        `hold_out.examples`.
+      seed: of the splits.
+      stratified: whether splits keep each client's class balance.
+      batching: of the training data.
 
     Returns:
-      (training ids, held-out ids), each in the given order; a pure function of
-      the arguments.
+      The training splits, the test splits of the same clients, and the held-out
+      clients with all their examples (None when none are held out).
 
     Raises:
-      ValueError: `num_held_out` is negative or leaves no client to train on.
+      ValueError: a held-out id is unknown, all clients are held out, or the
+        fraction is outside [0, 1).
     """
-    if not 0 <= num_held_out < max(1, len(client_ids)):
+    unknown = [c for c in held_out if c not in clients]
+    if unknown:
         raise ValueError(
-            f"held-out clients must number from 0 to {len(client_ids) - 1} of "
-            f"{len(client_ids)} clients, got {num_held_out}"
+            f"cannot hold out {unknown[0]!r}; the clients are {', '.join(clients)}"
         )
-    order = derived_generator("held_out", seed).permutation(len(client_ids))
-    chosen = set(order[:num_held_out].tolist())
+    train: dict[str, Examples] = {}
+    test: dict[str, Examples] = {}
+    for name, examples in clients.items():
+        if name in held_out:
+            continue
+        parts = hold_out.examples(
+            len(examples["y"]),
+            test_fraction,
+            seed=seed,
+            client_id=name,
+            labels=examples["y"] if stratified else None,
+        )
+        for split, rows in zip((train, test), parts):
+            split[name] = {key: examples[key][rows] for key in ("x", "y")}
+    if not train:
+        raise ValueError("no client is left to train on; hold fewer out")
     return (
-        tuple(c for i, c in enumerate(client_ids) if i not in chosen),
-        tuple(c for i, c in enumerate(client_ids) if i in chosen),
+        ClientData.from_arrays(train, batching),
+        ClientData.from_arrays(test),
+        ClientData.from_arrays({name: clients[name] for name in held_out})
+        if held_out
+        else None,
     )
 
 
@@ -103,8 +111,8 @@ def pooled(data: ClientData) -> ClientData:
 
     @functools.cache
     def everything() -> Examples:
-        held = [data.load(client_id) for client_id in data.client_ids]
-        return {n: np.concatenate([e[n] for e in held]) for n in data.specs}
+        parts = [data.load(client_id) for client_id in data.client_ids]
+        return {n: np.concatenate([e[n] for e in parts]) for n in data.specs}
 
     return dataclasses.replace(
         data, client_ids=(POOLED,), load=lambda _: everything(), roles=None

@@ -1,4 +1,4 @@
-"""Data files inside installed packages, found without importing the packages."""
+"""Paths of data files inside installed packages, without importing the packages."""
 
 from __future__ import annotations
 

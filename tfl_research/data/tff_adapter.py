@@ -83,10 +83,10 @@ def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
     known = [frozenset(part.client_ids) for part in parts]
 
     def load(client_id: str) -> Examples:
-        held = [p.load(client_id) for p, ids in zip(parts, known) if client_id in ids]
+        pieces = [p.load(client_id) for p, ids in zip(parts, known) if client_id in ids]
         return {
             name: np.concatenate(
-                [np.zeros((0, *spec.shape), spec.dtype)] + [e[name] for e in held]
+                [np.zeros((0, *spec.shape), spec.dtype)] + [e[name] for e in pieces]
             )
             for name, spec in specs.items()
         }

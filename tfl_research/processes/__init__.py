@@ -3,32 +3,31 @@
 How a process is executed is decided in `runtime`, not here.
 """
 
-from tfl_research.processes.client_states import ClientStateSpec
-from tfl_research.processes.fed_avg import (
-    build_fed_avg,
-    cohort_type,
-    functional_model,
-)
-from tfl_research.processes.federated_process import FederatedProcess
-from tfl_research.processes.server_work import Aggregated, OptimizerStep, ServerWork
-from tfl_research.processes.weighting import (
-    ClientWeighting,
-    by_examples,
-    capped,
-    uniform,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Aggregated",
-    "ClientStateSpec",
-    "ClientWeighting",
-    "FederatedProcess",
-    "OptimizerStep",
-    "ServerWork",
-    "build_fed_avg",
-    "by_examples",
-    "capped",
-    "cohort_type",
-    "functional_model",
-    "uniform",
-]
+from tfl_research import _lazy
+
+if TYPE_CHECKING:
+    from tfl_research.processes.client_states import ClientStateSpec as ClientStateSpec
+    from tfl_research.processes.fed_avg import (
+        build_fed_avg as build_fed_avg,
+        cohort_type as cohort_type,
+        functional_model as functional_model,
+        model_dimension as model_dimension,
+    )
+    from tfl_research.processes.federated_process import (
+        FederatedProcess as FederatedProcess,
+    )
+    from tfl_research.processes.server_work import (
+        Aggregated as Aggregated,
+        OptimizerStep as OptimizerStep,
+        ReportedStep as ReportedStep,
+        ServerWork as ServerWork,
+    )
+    from tfl_research.processes.weighting import (
+        ClientWeighting as ClientWeighting,
+        by_examples as by_examples,
+        capped as capped,
+        uniform as uniform,
+    )
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

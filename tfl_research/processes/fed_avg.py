@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
+from tfl_research.aggregators import UpdateAggregator, declarations
 from tfl_research.data import PoissonBatching
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
-from tfl_research.processes.round import (
-    Aggregator,
-    RoundParts,
-    assemble,
-    client_members,
-)
+from tfl_research.processes.round import Aggregator, RoundParts, assemble
 from tfl_research.processes.server_work import OptimizerStep, ServerWork
 from tfl_research.processes.weighting import ClientWeighting, by_examples, uniform
 from tfl_research.tasks.task import Task
@@ -69,6 +65,12 @@ def functional_model(task: Task, seed: int = 0) -> models.FunctionalModel:
     )
 
 
+def model_dimension(task: Task) -> int:
+    """Number of scalars in the task's trainable weights."""
+    specs = tf.nest.flatten(functional_model(task).weight_specs)
+    return sum(spec.shape.num_elements() for spec in specs)
+
+
 def build_fed_avg(
     task: Task,
     *,
@@ -101,9 +103,11 @@ def build_fed_avg(
 
     An update that holds a NaN or an infinity is left out: it becomes zero with
     weight zero, and is counted as excluded. An aggregation factory without weights
-    cannot leave a client out and sees a zero update instead; one with a true attribute
-    `screens_updates` gets the update as it is. Where an aggregator measures `skipped`
-    and it is not 0, the model and the server optimizer stay as they were.
+    cannot leave a client out and sees a zero update instead; an
+    `aggregators.UpdateAggregator` that `screens_updates` gets the update as it is.
+    Where an aggregator measures `skipped` and it is not 0, the model and the server
+    optimizer stay as they were. The process' `plan` is the privacy plan that the
+    aggregator or the client work declares.
 
     Args:
       task: data, model and objective.
@@ -111,9 +115,10 @@ def build_fed_avg(
         optimizer=client_optimizer)`.
       server_optimizer: applied to the negated aggregate; SGD of rate 1 by default.
       aggregator: any TFF aggregation factory; a weighted mean by default, which is
-        zero when no weight is left. One with an attribute `client_members`, names
-        of members of `cohort_type(task)`, gets weights that are structures of
-        `weight` and of these ("seed" for noise at the clients, "role" for attacks).
+        zero when no weight is left. An `aggregators.UpdateAggregator` that declares
+        `client_members`, names of members of `cohort_type(task)`, gets weights that
+        are structures of `weight` and of these ("seed" for noise at the clients,
+        "role" for attacks).
       client_work: what a client computes.
       client_weighting: how much a client counts; by its examples by default where
         the aggregator takes weights, uniform where it does not.
@@ -128,13 +133,18 @@ def build_fed_avg(
         server_optimizer and server_work; no max_cohort_size where clients keep a
         state; weights other
         than uniform for an aggregator without weights; something that is no
-        aggregation factory; a model with running statistics; an aggregator that
+        aggregation factory or no client work; a client work and an aggregator of two
+        privacy plans; a model with running statistics; an aggregator that
         needs roles of client data that have none.
     """
     if (client_optimizer is None) == (client_work is None):
         raise ValueError("give exactly one of client_optimizer and client_work")
     if client_work is None:
         client_work = clients.local_training(optimizer=client_optimizer)
+    if not isinstance(client_work, clients.ClientWork):
+        raise ValueError(
+            f"client_work must be a clients.ClientWork, got {client_work!r}"
+        )
     if server_work is not None and server_optimizer is not None:
         raise ValueError("give server_optimizer or server_work, not both")
     work = server_work or OptimizerStep(server_optimizer)
@@ -145,7 +155,8 @@ def build_fed_avg(
             aggregator, tff.aggregators.WeightedAggregationFactory
         )
         client_weighting = by_examples() if takes_weights else uniform()
-    if "role" in client_members(aggregator) and task.train.roles is None:
+    declared = declarations(aggregator)
+    if "role" in declared.client_members and task.train.roles is None:
         raise ValueError(
             f"{type(aggregator).__name__} needs clients with roles; use "
             "task.train.with_roles"
@@ -154,15 +165,8 @@ def build_fed_avg(
     objective = task.build_objective()
     states = _client_states(client_work, model, max_cohort_size)
     further = [] if states is None else states.members
-    for name, spec in getattr(client_work, "client_members", {}).items():
+    for name, spec in client_work.client_members.items():
         further.append((name, tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape)))
-    sizes = [
-        None if found is None else found(model)
-        for found in (
-            getattr(client_work, name, None)
-            for name in ("encoded_bytes", "received_bytes", "reported_bytes")
-        )
-    ]
     return assemble(
         RoundParts(
             model,
@@ -173,7 +177,10 @@ def build_fed_avg(
             aggregator,
             client_weighting,
             states,
-            *sizes,
+            _plan(client_work, declared),
+            client_work.encoded_bytes(model),
+            client_work.received_bytes(model),
+            client_work.reported_bytes(model),
         )
     )
 
@@ -183,7 +190,7 @@ def _client_states(
     model: models.FunctionalModel,
     max_cohort_size: Optional[int],
 ) -> Optional[ClientStateSpec]:
-    initial = getattr(client_work, "initial_client_state", None)
+    initial = client_work.initial_client_state(model)
     if initial is None:
         return None
     if max_cohort_size is None:
@@ -191,4 +198,15 @@ def _client_states(
             f"clients keep a state under {type(client_work).__name__}, so "
             "max_cohort_size is needed; give the sampler's maximum_cohort_size"
         )
-    return ClientStateSpec(np.asarray(initial(model), np.float32), max_cohort_size)
+    return ClientStateSpec(np.asarray(initial, np.float32), max_cohort_size)
+
+
+def _plan(client_work: clients.ClientWork, declared: UpdateAggregator) -> Any:
+    """The privacy plan of one of the two; ValueError where they are of two plans."""
+    plans = [p for p in (client_work.plan, declared.plan) if p is not None]
+    if len(plans) == 2 and plans[0] != plans[1]:
+        raise ValueError(
+            f"client work and aggregator belong to two privacy plans, {plans[0]} and "
+            f"{plans[1]}; a process has one"
+        )
+    return plans[0] if plans else None

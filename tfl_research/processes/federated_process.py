@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -18,6 +18,8 @@ class FederatedProcess(tff.templates.IterativeProcess):
       download_bytes: what a client is sent in a round.
       upload_bytes: what it sends back, an update and a report as they are coded. The
         few numbers beside them, its weight and what it counted, are left out.
+      plan: the privacy plan that the process was built from, as its aggregator or its
+        client work declares it; None without one.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class FederatedProcess(tff.templates.IterativeProcess):
         client_states: Optional[ClientStateSpec],
         download_bytes: int,
         upload_bytes: int,
+        plan: Any = None,
     ):
         super().__init__(initialize, next_round)
         self.client_states = client_states
         self.download_bytes = download_bytes
         self.upload_bytes = upload_bytes
+        self.plan = plan
 
 
 def size_in_bytes(value_type: tff.Type) -> int:

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
+from tfl_research.aggregators import declarations
 from tfl_research.processes.client_states import (
     POSITION,
     STATE,
@@ -33,6 +34,7 @@ _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
 class RoundParts:
     """What a round is assembled from; see `build_fed_avg`.
 
+    `plan` is the privacy plan, None without one, and
     `encoded_bytes` is what an update takes when it is sent, `received_bytes` what a
     client is sent and `reported_bytes` what its report takes; None for plain sizes.
     """
@@ -45,14 +47,10 @@ class RoundParts:
     aggregator: Aggregator
     weighting: ClientWeighting
     client_states: Optional[ClientStateSpec]
+    plan: Any = None
     encoded_bytes: Optional[int] = None
     received_bytes: Optional[int] = None
     reported_bytes: Optional[int] = None
-
-
-def client_members(aggregator: Aggregator) -> tuple[str, ...]:
-    """Members of a client's data that the aggregator's weights are to carry."""
-    return getattr(aggregator, "client_members", ())
 
 
 def _may_skip(aggregation: tff.templates.AggregationProcess) -> bool:
@@ -71,7 +69,7 @@ def _create_aggregation(
 ) -> tuple[tff.templates.AggregationProcess, bool]:
     if isinstance(aggregator, tff.aggregators.WeightedAggregationFactory):
         weight_type: tff.Type = tff.TensorType(tf.float32.as_numpy_dtype)
-        members = client_members(aggregator)
+        members = declarations(aggregator).client_members
         if members:
             weight_type = tff.StructWithPythonType(
                 [("weight", weight_type)]
@@ -102,6 +100,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         parts.aggregator, weights_type, parts.weighting, client_data_type
     )
     server_work, states = parts.server_work, parts.client_states
+    declared = declarations(parts.aggregator)
 
     @tff.tensorflow.computation
     def initial_model() -> Any:
@@ -196,7 +195,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             train_client, tff.federated_zip((tff.federated_broadcast(message), cohort))
         )
         weight = trained["weight"]
-        members = client_members(parts.aggregator)
+        members = declared.client_members
         if members:
             carried = {name: cohort[name] for name in members}
             weight = tff.federated_zip(
@@ -251,11 +250,11 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         )
 
     # An aggregator's own code takes what arrives, whatever the work below calls it.
-    codes = getattr(parts.aggregator, "message_type", None)
+    message_type = declared.message_type(weights_type)
     sent_bytes = parts.encoded_bytes
-    if codes is not None or sent_bytes is None:
+    if message_type is not None or sent_bytes is None:
         sent_bytes = size_in_bytes(
-            weights_type if codes is None else codes(weights_type)
+            weights_type if message_type is None else message_type
         )
     received_bytes = parts.received_bytes
     if received_bytes is None:
@@ -270,13 +269,14 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         client_states=states,
         download_bytes=received_bytes,
         upload_bytes=sent_bytes + reported_bytes,
+        plan=parts.plan,
     )
 
 
 def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
     """(message, local steps) -> update, weight, sums, counts, report and state."""
     # Robust aggregators count what is not finite among the hostile updates.
-    screens_updates = getattr(parts.aggregator, "screens_updates", False)
+    screens_updates = declarations(parts.aggregator).screens_updates
     weighting, weighs_reports = parts.weighting, parts.server_work.weighs_reports
 
     @tff.tensorflow.computation(sent_type, parts.client_data_type)

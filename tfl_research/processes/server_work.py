@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -31,34 +32,38 @@ class Aggregated(NamedTuple):
     round_number: tf.Tensor
 
 
-class ServerWork(Protocol):
-    """A recipe for the server's part of a round, as pure functions of tensors."""
+class ServerWork(abc.ABC):
+    """Base of recipes for the server's part of a round, as pure functions of tensors.
 
-    @property
-    def weighs_reports(self) -> bool:
-        """Whether the reports' mean is weighted as the updates' is.
+    A subclass gives `apply`, and the other methods where it remembers or shares
+    something.
 
+    Attributes:
+      weighs_reports: whether the reports' mean is weighted as the updates' is.
         Otherwise every client that has examples counts the same.
-        """
-        ...
+    """
+
+    weighs_reports: ClassVar[bool] = True
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """What the server remembers before round one, beside the model."""
-        ...
+        del weights
+        return ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
         """What clients are sent beside the model; None for nothing."""
-        ...
+        del weights, state
+        return None
 
+    @abc.abstractmethod
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
         """The model and the server's state after a round."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerStep:
+class OptimizerStep(ServerWork):
     """The server optimizer takes the negated aggregate for a gradient.
 
     Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1; with SGD of rate 1 it is FedAvg,
@@ -73,7 +78,6 @@ class OptimizerStep:
     """
 
     optimizer: Optional[tff.learning.optimizers.Optimizer] = None
-    weighs_reports: bool = True
 
     @property
     def _optimizer(self) -> tff.learning.optimizers.Optimizer:
@@ -85,10 +89,6 @@ class OptimizerStep:
         return tf.nest.map_structure(
             tf.convert_to_tensor, self._optimizer.initialize(specs)
         )
-
-    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Nothing."""
-        return None
 
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
@@ -107,7 +107,7 @@ class OptimizerStep:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReportedStep:
+class ReportedStep(ServerWork):
     """Base of server work that corrects the update by the clients' report, and then
     takes a step of the server optimizer.
 
@@ -116,19 +116,14 @@ class ReportedStep:
     """
 
     step: OptimizerStep
-    weighs_reports: bool = True
 
+    @abc.abstractmethod
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
         """The update that the server optimizer steps along."""
-        raise NotImplementedError
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """The optimizer's state."""
         return self.step.initial_state(weights)
-
-    def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Nothing."""
-        return None
 
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated

@@ -1,4 +1,4 @@
-"""The round loop of a run: evaluation, selection, progress, results.
+"""The round loop of a run: evaluation, selection, callbacks, progress, results.
 
 It does not know which algorithm runs, nor how ε is computed or a cohort drawn; what is
 kept on disk is in `storage`.
@@ -7,18 +7,27 @@ kept on disk is in `storage`.
 from typing import TYPE_CHECKING
 
 from tfl_research import _lazy
-from tfl_research.program.config import (
-    RunConfig as RunConfig,
+from tfl_research.program.callbacks import (
+    Callback as Callback,
+    CallbackError as CallbackError,
+    Stop as Stop,
+)
+from tfl_research.program.config import RunConfig as RunConfig
+from tfl_research.program.reports import (
+    RoundReport as RoundReport,
     RunResult as RunResult,
+    RunStart as RunStart,
 )
 
 if TYPE_CHECKING:
     from tfl_research.program.client_metrics import Evaluation as Evaluation
     from tfl_research.program.evaluation import Evaluator as Evaluator
     from tfl_research.program.export import export_model as export_model
-    from tfl_research.program.loop import run as run
+    from tfl_research.program.loop import rounds as rounds, run as run
+    from tfl_research.program.mlflow_callback import MLflow as MLflow
     from tfl_research.program.personal_evaluation import (
         PersonalEvaluation as PersonalEvaluation,
         PersonalEvaluator as PersonalEvaluator,
     )
+    from tfl_research.program.tensorboard import TensorBoard as TensorBoard
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

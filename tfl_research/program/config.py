@@ -1,11 +1,10 @@
-"""How a run goes, and how it went; nothing here changes what a round computes."""
+"""How long a run goes, and what it evaluates, keeps and prints."""
 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +35,6 @@ class RunConfig:
         round tells of data where the rest of it tells nothing.
       max_evaluation_examples: caps the examples of a split that are evaluated.
       evaluation_batch_size: examples in a batch of the evaluation.
-      tensorboard: whether TensorBoard event files are written.
       report: whether report.html is written when the run ends.
       progress_bar: whether to draw one; by default on a terminal.
       print_every: prints the line of every so many rounds.
@@ -58,7 +56,6 @@ class RunConfig:
     withhold_train_metrics: bool = False
     max_evaluation_examples: Optional[int] = None
     evaluation_batch_size: int = 512
-    tensorboard: bool = True
     report: bool = True
     progress_bar: Optional[bool] = None
     print_every: int = 1
@@ -91,27 +88,3 @@ class RunConfig:
 def _column(metric: str) -> str:
     split = metric.startswith(("eval_", "held_out_"))
     return metric if split else f"eval_{metric}"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-      completed_rounds: rounds done, those of earlier starts included.
-      stop_reason: "rounds", "budget" or "early_stopping" (see STOP_REASONS).
-      state: the final process state.
-      best_round: the round of the best model, None when no evaluation gave a value.
-      best_value: its selection metric.
-      summary: what summary.json holds: metrics of the untrained, final and best
-        model.
-      path: the run's folder.
-    """
-
-    completed_rounds: int
-    stop_reason: str
-    state: Any
-    best_round: Optional[int]
-    best_value: Optional[float]
-    summary: dict[str, Any]
-    path: pathlib.Path

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from tfl_research import report
 from tfl_research.program.client_metrics import Evaluation, client_table
+from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder
 
@@ -38,6 +39,7 @@ def summarize(
     completed_rounds: int,
     planned_rounds: int,
     stop_reason: str,
+    stop_message: Optional[str] = None,
     untrained: Mapping[str, float],
     selection_column: str,
     best_round: Optional[int],
@@ -52,6 +54,8 @@ def summarize(
         "final": _model_cells(rows, completed_rounds),
         "best": None,
     }
+    if stop_message is not None:
+        summary["stop_message"] = stop_message
     if best_round is not None:
         summary["best"] = {
             **_model_cells(rows, best_round),
@@ -93,3 +97,23 @@ def write_outputs(
         report.write(folder.path)
     except report.ReportUnavailableError as error:
         say(f"no report.html: {error}")
+
+
+def closing_lines(
+    result: RunResult, selection_column: str, folder: RunFolder
+) -> list[str]:
+    """In words, why the run ended, its best model, and where the results are."""
+    reason = run_record.STOP_REASONS[result.stop_reason]
+    if result.stop_message is not None:
+        reason += f" ({result.stop_message})"
+    best = ""
+    if result.best_value is not None:
+        best = (
+            f"; best {selection_column} {result.best_value:.4g} in round "
+            f"{result.best_round}"
+        )
+    shown = [folder.metrics_path, folder.export_path, folder.report_path]
+    return [
+        f"complete after round {result.completed_rounds}: {reason}{best}",
+        f"results: {'  '.join(str(path) for path in shown if path.exists())}",
+    ]

@@ -26,11 +26,23 @@ class Engine(Protocol):
 class Sampler(Protocol):
     """What the loop asks of a cohort sampler: a pure function of the round.
 
-    One may have `beside`, ids of participants in every cohort that are no clients.
-    One that is a `SimulatesDevices` also says what became of the round.
+    A sampler can also be `HasCompanions` or `SimulatesDevices`.
     """
 
     def sample(self, round_number: int) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class HasCompanions(Protocol):
+    """A sampler whose cohorts include participants that are no clients.
+
+    Attributes:
+      beside: the ids of these participants, which are in every cohort and count in
+        no cohort size (the server's own examples).
+    """
+
+    @property
+    def beside(self) -> Sequence[str]: ...
 
 
 class Outcome(Protocol):
@@ -58,6 +70,14 @@ class SimulatesDevices(Protocol):
     def abandoned_before(self, round_number: int) -> int: ...
 
 
+class Plan(Protocol):
+    """What the loop asks of a privacy plan; plans are compared with `==`."""
+
+    def record(self) -> Mapping[str, Any]:
+        """The plan as JSON values, which name what differs between two plans."""
+        ...
+
+
 class Account(Protocol):
     """What the loop asks of a privacy account.
 
@@ -71,6 +91,19 @@ class Account(Protocol):
 
     delta: Optional[float]
     noise_multiplier: Optional[float]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the account charges for; the process is built from it."""
+        ...
+
+    def check_measured(self, metrics: Any) -> None:
+        """Raises ValueError where a round's noise is not the noise of the plan.
+
+        Args:
+          metrics: what the process measured in the round, as `Engine.next` gives it.
+        """
+        ...
 
     @property
     def charges_abandoned(self) -> bool: ...

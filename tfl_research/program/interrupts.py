@@ -36,7 +36,9 @@ def raised_on_signals() -> Iterator[None]:
         raise Interrupt(signal.Signals(number).name)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, handle)
+        # A handler that was not set from Python could not be set again.
+        if signal.getsignal(number) is not None:
+            previous[number] = signal.signal(number, handle)
     try:
         yield
     finally:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import collections
-import time
+import dataclasses
+from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
 from tfl_research.program import finish
-from tfl_research.program.breakdowns import breakdown_line
-from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.callbacks import Callback, Callbacks, Stop
+from tfl_research.program.candidates import Candidates
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
@@ -19,24 +19,23 @@ from tfl_research.program.interfaces import (
     Exporter,
     Sampler,
 )
-from tfl_research.program.progress import Progress, metrics_text
-from tfl_research.program.rounds import Rounds
+from tfl_research.program.one_round import Rounds
+from tfl_research.program.progress import Progress, breakdown_line, metrics_text
+from tfl_research.program.recovery import Recovery
+from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.program.selection import Selection
-from tfl_research.storage import atomic, nest
-from tfl_research.storage.checkpoints import Checkpoint, CheckpointStore
-from tfl_research.storage.client_states import EMPTY_TABLE, ClientStates
+from tfl_research.storage import atomic
+from tfl_research.storage.client_states import ClientStates
 from tfl_research.storage.metrics_log import MetricsLog
 from tfl_research.storage.run_folder import RunFolder
-from tfl_research.storage.run_record import STOP_REASONS
 
 
 class Session:
-    """Restores a run, does its rounds and writes its results; used by `run`.
+    """Restores a run, does its rounds and writes its results; used by `loop`.
 
     Attributes:
       state: the process state after the last completed round.
       completed: rounds done, those of earlier starts included.
-      selection: the best model so far.
     """
 
     def __init__(
@@ -46,21 +45,22 @@ class Session:
         sampler: Sampler,
         folder: RunFolder,
         config: RunConfig,
+        *,
         account: Optional[Account],
         evaluator: Evaluates,
         stream: Optional[TextIO],
-        client_states: Optional[ClientStates] = None,
-        personal_evaluator: Optional[EvaluatesPersonal] = None,
-        message_bytes: Optional[tuple[int, int]] = None,
+        client_states: Optional[ClientStates],
+        personal_evaluator: Optional[EvaluatesPersonal],
+        message_bytes: Optional[tuple[int, int]],
+        callbacks: Sequence[Callback],
     ):
+        self._callbacks = Callbacks(callbacks)
         self._engine = engine
         self._rounds = Rounds(
             task.train, engine, sampler, config, account, client_states, message_bytes
         )
         self._folder = folder
         self._config = config
-        self._account = account
-        self._evaluator = evaluator
         self._client_states = client_states
         self._personal_evaluator = personal_evaluator
         self._stream = stream
@@ -70,59 +70,35 @@ class Session:
             bar=config.progress_bar,
             print_every=config.print_every,
         )
-        self._store = CheckpointStore(
-            folder.checkpoints_path, keep=config.keep_checkpoints
-        )
-        self.selection = Selection(
-            config.selection_column(task.selection_metric),
-            config.early_stopping_patience,
+        self._recovery = Recovery(folder, config, account, client_states)
+        self._candidates = Candidates(
+            evaluator,
+            Selection(
+                config.selection_column(task.selection_metric),
+                config.early_stopping_patience,
+            ),
         )
         self.state: Any = None
         self.completed = 0
-        self._checkpointed = 0
-        self._checkpoint_time = time.monotonic()
-        self._best: Any = None
-        self._untrained: dict[str, float] = {}
-        # By the round of the model: the last evaluation's and the best one's.
-        self._evaluations: dict[int, dict[str, Evaluation]] = {}
         self._log: Optional[MetricsLog] = None
-        self._scalars: Any = None
+        self._stopped_by: Optional[Stop] = None
 
-    def restore(self) -> None:
+    def start(self) -> None:
         """Takes the initial state, or the last checkpoint's, and opens the logs.
 
         Raises:
-          UserError: see `run`.
+          UserError: see `program.run`.
         """
         self.state = self._engine.initialize()
-        weights = self.state.global_model_weights
-        found = self._store.load_latest(self.state, weights)
-        if self._client_states is not None:
-            if found is None:
-                self._client_states.restore(0, EMPTY_TABLE)
-            else:
-                self._client_states.restore(
-                    found.round_number, found.progress["client_states"]
-                )
-        if found is None:
-            cells = self._evaluate(0, weights)
-            for name in self.selection.columns:
-                if name not in cells:
-                    raise UserError(
-                        f"selection metric {name!r} is not evaluated in this task; "
-                        f"choose one of {', '.join(cells)}"
-                    )
-            self._untrained = dict(cells)
+        checkpoint = self._recovery.load(self.state)
+        candidates = self._candidates
+        if checkpoint is None:
+            cells = candidates.evaluate_untrained(self.state.global_model_weights)
             self._progress.say(f"untrained  {metrics_text(cells)}")
         else:
-            self._check_ledgers(found.progress["ledgers"])
-            self.state, self._best = found.state, found.best
-            self.completed = self._checkpointed = found.round_number
-            self._untrained = {
-                name: float(value) for name, value in found.progress["untrained"]
-            }
+            self.state, self.completed = checkpoint.state, checkpoint.round_number
             try:
-                self.selection.restore(found.progress["selection"])
+                candidates.restore(checkpoint.progress, checkpoint.best)
             except ValueError as error:
                 raise UserError(f"{self._folder.path}: {error}") from error
             self._progress.say(
@@ -132,158 +108,125 @@ class Session:
         self._log = MetricsLog(
             self._folder.metrics_path, completed_rounds=self.completed
         )
-        if self._config.tensorboard:
-            from tfl_research.program.tensorboard import ScalarWriter
+        self._callbacks.on_start(
+            RunStart(
+                self._folder.path,
+                self._folder.experiment,
+                self._folder.hparams,
+                self._config.rounds,
+                self.completed,
+                self._log.rows,
+                self._log.dropped_rounds,
+                dict(candidates.untrained),
+            )
+        )
 
-            self._scalars = ScalarWriter(self._folder.logdir_path, self._log.rows)
-
-    def rounds(self) -> str:
+    def rounds(self) -> Generator[RoundReport, None, str]:
         """Does rounds until there is a reason to stop; returns the reason.
 
         Raises:
           TrainingDivergedError: the aggregated model is not finite.
+          CallbackError: a callback failed.
+          UserError: a round's noise is not the noise of the account's plan.
         """
-        while True:
-            reason = self._stop_reason()
-            if reason is not None:
-                break
+        reason = self._stop_reason()
+        while reason is None:
             number = self.completed + 1
-            done = self._rounds.do(number, self.state, self._last_good())
+            done = self._rounds.do(number, self.state, self._recovery.last_good())
             if done is None:
                 reason = "budget"
                 break
-            self._finish(number, *done)
-        if self._checkpointed != self.completed:
-            self._checkpoint()
+            report = self._finish(number, *done)
+            reason = report.stop_reason
+            yield report
+        self.checkpoint()
         return reason
 
     def _stop_reason(self) -> Optional[str]:
         if self.completed >= self._config.rounds:
             return "rounds"
-        if self.selection.should_stop:
+        if self._candidates.selection.should_stop:
             return "early_stopping"
         if self._rounds.exceeds_budget(self.completed + 1):
             return "budget"
         return None
 
-    def _finish(self, round_number: int, state: Any, row: dict[str, Any]) -> None:
-        """Evaluates, logs and checkpoints a round, each when due."""
+    def _finish(
+        self, round_number: int, state: Any, row: dict[str, Any]
+    ) -> RoundReport:
+        """Evaluates, logs and checkpoints a round, each when due; tells callbacks."""
         config = self._config
         last = round_number == config.rounds or self._rounds.exceeds_budget(
             round_number + 1
         )
+        cells: dict[str, float] = {}
         if last or round_number % config.evaluate_every == 0:
-            cells = self._evaluate(round_number, state.global_model_weights)
+            cells = self._candidates.evaluate(round_number, state.global_model_weights)
             row.update(cells)
-            if self.selection.update(round_number, self.selection.value_of(cells)):
-                self._best = nest.copied(state.global_model_weights)
-            kept = (round_number, self.selection.best_round)
-            self._evaluations = {
-                r: found for r, found in self._evaluations.items() if r in kept
-            }
         self._open_log().append(row)
-        if self._scalars is not None:
-            self._scalars.append(row)
         self.state, self.completed = state, round_number
         warning = breakdown_line(row)
         if warning is not None:
             self._progress.say(warning)
         self._progress.round_done(row)
-        waited = time.monotonic() - self._checkpoint_time
-        if (
-            round_number % config.checkpoint_every == 0
-            or waited >= config.checkpoint_seconds
-        ):
-            self._checkpoint()
-
-    def _last_good(self) -> str:
-        """Where there is a model that has not diverged, in words."""
-        if not self._checkpointed:
-            return "no checkpoint was due yet"
-        return f"the last good checkpoint is {self._store.path(self._checkpointed)}"
+        if self._recovery.is_due(round_number):
+            self._save()
+        report = RoundReport(
+            round_number,
+            {name: cell for name, cell in row.items() if cell is not None},
+            cells,
+            float(row["epsilon"]),
+            self._stop_reason(),
+            state.global_model_weights,
+        )
+        stop = self._callbacks.on_round(report)
+        if stop is not None and report.stop_reason is None:
+            self._stopped_by = stop
+            report = dataclasses.replace(report, stop_reason="callback")
+        return report
 
     def _open_log(self) -> MetricsLog:
         if self._log is None:
-            raise RuntimeError("restore() comes before rounds")
+            raise RuntimeError("call start() first")
         return self._log
 
-    def _evaluate(
-        self, round_number: int, weights: Any
-    ) -> collections.OrderedDict[str, float]:
-        """Evaluates every split; cells of metrics.csv."""
-        found = self._evaluations[round_number] = {
-            split: self._evaluator.evaluate(weights, split)
-            for split in self._evaluator.splits
-        }
-        cells: collections.OrderedDict[str, float] = collections.OrderedDict()
-        for split, evaluation in found.items():
-            cells.update(evaluation.columns(split))
-        if set(self.selection.columns) <= set(cells):
-            cells[self.selection.column] = self.selection.value_of(cells)
-        return cells
+    def checkpoint(self) -> None:
+        """Writes a checkpoint of the completed rounds unless there is one."""
+        if self._recovery.round_number != self.completed:
+            self._save()
 
-    def _check_ledgers(self, positions: Any) -> None:
-        if self._account is None:
-            return
-        try:
-            self._account.check_positions(positions)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-
-    def _checkpoint(self) -> None:
-        account = self._account
-        # The rows first: a checkpoint counts on those of its rounds.
+    def _save(self) -> None:
+        # The rows first: a checkpoint counts on the rows of its rounds.
         self._open_log().sync()
-        states = self._client_states
-        if states is not None:
-            states.sync()
-        self._store.save(
-            Checkpoint(
-                self.completed,
-                self.state,
-                self._best,
-                {
-                    "selection": self.selection.export(),
-                    "ledgers": {} if account is None else account.positions(),
-                    "client_states": None if states is None else states.extent,
-                    # Text, since JSON has no NaN.
-                    "untrained": [(n, repr(v)) for n, v in self._untrained.items()],
-                },
-            )
+        self._recovery.save(
+            self.completed,
+            self.state,
+            self._candidates.best,
+            self._candidates.export(),
         )
-        if states is not None:
-            states.drop_outdated(self._store.rounds()[-1])
-        self._checkpointed = self.completed
-        self._checkpoint_time = time.monotonic()
 
-    def write_outputs(self, stop_reason: str, exporter: Exporter) -> dict[str, Any]:
-        """Exports models and writes summary, clients' table and report.
-
-        Returns:
-          The content of summary.json.
-        """
+    def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:
+        """Exports models and writes summary, clients' table and report."""
         self._progress.close()
+        selection, rows = self._candidates.selection, self._open_log().rows
+        message = None if self._stopped_by is None else self._stopped_by.reason
         summary = finish.summarize(
-            self._open_log().rows,
+            rows,
             completed_rounds=self.completed,
             planned_rounds=self._config.rounds,
             stop_reason=stop_reason,
-            untrained=self._untrained,
-            selection_column=self.selection.column,
-            best_round=self.selection.best_round,
-            best_value=self.selection.best_value,
+            stop_message=message,
+            untrained=self._candidates.untrained,
+            selection_column=selection.column,
+            best_round=selection.best_round,
+            best_value=selection.best_value,
         )
         models = {"final": (self.completed, self.state.global_model_weights)}
-        if self.selection.best_round is not None:
-            models["best"] = (self.selection.best_round, self._best)
-        evaluations = {}
-        for name, (round_number, weights) in models.items():
-            if round_number not in self._evaluations:
-                self._evaluate(round_number, weights)
-            for split, evaluation in self._evaluations[round_number].items():
-                evaluations[name, split] = evaluation
-        if stop_reason != "diverged":
-            summary.update(self._evaluate_personal())
+        if selection.best_round is not None:
+            models["best"] = (selection.best_round, self._candidates.best)
+        evaluations = self._candidates.evaluations(models)
+        if stop_reason != "diverged" and self._personal_evaluator is not None:
+            summary["personal"] = self._evaluate_personal(self._personal_evaluator)
         finish.write_outputs(
             self._folder,
             summary,
@@ -293,55 +236,62 @@ class Session:
             write_report=self._config.report,
             say=self._progress.say,
         )
-        return summary
+        return RunResult(
+            self.completed,
+            stop_reason,
+            self.state,
+            selection.best_round,
+            selection.best_value,
+            summary,
+            self._folder.path,
+            epsilon=float(rows[-1]["epsilon"]) if rows else 0.0,
+            evaluations=evaluations,
+            metrics_csv=self._folder.metrics_path.read_text(encoding="utf-8"),
+            stop_message=message,
+        )
 
-    def _evaluate_personal(self) -> dict[str, Any]:
+    def _evaluate_personal(self, evaluator: EvaluatesPersonal) -> dict[str, Any]:
         """Writes the clients' table; what summary.json has of personal models."""
-        if self._personal_evaluator is None:
-            return {}
         states = self._client_states
-        found = self._personal_evaluator.evaluate(
+        evaluation = evaluator.evaluate(
             self.state,
             self.completed,
             states=None if states is None else states.rows,
             stream=self._stream,
             progress_bar=self._config.progress_bar,
         )
-        atomic.write(self._folder.personal_clients_path, found.table())
-        for line in found.lines():
+        atomic.write(self._folder.personal_clients_path, evaluation.table())
+        for line in evaluation.lines():
             self._progress.say(line)
-        return {"personal": found.summary()}
+        return evaluation.summary()
 
-    def say_results(self, stop_reason: str) -> None:
-        """Says why the run ended and where everything is."""
-        best = self.selection
-        found = (
-            f"; best {best.column} {best.best_value:.4g} in round {best.best_round}"
-            if best.best_value is not None
-            else ""
+    def end(self, result: RunResult) -> None:
+        """Says why the run ended and where everything is, and tells callbacks."""
+        column = self._candidates.selection.column
+        for line in finish.closing_lines(result, column, self._folder):
+            self._progress.say(line)
+        self._callbacks.on_end(result)
+
+    @property
+    def how_to_resume(self) -> str:
+        """Where the results so far are, and from where the run would go on."""
+        return (
+            f"results so far are in {self._folder.path}, and the same command resumes "
+            f"after round {self._recovery.round_number}"
         )
-        self._progress.say(
-            f"complete after round {self.completed}: {STOP_REASONS[stop_reason]}{found}"
-        )
-        folder = self._folder
-        shown = [folder.metrics_path, folder.export_path, folder.report_path]
-        self._progress.say(f"results: {'  '.join(str(p) for p in shown if p.exists())}")
 
     def say_stopped(self, why: str) -> None:
         """Says, after an interruption, what is kept and how to go on."""
         self._progress.close()
-        self._progress.say(
-            f"{why} after round {self.completed}; results so far are in "
-            f"{self._folder.path}, and the same command resumes after round "
-            f"{self._checkpointed}"
-        )
+        self._progress.say(f"{why} after round {self.completed}; {self.how_to_resume}")
 
-    def close(self) -> None:
-        """Closes the logs and the progress bar."""
+    def close(self, error: Optional[BaseException]) -> None:
+        """Closes callbacks, logs and progress bar; `error` ended the start, or None."""
         self._progress.close()
-        if self._log is not None:
-            self._log.close()
-        if self._scalars is not None:
-            self._scalars.close()
-        if self._client_states is not None:
-            self._client_states.close()
+        try:
+            self._callbacks.on_close(error)
+        finally:
+            if self._log is not None:
+                self._log.close()
+            if self._client_states is not None:
+                self._client_states.close()

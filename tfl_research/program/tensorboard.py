@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, Optional
 
-import tensorflow as tf
+from tfl_research.program.callbacks import Callback
+from tfl_research.program.reports import RoundReport, RunStart
 
 # Cells that are no curve.
 _NOT_SCALARS = ("round", "delta")
@@ -20,25 +22,38 @@ def _tag(column: str) -> str:
     return f"round/{column}"
 
 
-class ScalarWriter:
-    """Writes the rows of metrics.csv as scalars, with the round as the step.
+class TensorBoard(Callback):
+    """Writes each round's row of metrics.csv as scalars, with the round as the step.
 
     The event files are made anew from the rows kept when a run is resumed, since
     events cannot be taken back: rounds that are run again appear once.
 
     Args:
-      logdir: the folder of event files; replaced.
-      rows: the rows of the rounds that the run goes on from.
+      logdir: the folder of event files, which is replaced at every start; by default
+        the folder `logdir` in the run's folder.
     """
 
-    def __init__(self, logdir: pathlib.Path, rows: Sequence[Mapping[str, str]] = ()):
+    def __init__(self, logdir: Optional[pathlib.Path] = None):
+        self._logdir = logdir
+        self._writer: Any = None
+
+    def on_start(self, run: RunStart) -> None:
+        """Writes the rounds so far."""
+        import tensorflow as tf
+
+        logdir = self._logdir or run.path / "logdir"
         shutil.rmtree(logdir, ignore_errors=True)
         self._writer = tf.summary.create_file_writer(str(logdir))
-        for row in rows:
-            self.append({name: float(cell) for name, cell in row.items()})
+        for row in run.rows:
+            self._append({name: float(cell) for name, cell in row.items()})
 
-    def append(self, row: Mapping[str, object]) -> None:
-        """Adds a round: one event with every numeric cell."""
+    def on_round(self, report: RoundReport) -> None:
+        """Writes the round: one event with every numeric cell."""
+        self._append(report.metrics)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        import tensorflow as tf
+
         # One serialized summary in place of one tf.summary.scalar call for each
         # cell, which would cost a millisecond a round.
         summary = tf.compat.v1.Summary(
@@ -48,10 +63,13 @@ class ScalarWriter:
                 if isinstance(cell, (int, float)) and name not in _NOT_SCALARS
             ]
         )
-        step = int(float(str(row["round"])))
         with self._writer.as_default():
-            tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step)
+            tf.summary.experimental.write_raw_pb(
+                summary.SerializeToString(), int(row["round"])
+            )
 
-    def close(self) -> None:
+    def on_close(self, error: Optional[BaseException]) -> None:
         """Flushes and closes the event file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

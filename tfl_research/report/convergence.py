@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from tfl_research.errors import UserError
 
 # Columns of metrics.csv that say what a round cost, where devices are simulated.
 SECONDS, DOWN, UP = "simulated_seconds", "bytes_down", "bytes_up"
@@ -19,6 +22,44 @@ COSTS = {
 }
 # Share of the best value that is the target when none is given.
 _SHARE = 0.95
+
+
+def metric_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The metric that selects the models of a sweep.
+
+    Args:
+      rows: of results.csv.
+
+    Raises:
+      UserError: no run was evaluated before it diverged.
+    """
+    metric = next((str(row["metric"]) for row in rows if row.get("metric")), None)
+    if metric is None:
+        raise UserError(
+            "every run diverged before its first evaluation; lower the client or "
+            "server learning rate, or clip gradients, in another --output_dir"
+        )
+    return metric
+
+
+def of_sweep(
+    rows: Sequence[Mapping[str, Any]], folders: Sequence[pathlib.Path]
+) -> pd.DataFrame:
+    """The evaluated rounds of a sweep over algorithms; see `read`.
+
+    Args:
+      rows: of results.csv, with `algorithm`, `alpha` and `seed`.
+      folders: the runs' folders.
+
+    Raises:
+      UserError: no run was evaluated before it diverged.
+    """
+    return read(
+        [(row["algorithm"], row["alpha"], row["seed"]) for row in rows],
+        folders,
+        metric=metric_of(rows),
+        diverged=[row["stop_reason"] == "diverged" for row in rows],
+    )
 
 
 def read(

@@ -7,6 +7,7 @@ from tfl_research.runtime.compiler.map_reduce import (
     UnsupportedProcess as UnsupportedProcess,
 )
 from tfl_research.runtime.compiler.mode import Mode as Mode
+from tfl_research.runtime.digests import computation_digests as computation_digests
 from tfl_research.runtime.engine import ClientValues as ClientValues, Engine as Engine
 from tfl_research.runtime.in_process import (
     InProcessEngine as InProcessEngine,

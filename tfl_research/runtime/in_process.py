@@ -13,12 +13,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
-from tfl_research.runtime.compiler import choice, chunks
-from tfl_research.runtime.compiler.map_reduce import (
-    MapReduce,
-    UnsupportedProcess,
-    chunk_tensors,
-)
+from tfl_research.runtime.compiler import choice, chunks, forms
+from tfl_research.runtime.compiler.map_reduce import UnsupportedProcess, chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
@@ -64,7 +60,7 @@ class InProcessEngine(ClosedOnExit):
         parallel: Optional[int] = None,
         on_choice: Optional[Callable[[Mode, str], None]] = None,
     ):
-        self._programs = MapReduce(process)
+        self._programs = forms.claim(process)
         self._process = process
         self._state_type = process.next.type_signature.parameter[0].member
         self._output_type = process.next.type_signature.result

@@ -1,6 +1,27 @@
 """What a run keeps on disk: its folder, checkpoints, metrics and clients' states.
 
 When any of this is written is decided by `program`.
+
+Files of a run's folder, with the versions of their formats. A version that is newer
+than these is refused, and an older one where that is said.
+
+- `hparams.json` (format 2): a JSON object with `format`, `experiment`, `hparams`,
+  `privacy_plan` (JSON values, or null for no privacy), `run_seed` ("secret" or
+  "given"), `versions` and `git_revision` of the last start, and `begun_with` with
+  those of the first start. Format 1 has no `format` and no `privacy_plan`; its runs can
+  be read (report, ledger, checkpoints) and not resumed.
+- `run_seed`: 32 hexadecimal digits. Only the owner can read the file.
+- `computation.json` (format 1): a JSON object with `format` and `digests`, a digest of
+  each part of the process, see `runtime.computation_digests`.
+- `metrics.csv`: a header and a row a round. The header begins with
+  `metrics_log.COLUMNS`, further columns follow, and `round_seconds` is the last column.
+  Empty cells have no value.
+- `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt1`): see `CheckpointStore`.
+- `client_states.sqlite`: one table, see `client_states.ClientStates`.
+- `clients.csv`, `personal_clients.csv`, `summary.json`, `report.html`, `export/`:
+  results, which no later start reads.
+- `ledger.jsonl`, `privacy.txt`: see `privacy.ledger`.
+- `mlflow.json`, `logdir/`: of the callbacks `program.MLflow` and `program.TensorBoard`.
 """
 
 from typing import TYPE_CHECKING

@@ -128,6 +128,9 @@ class MetricsLog:
     row cut off by a kill; so a resumed run's file equals an uninterrupted one's
     in every column but `round_seconds`.
 
+    Attributes:
+      dropped_rounds: the rounds whose rows were dropped.
+
     Args:
       path: the file; made when missing.
       completed_rounds: rounds of the checkpoint; later rows are dropped.
@@ -140,8 +143,13 @@ class MetricsLog:
         self._path = path
         self._header: list[str] = list(COLUMNS)
         self._rows: list[dict[str, str]] = []
+        self.dropped_rounds: tuple[int, ...] = ()
         if path.exists():
-            self._header, self._rows = _read(path, completed_rounds)
+            self._header, rows = _read(path)
+            self._rows = [row for row in rows if int(row["round"]) <= completed_rounds]
+            self.dropped_rounds = tuple(
+                int(row["round"]) for row in rows[len(self._rows) :]
+            )
         missing = completed_rounds - len(self._rows)
         if missing > 0:
             warnings.warn(
@@ -194,10 +202,8 @@ def _lines(header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
-def _read(
-    path: pathlib.Path, completed_rounds: int
-) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and the whole rows of the rounds that count."""
+def _read(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and the whole rows."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -212,4 +218,4 @@ def _read(
             for cells in reader
             if len(cells) == len(header)
         ]
-    return header, [row for row in rows if int(row["round"]) <= completed_rounds]
+    return header, rows

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, provenance, run_record
+from tfl_research.storage import atomic, computation_record, provenance, run_record
 
 _LOCK = ".lock"
 _SEED_BITS = 128
@@ -27,6 +27,7 @@ class RunFolder:
       path: the folder.
       experiment: name of the experiment.
       hparams: the hyperparameters as recorded.
+      plan: the privacy plan as recorded, or None.
       run_seed: 128 secret bits that the run's noise is drawn from; kept in a
         file that only its owner can read. Never print or log it.
       run_seed_given: whether the run seed was chosen by the user. Then whoever
@@ -34,8 +35,8 @@ class RunFolder:
         those who do not.
       resumed: whether the folder already held this experiment.
       hparams_path, metrics_path, clients_path, personal_clients_path, summary_path,
-        ledger_path, privacy_path, checkpoints_path, logdir_path, export_path,
-        report_path: where things are in it.
+        ledger_path, privacy_path, computation_path, checkpoints_path, logdir_path,
+        export_path, report_path: where things are in it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RunFolder:
         self.path = path
         self.experiment: str = record["experiment"]
         self.hparams: Mapping[str, Any] = record["hparams"]
+        self.plan: Optional[Mapping[str, Any]] = record["privacy_plan"]
         self.run_seed = run_seed
         self.run_seed_given: bool = record["run_seed"] == "given"
         self.resumed = resumed
@@ -60,6 +62,7 @@ class RunFolder:
         self.summary_path = path / "summary.json"
         self.ledger_path = path / "ledger.jsonl"
         self.privacy_path = path / "privacy.txt"
+        self.computation_path = path / "computation.json"
         self.checkpoints_path = path / "checkpoints"
         self.client_states_path = path / "client_states.sqlite"
         self.logdir_path = path / "logdir"
@@ -79,6 +82,7 @@ class RunFolder:
         resume: bool = True,
         run_seed: Optional[int] = None,
         may_change: Collection[str] = run_record.MAY_CHANGE,
+        plan: Optional[Mapping[str, Any]] = None,
     ) -> RunFolder:
         """Creates the folder of a new run, or opens one to resume its run.
 
@@ -92,17 +96,25 @@ class RunFolder:
           run_seed: a chosen run seed in [0, 2^128) for reproducible noise; by
             default a new run draws a secret one.
           may_change: names of the hyperparameters that a resumed run may change.
+          plan: the record of the run's privacy plan, JSON values by name, without
+            what may change between two starts; None for a run without privacy.
 
         Raises:
-          UserError: the folder holds another experiment, or this one and
-            `resume` is off, or foreign files; it cannot be written; another
-            process uses it; its hparams.json or run_seed is damaged; the run
-            seed is out of range or differs from the run's.
+          UserError: the folder holds another experiment, or this one with another
+            privacy plan, or this one and `resume` is off, or a run of an earlier
+            format, or foreign files; it cannot be written; another process uses
+            it; its hparams.json or run_seed is damaged; the run seed is out of
+            range or differs from the run's.
         """
         folder = pathlib.Path(path)
         if run_seed is not None and not 0 <= run_seed < 2**_SEED_BITS:
             raise UserError(f"run_seed must be in [0, 2^{_SEED_BITS})")
-        plain = run_record.plain_hparams(hparams)
+        asked = {
+            "experiment": experiment,
+            "format": run_record.FORMAT,
+            "hparams": run_record.plain_hparams(hparams),
+            "privacy_plan": run_record.plain("plan", plan),
+        }
         try:
             # Before anything is created in what may be somebody else's folder.
             _read_record(folder)
@@ -111,9 +123,7 @@ class RunFolder:
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
-            return cls._open_locked(
-                folder, plain, experiment, resume, run_seed, may_change, lock
-            )
+            return cls._open_locked(folder, asked, resume, run_seed, may_change, lock)
         except BaseException as error:
             os.close(lock)
             if isinstance(error, OSError):
@@ -124,8 +134,7 @@ class RunFolder:
     def _open_locked(
         cls,
         folder: pathlib.Path,
-        hparams: dict[str, Any],
-        experiment: str,
+        asked: Mapping[str, Any],
         resume: bool,
         run_seed: Optional[int],
         may_change: Collection[str],
@@ -137,8 +146,7 @@ class RunFolder:
             "git_revision": provenance.git_revision(),
         }
         record: dict[str, Any] = {
-            "experiment": experiment,
-            "hparams": hparams,
+            **asked,
             "run_seed": "secret" if run_seed is None else "given",
             "begun_with": code,
             **code,
@@ -149,6 +157,7 @@ class RunFolder:
             atomic.write(folder / "run_seed", b"%032x\n" % seed, mode=0o600)
             atomic.write(folder / "hparams.json", run_record.encode(record))
             return cls(folder, record, seed, False, lock)
+        run_record.check_format(folder, held)
         run_record.check_same(folder, held, record, may_change)
         if not resume:
             raise UserError(
@@ -167,6 +176,22 @@ class RunFolder:
         if record != held:
             atomic.write(folder / "hparams.json", run_record.encode(record))
         return cls(folder, record, seed, True, lock)
+
+    def check_computation(self, digests: Mapping[str, str]) -> None:
+        """Records what the run computes at its first start, and compares it later.
+
+        Call it before the first round of every start.
+
+        Args:
+          digests: of `runtime.computation_digests`: a digest by part of the process.
+
+        Raises:
+          UserError: a part differs from the first start's, or computation.json is
+            damaged or lost.
+        """
+        computation_record.check(
+            self.computation_path, digests, has_rounds=self.metrics_path.exists()
+        )
 
     def close(self) -> None:
         """Lets other processes use the folder."""

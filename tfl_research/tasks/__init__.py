@@ -1,16 +1,20 @@
 """Federated tasks: data by client, a Keras model builder, an objective, a card.
 
-One module per task and a registry of them; algorithms and privacy live elsewhere,
-and only models and objectives import TensorFlow.
+`registry` knows tasks by name and `built_in` has those of the toolkit; `arrays` makes
+a task of arrays in memory. Algorithms and privacy live elsewhere. Only models and
+objectives import TensorFlow, when they are built.
 """
 
 from typing import TYPE_CHECKING
 
 from tfl_research import _lazy
+from tfl_research.tasks.arrays import from_arrays as from_arrays
 from tfl_research.tasks.registry import (
+    from_recipe as from_recipe,
     get as get,
     names as names,
     options as options,
+    origin as origin,
     parse_options as parse_options,
     register as register,
     unregister as unregister,
@@ -18,6 +22,8 @@ from tfl_research.tasks.registry import (
 from tfl_research.tasks.task import (
     Card as Card,
     Task as Task,
+    TaskRecipe as TaskRecipe,
+    content_digest as content_digest,
 )
 
 if TYPE_CHECKING:

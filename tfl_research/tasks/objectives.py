@@ -109,6 +109,44 @@ def next_token(pad_id: int = 0) -> Objective:
     return Objective(example_losses, example_sums, _finalize_ratios)
 
 
+def regression() -> Objective:
+    """Mean squared error; metrics loss and mean_absolute_error.
+
+    Labels are float `[batch, ...]`; predictions are of the same shape, or of shape
+    `[batch, 1]` where labels are `[batch]`. An example's loss is the mean over its
+    outputs.
+    """
+
+    def errors(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(predictions, tf.shape(y)) - tf.cast(y, tf.float32)
+
+    def example_means(values: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
+
+    def example_losses(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        return example_means(tf.square(errors(y, predictions)))
+
+    def example_sums(
+        y: tf.Tensor, predictions: tf.Tensor
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        losses = example_losses(y, predictions)
+        return collections.OrderedDict(
+            loss=losses,
+            examples=tf.ones_like(losses),
+            absolute_error=example_means(tf.abs(errors(y, predictions))),
+        )
+
+    def finalize(
+        sums: Mapping[str, tf.Tensor],
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        return collections.OrderedDict(
+            loss=_ratio(sums["loss"], sums["examples"]),
+            mean_absolute_error=_ratio(sums["absolute_error"], sums["examples"]),
+        )
+
+    return Objective(example_losses, example_sums, finalize)
+
+
 def binary() -> Objective:
     """Sigmoid cross-entropy over 0/1 labels `[batch]`; loss, accuracy and AUC.
 

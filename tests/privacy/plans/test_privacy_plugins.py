@@ -16,7 +16,7 @@ from tfl_research import privacy, registry, sampling
 from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.errors import SettingError
 from tfl_research.privacy.ledger import spending
-from tfl_research.privacy.mechanisms import probe
+from tfl_research.privacy.plans import probe
 
 HERE = pathlib.Path(__file__).parent
 # The plugin's module, while it is loaded.
@@ -90,14 +90,24 @@ class TestRounds:
         plan.check_measured({"aggregator": output.measurements})
         # 4 · 2 / 5.
         assert output.measurements["noise_stddev"] == pytest.approx(1.6)
-        assert probe.probe(built) == pytest.approx(1.6, rel=0.02)
+        assert probe.probe_noise(built) == pytest.approx(1.6, rel=0.02)
 
     def test_less_noise_than_it_says_is_found_by_the_probe_alone(self, monkeypatch):
         monkeypatch.setitem(third_party_noise.SCALES, "added", 0.9)
         built = plan_of().build(privacy.MechanismContext(noise_seed=7))
         with pytest.raises(SettingError) as raised:
-            probe.probe(built)
+            probe.probe_noise(built)
         assert "mechanism=pebbles: 65536 coordinates of noise" in str(raised.value)
+
+    def test_a_mechanism_that_declares_nothing_is_refused(self, monkeypatch):
+        pebbles = third_party_noise.Pebbles
+        monkeypatch.setattr(pebbles, "declared_noise", lambda *_: {}, raising=False)
+        built = plan_of().build(privacy.MechanismContext(noise_seed=7))
+        with pytest.raises(SettingError, match="declares nothing that a round could"):
+            probe.probe_noise(built)
+        monkeypatch.setattr(pebbles, "declared_noise", lambda *_: {"x": 1.0})
+        with pytest.raises(SettingError, match="the round measured no x"):
+            probe.probe_noise(built)
 
     def test_less_noise_that_it_says_is_refused_by_the_plan(self, monkeypatch):
         monkeypatch.setitem(third_party_noise.SCALES, "added", 0.9)

@@ -201,7 +201,7 @@ class UserLevelPlan:
         """The module that registered the mechanism; None for the toolkit's own.
 
         What a plugin's aggregator says of its noise is checked by
-        `mechanisms.probe.probe` before the first round.
+        `privacy.probe_noise` before the first round.
         """
         return MECHANISMS.origin(self.mechanism.NAME)
 
@@ -263,15 +263,20 @@ class UserLevelPlan:
             measured,
         )
 
-    def statement_notes(self, weights: str, before_clip: str = "") -> list[str]:
+    def statement_notes(
+        self, weights: str, before_clip: str = "", divided: Optional[str] = None
+    ) -> list[str]:
         """What a privacy statement says beside the event.
 
         Args:
           weights: how clients are weighed, in words.
           before_clip: what is done to updates before they are clipped, in words.
+          divided: what becomes of the noised updates, in words; by what the mechanism
+            divides their sum by default.
         """
         clip = self.mechanism.clip_words(self.l2_norm_clip) + before_clip
-        divided = self.mechanism.denominator_words(self.expected_cohort_size)
+        if divided is None:
+            divided = self.mechanism.denominator_words(self.expected_cohort_size)
         notes = [
             self.mechanism.sentence(),
             f"Clipping and weights: {clip}; {weights}; {divided}.",

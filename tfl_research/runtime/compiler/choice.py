@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 
 from tfl_research.runtime.compiler import chunks, memory
 from tfl_research.runtime.compiler.map_reduce import MapReduce, chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
+
+_LOG = logging.getLogger(__name__)
 
 # XLA's convolutions on CPU are slower than TensorFlow's own.
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
@@ -77,7 +79,7 @@ def choose(
         return Mode(clients, compiler), reason
     best, reason = _measured(programs, state, chunk, candidates)
     memory.remember(key, (best.clients, best.compiler, reason))
-    logging.info("in-process runtime: %s (%s)", best, reason)
+    _LOG.info("in-process runtime: %s (%s)", best, reason)
     return best, reason
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ class Family:
 # By the fingerprints of their graphs: another engine of an equal process, a second
 # seed, or a second pass over a sweep's grid compiles nothing again, and a process
 # that differs in some scalar constants shares programs in which those are arguments.
+_lock = threading.Lock()
 _families: dict[tuple[str, ...], list[Family]] = {}
 
 
@@ -51,13 +53,14 @@ def family(structure: tuple[str, ...], constants: tuple[float, ...]) -> Family:
       structure: fingerprints of its graphs.
       constants: their scalar constants, one graph's after another's.
     """
-    known = _families.setdefault(structure, [])
-    for one in known:
-        if one.serves(constants):
-            return one
-    # The first of a structure keeps its constants: compilers make use of them.
-    lifted: set[int] = set()
-    for one in known:
-        lifted.update(one.lifted, one.differing(constants))
-    known.append(Family(constants, tuple(sorted(lifted)), {}))
-    return known[-1]
+    with _lock:
+        known = _families.setdefault(structure, [])
+        for one in known:
+            if one.serves(constants):
+                return one
+        # The first of a structure keeps its constants: compilers make use of them.
+        lifted: set[int] = set()
+        for one in known:
+            lifted.update(one.lifted, one.differing(constants))
+        known.append(Family(constants, tuple(sorted(lifted)), {}))
+        return known[-1]

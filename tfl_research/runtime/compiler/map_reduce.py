@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,8 +19,25 @@ from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.structures import leaf_types
 
+_tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.float32)
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Whether a message of TensorFlow's tells a user anything.
+
+    Vectorised programs fall back to loops for some operations, and the programs are
+    made by a deprecated function. A user can change neither.
+    """
+    message = record.getMessage()
+    return not (
+        message.startswith("Using a while_loop for converting")
+        or "extract_sub_graph" in message
+    )
+
+
+tf.get_logger().addFilter(_is_for_users)
 
 
 class UnsupportedProcess(ValueError):
@@ -292,19 +311,21 @@ class MapReduce:
         # One trace for all shapes; XLA then compiles once for each that it meets. The
         # server's programs are small: compiling them costs more than it gives.
         key = (name, mode)
-        if key not in self._programs:
+        # Engines in several threads can have the programs of one family.
+        with _tracing:
+            if key not in self._programs:
 
-            def lifted(constants: Any, *arguments: Any) -> Any:
-                with self._lifting(constants):
-                    return program(*arguments)
+                def lifted(constants: Any, *arguments: Any) -> Any:
+                    with self._lifting(constants):
+                        return program(*arguments)
 
-            traced = tf.function(
-                lifted,
-                input_signature=([_SCALAR] * len(self._lifted), *signature),
-                jit_compile=name == "chunk" and mode.compiler == "xla",
-                autograph=False,
-            ).get_concrete_function()
-            # The function must outlive its call.
-            self._programs[key] = traced, _tff_compat.flat_call(traced)
+                traced = tf.function(
+                    lifted,
+                    input_signature=([_SCALAR] * len(self._lifted), *signature),
+                    jit_compile=name == "chunk" and mode.compiler == "xla",
+                    autograph=False,
+                ).get_concrete_function()
+                # The function must outlive its call.
+                self._programs[key] = traced, _tff_compat.flat_call(traced)
         call, constants = self._programs[key][1], self._lifted_values
         return lambda *values: list(call(*constants, *tf.nest.flatten(values)))

@@ -68,10 +68,10 @@ def pack(leaves: Iterator[Any], value_type: tff.Type) -> Any:
         (name, pack(leaves, member))
         for name, member in tff.structure.iter_elements(value_type)
     ]
-    container = getattr(value_type, "python_container", None)
     named = all(name is not None for name, _ in members)
-    if container is None:
+    if not isinstance(value_type, tff.StructWithPythonType):
         return tff.structure.Struct(members)
+    container = value_type.python_container
     if issubclass(container, Mapping):
         return container(members)
     if hasattr(container, "_fields") or hasattr(container, "__attrs_attrs__"):

@@ -1,0 +1,91 @@
+"""Engines in threads beside each other, and inside a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+
+import numpy as np
+import pytest
+from toy_processes import OURS, assert_same, cohorts_of, leaves, make_task, three_rounds
+
+from tfl_research import processes, runtime
+from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import families
+
+GRAPH = Mode("folded", "graph")
+
+
+def trained(name="gaussian", make=lambda p: runtime.in_process(p, mode=GRAPH)):
+    """Three rounds of a process that is built for them."""
+    task = make_task()
+    process = processes.build_fed_avg(task, **OURS[name])
+    return three_rounds(make(process), cohorts_of(task))
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return {name: trained(name) for name in ("gaussian", "fed_avg")}
+
+
+def assert_identical(one, other):
+    for a, b in zip(leaves(one), leaves(other)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_in_process_inside_a_running_event_loop(expected):
+    async def main():
+        ticks = asyncio.create_task(asyncio.sleep(0))
+        result = trained()
+        await ticks
+        return result
+
+    assert_identical(asyncio.run(main()), expected["gaussian"])
+
+
+@pytest.mark.slow
+def test_tff_local_inside_a_running_event_loop(expected):
+    async def main():
+        return trained(make=runtime.tff_local)
+
+    assert_same(asyncio.run(main()), expected["gaussian"])
+
+
+def test_digests_inside_a_running_event_loop():
+    process = processes.build_fed_avg(make_task(), **OURS["fed_avg"])
+
+    async def main():
+        return runtime.computation_digests(process)
+
+    again = processes.build_fed_avg(make_task(), **OURS["fed_avg"])
+    assert asyncio.run(main()) == runtime.computation_digests(again)
+
+
+def test_threads_that_compile_at_once_do_not_disturb_each_other(expected, monkeypatch):
+    """Two equal processes, which share programs, and one of another kind."""
+    monkeypatch.setattr(families, "_families", {})
+    names = ("gaussian", "gaussian", "fed_avg")
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        for name, result in zip(names, pool.map(trained, names)):
+            assert_identical(result, expected[name])
+
+
+def test_one_process_in_two_engines_at_once(expected):
+    task = make_task()
+    process = processes.build_fed_avg(task, **OURS["gaussian"])
+
+    def go(_):
+        return three_rounds(runtime.in_process(process, mode=GRAPH), cohorts_of(task))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for result in pool.map(go, range(2)):
+            assert_identical(result, expected["gaussian"])
+
+
+@pytest.mark.slow
+def test_tff_local_in_a_thread_beside_the_main_thread(expected):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(trained, "gaussian", runtime.tff_local)
+        here = trained("fed_avg", runtime.tff_local)
+        assert_same(beside.result(), expected["gaussian"])
+    assert_same(here, expected["fed_avg"])

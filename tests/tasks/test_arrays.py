@@ -1,0 +1,121 @@
+"""Tasks of arrays in memory, and the examples in docstrings."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfl_research import data, tasks
+from tfl_research.data.tables import schema
+from tfl_research.tasks import arrays, registry, task
+
+_X = np.arange(20, dtype=np.float64).reshape(10, 2)
+
+
+def _model():
+    return tf.keras.Sequential([tf.keras.layers.Input([2]), tf.keras.layers.Dense(1)])
+
+
+def _clients(count=4, y=None):
+    y = np.arange(10) % 2 if y is None else y
+    return {f"c{i}": {"x": _X + 100 * i, "y": y} for i in range(count)}
+
+
+def _made(clients=None, **options):
+    return tasks.from_arrays(clients or _clients(), model=_model, **options)
+
+
+@pytest.mark.parametrize("module", [arrays, registry, schema, task])
+def test_examples_in_docstrings(module):
+    done = doctest.testmod(module)
+    assert done.attempted > 0
+    assert done.failed == 0
+
+
+def test_arrays_are_split_and_take_the_dtypes_of_models():
+    task = _made(test=0.3, batching=data.Batching(5))
+    assert task.train.client_ids == ("c0", "c1", "c2", "c3")
+    assert task.held_out is None
+    assert task.recipe is None
+    assert task.train.batching == data.Batching(5)
+    both = [task.train.load("c1"), task.test.load("c1")]
+    assert [len(part["y"]) for part in both] == [7, 3]
+    rows = np.concatenate([part["x"] for part in both])
+    assert sorted(map(tuple, rows)) == sorted(map(tuple, _X + 100))
+    assert {part["x"].dtype for part in both} == {np.dtype(np.float32)}
+    assert {part["y"].dtype for part in both} == {np.dtype(np.int32)}
+    other = _made(test=0.3, seed=1)
+    assert not np.array_equal(other.test.load("c1")["x"], both[1]["x"])
+
+
+def test_a_share_of_the_clients_is_held_out():
+    task = _made(held_out=0.5)
+    assert len(task.train) == len(task.held_out) == 2
+    assert set(task.train.client_ids) | set(task.held_out.client_ids) == set(_clients())
+    assert task.held_out.num_examples(task.held_out.client_ids[0]) == 10
+
+
+def test_test_and_held_out_arrays_of_ones_own():
+    further = {"new": {"x": _X, "y": np.zeros(10, int)}}
+    task = _made(test={"c2": {"x": _X[:3], "y": [0, 1, 0]}}, held_out=further)
+    assert [task.train.num_examples(i) for i in task.train.client_ids] == [10] * 4
+    assert [task.test.num_examples(i) for i in task.test.client_ids] == [0, 0, 3, 0]
+    assert task.test.load("c2")["y"].tolist() == [0, 1, 0]
+    assert task.held_out.client_ids == ("new",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test": {"z": {"x": _X, "y": _X[:, 0]}}}, "'z' is not one of the 4 clients"),
+        ({"test": 1.0}, "test_fraction must be at least 0 and below 1, got 1.0"),
+        ({"held_out": -0.5}, "held_out_fraction must be at least 0"),
+        ({"held_out": _clients(1)}, "held_out: client 'c0' is also trained on"),
+        (
+            {"held_out": {"new": {"x": _X[:, :1], "y": np.zeros(10, int)}}},
+            r"held_out has arrays of .*shape=\(1,\).*, expected .*shape=\(2,\)",
+        ),
+        ({"objective": "guessing"}, "objective must be one of .*, got 'guessing'"),
+        ({"clients": {"a": {"x": _X}}}, "client 'a' has no 'y'; .* got 'x'"),
+        ({"clients": {"a": {"x": _X, "y": ["b"] * 10}}}, "'a': y must be .* numbers"),
+        ({"clients": {"a": {"x": _X, "y": [1]}}}, "'a' has 10 rows of x but 1 of y"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        _made(**options)
+
+
+def test_no_clients_and_models_that_are_no_functions_are_refused():
+    with pytest.raises(ValueError, match="at least one client, got none"):
+        tasks.from_arrays({}, model=_model)
+    for model, got in ((_model(), "Sequential"), (None, "NoneType")):
+        with pytest.raises(ValueError, match=f"function that returns .* got {got}"):
+            tasks.from_arrays(_clients(), model=model)
+
+
+@pytest.mark.parametrize(
+    ("objective", "metric", "names"),
+    [
+        ("classification", "accuracy", {"loss", "accuracy"}),
+        ("binary", "auc", {"loss", "accuracy", "auc"}),
+        ("regression", "loss", {"loss", "mean_absolute_error"}),
+        (tasks.objectives.regression, "loss", {"loss", "mean_absolute_error"}),
+        (tasks.objectives.multiclass(), "loss", {"loss", "accuracy"}),
+    ],
+)
+def test_objectives_by_name_and_of_ones_own(objective, metric, names):
+    task = _made(objective=objective)
+    assert task.selection_metric == metric
+    built = task.build_objective()
+    labels = np.array([0, 1], np.int32)
+    logits = np.array([[0.0, 2.0], [1.0, 1.0]], np.float32)
+    if "mean_absolute_error" in names:
+        logits = logits[:, :1]
+    sums = built.example_sums(labels, logits)
+    assert set(built.finalize({n: np.sum(s, axis=0) for n, s in sums.items()})) == names
+    chosen = _made(objective=objective, selection_metric="loss:1")
+    assert chosen.selection_metric == "loss:1"

@@ -1,0 +1,244 @@
+"""The aggregators that hold no stack of updates, and the trusted root."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Optional
+
+from tfl_research import settings
+from tfl_research.aggregators.rule_specification import SKIP, MeanRule
+from tfl_research.aggregators.specification import (
+    ROOT_ROLE,
+    AggregatorContext,
+    AggregatorSettings,
+    register,
+)
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.aggregators.stacking import StackingFactory
+    from tfl_research.aggregators.trusted_root import TrustedRootFactory
+
+# ν of the repeated median under secure sums, which round to 2^-31: distances between
+# updates below ν count as ν.
+_SECURE_SMOOTHING = 1e-3
+_QUANTILES = "Andrew et al. 2021, arXiv 1905.03871"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Mean(AggregatorSettings):
+    """The weighted mean of the updates."""
+
+    NAME = "mean"
+    SUMMARY = "weighted mean"
+    PAPERS = ("McMahan et al. 2017, arXiv 1602.05629",)
+    SENSITIVITY = None
+    SUMS_ONLY = True
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators import averaging
+
+        return averaging.mean()
+
+    def build_stacked(self, context: AggregatorContext) -> StackingFactory:
+        """See `AggregatorSettings.build_stacked`."""
+        return MeanRule(on_breakdown=SKIP).build_stacked(context)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Robust(AggregatorSettings):
+    """TFF's adaptive zeroing, then its adaptive clipping."""
+
+    NAME = "robust"
+    SUMMARY = "TFF's adaptive zeroing and clipping"
+    PAPERS = (_QUANTILES,)
+    SENSITIVITY = (
+        "its zeroing follows exact norms of the clients, which no noise covers"
+    )
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators import averaging
+
+        return averaging.robust()
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Zeroing(AggregatorSettings):
+    """Leaves out updates far above a quantile of the cohort's norms."""
+
+    NAME = "zeroing"
+    SUMMARY = "TFF's adaptive zeroing"
+    PAPERS = (_QUANTILES,)
+    SENSITIVITY = "it follows exact norms of the clients, which no noise covers"
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators import averaging
+
+        return averaging.zeroing()
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Clipping(AggregatorSettings):
+    """Clips updates to a quantile of the cohort's norms."""
+
+    NAME = "clipping"
+    SUMMARY = "TFF's adaptive clipping"
+    PAPERS = (_QUANTILES,)
+    SENSITIVITY = (
+        "its norm follows an exact quantile of the clients' norms, which no noise "
+        "covers; use the mechanism's adaptive clipping"
+    )
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators import averaging
+
+        return averaging.clipping()
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Compression(AggregatorSettings):
+    """The mean of updates that are quantised to 8 bits where tensors are large."""
+
+    NAME = "compression"
+    SUMMARY = "TFF's 8-bit quantisation of large tensors"
+    SENSITIVITY = "quantising a clipped update can lengthen it beyond the clip"
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators import averaging
+
+        return averaging.compression()
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Secure(AggregatorSettings):
+    """Zeroing, clipping and a mean of secure sums."""
+
+    NAME = "secure"
+    SUMMARY = "robust over secure sums"
+    PAPERS = ("Bonawitz et al. 2017", _QUANTILES)
+    SENSITIVITY = "its zeroing and clipping follow exact norms, which no noise covers"
+    SUMS_ONLY = True
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators import averaging
+
+        return averaging.secure()
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class RepeatedGeometricMedian(AggregatorSettings):
+    """The geometric median by repeated means, for which sums are enough."""
+
+    NAME = "repeated_geometric_median"
+    SUMMARY = "geometric median by sums only, one step a round"
+    PAPERS = ("Pillutla et al. 2022, arXiv 1912.13445",)
+    SENSITIVITY = (
+        "a client's part is divided by its distance from the last median, and by a sum "
+        "that depends on the others, so that it is not bounded by C/n"
+    )
+    SUMS_ONLY = True
+
+    weiszfeld_steps: int = settings.integer(
+        1,
+        "Steps a round of repeated_geometric_median. More than 1 need --runtime=tff.",
+        minimum=1,
+    )
+    secure_sums: bool = settings.switch(
+        False,
+        "repeated_geometric_median adds what clients send by secure sums, of weights "
+        "of at most 1 (--client_weighting uniform or capped).",
+    )
+
+    @property
+    def has_map_reduce_form(self) -> bool:
+        """See `AggregatorSettings.has_map_reduce_form`."""
+        return self.weiszfeld_steps == 1
+
+    @property
+    def needs_bounded_weights(self) -> bool:
+        """See `AggregatorSettings.needs_bounded_weights`."""
+        return self.secure_sums
+
+    def check_weights(self, kind: str) -> None:
+        """See `AggregatorSettings.check_weights`."""
+        super().check_weights(kind)
+        if self.secure_sums and kind == "examples":
+            raise self.refused(
+                "secure_sums",
+                "numbers of examples have no bound that a secure sum could have; give "
+                "--client_weighting=uniform or capped",
+            )
+
+    def check_runtime(self, runtime: str) -> None:
+        """See `AggregatorSettings.check_runtime`."""
+        if not self.has_map_reduce_form and runtime != "tff":
+            raise self.refused(
+                "weiszfeld_steps",
+                "each step is an aggregation of its own, which only --runtime=tff "
+                "executes; give that, or 1",
+            )
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        import tensorflow_federated as tff
+
+        from tfl_research.aggregators.repeated_mean import RepeatedMeanFactory
+
+        if not self.secure_sums:
+            return RepeatedMeanFactory(self.weiszfeld_steps)
+        # Whatever a client of a weight of at most 1 sends is within these bounds.
+        sums = tff.aggregators.SecureSumFactory(1.0, -1.0)
+        return RepeatedMeanFactory(self.weiszfeld_steps, _SECURE_SMOOTHING, sums)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class TrustedRoot(AggregatorSettings):
+    """FLTrust: updates are weighed by their cosine with the server's own update."""
+
+    NAME = "trusted_root"
+    SUMMARY = "FLTrust, which weighs updates by one of the server's own"
+    PAPERS = ("Cao et al. 2021, arXiv 2012.13995",)
+    SENSITIVITY = (
+        "rows are divided by a sum of trust that depends on the others, so that one "
+        "client's part is not bounded by C/n"
+    )
+    WEIGHTED = False
+    NEEDS_ROOT = True
+
+    root_examples: Optional[int] = settings.integer(
+        None,
+        "Examples that the server trains on for trusted_root, drawn by --seed from "
+        "all clients' before any attack; 100 in the paper.",
+        minimum=1,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.root_examples is None:
+            raise SettingError(f"--aggregator={self.NAME}: needs --root_examples too")
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        return self.build_stacked(context)
+
+    def build_stacked(self, context: AggregatorContext) -> TrustedRootFactory:
+        """See `AggregatorSettings.build_stacked`."""
+        from tfl_research.aggregators.trusted_root import TrustedRootFactory
+
+        return TrustedRootFactory(context.maximum_cohort_size, ROOT_ROLE)

@@ -1,0 +1,147 @@
+"""The robust rules that clip updates, as specifications."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research import settings
+from tfl_research.aggregators.rule_specification import SKIP, RuleSettings
+from tfl_research.aggregators.specification import AggregatorContext, register
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_federated as tff
+
+    from tfl_research.aggregators.rules import Rows
+    from tfl_research.aggregators.stacking import StackingFactory
+
+_RADIUS = (
+    "l2 norm that norm_clipping clips updates to, and centered_clipping their distance "
+    "from its centre."
+)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class CenteredClipping(RuleSettings):
+    """A centre, kept between rounds, moved by clipped differences from it."""
+
+    NAME = "centered_clipping"
+    SUMMARY = "clipping around a centre that is kept between rounds"
+    PAPERS = ("Karimireddy et al. 2021, arXiv 2012.10333",)
+    PER_BYZANTINE, AT_LEAST, SOURCE = 10, 0, "arXiv 2012.10333: δ <= 0.1"
+    KEEPS_CENTER = True
+    SENSITIVITY = (
+        "updates are clipped around a centre and divided by the number of clients "
+        "that came, which the mechanism's clip and denominator do not describe"
+    )
+
+    clip_radius: Optional[float] = settings.real(
+        None,
+        _RADIUS,
+        above=0,
+    )
+    clip_iterations: int = settings.integer(
+        1, "Iterations of centered_clipping.", minimum=1
+    )
+    clip_momentum: float = settings.real(
+        0.0,
+        "Momentum of the centre that centered_clipping keeps between rounds; 0, the "
+        "paper's, keeps the last result.",
+        minimum=0,
+        below=1,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        super().check()
+        _check_radius(self, self.clip_radius)
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.centered_clipping(
+            rows,
+            center=center,
+            radius=self.clip_radius or 0.0,
+            iterations=self.clip_iterations,
+        )
+
+    def next_center(self, center: Any, result: Any) -> Any:
+        """c <- β c + (1 - β) result; see `RuleSettings.next_center`."""
+        return self.clip_momentum * center + (1 - self.clip_momentum) * result
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class NormClipping(RuleSettings):
+    """The mean of updates that are clipped to an l2 norm.
+
+    Clients clip their own updates, and there is no stack, as long as no setting asks
+    for one.
+    """
+
+    NAME = "norm_clipping"
+    SUMMARY = "mean of updates clipped to a norm"
+    PAPERS = ("Sun et al. 2019, arXiv 1911.07963",)
+    PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "bounds each row's part"
+    WEIGHTED = True
+    SENSITIVITY = None
+    SUMS_ONLY = True
+
+    clip_radius: Optional[float] = settings.real(
+        None,
+        _RADIUS,
+        above=0,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        super().check()
+        _check_radius(self, self.clip_radius)
+
+    @property
+    def stacked(self) -> bool:
+        """See `AggregatorSettings.stacked`."""
+        return bool(
+            self.byzantine is not None
+            or self.on_breakdown is not None
+            or self.neighbour_mixing
+            or self.bucket_size > 1
+        )
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.norm_clipping(rows, radius=self.clip_radius or 0.0)
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        from tfl_research.aggregators.norm_clipping import NormClippingFactory
+
+        if self.stacked:
+            return self.build_stacked(context)
+        return NormClippingFactory(self.clip_radius or 0.0)
+
+    def before_noise(
+        self, mechanism: tff.aggregators.WeightedAggregationFactory
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """See `AggregatorSettings.before_noise`."""
+        from tfl_research.aggregators.norm_clipping import NormClippingFactory
+
+        return NormClippingFactory(self.clip_radius or 0.0, mechanism)
+
+    def build_stacked(self, context: AggregatorContext) -> StackingFactory:
+        """See `AggregatorSettings.build_stacked`; skips where nobody came."""
+        if self.stacked:
+            return super().build_stacked(context)
+        return dataclasses.replace(self, on_breakdown=SKIP).build_stacked(context)
+
+
+def _check_radius(rule: RuleSettings, radius: Optional[float]) -> None:
+    if radius is None:
+        raise SettingError(f"--aggregator={rule.NAME}: needs --clip_radius too")

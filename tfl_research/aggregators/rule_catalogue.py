@@ -1,0 +1,255 @@
+"""The robust rules that select, trim or take medians, as specifications."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.aggregators.rule_specification import RuleSettings
+from tfl_research.aggregators.specification import register
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfl_research.aggregators.rules import Rows
+
+_SELECTS = (
+    "it follows a few of the updates, so that one client can move its result by up to "
+    "the distance between two clipped updates, 2C, and not by C/n"
+)
+_PER_COORDINATE = (
+    "one client can move every coordinate of its result at once, by up to the gap "
+    "between neighbouring values: up to 2C in l2 norm a coordinate, and not C/n in all"
+)
+_KRUM = "Blanchard et al. 2017, arXiv 1703.02757"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class CoordinateMedian(RuleSettings):
+    """The median of each coordinate."""
+
+    NAME = "coordinate_median"
+    SUMMARY = "median of each coordinate"
+    PAPERS = ("Yin et al. 2018, arXiv 1803.01498",)
+    SOURCE = "arXiv 1803.01498, Theorem 1: α < 1/2"
+    WEIGHTED = True
+    STANDS_IN = True
+    SENSITIVITY = _PER_COORDINATE
+    BY_COORDINATE = "where most clients send nothing it is zero"
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.coordinate_median(rows)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class TrimmedMean(RuleSettings):
+    """The mean of each coordinate without its least and largest values."""
+
+    NAME = "trimmed_mean"
+    SUMMARY = "mean of each coordinate without its extreme values"
+    PAPERS = ("Yin et al. 2018, arXiv 1803.01498",)
+    SOURCE = "arXiv 1803.01498, Definition 2: β < 1/2"
+    WEIGHTED = True
+    STANDS_IN = True
+    # It takes off a share of the weight at either end, and no more.
+    BROKEN_BY_WEIGHT = False
+    SENSITIVITY = _PER_COORDINATE
+    BY_COORDINATE = "where few clients send anything it takes their values off"
+
+    trim: Optional[float] = settings.real(
+        None,
+        "What trimmed_mean takes off at either end: a count, or below 0.5 a share of "
+        "the cohort; --byzantine when not given.",
+        minimum=0,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.trim is not None and self.trim >= 0.5 and self.trim != int(self.trim):
+            raise self.refused("trim", "must be below 0.5, or a whole number")
+        if self.trim is None and self.byzantine is None:
+            raise SettingError(
+                f"--aggregator={self.NAME}: needs --trim or --byzantine too"
+            )
+        super().check()
+        share, count = self.hostile_share, self.cut
+        if share is not None and share * self.bucket_size >= 0.5:
+            # As many buckets are spoilt as clients are hostile.
+            raise self.refused_choice(
+                "a trim ratio is one of clients: times bucket_size it must be below "
+                f"0.5, got {share:g} of buckets of {self.bucket_size}"
+            )
+        if isinstance(count, int) and count < (self.byzantine or 0):
+            raise self.refused_choice(
+                f"trim must be at least byzantine, got {count} for {self.byzantine}"
+            )
+
+    @property
+    def cut(self) -> float:
+        """What is taken off at either end: an int, or a share of the cohort."""
+        if self.trim is None:
+            return self.byzantine or 0
+        return self.trim if 0 < self.trim < 0.5 else int(self.trim)
+
+    @property
+    def hostile(self) -> Optional[int]:
+        """See `RuleSettings.hostile`: `byzantine`, or as many as are taken off."""
+        if self.byzantine is None and isinstance(self.cut, int):
+            return self.cut
+        return self.byzantine
+
+    @property
+    def hostile_share(self) -> Optional[float]:
+        """See `RuleSettings.hostile_share`."""
+        return None if isinstance(self.cut, int) else self.cut
+
+    @property
+    def per_byzantine(self) -> int:
+        """See `RuleSettings.per_byzantine`."""
+        if self.hostile_share is not None:
+            # A share of the cohort is always less than half of it.
+            return 2 if self.byzantine else 0
+        return super().per_byzantine
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.trimmed_mean(rows, trim=self.cut)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Krum(RuleSettings):
+    """The update that is closest to its neighbours."""
+
+    NAME = "krum"
+    SUMMARY = "the update closest to its neighbours"
+    PAPERS = (_KRUM,)
+    PER_BYZANTINE, AT_LEAST, SOURCE = 2, 3, "arXiv 1703.02757: 2f + 2 < n"
+    NEEDS_BYZANTINE = True
+    SENSITIVITY = _SELECTS
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.krum(rows, byzantine=self.byzantine or 0)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class MultiKrum(RuleSettings):
+    """The mean of the updates that are closest to their neighbours."""
+
+    NAME = "multi_krum"
+    SUMMARY = "mean of the updates closest to their neighbours"
+    PAPERS = (_KRUM,)
+    PER_BYZANTINE, AT_LEAST, SOURCE = 2, 3, "arXiv 1703.02757: 2f + 2 < n"
+    NEEDS_BYZANTINE = True
+    SENSITIVITY = _SELECTS
+
+    krum_select: Optional[int] = settings.integer(
+        None,
+        "Updates that multi_krum averages; n - f - 2 of n when not given.",
+        minimum=1,
+    )
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.multi_krum(
+            rows, byzantine=self.byzantine or 0, select=self.krum_select
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Bulyan(RuleSettings):
+    """A trimmed mean of the updates that Krum selects one after another."""
+
+    NAME = "bulyan"
+    SUMMARY = "trimmed mean of updates that Krum selects"
+    PAPERS = ("El Mhamdi et al. 2018, arXiv 1802.07927",)
+    PER_BYZANTINE, AT_LEAST, SOURCE = 4, 3, "arXiv 1802.07927: n >= 4f + 3"
+    NEEDS_BYZANTINE = True
+    SENSITIVITY = _SELECTS
+    BY_COORDINATE = "where most clients send nothing it is about zero"
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.bulyan(rows, byzantine=self.byzantine or 0)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class GeometricMedian(RuleSettings):
+    """The point with the least sum of distances to the updates."""
+
+    NAME = "geometric_median"
+    SUMMARY = "point of least summed distance"
+    PAPERS = ("Pillutla et al. 2022, arXiv 1912.13445",)
+    SOURCE = "arXiv 1912.13445: less than half"
+    WEIGHTED = True
+    STANDS_IN = True
+    SENSITIVITY = _SELECTS
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.geometric_median(rows)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class MeanAroundMedian(RuleSettings):
+    """The mean of each coordinate's n - f values closest to its median."""
+
+    NAME = "mean_around_median"
+    SUMMARY = "mean of each coordinate's values around its median"
+    PAPERS = ("Xie et al. 2018, arXiv 1802.10116",)
+    SOURCE = "arXiv 1802.10116: 2q < m"
+    NEEDS_BYZANTINE = True
+    SENSITIVITY = _PER_COORDINATE
+    BY_COORDINATE = "where most clients send nothing it is about zero"
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.mean_around_median(rows, byzantine=self.byzantine or 0)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class SignMajority(RuleSettings):
+    """The sign that most clients send in each coordinate."""
+
+    NAME = "sign_majority"
+    SUMMARY = "majority of signs in each coordinate"
+    PAPERS = ("Bernstein et al. 2018, arXiv 1810.05291",)
+    SOURCE = "arXiv 1810.05291: less than half"
+    WEIGHTED = True
+    SENSITIVITY = (
+        "one client's votes have l2 norm √d, whatever its update was clipped to"
+    )
+    SUMS_ONLY = True
+    BY_COORDINATE = "where few clients send anything a few hostile votes decide"
+    RESULT_IS_SIGN: ClassVar[bool] = True
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        return rules.sign_majority(rows)

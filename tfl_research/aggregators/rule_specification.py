@@ -1,0 +1,287 @@
+"""Specifications of robust rules: functions of a cohort's stacked updates.
+
+Plain numbers, without TensorFlow, so that they are checked before it is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.aggregators.specification import (
+    AGGREGATORS,
+    Act,
+    AggregatorContext,
+    AggregatorSettings,
+)
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_federated as tff
+
+    from tfl_research.aggregators.rules import Rows
+    from tfl_research.aggregators.stacking import StackingFactory
+
+SKIP = "skip"
+_MIXING = Act(
+    "nearest_neighbour_mixing",
+    "it puts one client's update into many rows, so that its part is not bounded",
+    False,
+)
+_BUCKETING = Act(
+    "bucketing",
+    "a bucket's mean is sound by itself, but what follows bucketing is a rule that "
+    "selects or trims",
+    False,
+)
+
+
+def _stand_ins() -> dict[str, type[RuleSettings]]:
+    """The rules that may be used in place of another one, by name."""
+    found: dict[str, type[RuleSettings]] = {MeanRule.NAME: MeanRule}
+    for name, chosen in AGGREGATORS.items():
+        if issubclass(chosen, RuleSettings) and chosen.STANDS_IN:
+            found[name] = chosen
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleSettings(AggregatorSettings):
+    """A rule over the stacked updates of a cohort, some of which may be hostile.
+
+    A subclass gives the rule as a function of rows. It withstands f hostile rows of
+    n >= PER_BYZANTINE · f + AT_LEAST, and a round with fewer rows is a breakdown.
+
+        @aggregators.register
+        @dataclasses.dataclass(frozen=True)
+        class Midrange(aggregators.RuleSettings):
+            NAME = "midrange"
+            SUMMARY = "mean of the least and the largest value of each coordinate"
+            PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "no robust rule"
+
+            def apply(self, rows, *, center=None):
+                least = tf.where(rows.present[:, None], rows.values, np.inf)
+                ...
+
+    Attributes:
+      PER_BYZANTINE: rows that are needed for every hostile row.
+      AT_LEAST: rows that are needed beyond them.
+      SOURCE: where the condition is from.
+      NEEDS_BYZANTINE: whether f must be given.
+      STANDS_IN: whether `on_breakdown` may name the rule; it then gets `byzantine`.
+      KEEPS_CENTER: whether the rule starts from a centre that is kept between rounds.
+      BROKEN_BY_WEIGHT: whether a round of weighted clients is a breakdown where the
+        heaviest f have half of the weight.
+    """
+
+    PER_BYZANTINE: ClassVar[int] = 2
+    AT_LEAST: ClassVar[int] = 1
+    SOURCE: ClassVar[str] = "no source given"
+    WEIGHTED: ClassVar[bool] = False
+    NEEDS_BYZANTINE: ClassVar[bool] = False
+    STANDS_IN: ClassVar[bool] = False
+    KEEPS_CENTER: ClassVar[bool] = False
+    BROKEN_BY_WEIGHT: ClassVar[bool] = True
+
+    byzantine: Optional[int] = settings.integer(
+        None,
+        "f, clients of a cohort that may be hostile. krum, multi_krum, bulyan, "
+        "mean_around_median and --neighbour_mixing need it; trimmed_mean takes off "
+        "as many at either end.",
+        minimum=0,
+    )
+    bucket_size: int = settings.integer(
+        1, "Average random buckets of so many updates before the rule.", minimum=1
+    )
+    neighbour_mixing: bool = settings.switch(
+        False,
+        "Replace every update by the mean of the n - f closest to it before the rule.",
+    )
+    on_breakdown: Optional[str] = settings.choice(
+        None,
+        "In a round with too few clients for the rule, or more hostile ones than it "
+        "expects: skip leaves the model as it is, a rule is used instead where it can "
+        "be. Needed where the sampler can draw such rounds.",
+        lambda: (SKIP, *_stand_ins()),
+    )
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """One update made of rows; imports TensorFlow.
+
+        Args:
+          rows: screened rows `[n, d]`, of which some are padding; bucketed and mixed
+            where these settings ask for it.
+          center: float32 `[d]`, the centre for rules that keep one.
+
+        Returns:
+          float32 `[d]`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.apply")
+
+    def next_center(self, center: Any, result: Any) -> Any:
+        """The centre after a round, float32 `[d]`, for rules that keep one.
+
+        Args:
+          center: float32 `[d]`, before the round.
+          result: float32 `[d]`, of the round.
+        """
+        del center
+        return result
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.NEEDS_BYZANTINE and self.byzantine is None:
+            raise SettingError(f"--aggregator={self.NAME}: needs --byzantine too")
+        if self.neighbour_mixing and self.byzantine is None:
+            raise SettingError("--neighbour_mixing: needs --byzantine too")
+        try:
+            _ = self.stand_in
+        except SettingError:
+            raise self.refused(
+                "on_breakdown", "needs --byzantine, which it takes off"
+            ) from None
+
+    @property
+    def stand_in(self) -> Optional[RuleSettings]:
+        """The rule that is used in a breakdown; None for skipping the round."""
+        if self.on_breakdown is None or self.on_breakdown == SKIP:
+            return None
+        if self.on_breakdown == MeanRule.NAME:
+            return MeanRule()
+        return _stand_ins()[self.on_breakdown](byzantine=self.byzantine)
+
+    @property
+    def stacked(self) -> bool:
+        """See `AggregatorSettings.stacked`."""
+        return True
+
+    @property
+    def acts(self) -> tuple[Act, ...]:
+        """See `AggregatorSettings.acts`."""
+        bucketing = (_BUCKETING,) if self.bucket_size > 1 else ()
+        mixing = (_MIXING,) if self.neighbour_mixing else ()
+        return (*super().acts, *bucketing, *mixing)
+
+    @property
+    def hostile(self) -> Optional[int]:
+        """f that the rule withstands; None where it was not said."""
+        return self.byzantine
+
+    @property
+    def hostile_share(self) -> Optional[float]:
+        """Share of a cohort that the rule withstands; None for rules of a count."""
+        return None
+
+    @property
+    def per_byzantine(self) -> int:
+        """Rows (after bucketing) that are needed for every hostile row."""
+        return max(self.PER_BYZANTINE, 2 if self.neighbour_mixing else 0)
+
+    @property
+    def smallest_cohort(self) -> int:
+        """The smallest cohort for which the rule's condition holds."""
+        rows = max(self.per_byzantine * (self.hostile or 0) + self.AT_LEAST, 1)
+        return (rows - 1) * self.bucket_size + 1
+
+    @property
+    def takes_weights(self) -> bool:
+        """See `AggregatorSettings.takes_weights`."""
+        return self.WEIGHTED and not self.neighbour_mixing and self.bucket_size == 1
+
+    def check_weights(self, kind: str) -> None:
+        """See `AggregatorSettings.check_weights`."""
+        super().check_weights(kind)
+        if kind != "uniform" and not self.takes_weights:
+            raise self.refused_choice(
+                "mixing and bucketing are defined for equal weights only; use uniform "
+                "client weighting"
+            )
+
+    def check_cohort(self, smallest: int, largest: int) -> None:
+        """See `AggregatorSettings.check_cohort`."""
+        if self.stacked:
+            self.check_stack(smallest, largest)
+
+    def check_stack(self, smallest: int, largest: int) -> None:
+        """Checks the rule's condition on n against the sizes of the stack.
+
+        Args:
+          smallest: clients that a cohort has at least.
+          largest: clients that a cohort has at most.
+
+        Raises:
+          SettingError: no cohort is large enough for the rule or for the rule that
+            stands in, or some are not and `on_breakdown` says nothing.
+        """
+        self._check_largest(largest)
+        if self.stand_in is not None:
+            self.stand_in._check_largest(largest)
+        if self.smallest_cohort > smallest and self.on_breakdown is None:
+            raise self.refused_choice(
+                f"{self._condition}, but a round can have as few as {smallest}: say "
+                "what happens then; give --on_breakdown, or --sampler=fixed"
+            )
+
+    def _check_largest(self, largest: int) -> None:
+        if self.smallest_cohort > largest:
+            raise self.refused_choice(
+                f"{self._condition}, got at most {largest}; raise --cohort_size or "
+                "lower --byzantine"
+            )
+
+    @property
+    def _condition(self) -> str:
+        return (
+            f"{self.describe()} needs cohorts of at least {self.smallest_cohort} "
+            f"clients ({self.SOURCE})"
+        )
+
+    def describe(self) -> str:
+        """The rule with what its condition depends on, in words."""
+        words = [self.NAME]
+        if self.hostile:
+            words.append(f"for {self.hostile} hostile clients")
+        if self.bucket_size > 1:
+            words.append(f"on buckets of {self.bucket_size}")
+        return " ".join(words)
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """See `AggregatorSettings.build`."""
+        return self.build_stacked(context)
+
+    def build_stacked(self, context: AggregatorContext) -> StackingFactory:
+        """See `AggregatorSettings.build_stacked`."""
+        from tfl_research.aggregators.stacking import StackingFactory
+
+        return StackingFactory(
+            self,
+            capacity=context.maximum_cohort_size,
+            smallest_cohort=context.minimum_cohort_size,
+            weighted=context.weighted,
+            seed=context.seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanRule(RuleSettings):
+    """The mean of stacked updates, which no robust rule is.
+
+    It is not registered: `Mean` needs no stack. An attack that sees all updates, and
+    `on_breakdown`, use it.
+    """
+
+    NAME = "mean"
+    SUMMARY = "mean of stacked updates"
+    PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "no robust rule"
+    WEIGHTED = True
+    SENSITIVITY = None
+    SUMS_ONLY = True
+
+    def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """See `RuleSettings.apply`."""
+        from tfl_research.aggregators import rules
+
+        del center
+        return rules.mean(rows)

@@ -1,0 +1,296 @@
+"""What an aggregator's specification says: parameters, builder, what it fits with.
+
+Without TensorFlow, so that an experiment is checked before TensorFlow is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Optional, Union
+
+from tfl_research.errors import SettingError
+from tfl_research.registry import SettingsRegistry
+from tfl_research.settings import NamedSettings
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.aggregators.stacking import StackingFactory
+    from tfl_research.aggregators.trusted_root import TrustedRootFactory
+    from tfl_research.models import ServerOptimizer
+
+# Where a mechanism adds its noise, see `AggregatorSettings.check_with_privacy`.
+NOISED_AT = ("server", "secure sum", "client")
+# The `role` of the participant that holds the server's own examples.
+ROOT_ROLE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class AggregatorContext:
+    """What an experiment gives to the builder of its aggregator.
+
+    Attributes:
+      maximum_cohort_size: clients that a cohort has at most.
+      minimum_cohort_size: clients that a cohort has at least.
+      weighted: whether client weights differ.
+      seed: of the aggregator's randomness.
+    """
+
+    maximum_cohort_size: int
+    minimum_cohort_size: int
+    weighted: bool
+    seed: int = 0
+
+
+class Act(NamedTuple):
+    """One of the things that are done to a cohort's updates: a rule, bucketing.
+
+    Attributes:
+      name: for messages.
+      sensitivity: see `AggregatorSettings.SENSITIVITY`.
+      sums_only: see `AggregatorSettings.SUMS_ONLY`.
+    """
+
+    name: str
+    sensitivity: Optional[str]
+    sums_only: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class AggregatorSettings(NamedSettings):
+    """How the clients' updates become one: parameters, builder, what it fits with.
+
+    A subclass is a frozen dataclass whose fields are the parameters. It says by the
+    attributes below what it fits with, and gives any TFF aggregation factory in
+    `build`. Registered with `aggregators.register`, it is chosen by its NAME. A rule
+    over the single updates subclasses `RuleSettings` and gives a function of rows.
+
+        @aggregators.register
+        @dataclasses.dataclass(frozen=True)
+        class Halved(aggregators.AggregatorSettings):
+            NAME = "halved"
+            SUMMARY = "half of the weighted mean"
+
+            def build(self, context):
+                return HalvedMeanFactory()
+
+    Attributes:
+      SENSITIVITY: the reason why the aggregator breaks the sensitivity bound of a
+        mechanism that noises a sum of clipped updates, as the end of a sentence; None
+        if it keeps the bound. A subclass that says nothing breaks it.
+      SUMS_ONLY: whether sums of what clients compute are enough, so that the
+        aggregator works under a secure sum.
+      BY_COORDINATE: what goes wrong where clients send some coordinates only, for
+        aggregators that look at every coordinate by itself; None for others.
+      WEIGHTED: whether it is defined for clients whose weights differ.
+      NEEDS_ROOT: whether the server needs examples of its own, held by a participant
+        of role `ROOT_ROLE` in every cohort.
+      RESULT_IS_SIGN: whether its result is -1, 0 or 1 in every coordinate, so that
+        the server's learning rate alone makes the step.
+    """
+
+    TITLE: ClassVar[str] = "Aggregation"
+
+    SENSITIVITY: ClassVar[Optional[str]] = (
+        "nobody has bounded how far one client can move its result"
+    )
+    SUMS_ONLY: ClassVar[bool] = False
+    BY_COORDINATE: ClassVar[Optional[str]] = None
+    WEIGHTED: ClassVar[bool] = True
+    NEEDS_ROOT: ClassVar[bool] = False
+    RESULT_IS_SIGN: ClassVar[bool] = False
+
+    def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
+        """TFF's aggregation factory; imports TensorFlow.
+
+        Raises:
+          ValueError: weights, or cohort sizes, that the aggregator does not take.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.build")
+
+    def build_stacked(
+        self, context: AggregatorContext
+    ) -> Union[StackingFactory, TrustedRootFactory]:
+        """The same aggregation over a stack of the cohort's updates.
+
+        It is for `aggregators.AttackedFactory`, which sees the stack. Imports
+        TensorFlow.
+
+        Raises:
+          ValueError: not `attackable`.
+        """
+        raise ValueError(f"{self.NAME} never holds the updates of a round together")
+
+    def before_noise(
+        self, mechanism: tff.aggregators.WeightedAggregationFactory
+    ) -> tff.aggregators.WeightedAggregationFactory:
+        """A mechanism's factory with this aggregation before its clip; imports TF.
+
+        Args:
+          mechanism: noises a sum of clipped updates.
+
+        Raises:
+          ValueError: it would break the sensitivity bound.
+        """
+        raise ValueError(f"{self.NAME} does not come before a noised sum")
+
+    @classmethod
+    def attackable(cls) -> bool:
+        """Whether an attack that sees all updates can be simulated under it."""
+        return cls.build_stacked is not AggregatorSettings.build_stacked
+
+    @property
+    def stacked(self) -> bool:
+        """Whether a rule looks at the single updates of a stack."""
+        return False
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether it takes clients whose weights differ, with these parameters."""
+        return self.WEIGHTED
+
+    @property
+    def has_map_reduce_form(self) -> bool:
+        """Whether a round is one aggregation, which every runtime executes."""
+        return True
+
+    @property
+    def needs_bounded_weights(self) -> bool:
+        """Whether client weights must have a bound that is known beforehand."""
+        return False
+
+    @property
+    def acts(self) -> tuple[Act, ...]:
+        """What acts on the updates in turn, for the checks below."""
+        return (Act(self.NAME, self.SENSITIVITY, self.SUMS_ONLY),)
+
+    def check_weights(self, kind: str) -> None:
+        """Refuses a client weighting that the aggregator is not defined for.
+
+        Args:
+          kind: the weighting's name, "uniform" where all clients count the same.
+
+        Raises:
+          SettingError: as described.
+        """
+        if kind != "uniform" and not self.WEIGHTED:
+            raise SettingError(
+                f"--client_weighting={kind}: {self.NAME} is defined for equal weights "
+                "only; give --client_weighting=uniform"
+            )
+
+    def check_cohort(self, smallest: int, largest: int) -> None:
+        """Refuses cohorts that are too small.
+
+        Args:
+          smallest: clients that a cohort has at least.
+          largest: clients that a cohort has at most.
+
+        Raises:
+          SettingError: as described.
+        """
+
+    def check_server(self, server: ServerOptimizer) -> None:
+        """Refuses a server optimizer that does not go with the results.
+
+        Raises:
+          SettingError: a learning rate of 1 or more for results of -1, 0 and 1.
+        """
+        if self.RESULT_IS_SIGN and server.learning_rate >= 1:
+            raise self.refused_choice(
+                "its result is -1, 0 or 1 in every coordinate, of which the server's "
+                "learning rate makes the step; give --server_learning_rate below 1, "
+                "such as 0.003"
+            )
+
+    def check_runtime(self, runtime: str) -> None:
+        """Refuses a runtime that does not execute the aggregation.
+
+        Args:
+          runtime: name of the runtime.
+
+        Raises:
+          SettingError: as described.
+        """
+
+    def check_with_privacy(self, noised_at: str, what: str) -> None:
+        """Refuses a mechanism whose guarantee the aggregator would break.
+
+        Noise that clients add themselves covers whatever the server does with what
+        they send (post-processing), so that every aggregator is sound with it. Noise
+        on a sum at the server is calibrated to the sensitivity of a sum of clipped
+        updates, which other aggregations mostly exceed: a rule that follows single
+        updates can move by 2C, however many clients there are, where noise for C/n
+        was added.
+
+        Args:
+          noised_at: where the mechanism adds its noise: "server", "secure sum"
+            (shares of it at the clients, of which the server sees a sum) or "client"
+            (each client covers its own update).
+          what: name of the mechanism, for the message.
+
+        Raises:
+          SettingError: the pair is unsound, with the reason.
+          ValueError: an unknown place.
+        """
+        if noised_at not in NOISED_AT:
+            raise ValueError(
+                f"noised_at must be one of {', '.join(NOISED_AT)}, got {noised_at!r}"
+            )
+        if noised_at == "client":
+            return
+        for act in self.acts:
+            if noised_at == "secure sum":
+                self._check_sums(act)
+            if act.sensitivity is not None:
+                raise self.refused_choice(
+                    f"{act.name} breaks the guarantee of {what}: {act.sensitivity}; "
+                    f"use {' or '.join(_names(lambda a: a.SENSITIVITY is None))}, or "
+                    "noise that clients add themselves (local_gaussian, record_dp_sgd)"
+                )
+
+    def check_with_secure_sum(self) -> None:
+        """Refuses an aggregator of single updates where the server sees sums only.
+
+        Raises:
+          SettingError: as described.
+        """
+        for act in self.acts:
+            self._check_sums(act)
+
+    def _check_sums(self, act: Act) -> None:
+        if not act.sums_only:
+            raise self.refused_choice(
+                f"{act.name} needs every client's update, but under secure aggregation "
+                "the server sees their sum only; use one of "
+                f"{', '.join(_names(lambda a: a.SUMS_ONLY))}"
+            )
+
+    def check_with_sparse_updates(self) -> None:
+        """Refuses a rule of coordinates where clients send some coordinates only.
+
+        Rules that look at whole updates (selection by distances, geometric median,
+        clipping) take the decoded updates as they are. Quantised and low-rank updates
+        have a value in every coordinate and go with every rule.
+
+        Raises:
+          SettingError: the rule looks at every coordinate by itself.
+        """
+        if self.BY_COORDINATE is not None:
+            raise self.refused_choice(
+                f"{self.NAME} looks at every coordinate by itself: {self.BY_COORDINATE}"
+            )
+
+    def refused_choice(self, why: str) -> SettingError:
+        """The error for the choice itself: "--aggregator=krum: ..."."""
+        return SettingError(f"--aggregator={self.NAME}: {why}")
+
+
+def _names(fits: Callable[[type[AggregatorSettings]], bool]) -> list[str]:
+    return [name for name, chosen in AGGREGATORS.items() if fits(chosen)]
+
+
+# Every aggregator by name.
+AGGREGATORS: SettingsRegistry[AggregatorSettings] = SettingsRegistry("aggregator")
+register = AGGREGATORS.add

@@ -1,0 +1,341 @@
+"""The algorithms with one global model, as specifications."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+from tfl_research import settings
+from tfl_research.algorithms.specification import (
+    AlgorithmContext,
+    AlgorithmSettings,
+    check_sgd,
+    register,
+)
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfl_research.algorithms.algorithm import Algorithm
+    from tfl_research.models import ClientOptimizer
+
+_FED_PROX = "Li et al. 2020, arXiv 1812.06127"
+_MIME = "Karimireddy et al. 2021, arXiv 2008.03606"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedAvg(AlgorithmSettings):
+    """FedAvg; with another server optimizer than SGD of rate 1, FedOpt."""
+
+    NAME = "fed_avg"
+    SUMMARY = "weighted mean of updates; FedOpt by --server_optimizer"
+    PAPERS = (
+        "McMahan et al. 2017, arXiv 1602.05629",
+        "Reddi et al. 2020, arXiv 2003.00295",
+    )
+    ONLY_UPDATES_LEAVE = True
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.fed_avg import build_fed_avg
+
+        return build_fed_avg(context.steps, server=context.server)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedProx(AlgorithmSettings):
+    """FedAvg whose local steps are pulled back to the server's model."""
+
+    NAME = "fed_prox"
+    SUMMARY = "local steps with a proximal term"
+    PAPERS = (_FED_PROX,)
+    ONLY_UPDATES_LEAVE = True
+
+    proximal_strength: float = settings.real(0.1, "μ of the proximal term.", minimum=0)
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.fed_avg import build_fed_avg
+
+        return build_fed_avg(
+            context.steps,
+            server=context.server,
+            proximal_strength=self.proximal_strength,
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class AdaptiveProx(AlgorithmSettings):
+    """FedProx whose proximal strength follows the clients' loss."""
+
+    NAME = "adaptive_prox"
+    SUMMARY = "FedProx whose strength follows the loss"
+    PAPERS = (_FED_PROX,)
+    REPORTS = "their loss"
+
+    proximal_strength: float = settings.real(
+        0.0, "μ of the proximal term in round one.", minimum=0
+    )
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.adaptive_prox import build_adaptive_prox
+
+        return build_adaptive_prox(
+            context.steps, server=context.server, initial=self.proximal_strength
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Scaffold(AlgorithmSettings):
+    """SCAFFOLD: control variates of server and clients correct local steps."""
+
+    NAME = "scaffold"
+    SUMMARY = "control variates against client drift"
+    PAPERS = ("Karimireddy et al. 2020, arXiv 1910.06378",)
+    WEIGHTING = "uniform"
+    REPORTS = "what their control variate changed by"
+    STATEFUL = True
+
+    scaffold_option: int = settings.integer(
+        2,
+        "How SCAFFOLD renews a client's control variate: 1, by the gradient at the "
+        "server's model; 2, from the local steps, under plain SGD.",
+        minimum=1,
+        maximum=2,
+    )
+
+    def check_clients(self, client: ClientOptimizer) -> None:
+        """See `AlgorithmSettings.check_clients`: option 2 needs plain SGD."""
+        if self.scaffold_option == 1:
+            return
+        check_sgd(client, f"{self.NAME} (--scaffold_option=2)", momentum=False)
+        if client.gradient_clip is not None:
+            raise client.refused(
+                "gradient_clip", "needs --scaffold_option=1 under scaffold"
+            )
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.scaffold import build_scaffold
+
+        return build_scaffold(
+            context.steps,
+            population=context.population,
+            server=context.server,
+            option=self.scaffold_option,
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedDyn(AlgorithmSettings):
+    """FedDyn: a regulariser of each client that follows its own updates."""
+
+    NAME = "fed_dyn"
+    SUMMARY = "dynamic regularisation of local steps"
+    PAPERS = ("Acar et al. 2021, arXiv 2111.04263",)
+    WEIGHTING = "uniform"
+    STATEFUL = True
+    KEEPS_SENT = True
+    OWN_SERVER_STEP = True
+
+    dyn_alpha: float = settings.real(0.1, "α of FedDyn's regulariser.", above=0)
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.fed_dyn import build_fed_dyn
+
+        return build_fed_dyn(
+            context.steps, population=context.population, alpha=self.dyn_alpha
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedDropout(AlgorithmSettings):
+    """Federated dropout: each client trains a random part of every layer."""
+
+    NAME = "fed_dropout"
+    SUMMARY = "clients train sub-models"
+    PAPERS = ("Caldas et al. 2018, arXiv 1812.07210",)
+    REPORTS = "which weights are theirs"
+    UPDATES = "an update of a part of the model"
+
+    kept_units: float = settings.real(
+        0.5,
+        "Share of a layer's units that the sub-models of fed_dropout have.",
+        above=0,
+        maximum=1,
+    )
+
+    def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
+        """See `AlgorithmSettings.check_model`: layers must have units to leave out."""
+        from tfl_research.algorithms.fed_dropout import SubModels
+
+        try:
+            SubModels(self.kept_units).check(specs)
+        except ValueError as error:
+            raise SettingError(f"--algorithm={self.NAME}: {error}") from error
+        if len(specs) == 2:
+            raise SettingError(
+                f"--algorithm={self.NAME}: the task's model is one layer, which has no "
+                "units to leave out; choose another --algorithm"
+            )
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.fed_dropout import build_fed_dropout
+
+        return build_fed_dropout(
+            context.steps, share=self.kept_units, server=context.server
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedNova(AlgorithmSettings):
+    """FedNova: updates are divided by the clients' own numbers of steps."""
+
+    NAME = "fed_nova"
+    SUMMARY = "updates normalised by local steps"
+    PAPERS = ("Wang et al. 2020, arXiv 2007.07481",)
+    REPORTS = "the number of their steps"
+
+    proximal_strength: float = settings.real(0.0, "μ of the proximal term.", minimum=0)
+
+    def check_clients(self, client: ClientOptimizer) -> None:
+        """See `AlgorithmSettings.check_clients`: steps whose sum is known."""
+        check_sgd(client, self.NAME, momentum=not self.proximal_strength)
+        if not self.proximal_strength:
+            return
+        if client.gradient_clip is not None:
+            raise client.refused(
+                "gradient_clip",
+                "fed_nova with --proximal_strength needs gradients as they are; leave "
+                "one of them out",
+            )
+        if client.learning_rate * self.proximal_strength > 1:
+            raise self.refused(
+                "proximal_strength",
+                f"times --client_learning_rate={client.learning_rate:g} must be at "
+                "most 1 under fed_nova; lower one of them",
+            )
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.fed_nova import build_fed_nova
+
+        return build_fed_nova(
+            context.steps,
+            server=context.server,
+            proximal_strength=self.proximal_strength,
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedExp(AlgorithmSettings):
+    """FedExP: the server's step is as long as the updates' disagreement allows."""
+
+    NAME = "fed_exp"
+    SUMMARY = "extrapolated server step"
+    PAPERS = ("Jhunjhunwala et al. 2023, arXiv 2301.09604",)
+    REPORTS = "the norm of their update"
+    REPORTS_UNCODED = "the norm of their update as it was before the code"
+    OWN_SERVER_STEP = True
+
+    exp_epsilon: float = settings.real(1e-3, "ε of FedExP's step size.", above=0)
+    exp_average: bool = settings.switch(
+        False,
+        "The global model of fed_exp is the mean of the last two, as in its paper's "
+        "experiments; clients begin at the last one.",
+    )
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research import clients
+        from tfl_research.algorithms.fed_exp import build_fed_exp
+
+        return build_fed_exp(
+            clients.LocalTraining(context.steps),
+            epsilon=self.exp_epsilon,
+            averages=self.exp_average,
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class MimeLite(AlgorithmSettings):
+    """MimeLite: local steps with the server optimizer's statistics."""
+
+    NAME = "mime_lite"
+    SUMMARY = "local steps with the server's optimizer state"
+    PAPERS = (_MIME,)
+    REPORTS = "their gradient"
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.mime import build_mime_lite
+
+        return build_mime_lite(context.steps, server=context.server)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Mime(AlgorithmSettings):
+    """Mime: MimeLite whose local gradients are corrected by the cohort's."""
+
+    NAME = "mime"
+    SUMMARY = "mime_lite with corrected gradients, in two rounds each"
+    PAPERS = (_MIME,)
+    REPORTS = "their gradient"
+    EXCHANGES = 2
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.mime import build_mime
+
+        return build_mime(context.steps, server=context.server)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedBuff(AlgorithmSettings):
+    """FedBuff: asynchronous clients whose updates are buffered."""
+
+    NAME = "fed_buff"
+    SUMMARY = "asynchronous --devices, --cohort_size is the buffer"
+    PAPERS = ("Nguyen et al. 2022, arXiv 2106.06639",)
+    WEIGHTING = "uniform"
+
+    concurrency: int = settings.integer(
+        100, "Devices that train at once under fed_buff.", minimum=1
+    )
+    max_staleness: int = settings.integer(
+        10,
+        "Server steps after which fed_buff discards an update that began before them.",
+        minimum=0,
+    )
+
+    @property
+    def buffering(self) -> Optional[tuple[int, int]]:
+        """See `AlgorithmSettings.buffering`."""
+        return self.concurrency, self.max_staleness
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research import clients
+        from tfl_research.algorithms.fed_buff import build_fed_buff
+
+        return build_fed_buff(
+            clients.LocalTraining(context.steps),
+            server=context.server,
+            max_staleness=self.max_staleness,
+        )

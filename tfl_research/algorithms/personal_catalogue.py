@@ -1,0 +1,141 @@
+"""The algorithms whose clients end up with models of their own, as specifications."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tfl_research import settings
+from tfl_research.algorithms.specification import (
+    AlgorithmContext,
+    AlgorithmSettings,
+    register,
+)
+from tfl_research.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfl_research.algorithms.algorithm import Algorithm
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Ditto(AlgorithmSettings):
+    """Ditto: personal models that are pulled towards the global one."""
+
+    NAME = "ditto"
+    SUMMARY = "personal models"
+    PAPERS = ("Li et al. 2021, arXiv 2012.04221",)
+    STATEFUL = True
+    PERSONAL = True
+
+    personal_strength: float = settings.real(
+        1.0,
+        "λ of ditto, by which personal models are pulled to the global one.",
+        minimum=0,
+    )
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.ditto import build_ditto
+
+        return build_ditto(
+            context.steps, server=context.server, strength=self.personal_strength
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSettings(AlgorithmSettings):
+    """Base of algorithms whose models have a shared and a personal part."""
+
+    PERSONAL = True
+
+    personal_tensors: int = settings.integer(
+        2,
+        "Last weight tensors of the model that are personal in fed_rep and "
+        "reconstruction; 2 are the kernel and the bias of the last layer.",
+        minimum=1,
+    )
+    personal_share: float = settings.real(
+        0.5,
+        "Share of a round's local steps that train the personal part in fed_rep and "
+        "reconstruction.",
+        above=0,
+        below=1,
+    )
+
+    def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
+        """See `AlgorithmSettings.check_model`: some tensors must be shared."""
+        from tfl_research.algorithms.personal_part import PersonalPart
+
+        try:
+            PersonalPart(self.personal_tensors).check(specs)
+        except ValueError as error:
+            raise SettingError(f"--personal_tensors: {error}") from error
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FedRep(SplitSettings):
+    """FedRep: a shared body and a head that each client keeps."""
+
+    NAME = "fed_rep"
+    SUMMARY = "personal heads"
+    PAPERS = ("Collins et al. 2021, arXiv 2102.07078",)
+    STATEFUL = True
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.fed_rep import build_fed_rep
+
+        return build_fed_rep(
+            context.steps,
+            server=context.server,
+            personal_tensors=self.personal_tensors,
+            personal_share=self.personal_share,
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Reconstruction(SplitSettings):
+    """Federated reconstruction: a personal part that is trained anew each time."""
+
+    NAME = "reconstruction"
+    SUMMARY = "personal part kept by nobody"
+    PAPERS = ("Singhal et al. 2021, arXiv 2102.03448",)
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.reconstruction import build_reconstruction
+
+        return build_reconstruction(
+            context.steps,
+            server=context.server,
+            personal_tensors=self.personal_tensors,
+            personal_share=self.personal_share,
+        )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Ifca(AlgorithmSettings):
+    """IFCA: several global models, of which each client trains the one that fits."""
+
+    NAME = "ifca"
+    SUMMARY = "a model for each cluster of clients"
+    PAPERS = ("Ghosh et al. 2020, arXiv 2006.04088",)
+    UPDATES = "an update for each cluster"
+    OWN_SERVER_STEP = True
+    PERSONAL = True
+
+    clusters: int = settings.integer(2, "Cluster models of ifca.", minimum=2)
+
+    def build(self, context: AlgorithmContext) -> Algorithm:
+        """See `AlgorithmSettings.build`."""
+        from tfl_research.algorithms.ifca import build_ifca, cluster_models
+
+        models = cluster_models(context.task, self.clusters, context.seed)
+        return build_ifca(context.steps, models)

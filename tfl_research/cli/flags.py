@@ -1,0 +1,257 @@
+"""Flags made of settings: definition, parsing, and those that were given."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from tfl_research import registry
+from tfl_research.cli.preset import Given, Preset
+from tfl_research.errors import SettingError, UserError
+from tfl_research.registry import SettingsRegistry
+from tfl_research.settings import (
+    Kind,
+    Repeated,
+    Switch,
+    declared,
+    help_of,
+    kind_of,
+)
+
+
+class _Parser(flags.ArgumentParser):
+    """absl's parser of one kind of setting, or of any of several."""
+
+    def __init__(self, kinds: Sequence[Kind]):
+        super().__init__()
+        self._kinds = kinds
+        self.syntactic_help = kinds[0].syntax
+
+    def parse(self, argument: Any) -> Any:
+        for kind in self._kinds[:-1]:
+            try:
+                return kind.parse(argument)
+            except ValueError:
+                continue
+        return self._kinds[-1].parse(argument)
+
+    def flag_type(self) -> str:
+        return str(self.syntactic_help)
+
+
+@dataclasses.dataclass(frozen=True)
+class Defined:
+    """The flags of a preset.
+
+    Attributes:
+      values: absl's flags, of this command line alone.
+      sections: flag names by heading.
+    """
+
+    values: flags.FlagValues
+    sections: Mapping[str, Sequence[str]]
+
+
+def define(preset: Preset) -> Defined:
+    """The flags of a preset's groups, with its defaults."""
+    values = flags.FlagValues()
+    sections: dict[str, list[str]] = {}
+
+    def add(
+        title: str, name: str, kinds: Sequence[Kind], default: Any, text: str
+    ) -> None:
+        if name in preset.missing or name in preset.fixed or name in values:
+            return
+        default = preset.defaults.get(name, default)
+        sections.setdefault(title, []).append(name)
+        if isinstance(kinds[0], Switch):
+            flags.DEFINE_boolean(name, default, text, flag_values=values)
+        elif isinstance(kinds[0], Repeated):
+            flags.DEFINE_multi_string(name, list(default), text, flag_values=values)
+        else:
+            serializer: Any = flags.ArgumentSerializer()
+            flags.DEFINE(
+                _Parser(kinds),
+                name,
+                default,
+                text,
+                flag_values=values,
+                serializer=serializer,
+            )
+
+    for group in preset.groups:
+        if isinstance(group, SettingsRegistry):
+            _define_choice(group, add)
+            continue
+        for field in declared(group):
+            add(
+                group.TITLE,
+                group.PREFIX + field.name,
+                [kind_of(field)],
+                field.default,
+                help_of(field),
+            )
+    return Defined(values, sections)
+
+
+def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
+    """The flag that chooses, and the parameters of every choice."""
+    members = [chosen for _, chosen in choices.items()]
+    title = members[0].TITLE
+    lines = [f"{chosen.NAME}: {chosen.title()}" for chosen in members]
+    names = Kind(
+        "|".join(choices.names()),
+        f"one of {', '.join(choices.names())}",
+        _name_of(choices),
+    )
+    heading = f"Which {choices.what}; without the flag {members[0].NAME}."
+    add(title, choices.setting, [names], None, "\n".join([heading, *lines]))
+    for parameter, owners in choices.parameters().items():
+        fields = [
+            (owner, field)
+            for owner in owners
+            for field in declared(choices.get(owner))
+            if choices.get(owner).PREFIX + field.name == parameter
+        ]
+        add(
+            title,
+            parameter,
+            [kind_of(field) for _, field in fields],
+            () if isinstance(kind_of(fields[0][1]), Repeated) else None,
+            _parameter_help(fields),
+        )
+
+
+def _name_of(choices: SettingsRegistry[Any]) -> Any:
+    def convert(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(value)
+        return str(value)
+
+    return convert
+
+
+def _parameter_help(fields: Sequence[tuple[str, Any]]) -> str:
+    """Who has the parameter, with what default, and what it is."""
+    by_help: dict[str, list[str]] = {}
+    for owner, field in fields:
+        default = field.default
+        shown = "" if default in (None, (), False) else f" ({_number(default)})"
+        by_help.setdefault(help_of(field), []).append(f"{owner}{shown}")
+    if len(by_help) == 1 and len(fields) > 6:
+        return f"Robust rules: {next(iter(by_help))}"
+    return " ".join(f"{', '.join(who)}: {text}" for text, who in by_help.items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def parse(preset: Preset, argv: Sequence[str]) -> Given:
+    """The flags of a command line; imports the modules of --plugin first.
+
+    Args:
+      preset: whose command line it is.
+      argv: the program's path, then the arguments.
+
+    Raises:
+      UserError: an unknown flag, a value that is refused, or an argument that is no
+        flag.
+    """
+    load_plugins(argv)
+    defined = define(preset)
+    try:
+        rest = defined.values(list(argv))[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(_unrecognised(preset, defined, error.flagname)) from None
+    except flags.Error as error:
+        raise UserError(_plain(str(error))) from None
+    if rest:
+        raise UserError(
+            f"unexpected argument {rest[0]!r}; flags are given as --name=value"
+        )
+    return Given(preset, _given(defined.values))
+
+
+def further(preset: Preset, setting: str, text: str, arguments: Sequence[str]) -> Any:
+    """Settings that a part of another flag's text gives: `{name: value}`.
+
+    Args:
+      preset: whose flags they are.
+      setting, text: the flag that holds them and its whole text, for messages.
+      arguments: "--name=value", ...
+
+    Raises:
+      SettingError: see `parse`; begins with the flag.
+    """
+    defined = define(preset)
+    try:
+        rest = defined.values([preset.name, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        why = _unrecognised(preset, defined, error.flagname)
+        raise SettingError(f"--{setting}={text}: {why}") from None
+    except flags.Error as error:
+        raise SettingError(f"--{setting}={text}: {_plain(str(error))}") from None
+    if rest:
+        raise SettingError(
+            f"--{setting}={text}: unexpected argument {rest[0]!r}; flags are given as "
+            "--name=value"
+        )
+    return _given(defined.values)
+
+
+def _given(values: flags.FlagValues) -> dict[str, Any]:
+    return {
+        name: tuple(values[name].value)
+        if isinstance(values[name].value, list)
+        else values[name].value
+        for name in values
+        if values[name].present
+    }
+
+
+def load_plugins(argv: Sequence[str]) -> None:
+    """Imports the modules of a command line's --plugin flags.
+
+    Raises:
+      UserError: one of them cannot be imported.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_multi_string("plugin", [], "", flag_values=values)
+    try:
+        values(list(argv), known_only=True)
+    except flags.Error as error:
+        raise UserError(_plain(str(error))) from None
+    if values["plugin"].value:
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.append(here)
+    for module in values["plugin"].value:
+        registry.load_plugin(module)
+
+
+def _plain(message: str) -> str:
+    """absl's message without its own beginnings."""
+    line = " ".join(message.split())
+    for start in ("flag ", "ERROR:: "):
+        if line.startswith(start):
+            line = line[len(start) :]
+    return line
+
+
+def _unrecognised(preset: Preset, defined: Defined, name: str) -> str:
+    if name in preset.missing:
+        return f"--{name}: {preset.missing[name]}"
+    known = list(defined.values)
+    # "learning_rate" is meant to be "client_learning_rate".
+    similar = [n for n in known if n.endswith(f"_{name}")]
+    similar += difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    suggestion = ", ".join(f"--{n}" for n in list(dict.fromkeys(similar))[:3])
+    hint = f"; did you mean {suggestion}?" if similar else ""
+    return f"unknown flag --{name}{hint} (--help lists all)"

@@ -1,0 +1,269 @@
+"""Flags of sweeps: what a grid runs over, and the points that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.aggregators import AGGREGATORS
+from tfl_research.algorithms import ALGORITHMS
+from tfl_research.attacks.catalogue import ATTACKS
+from tfl_research.cli.lists import (
+    epsilon_value,
+    fraction_value,
+    further_settings,
+    seed_value,
+    split_settings,
+)
+from tfl_research.cli.preset import Preset
+from tfl_research.experiment import Experiment, sweeps
+from tfl_research.experiment.sweeps.byzantine import MIXED
+from tfl_research.experiment.sweeps.grids import NATURAL
+from tfl_research.privacy import MECHANISMS
+from tfl_research.registry import SettingsRegistry
+from tfl_research.settings import Settings, comma_separated
+
+_FURTHER = "May be repeated."
+
+
+def _one_of(choices: SettingsRegistry) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices.names())}")
+        return text
+
+    return convert
+
+
+def _attack(text: str) -> str:
+    known = ("none", *ATTACKS)
+    if text not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return text
+
+
+def _rule(text: str) -> str:
+    name = text[: -len(MIXED)] if text.endswith(MIXED) else text
+    mixes = name in AGGREGATORS and "neighbour_mixing" in {
+        field.name for field in settings.declared(AGGREGATORS.get(name))
+    }
+    if name not in AGGREGATORS or (name != text and not mixes):
+        raise ValueError(
+            f"must be one of {', '.join(AGGREGATORS.names())}, or a robust rule and "
+            f"{MIXED}"
+        )
+    return text
+
+
+def _alpha(text: str) -> str:
+    if text == NATURAL:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"must be a number above 0, or {NATURAL}")
+    return f"{value:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyUtilityGrid(Settings):
+    """The grid of a privacy-utility curve."""
+
+    TITLE: ClassVar[str] = "Sweep"
+
+    epsilons: str = settings.text("0.5,1,2,4,8", "Target ε of the runs, with commas.")
+    mechanisms: str = settings.text("gaussian", "Values of --mechanism, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    mechanism_flags: tuple[str, ...] = settings.repeated(
+        "Further flags for the runs of one mechanism, as "
+        f"'tree: --sampler=shuffled --restart_every=5'. {_FURTHER}",
+    )
+
+    def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
+        """See `sweeps.privacy_utility`; `preset` has the flags of --mechanism_flags."""
+        mechanisms = comma_separated(self, "mechanisms", _one_of(MECHANISMS))
+        further = further_settings(
+            preset,
+            self,
+            "mechanism_flags",
+            "mechanisms",
+            mechanisms,
+            ("mechanism", "target_epsilon"),
+        )
+        return sweeps.privacy_utility(
+            base,
+            mechanisms=mechanisms,
+            epsilons=comma_separated(self, "epsilons", epsilon_value),
+            seeds=comma_separated(self, "seeds", seed_value),
+            further=further,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ByzantineGrid(Settings):
+    """The grid of attacks, rules and fractions of malicious clients."""
+
+    TITLE: ClassVar[str] = "Sweep"
+
+    attacks: str = settings.text(
+        "none,sign_flip,alie,label_flip", "Values of --attack, with commas."
+    )
+    rules: str = settings.text(
+        "mean,coordinate_median,trimmed_mean,krum,multi_krum,geometric_median",
+        "Values of --aggregator, with commas; NAME+mixing is a rule with "
+        "--neighbour_mixing.",
+    )
+    fractions: str = settings.text(
+        "0.2", "Values of --malicious_fraction, with commas."
+    )
+    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    byzantine: Optional[int] = settings.integer(
+        None,
+        "f that every rule is told; by default, for each fraction, the malicious "
+        "clients that 99% of the cohorts have at most. Rules that need larger cohorts "
+        "for it are left out.",
+        minimum=0,
+    )
+    rule_flags: tuple[str, ...] = settings.repeated(
+        "Further flags for the runs of one rule, as "
+        f"'centered_clipping: --clip_radius=1'. {_FURTHER}",
+    )
+    attack_flags: tuple[str, ...] = settings.repeated(
+        "Further flags for the runs of one attack, as 'alie: --attack_scale=1.5'. "
+        f"{_FURTHER}",
+    )
+
+    def points(
+        self, base: Experiment, preset: Preset
+    ) -> tuple[list[sweeps.Point], list[str]]:
+        """See `sweeps.byzantine_grid`; `preset` has the flags of the further ones."""
+        names = comma_separated(self, "attacks", _attack)
+        rules = comma_separated(self, "rules", _rule)
+        return sweeps.byzantine_grid(
+            base,
+            names=names,
+            rules=rules,
+            fractions=comma_separated(self, "fractions", fraction_value),
+            seeds=comma_separated(self, "seeds", seed_value),
+            hostile=self.byzantine,
+            by_rule=further_settings(
+                preset, self, "rule_flags", "rules", rules, ("aggregator",)
+            ),
+            by_attack=further_settings(
+                preset,
+                self,
+                "attack_flags",
+                "attacks",
+                names,
+                ("attack", "malicious_fraction"),
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class HeterogeneityGrid(Settings):
+    """The grid of algorithms and degrees of heterogeneity."""
+
+    TITLE: ClassVar[str] = "Sweep"
+
+    algorithms: str = settings.text(
+        "fed_avg,fed_prox,scaffold,fed_dyn,fed_nova,fed_exp,mime_lite",
+        "Values of --algorithm, with commas.",
+    )
+    alphas: str = settings.text(
+        "0.1,1",
+        "Values of --dirichlet_alpha (label skew; smaller is more heterogeneous), with "
+        f"commas; {NATURAL} keeps the task's own clients.",
+    )
+    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    target: Optional[float] = settings.real(
+        None,
+        "Value of the selection metric to be reached; by default 95% of the best that "
+        "any run of the same heterogeneity has reached.",
+    )
+    algorithm_flags: tuple[str, ...] = settings.repeated(
+        "Further flags for the runs of one algorithm, as "
+        f"'mime_lite: --client_momentum=0.9'. {_FURTHER}",
+    )
+
+    def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
+        """See `sweeps.heterogeneity`; `preset` has the flags of --algorithm_flags."""
+        algorithms = comma_separated(self, "algorithms", _one_of(ALGORITHMS))
+        return sweeps.heterogeneity(
+            base,
+            algorithms=algorithms,
+            alphas=comma_separated(self, "alphas", _alpha),
+            seeds=comma_separated(self, "seeds", seed_value),
+            further=further_settings(
+                preset,
+                self,
+                "algorithm_flags",
+                "algorithms",
+                algorithms,
+                ("algorithm", "partition", "dirichlet_alpha"),
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossSiloGrid(Settings):
+    """What is compared."""
+
+    TITLE: ClassVar[str] = "Comparison"
+
+    algorithms: str = settings.text("fed_avg", "Values of --algorithm, with commas.")
+    record_epsilons: str = settings.text(
+        "",
+        "Also federated averaging with record-level privacy (DP-SGD in every silo): "
+        "values of --record_target_epsilon, with commas.",
+    )
+    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    compared_model: str = settings.choice(
+        "final",
+        "Whose metrics the tables have: the final model's, or the best's by "
+        "--selection_metric, which are a little too good, for the same test examples "
+        "chose the round.",
+        ("final", "best"),
+    )
+    algorithm_flags: tuple[str, ...] = settings.repeated(
+        "Further flags for the runs of one algorithm, as "
+        f"'scaffold: --scaffold_option=1'. {_FURTHER}",
+    )
+    record_flags: tuple[str, ...] = settings.repeated(
+        "Further flags for the runs with record-level privacy, as "
+        f"'--client_learning_rate=0.5'. {_FURTHER}",
+    )
+
+    def points(
+        self, base: Experiment, federated: Preset, private: Preset
+    ) -> list[sweeps.Point]:
+        """See `sweeps.cross_silo`; the presets have the flags of the further ones."""
+        algorithms = comma_separated(self, "algorithms", _one_of(ALGORITHMS))
+        swept = ("record_target_epsilon", "record_noise_multiplier", "sampler")
+        record: dict[str, object] = {}
+        for text in self.record_flags:
+            record.update(split_settings(private, "record_flags", text, text, swept))
+        epsilons = self.record_epsilons
+        return sweeps.cross_silo(
+            base,
+            algorithms=algorithms,
+            record_epsilons=(
+                comma_separated(self, "record_epsilons", epsilon_value)
+                if epsilons
+                else []
+            ),
+            seeds=comma_separated(self, "seeds", seed_value),
+            further=further_settings(
+                federated,
+                self,
+                "algorithm_flags",
+                "algorithms",
+                algorithms,
+                ("algorithm", "sampler"),
+            ),
+            record_further=record,
+        )

@@ -1,0 +1,108 @@
+"""Flags that hold lists: values with commas, and further settings by value."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from tfl_research.cli import flags
+from tfl_research.cli.preset import Preset
+from tfl_research.errors import SettingError
+from tfl_research.settings import Settings
+
+# What every sweep sets for each of its runs.
+_SWEPT = ("seed", "output_dir")
+
+
+def split_settings(
+    preset: Preset, field: str, text: str, arguments: str, swept: Sequence[str]
+) -> dict[str, Any]:
+    """The settings in a part of a flag's text, which a shell would split.
+
+    Args:
+      preset: whose flags they are.
+      field, text: the flag and its whole text.
+      arguments: the part.
+      swept: names of the settings that the sweep itself sets, beside seed and folder.
+        A run with other values would stand in the tables under the sweep's.
+
+    Raises:
+      SettingError: a quotation that does not end, an unknown flag, a value that is
+        refused, or a flag that the sweep sets.
+    """
+    try:
+        parts = shlex.split(arguments)
+    except ValueError as error:
+        raise SettingError(f"--{field}={text}: {error}; close it") from None
+    for part in parts:
+        name = part.lstrip("-").partition("=")[0]
+        if part.startswith("-") and name in (*_SWEPT, *swept):
+            raise SettingError(
+                f"--{field}={text}: the sweep sets --{name}; leave it out"
+            )
+    given: dict[str, Any] = flags.further(preset, field, text, parts)
+    return given
+
+
+def further_settings(
+    preset: Preset,
+    group: Settings,
+    field: str,
+    owner: str,
+    known: Sequence[str],
+    swept: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """Settings by name, of a repeated flag whose texts are "NAME: ARGUMENTS".
+
+    Args:
+      preset: whose flags the arguments are.
+      group, field: the flag.
+      owner: the flag whose values the names are.
+      known: those values.
+      swept: see `split_settings`.
+
+    Raises:
+      SettingError: a text that does not begin with a known name and a colon, or see
+        `split_settings`.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for text in getattr(group, field):
+        name, colon, arguments = text.partition(":")
+        name = name.strip()
+        if not colon or name not in known:
+            raise SettingError(
+                f"--{field}={text}: must begin with one of --{owner} and a colon"
+            )
+        own = split_settings(preset, field, text, arguments, swept)
+        settings.setdefault(name, {}).update(own)
+    return settings
+
+
+def epsilon_value(text: str) -> float:
+    """A privacy budget; a ValueError unless it is above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a number above 0")
+    return value
+
+
+def seed_value(text: str) -> int:
+    """A seed; a ValueError unless it is a whole number of at least 0."""
+    if not text.isdecimal():
+        raise ValueError("must be a whole number, at least 0")
+    return int(text)
+
+
+def fraction_value(text: str) -> float:
+    """A share; a ValueError unless it is above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= 1:
+        raise ValueError("must be a number above 0 and at most 1")
+    return value

@@ -1,0 +1,158 @@
+"""What a binary of `experiments/` is: a name, settings with flags, and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Optional, Union
+
+from tfl_research import settings
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import (
+    Batches,
+    Cohorts,
+    Runtime,
+    TaskChoice,
+    Training,
+    Weighting,
+)
+from tfl_research.experiment.experiment import Experiment
+from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
+from tfl_research.registry import SettingsRegistry
+from tfl_research.settings import Self, Settings, declared
+
+# A group of settings, or a choice among registered ones with their parameters.
+Group = Union[type[Settings], SettingsRegistry[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output(Settings):
+    """Where a run's results go, and which modules are imported before it."""
+
+    TITLE: ClassVar[str] = "Output"
+
+    output_dir: Optional[str] = settings.text(
+        None, "Folder of the run; a folder that holds this run already is resumed."
+    )
+    resume: bool = settings.switch(
+        True, "Continue the run that the folder holds; without it, refuse the folder."
+    )
+    plugin: tuple[str, ...] = settings.repeated(
+        "Module that registers algorithms, mechanisms, aggregators, tasks or events of "
+        "your own, as my_package.my_module. May be repeated."
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if not self.output_dir:
+            raise SettingError("--output_dir is missing; give the folder of the run")
+
+    @property
+    def folder(self) -> str:
+        """The folder."""
+        return str(self.output_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonalEvaluation(Settings):
+    """Whether personal models are evaluated at the end."""
+
+    TITLE: ClassVar[str] = "Personal models"
+
+    personal_evaluation: bool = settings.switch(
+        False,
+        "When the rounds are done, evaluate every client's personal model on its own "
+        "test examples. Algorithms without personal models are fine-tuned: the client "
+        "takes its local steps from the final model.",
+    )
+
+
+# The settings that every experiment has flags for.
+COMMON: tuple[Group, ...] = (
+    TaskChoice,
+    Batches,
+    ClientOptimizer,
+    ServerOptimizer,
+    Cohorts,
+    Weighting,
+    Training,
+    Runtime,
+    Output,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """The settings of a parsed command line.
+
+    Attributes:
+      preset: whose command line it is.
+      values: the flags that were given, by their settings' names.
+    """
+
+    preset: Preset
+    values: Mapping[str, Any]
+
+    @property
+    def output(self) -> Output:
+        """Folder and resumption.
+
+        Raises:
+          SettingError: the folder is missing.
+        """
+        return Output.from_flat(self.values)
+
+    def group(self, kind: type[Self]) -> Self:
+        """The settings of one group, with the preset's defaults."""
+        return kind.from_flat({**self.preset.defaults, **self.values})
+
+    def settings(self, *without: type[Settings]) -> dict[str, Any]:
+        """The settings of an experiment, fixed, by default or given.
+
+        Args:
+          without: groups that are no part of an experiment; `Output` never is.
+        """
+        groups: list[type[Settings]] = [Output, *without]
+        names = {
+            group.PREFIX + field.name for group in groups for field in declared(group)
+        }
+        values = {**self.preset.fixed, **self.preset.defaults, **self.values}
+        return {k: v for k, v in values.items() if k not in names}
+
+    def experiment(self) -> Experiment:
+        """The experiment that the flags describe.
+
+        Raises:
+          SettingError: a value that is refused.
+        """
+        return Experiment.from_flat(self.settings(), name=self.preset.name)
+
+
+def _run(given: Given) -> None:
+    output = given.output
+    given.experiment().run(output.folder, resume=output.resume)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A binary: which settings of an experiment it offers as flags.
+
+        PRESET = Preset("fed_avg", __doc__, (*COMMON, AGGREGATORS))
+
+    Attributes:
+      name: of the experiment.
+      doc: what it does; the head of `--help`.
+      groups: the settings with flags.
+      defaults: defaults that differ from the settings' own.
+      fixed: settings without a flag.
+      missing: flags that are not offered, and why, by their names.
+      main: what the binary does with a parsed command line.
+    """
+
+    name: str
+    doc: str
+    groups: tuple[Group, ...]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    main: Callable[[Given], None] = _run

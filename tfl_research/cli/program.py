@@ -1,0 +1,89 @@
+"""Command lines of the experiments: parsing, `--help`, errors on one line."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, Optional, TextIO
+
+from tfl_research.cli import flags, help_text
+from tfl_research.cli.preset import Preset
+from tfl_research.errors import UserError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+# Disks and quotas that are full.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
+
+
+def main(preset: Preset) -> None:
+    """Runs a binary and exits.
+
+    Exit code 0 after success and `--help`, 2 with `error: ...` on one line of
+    standard error for bad flags and other errors of the user's, 130 after an
+    interruption.
+    """
+    # TensorFlow prints start-up notices as errors; real failures raise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # And warnings of what its own functions call.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    sys.exit(execute(preset, sys.argv))
+
+
+def execute(preset: Preset, argv: Sequence[str]) -> int:
+    """`main` with the command line given and the exit code returned."""
+    try:
+        if _HELP & set(_before_separator(argv)):
+            sys.stdout.write(help_text.page(preset, argv))
+            return 0
+        given = flags.parse(preset, argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            # Of TensorBoard's import, and nothing that the user can change.
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+            preset.main(given)
+    except UserError as error:
+        return _say_error(error.for_command_line)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        return _say_error(
+            f"{error.filename or 'a file'} could not be written ({error.strerror}); "
+            "free space, then give the same command again to resume"
+        )
+    return 0
+
+
+def _before_separator(argv: Sequence[str]) -> Sequence[str]:
+    arguments = list(argv[1:])
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _say_error(message: str) -> int:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return USAGE_ERROR
+
+
+def _show_warning(
+    message: Any,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Optional[TextIO] = None,
+    line: Optional[str] = None,
+) -> None:
+    """One line for what the user is told; Python's own format for the rest."""
+    if category is UserWarning:
+        text = f"warning: {' '.join(str(message).split())}\n"
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)

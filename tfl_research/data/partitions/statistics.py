@@ -1,0 +1,56 @@
+"""Counts of client data: sizes and labels; what they say is in `divergence`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfl_research.data.client_data import ClientData
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelStatistics:
+    """Counts of one ClientData, clients in its order.
+
+    Attributes:
+      examples: int64 `[clients]`, each client's examples.
+      labels: int64 `[clients, classes]`, how often each label occurs; padding
+        of sequences is not counted.
+    """
+
+    examples: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Float64 `[classes]`, the label distribution over all clients; NaN if none."""
+        totals = self.labels.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return totals / totals.sum()
+
+
+def example_counts(data: ClientData) -> np.ndarray:
+    """Int64 `[clients]`, each client's examples, whatever their targets are."""
+    counts = [data.num_examples(client_id) for client_id in data.client_ids]
+    return np.asarray(counts, np.int64)
+
+
+def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
+    """Counts examples and labels, loading one client after another.
+
+    Args:
+      data: labels are non-negative integers, `[n]` or (sequences) `[n, length]`.
+      pad_id: label that pads sequences; counted in labels that are no sequences.
+    """
+    examples = np.zeros(len(data), np.int64)
+    counts = []
+    sequences = len(data.specs["y"].shape) > 0
+    for row, (_, client) in enumerate(data.items()):
+        examples[row] = len(client["y"])
+        labels = client["y"].reshape(-1)
+        counts.append(np.bincount(labels[labels != pad_id] if sequences else labels))
+    table = np.zeros((len(data), max((len(c) for c in counts), default=0)), np.int64)
+    for row, count in enumerate(counts):
+        table[row, : len(count)] = count
+    return LabelStatistics(examples, table)

@@ -1,0 +1,29 @@
+"""Tables as client data: one encoder, its schemas, and files of one client each.
+
+`cells` reads single cells, `columns` has the kinds of columns, and `schema` is the
+encoder. `schema_file` reads a schema.json, and `derived_schema` makes a schema of
+training rows. `files` reads CSV and Parquet files, `labels` their classes, and `silos`
+a whole folder. Which rows are held out is decided in `data.hold_out`; the tables of
+the built-in tasks, and their downloads, are in `tasks`.
+
+Needs pandas, which is why `tfl_research.data` does not import this package.
+"""
+
+from tfl_research.data.tables.columns import (
+    Binned,
+    Categorical,
+    Column,
+    Numeric,
+    Standardised,
+)
+from tfl_research.data.tables.schema import Schema, by_client
+
+__all__ = [
+    "Binned",
+    "Categorical",
+    "Column",
+    "Numeric",
+    "Schema",
+    "Standardised",
+    "by_client",
+]

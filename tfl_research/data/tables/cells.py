@@ -1,0 +1,69 @@
+"""Reads cells of a table as text and as numbers, and names a wrong cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# (row from 0, column) -> how an error names the cell.
+CellNamer = Callable[[int, str], str]
+
+
+def row_and_column(row: int, column: str) -> str:
+    """Names a cell by its row, counted from 0, and its column."""
+    return f"column {column!r}, row {row}"
+
+
+def text_of(cell: Any) -> str:
+    """The text that names a cell's category; 3 and 3.0 give "3"."""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def numbers(cells: pd.Series) -> pd.Series:
+    """Cells as float64; NaN where missing or not a number."""
+    return pd.to_numeric(cells, errors="coerce").astype(np.float64)
+
+
+def finite_numbers(
+    column: str, cells: pd.Series, at: CellNamer = row_and_column
+) -> np.ndarray:
+    """Cells as float64 `[n]`; NaN where missing.
+
+    Raises:
+      ValueError: a cell is not a number, or is infinite.
+    """
+    values = numbers(cells).to_numpy()
+    wrong = np.isnan(values) & cells.notna().to_numpy()
+    if wrong.any():
+        refuse(
+            column,
+            cells,
+            wrong,
+            "is not a number; correct the cell, or declare the column's categories",
+            at,
+        )
+    if np.isinf(values).any():
+        refuse(column, cells, np.isinf(values), "is not finite", at)
+    return values
+
+
+def refuse(
+    column: str, cells: pd.Series, wrong: np.ndarray, problem: str, at: CellNamer
+) -> None:
+    """Raises ValueError that names the first wrong cell."""
+    row = int(np.argmax(wrong))
+    raise ValueError(f"{at(row, column)}: {cells.iloc[row]!r} {problem}")
+
+
+def refuse_missing(column: str, missing: np.ndarray, at: CellNamer) -> None:
+    """Raises ValueError that names the first missing cell, if any is missing."""
+    if missing.any():
+        raise ValueError(
+            f"{at(int(np.argmax(missing)), column)}: no value, but the schema says "
+            "that none is missing"
+        )

@@ -1,0 +1,288 @@
+"""Columns of a table and how each becomes float32 features.
+
+A column is declared with its kind, its scale or its categories, and whether values
+may be missing. Declared constants are public. A mean, a range or a list of categories
+that is taken from clients' data is a release of its own, outside of any ε.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data.tables.cells import (
+    CellNamer,
+    finite_numbers,
+    refuse,
+    refuse_missing,
+    row_and_column,
+    text_of,
+)
+
+_MOST_CATEGORIES_SHOWN = 20
+# What a column does with a category that is not on its list.
+UNKNOWN = ("refuse", "other", "zeros")
+# What a column does with a number outside of its range.
+OUTSIDE = ("clip", "refuse")
+
+
+class Column(abc.ABC):
+    """One column of a table and its features.
+
+    Attributes:
+      column: the name of the table's column.
+    """
+
+    column: str
+
+    @abc.abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+
+    @abc.abstractmethod
+    def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
+        """Features float32 `[n, len(names())]`.
+
+        Args:
+          cells: the column's cells, `[n]`: numbers, text, or missing (NaN, None).
+          at: names a cell in an error.
+
+        Raises:
+          ValueError: a cell does not fit the column; names the cell.
+        """
+
+
+def _scaled(
+    column: str,
+    values: np.ndarray,
+    missing: np.ndarray,
+    center: float,
+    scale: float,
+    may_be_missing: bool,
+    at: CellNamer,
+) -> np.ndarray:
+    """`(value - center) / scale`, 0 where missing, and perhaps an indicator."""
+    if not may_be_missing:
+        refuse_missing(column, missing, at)
+    scaled = np.where(missing, 0.0, (values - center) / scale)
+    parts = [scaled, missing] if may_be_missing else [scaled]
+    return np.stack(parts, axis=1).astype(np.float32)
+
+
+def _with_indicator(column: str, may_be_missing: bool) -> tuple[str, ...]:
+    return (column, f"{column} is missing") if may_be_missing else (column,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numeric(Column):
+    """A number, scaled from a declared range to [-1, 1].
+
+    Attributes:
+      column: name of the table's column.
+      low: value that becomes -1.
+      high: value that becomes 1.
+      logarithmic: scale log(1 + value) instead of the value; low is then above
+        -1.
+      may_be_missing: adds an indicator feature, 1 where the value is missing;
+        the scaled value is then 0, the middle of the range.
+      missing_values: values that stand for a missing one, such as 0 for a blood
+        pressure.
+      outside: what becomes of a number outside of the range: "clip" moves it to
+        the nearer end, "refuse" raises an error.
+
+    Raises:
+      ValueError: the range is empty, no logarithm exists, or `outside` is
+        something else.
+    """
+
+    column: str
+    low: float
+    high: float
+    logarithmic: bool = False
+    may_be_missing: bool = False
+    missing_values: tuple[float, ...] = ()
+    outside: str = "clip"
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(
+                f"{self.column}: low must be below high, got {self.low}, {self.high}"
+            )
+        if self.logarithmic and self.low <= -1:
+            raise ValueError(f"{self.column}: log(1 + low) needs low > -1")
+        if self.outside not in OUTSIDE:
+            raise ValueError(
+                f"{self.column}: outside must be {' or '.join(OUTSIDE)}, got "
+                f"{self.outside!r}"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        return _with_indicator(self.column, self.may_be_missing)
+
+    def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
+        values = finite_numbers(self.column, cells, at)
+        missing = np.isnan(values) | np.isin(values, self.missing_values)
+        low, high = float(self.low), float(self.high)
+        values = np.where(missing, low, values)
+        if self.outside == "refuse":
+            wrong = (values < low) | (values > high)
+            if wrong.any():
+                problem = f"is outside the declared range, {low:g} to {high:g}"
+                refuse(self.column, cells, wrong, problem, at)
+        values = np.clip(values, low, high)
+        if self.logarithmic:
+            values = np.log1p(values)
+            low, high = float(np.log1p(low)), float(np.log1p(high))
+        center, scale = (low + high) / 2, (high - low) / 2
+        return _scaled(
+            self.column, values, missing, center, scale, self.may_be_missing, at
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardised(Column):
+    """A number, less a mean and divided by a standard deviation.
+
+    Attributes:
+      column: name of the table's column.
+      mean: value that becomes 0, as a missing one does.
+      deviation: the unit of the feature, above 0.
+      may_be_missing: adds an indicator feature, 1 where the value is missing.
+
+    Raises:
+      ValueError: the deviation is not above 0.
+    """
+
+    column: str
+    mean: float
+    deviation: float
+    may_be_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.deviation > 0:
+            raise ValueError(
+                f"{self.column}: the deviation must be above 0, got {self.deviation}"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        return _with_indicator(self.column, self.may_be_missing)
+
+    def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
+        values = finite_numbers(self.column, cells, at)
+        return _scaled(
+            self.column,
+            values,
+            np.isnan(values),
+            self.mean,
+            self.deviation,
+            self.may_be_missing,
+            at,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical(Column):
+    """One of a list of categories, one-hot.
+
+    Attributes:
+      column: name of the table's column.
+      categories: compared as text, where 3 and 3.0 are "3".
+      unknown: what becomes of a value that is not on the list: "refuse" raises an
+        error, "other" adds a feature for all such values, "zeros" leaves every
+        category 0.
+      may_be_missing: adds an indicator feature, 1 where the value is missing;
+        all categories are then 0.
+
+    Raises:
+      ValueError: a category that occurs twice, no categories (which only "zeros"
+        allows), or `unknown` is something else.
+    """
+
+    column: str
+    categories: tuple[str, ...]
+    unknown: str = "refuse"
+    may_be_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unknown not in UNKNOWN:
+            raise ValueError(
+                f"{self.column}: unknown must be one of {', '.join(UNKNOWN)}, got "
+                f"{self.unknown!r}"
+            )
+        none = not self.categories and self.unknown != "zeros"
+        if none or len(set(self.categories)) < len(self.categories):
+            raise ValueError(
+                f"{self.column}: expected distinct categories, got {self.categories}"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        extra = ("is other",) if self.unknown == "other" else ()
+        extra += ("is missing",) if self.may_be_missing else ()
+        return tuple(f"{self.column}={c}" for c in self.categories) + tuple(
+            f"{self.column} {suffix}" for suffix in extra
+        )
+
+    def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
+        missing = cells.isna().to_numpy()
+        if not self.may_be_missing:
+            refuse_missing(self.column, missing, at)
+        # Each distinct value is compared once; -1 is a missing one.
+        codes, distinct = pd.factorize(cells)
+        texts = [text_of(value) for value in distinct] + [None]
+        position = pd.Index(self.categories, dtype=object).get_indexer(texts)[codes]
+        unknown = (position < 0) & ~missing
+        if self.unknown == "refuse" and unknown.any():
+            refuse(self.column, cells, unknown, self._not_listed(), at)
+        known = ~unknown & ~missing
+        features = np.zeros((len(cells), len(self.names())), np.float32)
+        features[np.flatnonzero(known), position[known]] = 1.0
+        if self.unknown == "other":
+            features[unknown, len(self.categories)] = 1.0
+        if self.may_be_missing:
+            features[missing, -1] = 1.0
+        return features
+
+    def _not_listed(self) -> str:
+        text = f"is not one of the {len(self.categories)} declared categories"
+        if len(self.categories) <= _MOST_CATEGORIES_SHOWN:
+            text += f": {', '.join(self.categories)}"
+        return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Binned(Column):
+    """A number as one of a few declared intervals, one-hot.
+
+    For quantities whose effect is neither rising nor falling. The intervals are
+    (-inf, e0], (e0, e1], ..., (ek, inf).
+
+    Attributes:
+      column: name of the table's column; no value may be missing.
+      edges: ascending upper ends of all intervals but the last.
+
+    Raises:
+      ValueError: no edges, or edges that do not ascend.
+    """
+
+    column: str
+    edges: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.edges or not all(a < b for a, b in zip(self.edges, self.edges[1:])):
+            raise ValueError(
+                f"{self.column}: expected ascending edges, got {self.edges}"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{self.column}<={edge:g}" for edge in self.edges) + (
+            f"{self.column}>{self.edges[-1]:g}",
+        )
+
+    def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
+        values = finite_numbers(self.column, cells, at)
+        refuse_missing(self.column, np.isnan(values), at)
+        interval = np.searchsorted(self.edges, values, side="left")
+        return np.eye(len(self.edges) + 1, dtype=np.float32)[interval]

@@ -1,0 +1,214 @@
+"""CSV and Parquet files of silos, read with the position of every row."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from typing import Any
+
+import pandas as pd
+
+from tfl_research.data.tables.schema_file import SCHEMA_FILE
+
+# Cells that mean "no value", compared without case.
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+_PASSED_OVER = re.compile(r"\..*|readme.*|licen[cs]e.*", re.IGNORECASE)
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+@dataclasses.dataclass(frozen=True)
+class Silo:
+    """One client's file.
+
+    Attributes:
+      client_id: the file's name without its suffix.
+      path: the file.
+      frame: the rows; cells are text, numbers or None (missing). The index holds
+        a row's position: its line in a CSV file (the header is line 1), its
+        number from 1 in a Parquet file.
+      unit: what the index counts, "line" or "row".
+    """
+
+    client_id: str
+    path: pathlib.Path
+    frame: pd.DataFrame
+    unit: str
+
+    def at(self, row: int, column: str) -> str:
+        """Names a cell in an error: file, line or row of the file, and column.
+
+        Args:
+          row: which row of `frame`, from 0.
+          column: its column.
+        """
+        return f"{self.path}: {self.unit} {self.frame.index[row]}, column {column!r}"
+
+
+def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folder's CSV and Parquet files, by name.
+
+    Hidden files, `schema.json`, and files named like readme or licence are passed
+    over.
+
+    Raises:
+      ValueError: no such folder, no data files in it, an entry of another kind, or
+        two files that would be the same client.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; expected one file per client")
+    by_client: dict[str, pathlib.Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == SCHEMA_FILE or _PASSED_OVER.fullmatch(path.name):
+            continue
+        if not path.is_file() or path.suffix not in (".csv", ".parquet"):
+            raise ValueError(
+                f"{path}: neither a .csv nor a .parquet file; each file of the "
+                "folder is one client, so convert it or move it away"
+            )
+        if path.stem in by_client:
+            raise ValueError(
+                f"{path}: the client {path.stem!r} already has the file "
+                f"{by_client[path.stem].name}; rename or remove one"
+            )
+        by_client[path.stem] = path
+    if not by_client:
+        raise ValueError(f"{folder}: no .csv or .parquet file; expected one per client")
+    return list(by_client.values())
+
+
+def content_hash(folder: pathlib.Path) -> str:
+    """SHA-256 over the names and contents of `list_files` and `schema.json`, hex.
+
+    Raises:
+      ValueError: see `list_files`.
+    """
+    total = hashlib.sha256()
+    schema = folder / SCHEMA_FILE
+    for path in [*list_files(folder), *([schema] if schema.is_file() else [])]:
+        one = hashlib.sha256()
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                one.update(piece)
+        total.update(json.dumps([path.name, one.hexdigest()]).encode())
+    return total.hexdigest()
+
+
+def _check_header(path: pathlib.Path, header: list[str]) -> None:
+    for number, name in enumerate(header, start=1):
+        if not name:
+            raise ValueError(f"{path}: line 1: column {number} has no name")
+        if name in header[: number - 1]:
+            raise ValueError(f"{path}: line 1: column {name!r} occurs twice")
+
+
+def _cell(text: str) -> str | None:
+    text = text.strip()
+    return None if text.lower() in MISSING else text
+
+
+def _read_csv(path: pathlib.Path, delimiter: str) -> Silo:
+    rows: list[list[str | None]] = []
+    lines: list[int] = []
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            if not header:
+                raise ValueError(
+                    f"{path}: line 1: expected column names, got an empty line"
+                )
+            _check_header(path, header)
+            line = reader.line_num + 1
+            for record in reader:
+                if len(record) not in (0, len(header)):
+                    raise ValueError(
+                        f"{path}: line {line}: expected {len(header)} cells as in the "
+                        f"header, got {len(record)}"
+                    )
+                if record:
+                    rows.append([_cell(text) for text in record])
+                    lines.append(line)
+                # A quoted cell may span lines: a row is named by its first one.
+                line = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not UTF-8 text near line {line} ({error.reason}); save it as "
+            "UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {line}: malformed CSV: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    frame = pd.DataFrame(rows, index=lines, columns=header, dtype=object)
+    return Silo(path.stem, path, frame, "line")
+
+
+def _parquet_cells(path: pathlib.Path, name: str, column: Any) -> list[Any]:
+    """A Parquet column's cells as text, numbers or None."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return [None if v is None else _cell(v) for v in column.to_pylist()]
+    if pa.types.is_boolean(kind):
+        return [None if v is None else str(v) for v in column.to_pylist()]
+    if pa.types.is_null(kind):
+        return [None] * len(column)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return [None if v is None or v != v else v for v in column.to_pylist()]
+    if pa.types.is_decimal(kind):
+        return [None if v is None else float(v) for v in column.to_pylist()]
+    raise ValueError(
+        f"{path}: column {name!r} is of type {kind}; expected numbers, text or booleans"
+    )
+
+
+def _read_parquet(path: pathlib.Path) -> Silo:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(
+            f"{path}: reading Parquet needs pyarrow; install it with: "
+            "pip install 'tfl_research[data]'"
+        ) from None
+    try:
+        table = pyarrow.parquet.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a readable Parquet file: {reason}") from None
+    names = [n for n in table.column_names if not _PANDAS_INDEX.fullmatch(n)]
+    _check_header(path, names)
+    cells = {name: _parquet_cells(path, name, table.column(name)) for name in names}
+    positions = range(1, table.num_rows + 1)
+    frame = pd.DataFrame(cells, index=positions, columns=names, dtype=object)
+    return Silo(path.stem, path, frame, "row")
+
+
+def read_folder(folder: pathlib.Path, delimiter: str = ",") -> list[Silo]:
+    """Every client's file.
+
+    Raises:
+      ValueError: as `list_files`; or a file that cannot be read, is empty, is not
+        UTF-8, or has rows that do not fit its header, naming the file and line.
+    """
+    if len(delimiter) != 1:
+        raise ValueError(f"delimiter must be one character, got {delimiter!r}")
+    silos = []
+    for path in list_files(folder):
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path}: the file is empty; expected a header and rows")
+        silo = (
+            _read_csv(path, delimiter) if path.suffix == ".csv" else _read_parquet(path)
+        )
+        if silo.frame.empty:
+            raise ValueError(f"{path}: no rows below the header")
+        silos.append(silo)
+    return silos

@@ -1,0 +1,109 @@
+"""The label column of silos: its classes, checked across files, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data.tables.cells import numbers, text_of
+from tfl_research.data.tables.files import Silo
+
+# More distinct labels than this, in fewer than ten rows each, are no classes.
+_MOST_SMALL_CLASSES = 20
+_ROWS_PER_CLASS = 10
+
+
+def _first(mask: pd.Series) -> int:
+    """The row, from 0, of the first True."""
+    return int(mask.to_numpy().argmax())
+
+
+def _names(silo: Silo, label: str) -> pd.Series:
+    """The class name of every row: integers however written, or text."""
+    cells = silo.frame[label]
+    if cells.isna().any():
+        where = silo.at(_first(cells.isna()), label)
+        raise ValueError(f"{where}: the label is missing")
+    values = numbers(cells)
+    return cells.map(text_of).where(values.isna(), values.map(text_of))
+
+
+def _check_one_kind(silos: Sequence[Silo], label: str) -> bool:
+    """Whether labels are integers; ValueError where integers and text mix."""
+    texts = []
+    for silo in silos:
+        values = numbers(silo.frame[label])
+        fractional = values.notna() & (values % 1 != 0)
+        if fractional.any():
+            row = _first(fractional)
+            raise ValueError(
+                f"{silo.at(row, label)}: {silo.frame[label].iloc[row]!r} is "
+                "no class; expected integers or text"
+            )
+        texts.append(values.isna())
+    num_texts = sum(int(text.sum()) for text in texts)
+    num_integers = sum(len(text) for text in texts) - num_texts
+    if not num_texts or not num_integers:
+        return num_texts == 0
+    mostly_text = num_texts > num_integers
+    for silo, text in zip(silos, texts):
+        odd = ~text if mostly_text else text
+        if odd.any():
+            row = _first(odd)
+            raise ValueError(
+                f"{silo.at(row, label)}: {silo.frame[label].iloc[row]!r} does "
+                "not fit the other labels, most of which are "
+                f"{'text' if mostly_text else 'integers'}"
+            )
+    return False
+
+
+def classes(
+    silos: Sequence[Silo], label: str, declared: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Names of the classes: those declared, or else those of the rows, sorted.
+
+    Args:
+      silos: all files.
+      label: the label column.
+      declared: the classes of schema.json, or None where it declares none.
+
+    Raises:
+      ValueError: a label that is missing, undeclared, or neither an integer nor
+        text, naming file, line and column; one class; or so many that the column
+        cannot be a class.
+    """
+    named = [_names(silo, label) for silo in silos]
+    if declared is not None:
+        for silo, names in zip(silos, named):
+            unknown = ~names.isin(declared)
+            if unknown.any():
+                row = _first(unknown)
+                raise ValueError(
+                    f"{silo.at(row, label)}: unknown label "
+                    f"{names.iloc[row]!r}; schema.json declares "
+                    f"{', '.join(declared)}"
+                )
+        return declared
+    integers = _check_one_kind(silos, label)
+    together = pd.concat(named)
+    distinct = together.unique().tolist()
+    if len(distinct) < 2:
+        raise ValueError(
+            f"label column {label!r} holds only {distinct[0]!r}; expected at least two "
+            "classes"
+        )
+    if len(distinct) > max(_MOST_SMALL_CLASSES, len(together) / _ROWS_PER_CLASS):
+        raise ValueError(
+            f"label column {label!r} holds {len(distinct)} distinct values in "
+            f"{len(together)} rows; expected classes: is it the right column?"
+        )
+    return tuple(sorted(distinct, key=int if integers else str))
+
+
+def encode(silo: Silo, label: str, names: Sequence[str]) -> np.ndarray:
+    """Each row's class number, int32 `[rows]`, in the order of `names`."""
+    numbered = {name: number for number, name in enumerate(names)}
+    return _names(silo, label).map(numbered).to_numpy(np.int32)

@@ -1,0 +1,102 @@
+"""The schema of a table: its columns, and the classes of its label."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data.cohort import Examples
+from tfl_research.data.tables.cells import CellNamer, row_and_column
+from tfl_research.data.tables.columns import Column
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """What the columns of a table hold, and how rows become features.
+
+    A schema is declared in code (`Schema(columns)`), read from a file
+    (`schema_file.read`) or derived from training rows (`derived_schema.derive`).
+
+    Attributes:
+      columns: every feature column, in the order of the features.
+      classes: names of the label's classes in order, or None where not declared.
+
+    Raises:
+      ValueError: no columns, or two of the same name.
+
+    Example:
+      >>> import pandas as pd
+      >>> from tfl_research.data.tables import Categorical, Numeric, Schema
+      >>> schema = Schema((Numeric("age", 0, 100), Categorical("sex", ("F", "M"))))
+      >>> schema.feature_names
+      ('age', 'sex=F', 'sex=M')
+      >>> schema.encode(pd.DataFrame({"age": [50, 75], "sex": ["M", "F"]})).tolist()
+      [[0.0, 0.0, 1.0], [0.5, 1.0, 0.0]]
+    """
+
+    columns: tuple[Column, ...]
+    classes: Optional[tuple[str, ...]] = None
+
+    def __post_init__(self) -> None:
+        names = self.column_names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected columns of distinct names, got {names}")
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the table's columns that are encoded."""
+        return tuple(column.column for column in self.columns)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of all features, in the order of `encode`."""
+        return tuple(name for column in self.columns for name in column.names())
+
+    def encode(self, table: pd.DataFrame, at: CellNamer = row_and_column) -> np.ndarray:
+        """All features of a table, float32 `[rows, len(feature_names)]`.
+
+        Args:
+          table: has every column of the schema; others are not read.
+          at: names a cell in an error.
+
+        Raises:
+          ValueError: a column is absent, or a value cannot be encoded; names the
+            cell.
+        """
+        for name in self.column_names:
+            if name not in table:
+                raise ValueError(
+                    f"the table has no column {name!r}; it has "
+                    f"{', '.join(map(str, table.columns))}"
+                )
+        features = np.empty((len(table), len(self.feature_names)), np.float32)
+        start = 0
+        for column in self.columns:
+            part = column.encode(table[column.column], at)
+            features[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
+        return features
+
+
+def by_client(x: np.ndarray, y: np.ndarray, clients: pd.Series) -> dict[str, Examples]:
+    """Rows grouped by client, in the order of the clients' names.
+
+    Args:
+      x: `[rows, ...]`.
+      y: `[rows]`.
+      clients: `[rows]`, whose row it is.
+
+    Raises:
+      ValueError: a row's client is missing.
+    """
+    codes, names = pd.factorize(clients, sort=True)
+    if (codes < 0).any():
+        raise ValueError(f"row {int(np.argmax(codes < 0))} has no client")
+    rows = (np.flatnonzero(codes == code) for code in range(len(names)))
+    return {
+        str(name): {"x": x[mine], "y": y[mine].astype(np.int32)}
+        for name, mine in zip(names, rows)
+    }

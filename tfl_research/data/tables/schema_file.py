@@ -1,0 +1,104 @@
+"""Schemas read from a schema.json: public constants about the columns of files."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from typing import Any, Optional
+
+from tfl_research.data.tables.cells import text_of
+from tfl_research.data.tables.columns import Categorical, Column, Numeric
+from tfl_research.data.tables.schema import Schema
+
+SCHEMA_FILE = "schema.json"
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
+
+
+def _names(value: Any) -> Optional[tuple[str, ...]]:
+    """Distinct category or class names of a JSON list; None when it is not one."""
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(v, str) or _is_number(v) for v in value):
+        return None
+    texts = tuple(text_of(v) for v in value)
+    return texts if len(set(texts)) == len(texts) else None
+
+
+def _column(where: str, name: str, entry: Any) -> Column:
+    where = f"{where}: column {name!r}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: expected an object, got {entry!r}")
+    missing = entry.get("missing", True)
+    if not isinstance(missing, bool):
+        raise ValueError(f"{where}: missing is true or false, got {missing!r}")
+    keys = set(entry) - {"missing"}
+    if keys == {"minimum", "maximum"}:
+        low, high = entry["minimum"], entry["maximum"]
+        if not (_is_number(low) and _is_number(high) and low < high):
+            raise ValueError(
+                f"{where}: minimum and maximum are numbers, the minimum below the "
+                f"maximum; got {low!r} and {high!r}"
+            )
+        return Numeric(
+            name, float(low), float(high), may_be_missing=missing, outside="refuse"
+        )
+    if keys == {"categories"}:
+        categories = _names(entry["categories"])
+        if categories is None:
+            raise ValueError(f"{where}: categories is a list of distinct names")
+        return Categorical(name, categories, may_be_missing=missing)
+    raise ValueError(
+        f"{where}: expected minimum and maximum (numeric) or categories, and "
+        f"optionally missing; got {', '.join(sorted(entry)) or 'nothing'}"
+    )
+
+
+def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
+    """The schema in the folder's schema.json, or None where the file does not exist.
+
+    Its form: `{"columns": {name: {"minimum": a, "maximum": b} or {"categories":
+    [...]}, each with an optional "missing": false}, "label": {"classes": [...]}}`;
+    "label" may be left out. Numbers outside of the range and categories that are
+    not listed are refused when rows are encoded.
+
+    Raises:
+      ValueError: not JSON, or not of that form, naming the column.
+    """
+    path = folder / SCHEMA_FILE
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: line {error.lineno}: {error.msg}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    columns = content.get("columns") if isinstance(content, dict) else None
+    if not isinstance(columns, dict) or not columns:
+        raise ValueError(f"{path}: expected an object with 'columns'")
+    unknown = set(content) - {"columns", "label"}
+    if unknown:
+        raise ValueError(f"{path}: unknown entry {sorted(unknown)[0]!r}")
+    if label_column in columns:
+        raise ValueError(
+            f"{path}: the label column {label_column!r} belongs under 'label'"
+        )
+    schema = Schema(tuple(_column(str(path), n, entry) for n, entry in columns.items()))
+    if "label" not in content:
+        return schema
+    label = content["label"]
+    classes = _names(label.get("classes")) if isinstance(label, dict) else None
+    if classes is None or len(classes) < 2 or set(label) != {"classes"}:
+        raise ValueError(
+            f"{path}: expected 'label' as {{'classes': [...]}} with two or more "
+            "distinct names"
+        )
+    return Schema(schema.columns, classes)

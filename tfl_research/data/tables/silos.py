@@ -1,0 +1,178 @@
+"""A folder with one CSV or Parquet file per client, as client data."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Optional
+
+from tfl_research.data import client_splits, hold_out
+from tfl_research.data.client_data import ClientData
+from tfl_research.data.tables import derived_schema, files, labels, schema_file
+from tfl_research.data.tables.files import Silo
+from tfl_research.data.tables.schema import Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class SiloData:
+    """Encoded silos.
+
+    x is float32 `[features]`, y int32, the index of the class in `classes`.
+
+    Attributes:
+      train: training rows of the clients to train on.
+      test: the same clients' test rows.
+      held_out: all rows of the held-out clients, or None.
+      schema: how rows became features; its `classes` are those of the label.
+      declared: whether scaling and categories are schema.json's public constants;
+        if not, they were computed from the pooled training rows.
+    """
+
+    train: ClientData
+    test: ClientData
+    held_out: Optional[ClientData]
+    schema: Schema
+    declared: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the label's classes, in order."""
+        return self.schema.classes or ()
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each entry of x is."""
+        return self.schema.feature_names
+
+
+def _check_columns(
+    silos: Sequence[Silo], expected: Sequence[str], origin: str, dropped: Sequence[str]
+) -> None:
+    """ValueError unless every file has exactly the expected columns, in any order.
+
+    Args:
+      silos: the files.
+      expected: names that each must have.
+      origin: which file they come from, for the error.
+      dropped: names that a file may have besides.
+    """
+    for silo in silos:
+        present = list(silo.frame.columns)
+        for name in expected:
+            if name not in present:
+                raise ValueError(
+                    f"{silo.path}: column {name!r} of {origin} is missing; the file "
+                    f"has {', '.join(present)}"
+                )
+        for name in present:
+            if name not in expected and name not in dropped:
+                raise ValueError(
+                    f"{silo.path}: extra column {name!r} that {origin} does not have; "
+                    "remove it or name it in drop_columns"
+                )
+
+
+def _feature_columns(
+    silos: Sequence[Silo],
+    label_column: str,
+    drop_columns: Sequence[str],
+    declared: Optional[Schema],
+) -> list[str]:
+    """Names of the feature columns; ValueError unless all files have them."""
+    first = list(silos[0].frame.columns)
+    if label_column not in first:
+        raise ValueError(
+            f"{silos[0].path}: label column {label_column!r} is missing; the file has "
+            f"{', '.join(first)}"
+        )
+    for name in drop_columns:
+        if name == label_column or all(name not in s.frame.columns for s in silos):
+            raise ValueError(
+                f"drop_columns: {name!r} is not a feature column of any file"
+            )
+    if declared is None:
+        present, origin = first, silos[0].path.name
+    else:
+        present, origin = list(declared.column_names), schema_file.SCHEMA_FILE
+    names = [n for n in present if n != label_column and n not in drop_columns]
+    if not names:
+        raise ValueError(f"{silos[0].path}: no feature column besides the label")
+    _check_columns(silos, [*names, label_column], origin, drop_columns)
+    return names
+
+
+def load(
+    folder: pathlib.Path,
+    *,
+    label_column: str,
+    drop_columns: Sequence[str] = (),
+    delimiter: str = ",",
+    held_out_clients: int = 0,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> SiloData:
+    """Reads, checks and encodes a folder of silos; file names are client ids.
+
+    Numeric columns are scaled, categorical ones one-hot; a missing cell is zero
+    with an indicator beside it, where a column has missing cells at all. Scaling
+    and categories come from the folder's schema.json (`schema_file.read`), which
+    maps a numeric column's declared range to [-1, 1]; without one they are derived
+    from the pooled training rows (`derived_schema.derive`), statistics that no
+    differential-privacy guarantee of the training covers.
+
+    Args:
+      folder: one .csv or .parquet file per client, all of the same columns.
+      label_column: the class, integers or text.
+      drop_columns: columns to leave out, where they exist.
+      delimiter: of the CSV files.
+      held_out_clients: how many clients are never trained on.
+      test_fraction: share of each training client's rows in its test split.
+      seed: decides the held-out clients and the splits.
+
+    Raises:
+      ValueError: a file, column or cell that does not fit, naming file, line (row
+        of a Parquet file) and column; or an option out of its range.
+    """
+    hold_out.check_fraction("test_fraction", test_fraction)
+    declared = schema_file.read(folder, label_column)
+    silos = files.read_folder(folder, delimiter)
+    names = _feature_columns(silos, label_column, drop_columns, declared)
+    classes = labels.classes(
+        silos, label_column, declared.classes if declared else None
+    )
+    # Files are ranked by their whole names: "a-b.csv" comes before "a.csv", though
+    # "a" comes before "a-b".
+    training_files, _ = hold_out.clients(
+        [silo.path.name for silo in silos], count=held_out_clients, seed=seed
+    )
+    held_out_ids = [s.client_id for s in silos if s.path.name not in training_files]
+    if declared is None:
+        training = [
+            silo.frame.iloc[_training_rows(silo, test_fraction, seed)]
+            for silo in silos
+            if silo.path.name in training_files
+        ]
+        columns = derived_schema.derive(silos, names, training).columns
+    else:
+        columns = tuple(c for c in declared.columns if c.column in names)
+    schema = Schema(columns, classes)
+    encoded = {
+        silo.client_id: {
+            "x": schema.encode(silo.frame, silo.at),
+            "y": labels.encode(silo, label_column, classes),
+        }
+        for silo in silos
+    }
+    train, test, held_out = client_splits.split_arrays(
+        encoded, held_out=held_out_ids, test_fraction=test_fraction, seed=seed
+    )
+    return SiloData(train, test, held_out, schema, declared is not None)
+
+
+def _training_rows(silo: Silo, test_fraction: float, seed: int) -> Sequence[int]:
+    """Rows of a silo that `client_splits.split_arrays` trains on."""
+    train, _ = hold_out.examples(
+        len(silo.frame), test_fraction, seed=seed, client_id=silo.client_id
+    )
+    return train.tolist()

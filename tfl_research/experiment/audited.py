@@ -1,0 +1,238 @@
+"""An audited experiment: canaries among its clients, and what they show at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Optional, TextIO
+
+import numpy as np
+
+from tfl_research import privacy
+from tfl_research.data import ClientData, derived_generator
+from tfl_research.experiment.configs import Audit
+from tfl_research.privacy import audit
+from tfl_research.privacy.audit import plots
+from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder, atomic
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.clients import ClientWork
+    from tfl_research.experiment.setup import Setup
+    from tfl_research.processes import ClientWeighting
+    from tfl_research.program import RunResult
+
+# Fewer weights than this many for each canary, and canaries hide each other.
+_WEIGHTS_PER_CANARY = 10
+
+
+def canaries(settings: Audit, seed: int) -> audit.Canaries:
+    """The canaries of a run.
+
+    Args:
+      settings: how many.
+      seed: the public seed of the run.
+    """
+    return audit.Canaries(settings.canaries, seed)
+
+
+def with_canaries(settings: Audit, task: Task, seed: int) -> Task:
+    """The task with canaries among its training clients."""
+    return dataclasses.replace(task, train=canaries(settings, seed).join(task.train))
+
+
+def with_coins(settings: Audit, cohorts: Sampler, setup: Setup) -> Sampler:
+    """The cohorts, without the canaries whose coin leaves them out."""
+    plan = setup.user_level
+    if plan is None:
+        raise TypeError("an audit needs a plan of user-level privacy")
+    return canaries(settings, setup.experiment.training.seed).sampler(
+        cohorts, plan.event.neighbouring_relation
+    )
+
+
+def warn_of_sabotage(settings: Audit, folder: RunFolder) -> None:
+    """Says on standard error and in the run's folder that its ε is false."""
+    if settings.sabotage == "none":
+        return
+    text = (
+        f"SABOTAGED with --sabotage={settings.sabotage}: this run's ε, ledger and "
+        "privacy statement are false. It tests the audit; use nothing of it."
+    )
+    warnings.warn(text, stacklevel=2)
+    atomic.write(folder.path / "SABOTAGED", (text + "\n").encode())
+
+
+def client_work(setup: Setup, base: ClientWork) -> ClientWork:
+    """The base work for clients, and canaries' updates for canaries."""
+    from tfl_research import clients
+
+    plan = setup.user_level
+    settings = setup.experiment.audit
+    if settings is None or plan is None:
+        return base
+    return clients.CanaryWork(
+        base,
+        seed=setup.experiment.training.seed,
+        norm=settings.canary_scale * plan.l2_norm_clip,
+    )
+
+
+def aggregator(
+    setup: Setup, mechanism: Any
+) -> tff.aggregators.WeightedAggregationFactory:
+    """A mechanism's aggregation factory, sabotaged if so wished, and watched."""
+    settings = setup.experiment.audit
+    if settings is None:
+        raise TypeError("expected an audited experiment")
+    unit = settings.weight_unit(setup.experiment.resolved_weighting)
+    return audit.CanaryObserver(
+        audit.ClaimedWeights(
+            audit.sabotaged(mechanism, settings.sabotage, weight_unit=unit),
+            client_weighting(setup).weight,
+            settings.canary_scale * unit,
+        ),
+        count=settings.canaries,
+        seed=setup.experiment.training.seed,
+        keep_max=settings.audit_statistic == "max",
+    )
+
+
+def client_weighting(setup: Setup) -> ClientWeighting:
+    """The experiment's weighting, or by examples where a sabotage uncaps weights."""
+    from tfl_research import processes
+
+    settings, weighting = setup.experiment.audit, setup.experiment.resolved_weighting
+    if settings is not None and settings.sabotage == "weights_uncapped":
+        return processes.ClientWeighting("examples")
+    return processes.ClientWeighting(
+        str(weighting.client_weighting), weighting.weight_cap
+    )
+
+
+def examine(
+    setup: Setup,
+    account: privacy.RoundAccount,
+    result: RunResult,
+    cohorts: Sampler,
+    stream: Optional[TextIO] = None,
+) -> audit.AuditResult:
+    """Audits a finished run: prints, and writes audit.json and canaries.svg.
+
+    Everything is computed from the final state, the exported model and the settings,
+    so that a run that was stopped and resumed is audited alike.
+
+    Args:
+      setup: of the run.
+      account: of the run.
+      result: of the run.
+      cohorts: who took part.
+      stream: where the findings are printed; standard output by default.
+    """
+    from tfl_research import processes
+
+    settings, seed = setup.experiment.audit, setup.experiment.training.seed
+    if settings is None:
+        raise TypeError("expected an audited experiment")
+    out = stream or sys.stdout
+    joined = canaries(settings, seed)
+    initial = processes.functional_model(setup.task, seed).initial_weights
+    dimension = sum(weight.size for weight in initial)
+    if dimension < _WEIGHTS_PER_CANARY * joined.count:
+        warnings.warn(
+            f"{joined.count} canaries hide each other in a model of {dimension} "
+            f"weights; give --canaries={max(dimension // _WEIGHTS_PER_CANARY, 2)} or "
+            "fewer",
+            stacklevel=2,
+        )
+    cosines = audit.observed(result.state, initial, joined.seed, joined.count)
+    rounds = result.completed_rounds
+    trained = {name for r in range(1, rounds + 1) for name in cohorts.sample(r)}
+    outcome = audit.AuditResult.of(
+        cosines,
+        joined.included,
+        statistic=settings.audit_statistic,
+        rounds=rounds,
+        dimension=dimension,
+        epsilon=account.epsilon_after(rounds),
+        delta=account.delta,
+        confidence=settings.audit_confidence,
+        seed=seed,
+        sabotage=settings.sabotage,
+        membership=_membership(settings, setup, result, sorted(trained)),
+    )
+    atomic.write(result.path / "audit.json", outcome.to_json().encode())
+    out.write("".join(f"audit: {line}\n" for line in outcome.lines()))
+    try:
+        plots.save(
+            result.path / "canaries.svg",
+            cosines[settings.audit_statistic],
+            joined.included,
+            statistic=settings.audit_statistic,
+            dimension=dimension,
+        )
+    except ImportError:
+        out.write("audit: no canaries.svg, since matplotlib is not installed\n")
+    return outcome
+
+
+def _membership(
+    settings: Audit, setup: Setup, result: RunResult, trained: Sequence[str]
+) -> Any:
+    """The attack on the exported model; None where a kind of example is lacking.
+
+    Members are the training examples of clients that took part, non-members the test
+    examples of all clients that are trained.
+    """
+    import tensorflow as tf
+
+    seed, most = setup.experiment.training.seed, settings.attack_examples
+    kinds = [
+        _examples(setup.task.train.subset(trained), most, seed),
+        _examples(setup.task.test, most, seed),
+    ]
+    if min(len(kind["y"]) for kind in kinds) < 2:
+        return None
+    model = tf.keras.models.load_model(
+        str(result.path / "export" / "final"), compile=False
+    )
+    objective = setup.task.build_objective()
+    losses = [
+        np.concatenate(
+            [
+                objective.example_losses(
+                    tf.constant(kind["y"][start : start + 512]),
+                    model(tf.constant(kind["x"][start : start + 512]), training=False),
+                ).numpy()
+                for start in range(0, len(kind["y"]), 512)
+            ]
+        )
+        for kind in kinds
+    ]
+    return audit.loss_threshold_attack(
+        losses[0], losses[1], confidence=settings.audit_confidence, seed=seed
+    )
+
+
+def _examples(clients: ClientData, most: int, seed: int) -> dict[str, np.ndarray]:
+    """At most so many of the clients' examples, all alike to be among them."""
+    sizes = [clients.num_examples(name) for name in clients.client_ids]
+    total = sum(sizes)
+    generator = derived_generator("attack examples", seed)
+    chosen = np.sort(generator.permutation(total)[:most])
+    found: dict[str, list[np.ndarray]] = {"x": [], "y": []}
+    start = 0
+    for (_, examples), size in zip(clients.items(), sizes):
+        first, last = np.searchsorted(chosen, [start, start + size])
+        for name, parts in found.items():
+            parts.append(examples[name][chosen[first:last] - start])
+        start += size
+    return {
+        name: np.concatenate(parts) if parts else np.zeros((0,))
+        for name, parts in found.items()
+    }

@@ -1,0 +1,191 @@
+"""From a checked experiment to one TFF process. Imports TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from tfl_research import aggregators, attacks, clients, privacy, processes, program
+from tfl_research.algorithms import Algorithm, AlgorithmContext
+from tfl_research.experiment import attacked, audited
+from tfl_research.experiment.setup import Setup
+
+# A TFF aggregation factory, with weights or without.
+_Factory = Any
+
+
+def process(setup: Setup, *, noise_seed: int) -> processes.FederatedProcess:
+    """The process of an experiment.
+
+    Args:
+      setup: of the experiment.
+      noise_seed: secret; the noise is a function of it and of the round.
+    """
+    experiment = setup.experiment
+    algorithm = _algorithm(setup)
+    work = experiment.compression.wrap(algorithm.client_work)
+    work = attacked.client_work(setup, work)
+    work = audited.client_work(setup, work)
+    return dataclasses.replace(algorithm, client_work=work).build(
+        setup.task,
+        max_cohort_size=setup.asked.maximum_cohort_size,
+        aggregator=_aggregator(setup, noise_seed),
+        client_weighting=audited.client_weighting(setup),
+        seed=experiment.training.seed,
+    )
+
+
+def local_steps(setup: Setup) -> clients.LocalSteps:
+    """The clients' optimizer, with its schedule and gradient clipping."""
+    optimizer = setup.experiment.clients
+    schedule = optimizer.schedule() if optimizer.scheduled else None
+    return clients.LocalSteps(optimizer.build(), optimizer.gradient_clip, schedule)
+
+
+def _algorithm(setup: Setup) -> Algorithm:
+    experiment = setup.experiment
+    server = processes.OptimizerStep(experiment.server_optimizer.build_scheduled())
+    plan = setup.record_level
+    if plan is not None:
+        client = experiment.clients
+        work = plan.client_work(
+            optimizer=client.build(),
+            learning_rate_schedule=client.schedule() if client.scheduled else None,
+            report_metrics=not experiment.training.withhold_train_metrics,
+        )
+        return Algorithm(work, server)
+    return experiment.chosen_algorithm.build(
+        AlgorithmContext(
+            local_steps(setup),
+            server,
+            len(setup.asked.client_ids),
+            setup.task,
+            experiment.training.seed,
+        )
+    )
+
+
+def _aggregator(setup: Setup, noise_seed: int) -> _Factory:
+    experiment = setup.experiment
+    if setup.user_level is not None:
+        mechanism = _mechanism(setup, setup.user_level, noise_seed)
+        if experiment.audit is not None:
+            return audited.aggregator(setup, mechanism)
+        return mechanism
+    if experiment.attack.kind != attacks.OMNISCIENT:
+        return _rule(setup)
+    chosen = experiment.chosen_aggregator
+    if chosen is None:
+        raise TypeError("an attack on all updates needs an aggregator of settings")
+    return attacked.aggregator(setup, chosen.build_stacked(_context(setup)))
+
+
+def _rule(setup: Setup) -> _Factory:
+    """The aggregation factory, without privacy and attack."""
+    chosen = setup.experiment.chosen_aggregator
+    if chosen is None:
+        return setup.experiment.aggregator
+    return chosen.build(_context(setup))
+
+
+def _context(setup: Setup) -> aggregators.AggregatorContext:
+    return aggregators.AggregatorContext(
+        maximum_cohort_size=setup.reporting.maximum_cohort_size,
+        minimum_cohort_size=setup.reporting.minimum_cohort_size,
+        weighted=setup.experiment.resolved_weighting.client_weighting != "uniform",
+        seed=setup.experiment.training.seed,
+    )
+
+
+def check_noise(setup: Setup, *, resumed: bool) -> None:
+    """Judges the noise of a user's own mechanism by what it adds, once for each run.
+
+    What a mechanism measures is its own word; see `privacy.probe_noise`. The toolkit's
+    mechanisms are judged by tests.
+
+    Args:
+      setup: of the run.
+      resumed: whether the run has begun, and was judged then.
+
+    Raises:
+      SettingError: the noise that is added is not the noise that is charged.
+    """
+    plan = setup.user_level
+    if plan is None or resumed:
+        return
+    if privacy.MECHANISMS.origin(plan.mechanism.NAME) is None:
+        return
+    # Of no run: nothing of it is released.
+    context = privacy.MechanismContext(noise_seed=secrets.randbits(128), secure=False)
+    privacy.probe_noise(plan.build(context))
+
+
+def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _Factory:
+    """The mechanism's aggregation factory, with a rule where that is sound."""
+    experiment, chosen = setup.experiment, setup.experiment.chosen_aggregator
+    has_rule = chosen is None or chosen.NAME != "mean"
+    after_noise = has_rule and plan.mechanism.noised_at_clients
+    server = experiment.server_optimizer
+    built = plan.build(
+        privacy.MechanismContext(
+            noise_seed=noise_seed,
+            server_momentum=server.momentum or 0.0,
+            learning_rates=_learning_rates(setup),
+            linear_server=server.optimizer == "sgd",
+            rule=_rule(setup) if after_noise else None,
+            # TFF's runtime cannot take a secure sum of 64-bit integers modulo a
+            # number; it gets the plain sum of the same integers.
+            secure=experiment.runtime.runtime == "in_process",
+        )
+    )
+    if has_rule and not after_noise and chosen is not None:
+        # The one rule that may come before noise at the server.
+        return chosen.before_noise(built.aggregator)
+    return built.aggregator
+
+
+def _learning_rates(setup: Setup) -> Optional[tuple[float, ...]]:
+    """The server's learning rate of every round; None where it is constant."""
+    server = setup.experiment.server_optimizer
+    if not server.scheduled:
+        return None
+    schedule = server.schedule()
+    return tuple(
+        float(schedule(tf.constant(number, tf.int32)))
+        for number in range(setup.experiment.training.rounds)
+    )
+
+
+def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
+    """The evaluator of clients' personal models, where one is asked for."""
+    experiment = setup.experiment
+    if not experiment.personal_evaluation:
+        return None
+    algorithm = _algorithm(setup)
+    work, model = (
+        algorithm.client_work,
+        processes.functional_model(setup.task, experiment.training.seed),
+    )
+    objective = setup.task.build_objective()
+    build = work.build_personal(model, objective)
+    shared = algorithm.server_work.shared
+    if build is None:
+        # Without personal models: the client takes its local steps from the final one.
+        fine_tuned = clients.LocalTraining(local_steps(setup))
+        build, shared = fine_tuned.build_personal(model, objective), _nothing
+
+    return program.PersonalEvaluator(
+        setup.task,
+        build,
+        model.forward,
+        shared=shared,
+        seed=experiment.training.seed,
+    )
+
+
+def _nothing(weights: Any, state: Any) -> Any:
+    """What the server shares where personal models need nothing of it."""
+    return None

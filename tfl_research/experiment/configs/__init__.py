@@ -1,0 +1,29 @@
+"""The parts of an experiment as plain, checked settings; nothing is built here.
+
+Algorithms, mechanisms and aggregators have their settings where they are registered:
+in `algorithms`, `privacy` and `aggregators`. Which parts go together is said in
+`experiment.compatibility`.
+"""
+
+from tfl_research.experiment.configs.attack import Attack as Attack
+from tfl_research.experiment.configs.audit import Audit as Audit
+from tfl_research.experiment.configs.baseline import Baseline as Baseline
+from tfl_research.experiment.configs.cohorts import (
+    Cohorts as Cohorts,
+    Weighting as Weighting,
+)
+from tfl_research.experiment.configs.compression import Compression as Compression
+from tfl_research.experiment.configs.devices import Devices as Devices
+from tfl_research.experiment.configs.record_privacy import (
+    RecordLevelPrivacy as RecordLevelPrivacy,
+)
+from tfl_research.experiment.configs.runtime import Runtime as Runtime
+from tfl_research.experiment.configs.silos import Silos as Silos
+from tfl_research.experiment.configs.task import (
+    Batches as Batches,
+    TaskChoice as TaskChoice,
+)
+from tfl_research.experiment.configs.training import Training as Training
+from tfl_research.experiment.configs.user_privacy import (
+    UserLevelPrivacy as UserLevelPrivacy,
+)

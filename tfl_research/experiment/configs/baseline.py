@@ -1,0 +1,45 @@
+"""What federation is compared with: one silo alone, or all silos' data pooled."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.data import client_splits
+from tfl_research.settings import Settings
+from tfl_research.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline(Settings):
+    """Training without federation, on one silo's examples or on everybody's.
+
+    Baseline("Cleveland")
+    Baseline("pooled")
+    """
+
+    TITLE: ClassVar[str] = "Baseline"
+
+    train_on: Optional[str] = settings.text(
+        None,
+        "A silo's name, or pooled for all of them; federation when not given.",
+    )
+
+    def applied_to(self, task: Task) -> Task:
+        """The task with this training data as its only client.
+
+        Raises:
+          SettingError: there is no such silo.
+        """
+        if self.train_on is None:
+            return task
+        known = task.train.client_ids
+        if self.train_on == client_splits.POOLED:
+            pooled = client_splits.pooled(task.train)
+            return dataclasses.replace(task, train=pooled)
+        if self.train_on not in known:
+            raise self.refused(
+                "train_on", f"no such silo; choose pooled or one of {', '.join(known)}"
+            )
+        return dataclasses.replace(task, train=task.train.subset([self.train_on]))

@@ -1,0 +1,152 @@
+"""Who takes part in a round, and how much each client counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Optional
+
+from tfl_research import sampling, settings
+from tfl_research.errors import SettingError
+from tfl_research.settings import Settings
+
+_DEFAULT_COHORT_SIZE = 10
+SAMPLERS = (
+    "poisson",
+    "fixed",
+    "shuffled",
+    "full",
+    "min_separation",
+    "cyclic_poisson",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohorts(Settings):
+    """Which clients take part in a round.
+
+    Cohorts("poisson", cohort_size=120)
+    """
+
+    TITLE: ClassVar[str] = "Cohort"
+
+    sampler: Optional[str] = settings.choice(
+        None,
+        "poisson, the default with user-level privacy: every client joins "
+        "independently; fixed, the default without: a random subset of one size; "
+        "shuffled: slices of a random order; full, the default with record-level "
+        "privacy: everybody; min_separation: a fixed size, a client's rounds at least "
+        "--min_separation apart; cyclic_poisson: every --min_separation rounds it is a "
+        "client's turn, and it then joins independently.",
+        SAMPLERS,
+    )
+    cohort_size: Optional[float] = settings.real(
+        None,
+        "Clients in a round, on average for poisson and cyclic_poisson; "
+        f"{_DEFAULT_COHORT_SIZE}, or all where there are fewer.",
+        above=0,
+    )
+    min_separation: Optional[int] = settings.integer(
+        None,
+        "Rounds from one participation of a client to the next, at least; for "
+        "min_separation the largest possible when not given.",
+        minimum=1,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        separates = self.sampler in ("min_separation", "cyclic_poisson")
+        if self.min_separation is not None and not separates:
+            raise self.refused(
+                "min_separation",
+                "goes with --sampler=min_separation and cyclic_poisson; leave it out",
+            )
+        if self.sampler == "cyclic_poisson" and self.min_separation is None:
+            raise SettingError("--sampler=cyclic_poisson: needs --min_separation too")
+        size = self.cohort_size
+        if size is None:
+            return
+        if self.sampler == "full":
+            raise self.refused(
+                "cohort_size", "--sampler=full takes every client; leave it out"
+            )
+        whole = self.sampler is not None and not self.sampler.endswith("poisson")
+        if whole and size != int(size):
+            raise self.refused(
+                "cohort_size", f"must be a whole number for --sampler={self.sampler}"
+            )
+
+    def build(self, client_ids: Sequence[str], seed: int) -> sampling.Sampler:
+        """The sampler over a population.
+
+        Args:
+          client_ids: the population.
+          seed: of the draws.
+
+        Raises:
+          SettingError: a cohort larger than the population, or a separation that the
+            population is too small for.
+        """
+        population = len(client_ids)
+        if self.sampler == "full":
+            return sampling.Full(client_ids)
+        size = self.cohort_size
+        if size is None:
+            size = min(_DEFAULT_COHORT_SIZE, population)
+        if size > population:
+            raise self.refused(
+                "cohort_size", f"there are {population} clients; give at most that many"
+            )
+        if self.sampler == "poisson":
+            return sampling.Poisson(client_ids, size, seed)
+        if self.sampler == "fixed":
+            return sampling.FixedSize(client_ids, int(size), seed)
+        if self.sampler == "shuffled":
+            return sampling.Shuffled(client_ids, int(size), seed)
+        return self._build_separated(client_ids, size, seed)
+
+    def _build_separated(
+        self, client_ids: Sequence[str], size: float, seed: int
+    ) -> sampling.Sampler:
+        largest = int(len(client_ids) / size)
+        separation = self.min_separation
+        if separation is not None and separation > largest:
+            raise self.refused(
+                "min_separation",
+                f"{len(client_ids)} clients, {size:g} a round, can be at most "
+                f"{largest} rounds apart; give at most that, or a smaller "
+                "--cohort_size",
+            )
+        if self.sampler == "min_separation":
+            return sampling.MinSeparation(client_ids, int(size), seed, separation)
+        return sampling.CyclicPoisson(client_ids, size, seed, int(separation or 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighting(Settings):
+    """How much each client's update counts in the mean.
+
+    Weighting("capped", weight_cap=100)
+    """
+
+    TITLE: ClassVar[str] = "Client weights"
+
+    client_weighting: Optional[str] = settings.choice(
+        None,
+        "examples, the default: by number of examples n; uniform, the default with "
+        "user-level privacy and under algorithms that need it: all alike; capped: "
+        "min(n/cap, 1).",
+        ("uniform", "examples", "capped"),
+    )
+    weight_cap: Optional[float] = settings.real(
+        None, "Examples from which a client counts fully, for capped.", above=0
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.client_weighting == "capped" and self.weight_cap is None:
+            raise SettingError("--client_weighting=capped: needs --weight_cap too")
+        if self.client_weighting != "capped" and self.weight_cap is not None:
+            raise self.refused(
+                "weight_cap", "goes with --client_weighting=capped only; leave it out"
+            )

@@ -1,0 +1,107 @@
+"""Record-level differential privacy: DP-SGD inside every client."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs.task import Batches
+from tfl_research.privacy.accounting.events import (
+    LARGEST_NOISE_MULTIPLIER,
+    check_noise_multiplier,
+)
+from tfl_research.settings import Settings
+
+_DEFAULT_STEPS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLevelPrivacy(Settings):
+    """DP-SGD's clip, noise and sampling, and how each client's ε is accounted for.
+
+    RecordLevelPrivacy(record_target_epsilon=4)
+    """
+
+    TITLE: ClassVar[str] = "Record-level privacy (DP-SGD, arXiv 1607.00133)"
+
+    record_noise_multiplier: Optional[float] = settings.real(
+        None,
+        "Standard deviation of the noise on a local step's sum of gradients, over "
+        "--record_l2_norm_clip; 0 clips only, and ε is infinite.",
+        minimum=0,
+        maximum=LARGEST_NOISE_MULTIPLIER,
+    )
+    record_target_epsilon: Optional[float] = settings.real(
+        None,
+        "Calibrate the noise multiplier, so that all --rounds cost no client's "
+        "records more than this ε.",
+        above=0,
+    )
+    record_delta: Optional[float] = settings.real(
+        None,
+        "δ of every client's guarantee; (its number of records)^-1.1, at most 0.001, "
+        "when not given.",
+        above=0,
+        below=1,
+    )
+    record_budget_epsilon: Optional[float] = settings.real(
+        None,
+        "Stop before the round in which some client's ε would exceed this.",
+        above=0,
+    )
+    record_accountant: str = settings.choice(
+        "auto", "auto is pld, which is tighter than rdp.", ("auto", "pld", "rdp")
+    )
+    record_ledgers: Optional[str] = settings.text(
+        None,
+        "Folder in which several runs over the same clients record what they spend, in "
+        "a ledger for each client; --record_budget_epsilon then holds for all of them "
+        "together.",
+    )
+    record_l2_norm_clip: float = settings.real(
+        1.0, "Largest l2 norm of a record's (or microbatch's) gradient.", above=0
+    )
+    record_batch_size: Optional[float] = settings.real(
+        None,
+        "Expected records of a local step: each joins it with probability this over "
+        "the client's records; the task's batch size when not given. "
+        f"--client_steps gives the steps of a round ({_DEFAULT_STEPS}).",
+        above=0,
+    )
+    microbatch_size: int = settings.integer(
+        1,
+        "Records whose mean gradient is clipped together; above 1 a step is cheaper, "
+        "but one record counts as two clips.",
+        minimum=1,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        try:
+            check_noise_multiplier(self.record_noise_multiplier or 0.0)
+        except ValueError as error:
+            raise self.refused("record_noise_multiplier", str(error)) from error
+        noise, target = self.record_noise_multiplier, self.record_target_epsilon
+        if noise is not None and target is not None:
+            raise self.refused(
+                "record_target_epsilon",
+                "it calibrates the noise; leave --record_noise_multiplier or it out",
+            )
+        if noise is None and target is None:
+            raise SettingError(
+                "--record_noise_multiplier or --record_target_epsilon is missing; "
+                "give one of them"
+            )
+        budget = self.record_budget_epsilon
+        if target is not None and budget is not None and budget < target:
+            raise self.refused(
+                "record_budget_epsilon",
+                f"is below --record_target_epsilon={target:g}, so that the run would "
+                "stop early; leave it out or raise it",
+            )
+
+    def steps(self, batches: Batches) -> int:
+        """Local steps in a round."""
+        return batches.client_steps or _DEFAULT_STEPS

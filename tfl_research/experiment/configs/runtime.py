@@ -1,0 +1,87 @@
+"""What executes a round, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.settings import Settings, comma_separated
+
+_EXECUTIONS = (
+    "auto",
+    "folded_xla",
+    "folded_graph",
+    "vectorised_xla",
+    "vectorised_graph",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime(Settings):
+    """Which engine runs the rounds; all give the same results to float rounding.
+
+    Runtime("tff")
+    """
+
+    TITLE: ClassVar[str] = "Runtime"
+
+    runtime: str = settings.choice(
+        "in_process",
+        "What executes a round. in_process: compiled, in this process. tff: TFF's C++ "
+        "runtime on this machine, slower and the reference. remote: the TFF workers of "
+        "--workers, each of which computes a part of the cohort.",
+        ("in_process", "tff", "remote"),
+    )
+    workers: Optional[str] = settings.text(
+        None,
+        "HOST:PORT of each worker of --runtime=remote, with commas between; "
+        "scripts/worker starts one. They get clients' data and the noise's seed, in "
+        "plain text. A run may be resumed with others.",
+    )
+    client_execution: str = settings.choice(
+        "auto",
+        "How in_process runs the clients of a chunk: one after another (folded) or all "
+        "at once (vectorised), compiled by XLA or in TensorFlow's executor (graph). "
+        "auto measures before the first round and keeps to the choice on resuming.",
+        _EXECUTIONS,
+    )
+    chunk_clients: Optional[int] = settings.integer(
+        None,
+        "Clients of a chunk in in_process; by default bounded by 32 MiB.",
+        minimum=1,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.runtime != "in_process":
+            for name, default in (
+                ("client_execution", "auto"),
+                ("chunk_clients", None),
+            ):
+                if getattr(self, name) != default:
+                    raise self.refused(name, "is for --runtime=in_process only")
+        if self.runtime == "remote":
+            if self.workers is None:
+                raise self.refused(
+                    "runtime",
+                    "needs --workers=HOST:PORT,..., see scripts/worker",
+                )
+            self.addresses()
+        elif self.workers is not None:
+            raise self.refused("workers", "is for --runtime=remote only")
+
+    def addresses(self) -> list[str]:
+        """The workers' addresses.
+
+        Raises:
+          SettingError: one that is not HOST:PORT, or is given twice.
+        """
+        return comma_separated(self, "workers", _address)
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError("must be HOST:PORT with a port from 1 to 65535")
+    return text

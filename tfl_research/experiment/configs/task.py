@@ -1,0 +1,241 @@
+"""Which task a run has, and how a client's examples become local steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Optional
+
+from tfl_research import settings, tasks
+from tfl_research.data.partitions import partition_options
+from tfl_research.errors import SettingError
+from tfl_research.settings import Settings
+
+_OPTIONS = (
+    "held_out_fraction",
+    "partition",
+    "dirichlet_alpha",
+    "shards_per_client",
+    "quantity_alpha",
+    "rotation_degrees",
+    "noise_level",
+    "num_concepts",
+    "num_clients",
+    "data_dir",
+    "label_column",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskChoice(Settings):
+    """A registered task by name, with its options.
+
+        TaskChoice("mnist", partition="dirichlet", dirichlet_alpha=0.1)
+
+    An option that is None has the task's own default.
+    """
+
+    TITLE: ClassVar[str] = "Task"
+
+    task: Optional[str] = settings.text(
+        None, f"Name of the task: {', '.join(tasks.names())}; or of a plugin's."
+    )
+    held_out_fraction: Optional[float] = settings.real(
+        None, "Share of the clients that are never trained on.", minimum=0, below=1
+    )
+    partition: Optional[str] = settings.text(
+        None,
+        "How the images of mnist, emnist and cifar100 are split or changed by client: "
+        f"{', '.join(partition_options.PARAMETERS)}; or natural, where there are "
+        "natural clients.",
+    )
+    dirichlet_alpha: Optional[float] = settings.real(
+        None, "Concentration of --partition=dirichlet; small is skewed.", above=0
+    )
+    shards_per_client: Optional[int] = settings.integer(
+        None, "Shards of a client under --partition=shards.", minimum=1
+    )
+    quantity_alpha: Optional[float] = settings.real(
+        None,
+        "Concentration of sizes under --partition=quantity; small is skewed.",
+        above=0,
+    )
+    rotation_degrees: Optional[float] = settings.real(
+        None, "Largest angle of --partition=rotation.", minimum=0, maximum=180
+    )
+    noise_level: Optional[float] = settings.real(
+        None,
+        "Standard deviation of the last client's noise, --partition=noise.",
+        above=0,
+    )
+    num_concepts: Optional[int] = settings.integer(
+        None, "Groups of clients under --partition=concept_shift.", minimum=1
+    )
+    num_clients: Optional[int] = settings.integer(
+        None, "Number of clients to split into.", minimum=1
+    )
+    data_dir: Optional[str] = settings.text(
+        None, "Folder with one CSV or Parquet file per client (task csv)."
+    )
+    label_column: Optional[str] = settings.text(
+        None, "Column that holds the label (task csv)."
+    )
+    task_option: tuple[str, ...] = settings.repeated(
+        "Any other option of the task, as NAME=VALUE; may be repeated. "
+        "scripts/describe_task lists a task's options."
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        known = ", ".join(tasks.names())
+        if self.task is None:
+            raise SettingError(f"--task is missing; give one of {known}")
+        if self.task not in tasks.names():
+            raise self.refused("task", f"unknown task; give one of {known}")
+        self.options()
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, Any]) -> TaskChoice:
+        """The choice of a task with options as Python values.
+
+        Args:
+          name: of the task.
+          options: those that equal the task's defaults are left out.
+        """
+        defaults = tasks.options(name)
+        options = {k: v for k, v in options.items() if v != defaults.get(k)}
+        fields = {option: options[option] for option in _OPTIONS if option in options}
+        texts = tuple(
+            f"{option}={value}"
+            for option, value in options.items()
+            if option not in fields
+        )
+        return cls(name, **fields, task_option=texts)
+
+    def options(self) -> dict[str, Any]:
+        """The task's own options that were given.
+
+        Raises:
+          SettingError: an option that the task does not take or that is malformed.
+        """
+        name = str(self.task)
+        takes = tasks.options(name)
+        given: dict[str, Any] = {}
+        for option in _OPTIONS:
+            value = getattr(self, option)
+            if value is None:
+                continue
+            if option not in takes:
+                raise self.refused(
+                    option,
+                    f"task {name} has no such option; leave it out "
+                    f"(task {name} takes {', '.join(takes) or 'none'})",
+                )
+            given[option] = value
+        texts: dict[str, str] = {}
+        for entry in self.task_option:
+            option, equals, value = entry.partition("=")
+            if not equals or not option:
+                raise SettingError(f"--task_option={entry}: must be NAME=VALUE")
+            if option in texts or option in given:
+                raise SettingError(f"--task_option={entry}: {option} is given twice")
+            if option not in takes:
+                raise SettingError(
+                    f"--task_option={entry}: task {name} has no such option; it "
+                    f"takes {', '.join(takes) or 'none'}"
+                )
+            texts[option] = value
+        # The converter also sees the other settings, so that no option seems missing.
+        converted = _converted(name, {**{o: str(v) for o, v in given.items()}, **texts})
+        options = {**converted, **given}
+        self._check_partition(options, takes)
+        return options
+
+    def _check_partition(self, options: dict[str, Any], takes: dict[str, Any]) -> None:
+        """Refuses an option that the partition would not read."""
+        chosen = options.get("partition", takes.get("partition"))
+        for option, value in options.items():
+            reader = partition_options.reader_of(option, chosen)
+            if "partition" in takes and reader is not None:
+                flag = "" if getattr(self, option, None) is not None else "task_option="
+                raise SettingError(
+                    f"--{flag}{option}={value}: has no effect with "
+                    f"--partition={chosen}; leave it out or give --partition={reader}"
+                )
+
+    def build(self, seed: int) -> tasks.Task:
+        """Reads the data and builds the task; no TensorFlow.
+
+        Args:
+          seed: decides partitions, splits and held-out clients.
+
+        Raises:
+          SettingError: data that are missing or malformed, options the task refuses.
+        """
+        try:
+            return tasks.get(str(self.task), seed=seed, **self.options())
+        except (ValueError, OSError) as error:
+            raise SettingError(f"--task={self.task}: {error}") from error
+
+    def files_digest(self) -> Optional[str]:
+        """SHA-256 of the user's own files, of a task that reads some; else None."""
+        folder = self.options().get("data_dir")
+        if folder is None:
+            return None
+        from tfl_research.data.tables import files  # Needs pandas.
+
+        return files.content_hash(pathlib.Path(str(folder)).expanduser())
+
+
+def _converted(name: str, texts: dict[str, str]) -> dict[str, Any]:
+    try:
+        return tasks.parse_options(name, texts)
+    except ValueError as error:
+        named = [f"--{o}" for o in _OPTIONS if f"the option {o!r}" in str(error)]
+        raise SettingError(f"{', '.join(named) or '--task_option'}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches(Settings):
+    """How a client's examples become the local steps of a round.
+
+        Batches(batch_size=20, client_epochs=2)
+
+    A setting that is None leaves the choice to the task.
+    """
+
+    TITLE: ClassVar[str] = "Local steps"
+
+    batch_size: Optional[int] = settings.integer(
+        None, "Examples in a local minibatch (B).", minimum=1
+    )
+    client_epochs: Optional[int] = settings.integer(
+        None, "Local epochs in a round (E).", minimum=1
+    )
+    client_steps: Optional[int] = settings.integer(
+        None, "A fixed number of local steps instead of whole epochs.", minimum=1
+    )
+    max_examples_per_client: Optional[int] = settings.integer(
+        None, "Examples of a client that are used in a round, at most.", minimum=1
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.client_steps is not None and self.client_epochs is not None:
+            raise self.refused(
+                "client_steps", "give either --client_steps or --client_epochs"
+            )
+
+    def applied_to(self, task: tasks.Task) -> tasks.Task:
+        """The task with these local steps."""
+        changed: dict[str, Any] = {}
+        if self.batch_size is not None:
+            changed["batch_size"] = self.batch_size
+        if self.max_examples_per_client is not None:
+            changed["max_examples"] = self.max_examples_per_client
+        if self.client_steps is not None:
+            changed["steps"] = self.client_steps
+        if self.client_epochs is not None:
+            changed.update(epochs=self.client_epochs, steps=None)
+        return task.with_batching(dataclasses.replace(task.train.batching, **changed))

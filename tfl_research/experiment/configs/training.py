@@ -1,0 +1,134 @@
+"""Training: its length, seeds, evaluation, checkpoints and output."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Container
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.errors import SettingError
+from tfl_research.program import RunConfig
+from tfl_research.program.selection import metric_weights
+from tfl_research.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Settings):
+    """How long training is, what seeds it, and what is evaluated and written when.
+
+    Training(rounds=60, seed=1, evaluate_every=20)
+    """
+
+    TITLE: ClassVar[str] = "Training"
+
+    rounds: int = settings.integer(100, "Rounds of training.", minimum=1)
+    seed: int = settings.integer(
+        0,
+        "Seed of splits, initial weights, shuffles and (without privacy) cohorts.",
+    )
+    run_seed: Optional[str] = settings.text(
+        None,
+        "Seed of the noise and of private cohorts, for exactly reproducible noise. "
+        "WARNING: whoever learns it can subtract the noise, and ε then means nothing; "
+        "leave it out outside of tests, and a secret one is drawn.",
+    )
+    evaluate_every: int = settings.integer(
+        10, "Evaluate after every so many rounds, and after the last.", minimum=1
+    )
+    max_evaluation_examples: Optional[int] = settings.integer(
+        None, "Examples of a split that are evaluated, at most.", minimum=1
+    )
+    selection_metric: Optional[str] = settings.text(
+        None,
+        "Evaluation metric that picks the best model, the task's own when not given; "
+        "or several with weights, as auc:0.7,accuracy:0.3. client_mean_auc counts "
+        "every client once.",
+    )
+    client_weight: tuple[str, ...] = settings.repeated(
+        "How much a client counts in a further metric, the mean over clients, as "
+        "'Cleveland=2'; 1 for others. --selection_metric=weighted_mean_auc is the one "
+        "of auc. May be repeated."
+    )
+    early_stopping_patience: Optional[int] = settings.integer(
+        None, "Stop after so many evaluations without a better value.", minimum=1
+    )
+    checkpoint_every: int = settings.integer(
+        10, "Checkpoint after every so many rounds, and after the last.", minimum=1
+    )
+    keep_checkpoints: int = settings.integer(
+        3, "Newest checkpoints that are kept.", minimum=1
+    )
+    print_every: int = settings.integer(
+        1, "Print the line of every so many rounds.", minimum=1
+    )
+    progress_bar: Optional[bool] = settings.switch(
+        None, "Draw a progress bar; by default on a terminal."
+    )
+    tensorboard: bool = settings.switch(True, "Write TensorBoard event files.")
+    withhold_train_metrics: bool = settings.switch(
+        False,
+        "Keep the clients' training metrics, which ε does not cover, out of every "
+        "output.",
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.selection_metric is not None:
+            try:
+                metric_weights(self.selection_metric)
+            except ValueError as error:
+                raise self.refused("selection_metric", str(error)) from error
+        if self.run_seed is not None:
+            try:
+                fits = 0 <= int(self.run_seed) < 2**128
+            except ValueError:
+                fits = False
+            if not fits:
+                # The value is a secret, so it is not repeated.
+                raise SettingError("--run_seed must be a whole number in [0, 2^128)")
+
+    def client_weights(self, client_ids: Container[str]) -> dict[str, float]:
+        """Weights by client.
+
+        Args:
+          client_ids: that there are.
+
+        Raises:
+          SettingError: another client, one that is given twice, or no weight.
+        """
+        found: dict[str, float] = {}
+        for text in self.client_weight:
+            name, _, weight = text.rpartition("=")
+            try:
+                value = float(weight)
+            except ValueError:
+                value = math.nan
+            flag = f"--client_weight={text}"
+            if not name or not 0 <= value < math.inf:
+                raise SettingError(
+                    f"{flag}: must be NAME=WEIGHT, a weight of at least 0"
+                )
+            if name not in client_ids:
+                raise SettingError(f"{flag}: the task has no client {name!r}")
+            if name in found:
+                raise SettingError(f"{flag}: {name} has a weight already")
+            found[name] = value
+        return found
+
+    def config(self) -> RunConfig:
+        """What the round loop needs to know, but for what needs the task."""
+        return RunConfig(
+            rounds=self.rounds,
+            evaluate_every=self.evaluate_every,
+            checkpoint_every=self.checkpoint_every,
+            keep_checkpoints=self.keep_checkpoints,
+            selection_metric=self.selection_metric,
+            early_stopping_patience=self.early_stopping_patience,
+            seed=self.seed,
+            withhold_train_metrics=self.withhold_train_metrics,
+            max_evaluation_examples=self.max_evaluation_examples,
+            progress_bar=self.progress_bar,
+            print_every=self.print_every,
+        )

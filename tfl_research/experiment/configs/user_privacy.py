@@ -1,0 +1,122 @@
+"""User-level differential privacy: mechanism, noise, δ, budget and accountant."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Optional, Union
+
+from tfl_research import settings
+from tfl_research.errors import SettingError
+from tfl_research.privacy import MECHANISMS, MechanismSettings
+from tfl_research.privacy.accounting.events import (
+    LARGEST_NOISE_MULTIPLIER,
+    check_noise_multiplier,
+)
+from tfl_research.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class UserLevelPrivacy(Settings):
+    """What hides whether a client took part, and how its ε is accounted for.
+
+        UserLevelPrivacy("gaussian", l2_norm_clip=0.3, target_epsilon=8)
+        UserLevelPrivacy(mechanisms.Tree(restart_every=20), noise_multiplier=4)
+
+    Attributes:
+      mechanism: the name of a registered mechanism, or its settings.
+    """
+
+    TITLE: ClassVar[str] = "Privacy"
+
+    mechanism: Union[str, MechanismSettings] = "gaussian"
+    l2_norm_clip: float = settings.real(
+        1.0,
+        "Largest l2 norm of an update; adaptive_gaussian starts there.",
+        above=0,
+    )
+    noise_multiplier: Optional[float] = settings.real(
+        None,
+        "Standard deviation of the noise over the largest l2 norm of an update (for "
+        "local_gaussian of each client's own noise); 0 clips only, and ε is infinite.",
+        minimum=0,
+        maximum=LARGEST_NOISE_MULTIPLIER,
+    )
+    target_epsilon: Optional[float] = settings.real(
+        None,
+        "Calibrate the noise multiplier, so that all --rounds cost this ε.",
+        above=0,
+    )
+    delta: Optional[float] = settings.real(
+        None,
+        "δ of the guarantee, below 1 over the number of clients; (number of "
+        "clients)^-1.1, at most 0.001, when not given.",
+        above=0,
+        below=1,
+    )
+    budget_epsilon: Optional[float] = settings.real(
+        None, "Stop before the round whose ε would exceed this.", above=0
+    )
+    accountant: str = settings.choice(
+        "auto",
+        "pld is tighter; rdp covers distributed mechanisms too; auto picks the "
+        "tightest that applies.",
+        ("auto", "pld", "rdp"),
+    )
+    ledger: Optional[str] = settings.text(
+        None,
+        "File in which several runs over the same clients record what they spend; "
+        "--budget_epsilon then holds for all of them together.",
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mechanism", MECHANISMS.resolve(self.mechanism))
+        super().__post_init__()
+
+    @property
+    def chosen(self) -> MechanismSettings:
+        """The mechanism's settings."""
+        if isinstance(self.mechanism, str):
+            raise TypeError(f"expected a mechanism's settings, got {self.mechanism!r}")
+        return self.mechanism
+
+    def flat(self) -> dict[str, Any]:
+        """See `Settings.flat`; the mechanism's name and parameters come first."""
+        chosen = self.chosen
+        return {MECHANISMS.setting: chosen.NAME, **chosen.flat(), **super().flat()}
+
+    @classmethod
+    def from_flat(
+        cls: type[UserLevelPrivacy], values: Mapping[str, Any]
+    ) -> UserLevelPrivacy:
+        """See `Settings.from_flat`."""
+        own = {field.name for field in settings.declared(cls)}
+        mechanism = MECHANISMS.from_flat({MECHANISMS.setting: "gaussian", **values})
+        return cls(mechanism, **{k: v for k, v in values.items() if k in own})
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        try:
+            check_noise_multiplier(self.noise_multiplier or 0.0)
+        except ValueError as error:
+            raise self.refused("noise_multiplier", str(error)) from error
+        given = self.noise_multiplier is not None, self.target_epsilon is not None
+        if all(given):
+            raise self.refused(
+                "target_epsilon",
+                "it calibrates the noise; leave --noise_multiplier or it out",
+            )
+        if not any(given):
+            raise SettingError(
+                "--noise_multiplier or --target_epsilon is missing; give one of them"
+            )
+        if (
+            self.target_epsilon is not None
+            and self.budget_epsilon is not None
+            and self.budget_epsilon < self.target_epsilon
+        ):
+            raise self.refused(
+                "budget_epsilon",
+                f"is below --target_epsilon={self.target_epsilon:g}, so that the run "
+                "would stop early; leave it out or raise it",
+            )

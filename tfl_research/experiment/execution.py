@@ -1,0 +1,169 @@
+"""A run of an experiment: its folder, account, process, engine and rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
+
+from tfl_research.devices import message_bytes, told_sizes
+from tfl_research.errors import UserError
+from tfl_research.experiment import engines, record_level, setup as setups, user_level
+from tfl_research.experiment.description import Description
+from tfl_research.experiment.setup import Setup
+from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.result import Result
+    from tfl_research.program import RoundReport
+
+Folder = Union[str, os.PathLike[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A run that is ready for its rounds.
+
+    Attributes:
+      setup: of the experiment.
+      folder: of the run, locked.
+      account: charges the rounds, or None.
+      cohorts: who takes part.
+      arguments: of `program.run` and `program.rounds`.
+    """
+
+    setup: Setup
+    folder: RunFolder
+    account: Any
+    cohorts: Sampler
+    arguments: dict[str, Any]
+
+
+def run(
+    experiment: Description,
+    folder: Folder,
+    *,
+    resume: bool = True,
+    stream: Optional[TextIO] = None,
+) -> Result:
+    """See `Experiment.run`."""
+    from tfl_research import program
+    from tfl_research.experiment.result import Result
+
+    with _opened(experiment, folder, resume, stream) as opened:
+        ended = program.run(**opened.arguments)
+        audited = None
+        if experiment.audit is not None:
+            from tfl_research.experiment import audited as audits
+
+            audited = audits.examine(
+                opened.setup, opened.account, ended, opened.cohorts, stream
+            )
+        return Result(experiment, opened.setup.task, ended, audited)
+
+
+def rounds(
+    experiment: Description,
+    folder: Folder,
+    *,
+    resume: bool = True,
+    stream: Optional[TextIO] = None,
+) -> Iterator[RoundReport]:
+    """See `Experiment.rounds`."""
+    from tfl_research import program
+
+    with _opened(experiment, folder, resume, stream) as opened:
+        yield from program.rounds(**opened.arguments)
+
+
+@contextlib.contextmanager
+def _opened(
+    experiment: Description, path: Folder, resume: bool, stream: Optional[TextIO]
+) -> Iterator[Opened]:
+    setup = setups.prepare(experiment)
+    training = experiment.training
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(
+            RunFolder.open(
+                path,
+                setup.hparams(),
+                experiment=experiment.name,
+                resume=resume,
+                run_seed=None if training.run_seed is None else int(training.run_seed),
+                plan=None if setup.plan is None else setup.plan.record(),
+            )
+        )
+        account = stack.enter_context(_account(setup, folder, stream or sys.stdout))
+        cohorts = setups.secret_cohorts(setup, folder.run_seed)
+        # TensorFlow is imported from here on, once everything is checked.
+        from tfl_research import program, runtime
+        from tfl_research.experiment import building
+
+        if experiment.audit is not None:
+            from tfl_research.experiment import audited
+
+            audited.warn_of_sabotage(experiment.audit, folder)
+        building.check_noise(setup, resumed=folder.resumed)
+        process = building.process(setup, noise_seed=folder.run_seed)
+        try:
+            engine = stack.enter_context(
+                engines.build(experiment.runtime, process, folder.path)
+            )
+            folder.check_computation(runtime.computation_digests(process))
+            callbacks = list(experiment.callbacks)
+            if training.tensorboard:
+                callbacks.insert(0, program.TensorBoard())
+            yield Opened(
+                setup,
+                folder,
+                account,
+                cohorts,
+                {
+                    "task": setup.task,
+                    "engine": engine,
+                    "process_plan": process.plan,
+                    "client_states": process.client_states,
+                    "sampler": told_sizes(cohorts, process),
+                    "folder": folder,
+                    "config": _config(setup, folder),
+                    "account": account,
+                    "message_bytes": message_bytes(process),
+                    "personal_evaluator": building.personal_evaluator(setup),
+                    "callbacks": callbacks,
+                    "stream": stream,
+                },
+            )
+        except runtime.WorkerUnavailable as error:
+            raise UserError(
+                f"--workers={experiment.runtime.workers}: {error}; start one "
+                "there with scripts/worker --port=PORT, then the same command goes on "
+                "from the last checkpoint"
+            ) from error
+
+
+def _config(setup: Setup, folder: RunFolder) -> Any:
+    config = setup.experiment.training.config()
+    seed = None
+    if setup.record_level is not None:
+        seed = record_level.secret_cohort_seed(folder.run_seed)
+    return dataclasses.replace(
+        config, cohort_seed=seed, client_weights=setup.client_weights
+    )
+
+
+@contextlib.contextmanager
+def _account(setup: Setup, folder: RunFolder, out: TextIO) -> Iterator[Any]:
+    if setup.user_level is not None:
+        with user_level.opened_account(setup, setup.user_level, folder, out) as account:
+            yield account
+    elif setup.record_level is not None:
+        with record_level.opened_account(
+            setup, setup.record_level, folder, out
+        ) as account:
+            yield account
+    else:
+        yield None

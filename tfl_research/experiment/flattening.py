@@ -1,0 +1,219 @@
+"""An experiment as flat settings by name, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research import tasks
+from tfl_research.aggregators import AGGREGATORS
+from tfl_research.algorithms import ALGORITHMS
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import (
+    Audit,
+    RecordLevelPrivacy,
+    TaskChoice,
+    UserLevelPrivacy,
+)
+from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
+from tfl_research.privacy import MECHANISMS
+from tfl_research.registry import SettingsRegistry
+from tfl_research.settings import NamedSettings, Settings, declared
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.description import Described, Description
+
+# Settings that say which parts there are.
+PRIVACY_UNIT, AUDITED, PERSONAL = "privacy_unit", "audit", "personal_evaluation"
+PLUGINS = "plugins"
+_UNITS: dict[Any, Optional[type[Settings]]] = {
+    None: None,
+    "client": UserLevelPrivacy,
+    "record": RecordLevelPrivacy,
+}
+_CHOICES: tuple[SettingsRegistry[Any], ...] = (ALGORITHMS, AGGREGATORS, MECHANISMS)
+_OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
+    ("client_optimizer", ClientOptimizer),
+    ("server_optimizer", ServerOptimizer),
+)
+
+
+def flat(experiment: Description) -> dict[str, Any]:
+    """See `Description.flat`."""
+    algorithm, aggregator = experiment.chosen_algorithm, experiment.aggregator
+    privacy = experiment.privacy
+    values: dict[str, Any] = {
+        **_task_settings(experiment.task, experiment.training.seed),
+        ALGORITHMS.setting: algorithm.NAME,
+        **algorithm.flat(),
+        **experiment.client_optimizer.flat(),
+        **experiment.server_optimizer.flat(),
+        PRIVACY_UNIT: _unit_of(privacy),
+        **({} if privacy is None else privacy.flat()),
+    }
+    if isinstance(aggregator, NamedSettings):
+        values.update({AGGREGATORS.setting: aggregator.NAME, **aggregator.flat()})
+    else:
+        kind = type(aggregator)
+        values[AGGREGATORS.setting] = f"{kind.__module__}.{kind.__qualname__}"
+    resolved: dict[str, Settings] = {
+        "cohorts": experiment.resolved_cohorts,
+        "weighting": experiment.resolved_weighting,
+    }
+    for name in experiment.PLAIN:
+        part: Settings = resolved.get(name, getattr(experiment, name))
+        values.update(part.flat())
+    values[AUDITED] = experiment.audit is not None
+    if experiment.audit is not None:
+        values.update(experiment.audit.flat())
+    values[PERSONAL] = experiment.personal_evaluation
+    values[PLUGINS] = _plugins(experiment)
+    return values
+
+
+def _plugins(experiment: Description) -> list[str]:
+    """The modules that registered what the experiment uses."""
+    parts: list[tuple[SettingsRegistry[Any], Any]] = [
+        (ALGORITHMS, experiment.algorithm),
+        (AGGREGATORS, experiment.aggregator),
+    ]
+    if isinstance(experiment.privacy, UserLevelPrivacy):
+        parts.append((MECHANISMS, experiment.privacy.mechanism))
+    origins = {
+        choices.origin(part.NAME)
+        for choices, part in parts
+        if isinstance(part, NamedSettings) and part.NAME in choices
+    }
+    if isinstance(experiment.task, TaskChoice):
+        origins.add(tasks.origin(str(experiment.task.task)))
+    return sorted(origin for origin in origins if origin is not None)
+
+
+def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:
+    """See `Description.from_flat`."""
+    known = {PRIVACY_UNIT, AUDITED, PERSONAL, PLUGINS} | _names(TaskChoice)
+    for _, optimizer in _OPTIMIZERS:
+        known |= _names(optimizer)
+    for choices in _CHOICES:
+        known |= {choices.setting, *choices.parameters()}
+    for part in (*kind.PLAIN.values(), Audit, UserLevelPrivacy, RecordLevelPrivacy):
+        known |= _names(part)
+    for setting in values:
+        if setting not in known:
+            raise SettingError(f"--{setting}: there is no such setting")
+    given = {k: v for k, v in values.items() if v is not None}
+    unit = given.get(PRIVACY_UNIT)
+    if unit not in _UNITS:
+        raise SettingError(f"--{PRIVACY_UNIT}={unit}: must be client, record or None")
+    privacy: Any = _UNITS[unit]
+    return kind(
+        task=TaskChoice.from_flat(given),
+        algorithm=ALGORITHMS.from_flat({ALGORITHMS.setting: "fed_avg", **given}),
+        privacy=None if privacy is None else privacy.from_flat(given),
+        aggregator=AGGREGATORS.from_flat({AGGREGATORS.setting: "mean", **given}),
+        audit=Audit.from_flat(given) if given.get(AUDITED) else None,
+        personal_evaluation=bool(given.get(PERSONAL, False)),
+        client_optimizer=ClientOptimizer.from_flat(given),
+        server_optimizer=ServerOptimizer.from_flat(given),
+        name=name,
+        **_plain(kind, given),
+    )
+
+
+def _plain(kind: type[Description], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {part: settings.from_flat(given) for part, settings in kind.PLAIN.items()}
+
+
+def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Described:
+    """See `Description.with_settings`."""
+    left = dict(changes)
+    parts: dict[str, Any] = {}
+
+    def take(names: set[str]) -> dict[str, Any]:
+        return {name: left.pop(name) for name in names & set(left)}
+
+    kinds: list[tuple[str, type[Settings]]] = [
+        *_OPTIMIZERS,
+        *experiment.PLAIN.items(),
+        ("audit", Audit),
+        ("task", TaskChoice),
+    ]
+    for part, kind in kinds:
+        own: Any = getattr(experiment, part)
+        if isinstance(own, kind):
+            changed = take(_names(kind))
+            if changed:
+                parts[part] = kind.from_flat({**own.flat(), **changed})
+    choosing: list[tuple[str, SettingsRegistry[Any]]] = [
+        ("algorithm", ALGORITHMS),
+        ("aggregator", AGGREGATORS),
+    ]
+    for part, choices in choosing:
+        changed = take({choices.setting, *choices.parameters()})
+        if changed:
+            parts[part] = _chosen(choices, getattr(experiment, part), changed)
+    if experiment.privacy is not None:
+        changed = take(_names(type(experiment.privacy)) | _mechanism_names(experiment))
+        if changed:
+            parts["privacy"] = _private(experiment.privacy, changed)
+    parts.update(take({PERSONAL}))
+    if left:
+        raise SettingError(
+            f"--{next(iter(left))}: no part of this experiment has such a setting"
+        )
+    return dataclasses.replace(experiment, **parts)
+
+
+def _private(own: Any, changes: Mapping[str, Any]) -> Any:
+    if isinstance(own, RecordLevelPrivacy):
+        return RecordLevelPrivacy.from_flat({**own.flat(), **changes})
+    names = {MECHANISMS.setting, *MECHANISMS.parameters()}
+    mechanism = {k: v for k, v in changes.items() if k in names}
+    rest = {k: v for k, v in changes.items() if k not in names}
+    if mechanism:
+        rest["mechanism"] = _chosen(MECHANISMS, own.mechanism, mechanism)
+    return dataclasses.replace(own, **rest)
+
+
+def _chosen(
+    choices: SettingsRegistry[Any], own: Any, changes: Mapping[str, Any]
+) -> Any:
+    """A choice with changed parameters; another choice begins with its defaults."""
+    name = changes.get(choices.setting)
+    if isinstance(own, NamedSettings) and name in (None, own.NAME):
+        return choices.from_flat({choices.setting: own.NAME, **own.flat(), **changes})
+    return choices.from_flat({choices.setting: name, **changes})
+
+
+def _mechanism_names(experiment: Description) -> set[str]:
+    if isinstance(experiment.privacy, UserLevelPrivacy):
+        return {MECHANISMS.setting, *MECHANISMS.parameters()}
+    return set()
+
+
+def _names(kind: type[Settings]) -> set[str]:
+    return {kind.PREFIX + field.name for field in declared(kind)}
+
+
+def _unit_of(privacy: Any) -> Optional[str]:
+    return next(
+        unit for unit, kind in _UNITS.items() if isinstance(privacy, kind or type(None))
+    )
+
+
+def _task_settings(task: Any, seed: int) -> dict[str, Any]:
+    """The task's settings; of a task of one's own, its name."""
+    if isinstance(task, TaskChoice):
+        return task.flat()
+    if not isinstance(task, Task):
+        raise TypeError(f"expected a task, got {task!r}")
+    recipe = task.recipe
+    if recipe is None:
+        return {"task": task.name}
+    choice = TaskChoice.of(recipe.name, recipe.options)
+    values = choice.flat()
+    if recipe.seed != seed:
+        values["task_seed"] = recipe.seed
+    return values

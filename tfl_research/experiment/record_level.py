@@ -1,0 +1,239 @@
+"""Record-level privacy in an experiment: its plan, local steps, account, statement."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Optional, TextIO
+
+from tfl_research import privacy
+from tfl_research.data import PoissonBatching
+from tfl_research.devices import UnreliableSilos
+from tfl_research.errors import SettingError
+from tfl_research.experiment import run_seed, shared_ledgers
+from tfl_research.experiment.configs import RecordLevelPrivacy
+from tfl_research.experiment.statement_file import kept_up_to_date
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.statement import (
+    SharedTotal,
+    opening_lines,
+    privacy_statement,
+)
+from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder, atomic
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
+
+# Each client's ε after each round, in the run's folder.
+CLIENT_EPSILON_FILE = "client_epsilon.csv"
+
+
+def with_poisson_steps(setup: Setup) -> Task:
+    """The task with local steps that are drawn by Poisson sampling.
+
+    Raises:
+      SettingError: microbatches that are larger than a batch.
+    """
+    settings, task = _settings(setup), setup.task
+    expected = settings.record_batch_size
+    if expected is None:
+        expected = float(task.train.batching.batch_size)
+    if settings.microbatch_size > max(1.0, expected):
+        raise settings.refused(
+            "microbatch_size",
+            f"must be at most the expected batch size {expected:g}; lower it or raise "
+            "--record_batch_size",
+        )
+    steps = settings.steps(setup.experiment.batches)
+    return task.with_batching(
+        PoissonBatching(steps, expected, settings.microbatch_size)
+    )
+
+
+def plan(setup: Setup) -> privacy.RecordLevelPlan:
+    """The plan of a run: noise given or calibrated for every client's records.
+
+    Raises:
+      SettingError: a target or budget that is out of reach, or shared ledgers that do
+        not go with the run.
+    """
+    settings = _settings(setup)
+    made = privacy.RecordLevelPlan.create(
+        setup.task.train,
+        l2_norm_clip=settings.record_l2_norm_clip,
+        rounds=setup.experiment.training.rounds,
+        noise_multiplier=settings.record_noise_multiplier,
+        target_epsilon=settings.record_target_epsilon,
+        delta=settings.record_delta,
+        accountant=settings.record_accountant,
+        budget_epsilon=settings.record_budget_epsilon,
+    )
+    shared_ledgers.check_clients(settings.record_ledgers, made.event, made.deltas)
+    return made
+
+
+def secret_cohort_seed(seed: int) -> int:
+    """Seed of which records take part in which local step, and of the noise.
+
+    Amplification by sampling counts on nobody knowing it, so it comes from the run's
+    secret seed; by SHA-256, so that it shares no stream with what else is drawn from
+    that.
+
+    Args:
+      seed: the run seed.
+    """
+    digest = hashlib.sha256(b"local steps %d" % seed).digest()
+    return int.from_bytes(digest, "big")
+
+
+@contextlib.contextmanager
+def opened_account(
+    setup: Setup, made: privacy.RecordLevelPlan, folder: RunFolder, out: TextIO
+) -> Iterator[privacy.RecordAccount]:
+    """Opens the run's ledger, each client's of --record_ledgers, and the table of ε.
+
+    Prints the guarantee in a few lines, and writes the whole statement to privacy.txt,
+    again when the run ends.
+
+    Args:
+      setup: of the run.
+      made: the run's plan.
+      folder: of the run.
+      out: where the lines are printed.
+
+    Raises:
+      SettingError: the ledger is damaged, or in use, or of another run.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            shared = _client_ledgers(setup, made, folder, own)
+            if shared is not None:
+                opened.enter_context(shared)
+            account = privacy.RecordAccount(
+                own,
+                made,
+                table_path=folder.path / CLIENT_EPSILON_FILE,
+                shared=shared,
+            )
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+        out.write(_first_lines(account, made.rounds))
+        out.flush()
+
+        def write() -> None:
+            _write_statement(setup, made, folder, account)
+
+        with kept_up_to_date(folder.privacy_path, own, write):
+            try:
+                yield account
+            except privacy.ChargeError as error:
+                raise SettingError(str(error)) from error
+
+
+def _settings(setup: Setup) -> RecordLevelPrivacy:
+    settings = setup.experiment.privacy
+    if not isinstance(settings, RecordLevelPrivacy):
+        raise TypeError(f"expected record-level privacy, got {settings!r}")
+    return settings
+
+
+def _client_ledgers(
+    setup: Setup, made: privacy.RecordLevelPlan, folder: RunFolder, own: privacy.Ledger
+) -> Optional[privacy.ClientLedgers]:
+    path = _settings(setup).record_ledgers
+    if path is None:
+        return None
+    if any(event != made.event for event in own.events):
+        # Refused by the account, in words that fit.
+        return None
+    return privacy.ClientLedgers(
+        path,
+        privacy.run_id(folder.path),
+        made.event,
+        made.deltas,
+        [made.event] * len(own),
+    )
+
+
+def _silo_notes(sampler: Sampler) -> list[str]:
+    if not isinstance(sampler, UnreliableSilos):
+        return []
+    return [
+        f"A client is down in a round with probability {sampler.drop_out:g}, whatever "
+        f"its data are, and a round with fewer than {sampler.minimum} reports is "
+        "abandoned. Every client is charged for every round all the same: what was "
+        "sent in an abandoned round has been seen."
+    ]
+
+
+def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
+    lines = opening_lines(
+        account.event,
+        delta=account.delta,
+        accountant=account.accountant,
+        planned_rounds=None,
+        budget_epsilon=account.budget_epsilon,
+    )
+    epsilons = account.client_epsilons(rounds)
+    names = [name for name, _ in account.event.clients]
+    worst = max(range(len(names)), key=epsilons.__getitem__)
+    planned = (
+        f"Planned: ε = {rounded_up(min(epsilons))} to {rounded_up(max(epsilons))} "
+        f"after {rounds} rounds, the largest at {names[worst]} with δ = "
+        f"{rounded_up(account.deltas[worst])} "
+        f"({account.accountant.upper()} accountant); each client's is in "
+        f"{CLIENT_EPSILON_FILE}."
+    )
+    total = account.shared_epsilon(rounds)
+    together = []
+    if account.shared is not None and total is not None:
+        together.append(
+            f"Together with the other runs of {account.shared.path}: ε up to "
+            f"{rounded_up(total)} for a client's records."
+        )
+    return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
+
+
+def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedTotal]:
+    """Of the client with the largest ε, at its δ, which the largest δ implies."""
+    epsilon = account.shared_epsilon(done)
+    if not isinstance(account.shared, privacy.ClientLedgers) or epsilon is None:
+        return None
+    runs, rounds = account.shared.runs_and_rounds
+    return SharedTotal(str(account.shared.path), runs, rounds, epsilon)
+
+
+def _write_statement(
+    setup: Setup,
+    made: privacy.RecordLevelPlan,
+    folder: RunFolder,
+    account: privacy.RecordAccount,
+) -> None:
+    done, experiment = len(account.ledger), setup.experiment
+    outside = run_seed.outside_lines(folder)
+    if experiment.training.withhold_train_metrics:
+        outside.append("Train metrics do not leave the clients in this run.")
+    weighting = experiment.resolved_weighting.client_weighting
+    text = privacy_statement(
+        account.event,
+        delta=account.delta,
+        accountant=account.accountant,
+        spent=account.groups(done),
+        planned_rounds=account.planned_rounds,
+        budget_epsilon=account.budget_epsilon,
+        shared=_shared_total(account, done),
+        outside=outside,
+        notes=[
+            f"l2 norm clip of a gradient: {made.l2_norm_clip:g}. Clients weigh in the "
+            f"server's mean by {weighting}, their numbers of records being public; "
+            "what the server does with the updates, thresholds from their norms "
+            "included, costs no further privacy.",
+            *_silo_notes(setup.reporting),
+            *account.statement_notes(done or made.rounds),
+        ],
+    )
+    atomic.write(folder.privacy_path, text.encode())

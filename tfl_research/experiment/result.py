@@ -1,0 +1,81 @@
+"""What a finished run of an experiment gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tfl_research.experiment.description import Description
+    from tfl_research.privacy.audit import AuditResult
+    from tfl_research.program import RunResult
+    from tfl_research.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run: metrics, ε and models.
+
+        result = experiment.run("results/mine")
+        result.metrics.plot(x="round", y="eval_accuracy")
+        result.model().predict(x)
+
+    Attributes:
+      experiment: that was run.
+      task: with the clients that were trained.
+      ended: how the rounds ended: reason, state, summary.
+      audit: what canaries showed, of an audited experiment.
+    """
+
+    experiment: Description
+    task: Task
+    ended: RunResult
+    audit: Optional[AuditResult] = None
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The run's folder."""
+        return self.ended.path
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended, see `storage.run_record.STOP_REASONS`."""
+        return self.ended.stop_reason
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds: the untrained, final and best model's metrics."""
+        return self.ended.summary
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The rounds: a row a round, columns as in metrics.csv."""
+        return self.ended.metrics
+
+    @property
+    def epsilon(self) -> float:
+        """ε of this run's rounds together, at its δ; infinite without privacy."""
+        return self.ended.epsilon
+
+    def model(self, which: str = "final") -> Any:
+        """A trained Keras model that maps x `[batch, ...]` to logits.
+
+        Args:
+          which: "final", or "best" by the selection metric.
+
+        Raises:
+          UserError: the run has no best model, since nothing was evaluated.
+        """
+        path = self.path / "export" / which
+        if which not in ("final", "best"):
+            raise UserError(f"which must be 'final' or 'best', got {which!r}")
+        if not path.exists():
+            raise UserError(f"{path} is not there: the run has no {which} model")
+        import tensorflow as tf
+
+        return tf.keras.models.load_model(str(path), compile=False)

@@ -1,0 +1,46 @@
+"""A run seed that the user chose: where it breaks the guarantee, and what is said.
+
+Noise and cohorts are functions of the run seed and the round. Two runs with the same
+run seed draw the same noise, and the difference of their models is free of it: what
+accountants compose for them is no bound.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from tfl_research.errors import SettingError
+from tfl_research.storage import RunFolder
+
+_OUTSIDE = (
+    "Whoever knows the run seed, which was chosen by --run_seed, and whoever sees "
+    "another run that was begun with the same one: their noise is the same, and the "
+    "difference of two models is free of it."
+)
+
+
+def check_not_shared(
+    run_seed: Optional[str], setting: str, path: Optional[str]
+) -> None:
+    """Refuses a chosen run seed where several runs are composed.
+
+    Args:
+      run_seed: as given, or None.
+      setting: name of the setting that names the shared ledger.
+      path: its value; None for a run that is alone.
+
+    Raises:
+      SettingError: both are given.
+    """
+    if run_seed is not None and path is not None:
+        # The seed is a secret, so it is not repeated.
+        raise SettingError(
+            f"--{setting}={path}: its total counts on each run having noise of its "
+            "own, and runs of one --run_seed have the same; leave --run_seed out, and "
+            "a secret one is drawn"
+        )
+
+
+def outside_lines(folder: RunFolder) -> list[str]:
+    """What a chosen run seed leaves outside the guarantee, for the statement."""
+    return [_OUTSIDE] if folder.run_seed_given else []

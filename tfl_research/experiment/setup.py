@@ -1,0 +1,199 @@
+"""What an experiment becomes before TensorFlow is imported: task, cohorts, plan.
+
+Every refusal that needs the data is raised here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from tfl_research.data import ClientData
+from tfl_research.devices import PacedRounds
+from tfl_research.devices.silos import UnreliableSilos
+from tfl_research.errors import SettingError
+from tfl_research.experiment import (
+    attacked,
+    audited,
+    compatibility,
+    record_level,
+    server_root,
+    simulated_devices,
+    user_level,
+)
+from tfl_research.experiment.configs import (
+    RecordLevelPrivacy,
+    TaskChoice,
+    UserLevelPrivacy,
+)
+from tfl_research.experiment.description import Description
+from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
+from tfl_research.sampling import Repeated, Sampler
+from tfl_research.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A checked experiment with its data read.
+
+    Attributes:
+      experiment: as described.
+      task: with the clients and local steps of the run: canaries, devices, poisoned
+        examples and the server's own examples are in it.
+      asked: whom a round asks, drawn by the seed.
+      reporting: whom a round hears of, where some that are asked do not report.
+      cohorts: the cohorts of the process' rounds. An algorithm that takes several
+        exchanges has each cohort as often.
+      plan: what is noised and charged, or None without privacy.
+      client_weights: of the weighted metrics, by client.
+      malicious: ids of the malicious clients.
+      population: whom a shared ledger is about, or None without one.
+    """
+
+    experiment: Description
+    task: Task
+    asked: Sampler
+    reporting: Sampler
+    cohorts: Sampler
+    plan: Optional[Any] = None
+    client_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    malicious: tuple[str, ...] = ()
+    population: Optional[Population] = None
+
+    @property
+    def user_level(self) -> Optional[UserLevelPlan]:
+        """The plan of user-level privacy, if there is one."""
+        return self.plan if isinstance(self.plan, UserLevelPlan) else None
+
+    @property
+    def record_level(self) -> Optional[RecordLevelPlan]:
+        """The plan of record-level privacy, if there is one."""
+        return self.plan if isinstance(self.plan, RecordLevelPlan) else None
+
+    def hparams(self) -> dict[str, Any]:
+        """What the run's folder records: every setting, and what follows from them."""
+        clients = self.task.train
+        attacked = {}
+        if not self.experiment.attack.is_none:
+            attacked["malicious_clients"] = list(self.malicious)
+        return {
+            **self.experiment.flat(),
+            "batching": dataclasses.asdict(clients.batching),
+            "expected_cohort_size": self.reporting.expected_cohort_size,
+            "num_train_clients": len(self.asked.client_ids),
+            **_data_digest(self.experiment.task),
+            **attacked,
+        }
+
+
+def prepare(experiment: Description) -> Setup:
+    """Reads the data, draws up the plan, and checks what goes with what.
+
+    Raises:
+      SettingError: see `Experiment.check`.
+    """
+    compatibility.check(experiment)
+    seed = experiment.training.seed
+    task = built_task(experiment)
+    task = experiment.batches.applied_to(task)
+    task = experiment.baseline.applied_to(task)
+    if experiment.audit is not None:
+        task = audited.with_canaries(experiment.audit, task, seed)
+    devices = simulated_devices.Registered.of(experiment, task)
+    if devices is not None:
+        task = devices.task
+    weights = experiment.training.client_weights(task.test.client_ids)
+    asked = experiment.resolved_cohorts.build(task.train.client_ids, seed)
+    if devices is not None:
+        asked = devices.rounds(experiment, asked)
+    found = Setup(experiment, task, asked, asked, asked, client_weights=weights)
+    found = _private(found)
+    found = _reporting(found)
+    compatibility.check_setup(found)
+    return _attacked(found)
+
+
+def built_task(experiment: Description) -> Task:
+    """The experiment's task, its data read.
+
+    Raises:
+      SettingError: data that are missing or malformed, options the task refuses.
+    """
+    task = experiment.task
+    if isinstance(task, TaskChoice):
+        return task.build(experiment.training.seed)
+    if not isinstance(task, Task):
+        raise TypeError(f"expected a task, got {task!r}")
+    return task
+
+
+def _private(setup: Setup) -> Setup:
+    """The setup with its plan, and under DP-SGD with steps drawn at random."""
+    privacy = setup.experiment.privacy
+    if isinstance(privacy, UserLevelPrivacy):
+        plan, population = user_level.plan(setup)
+        return dataclasses.replace(setup, plan=plan, population=population)
+    if isinstance(privacy, RecordLevelPrivacy):
+        task = record_level.with_poisson_steps(setup)
+        setup = dataclasses.replace(setup, task=task)
+        return dataclasses.replace(setup, plan=record_level.plan(setup))
+    return setup
+
+
+def _reporting(setup: Setup) -> Setup:
+    """The setup without the silos that are down, and with repeated cohorts."""
+    experiment = setup.experiment
+    reporting = experiment.silos.sampler(setup.asked, experiment.training.seed)
+    exchanges = experiment.chosen_algorithm.EXCHANGES
+    cohorts = reporting if exchanges == 1 else Repeated(setup.asked, exchanges)
+    return dataclasses.replace(setup, reporting=reporting, cohorts=cohorts)
+
+
+def _attacked(setup: Setup) -> Setup:
+    """The setup under attack, and with the server's own examples."""
+    honest: ClientData = setup.task.train
+    return server_root.with_root(attacked.with_attack(setup), honest)
+
+
+def secret_cohorts(setup: Setup, run_seed: int) -> Sampler:
+    """The cohorts of a run, drawn by its secret seed where the guarantee needs that.
+
+    Amplification by sampling counts on nobody knowing who took part. Devices are
+    selected by the public seed all the same: their account claims no amplification.
+
+    Args:
+      setup: of the run.
+      run_seed: of the run's folder.
+    """
+    experiment = setup.experiment
+    if setup.user_level is None or isinstance(setup.asked, PacedRounds):
+        return setup.cohorts
+    secret = user_level.secret_cohorts(setup, run_seed)
+    if experiment.audit is not None:
+        return audited.with_coins(experiment.audit, secret, setup)
+    return secret
+
+
+def is_down_at_times(setup: Setup) -> bool:
+    """Whether silos that are asked may not report."""
+    return isinstance(setup.reporting, UnreliableSilos)
+
+
+def _data_digest(task: Any) -> dict[str, str]:
+    """Of data that are not a package's, so that no run is resumed on others.
+
+    A private run would draw the same noise for them, and the difference of two models
+    with the same noise is not private.
+    """
+    from tfl_research import tasks
+
+    if isinstance(task, TaskChoice):
+        digest = task.files_digest()
+        return {} if digest is None else {"data_sha256": digest}
+    if task.recipe is not None:
+        return {}
+    try:
+        return {"data_sha256": tasks.content_digest(task)}
+    except ValueError as error:
+        raise SettingError(f"--task={task.name}: {error}") from error

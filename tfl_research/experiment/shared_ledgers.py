@@ -1,0 +1,59 @@
+"""Ledgers that runs share, checked before a run's folder records their setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Optional
+
+from tfl_research import privacy
+from tfl_research.errors import SettingError
+
+
+def check(
+    path: Optional[str], client_ids: Iterable[str], event: privacy.Event
+) -> Optional[privacy.Population]:
+    """Refuses a ledger of clients' rounds; makes the file where there is none.
+
+    Args:
+      path: of --ledger, or None.
+      client_ids: whom the run samples from.
+      event: what each of its rounds does.
+
+    Returns:
+      Whom the ledger is about; None without one.
+
+    Raises:
+      SettingError: it cannot be opened, is damaged, or is of rounds that do not go with
+        the run's.
+    """
+    if path is None:
+        return None
+    population = privacy.Population.of(client_ids)
+    try:
+        with privacy.SharedLedger(path, privacy.NO_RUN, population) as there:
+            there.check_fits(event)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+    return population
+
+
+def check_clients(
+    path: Optional[str], event: privacy.RecordEvent, deltas: Sequence[float]
+) -> None:
+    """Refuses ledgers of clients' records; makes the folder where there is none.
+
+    Args:
+      path: of --record_ledgers, or None.
+      event: what each of the run's rounds does.
+      deltas: by client.
+
+    Raises:
+      SettingError: see `check`.
+    """
+    if path is None:
+        return
+    try:
+        with privacy.ClientLedgers(path, privacy.NO_RUN, event, deltas):
+            pass
+    except ValueError as error:
+        raise SettingError(str(error)) from error

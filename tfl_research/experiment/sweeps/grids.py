@@ -1,0 +1,214 @@
+"""Grids of experiments: privacy against utility, algorithms, silos and baselines.
+
+Each function takes a base experiment and lists of values, and gives the points of a
+`Sweep`. `further` has further settings by the grid's own values, as
+`{"tree": {"sampler": "shuffled"}}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+from tfl_research.data import client_splits
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import (
+    RecordLevelPrivacy,
+    UserLevelPrivacy,
+    Weighting,
+)
+from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.setup import built_task
+from tfl_research.experiment.sweeps.sweep import Point
+
+# Further settings by a value of the grid.
+Further = Mapping[str, Mapping[str, Any]]
+NATURAL = "natural"
+
+
+def check_base(base: Experiment) -> None:
+    """Refuses a run seed, which would give the private runs of a grid the same noise.
+
+    Raises:
+      SettingError: as described.
+    """
+    if base.training.run_seed is not None:
+        raise SettingError(
+            "--run_seed: runs that share it have the same noise, of which the "
+            "difference of two models is free; leave it out, and each run draws its own"
+        )
+
+
+def check_higher_is_better(base: Experiment) -> None:
+    """Refuses a selection metric that falls as models get better.
+
+    Raises:
+      SettingError: as described.
+    """
+    metric = base.training.selection_metric
+    if metric is not None and "loss" in metric:
+        raise base.training.refused(
+            "selection_metric",
+            "the target is one that higher values reach; name accuracy or auc",
+        )
+
+
+def privacy_utility(
+    base: Experiment,
+    *,
+    mechanisms: Sequence[str],
+    epsilons: Sequence[float],
+    seeds: Sequence[int],
+    further: Optional[Further] = None,
+) -> list[Point]:
+    """Accuracy against ε: every mechanism at every ε, beside runs without privacy.
+
+    Args:
+      base: an experiment with user-level privacy, whose ε the grid sets.
+      mechanisms: names of mechanisms.
+      epsilons: target ε of the runs.
+      seeds: of the runs.
+      further: by mechanism.
+
+    Raises:
+      SettingError: a base without user-level privacy, or a value that is refused.
+    """
+    check_base(base)
+    if not isinstance(base.privacy, UserLevelPrivacy):
+        raise SettingError(
+            "the base of a privacy-utility grid must have UserLevelPrivacy, got "
+            f"{base.privacy!r}"
+        )
+    public = dataclasses.replace(
+        base,
+        name="fed_avg",
+        privacy=None,
+        cohorts=base.resolved_cohorts,
+        weighting=Weighting("uniform"),
+    )
+    points = []
+    for seed in seeds:
+        points.append(
+            Point(
+                f"not_private-{seed}",
+                public.with_settings(seed=seed),
+                {"mechanism": "none", "target_epsilon": "inf", "seed": seed},
+            )
+        )
+        for name in mechanisms:
+            for epsilon in epsilons:
+                private = base.with_settings(
+                    mechanism=name,
+                    target_epsilon=epsilon,
+                    noise_multiplier=None,
+                    seed=seed,
+                    **(further or {}).get(name, {}),
+                )
+                points.append(
+                    Point(
+                        f"{name}-{epsilon:g}-{seed}",
+                        private,
+                        {"mechanism": name, "target_epsilon": epsilon, "seed": seed},
+                    )
+                )
+    return points
+
+
+def heterogeneity(
+    base: Experiment,
+    *,
+    algorithms: Sequence[str],
+    alphas: Sequence[str],
+    seeds: Sequence[int],
+    further: Optional[Further] = None,
+) -> list[Point]:
+    """Algorithms over degrees of label skew; points that share programs are neighbours.
+
+    Args:
+      base: an experiment whose algorithm and partition the grid sets.
+      algorithms: names of algorithms.
+      alphas: concentrations of the Dirichlet distribution, or "natural" for the
+        task's own clients.
+      seeds: of the runs.
+      further: by algorithm.
+
+    Raises:
+      SettingError: a value that is refused.
+    """
+    check_base(base)
+    points = []
+    for name in algorithms:
+        for alpha in alphas:
+            skew: dict[str, Any] = {}
+            if alpha != NATURAL:
+                skew = {"partition": "dirichlet", "dirichlet_alpha": float(alpha)}
+            for seed in seeds:
+                point = base.with_settings(
+                    algorithm=name, seed=seed, **skew, **(further or {}).get(name, {})
+                )
+                labels = {"algorithm": name, "alpha": alpha, "seed": seed}
+                points.append(Point(f"{name}-{alpha}-{seed}", point, labels))
+    return points
+
+
+def cross_silo(
+    base: Experiment,
+    *,
+    algorithms: Sequence[str],
+    record_epsilons: Sequence[float],
+    seeds: Sequence[int],
+    further: Optional[Further] = None,
+    record_further: Optional[Mapping[str, Any]] = None,
+) -> list[Point]:
+    """Federation across silos beside each silo alone and the pooled data.
+
+    Args:
+      base: an experiment in which every silo takes part in every round.
+      algorithms: names of algorithms.
+      record_epsilons: target ε of runs with record-level privacy.
+      seeds: of the runs.
+      further: by algorithm.
+      record_further: settings of the runs with record-level privacy.
+
+    Raises:
+      SettingError: a value that is refused.
+    """
+    check_base(base)
+    federated = dataclasses.replace(base, name="federated")
+    # Local epochs are for those whose records are not drawn at random.
+    private = dataclasses.replace(
+        base,
+        name="record_dp_fed_avg",
+        privacy=RecordLevelPrivacy(record_target_epsilon=1.0),
+    ).with_settings(
+        client_epochs=None,
+        batch_size=None,
+        max_examples_per_client=None,
+        withhold_train_metrics=True,
+    )
+    # A silo alone, and pooled data, are never down.
+    alone = dataclasses.replace(base, name="silo_baseline").with_settings(
+        silo_drop_out=0.0, minimum_clients=1
+    )
+    silos = built_task(base).train.client_ids
+    points = []
+    for seed in seeds:
+        for name in algorithms:
+            own = (further or {}).get(name, {})
+            point = federated.with_settings(algorithm=name, seed=seed, **own)
+            labels = {"method": name, "seed": seed}
+            points.append(Point(f"{name}-{seed}", point, labels))
+        for epsilon in record_epsilons:
+            point = private.with_settings(
+                record_target_epsilon=epsilon, seed=seed, **(record_further or {})
+            )
+            labels = {"method": f"fed_avg, ε {epsilon:g}", "seed": seed}
+            points.append(Point(f"record_dp-{epsilon:g}-{seed}", point, labels))
+        for number, name in enumerate((*silos, client_splits.POOLED)):
+            pooled = name == client_splits.POOLED
+            labels = {"method": "pooled" if pooled else f"only {name}", "seed": seed}
+            folder = "pooled" if pooled else f"only_{number}"
+            point = alone.with_settings(train_on=name, seed=seed)
+            points.append(Point(f"{folder}-{seed}", point, labels))
+    return points

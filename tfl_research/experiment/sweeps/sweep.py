@@ -1,0 +1,249 @@
+"""Many experiments, one after another: a grid that is checked first and resumable.
+
+Every point is a run in a folder of its own, exactly as its experiment would make it
+alone, so that a point can be looked at, resumed or repeated. Compiled programs and
+imports are shared.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, TextIO, Union
+
+from tfl_research.errors import TrainingDivergedError, UserError
+from tfl_research.experiment.experiment import Experiment
+from tfl_research.storage import atomic, run_record
+
+_FORMAT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+      name: of its folder; unique in the sweep.
+      experiment: what runs.
+      labels: what the point is in the grid, columns of results.csv.
+    """
+
+    name: str
+    experiment: Experiment
+    labels: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """What may not change between two starts of the sweep."""
+        flat = run_record.plain_hparams(self.experiment.flat())
+        kept = {k: v for k, v in flat.items() if k not in run_record.MAY_CHANGE}
+        return {"experiment": self.experiment.name, **kept}
+
+
+class Sweep:
+    """The folder of a sweep: `points/NAME`, `sweep.json` and `results.csv`.
+
+        points = [
+            Point(f"seed-{seed}", base.with_settings(seed=seed), {"seed": seed})
+            for seed in range(3)
+        ]
+        rows = Sweep("results/seeds", points).run()
+
+    Attributes:
+      folder: of the sweep.
+      points: in the order in which they run.
+      results_path: the table of results.
+    """
+
+    def __init__(self, folder: Union[str, pathlib.Path], points: Sequence[Point]):
+        """A new sweep, or this one to resume it; writes nothing yet.
+
+        Raises:
+          UserError: two points of one name, another sweep's folder, or one that
+            cannot be read.
+        """
+        names = [point.name for point in points]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"the sweep has point {twice} twice; give each value once")
+        self.folder = pathlib.Path(folder)
+        self.points = tuple(points)
+        self.results_path = self.folder / "results.csv"
+        self._record_path = self.folder / "sweep.json"
+        begun = self._begun()
+        for point in self.points:
+            now = point.settings()
+            self._check_same(point.name, begun.get(point.name, now), now)
+        # Points that are left out this time keep what they were begun as.
+        self._record = {**begun, **{p.name: p.settings() for p in points}}
+
+    def _check_same(
+        self, name: str, before: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> None:
+        for setting in dict.fromkeys([*before, *now]):
+            there, here = before.get(setting), now.get(setting)
+            if there != here:
+                raise UserError(
+                    f"{self._record_path}: point {name} was begun with {setting} = "
+                    f"{there}, not {here}; repeat the former settings or choose "
+                    "another --output_dir"
+                )
+
+    def _begun(self) -> dict[str, Any]:
+        """The points that the folder's sweep.json has; none where there is no file."""
+        try:
+            if self._record_path.exists():
+                record = json.loads(self._record_path.read_text(encoding="utf-8"))
+                return self._points_of(record)
+            if self.folder.exists() and any(self.folder.iterdir()):
+                raise UserError(
+                    f"{self.folder} holds other files and no sweep.json; choose an "
+                    "empty or new --output_dir"
+                )
+        except OSError as error:
+            raise UserError(
+                f"cannot read {self.folder} ({error.strerror}); choose another "
+                "--output_dir"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{self._record_path} is damaged ({error}); restore it or choose "
+                "another --output_dir"
+            ) from error
+        return {}
+
+    def _points_of(self, record: Any) -> dict[str, Any]:
+        if isinstance(record, dict) and record.get("format") == _FORMAT:
+            points: dict[str, Any] = record["points"]
+            return points
+        raise UserError(
+            f"{self._record_path} is of an earlier version, which recorded command "
+            "lines; finish that sweep with that version, or choose another --output_dir"
+        )
+
+    def _begin(self) -> None:
+        """Writes sweep.json, once no point is refused."""
+        record = {"format": _FORMAT, "points": self._record}
+        text = json.dumps(record, indent=1) + "\n"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            atomic.write(self._record_path, text.encode())
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.folder} ({error.strerror}); choose another "
+                "--output_dir"
+            ) from error
+
+    def path(self, point: Point) -> pathlib.Path:
+        """A point's run folder."""
+        return self.folder / "points" / point.name
+
+    def summary(self, point: Point) -> Optional[dict[str, Any]]:
+        """What a point that ended left in summary.json, or None."""
+        path = self.path(point) / "summary.json"
+        if not path.exists():
+            return None
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return summary
+
+    def check(self) -> None:
+        """Refuses points that cannot run; see `Experiment.check`.
+
+        Raises:
+          UserError: names the point.
+        """
+        for point in self.points:
+            if self.summary(point) is not None:
+                continue
+            try:
+                point.experiment.check()
+            except UserError as error:
+                raise UserError(
+                    f"point {point.name} of the sweep is refused: "
+                    f"{error.for_command_line}"
+                ) from error
+
+    def run(self, stream: Optional[TextIO] = None) -> list[dict[str, Any]]:
+        """Runs the points that have not ended yet; returns the rows of results.csv.
+
+        All of them are checked before anything is written. results.csv is written
+        after every point: its labels, `epsilon` and the final and best metrics of
+        summary.json.
+
+        Args:
+          stream: where progress is printed; standard output by default.
+
+        Raises:
+          UserError: a point is refused, or the folder cannot be written.
+          RunInterrupted: a point was interrupted; the same sweep resumes there.
+        """
+        out = stream or sys.stdout
+        self.check()
+        self._begin()
+        rows: list[dict[str, Any]] = []
+        began, ran = time.monotonic(), 0
+        for number, point in enumerate(self.points, start=1):
+            summary = self.summary(point)
+            state = "done before"
+            if summary is None:
+                out.write(f"[{number}/{len(self.points)}] {point.name}\n")
+                out.flush()
+                self._run(point, stream)
+                ran += 1
+                summary = self.summary(point)
+                each = (time.monotonic() - began) / ran
+                left = each * sum(self.summary(p) is None for p in self.points)
+                state = f"about {left / 60:.1f} min left"
+            if summary is None:
+                raise UserError(f"point {point.name} left no summary.json")
+            row = {**point.labels, **_cells(summary)}
+            rows.append(row)
+            self._write(rows)
+            out.write(
+                f"[{number}/{len(self.points)}] {point.name}: {row.get('metric')} "
+                f"{_shown(row.get('final_value'))}, {row['stop_reason']} after round "
+                f"{row['rounds']} ({state})\n"
+            )
+            out.flush()
+        return rows
+
+    def _run(self, point: Point, stream: Optional[TextIO]) -> None:
+        quiet = point.experiment.with_settings(progress_bar=False, tensorboard=False)
+        try:
+            quiet.run(self.path(point), stream=stream)
+        except TrainingDivergedError as error:
+            # A run that diverged has ended too, and left its summary.
+            sys.stderr.write(f"point {point.name}: {error.for_command_line}\n")
+        except UserError as error:
+            raise UserError(
+                f"point {point.name} of the sweep: {error.for_command_line}"
+            ) from error
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic.write(self.results_path, text.getvalue().encode())
+
+
+def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of results.csv in a summary.json."""
+    final, best = summary["final"], summary["best"]
+    cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
+    cells.update((name, value) for name, value in final.items() if name != "round")
+    if best is not None:
+        metric = best["selected_by"]
+        cells.update(metric=metric, final_value=final.get(metric))
+        cells.update(best_value=best["value"], best_round=best["round"])
+    return cells
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,214 @@
+"""User-level privacy in an experiment: its plan, secret cohorts, account, statement."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Optional, TextIO
+
+from tfl_research import privacy
+from tfl_research.errors import SettingError
+from tfl_research.experiment import run_seed, shared_ledgers, simulated_devices
+from tfl_research.experiment.configs import UserLevelPrivacy
+from tfl_research.experiment.statement_file import kept_up_to_date
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.statement import (
+    SharedTotal,
+    opening_lines,
+    privacy_statement,
+)
+from tfl_research.sampling import Sampler
+from tfl_research.storage import RunFolder, atomic
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
+
+
+def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Population]]:
+    """The plan of a run: noise given or calibrated, over the run's cohorts.
+
+    TensorFlow is imported for mechanisms whose noise depends on the model's size.
+
+    Returns:
+      The plan, and whom the shared ledger is about, if there is one.
+
+    Raises:
+      SettingError: a target or budget that is out of reach, or a shared ledger that
+        does not go with the run.
+    """
+    settings, experiment = _settings(setup), setup.experiment
+
+    def dimension() -> int:
+        from tfl_research import processes
+
+        return processes.model_dimension(setup.task)
+
+    made = privacy.UserLevelPlan.create(
+        settings.chosen,
+        l2_norm_clip=settings.l2_norm_clip,
+        amplification=setup.asked.amplification,
+        rounds=experiment.training.rounds,
+        noise_multiplier=settings.noise_multiplier,
+        target_epsilon=settings.target_epsilon,
+        delta=settings.delta,
+        accountant=settings.accountant,
+        budget_epsilon=settings.budget_epsilon,
+        expected_cohort_size=setup.asked.expected_cohort_size,
+        model_dimension=dimension,
+    )
+    client_ids = setup.task.train.client_ids
+    return made, shared_ledgers.check(settings.ledger, client_ids, made.event)
+
+
+def secret_cohorts(setup: Setup, seed: int) -> Sampler:
+    """The run's cohorts, drawn by its secret run seed instead of the public one.
+
+    The seed is derived by SHA-256, so that noise and cohorts share no stream.
+
+    Args:
+      setup: of the run.
+      seed: the run seed.
+    """
+    digest = hashlib.sha256(b"cohorts %d" % seed).digest()
+    return setup.experiment.resolved_cohorts.build(
+        setup.task.train.client_ids, int.from_bytes(digest, "big")
+    )
+
+
+@contextlib.contextmanager
+def opened_account(
+    setup: Setup, made: privacy.UserLevelPlan, folder: RunFolder, out: TextIO
+) -> Iterator[privacy.RoundAccount]:
+    """Opens the run's ledger, and the shared one of --ledger.
+
+    Prints the guarantee in a few lines, and writes the whole statement to privacy.txt,
+    again when the run ends.
+
+    Args:
+      setup: of the run.
+      made: the run's plan.
+      folder: of the run.
+      out: where the lines are printed.
+
+    Raises:
+      SettingError: a ledger is damaged, or in use, or of another neighbouring relation,
+        population or unit of privacy, now or when a round is to be charged.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            shared = _shared_ledger(setup, folder, own)
+            if shared is not None:
+                opened.enter_context(shared)
+            account = privacy.RoundAccount(own, made, shared)
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+        out.write(_first_lines(setup, made, account))
+        out.flush()
+
+        def write() -> None:
+            _write_statement(setup, made, folder, account)
+
+        with kept_up_to_date(folder.privacy_path, own, write):
+            try:
+                yield account
+            except privacy.ChargeError as error:
+                raise SettingError(str(error)) from error
+
+
+def _settings(setup: Setup) -> UserLevelPrivacy:
+    settings = setup.experiment.privacy
+    if not isinstance(settings, UserLevelPrivacy):
+        raise TypeError(f"expected user-level privacy, got {settings!r}")
+    return settings
+
+
+def _shared_ledger(
+    setup: Setup, folder: RunFolder, own: privacy.Ledger
+) -> Optional[privacy.SharedLedger]:
+    path, population = _settings(setup).ledger, setup.population
+    if path is None or population is None:
+        return None
+    return privacy.SharedLedger(
+        path, privacy.run_id(folder.path), population, own.events
+    )
+
+
+def _first_lines(
+    setup: Setup, made: privacy.UserLevelPlan, account: privacy.RoundAccount
+) -> str:
+    """The guarantee in a few lines."""
+    lines = [
+        made.mechanism.sentence(),
+        *opening_lines(
+            account.event,
+            delta=account.delta,
+            accountant=account.accountant,
+            planned_rounds=account.planned_rounds,
+            budget_epsilon=account.budget_epsilon,
+        ),
+    ]
+    total = account.shared_epsilon(account.planned_rounds or 0)
+    if total is not None:
+        lines.append(
+            f"Together with the other runs of {_settings(setup).ledger}: ε = "
+            f"{rounded_up(total)}."
+        )
+    return "".join(f"privacy: {line}\n" for line in lines)
+
+
+def _write_statement(
+    setup: Setup,
+    made: privacy.UserLevelPlan,
+    folder: RunFolder,
+    account: privacy.RoundAccount,
+) -> None:
+    done = len(account.ledger)
+    notes, outside = simulated_devices.statement_lines(
+        setup.asked,
+        withholds_train_metrics=setup.experiment.training.withhold_train_metrics,
+    )
+    text = privacy_statement(
+        account.event,
+        delta=account.delta,
+        accountant=account.accountant,
+        spent=account.groups(done),
+        planned_rounds=account.planned_rounds,
+        budget_epsilon=account.budget_epsilon,
+        shared=_shared_total(account, done),
+        outside=[*outside, *run_seed.outside_lines(folder)],
+        notes=[*_notes(setup, made), *notes],
+    )
+    atomic.write(folder.privacy_path, text.encode())
+
+
+def _shared_total(account: privacy.RoundAccount, done: int) -> Optional[SharedTotal]:
+    epsilon, shared = account.shared_epsilon(done), account.shared
+    if not isinstance(shared, privacy.SharedLedger) or epsilon is None:
+        return None
+    spent = shared.spent
+    rounds = sum(len(run.events) for run in spent)
+    return SharedTotal(str(shared.path), len(spent), rounds, epsilon)
+
+
+def _notes(setup: Setup, made: privacy.UserLevelPlan) -> list[str]:
+    """What the statement says beside the event."""
+    experiment = setup.experiment
+    weighting, rule = experiment.resolved_weighting, experiment.chosen_aggregator
+    weights = "all clients weigh the same"
+    if weighting.client_weighting == "capped":
+        weights = f"a client with n examples weighs min(n/{weighting.weight_cap:g}, 1)"
+    has_rule = rule is None or rule.NAME != "mean"
+    before = ""
+    if has_rule and rule is not None and not made.mechanism.noised_at_clients:
+        radius: Any = rule.flat().get("clip_radius")
+        before = f", after clipping to {radius:g}"
+    divided = None
+    if has_rule and made.mechanism.noised_at_clients:
+        name = rule.NAME if rule is not None else type(experiment.aggregator).__name__
+        divided = (
+            f"the server aggregates the noised updates by {name}, which costs no "
+            "further privacy"
+        )
+    return made.statement_notes(weights, before, divided)

@@ -1,0 +1,192 @@
+"""MLflow tracking of a run, as a callback; needs the extra `mlflow`."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from tfl_research.errors import RunInterrupted, UserError
+from tfl_research.program.callbacks import Callback
+from tfl_research.program.reports import RoundReport, RunResult, RunStart
+from tfl_research.storage import atomic
+
+_FILE = "mlflow.json"
+# MLflow's own bound on the length of a parameter's value.
+_PARAMETER_LENGTH = 500
+# Written last in each round, so that a round that has it is logged as a whole.
+_MARK = "round"
+
+
+class MLflow(Callback):
+    """Logs hyperparameters, each round's metrics and the run's state to MLflow.
+
+    A resumed run goes on in the same MLflow run, whose id is in the run folder's
+    mlflow.json. Each round is logged once, with the round as MLflow's step. Parameters
+    of MLflow cannot change: a hyperparameter that differs at a later start (`rounds`)
+    becomes the tag "changed.NAME". The tag "run_folder" says where results are.
+
+    Example:
+
+        program.run(..., callbacks=[program.MLflow("file:///home/me/mlruns")])
+
+    Args:
+      tracking_uri: MLflow's store; by default the one that MLflow is set to
+        (`MLFLOW_TRACKING_URI`).
+      experiment: name of MLflow's experiment; by default the name of ours.
+      run_name: name of the MLflow run; by default the name of the run's folder.
+
+    Raises:
+      UserError: MLflow is not installed, or the run's MLflow run is not in the store
+        (when the run starts).
+    """
+
+    def __init__(
+        self,
+        tracking_uri: Optional[str] = None,
+        experiment: Optional[str] = None,
+        run_name: Optional[str] = None,
+    ):
+        self._tracking_uri = tracking_uri
+        self._experiment = experiment
+        self._run_name = run_name
+        self._client: Any = None
+        self._run_id = ""
+        self._logged: set[int] = set()
+        self._complete = False
+
+    def on_start(self, run: RunStart) -> None:
+        """Makes or finds the MLflow run, and logs what it lacks."""
+        try:
+            import mlflow
+        except ImportError as error:
+            raise UserError(
+                "MLflow is not installed; install tfl_research[mlflow], or leave the "
+                "callback out"
+            ) from error
+        self._complete = False
+        self._client = mlflow.MlflowClient(tracking_uri=self._tracking_uri)
+        path = run.path / _FILE
+        if path.exists():
+            self._continue(path)
+        else:
+            self._create(run, path)
+        self._log_parameters(run)
+        history = self._client.get_metric_history(self._run_id, _MARK)
+        self._logged = {metric.step for metric in history}
+        if run.untrained and 0 not in self._logged:
+            self._log(0, {**run.untrained, _MARK: 0})
+        for row in run.rows:
+            self._log(
+                int(row["round"]), {name: float(cell) for name, cell in row.items()}
+            )
+
+    def _create(self, run: RunStart, path: pathlib.Path) -> None:
+        name = self._experiment or run.experiment or "tfl_research"
+        held = self._client.get_experiment_by_name(name)
+        identity = (
+            self._client.create_experiment(name) if held is None else held.experiment_id
+        )
+        made = self._client.create_run(
+            identity,
+            run_name=self._run_name or run.path.resolve().name,
+            tags={"run_folder": str(run.path.resolve())},
+        )
+        self._run_id = made.info.run_id
+        content = json.dumps({"format": 1, "run_id": self._run_id}) + "\n"
+        atomic.write(path, content.encode())
+
+    def _continue(self, path: pathlib.Path) -> None:
+        try:
+            held = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged; remove it to log to a new MLflow run"
+            ) from error
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.update_run(held, status="RUNNING")
+        except MlflowException as error:
+            raise UserError(
+                f"{path} names the MLflow run {held}, which this tracking "
+                "store does not have; set the store that the run began with, or "
+                "remove the file to log to a new MLflow run"
+            ) from error
+        self._run_id = held
+
+    def _log_parameters(self, run: RunStart) -> None:
+        from mlflow.entities import Param
+
+        held = self._client.get_run(self._run_id).data.params
+        new = []
+        for name, value in _flat("", run.hparams):
+            text = str(value)[:_PARAMETER_LENGTH]
+            if name not in held:
+                new.append(Param(name, text))
+            elif held[name] != text:
+                self._client.set_tag(self._run_id, f"changed.{name}", text)
+        # MLflow takes 100 parameters in a call.
+        for first in range(0, len(new), 100):
+            self._client.log_batch(self._run_id, params=new[first : first + 100])
+
+    def on_round(self, report: RoundReport) -> None:
+        """Logs the round's row of metrics.csv, ε among it."""
+        self._log(report.round_number, report.metrics)
+
+    def _log(self, round_number: int, cells: Mapping[str, Any]) -> None:
+        """Logs numbers by name, unless the round is logged already."""
+        from mlflow.entities import Metric
+
+        if round_number in self._logged:
+            return
+        self._logged.add(round_number)
+        now = int(time.time() * 1000)
+        numbers = {
+            name: float(cell)
+            for name, cell in cells.items()
+            if isinstance(cell, (int, float)) and not math.isnan(cell)
+        }
+        numbers[_MARK] = numbers.pop(_MARK)
+        self._client.log_batch(
+            self._run_id,
+            metrics=[
+                Metric(name, value, now, round_number)
+                for name, value in numbers.items()
+            ],
+        )
+
+    def on_end(self, result: RunResult) -> None:
+        """Logs why the run ended, its best model and where the exports are."""
+        tags = {
+            "stop_reason": result.stop_reason,
+            "export_folder": str((result.path / "export").resolve()),
+        }
+        if result.stop_message is not None:
+            tags["stop_message"] = result.stop_message
+        if result.best_round is not None:
+            tags["best_round"] = str(result.best_round)
+        for name, value in tags.items():
+            self._client.set_tag(self._run_id, name, value)
+        self._complete = True
+
+    def on_close(self, error: Optional[BaseException]) -> None:
+        """Sets the MLflow run's state: finished, killed by its user, or failed."""
+        if not self._run_id:
+            return
+        stopped = isinstance(error, (RunInterrupted, GeneratorExit))
+        status = "FINISHED" if self._complete else "KILLED" if stopped else "FAILED"
+        self._client.set_terminated(self._run_id, status=status)
+        self._run_id = ""
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Nested hyperparameters by names that are joined with dots."""
+    if isinstance(value, Mapping):
+        for key, member in value.items():
+            yield from _flat(f"{name}.{key}" if name else str(key), member)
+    else:
+        yield name, value

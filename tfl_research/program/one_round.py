@@ -1,0 +1,227 @@
+"""One round: who takes part, what it costs, the process, and its row of metrics.csv."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from tfl_research.errors import TrainingDivergedError, UserError
+from tfl_research.program.config import RunConfig
+from tfl_research.program.interfaces import (
+    Account,
+    Engine,
+    HasCompanions,
+    Outcome,
+    Sampler,
+    SimulatesDevices,
+)
+from tfl_research.storage import nest
+from tfl_research.storage.client_states import ClientStates
+from tfl_research.storage.metrics_log import round_row
+
+
+class Rounds:
+    """Does rounds, each from the state before it; used by `session.Session`.
+
+    Args:
+      clients: the training data, a `data.ClientData`.
+      engine: executes the process.
+      sampler: gives each round's client ids.
+      config: seeds, and what is withheld.
+      account: charges rounds to a privacy budget, or None.
+      client_states: what clients keep between rounds, or None.
+      message_bytes: what a client is sent and what it sends back, if it is known.
+    """
+
+    def __init__(
+        self,
+        clients: Any,
+        engine: Engine,
+        sampler: Sampler,
+        config: RunConfig,
+        account: Optional[Account],
+        client_states: Optional[ClientStates],
+        message_bytes: Optional[tuple[int, int]],
+    ):
+        self._clients = clients
+        self._engine = engine
+        self._sampler = sampler
+        self._config = config
+        self._account = account
+        self._client_states = client_states
+        self._message_bytes = message_bytes
+
+    def exceeds_budget(self, round_number: int) -> bool:
+        """Whether the round would cost more than is left."""
+        if self._account is None:
+            return False
+        return self._account.would_exceed(self._charged(round_number))
+
+    def do(
+        self, round_number: int, state: Any, last_good: str
+    ) -> Optional[tuple[Any, dict[str, Any]]]:
+        """Does a round, unless the account refuses to charge it.
+
+        Args:
+          round_number: from 1.
+          state: of the process, after the round before.
+          last_good: where a model is that has not diverged, in words.
+
+        Returns:
+          The state after the round and its row, or None where it is refused.
+
+        Raises:
+          TrainingDivergedError: the aggregated model is not finite.
+          UserError: the round's noise is not the noise of the account's plan.
+        """
+        start = time.perf_counter()
+        outcome = self._outcome(round_number)
+        if outcome is not None and outcome.abandoned:
+            row = self._abandoned(round_number)
+        else:
+            done = self._aggregated(round_number, state, outcome, last_good)
+            state, row = (state, None) if done is None else done
+        if row is None:
+            return None
+        self._add_outcome(row, outcome)
+        row["round_seconds"] = time.perf_counter() - start
+        return state, row
+
+    def _charged(self, round_number: int) -> int:
+        """The round's number among those that the account charges."""
+        account, sampler = self._account, self._sampler
+        if account is None or account.charges_abandoned:
+            return round_number
+        if isinstance(sampler, SimulatesDevices):
+            return round_number - sampler.abandoned_before(round_number)
+        return round_number
+
+    def _outcome(self, round_number: int) -> Optional[Outcome]:
+        if isinstance(self._sampler, SimulatesDevices):
+            return self._sampler.outcome(round_number)
+        return None
+
+    def _num_companions(self) -> int:
+        """How many participants of every cohort are no clients."""
+        sampler = self._sampler
+        return len(sampler.beside) if isinstance(sampler, HasCompanions) else 0
+
+    def _check_measured(self, round_number: int, metrics: Any) -> None:
+        """Compares the round's noise with the noise of the account's plan."""
+        if self._account is None:
+            return
+        try:
+            self._account.check_measured(metrics)
+        except ValueError as error:
+            why = error.for_command_line if isinstance(error, UserError) else error
+            raise UserError(
+                f"round {round_number}: {why}; nothing of this round is released"
+            ) from error
+
+    def _aggregated(
+        self,
+        round_number: int,
+        state: Any,
+        outcome: Optional[Outcome],
+        last_good: str,
+    ) -> Optional[tuple[Any, dict[str, Any]]]:
+        """A round with a cohort, which may be empty."""
+        config, account = self._config, self._account
+        client_ids = self._sampler.sample(round_number)
+        cohort_seed = config.seed if config.cohort_seed is None else config.cohort_seed
+        cohort = self._clients.cohort(
+            client_ids, seed=cohort_seed, round_number=round_number
+        )
+        if outcome is not None:
+            cohort = outcome.prepared(cohort)
+        if self._client_states is not None:
+            cohort = self._client_states.attach(cohort)
+        # Durable before anything that holds this round's noise exists.
+        epsilon = (
+            math.inf if account is None else account.charge(self._charged(round_number))
+        )
+        if epsilon is None:
+            return None
+        state, metrics = self._engine.next(state, cohort)
+        # Before anything of the round is written, printed or evaluated.
+        self._check_measured(round_number, metrics)
+        _check_finite(round_number, state.global_model_weights, last_good)
+        # A skipped round leaves the server as it was, and so the clients too.
+        skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
+        if self._client_states is not None and not skipped:
+            self._client_states.store(
+                round_number, client_ids, metrics["client_states"]
+            )
+        row = round_row(
+            round_number,
+            len(client_ids) - self._num_companions(),
+            metrics,
+            epsilon=epsilon,
+            delta=None if account is None else account.delta,
+            noise_multiplier=None if account is None else account.noise_multiplier,
+            withhold_train_metrics=config.withhold_train_metrics,
+        )
+        return state, row
+
+    def _abandoned(self, round_number: int) -> Optional[dict[str, Any]]:
+        """A round without a cohort: model, optimizer and noise stay as they are.
+
+        None where the account charges it and has nothing left.
+        """
+        account, epsilon = self._account, math.inf
+        if account is not None:
+            number = self._charged(round_number)
+            charged = (
+                account.charge(number)
+                if account.charges_abandoned
+                else account.epsilon_after(number - 1)
+            )
+            if charged is None:
+                return None
+            epsilon = charged
+        return round_row(
+            round_number,
+            0,
+            {},
+            epsilon=epsilon,
+            delta=None if account is None else account.delta,
+            noise_multiplier=None if account is None else account.noise_multiplier,
+        )
+
+    def _add_outcome(self, row: dict[str, Any], outcome: Optional[Outcome]) -> None:
+        if outcome is not None:
+            row.update(outcome.columns())
+        if self._message_bytes is not None:
+            row.update(traffic(row, self._message_bytes))
+        if outcome is not None and self._config.withhold_train_metrics:
+            for name in outcome.private_columns:
+                row.pop(name, None)
+
+
+def _check_finite(round_number: int, weights: Any, last_good: str) -> None:
+    path = nest.first_non_finite(weights)
+    if path is None:
+        return
+    raise TrainingDivergedError(
+        f"round {round_number}: the aggregated model is not finite (weights"
+        f"{path}); {last_good}; lower the client or server learning rate, or clip "
+        "gradients or updates, in another --output_dir"
+    )
+
+
+def traffic(row: Mapping[str, Any], message_bytes: tuple[int, int]) -> dict[str, int]:
+    """The cells `bytes_down` and `bytes_up` of a round; none where it has them.
+
+    Args:
+      row: cells of the round: `cohort_size`, and `selected` and `dropped_out` where
+        clients can be down, who are sent a model and send nothing back.
+      message_bytes: what a client is sent, and what it sends back.
+    """
+    if "bytes_down" in row:
+        return {}
+    asked = int(row.get("selected", row["cohort_size"]))
+    reported = asked - int(row.get("dropped_out", 0))
+    down, up = message_bytes
+    return {"bytes_down": asked * down, "bytes_up": reported * up}

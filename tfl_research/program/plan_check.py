@@ -1,0 +1,40 @@
+"""Whether a process was built from the privacy plan that its account charges for."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from tfl_research.errors import UserError
+from tfl_research.program.interfaces import Account, Plan
+from tfl_research.storage.run_record import plain, plan_differences
+
+
+def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> None:
+    """Refuses an account whose plan is not the plan of the process.
+
+    Args:
+      account: charges the rounds; None when nothing is charged.
+      process_plan: the plan that the process was built from; None for none.
+
+    Raises:
+      UserError: an account without a plan in the process, or with another plan.
+    """
+    if account is None:
+        return
+    if process_plan is None:
+        raise UserError(
+            "the account charges for a privacy plan, but the process was built without "
+            "a plan; build the process from the account's plan"
+        )
+    if process_plan == account.plan:
+        return
+    differences = plan_differences(
+        plain("plan", account.plan.record()),
+        plain("plan", process_plan.record()),
+        "{name} is {held} in the account's plan and {asked} in the process' plan",
+    )
+    shown = "; ".join(differences) or "the plans have equal records"
+    raise UserError(
+        f"the process was not built from the account's privacy plan: {shown}; build "
+        "the process from the account's plan"
+    )

@@ -1,0 +1,106 @@
+"""What survives a kill: a run is restored from its checkpoint, and checkpointed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from tfl_research.errors import UserError
+from tfl_research.program.config import RunConfig
+from tfl_research.program.interfaces import Account
+from tfl_research.storage.checkpoints import Checkpoint, CheckpointStore
+from tfl_research.storage.client_states import EMPTY_TABLE, ClientStates
+from tfl_research.storage.run_folder import RunFolder
+
+
+class Recovery:
+    """Reads and writes a run's checkpoints, with what else they count on.
+
+    Attributes:
+      round_number: the round of the last checkpoint; 0 when there is none.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        account: Optional[Account],
+        client_states: Optional[ClientStates],
+    ):
+        self._store = CheckpointStore(
+            folder.checkpoints_path, keep=config.keep_checkpoints
+        )
+        self._config = config
+        self._account = account
+        self._client_states = client_states
+        self.round_number = 0
+        self._last_time = time.monotonic()
+
+    def load(self, initial_state: Any) -> Optional[Checkpoint]:
+        """The last checkpoint, or None; clients' states become those of its round.
+
+        Raises:
+          UserError: the checkpoint does not fit the process, or a ledger has lost
+            what it had when the checkpoint was written.
+        """
+        weights = initial_state.global_model_weights
+        checkpoint = self._store.load_latest(initial_state, weights)
+        if self._client_states is not None:
+            if checkpoint is None:
+                self._client_states.restore(0, EMPTY_TABLE)
+            else:
+                self._client_states.restore(
+                    checkpoint.round_number, checkpoint.progress["client_states"]
+                )
+        if checkpoint is not None:
+            self._check_ledgers(checkpoint.progress["ledgers"])
+            self.round_number = checkpoint.round_number
+        return checkpoint
+
+    def _check_ledgers(self, positions: Any) -> None:
+        if self._account is None:
+            return
+        try:
+            self._account.check_positions(positions)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def is_due(self, round_number: int) -> bool:
+        """Whether a checkpoint is to be written after the round."""
+        waited = time.monotonic() - self._last_time
+        return (
+            round_number % self._config.checkpoint_every == 0
+            or waited >= self._config.checkpoint_seconds
+        )
+
+    def save(
+        self, round_number: int, state: Any, best: Any, progress: Mapping[str, Any]
+    ) -> None:
+        """Writes a checkpoint; the rows of metrics.csv must be durable before."""
+        account, states = self._account, self._client_states
+        if states is not None:
+            states.sync()
+        ledgers = {} if account is None else account.positions()
+        self._store.save(
+            Checkpoint(
+                round_number,
+                state,
+                best,
+                {
+                    **progress,
+                    "ledgers": ledgers,
+                    "client_states": None if states is None else states.extent,
+                },
+            )
+        )
+        if states is not None:
+            states.drop_outdated(self._store.rounds()[-1])
+        self.round_number = round_number
+        self._last_time = time.monotonic()
+
+    def last_good(self) -> str:
+        """Where there is a model that has not diverged, in words."""
+        if not self.round_number:
+            return "no checkpoint was due yet"
+        return f"the last good checkpoint is {self._store.path(self.round_number)}"

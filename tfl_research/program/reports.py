@@ -1,0 +1,110 @@
+"""What the loop tells callbacks and callers: the start, each round, and the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    import pandas
+
+    from tfl_research.program.client_metrics import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStart:
+    """A run as a callback sees it before the first round of a start.
+
+    Attributes:
+      path: the run's folder.
+      experiment: name of the experiment.
+      hparams: the hyperparameters in hparams.json; never the run seed.
+      planned_rounds: rounds that the run intends.
+      completed_rounds: rounds of the checkpoint that the run goes on from; 0 in a new
+        run.
+      rows: the rows of metrics.csv of these rounds, as text, without empty cells.
+      repeated_rounds: rounds that an earlier start logged after that checkpoint.
+        Callbacks see these rounds again, with the same metrics but for
+        `round_seconds`.
+      untrained: metrics of the untrained model, named like columns of metrics.csv.
+    """
+
+    path: pathlib.Path
+    experiment: str
+    hparams: Mapping[str, Any]
+    planned_rounds: int
+    completed_rounds: int
+    rows: Sequence[Mapping[str, str]]
+    repeated_rounds: Sequence[int]
+    untrained: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundReport:
+    """What one round gave.
+
+    Attributes:
+      round_number: from 1.
+      metrics: the round's row of metrics.csv: numbers by column, without empty cells.
+      evaluation: the cells of `metrics` that an evaluation gave (`eval_loss`); empty
+        in rounds without an evaluation.
+      epsilon: ε of all rounds so far; infinite when nothing is private.
+      stop_reason: why the run ends with this round (a key of `STOP_REASONS`); None
+        when the run goes on. A run with a shared budget can end without a reason in
+        any report, when other runs spend the rest of the budget between two rounds.
+      weights: the global model after the round, with `trainable` and `non_trainable`.
+    """
+
+    round_number: int
+    metrics: Mapping[str, Any]
+    evaluation: Mapping[str, float]
+    epsilon: float
+    stop_reason: Optional[str] = None
+    weights: Any = dataclasses.field(default=None, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+      completed_rounds: rounds done, those of earlier starts included.
+      stop_reason: "rounds", "budget", "early_stopping" or "callback" (see
+        `storage.run_record.STOP_REASONS`).
+      stop_message: what the callback said that stopped the run; None otherwise.
+      state: the final process state.
+      best_round: the round of the best model, None when no evaluation gave a value.
+      best_value: its selection metric.
+      epsilon: ε of all rounds; infinite when nothing is private, 0 without a round.
+      evaluations: evaluations of the "final" and the "best" model, by (model, split).
+      summary: what summary.json holds: metrics of the untrained, final and best
+        model.
+      path: the run's folder.
+      metrics_csv: the text of metrics.csv.
+    """
+
+    completed_rounds: int
+    stop_reason: str
+    state: Any = dataclasses.field(repr=False)
+    best_round: Optional[int]
+    best_value: Optional[float]
+    summary: dict[str, Any] = dataclasses.field(repr=False)
+    path: pathlib.Path
+    epsilon: float = math.inf
+    evaluations: Mapping[tuple[str, str], Evaluation] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
+    metrics_csv: str = dataclasses.field(default="", repr=False)
+    stop_message: Optional[str] = None
+
+    @functools.cached_property
+    def metrics(self) -> pandas.DataFrame:
+        """metrics.csv as a table: a row a round, NaN for empty cells."""
+        import pandas
+
+        return pandas.read_csv(io.StringIO(self.metrics_csv))

@@ -1,0 +1,84 @@
+"""The map-reduce form of each process, compiled once and digested."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tfl_research.runtime.compiler.graphs import Graph
+from tfl_research.runtime.compiler.map_reduce import MapReduce
+
+_lock = threading.RLock()
+_digests: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
+    weakref.WeakKeyDictionary()
+)
+# Forms that were compiled for their digests, and that no engine has yet. An engine
+# takes a form out, since two engines cannot share its graphs.
+_unclaimed: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, MapReduce] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def claim(process: tff.templates.IterativeProcess) -> MapReduce:
+    """The process' form, for the use of one engine alone.
+
+    Raises:
+      UnsupportedProcess: the process has no map-reduce form.
+    """
+    with _lock:
+        form = _unclaimed.pop(process, None) or MapReduce(process)
+        _digests.setdefault(process, _form_digests(form))
+        return form
+
+
+def digests(process: tff.templates.IterativeProcess) -> dict[str, str]:
+    """SHA-256 of each part of the process' form; see `computation_digests`.
+
+    Raises:
+      UnsupportedProcess: the process has no map-reduce form.
+    """
+    with _lock:
+        if process not in _digests:
+            form = MapReduce(process)
+            _unclaimed[process] = form
+            _digests[process] = _form_digests(form)
+        return dict(_digests[process])
+
+
+def _form_digests(form: MapReduce) -> dict[str, str]:
+    parts = {
+        "initial_state": [form.initialize],
+        "client_computation": [form.prepare, form.work],
+        "aggregation": [
+            form.zero,
+            form.accumulate,
+            form.merge,
+            form.report,
+            form.moduli,
+        ],
+        "server_update": [form.update],
+    }
+    return {name: graphs_digest(graphs) for name, graphs in parts.items()}
+
+
+def graphs_digest(graphs: Sequence[Graph]) -> str:
+    """SHA-256 of graphs up to the names in them: operations, constants and types."""
+    digest = hashlib.sha256()
+    for graph in graphs:
+        constants = np.array(graph.constants, np.float32)
+        digest.update(
+            repr(
+                (
+                    graph.fingerprint,
+                    constants.tobytes(),
+                    str(graph.parameter_type),
+                    str(graph.result_type),
+                )
+            ).encode()
+        )
+    return digest.hexdigest()

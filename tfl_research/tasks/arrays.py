@@ -1,0 +1,217 @@
+"""Tasks of arrays in memory, one's own data with one's own Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+
+from tfl_research.data import Batching, ClientData, Examples, client_splits, hold_out
+from tfl_research.data.client_data import AnyBatching
+from tfl_research.tasks.task import Card, Task
+
+if TYPE_CHECKING:
+    from tfl_research.tasks.objectives import Objective
+
+# Each named objective: the function of `tasks.objectives`, and the metric that picks
+# the best model.
+OBJECTIVES = {
+    "classification": ("multiclass", "accuracy"),
+    "binary": ("binary", "auc"),
+    "regression": ("regression", "loss"),
+    "next_token": ("next_token", "accuracy"),
+}
+_BATCHING = Batching()
+# Arrays by client: "x" and "y", or anything that NumPy turns into arrays.
+Clients = Mapping[str, Mapping[str, Any]]
+
+
+def from_arrays(
+    clients: Clients,
+    *,
+    model: Callable[[], Any],
+    objective: Union[str, Objective, Callable[[], Objective]] = "classification",
+    test: Union[float, Clients] = 0.2,
+    held_out: Union[float, Clients] = 0.0,
+    batching: AnyBatching = _BATCHING,
+    seed: int = 0,
+    name: str = "arrays",
+    selection_metric: Optional[str] = None,
+    label_names: Sequence[str] = (),
+) -> Task:
+    """A task of arrays, for data that fit into memory.
+
+    Floats become float32, labels of integers or truth values int32.
+
+    Args:
+      clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n differs by client, the
+        trailing shapes and the dtypes do not.
+      model: a function that returns a new Keras model, which maps x `[batch, ...]` to
+        logits; see `Task.build_model`.
+      objective: "classification" (labels are classes, a logit for each class),
+        "binary" (labels 0 and 1, one logit), "regression" (squared error), "next_token"
+        (sequences of token ids, padded with 0), an `Objective`, or a function that
+        returns one.
+      test: the share of each client's examples that is held out for testing, in
+        [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
+        may be left out.
+      held_out: the share of the clients that are never trained on, in [0, 1), drawn
+        by `hold_out.clients`; or arrays of further clients.
+      batching: how a client's examples become local steps in training.
+      seed: of both draws.
+      name: of the task, for reports.
+      selection_metric: the evaluation metric that picks the best model; "accuracy" for
+        classification and next_token, "auc" for binary, and otherwise "loss", unless
+        given.
+      label_names: names of the classes, for reports.
+
+    Raises:
+      ValueError: no clients, arrays that disagree in shape, dtype or length, test
+        arrays of an unknown client, a held-out client that is also trained on, a
+        fraction outside [0, 1), an unknown objective, or a model that is not a
+        function.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfl_research import tasks
+      >>> def model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([2]), tf.keras.layers.Dense(3)]
+      ...     return tf.keras.Sequential(layers)
+      >>> x, y = np.random.rand(10, 2), np.arange(10) % 3
+      >>> task = tasks.from_arrays(
+      ...     {"north": {"x": x, "y": y}, "south": {"x": x + 1, "y": y}}, model=model
+      ... )
+      >>> task.train.num_examples("north"), task.test.num_examples("north")
+      (8, 2)
+      >>> task.build_model().count_params()
+      9
+    """
+    _check_model(model)
+    build_objective, default_metric = _objective(objective)
+    everybody = {i: _examples(i, arrays) for i, arrays in clients.items()}
+    if not everybody:
+        raise ValueError("a task needs at least one client, got none")
+    apart: Optional[ClientData] = None
+    held_out_ids: tuple[str, ...] = ()
+    if isinstance(held_out, Mapping):
+        both = [i for i in held_out if i in everybody]
+        if both:
+            raise ValueError(f"held_out: client {both[0]!r} is also trained on")
+        if held_out:
+            apart = ClientData.from_arrays(
+                {i: _examples(i, arrays) for i, arrays in held_out.items()}
+            )
+    else:
+        _, held_out_ids = hold_out.clients(
+            tuple(everybody), fraction=held_out, seed=seed
+        )
+    # Given test arrays leave all of a client's examples to training.
+    train, tested, drawn = client_splits.split_arrays(
+        everybody,
+        held_out=held_out_ids,
+        test_fraction=0.0 if isinstance(test, Mapping) else test,
+        seed=seed,
+        batching=batching,
+    )
+    if isinstance(test, Mapping):
+        tested = _given_tests(train, test)
+    apart = drawn if apart is None else apart
+    for split, part in (("test", tested), ("held_out", apart)):
+        if part is not None and part.specs != train.specs:
+            raise ValueError(
+                f"{split} has arrays of {dict(part.specs)}, expected "
+                f"{dict(train.specs)} as in training"
+            )
+    card = Card(
+        title=name,
+        client_unit="client",
+        target="y",
+        source="arrays in memory",
+        licence="that of the data",
+        label_names=tuple(label_names),
+    )
+    return Task(
+        name,
+        card,
+        train,
+        tested,
+        apart,
+        model,
+        build_objective,
+        selection_metric or default_metric,
+    )
+
+
+def _examples(client_id: str, arrays: Mapping[str, Any]) -> Examples:
+    """The client's x and y as arrays of the dtypes that models take."""
+    missing = [name for name in ("x", "y") if name not in arrays]
+    if missing:
+        raise ValueError(
+            f"client {client_id!r} has no {missing[0]!r}; expected 'x' and 'y', got "
+            f"{', '.join(map(repr, arrays)) or 'nothing'}"
+        )
+    x, y = np.asarray(arrays["x"]), np.asarray(arrays["y"])
+    for name, array in (("x", x), ("y", y)):
+        if not array.ndim or array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"client {client_id!r}: {name} must be an array of numbers with an "
+                f"axis of examples, got {array.dtype} {list(array.shape)}"
+            )
+    if len(x) != len(y):
+        raise ValueError(
+            f"client {client_id!r} has {len(x)} rows of x but {len(y)} of y"
+        )
+    x = x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
+    kind = np.float32 if y.dtype.kind == "f" else np.int32
+    return {"x": x, "y": y.astype(kind, copy=False)}
+
+
+def _given_tests(train: ClientData, test: Clients) -> ClientData:
+    unknown = [i for i in test if i not in set(train.client_ids)]
+    if unknown:
+        raise ValueError(
+            f"test: {unknown[0]!r} is not one of the {len(train)} clients to train on"
+        )
+    nothing = {n: np.zeros((0, *s.shape), s.dtype) for n, s in train.specs.items()}
+    return ClientData.from_arrays(
+        {i: _examples(i, test[i]) if i in test else nothing for i in train.client_ids}
+    )
+
+
+def _check_model(model: object) -> None:
+    # A Keras model can be called too; its class says what it is, without TensorFlow.
+    kinds = {
+        (kind.__module__.split(".")[0], kind.__name__) for kind in type(model).__mro__
+    }
+    if not callable(model) or ("keras", "Model") in kinds:
+        raise ValueError(
+            "model must be a function that returns a new Keras model each time, got "
+            f"{type(model).__name__}"
+        )
+
+
+def _objective(
+    objective: Union[str, Objective, Callable[[], Objective]],
+) -> tuple[Callable[[], Objective], str]:
+    """The builder of the objective, and the metric that picks the best model."""
+    if isinstance(objective, str):
+        if objective not in OBJECTIVES:
+            raise ValueError(
+                f"objective must be one of {', '.join(OBJECTIVES)}, an Objective or a "
+                f"function that returns one, got {objective!r}"
+            )
+        function, metric = OBJECTIVES[objective]
+
+        def by_name() -> Objective:
+            # Objectives need TensorFlow, whose import takes seconds.
+            from tfl_research.tasks import objectives
+
+            build: Callable[[], Objective] = getattr(objectives, function)
+            return build()
+
+        return by_name, metric
+    if callable(objective):
+        return objective, "loss"
+    return (lambda: objective), "loss"

@@ -1,0 +1,102 @@
+"""The `csv` task: one's own silos, a folder of one CSV or Parquet file per client."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from tfl_research.data.tables import silos
+from tfl_research.tasks.task import Card, Task
+
+_MODELS = ("mlp", "linear")
+_MOST_NAMED_CLASSES = 20
+
+
+def build(
+    *,
+    seed: int = 0,
+    data_dir: str,
+    label_column: str,
+    drop_columns: str = "",
+    delimiter: str = ",",
+    held_out_clients: int = 0,
+    test_fraction: float = 0.2,
+    model: str = "mlp",
+    hidden_units: int = 64,
+) -> Task:
+    """Classification of rows; every file is a client, its name the client's id.
+
+    Args:
+      seed: decides the held-out clients and the splits.
+      data_dir: folder of .csv or .parquet files of the same columns, optionally
+        with a schema.json (see `data.tables.schema_file.read`).
+      label_column: the class, integers or text; two classes make a binary task.
+      drop_columns: columns to leave out, separated by commas.
+      delimiter: one character between the cells of CSV files.
+      held_out_clients: how many clients are never trained on.
+      test_fraction: share of each training client's rows in its test split.
+      model: "mlp" (one hidden layer) or "linear".
+      hidden_units: of "mlp".
+
+    Raises:
+      ValueError: a file, column or cell that does not fit, naming file, line and
+        column; or an option out of its range.
+    """
+    if model not in _MODELS:
+        raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
+    if hidden_units < 1:
+        raise ValueError(f"hidden_units must be at least 1, got {hidden_units}")
+    folder = pathlib.Path(data_dir).expanduser()
+    data = silos.load(
+        folder,
+        label_column=label_column,
+        drop_columns=[name.strip() for name in drop_columns.split(",") if name.strip()],
+        delimiter=delimiter,
+        held_out_clients=held_out_clients,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    num_classes = len(data.classes)
+    binary = num_classes == 2
+
+    def build_model() -> Any:
+        # Only a model needs TensorFlow, whose import takes seconds.
+        import tensorflow as tf
+
+        layers = [tf.keras.layers.Input(data.train.specs["x"].shape)]
+        if model == "mlp":
+            layers.append(tf.keras.layers.Dense(hidden_units, activation="relu"))
+        layers.append(tf.keras.layers.Dense(1 if binary else num_classes))
+        return tf.keras.Sequential(layers)
+
+    def build_objective() -> Any:
+        from tfl_research.tasks import objectives
+
+        return objectives.binary() if binary else objectives.multiclass()
+
+    scaling = (
+        "numeric ranges and categories are schema.json's"
+        if data.declared
+        else "numeric scaling and categories are computed from the pooled training "
+        "rows, outside of any differential-privacy guarantee; a schema.json in the "
+        "folder gives them as public constants"
+    )
+    named = num_classes <= _MOST_NAMED_CLASSES
+    card = Card(
+        title=f"silos in {folder.name}, {len(data.feature_names)} features",
+        client_unit="silo (one file)",
+        target=f"column {label_column!r}, {num_classes} classes",
+        source=f"{folder}; {scaling}",
+        licence="that of the files",
+        label_names=data.classes if named else (),
+    )
+    return Task(
+        name="csv",
+        card=card,
+        train=data.train,
+        test=data.test,
+        held_out=data.held_out,
+        build_model=build_model,
+        build_objective=build_objective,
+        selection_metric="auc" if binary else "accuracy",
+    )

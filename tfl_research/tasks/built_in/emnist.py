@@ -1,0 +1,170 @@
+"""The `emnist` task: handwritten characters by writer, through TFF's loader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfl_research.data import (
+    ClientData,
+    Examples,
+    PartitionOptions,
+    client_splits,
+    derived_generator,
+    hold_out,
+    tff_adapter,
+)
+from tfl_research.data.partitions import partition_options
+from tfl_research.tasks.built_in import downloads
+from tfl_research.tasks.task import Card, Task
+
+_CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PARTITIONS = (partition_options.NATURAL, *partition_options.PARAMETERS)
+
+
+def _convert(columns: Mapping[str, np.ndarray]) -> Examples:
+    """x float32 `[n, 28, 28, 1]`, 1 being background; y int32 `[n]`."""
+    return {
+        "x": columns["pixels"][..., np.newaxis].astype(np.float32),
+        "y": columns["label"].astype(np.int32),
+    }
+
+
+def build(
+    *,
+    seed: int = 0,
+    only_digits: bool = False,
+    synthetic: bool = False,
+    cache_dir: str | None = None,
+    held_out_fraction: float = 0.1,
+    partition: str = "natural",
+    dirichlet_alpha: float = 0.5,
+    shards_per_client: int = 2,
+    quantity_alpha: float = 0.5,
+    rotation_degrees: float = 45.0,
+    noise_level: float = 0.5,
+    num_concepts: int = 4,
+    num_clients: int | None = None,
+) -> Task:
+    """Handwritten characters of 3,400 writers (3,383 for digits alone).
+
+    Simulated clients, which every partition but "natural" can make, have a tenth of
+    their images in their test splits, as writers have.
+
+    Args:
+      seed: decides the held-out clients, the partition, and the splits of clients
+        that do not come with one.
+      only_digits: the 10 digits instead of 62 characters.
+      synthetic: TFF's two hard-coded clients of ten digits each, to try things
+        without a download.
+      cache_dir: folder of emnist_all.sqlite, `~/.tff` if not given; downloaded
+        into it when missing.
+      held_out_fraction: share of the clients that are never trained on.
+      partition: "natural" keeps the writers; "rotation", "noise" and "concept_shift"
+        are laid over them, unless `num_clients` is given; every other one (see the
+        task mnist) pools the images in memory and splits them into simulated
+        clients.
+      dirichlet_alpha: concentration of "dirichlet".
+      shards_per_client: of "shards".
+      quantity_alpha: concentration of "quantity".
+      rotation_degrees: the largest angle of "rotation".
+      noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].
+      num_concepts: groups of clients of "concept_shift".
+      num_clients: simulated clients, those held out among them; as many as writers
+        if not given.
+
+    Raises:
+      ValueError: the data cannot be downloaded or read, or an option is out of
+        its range.
+    """
+    options = PartitionOptions(
+        partition,
+        dirichlet_alpha,
+        shards_per_client,
+        quantity_alpha,
+        rotation_degrees,
+        noise_level,
+        num_concepts,
+    )
+    options.check_known(_PARTITIONS)
+    splits_anew = options.pools(num_clients)
+    characters = _CHARACTERS[:10] if only_digits else _CHARACTERS
+
+    def skewed(clients: ClientData, part: str = "") -> ClientData:
+        return options.skewed(
+            clients,
+            num_classes=len(characters),
+            seed=seed,
+            background=1.0,
+            image_shape=(28, 28),
+            part=part,
+        )
+
+    datasets = downloads.simulation_datasets()
+    if synthetic:
+        loaded = [tff_adapter.from_tff(datasets.emnist.get_synthetic(), _convert)]
+    else:
+        loaded = [
+            tff_adapter.from_tff(part, _convert)
+            for part in downloads.loaded(
+                "emnist",
+                downloads.database_folder(cache_dir) / "emnist_all.sqlite",
+                lambda: datasets.emnist.load_data(only_digits, cache_dir),
+            )
+        ]
+    if synthetic or splits_anew:
+        everyone = loaded[0]
+        if splits_anew:
+            everyone = options.clients(
+                *partition_options.pooled(loaded),
+                num_clients or len(everyone),
+                derived_generator("emnist", seed, partition),
+            )
+        train, test = client_splits.split_each_client(
+            skewed(everyone), test_fraction=0.2 if synthetic else 0.1, seed=seed
+        )
+    else:
+        train = skewed(loaded[0], "train")
+        # In the same order, so that a writer's test images are skewed likewise.
+        test = skewed(loaded[1].subset(train.client_ids), "test")
+    training_ids, held_out_ids = hold_out.clients(
+        train.client_ids, fraction=held_out_fraction, seed=seed
+    )
+
+    def build_model() -> Any:
+        from tfl_research.models import image_models
+
+        return image_models.emnist_cnn(len(characters))
+
+    def build_objective() -> Any:
+        from tfl_research.tasks import objectives
+
+        return objectives.multiclass()
+
+    card = Card(
+        title="Federated EMNIST"
+        + (", TFF's synthetic sample" if synthetic else "")
+        + options.title(),
+        client_unit="simulated client" if splits_anew else "writer",
+        target=f"the character, {len(characters)} classes: the standard benchmark of "
+        "images with natural clients",
+        source="tff.simulation.datasets.emnist: NIST Special Database 19 by writer "
+        "(Cohen et al. 2017, arXiv 1702.05373; LEAF, Caldas et al. 2018, "
+        "arXiv 1812.01097)",
+        licence="none stated with the download; NIST Special Database 19 is a work of "
+        "the US government, and LEAF, which split it by writer, is BSD 2-Clause",
+        label_names=tuple(characters),
+    )
+    return Task(
+        name="emnist",
+        card=card,
+        train=train.subset(training_ids),
+        test=test.subset(training_ids),
+        held_out=tff_adapter.union([train, test], held_out_ids)
+        if held_out_ids
+        else None,
+        build_model=build_model,
+        build_objective=build_objective,
+    )

@@ -175,6 +175,12 @@ class Description:
             return self.aggregator
         return None
 
+    @property
+    def aggregator_name(self) -> str:
+        """The aggregator's name; the class' for a factory of the user's own."""
+        chosen = self.chosen_aggregator
+        return type(self.aggregator).__name__ if chosen is None else chosen.NAME
+
     def flat(self) -> dict[str, Any]:
         """Every setting by its name, as the run's folder records them.
 

@@ -90,6 +90,15 @@ def build_fed_avg(
     the server optimizer. With SGD of rate 1 at the server it is FedAvg (McMahan et
     al. 2017); `clients.local_training(proximal_strength=...)` makes it FedProx.
 
+    A round, in the order of its lines; what is in brackets is there for some
+    algorithms only:
+
+        server                                     clients
+        model, round number, [shared] ───────────► client work
+        server work ◄── aggregator ◄────────────── update, weight
+        server work ◄── mean ◄──────────────────── [report]
+        model, server's state                      [client state]
+
     The process has the type signature
     `( -> S@SERVER)` and `(<S@SERVER, {B}@CLIENTS> -> <state=S, metrics=M>@SERVER)`
     with B as `cohort_type(task)` and S a

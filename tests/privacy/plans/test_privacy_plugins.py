@@ -99,6 +99,16 @@ class TestRounds:
             probe.probe_noise(built)
         assert "mechanism=pebbles: 65536 coordinates of noise" in str(raised.value)
 
+    def test_a_mechanism_that_declares_nothing_is_refused(self, monkeypatch):
+        pebbles = third_party_noise.Pebbles
+        monkeypatch.setattr(pebbles, "declared_noise", lambda *_: {}, raising=False)
+        built = plan_of().build(privacy.MechanismContext(noise_seed=7))
+        with pytest.raises(SettingError, match="declares nothing that a round could"):
+            probe.probe_noise(built)
+        monkeypatch.setattr(pebbles, "declared_noise", lambda *_: {"x": 1.0})
+        with pytest.raises(SettingError, match="the round measured no x"):
+            probe.probe_noise(built)
+
     def test_less_noise_that_it_says_is_refused_by_the_plan(self, monkeypatch):
         monkeypatch.setitem(third_party_noise.SCALES, "added", 0.9)
         monkeypatch.setitem(third_party_noise.SCALES, "said", 0.9)

@@ -73,26 +73,32 @@ def check_sample(
 
 
 def probe_noise(
-    mechanism: Mechanism, *, coordinates: Optional[int] = None, clients: int = 1
+    mechanism: Mechanism,
+    *,
+    coordinates: Optional[int] = None,
+    clients: Optional[int] = None,
 ) -> float:
     """Runs one round of zero updates and judges the noise that comes out.
 
     What measurements say of the noise is taken from the aggregator's own word; this
     looks at the noise. The aggregator is executed in this process, on a vector of
-    zeros: about a second.
+    zeros: about a second. The judgement is of normal noise; noise with heavier tails
+    is refused by mistake more often than `FALSE_ALARM` says.
 
     Args:
       mechanism: of a plan, for a run that has not begun: its seed decides the noise.
         One with a secure sum must be built with a context of `secure=False`.
       coordinates: length of the vector; by default that of the plan's grid of noise
         shares, or `COORDINATES`.
-      clients: how many send zeros.
+      clients: how many send zeros; by default one, or as many as the plan's grid needs
+        for a release.
 
     Returns:
       The root mean square of what came out.
 
     Raises:
-      SettingError: the noise is too small or too large, or its scale is not measured.
+      SettingError: the noise is too small or too large, its scale is not measured, or
+        the mechanism does not declare what a release's noise is.
     """
     import tensorflow_federated as tff
 
@@ -103,9 +109,11 @@ def probe_noise(
 
     plan, aggregator = mechanism.plan, mechanism.aggregator
     members = declarations(aggregator).client_members
+    grid = plan.distributed
     if coordinates is None:
-        grid = plan.distributed
         coordinates = COORDINATES if grid is None else grid.dimension
+    if clients is None:
+        clients = 1 if grid is None else grid.minimum_cohort_size
     value_type = tff.StructWithPythonType(
         [(None, tff.TensorType(np.float32, [coordinates]))], tuple
     )
@@ -139,14 +147,18 @@ def probe_noise(
         plan, measured_scalars(output["measurements"])
     )
     released = np.concatenate([np.ravel(part) for part in output["result"]])
-    if "noise_stddev" in declared:
-        try:
-            check_sample(released, declared["noise_stddev"])
-        except ValueError as error:
-            raise SettingError(
-                f"--mechanism={plan.mechanism.NAME}: {error}: the noise that is added "
-                "is not the noise that is charged"
-            ) from error
+    if "noise_stddev" not in declared:
+        raise SettingError(
+            f"--mechanism={plan.mechanism.NAME}: declares no noise_stddev, so that the "
+            "noise of a release cannot be judged; let its declared_noise have it"
+        )
+    try:
+        check_sample(released, declared["noise_stddev"])
+    except ValueError as error:
+        raise SettingError(
+            f"--mechanism={plan.mechanism.NAME}: {error}: the noise that is added is "
+            "not the noise that is charged"
+        ) from error
     return math.sqrt(float(np.mean(released.astype(np.float64) ** 2)))
 
 

@@ -201,7 +201,7 @@ class UserLevelPlan:
         """The module that registered the mechanism; None for the toolkit's own.
 
         What a plugin's aggregator says of its noise is checked by
-        `mechanisms.probe.probe` before the first round.
+        `privacy.probe_noise` before the first round.
         """
         return MECHANISMS.origin(self.mechanism.NAME)
 

@@ -43,11 +43,11 @@ def _algorithm(experiment: Description) -> None:
     if compression.is_sparse:
         try:
             aggregator.check_with_sparse_updates()
-        except ValueError as error:
+        except SettingError as error:
             raise compression.refused(
                 "compression",
-                f"{error}; give quantize or low_rank, or a rule of whole updates as "
-                "geometric_median",
+                f"{error.for_command_line}; give quantize or low_rank, or a rule of "
+                "whole updates as geometric_median",
             ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 import numpy as np
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 # Fewer weights than this many for each canary, and canaries hide each other.
 _WEIGHTS_PER_CANARY = 10
+
+
+class _SabotagedAccount(privacy.RoundAccount):
+    """Charges a sabotaged mechanism, whose measurements contradict its plan."""
+
+    def check_measured(self, metrics: Mapping[str, Any]) -> None:
+        """Accepts every measurement: whether the audit notices is the question."""
+
+
+def account_class(settings: Optional[Audit]) -> type[privacy.RoundAccount]:
+    """The class of the account that charges an experiment's rounds."""
+    sabotaged = settings is not None and settings.sabotage != "none"
+    return _SabotagedAccount if sabotaged else privacy.RoundAccount
 
 
 def canaries(settings: Audit, seed: int) -> audit.Canaries:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from tfl_research import privacy
 from tfl_research.errors import SettingError
-from tfl_research.experiment import run_seed, shared_ledgers, simulated_devices
+from tfl_research.experiment import (
+    audited,
+    run_seed,
+    shared_ledgers,
+    simulated_devices,
+)
 from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
@@ -101,7 +106,8 @@ def opened_account(
             shared = _shared_ledger(setup, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
-            account = privacy.RoundAccount(own, made, shared)
+            kind = audited.account_class(setup.experiment.audit)
+            account = kind(own, made, shared)
         except ValueError as error:
             raise SettingError(str(error)) from error
         out.write(_first_lines(setup, made, account))

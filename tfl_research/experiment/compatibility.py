@@ -291,6 +291,31 @@ def _devices(experiment: Experiment) -> None:
         )
 
 
+def _root(experiment: Experiment) -> None:
+    """Examples of the server's own with what they would be outside of."""
+    aggregator = experiment.chosen_aggregator
+    if aggregator is None or not aggregator.NEEDS_ROOT:
+        return
+    flag, algorithm = f"--aggregator={aggregator.NAME}", experiment.chosen_algorithm
+    if experiment.privacy is not None:
+        raise SettingError(
+            f"{flag}: the server's own examples are drawn from the clients' and are "
+            "outside of the guarantee; give another rule, or leave privacy out"
+        )
+    if not algorithm.ONLY_UPDATES_LEAVE:
+        raise SettingError(
+            f"{flag}: the server trains on its own examples by the clients' algorithm, "
+            f"and clients of {algorithm.NAME} send or keep more than an update; give "
+            "--algorithm=fed_avg or fed_prox"
+        )
+    if experiment.compression.compression != NONE:
+        raise experiment.compression.refused(
+            "compression",
+            f"would code the update of the server's own examples too; leave it out, or "
+            f"give another rule than {flag}",
+        )
+
+
 def _exchanges(experiment: Experiment) -> None:
     """Algorithms of several exchanges need the same clients in each."""
     algorithm = experiment.chosen_algorithm
@@ -326,11 +351,12 @@ RULES: tuple[Callable[[Experiment], None], ...] = (
     _devices,
     _exchanges,
     _silos,
+    _root,
     _algorithm,
+    _audit,
     _user_level,
     _record_level,
     _beside_privacy,
-    _audit,
     _attack,
     _aggregator,
 )

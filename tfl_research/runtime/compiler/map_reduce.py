@@ -24,16 +24,23 @@ _COUNT = tf.TensorSpec([], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.float32)
 
 
+# How TensorFlow names functions of the toolkit that are traced again.
+_OURS = ("tfl_research", "Evaluator.")
+
+
 def _is_for_users(record: logging.LogRecord) -> bool:
     """Whether a message of TensorFlow's tells a user anything.
 
-    Vectorised programs fall back to loops for some operations, and the programs are
-    made by a deprecated function. A user can change neither.
+    Vectorised programs fall back to loops for some operations, the programs are made
+    by a deprecated function, and each experiment of a process traces functions of its
+    own. A user can change none of this.
     """
     message = record.getMessage()
+    retraced = "triggered tf.function retracing" in message
     return not (
         message.startswith("Using a while_loop for converting")
         or "extract_sub_graph" in message
+        or (retraced and any(name in message for name in _OURS))
     )
 
 

@@ -26,7 +26,11 @@ from tfl_research.settings import (
 
 
 class _Parser(flags.ArgumentParser):
-    """absl's parser of one kind of setting, or of any of several."""
+    """absl's parser of one kind of setting, or of any of several.
+
+    Where choices share the name of a parameter, the text is kept, for the choice that
+    is given decides what it stands for.
+    """
 
     def __init__(self, kinds: Sequence[Kind]):
         super().__init__()
@@ -34,12 +38,16 @@ class _Parser(flags.ArgumentParser):
         self.syntactic_help = kinds[0].syntax
 
     def parse(self, argument: Any) -> Any:
+        if len(self._kinds) == 1:
+            return self._kinds[0].parse(argument)
         for kind in self._kinds[:-1]:
             try:
-                return kind.parse(argument)
+                kind.parse(argument)
             except ValueError:
                 continue
-        return self._kinds[-1].parse(argument)
+            return argument
+        self._kinds[-1].parse(argument)
+        return argument
 
     def flag_type(self) -> str:
         return str(self.syntactic_help)
@@ -133,7 +141,7 @@ def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
         add(
             title,
             parameter,
-            [kind_of(field) for _, field in fields],
+            list(dict.fromkeys(kind_of(field) for _, field in fields)),
             () if isinstance(kind_of(fields[0][1]), Repeated) else None,
             _parameter_help(fields),
         )

@@ -184,10 +184,12 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
             parts["privacy"] = _private(experiment.privacy, changed)
     parts.update(take({PERSONAL}))
     if left:
-        raise SettingError(
-            f"--{next(iter(left))}: no part of this experiment has such a setting"
-        )
+        raise _no_such_setting(next(iter(left)))
     return dataclasses.replace(experiment, **parts)
+
+
+def _no_such_setting(name: str) -> SettingError:
+    return SettingError(f"--{name}: no part of this experiment has such a setting")
 
 
 def _private(own: Any, changes: Mapping[str, Any]) -> Any:
@@ -208,6 +210,8 @@ def _chosen(
     name = changes.get(choices.setting)
     if isinstance(own, NamedSettings) and name in (None, own.NAME):
         return choices.from_flat({choices.setting: own.NAME, **own.flat(), **changes})
+    if name is None:
+        raise _no_such_setting(next(iter(changes)))
     return choices.from_flat({choices.setting: name, **changes})
 
 

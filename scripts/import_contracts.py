@@ -146,7 +146,7 @@ def _member(group: Iterable[str], module: str) -> Optional[str]:
     holders = [
         name for name in group if module == name or module.startswith(f"{name}.")
     ]
-    return max(holders, key=len, default=None)
+    return max(holders, key=len) if holders else None
 
 
 def _crosses(group: Iterable[str], importer: str, imported: str) -> bool:

@@ -11,9 +11,19 @@ from typing import Optional
 
 import numpy as np
 import pytest
+import without_tensorflow
 
 # Test output stays readable; must be set before TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+# At once, since the other conftest.py files are imported before pytest is configured.
+_PLUGIN = without_tensorflow.plugin()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _PLUGIN is not None:
+        config.pluginmanager.register(_PLUGIN)
 
 
 def linear_objective():

@@ -49,6 +49,30 @@ def worker_binary() -> str:
     return str(path)
 
 
+def silence_idle_worker() -> None:
+    """Keeps TFF's default context quiet at exit where it never started its worker.
+
+    Its `__del__` runs when Python has cleared the modules that it uses, and prints an
+    exception that tells nobody anything. TFF has no public way to the object.
+    """
+    factory = getattr(
+        tff.framework.get_context_stack().current, "_executor_factory", None
+    )
+    stack = getattr(factory, "_executor_stack_fn", None)
+    for cell in getattr(stack, "__closure__", None) or ():
+        kind = type(cell.cell_contents)
+        if kind.__name__ == "ServiceManager" and hasattr(kind, "__del__"):
+            kind.__del__ = _ends_what_started(kind.__del__)
+
+
+def _ends_what_started(end: Callable[[Any], None]) -> Callable[[Any], None]:
+    def ends(manager: Any) -> None:
+        if manager._process is not None:
+            end(manager)
+
+    return ends
+
+
 def executor_request() -> bytes:
     """A request of an executor without clients, which every TFF worker grants."""
     cardinality = _executor_pb2.Cardinality(cardinality=0)

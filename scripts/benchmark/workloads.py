@@ -33,7 +33,7 @@ class Workload:
     cohort: tuple[str, ...]
     client_rate: float = 0.01
     clip: Optional[float] = None
-    rule: Optional[aggregators.RobustRule] = None
+    rule: Optional[aggregators.RuleSettings] = None
     synthetic: bool = False
     sampler: Optional[sampling.Sampler] = None
 
@@ -105,7 +105,7 @@ def _poisson(population: int, expected_cohort: float) -> Workload:
     return dataclasses.replace(workload, sampler=sampler)
 
 
-def _ruled(rule: Optional[aggregators.RobustRule]) -> Workload:
+def _ruled(rule: Optional[aggregators.RuleSettings]) -> Workload:
     images = dataclasses.replace(IMAGES["W3"], title="W3, 100 clients", num_clients=100)
     return dataclasses.replace(on_images(images), rule=rule)
 
@@ -126,12 +126,12 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 }
 
 # Rules over 100 clients' updates; None is a mean without a stack.
-RULES: dict[str, Optional[aggregators.RobustRule]] = {
+RULES: dict[str, Optional[aggregators.RuleSettings]] = {
     "no_stack": None,
-    "mean": aggregators.RobustRule("mean"),
-    "trimmed_mean": aggregators.RobustRule("trimmed_mean", byzantine=10),
-    "coordinate_median": aggregators.RobustRule("coordinate_median"),
-    "krum": aggregators.RobustRule("krum", byzantine=10),
+    "mean": aggregators.MeanRule(),
+    "trimmed_mean": aggregators.TrimmedMean(byzantine=10),
+    "coordinate_median": aggregators.CoordinateMedian(),
+    "krum": aggregators.Krum(byzantine=10),
 }
 
 # What the in-process runtime alone is asked for.

@@ -96,9 +96,8 @@ def bulyan(rows, byzantine):
     for _ in range(len(rows) - 2 * byzantine):
         scores = krum_scores(np.array(left), byzantine, minimum=1)
         selected.append(left.pop(int(np.argmin(scores))))
-    selected = np.array(selected)
     result = []
-    for column in selected.T:
+    for column in np.array(selected).T:
         # The element of least total distance to the others, the lower of two.
         sums = [np.abs(column - v).sum() for v in np.sort(column)]
         least = np.flatnonzero(np.isclose(sums, min(sums), rtol=1e-12, atol=0))[0]

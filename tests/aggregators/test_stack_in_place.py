@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import processes, runtime
-from tfl_research.aggregators import RobustRule, StackingFactory
+from tfl_research.aggregators import MeanRule, StackingFactory
 from tfl_research.aggregators.stack import Layout, stack_computations
 from tfl_research.runtime.compiler import graphs
 from tfl_research.runtime.compiler.graphs import Graph
@@ -69,7 +69,7 @@ def test_rounds_are_the_same_and_only_graphs_reuse(make_linear_task, monkeypatch
         task,
         client_optimizer=SGD(0.1),
         # Six rows, which no other test has: programs are shared.
-        aggregator=StackingFactory(RobustRule("mean"), capacity=6, on_breakdown="skip"),
+        aggregator=StackingFactory(MeanRule(on_breakdown="skip"), capacity=6),
         client_weighting=processes.uniform(),
     )
     replaced: list[int] = []

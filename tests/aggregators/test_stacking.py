@@ -9,7 +9,19 @@ import pytest
 import tensorflow_federated as tff
 
 from tfl_research import processes, runtime
-from tfl_research.aggregators import RobustRule, StackingFactory, rules
+from tfl_research.aggregators import (
+    AGGREGATORS,
+    CenteredClipping,
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    MeanRule,
+    MultiKrum,
+    NormClipping,
+    StackingFactory,
+    TrimmedMean,
+    rules,
+)
 from tfl_research.aggregators.stack import Layout, stack_computations
 from tfl_research.aggregators.stacking import is_broken
 
@@ -45,12 +57,9 @@ def run(process, state, clients):
 
 @pytest.fixture(scope="module")
 def trimmed():
-    """A trimmed mean of up to 5 rows for one hostile one, the median below 3 rows."""
-    return StackingFactory(
-        RobustRule("trimmed_mean", byzantine=1),
-        capacity=5,
-        on_breakdown=RobustRule("coordinate_median"),
-    ).create(VALUE, WEIGHT)
+    """A trimmed mean of up to 5 rows for one hostile one, a mean below 3 rows."""
+    rule = TrimmedMean(byzantine=1, on_breakdown="mean")
+    return StackingFactory(rule, capacity=5).create(VALUE, WEIGHT)
 
 
 def test_a_rule_of_the_stacked_updates(trimmed):
@@ -99,22 +108,37 @@ def test_breakdowns_fall_back_skip_and_are_counted(trimmed):
     # More hostile clients than the rule was told to expect.
     clients = [(1.0, 1.0), (2.0, 1.0), (9.0, 1.0), (NAN, 1.0), (NAN, 1.0)]
     state, x, measured = run(trimmed, state, clients)
-    assert (x, measured["fell_back"], measured["excluded"]) == (2.0, 1, 2)
+    assert (x, measured["fell_back"], measured["excluded"]) == (4.0, 1, 2)
     state, x, measured = run(trimmed, state, [])
     assert (x, measured["fell_back"], measured["skipped"]) == (0.0, 0, 1)
     _, _, measured = run(trimmed, state, [(1.0, 1.0)] * 3)
     assert (measured["fell_back"], measured["breakdowns"]) == (0, 3)
 
 
+def test_the_rule_that_stands_in_expects_as_many_hostile_clients():
+    rule = Krum(byzantine=1, on_breakdown="coordinate_median")
+    process = StackingFactory(rule, capacity=6).create(VALUE, WEIGHT)
+    # Krum needs five rows, and the median of one hostile row three.
+    clients = [(1.0, 1.0), (2.0, 1.0), (6.0, 1.0), (100.0, 1.0)]
+    state, x, measured = run(process, process.initialize(), clients)
+    assert (x, measured["fell_back"], measured["skipped"]) == (4.0, 1, 0)
+    state, x, measured = run(process, state, clients[:2])
+    assert (x, measured["fell_back"], measured["skipped"]) == (0.0, 0, 1)
+    # Two hostile rows are one more than either of the rules expects.
+    bad = [(NAN, 1.0), (NAN, 1.0)]
+    _, x, measured = run(process, state, clients + bad)
+    assert (x, measured["fell_back"], measured["breakdowns"]) == (0.0, 0, 3)
+
+
 def test_a_result_that_is_not_finite_is_skipped(monkeypatch):
     monkeypatch.setattr(rules, "mean", lambda rows: rules.sign_majority(rows) / 0.0)
-    process = StackingFactory(RobustRule("mean"), capacity=2).create(VALUE, WEIGHT)
+    process = StackingFactory(MeanRule(), capacity=2).create(VALUE, WEIGHT)
     _, x, measured = run(process, process.initialize(), [(1.0, 1.0), (2.0, 1.0)])
     assert (x, measured["skipped"], measured["breakdowns"]) == (0.0, 1, 0)
 
 
 def test_rows_are_mixed_before_the_rule():
-    rule = RobustRule("coordinate_median", byzantine=1, neighbour_mixing=True)
+    rule = CoordinateMedian(byzantine=1, neighbour_mixing=True)
     process = StackingFactory(rule, capacity=4).create(VALUE, WEIGHT)
     clients = [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (100.0, 1.0)]
     _, x, _ = run(process, process.initialize(), clients)
@@ -123,8 +147,8 @@ def test_rows_are_mixed_before_the_rule():
 
 
 def test_weights_count_where_the_rule_is_weighted():
-    rule = RobustRule("coordinate_median", weighted=True)
-    process = StackingFactory(rule, capacity=3).create(VALUE, WEIGHT)
+    factory = StackingFactory(CoordinateMedian(), capacity=3, weighted=True)
+    process = factory.create(VALUE, WEIGHT)
     clients = [(1.0, 1.0), (2.0, 1.0), (50.0, 7.0)]
     assert run(process, process.initialize(), clients)[1] == 50.0
 
@@ -143,24 +167,24 @@ def test_weights_count_where_the_rule_is_weighted():
 )
 def test_half_of_the_weight_may_not_be_hostile(name, weights, broken):
     rows = rules.screen(np.ones((6, 2), np.float32), [*weights, 0])
-    rule = RobustRule(name, byzantine=2, weighted=True)
-    assert bool(is_broken(rule, rows)) == broken
+    rule = AGGREGATORS.get(name)(byzantine=2)
+    assert bool(is_broken(rule, rows, weighted=True)) == broken
     # Without weights two of five are always few enough.
-    assert not is_broken(RobustRule(name, byzantine=2), rows)
+    assert not is_broken(rule, rows)
 
 
 def test_an_excluded_client_leaves_one_hostile_less_among_the_weights():
-    rule = RobustRule("geometric_median", byzantine=2, weighted=True)
+    rule = GeometricMedian(byzantine=2)
     rows = np.ones((6, 2), np.float32)
     # One of the two was found: of the others' 11 the heaviest has 4, two have 6.
     weights = [4, 2, 2, 2, 1, 50]
     rows[5, 0] = NAN
-    assert not is_broken(rule, rules.screen(rows, weights))
-    assert is_broken(rule, rules.screen(rows[:5], weights[:5]))
+    assert not is_broken(rule, rules.screen(rows, weights), weighted=True)
+    assert is_broken(rule, rules.screen(rows[:5], weights[:5]), weighted=True)
 
 
 def test_centered_clipping_starts_from_the_last_result():
-    rule = RobustRule("centered_clipping", radius=1.0, center_momentum=0.5)
+    rule = CenteredClipping(clip_radius=1.0, clip_momentum=0.5)
     process = StackingFactory(rule, capacity=3).create(VALUE, WEIGHT)
     unit = 1 / np.sqrt(102)  # x of a step of length 1
     clients = [(9.0, 1.0)] * 3
@@ -177,8 +201,8 @@ def test_centered_clipping_starts_from_the_last_result():
 
 
 def test_buckets_are_others_in_every_round():
-    rule = RobustRule("coordinate_median", bucket_size=2, seed=3)
-    process = StackingFactory(rule, capacity=6).create(VALUE, WEIGHT)
+    rule = CoordinateMedian(bucket_size=2)
+    process = StackingFactory(rule, capacity=6, seed=3).create(VALUE, WEIGHT)
     clients = [(float(2**i), 1.0) for i in range(6)]
     state, found = process.initialize(), []
     for _ in range(6):
@@ -234,7 +258,7 @@ def test_members_keep_the_order_of_their_type_and_not_of_the_alphabet():
     np.testing.assert_array_equal(back.b.z, [1, 2])
     np.testing.assert_array_equal(back.a, [[4, 5]])
 
-    process = StackingFactory(RobustRule("mean"), capacity=2).create(nested, WEIGHT)
+    process = StackingFactory(MeanRule(), capacity=2).create(nested, WEIGHT)
     other = collections.OrderedDict(
         b=collections.OrderedDict(z=np.float32([3, 4]), a=np.float32(5)),
         a=np.float32([[6, 7]]),
@@ -254,12 +278,19 @@ def test_members_keep_the_order_of_their_type_and_not_of_the_alphabet():
             lambda r: StackingFactory(r, 9, smallest_cohort=4),
             "as few as 4: say what happens then",
         ),
-        (lambda r: StackingFactory(r, 9, on_breakdown="fail"), "got 'fail'"),
+        (lambda r: StackingFactory("krum", 9), "must be a RuleSettings, got 'krum'"),
+        (lambda r: StackingFactory(r, 9, weighted=True), "for equal weights only"),
         (
             lambda r: StackingFactory(
-                r, 9, on_breakdown=RobustRule("bulyan", byzantine=2)
+                CoordinateMedian(bucket_size=2), 9, weighted=True
             ),
-            "bulyan .* at least 11",
+            "coordinate_median on buckets of 2 is defined for equal weights only",
+        ),
+        (
+            lambda r: StackingFactory(
+                NormClipping(2, on_breakdown="coordinate_median", clip_radius=1.0), 4
+            ),
+            "coordinate_median .* at least 5 clients .* at most 4",
         ),
         (
             lambda r: StackingFactory(r, 9).create(tff.TensorType(np.int32), WEIGHT),
@@ -275,7 +306,7 @@ def test_members_keep_the_order_of_their_type_and_not_of_the_alphabet():
 )
 def test_refuses(build, message):
     with pytest.raises(ValueError, match=message):
-        build(RobustRule("krum", byzantine=2))
+        build(Krum(byzantine=2))
 
 
 @pytest.fixture(scope="module")
@@ -296,19 +327,20 @@ SGD = tff.learning.optimizers.build_sgdm
 @pytest.mark.parametrize(
     ("rule", "mode"),
     [
-        (RobustRule("multi_krum", byzantine=1), ("folded", "xla")),
-        (RobustRule("geometric_median", weighted=True), ("vectorised", "graph")),
+        (MultiKrum(byzantine=1, on_breakdown="skip"), ("folded", "xla")),
+        (GeometricMedian(on_breakdown="skip"), ("vectorised", "graph")),
     ],
     ids=["multi_krum", "geometric_median"],
 )
 def test_both_runtimes_agree(make_linear_task, seven_clients, rule, mode):
     task = make_linear_task(seven_clients)
-    kind = processes.by_examples() if rule.weighted else processes.uniform()
+    weighted = rule.takes_weights
+    kind = processes.by_examples() if weighted else processes.uniform()
     process = processes.build_fed_avg(
         task,
         client_optimizer=SGD(0.1),
         server_optimizer=SGD(1.0, momentum=0.5),
-        aggregator=StackingFactory(rule, capacity=8, on_breakdown="skip"),
+        aggregator=StackingFactory(rule, capacity=8, weighted=weighted),
         client_weighting=kind,
     )
     final = []
@@ -342,9 +374,7 @@ def test_a_skipped_round_leaves_model_and_optimizer_alone(
         task,
         client_optimizer=SGD(0.1),
         server_optimizer=SGD(1.0, momentum=0.9),
-        aggregator=StackingFactory(
-            RobustRule("krum", byzantine=1), capacity=7, on_breakdown="skip"
-        ),
+        aggregator=StackingFactory(Krum(byzantine=1, on_breakdown="skip"), capacity=7),
         client_weighting=processes.uniform(),
     )
     ids = task.train.client_ids

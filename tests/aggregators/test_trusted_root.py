@@ -11,8 +11,8 @@ import tensorflow_federated as tff
 
 from tfl_research.aggregators import (
     AttackedFactory,
+    NormClipping,
     NormClippingFactory,
-    RobustRule,
     StackingFactory,
     TrustedRootFactory,
     rules,
@@ -191,8 +191,9 @@ class TestNormClipping:
         np.testing.assert_allclose(
             vector(found.result), expected / weights.sum(), rtol=1e-6, atol=1e-7
         )
-        rule = RobustRule("norm_clipping", radius=1.5, weighted=True)
-        stacked = StackingFactory(rule, capacity=5).create(VALUE, weight_type)
+        rule = NormClipping(clip_radius=1.5)
+        factory = StackingFactory(rule, capacity=5, weighted=True)
+        stacked = factory.create(VALUE, weight_type)
         other = stacked.next(stacked.initialize(), values, list(weights))
         np.testing.assert_allclose(
             vector(found.result), vector(other.result), rtol=1e-6, atol=1e-7
@@ -204,9 +205,11 @@ class TestNormClipping:
         np.testing.assert_array_equal(vector(found.result), np.zeros(7))
 
     def test_members_are_those_of_what_it_clips_for(self):
-        assert NormClippingFactory(1.0).client_members == ()
-        inner = TrustedRootFactory(3, ROOT)
-        assert NormClippingFactory(1.0, inner).client_members == ("role",)
+        plain = NormClippingFactory(1.0)
+        assert (plain.client_members, plain.screens_updates) == ((), False)
+        over_root = NormClippingFactory(1.0, TrustedRootFactory(3, ROOT))
+        assert over_root.client_members == ("role",)
+        assert over_root.screens_updates
 
     @pytest.mark.parametrize("radius", [0.0, -1.0, NAN, float("inf")])
     def test_refuses(self, radius):

@@ -7,7 +7,7 @@ A round is `{client: Client}`; clients without local steps are not in the papers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,8 @@ Rounds = Sequence[Mapping[str, Client]]
 def client(x, y, *, batch_size, epochs, limit=None):
     """The steps of so many epochs in the examples' order, cut off after `limit`."""
     design = np.concatenate([np.asarray(x, float), np.ones((len(y), 1))], axis=1)
-    batches, seen = [], set()
+    batches: list[Any] = []
+    seen: set[int] = set()
     for _ in range(epochs):
         for first in range(0, len(y), batch_size):
             if limit is not None and len(batches) == limit:
@@ -123,7 +124,8 @@ def fed_opt(theta, rounds: Rounds, rate, moments, step, initial=0.0):
 
 def scaffold(theta, rounds: Rounds, population, rate, option, server_rate=1.0):
     """Karimireddy et al. 2020, Algorithm 1."""
-    c, c_i, path = np.zeros_like(theta), {}, []
+    c_i: dict[str, Any] = {}
+    c, path = np.zeros_like(theta), []
     for present in rounds:
         present = working(present)
         moves, changes = [], []
@@ -146,7 +148,8 @@ def scaffold(theta, rounds: Rounds, population, rate, option, server_rate=1.0):
 
 def fed_dyn(theta, rounds: Rounds, population, rate, alpha):
     """Acar et al. 2021, Algorithm 1, with gradient steps on equation 1."""
-    h, g_k, path = np.zeros_like(theta), {}, []
+    g_k: dict[str, Any] = {}
+    h, path = np.zeros_like(theta), []
     for present in rounds:
         present = working(present)
         models = []

@@ -6,6 +6,8 @@ the bias, its last entry.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import paper_algorithms as paper
 
@@ -20,7 +22,8 @@ def mean(present, moves):
 
 def ditto(theta, rounds, rate, strength):
     """Li et al. 2021, Algorithm 1; v_k begins at the initial theta."""
-    initial, v, path = theta, {}, []
+    v: dict[str, Any] = {}
+    initial, path = theta, []
     for present in rounds:
         present = paper.working(present)
         moves = {}
@@ -62,7 +65,8 @@ def queried(k, share):
 def split(theta, rounds, rate, share, keeps):
     """Collins et al. 2021, Algorithm 1 (heads are kept), or Singhal et al. 2021,
     Algorithm 1 (heads are made anew, and clients count by their query examples)."""
-    first, heads, path = theta[-1], {}, []
+    heads: dict[str, Any] = {}
+    first, path = theta[-1], []
     for present in rounds:
         present = paper.working(present)
         moves = {}

@@ -5,22 +5,10 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import numpy as np
-import paper_algorithms as paper
 import rounds
 import tensorflow as tf
 
 from tfl_research import processes
-
-# In the second round a client has time for a single step.
-LIMITS: tuple[dict[str, int], ...] = ({}, {"d": 1}, {"c": 3})
-
-
-def cohorts(task: Any) -> list[Any]:
-    return rounds.cohorts_of(task, limits=LIMITS)
-
-
-def paper_rounds() -> list[dict[str, paper.Client]]:
-    return rounds.paper_rounds(limits=LIMITS)
 
 
 def steps(task: Any, name: str, state: Optional[np.ndarray] = None) -> dict[str, Any]:

@@ -22,8 +22,9 @@ DITTO, REP_SHARE, RECON_SHARE = 0.8, 0.4, 0.6
 CLUSTERS = (START, np.array([-0.6, 0.8, 1.2]), np.array([50.0, 50.0, 50.0]))
 SIZES = {"a": 5, "b": 2, "c": 7, "d": 1, "e": 0, "f": 4}
 COHORTS = (("a", "c", "e", "f"), ("b", "a", "d", "f"), ("c", "b", "f", "d"))
-# In the last round a device runs out of time after three of its eight steps.
-LIMITS: tuple[dict[str, int], ...] = ({}, {}, {"c": 3})
+# In the second round a client has time for one of its two steps, in the last round one
+# for three of its eight.
+LIMITS: tuple[dict[str, int], ...] = ({}, {"d": 1}, {"c": 3})
 # Server steps ago, by round.
 STALENESS: tuple[dict[str, int], ...] = (
     {"a": 0, "c": 2, "e": 0, "f": 1},
@@ -64,7 +65,7 @@ def cohorts_of(
     task: Any, exchanges: int = 1, stale: bool = False, cohorts=COHORTS, limits=LIMITS
 ) -> list[data.Cohort]:
     """The rounds' cohorts, each for so many rounds in a row."""
-    found = []
+    found: list[data.Cohort] = []
     for index, (cohort, limit) in enumerate(zip(cohorts, limits)):
         for _ in range(exchanges):
             drawn = task.train.cohort(cohort, seed=0, round_number=len(found) + 1)
@@ -109,8 +110,10 @@ ALGORITHMS = {
     "fed_adagrad": lambda: fed_opt(
         _OPTIMIZERS.build_adagrad(SERVER_RATE, INITIAL, TAU)
     ),
-    "scaffold_1": lambda: algorithms.build_scaffold(sgd(), option=1, **_POPULATION),
-    "scaffold_2": lambda: algorithms.build_scaffold(sgd(), **_POPULATION),
+    "scaffold_1": lambda: algorithms.build_scaffold(
+        sgd(), population=len(SIZES), option=1
+    ),
+    "scaffold_2": lambda: algorithms.build_scaffold(sgd(), population=len(SIZES)),
     "fed_dyn": lambda: algorithms.build_fed_dyn(sgd(), alpha=ALPHA, **_POPULATION),
     "fed_dropout": lambda: algorithms.build_fed_dropout(sgd()),
     "fed_nova": lambda: algorithms.build_fed_nova(sgd()),
@@ -149,7 +152,7 @@ class Run(NamedTuple):
 
     states: list[Any]
     metrics: list[Any]
-    table: storage.ClientStates
+    table: Any
 
     def weights(self, index: int = -1) -> np.ndarray:
         """(weights, bias) after a round, as `paper_algorithms` has them."""

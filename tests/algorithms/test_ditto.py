@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import paper_algorithms as paper
-import paper_personal
 import personal_clients
 import pytest
 import rounds
@@ -15,30 +14,14 @@ STRENGTH = rounds.DITTO
 SERVER = np.array([0.2, 0.4, -0.3])
 
 
-@pytest.fixture(scope="module")
-def run(six_clients):
-    process = rounds.built("ditto", six_clients)
-    return rounds.run(process, personal_clients.cohorts(six_clients))
+def test_the_global_model_is_that_of_fed_avg(run_algorithm):
+    expected = paper.fed_avg(rounds.START, rounds.paper_rounds(), rounds.RATE)
+    rounds.assert_close(run_algorithm("ditto").weights(), expected[-1])
 
 
-def test_three_rounds_are_the_papers(run):
-    expected = paper_personal.ditto(
-        rounds.START, personal_clients.paper_rounds(), rounds.RATE, STRENGTH
-    )
-    for index, (theta, _) in enumerate(expected):
-        rounds.assert_close(run.weights(index), theta)
-    assert sorted(expected[-1][1]) == ["a", "b", "c", "d", "f"]
-    for name, v in expected[-1][1].items():
-        rounds.assert_close(rounds.START + run.table.rows([name])[0], v)
-
-
-def test_the_global_model_is_that_of_fed_avg(run):
-    expected = paper.fed_avg(rounds.START, personal_clients.paper_rounds(), rounds.RATE)
-    rounds.assert_close(run.weights(), expected[-1])
-
-
-def test_a_client_without_examples_keeps_its_initial_model(run):
-    np.testing.assert_array_equal(run.table.rows(["e"])[0], np.zeros(3))
+def test_a_client_without_examples_keeps_its_initial_model(run_algorithm):
+    rows = run_algorithm("ditto").table.rows(["e"])
+    np.testing.assert_array_equal(rows[0], np.zeros(3))
 
 
 def test_a_strong_pull_leaves_the_server_model(six_clients):

@@ -9,9 +9,8 @@ import pytest
 import rounds
 import tensorflow as tf
 import twins
-from tfl_research.flags.algorithm_flags import REPORTS
 
-from tfl_research import clients, privacy
+from tfl_research import algorithms, clients, privacy
 
 # Their server moves on by its momentum when nobody comes.
 MOMENTUM = ("fed_avg_m", "fed_adam", "fed_yogi")
@@ -54,12 +53,27 @@ def test_each_has_a_version_by_hand():
 
 @names
 def test_three_rounds_are_the_papers(run_algorithm, name):
-    ours = run_algorithm(name)
+    """Models after each round, and what server and clients remember."""
+    ours, twin = run_algorithm(name), twins.TWINS[name]
     exchanges = 2 if name == "mime" else 1
-    expected = twins.TWINS[name](rounds.paper_rounds())
+    expected = twin.path(rounds.paper_rounds())
     assert len(expected) == 3
-    for index, theta in enumerate(expected, start=1):
+    assert len(ours.states) == 3 * exchanges
+    for index, theta in enumerate(twin.models(rounds.paper_rounds()), start=1):
         rounds.assert_close(ours.weights(exchanges * index - 1), theta)
+    if twin.server is not None:
+        place, memory = twin.server
+        for index, found in enumerate(expected, start=1):
+            state = ours.server(exchanges * index - 1)
+            rounds.assert_close(memory(state), found[place])
+    assert (ours.table is None) == (twin.clients is None)
+    if twin.clients is not None:
+        place, memory = twin.clients
+        kept = expected[-1][place]
+        # All but the client without examples.
+        assert set("abcdf") <= set(kept)
+        for client, wanted in kept.items():
+            rounds.assert_close(memory(ours.table.rows([client])[0]), wanted)
 
 
 @names
@@ -68,10 +82,11 @@ def test_a_client_alone_is_the_papers(six_clients, name):
     ours = rounds.run(
         rounds.built(name, six_clients), cohorts(six_clients, name, *alone)
     )
+    paper_rounds = rounds.paper_rounds(alone, ({}, {}))
     if name == "fed_buff":
-        expected = twins.TWINS["fed_avg"](rounds.paper_rounds(alone, ({}, {})))
+        expected = twins.TWINS["fed_avg"].models(paper_rounds)
     else:
-        expected = twins.TWINS[name](rounds.paper_rounds(alone, ({}, {})))
+        expected = twins.TWINS[name].models(paper_rounds)
     rounds.assert_close(ours.weights(), expected[-1])
 
 
@@ -113,7 +128,12 @@ def test_updates_are_averaged_where_they_are_not_all_that_counts(six_clients, na
     aggregator = privacy.gaussian_aggregator(
         noise_multiplier=1.0, l2_norm_clip=1.0, expected_cohort_size=4.0, noise_seed=1
     )
-    assert algorithm.needs_mean == name.startswith((*REPORTS, "fed_dyn", "ifca"))
+    more_than_updates = tuple(
+        each
+        for each, settings in algorithms.ALGORITHMS.items()
+        if settings.REPORTS or settings.UPDATES or settings.KEEPS_SENT
+    )
+    assert algorithm.needs_mean == name.startswith(more_than_updates)
     if algorithm.needs_mean:
         with pytest.raises(ValueError, match=r"expected aggregators\.mean\(\), got"):
             algorithm.build(six_clients, max_cohort_size=4, aggregator=aggregator)
@@ -154,7 +174,7 @@ def test_a_code_leaves_what_the_work_below_asks_for(six_clients):
     assert process.download_bytes == 12
     ours = rounds.run(process, rounds.cohorts_of(six_clients, stale=True))
     rounds.assert_close(
-        ours.weights(), twins.TWINS["fed_buff"](rounds.paper_rounds())[-1]
+        ours.weights(), twins.TWINS["fed_buff"].models(rounds.paper_rounds())[-1]
     )
 
 

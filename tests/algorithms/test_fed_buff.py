@@ -10,17 +10,6 @@ import rounds
 from tfl_research import algorithms, clients, processes
 
 
-def test_three_rounds_are_the_papers(run_algorithm):
-    ours = run_algorithm("fed_buff")
-    expected = paper.fed_buff(
-        rounds.START, rounds.paper_rounds(), rounds.RATE, rounds.STALENESS
-    )
-    for index, theta in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-    for age, theta in enumerate([*expected[::-1], rounds.START]):
-        rounds.assert_close(rounds.vector(h[age] for h in ours.server()[1]), theta)
-
-
 def test_fresh_clients_are_fed_avg_with_uniform_weights(six_clients):
     fresh = [
         cohort.with_members(staleness=np.zeros(len(cohort), np.int32))

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import paper_algorithms as paper
 import pytest
 import rounds
 
 from tfl_research import algorithms
-
-
-def test_three_rounds_are_the_papers(run_algorithm):
-    ours = run_algorithm("fed_dyn")
-    expected = paper.fed_dyn(
-        rounds.START,
-        rounds.paper_rounds(),
-        len(rounds.SIZES),
-        rounds.RATE,
-        rounds.ALPHA,
-    )
-    for index, (theta, h, _) in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-        rounds.assert_close(rounds.vector(ours.server(index)), h)
-    for name, g_k in expected[-1][2].items():
-        rounds.assert_close(ours.table.rows([name])[0], g_k)
 
 
 def test_h_is_the_mean_of_all_clients_gradients(six_clients):

@@ -10,16 +10,6 @@ import rounds
 from tfl_research import algorithms, clients, data
 
 
-def test_three_rounds_are_the_papers(run_algorithm):
-    ours = run_algorithm("fed_exp")
-    expected = paper.fed_exp(
-        rounds.START, rounds.paper_rounds(), rounds.RATE, epsilon=1e-3
-    )
-    for index, (theta, eta) in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-        rounds.assert_close(ours.server(index)[0], eta)
-
-
 def test_the_mean_of_the_last_two_models(six_clients):
     algorithm = algorithms.build_fed_exp(
         clients.LocalTraining(rounds.sgd()), averages=True

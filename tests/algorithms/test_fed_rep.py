@@ -23,21 +23,9 @@ def chosen(steps=None, **changes):
     return algorithms.build_fed_rep(steps or rounds.sgd(), **settings)
 
 
-@pytest.fixture(scope="module")
-def run(six_clients):
-    process = rounds.built("fed_rep", six_clients)
-    return rounds.run(process, personal_clients.cohorts(six_clients))
-
-
-def test_three_rounds_are_the_papers(run):
-    expected = paper_personal.split(
-        rounds.START, personal_clients.paper_rounds(), rounds.RATE, SHARE, keeps=True
-    )
-    for index, (theta, _) in enumerate(expected):
-        rounds.assert_close(run.weights(index), theta)
-    assert sorted(expected[-1][1]) == ["a", "b", "c", "d", "f"]
-    for name, head in expected[-1][1].items():
-        rounds.assert_close(run.table.rows([name])[0], [head])
+@pytest.fixture
+def run(run_algorithm):
+    return run_algorithm("fed_rep")
 
 
 @pytest.mark.parametrize("name", ["c", "e"])

@@ -20,10 +20,9 @@ def chosen(models=MODELS):
     return algorithms.build_ifca(rounds.sgd(), [rounds.arrays(m) for m in models])
 
 
-@pytest.fixture(scope="module")
-def run(six_clients):
-    process = rounds.built("ifca", six_clients)
-    return rounds.run(process, personal_clients.cohorts(six_clients))
+@pytest.fixture
+def run(run_algorithm):
+    return run_algorithm("ifca")
 
 
 def model(server_state, j):
@@ -31,13 +30,9 @@ def model(server_state, j):
     return rounds.vector([np.asarray(tensor)[j] for tensor in server_state])
 
 
-def test_three_rounds_are_the_papers(run):
-    expected = paper_personal.ifca(MODELS, personal_clients.paper_rounds(), rounds.RATE)
-    for index, (average, models, _) in enumerate(expected):
-        for j, theta in enumerate(models):
-            rounds.assert_close(model(run.server(index), j), theta)
-        rounds.assert_close(run.weights(index), average)
-    # Otherwise the test would show little: two models are in use, one is not.
+def test_two_models_are_in_use_within_three_rounds():
+    """Otherwise the comparison with the paper would show little."""
+    expected = paper_personal.ifca(MODELS, rounds.paper_rounds(), rounds.RATE)
     assert [set(c.values()) for _, _, c in expected] == [{0, 1}] * 3
 
 

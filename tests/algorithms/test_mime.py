@@ -4,26 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import paper_algorithms as paper
-import pytest
 import rounds
-
-
-@pytest.mark.parametrize("name", ["mime_lite", "mime"])
-def test_three_rounds_are_the_papers(run_algorithm, name):
-    ours = run_algorithm(name)
-    expected = paper.mime(
-        rounds.START,
-        rounds.paper_rounds(),
-        rounds.RATE,
-        rounds.MOMENTUM,
-        corrects=name == "mime",
-    )
-    exchanges = 2 if name == "mime" else 1
-    assert len(ours.states) == 3 * exchanges
-    for index, (theta, s) in enumerate(expected):
-        last = exchanges * index + exchanges - 1
-        rounds.assert_close(ours.weights(last), theta)
-        rounds.assert_close(rounds.vector(ours.server(last)[1]["accumulator"]), s)
 
 
 def test_the_first_exchange_moves_nothing_but_the_mean_gradient(run_algorithm):

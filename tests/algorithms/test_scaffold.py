@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import paper_algorithms as paper
 import pytest
 import rounds
 
 from tfl_research import algorithms
-
-
-@pytest.mark.parametrize("option", [1, 2])
-def test_three_rounds_are_the_papers(run_algorithm, option):
-    ours = run_algorithm(f"scaffold_{option}")
-    expected = paper.scaffold(
-        rounds.START, rounds.paper_rounds(), len(rounds.SIZES), rounds.RATE, option
-    )
-    for index, (theta, c, _) in enumerate(expected):
-        rounds.assert_close(ours.weights(index), theta)
-        rounds.assert_close(rounds.vector(ours.server(index)[1]), c)
-    for name, c_i in expected[-1][2].items():
-        rounds.assert_close(ours.table.rows([name])[0], c_i)
 
 
 @pytest.mark.parametrize("option", [1, 2])

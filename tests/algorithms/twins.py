@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import paper_algorithms as paper
 import paper_personal
 import rounds
 
-# Rounds of clients -> theta after each.
-Twin = Callable[[paper.Rounds], "list[np.ndarray]"]
+Path = Callable[[paper.Rounds], "list[Any]"]
 
 
-def _first(path):
-    return [found[0] for found in path]
+class Twin(NamedTuple):
+    """What an algorithm comes to after each round, in NumPy.
+
+    Attributes:
+      path: rounds of clients -> theta after each, or a tuple of theta and of what the
+        server and the clients remember.
+      server: where in the tuple the server's memory is, and what it is compared with:
+        a function of our server's state.
+      clients: where in the tuple the clients' memory is, by name, and what it is
+        compared with: a function of a client's row in our table.
+    """
+
+    path: Path
+    server: Optional[tuple[int, Callable[[Any], Any]]] = None
+    clients: Optional[tuple[int, Callable[[np.ndarray], Any]]] = None
+
+    def models(self, rounds_of_clients: paper.Rounds) -> list[np.ndarray]:
+        """theta after each round."""
+        found = self.path(rounds_of_clients)
+        return [each[0] if isinstance(each, tuple) else each for each in found]
 
 
 def _fed_opt(moments, step, initial=0.0) -> Twin:
-    return lambda r: paper.fed_opt(rounds.START, r, rounds.RATE, moments, step, initial)
+    return Twin(
+        lambda r: paper.fed_opt(rounds.START, r, rounds.RATE, moments, step, initial)
+    )
 
 
 def _adaptive(moments, initial=0.0) -> Twin:
@@ -30,11 +50,55 @@ def _adaptive(moments, initial=0.0) -> Twin:
     return _fed_opt(moments(rounds.BETA_1, rounds.BETA_2), step, initial)
 
 
-_START, _RATE, _CLIENTS = rounds.START, rounds.RATE, len(rounds.SIZES)
+def _averaged(**settings) -> Twin:
+    return Twin(lambda r: paper.fed_avg(rounds.START, r, rounds.RATE, **settings))
+
+
+def _scaffold(option) -> Twin:
+    return Twin(
+        lambda r: paper.scaffold(
+            rounds.START, r, len(rounds.SIZES), rounds.RATE, option
+        ),
+        server=(1, lambda state: rounds.vector(state[1])),
+        clients=(2, lambda row: row),
+    )
+
+
+def _fed_nova(**settings) -> Twin:
+    return Twin(lambda r: paper.fed_nova(rounds.START, r, rounds.RATE, **settings))
+
+
+def _mime(corrects) -> Twin:
+    return Twin(
+        lambda r: paper.mime(rounds.START, r, rounds.RATE, rounds.MOMENTUM, corrects),
+        server=(1, lambda state: rounds.vector(state[1]["accumulator"])),
+    )
+
+
+def _fed_buff(rounds_of_clients) -> list[tuple[np.ndarray, np.ndarray]]:
+    """theta, and the last four of them, the newest first."""
+    path = paper.fed_buff(
+        rounds.START, rounds_of_clients, rounds.RATE, rounds.STALENESS
+    )
+    oldest = [rounds.START] * 4
+    return [
+        (theta, np.stack([*path[index::-1], *oldest][:4]))
+        for index, theta in enumerate(path)
+    ]
+
+
+def _by_staleness(state) -> np.ndarray:
+    return np.concatenate([np.reshape(h, [len(h), -1]) for h in state[1]], axis=1)
+
+
+def _by_cluster(state) -> np.ndarray:
+    return np.concatenate([np.reshape(m, [len(m), -1]) for m in state], axis=1)
+
+
 TWINS: dict[str, Twin] = {
-    "fed_avg": lambda r: paper.fed_avg(_START, r, _RATE),
-    "fed_prox": lambda r: paper.fed_avg(_START, r, _RATE, mu=rounds.MU),
-    "clipped": lambda r: paper.fed_avg(_START, r, _RATE, clip=rounds.CLIP),
+    "fed_avg": _averaged(),
+    "fed_prox": _averaged(mu=rounds.MU),
+    "clipped": _averaged(clip=rounds.CLIP),
     "fed_avg_m": _fed_opt(
         paper.server_momentum(rounds.MOMENTUM), lambda m, v, t: rounds.SERVER_RATE * m
     ),
@@ -46,33 +110,48 @@ TWINS: dict[str, Twin] = {
         lambda m, v, t: rounds.SERVER_RATE * m / np.sqrt(v + rounds.TAU),
         rounds.INITIAL,
     ),
-    "scaffold_1": lambda r: _first(paper.scaffold(_START, r, _CLIENTS, _RATE, 1)),
-    "scaffold_2": lambda r: _first(paper.scaffold(_START, r, _CLIENTS, _RATE, 2)),
-    "fed_dyn": lambda r: _first(
-        paper.fed_dyn(_START, r, _CLIENTS, _RATE, rounds.ALPHA)
+    "scaffold_1": _scaffold(1),
+    "scaffold_2": _scaffold(2),
+    "fed_dyn": Twin(
+        lambda r: paper.fed_dyn(
+            rounds.START, r, len(rounds.SIZES), rounds.RATE, rounds.ALPHA
+        ),
+        server=(1, rounds.vector),
+        clients=(2, lambda row: row),
     ),
     # One layer has no units to leave out.
-    "fed_dropout": lambda r: paper.fed_avg(_START, r, _RATE),
-    "fed_nova": lambda r: paper.fed_nova(_START, r, _RATE),
-    "fed_nova_momentum": lambda r: paper.fed_nova(
-        _START, r, _RATE, momentum=rounds.MOMENTUM
+    "fed_dropout": _averaged(),
+    "fed_nova": _fed_nova(),
+    "fed_nova_momentum": _fed_nova(momentum=rounds.MOMENTUM),
+    "fed_nova_proximal": _fed_nova(mu=rounds.MU),
+    "fed_exp": Twin(
+        lambda r: paper.fed_exp(rounds.START, r, rounds.RATE, epsilon=1e-3),
+        server=(1, lambda state: state[0]),
     ),
-    "fed_nova_proximal": lambda r: paper.fed_nova(_START, r, _RATE, mu=rounds.MU),
-    "fed_exp": lambda r: _first(paper.fed_exp(_START, r, _RATE, epsilon=1e-3)),
-    "mime_lite": lambda r: _first(
-        paper.mime(_START, r, _RATE, rounds.MOMENTUM, corrects=False)
+    "mime_lite": _mime(corrects=False),
+    "mime": _mime(corrects=True),
+    "fed_buff": Twin(_fed_buff, server=(1, _by_staleness)),
+    "adaptive_prox": Twin(
+        lambda r: paper.adaptive_prox(rounds.START, r, rounds.RATE, rounds.MU),
+        server=(1, lambda state: state[1]),
     ),
-    "mime": lambda r: _first(
-        paper.mime(_START, r, _RATE, rounds.MOMENTUM, corrects=True)
+    "ditto": Twin(
+        lambda r: paper_personal.ditto(rounds.START, r, rounds.RATE, rounds.DITTO),
+        clients=(1, lambda row: rounds.START + row),
     ),
-    "fed_buff": lambda r: paper.fed_buff(_START, r, _RATE, rounds.STALENESS),
-    "adaptive_prox": lambda r: _first(paper.adaptive_prox(_START, r, _RATE, rounds.MU)),
-    "ditto": lambda r: _first(paper_personal.ditto(_START, r, _RATE, rounds.DITTO)),
-    "fed_rep": lambda r: _first(
-        paper_personal.split(_START, r, _RATE, rounds.REP_SHARE, keeps=True)
+    "fed_rep": Twin(
+        lambda r: paper_personal.split(
+            rounds.START, r, rounds.RATE, rounds.REP_SHARE, keeps=True
+        ),
+        clients=(1, lambda row: row[0]),
     ),
-    "reconstruction": lambda r: _first(
-        paper_personal.split(_START, r, _RATE, rounds.RECON_SHARE, keeps=False)
+    "reconstruction": Twin(
+        lambda r: paper_personal.split(
+            rounds.START, r, rounds.RATE, rounds.RECON_SHARE, keeps=False
+        )
     ),
-    "ifca": lambda r: _first(paper_personal.ifca(rounds.CLUSTERS, r, _RATE)),
+    "ifca": Twin(
+        lambda r: paper_personal.ifca(rounds.CLUSTERS, r, rounds.RATE),
+        server=(1, _by_cluster),
+    ),
 }

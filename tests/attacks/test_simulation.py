@@ -11,7 +11,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import aggregators, attacks, clients, processes, runtime
-from tfl_research.aggregators import AttackedFactory, RobustRule, StackingFactory
+from tfl_research.aggregators import (
+    AttackedFactory,
+    MeanRule,
+    StackingFactory,
+    TrimmedMean,
+)
 from tfl_research.aggregators.attacked import role_weight_type
 
 pytestmark = pytest.mark.usefixtures("on_a_worker")
@@ -23,8 +28,9 @@ VALUE = tff.StructWithPythonType(
 
 
 def mean_under(attack, rule=None, capacity=4):
-    rule = rule or RobustRule("mean", weighted=True)
-    inner = StackingFactory(rule, capacity=capacity, on_breakdown="skip")
+    weighted = rule is None
+    rule = rule or MeanRule(on_breakdown="skip")
+    inner = StackingFactory(rule, capacity=capacity, weighted=weighted)
     return AttackedFactory(inner, attack, seed=7)
 
 
@@ -79,7 +85,7 @@ class TestAttackedFactory:
             huge = updates * np.float32(np.inf)
             return tf.where(malicious[:, None], huge, updates)
 
-        rule = RobustRule("trimmed_mean", byzantine=1)
+        rule = TrimmedMean(byzantine=1, on_breakdown="skip")
         process = mean_under(explode, rule).create(VALUE, role_weight_type())
         sent = [(1, 1, 0), (3, 1, 0), (50, 1, 0), (2, 1, 1)]
         state, x, measured = run(process, process.initialize(), sent)
@@ -123,7 +129,7 @@ class TestAttackedFactory:
             )
         with pytest.raises(ValueError, match="malicious_role must be at least 1"):
             AttackedFactory(
-                StackingFactory(RobustRule("mean"), capacity=2),
+                StackingFactory(MeanRule(), capacity=2),
                 attacks.UpdateAttack("alie"),
                 malicious_role=0,
             )
@@ -193,7 +199,7 @@ def test_a_local_attack_under_any_aggregator(task, honest):
 
 def test_an_omniscient_attack_in_a_round(task, honest):
     start, deltas = honest
-    inner = StackingFactory(RobustRule("mean"), capacity=3)
+    inner = StackingFactory(MeanRule(), capacity=3)
     factory = AttackedFactory(inner, attacks.UpdateAttack("alie", 1.5))
     found, metrics = one_round(task, client_work=work(), aggregator=factory)
     rows = np.stack([deltas["a"], deltas["b"]])

@@ -72,7 +72,7 @@ class TestDirections:
         assert (found == 0).all() == (value in (0.0, np.inf) or np.isnan(value))
 
 
-class NanWork:
+class NanWork(clients.ClientWork):
     """Client work that has nothing but NaN to report."""
 
     def build(self, model, objective):
@@ -103,7 +103,8 @@ class TestCanaryWork:
             found = build(weights, {"role": tf.constant(role)}, tf.constant(0))
             # Canaries keep no state, and None cannot be fetched.
             assert found.client_state is None
-            return found._replace(client_state=())
+            missing = [name for name, part in found._asdict().items() if part is None]
+            return found._replace(**dict.fromkeys(missing, ()))
 
         def compute(role):
             if not in_graph:
@@ -125,6 +126,12 @@ class TestCanaryWork:
     def test_refuses(self, norm):
         with pytest.raises(ValueError, match="above 0"):
             clients.CanaryWork(NanWork(), seed=0, norm=norm)
+
+    def test_clients_that_keep_a_state_have_no_canaries(self, task):
+        stateful = clients.CompressedWork(NanWork(), clients.TopK(0.5), True)
+        work = clients.CanaryWork(stateful, seed=0, norm=1.0)
+        with pytest.raises(ValueError, match="no canaries over CompressedWork"):
+            processes.build_fed_avg(task, client_work=work, max_cohort_size=4)
 
 
 def test_an_observer_keeps_the_released_updates(task):

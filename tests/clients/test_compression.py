@@ -203,14 +203,17 @@ class TestErrorFeedback:
         assert process.upload_bytes == 8  # one value and its index
         assert process.download_bytes == 12
 
-    def test_is_refused_over_clients_with_states(self):
+    def test_is_refused_over_clients_with_states(self, task):
         stateful = clients.CompressedWork(
             clients.local_training(optimizer=tff.learning.optimizers.build_sgdm(0.1)),
             clients.TopK(0.5),
             True,
         )
+        twice = clients.CompressedWork(stateful, clients.TopK(0.5), True)
         with pytest.raises(ValueError, match="keep a state of their own"):
-            clients.CompressedWork(stateful, clients.TopK(0.5), True)
+            processes.build_fed_avg(task, client_work=twice, max_cohort_size=2)
+        with pytest.raises(ValueError, match="keep a state of their own"):
+            twice.build(processes.functional_model(task), task.build_objective())
 
 
 def _with_weights(state, other):

@@ -134,7 +134,7 @@ def test_the_process_says_what_tffs_own_code_sends(base, digits):
     assert process.upload_bytes == 784 * 128 // 7 * 8 + 8 + 4 * 1418
 
 
-class OneEntryDiverged:
+class OneEntryDiverged(clients.ClientWork):
     """Client work of an update of ones, of which one entry is not finite."""
 
     def __init__(self, value):

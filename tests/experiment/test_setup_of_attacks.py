@@ -207,7 +207,9 @@ class TestRootExamples:
         assert len(found.malicious) == 2
 
     def test_what_is_refused(self, numbered):
-        with pytest.raises(SettingError, match=r"^root_examples=11: the clients have f"):
+        with pytest.raises(
+            SettingError, match=r"^root_examples=11: the clients have f"
+        ):
             rooted(numbered, 11)
         with pytest.raises(SettingError, match="needs root_examples too"):
             TrustedRoot()

@@ -187,6 +187,18 @@ class TestPlans:
         result = fake.run(tmp_path, private=False, process_plan=fake.Plan())
         assert math.isinf(result.epsilon)
 
+    def test_a_command_line_shows_the_plans_flags(self, tmp_path):
+        class Account(fake.Account):
+            def check_measured(self, metrics):
+                raise UserError("--mechanism=gaussian: no noise was added")
+
+        account = Account(tmp_path / "ledger.jsonl")
+        with pytest.raises(UserError) as error:
+            fake.run(tmp_path / "run", account=account)
+        assert error.value.for_command_line.startswith(
+            "round 1: --mechanism=gaussian: no noise was added; nothing"
+        )
+
     def test_less_noise_than_the_plan_says_releases_nothing(self, tmp_path):
         class Quiet(fake.Engine):
             def next(self, state, cohort):

@@ -123,6 +123,7 @@ def test_is_self_contained(folder):
     content = report.write(folder).read_text()
     shown = Page(content)
     assert not {"script", "link", "img", "iframe", "object"} & set(shown.tags)
+    assert shown.links
     assert all(link.startswith("#") for link in shown.links)
     assert "@import" not in content
     assert not re.search(r"url\((?!#)", content)

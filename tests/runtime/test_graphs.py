@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import chunks
+from tfl_research.runtime.compiler.fingerprint import fingerprint
 from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 
@@ -105,6 +106,21 @@ class TestFingerprint:
             != build([1, 3], np.float32).fingerprint
         )
         assert build(1, np.int32).fingerprint != build(2, np.int32).fingerprint
+
+    def test_the_number_of_gpus_does_not_count(self):
+        graph = Graph(nested_computation(1.5))
+        before = graph.fingerprint
+        changed = 0
+        for function in graph._graph_def.library.function:
+            for node in function.node_def:
+                if "config_proto" in node.attr:
+                    gpus = tf.compat.v1.ConfigProto(device_count={"GPU": 3})
+                    node.attr["config_proto"].s = gpus.SerializeToString()
+                    changed += 1
+        assert changed
+        assert before == fingerprint(
+            graph._graph_def, graph._inputs, graph._outputs, graph._scalars.functions
+        )
 
     def test_swapped_results_are_another_graph(self):
         def build(swapped):

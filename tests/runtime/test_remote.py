@@ -22,7 +22,7 @@ from toy_processes import (
 )
 
 from tfl_research import aggregators, processes, runtime
-from tfl_research.aggregators import RobustRule, StackingFactory
+from tfl_research.aggregators import CoordinateMedian, Krum, StackingFactory
 from tfl_research.runtime import Mode
 from tfl_research.runtime.remote import consecutive
 
@@ -38,14 +38,14 @@ def robust(rule, capacity=7):
     return {
         "client_optimizer": sgd(),
         "client_weighting": processes.uniform(),
-        "aggregator": StackingFactory(rule, capacity=capacity, on_breakdown="skip"),
+        "aggregator": StackingFactory(rule, capacity=capacity),
     }
 
 
 PROCESSES = {
     **{name: OURS[name] for name in ("fed_avg", "secure", "adaptive_gaussian")},
-    "median": robust(RobustRule("coordinate_median")),
-    "krum": robust(RobustRule("krum", byzantine=1)),
+    "median": robust(CoordinateMedian(on_breakdown="skip")),
+    "krum": robust(Krum(byzantine=1, on_breakdown="skip")),
 }
 
 
@@ -62,7 +62,7 @@ def test_rounds_are_those_of_the_other_runtimes(addresses, name):
 @pytest.mark.slow
 def test_stacks_of_two_workers_that_do_not_fit_into_one(addresses):
     task = make_task()
-    arguments = robust(RobustRule("coordinate_median"), capacity=4)
+    arguments = robust(CoordinateMedian(on_breakdown="skip"), capacity=4)
     process = processes.build_fed_avg(task, **arguments)
     # Six clients have examples, three of them in each part.
     _, history = three_rounds(runtime.remote(process, addresses), cohorts_of(task)[:1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from scipy import stats
 from test_samplers import IDS, DrawnConformance
 
 from tfl_research import sampling
+
+# (population, cohort size, least separation in rounds).
+_CASES = list(itertools.product([7, 23, 50], [1, 3, 7], [None, 1, 2, 3]))
+_TOO_MANY_COHORTS = [(7, 3, 3), (7, 7, 2), (7, 7, 3)]
 
 
 def rounds_of(sampler, rounds):
@@ -24,7 +29,9 @@ def rounds_of(sampler, rounds):
 def assert_keeps_its_word(sampler, rounds):
     """Separation and epochs are as the accountant is told."""
     told = sampler.amplification
-    for taken in rounds_of(sampler, rounds).values():
+    by_client = rounds_of(sampler, rounds)
+    assert any(len(taken) > 1 for taken in by_client.values()), "nobody came again"
+    for taken in by_client.values():
         assert min(np.diff(taken), default=rounds) >= told.min_separation
         epochs = [(number - 1) // told.rounds_per_epoch for number in taken]
         assert len(set(epochs)) == len(epochs)
@@ -39,18 +46,27 @@ class TestMinSeparation(DrawnConformance):
             "none", 0.1, 50, 5.0, "zero_out", min_separation=10, rounds_per_epoch=10
         )
 
-    @pytest.mark.parametrize("population", [7, 23, 50])
-    @pytest.mark.parametrize("cohort_size", [1, 3, 7])
-    @pytest.mark.parametrize("min_separation", [None, 1, 2, 3])
+    @pytest.mark.parametrize(
+        ("population", "cohort_size", "min_separation"),
+        [case for case in _CASES if case not in _TOO_MANY_COHORTS],
+    )
     def test_separates(self, population, cohort_size, min_separation):
-        if min_separation and min_separation * cohort_size > population:
-            return
         sampler = sampling.MinSeparation(
             IDS[:population], cohort_size, 3, min_separation
         )
+        assert sampler.separation == (min_separation or population // cohort_size)
         assert_keeps_its_word(sampler, 120)
         sizes = {len(sampler.sample(number)) for number in range(1, 121)}
         assert sizes == {cohort_size}
+
+    @pytest.mark.parametrize(
+        ("population", "cohort_size", "min_separation"), _TOO_MANY_COHORTS
+    )
+    def test_a_separation_needs_as_many_disjoint_cohorts(
+        self, population, cohort_size, min_separation
+    ):
+        with pytest.raises(ValueError, match=f"from 1 to {population // cohort_size}"):
+            sampling.MinSeparation(IDS[:population], cohort_size, 3, min_separation)
 
     def test_the_largest_separation_visits_everyone_in_turn(self):
         taken = rounds_of(self.make(), 40).values()

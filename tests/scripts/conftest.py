@@ -48,12 +48,48 @@ $2"
     echo "Collecting something"
     if [ -n "${{FAKE_PIP_FAILS-}}" ]; then echo "no such wheel"; exit 1; fi
     ;;
-  "-m ruff" | "-m mypy") exit "${{FAKE_LINT_EXIT:-0}}" ;;
+  "-m ruff" | "-m mypy" | "-c from importlinter"*)
+    case "$1 $2" in
+      "-m ruff") shift 2; name="ruff" ;;
+      "-m mypy") shift 2; name="mypy" ;;
+      *) shift 2; name="lint-imports" ;;
+    esac
+    echo "$name $*" >>"{steps}"
+    case "$name $*" in "${{FAKE_FAILS-nothing}}"*) exit 1 ;; esac
+    ;;
   "-m pytest")
     shift 2
-    echo "collected for $*"
+    echo "pytest $* without_tensorflow=${{TFL_WITHOUT_TENSORFLOW-}}" >>"{steps}"
+    # Like pytest: exit code 4 and no test for a wrong command line.
+    while [ "$#" -gt 0 ]; do
+      case "$1" in
+        -n | --dist | -k) shift ;;
+        --color=* | -r*) ;;
+        -*) echo "ERROR: unrecognized arguments: $1"; exit 4 ;;
+        *)
+          if [ ! -e "$1" ]; then
+            echo "ERROR: file or directory not found: $1"
+            exit 4
+          fi
+          ;;
+      esac
+      shift
+    done
+    if [ "${{FAKE_FAILS-}}" = pytest ]; then
+      echo "=== 1 failed, 2 passed in 1.00s ==="
+      exit 1
+    fi
     echo "=== 3 passed in 1.00s ==="
-    exit "${{FAKE_PYTEST_EXIT:-0}}"
+    ;;
+  "experiments/dp_fed_avg.py "*)
+    echo "main job $*" >>"{steps}"
+    for argument in "$@"; do
+      case "$argument" in --output_dir=*) folder="${{argument#*=}}" ;; esac
+    done
+    mkdir -p "$folder"
+    echo "round" >"$folder/metrics.csv"
+    for round in ${{FAKE_ROUNDS-1 2}}; do echo "$round" >>"$folder/metrics.csv"; done
+    if [ "${{FAKE_FAILS-}}" = "main job" ]; then echo "no such task"; exit 1; fi
     ;;
   *) printf 'ran'; printf ' <%s>' "$@"; echo ;;
 esac
@@ -87,6 +123,16 @@ class Machine:
         self.calls_file.unlink()
         return lines
 
+    @property
+    def steps_file(self) -> pathlib.Path:
+        return self.path / "steps"
+
+    def steps(self) -> list[str]:
+        """What scripts/test ran since the last time, one command a line."""
+        lines = self.steps_file.read_text().splitlines()
+        self.steps_file.unlink()
+        return lines
+
     def add(self, name: str, text: str) -> None:
         program = self.path / name
         program.unlink(missing_ok=True)
@@ -102,6 +148,7 @@ class Machine:
                 minor=minor,
                 base=self.path / name,
                 calls=self.calls_file,
+                steps=self.steps_file,
             ),
         )
 
@@ -150,6 +197,10 @@ def machine(tmp_path) -> Machine:
     shutil.copytree(ROOT / ".ci", checkout / ".ci")
     for name in ("requirements.lock", "setup.py"):
         shutil.copy(ROOT / name, checkout / name)
+    for folder in ("tests/sampling", "tests/scripts"):
+        (checkout / folder).mkdir(parents=True)
+    for folder in ("tests", "tests/scripts"):
+        (checkout / folder / "conftest.py").write_text("")
     (checkout / "experiments" / "x.py").write_text("")
     path = tmp_path / "bin"
     path.mkdir()

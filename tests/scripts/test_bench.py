@@ -300,6 +300,7 @@ def test_an_environment_that_fails_is_not_complete(made, monkeypatch, tmp_path):
 
 def test_every_peer_has_requirements_and_a_worker():
     folder = ROOT / "scripts" / "benchmark" / "peers"
+    assert {"flower", "pfl", "fedjax"} <= set(environments.PEERS)
     for peer in environments.PEERS.values():
         lines = (folder / f"{peer.environment}.txt").read_text().splitlines()
         packages = [line for line in lines if not line.startswith("#")]

@@ -8,7 +8,6 @@ import time
 import pytest
 
 CLOSING = "=== 3 passed in 1.00s ==="
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -22,44 +21,111 @@ def _installation(machine, script: str) -> None:
     (machine.checkout / "scripts/test_install").write_text(f"#!/bin/bash\n{script}\n")
 
 
+LINT = [
+    "ruff check .",
+    "ruff format --check .",
+    "mypy ",
+    "mypy tests/conftest.py",
+    "mypy tests/scripts/conftest.py",
+    "lint-imports ",
+]
+NAMES = ("ruff check", "ruff format --check", "mypy", "lint-imports", "pytest")
+
+
+def _told(result) -> list[str]:
+    """The steps that the script says have failed."""
+    return [line for line in result.stderr.splitlines() if "FAILED" in line]
+
+
 def test_all_well(machine):
     _installation(machine, "sleep 1; echo 'ok: installed in 1 s'")
     result = machine.run("scripts/test")
     assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert lines[-3:] == ["ok: installed in 1 s", CLOSING, CLOSING]
-    # In two halves that have every test between them.
-    first, second = (line for line in lines if line.startswith("collected for"))
-    apart = second.split()[3:]
-    assert apart[0] == "tests/privacy"
-    assert first.split()[3:] == [f"--ignore={folder}" for folder in apart]
-    for folder in apart:
-        assert (REPOSITORY / folder).is_dir()
-    for name in ("ruff check", "ruff format --check", "mypy", "pytest"):
+    assert result.stdout.splitlines()[-2:] == ["ok: installed in 1 s", CLOSING]
+    assert machine.steps() == [
+        *LINT,
+        "pytest --color=auto -n 2 --dist loadfile without_tensorflow=",
+    ]
+    for name in NAMES:
         assert f"== {name}\n" in result.stderr
-    assert "FAILED" not in result.stderr
+    assert _told(result) == []
 
 
-def test_arguments_are_for_pytest(machine):
-    _installation(machine, "echo ok")
-    output = machine.run("scripts/test", "tests/flags", "-k", "a b").stdout
-    assert "collected for --color=auto tests/flags -k a b" in output
-
-
-@pytest.mark.parametrize(
-    ("variables", "failed"),
-    [
-        ({"FAKE_PYTEST_EXIT": "1"}, ["pytest"]),
-        ({"FAKE_LINT_EXIT": "1"}, ["ruff check", "ruff format --check", "mypy"]),
-    ],
-)
-def test_a_failure_is_told_after_everything_ran(machine, variables, failed):
-    _installation(machine, "echo ok")
-    result = machine.run("scripts/test", **variables)
-    assert result.returncode == 1
-    told = [line for line in result.stderr.splitlines() if "FAILED" in line]
-    assert told == [f"FAILED: {name}" for name in failed]
+def test_a_part(machine):
+    result = machine.run("scripts/test", "tests/sampling", "-k", "a b")
+    assert result.returncode == 0, result.stderr
+    assert machine.steps() == [
+        *LINT,
+        "pytest --color=auto tests/sampling -k a b without_tensorflow=",
+    ]
     assert result.stdout.splitlines()[-1] == CLOSING
+
+
+def test_a_part_that_is_not_there(machine):
+    result = machine.run("scripts/test", "tests/simpling")
+    assert result.returncode == 1
+    assert _told(result) == ["FAILED: pytest"]
+    last = result.stdout.splitlines()[-1]
+    assert last == "ERROR: file or directory not found: tests/simpling"
+
+
+class TestQuick:
+    def test_no_tensorflow_and_two_rounds_of_the_main_job(self, machine):
+        _installation(machine, "exit 1")
+        result = machine.run("scripts/test", "--quick")
+        assert result.returncode == 0, result.stderr
+        *steps, last = sorted(machine.steps(), key=lambda step: step[:4] == "main")
+        assert steps == [
+            *LINT,
+            "pytest --color=auto -n 2 --dist loadfile -rfE without_tensorflow=1",
+        ]
+        flags = "--flagfile=experiments/configs/shakespeare_dp.flags --rounds=2"
+        assert last.startswith(f"main job experiments/dp_fed_avg.py {flags} ")
+        assert result.stdout.splitlines()[-2:] == [
+            "ok: the main job ran for two rounds",
+            CLOSING,
+        ]
+
+    @pytest.mark.parametrize(
+        ("variables", "reason"),
+        [
+            ({"FAKE_ROUNDS": "1"}, "found 1"),
+            ({"FAKE_ROUNDS": ""}, "found 0"),
+            ({"FAKE_FAILS": "main job"}, "no such task"),
+        ],
+    )
+    def test_a_main_job_that_fails(self, machine, variables, reason):
+        result = machine.run("scripts/test", "--quick", **variables)
+        assert result.returncode == 1
+        assert _told(result) == ["FAILED: main job, two rounds"]
+        assert reason in result.stdout
+
+    def test_takes_no_path(self, machine):
+        result = machine.run("scripts/test", "--quick", "tests/sampling")
+        assert result.returncode == 1
+        assert "got 'tests/sampling'" in result.stderr
+        assert not machine.steps_file.exists()
+
+
+@pytest.mark.parametrize("kind", [[], ["--quick"], ["tests/sampling"]])
+@pytest.mark.parametrize("name", [*NAMES[:-1], "mypy tests/scripts", "pytest"])
+def test_a_failure_is_told_after_everything_ran(machine, kind, name):
+    _installation(machine, "echo ok")
+    result = machine.run("scripts/test", *kind, FAKE_FAILS=name)
+    assert result.returncode == 1
+    assert _told(result) == [f"FAILED: {name.removesuffix(' tests/scripts')}"]
+    steps = [step for step in machine.steps() if not step.startswith("main job")]
+    assert steps[:-1] == LINT
+    assert steps[-1].startswith("pytest ")
+    closing = "=== 1 failed, 2 passed in 1.00s ===" if name == "pytest" else CLOSING
+    assert result.stdout.splitlines()[-1] == closing
+
+
+def test_help(machine):
+    result = machine.run("scripts/test", "--help")
+    assert result.returncode == 0
+    assert "scripts/test --quick" in result.stdout
+    assert not machine.steps_file.exists()
 
 
 def test_a_failed_installation_fails_and_shows_why(machine):
@@ -79,7 +145,7 @@ def test_the_installation_can_be_left_out_and_is_not_by_default(machine):
 
 def test_nothing_is_left_running_after_an_interruption(machine):
     _installation(machine, f"echo $$ >'{machine.home}/pid'; sleep 60 & wait")
-    process = machine.start(["scripts/test"], FAKE_PYTEST_EXIT="0")
+    process = machine.start(["scripts/test"])
     pid_file = machine.home / "pid"
     while not (pid_file.exists() and pid_file.read_text().strip()):
         assert process.poll() is None

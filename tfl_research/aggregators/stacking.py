@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -13,8 +13,11 @@ import tensorflow_federated as tff
 from tfl_research import stateless_random
 from tfl_research.aggregators import rules
 from tfl_research.aggregators.contract import UpdateAggregator
-from tfl_research.aggregators.rule_specification import RuleSettings
+from tfl_research.aggregators.specification import AggregatorSettings
 from tfl_research.aggregators.stack import Layout, stack_computations
+
+if TYPE_CHECKING:
+    from tfl_research.aggregators.rule_specification import RuleSettings
 
 
 def apply_rule(
@@ -138,7 +141,7 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {self.capacity}")
-        if not isinstance(self.rule, RuleSettings):
+        if not (isinstance(self.rule, AggregatorSettings) and self.rule.stacked):
             raise ValueError(f"rule must be a RuleSettings, got {self.rule!r}")
         if self.weighted and not self.rule.takes_weights:
             raise ValueError(

@@ -1,7 +1,7 @@
 """Attacks by malicious clients, in simulation: on their data and on their updates.
 
 How a cohort's updates are stacked for an attack that sees them all is in
-`aggregators.attacked`; the flags are in `flags.attack_flags`.
+`aggregators.attacked`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """The attacks by name: what they see, where they are from, how strong by default.
 
-Plain data, without TensorFlow, so that flags can be checked before it is imported.
+Plain data, without TensorFlow, so that settings are checked before it is imported.
 """
 
 from __future__ import annotations

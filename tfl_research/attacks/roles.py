@@ -67,7 +67,7 @@ def malicious_in_cohort(
         number is binomial; it is hypergeometric otherwise.
       probability: of a cohort with at most so many.
     """
-    # Takes a second to import, which other flags should not cost.
+    # Takes a second to import, which other settings should not cost.
     from scipy import stats
 
     if independent:

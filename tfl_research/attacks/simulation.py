@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -22,6 +22,16 @@ from tfl_research.attacks.roles import MALICIOUS
 from tfl_research.tasks.objectives import Objective
 
 _PERTURBED = ("min_max", "min_sum")
+_FUNCTIONS: dict[str, Callable[..., tf.Tensor]] = {
+    "gaussian": update_attacks.gaussian,
+    "sign_flip": update_attacks.sign_flip,
+    "scaled": update_attacks.scaled,
+    "alie": update_attacks.alie,
+    "inner_product": update_attacks.inner_product,
+    "min_max": update_attacks.min_max,
+    "min_sum": update_attacks.min_sum,
+    "mimic": update_attacks.mimic,
+}
 # Beside the seeds of a client's dropout, which are folded with step numbers.
 _STREAM = -1
 
@@ -86,8 +96,7 @@ class UpdateAttack:
             arguments["scale"] = self.scale
         if self.perturbation is not None:
             arguments["perturbation"] = self.perturbation
-        function = getattr(update_attacks, self.name)
-        return function(updates, malicious, present, seed, **arguments)
+        return _FUNCTIONS[self.name](updates, malicious, present, seed, **arguments)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 
-from tfl_research.cli import plan_arguments
+from tfl_research.cli import plan_arguments, planned_event
 from tfl_research.errors import UserError
 from tfl_research.privacy.accounting import planning
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
@@ -187,7 +187,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    event, with_noise = plan_arguments.event(arguments)
+    event, with_noise = planned_event.event(arguments)
     found = _read(arguments.ledger)
     spent = [group for one in found for group in one.groups]
     clients = next((one.clients for one in found if one.clients is not None), None)

@@ -26,7 +26,7 @@ class ClientResult(NamedTuple):
       client_state: float32 `[d]`, what the client keeps until it is next in a
         cohort; None where clients keep nothing.
       noise_stddev: float32 `[]`, standard deviation of the noise that the client adds
-        to the sum of gradients of a local step; None where clients add none.
+        to the sum of gradients of a local step; () where clients add none.
     """
 
     update: list[tf.Tensor]
@@ -34,7 +34,7 @@ class ClientResult(NamedTuple):
     sums: collections.OrderedDict[str, tf.Tensor]
     report: Any = ()
     client_state: Optional[tf.Tensor] = None
-    noise_stddev: Optional[tf.Tensor] = None
+    noise_stddev: Any = ()
 
 
 # (server weights, local steps, round number) -> result, and with a server work that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -99,6 +100,29 @@ def _context(setup: Setup) -> aggregators.AggregatorContext:
     )
 
 
+def check_noise(setup: Setup, *, resumed: bool) -> None:
+    """Judges the noise of a user's own mechanism by what it adds, once for each run.
+
+    What a mechanism measures is its own word; see `privacy.probe_noise`. The toolkit's
+    mechanisms are judged by tests.
+
+    Args:
+      setup: of the run.
+      resumed: whether the run has begun, and was judged then.
+
+    Raises:
+      SettingError: the noise that is added is not the noise that is charged.
+    """
+    plan = setup.user_level
+    if plan is None or resumed:
+        return
+    if privacy.MECHANISMS.origin(plan.mechanism.NAME) is None:
+        return
+    # Of no run: nothing of it is released.
+    context = privacy.MechanismContext(noise_seed=secrets.randbits(128), secure=False)
+    privacy.probe_noise(plan.build(context))
+
+
 def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _Factory:
     """The mechanism's aggregation factory, with a rule where that is sound."""
     experiment, chosen = setup.experiment, setup.experiment.chosen_aggregator
@@ -165,9 +189,3 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
 def _nothing(weights: Any, state: Any) -> Any:
     """What the server shares where personal models need nothing of it."""
     return None
-
-
-def model_dimension(task: Any) -> int:
-    """Number of scalars in the task's trainable weights."""
-    specs = tf.nest.flatten(processes.functional_model(task).weight_specs)
-    return sum(spec.shape.num_elements() for spec in specs)

@@ -11,32 +11,24 @@ from typing import TYPE_CHECKING
 
 from tfl_research import attacks
 from tfl_research.errors import SettingError
-from tfl_research.experiment import run_seed, simulated_devices
+from tfl_research.experiment import privacy_rules, simulated_devices
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
-from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.description import Description
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
 
 NONE = "none"
-# Mechanisms whose noise is added to a clipped, weighed sum at the server.
-_CAN_BE_SABOTAGED = (
-    "gaussian",
-    "adaptive_gaussian",
-    "bounded_weight",
-    "tree",
-    "banded_matrix",
-)
 
 
-def _algorithm(experiment: Experiment) -> None:
+def _algorithm(experiment: Description) -> None:
     """The algorithm with weights, optimizers, aggregator and compression."""
     algorithm = experiment.chosen_algorithm
     algorithm.check_weighting(str(experiment.resolved_weighting.client_weighting))
     algorithm.check_clients(experiment.clients)
     algorithm.check_server(experiment.server)
     aggregator = experiment.chosen_aggregator
-    algorithm.check_aggregator(_aggregator_name(experiment))
+    algorithm.check_aggregator(experiment.aggregator_name)
     compression = experiment.compression
     algorithm.check_compression(
         compression.compression, error_feedback=compression.feeds_back
@@ -59,7 +51,7 @@ def _algorithm(experiment: Experiment) -> None:
             ) from error
 
 
-def _aggregator(experiment: Experiment) -> None:
+def _aggregator(experiment: Description) -> None:
     """The aggregator with weights, server optimizer and runtime."""
     aggregator = experiment.chosen_aggregator
     if aggregator is None:
@@ -69,154 +61,7 @@ def _aggregator(experiment: Experiment) -> None:
     aggregator.check_server(experiment.server)
 
 
-def _user_level(experiment: Experiment) -> None:
-    """User-level privacy with everything that a mechanism must cover."""
-    privacy = experiment.privacy
-    if not isinstance(privacy, UserLevelPrivacy):
-        return
-    mechanism, algorithm = privacy.chosen, experiment.chosen_algorithm
-    mechanism.check_cohorts(
-        str(experiment.resolved_cohorts.sampler),
-        str(experiment.resolved_weighting.client_weighting),
-    )
-    run_seed.check_not_shared(experiment.training.run_seed, "ledger", privacy.ledger)
-    if not algorithm.ONLY_UPDATES_LEAVE:
-        raise SettingError(
-            f"--algorithm={algorithm.NAME}: a mechanism covers the clients' updates "
-            "alone, and this algorithm's clients send or keep more; give "
-            "--algorithm=fed_avg or fed_prox, or leave user-level privacy out"
-        )
-    _aggregator_under_noise(experiment, privacy)
-
-
-def _aggregator_under_noise(experiment: Experiment, privacy: UserLevelPrivacy) -> None:
-    mechanism, aggregator = privacy.chosen, experiment.chosen_aggregator
-    weights = str(experiment.resolved_weighting.client_weighting)
-    if aggregator is None and not mechanism.noised_at_clients:
-        raise SettingError(
-            f"--aggregator={_aggregator_name(experiment)}: nobody has bounded how far "
-            f"one client can move its result, and {mechanism.NAME} noises a sum; give "
-            "--mechanism=local_gaussian, whose clients noise their own updates, or "
-            "register a mechanism that builds the factory and says what it costs"
-        )
-    if aggregator is not None:
-        if aggregator.NAME == "mean":
-            return
-        aggregator.check_with_privacy(mechanism.NOISED_AT, mechanism.NAME)
-    if mechanism.noised_at_clients:
-        if weights != "uniform":
-            raise SettingError(
-                f"--client_weighting={weights}: only updates are noised, so that a "
-                "rule that takes weights would see private ones; give "
-                "--client_weighting=uniform"
-            )
-    elif aggregator is not None and aggregator.stacked:
-        raise SettingError(
-            f"--aggregator={aggregator.NAME}: {mechanism.NAME} noises a sum, for which "
-            "no updates are stacked; leave --byzantine, --bucket_size, "
-            "--neighbour_mixing and --on_breakdown out"
-        )
-
-
-def _record_level(experiment: Experiment) -> None:
-    """DP-SGD inside the clients with how their local steps are described."""
-    privacy = experiment.privacy
-    if not isinstance(privacy, RecordLevelPrivacy):
-        return
-    algorithm, aggregator = experiment.chosen_algorithm, experiment.chosen_aggregator
-    batches, client = experiment.batches, experiment.clients
-    run_seed.check_not_shared(
-        experiment.training.run_seed, "record_ledgers", privacy.record_ledgers
-    )
-    if algorithm.NAME != "fed_avg":
-        raise SettingError(
-            f"--algorithm={algorithm.NAME}: clients with record-level privacy train by "
-            "DP-SGD; give --algorithm=fed_avg"
-        )
-    if aggregator is not None and aggregator.NAME != "mean":
-        aggregator.check_with_privacy("client", "record_dp_sgd")
-    if batches.client_epochs is not None:
-        raise batches.refused(
-            "client_epochs",
-            "steps that are drawn at random have no epochs; give --client_steps",
-        )
-    if batches.batch_size is not None:
-        raise batches.refused(
-            "batch_size",
-            "batches are drawn at random; give their expected size with "
-            "--record_batch_size",
-        )
-    if batches.max_examples_per_client is not None:
-        raise batches.refused(
-            "max_examples_per_client",
-            "every record is sampled with the same probability; leave it out and "
-            "lower --record_batch_size or --client_steps",
-        )
-    if client.gradient_clip is not None:
-        raise client.refused(
-            "gradient_clip",
-            "gradients are clipped by --record_l2_norm_clip; leave it out",
-        )
-
-
-def _beside_privacy(experiment: Experiment) -> None:
-    """What no guarantee has been worked out for."""
-    if experiment.privacy is None:
-        return
-    if experiment.personal_evaluation:
-        raise SettingError(
-            "--personal_evaluation: personal models are outside of the guarantee; "
-            "leave it out, or leave privacy out"
-        )
-    if experiment.compression.compression != NONE:
-        raise experiment.compression.refused(
-            "compression",
-            "is not offered together with privacy; leave one of them out",
-        )
-    if not experiment.attack.is_none:
-        raise experiment.attack.refused(
-            "attack", "is not simulated together with privacy; leave one of them out"
-        )
-    if experiment.baseline.train_on is not None:
-        raise experiment.baseline.refused(
-            "train_on", "is not offered together with privacy; leave one of them out"
-        )
-
-
-def _audit(experiment: Experiment) -> None:
-    """Canaries with a mechanism that they can test."""
-    audit, privacy = experiment.audit, experiment.privacy
-    if audit is None:
-        return
-    if not isinstance(privacy, UserLevelPrivacy):
-        raise SettingError(
-            "--audit: canaries test a mechanism of user-level privacy; give one, or "
-            "leave the audit out"
-        )
-    if _aggregator_name(experiment) != "mean":
-        raise SettingError(
-            f"--aggregator={_aggregator_name(experiment)}: canaries look at what a "
-            "mechanism's own mean releases; give --aggregator=mean"
-        )
-    if experiment.devices.devices is not None:
-        raise experiment.devices.refused(
-            "devices", "are not simulated in an audit; leave one of them out"
-        )
-    if audit.sabotage == NONE:
-        return
-    if privacy.chosen.NAME not in _CAN_BE_SABOTAGED:
-        raise audit.refused(
-            "sabotage",
-            f"does not go with --mechanism={privacy.chosen.NAME}; give one of "
-            f"{', '.join(_CAN_BE_SABOTAGED)}",
-        )
-    if privacy.ledger is not None:
-        raise audit.refused(
-            "sabotage", "would put false charges into --ledger; leave that out"
-        )
-
-
-def _attack(experiment: Experiment) -> None:
+def _attack(experiment: Description) -> None:
     """An attack with an aggregator and an algorithm under which it can be simulated."""
     attack, aggregator = experiment.attack, experiment.chosen_aggregator
     if attack.is_none:
@@ -225,7 +70,7 @@ def _attack(experiment: Experiment) -> None:
     if attack.kind == attacks.OMNISCIENT and not attackable:
         raise SettingError(
             f"--attack={attack.attack}: sees the updates of the round, which "
-            f"--aggregator={_aggregator_name(experiment)} never holds together; give "
+            f"--aggregator={experiment.aggregator_name} never holds together; give "
             "--aggregator=mean or a robust rule, or another --attack"
         )
     algorithm = experiment.chosen_algorithm
@@ -245,7 +90,7 @@ def _attack(experiment: Experiment) -> None:
         )
 
 
-def _devices(experiment: Experiment) -> None:
+def _devices(experiment: Description) -> None:
     """Simulated devices with what decides who takes part."""
     devices, algorithm = experiment.devices, experiment.chosen_algorithm
     buffering = algorithm.buffering is not None
@@ -291,7 +136,32 @@ def _devices(experiment: Experiment) -> None:
         )
 
 
-def _exchanges(experiment: Experiment) -> None:
+def _root(experiment: Description) -> None:
+    """Examples of the server's own with what they would be outside of."""
+    aggregator = experiment.chosen_aggregator
+    if aggregator is None or not aggregator.NEEDS_ROOT:
+        return
+    flag, algorithm = f"--aggregator={aggregator.NAME}", experiment.chosen_algorithm
+    if experiment.privacy is not None:
+        raise SettingError(
+            f"{flag}: the server's own examples are drawn from the clients' and are "
+            "outside of the guarantee; give another rule, or leave privacy out"
+        )
+    if not algorithm.ONLY_UPDATES_LEAVE:
+        raise SettingError(
+            f"{flag}: the server trains on its own examples by the clients' algorithm, "
+            f"and clients of {algorithm.NAME} send or keep more than an update; give "
+            "--algorithm=fed_avg or fed_prox"
+        )
+    if experiment.compression.compression != NONE:
+        raise experiment.compression.refused(
+            "compression",
+            f"would code the update of the server's own examples too; leave it out, or "
+            f"give another rule than {flag}",
+        )
+
+
+def _exchanges(experiment: Description) -> None:
     """Algorithms of several exchanges need the same clients in each."""
     algorithm = experiment.chosen_algorithm
     if algorithm.EXCHANGES == 1:
@@ -304,7 +174,7 @@ def _exchanges(experiment: Experiment) -> None:
         )
 
 
-def _silos(experiment: Experiment) -> None:
+def _silos(experiment: Description) -> None:
     """Silos that are down with cohorts that must be whole."""
     if not _silos_come_and_go(experiment):
         return
@@ -322,21 +192,22 @@ def _silos(experiment: Experiment) -> None:
 
 
 # Every rule, in the order in which they are asked.
-RULES: tuple[Callable[[Experiment], None], ...] = (
+RULES: tuple[Callable[[Description], None], ...] = (
     _devices,
     _exchanges,
     _silos,
+    _root,
     _algorithm,
-    _user_level,
-    _record_level,
-    _beside_privacy,
-    _audit,
+    privacy_rules.audit,
+    privacy_rules.user_level,
+    privacy_rules.record_level,
+    privacy_rules.beside_privacy,
     _attack,
     _aggregator,
 )
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Description) -> None:
     """Refuses parts that do not go together.
 
     Raises:
@@ -373,13 +244,6 @@ def check_setup(setup: Setup) -> None:
             raise SettingError(f"--algorithm={algorithm.NAME}: {error}") from error
 
 
-def _silos_come_and_go(experiment: Experiment) -> bool:
+def _silos_come_and_go(experiment: Description) -> bool:
     silos = experiment.silos
     return bool(silos.silo_drop_out) or silos.minimum_clients > 1
-
-
-def _aggregator_name(experiment: Experiment) -> str:
-    aggregator = experiment.chosen_aggregator
-    if aggregator is None:
-        return type(experiment.aggregator).__name__
-    return aggregator.NAME

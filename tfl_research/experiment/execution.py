@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 from tfl_research.devices import message_bytes, told_sizes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, record_level, setup as setups, user_level
-from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.description import Description
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder
@@ -44,7 +44,7 @@ class Opened:
 
 
 def run(
-    experiment: Experiment,
+    experiment: Description,
     folder: Folder,
     *,
     resume: bool = True,
@@ -67,7 +67,7 @@ def run(
 
 
 def rounds(
-    experiment: Experiment,
+    experiment: Description,
     folder: Folder,
     *,
     resume: bool = True,
@@ -82,7 +82,7 @@ def rounds(
 
 @contextlib.contextmanager
 def _opened(
-    experiment: Experiment, path: Folder, resume: bool, stream: Optional[TextIO]
+    experiment: Description, path: Folder, resume: bool, stream: Optional[TextIO]
 ) -> Iterator[Opened]:
     setup = setups.prepare(experiment)
     training = experiment.training
@@ -107,6 +107,7 @@ def _opened(
             from tfl_research.experiment import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
+        building.check_noise(setup, resumed=folder.resumed)
         process = building.process(setup, noise_seed=folder.run_seed)
         try:
             engine = stack.enter_context(

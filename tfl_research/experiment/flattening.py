@@ -23,7 +23,7 @@ from tfl_research.settings import NamedSettings, Settings, declared
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.experiment import Experiment
+    from tfl_research.experiment.description import Described, Description
 
 # Settings that say which parts there are.
 PRIVACY_UNIT, AUDITED, PERSONAL = "privacy_unit", "audit", "personal_evaluation"
@@ -41,8 +41,8 @@ _OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
 )
 
 
-def flat(experiment: Experiment) -> dict[str, Any]:
-    """See `Experiment.flat`."""
+def flat(experiment: Description) -> dict[str, Any]:
+    """See `Description.flat`."""
     algorithm, aggregator = experiment.chosen_algorithm, experiment.aggregator
     privacy = experiment.privacy
     values: dict[str, Any] = {
@@ -74,7 +74,7 @@ def flat(experiment: Experiment) -> dict[str, Any]:
     return values
 
 
-def _plugins(experiment: Experiment) -> list[str]:
+def _plugins(experiment: Description) -> list[str]:
     """The modules that registered what the experiment uses."""
     parts: list[tuple[SettingsRegistry[Any], Any]] = [
         (ALGORITHMS, experiment.algorithm),
@@ -92,10 +92,8 @@ def _plugins(experiment: Experiment) -> list[str]:
     return sorted(origin for origin in origins if origin is not None)
 
 
-def from_flat(
-    kind: type[Experiment], values: Mapping[str, Any], name: str
-) -> Experiment:
-    """See `Experiment.from_flat`."""
+def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:
+    """See `Description.from_flat`."""
     known = {PRIVACY_UNIT, AUDITED, PERSONAL, PLUGINS} | _names(TaskChoice)
     for _, optimizer in _OPTIMIZERS:
         known |= _names(optimizer)
@@ -148,12 +146,12 @@ def _check_parts(given: Mapping[str, Any], unit: Optional[str]) -> None:
                 )
 
 
-def _plain(kind: type[Experiment], given: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(kind: type[Description], given: Mapping[str, Any]) -> dict[str, Any]:
     return {part: settings.from_flat(given) for part, settings in kind.PLAIN.items()}
 
 
-def with_settings(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
-    """See `Experiment.with_settings`."""
+def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Described:
+    """See `Description.with_settings`."""
     left = dict(changes)
     parts: dict[str, Any] = {}
 
@@ -217,7 +215,7 @@ def _chosen(
     return choices.from_flat({choices.setting: name, **changes})
 
 
-def _mechanism_names(experiment: Experiment) -> set[str]:
+def _mechanism_names(experiment: Description) -> set[str]:
     if isinstance(experiment.privacy, UserLevelPrivacy):
         return {MECHANISMS.setting, *MECHANISMS.parameters()}
     return set()

@@ -11,7 +11,7 @@ from tfl_research.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tfl_research.experiment.experiment import Experiment
+    from tfl_research.experiment.description import Description
     from tfl_research.privacy.audit import AuditResult
     from tfl_research.program import RunResult
     from tfl_research.tasks import Task
@@ -32,7 +32,7 @@ class Result:
       audit: what canaries showed, of an audited experiment.
     """
 
-    experiment: Experiment
+    experiment: Description
     task: Task
     ended: RunResult
     audit: Optional[AuditResult] = None

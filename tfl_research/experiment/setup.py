@@ -27,7 +27,7 @@ from tfl_research.experiment.configs import (
     TaskChoice,
     UserLevelPrivacy,
 )
-from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.description import Description
 from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
 from tfl_research.sampling import Repeated, Sampler
 from tfl_research.tasks import Task
@@ -51,7 +51,7 @@ class Setup:
       population: whom a shared ledger is about, or None without one.
     """
 
-    experiment: Experiment
+    experiment: Description
     task: Task
     asked: Sampler
     reporting: Sampler
@@ -87,7 +87,7 @@ class Setup:
         }
 
 
-def prepare(experiment: Experiment) -> Setup:
+def prepare(experiment: Description) -> Setup:
     """Reads the data, draws up the plan, and checks what goes with what.
 
     Raises:
@@ -114,7 +114,7 @@ def prepare(experiment: Experiment) -> Setup:
     return _attacked(found)
 
 
-def built_task(experiment: Experiment) -> Task:
+def built_task(experiment: Description) -> Task:
     """The experiment's task, its data read.
 
     Raises:

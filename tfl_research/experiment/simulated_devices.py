@@ -18,7 +18,7 @@ from tfl_research.data import ClientData
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import Devices, UserLevelPrivacy
 from tfl_research.experiment.configs.devices import OVER_SELECTION
-from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.description import Description
 from tfl_research.sampling import Sampler
 from tfl_research.tasks import Task
 
@@ -38,7 +38,7 @@ class Registered:
     owners: ClientData
 
     @classmethod
-    def of(cls, experiment: Experiment, task: Task) -> Optional[Registered]:
+    def of(cls, experiment: Description, task: Task) -> Optional[Registered]:
         """The task with devices, or None where there are none.
 
         Raises:
@@ -56,7 +56,7 @@ class Registered:
         train = devices.registered(task.train, settings.devices)
         return cls(settings, dataclasses.replace(task, train=train), task.train)
 
-    def rounds(self, experiment: Experiment, asked: Sampler) -> Sampler:
+    def rounds(self, experiment: Description, asked: Sampler) -> Sampler:
         """The rounds of the devices; as many reports are awaited as clients were asked.
 
         Warns where more devices than clients hold the examples of a private run.

@@ -40,9 +40,9 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
     settings, experiment = _settings(setup), setup.experiment
 
     def dimension() -> int:
-        from tfl_research.experiment import building
+        from tfl_research import processes
 
-        return building.model_dimension(setup.task)
+        return processes.model_dimension(setup.task)
 
     made = privacy.UserLevelPlan.create(
         settings.chosen,
@@ -101,7 +101,7 @@ def opened_account(
             shared = _shared_ledger(setup, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
-            account = privacy.RoundAccount(own, made, shared)
+            account = _account_kind(setup)(own, made, shared)
         except ValueError as error:
             raise SettingError(message_for_command_line(error)) from error
         out.write(_first_lines(setup, made, account))
@@ -122,6 +122,14 @@ def _settings(setup: Setup) -> UserLevelPrivacy:
     if not isinstance(settings, UserLevelPrivacy):
         raise TypeError(f"expected user-level privacy, got {settings!r}")
     return settings
+
+
+def _account_kind(setup: Setup) -> type[privacy.RoundAccount]:
+    """What charges the rounds; of a sabotaged audit, an account that looks away."""
+    audit = setup.experiment.audit
+    if audit is None or audit.sabotage == "none":
+        return privacy.RoundAccount
+    return privacy.audit.SabotagedAccount
 
 
 def _shared_ledger(

@@ -118,6 +118,7 @@ if TYPE_CHECKING:
         RunShape as RunShape,
     )
     from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
+    from tfl_research.privacy.plans.probe import probe_noise as probe_noise
     from tfl_research.privacy.plans.record_level import (
         RecordLevelPlan as RecordLevelPlan,
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         build_fed_avg as build_fed_avg,
         cohort_type as cohort_type,
         functional_model as functional_model,
+        model_dimension as model_dimension,
     )
     from tfl_research.processes.federated_process import (
         FederatedProcess as FederatedProcess,

@@ -65,6 +65,12 @@ def functional_model(task: Task, seed: int = 0) -> models.FunctionalModel:
     )
 
 
+def model_dimension(task: Task) -> int:
+    """Number of scalars in the task's trainable weights."""
+    specs = tf.nest.flatten(functional_model(task).weight_specs)
+    return sum(spec.shape.num_elements() for spec in specs)
+
+
 def build_fed_avg(
     task: Task,
     *,
@@ -83,6 +89,15 @@ def build_fed_avg(
     server's weights, the aggregated model delta is the negative of a gradient for
     the server optimizer. With SGD of rate 1 at the server it is FedAvg (McMahan et
     al. 2017); `clients.local_training(proximal_strength=...)` makes it FedProx.
+
+    A round, in the order of its lines; what is in brackets is there for some
+    algorithms only:
+
+        server                                     clients
+        model, round number, [shared] ───────────► client work
+        server work ◄── aggregator ◄────────────── update, weight
+        server work ◄── mean ◄──────────────────── [report]
+        model, server's state                      [client state]
 
     The process has the type signature
     `( -> S@SERVER)` and `(<S@SERVER, {B}@CLIENTS> -> <state=S, metrics=M>@SERVER)`

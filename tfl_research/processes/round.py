@@ -311,7 +311,7 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
                 lambda r: report_weight * kept(r), result.report
             ),
         )
-        if result.noise_stddev is not None:
+        if tf.nest.flatten(result.noise_stddev):
             client["noise_stddev"] = result.noise_stddev
         if parts.client_states is not None:
             old, new = batches[STATE], result.client_state

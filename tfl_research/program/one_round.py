@@ -115,8 +115,9 @@ class Rounds:
         try:
             self._account.check_measured(metrics)
         except ValueError as error:
+            why = error.for_command_line if isinstance(error, UserError) else error
             raise UserError(
-                f"round {round_number}: {error}; nothing of this round is released"
+                f"round {round_number}: {why}; nothing of this round is released"
             ) from error
 
     def _aggregated(

@@ -286,11 +286,7 @@ class Session:
         self._progress.say(f"{why} after round {self.completed}; {self.how_to_resume}")
 
     def close(self, error: Optional[BaseException]) -> None:
-        """Closes the callbacks, the logs and the progress bar.
-
-        Args:
-          error: what ended the start, or None.
-        """
+        """Closes callbacks, logs and progress bar; `error` ended the start, or None."""
         self._progress.close()
         try:
             self._callbacks.on_close(error)

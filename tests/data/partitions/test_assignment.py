@@ -53,6 +53,7 @@ def test_a_partition_is_a_function_of_its_seed(method):
     first = _make(method, labels, 20, seed=3)
     again = _make(method, labels, 20, seed=3)
     other = _make(method, labels, 20, seed=4)
+    assert len(first) == len(again) == len(other) == 20
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other))
 
@@ -61,7 +62,9 @@ def test_a_partition_is_a_function_of_its_seed(method):
 def test_text_labels_are_partitioned_like_numbers(method):
     numbers = np.arange(60) % 3
     texts = np.array(["a", "b", "c"])[numbers]
-    for a, b in zip(_make(method, numbers, 6), _make(method, texts, 6)):
+    of_numbers, of_texts = _make(method, numbers, 6), _make(method, texts, 6)
+    assert len(of_numbers) == len(of_texts) == 6
+    for a, b in zip(of_numbers, of_texts):
         assert np.array_equal(a, b)
 
 
@@ -82,7 +85,9 @@ def test_shards_by_hand():
 def test_shards_give_mcmahans_two_labels_per_client():
     # 10 labels of 60 examples, 100 clients of 2 shards of 3: no shard is mixed.
     labels = np.repeat(np.arange(10), 60)
-    for part in assignment.shards(labels, 100, _generator()):
+    parts = assignment.shards(labels, 100, _generator())
+    assert len(parts) == 100
+    for part in parts:
         assert len(part) == 6
         assert len(np.unique(labels[part])) <= 2
 

@@ -128,7 +128,7 @@ class TestSensitivity:
 
         @tf.function(autograph=False)
         def encode(vector, seed):
-            return aggregator.encode([vector], tf.constant(1.0), common, seed)
+            return aggregator.encode([vector], tf.constant(1.0), common, seed)[0]
 
         longest = 0
         for trial, vector in enumerate(100 * vectors(60, seed=bits)):
@@ -151,7 +151,7 @@ class TestModulus:
         sent = [
             aggregator.encode(
                 [u], tf.constant(1.0), common, tf.constant([i, 0], tf.int64)
-            ).numpy()
+            )[0].numpy()
             for i, u in enumerate(updates)
         ]
         assert np.min(sent) >= 0

@@ -132,7 +132,7 @@ class TestAggregation:
             tf.constant(1.0),
             tf.constant([3, 4], tf.int64),
             l2_norm_clip=2.0,
-            noise_multiplier=1.5,
+            stddev=tf.constant(1.5 * 2.0),
         )
         noise_checks.check_normal(np.array(sent, np.float64), 1.5 * 2.0)
 

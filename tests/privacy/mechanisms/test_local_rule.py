@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 from client_noise import DIMENSION, MODE, SHAPES, as_process, client, step, vectors
-from tfl_researchs import (
-    RobustRule,
+
+from tfl_research import privacy, runtime
+from tfl_research.aggregators import (
+    CoordinateMedian,
     StackingFactory,
     TrustedRootFactory,
     mean,
 )
-
-from tfl_research import privacy, runtime
 
 SETTINGS = {"l2_norm_clip": 2.0, "noise_multiplier": 1.5, "noise_seed": 2**100 + 9}
 
@@ -51,7 +51,7 @@ def test_noise_is_that_of_the_mechanism_with_a_mean(clients):
 
 
 def test_a_rule_of_what_each_client_sent(clients):
-    rule = StackingFactory(RobustRule("coordinate_median"), capacity=5)
+    rule = StackingFactory(CoordinateMedian(), capacity=5)
     found, measured = two_rounds(ruled(rule), clients)
     alone = privacy.local_gaussian_aggregator(expected_cohort_size=1.0, **SETTINGS)
     process = as_process(alone)
@@ -67,12 +67,20 @@ def test_a_rule_of_what_each_client_sent(clients):
 
 
 def test_without_noise_it_is_the_rule_of_clipped_updates():
-    rule = StackingFactory(RobustRule("coordinate_median"), capacity=3)
+    rule = StackingFactory(CoordinateMedian(), capacity=3)
     rows = 3 * vectors(3, seed=4)
     aggregator = ruled(rule, noise_multiplier=0.0)
     found, _ = two_rounds(aggregator, [client(v, i) for i, v in enumerate(rows)])
     clipped = rows * np.minimum(1, 2 / np.linalg.norm(rows, axis=1))[:, None]
     np.testing.assert_allclose(found[0], np.median(clipped, axis=0), atol=1e-6)
+
+
+def test_a_rule_that_takes_no_weights(clients):
+    """TFF's plain sum, over as many clients, is the mean."""
+    found, measured = two_rounds(ruled(tff.aggregators.SumFactory()), clients)
+    expected, _ = two_rounds(ruled(mean()), clients)
+    np.testing.assert_allclose(found / 5, expected, rtol=1e-5, atol=1e-6)
+    assert np.asarray(measured["client_noise_stddev"]).tolist() == [3.0]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_options_choose_roles_and_examples():
     task = shakespeare.build(minimum_characters=20_000, maximum_examples=7, context=3)
     texts = shakespeare.roles()
     for data in (task.train, task.held_out):
+        assert data.client_ids
         for role, examples in data.items():
             assert len(texts[role]) >= 20_000
             assert examples["x"].shape == (7, 3)

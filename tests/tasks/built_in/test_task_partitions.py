@@ -52,6 +52,7 @@ def test_mnist_rotation_turns_images_by_client_in_training_and_test(model):
 def test_mnist_noise_grows_with_the_client():
     task = _like_plain(partition="noise", noise_level=0.6)
     # A corner of an image is 0 before: its deviation is the noise's.
+    assert len(task.train.client_ids) == 10  # Two are held out.
     for client in task.train.client_ids:
         held = np.concatenate([p.load(client)["x"] for p in (task.train, task.test)])
         corner = held.reshape(-1, 28, 28)[:, :3, :3]

@@ -41,4 +41,7 @@ if TYPE_CHECKING:
     )
     from tfl_research.privacy.audit.results import AuditResult as AuditResult
     from tfl_research.privacy.audit.sabotage import sabotaged as sabotaged
+    from tfl_research.privacy.audit.sabotaged_account import (
+        SabotagedAccount as SabotagedAccount,
+    )
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from tfl_research.privacy.mechanisms.client_catalogue import (
     DiscreteGaussian,
     LocalGaussian,
@@ -13,11 +15,24 @@ from tfl_research.privacy.mechanisms.server_catalogue import (
     BoundedWeight,
     Gaussian,
 )
-from tfl_research.privacy.mechanisms.specification import MechanismRegistry
+from tfl_research.privacy.mechanisms.specification import (
+    MechanismRegistry,
+    MechanismSettings,
+)
 
 MECHANISMS = MechanismRegistry("mechanism")
-# A decorator, see `MechanismSettings`.
-register_mechanism = MECHANISMS.add
+MechanismClass = TypeVar("MechanismClass", bound=type[MechanismSettings])
+
+
+def register_mechanism(mechanism_class: MechanismClass) -> MechanismClass:
+    """Registers a mechanism by its NAME: a decorator; see `MechanismSettings`.
+
+    Raises:
+      ValueError: a name that is taken or missing, or facts that are wrong.
+    """
+    MECHANISMS.add(mechanism_class)
+    return mechanism_class
+
 
 for _mechanism in (
     Gaussian,

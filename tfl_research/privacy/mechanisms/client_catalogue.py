@@ -86,9 +86,10 @@ class DistributedNoise(MechanismSettings):
         Raises:
           SettingError: bits that cannot hold the sums.
         """
+        grid = self._grid(shape)
         try:
             return distributed_plan.plan_distributed(
-                self.NAME, noise_multiplier=noise_multiplier, **self._grid(shape)
+                self.NAME, noise_multiplier=noise_multiplier, **grid
             )
         except ValueError as error:
             raise SettingError(

@@ -11,8 +11,8 @@ from typing import Optional
 
 import tensorflow_federated as tff
 
+from tfl_research.privacy.mechanisms.adaptive_split import value_noise_multiplier
 from tfl_research.privacy.mechanisms.noised_sum import Adaptation, NoisedSumFactory
-from tfl_research.privacy.mechanisms.server_catalogue import value_noise_multiplier
 
 
 def check_settings(

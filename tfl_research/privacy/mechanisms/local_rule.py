@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,11 @@ from tfl_research.privacy.mechanisms.local_gaussian import noised_update
 from tfl_research.privacy.mechanisms.noise import client_seeds
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 
+Rule = Union[
+    tff.aggregators.WeightedAggregationFactory,
+    tff.aggregators.UnweightedAggregationFactory,
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class LocallyNoisedFactory(
@@ -27,7 +32,7 @@ class LocallyNoisedFactory(
     l2_norm_clip: float
     noise_multiplier: float
     noise_seed: int
-    rule: tff.aggregators.WeightedAggregationFactory
+    rule: Rule
 
     @property
     def client_members(self) -> tuple[str, ...]:
@@ -95,8 +100,11 @@ class LocallyNoisedFactory(
             mean = total / tf.maximum(reporting, 1.0)
             return tf.where(reporting > 0, mean, self._stddev)[tf.newaxis]
 
-        inner = self.rule.create(value_type, tff.TensorType(tf.float32.as_numpy_dtype))
-
+        weighted = isinstance(self.rule, tff.aggregators.WeightedAggregationFactory)
+        if isinstance(self.rule, tff.aggregators.WeightedAggregationFactory):
+            inner = self.rule.create(value_type, tff.TensorType(np.float32))
+        else:
+            inner = self.rule.create(value_type)
         rule_type = inner.next.type_signature.result.measurements.member
 
         @tff.tensorflow.computation(rule_type, tff.TensorType(np.float32, [1]))
@@ -119,7 +127,8 @@ class LocallyNoisedFactory(
             own, rule_state = state
             private = tff.federated_broadcast(tff.federated_map(private_seed, own))
             sent = tff.federated_map(send, tff.federated_zip((value, weight, private)))
-            output = inner.next(rule_state, sent[0], sent[1])
+            arguments = (sent[0], sent[1]) if weighted else (sent[0],)
+            output = inner.next(rule_state, *arguments)
             stddev = tff.federated_map(measured, tff.federated_sum(sent[2]))
             return tff.templates.MeasuredProcessOutput(
                 tff.federated_zip((tff.federated_map(advanced, own), output.state)),
@@ -144,16 +153,16 @@ def local_gaussian_rule(
     l2_norm_clip: float,
     noise_multiplier: float,
     noise_seed: int,
-    rule: tff.aggregators.WeightedAggregationFactory,
+    rule: Rule,
 ) -> LocallyNoisedFactory:
     """`local_gaussian_aggregator` with another aggregation than a mean after it.
 
     Each client clips its model delta to l2 norm S and adds N(0, (zS)²) a coordinate
     before anything leaves it. What the server does with the noised updates is
     post-processing (Dwork and Roth 2014, Proposition 2.1) and costs nothing further,
-    so that `local_gaussian_event.LocalGaussianEvent` accounts for any rule. For that
-    the rule sees equal weights of 1, those of clients without examples included. A
-    rule has to live with the noise: rows are zS√d apart before any attack.
+    so that `local_gaussian_event.LocalGaussianEvent` accounts for any rule. A
+    rule that takes weights sees weights of 1, those of clients without examples
+    included. A rule has to live with the noise: rows are zS√d apart before any attack.
 
     Args:
       l2_norm_clip: S, positive.

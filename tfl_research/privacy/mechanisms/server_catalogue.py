@@ -11,6 +11,7 @@ from tfl_research import settings
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.mechanisms.adaptive_split import value_noise_multiplier
 from tfl_research.privacy.mechanisms.specification import (
     MechanismContext,
     MechanismSettings,
@@ -155,26 +156,6 @@ class AdaptiveGaussian(MechanismSettings):
             f"the l2 norm clip starts at {l2_norm_clip:g} and follows a quantile of "
             "the norms, whose noisy release is part of the effective noise multiplier"
         )
-
-
-def value_noise_multiplier(
-    noise_multiplier: float, clipped_count_stddev: float
-) -> float:
-    """z_Δ = (z^-2 - (2 σ_b)^-2)^(-1/2) of Andrew et al. 2021, Theorem 1.
-
-    Raises:
-      ValueError: z is at least 2 σ_b: the count alone would spend it all.
-    """
-    if noise_multiplier == 0:
-        return 0.0
-    if noise_multiplier >= 2 * clipped_count_stddev:
-        raise ValueError(
-            f"adaptive clipping cannot reach noise multiplier {noise_multiplier} with "
-            f"a clipped-count stddev of {clipped_count_stddev}: expected a stddev "
-            f"above {noise_multiplier / 2} (by default 0.05 x the expected cohort, so "
-            f"a cohort above {10 * noise_multiplier:g} clients)"
-        )
-    return (noise_multiplier**-2 - (2 * clipped_count_stddev) ** -2) ** -0.5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.calibration import calibrate_event
@@ -70,7 +70,11 @@ class MechanismContext:
     server_momentum: float = 0.0
     learning_rates: Optional[tuple[float, ...]] = None
     linear_server: bool = True
-    rule: Optional[tff.aggregators.WeightedAggregationFactory] = None
+    rule: Union[
+        tff.aggregators.WeightedAggregationFactory,
+        tff.aggregators.UnweightedAggregationFactory,
+        None,
+    ] = None
     secure: bool = True
 
 

@@ -125,6 +125,11 @@ def check_declared(
     Raises:
       SettingError: see `PrivacyPlan.check_measured`.
     """
+    if not declared:
+        raise SettingError(
+            f"{what}: declares nothing that a round could measure, so that its noise "
+            "cannot be compared with the plan's"
+        )
     for name, expected in declared.items():
         found = measured.get(name)
         if found is None:

@@ -22,6 +22,7 @@ from tfl_research.privacy.accounting.record_calibration import (
     default_record_deltas,
 )
 from tfl_research.privacy.plans import plan as plan_module
+from tfl_research.privacy.plans.checks import check_settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -104,15 +105,15 @@ class RecordLevelPlan:
           SettingError: values out of range, a target or budget out of reach.
           ValueError: local steps that are drawn otherwise.
         """
-        _check_noise(noise_multiplier, target_epsilon, budget_epsilon)
-        if not (l2_norm_clip > 0 and math.isfinite(l2_norm_clip)):
-            raise SettingError(
-                f"--record_l2_norm_clip={l2_norm_clip:g}: must be above 0"
-            )
-        if rounds < 1:
-            raise SettingError(f"--rounds={rounds}: must be at least 1")
-        if delta is not None and not 0 < delta < 1:
-            raise SettingError(f"--record_delta={delta:g}: must be above 0 and below 1")
+        check_settings(
+            "record_",
+            l2_norm_clip=l2_norm_clip,
+            rounds=rounds,
+            noise_multiplier=noise_multiplier,
+            target_epsilon=target_epsilon,
+            delta=delta,
+            budget_epsilon=budget_epsilon,
+        )
         event = RecordEvent.of(
             1.0 if noise_multiplier is None else noise_multiplier, clients
         )
@@ -220,45 +221,6 @@ class RecordLevelPlan:
             f"--record_noise_multiplier={self.noise_multiplier:g}",
             {"client_noise_stddev": expected},
             measured,
-        )
-
-
-def _check_noise(
-    noise_multiplier: Optional[float],
-    target_epsilon: Optional[float],
-    budget_epsilon: Optional[float],
-) -> None:
-    if noise_multiplier is not None and target_epsilon is not None:
-        raise SettingError(
-            f"--record_target_epsilon={target_epsilon:g}: it calibrates the noise; "
-            "leave --record_noise_multiplier or it out"
-        )
-    if noise_multiplier is None and target_epsilon is None:
-        raise SettingError(
-            "--record_noise_multiplier or --record_target_epsilon is missing; give "
-            "one of them"
-        )
-    try:
-        events.check_noise_multiplier(noise_multiplier or 0.0)
-    except ValueError as error:
-        raise SettingError(
-            f"--record_noise_multiplier={noise_multiplier}: {error}"
-        ) from error
-    for name, value in (
-        ("record_target_epsilon", target_epsilon),
-        ("record_budget_epsilon", budget_epsilon),
-    ):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise SettingError(f"--{name}={value:g}: must be above 0 and finite")
-    if (
-        target_epsilon is not None
-        and budget_epsilon is not None
-        and budget_epsilon < target_epsilon
-    ):
-        raise SettingError(
-            f"--record_budget_epsilon={budget_epsilon:g}: is below "
-            f"--record_target_epsilon={target_epsilon:g}, so that the run would stop "
-            "early; leave it out or raise it"
         )
 
 

@@ -23,6 +23,7 @@ from tfl_research.privacy.mechanisms.specification import (
     checked_accountant,
 )
 from tfl_research.privacy.plans import plan as plan_module
+from tfl_research.privacy.plans.checks import check_settings
 from tfl_research.sampling import Amplification
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ class UserLevelPlan:
     def __post_init__(self) -> None:
         if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
             raise ValueError(f"l2_norm_clip must be above 0, got {self.l2_norm_clip}")
+        name = self.mechanism.NAME
+        if name not in MECHANISMS or MECHANISMS.get(name) is not type(self.mechanism):
+            raise ValueError(
+                f"{type(self.mechanism).__name__} is not registered as a mechanism "
+                f"named {name!r}: decorate the class with @privacy.register_mechanism"
+            )
         shape = RunShape(
             self.amplification,
             self.rounds,
@@ -99,6 +106,7 @@ class UserLevelPlan:
                 f"distributed is not the plan of {self.mechanism} with noise "
                 f"multiplier {self.noise_multiplier}: {self.distributed}"
             )
+        events.check_registered(self.event)
         events.check_delta(self.delta)
         events.check_accountant(self.event, self.accountant)
 
@@ -140,11 +148,15 @@ class UserLevelPlan:
             that is out of reach.
         """
         mechanism = MECHANISMS.resolve(mechanism)
-        _check_noise(noise_multiplier, target_epsilon, budget_epsilon)
-        if not (l2_norm_clip > 0 and math.isfinite(l2_norm_clip)):
-            raise SettingError(f"--l2_norm_clip={l2_norm_clip:g}: must be above 0")
-        if rounds < 1:
-            raise SettingError(f"--rounds={rounds}: must be at least 1")
+        check_settings(
+            "",
+            l2_norm_clip=l2_norm_clip,
+            rounds=rounds,
+            noise_multiplier=noise_multiplier,
+            target_epsilon=target_epsilon,
+            delta=delta,
+            budget_epsilon=budget_epsilon,
+        )
         delta = _checked_delta(delta, amplification.population)
         size = expected_cohort_size
         shape = RunShape(
@@ -183,6 +195,15 @@ class UserLevelPlan:
             None if budget_epsilon is None else float(budget_epsilon),
             mechanism.distributed_plan(noise_multiplier, shape),
         )
+
+    @property
+    def plugin(self) -> Optional[str]:
+        """The module that registered the mechanism; None for the toolkit's own.
+
+        What a plugin's aggregator says of its noise is checked by
+        `privacy.probe_noise` before the first round.
+        """
+        return MECHANISMS.origin(self.mechanism.NAME)
 
     @property
     def grid(self) -> DistributedPlan:
@@ -279,47 +300,9 @@ class Mechanism:
     aggregator: tff.aggregators.WeightedAggregationFactory
 
 
-def _check_noise(
-    noise_multiplier: Optional[float],
-    target_epsilon: Optional[float],
-    budget_epsilon: Optional[float],
-) -> None:
-    if noise_multiplier is not None and target_epsilon is not None:
-        raise SettingError(
-            f"--target_epsilon={target_epsilon:g}: it calibrates the noise; leave "
-            "--noise_multiplier or it out"
-        )
-    if noise_multiplier is None and target_epsilon is None:
-        raise SettingError(
-            "--noise_multiplier or --target_epsilon is missing; give one of them"
-        )
-    try:
-        events.check_noise_multiplier(noise_multiplier or 0.0)
-    except ValueError as error:
-        raise SettingError(f"--noise_multiplier={noise_multiplier}: {error}") from error
-    for name, value in (
-        ("target_epsilon", target_epsilon),
-        ("budget_epsilon", budget_epsilon),
-    ):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise SettingError(f"--{name}={value:g}: must be above 0 and finite")
-    if (
-        target_epsilon is not None
-        and budget_epsilon is not None
-        and budget_epsilon < target_epsilon
-    ):
-        raise SettingError(
-            f"--budget_epsilon={budget_epsilon:g}: is below "
-            f"--target_epsilon={target_epsilon:g}, so that the run would stop early; "
-            "leave it out or raise it"
-        )
-
-
 def _checked_delta(delta: Optional[float], population: int) -> float:
     if delta is None:
         delta = default_delta(population)
-    if not 0 < delta < 1:
-        raise SettingError(f"--delta={delta:g}: must be above 0 and below 1")
     warning = delta_warning(delta, population)
     if warning is not None:
         warnings.warn(warning, stacklevel=3)

@@ -81,7 +81,8 @@ def fingerprint(
             bare.input.extend(renamed(reference) for reference in node.input)
             for reference in _tff_compat.function_references(bare):
                 reference.name = function_digest(reference.name)
-            for key in ("_class", "_gradient_op_type", "shared_name"):
+            # `config_proto` has the number of the machine's GPUs.
+            for key in ("_class", "_gradient_op_type", "config_proto", "shared_name"):
                 bare.attr.pop(key, None)
             if blank and is_scalar(bare):
                 bare.attr["value"].tensor.Clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +22,29 @@ from tfl_research.runtime.compiler.structures import leaf_types
 _tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.float32)
+
+
+# How TensorFlow names functions of the toolkit that are traced again.
+_OURS = ("tfl_research", "Evaluator.")
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Whether a message of TensorFlow's tells a user anything.
+
+    Vectorised programs fall back to loops for some operations, the programs are made
+    by a deprecated function, and each experiment of a process traces functions of its
+    own. A user can change none of this.
+    """
+    message = record.getMessage()
+    retraced = "triggered tf.function retracing" in message
+    return not (
+        message.startswith("Using a while_loop for converting")
+        or "extract_sub_graph" in message
+        or (retraced and any(name in message for name in _OURS))
+    )
+
+
+tf.get_logger().addFilter(_is_for_users)
 
 
 class UnsupportedProcess(ValueError):

@@ -20,6 +20,7 @@ import tensorflow_federated as tff
 from tfl_research import _tff_compat
 from tfl_research.runtime.workers.connection import Connection
 
+_tff_compat.silence_idle_worker()
 _START_SECONDS = 60.0
 _ASK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import opacus
 import table
@@ -22,7 +23,7 @@ def composed(accountant, z, q, rounds):
 
 def rows():
     for case, z, q, rounds, delta in table.cases():
-        found = {}
+        found: dict[str, tuple[Any, ...]] = {}
         rdp = composed(RDPAccountant(), z, q, rounds).get_epsilon(delta)
         found["rdp"] = ("", float(rdp), "")
         gdp = composed(GaussianAccountant(), z, q, rounds).get_epsilon(delta)

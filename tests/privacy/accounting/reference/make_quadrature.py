@@ -36,7 +36,9 @@ def mixture(x, q, mean, sigma):
 class Pair:
     """Two densities, mixtures of Gaussians of the same σ."""
 
-    def __init__(self, sigma, first, second):
+    def __init__(
+        self, sigma: float, first: tuple[float, float], second: tuple[float, float]
+    ) -> None:
         """first and second: (q, mean) of P and Q."""
         self.sigma, self.first, self.second = sigma, first, second
 

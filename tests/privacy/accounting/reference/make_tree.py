@@ -112,6 +112,8 @@ def rows(module):
 
 if __name__ == "__main__":
     spec = importlib.util.spec_from_file_location("tree_accountant", sys.argv[1])
+    assert spec is not None
+    assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     table.write("tree.csv", rows(loaded))

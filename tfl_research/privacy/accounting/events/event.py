@@ -242,9 +242,28 @@ def plugin_of(event: Event) -> Optional[str]:
     """The module that registered an event's class; None for the toolkit's own.
 
     Of an event that holds another one, the first plugin of the two.
+
+    Raises:
+      ValueError: see `check_registered`.
     """
-    origins = (EVENTS.origin(kind) for kind in event.kinds if kind in EVENTS)
+    check_registered(event)
+    origins = (EVENTS.origin(kind) for kind in event.kinds)
     return next((origin for origin in origins if origin is not None), None)
+
+
+def check_registered(event: Event) -> None:
+    """Checks that a ledger with the event can be read again.
+
+    Raises:
+      ValueError: the event's class is not the one that is registered for its kind.
+    """
+    kind = event.kind
+    if kind not in EVENTS or EVENTS.get(kind) is not type(event):
+        raise ValueError(
+            f"{type(event).__name__} is not registered for events of kind {kind!r}, so "
+            "that no ledger with it could be read again: decorate the class with "
+            "@privacy.register_event"
+        )
 
 
 def event_from_dict(fields: Mapping[str, Any]) -> Event:

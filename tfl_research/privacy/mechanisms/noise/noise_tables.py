@@ -128,6 +128,7 @@ def _sizes(mechanism: str, stddev: float) -> np.ndarray:
     )
 
 
+@functools.lru_cache(maxsize=8)
 def noise_variance(mechanism: str, stddev: float) -> float:
     """The variance of one client's noise; arguments and errors of `noise_table`."""
     return size_variance(_sizes(mechanism, stddev))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from scipy import stats
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # A sound mechanism is refused by mistake with this probability.
 FALSE_ALARM = 1e-9
-# Coordinates of the probe's update; the sample's standard deviation is then known to
-# about 2% at this rate.
+# Coordinates of the probe's update, with which the noise is known to about 2% at this
+# rate.
 COORDINATES = 1 << 16
 
 
@@ -72,35 +72,50 @@ def check_sample(
         )
 
 
-def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
+def probe_noise(
+    mechanism: Mechanism,
+    *,
+    coordinates: Optional[int] = None,
+    clients: Optional[int] = None,
+) -> float:
     """Runs one round of zero updates and judges the noise that comes out.
 
     What measurements say of the noise is taken from the aggregator's own word; this
-    looks at the noise. The aggregator is executed by TFF's context, on a vector of
-    `COORDINATES` zeros: about a second.
+    looks at the noise. The aggregator is executed in this process, on a vector of
+    zeros: about a second. The judgement is of normal noise; noise with heavier tails
+    is refused by mistake more often than `FALSE_ALARM` says.
 
     Args:
       mechanism: of a plan, for a run that has not begun: its seed decides the noise.
-        A mechanism whose noise depends on the model's size must be of a plan with
-        `model_dimension` = `COORDINATES`.
-      clients: how many send zeros.
+        One with a secure sum must be built with a context of `secure=False`.
+      coordinates: length of the vector; by default that of the plan's grid of noise
+        shares, or `COORDINATES`.
+      clients: how many send zeros; by default one, or as many as the plan's grid needs
+        for a release.
 
     Returns:
       The root mean square of what came out.
 
     Raises:
-      SettingError: the noise is too small or too large, or its scale is not measured.
+      SettingError: the noise is too small or too large, its scale is not measured, or
+        the mechanism does not declare what a release's noise is.
     """
     import tensorflow_federated as tff
 
+    from tfl_research import runtime
     from tfl_research.aggregators.contract import declarations
     from tfl_research.privacy.mechanisms.noise import client_seeds
     from tfl_research.privacy.plans.plan import measured_scalars
 
     plan, aggregator = mechanism.plan, mechanism.aggregator
     members = declarations(aggregator).client_members
+    grid = plan.distributed
+    if coordinates is None:
+        coordinates = COORDINATES if grid is None else grid.dimension
+    if clients is None:
+        clients = 1 if grid is None else grid.minimum_cohort_size
     value_type = tff.StructWithPythonType(
-        [(None, tff.TensorType(np.float32, [COORDINATES]))], tuple
+        [(None, tff.TensorType(np.float32, [coordinates]))], tuple
     )
     weight_type: Any = tff.TensorType(np.float32)
     if members:
@@ -118,24 +133,53 @@ def probe(mechanism: Mechanism, *, clients: int = 1) -> float:
         seed = np.array([number, 7], np.int32)
         return collections.OrderedDict(weight=np.float32(1.0), seed=seed)
 
-    zeros = (np.zeros(COORDINATES, np.float32),)
-    output = process.next(
-        process.initialize(),
-        [zeros] * clients,
-        [weight(number) for number in range(clients)],
-    )
-    measurements: Mapping[str, Any] = {"aggregator": output.measurements}
+    zeros = (np.zeros(coordinates, np.float32),)
+    cohort = [
+        collections.OrderedDict(value=zeros, weight=weight(number))
+        for number in range(clients)
+    ]
+    mode = runtime.Mode("folded", "graph")
+    with runtime.in_process(_iterative(process), mode=mode) as engine:
+        _, output = engine.next(engine.initialize(), cohort)
+    measurements: Mapping[str, Any] = {"aggregator": output["measurements"]}
     plan.check_measured(measurements)
     declared = plan.mechanism.declared_noise(
-        plan, measured_scalars(output.measurements)
+        plan, measured_scalars(output["measurements"])
     )
-    released = np.concatenate([np.ravel(part) for part in output.result])
-    if "noise_stddev" in declared:
-        try:
-            check_sample(released, declared["noise_stddev"])
-        except ValueError as error:
-            raise SettingError(
-                f"--mechanism={plan.mechanism.NAME}: {error}: the noise that is added "
-                "is not the noise that is charged"
-            ) from error
+    released = np.concatenate([np.ravel(part) for part in output["result"]])
+    if "noise_stddev" not in declared:
+        raise SettingError(
+            f"--mechanism={plan.mechanism.NAME}: declares no noise_stddev, so that the "
+            "noise of a release cannot be judged; let its declared_noise have it"
+        )
+    try:
+        check_sample(released, declared["noise_stddev"])
+    except ValueError as error:
+        raise SettingError(
+            f"--mechanism={plan.mechanism.NAME}: {error}: the noise that is added is "
+            "not the noise that is charged"
+        ) from error
     return math.sqrt(float(np.mean(released.astype(np.float64) ** 2)))
+
+
+def _iterative(process: Any) -> Any:
+    """An aggregation process whose clients hold a value and a weight together."""
+    import tensorflow_federated as tff
+
+    _, value, weight = process.next.type_signature.parameter
+    client = tff.StructWithPythonType(
+        [("value", value.member), ("weight", weight.member)], collections.OrderedDict
+    )
+
+    @tff.federated_computation(
+        process.initialize.type_signature.result,
+        tff.FederatedType(client, tff.CLIENTS),
+    )
+    def next_round(state: Any, clients: Any) -> Any:
+        output = process.next(state, clients["value"], clients["weight"])
+        seen = collections.OrderedDict(
+            result=output.result, measurements=output.measurements
+        )
+        return output.state, tff.federated_zip(seen)
+
+    return tff.templates.IterativeProcess(process.initialize, next_round)

@@ -1,0 +1,1 @@
+"""What refuses TensorFlow to tests, and to the processes that they start."""

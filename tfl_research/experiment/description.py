@@ -1,0 +1,261 @@
+"""What describes an experiment: its parts, and the settings that follow from others."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar, Union
+
+from tfl_research.aggregators import AGGREGATORS, AggregatorSettings
+from tfl_research.algorithms import ALGORITHMS, AlgorithmSettings
+from tfl_research.errors import SettingError
+from tfl_research.experiment import flattening
+from tfl_research.experiment.configs import (
+    Attack,
+    Audit,
+    Baseline,
+    Batches,
+    Cohorts,
+    Compression,
+    Devices,
+    RecordLevelPrivacy,
+    Runtime,
+    Silos,
+    TaskChoice,
+    Training,
+    UserLevelPrivacy,
+    Weighting,
+)
+from tfl_research.models.optimizers import ClientOptimizer, Optimizer, ServerOptimizer
+from tfl_research.program import Callback
+from tfl_research.settings import Settings
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    Aggregator = Union[
+        tff.aggregators.WeightedAggregationFactory,
+        tff.aggregators.UnweightedAggregationFactory,
+    ]
+Privacy = Union[UserLevelPrivacy, RecordLevelPrivacy]
+Described = TypeVar("Described", bound="Description")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What is trained, on whose data, how, and how privately; see `Experiment`."""
+
+    task: Union[str, TaskChoice, Task]
+    algorithm: Union[str, AlgorithmSettings] = "fed_avg"
+    client_optimizer: Optimizer = dataclasses.field(default_factory=ClientOptimizer)
+    server_optimizer: Optimizer = dataclasses.field(default_factory=ServerOptimizer)
+    batches: Batches = dataclasses.field(default_factory=Batches)
+    cohorts: Cohorts = dataclasses.field(default_factory=Cohorts)
+    weighting: Weighting = dataclasses.field(default_factory=Weighting)
+    privacy: Optional[Privacy] = None
+    aggregator: Union[str, AggregatorSettings, Aggregator] = "mean"
+    compression: Compression = dataclasses.field(default_factory=Compression)
+    devices: Devices = dataclasses.field(default_factory=Devices)
+    silos: Silos = dataclasses.field(default_factory=Silos)
+    attack: Attack = dataclasses.field(default_factory=Attack)
+    audit: Optional[Audit] = None
+    baseline: Baseline = dataclasses.field(default_factory=Baseline)
+    personal_evaluation: bool = False
+    training: Training = dataclasses.field(default_factory=Training)
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
+    callbacks: Sequence[Callback] = ()
+    name: str = "experiment"
+
+    # The parts whose class says everything about them.
+    PLAIN: ClassVar[Mapping[str, type[Settings]]] = {
+        "batches": Batches,
+        "cohorts": Cohorts,
+        "weighting": Weighting,
+        "compression": Compression,
+        "devices": Devices,
+        "silos": Silos,
+        "attack": Attack,
+        "baseline": Baseline,
+        "training": Training,
+        "runtime": Runtime,
+    }
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        if isinstance(self.task, str):
+            put("task", TaskChoice(self.task))
+        put("algorithm", ALGORITHMS.resolve(self.algorithm))
+        if isinstance(self.aggregator, str):
+            put("aggregator", AGGREGATORS.resolve(self.aggregator))
+        put("client_optimizer", _as(ClientOptimizer, self.client_optimizer))
+        put("server_optimizer", _as(ServerOptimizer, self.server_optimizer))
+        if isinstance(self.callbacks, (list, tuple)):
+            put("callbacks", tuple(self.callbacks))
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        kinds: dict[str, tuple[type[Any], ...]] = {
+            "task": (TaskChoice, Task),
+            "algorithm": (AlgorithmSettings,),
+            "privacy": (UserLevelPrivacy, RecordLevelPrivacy, type(None)),
+            "aggregator": (AggregatorSettings, *_factories()),
+            "audit": (Audit, type(None)),
+            "callbacks": (tuple,),
+            "personal_evaluation": (bool,),
+            "name": (str,),
+            **{name: (kind,) for name, kind in self.PLAIN.items()},
+        }
+        for name, expected in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, expected):
+                names = " or ".join(
+                    "None" if kind is type(None) else kind.__name__ for kind in expected
+                )
+                raise SettingError(f"{name} must be {names}, got {_shown(value)}")
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise SettingError(
+                    f"callbacks must be objects of Callback, got {_shown(callback)}"
+                )
+
+    @property
+    def resolved_cohorts(self) -> Cohorts:
+        """Who takes part, by the default that fits the privacy where none was given."""
+        if self.cohorts.sampler is not None:
+            return self.cohorts
+        sampler = "fixed"
+        if isinstance(self.privacy, UserLevelPrivacy):
+            sampler = "poisson" if self.devices.devices is None else "fixed"
+        elif isinstance(self.privacy, RecordLevelPrivacy):
+            sampler = "full"
+        return dataclasses.replace(self.cohorts, sampler=sampler)
+
+    @property
+    def resolved_weighting(self) -> Weighting:
+        """How much clients count, by the default that fits where none was given."""
+        if self.weighting.client_weighting is not None:
+            return self.weighting
+        kind = self.chosen_algorithm.WEIGHTING or "examples"
+        if isinstance(self.privacy, UserLevelPrivacy) or not self._takes_weights():
+            kind = "uniform"
+        return dataclasses.replace(self.weighting, client_weighting=kind)
+
+    def _takes_weights(self) -> bool:
+        """Whether the aggregator takes clients whose weights differ."""
+        if isinstance(self.aggregator, AggregatorSettings):
+            return self.aggregator.takes_weights
+        # A factory of the user's own, who has imported TensorFlow for it.
+        import tensorflow_federated as tff
+
+        return isinstance(self.aggregator, tff.aggregators.WeightedAggregationFactory)
+
+    @property
+    def clients(self) -> ClientOptimizer:
+        """The clients' optimizer, as the part of an experiment."""
+        if not isinstance(self.client_optimizer, ClientOptimizer):
+            raise TypeError(f"expected the clients' one, got {self.client_optimizer!r}")
+        return self.client_optimizer
+
+    @property
+    def server(self) -> ServerOptimizer:
+        """The server's optimizer, as the part of an experiment."""
+        if not isinstance(self.server_optimizer, ServerOptimizer):
+            raise TypeError(f"expected the server's, got {self.server_optimizer!r}")
+        return self.server_optimizer
+
+    @property
+    def chosen_algorithm(self) -> AlgorithmSettings:
+        """The algorithm's settings."""
+        if isinstance(self.algorithm, str):
+            raise TypeError(f"expected settings, got {self.algorithm!r}")
+        return self.algorithm
+
+    @property
+    def chosen_aggregator(self) -> Optional[AggregatorSettings]:
+        """The aggregator's settings; None for a factory of the user's own."""
+        if isinstance(self.aggregator, AggregatorSettings):
+            return self.aggregator
+        return None
+
+    @property
+    def aggregator_name(self) -> str:
+        """The aggregator's name; the class' for a factory of the user's own."""
+        chosen = self.chosen_aggregator
+        return type(self.aggregator).__name__ if chosen is None else chosen.NAME
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its name, as the run's folder records them.
+
+        What has no settings, a task or an aggregation factory of one's own, is there
+        by its name alone.
+        """
+        return flattening.flat(self)
+
+    @classmethod
+    def from_flat(
+        cls: type[Described], values: Mapping[str, Any], *, name: str = "experiment"
+    ) -> Described:
+        """The experiment that flat settings describe, as a command line gives them.
+
+        Args:
+          values: by the settings' names; those that are left out have their default.
+            `privacy_unit` is "client", "record" or None, and says whether there is
+            user-level, record-level or no privacy; `audit` is whether there is one.
+          name: of the experiment.
+
+        Raises:
+          SettingError: an unknown name, or a value that is refused.
+        """
+        return flattening.from_flat(cls, values, name)
+
+    def with_settings(self: Described, **changes: Any) -> Described:
+        """The experiment with some settings changed, by their flat names.
+
+            experiment.with_settings(seed=3, client_learning_rate=0.1)
+
+        A new algorithm, mechanism or aggregator leaves the parameters of the old one
+        behind.
+
+        Raises:
+          SettingError: a name that no part has, or a value that is refused.
+        """
+        return flattening.with_settings(self, changes)
+
+
+def _factories() -> tuple[type[Any], ...]:
+    """TFF's classes of aggregation factories; none where TFF was not imported yet.
+
+    A factory of the user's own is an object of TFF's, for which it was imported.
+    """
+    if "tensorflow_federated" not in sys.modules:
+        return ()
+    import tensorflow_federated as tff
+
+    return (
+        tff.aggregators.WeightedAggregationFactory,
+        tff.aggregators.UnweightedAggregationFactory,
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {' '.join(repr(value).split()):.80}"
+
+
+def _as(kind: type[Optimizer], given: Any) -> Optimizer:
+    """An optimizer as the client's or the server's; they differ in their names."""
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Optimizer):
+        raise SettingError(
+            f"{kind.PREFIX}optimizer must be an Optimizer, as SGD(0.1), got "
+            f"{_shown(given)}"
+        )
+    values = {
+        field.name: getattr(given, field.name)
+        for field in dataclasses.fields(Optimizer)
+    }
+    return kind(**values)

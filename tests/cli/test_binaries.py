@@ -236,3 +236,9 @@ def test_flags_that_a_binary_has_not(presets, name, given, message):
         "--restart_every=4: goes with --mechanism=tree, not with gaussian; leave it out"
     )
     assert raised.value.for_command_line.startswith(expected)
+
+
+def test_a_binary_is_short():
+    """A binary is a preset; what is longer belongs into the package."""
+    for path in EXPERIMENTS.glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 60, path.name

@@ -450,7 +450,7 @@ class TestModels:
 
     def test_dimension(self):
         task = tasks.get("heart")
-        assert building.model_dimension(task) == task.build_model().count_params()
+        assert processes.model_dimension(task) == task.build_model().count_params()
         found = prepared(
             privacy=UserLevelPrivacy("skellam", noise_multiplier=1.0),
             cohorts=Cohorts("full"),

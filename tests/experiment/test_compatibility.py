@@ -67,6 +67,7 @@ def refusal(**parts) -> SettingError:
 LOCAL = {"privacy": noised("local_gaussian"), "cohorts": Cohorts("full")}
 PRIVATE_DEVICES = {"privacy": noised(), "devices": Devices(9)}
 
+ROOTED = TrustedRoot(root_examples=5)
 # By rule: parts of an experiment, and what is said of them on a command line.
 REFUSED = {
     "_devices": [
@@ -190,6 +191,32 @@ REFUSED = {
             "leave --silo_drop_out and --minimum_clients out",
         ),
     ],
+    "_root": [
+        *(
+            (
+                {"aggregator": ROOTED, "privacy": privacy},
+                "--aggregator=trusted_root: the server's own examples are drawn from "
+                "the clients' and are outside of the guarantee; give another rule, or "
+                "leave privacy out",
+            )
+            for privacy in (noised(), noised("local_gaussian"), RECORDS)
+        ),
+        *(
+            (
+                {"aggregator": ROOTED, "algorithm": name},
+                "--aggregator=trusted_root: the server trains on its own examples by "
+                f"the clients' algorithm, and clients of {name} send or keep more than "
+                "an update; give --algorithm=fed_avg or fed_prox",
+            )
+            for name in ("scaffold", "ditto")
+        ),
+        (
+            {"aggregator": ROOTED, "compression": Compression("quantize")},
+            "--compression=quantize: would code the update of the server's own "
+            "examples too; leave it out, or give another rule than "
+            "--aggregator=trusted_root",
+        ),
+    ],
     "_algorithm": [
         (
             {"algorithm": "scaffold", "weighting": Weighting("examples")},
@@ -262,7 +289,40 @@ REFUSED = {
             "geometric_median",
         ),
     ],
-    "_user_level": [
+    "audit": [
+        *(
+            (
+                {"audit": Audit(), "privacy": privacy},
+                "--audit: canaries test a mechanism of user-level privacy; give one, "
+                "or leave the audit out",
+            )
+            for privacy in (None, RECORDS)
+        ),
+        (
+            {
+                "audit": Audit(),
+                "privacy": noised(),
+                "aggregator": NormClipping(clip_radius=1),
+            },
+            "--aggregator=norm_clipping: canaries look at what a mechanism's own mean "
+            "releases; give --aggregator=mean",
+        ),
+        (
+            {"audit": Audit(), **PRIVATE_DEVICES},
+            "--devices=9: are not simulated in an audit; leave one of them out",
+        ),
+        (
+            {"audit": Audit(sabotage="noise_off"), **LOCAL},
+            "--sabotage=noise_off: does not go with --mechanism=local_gaussian; give "
+            "one of gaussian, adaptive_gaussian, bounded_weight, tree, banded_matrix",
+        ),
+        (
+            {"audit": Audit(sabotage="noise_off"), "privacy": noised(ledger="l")},
+            "--sabotage=noise_off: would put false charges into --ledger; leave that "
+            "out",
+        ),
+    ],
+    "user_level": [
         (
             {"privacy": noised(), "weighting": Weighting("examples")},
             "--client_weighting=examples: example counts are unbounded, which breaks "
@@ -355,7 +415,7 @@ REFUSED = {
             "takes weights would see private ones; give --client_weighting=uniform",
         ),
     ],
-    "_record_level": [
+    "record_level": [
         (
             {
                 "privacy": dataclasses.replace(RECORDS, record_ledgers="l"),
@@ -394,7 +454,7 @@ REFUSED = {
             "leave it out",
         ),
     ],
-    "_beside_privacy": [
+    "beside_privacy": [
         case
         for privacy in (noised(), RECORDS)
         for case in (
@@ -419,39 +479,6 @@ REFUSED = {
                 "them out",
             ),
         )
-    ],
-    "_audit": [
-        *(
-            (
-                {"audit": Audit(), "privacy": privacy},
-                "--audit: canaries test a mechanism of user-level privacy; give one, "
-                "or leave the audit out",
-            )
-            for privacy in (None, RECORDS)
-        ),
-        (
-            {
-                "audit": Audit(),
-                "privacy": noised(),
-                "aggregator": NormClipping(clip_radius=1),
-            },
-            "--aggregator=norm_clipping: canaries look at what a mechanism's own mean "
-            "releases; give --aggregator=mean",
-        ),
-        (
-            {"audit": Audit(), **PRIVATE_DEVICES},
-            "--devices=9: are not simulated in an audit; leave one of them out",
-        ),
-        (
-            {"audit": Audit(sabotage="noise_off"), **LOCAL},
-            "--sabotage=noise_off: does not go with --mechanism=local_gaussian; give "
-            "one of gaussian, adaptive_gaussian, bounded_weight, tree, banded_matrix",
-        ),
-        (
-            {"audit": Audit(sabotage="noise_off"), "privacy": noised(ledger="l")},
-            "--sabotage=noise_off: would put false charges into --ledger; leave that "
-            "out",
-        ),
     ],
     "_attack": [
         *(
@@ -665,6 +692,13 @@ def test_algorithm_with_a_mechanism_of_ones_own():
         assert error.for_command_line.startswith("--mechanism=mine: does not take")
         error = refusal(privacy=private, weighting=CAPPED, devices=Devices(9))
         assert "--devices=9: mine breaks on devices; give" in error.for_command_line
+        sabotaged = Audit(sabotage="noise_off")
+        error = refusal(privacy=private, weighting=CAPPED, audit=sabotaged)
+        # What breaks the noise knows the toolkit's own mechanisms only.
+        assert error.for_command_line == (
+            "--sabotage=noise_off: does not go with --mechanism=mine; give one of "
+            "gaussian, adaptive_gaussian, bounded_weight, tree, banded_matrix"
+        )
         error = refusal(privacy=private, weighting=CAPPED, aggregator=Half())
         assert "half breaks the guarantee of mine: nobody knows" in str(error)
 

@@ -149,6 +149,38 @@ def test_a_refused_call_in_another_thread_changes_nothing(capsys):
     ]
 
 
+def test_warnings_are_shown_as_before_after_calls_that_overlap():
+    """How warnings are shown is the same for all threads."""
+    before, filters = warnings.showwarning, list(warnings.filters)
+    first_began, second_began, first_ended = (threading.Event() for _ in range(3))
+
+    def first(given):
+        first_began.set()
+        assert second_began.wait(30)
+
+    def second(given):
+        second_began.set()
+        assert first_ended.wait(30)
+        assert warnings.showwarning is not before
+
+    def one():
+        cli.execute(preset(first), ["p"])
+        first_ended.set()
+
+    def two():
+        assert first_began.wait(30)
+        cli.execute(preset(second), ["p"])
+
+    threads = [threading.Thread(target=each) for each in (one, two)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert first_ended.is_set()
+    assert warnings.showwarning is before
+    assert warnings.filters == filters
+
+
 def test_an_error_of_the_user_is_one_line(run):
     def main(given):
         raise UserError("the --output_dir\n  is full")

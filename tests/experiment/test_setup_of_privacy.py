@@ -242,3 +242,31 @@ class TestRecorded:
         )
         assert found.hparams()["sampler"] == "poisson"
         assert found.hparams()["expected_cohort_size"] == 10
+
+
+class TestAdaptiveClipping:
+    """z_eff = 1 leaves no noise for the updates where 2 σ_b is at most 1."""
+
+    def check(self, size, noise=1.0, **parameters):
+        mechanism = mechanisms.AdaptiveGaussian(**parameters)
+        prepared(
+            privacy=UserLevelPrivacy(mechanism, noise_multiplier=noise),
+            cohorts=Cohorts("fixed", size),
+        )
+
+    def test_needs_a_cohort_above_ten_times_the_noise(self):
+        assert mechanisms.AdaptiveGaussian().count_stddev(40) == 2.0
+        # 2 σ_b = cohort / 10 must be above z = 1: 10 clients fail, 11 do not.
+        with pytest.raises(SettingError) as raised:
+            self.check(10)
+        assert "--cohort_size=11 or more" in raised.value.for_command_line
+        assert "above 0.5" in str(raised.value)
+        self.check(11)
+
+    def test_a_count_noise_of_ones_own(self):
+        with pytest.raises(SettingError) as raised:
+            self.check(60, clipped_count_stddev=0.5)
+        assert raised.value.for_command_line == (
+            "--clipped_count_stddev=0.5: must be above half the noise multiplier, 0.5"
+        )
+        self.check(1, noise=0.99, clipped_count_stddev=0.5)

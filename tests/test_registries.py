@@ -124,6 +124,9 @@ class TestChoices:
     def test_what_was_not_given_is_the_choices_default(self, shapes):
         given = {"shape": "rectangle", "side": None, "filled": None, "labels": ()}
         assert shapes.from_flat(given) == Rectangle(2, 1, ())
+        # As JSON has it, of a parameter of another choice too.
+        for name, found in (("rectangle", Rectangle()), ("square", Square())):
+            assert shapes.from_flat({"shape": name, "labels": []}) == found
 
     def test_two_choices_may_share_the_name_of_a_parameter(self, shapes):
         assert shapes.parameters() == {

@@ -181,7 +181,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
 
         Args:
           values: the choice's name by `setting`, and parameters by their names. Those
-            that are None were not given.
+            that are None, or an empty list, were not given.
 
         Raises:
           SettingError: an unknown name, or a parameter of another choice.
@@ -193,7 +193,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
             )
         chosen = self.get(name)
         own = {chosen.PREFIX + field.name for field in declared(chosen)}
-        given = {k: v for k, v in values.items() if v is not None and v != ()}
+        given = {k: v for k, v in values.items() if not _is_empty(v)}
         for parameter, owners in self.parameters().items():
             if parameter in given and parameter not in own:
                 raise SettingError(
@@ -210,6 +210,10 @@ class SettingsRegistry(Registry[type[Chosen]]):
             for field in declared(chosen):
                 found.setdefault(chosen.PREFIX + field.name, []).append(name)
         return found
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and not value)
 
 
 def _shown(value: Any) -> str:

@@ -205,6 +205,19 @@ class TestAggregators:
         )
         assert not uniform.weighted
 
+    @pytest.mark.parametrize(
+        "name", ["mean", "robust", "zeroing", "clipping", "compression"]
+    )
+    def test_tffs_means_are_weighted_and_do_what_they_are_called(self, name):
+        factory = aggregator(aggregator=name)
+        assert isinstance(factory, tff.aggregators.WeightedAggregationFactory)
+        process = factory.create(
+            tff.to_type([(np.float32, [3])]), tff.TensorType(np.float32)
+        )
+        measurements = str(process.next.type_signature.result.measurements)
+        assert ("clipping" in measurements) == (name in ("robust", "clipping"))
+        assert ("zeroing" in measurements) == (name in ("robust", "zeroing"))
+
     def test_under_an_attack_that_sees_all_updates(self):
         found = aggregator(
             aggregator=aggregators.Krum(byzantine=0),

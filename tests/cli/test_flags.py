@@ -256,6 +256,23 @@ class TestChoices:
             parsed("--lateness=2", preset=preset)
 
 
+def test_a_parameter_called_like_another_setting_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Greedy(AlgorithmSettings):
+        NAME, SUMMARY = "greedy", "takes another one's name"
+        rounds: int = settings.integer(3, "Of its own.", minimum=1)
+
+    preset = cli.Preset("program", "", (ALGORITHMS, *cli.COMMON))
+    with registered(ALGORITHMS, "greedy", Greedy):
+        with pytest.raises(UserError) as raised:
+            parsed("--algorithm=greedy", "--rounds=5", preset=preset)
+        assert raised.value.for_command_line == (
+            "--rounds: Algorithm and Training both have a setting of this name, so "
+            "that its value would reach both; give the plugin's another name"
+        )
+    assert parsed("--rounds=5", preset=preset).values == {"rounds": 5}
+
+
 @pytest.fixture
 def plugins(tmp_path, monkeypatch):
     """(name, text) -> the name of a module in the folder where the program runs."""

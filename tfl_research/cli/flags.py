@@ -77,15 +77,25 @@ class Defined:
 
 
 def define(preset: Preset) -> Defined:
-    """The flags of a preset's groups, with its defaults."""
+    """The flags of a preset's groups, with its defaults.
+
+    Raises:
+      SettingError: two groups have a setting of one name.
+    """
     values = flags.FlagValues()
     sections: dict[str, list[str]] = {}
 
     def add(
         title: str, name: str, kinds: Sequence[Kind], default: Any, text: str
     ) -> None:
-        if name in preset.missing or name in preset.fixed or name in values:
+        if name in preset.missing or name in preset.fixed:
             return
+        if name in values:
+            other = next(head for head, own in sections.items() if name in own)
+            raise SettingError(
+                f"--{name}: {other} and {title} both have a setting of this name, so "
+                "that its value would reach both; give the plugin's another name"
+            )
         default = preset.defaults.get(name, default)
         sections.setdefault(title, []).append(name)
         if isinstance(kinds[0], Switch):

@@ -8,7 +8,7 @@ from typing import Optional
 import tensorflow_federated as tff
 
 from tfl_research import clients, processes
-from tfl_research.processes.round import Aggregator
+from tfl_research.processes.aggregation import Aggregator
 from tfl_research.tasks.task import Task
 
 

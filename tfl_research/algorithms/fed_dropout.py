@@ -82,7 +82,7 @@ class SubModels:
           specs: of the whole model's weights.
           seed: int32 `[2]`, of which units are kept.
         """
-        found: list[tf.Tensor] = []
+        factors: list[tf.Tensor] = []
         inputs = tf.ones([specs[0].shape[-2]])
         for layer, (spec, kept) in enumerate(self._layers(specs)):
             units = int(spec.shape[-1])
@@ -93,9 +93,9 @@ class SubModels:
             # Flattened images have their channels last: a unit's values lie apart.
             fan = tf.tile(inputs, [int(spec.shape[-2]) // inputs.shape[0]])
             kernel = fan[:, None] * present[None, :]
-            found += [tf.broadcast_to(kernel, spec.shape), present]
+            factors += [tf.broadcast_to(kernel, spec.shape), present]
             inputs = present * (units / kept)
-        return found
+        return factors
 
     def size(self, specs: Sequence[tf.TensorSpec]) -> int:
         """Bytes of a sub-model's weights."""
@@ -173,8 +173,8 @@ class FedDropoutClient(clients.ClientWork):
             smaller = dataclasses.replace(model, forward=forward)
             start = list(server_weights)
             run = self.steps.loop(smaller, objective).run(start, batches, round_number)
-            held = [tf.cast(f > 0, tf.float32) for f in factors]
-            return result_of(run, start, batches, report=held)
+            had_weight = [tf.cast(f > 0, tf.float32) for f in factors]
+            return result_of(run, start, batches, report=had_weight)
 
         return client_function
 
@@ -190,8 +190,8 @@ class FedDropoutServer(ReportedStep):
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
         """See the class."""
         return [
-            tf.math.divide_no_nan(u, held)
-            for u, held in zip(round_mean.update, round_mean.report)
+            tf.math.divide_no_nan(u, share_of_clients)
+            for u, share_of_clients in zip(round_mean.update, round_mean.report)
         ]
 
 

@@ -91,8 +91,8 @@ class DeviceRounds:
         batching = self.clients.batching
         if not isinstance(batching, Batching):
             raise TypeError(f"expected Batching, got {batching}")
-        held = self.clients.num_examples(self.client_ids[number])
-        return Workload(held, batching)
+        num_examples = self.clients.num_examples(self.client_ids[number])
+        return Workload(num_examples, batching)
 
 
 def message_bytes(process: Any) -> Optional[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tfl_research import report
-from tfl_research.program.client_metrics import Evaluation, client_table
+from tfl_research.program.evaluation.client_metrics import Evaluation, client_table
 from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder

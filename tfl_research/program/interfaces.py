@@ -6,10 +6,9 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
 
-from tfl_research.program.client_metrics import Evaluation
-
 if TYPE_CHECKING:
-    from tfl_research.program.personal_evaluation import PersonalEvaluation
+    from tfl_research.program.evaluation.client_metrics import Evaluation
+    from tfl_research.program.evaluation.personal import PersonalEvaluation
 
 # Writes a model: (weights, path).
 Exporter = Callable[[Any, pathlib.Path], None]

@@ -8,7 +8,7 @@ from typing import Any, Optional, TextIO
 
 from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
 from tfl_research.program import interrupts
-from tfl_research.program.callbacks import Callback, CallbackError
+from tfl_research.program.callbacks.base import Callback, CallbackError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
@@ -222,7 +222,9 @@ def _steps(
 ) -> Steps:
     """One start of the run, a round at each step; see `run`."""
     if evaluator is None:
-        from tfl_research.program.evaluation import Evaluator  # imports TensorFlow
+        from tfl_research.program.evaluation.evaluator import (
+            Evaluator,  # imports TensorFlow
+        )
 
         evaluator = Evaluator(
             task,

@@ -221,7 +221,7 @@ def traffic(row: Mapping[str, Any], message_bytes: tuple[int, int]) -> dict[str,
     """
     if "bytes_down" in row:
         return {}
-    asked = int(row.get("selected", row["cohort_size"]))
-    reported = asked - int(row.get("dropped_out", 0))
+    selected = int(row.get("selected", row["cohort_size"]))
+    reported = selected - int(row.get("dropped_out", 0))
     down, up = message_bytes
-    return {"bytes_down": asked * down, "bytes_up": reported * up}
+    return {"bytes_down": selected * down, "bytes_up": reported * up}

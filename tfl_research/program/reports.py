@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     import pandas
 
-    from tfl_research.program.client_metrics import Evaluation
+    from tfl_research.program.evaluation.client_metrics import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)

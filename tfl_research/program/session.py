@@ -8,9 +8,10 @@ from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
 from tfl_research.program import finish
-from tfl_research.program.callbacks import Callback, Callbacks, Stop
-from tfl_research.program.candidates import Candidates
+from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation.candidates import Candidates
+from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -23,7 +24,6 @@ from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line, metrics_text
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
-from tfl_research.program.selection import Selection
 from tfl_research.storage import atomic
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.storage.metrics_log import MetricsLog

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from tfl_research.program.client_metrics import higher_is_better
+from tfl_research.program.evaluation.client_metrics import higher_is_better
 
 # Column of a weighted sum of metrics.
 SCORE = "eval_selection_score"

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tqdm
 
 from tfl_research.data import ClientData, Examples, PoissonBatching
-from tfl_research.program.client_metrics import Evaluation, higher_is_better
+from tfl_research.program.evaluation.client_metrics import Evaluation, higher_is_better
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> the personal weights.
@@ -60,7 +60,7 @@ class PersonalEvaluation:
 
     def summary(self) -> dict[str, Any]:
         """For summary.json: mean and worst decile across clients, and who gains."""
-        found: dict[str, Any] = {
+        summary: dict[str, Any] = {
             "round": self.round_number,
             "clients": len(self.personal.client_ids),
         }
@@ -70,10 +70,10 @@ class PersonalEvaluation:
                 ("personal", self.personal),
             ):
                 spread = evaluation.spread(metric)
-                found[f"{name}_client_mean_{metric}"] = spread.mean
-                found[f"{name}_client_worst_decile_{metric}"] = spread.worst_decile
-            found[f"gain_share_{metric}"] = self.gains(metric)
-        return found
+                summary[f"{name}_client_mean_{metric}"] = spread.mean
+                summary[f"{name}_client_worst_decile_{metric}"] = spread.worst_decile
+            summary[f"gain_share_{metric}"] = self.gains(metric)
+        return summary
 
     def lines(self) -> list[str]:
         """What is printed when a run ends."""
@@ -194,7 +194,7 @@ class PersonalEvaluator:
         weights = [tf.constant(w) for w in state.global_model_weights.trainable]
         sent = self._shared(tuple(weights), state.finalizer)
         shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
-        found: list[list[Mapping[str, np.ndarray]]] = [[], []]
+        model_sums: list[list[Mapping[str, np.ndarray]]] = [[], []]
         ids, examples, trained = [], [], []
         bar = tqdm.tqdm(
             self._task.test.items(),
@@ -205,17 +205,17 @@ class PersonalEvaluator:
             disable=None if progress_bar is None else not progress_bar,
             leave=False,
         )
-        for client_id, held in bar:
-            if len(held["y"]) == 0:
+        for client_id, test_examples in bar:
+            if len(test_examples["y"]) == 0:
                 continue
             steps = self._steps(client_id, round_number + 1, states)
             own = self._make(weights, steps, tf.constant(round_number), *shared)
-            for sums, model in zip(found, (weights, list(own))):
-                sums.append(self._sums(model, held))
+            for sums, model in zip(model_sums, (weights, list(own))):
+                sums.append(self._sums(model, test_examples))
             ids.append(client_id)
-            examples.append(len(held["y"]))
+            examples.append(len(test_examples["y"]))
             trained.append(int(steps["num_examples"]))
-        common, personal = (self._evaluation(ids, examples, sums) for sums in found)
+        common, personal = (self._evaluation(ids, examples, sums) for sums in model_sums)
         return PersonalEvaluation(
             round_number, common, personal, np.array(trained, np.int64)
         )
@@ -239,12 +239,12 @@ class PersonalEvaluator:
         return {name: tf.constant(value) for name, value in steps.items()}
 
     def _sums(
-        self, weights: Sequence[tf.Tensor], held: Examples
+        self, weights: Sequence[tf.Tensor], examples: Examples
     ) -> Mapping[str, np.ndarray]:
         total: dict[str, np.ndarray] = {}
-        for first in range(0, len(held["y"]), self._batch_size):
+        for first in range(0, len(examples["y"]), self._batch_size):
             rows = slice(first, first + self._batch_size)
-            sums = self._batch_sums(weights, held["x"][rows], held["y"][rows])
+            sums = self._batch_sums(weights, examples["x"][rows], examples["y"][rows])
             for name, value in sums.items():
                 total[name] = total.get(name, 0.0) + value.numpy()
         return total
@@ -255,11 +255,11 @@ class PersonalEvaluator:
         examples: Sequence[int],
         sums: Sequence[Mapping[str, np.ndarray]],
     ) -> Evaluation:
-        each = [self._objective.finalize(one) for one in sums]
+        each = [self._objective.finalize(client_sums) for client_sums in sums]
         overall: Mapping[str, Any] = {}
         if sums:
             overall = self._objective.finalize(
-                {name: np.sum([one[name] for one in sums], axis=0) for name in sums[0]}
+                {name: np.sum([client_sums[name] for client_sums in sums], axis=0) for name in sums[0]}
             )
         return Evaluation(
             {name: float(value) for name, value in overall.items()},

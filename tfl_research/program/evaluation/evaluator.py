@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import ClientData, derived_generator
-from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.export import assign_weights
 from tfl_research.tasks.task import Task
 
@@ -26,11 +26,11 @@ class _FlatExamples:
     def __init__(self, clients: ClientData, max_examples: Optional[int], seed: int):
         chosen: Optional[np.ndarray] = None
         if max_examples is not None:
-            held = np.array([clients.num_examples(c) for c in clients.client_ids])
-            if held.sum() > max_examples:
+            sizes = np.array([clients.num_examples(c) for c in clients.client_ids])
+            if sizes.sum() > max_examples:
                 generator = derived_generator("evaluation", seed)
                 chosen = np.sort(
-                    generator.choice(held.sum(), max_examples, replace=False)
+                    generator.choice(sizes.sum(), max_examples, replace=False)
                 )
         parts: dict[str, list[np.ndarray]] = {"x": [], "y": []}
         counts = []
@@ -116,7 +116,7 @@ class Evaluator:
         @tf.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
             return tf.vectorized_map(
-                lambda one: dict(self._objective.finalize(one)), sums
+                lambda client_sums: dict(self._objective.finalize(client_sums)), sums
             )
 
         self._batch_sums = batch_sums
@@ -164,10 +164,10 @@ class Evaluator:
         )
 
     def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
-        held = self._client_weights
-        if not held:
+        weights = self._client_weights
+        if not weights:
             return None
-        return np.array([held.get(i, 1.0) for i in clients.client_ids], np.float64)
+        return np.array([weights.get(i, 1.0) for i in clients.client_ids], np.float64)
 
     def _sums(self, flat: _FlatExamples) -> dict[str, np.ndarray]:
         """Every sum, float64 `[clients, ...]`."""
@@ -187,13 +187,13 @@ class Evaluator:
                 padded = np.zeros((size, *array.shape[1:]), array.dtype)
                 padded[:real] = array[start : start + real]
                 arrays.append(padded)
-            found = np.unique(batch_ranks)
+            batch_clients = np.unique(batch_ranks)
             segments = np.full(size, num_segments - 1, np.int32)
-            segments[:real] = np.searchsorted(found, batch_ranks)
+            segments[:real] = np.searchsorted(batch_clients, batch_ranks)
             sums = self._batch_sums(*arrays, segments, np.int32(num_segments))
             for name, value in sums.items():
                 array = value.numpy()
                 if name not in totals:
                     totals[name] = np.zeros((len(flat.counts), *array.shape[1:]))
-                totals[name][present[found]] += array[: len(found)]
+                totals[name][present[batch_clients]] += array[: len(batch_clients)]
         return totals

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from tfl_research.errors import RunInterrupted, UserError
-from tfl_research.program.callbacks import Callback
+from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.storage import atomic
 
@@ -86,12 +86,12 @@ class MLflow(Callback):
 
     def _create(self, run: RunStart, path: pathlib.Path) -> None:
         name = self._experiment or run.experiment or "tfl_research"
-        held = self._client.get_experiment_by_name(name)
-        identity = (
-            self._client.create_experiment(name) if held is None else held.experiment_id
+        experiment = self._client.get_experiment_by_name(name)
+        experiment_id = (
+            self._client.create_experiment(name) if experiment is None else experiment.experiment_id
         )
         made = self._client.create_run(
-            identity,
+            experiment_id,
             run_name=self._run_name or run.path.resolve().name,
             tags={"run_folder": str(run.path.resolve())},
         )
@@ -101,7 +101,7 @@ class MLflow(Callback):
 
     def _continue(self, path: pathlib.Path) -> None:
         try:
-            held = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+            run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged; remove it to log to a new MLflow run"
@@ -109,25 +109,25 @@ class MLflow(Callback):
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.update_run(held, status="RUNNING")
+            self._client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             raise UserError(
-                f"{path} names the MLflow run {held}, which this tracking "
+                f"{path} names the MLflow run {run_id}, which this tracking "
                 "store does not have; set the store that the run began with, or "
                 "remove the file to log to a new MLflow run"
             ) from error
-        self._run_id = held
+        self._run_id = run_id
 
     def _log_parameters(self, run: RunStart) -> None:
         from mlflow.entities import Param
 
-        held = self._client.get_run(self._run_id).data.params
+        logged = self._client.get_run(self._run_id).data.params
         new = []
         for name, value in _flat("", run.hparams):
             text = str(value)[:_PARAMETER_LENGTH]
-            if name not in held:
+            if name not in logged:
                 new.append(Param(name, text))
-            elif held[name] != text:
+            elif logged[name] != text:
                 self._client.set_tag(self._run_id, f"changed.{name}", text)
         # MLflow takes 100 parameters in a call.
         for first in range(0, len(new), 100):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from tfl_research.program.callbacks import Callback
+from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunStart
 
 # Cells that are no curve.

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.errors import UserError
-from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.interfaces import Evaluates
-from tfl_research.program.selection import Selection
 from tfl_research.storage import nest
 
 

@@ -1,8 +1,9 @@
-"""Federated algorithms, each client work and server work that belong together.
+"""Federated algorithms: pairs of client work and server work.
 
-An algorithm is chosen by its specification, `FedAvg()` or `FedProx(0.1)`, which needs
-no TensorFlow; `build` makes an `Algorithm` of it. Parts that several algorithms share
-are in `clients` and `processes`; how updates are aggregated is not decided here.
+A specification such as `FedAvg()` or `FedProx(0.1)` chooses an algorithm without
+TensorFlow. `build` makes an `Algorithm` of the specification. `clients` and `processes`
+have the parts that several algorithms share. `aggregators` decides how updates are
+aggregated.
 """
 
 from typing import TYPE_CHECKING

@@ -41,7 +41,11 @@ def class_count(clients: ClientData) -> int:
     """
     check_labels(clients)
     greatest = max(
-        (int(examples["y"].max()) for _, examples in clients.items() if len(examples["y"])),
+        (
+            int(examples["y"].max())
+            for _, examples in clients.items()
+            if len(examples["y"])
+        ),
         default=None,
     )
     if greatest is None:

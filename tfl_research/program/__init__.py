@@ -1,7 +1,7 @@
 """The round loop of a run: evaluation, selection, callbacks, progress, results.
 
-It does not know which algorithm runs, nor how ε is computed or a cohort drawn; what is
-kept on disk is in `storage`.
+This package knows neither the algorithm, nor how ε is computed, nor how a cohort is
+drawn. `storage` writes and reads the files of a run folder.
 """
 
 from typing import TYPE_CHECKING

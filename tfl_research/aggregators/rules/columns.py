@@ -54,7 +54,10 @@ def map_columns(
     blocks = tf.TensorArray(tf.float32, size=num_blocks, element_shape=shape)
     _, blocks = tf.while_loop(
         lambda index, _: index < num_blocks,
-        lambda index, results: (index + 1, results.write(index, function(block(index)))),
+        lambda index, results: (
+            index + 1,
+            results.write(index, function(block(index))),
+        ),
         (tf.constant(0), blocks),
         parallel_iterations=4,
     )
@@ -62,7 +65,9 @@ def map_columns(
     if rows is None:
         result = tf.reshape(stacked, [num_blocks * BLOCK])
     else:
-        result = tf.reshape(tf.transpose(stacked, [1, 0, 2]), [rows, num_blocks * BLOCK])
+        result = tf.reshape(
+            tf.transpose(stacked, [1, 0, 2]), [rows, num_blocks * BLOCK]
+        )
     if width == num_blocks * BLOCK:
         return result
     return tf.concat([result, function(values[:, num_blocks * BLOCK :])], axis=-1)

@@ -143,7 +143,9 @@ def trimmed_mean(
     trimmed_rows = tf.cast(tf.floor(tf.minimum(off, tf.floor(most))), tf.int32)
 
     def trimmed(block: tf.Tensor) -> tf.Tensor:
-        return _mean_of(_sorted(block, present, width), trimmed_rows, count - 2 * trimmed_rows)
+        return _mean_of(
+            _sorted(block, present, width), trimmed_rows, count - 2 * trimmed_rows
+        )
 
     def weighted_trimmed(block: tf.Tensor) -> tf.Tensor:
         values, before, up_to = _weights_in_order(block, rows)

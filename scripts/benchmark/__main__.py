@@ -161,11 +161,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main() -> None:
     flags = parse(sys.argv[1:])
     results: dict[str, Any] = {}
-    others: dict[str, Any] = {}
+    extra_results: dict[str, Any] = {}
 
     def save() -> None:
         if flags.output is not None:
-            everything = {**results, **others}
+            everything = {**results, **extra_results}
             flags.output.write_text(json.dumps(everything, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as name:
@@ -177,19 +177,21 @@ def main() -> None:
             save()
         try:
             if flags.memory:
-                others["memory"] = endurance.memory(folder)
+                extra_results["memory"] = endurance.memory(folder)
                 save()
             if flags.robust_rules:
-                others["robust_rules"] = endurance.robust_rules(folder)
+                extra_results["robust_rules"] = endurance.robust_rules(folder)
                 save()
             if flags.poisson_rounds:
-                others["poisson"] = endurance.poisson(flags.poisson_rounds, folder)
+                extra_results["poisson"] = endurance.poisson(
+                    flags.poisson_rounds, folder
+                )
                 save()
         except ContenderFailed as error:
             sys.exit(f"scripts/bench: {error}")
     if report.contenders_of(results):
         print(report.table(results))
-    for kind, values in others.items():
+    for kind, values in extra_results.items():
         print(kind, json.dumps(values))
     if flags.output is not None and report.contenders_of(results):
         picture = flags.output.with_suffix(".svg")

@@ -77,8 +77,8 @@ def compilations(folder: pathlib.Path) -> int:
     """How many programs XLA compiled, from what `--xla_dump_to` left in a folder."""
     if not folder.is_dir():
         return 0
-    found = (re.match(r"module_(\d+)\.", path.name) for path in folder.iterdir())
-    return len({match[1] for match in found if match})
+    matches = (re.match(r"module_(\d+)\.", path.name) for path in folder.iterdir())
+    return len({match[1] for match in matches if match})
 
 
 def poisson(rounds: int, folder: pathlib.Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _TRIED = 2
 def marked(mark: str) -> list[int]:
     """Ids of the running processes whose environment carries the mark."""
     wanted = f"{MARK}={mark}".encode()
-    found = []
+    numbers = []
     for folder in pathlib.Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -38,8 +38,8 @@ def marked(mark: str) -> list[int]:
             except OSError:  # Ended meanwhile, or another user's.
                 continue
             if wanted in variables:
-                found.append(int(folder.name))
-    return found
+                numbers.append(int(folder.name))
+    return numbers
 
 
 def kill_marked(mark: str) -> None:

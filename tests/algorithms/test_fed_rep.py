@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import algorithms, clients
-from tfl_research.algorithms.personal_part import PersonalPart
+from tfl_research.algorithms.personal.part import PersonalPart
 
 SHARE = rounds.REP_SHARE
 SERVER = np.array([0.2, 0.4, -0.3])

@@ -20,7 +20,7 @@ import numpy as np
 
 from tfl_research import program, storage
 from tfl_research.data import Batching, ClientData, derived_generator
-from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.evaluation.client_metrics import Evaluation
 
 FEATURES = 5
 HPARAMS = {"task": "fake", "client_learning_rate": 0.1, "rounds": 6}

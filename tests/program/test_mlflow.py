@@ -11,7 +11,7 @@ import fake_experiment as fake
 import pytest
 
 from tfl_research import program
-from tfl_research.program.mlflow_callback import MLflow
+from tfl_research.program.callbacks.mlflow import MLflow
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None,

@@ -9,12 +9,12 @@ import math
 import numpy as np
 import pytest
 
-from tfl_research.program.client_metrics import (
+from tfl_research.program.evaluation.client_metrics import (
     Evaluation,
     client_table,
     higher_is_better,
 )
-from tfl_research.program.selection import Selection
+from tfl_research.program.evaluation.selection import Selection
 
 
 def test_direction_is_known_by_name():

@@ -40,11 +40,11 @@ _BUCKETING = Act(
 
 def _stand_ins() -> dict[str, type[RuleSettings]]:
     """The rules that may be used in place of another one, by name."""
-    found: dict[str, type[RuleSettings]] = {MeanRule.NAME: MeanRule}
+    stand_ins: dict[str, type[RuleSettings]] = {MeanRule.NAME: MeanRule}
     for name, chosen in AGGREGATORS.items():
         if issubclass(chosen, RuleSettings) and chosen.STANDS_IN:
-            found[name] = chosen
-    return found
+            stand_ins[name] = chosen
+    return stand_ins
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,32 +106,32 @@ def stack_computations(
         row = tf.where(kept, vector, tf.zeros_like(vector))
         own = tf.where(kept, weight, tf.zeros_like(weight))
 
-        def one(condition: tf.Tensor) -> tf.Tensor:
+        def as_int(condition: tf.Tensor) -> tf.Tensor:
             return tf.cast(condition, tf.int32)
 
         return collections.OrderedDict(
             values=tf.tensor_scatter_nd_add(stack["values"], [[place]], row[None, :]),
             weights=tf.tensor_scatter_nd_add(stack["weights"], [[place]], own[None]),
-            stored=stack["stored"] + one(kept),
-            offered=stack["offered"] + one(offered),
-            excluded=stack["excluded"] + one(offered & tf.logical_not(honest)),
-            dropped=stack["dropped"] + one(offered & honest & tf.logical_not(fits)),
+            stored=stack["stored"] + as_int(kept),
+            offered=stack["offered"] + as_int(offered),
+            excluded=stack["excluded"] + as_int(offered & tf.logical_not(honest)),
+            dropped=stack["dropped"] + as_int(offered & honest & tf.logical_not(fits)),
         )
 
     @tff.tensorflow.computation(stack_type, stack_type)
     def merge(first: Any, second: Any) -> Any:
-        held = first["stored"]
-        stored = tf.minimum(held + second["stored"], capacity)
+        first_stored = first["stored"]
+        stored = tf.minimum(first_stored + second["stored"], capacity)
         positions = tf.range(capacity)
-        own = positions < held
-        source = tf.clip_by_value(positions - held, 0, capacity - 1)
+        own = positions < first_stored
+        source = tf.clip_by_value(positions - first_stored, 0, capacity - 1)
 
         def appended(name: str) -> tf.Tensor:
             mask = own if name == "weights" else own[:, None]
             # Past the second's rows its own padding follows.
             return tf.where(mask, first[name], tf.gather(second[name], source))
 
-        lost = held + second["stored"] - stored
+        lost = first_stored + second["stored"] - stored
         return collections.OrderedDict(
             values=appended("values"),
             weights=appended("weights"),

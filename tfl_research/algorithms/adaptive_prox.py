@@ -1,4 +1,4 @@
-"""FedProx whose proximal strength follows the training loss."""
+"""FedProx with a proximal strength that follows the training loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfl_research.tasks.objectives import Objective
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveProximalClient(clients.ClientWork):
-    """Local training with the proximal term of the server's current mu.
+    """Local training with a proximal term of strength mu, which the server sends.
 
     Li et al. 2020 (arXiv 1812.06127), Algorithm 2. The client also reports the mean
     loss of its examples at the server's model.
@@ -67,14 +67,14 @@ class AdaptiveProximalClient(clients.ClientWork):
 class AdaptiveProximalServer(ServerWork):
     """The paper's heuristic for mu (section 5.3.2).
 
-    mu rises by `change` when the loss rose, and falls by it, not below 0, when the
-    loss fell `patience` rounds in a row.
+    mu rises by `change` when the loss rose. mu falls by `change`, but not below 0, when
+    the loss fell `patience` rounds in a row.
 
     Attributes:
       step: the server optimizer.
-      initial: mu of round one, at least 0.
-      change: 0.1 in the paper.
-      patience: 5 in the paper.
+      initial: mu of the first round, at least 0.
+      change: the change of mu; 0.1 in the paper.
+      patience: the number of rounds; 5 in the paper.
 
     Raises:
       ValueError: a negative initial mu or change, or a patience below 1.
@@ -95,7 +95,7 @@ class AdaptiveProximalServer(ServerWork):
             raise ValueError(f"patience must be at least 1, got {self.patience}")
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state, mu, the last loss and how often it fell."""
+        """The optimizer's state, mu, the last loss, and the rounds in a row it fell."""
         return (
             self.step.initial_state(weights),
             tf.constant(self.initial),
@@ -110,7 +110,7 @@ class AdaptiveProximalServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; a round in which nobody counts leaves mu alone."""
+        """See the class; a round without a counting client does not change mu."""
         optimizer_state, mu, last, falls = state
         weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
         loss, known = round_mean.report, tf.math.is_finite(last)

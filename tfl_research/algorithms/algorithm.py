@@ -1,4 +1,4 @@
-"""What an algorithm is: client work and server work that belong together."""
+"""An algorithm: client work and server work that belong together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Optional
 import tensorflow_federated as tff
 
 from tfl_research import clients, processes
-from tfl_research.processes.round import Aggregator
+from tfl_research.processes.aggregation import Aggregator
 from tfl_research.tasks.task import Task
 
 
@@ -18,15 +18,16 @@ class Algorithm:
 
     Attributes:
       client_work: what a client computes.
-      server_work: what the server makes of the cohort's mean.
-      weighting: how much a client counts, where the paper's argument needs one
-        weighting; None leaves the choice open.
-      exchanges: rounds of the process that one round of the paper takes, all with the
-        same cohort (see `sampling.Repeated`).
-      needs_mean: whether updates have to be averaged as they are. An aggregator acts
-        on updates only: what clients report beside them is averaged whatever it does,
-        so that no rule would protect it, no mechanism noise it and no secure sum hide
-        it; and where clients keep what they sent, the server must add up the same.
+      server_work: what the server computes from the cohort's mean.
+      weighting: the client weighting that the paper's argument needs; None leaves the
+        choice open.
+      exchanges: number of rounds of the process in one round of the paper, all with
+        the same cohort (see `sampling.Repeated`).
+      needs_mean: whether the updates must be averaged without changes. Reports of
+        clients are always averaged, since an aggregator acts on updates only. So no
+        robust rule protects a report, no mechanism noises a report and no secure sum
+        hides a report. And where clients keep what they sent, the server must add up
+        exactly what they sent.
     """
 
     client_work: clients.ClientWork
@@ -44,12 +45,12 @@ class Algorithm:
         client_weighting: Optional[processes.ClientWeighting] = None,
         seed: int = 0,
     ) -> processes.FederatedProcess:
-        """The algorithm's process for a task; see `processes.build_fed_avg`.
+        """Builds the algorithm's process for a task; see `processes.build_fed_avg`.
 
         Raises:
           ValueError: a weighting other than the algorithm's own, an aggregator other
             than a `tff.aggregators.MeanFactory` where the algorithm needs the mean,
-            and what `build_fed_avg` raises.
+            or an error of `build_fed_avg`.
         """
         if client_weighting is None:
             client_weighting = self.weighting

@@ -1,4 +1,4 @@
-"""FedAvg, FedOpt and FedProx as algorithms among the others."""
+"""FedAvg, FedOpt and FedProx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build_fed_avg(
     FedAvgM, FedAdam, FedYogi, FedAdagrad), with a proximal term FedProx.
 
     Args:
-      steps: the clients' own.
+      steps: the clients' local steps.
       server: the server optimizer.
       proximal_strength: see `clients.LocalTraining`.
     """

@@ -1,4 +1,4 @@
-"""FedBuff: asynchronous clients, whose updates are buffered and may be stale."""
+"""FedBuff: asynchronous clients with buffered updates, which may be stale."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tfl_research.tasks.objectives import Objective
 class FedBuffClient(clients.ClientWork):
     """A client that began some server steps ago (Nguyen et al. 2022, arXiv 2106.06639).
 
-    Its `staleness` s, int32 `[]`, picks the model that it trains from; its update is
-    scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
+    The client trains from the model of s server steps ago, where s is its `staleness`,
+    int32 `[]`. The update is scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
 
     Attributes:
       base: the client work; its clients report nothing and keep no state.
@@ -38,7 +38,7 @@ class FedBuffClient(clients.ClientWork):
         return {"staleness": tf.TensorSpec([], tf.int32)}
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes that a client is sent: of all models, the one it begins from."""
+        """Bytes of the model that the client begins from; other models are not sent."""
         return sum(weights.nbytes for weights in model.initial_weights)
 
     def build(
@@ -67,14 +67,14 @@ class FedBuffClient(clients.ClientWork):
 
 @dataclasses.dataclass(frozen=True)
 class FedBuffServer(ServerWork):
-    """The server's step after a full buffer, and the models that clients began from.
+    """The server's step after a full buffer, and the models that clients begin from.
 
     The model moves by the sum of the scaled updates over the buffer's size
     (Algorithm 1).
 
     Attributes:
       step: the server optimizer.
-      max_staleness: server steps that a model is kept for, at least 0.
+      max_staleness: number of server steps for which a model is kept, at least 0.
 
     Raises:
       ValueError: a negative max_staleness.
@@ -91,7 +91,7 @@ class FedBuffServer(ServerWork):
             )
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state, and models by staleness, `[staleness, ...]`."""
+        """The optimizer's state, and the models by staleness, `[staleness, ...]`."""
         kept = self.max_staleness + 1
         history = [tf.repeat(w[None], kept, axis=0) for w in weights]
         return self.step.initial_state(weights), history

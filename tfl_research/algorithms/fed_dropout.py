@@ -1,4 +1,4 @@
-"""Federated dropout: clients that train a smaller model than the server's."""
+"""Federated dropout: clients train a smaller model than the server's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfl_research.processes.server_work import (
 )
 from tfl_research.tasks.objectives import Objective
 
-# Keeps the draws of units apart from the client's others.
+# Separates the draws of units from the client's other random draws.
 _STREAM = 0x64726F70
 _FLOAT_BYTES = 4
 
@@ -28,13 +28,13 @@ _FLOAT_BYTES = 4
 class SubModels:
     """The sub-models of a sequence of dense and convolutional layers.
 
-    A sub-model has `ceil(share * n)` of the n units (filters) of every layer but the
-    last, and the weights between them. Others are left out, as if they gave 0, and
-    what is left is scaled by n over their number as in dropout, so that the whole
-    model, which nobody scales, gives the same in expectation.
+    A sub-model has `ceil(share * n)` of the n units (filters) of every layer except the
+    last, and the weights between these units. The other units are left out, as if their
+    output were 0. The output of the kept units is scaled by n over their number, as in
+    dropout. So the whole model, which is not scaled, has the same output in expectation.
 
     Attributes:
-      share: of the units that are kept, above 0 and at most 1.
+      share: share of the units that are kept, above 0 and at most 1.
 
     Raises:
       ValueError: a share outside its range.
@@ -50,8 +50,8 @@ class SubModels:
         """Checks that the weights are kernels, each followed by its bias.
 
         Raises:
-          ValueError: they are not, or a kernel takes no whole number of values from
-            each unit of the layer before.
+          ValueError: the weights are not such a sequence, or a kernel does not take a
+            whole number of values from each unit of the layer before.
         """
         shapes = [spec.shape.as_list() for spec in specs]
         kernels, biases = shapes[::2], shapes[1::2]
@@ -69,20 +69,20 @@ class SubModels:
             )
 
     def kept(self, units: int) -> int:
-        """Units that are kept of so many."""
-        # A product such as 0.1 * 30 can be a hair above the whole number.
+        """Returns how many of a layer's units are kept."""
+        # In floating point, 0.1 * 30 is slightly above 3.
         return max(1, math.ceil(self.share * units - 1e-9))
 
     def factors(
         self, specs: Sequence[tf.TensorSpec], seed: tf.Tensor
     ) -> list[tf.Tensor]:
-        """What each weight is multiplied by: 0 where it is left out, else its scale.
+        """Returns a factor for each weight: 0 if it is left out, otherwise its scale.
 
         Args:
-          specs: of the whole model's weights.
-          seed: int32 `[2]`, of which units are kept.
+          specs: specs of the whole model's weights.
+          seed: int32 `[2]`, decides which units are kept.
         """
-        found: list[tf.Tensor] = []
+        factors: list[tf.Tensor] = []
         inputs = tf.ones([specs[0].shape[-2]])
         for layer, (spec, kept) in enumerate(self._layers(specs)):
             units = int(spec.shape[-1])
@@ -90,15 +90,15 @@ class SubModels:
             drawn = stateless_random.uniform([units], own)
             places = tf.math.top_k(drawn, kept).indices
             present = tf.reduce_sum(tf.one_hot(places, units), axis=0)
-            # Flattened images have their channels last: a unit's values lie apart.
+            # Flattened images have channels last, so a unit's values are not adjacent.
             fan = tf.tile(inputs, [int(spec.shape[-2]) // inputs.shape[0]])
             kernel = fan[:, None] * present[None, :]
-            found += [tf.broadcast_to(kernel, spec.shape), present]
+            factors += [tf.broadcast_to(kernel, spec.shape), present]
             inputs = present * (units / kept)
-        return found
+        return factors
 
     def size(self, specs: Sequence[tf.TensorSpec]) -> int:
-        """Bytes of a sub-model's weights."""
+        """Returns the bytes of a sub-model's weights."""
         total, units, present = 0, int(specs[0].shape[-2]), int(specs[0].shape[-2])
         for spec, kept in self._layers(specs):
             window = math.prod(spec.shape.as_list()[:-2])
@@ -118,16 +118,17 @@ class SubModels:
 
 @dataclasses.dataclass(frozen=True)
 class FedDropoutClient(clients.ClientWork):
-    """A client that is sent a sub-model, trains it and sends its update back (Caldas
-    et al. 2018, arXiv 1812.07210, section 3.2).
+    """Trains the sub-model that the server sends, and sends the sub-model's update
+    (Caldas et al. 2018, arXiv 1812.07210, section 3.2).
 
-    Which units it has is drawn for each client and round from a seed that the server
-    knows, so that nothing but their weights is sent. It reports which weights these
-    are, which the server could tell itself.
+    The units of the sub-model are drawn for each client and round from a seed that the
+    server knows. So only weights of the sub-model are sent. In this simulation the
+    client also reports which weights it has. A server could compute this report itself,
+    so that the report counts no bytes.
 
     Attributes:
-      steps: of the sub-model.
-      sub_models: how large they are.
+      steps: local steps on the sub-model.
+      sub_models: size of the sub-models.
     """
 
     steps: clients.LocalSteps
@@ -142,7 +143,7 @@ class FedDropoutClient(clients.ClientWork):
         return self.sub_models.size(model.weight_specs)
 
     def reported_bytes(self, model: models.FunctionalModel) -> int:
-        """None: the server draws the units from the same seed."""
+        """0 bytes: the server draws the units from the same seed."""
         return 0
 
     def build(
@@ -173,8 +174,8 @@ class FedDropoutClient(clients.ClientWork):
             smaller = dataclasses.replace(model, forward=forward)
             start = list(server_weights)
             run = self.steps.loop(smaller, objective).run(start, batches, round_number)
-            held = [tf.cast(f > 0, tf.float32) for f in factors]
-            return result_of(run, start, batches, report=held)
+            had_weight = [tf.cast(f > 0, tf.float32) for f in factors]
+            return result_of(run, start, batches, report=had_weight)
 
         return client_function
 
@@ -183,15 +184,15 @@ class FedDropoutClient(clients.ClientWork):
 class FedDropoutServer(ReportedStep):
     """Takes the mean of each weight's update over the clients that had the weight.
 
-    That, and the scale of `SubModels`, are choices of this toolkit. A weight that no
-    client of the cohort had stays, but for a server optimizer's momentum.
+    This mean, and the scale of `SubModels`, are choices of this toolkit. A weight that
+    no client of the cohort had does not change, except by a server optimizer's momentum.
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
         """See the class."""
         return [
-            tf.math.divide_no_nan(u, held)
-            for u, held in zip(round_mean.update, round_mean.report)
+            tf.math.divide_no_nan(u, share_of_clients)
+            for u, share_of_clients in zip(round_mean.update, round_mean.report)
         ]
 
 

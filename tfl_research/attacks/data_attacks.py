@@ -41,7 +41,11 @@ def class_count(clients: ClientData) -> int:
     """
     check_labels(clients)
     greatest = max(
-        (int(held["y"].max()) for _, held in clients.items() if len(held["y"])),
+        (
+            int(examples["y"].max())
+            for _, examples in clients.items()
+            if len(examples["y"])
+        ),
         default=None,
     )
     if greatest is None:
@@ -194,9 +198,9 @@ class Trigger:
 def label_flipping(num_classes: int, kind: str = "reverse") -> Poison:
     """The poison of a label-flipping client; see `flip_labels`."""
 
-    def poison(client_id: str, held: Examples) -> Examples:
+    def poison(client_id: str, examples: Examples) -> Examples:
         del client_id
-        return {**held, "y": flip_labels(held["y"], num_classes, kind)}
+        return {**examples, "y": flip_labels(examples["y"], num_classes, kind)}
 
     return poison
 
@@ -222,14 +226,14 @@ def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poiso
     if target < 0:
         raise ValueError(f"target must be at least 0, got {target}")
 
-    def poison(client_id: str, held: Examples) -> Examples:
-        size = len(held["y"])
+    def poison(client_id: str, examples: Examples) -> Examples:
+        size = len(examples["y"])
         count = min(max(math.floor(share * size + 0.5), 1), size)
         generator = derived_generator("backdoor", seed, client_id)
         rows = generator.permutation(size)[:count]
-        x, y = held["x"].copy(), held["y"].copy()
+        x, y = examples["x"].copy(), examples["y"].copy()
         x[rows], y[rows] = trigger.apply(x[rows]), target
-        return {**held, "x": x, "y": y}
+        return {**examples, "x": x, "y": y}
 
     return poison
 
@@ -241,8 +245,8 @@ def poisoned(
     honest, chosen = clients.load, frozenset(malicious)
 
     def load(client_id: str) -> Examples:
-        held = honest(client_id)
-        return poison(client_id, held) if client_id in chosen else held
+        examples = honest(client_id)
+        return poison(client_id, examples) if client_id in chosen else examples
 
     return dataclasses.replace(clients, load=load)
 
@@ -256,9 +260,9 @@ def triggered(clients: ClientData, trigger: Trigger, target: int) -> ClientData:
     honest = clients.load
 
     def load(client_id: str) -> Examples:
-        held = honest(client_id)
-        others = held["y"] != target
-        x = trigger.apply(held["x"][others])
-        return {"x": x, "y": np.full_like(held["y"][others], target)}
+        examples = honest(client_id)
+        others = examples["y"] != target
+        x = trigger.apply(examples["x"][others])
+        return {"x": x, "y": np.full_like(examples["y"][others], target)}
 
     return dataclasses.replace(clients, load=load, roles=None)

@@ -58,19 +58,19 @@ def cosines(tensors: Sequence[Any], seed: Any, count: int) -> tf.Tensor:
     unit = unit_vector(tensors)
     shapes = [t.shape for t in unit]
 
-    def step(position: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(position: tf.Tensor, result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         drawn = direction(shapes, seed, position + 1)
         cosine = tf.add_n([tf.reduce_sum(u * d) for u, d in zip(unit, drawn)])
         return position + 1, tf.where(
-            tf.equal(tf.range(count), position), cosine, found
+            tf.equal(tf.range(count), position), cosine, result
         )
 
-    _, found = tf.while_loop(
+    _, result = tf.while_loop(
         lambda position, _: position < count,
         step,
         (tf.constant(0, tf.int32), tf.zeros([count], tf.float32)),
     )
-    return found
+    return result
 
 
 def unit_vector(tensors: Sequence[Any]) -> list[tf.Tensor]:
@@ -81,8 +81,8 @@ def unit_vector(tensors: Sequence[Any]) -> list[tf.Tensor]:
     values = [tf.convert_to_tensor(t) for t in tensors]
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
     values = [tf.where(finite, v, tf.zeros_like(v)) for v in values]
-    held = [v for v in values if v.shape.num_elements() != 0]
-    largest = tf.reduce_max([tf.reduce_max(tf.abs(v)) for v in held])
+    nonempty = [v for v in values if v.shape.num_elements() != 0]
+    largest = tf.reduce_max([tf.reduce_max(tf.abs(v)) for v in nonempty])
     scaled = [tf.math.divide_no_nan(v, largest) for v in values]
     norm = tf.linalg.global_norm(scaled)
     return [tf.math.divide_no_nan(s, norm) for s in scaled]

@@ -37,7 +37,7 @@ def example_gradients(
       objective's sums over the examples.
     """
 
-    def one(example: Mapping[str, tf.Tensor]) -> Any:
+    def example_gradient(example: Mapping[str, tf.Tensor]) -> Any:
         x, y = example["x"][tf.newaxis], example["y"][tf.newaxis]
         own = seed
         if model.is_random:
@@ -55,7 +55,7 @@ def example_gradients(
 
     examples = {"x": batch["x"], "y": batch["y"]}
     examples["index"] = tf.range(batch["mask"].shape[0])
-    gradients, sums = tf.vectorized_map(one, examples)
+    gradients, sums = tf.vectorized_map(example_gradient, examples)
     return gradients, tf.nest.map_structure(
         lambda s: masked_sum(s, batch["mask"]), sums
     )

@@ -60,13 +60,13 @@ class LowRank:
         self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
     ) -> list[tf.Tensor]:
         """See `Compressor.decode`."""
-        parts, found = iter(message), []
+        parts, tensors = iter(message), []
         for spec in specs:
             first = next(parts)
             if self._factors(spec.shape.as_list()) is not None:
                 first = tf.reshape(first @ next(parts), spec.shape)
-            found.append(first)
-        return found
+            tensors.append(first)
+        return tensors
 
 
 def _orthonormal(columns: tf.Tensor, rank: int) -> tf.Tensor:

@@ -55,10 +55,10 @@ def from_bytes(
             raise ValueError(f"the message ends after {len(sent)} bytes")
         start += size
         if packs:
-            found = _unpacked(part, count, integer_bits)
+            array = _unpacked(part, count, integer_bits)
         else:
-            found = np.frombuffer(part, dtype.newbyteorder("<")).astype(dtype)
-        message.append(found.reshape(spec.shape))
+            array = np.frombuffer(part, dtype.newbyteorder("<")).astype(dtype)
+        message.append(array.reshape(spec.shape))
     if start != len(sent):
         raise ValueError(f"the message has {len(sent)} bytes, expected {start}")
     return message

@@ -105,10 +105,10 @@ class RecordLevelTraining(ClientWork):
                     "expected a task with_batching(data.PoissonBatching(...))"
                 )
             start = list(server_weights)
-            held = tf.cast(batches["num_examples"], tf.float32)
+            num_examples = tf.cast(batches["num_examples"], tf.float32)
             # A client without examples has no steps, and nothing to divide.
             expected = tf.maximum(
-                tf.minimum(held, self.batching.expected_batch_size)
+                tf.minimum(num_examples, self.batching.expected_batch_size)
                 / self.batching.microbatch_size,
                 1e-30,
             )
@@ -177,7 +177,7 @@ class RecordLevelTraining(ClientWork):
             )
             return ClientResult(
                 update=[w - w_t for w, w_t in zip(last.weights, start)],
-                num_examples=held,
+                num_examples=num_examples,
                 sums=last.sums,
                 noise_stddev=stddev,
             )

@@ -37,8 +37,8 @@ def clipped_records(
         squares += tf.reduce_sum(tf.square(tf.cast(g, tf.float64)), axis=axes)
     clip = tf.constant(l2_norm_clip, tf.float64)
     norms = tf.sqrt(squares)
-    one = tf.constant(1.0, tf.float64)
-    factors = tf.cast(tf.where(norms <= clip, one, clip / norms), tf.float32)
+    unit = tf.constant(1.0, tf.float64)
+    factors = tf.cast(tf.where(norms <= clip, unit, clip / norms), tf.float32)
     kept = mask & tf.math.is_finite(norms) & (factors >= _LEAST_FACTOR)
     factors = tf.where(kept, factors, tf.zeros_like(factors))
     return [

@@ -9,7 +9,7 @@ from tfl_research.devices.outcome import Outcome
 from tfl_research.devices.paced import PacedRounds
 from tfl_research.devices.population import Device, DevicePopulation, Speeds
 from tfl_research.devices.registry import DeviceIds, registered
-from tfl_research.devices.rounds import DeviceRounds, message_bytes, told_sizes
+from tfl_research.devices.rounds import DeviceRounds, with_message_bytes
 from tfl_research.devices.silos import SiloOutcome, UnreliableSilos
 from tfl_research.devices.synchronous import SynchronousRounds
 from tfl_research.devices.workload import Workload
@@ -28,7 +28,6 @@ __all__ = [
     "SynchronousRounds",
     "UnreliableSilos",
     "Workload",
-    "message_bytes",
     "registered",
-    "told_sizes",
+    "with_message_bytes",
 ]

@@ -116,10 +116,10 @@ class BufferedRounds(DeviceRounds):
                 )
             while len(at_work) < self.concurrency and not waits:
                 generator = derived_generator("device begins", self.seed, started)
-                found = self.devices.draw_available(1, clock, generator, busy)
+                beginners = self.devices.draw_available(1, clock, generator, busy)
                 started += 1
-                waits = not found
-                for number in found:
+                waits = not beginners
+                for number in beginners:
                     end, reports = self._work(number, clock, generator)
                     heapq.heappush(at_work, (end, started, number, version, reports))
                     busy.add(number)

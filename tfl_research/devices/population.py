@@ -152,18 +152,18 @@ class DevicePopulation:
           generator: of the candidates.
           busy: devices that cannot be drawn.
         """
-        found: list[int] = []
+        drawn: list[int] = []
         seen = set(busy)
         if self.count <= _SEARCHED_WHOLE:
             candidates = generator.permutation(self.count)
         else:
             candidates = generator.integers(0, self.count, _DRAWS * max(wanted, 10))
         for number in map(int, candidates):
-            if len(found) == wanted:
+            if len(drawn) == wanted:
                 break
             if number in seen:
                 continue
             seen.add(number)
             if self.available(number, seconds):
-                found.append(number)
-        return found
+                drawn.append(number)
+        return drawn

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Optional
 
 from tfl_research.data import ClientData
 from tfl_research.data.batching import Batching
@@ -91,29 +90,19 @@ class DeviceRounds:
         batching = self.clients.batching
         if not isinstance(batching, Batching):
             raise TypeError(f"expected Batching, got {batching}")
-        held = self.clients.num_examples(self.client_ids[number])
-        return Workload(held, batching)
+        num_examples = self.clients.num_examples(self.client_ids[number])
+        return Workload(num_examples, batching)
 
 
-def message_bytes(process: Any) -> Optional[tuple[int, int]]:
-    """What a client is sent in a round, and what it sends back.
-
-    Args:
-      process: one that says so (`processes.FederatedProcess`); None for another.
-    """
-    if not hasattr(process, "upload_bytes"):
-        return None
-    return process.download_bytes, process.upload_bytes
-
-
-def told_sizes(sampler: Sampler, process: Any) -> Sampler:
-    """The sampler, told how large messages are where it simulates devices.
+def with_message_bytes(sampler: Sampler, message_bytes: tuple[int, int]) -> Sampler:
+    """Gives a sampler of simulated devices the sizes of the messages.
 
     Args:
-      sampler: of an experiment.
-      process: of `message_bytes`.
+      sampler: any sampler; a sampler that simulates no devices is returned as it is.
+      message_bytes: bytes to and from one device in a round
+        (`processes.FederatedProcess.message_bytes`).
     """
-    sizes = message_bytes(process)
-    if not isinstance(sampler, DeviceRounds) or sizes is None:
+    if not isinstance(sampler, DeviceRounds):
         return sampler
-    return dataclasses.replace(sampler, bytes_down=sizes[0], bytes_up=sizes[1])
+    bytes_down, bytes_up = message_bytes
+    return dataclasses.replace(sampler, bytes_down=bytes_down, bytes_up=bytes_up)

@@ -85,10 +85,10 @@ class UnreliableSilos:
 
     def outcome(self, round_number: int) -> SiloOutcome:
         """Who reported in a round."""
-        asked = self.inner.sample(round_number)
+        selected = self.inner.sample(round_number)
         reports = tuple(
             client_id
-            for client_id in asked
+            for client_id in selected
             if derived_generator(
                 "silo_drop_out", self.seed, round_number, client_id
             ).random()
@@ -97,8 +97,8 @@ class UnreliableSilos:
         abandoned = len(reports) < self.minimum
         return SiloOutcome(
             () if abandoned else reports,
-            len(asked),
-            len(asked) - len(reports),
+            len(selected),
+            len(selected) - len(reports),
             abandoned,
         )
 
@@ -136,10 +136,10 @@ class UnreliableSilos:
         rounds is none in releases. A silo more could be the one with which a round is
         not abandoned, so that add-or-remove-one becomes zero-out.
         """
-        found = self.inner.amplification
-        relation = found.neighbouring_relation
+        amplification = self.inner.amplification
+        relation = amplification.neighbouring_relation
         return dataclasses.replace(
-            found,
+            amplification,
             kind="none",
             sampling_rate=1.0,
             neighbouring_relation=(

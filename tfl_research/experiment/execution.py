@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
-from tfl_research.devices import message_bytes, told_sizes
+from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, record_level, setup as setups, user_level
 from tfl_research.experiment.description import Description
@@ -127,11 +127,11 @@ def _opened(
                     "engine": engine,
                     "process_plan": process.plan,
                     "client_states": process.client_states,
-                    "sampler": told_sizes(cohorts, process),
+                    "sampler": with_message_bytes(cohorts, process.message_bytes),
                     "folder": folder,
                     "config": _config(setup, folder),
                     "account": account,
-                    "message_bytes": message_bytes(process),
+                    "message_bytes": process.message_bytes,
                     "personal_evaluator": building.personal_evaluator(setup),
                     "callbacks": callbacks,
                     "stream": stream,

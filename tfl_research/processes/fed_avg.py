@@ -13,9 +13,10 @@ import tensorflow_federated as tff
 from tfl_research import clients, models
 from tfl_research.aggregators import UpdateAggregator, declarations
 from tfl_research.data import PoissonBatching
+from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
-from tfl_research.processes.round import Aggregator, RoundParts, assemble
+from tfl_research.processes.round import RoundParts, assemble
 from tfl_research.processes.server_work import OptimizerStep, ServerWork
 from tfl_research.processes.weighting import ClientWeighting, by_examples, uniform
 from tfl_research.tasks.task import Task

@@ -1,4 +1,4 @@
-"""A TFF process that says what its messages and its clients' states are."""
+"""A TFF process that states its message sizes, client states and privacy plan."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from tfl_research.processes.client_states import ClientStateSpec
 
 
 class FederatedProcess(tff.templates.IterativeProcess):
-    """A TFF process that says what its messages and its clients' states are.
+    """A TFF process that states its message sizes, client states and privacy plan.
 
     Attributes:
-      client_states: what clients keep between rounds; None for nothing.
-      download_bytes: what a client is sent in a round.
-      upload_bytes: what it sends back, an update and a report as they are coded. The
-        few numbers beside them, its weight and what it counted, are left out.
-      plan: the privacy plan that the process was built from, as its aggregator or its
-        client work declares it; None without one.
+      client_states: the state that each client keeps between rounds; None where
+        clients keep no state.
+      download_bytes: bytes that the server sends to a client in a round.
+      upload_bytes: bytes of the update and the report that a client sends, as they
+        are coded. The client's weight and counts, a few numbers, are left out.
+      plan: the privacy plan that the process was built from, as the aggregator or the
+        client work declares the plan; None without a plan.
     """
 
     def __init__(
@@ -37,6 +38,11 @@ class FederatedProcess(tff.templates.IterativeProcess):
         self.download_bytes = download_bytes
         self.upload_bytes = upload_bytes
         self.plan = plan
+
+    @property
+    def message_bytes(self) -> tuple[int, int]:
+        """`download_bytes` and `upload_bytes`."""
+        return self.download_bytes, self.upload_bytes
 
 
 def size_in_bytes(value_type: tff.Type) -> int:

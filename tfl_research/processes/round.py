@@ -5,13 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.aggregators import declarations
+from tfl_research.processes.aggregation import Aggregator, create_aggregation, may_skip
 from tfl_research.processes.client_states import (
     POSITION,
     STATE,
@@ -21,11 +22,6 @@ from tfl_research.processes.client_states import (
 from tfl_research.processes.federated_process import FederatedProcess, size_in_bytes
 from tfl_research.processes.server_work import Aggregated, ServerWork
 from tfl_research.processes.weighting import ClientWeighting
-
-Aggregator = Union[
-    tff.aggregators.WeightedAggregationFactory,
-    tff.aggregators.UnweightedAggregationFactory,
-]
 
 _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
 
@@ -53,42 +49,6 @@ class RoundParts:
     reported_bytes: Optional[int] = None
 
 
-def _may_skip(aggregation: tff.templates.AggregationProcess) -> bool:
-    """Whether the aggregator tells of rounds in which the model is to stay."""
-    measurements = aggregation.next.type_signature.result.measurements.member
-    return isinstance(measurements, tff.StructType) and any(
-        name == "skipped" for name, _ in tff.structure.iter_elements(measurements)
-    )
-
-
-def _create_aggregation(
-    aggregator: Aggregator,
-    update_type: tff.Type,
-    weighting: ClientWeighting,
-    client_data_type: tff.StructWithPythonType,
-) -> tuple[tff.templates.AggregationProcess, bool]:
-    if isinstance(aggregator, tff.aggregators.WeightedAggregationFactory):
-        weight_type: tff.Type = tff.TensorType(tf.float32.as_numpy_dtype)
-        members = declarations(aggregator).client_members
-        if members:
-            weight_type = tff.StructWithPythonType(
-                [("weight", weight_type)]
-                + [(name, client_data_type[name]) for name in members],
-                collections.OrderedDict,
-            )
-        return aggregator.create(update_type, weight_type), True
-    if isinstance(aggregator, tff.aggregators.UnweightedAggregationFactory):
-        if weighting.kind != "uniform":
-            raise ValueError(
-                f"{type(aggregator).__name__} takes no weights, so client weighting "
-                f"must be 'uniform', got {weighting.kind!r}"
-            )
-        return aggregator.create(update_type), False
-    raise ValueError(
-        f"aggregator must be a TFF aggregation factory, got {type(aggregator).__name__}"
-    )
-
-
 def assemble(parts: RoundParts) -> FederatedProcess:
     """The process of these parts; see `build_fed_avg`."""
     specs = tuple(parts.model.weight_specs)
@@ -96,7 +56,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         [(None, tff.TensorType(s.dtype.as_numpy_dtype, s.shape)) for s in specs], tuple
     )
     client_data_type = parts.client_data_type
-    aggregation, weighted = _create_aggregation(
+    aggregation, weighted = create_aggregation(
         parts.aggregator, weights_type, parts.weighting, client_data_type
     )
     server_work, states = parts.server_work, parts.client_states
@@ -217,7 +177,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                 )
             ),
         )
-        if _may_skip(aggregation):
+        if may_skip(aggregation):
             skipped = aggregated.measurements["skipped"]
             updated = tff.federated_map(
                 unless_skipped,

@@ -1,13 +1,13 @@
 """The round loop of a run: evaluation, selection, callbacks, progress, results.
 
-It does not know which algorithm runs, nor how ε is computed or a cohort drawn; what is
-kept on disk is in `storage`.
+This package knows neither the algorithm, nor how ε is computed, nor how a cohort is
+drawn. `storage` writes and reads the files of a run folder.
 """
 
 from typing import TYPE_CHECKING
 
 from tfl_research import _lazy
-from tfl_research.program.callbacks import (
+from tfl_research.program.callbacks.base import (
     Callback as Callback,
     CallbackError as CallbackError,
     Stop as Stop,
@@ -20,14 +20,14 @@ from tfl_research.program.reports import (
 )
 
 if TYPE_CHECKING:
-    from tfl_research.program.client_metrics import Evaluation as Evaluation
-    from tfl_research.program.evaluation import Evaluator as Evaluator
-    from tfl_research.program.export import export_model as export_model
-    from tfl_research.program.loop import rounds as rounds, run as run
-    from tfl_research.program.mlflow_callback import MLflow as MLflow
-    from tfl_research.program.personal_evaluation import (
+    from tfl_research.program.callbacks.mlflow import MLflow as MLflow
+    from tfl_research.program.callbacks.tensorboard import TensorBoard as TensorBoard
+    from tfl_research.program.evaluation.client_metrics import Evaluation as Evaluation
+    from tfl_research.program.evaluation.evaluator import Evaluator as Evaluator
+    from tfl_research.program.evaluation.personal import (
         PersonalEvaluation as PersonalEvaluation,
         PersonalEvaluator as PersonalEvaluator,
     )
-    from tfl_research.program.tensorboard import TensorBoard as TensorBoard
+    from tfl_research.program.export import export_model as export_model
+    from tfl_research.program.loop import rounds as rounds, run as run
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

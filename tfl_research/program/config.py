@@ -1,4 +1,4 @@
-"""How long a run goes, and what it evaluates, keeps and prints."""
+"""Settings of a run: length, evaluation, checkpoints and output."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ class RunConfig:
 
     Attributes:
       rounds: rounds planned, at least 1.
-      evaluate_every: evaluates after every so many rounds, and after the last.
-      checkpoint_every: writes a checkpoint after every so many rounds, and after
-        the last.
-      checkpoint_seconds: also when the last one is older than this many seconds.
-        When a checkpoint is written changes no result.
-      keep_checkpoints: newest checkpoints kept.
-      selection_metric: the metric that picks the best model and that early
-        stopping watches: "accuracy" (on clients' test splits, as "eval_accuracy"),
-        or any other column of an evaluation ("held_out_loss"), or several with
-        weights ("auc:0.7,accuracy:0.3"). The task's own by default.
-      client_weights: how much a client counts in the columns `eval_weighted_mean_...`,
-        by its id and 1 for others; empty for no such columns.
-      early_stopping_patience: stops after so many evaluations in a row without a
-        better value; None never does.
-      seed: of the cohort's local shuffles.
-      cohort_seed: in the place of `seed` for these, where which examples a client
-        uses must be secret (record-level privacy).
+      evaluate_every: rounds from one evaluation to the next; the last round is
+        evaluated too.
+      checkpoint_every: rounds from one checkpoint to the next; the last round has a
+        checkpoint too.
+      checkpoint_seconds: a checkpoint is also written when the last checkpoint is
+        older than this many seconds. The time of a checkpoint changes no result.
+      keep_checkpoints: number of newest checkpoints that are kept.
+      selection_metric: the metric that picks the best model and that early stopping
+        watches. "accuracy" means "eval_accuracy", on the clients' test splits. Other
+        columns of an evaluation ("held_out_loss") and weighted sums
+        ("auc:0.7,accuracy:0.3") are possible. By default the task's metric.
+      client_weights: weight of a client in the columns `eval_weighted_mean_...`, by
+        client id; 1 for other clients. Empty for no such columns.
+      early_stopping_patience: stops the run after this many evaluations in a row
+        without a better value; None never stops early.
+      seed: seed of the clients' local shuffles.
+      cohort_seed: replaces `seed` where nobody may know which examples a client uses
+        (record-level privacy).
       withhold_train_metrics: keeps the clients' training loss, accuracy and example
-        counts, which ε does not cover, out of every output; and so what a simulated
-        round tells of data where the rest of it tells nothing.
-      max_evaluation_examples: caps the examples of a split that are evaluated.
+        counts out of every output, since ε does not cover them. Also keeps out the
+        columns of a simulated round that depend on clients' data
+        (`Outcome.private_columns`).
+      max_evaluation_examples: largest number of evaluated examples of a split.
       evaluation_batch_size: examples in a batch of the evaluation.
       report: whether report.html is written when the run ends.
-      progress_bar: whether to draw one; by default on a terminal.
-      print_every: prints the line of every so many rounds.
+      progress_bar: whether a progress bar is drawn; by default on a terminal.
+      print_every: rounds from one printed line to the next.
 
     Raises:
-      ValueError: a number below its minimum.
+      ValueError: a number is below its minimum.
     """
 
     rounds: int

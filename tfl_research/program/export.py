@@ -1,4 +1,4 @@
-"""Trained models as Keras SavedModels, which need none of this project's code."""
+"""Trained models as Keras SavedModels, which load without this package."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def assign_weights(model: Any, weights: Any) -> None:
 
     Args:
       model: a built Keras model.
-      weights: has `trainable` and `non_trainable`, arrays in the model's order
-        (`tff.learning.models.ModelWeights`).
+      weights: an object with `trainable` and `non_trainable`, arrays in the model's
+        order (`tff.learning.models.ModelWeights`).
 
     Raises:
-      ValueError: number or shapes of the weights are not the model's.
+      ValueError: the number or the shapes of the weights differ from the model's.
     """
     for kind in ("trainable", "non_trainable"):
         variables = getattr(model, f"{kind}_variables")
@@ -42,7 +42,7 @@ def assign_weights(model: Any, weights: Any) -> None:
 
 @contextmanager
 def _quiet_saving() -> Iterator[None]:
-    """Mutes notices of saving (assets, uncompiled metrics) that ask for nothing."""
+    """Mutes TensorFlow's notices about assets and uncompiled metrics while saving."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -55,11 +55,11 @@ def _quiet_saving() -> Iterator[None]:
 def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
     """Writes the task's model with these weights to the folder `path`.
 
-    It loads with `tf.keras.models.load_model(path)`. An export that is there
-    already is replaced once the new one is complete.
+    `tf.keras.models.load_model(path)` loads the model. An earlier export in the folder
+    is replaced when the new export is complete.
 
     Raises:
-      ValueError: the weights are not the model's.
+      ValueError: the number or the shapes of the weights differ from the model's.
     """
     model = task.build_model()
     assign_weights(model, weights)

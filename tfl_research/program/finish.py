@@ -1,4 +1,4 @@
-"""What is written when a run ends: exports, summary, clients' table, report."""
+"""The files that a run writes at its end: exports, summary, clients' table, report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tfl_research import report
-from tfl_research.program.client_metrics import Evaluation, client_table
+from tfl_research.program.evaluation.client_metrics import Evaluation, client_table
 from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder
 
 
 def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:
-    """The last evaluation at or before a round, and ε at that round, as numbers."""
+    """Returns the last evaluation up to a round and the round's ε and δ, as numbers."""
     cells: dict[str, Any] = {"round": round_number}
     for row in rows:
         if int(row["round"]) > round_number:
@@ -45,7 +45,7 @@ def summarize(
     best_round: Optional[int],
     best_value: Optional[float],
 ) -> dict[str, Any]:
-    """The content of summary.json, from the rows of metrics.csv."""
+    """Returns the content of summary.json, made from the rows of metrics.csv."""
     summary: dict[str, Any] = {
         "completed_rounds": completed_rounds,
         "planned_rounds": planned_rounds,
@@ -80,9 +80,9 @@ def write_outputs(
     Args:
       folder: the run's folder.
       summary: the content of summary.json.
-      weights: `{"final": weights, "best": weights}`, those there are.
+      weights: `{"final": weights, "best": weights}`; "best" may be missing.
       evaluations: `{(model, split): evaluation}`.
-      exporter: writes a model: (weights, path).
+      exporter: (weights, path) -> None, writes a model.
       write_report: whether report.html is written.
       say: prints a line.
     """
@@ -102,7 +102,7 @@ def write_outputs(
 def closing_lines(
     result: RunResult, selection_column: str, folder: RunFolder
 ) -> list[str]:
-    """In words, why the run ended, its best model, and where the results are."""
+    """Lines that say why the run ended, the best model, and the result files."""
     reason = run_record.STOP_REASONS[result.stop_reason]
     if result.stop_message is not None:
         reason += f" ({result.stop_message})"

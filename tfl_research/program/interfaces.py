@@ -1,4 +1,4 @@
-"""What the loop asks of the parts that it is given."""
+"""Protocols of the parts that the round loop takes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
 
-from tfl_research.program.client_metrics import Evaluation
-
 if TYPE_CHECKING:
-    from tfl_research.program.personal_evaluation import PersonalEvaluation
+    from tfl_research.program.evaluation.client_metrics import Evaluation
+    from tfl_research.program.evaluation.personal import PersonalEvaluation
 
-# Writes a model: (weights, path).
+# (weights, path) -> None, writes a model.
 Exporter = Callable[[Any, pathlib.Path], None]
 
 
 class Engine(Protocol):
-    """What the loop asks of a runtime."""
+    """Executes the rounds of a process; see `runtime.Engine`."""
 
     def initialize(self) -> Any: ...
 
@@ -24,9 +23,9 @@ class Engine(Protocol):
 
 
 class Sampler(Protocol):
-    """What the loop asks of a cohort sampler: a pure function of the round.
+    """Draws cohorts, as a pure function of the round number.
 
-    A sampler can also be `HasCompanions` or `SimulatesDevices`.
+    A sampler can also be a `HasCompanions` or a `SimulatesDevices`.
     """
 
     def sample(self, round_number: int) -> Sequence[str]: ...
@@ -34,11 +33,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class HasCompanions(Protocol):
-    """A sampler whose cohorts include participants that are no clients.
+    """A sampler whose cohorts also have participants that are not clients.
 
     Attributes:
-      beside: the ids of these participants, which are in every cohort and count in
-        no cohort size (the server's own examples).
+      beside: ids of these participants, such as the holder of the server's own
+        examples. They are in every cohort, and no cohort size counts them.
     """
 
     @property
@@ -46,14 +45,14 @@ class HasCompanions(Protocol):
 
 
 class Outcome(Protocol):
-    """What the loop asks of a simulated round; see `devices.Outcome`."""
+    """The result of a simulated round; see `devices.Outcome`."""
 
     @property
     def abandoned(self) -> bool: ...
 
     @property
     def private_columns(self) -> Sequence[str]:
-        """Columns of metrics.csv that are withheld with the train metrics."""
+        """Columns of metrics.csv that are withheld together with the train metrics."""
         ...
 
     def prepared(self, cohort: Any) -> Any: ...
@@ -71,22 +70,24 @@ class SimulatesDevices(Protocol):
 
 
 class Plan(Protocol):
-    """What the loop asks of a privacy plan; plans are compared with `==`."""
+    """A privacy plan. The loop compares plans with `==`."""
 
     def record(self) -> Mapping[str, Any]:
-        """The plan as JSON values, which name what differs between two plans."""
+        """Returns the plan as JSON values, to show the difference between two plans."""
         ...
 
 
 class Account(Protocol):
-    """What the loop asks of a privacy account.
+    """Charges the rounds of a run to a privacy budget.
 
-    `charge` must be durable before it returns and charge a round that is charged
-    already no second time, since a resumed run repeats rounds with the same noise.
-    It is None, and nothing is charged, where other runs have meanwhile spent what
-    the budget had left for the round. Rounds are numbered without abandoned ones,
-    unless the account `charges_abandoned`: what clients noised themselves has been
-    seen when a round is abandoned.
+    `charge` writes the charge durably before it returns. It charges a round only once,
+    since a resumed run repeats rounds with the same noise. It returns ε after the
+    round. It returns None, and charges nothing, when other runs have meanwhile spent
+    the budget that the round needs.
+
+    The loop numbers rounds without the abandoned rounds, unless the account
+    `charges_abandoned`. An account for noise that clients add charges abandoned rounds
+    too, because the server has already seen the clients' noised updates.
     """
 
     delta: Optional[float]
@@ -94,14 +95,14 @@ class Account(Protocol):
 
     @property
     def plan(self) -> Plan:
-        """The plan that the account charges for; the process is built from it."""
+        """The plan that the account charges for, and that the process is built from."""
         ...
 
     def check_measured(self, metrics: Any) -> None:
-        """Raises ValueError where a round's noise is not the noise of the plan.
+        """Raises ValueError when a round's noise is not the noise of the plan.
 
         Args:
-          metrics: what the process measured in the round, as `Engine.next` gives it.
+          metrics: the metrics of the round, as `Engine.next` returns them.
         """
         ...
 
@@ -115,16 +116,16 @@ class Account(Protocol):
     def would_exceed(self, round_number: int) -> bool: ...
 
     def positions(self) -> dict[str, Any]:
-        """How far the account's ledgers go, JSON values, kept in checkpoints."""
+        """Returns the ends of the account's ledgers as JSON values, for checkpoints."""
         ...
 
     def check_positions(self, positions: Mapping[str, Any]) -> None:
-        """Raises ValueError where a ledger has lost what it had then."""
+        """Raises ValueError when a ledger has lost entries up to these positions."""
         ...
 
 
 class Evaluates(Protocol):
-    """What the loop asks of an evaluator."""
+    """Evaluates models; see `program.Evaluator`."""
 
     @property
     def splits(self) -> Sequence[str]: ...
@@ -133,7 +134,7 @@ class Evaluates(Protocol):
 
 
 class EvaluatesPersonal(Protocol):
-    """What the loop asks of an evaluator of personal models."""
+    """Evaluates personal models; see `program.PersonalEvaluator`."""
 
     def evaluate(
         self,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as one exception."""
+"""Raises one exception for Ctrl-C and for SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 
 class Interrupt(BaseException):
-    """A signal asked the run to end; not an Exception, so that nothing eats it."""
+    """A signal asked the run to end. Not an Exception, so that no handler hides it."""
 
 
 @contextmanager
 def raised_on_signals() -> Iterator[None]:
     """Raises `Interrupt` in the main thread on the first SIGINT or SIGTERM.
 
-    From then on, and after the block, the signals do what they did before, so
-    that a second Ctrl-C ends a process that hangs. In other threads, which cannot
-    handle signals, the block changes nothing.
+    After the first signal, and after the block, the earlier handlers are in place
+    again. So a second Ctrl-C ends a process that hangs. In other threads the block
+    changes nothing, since Python handles signals in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -36,7 +36,7 @@ def raised_on_signals() -> Iterator[None]:
         raise Interrupt(signal.Signals(number).name)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A handler that was not set from Python could not be set again.
+        # getsignal is None for a handler that Python did not set and cannot restore.
         if signal.getsignal(number) is not None:
             previous[number] = signal.signal(number, handle)
     try:

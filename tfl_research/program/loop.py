@@ -1,4 +1,4 @@
-"""The round loop, for callers and as an iterator of rounds."""
+"""The round loop: `run` for a whole run, `rounds` for one round at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Optional, TextIO
 
 from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
 from tfl_research.program import interrupts
-from tfl_research.program.callbacks import Callback, CallbackError
+from tfl_research.program.callbacks.base import Callback, CallbackError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
@@ -47,43 +47,47 @@ def run(
 ) -> RunResult:
     """Runs, or resumes, the rounds of an experiment and writes its results.
 
-    A round r (from 1) is: the budget is checked, the cohort sampled, the round
-    charged to the account (durably, before anything that was computed with its
-    noise exists), the process run, its measured noise compared with the plan, the
-    result evaluated when due, logged, and checkpointed when due. A run that is killed
-    anywhere and started again repeats the rounds after its last checkpoint, with the
-    same cohorts and the same noise, and ends with the same files as a run that was
-    never stopped.
+    A round, numbered from 1, has these steps: check the budget; sample the cohort;
+    charge the round to the account, durably and before anything is computed with the
+    round's noise; run the process; compare the measured noise with the plan; evaluate
+    the model if an evaluation is due; log the round; write a checkpoint if one is due.
 
-    Runs in any thread, also beside other runs. Only the main thread handles signals.
+    A run that is killed and started again repeats the rounds after its last checkpoint,
+    with the same cohorts and the same noise. It ends with the same files as a run that
+    was never stopped.
+
+    `run` works in any thread, also beside other runs. Only the main thread handles
+    signals.
 
     Args:
       task: a `tasks.Task`.
       engine: executes the process; its states have `global_model_weights` with
         `trainable` and `non_trainable` (`LearningAlgorithmState`).
-      sampler: gives each round's client ids.
-      folder: the run's folder, opened with `RunFolder.open`.
+      sampler: draws the client ids of each round.
+      folder: the run folder, opened with `RunFolder.open`.
       config: length, evaluation, checkpoints and output.
-      account: charges rounds to a privacy budget; None when nothing is private,
-        and then ε is infinite.
+      account: charges rounds to a privacy budget; None for a run without privacy,
+        whose ε is infinite.
       process_plan: the privacy plan that the process was built from; None for a
         process without a plan.
-      client_states: what clients keep between rounds (`process.client_states`); the
-        table is a file in the run's folder. None where clients keep nothing.
-      message_bytes: what a client is sent in a round, and what it sends back, for the
-        columns `bytes_down` and `bytes_up`; None for no such columns. A sampler of
-        simulated devices has them itself.
+      client_states: the state that each client keeps between rounds
+        (`process.client_states`), stored in a file in the run folder. None where
+        clients keep no state.
+      message_bytes: bytes to a client and from a client in a round, for the columns
+        `bytes_down` and `bytes_up`; None for no such columns. A sampler of simulated
+        devices gives these columns itself.
       evaluator: evaluates models; `program.Evaluator(task)` by default.
-      personal_evaluator: evaluates clients' personal models once the rounds are done;
+      personal_evaluator: evaluates clients' personal models after the last round;
         None for no such evaluation.
-      exporter: writes a model, (weights, path); `program.export_model` by default.
-      callbacks: see each round and may stop the run, in this order
+      exporter: (weights, path) -> None, writes a model; `program.export_model` by
+        default.
+      callbacks: called in this order; they see each round and may stop the run
         (`program.TensorBoard()`).
       stream: where progress is printed; standard output by default.
 
     Raises:
-      UserError: the folder's checkpoint or ledger does not fit, the selection metric
-        is not among the evaluation's, the process was not built from the account's
+      UserError: the checkpoint or the ledger does not fit the run, the evaluation does
+        not have the selection metric, the process was not built from the account's
         plan, or a round's noise is not the noise of the plan.
       CallbackError: a callback failed.
       TrainingDivergedError: the aggregated model is not finite.
@@ -132,14 +136,15 @@ def rounds(
     callbacks: Sequence[Callback] = (),
     stream: Optional[TextIO] = None,
 ) -> Steps:
-    """A generator of the rounds of an experiment, for a loop of one's own.
+    """Runs the rounds of an experiment one at a time, for your own loop.
 
-    Does what `run` does, a round at each step. Between two steps signals do what they
-    did before. When the loop is left early, the generator's `close` writes a
-    checkpoint of the rounds so far and closes the files; the same call goes on from
-    there, with the same results as a run that was never stopped. Python closes a
-    generator when nothing refers to it any more; `contextlib.closing` closes it at
-    the end of a block, whatever happens there.
+    The generator does what `run` does, one round at each step. Between two steps the
+    caller's signal handlers are in place. When the caller leaves the loop early, the
+    generator's `close` writes a checkpoint of the completed rounds and closes the
+    files. The same call later continues from the checkpoint, with the same results as
+    a run that was never stopped. Python closes a generator when nothing refers to it.
+    `contextlib.closing` closes the generator at the end of a block, also after an
+    exception.
 
     Example:
 
@@ -159,7 +164,7 @@ def rounds(
 
     Raises:
       UserError: the process was not built from the account's plan. The generator
-        raises what else `run` raises.
+        raises the other exceptions of `run`.
     """
     check_plans(account, process_plan)
     steps = _steps(
@@ -181,7 +186,7 @@ def rounds(
 
 
 def _with_signals(steps: Steps) -> Steps:
-    """Handles signals while a round is computed, and not in the caller's own code."""
+    """Handles signals while a round is computed, but not in the caller's code."""
     try:
         while True:
             try:
@@ -198,7 +203,7 @@ def _with_signals(steps: Steps) -> Steps:
 
 
 def _interrupt(steps: Steps, error: interrupts.Interrupt) -> None:
-    """Ends the run after a signal that came between two rounds."""
+    """Ends the run after a signal between two rounds."""
     try:
         steps.throw(error)
     except interrupts.Interrupt:
@@ -220,9 +225,11 @@ def _steps(
     callbacks: Sequence[Callback],
     stream: Optional[TextIO],
 ) -> Steps:
-    """One start of the run, a round at each step; see `run`."""
+    """Runs one start of the run, one round at each step; see `run`."""
     if evaluator is None:
-        from tfl_research.program.evaluation import Evaluator  # imports TensorFlow
+        from tfl_research.program.evaluation.evaluator import (
+            Evaluator,  # imports TensorFlow
+        )
 
         evaluator = Evaluator(
             task,
@@ -257,7 +264,7 @@ def _steps(
         try:
             result = yield from _until_the_end(session, exporter)
         except BaseException as error:
-            ended_by = _explained(session, error)
+            ended_by = _saved_and_explained(session, error)
             if ended_by is error:
                 raise
             raise ended_by from error.__cause__
@@ -278,8 +285,8 @@ def _until_the_end(session: Session, exporter: Exporter) -> Steps:
     return result
 
 
-def _explained(session: Session, error: BaseException) -> BaseException:
-    """Keeps what is done where that is possible; the error that the caller sees."""
+def _saved_and_explained(session: Session, error: BaseException) -> BaseException:
+    """Saves completed rounds if possible, and returns the error for the caller."""
     if isinstance(error, (interrupts.Interrupt, KeyboardInterrupt)):
         session.say_stopped(f"interrupted by {str(error) or 'SIGINT'}")
         interrupted = RunInterrupted()

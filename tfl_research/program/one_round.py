@@ -1,4 +1,4 @@
-"""One round: who takes part, what it costs, the process, and its row of metrics.csv."""
+"""One round: cohort, charge, process, and the round's row of metrics.csv."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tfl_research.storage.metrics_log import round_row
 
 
 class Rounds:
-    """Does rounds, each from the state before it; used by `session.Session`.
+    """Runs rounds, each from the state after the round before; for `session.Session`.
 
     Args:
       clients: the training data, a `data.ClientData`.
       engine: executes the process.
-      sampler: gives each round's client ids.
-      config: seeds, and what is withheld.
+      sampler: draws the client ids of each round.
+      config: seeds, and which columns are withheld.
       account: charges rounds to a privacy budget, or None.
-      client_states: what clients keep between rounds, or None.
-      message_bytes: what a client is sent and what it sends back, if it is known.
+      client_states: the table of the clients' states, or None.
+      message_bytes: bytes to and from a client in a round, or None.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Rounds:
         self._message_bytes = message_bytes
 
     def exceeds_budget(self, round_number: int) -> bool:
-        """Whether the round would cost more than is left."""
+        """Whether the round would exceed the privacy budget."""
         if self._account is None:
             return False
         return self._account.would_exceed(self._charged(round_number))
@@ -62,15 +62,16 @@ class Rounds:
     def do(
         self, round_number: int, state: Any, last_good: str
     ) -> Optional[tuple[Any, dict[str, Any]]]:
-        """Does a round, unless the account refuses to charge it.
+        """Runs a round, unless the account refuses to charge the round.
 
         Args:
           round_number: from 1.
-          state: of the process, after the round before.
-          last_good: where a model is that has not diverged, in words.
+          state: the process state after the round before.
+          last_good: says where a model is that has not diverged, for messages.
 
         Returns:
-          The state after the round and its row, or None where it is refused.
+          The state after the round and the row of metrics.csv; None when the account
+          refuses the round.
 
         Raises:
           TrainingDivergedError: the aggregated model is not finite.
@@ -90,7 +91,7 @@ class Rounds:
         return state, row
 
     def _charged(self, round_number: int) -> int:
-        """The round's number among those that the account charges."""
+        """Returns the round's number among the rounds that the account charges."""
         account, sampler = self._account, self._sampler
         if account is None or account.charges_abandoned:
             return round_number
@@ -104,7 +105,7 @@ class Rounds:
         return None
 
     def _num_companions(self) -> int:
-        """How many participants of every cohort are no clients."""
+        """Returns how many participants of every cohort are not clients."""
         sampler = self._sampler
         return len(sampler.beside) if isinstance(sampler, HasCompanions) else 0
 
@@ -115,9 +116,9 @@ class Rounds:
         try:
             self._account.check_measured(metrics)
         except ValueError as error:
-            why = error.for_command_line if isinstance(error, UserError) else error
+            reason = error.for_command_line if isinstance(error, UserError) else error
             raise UserError(
-                f"round {round_number}: {why}; nothing of this round is released"
+                f"round {round_number}: {reason}; nothing of this round is released"
             ) from error
 
     def _aggregated(
@@ -127,7 +128,7 @@ class Rounds:
         outcome: Optional[Outcome],
         last_good: str,
     ) -> Optional[tuple[Any, dict[str, Any]]]:
-        """A round with a cohort, which may be empty."""
+        """Runs a round with a cohort, which may be empty."""
         config, account = self._config, self._account
         client_ids = self._sampler.sample(round_number)
         cohort_seed = config.seed if config.cohort_seed is None else config.cohort_seed
@@ -138,17 +139,17 @@ class Rounds:
             cohort = outcome.prepared(cohort)
         if self._client_states is not None:
             cohort = self._client_states.attach(cohort)
-        # Durable before anything that holds this round's noise exists.
+        # The charge is durable before anything with this round's noise exists.
         epsilon = (
             math.inf if account is None else account.charge(self._charged(round_number))
         )
         if epsilon is None:
             return None
         state, metrics = self._engine.next(state, cohort)
-        # Before anything of the round is written, printed or evaluated.
+        # The check comes before the round is written, printed or evaluated.
         self._check_measured(round_number, metrics)
         _check_finite(round_number, state.global_model_weights, last_good)
-        # A skipped round leaves the server as it was, and so the clients too.
+        # A skipped round does not change the server, so it must not change clients.
         skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
         if self._client_states is not None and not skipped:
             self._client_states.store(
@@ -166,9 +167,9 @@ class Rounds:
         return state, row
 
     def _abandoned(self, round_number: int) -> Optional[dict[str, Any]]:
-        """A round without a cohort: model, optimizer and noise stay as they are.
+        """Returns the row of a round without a cohort, which changes no state.
 
-        None where the account charges it and has nothing left.
+        None when the account charges abandoned rounds and the budget is spent.
         """
         account, epsilon = self._account, math.inf
         if account is not None:
@@ -212,16 +213,17 @@ def _check_finite(round_number: int, weights: Any, last_good: str) -> None:
 
 
 def traffic(row: Mapping[str, Any], message_bytes: tuple[int, int]) -> dict[str, int]:
-    """The cells `bytes_down` and `bytes_up` of a round; none where it has them.
+    """Returns the cells `bytes_down` and `bytes_up`, or none if the row has them.
 
     Args:
-      row: cells of the round: `cohort_size`, and `selected` and `dropped_out` where
-        clients can be down, who are sent a model and send nothing back.
-      message_bytes: what a client is sent, and what it sends back.
+      row: cells of the round: `cohort_size`; and `selected` and `dropped_out` where
+        clients can drop out. A client that drops out receives the model and sends
+        nothing.
+      message_bytes: bytes to and from a client in a round.
     """
     if "bytes_down" in row:
         return {}
-    asked = int(row.get("selected", row["cohort_size"]))
-    reported = asked - int(row.get("dropped_out", 0))
+    selected = int(row.get("selected", row["cohort_size"]))
+    reported = selected - int(row.get("dropped_out", 0))
     down, up = message_bytes
-    return {"bytes_down": asked * down, "bytes_up": reported * up}
+    return {"bytes_down": selected * down, "bytes_up": reported * up}

@@ -1,4 +1,4 @@
-"""Whether a process was built from the privacy plan that its account charges for."""
+"""Checks that a process was built from the privacy plan that its account charges."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tfl_research.storage.run_record import plain, plan_differences
 
 
 def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> None:
-    """Refuses an account whose plan is not the plan of the process.
+    """Refuses an account whose plan differs from the plan of the process.
 
     Args:
       account: charges the rounds; None when nothing is charged.
-      process_plan: the plan that the process was built from; None for none.
+      process_plan: the plan that the process was built from; None for no plan.
 
     Raises:
-      UserError: an account without a plan in the process, or with another plan.
+      UserError: there is an account, and the process has no plan or another plan.
     """
     if account is None:
         return

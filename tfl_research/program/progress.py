@@ -1,4 +1,4 @@
-"""What a run prints: one line a round, and on a terminal a progress bar."""
+"""The output of a run: a line for each round, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import tqdm
 
 from tfl_research.privacy.accounting.rounding import rounded_up
 
-# How often, in seconds, a line without a bar also tells the rate.
+# Seconds between two lines that have the rate, when there is no progress bar.
 _RATE_EVERY = 10.0
 
-_LINE = (
+_SHOWN_METRICS = (
     ("train_loss", "loss"),
     ("train_accuracy", "accuracy"),
     ("eval_loss", "eval loss"),
@@ -30,16 +30,16 @@ def _number(value: float) -> str:
 
 
 def metrics_text(cells: Mapping[str, Any]) -> str:
-    """The metrics of a row that are shown on a line, those that it has."""
+    """Returns the metrics of a row that a printed line shows."""
     return "  ".join(
         f"{label} {_number(cells[name])}"
-        for name, label in _LINE
+        for name, label in _SHOWN_METRICS
         if cells.get(name) is not None
     )
 
 
 def privacy_text(cells: Mapping[str, Any]) -> str:
-    """ε and δ of a row."""
+    """Returns ε and δ of a row as text."""
     epsilon = cells["epsilon"]
     if math.isinf(epsilon):
         return "ε inf"
@@ -55,7 +55,7 @@ def _duration(seconds: float) -> str:
 
 
 def _devices_text(cells: Mapping[str, Any]) -> str:
-    """What became of a simulated round's devices or silos; empty without either."""
+    """Returns the outcome of simulated devices or silos; empty for other rounds."""
     if "selected" not in cells:
         return ""
     parts = [f"selected {cells['selected']}  dropped out {cells['dropped_out']}"]
@@ -70,14 +70,14 @@ def _devices_text(cells: Mapping[str, Any]) -> str:
 
 
 def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
-    """A warning of a round that was skipped, or that another rule aggregated.
+    """Returns a warning for a round that was skipped or aggregated by a stand-in rule.
 
     Args:
-      row: of metrics.csv; `aggregator_skipped` and `aggregator_fell_back` are 1 in
-        such rounds, see `aggregators.StackingFactory`.
+      row: a row of metrics.csv; `aggregator_skipped` or `aggregator_fell_back` is 1
+        in such a round, see `aggregators.StackingFactory`.
 
     Returns:
-      One line with the round, its cohort and what was done; None for other rounds.
+      A line with the round, the cohort and the action; None for other rounds.
     """
     if row.get("aggregator_skipped"):
         done = "the round is skipped, and the model stays as it was"
@@ -95,14 +95,14 @@ def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
 
 
 class Progress:
-    """Prints rounds as they are done.
+    """Prints completed rounds.
 
     Args:
-      rounds: rounds planned.
+      rounds: number of planned rounds.
       stream: where to print; standard output by default.
       bar: whether to draw a progress bar; by default on a terminal.
-      print_every: prints every so many rounds' line (and those with an
-        evaluation), at least 1.
+      print_every: rounds from one printed line to the next, at least 1. Rounds with
+        an evaluation are always printed.
     """
 
     def __init__(
@@ -118,12 +118,12 @@ class Progress:
         self._print_every = print_every
         self._draw = self._stream.isatty() if bar is None else bar
         self._bar: Any = None
-        # The first round compiles what the others run, and would spoil the rate.
+        # The rate leaves out the first round, which compiles the programs.
         self._first_end: Optional[float] = None
         self._last_rate = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Prints a line, above the bar if there is one."""
+        """Prints a line; above the progress bar, if it is drawn."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -131,7 +131,7 @@ class Progress:
             self._stream.flush()
 
     def round_done(self, row: Mapping[str, Any]) -> None:
-        """Prints a round's line and moves the bar."""
+        """Prints a round's line and moves the progress bar."""
         if self._bar is None and self._draw:
             self._bar = tqdm.tqdm(
                 total=self._rounds,
@@ -178,7 +178,7 @@ class Progress:
         return f"{done / elapsed:.3g} rounds/s, {left} left"
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Removes the progress bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

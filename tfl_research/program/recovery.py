@@ -1,4 +1,4 @@
-"""What survives a kill: a run is restored from its checkpoint, and checkpointed."""
+"""Writes the checkpoints of a run, and restores a run from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfl_research.storage.run_folder import RunFolder
 
 
 class Recovery:
-    """Reads and writes a run's checkpoints, with what else they count on.
+    """Reads and writes checkpoints, together with the clients' states and the ledgers.
 
     Attributes:
-      round_number: the round of the last checkpoint; 0 when there is none.
+      round_number: round of the last checkpoint; 0 when there is no checkpoint.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Recovery:
         self._last_time = time.monotonic()
 
     def load(self, initial_state: Any) -> Optional[Checkpoint]:
-        """The last checkpoint, or None; clients' states become those of its round.
+        """Returns the last checkpoint or None, and restores the clients' states.
 
         Raises:
           UserError: the checkpoint does not fit the process, or a ledger has lost
-            what it had when the checkpoint was written.
+            entries that it had when the checkpoint was written.
         """
         weights = initial_state.global_model_weights
         checkpoint = self._store.load_latest(initial_state, weights)
@@ -67,7 +67,7 @@ class Recovery:
             raise UserError(str(error)) from error
 
     def is_due(self, round_number: int) -> bool:
-        """Whether a checkpoint is to be written after the round."""
+        """Whether a checkpoint is due after the round."""
         waited = time.monotonic() - self._last_time
         return (
             round_number % self._config.checkpoint_every == 0
@@ -77,7 +77,7 @@ class Recovery:
     def save(
         self, round_number: int, state: Any, best: Any, progress: Mapping[str, Any]
     ) -> None:
-        """Writes a checkpoint; the rows of metrics.csv must be durable before."""
+        """Writes a checkpoint. The rows of metrics.csv must already be durable."""
         account, states = self._account, self._client_states
         if states is not None:
             states.sync()
@@ -100,7 +100,7 @@ class Recovery:
         self._last_time = time.monotonic()
 
     def last_good(self) -> str:
-        """Where there is a model that has not diverged, in words."""
+        """Returns words that say where a model is that has not diverged."""
         if not self.round_number:
             return "no checkpoint was due yet"
         return f"the last good checkpoint is {self._store.path(self.round_number)}"

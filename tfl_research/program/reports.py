@@ -1,4 +1,4 @@
-"""What the loop tells callbacks and callers: the start, each round, and the result."""
+"""Reports of the loop to callbacks and callers: start, rounds and result of a run."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     import pandas
 
-    from tfl_research.program.client_metrics import Evaluation
+    from tfl_research.program.evaluation.client_metrics import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
 class RunStart:
-    """A run as a callback sees it before the first round of a start.
+    """The start of a run, as callbacks see it before the first round.
 
     Attributes:
-      path: the run's folder.
+      path: the run folder.
       experiment: name of the experiment.
       hparams: the hyperparameters in hparams.json; never the run seed.
-      planned_rounds: rounds that the run intends.
-      completed_rounds: rounds of the checkpoint that the run goes on from; 0 in a new
-        run.
+      planned_rounds: number of planned rounds.
+      completed_rounds: number of rounds up to the checkpoint that the run continues
+        from; 0 in a new run.
       rows: the rows of metrics.csv of these rounds, as text, without empty cells.
-      repeated_rounds: rounds that an earlier start logged after that checkpoint.
-        Callbacks see these rounds again, with the same metrics but for
+      repeated_rounds: rounds that an earlier start logged after the checkpoint.
+        Callbacks see these rounds again, with the same metrics except
         `round_seconds`.
-      untrained: metrics of the untrained model, named like columns of metrics.csv.
+      untrained: metrics of the untrained model, by the columns of metrics.csv.
     """
 
     path: pathlib.Path
@@ -46,16 +46,16 @@ class RunStart:
 
 @dataclasses.dataclass(frozen=True)
 class RoundReport:
-    """What one round gave.
+    """The results of one round.
 
     Attributes:
       round_number: from 1.
       metrics: the round's row of metrics.csv: numbers by column, without empty cells.
-      evaluation: the cells of `metrics` that an evaluation gave (`eval_loss`); empty
-        in rounds without an evaluation.
-      epsilon: ε of all rounds so far; infinite when nothing is private.
+      evaluation: the cells of `metrics` that come from an evaluation (`eval_loss`);
+        empty in rounds without an evaluation.
+      epsilon: ε of all rounds so far; infinite for a run without privacy.
       stop_reason: why the run ends with this round (a key of `STOP_REASONS`); None
-        when the run goes on. A run with a shared budget can end without a reason in
+        when the run continues. A run with a shared budget can end without a reason in
         any report, when other runs spend the rest of the budget between two rounds.
       weights: the global model after the round, with `trainable` and `non_trainable`.
     """
@@ -70,21 +70,21 @@ class RoundReport:
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The result of a complete run.
 
     Attributes:
-      completed_rounds: rounds done, those of earlier starts included.
+      completed_rounds: number of completed rounds, including earlier starts.
       stop_reason: "rounds", "budget", "early_stopping" or "callback" (see
         `storage.run_record.STOP_REASONS`).
-      stop_message: what the callback said that stopped the run; None otherwise.
+      stop_message: the reason of the callback that stopped the run; None otherwise.
       state: the final process state.
-      best_round: the round of the best model, None when no evaluation gave a value.
-      best_value: its selection metric.
-      epsilon: ε of all rounds; infinite when nothing is private, 0 without a round.
+      best_round: round of the best model; None when no evaluation had a value.
+      best_value: selection metric of the best model.
+      epsilon: ε of all rounds; infinite for a run without privacy, 0 without a round.
       evaluations: evaluations of the "final" and the "best" model, by (model, split).
-      summary: what summary.json holds: metrics of the untrained, final and best
+      summary: the content of summary.json: metrics of the untrained, final and best
         model.
-      path: the run's folder.
+      path: the run folder.
       metrics_csv: the text of metrics.csv.
     """
 
@@ -104,7 +104,7 @@ class RunResult:
 
     @functools.cached_property
     def metrics(self) -> pandas.DataFrame:
-        """metrics.csv as a table: a row a round, NaN for empty cells."""
+        """metrics.csv as a table: a row for each round, NaN for empty cells."""
         import pandas
 
         return pandas.read_csv(io.StringIO(self.metrics_csv))

@@ -1,4 +1,4 @@
-"""One start of a run: the state between its rounds, and its open files."""
+"""One start of a run: the state between rounds, and the open files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
 from tfl_research.program import finish
-from tfl_research.program.callbacks import Callback, Callbacks, Stop
-from tfl_research.program.candidates import Candidates
+from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation.candidates import Candidates
+from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -23,7 +24,6 @@ from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line, metrics_text
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
-from tfl_research.program.selection import Selection
 from tfl_research.storage import atomic
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.storage.metrics_log import MetricsLog
@@ -31,11 +31,11 @@ from tfl_research.storage.run_folder import RunFolder
 
 
 class Session:
-    """Restores a run, does its rounds and writes its results; used by `loop`.
+    """Restores a run, runs its rounds and writes its results; used by `loop`.
 
     Attributes:
       state: the process state after the last completed round.
-      completed: rounds done, those of earlier starts included.
+      completed: number of completed rounds, including earlier starts.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Session:
         self._stopped_by: Optional[Stop] = None
 
     def start(self) -> None:
-        """Takes the initial state, or the last checkpoint's, and opens the logs.
+        """Starts from the last checkpoint or the initial state, and opens the logs.
 
         Raises:
           UserError: see `program.run`.
@@ -122,7 +122,7 @@ class Session:
         )
 
     def rounds(self) -> Generator[RoundReport, None, str]:
-        """Does rounds until there is a reason to stop; returns the reason.
+        """Runs rounds until there is a reason to stop; returns the reason.
 
         Raises:
           TrainingDivergedError: the aggregated model is not finite.
@@ -154,7 +154,7 @@ class Session:
     def _finish(
         self, round_number: int, state: Any, row: dict[str, Any]
     ) -> RoundReport:
-        """Evaluates, logs and checkpoints a round, each when due; tells callbacks."""
+        """Evaluates a round when due, logs it, checkpoints when due, calls callbacks."""
         config = self._config
         last = round_number == config.rounds or self._rounds.exceeds_budget(
             round_number + 1
@@ -191,12 +191,12 @@ class Session:
         return self._log
 
     def checkpoint(self) -> None:
-        """Writes a checkpoint of the completed rounds unless there is one."""
+        """Writes a checkpoint, unless the last checkpoint has all completed rounds."""
         if self._recovery.round_number != self.completed:
             self._save()
 
     def _save(self) -> None:
-        # The rows first: a checkpoint counts on the rows of its rounds.
+        # The rows come first: a checkpoint needs the rows of its rounds.
         self._open_log().sync()
         self._recovery.save(
             self.completed,
@@ -206,7 +206,7 @@ class Session:
         )
 
     def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:
-        """Exports models and writes summary, clients' table and report."""
+        """Exports the models and writes summary, clients' table and report."""
         self._progress.close()
         selection, rows = self._candidates.selection, self._open_log().rows
         message = None if self._stopped_by is None else self._stopped_by.reason
@@ -251,7 +251,7 @@ class Session:
         )
 
     def _evaluate_personal(self, evaluator: EvaluatesPersonal) -> dict[str, Any]:
-        """Writes the clients' table; what summary.json has of personal models."""
+        """Writes the clients' table; returns summary.json's part on personal models."""
         states = self._client_states
         evaluation = evaluator.evaluate(
             self.state,
@@ -266,7 +266,7 @@ class Session:
         return evaluation.summary()
 
     def end(self, result: RunResult) -> None:
-        """Says why the run ended and where everything is, and tells callbacks."""
+        """Prints why the run ended and where the results are, and calls callbacks."""
         column = self._candidates.selection.column
         for line in finish.closing_lines(result, column, self._folder):
             self._progress.say(line)
@@ -274,19 +274,19 @@ class Session:
 
     @property
     def how_to_resume(self) -> str:
-        """Where the results so far are, and from where the run would go on."""
+        """Words that say where the results are, and after which round a run resumes."""
         return (
             f"results so far are in {self._folder.path}, and the same command resumes "
             f"after round {self._recovery.round_number}"
         )
 
     def say_stopped(self, why: str) -> None:
-        """Says, after an interruption, what is kept and how to go on."""
+        """Prints, after an interruption, where the results are and how to resume."""
         self._progress.close()
         self._progress.say(f"{why} after round {self.completed}; {self.how_to_resume}")
 
     def close(self, error: Optional[BaseException]) -> None:
-        """Closes callbacks, logs and progress bar; `error` ended the start, or None."""
+        """Closes callbacks, logs and progress bar; `error` is what ended the start."""
         self._progress.close()
         try:
             self._callbacks.on_close(error)

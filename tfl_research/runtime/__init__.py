@@ -3,7 +3,7 @@
 What is executed is assembled in `processes`.
 """
 
-from tfl_research.runtime.compiler.map_reduce import (
+from tfl_research.runtime.compiler.conversion import (
     UnsupportedProcess as UnsupportedProcess,
 )
 from tfl_research.runtime.compiler.mode import Mode as Mode

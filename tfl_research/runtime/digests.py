@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import forms
+from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.graphs import Graph
-from tfl_research.runtime.compiler.map_reduce import UnsupportedProcess
 
 _others: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
     weakref.WeakKeyDictionary()

@@ -14,7 +14,8 @@ import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
 from tfl_research.runtime.compiler import choice, chunks, forms
-from tfl_research.runtime.compiler.map_reduce import UnsupportedProcess, chunk_tensors
+from tfl_research.runtime.compiler.conversion import UnsupportedProcess
+from tfl_research.runtime.compiler.map_reduce import chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit

@@ -12,7 +12,7 @@ from typing import Any, Optional
 import tensorflow_federated as tff
 
 from tfl_research.runtime.client_values import client_values
-from tfl_research.runtime.compiler.map_reduce import UnsupportedProcess
+from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.structures import flatten, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.workers.remote_worker import RemoteWorker, WorkerUnavailable

@@ -96,9 +96,9 @@ def from_arrays(
     apart: Optional[ClientData] = None
     held_out_ids: tuple[str, ...] = ()
     if isinstance(held_out, Mapping):
-        both = [i for i in held_out if i in everybody]
-        if both:
-            raise ValueError(f"held_out: client {both[0]!r} is also trained on")
+        overlap = [i for i in held_out if i in everybody]
+        if overlap:
+            raise ValueError(f"held_out: client {overlap[0]!r} is also trained on")
         if held_out:
             apart = ClientData.from_arrays(
                 {i: _examples(i, arrays) for i, arrays in held_out.items()}

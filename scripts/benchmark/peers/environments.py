@@ -128,7 +128,7 @@ def command(peer: str, workload: str) -> list[str]:
     Raises:
       PeerUnavailable: see `python_of`.
     """
-    found = PEERS[peer]
-    module = f"benchmark.peers.{found.environment}_worker"
-    python = str(python_of(found.environment))
-    return [python, "-m", module, workload, *found.arguments]
+    peer_spec = PEERS[peer]
+    module = f"benchmark.peers.{peer_spec.environment}_worker"
+    python = str(python_of(peer_spec.environment))
+    return [python, "-m", module, workload, *peer_spec.arguments]

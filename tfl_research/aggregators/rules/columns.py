@@ -42,8 +42,8 @@ def map_columns(
       float32 `[d]` or `[rows, d]`.
     """
     width = _width(values)
-    whole = width // BLOCK
-    if whole <= 1:
+    num_blocks = width // BLOCK
+    if num_blocks <= 1:
         return function(values)
     size = int(values.shape[0])
 
@@ -51,21 +51,26 @@ def map_columns(
         return tf.slice(values, [0, index * BLOCK], [size, BLOCK])
 
     shape = [BLOCK] if rows is None else [rows, BLOCK]
-    blocks = tf.TensorArray(tf.float32, size=whole, element_shape=shape)
+    blocks = tf.TensorArray(tf.float32, size=num_blocks, element_shape=shape)
     _, blocks = tf.while_loop(
-        lambda index, _: index < whole,
-        lambda index, found: (index + 1, found.write(index, function(block(index)))),
+        lambda index, _: index < num_blocks,
+        lambda index, results: (
+            index + 1,
+            results.write(index, function(block(index))),
+        ),
         (tf.constant(0), blocks),
         parallel_iterations=4,
     )
     stacked = blocks.stack()
     if rows is None:
-        found = tf.reshape(stacked, [whole * BLOCK])
+        result = tf.reshape(stacked, [num_blocks * BLOCK])
     else:
-        found = tf.reshape(tf.transpose(stacked, [1, 0, 2]), [rows, whole * BLOCK])
-    if width == whole * BLOCK:
-        return found
-    return tf.concat([found, function(values[:, whole * BLOCK :])], axis=-1)
+        result = tf.reshape(
+            tf.transpose(stacked, [1, 0, 2]), [rows, num_blocks * BLOCK]
+        )
+    if width == num_blocks * BLOCK:
+        return result
+    return tf.concat([result, function(values[:, num_blocks * BLOCK :])], axis=-1)
 
 
 def sum_columns(
@@ -79,7 +84,7 @@ def sum_columns(
       *values: `[n_i, d]`, d static and the same for all.
     """
     width = _width(values[0])
-    whole = width // BLOCK
+    num_blocks = width // BLOCK
 
     def exact(begin: Any, size: int) -> list[tf.Tensor]:
         return [
@@ -88,17 +93,17 @@ def sum_columns(
         ]
 
     total = tf.zeros(shape, tf.float64)
-    if whole:
+    if num_blocks:
         _, total = tf.while_loop(
-            lambda index, _: index < whole,
+            lambda index, _: index < num_blocks,
             lambda index, total: (
                 index + 1,
                 total + function(*exact(index * BLOCK, BLOCK)),
             ),
             (tf.constant(0), total),
         )
-    if width > whole * BLOCK:
-        total += function(*exact(whole * BLOCK, width - whole * BLOCK))
+    if width > num_blocks * BLOCK:
+        total += function(*exact(num_blocks * BLOCK, width - num_blocks * BLOCK))
     return total
 
 

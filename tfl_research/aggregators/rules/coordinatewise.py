@@ -22,8 +22,8 @@ def _sorted(block: tf.Tensor, present: tf.Tensor, width: int) -> tf.Tensor:
 
 def _row(ordered: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """The row at a position, 0 where the position is outside or empty."""
-    found = tf.gather(ordered, tf.clip_by_value(position, 0, ordered.shape[0] - 1))
-    return tf.where(tf.math.is_finite(found), found, tf.zeros_like(found))
+    row = tf.gather(ordered, tf.clip_by_value(position, 0, ordered.shape[0] - 1))
+    return tf.where(tf.math.is_finite(row), row, tf.zeros_like(row))
 
 
 def _mean_of(ordered: tf.Tensor, begin: Any, size: Any) -> tf.Tensor:
@@ -140,10 +140,12 @@ def trimmed_mean(
         off = tf.constant(float(trim), tf.float64)
     off = tf.maximum(off - tf.cast(rows.excluded, tf.float64), 0.0)
     most = tf.cast(tf.maximum(count - 1, 0), tf.float64) / 2
-    whole = tf.cast(tf.floor(tf.minimum(off, tf.floor(most))), tf.int32)
+    trimmed_rows = tf.cast(tf.floor(tf.minimum(off, tf.floor(most))), tf.int32)
 
     def trimmed(block: tf.Tensor) -> tf.Tensor:
-        return _mean_of(_sorted(block, present, width), whole, count - 2 * whole)
+        return _mean_of(
+            _sorted(block, present, width), trimmed_rows, count - 2 * trimmed_rows
+        )
 
     def weighted_trimmed(block: tf.Tensor) -> tf.Tensor:
         values, before, up_to = _weights_in_order(block, rows)

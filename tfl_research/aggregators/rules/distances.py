@@ -45,9 +45,9 @@ def squared_distances(rows: Rows) -> tf.Tensor:
     """
     products = gram(rows.values)
     norms = tf.linalg.diag_part(products)
-    both = norms[:, None] + norms[None, :]
-    squared = both - 2 * products
-    squared = tf.where(squared > _SAME * both, squared, 0.0)
+    norm_sums = norms[:, None] + norms[None, :]
+    squared = norm_sums - 2 * products
+    squared = tf.where(squared > _SAME * norm_sums, squared, 0.0)
     squared = tf.linalg.set_diag(squared, tf.zeros_like(norms))
     counts = rows.present[:, None] & rows.present[None, :]
     return tf.where(counts, tf.square(rounded(tf.sqrt(squared))), float("inf"))
@@ -93,5 +93,5 @@ def ranks(scores: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     by_key = tf.argsort(keys, stable=True)
     places = tf.argsort(by_key, stable=True)
     order = tf.argsort(tf.gather(scores, by_key, axis=-1), axis=-1, stable=True)
-    found = tf.argsort(order, axis=-1, stable=True)
-    return tf.gather(found, places, axis=-1)
+    sorted_ranks = tf.argsort(order, axis=-1, stable=True)
+    return tf.gather(sorted_ranks, places, axis=-1)

@@ -82,8 +82,8 @@ def _around_medoid(rows: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """
     products = distances.gram(rows.values)
     norms = tf.linalg.diag_part(products)
-    both = norms[:, None] + norms[None, :]
-    lengths = tf.sqrt(tf.maximum(both - 2 * products, 0.0))
+    norm_sums = norms[:, None] + norms[None, :]
+    lengths = tf.sqrt(tf.maximum(norm_sums - 2 * products, 0.0))
     sums = tf.linalg.matvec(lengths, rows.shares)
     sums = tf.where(rows.present, sums, float("inf"))
     medoid = tf.argmin(sums)
@@ -101,5 +101,5 @@ def _around_medoid(rows: Any) -> tuple[tf.Tensor, tf.Tensor]:
 def _middle(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     ordered = tf.sort(tf.where(present, values, float("inf")))
     count = tf.reduce_sum(tf.cast(present, tf.int32))
-    found = ordered[count // 2]
-    return tf.where(tf.math.is_finite(found), found, 0.0)
+    middle = ordered[count // 2]
+    return tf.where(tf.math.is_finite(middle), middle, 0.0)

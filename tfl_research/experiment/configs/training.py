@@ -10,7 +10,7 @@ from typing import ClassVar, Optional
 from tfl_research import settings
 from tfl_research.errors import SettingError
 from tfl_research.program import RunConfig
-from tfl_research.program.selection import metric_weights
+from tfl_research.program.evaluation.selection import metric_weights
 from tfl_research.settings import Settings
 
 

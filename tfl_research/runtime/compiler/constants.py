@@ -60,11 +60,11 @@ class ScalarConstants:
 
     def _closed(self) -> frozenset[str]:
         """Functions that are called by operations which hand nothing on."""
-        found: set[str] = set()
+        closed: set[str] = set()
 
         def close(name: str) -> None:
-            if name not in found and name in self._definitions:
-                found.add(name)
+            if name not in closed and name in self._definitions:
+                closed.add(name)
                 for node in self._definitions[name].node_def:
                     for reference in _tff_compat.function_references(node):
                         close(reference.name)
@@ -75,7 +75,7 @@ class ScalarConstants:
                 if node.op not in _OPEN:
                     for reference in _tff_compat.function_references(node):
                         close(reference.name)
-        return frozenset(found)
+        return frozenset(closed)
 
     def _visit(self, number: int, nodes: Any, closed: frozenset[str]) -> None:
         for index, node in enumerate(nodes):
@@ -150,14 +150,14 @@ class _Lifting:
 
     def _needed(self, names: Iterable[str]) -> list[Position]:
         """Chosen constants in functions, those that they call included."""
-        found: set[Position] = set()
+        positions: set[Position] = set()
         for name in names:
             if name not in self._needs:
                 self._needs[name] = []  # functions do not call themselves
                 if name in self._numbers:
                     self._needs[name] = list(self._own(name))
-            found.update(self._needs[name])
-        return [position for position in self._chosen if position in found]
+            positions.update(self._needs[name])
+        return [position for position in self._chosen if position in positions]
 
     def _own(self, name: str) -> Iterator[Position]:
         chosen = set(self._chosen)

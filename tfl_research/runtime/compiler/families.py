@@ -55,12 +55,12 @@ def family(structure: tuple[str, ...], constants: tuple[float, ...]) -> Family:
     """
     with _lock:
         known = _families.setdefault(structure, [])
-        for one in known:
-            if one.serves(constants):
-                return one
+        for candidate in known:
+            if candidate.serves(constants):
+                return candidate
         # The first of a structure keeps its constants: compilers make use of them.
         lifted: set[int] = set()
-        for one in known:
-            lifted.update(one.lifted, one.differing(constants))
+        for candidate in known:
+            lifted.update(candidate.lifted, candidate.differing(constants))
         known.append(Family(constants, tuple(sorted(lifted)), {}))
         return known[-1]

@@ -83,15 +83,15 @@ class Graph:
             for node in imported.graph_def.node
             if node.op == "Identity" and len(node.input) == 1
         }
-        found = []
+        aliases = []
         for name in imported.outputs:
             while name.partition(":")[0] in forwards:
                 name = forwards[name.partition(":")[0]]
             name = name if ":" in name else f"{name}:0"
             if name not in self._inputs:
                 return None
-            found.append(self._inputs.index(name))
-        return found
+            aliases.append(self._inputs.index(name))
+        return aliases
 
     def trace(
         self,

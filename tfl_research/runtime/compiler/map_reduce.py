@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
 from tfl_research.runtime.compiler.chunks import Chunk
+from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
 from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.mode import Mode
@@ -22,41 +22,6 @@ from tfl_research.runtime.compiler.structures import leaf_types
 _tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.float32)
-
-
-# How TensorFlow names functions of the toolkit that are traced again.
-_OURS = ("tfl_research", "Evaluator.")
-
-
-def _is_for_users(record: logging.LogRecord) -> bool:
-    """Whether a message of TensorFlow's tells a user anything.
-
-    Vectorised programs fall back to loops for some operations, the programs are made
-    by a deprecated function, and each experiment of a process traces functions of its
-    own. A user can change none of this.
-    """
-    message = record.getMessage()
-    retraced = "triggered tf.function retracing" in message
-    return not (
-        message.startswith("Using a while_loop for converting")
-        or "extract_sub_graph" in message
-        or (retraced and any(name in message for name in _OURS))
-    )
-
-
-tf.get_logger().addFilter(_is_for_users)
-
-
-class UnsupportedProcess(ValueError):
-    """The process cannot be executed in process; says why and what can."""
-
-
-def _without_grappler() -> tf.compat.v1.ConfigProto:
-    # Grappler lowers loops to the control flow of TensorFlow 1, which neither XLA
-    # nor vectorisation takes.
-    config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    return config
 
 
 def _specs(value_type: tff.Type) -> list[Any]:
@@ -96,20 +61,7 @@ class MapReduce:
     """
 
     def __init__(self, process: tff.templates.IterativeProcess):
-        config = _without_grappler()
-        try:
-            form = tff.backends.mapreduce.get_map_reduce_form_for_computation(
-                process.next, config
-            )
-            initialize = tff.backends.mapreduce.get_state_initialization_computation(
-                process.initialize, config
-            )
-        except Exception as error:
-            raise UnsupportedProcess(
-                "the process has no map-reduce form, so it cannot run in process "
-                f"({type(error).__name__}: {str(error).splitlines()[0]}); "
-                "runtime.tff_local(process) can run it"
-            ) from error
+        initialize, form = map_reduce_form(process)
         self.initialize = Graph(initialize)
         self.prepare = Graph(form.prepare)
         self.work = Graph(form.work)

@@ -42,9 +42,9 @@ def _read() -> dict[str, Any]:
 
 def recall(name: str) -> Optional[tuple[str, str, str]]:
     """The (clients, compiler, reason) remembered under `name`, or None."""
-    found = _read().get(name)
-    if isinstance(found, list) and len(found) == 3:
-        return found[0], found[1], found[2]
+    choice = _read().get(name)
+    if isinstance(choice, list) and len(choice) == 3:
+        return choice[0], choice[1], choice[2]
     return None
 
 

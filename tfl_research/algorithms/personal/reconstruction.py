@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
-from tfl_research.algorithms.personal_part import PersonalPart
+from tfl_research.algorithms.personal.part import PersonalPart
 from tfl_research.clients.client_work import ClientResult
 from tfl_research.processes.server_work import AVERAGING, OptimizerStep
 from tfl_research.tasks.objectives import Objective

@@ -10,38 +10,39 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from tfl_research.errors import RunInterrupted, UserError
-from tfl_research.program.callbacks import Callback
+from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.storage import atomic
 
 _FILE = "mlflow.json"
-# MLflow's own bound on the length of a parameter's value.
+# MLflow bounds the length of a parameter's value.
 _PARAMETER_LENGTH = 500
-# Written last in each round, so that a round that has it is logged as a whole.
+# The last metric that is written in a round: a round with this metric is complete.
 _MARK = "round"
 
 
 class MLflow(Callback):
     """Logs hyperparameters, each round's metrics and the run's state to MLflow.
 
-    A resumed run goes on in the same MLflow run, whose id is in the run folder's
-    mlflow.json. Each round is logged once, with the round as MLflow's step. Parameters
-    of MLflow cannot change: a hyperparameter that differs at a later start (`rounds`)
-    becomes the tag "changed.NAME". The tag "run_folder" says where results are.
+    A resumed run continues the same MLflow run. The file mlflow.json in the run folder
+    has the id of the MLflow run. Each round is logged once, with the round as MLflow's
+    step. MLflow's parameters cannot change, so a hyperparameter that differs at a later
+    start (`rounds`) becomes the tag "changed.NAME". The tag "run_folder" has the path
+    of the run folder.
 
     Example:
 
         program.run(..., callbacks=[program.MLflow("file:///home/me/mlruns")])
 
     Args:
-      tracking_uri: MLflow's store; by default the one that MLflow is set to
+      tracking_uri: MLflow's store; by default the store in MLflow's own setting
         (`MLFLOW_TRACKING_URI`).
-      experiment: name of MLflow's experiment; by default the name of ours.
-      run_name: name of the MLflow run; by default the name of the run's folder.
+      experiment: name of MLflow's experiment; by default the experiment's name.
+      run_name: name of the MLflow run; by default the name of the run folder.
 
     Raises:
-      UserError: MLflow is not installed, or the run's MLflow run is not in the store
-        (when the run starts).
+      UserError: when the run starts: MLflow is not installed, or the store does not
+        have the MLflow run that mlflow.json names.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class MLflow(Callback):
         self._complete = False
 
     def on_start(self, run: RunStart) -> None:
-        """Makes or finds the MLflow run, and logs what it lacks."""
+        """Creates or continues the MLflow run, and logs the rounds that it lacks."""
         try:
             import mlflow
         except ImportError as error:
@@ -86,12 +87,14 @@ class MLflow(Callback):
 
     def _create(self, run: RunStart, path: pathlib.Path) -> None:
         name = self._experiment or run.experiment or "tfl_research"
-        held = self._client.get_experiment_by_name(name)
-        identity = (
-            self._client.create_experiment(name) if held is None else held.experiment_id
+        experiment = self._client.get_experiment_by_name(name)
+        experiment_id = (
+            self._client.create_experiment(name)
+            if experiment is None
+            else experiment.experiment_id
         )
         made = self._client.create_run(
-            identity,
+            experiment_id,
             run_name=self._run_name or run.path.resolve().name,
             tags={"run_folder": str(run.path.resolve())},
         )
@@ -101,7 +104,7 @@ class MLflow(Callback):
 
     def _continue(self, path: pathlib.Path) -> None:
         try:
-            held = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+            run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged; remove it to log to a new MLflow run"
@@ -109,36 +112,36 @@ class MLflow(Callback):
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.update_run(held, status="RUNNING")
+            self._client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             raise UserError(
-                f"{path} names the MLflow run {held}, which this tracking "
+                f"{path} names the MLflow run {run_id}, which this tracking "
                 "store does not have; set the store that the run began with, or "
                 "remove the file to log to a new MLflow run"
             ) from error
-        self._run_id = held
+        self._run_id = run_id
 
     def _log_parameters(self, run: RunStart) -> None:
         from mlflow.entities import Param
 
-        held = self._client.get_run(self._run_id).data.params
+        logged = self._client.get_run(self._run_id).data.params
         new = []
-        for name, value in _flat("", run.hparams):
+        for name, value in _flattened("", run.hparams):
             text = str(value)[:_PARAMETER_LENGTH]
-            if name not in held:
+            if name not in logged:
                 new.append(Param(name, text))
-            elif held[name] != text:
+            elif logged[name] != text:
                 self._client.set_tag(self._run_id, f"changed.{name}", text)
         # MLflow takes 100 parameters in a call.
         for first in range(0, len(new), 100):
             self._client.log_batch(self._run_id, params=new[first : first + 100])
 
     def on_round(self, report: RoundReport) -> None:
-        """Logs the round's row of metrics.csv, ε among it."""
+        """Logs the round's row of metrics.csv, including ε."""
         self._log(report.round_number, report.metrics)
 
     def _log(self, round_number: int, cells: Mapping[str, Any]) -> None:
-        """Logs numbers by name, unless the round is logged already."""
+        """Logs the numbers in `cells`, unless the round is logged already."""
         from mlflow.entities import Metric
 
         if round_number in self._logged:
@@ -160,7 +163,7 @@ class MLflow(Callback):
         )
 
     def on_end(self, result: RunResult) -> None:
-        """Logs why the run ended, its best model and where the exports are."""
+        """Logs the stop reason, the round of the best model, and the export folder."""
         tags = {
             "stop_reason": result.stop_reason,
             "export_folder": str((result.path / "export").resolve()),
@@ -183,10 +186,10 @@ class MLflow(Callback):
         self._run_id = ""
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Nested hyperparameters by names that are joined with dots."""
+def _flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields nested hyperparameters under names that are joined with dots."""
     if isinstance(value, Mapping):
         for key, member in value.items():
-            yield from _flat(f"{name}.{key}" if name else str(key), member)
+            yield from _flattened(f"{name}.{key}" if name else str(key), member)
     else:
         yield name, value

@@ -1,4 +1,4 @@
-"""Which round's model is the best, and when to stop looking for a better one."""
+"""Selection of the best model, and early stopping."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from tfl_research.program.client_metrics import higher_is_better
+from tfl_research.program.evaluation.client_metrics import higher_is_better
 
-# Column of a weighted sum of metrics.
+# The column of metrics.csv that has a weighted sum of metrics.
 SCORE = "eval_selection_score"
 
 
 def metric_weights(text: str) -> dict[str, float]:
-    """The weight of each metric in "METRIC" or in "METRIC:WEIGHT,METRIC:WEIGHT".
+    """Parses "METRIC" or "METRIC:WEIGHT,METRIC:WEIGHT" into weights by metric.
 
     Raises:
-      ValueError: a weight that is not above 0, a metric twice or without its weight,
-        or one of which it is not known whether higher is better.
+      ValueError: a weight that is not above 0, a metric that is given twice or without
+        a weight, or a metric for which `higher_is_better` knows no answer.
     """
     parts = [part.strip() for part in text.split(",")]
     weights: dict[str, float] = {}
@@ -39,29 +39,33 @@ def metric_weights(text: str) -> dict[str, float]:
 
 
 class Selection:
-    """The best value of one metric so far, or of a weighted sum of metrics.
+    """Tracks the best value of a metric, or of a weighted sum of metrics.
 
-    A NaN never wins, and a tie keeps the earlier round. In a weighted sum, metrics of
-    which lower is better count negatively; what the sum is called is the text itself.
+    A NaN is never the best value. A tie keeps the earlier round. In a weighted sum, a
+    metric for which lower is better has a negative sign.
 
-    Beside NVIDIA FLARE's `IntimeModelSelector`: there too the best is the largest value
-    so far, ties keep the earlier model, and the value is a mean over clients,
-    weighted by client (`aggregation_weights`, here "eval_weighted_mean_...", with equal
-    weights "eval_client_mean_...") or by local iterations (the closest here is
-    "eval_...", by examples). It has one metric, which has to be negated by a flag where
-    lower is better; here the direction follows from the name, and several metrics can
-    be weighed. There clients measure the model of the round before as they receive it,
-    and those that are not in the cohort do not count; here every client's test split
-    does, after each `evaluate_every` rounds.
+    Comparison with NVIDIA FLARE's `IntimeModelSelector`:
+
+    - In both, the best value is the largest value so far, and a tie keeps the earlier
+      model.
+    - FLARE's value is a mean over clients, weighted by client (`aggregation_weights`;
+      here "eval_weighted_mean_...", or "eval_client_mean_..." for equal weights) or by
+      local iterations (the closest column here is "eval_...", weighted by examples).
+    - FLARE selects by one metric, and a flag negates a metric for which lower is
+      better. Here the metric's name gives the direction, and several metrics can be
+      weighed.
+    - FLARE's clients evaluate the model of the round before when they receive it, and
+      only the clients in the cohort count. Here the test splits of all clients count,
+      after each `evaluate_every` rounds.
 
     Args:
-      metric: a column of metrics.csv, such as "eval_accuracy", or several with
+      metric: a column of metrics.csv, such as "eval_accuracy", or several columns with
         weights, "eval_auc:0.7,eval_accuracy:0.3".
-      patience: evaluations in a row without a better value after which to stop,
-        at least 1; None never stops.
+      patience: number of evaluations in a row without a better value after which the
+        run stops, at least 1; None never stops the run.
 
     Raises:
-      ValueError: `patience` below 1, or what `metric_weights` raises.
+      ValueError: `patience` below 1, or an error of `metric_weights`.
     """
 
     def __init__(self, metric: str, patience: Optional[int] = None):
@@ -80,16 +84,16 @@ class Selection:
 
     @property
     def column(self) -> str:
-        """The column of metrics.csv that has the value."""
+        """The column of metrics.csv that has the selection value."""
         return SCORE if self._sums else self.metric
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of metrics.csv that the value is made of."""
+        """The columns of metrics.csv from which the selection value is computed."""
         return tuple(self._weights)
 
     def value_of(self, cells: Mapping[str, float]) -> float:
-        """The value that an evaluation's cells come to; NaN where one is."""
+        """The selection value of an evaluation's cells; NaN if a used cell is NaN."""
         if not self._sums:
             return cells[next(iter(self._weights))]
         return sum(
@@ -98,7 +102,7 @@ class Selection:
         )
 
     def update(self, round_number: int, value: float) -> bool:
-        """Takes an evaluation in; whether it is the best so far."""
+        """Adds an evaluation; returns whether it is the best so far."""
         if not math.isnan(value) and (
             self.best_value is None
             or (value > self.best_value if self._higher else value < self.best_value)
@@ -111,13 +115,13 @@ class Selection:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the last `patience` evaluations brought nothing better."""
+        """Whether the last `patience` evaluations had no better value."""
         return (
             self._patience is not None and self._without_improvement >= self._patience
         )
 
     def export(self) -> dict[str, Any]:
-        """JSON values from which `restore` goes on."""
+        """Returns the state as JSON values, for `restore`."""
         return {
             "metric": self.metric,
             "best_value": None if self.best_value is None else repr(self.best_value),
@@ -126,10 +130,10 @@ class Selection:
         }
 
     def restore(self, exported: Mapping[str, Any]) -> None:
-        """Goes on from what `export` gave.
+        """Restores the state that `export` returned.
 
         Raises:
-          ValueError: it was of another metric.
+          ValueError: the state is for another metric.
         """
         if exported["metric"] != self.metric:
             raise ValueError(

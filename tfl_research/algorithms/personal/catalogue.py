@@ -39,7 +39,7 @@ class Ditto(AlgorithmSettings):
 
     def build(self, context: AlgorithmContext) -> Algorithm:
         """See `AlgorithmSettings.build`."""
-        from tfl_research.algorithms.ditto import build_ditto
+        from tfl_research.algorithms.personal.ditto import build_ditto
 
         return build_ditto(
             context.steps, server=context.server, strength=self.personal_strength
@@ -68,7 +68,7 @@ class SplitSettings(AlgorithmSettings):
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
         """See `AlgorithmSettings.check_model`: some tensors must be shared."""
-        from tfl_research.algorithms.personal_part import PersonalPart
+        from tfl_research.algorithms.personal.part import PersonalPart
 
         try:
             PersonalPart(self.personal_tensors).check(specs)
@@ -88,7 +88,7 @@ class FedRep(SplitSettings):
 
     def build(self, context: AlgorithmContext) -> Algorithm:
         """See `AlgorithmSettings.build`."""
-        from tfl_research.algorithms.fed_rep import build_fed_rep
+        from tfl_research.algorithms.personal.fed_rep import build_fed_rep
 
         return build_fed_rep(
             context.steps,
@@ -109,7 +109,7 @@ class Reconstruction(SplitSettings):
 
     def build(self, context: AlgorithmContext) -> Algorithm:
         """See `AlgorithmSettings.build`."""
-        from tfl_research.algorithms.reconstruction import build_reconstruction
+        from tfl_research.algorithms.personal.reconstruction import build_reconstruction
 
         return build_reconstruction(
             context.steps,
@@ -135,7 +135,7 @@ class Ifca(AlgorithmSettings):
 
     def build(self, context: AlgorithmContext) -> Algorithm:
         """See `AlgorithmSettings.build`."""
-        from tfl_research.algorithms.ifca import build_ifca, cluster_models
+        from tfl_research.algorithms.personal.ifca import build_ifca, cluster_models
 
         models = cluster_models(context.task, self.clusters, context.seed)
         return build_ifca(context.steps, models)

@@ -15,10 +15,10 @@ import tensorflow as tf
 import tqdm
 
 from tfl_research.data import ClientData, Examples, PoissonBatching
-from tfl_research.program.client_metrics import Evaluation, higher_is_better
+from tfl_research.program.evaluation.client_metrics import Evaluation, higher_is_better
 from tfl_research.tasks.task import Task
 
-# (server weights, local steps, round number[, shared]) -> the personal weights.
+# (server weights, local steps, round number[, shared]) -> personal weights.
 PersonalFunction = Callable[..., Sequence[tf.Tensor]]
 
 # (weights, x, training, seed) -> logits, as `models.FunctionalModel.forward`.
@@ -30,13 +30,14 @@ StateRows = Callable[[Sequence[str]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class PersonalEvaluation:
-    """The global model beside personal ones, on the same clients' test examples.
+    """Metrics of the global and of the personal models, on the clients' test examples.
 
     Attributes:
-      round_number: of the global model.
-      global_model: its metrics.
-      personal: of every client's personal model.
-      train_examples: int64 `[clients]`, distinct examples a personal model was made of.
+      round_number: round of the global model.
+      global_model: metrics of the global model.
+      personal: metrics of the clients' personal models.
+      train_examples: int64 `[clients]`, distinct examples that a personal model was
+        trained on.
     """
 
     round_number: int
@@ -45,9 +46,9 @@ class PersonalEvaluation:
     train_examples: np.ndarray
 
     def gains(self, metric: str) -> float:
-        """The share of clients whose personal model is strictly better.
+        """Returns the share of clients whose personal model is strictly better.
 
-        Clients of which either metric is undefined are left out; NaN for no clients.
+        Clients without a value of both metrics are left out; NaN for no clients.
         """
         ours, theirs = (
             e.per_client[metric] for e in (self.personal, self.global_model)
@@ -59,8 +60,8 @@ class PersonalEvaluation:
         return float(better[known].mean())
 
     def summary(self) -> dict[str, Any]:
-        """For summary.json: mean and worst decile across clients, and who gains."""
-        found: dict[str, Any] = {
+        """Means, worst deciles and shares of gaining clients, for summary.json."""
+        summary: dict[str, Any] = {
             "round": self.round_number,
             "clients": len(self.personal.client_ids),
         }
@@ -70,13 +71,13 @@ class PersonalEvaluation:
                 ("personal", self.personal),
             ):
                 spread = evaluation.spread(metric)
-                found[f"{name}_client_mean_{metric}"] = spread.mean
-                found[f"{name}_client_worst_decile_{metric}"] = spread.worst_decile
-            found[f"gain_share_{metric}"] = self.gains(metric)
-        return found
+                summary[f"{name}_client_mean_{metric}"] = spread.mean
+                summary[f"{name}_client_worst_decile_{metric}"] = spread.worst_decile
+            summary[f"gain_share_{metric}"] = self.gains(metric)
+        return summary
 
     def lines(self) -> list[str]:
-        """What is printed when a run ends."""
+        """Returns the lines that are printed when a run ends."""
         if not self.personal.client_ids:
             return ["personal models: no client has test examples"]
         lines = []
@@ -116,19 +117,19 @@ class PersonalEvaluation:
 
 
 class PersonalEvaluator:
-    """Makes clients' personal models one after another and evaluates each.
+    """Trains the clients' personal models one after another and evaluates each.
 
-    The steps that make one are those that the client would take in the round after the
-    evaluated model's. One graph serves clients of every size, and one client is in
-    memory at a time. All test examples count, whatever cap other evaluations have.
+    A client takes the local steps of the round after the evaluated model's round. One
+    graph serves clients of every size, and one client is in memory at a time. All test
+    examples are evaluated, also where `max_evaluation_examples` is set.
 
     Args:
-      task: whose clients they are; clients without test examples are left out.
-      personal: gives a client's personal weights.
-      forward: the model.
-      shared: (global weights, server state) -> what clients are sent beside the model,
-        None for nothing.
-      seed: of the clients' local steps.
+      task: the task; its clients without test examples are left out.
+      personal: computes a client's personal weights.
+      forward: the model's forward pass.
+      shared: (global weights, server state) -> the values that the server sends beside
+        the model; None for no values.
+      seed: seed of the clients' local steps.
       batch_size: test examples in a batch, at least 1.
 
     Raises:
@@ -182,19 +183,19 @@ class PersonalEvaluator:
         stream: Optional[TextIO] = None,
         progress_bar: Optional[bool] = None,
     ) -> PersonalEvaluation:
-        """Evaluates the global and all personal models.
+        """Evaluates the global model and all personal models.
 
         Args:
-          state: the process' state, a `LearningAlgorithmState`.
-          round_number: rounds done.
-          states: the clients' states; None where they keep nothing.
-          stream: of the progress bar; standard output by default.
-          progress_bar: whether to draw one; by default on a terminal.
+          state: the process state, a `LearningAlgorithmState`.
+          round_number: number of completed rounds.
+          states: the clients' states; None where clients keep no state.
+          stream: where the progress bar is drawn; standard output by default.
+          progress_bar: whether a progress bar is drawn; by default on a terminal.
         """
         weights = [tf.constant(w) for w in state.global_model_weights.trainable]
         sent = self._shared(tuple(weights), state.finalizer)
         shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
-        found: list[list[Mapping[str, np.ndarray]]] = [[], []]
+        model_sums: list[list[Mapping[str, np.ndarray]]] = [[], []]
         ids, examples, trained = [], [], []
         bar = tqdm.tqdm(
             self._task.test.items(),
@@ -205,17 +206,19 @@ class PersonalEvaluator:
             disable=None if progress_bar is None else not progress_bar,
             leave=False,
         )
-        for client_id, held in bar:
-            if len(held["y"]) == 0:
+        for client_id, test_examples in bar:
+            if len(test_examples["y"]) == 0:
                 continue
             steps = self._steps(client_id, round_number + 1, states)
             own = self._make(weights, steps, tf.constant(round_number), *shared)
-            for sums, model in zip(found, (weights, list(own))):
-                sums.append(self._sums(model, held))
+            for sums, model in zip(model_sums, (weights, list(own))):
+                sums.append(self._sums(model, test_examples))
             ids.append(client_id)
-            examples.append(len(held["y"]))
+            examples.append(len(test_examples["y"]))
             trained.append(int(steps["num_examples"]))
-        common, personal = (self._evaluation(ids, examples, sums) for sums in found)
+        common, personal = (
+            self._evaluation(ids, examples, sums) for sums in model_sums
+        )
         return PersonalEvaluation(
             round_number, common, personal, np.array(trained, np.int64)
         )
@@ -223,7 +226,7 @@ class PersonalEvaluator:
     def _steps(
         self, client_id: str, round_number: int, states: Optional[StateRows]
     ) -> Mapping[str, tf.Tensor]:
-        """The client's local steps; none for one that is in no training split."""
+        """The client's local steps; no steps for a client that is not trained on."""
         train: ClientData = self._task.train
         if client_id in self._train_ids:
             cohort = train.cohort(
@@ -239,12 +242,12 @@ class PersonalEvaluator:
         return {name: tf.constant(value) for name, value in steps.items()}
 
     def _sums(
-        self, weights: Sequence[tf.Tensor], held: Examples
+        self, weights: Sequence[tf.Tensor], examples: Examples
     ) -> Mapping[str, np.ndarray]:
         total: dict[str, np.ndarray] = {}
-        for first in range(0, len(held["y"]), self._batch_size):
+        for first in range(0, len(examples["y"]), self._batch_size):
             rows = slice(first, first + self._batch_size)
-            sums = self._batch_sums(weights, held["x"][rows], held["y"][rows])
+            sums = self._batch_sums(weights, examples["x"][rows], examples["y"][rows])
             for name, value in sums.items():
                 total[name] = total.get(name, 0.0) + value.numpy()
         return total
@@ -255,11 +258,14 @@ class PersonalEvaluator:
         examples: Sequence[int],
         sums: Sequence[Mapping[str, np.ndarray]],
     ) -> Evaluation:
-        each = [self._objective.finalize(one) for one in sums]
+        each = [self._objective.finalize(client_sums) for client_sums in sums]
         overall: Mapping[str, Any] = {}
         if sums:
             overall = self._objective.finalize(
-                {name: np.sum([one[name] for one in sums], axis=0) for name in sums[0]}
+                {
+                    name: np.sum([client_sums[name] for client_sums in sums], axis=0)
+                    for name in sums[0]
+                }
             )
         return Evaluation(
             {name: float(value) for name, value in overall.items()},

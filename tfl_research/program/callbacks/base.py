@@ -1,4 +1,4 @@
-"""Callbacks: code of the user that sees each round of a run and can stop the run."""
+"""The base class of callbacks: user code that sees each round and can stop the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stop:
     """A callback returns this to end the run after the round.
 
     Attributes:
-      reason: why, for the output and summary.json.
+      reason: why the run ends; printed, and written to summary.json.
     """
 
     reason: str
@@ -47,7 +47,7 @@ class Callback:
         """Called at every start of the run, before the first round of the start."""
 
     def on_round(self, report: RoundReport) -> Optional[Stop]:
-        """Called after every round, which is in metrics.csv by then."""
+        """Called after every round, when the round's row is in metrics.csv."""
         return None
 
     def on_evaluation(self, report: RoundReport) -> Optional[Stop]:
@@ -58,27 +58,27 @@ class Callback:
         """Called when the run is complete and its results are written."""
 
     def on_close(self, error: Optional[BaseException]) -> None:
-        """Called last in every start whose `on_start` was called; frees what is held.
+        """Called last in every start whose `on_start` was called; frees resources.
 
         Args:
-          error: what ended the start: `RunInterrupted` after a signal, GeneratorExit
-            when the caller left the loop of `program.rounds`, another exception after
-            a failure; None for a complete run.
+          error: the exception that ended the start: `RunInterrupted` after a signal,
+            GeneratorExit when the caller left the loop of `program.rounds`, another
+            exception after a failure. None for a complete run.
         """
 
 
 class CallbackError(UserError):
-    """A callback raised an exception, which is this exception's cause."""
+    """A callback raised an exception, which is the `__cause__` of this error."""
 
 
 class Callbacks:
-    """Calls several callbacks in their order, and names the one that fails."""
+    """Calls several callbacks in order, and names the callback that fails."""
 
     def __init__(self, callbacks: Sequence[Callback]):
         """Checks the callbacks.
 
         Raises:
-          TypeError: one is not a `Callback`.
+          TypeError: a member of `callbacks` is not a `Callback`.
         """
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -89,14 +89,14 @@ class Callbacks:
         self._started: list[Callback] = []
 
     def on_start(self, run: RunStart) -> None:
-        """Tells every callback of the start."""
+        """Calls `on_start` of every callback."""
         for callback in self._callbacks:
             self._started.append(callback)
             self._call(callback, "on_start", callback.on_start, run)
 
     def on_round(self, report: RoundReport) -> Optional[Stop]:
-        """Tells every callback of the round; the first wish to stop, or None."""
-        wishes: list[Stop] = []
+        """Calls every callback; returns the first `Stop` of a callback, or None."""
+        stops: list[Stop] = []
         for callback in self._callbacks:
             calls = [("on_round", callback.on_round)]
             if report.evaluation:
@@ -105,21 +105,21 @@ class Callbacks:
                 where = f"{event} of round {report.round_number}"
                 answer = self._call(callback, where, call, report)
                 if isinstance(answer, Stop):
-                    wishes.append(answer)
+                    stops.append(answer)
                 elif answer is not None:
                     raise CallbackError(
                         f"callback {_name(callback)} returned {answer!r} in {where}; "
                         "expected None or program.Stop"
                     )
-        return wishes[0] if wishes else None
+        return stops[0] if stops else None
 
     def on_end(self, result: RunResult) -> None:
-        """Tells every callback of the result."""
+        """Calls `on_end` of every callback."""
         for callback in self._callbacks:
             self._call(callback, "on_end", callback.on_end, result)
 
     def on_close(self, error: Optional[BaseException]) -> None:
-        """Closes every callback that was started, even when others fail.
+        """Calls `on_close` of every started callback, even when other callbacks fail.
 
         Raises:
           CallbackError: a callback failed, and there is no earlier error.
@@ -143,7 +143,7 @@ class Callbacks:
             return call(value)
         except Exception as error:
             raise CallbackError(
-                f"callback {_name(callback)} failed in {where} ({_in_a_line(error)})"
+                f"callback {_name(callback)} failed in {where} ({_one_line(error)})"
             ) from error
 
 
@@ -151,7 +151,7 @@ def _name(callback: Callback) -> str:
     return type(callback).__qualname__
 
 
-def _in_a_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     if isinstance(error, UserError):
         return error.for_command_line
     first = next(iter(str(error).splitlines()), "")

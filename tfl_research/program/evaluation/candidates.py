@@ -1,4 +1,4 @@
-"""The models of a run that are kept: their evaluations, and which one is the best."""
+"""The models that a run keeps, their evaluations, and the choice of the best model."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.errors import UserError
-from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.interfaces import Evaluates
-from tfl_research.program.selection import Selection
 from tfl_research.storage import nest
 
 
 class Candidates:
-    """Evaluates models, and keeps the best one and the last one's evaluation.
+    """Evaluates models, and keeps the best model and the last evaluations.
 
     Attributes:
-      selection: says which model is the best.
+      selection: decides which model is the best.
       best: weights of the best model, or None.
-      untrained: metrics of the untrained model, named like columns of metrics.csv.
+      untrained: metrics of the untrained model, by the columns of metrics.csv.
     """
 
     def __init__(self, evaluator: Evaluates, selection: Selection):
@@ -27,14 +27,14 @@ class Candidates:
         self.selection = selection
         self.best: Any = None
         self.untrained: dict[str, float] = {}
-        # By the round of the model: the last evaluation and the best model's.
+        # By round and split: the evaluations of the last and of the best model.
         self._evaluations: dict[int, dict[str, Evaluation]] = {}
 
     def evaluate_untrained(self, weights: Any) -> Mapping[str, float]:
         """Evaluates the untrained model.
 
         Raises:
-          UserError: the selection metric is not among the evaluation's.
+          UserError: the evaluation does not have the selection metric.
         """
         cells = self._evaluate(0, weights)
         for name in self.selection.columns:
@@ -80,10 +80,10 @@ class Candidates:
     def evaluations(
         self, models: Mapping[str, tuple[int, Any]]
     ) -> dict[tuple[str, str], Evaluation]:
-        """Evaluations by (model, split), made where a model has none yet.
+        """Returns evaluations by (model, split), and makes those that are missing.
 
         Args:
-          models: (round, weights) of each model, by its name.
+          models: `{name: (round, weights)}`.
         """
         results = {}
         for name, (round_number, weights) in models.items():
@@ -94,7 +94,7 @@ class Candidates:
         return results
 
     def export(self) -> dict[str, Any]:
-        """JSON values from which `restore` goes on."""
+        """Returns the state as JSON values, for `restore`."""
         return {
             "selection": self.selection.export(),
             # Text, since JSON has no NaN.
@@ -102,7 +102,7 @@ class Candidates:
         }
 
     def restore(self, exported: Mapping[str, Any], best: Any) -> None:
-        """Goes on from what `export` gave, and the best model's weights.
+        """Restores the state that `export` returned, and the best model's weights.
 
         Raises:
           ValueError: the models were selected by another metric.

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from tfl_research.program.callbacks import Callback
+from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunStart
 
-# Cells that are no curve.
+# Columns that make no curve.
 _NOT_SCALARS = ("round", "delta")
 
 
@@ -25,12 +25,12 @@ def _tag(column: str) -> str:
 class TensorBoard(Callback):
     """Writes each round's row of metrics.csv as scalars, with the round as the step.
 
-    The event files are made anew from the rows kept when a run is resumed, since
-    events cannot be taken back: rounds that are run again appear once.
+    TensorBoard's events cannot be deleted. So a resumed run writes the event files anew
+    from the kept rows, and a repeated round appears once.
 
     Args:
-      logdir: the folder of event files, which is replaced at every start; by default
-        the folder `logdir` in the run's folder.
+      logdir: the folder of event files, by default `logdir` in the run folder. Every
+        start of the run replaces the folder.
     """
 
     def __init__(self, logdir: Optional[pathlib.Path] = None):
@@ -38,7 +38,7 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_start(self, run: RunStart) -> None:
-        """Writes the rounds so far."""
+        """Writes the rounds that earlier starts completed."""
         import tensorflow as tf
 
         logdir = self._logdir or run.path / "logdir"
@@ -48,14 +48,14 @@ class TensorBoard(Callback):
             self._append({name: float(cell) for name, cell in row.items()})
 
     def on_round(self, report: RoundReport) -> None:
-        """Writes the round: one event with every numeric cell."""
+        """Writes one event with every numeric cell of the round's row."""
         self._append(report.metrics)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         import tensorflow as tf
 
-        # One serialized summary in place of one tf.summary.scalar call for each
-        # cell, which would cost a millisecond a round.
+        # One serialized summary. A call of tf.summary.scalar for each cell would cost
+        # a millisecond a round.
         summary = tf.compat.v1.Summary(
             value=[
                 tf.compat.v1.Summary.Value(tag=_tag(name), simple_value=float(cell))

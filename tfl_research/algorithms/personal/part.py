@@ -43,11 +43,11 @@ class PersonalPart:
         Args:
           specs: of the model's weights.
         """
-        held = len(specs)
-        if self.tensors >= held:
+        total = len(specs)
+        if self.tensors >= total:
             raise ValueError(
                 f"{self.tensors} personal tensors leave nothing to share: the model "
-                f"has {held} weight tensors; expected at most {held - 1} (2 are the "
+                f"has {total} weight tensors; expected at most {total - 1} (2 are the "
                 "kernel and the bias of a dense last layer)"
             )
 

@@ -1,4 +1,4 @@
-"""Evaluation of model weights on clients' examples, all clients in one pass."""
+"""Evaluation of model weights on the examples of all clients, in one pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import ClientData, derived_generator
-from tfl_research.program.client_metrics import Evaluation
+from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.export import assign_weights
 from tfl_research.tasks.task import Task
 
@@ -19,18 +19,18 @@ class _FlatExamples:
     """The evaluated examples of all clients, one after another.
 
     Attributes:
-      x, y: `[examples, ...]`, clients in order.
-      counts: int64 `[clients]`, examples of each.
+      x, y: `[examples, ...]`, in the order of the clients.
+      counts: int64 `[clients]`, number of examples.
     """
 
     def __init__(self, clients: ClientData, max_examples: Optional[int], seed: int):
         chosen: Optional[np.ndarray] = None
         if max_examples is not None:
-            held = np.array([clients.num_examples(c) for c in clients.client_ids])
-            if held.sum() > max_examples:
+            sizes = np.array([clients.num_examples(c) for c in clients.client_ids])
+            if sizes.sum() > max_examples:
                 generator = derived_generator("evaluation", seed)
                 chosen = np.sort(
-                    generator.choice(held.sum(), max_examples, replace=False)
+                    generator.choice(sizes.sum(), max_examples, replace=False)
                 )
         parts: dict[str, list[np.ndarray]] = {"x": [], "y": []}
         counts = []
@@ -53,22 +53,24 @@ class _FlatExamples:
 class Evaluator:
     """Evaluates model weights on a task's test splits and held-out clients.
 
-    The plain Keras model runs over batches of a fixed size that hold the examples
-    of all clients one after another; each example's sums (`Objective.example_sums`)
-    are added up by client in float64. Memory is one batch's activations, plus one
-    copy of the evaluated examples.
+    The Keras model runs over batches of a fixed size. The batches hold the examples of
+    all clients, one client after another. Each example's sums
+    (`Objective.example_sums`) are added up by client in float64. Memory holds the
+    activations of one batch and one copy of the evaluated examples.
 
     Args:
       task: the task.
       batch_size: examples in a batch, at least 1.
-      max_examples: at most this many examples of a split are evaluated: a random
-        subset, drawn once, the same at every evaluation. By default all.
-      seed: of that subset.
-      client_weights: how much a client counts in the weighted mean of the clients' own
-        test splits, at least 0, by its id and 1 for others; empty for no such mean.
+      max_examples: largest number of evaluated examples of a split. A larger split is
+        replaced by a random subset, which is drawn once and is the same at every
+        evaluation. By default all examples are evaluated.
+      seed: seed of the subset.
+      client_weights: weight of a client in the weighted mean over the training
+        clients' test splits, at least 0, by client id; 1 for other clients. Empty for
+        no weighted mean.
 
     Raises:
-      ValueError: a number below its minimum.
+      ValueError: a number is below its minimum.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class Evaluator:
         @tf.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
             return tf.vectorized_map(
-                lambda one: dict(self._objective.finalize(one)), sums
+                lambda client_sums: dict(self._objective.finalize(client_sums)), sums
             )
 
         self._batch_sums = batch_sums
@@ -124,11 +126,11 @@ class Evaluator:
 
     @property
     def splits(self) -> Sequence[str]:
-        """ "eval" (clients' own test splits), "held_out" if any, and further ones."""
+        """Names: "eval" (test splits), "held_out" if it exists, and further splits."""
         return [name for name, clients in self._clients.items() if clients is not None]
 
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
-        """Metrics of the model with these weights on a split.
+        """Returns the metrics of the model with these weights on a split.
 
         Args:
           weights: `trainable` and `non_trainable` arrays in the Keras model's
@@ -136,11 +138,11 @@ class Evaluator:
           split: one of `splits`.
 
         Returns:
-          Metrics over all examples and by client; clients without examples have
-          NaN and do not count overall.
+          Metrics over all examples and by client. Clients without examples have NaN
+          and do not count in the overall metrics.
 
         Raises:
-          ValueError: an unknown split, or weights that are not the model's.
+          ValueError: an unknown split, or weights of other shapes than the model's.
         """
         clients = self._clients.get(split)
         if clients is None:
@@ -164,16 +166,17 @@ class Evaluator:
         )
 
     def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
-        held = self._client_weights
-        if not held:
+        weights = self._client_weights
+        if not weights:
             return None
-        return np.array([held.get(i, 1.0) for i in clients.client_ids], np.float64)
+        return np.array([weights.get(i, 1.0) for i in clients.client_ids], np.float64)
 
     def _sums(self, flat: _FlatExamples) -> dict[str, np.ndarray]:
-        """Every sum, float64 `[clients, ...]`."""
+        """Returns every sum of the objective, float64 `[clients, ...]`."""
         size = self._batch_size
-        # Segments count within a batch, so that a batch's result is as large as
-        # its clients and not as all clients; one segment more takes the padding.
+        # Segments are numbered within a batch, so that a batch's result has a row for
+        # each client in the batch and not for every client. The last segment takes
+        # the padding.
         present = np.flatnonzero(flat.counts)
         ranks = np.repeat(np.arange(len(present)), flat.counts[present])
         # A split without examples is one batch of padding.
@@ -187,13 +190,13 @@ class Evaluator:
                 padded = np.zeros((size, *array.shape[1:]), array.dtype)
                 padded[:real] = array[start : start + real]
                 arrays.append(padded)
-            found = np.unique(batch_ranks)
+            batch_clients = np.unique(batch_ranks)
             segments = np.full(size, num_segments - 1, np.int32)
-            segments[:real] = np.searchsorted(found, batch_ranks)
+            segments[:real] = np.searchsorted(batch_clients, batch_ranks)
             sums = self._batch_sums(*arrays, segments, np.int32(num_segments))
             for name, value in sums.items():
                 array = value.numpy()
                 if name not in totals:
                     totals[name] = np.zeros((len(flat.counts), *array.shape[1:]))
-                totals[name][present[found]] += array[: len(found)]
+                totals[name][present[batch_clients]] += array[: len(batch_clients)]
         return totals

@@ -1,4 +1,4 @@
-"""What an evaluation found: over all examples, by client, and across clients."""
+"""The result of an evaluation: over all examples, by client, and across clients."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LOWER = ("loss", "error", "perplexity")
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether larger values of a metric are better, by the last word of its name.
+    """Whether larger values of a metric are better, judged by the name's last word.
 
     Raises:
-      ValueError: the name ends in no metric that is known.
+      ValueError: the last word is not a known metric.
     """
     last = metric.rpartition("_")[2]
     if last in _HIGHER + _LOWER:
@@ -36,11 +36,11 @@ class Spread:
     """A metric across clients, each client counting once.
 
     Attributes:
-      mean: over clients.
-      worst_decile: the value that a tenth of the clients are at or beyond on
-        the bad side (the 10th percentile of an accuracy, the 90th of a loss),
-        linearly interpolated.
-      worst: the worst client's.
+      mean: the mean over clients.
+      worst_decile: the 10th percentile over clients where higher is better
+        (accuracy), the 90th percentile where lower is better (loss); linearly
+        interpolated.
+      worst: the worst client's value.
     """
 
     mean: float
@@ -54,11 +54,11 @@ class Evaluation:
 
     Attributes:
       overall: `{metric: value}` over all examples together.
-      client_ids: the clients, in order.
-      examples: int64 `[clients]`, examples of each that were evaluated.
+      client_ids: the clients; the arrays below have this order.
+      examples: int64 `[clients]`, number of evaluated examples.
       per_client: `{metric: float64 [clients]}`, NaN for clients without examples.
-      weights: float64 `[clients]`, at least 0, how much each counts in the weighted
-        mean across clients; None for no such mean.
+      weights: float64 `[clients]`, at least 0, weights of the weighted mean across
+        clients; None for no weighted mean.
     """
 
     overall: Mapping[str, float]
@@ -68,7 +68,7 @@ class Evaluation:
     weights: Optional[np.ndarray] = None
 
     def _valued(self, metric: str, counts: np.ndarray) -> np.ndarray:
-        """Which of the clients that count have a value of the metric."""
+        """Returns bool `[clients]`: clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
         if metric.rpartition("_")[2] == "auc":
             # Undefined for a client whose examples are all of one class.
@@ -76,10 +76,10 @@ class Evaluation:
         return counts
 
     def weighted_mean(self, metric: str) -> float:
-        """The mean across clients by `weights`; NaN where `spread` would be NaN too.
+        """The mean across clients, weighted by `weights`; NaN if no client has a value.
 
         Raises:
-          ValueError: there are no weights.
+          ValueError: `weights` is None.
         """
         if self.weights is None:
             raise ValueError("the evaluation has no weights of clients")
@@ -90,10 +90,10 @@ class Evaluation:
         return float(np.average(values, weights=self.weights[chosen]))
 
     def spread(self, metric: str) -> Spread:
-        """The metric across the clients that have a value; NaN when none has.
+        """The metric across the clients that have a value; NaN when no client has.
 
-        A client's NaN is left out only when it had no examples: a NaN from
-        examples (a diverged model) is the worst there can be and stays.
+        A client without examples is left out. A NaN that was computed from examples
+        means a diverged model; then the whole spread is NaN.
         """
         everyone = np.ones(len(self.examples), bool)
         values = self.per_client[metric][self._valued(metric, everyone)]
@@ -107,11 +107,11 @@ class Evaluation:
         )
 
     def columns(self, split: str) -> collections.OrderedDict[str, float]:
-        """Cells of metrics.csv: `{split}_{metric}` and, by client, mean and worst.
+        """Returns cells of metrics.csv: overall metrics, and their spread over clients.
 
         Args:
-          split: "eval" for clients' own test splits, "held_out" for clients that
-            are never trained on.
+          split: "eval" for the training clients' test splits, "held_out" for clients
+            that are never trained on.
         """
         cells = collections.OrderedDict(
             (f"{split}_{name}", value) for name, value in self.overall.items()
@@ -127,10 +127,10 @@ class Evaluation:
 
 
 def client_table(evaluations: Mapping[tuple[str, str], Evaluation]) -> bytes:
-    """clients.csv: one row for each model, split and client.
+    """Returns the content of clients.csv: a row for each model, split and client.
 
     Args:
-      evaluations: `{(model, split): evaluation}`, as ("best", "eval").
+      evaluations: `{(model, split): evaluation}`, such as `("best", "eval")`.
     """
     metrics = list(dict.fromkeys(m for e in evaluations.values() for m in e.per_client))
     text = io.StringIO()

@@ -1,0 +1,1 @@
+"""Specifications of the algorithms with one global model; without TensorFlow."""

@@ -1,0 +1,70 @@
+"""Converts a TFF process to TFF's map-reduce form."""
+
+from __future__ import annotations
+
+import logging
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+# How TensorFlow names functions of the toolkit that are traced again.
+_OURS = ("tfl_research", "Evaluator.")
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Whether a message of TensorFlow's tells a user anything.
+
+    Vectorised programs fall back to loops for some operations, the programs are made
+    by a deprecated function, and each experiment of a process traces functions of its
+    own. A user can change none of this.
+    """
+    message = record.getMessage()
+    retraced = "triggered tf.function retracing" in message
+    return not (
+        message.startswith("Using a while_loop for converting")
+        or "extract_sub_graph" in message
+        or (retraced and any(name in message for name in _OURS))
+    )
+
+
+tf.get_logger().addFilter(_is_for_users)
+
+
+class UnsupportedProcess(ValueError):
+    """The process cannot be executed in process; says why and what can."""
+
+
+def _without_grappler() -> tf.compat.v1.ConfigProto:
+    # Grappler lowers loops to the control flow of TensorFlow 1, which neither XLA
+    # nor vectorisation takes.
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
+def map_reduce_form(
+    process: tff.templates.IterativeProcess,
+) -> tuple[tff.Computation, tff.backends.mapreduce.MapReduceForm]:
+    """Converts the process.
+
+    Returns:
+      The computation of the initial state, and the map-reduce form of a round.
+
+    Raises:
+      UnsupportedProcess: the process has no map-reduce form.
+    """
+    config = _without_grappler()
+    try:
+        form = tff.backends.mapreduce.get_map_reduce_form_for_computation(
+            process.next, config
+        )
+        initialize = tff.backends.mapreduce.get_state_initialization_computation(
+            process.initialize, config
+        )
+    except Exception as error:
+        raise UnsupportedProcess(
+            "the process has no map-reduce form, so it cannot run in process "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "runtime.tff_local(process) can run it"
+        ) from error
+    return initialize, form

@@ -70,7 +70,7 @@ class ClientWork(abc.ABC):
 
     @abc.abstractmethod
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """Builds the pure TensorFlow function of a client for this model and objective."""
+        """Builds a client's pure TensorFlow function for this model and objective."""
 
     @property
     def keeps_what_it_sends(self) -> bool:
@@ -181,5 +181,5 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def select(active: tf.Tensor, new: Any, old: Any) -> Any:
-    """Returns `new` if the bool scalar `active` is set, else `old`; equal structures."""
+    """Returns `new` if the bool scalar `active` is set, else `old`."""
     return tf.nest.map_structure(lambda a, b: tf.where(active, a, b), new, old)

@@ -1,8 +1,8 @@
-"""TFF aggregation factories for model updates, and robust rules of stacked updates.
+"""TFF aggregation factories for model updates, and robust rules on stacked updates.
 
-An aggregator is chosen by its specification, `Mean()` or `Krum(byzantine=2)`, which
-needs no TensorFlow; `build` makes a TFF aggregation factory of it. Mechanisms of
-differential privacy live in `privacy`, and what clients compute in `clients`.
+A specification such as `Mean()` or `Krum(byzantine=2)` chooses an aggregator without
+TensorFlow. `build` makes a TFF aggregation factory of the specification. `privacy` has
+the mechanisms of differential privacy, and `clients` has the work of the clients.
 """
 
 from typing import TYPE_CHECKING

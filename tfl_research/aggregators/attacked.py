@@ -1,4 +1,4 @@
-"""A stacking aggregation under attack: malicious rows are rewritten before the rule."""
+"""A stacked aggregation under attack: the attack rewrites rows before the rule."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ RowAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Simulates attackers that see the cohort's updates before they send theirs.
+    """Simulates attackers that see all updates of the cohort before they send theirs.
 
     `create(value_type, weight_type)` gives the process of `inner` with weights of
-    `role_weight_type()`. Each client's role is stacked with its update; once the stack
-    is complete the attack rewrites the rows of the malicious clients, which keep their
-    weights, and the rule sees what it made. Rows that are not finite then are excluded
-    and counted, as if a client had sent them.
+    `role_weight_type()`. Each client's role is stacked with its update. When the stack
+    is complete, the attack rewrites the rows of the malicious clients; their weights do
+    not change. The rule aggregates the rewritten rows. Rewritten rows that are not
+    finite are excluded and counted, as if a client had sent them.
 
     Attributes:
-      inner: stacks the updates and has the rule, as from
+      inner: stacks the updates and applies the rule, see
         `AggregatorSettings.build_stacked`. The attack does not see a trusted root's
         update.
       attack: see `attacks.update_attacks`.
       malicious_role: the role of the clients that attack, at least 1.
-      seed: of the attack's randomness; a round's is a function of it and the round.
+      seed: seed of the attack's randomness, together with the round number.
 
     Raises:
       ValueError: a role below 1.
@@ -59,13 +59,13 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
 
     @property
     def plan(self) -> Any:
-        """That of `inner`."""
+        """The privacy plan of `inner`."""
         return self.inner.plan
 
     def _rewritten(self, rows: rules.Rows, round_number: tf.Tensor) -> rules.Rows:
-        """The rows that the rule sees, of those stacked, whose last entry is the role.
+        """Applies the attack to stacked rows, whose last entry is the role.
 
-        A last entry of 0 everywhere stays in its place: no rule takes notice of it.
+        The last entry of the result is 0 in every row, which no rule reacts to.
         """
         values, roles = rows.values[:, :-1], rows.values[:, -1]
         seed = stateless_random.fold_in(
@@ -83,7 +83,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
           ValueError: values of another dtype, or of a shape that is not static;
@@ -96,7 +96,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
                 "gives aggregators with client_members such"
             )
         inner = dataclasses.replace(self.inner, rewrite=self._rewritten)
-        # The role comes last: `_rewritten` takes it off there.
+        # The role is the last entry of a row, where `_rewritten` expects it.
         with_role = tff.StructWithPythonType(
             [(None, value_type), (None, tff.TensorType(np.float32))], tuple
         )
@@ -108,7 +108,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
         @tff.tensorflow.computation(value_type, weight_type)
         def join(value: Any, weight: Any) -> Any:
             role = tf.cast(weight["role"], tf.float32)
-            # Of others zero: a role is no part of a trusted root's update.
+            # The role of other participants is 0: a root's update must not have it.
             role *= tf.cast(tf.equal(weight["role"], self.malicious_role), tf.float32)
             return (value, role), weight if needs_role else weight["weight"]
 

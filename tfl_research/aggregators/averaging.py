@@ -1,4 +1,4 @@
-"""TFF's own weighted means, made safe for cohorts in which nobody counts."""
+"""TFF's weighted means, which here give zero when no client counts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ZEROING = {
 def mean(
     sums: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """The weighted mean; zero, not NaN, where no weight is left.
+    """The weighted mean; zero, and not NaN, if the sum of the weights is zero.
 
-    TFF's own default divides by zero for an empty cohort, as a Poisson sampler can
-    draw it, and for one whose every client was excluded.
+    TFF's default divides by zero for an empty cohort, which a Poisson sampler can draw,
+    and for a cohort whose clients were all excluded.
 
     Args:
       sums: sums the weighted updates; plain summation by default.
@@ -40,8 +40,8 @@ def clipping(
     """Clips updates to a norm that follows the 0.8 quantile of the cohort's norms.
 
     The quantile is estimated without noise (Andrew et al. 2021, arXiv 1905.03871,
-    with TFF's parameters in `tff.learning.robust_aggregator`). It bounds outliers;
-    it gives no differential privacy.
+    with TFF's parameters in `tff.learning.robust_aggregator`). Clipping bounds
+    outliers. It gives no differential privacy.
     """
     norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**_CLIPPING)
     return tff.aggregators.clipping_factory(norm, inner or mean())
@@ -52,9 +52,9 @@ def zeroing(
 ) -> tff.aggregators.WeightedAggregationFactory:
     """Leaves out updates far above the 0.98 quantile of the cohort's norms.
 
-    Parameters as in `tff.learning.robust_aggregator`: an update counts zero when its
-    largest magnitude exceeds twice the quantile plus one. It gives no differential
-    privacy.
+    The parameters are those of `tff.learning.robust_aggregator`: an update becomes zero
+    if its largest magnitude exceeds twice the quantile plus one. This gives no
+    differential privacy.
     """
     norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**_ZEROING)
     return tff.aggregators.zeroing_factory(norm, inner or mean(), norm_order=math.inf)
@@ -66,7 +66,7 @@ def robust() -> tff.aggregators.WeightedAggregationFactory:
 
 
 class QuantizedMeanFactory(UpdateAggregator, tff.aggregators.MeanFactory):
-    """`compression`, which says how large its messages are."""
+    """The factory of `compression`, with the size of its messages."""
 
     def __init__(self) -> None:
         self._sums = tff.aggregators.EncodedSumFactory.quantize_above_threshold(
@@ -75,7 +75,7 @@ class QuantizedMeanFactory(UpdateAggregator, tff.aggregators.MeanFactory):
         super().__init__(self._sums, no_nan_division=True)
 
     def message_type(self, update_type: tff.Type) -> tff.Type:
-        """What a client sends of an update, taken from the computation it runs."""
+        """The type of a client's message, taken from the computation that it runs."""
         sums = self._sums.create(update_type)
 
         @tff.federated_computation(
@@ -100,12 +100,12 @@ def compression() -> tff.aggregators.WeightedAggregationFactory:
 
 
 def secure() -> tff.aggregators.WeightedAggregationFactory:
-    """Zeroing, clipping and a mean of secure sums: the server sees no single update.
+    """Zeroing, clipping and a mean of secure sums: the server sees sums only.
 
-    `tff.learning.secure_aggregator` over a mean that is zero where no weight is left.
+    `tff.learning.secure_aggregator` over a mean that is zero if no client counts.
     Values are clipped to twice the 0.95 quantile of their magnitudes and quantised to
     32-bit integers before they are summed by `tff.federated_secure_sum_bitwidth`
-    (Bonawitz et al. 2017); the quantiles' own counts are summed so too.
+    (Bonawitz et al. 2017). Secure sums also add the counts for the quantiles.
     """
     return _secure_zeroing(_secure_clipping(_secure_mean()))
 

@@ -1,4 +1,4 @@
-"""The aggregators that hold no stack of updates, and the trusted root."""
+"""Specifications of aggregators without a stack of updates, and the trusted root."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tfl_research.aggregators.stacking import StackingFactory
     from tfl_research.aggregators.trusted_root import TrustedRootFactory
 
-# ν of the repeated median under secure sums, which round to 2^-31: distances between
-# updates below ν count as ν.
+# ν of the repeated median under secure sums, which round to 2^-31. A distance below ν
+# counts as ν.
 _SECURE_SMOOTHING = 1e-3
 _QUANTILES = "Andrew et al. 2021, arXiv 1905.03871"
 
@@ -201,7 +201,7 @@ class RepeatedGeometricMedian(AggregatorSettings):
 
         if not self.secure_sums:
             return RepeatedMeanFactory(self.weiszfeld_steps)
-        # Whatever a client of a weight of at most 1 sends is within these bounds.
+        # With weights of at most 1, all values that clients send are in these bounds.
         sums = tff.aggregators.SecureSumFactory(1.0, -1.0)
         return RepeatedMeanFactory(self.weiszfeld_steps, _SECURE_SMOOTHING, sums)
 

@@ -1,4 +1,4 @@
-"""The robust rules that clip updates, as specifications."""
+"""Specifications of the robust rules that clip updates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RADIUS = (
 @register
 @dataclasses.dataclass(frozen=True)
 class CenteredClipping(RuleSettings):
-    """A centre, kept between rounds, moved by clipped differences from it."""
+    """Moves a centre, which is kept between rounds, by clipped differences from it."""
 
     NAME = "centered_clipping"
     SUMMARY = "clipping around a centre that is kept between rounds"
@@ -80,8 +80,7 @@ class CenteredClipping(RuleSettings):
 class NormClipping(RuleSettings):
     """The mean of updates that are clipped to an l2 norm.
 
-    Clients clip their own updates, and there is no stack, as long as no setting asks
-    for one.
+    Clients clip their own updates, without a stack, unless a setting needs the stack.
     """
 
     NAME = "norm_clipping"
@@ -136,7 +135,7 @@ class NormClipping(RuleSettings):
         return NormClippingFactory(self.clip_radius or 0.0, mechanism)
 
     def build_stacked(self, context: AggregatorContext) -> StackingFactory:
-        """See `AggregatorSettings.build_stacked`; skips where nobody came."""
+        """See `AggregatorSettings.build_stacked`; skips rounds without clients."""
         if self.stacked:
             return super().build_stacked(context)
         return dataclasses.replace(self, on_breakdown=SKIP).build_stacked(context)

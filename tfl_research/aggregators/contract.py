@@ -1,4 +1,4 @@
-"""What an aggregation factory may declare beside TFF's interface."""
+"""Properties of an aggregation factory that TFF's interface does not have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class UpdateAggregator:
-    """Mixin of aggregation factories that declare more than TFF's interface has.
+    """Mixin of aggregation factories that declare more than TFF's interface.
 
-    TFF's own factories declare nothing: `declarations` gives the defaults for them.
-    A factory overrides a property by a property or by a class attribute.
+    TFF's factories do not have this mixin; `declarations` gives the defaults for them.
+    A factory overrides a property with a property or with a class attribute.
 
         @dataclasses.dataclass(frozen=True)
         class Screening(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
@@ -23,38 +23,38 @@ class UpdateAggregator:
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """Members of a client's data that the weights carry, "seed" or "role".
+        """Members of a client's data that are sent with the weight: "seed", "role".
 
-        With some, weights are structures of `weight` and of these members.
+        If there are members, weights are structures of `weight` and the members.
         """
         return ()
 
     @property
     def screens_updates(self) -> bool:
-        """Whether the factory takes updates that are not finite.
+        """Whether the factory handles updates that are not finite.
 
-        Otherwise they are replaced by zeros of weight 0 before it sees them.
+        Otherwise the process replaces such updates by zeros with weight 0 first.
         """
         return False
 
     @property
     def plan(self) -> Any:
-        """The privacy plan that the factory was built from; None without one."""
+        """The privacy plan that the factory was built from; None without a plan."""
         return None
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """Type of what a client sends of an update; None for the update as it is.
+        """Type of a client's message; None if the message is the plain update.
 
         Args:
-          update_type: of the client's update.
+          update_type: type of the client's update.
         """
         del update_type
         return None
 
 
-_NOTHING = UpdateAggregator()
+_DEFAULTS = UpdateAggregator()
 
 
 def declarations(factory: object) -> UpdateAggregator:
-    """What a factory declares: itself, or the defaults for a factory of TFF's own."""
-    return factory if isinstance(factory, UpdateAggregator) else _NOTHING
+    """Returns the factory itself, or the defaults if it has no `UpdateAggregator`."""
+    return factory if isinstance(factory, UpdateAggregator) else _DEFAULTS

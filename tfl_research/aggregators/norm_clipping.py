@@ -1,4 +1,4 @@
-"""Clipping to a fixed l2 norm at the clients, before any other aggregation."""
+"""Clipping to a fixed l2 norm at the clients, before another aggregation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from tfl_research.aggregators.contract import UpdateAggregator, declarations
 
 @dataclasses.dataclass(frozen=True)
 class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Each update is clipped to an l2 norm by its client: x min(1, radius / ||x||).
+    """Each client clips its update to an l2 norm: x min(1, radius / ||x||).
 
-    Sun et al. 2019 (arXiv 1911.07963), "norm thresholding of updates". Before a mean
-    it is `rules.norm_clipping` without a stack: memory does not grow with the cohort
-    and the server needs sums only. Unlike TFF's `clipping_factory` it tells the server
-    nothing beside the update, so that it may come before a private sum.
+    Sun et al. 2019 (arXiv 1911.07963), "norm thresholding of updates". Before a mean,
+    the result is that of `rules.norm_clipping`, but without a stack: memory does not
+    grow with the cohort, and the server needs sums only. Unlike TFF's
+    `clipping_factory`, this factory sends nothing beside the update to the server. So
+    it may come before a private sum.
 
     `create(value_type, weight_type)` gives the process of `inner`.
 
@@ -42,17 +43,17 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """Those of `inner`."""
+        """The members of `inner`."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """As `inner` does: clipping leaves what is not finite as it is."""
+        """The value of `inner`, since clipping does not change non-finite updates."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """That of `inner`."""
+        """The privacy plan of `inner`."""
         return declarations(self.inner).plan
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
@@ -76,7 +77,7 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
             shortening = tf.math.divide_no_nan(
                 tf.constant(self.radius, tf.float64), norm
             )
-            # A norm of 0 divides to 0, and leaves zeros as they are.
+            # For a norm of 0 the factor is 0, and zeros stay zeros.
             factor = tf.minimum(shortening, 1.0)
             return tf.nest.map_structure(
                 lambda part: part * tf.cast(factor, part.dtype), value

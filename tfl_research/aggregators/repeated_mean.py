@@ -1,4 +1,4 @@
-"""The geometric median by repeated means, which needs no client's update by itself."""
+"""The geometric median by repeated means, for which sums over clients are enough."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from tfl_research.aggregators.stack import Layout
 
 @dataclasses.dataclass(frozen=True)
 class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Robust federated aggregation (RFA): smoothed Weiszfeld steps, each two sums.
+    """Robust federated aggregation (RFA): smoothed Weiszfeld steps of two sums each.
 
-    Pillutla et al. 2022 (arXiv 1912.13445), Algorithm 2. In a step the server sends
-    its estimate v; client i has β_i = α_i / max(ν, ||v - x_i||) and answers with
-    β_i (x_i - v) and ν β_i, and v moves by the quotient of their sums, times ν. The
-    server needs sums only, so that it works under secure aggregation, and its memory
-    does not grow with the cohort. With weights of at most 1 every number that a client
-    sends is within [-1, 1], bounds that a secure sum can have; ν should then not be
-    far below the updates' distances, since ν β_i is rounded too.
+    Pillutla et al. 2022 (arXiv 1912.13445), Algorithm 2. In a step the server sends its
+    estimate v. Client i computes β_i = α_i / max(ν, ||v - x_i||) and sends
+    β_i (x_i - v) and ν β_i. The server moves v by the quotient of the two sums, times
+    ν. The server needs sums only, so that this works under secure aggregation, and the
+    server's memory does not grow with the cohort. With weights of at most 1, every
+    number that a client sends is within [-1, 1], which gives a secure sum its bounds.
+    Then ν should not be far below the distances of the updates, since the secure sum
+    also rounds ν β_i.
 
-    The steps of a round start from the last round's estimate (from zero in the
-    first), not from the mean. With `steps=1`, the default, a round is one aggregation
-    and so has a map-reduce form: every runtime executes it. The estimate then follows
-    the geometric median over rounds: one step from a point that no client of this
-    round could choose moves it by at most the weighted mean of unit vectors towards
-    the clients, scaled by their harmonic mean distance. With more steps the paper's
-    algorithm is run within a round; each needs a broadcast and an aggregation of its
-    own, which TFF's runtimes execute and map-reduce forms do not have:
-    `runtime.in_process` refuses it and `runtime.tff_local` runs it.
+    The steps of a round start from the estimate of the round before (from zero in the
+    first round), not from the mean. With `steps=1`, the default, a round is one
+    aggregation. It has a map-reduce form, and every runtime executes it. The estimate
+    then follows the geometric median over rounds. No client of this round could choose
+    the point from which the step starts. The step moves the estimate by at most the
+    weighted mean of unit vectors towards the clients, scaled by their harmonic mean
+    distance. With more steps, a round runs the paper's algorithm. Each step then needs
+    its own broadcast and aggregation, which a map-reduce form does not have:
+    `runtime.in_process` refuses the process, and `runtime.tff_local` runs it.
 
     A client whose update or weight is not finite, or whose weight is negative, sends
-    zeros and counts as excluded. Under secure aggregation the server cannot check
-    that: a hostile client can send any β x within the sum's bounds.
+    zeros and counts as excluded. Under secure aggregation the server cannot check this:
+    a hostile client can send any β x within the bounds of the sum.
 
-    `create(value_type, weight_type)` gives a process like `StackingFactory`'s, with
-    measurements `excluded` (float32 scalar, clients) and `step_norm` (float32 scalar,
-    l2 norm of the last step's move).
+    `create(value_type, weight_type)` gives a process like the process of
+    `StackingFactory`, with measurements `excluded` (float32 scalar, clients) and
+    `step_norm` (float32 scalar, l2 norm of the last step's move).
 
     Attributes:
-      steps: Weiszfeld steps a round.
+      steps: Weiszfeld steps in a round.
       smoothing: ν, positive, in the updates' unit.
       sum_factory: sums a structure of the weighted updates, the weights and counts;
         plain summation by default.
@@ -57,7 +58,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
     smoothing: float = 1e-6
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None
 
-    # Non-finite updates are to be passed on, since they are counted here.
+    # This factory itself counts non-finite updates.
     screens_updates = True
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
           ValueError: values of another dtype, or of a shape that is not static.
@@ -89,7 +90,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
             distance = tf.maximum(tf.norm(apart), self.smoothing)
             beta = tf.cast(weight, tf.float64) / distance
             return collections.OrderedDict(
-                # Differences, which stay accurate where clients are close together.
+                # Differences stay accurate when clients are close together.
                 weighted=tf.cast(beta * apart, tf.float32),
                 weight=tf.cast(beta * self.smoothing, tf.float32),
                 excluded=tf.cast(tf.logical_not(honest), tf.float32),

@@ -1,4 +1,4 @@
-"""Weights that also tell what role a client has in a simulation."""
+"""Weights with the role of a client in a simulation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import tensorflow_federated as tff
 
 
 def role_weight_type() -> tff.StructWithPythonType:
-    """The type of weights of aggregators with `client_members` ("role",).
+    """The weight type of aggregators with `client_members` ("role",).
 
-    `weight` float32 `[]`, and `role` int32 `[]`, see `data.ClientData.roles`.
+    Members: `weight` float32 `[]`, and `role` int32 `[]`, see `data.ClientData.roles`.
     """
     return tff.StructWithPythonType(
         [("weight", tff.TensorType(np.float32)), ("role", tff.TensorType(np.int32))],

@@ -1,4 +1,4 @@
-"""The robust rules that select, trim or take medians, as specifications."""
+"""Specifications of the robust rules that select, trim or take medians."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ class TrimmedMean(RuleSettings):
 
     @property
     def cut(self) -> float:
-        """What is taken off at either end: an int, or a share of the cohort."""
+        """What is taken off at either end: an int count, or a share of the cohort."""
         if self.trim is None:
             return self.byzantine or 0
         return self.trim if 0 < self.trim < 0.5 else int(self.trim)
 
     @property
     def hostile(self) -> Optional[int]:
-        """See `RuleSettings.hostile`: `byzantine`, or as many as are taken off."""
+        """See `RuleSettings.hostile`: `byzantine`, or the count that is taken off."""
         if self.byzantine is None and isinstance(self.cut, int):
             return self.cut
         return self.byzantine

@@ -1,6 +1,6 @@
 """Specifications of robust rules: functions of a cohort's stacked updates.
 
-Plain numbers, without TensorFlow, so that they are checked before it is imported.
+Nothing here imports TensorFlow, so that an experiment is checked before the import.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BUCKETING = Act(
 
 
 def _stand_ins() -> dict[str, type[RuleSettings]]:
-    """The rules that may be used in place of another one, by name."""
+    """The rules that can replace another rule in a breakdown, by name."""
     stand_ins: dict[str, type[RuleSettings]] = {MeanRule.NAME: MeanRule}
     for name, chosen in AGGREGATORS.items():
         if issubclass(chosen, RuleSettings) and chosen.STANDS_IN:
@@ -51,8 +51,9 @@ def _stand_ins() -> dict[str, type[RuleSettings]]:
 class RuleSettings(AggregatorSettings):
     """A rule over the stacked updates of a cohort, some of which may be hostile.
 
-    A subclass gives the rule as a function of rows. It withstands f hostile rows of
-    n >= PER_BYZANTINE · f + AT_LEAST, and a round with fewer rows is a breakdown.
+    A subclass gives the rule as a function of rows. The rule withstands f hostile rows
+    among n >= PER_BYZANTINE · f + AT_LEAST rows. A round with fewer rows is a
+    breakdown.
 
         @aggregators.register
         @dataclasses.dataclass(frozen=True)
@@ -66,14 +67,14 @@ class RuleSettings(AggregatorSettings):
                 ...
 
     Attributes:
-      PER_BYZANTINE: rows that are needed for every hostile row.
-      AT_LEAST: rows that are needed beyond them.
-      SOURCE: where the condition is from.
+      PER_BYZANTINE: rows that the rule needs for every hostile row.
+      AT_LEAST: rows that the rule needs in addition.
+      SOURCE: source of the condition.
       NEEDS_BYZANTINE: whether f must be given.
-      STANDS_IN: whether `on_breakdown` may name the rule; it then gets `byzantine`.
+      STANDS_IN: whether `on_breakdown` may name the rule, which then gets `byzantine`.
       KEEPS_CENTER: whether the rule starts from a centre that is kept between rounds.
-      BROKEN_BY_WEIGHT: whether a round of weighted clients is a breakdown where the
-        heaviest f have half of the weight.
+      BROKEN_BY_WEIGHT: whether a round of weighted clients is a breakdown when the
+        heaviest f clients have half of the weight.
     """
 
     PER_BYZANTINE: ClassVar[int] = 2
@@ -108,12 +109,12 @@ class RuleSettings(AggregatorSettings):
     )
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """One update made of rows; imports TensorFlow.
+        """Aggregates rows to one update; imports TensorFlow.
 
         Args:
-          rows: screened rows `[n, d]`, of which some are padding; bucketed and mixed
-            where these settings ask for it.
-          center: float32 `[d]`, the centre for rules that keep one.
+          rows: screened rows `[n, d]`, of which some are padding. If the settings have
+            bucketing or mixing, the rows are already bucketed and mixed.
+          center: float32 `[d]`, the centre, for rules with KEEPS_CENTER.
 
         Returns:
           float32 `[d]`.
@@ -121,11 +122,11 @@ class RuleSettings(AggregatorSettings):
         raise NotImplementedError(f"{type(self).__name__}.apply")
 
     def next_center(self, center: Any, result: Any) -> Any:
-        """The centre after a round, float32 `[d]`, for rules that keep one.
+        """The centre after a round, float32 `[d]`, for rules with KEEPS_CENTER.
 
         Args:
-          center: float32 `[d]`, before the round.
-          result: float32 `[d]`, of the round.
+          center: float32 `[d]`, the centre before the round.
+          result: float32 `[d]`, the result of the round.
         """
         del center
         return result
@@ -145,7 +146,7 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def stand_in(self) -> Optional[RuleSettings]:
-        """The rule that is used in a breakdown; None for skipping the round."""
+        """The rule that is used in a breakdown; None if the round is skipped."""
         if self.on_breakdown is None or self.on_breakdown == SKIP:
             return None
         if self.on_breakdown == MeanRule.NAME:
@@ -166,17 +167,17 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def hostile(self) -> Optional[int]:
-        """f that the rule withstands; None where it was not said."""
+        """f, hostile rows that the rule withstands; None if f was not given."""
         return self.byzantine
 
     @property
     def hostile_share(self) -> Optional[float]:
-        """Share of a cohort that the rule withstands; None for rules of a count."""
+        """Share of a cohort that the rule withstands; None for rules with a count."""
         return None
 
     @property
     def per_byzantine(self) -> int:
-        """Rows (after bucketing) that are needed for every hostile row."""
+        """Rows, after bucketing, that the rule needs for every hostile row."""
         return max(self.PER_BYZANTINE, 2 if self.neighbour_mixing else 0)
 
     @property
@@ -205,15 +206,15 @@ class RuleSettings(AggregatorSettings):
             self.check_stack(smallest, largest)
 
     def check_stack(self, smallest: int, largest: int) -> None:
-        """Checks the rule's condition on n against the sizes of the stack.
+        """Checks the rule's condition on n against the possible sizes of the stack.
 
         Args:
           smallest: clients that a cohort has at least.
           largest: clients that a cohort has at most.
 
         Raises:
-          SettingError: no cohort is large enough for the rule or for the rule that
-            stands in, or some are not and `on_breakdown` says nothing.
+          SettingError: no cohort is large enough for the rule or its stand-in; or some
+            cohorts are not large enough, and `on_breakdown` is not given.
         """
         self._check_largest(largest)
         if self.stand_in is not None:
@@ -239,7 +240,7 @@ class RuleSettings(AggregatorSettings):
         )
 
     def describe(self) -> str:
-        """The rule with what its condition depends on, in words."""
+        """The rule and the parameters of its condition, in words."""
         words = [self.NAME]
         if self.hostile:
             words.append(f"for {self.hostile} hostile clients")
@@ -266,10 +267,10 @@ class RuleSettings(AggregatorSettings):
 
 @dataclasses.dataclass(frozen=True)
 class MeanRule(RuleSettings):
-    """The mean of stacked updates, which no robust rule is.
+    """The mean of stacked updates, which is not a robust rule.
 
-    It is not registered: `Mean` needs no stack. An attack that sees all updates, and
-    `on_breakdown`, use it.
+    The rule is not registered, since `Mean` needs no stack. Attacks that see all
+    updates, and `on_breakdown`, use the rule.
     """
 
     NAME = "mean"

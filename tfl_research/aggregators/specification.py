@@ -1,6 +1,6 @@
-"""What an aggregator's specification says: parameters, builder, what it fits with.
+"""Base class of aggregator specifications: parameters, builder and compatibility.
 
-Without TensorFlow, so that an experiment is checked before TensorFlow is imported.
+Nothing here imports TensorFlow, so that an experiment is checked before the import.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ROOT_ROLE = 2
 
 @dataclasses.dataclass(frozen=True)
 class AggregatorContext:
-    """What an experiment gives to the builder of its aggregator.
+    """Values that an experiment passes to the builder of its aggregator.
 
     Attributes:
-      maximum_cohort_size: clients that a cohort has at most.
-      minimum_cohort_size: clients that a cohort has at least.
+      maximum_cohort_size: largest number of clients in a cohort.
+      minimum_cohort_size: smallest number of clients in a cohort.
       weighted: whether client weights differ.
-      seed: of the aggregator's randomness.
+      seed: seed of the aggregator's randomness.
     """
 
     maximum_cohort_size: int
@@ -44,10 +44,10 @@ class AggregatorContext:
 
 
 class Act(NamedTuple):
-    """One of the things that are done to a cohort's updates: a rule, bucketing.
+    """One of the operations on a cohort's updates: a rule, or bucketing.
 
     Attributes:
-      name: for messages.
+      name: name for messages.
       sensitivity: see `AggregatorSettings.SENSITIVITY`.
       sums_only: see `AggregatorSettings.SUMS_ONLY`.
     """
@@ -59,12 +59,12 @@ class Act(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AggregatorSettings(NamedSettings):
-    """How the clients' updates become one: parameters, builder, what it fits with.
+    """Aggregation of the clients' updates: parameters, builder and compatibility.
 
-    A subclass is a frozen dataclass whose fields are the parameters. It says by the
-    attributes below what it fits with, and gives any TFF aggregation factory in
-    `build`. Registered with `aggregators.register`, it is chosen by its NAME. A rule
-    over the single updates subclasses `RuleSettings` and gives a function of rows.
+    A subclass is a frozen dataclass whose fields are the parameters. The attributes
+    below say what the aggregator is compatible with. `build` makes any TFF aggregation
+    factory. `aggregators.register` makes the aggregator available by its NAME. A rule
+    over single updates subclasses `RuleSettings` and gives a function of rows.
 
         @aggregators.register
         @dataclasses.dataclass(frozen=True)
@@ -78,16 +78,16 @@ class AggregatorSettings(NamedSettings):
     Attributes:
       SENSITIVITY: the reason why the aggregator breaks the sensitivity bound of a
         mechanism that noises a sum of clipped updates, as the end of a sentence; None
-        if it keeps the bound. A subclass that says nothing breaks it.
-      SUMS_ONLY: whether sums of what clients compute are enough, so that the
-        aggregator works under a secure sum.
-      BY_COORDINATE: what goes wrong where clients send some coordinates only, for
-        aggregators that look at every coordinate by itself; None for others.
-      WEIGHTED: whether it is defined for clients whose weights differ.
-      NEEDS_ROOT: whether the server needs examples of its own, held by a participant
-        of role `ROOT_ROLE` in every cohort.
-      RESULT_IS_SIGN: whether its result is -1, 0 or 1 in every coordinate, so that
-        the server's learning rate alone makes the step.
+        if the aggregator keeps the bound. By default an aggregator breaks the bound.
+      SUMS_ONLY: whether sums over clients are enough, so that the aggregator works
+        under a secure sum.
+      BY_COORDINATE: the problem when clients send some coordinates only, for
+        aggregators that aggregate every coordinate by itself; None for others.
+      WEIGHTED: whether the aggregator is defined for different client weights.
+      NEEDS_ROOT: whether the server needs its own examples, held by a participant of
+        role `ROOT_ROLE` in every cohort.
+      RESULT_IS_SIGN: whether the result is -1, 0 or 1 in every coordinate, so that the
+        server's learning rate alone gives the step its length.
     """
 
     TITLE: ClassVar[str] = "Aggregation"
@@ -102,7 +102,7 @@ class AggregatorSettings(NamedSettings):
     RESULT_IS_SIGN: ClassVar[bool] = False
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """TFF's aggregation factory; imports TensorFlow.
+        """Builds TFF's aggregation factory; imports TensorFlow.
 
         Raises:
           ValueError: weights, or cohort sizes, that the aggregator does not take.
@@ -112,42 +112,41 @@ class AggregatorSettings(NamedSettings):
     def build_stacked(
         self, context: AggregatorContext
     ) -> Union[StackingFactory, TrustedRootFactory]:
-        """The same aggregation over a stack of the cohort's updates.
+        """Builds the same aggregation over a stack of the cohort's updates.
 
-        It is for `aggregators.AttackedFactory`, which sees the stack. Imports
-        TensorFlow.
+        `aggregators.AttackedFactory` needs the stack. Imports TensorFlow.
 
         Raises:
-          ValueError: not `attackable`.
+          ValueError: the aggregator is not `attackable`.
         """
         raise ValueError(f"{self.NAME} never holds the updates of a round together")
 
     def before_noise(
         self, mechanism: tff.aggregators.WeightedAggregationFactory
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """A mechanism's factory with this aggregation before its clip; imports TF.
+        """Puts this aggregation before the clip of a mechanism; imports TensorFlow.
 
         Args:
-          mechanism: noises a sum of clipped updates.
+          mechanism: the factory of a mechanism that noises a sum of clipped updates.
 
         Raises:
-          ValueError: it would break the sensitivity bound.
+          ValueError: the aggregation would break the sensitivity bound.
         """
         raise ValueError(f"{self.NAME} does not come before a noised sum")
 
     @classmethod
     def attackable(cls) -> bool:
-        """Whether an attack that sees all updates can be simulated under it."""
+        """Whether attacks that see all updates can be simulated."""
         return cls.build_stacked is not AggregatorSettings.build_stacked
 
     @property
     def stacked(self) -> bool:
-        """Whether a rule looks at the single updates of a stack."""
+        """Whether a rule uses the single updates of a stack."""
         return False
 
     @property
     def takes_weights(self) -> bool:
-        """Whether it takes clients whose weights differ, with these parameters."""
+        """Whether client weights may differ, with these parameters."""
         return self.WEIGHTED
 
     @property
@@ -162,14 +161,14 @@ class AggregatorSettings(NamedSettings):
 
     @property
     def acts(self) -> tuple[Act, ...]:
-        """What acts on the updates in turn, for the checks below."""
+        """The operations on the updates, in order, for the checks below."""
         return (Act(self.NAME, self.SENSITIVITY, self.SUMS_ONLY),)
 
     def check_weights(self, kind: str) -> None:
-        """Refuses a client weighting that the aggregator is not defined for.
+        """Refuses a client weighting for which the aggregator is not defined.
 
         Args:
-          kind: the weighting's name, "uniform" where all clients count the same.
+          kind: name of the weighting; "uniform" if all clients count the same.
 
         Raises:
           SettingError: as described.
@@ -184,15 +183,15 @@ class AggregatorSettings(NamedSettings):
         """Refuses cohorts that are too small.
 
         Args:
-          smallest: clients that a cohort has at least.
-          largest: clients that a cohort has at most.
+          smallest: smallest number of clients in a cohort.
+          largest: largest number of clients in a cohort.
 
         Raises:
           SettingError: as described.
         """
 
     def check_server(self, server: ServerOptimizer) -> None:
-        """Refuses a server optimizer that does not go with the results.
+        """Refuses a server optimizer that does not fit the results.
 
         Raises:
           SettingError: a learning rate of 1 or more for results of -1, 0 and 1.
@@ -217,22 +216,22 @@ class AggregatorSettings(NamedSettings):
     def check_with_privacy(self, noised_at: str, what: str) -> None:
         """Refuses a mechanism whose guarantee the aggregator would break.
 
-        Noise that clients add themselves covers whatever the server does with what
-        they send (post-processing), so that every aggregator is sound with it. Noise
-        on a sum at the server is calibrated to the sensitivity of a sum of clipped
-        updates, which other aggregations mostly exceed: a rule that follows single
-        updates can move by 2C, however many clients there are, where noise for C/n
-        was added.
+        If clients add the noise themselves, everything that the server does is
+        post-processing, so that every aggregator is sound. If the server adds noise to
+        a sum, the noise is calibrated to the sensitivity of a sum of clipped updates.
+        Most other aggregations have a larger sensitivity: the result of a rule that
+        follows single updates can move by 2C for any number of clients, but the noise
+        covers C/n.
 
         Args:
-          noised_at: where the mechanism adds its noise: "server", "secure sum"
-            (shares of it at the clients, of which the server sees a sum) or "client"
-            (each client covers its own update).
+          noised_at: where the mechanism adds its noise: "server"; "secure sum" (each
+            client adds a share of the noise, and the server sees the sum); or "client"
+            (each client's noise covers the client's own update).
           what: name of the mechanism, for the message.
 
         Raises:
-          SettingError: the pair is unsound, with the reason.
-          ValueError: an unknown place.
+          SettingError: the pair is unsound; the message says why.
+          ValueError: an unknown value of `noised_at`.
         """
         if noised_at not in NOISED_AT:
             raise ValueError(
@@ -251,7 +250,7 @@ class AggregatorSettings(NamedSettings):
                 )
 
     def check_with_secure_sum(self) -> None:
-        """Refuses an aggregator of single updates where the server sees sums only.
+        """Refuses an aggregator of single updates if the server sees sums only.
 
         Raises:
           SettingError: as described.
@@ -268,14 +267,14 @@ class AggregatorSettings(NamedSettings):
             )
 
     def check_with_sparse_updates(self) -> None:
-        """Refuses a rule of coordinates where clients send some coordinates only.
+        """Refuses a rule by coordinate if clients send some coordinates only.
 
-        Rules that look at whole updates (selection by distances, geometric median,
-        clipping) take the decoded updates as they are. Quantised and low-rank updates
-        have a value in every coordinate and go with every rule.
+        Rules on whole updates (selection by distances, geometric median, clipping) work
+        on decoded updates. Quantised and low-rank updates have a value in every
+        coordinate, so that every rule works on them.
 
         Raises:
-          SettingError: the rule looks at every coordinate by itself.
+          SettingError: the rule aggregates every coordinate by itself.
         """
         if self.BY_COORDINATE is not None:
             raise self.refused_choice(
@@ -283,7 +282,7 @@ class AggregatorSettings(NamedSettings):
             )
 
     def refused_choice(self, why: str) -> SettingError:
-        """The error for the choice itself: "--aggregator=krum: ..."."""
+        """The error that refuses this aggregator: "--aggregator=krum: ..."."""
         return SettingError(f"--aggregator={self.NAME}: {why}")
 
 
@@ -291,6 +290,6 @@ def _names(fits: Callable[[type[AggregatorSettings]], bool]) -> list[str]:
     return [name for name, chosen in AGGREGATORS.items() if fits(chosen)]
 
 
-# Every aggregator by name.
+# All registered aggregators by name.
 AGGREGATORS: SettingsRegistry[AggregatorSettings] = SettingsRegistry("aggregator")
 register = AGGREGATORS.add

@@ -1,4 +1,4 @@
-"""Updates as vectors, and their stack as the accumulator of a TFF aggregation."""
+"""Updates as vectors, and a stack of updates as a TFF aggregation's accumulator."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Layout:
     """Where the tensors of a structure lie in a vector.
 
     Attributes:
-      value_type: the structure.
-      shapes: of its tensors, in order.
+      value_type: type of the structure.
+      shapes: shapes of the tensors, in order.
     """
 
     value_type: tff.Type
@@ -40,13 +40,13 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """d, entries of the vector."""
+        """d, the number of entries of the vector."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     def flatten(self, value: Any) -> tf.Tensor:
-        """float32 `[d]`, of a value as a TFF computation gets it."""
+        """Flattens a value, as a TFF computation receives it, to float32 `[d]`."""
         if isinstance(self.value_type, tff.StructType):
-            # In TFF's order of members; `tf.nest` would sort them by name.
+            # TFF keeps the order of members; `tf.nest` would sort them by name.
             value = tff.structure.from_container(value, recursive=True)
         return tf.concat([tf.reshape(v, [-1]) for v in _leaves(value)], axis=0)
 
@@ -61,7 +61,7 @@ class Layout:
 
 
 def _leaves(value: Any) -> list[Any]:
-    """Of a TFF structure in its own order, or the one that a value is."""
+    """The leaves of a TFF structure in its order; a list of the value otherwise."""
     if isinstance(value, tff.structure.Struct):
         return list(tff.structure.flatten(value))
     return [value]
@@ -70,10 +70,10 @@ def _leaves(value: Any) -> list[Any]:
 def stack_computations(
     capacity: int, layout: Layout, value_type: tff.Type, weight_type: tff.Type
 ) -> tuple[Any, Any, Any, Any]:
-    """Zero, accumulate, merge and report of a stack, for `tff.federated_aggregate`.
+    """Returns zero, accumulate, merge and report, for `tff.federated_aggregate`.
 
-    The stack has values float32 `[capacity, d]`, weights float32 `[capacity]` and
-    int32 counts: stored rows, offered, excluded and dropped clients.
+    The stack has values float32 `[capacity, d]`, weights float32 `[capacity]` and int32
+    counts of stored rows and of offered, excluded and dropped clients.
     """
 
     @tff.tensorflow.computation
@@ -99,9 +99,9 @@ def stack_computations(
         honest &= tf.math.is_finite(weight) & (weight >= 0)
         fits = stack["stored"] < capacity
         kept = offered & honest & fits
-        # The next row holds zeros, so that adding is writing, and adding zeros is
-        # leaving a client out: one operation without a branch, which XLA executes in
-        # place instead of copying the stack.
+        # The next row is zero. So an addition writes the client's row, and an addition
+        # of zeros leaves the client out. XLA executes this operation without a branch
+        # in place, and does not copy the stack.
         place = tf.minimum(stack["stored"], capacity - 1)
         row = tf.where(kept, vector, tf.zeros_like(vector))
         own = tf.where(kept, weight, tf.zeros_like(weight))
@@ -128,7 +128,7 @@ def stack_computations(
 
         def appended(name: str) -> tf.Tensor:
             mask = own if name == "weights" else own[:, None]
-            # Past the second's rows its own padding follows.
+            # After the rows of the second stack follows its padding.
             return tf.where(mask, first[name], tf.gather(second[name], source))
 
         lost = first_stored + second["stored"] - stored

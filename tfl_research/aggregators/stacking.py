@@ -1,4 +1,4 @@
-"""Robust rules as TFF aggregations: updates are stacked, a rule makes one of them."""
+"""Robust rules as TFF aggregations: a rule aggregates a stack of updates."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ def apply_rule(
     seed: int = 0,
     round_number: Any = 0,
 ) -> tf.Tensor:
-    """What a rule, with its pre-aggregations, makes of rows.
+    """Applies a rule, with its pre-aggregations, to rows.
 
     Args:
-      rule: which, with its parameters.
+      rule: the rule with its parameters.
       rows: screened rows `[n, d]`.
-      weighted: whether their weights count beyond telling who is present.
+      weighted: whether the weights are used; otherwise they only tell which rows are
+        absent.
       center: float32 `[d]`, where centered clipping starts; zero by default.
-      seed: of the random buckets.
-      round_number: int32 scalar, which random buckets are drawn.
+      seed: seed of the random buckets.
+      round_number: int32 scalar; the buckets differ between rounds.
 
     Returns:
       float32 `[d]`.
@@ -49,7 +50,7 @@ def apply_rule(
         )
         rows = rules.bucketing(rows, bucket_size=rule.bucket_size, seed=drawn)
     if rule.neighbour_mixing:
-        # A rule that mixes has it: `RuleSettings.check` sees to that.
+        # `RuleSettings.check` refuses mixing without `byzantine`.
         rows = rules.nearest_neighbour_mixing(rows, byzantine=rule.byzantine or 0)
     return rule.apply(rows, center=center)
 
@@ -57,11 +58,10 @@ def apply_rule(
 def is_broken(
     rule: RuleSettings, rows: rules.Rows, *, weighted: bool = False
 ) -> tf.Tensor:
-    """bool scalar: whether these rows are too few for the rule, or too many hostile.
+    """bool scalar: whether there are too few rows, or too many hostile rows.
 
-    Excluded rows are among the f hostile ones; more of them than f mean that f was
-    chosen too small for this cohort. Of weighted rows the heaviest may be the hostile
-    ones.
+    Excluded rows count among the f hostile rows. More than f excluded rows mean that f
+    is too small for this cohort. With weights, the heaviest rows may be hostile.
     """
     buckets = (rows.count + rule.bucket_size - 1) // rule.bucket_size
     remaining = rows.remaining(rule.hostile or 0)
@@ -78,7 +78,7 @@ def is_broken(
 
 
 def _heaviest(rows: rules.Rows, number: tf.Tensor) -> tf.Tensor:
-    """float64 scalar: the share of all weight that the heaviest rows have together."""
+    """float64 scalar: the share of the total weight that the heaviest rows have."""
     shares = tf.sort(dataclasses.replace(rows, weighted=True).shares)[::-1]
     first = tf.range(tf.shape(shares)[0]) < number
     return tf.reduce_sum(tf.where(first, shares, tf.zeros_like(shares)))
@@ -86,45 +86,46 @@ def _heaviest(rows: rules.Rows, number: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Stacks a cohort's updates and makes one of them by a robust rule.
+    """Stacks a cohort's updates and aggregates the stack by a robust rule.
 
     The server holds the updates of up to `capacity` clients as one float32 matrix
     `[capacity, d]`: 4 · capacity · d bytes for every chunk of clients that a runtime
-    accumulates at once. A client of weight 0 is not there. A client that sends a NaN,
-    an infinity or a negative weight is excluded before it is stacked; it counts among
-    the hostile clients that the rule is told to expect. Merging two stacks appends
-    the second to the first; clients beyond the capacity are dropped and counted, so
-    give the sampler's `maximum_cohort_size`.
+    accumulates at once. A client of weight 0 is absent. A client that sends a NaN, an
+    infinity or a negative weight is excluded from the stack. It counts among the
+    hostile clients that the rule expects. Merging two stacks appends the second to the
+    first. Clients beyond the capacity are dropped and counted, so the capacity should
+    be the sampler's `maximum_cohort_size`.
 
     `create(value_type, weight_type)` gives a process of type
     `( -> S@SERVER)` and `(<S@SERVER, {V}@CLIENTS, {float32}@CLIENTS> ->
     <state=S@SERVER, result=V@SERVER, measurements=M@SERVER>)`, V a structure of
-    float32 tensors. M has int32 scalars: `stacked`, `excluded` and `dropped` clients;
-    `skipped`, 1 where the round's result is zero since the rule could not keep its
-    promise and no other one did; `fell_back`, 1 where the other rule was used;
-    `breakdowns`, rounds so far in which the first rule could not. A result that is
-    not finite is skipped too.
+    float32 tensors. M has int32 scalars: `stacked`, `excluded` and `dropped` count
+    clients; `skipped` is 1 when the round is skipped and its result is zero;
+    `fell_back` is 1 when the stand-in rule was used; `breakdowns` counts the rounds so
+    far in which the condition of the rule did not hold. A round is skipped when neither
+    the condition of the rule nor the condition of a stand-in rule holds, or when the
+    result is not finite.
 
     Attributes:
-      rule: what makes one update of many. In a round that has too few clients, or
-        more excluded ones than the rule expects, its `on_breakdown` says what
-        happens: the round is skipped, or another rule is used (which is skipped where
-        its own condition does not hold either). None skips, and asks that
-        `smallest_cohort` be enough for the rule.
-      capacity: clients that fit.
-      smallest_cohort: a size that cohorts do not fall below (a sampler's
-        `minimum_cohort_size`); `capacity` by default.
-      weighted: whether client weights count beyond telling who is present. The rule
-        then withstands hostile clients of less than half of the weight: with
-        `byzantine` given, a round in which the heaviest f have half of it is broken.
-        A trimmed mean takes off the share b / n of the weight, and no more.
-      seed: of the random buckets.
-      rewrite: (rows, round number) -> the rows that the rule sees; what simulates an
-        attack, see `aggregators.AttackedFactory`. None takes them as they are.
+      rule: the robust rule. A round has a breakdown when it has too few clients, or
+        more excluded clients than the rule expects. Then the rule's `on_breakdown` says
+        whether the round is skipped or a stand-in rule is used. If `on_breakdown` is
+        None, the round is skipped, and `smallest_cohort` must be enough for the rule.
+      capacity: number of clients that fit into the stack.
+      smallest_cohort: smallest size of a cohort (a sampler's `minimum_cohort_size`);
+        `capacity` by default.
+      weighted: whether client weights are used; otherwise they only tell which clients
+        are absent. With weights, the rule withstands hostile clients with less than
+        half of the weight: if `byzantine` is given, a round in which the heaviest f
+        clients have half of the weight is a breakdown. A trimmed mean takes off the
+        share b / n of the weight.
+      seed: seed of the random buckets.
+      rewrite: (rows, round number) -> the rows that the rule aggregates, to simulate an
+        attack, see `aggregators.AttackedFactory`. None for no change.
 
     Raises:
-      ValueError: a capacity that is too small for the rule, a smallest cohort that
-        is, while nothing was said about such rounds, or weights for a rule that is
+      ValueError: a capacity that is too small for the rule; a smallest cohort that is
+        too small for the rule, without `on_breakdown`; or weights for a rule that is
         defined for equal weights only.
     """
 
@@ -135,7 +136,7 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
     seed: int = 0
     rewrite: Optional[Callable[[rules.Rows, tf.Tensor], rules.Rows]] = None
 
-    # Non-finite updates are to be passed on, since they count as hostile.
+    # This factory itself excludes non-finite updates, which count as hostile.
     screens_updates = True
 
     def __post_init__(self) -> None:
@@ -156,14 +157,14 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
           ValueError: values of another dtype, or of a shape that is not static.
         """
         layout = Layout.of(value_type)
         stand_in = self.rule.stand_in
-        # The centre is the first rule's: rules that stand in keep none.
+        # Only the rule itself keeps a centre; stand-in rules keep no centre.
         center_size = layout.size if self.rule.KEEPS_CENTER else 0
         zero, accumulate, merge, report = stack_computations(
             self.capacity, layout, value_type, weight_type

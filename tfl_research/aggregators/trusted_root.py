@@ -1,4 +1,4 @@
-"""FLTrust: clients are weighed by what the server's own update makes of theirs."""
+"""FLTrust: updates are weighed by their cosine with the server's own update."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from tfl_research.aggregators.stack import Layout, stack_computations
 
 @dataclasses.dataclass(frozen=True)
 class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Stacks a cohort's updates and weighs each by its cosine with a trusted one.
+    """Stacks a cohort's updates and weighs each by its cosine with a trusted update.
 
     FLTrust, Cao et al. 2021 (arXiv 2012.13995), section IV. The server holds a small
-    clean data set, the root, and trains on it as a client would. Of its update g_0
-    and the clients' g_i it makes
+    clean data set, the root, and trains on the root like a client. From the root's
+    update g_0 and the clients' updates g_i the server computes
 
         TS_i = max(0, <g_i, g_0> / (||g_i|| ||g_0||))         (equation 2)
         ĝ_i = ||g_0|| / ||g_i|| · g_i                         (equation 3)
         g = Σ TS_i ĝ_i / Σ TS_i                               (equation 4)
 
-    The root takes part in every cohort as a participant with a role of its own. Its
-    update is never among the rows: it is summed by itself over the participants that
-    have the role, of which there must be one.
+    The root takes part in every cohort as a participant with its own role. The root's
+    update is not among the rows of the stack. It is the sum over the participants that
+    have the root's role; there must be exactly one such participant.
 
     `create(value_type, weight_type)` gives a process with weights of
-    `role_weight_type()`, of which only counts which are 0 (such clients are not
-    there). Its measurements are int32 scalars: `stacked`, `excluded` and `dropped`
-    clients as in `StackingFactory`; `trusted`, clients with a trust above 0; `skipped`,
-    1 where the round's result is zero since there was not one finite root update, or
-    since nobody was trusted (which the paper leaves open).
+    `role_weight_type()`. A weight only tells whether a client is absent (weight 0). The
+    measurements are int32 scalars: `stacked`, `excluded` and `dropped` clients as in
+    `StackingFactory`; `trusted`, the number of clients with a trust above 0; `skipped`,
+    1 if the round's result is zero because there was not exactly one finite root
+    update, or because no client was trusted (the paper leaves this case open).
 
     Attributes:
-      capacity: clients that fit, the root not among them.
+      capacity: number of clients that fit into the stack, without the root.
       root_role: the root's `role`, see `data.ClientData.roles`; at least 1.
       rewrite: see `StackingFactory`.
 
@@ -66,7 +66,7 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
           ValueError: values of another dtype, or of a shape that is not static;
@@ -90,14 +90,14 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
         @tff.tensorflow.computation(weight_type)
         def client_weight(weight: Any) -> Any:
             is_root = tf.equal(weight["role"], self.root_role)
-            # A row of weight 0 is not there.
+            # A row of weight 0 is absent.
             return tf.where(is_root, 0.0, weight["weight"])
 
         @tff.tensorflow.computation(value_type, weight_type)
         def root_part(value: Any, weight: Any) -> Any:
             is_root = tf.equal(weight["role"], self.root_role)
             vector = layout.flatten(value)
-            # Of clients zeros, whatever they sent: the sum is the root's update.
+            # Clients add zeros, so that the sum is the root's update.
             part = tf.where(is_root, vector, tf.zeros_like(vector))
             return part, tf.cast(is_root, tf.int32)
 
@@ -121,7 +121,7 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
             trust = rules.trust_scores(rows, root=root)
             trusted = tf.reduce_sum(tf.cast(trust > 0, tf.int32))
             result = rules.trusted_root(rows, root=root)
-            # No root is a root of zeros, which trusts nobody.
+            # Without a usable root the root is zero, and no client is trusted.
             skipped = tf.equal(trusted, 0)
             skipped |= tf.logical_not(tf.reduce_all(tf.math.is_finite(result)))
             result = tf.where(skipped, tf.zeros_like(result), result)

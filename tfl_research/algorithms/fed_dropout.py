@@ -29,9 +29,10 @@ class SubModels:
     """The sub-models of a sequence of dense and convolutional layers.
 
     A sub-model has `ceil(share * n)` of the n units (filters) of every layer except the
-    last, and the weights between these units. The other units are left out, as if their
-    output were 0. The output of the kept units is scaled by n over their number, as in
-    dropout. So the whole model, which is not scaled, has the same output in expectation.
+    last, and the weights between these units. The other units are left out, as if
+    their output were 0. The output of the kept units is scaled by n over their number,
+    as in dropout. So the whole model, which is not scaled, has the same output in
+    expectation.
 
     Attributes:
       share: share of the units that are kept, above 0 and at most 1.
@@ -185,7 +186,8 @@ class FedDropoutServer(ReportedStep):
     """Takes the mean of each weight's update over the clients that had the weight.
 
     This mean, and the scale of `SubModels`, are choices of this toolkit. A weight that
-    no client of the cohort had does not change, except by a server optimizer's momentum.
+    no client of the cohort had does not change, except by the server optimizer's
+    momentum.
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:

@@ -28,8 +28,9 @@ class FedDynClient(clients.ClientWork):
 
     Attributes:
       steps: the local solver.
-      alpha: above 0.
-      keeps_what_it_sends: g_k and the server's h are of the same w - theta.
+      alpha: strength of the regulariser, above 0.
+      keeps_what_it_sends: true, since g_k and the server's h depend on the same
+        w - theta.
 
     Raises:
       ValueError: alpha is not above 0.
@@ -83,8 +84,8 @@ class FedDynServer(ServerWork):
     theta <- mean(theta_k) - h / alpha.
 
     Attributes:
-      alpha: the clients' own, above 0.
-      population: m, all clients.
+      alpha: alpha of the clients, above 0.
+      population: m, the number of all clients.
     """
 
     alpha: float
@@ -102,7 +103,7 @@ class FedDynServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; a round in which nobody counts changes nothing."""
+        """See the class; a round without a counting client changes nothing."""
         someone = round_mean.num_clients > 0
         share = self.alpha * round_mean.num_clients / self.population
         h = [old - share * u for old, u in zip(state, round_mean.update)]

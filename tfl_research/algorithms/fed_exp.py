@@ -1,4 +1,4 @@
-"""FedExP: a server step that extrapolates where clients disagree."""
+"""FedExP: a server step that extrapolates when clients disagree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def squared_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 class ReportsSquaredNorm(clients.ClientWork):
     """Client work whose clients also report ||update||^2.
 
-    They begin at the model that the server shares, where it shares one.
+    If the server shares a model, clients begin at the shared model.
 
     Attributes:
       base: the client work; its clients report nothing and keep no state.
@@ -31,7 +31,7 @@ class ReportsSquaredNorm(clients.ClientWork):
     base: clients.ClientWork
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes that a client is sent: the model that it begins from."""
+        """Bytes of the model that the client begins from."""
         return sum(weights.nbytes for weights in model.initial_weights)
 
     def build(
@@ -61,13 +61,13 @@ class FedExPServer(ServerWork):
     x <- x + eta_g mean with
     eta_g = max(1, mean ||update_i||^2 / (2 (||mean||^2 + epsilon))).
 
-    Extrapolated steps tend to oscillate, and the paper's experiments evaluate the mean
-    of the last two x; with `averages` that is the global model, and clients are sent
-    the last x instead.
+    Extrapolated steps tend to oscillate, so the paper's experiments evaluate the mean
+    of the last two x. With `averages`, this mean is the global model, and the server
+    sends the last x to clients.
 
     Attributes:
-      epsilon: above 0; keeps eta_g bounded where the mean is near zero.
-      averages: whether the global model is the mean of the last two.
+      epsilon: above 0; keeps eta_g bounded when the mean is near zero.
+      averages: whether the global model is the mean of the last two x.
 
     Raises:
       ValueError: epsilon is not above 0.
@@ -81,11 +81,11 @@ class FedExPServer(ServerWork):
             raise ValueError(f"epsilon must be above 0, got {self.epsilon}")
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The last eta_g, for those who look at the state, and x if it is another."""
+        """The last eta_g, for information, and x if it is not the global model."""
         return tf.constant(1.0), list(weights) if self.averages else ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """x, where the global model is another."""
+        """x, if it is not the global model."""
         return list(state[1]) if self.averages else None
 
     def apply(

@@ -1,4 +1,4 @@
-"""FedNova: means of updates that are normalised by the local steps behind them."""
+"""FedNova: the mean of updates that are normalised by the number of local steps."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tfl_research.tasks.objectives import Objective
 class FedNovaClient(clients.ClientWork):
     """FedNova's client (Wang et al. 2020, arXiv 2007.07481, equation 8).
 
-    A local update is -eta sum_k a_k g_k; the client reports it divided by ||a||_1,
-    and ||a||_1 itself. After tau steps (section 4.1 of the paper):
+    A local update is -eta sum_k a_k g_k. The client sends the update divided by
+    ||a||_1, and reports ||a||_1. After tau steps ||a||_1 is (section 4.1 of the paper):
     SGD: tau. With momentum rho: (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho).
     With a proximal term mu: (1 - (1 - eta mu)^tau) / (eta mu).
 
@@ -34,8 +34,9 @@ class FedNovaClient(clients.ClientWork):
 
     Raises:
       ValueError: an optimizer other than SGD, a negative mu, or a proximal term
-        together with momentum, with clipping (which shrinks the term too, by more at
-        some steps than at others) or with eta mu above 1 (where a_k changes sign).
+        together with momentum, with clipping (which also shrinks the proximal term, by
+        different factors at different steps) or with eta mu above 1 (which changes the
+        sign of a_k).
     """
 
     steps: clients.LocalSteps
@@ -84,7 +85,7 @@ class FedNovaClient(clients.ClientWork):
         if self.proximal_strength:
             shrink = rate * self.proximal_strength
             total = tf.math.divide_no_nan(1.0 - (1.0 - shrink) ** tau, shrink)
-            # The limit, where a schedule's rate is 0.
+            # The limit for a schedule's rate of 0.
             return tf.where(shrink > 0, total, tau)
         return tau
 
@@ -120,8 +121,8 @@ class FedNovaClient(clients.ClientWork):
 class FedNovaServer(ReportedStep):
     """x <- x + tau_eff sum_i p_i d_i with tau_eff = sum_i p_i ||a_i||_1.
 
-    Equation 8 of the paper, with its default tau_eff, which makes equal local work
-    FedAvg again; the server optimizer takes the step.
+    Equation 8 of the paper, with its default tau_eff. If all clients take the same
+    number of steps, this is FedAvg. The server optimizer takes the step.
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:

@@ -21,15 +21,15 @@ from tfl_research.processes.server_work import (
 )
 from tfl_research.tasks.objectives import Objective
 
-# Rounds of the process that one round of Mime takes.
+# Rounds of the process in one round of Mime.
 _EXCHANGES = 2
 
 
 def _trains(round_number: tf.Tensor) -> tf.Tensor:
-    """Whether this round of the process, from 0, is the one with local steps.
+    """Whether this round of the process, counted from 0, has the local steps.
 
-    Not counted by the server's state: that stays as it was where an aggregator skips
-    a round, and the sampler's pairs of rounds do not wait.
+    The server's state cannot count rounds: a skipped round does not change the state,
+    but the sampler's pairs of rounds continue.
     """
     return tf.equal(tf.math.floormod(round_number, _EXCHANGES), 1)
 
@@ -37,7 +37,7 @@ def _trains(round_number: tf.Tensor) -> tf.Tensor:
 def _limited(
     batches: Mapping[str, tf.Tensor], active: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """The local steps where `active`, else none of them."""
+    """The local steps if `active` is set, otherwise no local steps."""
     limited = dict(batches)
     limited["num_steps"] = tf.where(active, batches["num_steps"], 0)
     limited["mask"] = batches["mask"] & active
@@ -48,11 +48,12 @@ def _limited(
 class MimeLiteClient(clients.ClientWork):
     """MimeLite's client (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
 
-    Every local step is y <- y - eta U(g(y), s) with the optimizer statistics s as the
-    server sent them; they do not change at the client. U is what the optimizer steps
-    by from s, its own moments of g(y) included: for Adam also that of g(y)^2, as in
-    TFF's MimeLite, where the paper has v as it is in s. The client reports y - x and
-    the mean gradient of its examples at x, from which the server updates s.
+    Every local step is y <- y - eta U(g(y), s). The client does not change the
+    optimizer statistics s that the server sent. U is the step that the optimizer takes
+    from s, after it has updated its moments with g(y). So for Adam, U also updates the
+    second moment with g(y)^2, as in TFF's MimeLite; the paper uses v as it is in s. The
+    client sends y - x and reports the mean gradient of its examples at x. The server
+    updates s with this gradient.
 
     Attributes:
       steps: the base optimizer and its learning rate.
@@ -86,9 +87,10 @@ class MimeLiteClient(clients.ClientWork):
 class MimeClient(clients.ClientWork):
     """Mime's client (Algorithm 1 of the same paper), in two exchanges.
 
-    In the first, clients report the mean gradient of their examples at x, of which the
-    server makes c. In the second, with the same cohort, every local step is
-    y <- y - eta U(g(y) - g(x) + c, s), both gradients of the same minibatch.
+    In the first exchange, clients report the mean gradient of their examples at x. The
+    server averages these gradients to c. In the second exchange, with the same cohort,
+    every local step is y <- y - eta U(g(y) - g(x) + c, s), where both gradients are of
+    the same minibatch.
 
     Attributes:
       steps: the base optimizer and its learning rate.
@@ -140,9 +142,10 @@ class MimeServer(ServerWork):
     """x <- x + mean(y_i - x); s <- V(c, s), c the mean of the clients' gradients.
 
     Attributes:
-      optimizer: the base optimizer, the clients' own.
-      step: of the model; plain averaging in the paper.
-      corrects: Mime, with two exchanges; otherwise MimeLite, with one.
+      optimizer: the base optimizer, which the clients use too.
+      step: step of the model; plain averaging in the paper.
+      corrects: True for Mime, with two exchanges; False for MimeLite, with one
+        exchange.
     """
 
     optimizer: tff.learning.optimizers.Optimizer
@@ -159,14 +162,14 @@ class MimeServer(ServerWork):
         return self.step.initial_state(weights), s, c
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """s, and for Mime c."""
+        """s; for Mime also c."""
         _, s, c = state
         return (s, list(c)) if self.corrects else s
 
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; a round in which nobody counts changes nothing."""
+        """See the class; a round without a counting client changes nothing."""
         step_state, s, c = state
         someone = round_mean.num_clients > 0
         if self.corrects:

@@ -30,13 +30,13 @@ class ScaffoldClient(clients.ClientWork):
     With x the server's model, y_i the client's and c, c_i the server's and the
     client's control variates, every step is
     y_i <- y_i - eta_l (g_i(y_i) - c_i + c) (line 10). Afterwards (line 12)
-    option I:  c_i+ = g_i(x), the gradient of all the round's examples at x;
+    option I:  c_i+ = g_i(x), the gradient at x over all examples of the round;
     option II: c_i+ = c_i - c + (x - y_i) / (K eta_l).
-    The client reports y_i - x and c_i+ - c_i and keeps c_i+. A client that took no
-    step, or under option II steps of learning rate 0, keeps c_i.
+    The client sends y_i - x, reports c_i+ - c_i and keeps c_i+. A client without a step
+    keeps c_i. So does a client under option II whose learning rate is 0.
 
     Attributes:
-      steps: eta_l is its learning rate; plain SGD under option II.
+      steps: local steps with learning rate eta_l; plain SGD under option II.
       option: 1 or 2.
 
     Raises:
@@ -89,7 +89,7 @@ class ScaffoldClient(clients.ClientWork):
                     own - common + tf.math.divide_no_nan(w - y, scale)
                     for own, common, w, y in zip(c_i, c, x, run.weights)
                 ]
-                # Steps of a schedule's rate 0 tell nothing of the gradients.
+                # Steps of learning rate 0 have no information about gradients.
                 stepped = scale > 0
             new = [tf.where(stepped, n, own) for n, own in zip(new, c_i)]
             return result_of(
@@ -112,7 +112,7 @@ class ScaffoldServer(ServerWork):
 
     Attributes:
       step: the server optimizer; SGD of rate eta_g in the paper.
-      population: N, all clients.
+      population: N, the number of all clients.
     """
 
     step: OptimizerStep

@@ -1,6 +1,6 @@
-"""What an algorithm's specification says: parameters, builder, what it fits with.
+"""Base class of algorithm specifications: parameters, builder and compatibility.
 
-Without TensorFlow, so that an experiment is checked before TensorFlow is imported.
+Nothing here imports TensorFlow, so that an experiment is checked before the import.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MEAN = "mean"
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmContext:
-    """What an experiment gives to the builder of its algorithm.
+    """Values that an experiment passes to the builder of its algorithm.
 
     Attributes:
       steps: the clients' local optimizer steps.
       server: the server optimizer.
       population: number of all clients.
       task: data, model and objective.
-      seed: of initial weights that the algorithm draws.
+      seed: seed of the initial weights that the algorithm draws.
     """
 
     steps: LocalSteps
@@ -46,11 +46,11 @@ class AlgorithmContext:
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmSettings(NamedSettings):
-    """A federated algorithm: its parameters, its builder and what it fits with.
+    """A federated algorithm: parameters, builder and compatibility.
 
-    A subclass is a frozen dataclass whose fields are the parameters. It says by the
-    attributes below what it fits with, and builds client work and server work in
-    `build`. Registered with `algorithms.register`, it is chosen by its NAME.
+    A subclass is a frozen dataclass whose fields are the parameters. The attributes
+    below say what the algorithm is compatible with. `build` makes client work and
+    server work. `algorithms.register` makes the algorithm available by its NAME.
 
         @algorithms.register
         @dataclasses.dataclass(frozen=True)
@@ -68,23 +68,24 @@ class AlgorithmSettings(NamedSettings):
     Attributes:
       WEIGHTING: the client weighting that the paper's argument needs, "uniform"; None
         leaves the choice open.
-      REPORTS: what clients send beside their update, in words, and of which the
-        server takes the mean; None for nothing.
-      UPDATES: what clients send in place of an update of the whole model, in words
-        ("an update for each cluster"); None for an update of the whole model.
-      REPORTS_UNCODED: what clients report about their update before a compression
-        changes it, in words, so that compression is refused; None for nothing.
+      REPORTS: words for the values that clients send beside their update, and that
+        the server averages; None for no values.
+      UPDATES: words for the values that clients send in place of an update of the
+        whole model ("an update for each cluster"); None for an update of the whole
+        model.
+      REPORTS_UNCODED: words for the values that clients compute from their update
+        before compression changes the update; compression is then refused. None for no
+        values.
       STATEFUL: whether clients keep a state of the algorithm between rounds.
-      KEEPS_SENT: whether that state depends on what the client sent, so that the
-        server must add up exactly what was sent.
-      EXCHANGES: rounds of the process, all with the same cohort, that one round of
-        the paper takes.
-      OWN_SERVER_STEP: whether the algorithm takes the server's step itself and leaves
-        no room for a server optimizer.
-      PERSONAL: whether clients end up with models of their own.
-      ONLY_UPDATES_LEAVE: whether clients send nothing but an update of the whole
-        model and keep no state. A user-level mechanism bounds and noises updates
-        only, so its guarantee covers such algorithms and no others.
+      KEEPS_SENT: whether the client's state depends on what the client sent, so that
+        the server must add up exactly what was sent.
+      EXCHANGES: number of rounds of the process, all with the same cohort, in one round
+        of the paper.
+      OWN_SERVER_STEP: whether the algorithm replaces the server optimizer.
+      PERSONAL: whether clients end up with personal models.
+      ONLY_UPDATES_LEAVE: whether clients send only an update of the whole model and
+        keep no state. A user-level mechanism bounds and noises updates only, so its
+        guarantee covers only algorithms for which this is true.
     """
 
     TITLE: ClassVar[str] = "Algorithm"
@@ -101,7 +102,7 @@ class AlgorithmSettings(NamedSettings):
     ONLY_UPDATES_LEAVE: ClassVar[bool] = False
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """Client work and server work; imports TensorFlow.
+        """Builds client work and server work; imports TensorFlow.
 
         Raises:
           ValueError: local steps that the algorithm does not take.
@@ -110,7 +111,7 @@ class AlgorithmSettings(NamedSettings):
 
     @property
     def buffering(self) -> Optional[tuple[int, int]]:
-        """Devices that train at once and the largest staleness in server steps.
+        """Number of devices that train at once, and largest staleness in server steps.
 
         None for algorithms whose rounds are synchronous.
         """
@@ -122,7 +123,7 @@ class AlgorithmSettings(NamedSettings):
         return cls.check_model is not AlgorithmSettings.check_model
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """Refuses a model that the algorithm cannot take apart.
+        """Refuses a model that the algorithm cannot divide into its parts.
 
         Args:
           specs: shapes and dtypes of the model's weights, in order.
@@ -132,7 +133,7 @@ class AlgorithmSettings(NamedSettings):
         """
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """Refuses local steps other than those that the algorithm assumes.
+        """Refuses local steps that the algorithm does not allow.
 
         Raises:
           SettingError: as described.
@@ -151,7 +152,7 @@ class AlgorithmSettings(NamedSettings):
             )
 
     def check_server(self, server: ServerOptimizer) -> None:
-        """Refuses a server optimizer where the algorithm takes the step itself.
+        """Refuses a server optimizer if the algorithm has its own server step.
 
         Raises:
           SettingError: a setting that is not plain SGD of rate 1.
@@ -172,14 +173,14 @@ class AlgorithmSettings(NamedSettings):
                 )
 
     def check_aggregator(self, aggregator: str) -> None:
-        """Refuses an aggregator where clients send or keep more than updates.
+        """Refuses an aggregator that does not fit the values that clients send or keep.
 
         Args:
           aggregator: its name.
 
         Raises:
-          SettingError: an aggregator that would change nothing, or leave out what
-            clients report or keep beside their updates.
+          SettingError: the aggregator would have no effect, or would not act on the
+            values that clients report or keep.
         """
         name = self.NAME
         if self.UPDATES is not None and aggregator != _MEAN:
@@ -192,7 +193,7 @@ class AlgorithmSettings(NamedSettings):
                 f"--aggregator={aggregator}: clients of {name} keep what they sent, "
                 "and the server has to add up the same; give --aggregator=mean"
             )
-        # Quantising updates gives no guarantee that a report could break.
+        # Compression gives no guarantee that a report could break.
         if self.REPORTS is not None and aggregator not in (_MEAN, "compression"):
             raise SettingError(
                 f"--aggregator={aggregator}: acts on updates alone, and clients of "
@@ -204,8 +205,8 @@ class AlgorithmSettings(NamedSettings):
         """Refuses compressed updates that the algorithm cannot use.
 
         Args:
-          compression: name of the code, "none" for updates as they are.
-          error_feedback: whether clients keep what the code lost.
+          compression: name of the code; "none" for no compression.
+          error_feedback: whether clients keep the difference that the code lost.
 
         Raises:
           SettingError: as described.
@@ -247,7 +248,7 @@ def check_sgd(client: ClientOptimizer, what: str, *, momentum: bool) -> None:
 
     Args:
       client: the client optimizer.
-      what: what needs SGD, for the message.
+      what: name of the algorithm that needs SGD, for the message.
       momentum: whether SGD may have momentum.
 
     Raises:
@@ -261,6 +262,6 @@ def check_sgd(client: ClientOptimizer, what: str, *, momentum: bool) -> None:
         )
 
 
-# Every algorithm by name.
+# All registered algorithms by name.
 ALGORITHMS: SettingsRegistry[AlgorithmSettings] = SettingsRegistry("algorithm")
 register = ALGORITHMS.add

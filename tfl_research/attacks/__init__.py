@@ -1,7 +1,6 @@
 """Attacks by malicious clients, in simulation: on their data and on their updates.
 
-How a cohort's updates are stacked for an attack that sees them all is in
-`aggregators.attacked`.
+`aggregators.attacked` stacks a cohort's updates for an attack that sees all of them.
 """
 
 from typing import TYPE_CHECKING

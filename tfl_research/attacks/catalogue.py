@@ -1,6 +1,6 @@
-"""The attacks by name: what they see, where they are from, how strong by default.
+"""The attacks by name: what they know, their papers and their default scales.
 
-Plain data, without TensorFlow, so that settings are checked before it is imported.
+Nothing here imports TensorFlow, so that settings are checked before the import.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Optional
 
-# Attackers change their data, or their own update, or know the honest updates.
+# Attackers change their data, change their own update, or know the honest updates.
 DATA, LOCAL, OMNISCIENT = "data", "local", "omniscient"
-# Ways in which min-max and min-sum deviate from the honest mean.
+# Directions in which min-max and min-sum leave the honest mean.
 PERTURBATIONS = ("unit", "std", "sign")
 LABEL_FLIPS = ("reverse", "pairwise")
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """What is known of an attack.
+    """The properties of an attack.
 
     Attributes:
-      kind: "data" (changes its clients' examples only), "local" (changes its clients'
-        updates, knowing nothing else) or "omniscient" (sees the honest updates of the
-        round, which only a simulation grants).
+      kind: "data" (changes the examples of malicious clients), "local" (changes the
+        updates of malicious clients, and knows no other updates) or "omniscient" (knows
+        the honest updates of the round, which is only possible in a simulation).
       source: the paper.
-      scale: what --attack_scale is; empty where there is none.
-      default_scale: None where it follows from the cohort, or there is none.
+      scale: the meaning of --attack_scale; empty for an attack without a scale.
+      default_scale: the default scale; None if the cohort determines the scale, or
+        there is no scale.
     """
 
     kind: str
@@ -67,5 +68,5 @@ ATTACKS: Mapping[str, Attack] = {
     "min_sum": Attack(OMNISCIENT, "Shejwalkar and Houmansadr, NDSS 2021"),
     "mimic": Attack(OMNISCIENT, "Karimireddy et al. 2020, arXiv 2006.09365"),
 }
-# Attacks by `attacks.UpdateAttack`.
+# The attacks that `attacks.UpdateAttack` carries out.
 UPDATE_ATTACKS = tuple(n for n, a in ATTACKS.items() if a.kind != DATA)

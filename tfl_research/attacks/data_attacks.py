@@ -1,6 +1,6 @@
-"""Data attacks: malicious clients train honestly on examples that they have changed.
+"""Data attacks: malicious clients train honestly on examples that they changed.
 
-Examples are changed before they become local steps, with NumPy; nobody else's are.
+NumPy changes the examples of malicious clients before they become local steps.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tfl_research.data.cohort import Examples
 # (client id, examples) -> examples.
 Poison = Callable[[str, Examples], Examples]
 
-# Shortest flat vector that is taken for a square image when nothing is said.
+# Shortest flat vector that counts as a square image by default.
 _SMALLEST_FLAT_IMAGE = 100
 
 
 def check_labels(clients: ClientData) -> None:
-    """Raises ValueError unless every example has one label, a whole number."""
+    """Raises ValueError unless the label of an example is one integer."""
     spec = clients.specs["y"]
     if spec.shape != () or not np.issubdtype(spec.dtype, np.integer):
         raise ValueError(
@@ -34,10 +34,10 @@ def check_labels(clients: ClientData) -> None:
 
 
 def class_count(clients: ClientData) -> int:
-    """C: one more than the greatest label of any client; reads all their labels.
+    """C: the greatest label of any client plus 1; reads the labels of all clients.
 
     Raises:
-      ValueError: labels that are no classes, or no examples.
+      ValueError: the labels are not classes, or there are no examples.
     """
     check_labels(clients)
     greatest = max(
@@ -56,16 +56,16 @@ def class_count(clients: ClientData) -> int:
 def flip_labels(
     labels: np.ndarray, num_classes: int, kind: str = "reverse"
 ) -> np.ndarray:
-    """Labels of a label-flipping client.
+    """Changes labels as a label-flipping client does.
 
-    Tolpegin et al. 2020 (arXiv 2007.08432) flip the labels of chosen classes; here all
-    classes are, "reverse" as Fang et al. 2020 (arXiv 1911.11815) do it.
+    Tolpegin et al. 2020 (arXiv 2007.08432) flip the labels of chosen classes. Here the
+    labels of all classes are flipped, with "reverse" as in Fang et al. 2020 (arXiv
+    1911.11815).
 
     Args:
       labels: integers `[n]` in [0, num_classes).
       num_classes: C, at least 2.
-      kind: "reverse", y -> C - 1 - y; or "pairwise", every class is taken for the
-        next one, y -> (y + 1) mod C.
+      kind: "reverse", y -> C - 1 - y; or "pairwise", y -> (y + 1) mod C.
 
     Returns:
       Labels of the same dtype.
@@ -91,14 +91,14 @@ def flip_labels(
 
 @dataclasses.dataclass(frozen=True)
 class Trigger:
-    """What is put on an example so that the backdoored model sees its target.
+    """A mark on an example, for which a backdoored model predicts the target.
 
     Attributes:
       kind: "patch", a square of pixels in the lower right corner of images `[h, w]`,
         `[h, w, channels]` or flat square ones `[h · h]`; or "feature", one entry of a
         vector `[features]`.
-      value: that the pixels or the feature are set to.
-      size: of the square, in pixels, at least 1; for "patch".
+      value: new value of the pixels or of the feature.
+      size: side of the square, in pixels, at least 1; for "patch".
       feature: index of the entry, at least 0; for "feature".
 
     Raises:
@@ -130,19 +130,19 @@ class Trigger:
         size: int = 3,
         feature: int = 0,
     ) -> Trigger:
-        """A trigger for examples of a shape, with what is not given chosen for it.
+        """Makes a trigger for examples of a shape, with defaults for the shape.
 
         Args:
-          shape: of one x.
+          shape: shape of one x.
           kind: by default "patch" for `[h, w]`, `[h, w, channels]` and for flat square
             images of at least 10 · 10 pixels, "feature" for other vectors.
-          value: by default 1, a bright pixel, or 5, far out for a standardised
-            feature or one in [0, 1].
-          size: of a patch.
-          feature: index.
+          value: by default 1 for a patch (a bright pixel) and 5 for a feature (far from
+            usual values of a feature that is standardised or in [0, 1]).
+          size: side of a patch.
+          feature: index of the feature.
 
         Raises:
-          ValueError: a trigger that does not fit on such examples.
+          ValueError: the trigger does not fit on such examples.
         """
         if kind is None:
             flat = len(shape) == 1
@@ -175,10 +175,10 @@ class Trigger:
             )
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Examples `[n, ...]` with the trigger on each; a copy of the same dtype.
+        """Puts the trigger on examples `[n, ...]`; returns a copy of the same dtype.
 
         Raises:
-          ValueError: a shape that it does not fit on, or values that are no floats.
+          ValueError: the trigger does not fit on the shape, or values are not floats.
         """
         if not np.issubdtype(x.dtype, np.floating):
             raise ValueError(f"a trigger needs float features, got dtype {x.dtype}")
@@ -196,7 +196,7 @@ class Trigger:
 
 
 def label_flipping(num_classes: int, kind: str = "reverse") -> Poison:
-    """The poison of a label-flipping client; see `flip_labels`."""
+    """The `Poison` of a label-flipping client; see `flip_labels`."""
 
     def poison(client_id: str, examples: Examples) -> Examples:
         del client_id
@@ -206,17 +206,17 @@ def label_flipping(num_classes: int, kind: str = "reverse") -> Poison:
 
 
 def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poison:
-    """The poison of a backdoor client: some examples get the trigger and its label.
+    """The `Poison` of a backdoor client: some examples get the trigger and the target.
 
     Bagdasaryan et al. 2018 (arXiv 1807.00459), section 4.2, mix backdoored examples
-    into every minibatch; here a share of the client's examples is, drawn once, and
-    shuffling mixes them.
+    into every minibatch. Here a share of the client's examples is backdoored. The share
+    is drawn once, and the shuffle mixes the examples.
 
     Args:
-      trigger: what is put on them.
-      target: their label.
-      share: of the client's examples, in (0, 1]; rounded, at least one example.
-      seed: of which ones.
+      trigger: the trigger on the backdoored examples.
+      target: the label of the backdoored examples.
+      share: share of the client's examples, in (0, 1]; rounded, at least one example.
+      seed: seed of the draw.
 
     Raises:
       ValueError: a share or a target that is out of range.
@@ -241,7 +241,7 @@ def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poiso
 def poisoned(
     clients: ClientData, malicious: Collection[str], poison: Poison
 ) -> ClientData:
-    """The same clients, of whom the malicious ones hold changed examples."""
+    """The same clients, with changed examples at the malicious clients."""
     honest, chosen = clients.load, frozenset(malicious)
 
     def load(client_id: str) -> Examples:
@@ -252,10 +252,10 @@ def poisoned(
 
 
 def triggered(clients: ClientData, trigger: Trigger, target: int) -> ClientData:
-    """Test examples by which a backdoor is judged.
+    """Test examples that measure the success of a backdoor.
 
-    All examples of other classes than the target, with the trigger on them and the
-    target as their label: the accuracy on them is the backdoor's success rate.
+    These are all examples of other classes than the target, with the trigger and with
+    the target as label. The accuracy on them is the backdoor's success rate.
     """
     honest = clients.load
 

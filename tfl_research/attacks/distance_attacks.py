@@ -1,6 +1,6 @@
-"""Update attacks that go as far from the honest mean as honest rows' distances allow.
+"""Update attacks that leave the honest mean within the honest rows' distances.
 
-Arguments and results are those of `attacks.update_attacks`.
+Arguments and results are as in `attacks.update_attacks`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import tensorflow as tf
 from tfl_research.attacks.catalogue import PERTURBATIONS
 from tfl_research.attacks.honest_rows import HonestRows, replaced
 
-# Halves the interval of the factor down to float64's precision.
+# So many bisections reach the precision of float64.
 _BISECTIONS = 60
 
 
 def _squared_distances(honest: HonestRows) -> tf.Tensor:
-    """float64 `[n, n]`, between honest rows; 0 elsewhere."""
+    """float64 `[n, n]`, squared distances between honest rows; 0 for other rows."""
     gram = tf.cast(
         tf.matmul(honest.centred, honest.centred, transpose_b=True), tf.float64
     )
@@ -26,7 +26,7 @@ def _squared_distances(honest: HonestRows) -> tf.Tensor:
 
 
 def _deviation(honest: HonestRows, perturbation: str) -> tf.Tensor:
-    """float32 `[d]`: the direction in which the attack leaves the mean."""
+    """float32 `[d]`, the direction in which the attack leaves the mean."""
     if perturbation == "std":
         return -honest.stddev
     if perturbation == "sign":
@@ -42,11 +42,11 @@ def _farthest(
     *,
     of_sums: bool,
 ) -> tf.Tensor:
-    """Rows mean + γ · deviation with the greatest γ that the distances allow.
+    """Malicious rows mean + γ · deviation with the greatest allowed γ.
 
-    The squared distance of such a row from honest row i is a quadratic in γ, so that
-    bisection (the paper's Algorithm 1, begun at a γ that is certainly too large) needs
-    its coefficients only.
+    The squared distance of such a row from honest row i is a quadratic function of γ.
+    So the bisection (the paper's Algorithm 1, which starts at a γ that is too large)
+    needs only the coefficients.
     """
     if perturbation not in PERTURBATIONS:
         raise ValueError(
@@ -76,7 +76,7 @@ def _farthest(
         fits = allowed(middle)
         return step + 1, tf.where(fits, middle, lower), tf.where(fits, upper, middle)
 
-    # By the triangle inequality no γ above it is allowed.
+    # By the triangle inequality no larger γ is allowed.
     upper = 2 * tf.sqrt(tf.math.divide_no_nan(bound, quadratic))
     _, gamma, _ = tf.while_loop(
         lambda step, *_: step < _BISECTIONS,
@@ -99,12 +99,12 @@ def min_max(
 
     Shejwalkar and Houmansadr, NDSS 2021, the Min-Max attack: mean + γ · p with the
     greatest γ for which the greatest distance from an honest row is at most the
-    greatest one between two honest rows. The seed is not used.
+    greatest distance between two honest rows. The seed is not used.
 
     Args:
-      perturbation: p, of the honest rows: "unit" (minus the mean over its norm, the
-        paper's inverse unit vector), "std" (minus the standard deviations) or "sign"
-        (minus the mean's signs).
+      perturbation: p, computed from the honest rows: "unit" (minus the mean divided by
+        its norm, the paper's inverse unit vector), "std" (minus the standard
+        deviations) or "sign" (minus the signs of the mean).
 
     Raises:
       ValueError: another perturbation.
@@ -121,7 +121,7 @@ def min_sum(
     *,
     perturbation: str = "std",
 ) -> tf.Tensor:
-    """Malicious rows with the greatest sum of squared distances that an honest one has.
+    """Malicious rows with the greatest sum of squared distances of an honest row.
 
     Shejwalkar and Houmansadr, NDSS 2021, the Min-Sum attack; as `min_max`, but the sum
     of squared distances from the honest rows is at most the greatest such sum of an

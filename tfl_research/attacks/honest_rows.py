@@ -1,4 +1,4 @@
-"""What an omniscient attacker knows of a cohort: the statistics of its honest rows."""
+"""Statistics of the honest rows of a cohort, which an omniscient attacker knows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class HonestRows:
-    """What an omniscient attacker knows of the honest rows.
+    """Statistics of the honest rows.
 
     Attributes:
       present: bool `[n]`, which rows are honest.
-      count: float32 scalar.
-      mean: float32 `[d]`.
-      centred: float32 `[n, d]`, their distances from the mean; other rows are zero.
+      count: float32 scalar, number of honest rows.
+      mean: float32 `[d]`, mean of the honest rows.
+      centred: float32 `[n, d]`, honest rows minus the mean; other rows are zero.
     """
 
     present: tf.Tensor
@@ -29,7 +29,7 @@ class HonestRows:
         cls, updates: tf.Tensor, malicious: tf.Tensor, present: tf.Tensor
     ) -> HonestRows:
         honest = present & tf.logical_not(malicious)
-        # Not a product with the mask: a malicious row may hold NaN.
+        # A product with the mask would keep NaN of a malicious row.
         own = tf.where(honest[:, None], updates, tf.zeros_like(updates))
         count = tf.reduce_sum(tf.cast(honest, tf.float32))
         mean = tf.reduce_sum(own, axis=0) / tf.maximum(count, 1.0)
@@ -50,7 +50,7 @@ def replaced(
     rows: tf.Tensor,
     honest: Optional[HonestRows] = None,
 ) -> tf.Tensor:
-    """The updates with `rows`, `[n, d]` or one for all `[d]`, as the malicious ones."""
+    """Replaces the malicious updates by `rows`, `[n, d]` or `[d]`."""
     chosen = malicious & present
     if honest is not None:
         chosen &= honest.count > 0

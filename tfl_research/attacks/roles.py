@@ -12,14 +12,14 @@ MALICIOUS = 1
 
 
 def malicious_count(num_clients: int, fraction: float) -> int:
-    """How many of the clients are malicious: round(fraction · n), halves upwards.
+    """How many clients are malicious: round(fraction · n), halves rounded up.
 
     Raises:
       ValueError: a fraction outside [0, 1].
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must be in [0, 1], got {fraction}")
-    # 0.15 · 30 is a little below 4.5 in floating point, and means 4.5.
+    # In floating point, 0.15 · 30 is slightly below 4.5.
     return math.floor(fraction * num_clients + 0.5 + 1e-9)
 
 
@@ -28,16 +28,16 @@ def malicious_clients(
 ) -> tuple[str, ...]:
     """The malicious clients of a population: a function of its ids and the seed.
 
-    The order of the ids does not matter, and a smaller fraction's clients are among
-    those of a larger one.
+    The order of the ids does not matter. The malicious clients of a smaller fraction
+    are malicious under a larger fraction too.
 
     Args:
       client_ids: the population.
-      fraction: of it, in [0, 1]; see `malicious_count`.
-      seed: of the draw.
+      fraction: malicious fraction, in [0, 1]; see `malicious_count`.
+      seed: seed of the draw.
 
     Returns:
-      Ids, in the population's order.
+      Ids of the malicious clients, in the population's order.
 
     Raises:
       ValueError: a fraction outside [0, 1].
@@ -57,17 +57,17 @@ def malicious_in_cohort(
     independent: bool,
     probability: float = 0.99,
 ) -> int:
-    """How many malicious clients a random cohort has at most, with a probability.
+    """A number of malicious clients that a random cohort rarely exceeds.
 
     Args:
-      num_clients: of the population.
-      malicious: of them.
-      cohort_size: clients in a cohort; on average where they are independent.
-      independent: whether each client joins on its own (Poisson sampling), so that the
-        number is binomial; it is hypergeometric otherwise.
-      probability: of a cohort with at most so many.
+      num_clients: number of clients in the population.
+      malicious: number of malicious clients in the population.
+      cohort_size: clients in a cohort; the expected number if `independent`.
+      independent: whether each client joins independently (Poisson sampling), so that
+        the number of malicious clients is binomial; otherwise it is hypergeometric.
+      probability: probability of a cohort with at most the returned number.
     """
-    # Takes a second to import, which other settings should not cost.
+    # The import takes a second, which other settings do not need.
     from scipy import stats
 
     if independent:

@@ -1,4 +1,4 @@
-"""An update attack with its parameters, and client work that carries one out."""
+"""An update attack with its parameters, and client work that carries it out."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ _FUNCTIONS: dict[str, Callable[..., tf.Tensor]] = {
     "min_sum": update_attacks.min_sum,
     "mimic": update_attacks.mimic,
 }
-# Beside the seeds of a client's dropout, which are folded with step numbers.
+# Differs from step numbers, which are folded into the seed of a client's dropout.
 _STREAM = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateAttack:
-    """An attack of `attacks.update_attacks` by name; called as those are.
+    """An attack of `attacks.update_attacks`, by name; called like these functions.
 
     Attributes:
       name: one of `attacks.UPDATE_ATTACKS`.
-      scale: the attack's own by default, see `attacks.ATTACKS`.
-      perturbation: of "min_max" and "min_sum": "unit", "std" (the default) or "sign".
+      scale: by default the scale in `attacks.ATTACKS`.
+      perturbation: for "min_max" and "min_sum": "unit", "std" (the default) or "sign".
 
     Raises:
-      ValueError: an unknown name, a parameter that the attack does not have, or one
-        that is out of range.
+      ValueError: an unknown name, a parameter that the attack does not have, or a
+        parameter that is out of range.
     """
 
     name: str
@@ -80,7 +80,7 @@ class UpdateAttack:
 
     @property
     def is_omniscient(self) -> bool:
-        """Whether it looks at the honest updates, and so needs the whole cohort's."""
+        """Whether the attack uses the honest updates of the whole cohort."""
         return ATTACKS[self.name].kind == OMNISCIENT
 
     def __call__(
@@ -90,7 +90,7 @@ class UpdateAttack:
         present: tf.Tensor,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """The updates with the malicious rows replaced; see `update_attacks`."""
+        """Replaces the malicious rows of the updates; see `update_attacks`."""
         arguments: dict[str, Any] = {}
         if self.scale is not None:
             arguments["scale"] = self.scale
@@ -101,18 +101,18 @@ class UpdateAttack:
 
 @dataclasses.dataclass(frozen=True)
 class AttackedClientWork(clients.WrappedWork):
-    """Client work whose malicious clients send something else than they computed.
+    """Client work whose malicious clients send other updates than they computed.
 
-    Which clients are malicious is in their data's `role`, see `ClientData.with_roles`;
-    the others' updates are those of `base`, to the bit. What clients report, and the
-    state that they keep, is honest.
+    The `role` of the client data marks malicious clients, see `ClientData.with_roles`.
+    The updates of other clients are exactly the updates of `base`. Reports and states
+    of all clients are honest.
 
     Attributes:
-      base: what every client computes.
-      attack: a local one.
+      base: the work that every client computes.
+      attack: a local attack.
 
     Raises:
-      ValueError: an omniscient attack, which no client can carry out on its own.
+      ValueError: an omniscient attack, which a single client cannot carry out.
     """
 
     base: clients.ClientWork
@@ -132,7 +132,7 @@ class AttackedClientWork(clients.WrappedWork):
         """See `ClientWork.build`.
 
         Raises:
-          ValueError: when it is traced, client data without roles.
+          ValueError: when the function is traced: client data without roles.
         """
         function = self.base.build(model, objective)
 

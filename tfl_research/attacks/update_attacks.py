@@ -1,11 +1,12 @@
-"""Update attacks: pure functions of a cohort's updates, of which some are malicious.
+"""Update attacks: pure functions that replace the malicious updates of a cohort.
 
-Each takes float32 updates `[n, d]`, bool `[n]` masks of the malicious rows and of the
-rows that are there (the rest is padding), and an int32 seed `[2]`; it returns the
-updates with the malicious rows replaced. Honest rows and padding stay as they are.
+Each function takes float32 updates `[n, d]`, a bool `[n]` mask of the malicious rows, a
+bool `[n]` mask of the present rows (other rows are padding), and an int32 seed `[2]`.
+The result is the updates with other malicious rows. Honest rows and padding do not
+change.
 
-`gaussian`, `sign_flip` and `scaled` use a row's own update alone. The others see the
-honest rows, each counted once, and leave everything as it is where there are none.
+`gaussian`, `sign_flip` and `scaled` use only the row that they replace. The other
+attacks use the honest rows, each counted once. Without honest rows they change nothing.
 Standard deviations divide by the number of honest rows.
 """
 
@@ -45,7 +46,7 @@ def gaussian(
     """Malicious rows are noise: N(0, scale²) in every entry.
 
     Blanchard et al. 2017 (arXiv 1703.02757), whose experiments take a standard
-    deviation of 200. Every row has noise of its own.
+    deviation of 200. The noise of different rows is independent.
     """
     noise = scale * stateless_random.normal(tf.shape(updates), seed)
     return replaced(updates, malicious, present, noise)
@@ -59,7 +60,7 @@ def sign_flip(
     *,
     scale: float = 4.0,
 ) -> tf.Tensor:
-    """Malicious rows are -scale times what they should be.
+    """Malicious rows are -scale times the honest update of the client.
 
     Li et al. 2019 (arXiv 1811.03761), sign-flipping attacks; with a scale of 1 the bit
     flipping of Karimireddy et al. 2020 (arXiv 2006.09365). The seed is not used.
@@ -76,7 +77,7 @@ def scaled(
     *,
     scale: float = 10.0,
 ) -> tf.Tensor:
-    """Malicious rows are scale times what they should be.
+    """Malicious rows are scale times the honest update of the client.
 
     Bagdasaryan et al. 2018 (arXiv 1807.00459), equation 3: with a scale of n over the
     number of attackers, a mean of n rows is about the attackers' model. The seed is
@@ -91,8 +92,8 @@ def alie_deviations(count: tf.Tensor, byzantine: tf.Tensor) -> tf.Tensor:
 
     Baruch et al. 2019 (arXiv 1902.06156), section 3: with n clients of whom f are
     malicious, s = ⌊n/2 + 1⌋ - f honest ones are needed for a majority, and z_max is the
-    greatest z with Φ(z) < (n - f - s) / (n - f). Where f is a majority already s is
-    taken as 1; where the quantile is negative z is 0.
+    greatest z with Φ(z) < (n - f - s) / (n - f). If f is a majority, s is 1. If the
+    quantile is negative, z is 0.
 
     Args:
       count: int32 scalar, n.
@@ -143,8 +144,8 @@ def inner_product(
 ) -> tf.Tensor:
     """Malicious rows are -scale times the honest mean (inner-product manipulation).
 
-    Xie et al. 2019 (arXiv 1903.03936), with scale as the paper's ε: large
-    ones turn a mean round, small ones hide among honest updates of much variance. The
+    Xie et al. 2019 (arXiv 1903.03936), where scale is the paper's ε. A large scale
+    reverses a mean. A small scale hides among honest updates with a large variance. The
     seed is not used.
     """
     del seed
@@ -158,10 +159,10 @@ def mimic(
     """Malicious rows are copies of the honest row that stands out most.
 
     Karimireddy et al. 2020 (arXiv 2006.09365), mimic: the row with the greatest
-    |<z, x>|, z the direction of the honest rows' greatest variance. The paper follows z
-    over the first rounds by Oja's rule and then keeps to one client; here, where a
-    cohort need not hold that client, z is found anew from each round's rows, by power
-    iteration from a start that the seed draws.
+    |<z, x>|, where z is the direction of the honest rows' greatest variance. The paper
+    tracks z over the first rounds by Oja's rule and then copies one client. Here this
+    client need not be in a later cohort. So z is computed from each round's rows, by
+    power iteration from a start that is drawn with the seed.
     """
     honest = HonestRows.of(updates, malicious, present)
 

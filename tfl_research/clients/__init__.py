@@ -1,6 +1,6 @@
-"""Client work: what one client computes in a round, as pure TensorFlow functions.
+"""Client work: one client's computation in a round, as pure TensorFlow functions.
 
-How updates are aggregated, and which data a client holds, is not decided here.
+`aggregators` aggregates updates, and `data` has the clients' examples.
 """
 
 from tfl_research.clients.canary import CanaryWork as CanaryWork

@@ -1,4 +1,4 @@
-"""Client work of canaries, beside that of the clients that train."""
+"""Client work with canaries among the clients that train."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tfl_research.tasks.objectives import Objective
 
 @dataclasses.dataclass(frozen=True)
 class CanaryWork(WrappedWork):
-    """Canaries send their own direction, other clients what they trained.
+    """Canaries send their own directions; other clients send what they trained.
 
-    Andrew et al. 2023 (arXiv 2302.03098), Algorithm 3. A client of role j > 0 reports
-    `norm` times canary j's random unit vector, and a client of role j < 0 a zero
-    update, both from no examples and with zero sums; clients of role 0 report what the
-    base work computes. The norm should be far above what a mechanism lets through,
-    which is then tested along. For canaries to weigh anything, the aggregator must be
-    a `privacy.audit.ClaimedWeights`.
+    Andrew et al. 2023 (arXiv 2302.03098), Algorithm 3. A client of role j > 0 sends
+    `norm` times the random unit vector of canary j. A client of role j < 0 sends a zero
+    update. Both report no examples and zero sums. Clients of role 0 send the result of
+    the base work. The norm should be far above the clip of a mechanism, so that the
+    clip is tested too. Canaries have a weight only if the aggregator is a
+    `privacy.audit.ClaimedWeights`.
 
     Attributes:
       base: client work of the other clients.
-      seed: of the directions.
+      seed: seed of the directions.
       norm: l2 norm of a canary's update, above 0.
 
     Raises:
@@ -51,7 +51,7 @@ class CanaryWork(WrappedWork):
         """See `ClientWork.build`; the local steps must have `role`, int32 `[]`.
 
         Raises:
-          ValueError: a base whose clients keep a state, of which canaries have none.
+          ValueError: clients of the base keep a state, which canaries do not have.
         """
         if self.base.initial_client_state(model) is not None:
             raise ValueError(
@@ -74,7 +74,7 @@ class CanaryWork(WrappedWork):
             length = tf.where(role > 0, self.norm, 0.0)
             own = [length * d for d in direction(shapes, key, tf.abs(role))]
             zeros = tf.nest.map_structure(tf.zeros_like, trained.sums)
-            # Not `!=`, which compares objects where TFF builds its graphs.
+            # `!=` would compare objects when TFF builds its graphs.
             is_canary = tf.not_equal(role, 0)
             return ClientResult(
                 update=select(is_canary, own, list(trained.update)),

@@ -1,4 +1,4 @@
-"""Canaries' directions, made where they are needed, and cosines with them."""
+"""Random directions of canaries, made when needed, and cosines with them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tfl_research.data import derived_generator
 
 
 def direction_seed(seed: int) -> np.ndarray:
-    """int32 `[2]` that all canaries' directions are drawn from."""
+    """int32 `[2]`, the seed of all canaries' directions."""
     generator = derived_generator("canary directions", seed)
     return generator.integers(0, 2**31 - 1, size=2, dtype=np.int32)
 
 
 def direction(shapes: Sequence[Any], seed: Any, index: Any) -> list[tf.Tensor]:
-    """A random unit vector, uniform on the sphere of all weights together.
+    """A random unit vector, uniform on the unit sphere of all weights.
 
     A pure function of its arguments; directions of different indices are independent.
 
     Args:
       shapes: static shapes of the weights.
       seed: int32 `[2]`, see `direction_seed`.
-      index: int32 scalar, j of the canary, from 1.
+      index: int32 scalar, number j of the canary, from 1.
 
     Returns:
       float32 tensors of these shapes, with a global l2 norm of 1.
@@ -43,12 +43,12 @@ def direction(shapes: Sequence[Any], seed: Any, index: Any) -> list[tf.Tensor]:
 def cosines(tensors: Sequence[Any], seed: Any, count: int) -> tf.Tensor:
     """Cosines of a vector with the directions of canaries 1 to `count`.
 
-    Directions are made one after another, so that memory does not grow with `count`;
-    time is that of `count` times as many normal numbers as the vector has entries.
+    Directions are made one after another, so that memory does not grow with `count`.
+    Each direction takes one normal number for each entry of the vector.
 
     Args:
-      tensors: float32, of static shapes; together the vector. Zero has cosine 0, and
-        where an entry is not finite all cosines are 0.
+      tensors: float32 tensors of static shapes, which together are the vector. The
+        cosines are 0 if the vector is zero or has an entry that is not finite.
       seed: int32 `[2]`, see `direction_seed`.
       count: at least 1.
 
@@ -74,9 +74,10 @@ def cosines(tensors: Sequence[Any], seed: Any, count: int) -> tf.Tensor:
 
 
 def unit_vector(tensors: Sequence[Any]) -> list[tf.Tensor]:
-    """The vector divided by its l2 norm; zero for zero and for what is not finite.
+    """Divides a vector by its l2 norm; zero if the vector is zero or not finite.
 
-    Scaled by the largest magnitude first, since squares of large float32 overflow.
+    Values are first divided by the largest magnitude, since squares of large float32
+    overflow.
     """
     values = [tf.convert_to_tensor(t) for t in tensors]
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])

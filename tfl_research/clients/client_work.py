@@ -1,4 +1,4 @@
-"""Client work: what one client computes in one round, as a pure function."""
+"""Client work: one client's computation in a round, as a pure function."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tfl_research.tasks.objectives import Objective
 
 
 class ClientResult(NamedTuple):
-    """What a client reports.
+    """The result of one client in a round.
 
     Attributes:
       update: the model delta w_k - w_t, tensors shaped like the weights.
-      num_examples: float32 scalar, distinct examples used this round (n_k).
+      num_examples: float32 scalar, number of distinct examples used this round (n_k).
       sums: the objective's sums over the examples seen in training.
-      report: what the server work needs beside the update, a nest of float32
-        tensors, of which it gets the mean; () for nothing.
-      client_state: float32 `[d]`, what the client keeps until it is next in a
-        cohort; None where clients keep nothing.
+      report: values for the server work beside the update, a nest of float32 tensors.
+        The server work gets the mean over clients. () for no values.
+      client_state: float32 `[d]`, the state that the client keeps until its next
+        cohort; None if clients keep no state.
       noise_stddev: float32 `[]`, standard deviation of the noise that the client adds
         to the sum of gradients of a local step; () where clients add none.
     """
@@ -37,24 +37,23 @@ class ClientResult(NamedTuple):
     noise_stddev: Any = ()
 
 
-# (server weights, local steps, round number) -> result, and with a server work that
-# shares something, (server weights, local steps, round number, shared) -> result. The
-# local steps are x and y [steps, batch, ...], mask bool [steps, batch], num_steps and
-# num_examples int32 [] and seed int32 [2]; the round number is int32 and counts from
-# 0. Only the first num_steps steps hold examples; running more of them must change
-# nothing.
+# (server weights, local steps, round number) -> result. If the server work shares
+# values: (server weights, local steps, round number, shared) -> result. The local steps
+# are x and y [steps, batch, ...], mask bool [steps, batch], num_steps and num_examples
+# int32 [] and seed int32 [2]. The round number is int32 and counts from 0. Only the
+# first num_steps steps have examples; further steps must not change the result.
 ClientFunction = Callable[..., ClientResult]
 
 # The same arguments -> weights of the client's personal model, which is evaluated on
-# its own test examples.
+# the client's own test examples.
 PersonalFunction = Callable[..., "list[tf.Tensor]"]
 
 
 class ClientWork(abc.ABC):
     """Base of recipes for client work, independent of model and task.
 
-    A subclass gives `build`. Where clients keep a state, need further values, have
-    models of their own or send messages of other sizes, it overrides a default too.
+    A subclass defines `build`. It overrides other methods if clients keep a state, need
+    further values, have personal models or send messages of another size.
 
         @dataclasses.dataclass(frozen=True)
         class Silent(clients.ClientWork):
@@ -71,28 +70,28 @@ class ClientWork(abc.ABC):
 
     @abc.abstractmethod
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """The pure per-client TensorFlow function for this model and objective."""
+        """Builds a client's pure TensorFlow function for this model and objective."""
 
     @property
     def keeps_what_it_sends(self) -> bool:
-        """Whether clients keep a state that must agree with what the server got."""
+        """Whether the client's state must agree with the update that the server got."""
         return False
 
     @property
     def client_members(self) -> Mapping[str, tf.TensorSpec]:
-        """Specs by name of further values of each client (`Cohort.with_members`)."""
+        """Specs of further values that each client needs (`Cohort.with_members`)."""
         return {}
 
     @property
     def plan(self) -> Any:
-        """The privacy plan that the work was built from; None without one."""
+        """The privacy plan that the work was built from; None without a plan."""
         return None
 
     def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
         """A client's state before its first round, float32 `[d]`.
 
-        None where clients keep no state. The function that `build` gives finds the
-        state among the local steps as `client_state`.
+        None if clients keep no state. The function that `build` returns finds the state
+        among the local steps, as `client_state`.
         """
         del model
         return None
@@ -100,30 +99,30 @@ class ClientWork(abc.ABC):
     def build_personal(
         self, model: FunctionalModel, objective: Objective
     ) -> Optional[PersonalFunction]:
-        """What gives a client's own model; None where clients have none."""
+        """Builds the function of a personal model; None without personal models."""
         del model, objective
         return None
 
     def encoded_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """Bytes of an update as it is sent; None for plain tensors."""
+        """Bytes of an update as it is sent; None for uncompressed tensors."""
         del model
         return None
 
     def received_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """Bytes that a client is sent; None for everything that is shared."""
+        """Bytes that the server sends to a client; None for everything it shares."""
         del model
         return None
 
     def reported_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """Bytes of a report as it is sent; None for plain tensors."""
+        """Bytes of a report as it is sent; None for uncompressed tensors."""
         del model
         return None
 
 
 class WrappedWork(ClientWork):
-    """Base of client work that changes what another one sends.
+    """Base of client work that changes the messages of another client work.
 
-    Everything but `build` is the other work's.
+    All methods except `build` call the base.
 
     Attributes:
       base: the other client work, a field of the subclass.
@@ -170,7 +169,7 @@ class WrappedWork(ClientWork):
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Sums over the first axis where `mask` is set; elsewhere NaN does not count.
+    """Sums over the first axis where `mask` is set; ignores other values, also NaN.
 
     Args:
       values: float `[batch, ...]`.
@@ -182,5 +181,5 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def select(active: tf.Tensor, new: Any, old: Any) -> Any:
-    """`new` where the bool scalar `active` is set, else `old`; structures alike."""
+    """Returns `new` if the bool scalar `active` is set, else `old`."""
     return tf.nest.map_structure(lambda a, b: tf.where(active, a, b), new, old)

@@ -1,4 +1,4 @@
-"""Client work whose updates are compressed, with or without error feedback."""
+"""Client work with compressed updates, with or without error feedback."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ from tfl_research.clients.vectors import from_vector, size_of, to_vector
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
-# Keeps the code's draws apart from the client's others.
+# Separates the draws of the code from the client's other random draws.
 _STREAM = 0x636F6465
 
 
 @dataclasses.dataclass(frozen=True)
 class CompressedWork(WrappedWork):
-    """The base work's updates as the server decodes them.
+    """Compresses the updates of the base work: returns the decoded updates.
 
     With error feedback (Karimireddy et al. 2019, arXiv 1901.09847, Algorithm 2) the
     client keeps what the code lost and adds it to its next update:
     p = update + e, sent C(p), e <- p - C(p).
 
-    Without it, clients keep what they keep without a code.
+    Without error feedback, clients keep the state of the base work.
 
     Attributes:
       base: the client work.
       compressor: the code C.
-      error_feedback: whether clients keep what is lost.
+      error_feedback: whether clients keep the difference that the code lost.
 
     Raises:
-      ValueError: a base whose `keeps_what_it_sends` says that its state must agree
-        with what the server got; and from `build`, error feedback where the base's
-        clients keep a state.
+      ValueError: `keeps_what_it_sends` of the base is true. `build` also raises it for
+        error feedback if the clients of the base keep a state.
     """
 
     base: ClientWork
@@ -59,7 +58,7 @@ class CompressedWork(WrappedWork):
             )
 
     def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
-        """Nothing lost with error feedback; the base's state without.
+        """Zeros with error feedback; the state of the base without.
 
         Raises:
           ValueError: see the class.
@@ -97,7 +96,7 @@ class CompressedWork(WrappedWork):
                 update = [u + e for u, e in zip(update, lost)]
             seed = stateless_random.fold_in(batches["seed"], _STREAM)
             sent = decoded(self.compressor, update, seed)
-            # A code could lose what tells the server to leave a client out.
+            # A code could lose the NaN by which the server leaves a client out.
             finite = tf.reduce_all(
                 [tf.reduce_all(tf.math.is_finite(u)) for u in update]
             )

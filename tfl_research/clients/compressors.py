@@ -1,4 +1,4 @@
-"""Lossy codes for updates: what is sent, and what the server makes of it."""
+"""Lossy codes for updates: encoding to messages, and decoding."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from tfl_research.clients.vectors import from_vector, size_of, to_vector
 
 
 class Compressor(Protocol):
-    """A lossy code: what is sent of an update, and what the server makes of it."""
+    """A lossy code: encodes updates to messages, and decodes messages."""
 
     @property
     def is_unbiased(self) -> bool:
-        """Whether the decoded update is the update in expectation."""
+        """Whether the expectation of the decoded update is the update."""
         ...
 
     @property
     def integer_bits(self) -> int:
-        """Bits that an entry of an integer tensor of a message takes."""
+        """Bits of an entry of an integer tensor in a message."""
         ...
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """The message: float32 and int32 tensors of static shapes.
+        """Encodes an update to float32 and int32 tensors of static shapes.
 
         Args:
           update: float32 tensors of static shapes.
-          seed: int32 `[2]`, the client's own in this round.
+          seed: int32 `[2]`, seed of the client in this round.
         """
         ...
 
     def decode(
         self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
     ) -> list[tf.Tensor]:
-        """What the server sees of the update, tensors of these shapes."""
+        """Decodes a message to tensors of these shapes."""
         ...
 
 
@@ -51,14 +51,14 @@ def specs_of(update: Sequence[tf.Tensor]) -> list[tf.TensorSpec]:
 def decoded(
     compressor: Compressor, update: Sequence[tf.Tensor], seed: tf.Tensor
 ) -> list[tf.Tensor]:
-    """An update as it arrives: coded, sent and decoded."""
+    """Encodes and decodes an update."""
     return compressor.decode(compressor.encode(update, seed), specs_of(update))
 
 
 def encoded_bytes(compressor: Compressor, specs: Sequence[tf.TensorSpec]) -> int:
-    """Length of the message of an update of these shapes, which all have in common.
+    """Length of a message in bytes, which depends on the update's shapes only.
 
-    It is measured, on the message of an update of zeros.
+    The length is measured on the message of an update of zeros.
     """
     zeros = [tf.zeros(spec.shape, spec.dtype) for spec in specs]
     message = compressor.encode(zeros, tf.zeros([2], tf.int32))
@@ -69,7 +69,7 @@ def encoded_bytes(compressor: Compressor, specs: Sequence[tf.TensorSpec]) -> int
 
 
 def _kept(fraction: float, size: int) -> int:
-    # A product such as 0.07 * 100 can be a hair above the whole number.
+    # In floating point, 0.07 * 100 is slightly above 7.
     return max(1, math.ceil(fraction * size - 1e-9))
 
 
@@ -81,16 +81,16 @@ def _check_fraction(fraction: float) -> None:
 def _placed(
     values: tf.Tensor, places: tf.Tensor, specs: Sequence[tf.TensorSpec]
 ) -> list[tf.Tensor]:
-    """Tensors that are zero but at `places` of their vector, int32 `[k]`."""
+    """Tensors with the values at `places` of their vector, int32 `[k]`, else zero."""
     vector = tf.scatter_nd(places[:, None], values, [size_of(specs)])
     return from_vector(vector, specs)
 
 
 @dataclasses.dataclass(frozen=True)
 class TopK:
-    """The entries of largest magnitude (Aji and Heafield 2017, arXiv 1704.05021).
+    """Sends entries of largest magnitude (Aji and Heafield 2017, arXiv 1704.05021).
 
-    The message has the indices and the values, of equal magnitudes the first.
+    The message has the indices and the values. Of equal magnitudes the first is sent.
 
     Attributes:
       fraction: k over the number of entries, rounded up.
@@ -120,14 +120,14 @@ class TopK:
 
 @dataclasses.dataclass(frozen=True)
 class RandomK:
-    """Entries drawn at random (Konečný et al. 2016, arXiv 1610.05492, section 3).
+    """Sends random entries (Konečný et al. 2016, arXiv 1610.05492, section 3).
 
-    The indices follow from a seed: the message has the seed and the values.
+    The seed determines the indices, so the message has the seed and the values.
 
     Attributes:
       fraction: k over the number of entries, rounded up.
-      rescale: values are divided by the fraction, which makes the code unbiased;
-        without, it is a contraction, as error feedback needs it.
+      rescale: whether values are divided by the fraction, which makes the code
+        unbiased. Otherwise the code is a contraction, which error feedback needs.
     """
 
     fraction: float
@@ -164,15 +164,16 @@ class RandomK:
 
 @dataclasses.dataclass(frozen=True)
 class Quantized:
-    """Entries rounded at random to few levels (QSGD, Alistarh et al. 2017, arXiv
+    """Rounds entries at random to few levels (QSGD, Alistarh et al. 2017, arXiv
     1610.02132, section 3.1, with each tensor's largest magnitude as its norm).
 
-    With s = 2^(bits - 1) - 1 levels beside zero, |v| / max is rounded to a multiple of
-    1/s, up or down so that its expectation is kept. The message has each tensor's
-    multiples, from 0 for -s on, and its largest magnitude.
+    With s = 2^(bits - 1) - 1 levels besides zero, |v| / max is rounded up or down at
+    random to a multiple of 1/s, so that the expectation does not change. For each
+    tensor the message has the multiples, counted from 0 for -s, and the largest
+    magnitude.
 
     Attributes:
-      bits: of an entry, its sign included; 2 to 16.
+      bits: bits of an entry with its sign, 2 to 16.
     """
 
     bits: int

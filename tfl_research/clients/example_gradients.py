@@ -1,4 +1,4 @@
-"""Gradients of a few examples: each one's own, or all of them summed."""
+"""Gradients of a few examples: one gradient for each example, or their sum."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def example_gradients(
     batch: Mapping[str, tf.Tensor],
     seed: tf.Tensor,
 ) -> tuple[list[tf.Tensor], Sums]:
-    """Every example's own gradient, vectorised over a row of examples.
+    """Computes the gradient of each example, vectorised over a row of examples.
 
     Args:
       model: pure function of the weights.
-      objective: whose example losses are differentiated.
-      weights: where the gradients are taken.
+      objective: the objective whose example losses are differentiated.
+      weights: the weights at which the gradients are computed.
       batch: x and y `[batch, ...]`, mask bool `[batch]`.
-      seed: int32 `[2]`, of dropout; examples draw independently.
+      seed: int32 `[2]`, seed of dropout; examples draw independently.
 
     Returns:
-      Gradients `[batch, ...]` for each weight (anything where masked), and the
+      Gradients `[batch, ...]` for each weight (undefined for masked examples), and the
       objective's sums over the examples.
     """
 
@@ -68,9 +68,9 @@ def summed_gradient(
     batch: Mapping[str, tf.Tensor],
     seed: tf.Tensor,
 ) -> tuple[list[tf.Tensor], Sums]:
-    """The sum of a row's gradients, at the cost of an ordinary gradient.
+    """Computes the sum of a row's gradients, at the cost of an ordinary gradient.
 
-    Arguments are those of `example_gradients`; the result has the weights' shapes.
+    The arguments are as in `example_gradients`. The gradient has the weights' shapes.
     """
     with tf.GradientTape() as tape:
         tape.watch(weights)

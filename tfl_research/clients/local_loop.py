@@ -1,4 +1,4 @@
-"""The loop over a client's local steps, of which client work is made."""
+"""The loop over a client's local steps, which client work uses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfl_research.clients.client_work import masked_sum, select
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
-# One local step's examples: x and y [batch, ...], mask bool [batch], seed int32 [2].
+# Examples of a local step: x and y [batch, ...], mask bool [batch], seed int32 [2].
 Minibatch = Mapping[str, tf.Tensor]
 
-# (gradient, weights, minibatch) -> gradient that is stepped along; lists of tensors.
+# (gradient, weights, minibatch) -> gradient for the step; lists of tensors.
 Adjust = Callable[[list[tf.Tensor], list[tf.Tensor], Minibatch], list[tf.Tensor]]
 
 # (step int32 [], new weights, old weights) -> weights after the step.
@@ -26,12 +26,12 @@ Restrict = Callable[[tf.Tensor, list[tf.Tensor], list[tf.Tensor]], list[tf.Tenso
 
 
 class LocalRun(NamedTuple):
-    """What local steps lead to.
+    """The result of a client's local steps.
 
     Attributes:
-      weights: after the last step.
-      sums: the objective's sums over the examples seen, each before its step.
-      num_steps: float32 scalar, steps that had examples.
+      weights: weights after the last step.
+      sums: the objective's sums over the examples, each computed before its step.
+      num_steps: float32 scalar, number of steps with examples.
     """
 
     weights: list[tf.Tensor]
@@ -41,14 +41,14 @@ class LocalRun(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LocalSteps:
-    """How a client steps: the settings that all client work has in common.
+    """Settings of local steps, which all client work shares.
 
     Attributes:
-      optimizer: its state is new each round.
+      optimizer: the client optimizer, whose state is new in each round.
       gradient_clip_norm: each step's adjusted gradient is scaled to at most this
-        global l2 norm; None leaves it as it is.
-      learning_rate_schedule: (round number int32, from 0) -> float32 learning rate
-        of the round; None keeps the optimizer's own.
+        global l2 norm; None for no clipping.
+      learning_rate_schedule: (round number int32, from 0) -> float32 learning rate of
+        the round; None for the optimizer's learning rate.
 
     Raises:
       ValueError: a clip norm that is not positive.
@@ -65,7 +65,7 @@ class LocalSteps:
             )
 
     def loop(self, model: FunctionalModel, objective: Objective) -> LocalLoop:
-        """The loop over a client's steps for this model and objective."""
+        """Builds the loop over a client's steps for this model and objective."""
         return LocalLoop(model, objective, self)
 
 
@@ -73,11 +73,11 @@ class LocalSteps:
 class LocalLoop:
     """Minibatch steps of an optimizer on one client's examples.
 
-    A minibatch's loss is the mean over its real examples. A step whose examples
-    are all padding changes nothing: neither weights nor optimizer state.
+    A minibatch's loss is the mean over its examples without padding. A step with only
+    padding changes neither the weights nor the optimizer state.
 
     Attributes:
-      model: whose weights are trained.
+      model: the model that is trained.
       objective: the loss.
       steps: optimizer, clipping and learning rate.
     """
@@ -89,7 +89,7 @@ class LocalLoop:
     def gradient_and_sums(
         self, weights: list[tf.Tensor], batch: Minibatch
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
-        """The mean loss' gradient, and the objective's sums, of one minibatch."""
+        """The gradient of the mean loss, and the objective's sums, of a minibatch."""
         mask = batch["mask"]
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
         with tf.GradientTape() as tape:
@@ -121,10 +121,10 @@ class LocalLoop:
           start: weights before the first step.
           batches: see `client_work.ClientFunction`.
           round_number: int32 `[]`, from 0.
-          adjust: changes each step's gradient; nothing by default.
-          restrict: decides which weights a step may change; all by default.
-          frozen_state: an optimizer state from which every step begins, in place of
-            a new one that follows the steps.
+          adjust: changes each step's gradient; by default gradients do not change.
+          restrict: decides which weights a step may change; by default all weights.
+          frozen_state: an optimizer state from which every step begins. By default
+            the state is new in each round, and steps change it.
         """
         optimizer, clip_norm = self.steps.optimizer, self.steps.gradient_clip_norm
         frozen = frozen_state is not None
@@ -172,10 +172,10 @@ class LocalLoop:
     def mean_gradient(
         self, weights: Sequence[tf.Tensor], batches: Mapping[str, tf.Tensor]
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
-        """The mean loss' gradient over all examples of the local steps, and sums.
+        """The gradient of the mean loss over all local steps' examples, and the sums.
 
-        An example that comes in several epochs counts as often; zero where there are
-        none.
+        An example in several epochs counts several times. The gradient is zero if there
+        are no examples.
         """
         fixed = list(weights)
 
@@ -215,7 +215,7 @@ class LocalLoop:
         return batch
 
     def optimizer_state(self, round_number: tf.Tensor) -> Any:
-        """A new optimizer state with the round's learning rate."""
+        """Creates an optimizer state with the round's learning rate."""
         return initial_optimizer_state(
             self.steps.optimizer,
             self.model,
@@ -224,7 +224,7 @@ class LocalLoop:
         )
 
     def at_rate_of(self, optimizer_state: Any, round_number: tf.Tensor) -> Any:
-        """An optimizer state, as of another place, with the round's learning rate."""
+        """Sets the round's learning rate in an existing optimizer state."""
         return _scheduled(
             self.steps.optimizer,
             optimizer_state,
@@ -247,7 +247,7 @@ def initial_optimizer_state(
     learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]],
     round_number: tf.Tensor,
 ) -> Any:
-    """A new optimizer state with the round's learning rate (None: its own)."""
+    """Creates an optimizer state, with the learning rate of a schedule if given."""
     state = optimizer.initialize(model.weight_specs)
     state = _scheduled(optimizer, state, learning_rate_schedule, round_number)
     return tf.nest.map_structure(tf.convert_to_tensor, state)

@@ -28,15 +28,15 @@ from tfl_research.tasks.objectives import Objective
 class LocalTraining(ClientWork):
     """Local minibatch optimisation from the server's weights.
 
-    Plain ClientUpdate (McMahan et al. 2017, arXiv 1602.05629, Algorithm 1) with
-    any TFF optimizer; with a proximal term it is FedProx's inexact local solver
-    (Li et al. 2020, arXiv 1812.06127, Algorithm 2, equation 2):
-    h_k(w; w_t) = F_k(w) + mu/2 ||w - w_t||^2.
+    ClientUpdate (McMahan et al. 2017, arXiv 1602.05629, Algorithm 1) with any TFF
+    optimizer. With a proximal term it is FedProx's inexact local solver (Li et al.
+    2020, arXiv 1812.06127, Algorithm 2, equation 2): h_k(w; w_t) = F_k(w) + mu/2 ||w -
+    w_t||^2.
 
     Attributes:
       steps: optimizer, clipping (of the gradient with the proximal term) and learning
         rate.
-      proximal_strength: mu, at least 0; 0 leaves the term out.
+      proximal_strength: mu, at least 0; 0 for no proximal term.
 
     Raises:
       ValueError: a negative proximal strength.
@@ -75,7 +75,7 @@ class LocalTraining(ClientWork):
     def build_personal(
         self, model: FunctionalModel, objective: Objective
     ) -> PersonalFunction:
-        """Fine-tuning: the client's own steps from the server's model."""
+        """Fine-tuning: the client's local steps from the server's model."""
         loop = self.steps.loop(model, objective)
 
         def personal_function(
@@ -109,13 +109,13 @@ def result_of(
     batches: Mapping[str, tf.Tensor],
     **further: Any,
 ) -> ClientResult:
-    """The result whose update is what local steps changed.
+    """Builds the client's result; the update is the change by the local steps.
 
     Args:
-      run: from `start`.
+      run: the local steps' result, from `start`.
       start: the server's weights.
       batches: the local steps.
-      further: report and client state.
+      further: further fields of `ClientResult`, such as report and client state.
     """
     return ClientResult(
         update=[w - w_t for w, w_t in zip(run.weights, start)],
@@ -134,7 +134,7 @@ def local_training(
 ) -> LocalTraining:
     """Client work of FedAvg and, with a proximal strength, of FedProx.
 
-    See `LocalTraining` and `LocalSteps` for the arguments and what is raised.
+    See `LocalTraining` and `LocalSteps` for the arguments and the errors.
     """
     steps = LocalSteps(optimizer, gradient_clip_norm, learning_rate_schedule)
     return LocalTraining(steps, proximal_strength)

@@ -1,4 +1,4 @@
-"""Updates of low rank: matrices sent as two factors."""
+"""Low-rank code: matrices are sent as two factors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class LowRank:
     """Matrices of low rank (PowerSGD, Vogels et al. 2019, arXiv 1905.13727,
     Algorithm 1, from a random start each round).
 
-    A tensor of two or more axes is a matrix M `[all axes but the last, last]`; with
-    Q random, P = orthonormalised M Q and the message has P and P^T M. Tensors that are
-    no larger than their factors are sent whole.
+    A tensor of two or more axes is a matrix M `[all axes but the last, last]`. With a
+    random Q, P is the orthonormalised M Q, and the message has P and P^T M. Tensors
+    that are not larger than their factors are sent without the code.
 
     Attributes:
       rank: r, at least 1.
@@ -33,7 +33,7 @@ class LowRank:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
 
     def _factors(self, shape: Sequence[int]) -> tuple[int, int] | None:
-        """Rows and columns of the matrix, or None where it is sent whole."""
+        """Rows and columns of the matrix; None if the tensor is sent as it is."""
         if len(shape) < 2:
             return None
         rows, columns = int(np.prod(shape[:-1])), int(shape[-1])
@@ -42,7 +42,7 @@ class LowRank:
         return rows, columns
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.encode`: two factors `[rows, r]`, `[r, columns]`, or one."""
+        """See `Compressor.encode`: factors `[rows, r]` and `[r, columns]`."""
         message = []
         for index, tensor in enumerate(update):
             shape = self._factors(tensor.shape.as_list())
@@ -70,7 +70,7 @@ class LowRank:
 
 
 def _orthonormal(columns: tf.Tensor, rank: int) -> tf.Tensor:
-    """Gram-Schmidt, twice for accuracy; columns that are dependent become zero."""
+    """Gram-Schmidt, twice for accuracy; linearly dependent columns become zero."""
     basis: list[tf.Tensor] = []
     for index in range(rank):
         column = columns[:, index]

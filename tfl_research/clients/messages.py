@@ -1,4 +1,4 @@
-"""Messages of tensors as bytes: what is sent, and that it is enough to read it."""
+"""Messages of tensors as bytes, and back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 
 def to_bytes(message: Sequence[np.ndarray], integer_bits: int = 32) -> bytes:
-    """The tensors one after another, each from a whole byte on, little-endian.
+    """Writes tensors one after another, little-endian, each from a whole byte on.
 
     Args:
       message: arrays of float32 and int32.
-      integer_bits: of an entry of an integer tensor, 1 to 32; below 32 entries are
-        packed without gaps, from 0 to 2^integer_bits - 1.
+      integer_bits: bits of an entry of an integer tensor, 1 to 32. Below 32, entries
+        must be from 0 to 2^integer_bits - 1, and are packed without gaps.
 
     Raises:
       ValueError: a tensor of another dtype, or an entry that does not fit.
@@ -37,12 +37,12 @@ def from_bytes(
     """The inverse of `to_bytes`.
 
     Args:
-      sent: what it gave.
+      sent: the bytes of a message.
       layout: shapes and dtypes of the message.
-      integer_bits: as there.
+      integer_bits: as in `to_bytes`.
 
     Raises:
-      ValueError: more or fewer bytes than the layout takes.
+      ValueError: more or fewer bytes than the layout needs.
     """
     message, start = [], 0
     for spec in layout:

@@ -32,34 +32,33 @@ from tfl_research.tasks.objectives import Objective
 class RecordLevelTraining(ClientWork):
     """Local DP-SGD from the server's weights.
 
-    Abadi et al. 2016 (arXiv 1607.00133), Algorithm 1, at every client: a local step
-    takes each of the client's n examples with probability q (`PoissonBatching`),
-    clips each one's gradient to l2 norm C, adds noise N(0, (zC)^2) to every
+    Abadi et al. 2016 (arXiv 1607.00133), Algorithm 1, at every client. A local step
+    takes each of the client's n examples with probability q (`PoissonBatching`), clips
+    the gradient of each example to l2 norm C, adds noise N(0, (zC)^2) to every
     coordinate of the sum, and divides by the expected number of examples
-    min(expected_batch_size, n). A step that drew nobody adds its noise like any
-    other. With microbatches of more than one example, the mean gradient of each
-    microbatch is clipped instead and the sum divided by the expected number of
-    microbatches.
+    min(expected_batch_size, n). A step without examples adds noise too. With
+    microbatches of more than one example, the step clips the mean gradient of each
+    microbatch, and divides the sum by the expected number of microbatches.
 
-    Which examples take part, and the noise, are functions of the seed that the cohort
-    is drawn with (`ClientData.cohort`): it must be secret, and differ between runs.
+    The seed of the cohort (`ClientData.cohort`) determines which examples take part,
+    and the noise. The seed must be secret, and must differ between runs.
 
-    Adding or removing one example changes the sum before noise by at most C, and by
-    at most 2C with microbatches: the example's microbatch then exists in both cases,
-    with means that are each of norm at most C.
+    Adding or removing one example changes the sum before noise by at most C. With
+    microbatches, the change is at most 2C: the example's microbatch can exist in both
+    cases, with two means of norm at most C each.
 
     Attributes:
-      optimizer: applied to the noised gradient; its state is new each round.
-      batching: that of the task's client data.
+      optimizer: applied to the noised gradient; its state is new in each round.
+      batching: the batching of the task's client data.
       l2_norm_clip: C, above 0.
       noise_multiplier: z, at least 0; 0 adds no noise.
       learning_rate_schedule: see `LocalTraining`.
-      report_metrics: whether the objective's sums over the examples drawn leave the
-        client. They are exact and outside of any guarantee; without them the
+      report_metrics: whether clients report the objective's sums over the drawn
+        examples. The sums are exact, and no guarantee covers them. Without them, the
         round's train metrics are NaN.
 
     Raises:
-      ValueError: an argument outside its range, client data without Poisson
+      ValueError: an argument outside its range, or client data without Poisson
         sampling.
     """
 
@@ -85,11 +84,11 @@ class RecordLevelTraining(ClientWork):
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         """See `ClientWork.build`.
 
-        The local steps have `row_ends` and `noise_seed` too (`Cohort.stacked`): the
-        task's batching must be `batching`.
+        The local steps must also have `row_ends` and `noise_seed` (`Cohort.stacked`),
+        so the task's batching must be `batching`.
         """
         specs = model.weight_specs
-        # Every example, or every microbatch, has one gradient of its own.
+        # One gradient for each example, or for each microbatch.
         by_example = self.batching.microbatch_size == 1
         gradient_of_row = example_gradients if by_example else summed_gradient
 
@@ -106,7 +105,7 @@ class RecordLevelTraining(ClientWork):
                 )
             start = list(server_weights)
             num_examples = tf.cast(batches["num_examples"], tf.float32)
-            # A client without examples has no steps, and nothing to divide.
+            # A client without examples has no steps, and divides no sum.
             expected = tf.maximum(
                 tf.minimum(num_examples, self.batching.expected_batch_size)
                 / self.batching.microbatch_size,
@@ -193,7 +192,7 @@ class RecordLevelTraining(ClientWork):
     def _clipped_mean(
         self, microbatch: Sequence[tf.Tensor], closes: tf.Tensor
     ) -> list[tf.Tensor]:
-        """The clipped mean gradient of a microbatch; zero while it goes on."""
+        """The clipped mean gradient of a microbatch; zero until the microbatch ends."""
         *total, count = microbatch
         means = [(t / tf.maximum(count, 1.0))[tf.newaxis] for t in total]
         clipped = record_noise.clipped_records(
@@ -205,16 +204,16 @@ class RecordLevelTraining(ClientWork):
 class _State(
     collections.namedtuple("_State", "step weights optimizer total microbatch sums")
 ):
-    """What a client carries from row to row.
+    """The state of the loop over rows.
 
     Attributes:
-      step: int32, local steps done.
-      weights: the model's.
-      optimizer: its state.
+      step: int32, number of completed local steps.
+      weights: the model's weights.
+      optimizer: the optimizer state.
       total: sum of the clipped gradients of this step so far.
-      microbatch: sums of the gradients of this microbatch so far, and its count;
-        empty where every example is its own.
-      sums: the objective's.
+      microbatch: sums of the gradients of this microbatch so far, and the number of its
+        examples; empty for microbatches of one example.
+      sums: the objective's sums.
     """
 
 
@@ -241,7 +240,7 @@ def record_level_training(
 ) -> RecordLevelTraining:
     """DP-SGD as client work (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1).
 
-    See `RecordLevelTraining` for the arguments and what is raised.
+    See `RecordLevelTraining` for the arguments and the errors.
     """
     return RecordLevelTraining(
         optimizer,

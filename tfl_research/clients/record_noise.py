@@ -18,13 +18,13 @@ def clipped_records(
     """Scales each record's gradient to an l2 norm of at most the clip.
 
     g / max(1, ‖g‖ / C) of Abadi et al. 2016 (arXiv 1607.00133, Algorithm 1), ‖g‖
-    over all of a record's tensors together; float rounding of the results can add a
-    few parts in 10^7. A gradient with a NaN or an infinity becomes zero, as does one
-    that would have to shrink by more than a float32 can say (10^38).
+    over all of a record's tensors. Rounding can add a few parts in 10^7 to the norm of
+    the result. A gradient with a NaN or an infinity becomes zero. So does a gradient
+    whose factor is too small for float32 (below about 10^-38).
 
     Args:
       gradients: float32 `[records, ...]`, one for each weight.
-      mask: bool `[records]`; where it is not set, the gradient becomes zero.
+      mask: bool `[records]`; gradients of records without the mask become zero.
       l2_norm_clip: C.
 
     Returns:
@@ -42,7 +42,7 @@ def clipped_records(
     kept = mask & tf.math.is_finite(norms) & (factors >= _LEAST_FACTOR)
     factors = tf.where(kept, factors, tf.zeros_like(factors))
     return [
-        # Zero where the factor is, whatever the gradient holds.
+        # Zero if the factor is zero, also for gradients with NaN.
         tf.math.multiply_no_nan(g, tf.reshape(factors, [-1] + [1] * (g.shape.rank - 1)))
         for g in gradients
     ]
@@ -51,19 +51,19 @@ def clipped_records(
 def step_noise(
     seed: tf.Tensor, step: tf.Tensor, specs: Sequence[tf.TensorSpec]
 ) -> list[tf.Tensor]:
-    """Standard normal noise of one local step: a function of (seed, step).
+    """Standard normal noise of a local step, a pure function of (seed, step).
 
-    Floating-point Gaussian noise leaks in its low bits (Mironov 2012): this is for
-    research, not for protecting a deployment.
+    The low bits of floating-point Gaussian noise leak information (Mironov 2012). This
+    noise is for research, and does not protect a deployment.
 
     Args:
-      seed: int64 `[2]`, secret, of one client in one round.
-      step: int32 `[]`, counts the client's local steps of the round.
-      specs: of the weights, with static shapes.
+      seed: int64 `[2]`, secret seed of one client in one round.
+      step: int32 `[]`, number of the client's local step in the round.
+      specs: specs of the weights, with static shapes.
     """
     sizes = [int(spec.shape.num_elements()) for spec in specs]
-    # One draw for all weights: each random operation costs a loop of its own where
-    # clients are vectorised.
+    # One draw for all weights, since each random operation becomes a loop when clients
+    # are vectorised.
     flat = stateless_random.normal([sum(sizes)], stateless_random.fold_in(seed, step))
     return [
         tf.reshape(part, spec.shape) for part, spec in zip(tf.split(flat, sizes), specs)

@@ -1,4 +1,4 @@
-"""Lists of tensors as one vector, the form in which clients keep their states."""
+"""Lists of tensors as one vector, the form of clients' states."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 
 def size_of(specs: Sequence[tf.TensorSpec]) -> int:
-    """Entries of all tensors together."""
+    """Total number of entries of all tensors."""
     return sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs)
 
 
 def to_vector(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """float32 `[d]`, the tensors' entries one after another."""
+    """Concatenates the tensors' entries to float32 `[d]`."""
     return tf.concat([tf.reshape(t, [-1]) for t in tensors], axis=0)
 
 

@@ -154,7 +154,7 @@ class Session:
     def _finish(
         self, round_number: int, state: Any, row: dict[str, Any]
     ) -> RoundReport:
-        """Evaluates a round when due, logs it, checkpoints when due, calls callbacks."""
+        """Evaluates a round if due, logs it, checkpoints if due, calls callbacks."""
         config = self._config
         last = round_number == config.rounds or self._rounds.exceeds_budget(
             round_number + 1

@@ -1,7 +1,7 @@
 """Robust aggregation rules and pre-aggregations: pure functions of stacked updates.
 
-How updates are stacked and rules become TFF aggregations is in `aggregators.stacking`;
-how many rows each rule needs is in `aggregators.breakdown`.
+`aggregators.stacking` stacks updates and makes TFF aggregations of rules.
+`aggregators.RuleSettings` has the number of rows that each rule needs.
 """
 
 from tfl_research.aggregators.rules.clipping import (

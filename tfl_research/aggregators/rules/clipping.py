@@ -1,4 +1,4 @@
-"""Means of rows that are clipped, and of rows that a trusted update vouches for."""
+"""Means of clipped rows, and means of rows weighed by a trusted update."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _check_radius(radius: float) -> None:
 
 
 def mean(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
-    """The (weighted) mean of the rows that are finite; no robust rule.
+    """The (weighted) mean of the finite rows; this is not a robust rule.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
@@ -70,17 +70,17 @@ def centered_clipping(
     radius: float,
     iterations: int = 1,
 ) -> tf.Tensor:
-    """A centre moved by the mean of the rows' differences from it, each clipped.
+    """Moves a centre by the mean of the rows' clipped differences from the centre.
 
     Karimireddy et al. 2021 (arXiv 2012.10333), "centered clipping":
     v <- v + 1/n Σ (x_i - v) min(1, τ / ||x_i - v||), L times. The paper starts from
-    the last round's result; `aggregators.StackingFactory` keeps that, and so does
-    ByzFL. The paper's guarantee is for workers that send momenta, and for
+    the last round's result. `aggregators.StackingFactory` keeps this result, and so
+    does ByzFL. The paper's guarantee holds for workers that send momenta, and for
     f <= n / 10.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       center: v_0, float32 `[d]`; zero by default.
       radius: τ, positive.
       iterations: L, at least 1.
@@ -110,7 +110,7 @@ def centered_clipping(
 def trusted_root(
     updates: Updates, weights: Optional[Any] = None, *, root: Any
 ) -> tf.Tensor:
-    """A mean of rows weighed by their cosine with an update that is trusted.
+    """The mean of rows, weighed by their cosine with a trusted update.
 
     FLTrust, Cao et al. 2021 (arXiv 2012.13995), section IV: the server trains
     on a small clean data set of its own; its update g_0 gives row i the trust
@@ -118,11 +118,11 @@ def trusted_root(
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       root: g_0, float32 `[d]`, finite.
 
     Returns:
-      float32 `[d]`; zeros when no row is trusted (the paper leaves that open).
+      float32 `[d]`; zeros when no row is trusted (the paper leaves this case open).
     """
     rows = as_rows(updates, weights)
     root = tf.convert_to_tensor(root, tf.float32)
@@ -141,7 +141,7 @@ def trust_scores(
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       root: g_0, float32 `[d]`, finite.
 
     Returns:

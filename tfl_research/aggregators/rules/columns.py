@@ -1,7 +1,7 @@
-"""Computations over a stack's columns in blocks, so that they stay in the cache.
+"""Computations over blocks of a stack's columns, which fit into the cache.
 
-A stack of 100 updates of a million parameters has 480 MB; a temporary of its size for
-every operation would be slow and need gigabytes.
+A stack of 100 updates of a million parameters has hundreds of megabytes. A temporary
+array of this size for every operation would be slow and would need gigabytes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Optional
 import tensorflow as tf
 
 BLOCK = 16384
-# From this many columns on, a sorting network beats a sort of every column; below
-# that the network is not worth the time to trace it.
+# From this many columns on, a sorting network is faster than a sort of every column.
+# With fewer columns, tracing the network takes more time than it saves.
 _NETWORK_COLUMNS = 4 * BLOCK
 _NETWORK_ROWS = 128
 
@@ -33,10 +33,10 @@ def map_columns(
     """Applies a function of columns block by block.
 
     Args:
-      function: float32 `[n, b]` -> float32 `[b]`, or `[rows, b]` where rows are given;
-        a column of the result depends on the same column of the argument alone.
+      function: float32 `[n, b]` -> float32 `[b]`, or `[rows, b]` if `rows` is given. A
+        column of the result depends only on the same column of the argument.
       values: float32 `[n, d]`, n and d static.
-      rows: how many rows the result has; None for a vector.
+      rows: number of rows of the result; None for a vector.
 
     Returns:
       float32 `[d]` or `[rows, d]`.
@@ -80,7 +80,7 @@ def sum_columns(
 
     Args:
       function: float64 blocks `[n_i, b]` -> float64 of `shape`.
-      shape: of the result.
+      shape: shape of the result.
       *values: `[n_i, d]`, d static and the same for all.
     """
     width = _width(values[0])
@@ -127,14 +127,14 @@ def combine(coefficients: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 def sort_columns(block: tf.Tensor, width: int) -> tf.Tensor:
     """Sorts each column of a block `[n, b]` in ascending order; no NaN.
 
-    Wide stacks of up to 128 rows go through Batcher's odd-even merge sort network
-    (Batcher 1968), which is minima and maxima of whole rows: 100 rows of 1.2 million
-    columns take 0.8 s on 2 cores, a sort of every column 6 s. XLA takes minutes to
-    compile so large a network, but it runs well without.
+    Wide stacks of up to 128 rows are sorted by Batcher's odd-even merge sort network
+    (Batcher 1968), which computes minima and maxima of whole rows: 100 rows of 1.2
+    million columns take 0.8 s on 2 cores, and a sort of every column takes 6 s. XLA
+    takes minutes to compile so large a network, but the network runs well without XLA.
 
     Args:
       block: float32 `[n, b]`, n static.
-      width: columns of the whole stack.
+      width: number of columns of the whole stack.
     """
     rows = int(block.shape[0])
     if width < _NETWORK_COLUMNS or rows > _NETWORK_ROWS:
@@ -149,7 +149,7 @@ def sort_columns(block: tf.Tensor, width: int) -> tf.Tensor:
 
 
 def _batcher_network(rows: int) -> list[tuple[int, int]]:
-    """The comparators of odd-even merge sort: (row of the minimum, of the maximum)."""
+    """Comparators of odd-even merge sort: (row of the minimum, row of the maximum)."""
     comparators = []
     merged = 1
     while merged < rows:

@@ -1,4 +1,4 @@
-"""Rules that look at every coordinate by itself."""
+"""Rules that aggregate every coordinate by itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import tensorflow as tf
 from tfl_research.aggregators.rules.columns import map_columns, sort_columns
 from tfl_research.aggregators.rules.rows import Rows, Updates, as_rows, check_count
 
-# A product of a ratio and a count this close below a whole number is that number:
-# f/n times n is f, whatever floating point makes of it.
+# A product of a ratio and a count this close below a whole number counts as the whole
+# number: f/n times n is f, also in floating point.
 _RATIO_SLACK = 1e-6
 
 
@@ -21,7 +21,7 @@ def _sorted(block: tf.Tensor, present: tf.Tensor, width: int) -> tf.Tensor:
 
 
 def _row(ordered: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """The row at a position, 0 where the position is outside or empty."""
+    """The row at a position; zeros if the position is outside or empty."""
     row = tf.gather(ordered, tf.clip_by_value(position, 0, ordered.shape[0] - 1))
     return tf.where(tf.math.is_finite(row), row, tf.zeros_like(row))
 
@@ -30,7 +30,7 @@ def _mean_of(ordered: tf.Tensor, begin: Any, size: Any) -> tf.Tensor:
     """Mean of `size` rows from `begin` (each a scalar or of one entry a column)."""
     positions = tf.range(ordered.shape[0])[:, None]
     kept = (positions >= begin) & (positions < begin + size)
-    # In float64 the order of the sum, and so padding, does not show.
+    # In float64 the result does not depend on the order of the sum, or on padding.
     exact = tf.where(kept, tf.cast(ordered, tf.float64), 0.0)
     total = tf.reduce_sum(exact, axis=0)
     return tf.cast(tf.math.divide_no_nan(total, tf.cast(size, tf.float64)), tf.float32)
@@ -39,7 +39,7 @@ def _mean_of(ordered: tf.Tensor, begin: Any, size: Any) -> tf.Tensor:
 def _weights_in_order(
     block: tf.Tensor, rows: Rows
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Columns in ascending order, and the shares of their rows cumulated to each.
+    """Sorts columns, and cumulates the shares of the rows in each column's order.
 
     Returns:
       (values float32 `[n, b]`, absent rows last and 0; float64 `[n, b]` sum of the
@@ -60,13 +60,13 @@ def _weights_in_order(
 def coordinate_median(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
     """The median of every coordinate.
 
-    Yin et al. 2018 (arXiv 1803.01498), Definition 1. Of an even number of rows it is
-    the mean of the two in the middle, as in NumPy and Flower; ByzFL takes it like
-    that too, PyTorch's own median the lower one.
+    Yin et al. 2018 (arXiv 1803.01498), Definition 1. For an even number of rows it is
+    the mean of the two middle values, as in NumPy, Flower and ByzFL; PyTorch's median
+    is the lower middle value.
 
-    With weights, the weighted median: the least value up to which at least half of
-    the weight lies; where exactly half lies up to it, the mean of it and the next.
-    Equal weights give the median.
+    With weights it is the weighted median: the least value up to which at least half of
+    the weight lies. If exactly half of the weight lies up to this value, the median is
+    the mean of this value and the next. Equal weights give the plain median.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
@@ -82,12 +82,12 @@ def coordinate_median(updates: Updates, weights: Optional[Any] = None) -> tf.Ten
     def middle(block: tf.Tensor) -> tf.Tensor:
         ordered = _sorted(block, present, width)
         lower, upper = _row(ordered, (count - 1) // 2), _row(ordered, count // 2)
-        # Halved before they are added, so that large values do not overflow.
+        # Values are halved before the addition, so that large values do not overflow.
         return tf.where(count > 0, 0.5 * lower + 0.5 * upper, 0.0)
 
     def weighted_middle(block: tf.Tensor) -> tf.Tensor:
         values, _, up_to = _weights_in_order(block, rows)
-        # Shares carry a rounding of their own.
+        # Shares are rounded, so comparisons have a tolerance.
         reaches = tf.argmax(tf.cast(up_to >= 0.5 - 1e-12, tf.int32), axis=0)
         passes = tf.argmax(tf.cast(up_to > 0.5 + 1e-12, tf.int32), axis=0)
         return 0.5 * _at(values, reaches) + 0.5 * _at(values, passes)
@@ -104,24 +104,24 @@ def trimmed_mean(
 ) -> tf.Tensor:
     """The mean of every coordinate without its b largest and b smallest values.
 
-    Yin et al. 2018 (arXiv 1803.01498), Definition 2, where b = βn. An integer `trim`
-    is b, as ByzFL has it; a float is the ratio β, of which Flower and SciPy take
-    int(βn), which for β = f/n can be f - 1 (f = 15, n = 44). Here b is the whole part
-    of βn, where a βn within 1e-6 below a whole number is that number. n counts
-    excluded rows too, and each of them is one of the b on either side.
+    Yin et al. 2018 (arXiv 1803.01498), Definition 2, where b = βn. An integer `trim` is
+    b, as in ByzFL. A float `trim` is the ratio β. Flower and SciPy use int(βn), which
+    for β = f/n can be f - 1 (f = 15, n = 44). Here b is the whole part of βn, and a βn
+    within 1e-6 below a whole number counts as this number. n also counts excluded rows,
+    and each excluded row is one of the b rows on either side.
 
-    With weights, a share β = b/n of the weight is taken off either end, from the
-    value on which the cut falls the part of its weight; equal weights and a whole b
-    give the trimmed mean.
+    With weights, a share β = b/n of the weight is taken off at either end. Of the value
+    at the cut, only a part of its weight is taken off. Equal weights and a whole b give
+    the plain trimmed mean.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
       weights: float32 `[n]`; rows of weight 0 are absent.
-      trim: how many values to leave out at either end, or which share below 0.5.
+      trim: number of values to leave out at either end, or a share below 0.5.
 
     Returns:
-      float32 `[d]`; zeros when no row counts. Where 2b would leave nothing, b is
-      made as large as leaves one or two values.
+      float32 `[d]`; zeros when no row counts. If 2b would leave no value, b is the
+      largest number that leaves one or two values.
 
     Raises:
       ValueError: a count below 0, or a ratio outside of [0, 0.5).
@@ -165,10 +165,11 @@ def trimmed_mean(
 def mean_of_closest(
     ordered: tf.Tensor, count: tf.Tensor, size: tf.Tensor, centre: tf.Tensor
 ) -> tf.Tensor:
-    """Of each column the mean of the `size` values closest to a centre.
+    """Averages, in each column, the `size` values closest to a centre.
 
-    They are neighbours in order; the window moves up as long as that brings a closer
-    value in than it takes out. Of two values equally far the lower one is taken.
+    These values are neighbours in the sorted column. A window over them moves up as
+    long as the value that enters is closer than the value that leaves. Of two values at
+    the same distance the lower value is taken.
 
     Args:
       ordered: `[n, b]`, ascending, the first `count` rows finite.
@@ -191,12 +192,12 @@ def mean_around_median(
     """The mean, in every coordinate, of the n - f values closest to the median.
 
     Xie et al. 2018 (arXiv 1802.10116), "mean around median", with b = f; ByzFL's
-    Meamed is the same. The median of an even number of rows is the mean of
-    the two in the middle. Of two values equally far from it the lower one is taken.
+    Meamed is the same. The median of an even number of rows is the mean of the two
+    middle values. Of two values at the same distance the lower value is taken.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       byzantine: f, rows that may be hostile.
 
     Returns:
@@ -223,9 +224,9 @@ def around_lower_median(rows: Rows, selected: tf.Tensor, size: tf.Tensor) -> tf.
     """The second half of Bulyan: means around the lower median of some rows.
 
     Args:
-      rows: of which.
-      selected: bool `[n]`, the rows to look at.
-      size: int32 scalar, how many values of each coordinate to average.
+      rows: the stacked rows.
+      selected: bool `[n]`, the rows that are used.
+      size: int32 scalar, number of values of each coordinate to average.
     """
     width = int(rows.values.shape[1])
     count = tf.reduce_sum(tf.cast(selected, tf.int32))
@@ -238,11 +239,11 @@ def around_lower_median(rows: Rows, selected: tf.Tensor, size: tf.Tensor) -> tf.
 
 
 def sign_majority(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
-    """The sign that the majority has, in every coordinate: -1, 0 or 1.
+    """The majority of the signs in every coordinate: -1, 0 or 1.
 
     Bernstein et al. 2018 (arXiv 1810.05291), Algorithm 1: the sign of the sum of the
-    signs. A zero abstains; a tie is 0. With weights, rows have as many votes. Its
-    magnitude says nothing about the updates': the server's learning rate is the step.
+    signs. A zero abstains; a tie is 0. With weights, a row has as many votes as its
+    weight. The result has no magnitude: the server's learning rate makes the step.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.

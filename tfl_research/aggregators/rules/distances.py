@@ -1,4 +1,4 @@
-"""Distances between the rows of a stack, to float32's precision and no further."""
+"""Distances between the rows of a stack, rounded to the precision of float32."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import tensorflow as tf
 from tfl_research.aggregators.rules.columns import sum_columns
 from tfl_research.aggregators.rules.rows import Rows
 
-# Squared distances below this share of the rows' squared norms are what is left of
-# equal rows after the rounding of their inner products.
+# A squared distance below this share of the rows' squared norms counts as 0: equal
+# rows have such a distance, because their inner products are rounded.
 _SAME = 1e-13
 # Keeps lengths of float32 rows, up to 1e42, within float32; a power of two.
 _SCALE = 2.0**-20
@@ -18,8 +18,8 @@ _GOLDEN = 0.6180339887498949
 def gram(values: tf.Tensor) -> tf.Tensor:
     """float64 `[n, n]`: the inner products of the rows, summed in float64.
 
-    Products of float32 numbers are exact in float64 and cannot overflow, so that a
-    row of any magnitude leaves the distances between the others intact.
+    Products of float32 numbers are exact in float64 and cannot overflow. So a row of
+    any magnitude does not disturb the distances between the other rows.
     """
     rows = int(values.shape[0])
     return sum_columns(
@@ -30,18 +30,18 @@ def gram(values: tf.Tensor) -> tf.Tensor:
 def rounded(lengths: tf.Tensor) -> tf.Tensor:
     """float64 lengths rounded to the 24 bits of float32.
 
-    Lengths that are equal in exact arithmetic become equal numbers, so that ties are
-    ties, whatever the order of a sum was. Infinities stay.
+    Lengths that are equal in exact arithmetic become equal numbers. So ties do not
+    depend on the order of a sum. Infinities do not change.
     """
     return tf.cast(tf.cast(lengths * _SCALE, tf.float32), tf.float64) / _SCALE
 
 
 def squared_distances(rows: Rows) -> tf.Tensor:
-    """float64 `[n, n]`: squared distances, 0 between equal rows and to itself.
+    """float64 `[n, n]`: squared distances, 0 between equal rows and on the diagonal.
 
-    Distances (not squared) are rounded to 24 bits. Rows closer than 3e-7 of their
-    norm count as equal: float32 rows are not known any better. Infinite where one
-    of the two rows is absent.
+    Distances (not squared) are rounded to 24 bits. Rows closer than 3e-7 of their norm
+    count as equal, since float32 rows are not more precise. The distance is infinite if
+    one of the two rows is absent.
     """
     products = gram(rows.values)
     norms = tf.linalg.diag_part(products)
@@ -65,12 +65,13 @@ def lengths_from(values: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
 
 
 def tie_keys(values: tf.Tensor) -> tf.Tensor:
-    """float64 `[n]`: what decides between rows of equal scores; the least is taken.
+    """float64 `[n]`: keys that break ties between rows of equal scores, least first.
 
-    The inner product of a row with a fixed vector, of the fractional parts of the
-    golden ratio's multiples less a half: it orders any two different rows (but for
-    coincidence) in a way that depends neither on their places in the stack, which
-    differ between runtimes, nor on the updates' origin and scale.
+    A key is the inner product of a row with a fixed vector, whose entries are the
+    fractional parts of the golden ratio's multiples, minus 0.5. Except by coincidence,
+    two different rows have different keys. The order by keys depends neither on the
+    rows' places in the stack, which differ between runtimes, nor on the updates' origin
+    and scale.
     """
     width = int(values.shape[1])
     steps = tf.range(1, width + 1, dtype=tf.float64) * _GOLDEN
@@ -84,11 +85,11 @@ def tie_keys(values: tf.Tensor) -> tf.Tensor:
 
 
 def ranks(scores: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """int32, like `scores`: positions in ascending order along the last axis.
+    """int32, shaped like `scores`: ranks in ascending order along the last axis.
 
     Args:
       scores: `[n]` or `[m, n]`.
-      keys: `[n]`, decide between equal scores; between equal keys the place does.
+      keys: `[n]`, break ties between equal scores; the place breaks ties of keys.
     """
     by_key = tf.argsort(keys, stable=True)
     places = tf.argsort(by_key, stable=True)

@@ -19,22 +19,23 @@ def geometric_median(
     tolerance: float = 1e-12,
     iterations: int = 1000,
 ) -> tf.Tensor:
-    """The vector of least (weighted) sum of distances to the rows.
+    """The vector with the least (weighted) sum of distances to the rows.
 
     The smoothed Weiszfeld algorithm of Pillutla et al. 2022 (RFA, arXiv 1912.13445),
     Algorithm 2: v <- Σ β_i x_i / Σ β_i with β_i = α_i / max(ν, ||v - x_i||), until the
-    coefficients stand still. The paper stops after a few iterations and ByzFL after
-    3, neither of them converged.
+    coefficients do not change. The paper stops after a few iterations and ByzFL after
+    3, before convergence.
 
-    Every iterate is a combination of the rows, so that distances follow from the
-    rows' inner products: an iteration costs n², whatever d is.
+    Every iterate is a linear combination of the rows, so that distances follow from the
+    rows' inner products. An iteration costs n² operations and does not depend on d.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
       weights: α, float32 `[n]`; rows of weight 0 are absent.
       smoothing: ν, positive, in the updates' unit.
-      tolerance: ends the iterations once no coefficient (of sum 1) moves further.
-      iterations: how many at most.
+      tolerance: the iterations end when no coefficient changes by more. The sum of the
+        coefficients is 1.
+      iterations: largest number of iterations.
 
     Returns:
       float32 `[d]`; zeros when no row counts.
@@ -48,8 +49,8 @@ def geometric_median(
     rows = as_rows(updates, weights)
     shares = rows.shares
     radii, cosines = _around_medoid(rows)
-    # Rows at unit length around the medoid, so that one of a huge norm cannot swamp
-    # the others' distances: in the sums it comes with a coefficient as small.
+    # Distances are computed around the medoid from unit vectors, so that a row with a
+    # huge norm does not disturb the other distances: its coefficient is equally small.
     typical = _middle(radii, rows.present)
 
     def normalised(distance: tf.Tensor) -> tf.Tensor:
@@ -64,7 +65,7 @@ def geometric_median(
         moved = normalised(tf.sqrt(tf.maximum(squared, 0.0)))
         return done + 1, moved, tf.reduce_max(tf.abs(moved - coefficients))
 
-    # At the medoid itself all of the pull would be its own row's.
+    # At the medoid, the medoid's own row would have all of the weight.
     start = normalised(tf.maximum(radii, typical))
     _, coefficients, _ = tf.while_loop(
         lambda done, _, change: (done < iterations) & (change > tolerance),
@@ -75,10 +76,11 @@ def geometric_median(
 
 
 def _around_medoid(rows: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Distances of the rows from the medoid, and the cosines between them from there.
+    """Distances of the rows from the medoid, and cosines between these differences.
 
-    The medoid is the row of least weighted sum of distances to the others: within a
-    factor of two of the geometric median's, and so never a row far away.
+    The medoid is the row with the least weighted sum of distances to the other rows.
+    This sum is at most twice the sum of the geometric median, so that the medoid is
+    never a distant row.
     """
     products = distances.gram(rows.values)
     norms = tf.linalg.diag_part(products)

@@ -1,4 +1,4 @@
-"""Pre-aggregations: rows made more alike before a rule looks at them."""
+"""Pre-aggregations: they make rows more similar before a rule is applied."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tfl_research.aggregators.rules.rows import Rows, Updates, as_rows, check_co
 def nearest_neighbour_mixing(
     updates: Updates, weights: Optional[Any] = None, *, byzantine: int
 ) -> Rows:
-    """Every row replaced by the mean of the n - f rows closest to it, itself included.
+    """Replaces every row by the mean of the n - f rows closest to it, with the row.
 
-    NNM, Allouah et al. 2023 (arXiv 2302.01772). ByzFL does the same.
-    Between rows equally far (to 24 bits) `distances.tie_keys` decides.
+    NNM, Allouah et al. 2023 (arXiv 2302.01772). ByzFL does the same. Between rows at
+    the same distance (to 24 bits) `distances.tie_keys` decides.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       byzantine: f, rows that may be hostile.
 
     Returns:
-      `Rows` of the same layout, unweighted; excluded rows stay counted.
+      `Rows` of the same shape, unweighted; with the same count of excluded rows.
 
     Raises:
       ValueError: byzantine below 0.
@@ -54,21 +54,21 @@ def bucketing(
     bucket_size: int,
     seed: Any,
 ) -> Rows:
-    """Means of random buckets of rows.
+    """Averages random buckets of rows.
 
     Karimireddy et al. 2022 (arXiv 2006.09365), Algorithm 1: rows are permuted at
-    random and cut into ceil(n / s) buckets of s (the last may be smaller), each
-    replaced by its mean. A hostile row spoils one bucket, so f stays what it was
-    while n shrinks.
+    random and divided into ceil(n / s) buckets of s rows (the last bucket may be
+    smaller). Each bucket is replaced by its mean. A hostile row affects one bucket, so
+    that f does not change while n decreases.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       bucket_size: s, at least 1.
-      seed: int32 or int64 `[2]` of the permutation; a new one for every round.
+      seed: int32 or int64 `[2]`, seed of the permutation; new for every round.
 
     Returns:
-      `Rows` of `[ceil(n / s), d]`, unweighted; excluded rows stay counted.
+      `Rows` of `[ceil(n / s), d]`, unweighted; with the same count of excluded rows.
 
     Raises:
       ValueError: bucket_size below 1.

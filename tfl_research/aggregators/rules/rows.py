@@ -1,4 +1,4 @@
-"""Stacked updates of which some rows are absent, and the screening of hostile ones."""
+"""Stacked updates with absent rows, and the screening of hostile rows."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """What a rule aggregates: some rows of a matrix, every one of them finite.
+    """The rows that a rule aggregates; all of them are finite.
 
-    A row counts when its weight is above 0. The others are padding: all zeros, and
-    without any effect on what a rule returns.
+    A row counts if its weight is above 0. Other rows are padding: they are zeros and
+    have no effect on the result of a rule.
 
     Attributes:
       values: float32 `[n, d]`, d static.
       weights: float32 `[n]`, at least 0 and finite.
-      excluded: int32 scalar, hostile rows that were taken out. They are among the
-        `byzantine` rows that a rule is told to expect, so that it expects that many
-        fewer.
-      offered: int32 scalar, rows that clients sent: those that count and those
-        excluded. What a share of the cohort is a share of.
-      weighted: whether weights tell rows apart that count; otherwise each counts 1.
+      excluded: int32 scalar, number of hostile rows that were taken out. They are among
+        the `byzantine` rows that a rule expects, so that the rule expects fewer hostile
+        rows among the others.
+      offered: int32 scalar, number of rows that clients sent: rows that count and
+        excluded rows. Shares of the cohort refer to this number.
+      weighted: whether the weights are used; otherwise every row that counts has
+        weight 1.
     """
 
     values: tf.Tensor
@@ -50,16 +51,16 @@ class Rows:
         return tf.math.divide_no_nan(exact, tf.reduce_sum(exact))
 
     def remaining(self, byzantine: Any) -> tf.Tensor:
-        """int32 scalar: of `byzantine` hostile rows, those not excluded already."""
+        """int32 scalar: how many of `byzantine` hostile rows are not yet excluded."""
         return tf.maximum(tf.convert_to_tensor(byzantine, tf.int32) - self.excluded, 0)
 
 
-# What a rule takes.
+# The argument of a rule: a matrix `[n, d]` or screened rows.
 Updates = Union[tf.Tensor, Rows, Any]
 
 
 def screen(updates: Any, weights: Optional[Any] = None) -> Rows:
-    """Takes out the rows that no honest client sends.
+    """Excludes rows that no honest client sends.
 
     A row is excluded when one of its values is NaN or infinite, or its weight is
     NaN, infinite or negative. A row of weight 0 is padding and not a client.
@@ -94,10 +95,10 @@ def screen(updates: Any, weights: Optional[Any] = None) -> Rows:
 
 
 def as_rows(updates: Updates, weights: Optional[Any] = None) -> Rows:
-    """Screened rows, of a matrix and weights or as they were given.
+    """Screens a matrix with weights; returns `Rows` without changes.
 
     Raises:
-      ValueError: weights beside `Rows`, which have their own.
+      ValueError: weights are given together with `Rows`.
     """
     if not isinstance(updates, Rows):
         return screen(updates, weights)

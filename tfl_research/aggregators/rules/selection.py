@@ -21,7 +21,7 @@ def _scores(squared: tf.Tensor, candidates: tf.Tensor, byzantine: Any) -> tf.Ten
       byzantine: int32 scalar, f.
 
     Returns:
-      float64 `[n]`, roots of the scores, rounded so that ties are ties.
+      float64 `[n]`, roots of the scores, rounded so that equal scores are equal.
     """
     infinity = tf.constant(float("inf"), tf.float64)
     count = tf.reduce_sum(tf.cast(candidates, tf.int32))
@@ -51,14 +51,14 @@ def krum(
     """The row that is closest to its n - f - 2 nearest neighbours.
 
     Blanchard et al. 2017 (NIPS, arXiv 1703.02757), section 4: the score of row i is
-    the sum of the squared distances to the n - f - 2 other rows closest to it; the
-    row of least score is the result. Flower counts n - f - 2 neighbours too, ByzFL
-    n - f - 1. Between rows with equal scores (to 24 bits) `distances.tie_keys`
-    decides; libraries take the first. Needs n >= 2f + 3.
+    the sum of the squared distances to the n - f - 2 other rows closest to it. The
+    result is the row with the least score. Flower also uses n - f - 2 neighbours; ByzFL
+    uses n - f - 1. Between rows with equal scores (to 24 bits) `distances.tie_keys`
+    decides; other libraries take the first row. Needs n >= 2f + 3.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       byzantine: f, rows that may be hostile.
 
     Returns:
@@ -81,15 +81,15 @@ def multi_krum(
     """The mean of the m rows with the least Krum scores.
 
     Blanchard et al. 2017 (NIPS, arXiv 1703.02757), section 4, "Multi-Krum": scores are
-    computed once. The paper leaves m open; by default it is n - f - 2, the most that
-    Damaskinos et al. 2019 (AggregaThor) allow. ByzFL takes n - f (and
-    n - f - 1 neighbours), Flower what it is told.
+    computed once. The paper leaves m open. By default m is n - f - 2, the largest value
+    that Damaskinos et al. 2019 (AggregaThor) allow. ByzFL uses m = n - f (and
+    n - f - 1 neighbours). Flower's caller gives m.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       byzantine: f, rows that may be hostile.
-      select: m; at most as many rows as there are.
+      select: m; if there are fewer rows, all rows are averaged.
 
     Returns:
       float32 `[d]`; zeros when no row counts.
@@ -110,19 +110,21 @@ def bulyan(
 ) -> tf.Tensor:
     """Means around the median of the rows that Krum selects one after another.
 
-    El Mhamdi et al. 2018 (arXiv 1802.07927), section 4, over Krum: Krum selects a row
-    and takes it out, θ = n - 2f times; then each coordinate is the mean of the
-    β = θ - 2f values closest to the median of the selected ones. The median is a
-    value of the selection (of an even θ the lower one in the middle; Flower takes
-    the mean of the two). Krum on n' rows sums n' - f - 2 neighbours, at least 1 (the
-    paper leaves open what is done once n' is small; Flower does the same). Between
-    equal scores, as two nearest neighbours of each other have them where one neighbour
-    is summed, `distances.tie_keys` decides; of values equally far the lower is taken.
-    Needs n >= 4f + 3.
+    El Mhamdi et al. 2018 (arXiv 1802.07927), section 4, with Krum. Krum selects a row
+    and takes it out, θ = n - 2f times. Then each coordinate of the result is the mean
+    of the β = θ - 2f values closest to the median of the selected rows. The median is a
+    value of a selected row: for an even θ it is the lower middle value, where Flower
+    takes the mean of both middle values.
+
+    Krum on n' rows sums n' - f - 2 neighbours, at least 1. (The paper leaves open what
+    to do when n' is small; Flower does the same.) When Krum sums a single neighbour,
+    two rows that are each other's nearest neighbours have equal scores. Between equal
+    scores `distances.tie_keys` decides. Of two values at the same distance the lower
+    value is taken. Needs n >= 4f + 3.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, of which only counts which rows are absent (0).
+      weights: float32 `[n]`, used only to tell which rows are absent (0).
       byzantine: f, rows that may be hostile.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The algorithms whose clients end up with models of their own, as specifications."""
+"""Specifications of the algorithms with personal models; without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ditto: personal models that are pulled towards the global one."""
+"""Ditto: personal models that are pulled towards the global model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tfl_research.tasks.objectives import Objective
 class DittoClient(clients.ClientWork):
     """Ditto's client (Li et al. 2021, arXiv 2012.04221, Algorithm 1).
 
-    The client trains the server's model w_t as in FedAvg and reports the update; its
-    personal model v_k takes the same local steps on
-    h_k(v; w_t) = F_k(v) + lambda/2 ||v - w_t||^2 and stays with the client. v_k begins
-    at the initial weights w_0; the client's state is v_k - w_0.
+    The client trains the server's model w_t as in FedAvg and sends the update. It also
+    takes the same local steps with its personal model v_k on
+    h_k(v; w_t) = F_k(v) + lambda/2 ||v - w_t||^2. The client keeps v_k, which begins
+    at the initial weights w_0. The client's state is v_k - w_0.
 
     Attributes:
-      steps: of both models.
-      strength: lambda, at least 0; 0 trains each client alone.
+      steps: local steps of both models.
+      strength: lambda, at least 0; with 0 each client trains its personal model alone.
 
     Raises:
       ValueError: a negative strength.
@@ -67,7 +67,7 @@ class DittoClient(clients.ClientWork):
             offset = [
                 v - w_0 for v, w_0 in zip(personal.weights, model.initial_weights)
             ]
-            # The difference is not exact: a model without steps is kept as it was.
+            # Adding and subtracting w_0 rounds, so without steps the state is kept.
             stepped = personal.num_steps > 0
             state = tf.where(stepped, to_vector(offset), batches["client_state"])
             return result_of(run, start, batches, client_state=state)
@@ -79,8 +79,8 @@ class DittoClient(clients.ClientWork):
     ) -> clients.PersonalFunction:
         """v_k after one more round's steps towards the server's model.
 
-        The personal model of a client that never took part begins at the server's model
-        and not at the untrained one; v_k of one without examples stays as it is.
+        For a client that never took part, v_k begins at the server's model and not at
+        w_0. For a client without examples, v_k does not change.
         """
         loop = self.steps.loop(model, objective)
 

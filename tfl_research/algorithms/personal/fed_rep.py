@@ -1,4 +1,4 @@
-"""FedRep: a shared body and a head of each client's own."""
+"""FedRep: a shared body, and a personal head for each client."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tfl_research.tasks.objectives import Objective
 class FedRepClient(clients.ClientWork):
     """FedRep's client (Collins et al. 2021, arXiv 2102.07078, Algorithm 1).
 
-    From the server's body phi and its own head h_i the client first takes steps on h_i
-    with phi fixed, then on phi with h_i fixed. It reports what phi changed by, zero for
-    the head, and keeps h_i, which is its state.
+    The client begins with the server's body phi and its own head h_i. It first takes
+    steps on h_i with phi fixed, then on phi with h_i fixed. It sends the change of phi,
+    with zeros for the head. It keeps h_i as its state.
 
     Attributes:
-      steps: of both parts.
-      part: which tensors are the head, and how the steps are shared out.
+      steps: local steps of both parts.
+      part: which tensors are the head, and how the steps are divided between the parts.
     """
 
     steps: clients.LocalSteps
@@ -40,11 +40,11 @@ class FedRepClient(clients.ClientWork):
         return np.concatenate([np.ravel(h) for h in head]).astype(np.float32)
 
     def encoded_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of an update: the personal part stays with the client."""
+        """Bytes of an update; the client does not send the personal part."""
         return self.part.shared_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes that a client is sent."""
+        """Bytes that the server sends to a client."""
         return self.part.shared_bytes(model)
 
     def build(
@@ -75,7 +75,7 @@ class FedRepClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """The server's body with the client's head, after a round's steps on it."""
+        """The server's body, and the client's head after a round's steps on it."""
         loop = self.steps.loop(model, objective)
         self.part.check(model.weight_specs)
 
@@ -109,7 +109,7 @@ def build_fed_rep(
 ) -> Algorithm:
     """FedRep; see `FedRepClient` and `PersonalPart`.
 
-    The global model's head stays what it was at first, since nobody trains it.
+    The head of the global model keeps its initial weights, since no client sends it.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(FedRepClient(steps, part), server)

@@ -1,4 +1,4 @@
-"""IFCA: several global models, of which each client trains the one that fits it."""
+"""IFCA: several global models; each client trains the model that fits it best."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from tfl_research.tasks.task import Task
 class IfcaClient(clients.ClientWork):
     """IFCA's client (Ghosh et al. 2020, arXiv 2006.04088, Algorithm 1, option II).
 
-    Of the models theta_1..theta_k it picks that with the least mean loss on its own
-    examples of the round, the first of equals, and trains it. It reports its choice
-    s_i, one-hot `[k]`, and for every model s_ij times the update, `[k, ...]`.
+    The client computes the mean loss of the models theta_1..theta_k on its examples of
+    the round. It picks the model with the least loss (the first, if several are equal)
+    and trains this model. It reports its choice s_i, one-hot `[k]`, and for every model
+    s_ij times the update, `[k, ...]`.
 
     Attributes:
-      steps: of the local update (gamma is its learning rate, tau the number of steps).
-      clusters: k.
+      steps: steps of the local update (gamma is their learning rate, tau their number).
+      clusters: k, the number of models.
     """
 
     steps: clients.LocalSteps
     clusters: int
 
     def reported_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of a client's choice; the update is that of the model it chose."""
+        """Bytes of a client's choice; the update counts once, for the chosen model."""
         del model
         return 4
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes that a client is sent: all models."""
+        """Bytes of all models, which the server sends to every client."""
         return self.clusters * sum(w.nbytes for w in model.initial_weights)
 
     def build(
@@ -56,7 +57,7 @@ class IfcaClient(clients.ClientWork):
             round_number: tf.Tensor,
             shared: Sequence[tf.Tensor],
         ) -> clients.ClientResult:
-            del server_weights  # A mean of the models, which nobody trains.
+            del server_weights  # The mean of the models, which is not trained.
             models = list(shared)
             choice = best_model(loop, models, batches)
             start = [tf.gather(m, choice) for m in models]
@@ -71,9 +72,9 @@ class IfcaClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """The model that the client picks, as it is.
+        """Gives the model that the client picks, without further training.
 
-        A client without examples, which cannot tell, has the mean of the models.
+        A client without examples cannot pick a model; it gets the mean of the models.
         """
         loop = self.steps.loop(model, objective)
 
@@ -97,11 +98,11 @@ class IfcaClient(clients.ClientWork):
 def best_model(
     loop: LocalLoop, models: Sequence[tf.Tensor], batches: Mapping[str, tf.Tensor]
 ) -> tf.Tensor:
-    """int32 `[]`, which model has the least loss over the examples of the local steps.
+    """int32 `[]`, index of the model with the least loss on the local steps' examples.
 
     Args:
       loop: model and objective.
-      models: the weights' tensors, each `[k, ...]`.
+      models: weight tensors of all models, each `[k, ...]`.
       batches: see `clients.ClientFunction`.
     """
     count = int(models[0].shape[0])
@@ -122,22 +123,22 @@ def best_model(
     _, total = tf.while_loop(
         lambda step, _: step < batches["num_steps"], add_step, (0, tf.zeros([count]))
     )
-    # A model that diverged is nobody's choice.
+    # No client picks a model that diverged.
     total = tf.where(tf.math.is_nan(total), tf.constant(float("inf")), total)
     return tf.argmin(total, output_type=tf.int32)
 
 
 @dataclasses.dataclass(frozen=True)
 class IfcaServer(ServerWork):
-    """IFCA's server: each model moves by the mean of the updates of those who chose it.
+    """IFCA's server: each model moves by the mean update of the clients that chose it.
 
-    With client weights p_i, theta_j <- theta_j + sum_i p_i s_ij u_i / sum_i p_i s_ij;
-    a model that nobody chose stays. The global model, which is what is evaluated and
-    exported, is the mean of the models, each counting by the weight of the clients that
-    chose it in the last round; until the first round it is theta_1.
+    With client weights p_i, theta_j <- theta_j + sum_i p_i s_ij u_i / sum_i p_i s_ij.
+    A model that no client chose does not change. The global model, which is evaluated
+    and exported, is the mean of the models, weighted by the weights of the clients that
+    chose each model in the last round. Before the first round it is theta_1.
 
     Attributes:
-      initial_models: theta_1..theta_k at first, each a list of arrays.
+      initial_models: the initial theta_1..theta_k, each a list of arrays.
 
     Raises:
       ValueError: fewer than 2 models.
@@ -164,7 +165,7 @@ class IfcaServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; the aggregator's result is not used."""
+        """See the class; the result of the aggregator is not used."""
         share, updates = round_mean.report
         models = [
             model + tf.math.divide_no_nan(update, _beside(share, update))
@@ -177,18 +178,18 @@ class IfcaServer(ServerWork):
 
 
 def _beside(share: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """`[k]` as `[k, 1, ...]`, so that it scales the models of `like`."""
+    """Reshapes `[k]` to `[k, 1, ...]`, so that it scales tensors shaped like `like`."""
     return tf.reshape(share, [-1] + [1] * (len(like.shape) - 1))
 
 
 def cluster_models(
     task: Task, clusters: int, seed: int = 0
 ) -> list[tuple[np.ndarray, ...]]:
-    """Initial weights of a task's model under the seeds `seed`, `seed` + 1, ...
+    """Returns initial weights of a task's model for the seeds `seed`, `seed` + 1, ...
 
-    A model whose initial weights do not depend on a seed (a linear one that begins at
-    zero) would leave all clients with the first cluster for good; then normal noise
-    of standard deviation 0.1 is added to every cluster's model but the first.
+    If the initial weights do not depend on the seed (a linear model that begins at
+    zero), all clients would stay in the first cluster. In this case normal noise of
+    standard deviation 0.1 is added to every model except the first.
     """
     models = [
         processes.functional_model(task, seed + j).initial_weights
@@ -215,12 +216,12 @@ def build_ifca(
 ) -> Algorithm:
     """IFCA; see `IfcaClient` and `IfcaServer`.
 
-    Updates come to the server within the clients' reports, which are averaged; an
-    aggregator other than the mean would change nothing.
+    Clients send their updates within their reports, which are always averaged. So
+    another aggregator than the mean would change nothing.
 
     Args:
-      steps: the clients' own.
-      initial_models: of the clusters, as from `cluster_models`.
+      steps: the clients' local steps.
+      initial_models: initial weights of each cluster's model, see `cluster_models`.
     """
     return Algorithm(
         IfcaClient(steps, len(initial_models)),

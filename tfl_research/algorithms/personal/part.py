@@ -1,4 +1,4 @@
-"""Models in two parts: weights that all clients share, and weights of each client."""
+"""Models in two parts: shared weights, and personal weights of each client."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from tfl_research.clients.local_loop import LocalLoop, LocalRun
 
 @dataclasses.dataclass(frozen=True)
 class PersonalPart:
-    """The last weight tensors of a model are each client's own.
+    """Makes the last weight tensors of a model personal to each client.
 
-    A round's n local steps come in two phases, each with a new optimizer: the first
-    k = share * n, rounded, but at least 1 and at most n - 1, train the personal
-    tensors with the others fixed, the rest the others with the personal ones fixed. A
-    client with a single step takes it twice, once for each part.
+    The n local steps of a round have two phases, each with a new optimizer. The first
+    k = share * n steps (rounded, at least 1 and at most n - 1) train the personal
+    tensors and fix the shared tensors. The other steps train the shared tensors and fix
+    the personal tensors. A client with a single step takes this step in both phases.
 
     Attributes:
-      tensors: how many; 2 are the kernel and the bias of a dense last layer.
-      share: of the steps that train the personal part, above 0 and below 1.
+      tensors: number of personal tensors; 2 are the kernel and the bias of a dense
+        last layer.
+      share: share of the steps that train the personal part, above 0 and below 1.
 
     Raises:
-      ValueError: no tensors, or another share.
+      ValueError: fewer than 1 tensor, or a share outside its range.
     """
 
     tensors: int = 2
@@ -38,10 +39,10 @@ class PersonalPart:
             raise ValueError(f"share must be above 0 and below 1, got {self.share}")
 
     def check(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """Raises ValueError where a model has no tensors beside the personal ones.
+        """Raises ValueError if all tensors of a model would be personal.
 
         Args:
-          specs: of the model's weights.
+          specs: specs of the model's weights.
         """
         total = len(specs)
         if self.tensors >= total:
@@ -54,11 +55,11 @@ class PersonalPart:
     def joined(
         self, weights: Sequence[tf.Tensor], personal: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
-        """The model with these personal tensors and the others of `weights`."""
+        """Joins these personal tensors with the shared tensors of `weights`."""
         return [*list(weights)[: -self.tensors], *personal]
 
     def shared_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of the tensors that are not personal: all that is sent either way."""
+        """Bytes of the shared tensors, which alone are sent in either direction."""
         return sum(w.nbytes for w in model.initial_weights[: -self.tensors])
 
     def of(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -76,7 +77,7 @@ class PersonalPart:
         ]
 
     def personal_steps(self, num_steps: tf.Tensor) -> tf.Tensor:
-        """k, int32 `[]`, of n int32 `[]` steps; see the class."""
+        """Computes k, int32 `[]`, from n, int32 `[]`; see the class."""
         rounded = tf.cast(
             tf.floor(self.share * tf.cast(num_steps, tf.float32) + 0.5), tf.int32
         )
@@ -86,13 +87,13 @@ class PersonalPart:
     def phases(
         self, batches: Mapping[str, tf.Tensor]
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """The local steps of the personal tensors, and those of the others."""
-        # Not num_steps, which may count padding too.
+        """The local steps for the personal tensors, and for the shared tensors."""
+        # num_steps may also count padding.
         real = tf.reduce_any(batches["mask"], axis=1)
         n = tf.reduce_sum(tf.cast(real, tf.int32))
         k, index = self.personal_steps(n), tf.range(tf.shape(real)[0])
         personal = _only(batches, index < k)
-        # At least k, and cheaper than all.
+        # At least k, and fewer than all steps.
         personal["num_steps"] = self.personal_steps(batches["num_steps"])
         return personal, _only(batches, index >= tf.minimum(k, n - 1))
 
@@ -103,7 +104,7 @@ class PersonalPart:
         batches: Mapping[str, tf.Tensor],
         round_number: tf.Tensor,
     ) -> LocalRun:
-        """All of the local steps train the personal tensors."""
+        """Trains the personal tensors with all local steps."""
         return self._train(loop, start, batches, round_number, personal=True)
 
     def train(
@@ -113,7 +114,7 @@ class PersonalPart:
         batches: Mapping[str, tf.Tensor],
         round_number: tf.Tensor,
     ) -> LocalRun:
-        """Both phases."""
+        """Trains both parts, in their phases."""
         personal, shared = self.phases(batches)
         own = self._train(loop, start, personal, round_number, personal=True)
         common = self._train(loop, own.weights, shared, round_number, personal=False)
@@ -137,8 +138,9 @@ class PersonalPart:
         def trains(index: int) -> bool:
             return (index >= first_personal) == personal
 
-        # Gradients too, so that what is fixed counts neither for a clip norm nor in an
-        # optimizer's memory; weights, since a weight decay needs no gradient.
+        # Gradients of fixed tensors are zeroed, so that they count neither in a clip
+        # norm nor in the optimizer's moments. Fixed weights are restored, since weight
+        # decay changes weights without a gradient.
         return loop.run(
             start,
             batches,
@@ -154,5 +156,5 @@ class PersonalPart:
 
 
 def _only(batches: Mapping[str, tf.Tensor], steps: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The local steps with only those set in bool `[steps]`; others become padding."""
+    """Keeps the local steps that are set in bool `[steps]`; others become padding."""
     return {**batches, "mask": batches["mask"] & steps[:, tf.newaxis]}

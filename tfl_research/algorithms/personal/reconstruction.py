@@ -1,4 +1,4 @@
-"""Federated reconstruction: personal weights that no one keeps."""
+"""Federated reconstruction: personal weights that clients do not keep."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from tfl_research.tasks.objectives import Objective
 class ReconstructionClient(clients.ClientWork):
     """FedRecon's client (Singhal et al. 2021, arXiv 2102.03448, Algorithm 1).
 
-    The client reconstructs its local parameters l from their initial value on the
-    support examples, those of the first steps, with the global parameters g frozen;
-    then it takes steps on g on the query examples, those of the other steps, with l
-    frozen. It reports what g changed by, zero for l, and forgets l; it counts by its
-    query examples, n_i = |D_i,q|. In the second of several local epochs the examples
-    are the same again: support and query are disjoint only in one epoch.
+    The client first trains its local parameters l from their initial value on the
+    support examples (the examples of the first steps), with the global parameters g
+    fixed. Then it trains g on the query examples (the examples of the other steps),
+    with l fixed. It sends the change of g, with zeros for l, and forgets l. The
+    client's weight is its number of query examples, n_i = |D_i,q|. With several local
+    epochs the same examples come again, so that support and query examples are disjoint
+    only with one epoch.
 
     Attributes:
-      steps: of both parts.
-      part: which tensors are l, and how the steps are shared out.
+      steps: local steps of both parts.
+      part: which tensors are l, and how the steps are divided between the parts.
     """
 
     steps: clients.LocalSteps
     part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
 
     def encoded_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of an update: the personal part stays with the client."""
+        """Bytes of an update; the client does not send the personal part."""
         return self.part.shared_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes that a client is sent."""
+        """Bytes that the server sends to a client."""
         return self.part.shared_bytes(model)
 
     def build(
@@ -69,7 +70,7 @@ class ReconstructionClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """The server's g with l reconstructed on all of a round's steps."""
+        """The server's g, with l trained on all steps of a round."""
         loop = self.steps.loop(model, objective)
         self.part.check(model.weight_specs)
 
@@ -91,9 +92,9 @@ class ReconstructionClient(clients.ClientWork):
 
 
 def _query_examples(part: PersonalPart, batches: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """int32 `[]`, examples of the query steps, each once."""
+    """int32 `[]`, number of distinct examples in the query steps."""
     seen = tf.reduce_sum(tf.cast(part.phases(batches)[1]["mask"], tf.int32))
-    # More in several epochs, where they come again.
+    # Several epochs repeat examples.
     return tf.minimum(seen, batches["num_examples"])
 
 
@@ -106,7 +107,7 @@ def build_reconstruction(
 ) -> Algorithm:
     """Federated reconstruction; see `ReconstructionClient` and `PersonalPart`.
 
-    Clients keep nothing, so that it serves clients that take part once.
+    Clients keep no state, so that clients can take part a single time.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(ReconstructionClient(steps, part), server)

@@ -68,7 +68,7 @@ class Evaluation:
     weights: Optional[np.ndarray] = None
 
     def _valued(self, metric: str, counts: np.ndarray) -> np.ndarray:
-        """Returns bool `[clients]`: clients in `counts` that have a value of the metric."""
+        """bool `[clients]`: the clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
         if metric.rpartition("_")[2] == "auc":
             # Undefined for a client whose examples are all of one class.

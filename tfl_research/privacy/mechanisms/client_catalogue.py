@@ -16,12 +16,11 @@ from tfl_research.privacy.accounting.events.local_gaussian_event import (
     LocalGaussianEvent,
 )
 from tfl_research.privacy.mechanisms.noise import noise_tables
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
     CLIENT,
     SECURE_SUM,
-    MechanismContext,
     MechanismSettings,
-    RunShape,
 )
 from tfl_research.sampling import Amplification
 

@@ -10,10 +10,9 @@ from tfl_research import settings
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
 from tfl_research.privacy.accounting.events.tree_event import TreeEvent
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
-    MechanismContext,
     MechanismSettings,
-    RunShape,
 )
 
 if TYPE_CHECKING:

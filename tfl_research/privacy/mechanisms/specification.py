@@ -6,15 +6,15 @@ No TensorFlow here: mechanisms import it when they build.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.calibration import calibrate_event
 from tfl_research.privacy.accounting.composition import resolve_accountant
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.registry import SettingsRegistry
-from tfl_research.sampling import Amplification
 from tfl_research.settings import NamedSettings
 
 if TYPE_CHECKING:
@@ -27,55 +27,6 @@ if TYPE_CHECKING:
 # which only the sum is decoded, or by each client before anything leaves it.
 SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
-
-# A function of no arguments, since TensorFlow is needed to know the model's size.
-Dimension = Callable[[], int]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunShape:
-    """What a mechanism must know of a run to say what its rounds cost.
-
-    Attributes:
-      amplification: of the run's sampler.
-      rounds: planned, at least 1.
-      expected_cohort_size: the denominator of the mean.
-      dimension: gives the number of scalars in an update; asked by mechanisms whose
-        noise depends on it.
-    """
-
-    amplification: Amplification
-    rounds: int
-    expected_cohort_size: float
-    dimension: Dimension
-
-
-@dataclasses.dataclass(frozen=True)
-class MechanismContext:
-    """What a run gives a mechanism to build its aggregator, beside the plan.
-
-    Attributes:
-      noise_seed: secret; noise is a function of it and of the round.
-      server_momentum: of the server optimizer.
-      learning_rates: of the server optimizer by round; None if they are constant.
-      linear_server: whether the server's model is a linear function of the means, as
-        with SGD and momentum; correlated noise is optimised for that.
-      rule: another aggregation in place of the mean, for mechanisms that noise at the
-        clients, to which it is post-processing; None for the mean.
-      secure: whether a secure sum is part of the computation; False for TFF's own
-        runtime, which cannot take one of 64-bit integers modulo a number.
-    """
-
-    noise_seed: int
-    server_momentum: float = 0.0
-    learning_rates: Optional[tuple[float, ...]] = None
-    linear_server: bool = True
-    rule: Union[
-        tff.aggregators.WeightedAggregationFactory,
-        tff.aggregators.UnweightedAggregationFactory,
-        None,
-    ] = None
-    secure: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Optional, Protocol
@@ -47,16 +46,6 @@ class PrivacyPlan(Protocol):
     def record(self) -> dict[str, Any]:
         """What must not change between two starts of a run, as JSON values."""
 
-    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
-        """Checks that this is the plan that a run was begun with.
-
-        Args:
-          recorded: as `record` gave it then, also after a way through JSON.
-
-        Raises:
-          SettingError: names everything that differs, with both values.
-        """
-
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """Checks that a round added the noise that is charged.
 
@@ -67,35 +56,6 @@ class PrivacyPlan(Protocol):
           SettingError: another scale of the noise, or none measured; says what was
             declared and what was measured.
         """
-
-
-def check_recorded(now: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
-    """See `PrivacyPlan.check_recorded`; `now` is the plan's own record."""
-    there, here = _flat(recorded), _flat(json.loads(json.dumps(now)))
-    differing = [
-        f"{name} was {_shown(there.get(name))} and is {_shown(here.get(name))}"
-        for name in [*there, *(name for name in here if name not in there)]
-        if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise SettingError(
-            f"the run was begun with another privacy plan: {'; '.join(differing)}; "
-            "resume with the same privacy settings, or give another --output_dir"
-        )
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{name}."))
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def _shown(value: Any) -> str:
-    return "not there" if value is None else json.dumps(value)
 
 
 def measured_scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -204,10 +204,6 @@ class RecordLevelPlan:
             "event": self.event.to_dict(),
         }
 
-    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`."""
-        plan_module.check_recorded(self.record(), recorded)
-
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """See `PrivacyPlan`; what the clients report of their noise is compared.
 

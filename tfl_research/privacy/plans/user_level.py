@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
-from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.composition import EpsilonCurve
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.run_context import (
     Dimension,
     MechanismContext,
-    MechanismSettings,
     RunShape,
+)
+from tfl_research.privacy.mechanisms.specification import (
+    MechanismSettings,
     checked_accountant,
 )
 from tfl_research.privacy.plans import plan as plan_module
 from tfl_research.privacy.plans.checks import check_settings
+from tfl_research.privacy.plans.user_level_values import (
+    calibrated_noise_multiplier,
+    checked_delta,
+    unknown_dimension,
+)
 from tfl_research.sampling import Amplification
 
 if TYPE_CHECKING:
@@ -157,17 +162,17 @@ class UserLevelPlan:
             delta=delta,
             budget_epsilon=budget_epsilon,
         )
-        delta = _checked_delta(delta, amplification.population)
+        delta = checked_delta(delta, amplification.population)
         size = expected_cohort_size
         shape = RunShape(
             amplification,
             int(rounds),
             float(amplification.cohort_size if size is None else size),
-            model_dimension or _unknown_dimension,
+            model_dimension or unknown_dimension,
         )
         mechanism.check_shape(shape)
         if noise_multiplier is None:
-            noise_multiplier = _calibrated(
+            noise_multiplier = calibrated_noise_multiplier(
                 mechanism, float(target_epsilon or 0), shape, delta, accountant
             )
         noise_multiplier = float(noise_multiplier)
@@ -250,10 +255,6 @@ class UserLevelPlan:
             "event": self.event.to_dict(),
         }
 
-    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`."""
-        plan_module.check_recorded(self.record(), recorded)
-
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """See `PrivacyPlan`; the aggregator's measurements are compared."""
         measured = plan_module.measured_scalars(metrics.get("aggregator", {}))
@@ -298,34 +299,3 @@ class Mechanism:
 
     plan: UserLevelPlan
     aggregator: tff.aggregators.WeightedAggregationFactory
-
-
-def _checked_delta(delta: Optional[float], population: int) -> float:
-    if delta is None:
-        delta = default_delta(population)
-    warning = delta_warning(delta, population)
-    if warning is not None:
-        warnings.warn(warning, stacklevel=3)
-    return float(delta)
-
-
-def _calibrated(
-    mechanism: MechanismSettings,
-    target_epsilon: float,
-    shape: RunShape,
-    delta: float,
-    accountant: str,
-) -> float:
-    try:
-        return mechanism.calibrate(target_epsilon, shape, delta, accountant)
-    except SettingError:
-        raise
-    except ValueError as error:
-        raise SettingError(f"--target_epsilon={target_epsilon:g}: {error}") from error
-
-
-def _unknown_dimension() -> int:
-    raise ValueError(
-        "the noise depends on the size of the model: give model_dimension, a function "
-        "that returns the number of scalars in an update"
-    )

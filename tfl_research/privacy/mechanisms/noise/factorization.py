@@ -16,7 +16,9 @@ from typing import Optional
 import numpy as np
 from scipy import linalg
 
-from tfl_research.privacy.accounting.events.correlated_event import check_whole
+from tfl_research.privacy.accounting.events.correlated_event import (
+    check_positive_integers,
+)
 from tfl_research.privacy.mechanisms.noise import factor_cache, factor_search
 
 # Up to so many rounds all entries are optimised; above, one number a diagonal. Takes
@@ -132,7 +134,7 @@ def workload_matrix(
     Raises:
       ValueError: an argument outside of its range.
     """
-    check_whole(rounds=rounds)
+    check_positive_integers(rounds=rounds)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
     if learning_rates is None:
@@ -174,7 +176,7 @@ def banded_factor(
     Raises:
       ValueError: an argument outside of its range.
     """
-    check_whole(rounds=rounds, bands=bands)
+    check_positive_integers(rounds=rounds, bands=bands)
     if bands > rounds:
         raise ValueError(f"bands must be at most the {rounds} rounds, got {bands}")
     dense = rounds <= DENSE_ROUNDS or learning_rates is not None

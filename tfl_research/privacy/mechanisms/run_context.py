@@ -1,4 +1,4 @@
-"""What a run tells its mechanism: for the event, and for the aggregator."""
+"""What a mechanism needs of a run: for its event, and for its aggregator."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tfl_research.sampling import Amplification
 if TYPE_CHECKING:
     import tensorflow_federated as tff
 
-# A function of no arguments, since TensorFlow is needed to know the model's size.
+# A function without arguments, since computing the model's size needs TensorFlow.
 Dimension = Callable[[], int]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunShape:
-    """What a mechanism must know of a run to say what its rounds cost.
+    """The numbers of a run on which the event of its mechanism depends.
 
     Attributes:
       amplification: of the run's sampler.
       rounds: planned, at least 1.
       expected_cohort_size: the denominator of the mean.
-      dimension: gives the number of scalars in an update; asked by mechanisms whose
-        noise depends on it.
+      dimension: returns the number of scalars in an update; called only by mechanisms
+        whose noise depends on this number.
     """
 
     amplification: Amplification
@@ -35,18 +35,19 @@ class RunShape:
 
 @dataclasses.dataclass(frozen=True)
 class MechanismContext:
-    """What a run gives a mechanism to build its aggregator, beside the plan.
+    """What a mechanism needs besides the plan to build its aggregator.
 
     Attributes:
-      noise_seed: secret; noise is a function of it and of the round.
+      noise_seed: secret; the noise is a function of this seed and of the round.
       server_momentum: of the server optimizer.
       learning_rates: of the server optimizer by round; None if they are constant.
       linear_server: whether the server's model is a linear function of the means, as
-        with SGD and momentum; correlated noise is optimised for that.
-      rule: another aggregation in place of the mean, for mechanisms that noise at the
-        clients, to which it is post-processing; None for the mean.
-      secure: whether a secure sum is part of the computation; False for TFF's own
-        runtime, which cannot take one of 64-bit integers modulo a number.
+        with SGD and momentum; correlated noise is optimised for linear servers.
+      rule: an aggregation of noised updates in place of the mean; only for mechanisms
+        that noise at the clients, for which a rule is post-processing. None for the
+        mean.
+      secure: whether the computation has a secure sum; False for TFF's own runtime,
+        which cannot execute a secure sum of 64-bit integers modulo a number.
     """
 
     noise_seed: int

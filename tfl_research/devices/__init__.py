@@ -1,6 +1,6 @@
-"""Simulated devices: when they are there, how fast they are, and who reports in time.
+"""Simulated devices: availability, speed, and which devices report in time.
 
-Nothing here knows of TensorFlow, of algorithms, or of what a client's update is.
+Nothing here depends on TensorFlow, on algorithms, or on the content of updates.
 """
 
 from tfl_research.devices.availability import Availability

@@ -14,13 +14,13 @@ DAY = 86_400.0
 class Availability:
     """Chances of being available that rise and fall with the time of day.
 
-    Within each slot of time, a device is available or not by a draw of its own, whose
-    probability is `mean * (1 + a cos(2 pi (t - p) / 86400))` at the slot's middle t,
-    with the device's amplitude a and phase p. Amplitudes are uniform within 0.2 of
-    `amplitude` (and in [0, 1]); phases are normal around `peak_hour`. By default about
-    four times as many devices are available at the best hour as at the worst, as
-    Bonawitz et al. 2019 (arXiv 1902.01046, section 9) report of one country; the
-    cosine, and the mean, are assumptions.
+    Each device is available in a slot of time with probability
+    `mean * (1 + a cos(2 pi (t - p) / 86400))`, independently of other devices and
+    slots. Here t is the middle of the slot, a the device's amplitude and p the device's
+    phase. Amplitudes are uniform within 0.2 of `amplitude`, and in [0, 1]. Phases are
+    normal around `peak_hour`. By default about four times as many devices are available
+    at the best hour as at the worst hour, as Bonawitz et al. 2019 (arXiv 1902.01046,
+    section 9) report for one country. The cosine and the mean are assumptions.
 
     Attributes:
       mean: share of its time that a device is available, in (0, 1]; probabilities
@@ -30,12 +30,12 @@ class Availability:
       phase_spread_hours: standard deviation of the phases.
       slot_seconds: length of a slot, above 0.
       label_correlation: probability that a device's phase follows the dominant label
-        of its examples in the place of `peak_hour`: label l of L peaks around hour
-        24 l / L, which makes the data block-cyclic (Eichner et al. 2019, arXiv
-        1904.10120).
+        of its examples and not `peak_hour`: devices of label l of L have their peak
+        around hour 24 l / L, which makes the data block-cyclic (Eichner et al. 2019,
+        arXiv 1904.10120).
 
     Raises:
-      ValueError: a number outside its range.
+      ValueError: a number is outside its range.
     """
 
     mean: float = 0.2
@@ -64,15 +64,15 @@ class Availability:
             )
 
     def slot(self, seconds: float) -> int:
-        """The slot that a time is in."""
+        """The number of the slot at a time."""
         return int(seconds // self.slot_seconds)
 
     def probability(self, seconds: float, amplitude: float, phase: float) -> float:
-        """Of a device being available at a time.
+        """The probability that a device is available at a time.
 
         Args:
           seconds: since the simulation's first midnight.
-          amplitude, phase: the device's; the phase in seconds.
+          amplitude, phase: amplitude and phase of the device; the phase in seconds.
         """
         middle = (self.slot(seconds) + 0.5) * self.slot_seconds
         wave = math.cos(2 * math.pi * (middle - phase) / DAY)

@@ -1,4 +1,4 @@
-"""Buffered asynchronous aggregation: which updates fill the buffer, and how stale."""
+"""Buffered asynchronous aggregation: the updates in the buffer and their staleness."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfl_research.devices.rounds import DeviceRounds
 from tfl_research.sampling.cohort_sizes import check_round
 
 _KEPT = 4
-# In a row, in which no device is at work and none begins.
+# Slots in a row without a working or a beginning device, after which a run stops.
 _IDLE_SLOTS = 1000
 
 
@@ -24,23 +24,24 @@ _IDLE_SLOTS = 1000
 class BufferedRounds(DeviceRounds):
     """The server steps of FedBuff (Nguyen et al. 2022, arXiv 2106.06639, Algorithm 1).
 
-    `concurrency` devices train at once, each from the model that was current when it
-    began; whenever one reports or drops out, another one that is available begins.
-    After `cohort_size` (K in the paper) updates were taken, the server takes a step,
-    which is what a round is here. An update is stale by the server steps since its
-    device began; beyond `max_staleness` it is discarded and counts as late.
-    A device has at most one update on the way or in the buffer.
+    `concurrency` devices train at once. A device trains from the model at the time when
+    it began. When a device reports or drops out, another available device begins. When
+    the buffer has `cohort_size` (K in the paper) updates, the server takes a step. A
+    server step is a round. The staleness of an update is the number of server steps
+    since its device began. An update with a staleness above `max_staleness` is
+    discarded and counts as late. A device has at most one update that is under way or
+    in the buffer.
 
-    A server step is a pure function of the fields and its number; asked for an earlier
-    one, the simulation begins again.
+    A server step is a pure function of the fields and the step's number. For an earlier
+    step than the last, the simulation begins again.
 
     Attributes:
-      concurrency: M in the paper, at least 1.
-      max_staleness: at least 0.
+      concurrency: M in the paper, the number of devices that train at once, at least 1.
+      max_staleness: largest staleness of an update, at least 0.
 
     Raises:
-      ValueError: a number outside its range, fewer devices than can be at work and in
-        the buffer, and see `DeviceRounds`.
+      ValueError: a number is outside its range, `concurrency` plus `cohort_size`
+        exceeds the number of devices, or an error of `DeviceRounds`.
     """
 
     concurrency: int = 100
@@ -80,12 +81,12 @@ class BufferedRounds(DeviceRounds):
         return self.outcome(round_number).client_ids
 
     def abandoned_before(self, round_number: int) -> int:
-        """None is abandoned: the server waits until its buffer is full."""
+        """0: no round is abandoned, since the server waits for a full buffer."""
         check_round(round_number)
         return 0
 
     def outcome(self, round_number: int) -> Outcome:
-        """What filled the buffer of a server step."""
+        """The updates in the buffer of a server step."""
         check_round(round_number)
         if round_number in self._latest:
             return self._latest[round_number]
@@ -124,7 +125,7 @@ class BufferedRounds(DeviceRounds):
                     heapq.heappush(at_work, (end, started, number, version, reports))
                     busy.add(number)
                     begun += 1
-            # Where nobody is available, somebody may be in the next slot.
+            # If no device is available, wait for the next slot.
             slot = self.devices.availability.slot_seconds
             next_slot = (math.floor(clock / slot) + 1) * slot
             if next_slot <= clock:  # by rounding
@@ -165,7 +166,7 @@ class BufferedRounds(DeviceRounds):
     def _work(
         self, number: int, clock: float, generator: np.random.Generator
     ) -> tuple[float, bool]:
-        """When a device that begins now is done, and whether it then reports."""
+        """When a device that begins now ends, and whether it reports."""
         device, work = self.devices.device(number), self.workload(number)
         seconds = device.seconds(self.bytes_down, work.examples, self.bytes_up)
         fate, share = generator.random(2)

@@ -1,4 +1,4 @@
-"""What became of the devices that a round selected."""
+"""The outcome of a round for its selected devices."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from tfl_research.data import Cohort
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One simulated round, or one server step of buffered aggregation.
+    """The outcome of a simulated round, or of a server step of buffered aggregation.
 
     Attributes:
-      client_ids: whose updates are aggregated; empty where the round is abandoned.
-      end_seconds: the simulated clock when it ends.
-      selected: devices that were told to train.
-      dropped_out: that stopped without a report.
-      late: that did not drop out, but whose report was not taken any more.
-      bytes_down, bytes_up: of all devices together, in this round; what devices of a
-        synchronous round send after its end is not counted.
-      abandoned: whether fewer than the minimum cohort reported.
-      max_steps: local steps by client, where some were cut short; else None.
-      staleness: int32 `[clients]`, server steps since each began; None where all
-        began from the current model.
-      private_columns: of metrics.csv, those that tell of clients' data, where the
-        rest of the round tells nothing.
+      client_ids: clients whose updates are aggregated; empty for an abandoned round.
+      end_seconds: the simulated clock at the end of the round.
+      selected: number of devices that were selected to train.
+      dropped_out: number of devices that stopped without a report.
+      late: number of devices whose report came too late.
+      bytes_down, bytes_up: bytes to and from all devices in the round. Bytes that
+        devices send after the end of a synchronous round do not count.
+      abandoned: whether fewer clients than the minimum cohort reported.
+      max_steps: largest number of local steps of each client, if some clients stop
+        early; otherwise None.
+      staleness: int32 `[clients]`, number of server steps since the client began; None
+        if all clients began from the current model.
+      private_columns: columns of metrics.csv that depend on clients' data, if no other
+        column of the outcome does.
     """
 
     client_ids: tuple[str, ...]
@@ -44,7 +45,7 @@ class Outcome:
     private_columns: tuple[str, ...] = ()
 
     def prepared(self, cohort: Cohort) -> Cohort:
-        """The cohort of `client_ids`, cut short and told its staleness."""
+        """Applies `max_steps` and `staleness` to the cohort of `client_ids`."""
         if self.max_steps is not None:
             cohort = cohort.truncated(self.max_steps)
         if self.staleness is not None:

@@ -1,4 +1,4 @@
-"""Rounds of devices whose course tells nothing of data, for private runs."""
+"""Rounds of devices whose course does not depend on data, for private runs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from tfl_research.sampling import Amplification
 
 @dataclasses.dataclass(frozen=True)
 class PacedRounds(SynchronousRounds):
-    """Rounds that last until the deadline and take every report that is in time.
+    """Rounds that last until the deadline and take every report in time.
 
-    How long a device works depends on how many examples it holds. Where the first
-    reports end a round, one device's data move the clock, and with it who is available
-    and selected in all later rounds: nothing bounds what that tells. Here
+    The work time of a device depends on its number of examples. If the first reports
+    end a round, the data of one device change the clock, and so which devices are
+    available and selected in all later rounds. Nothing bounds the information in this.
+    Here
 
     - every round lasts exactly `report_deadline`;
     - `cohort_size` devices are selected, which depends on seed, clock and
       availability;
-    - each of them that reports in time is in the cohort, however many do; one that
-      drops out or is late contributes nothing;
-    - a round is abandoned if fewer than `minimum_cohort` of the selected devices
-      could report, which are those that do not drop out and whose network alone is
-      fast enough. That a device is late for having many examples does not count.
+    - all selected devices that report in time are in the cohort; a device that drops
+      out or is late contributes nothing;
+    - a round is abandoned if fewer than `minimum_cohort` of the selected devices could
+      report. A device could report if it does not drop out and its network is fast
+      enough. A device that is late because of its many examples could report.
 
-    So of everything that happens in a round, a device's data decide what this device
-    contributes and nothing else: populations that differ in one device's data differ
-    in one term of each round's sum.
+    So the data of a device decide only its own contribution to a round. Populations
+    that differ in one device's data differ in one term of each round's sum.
 
     Attributes:
-      over_selection: 1; all reports are taken, and there is nothing to select for.
-      every_device_sends: every device that could report is in the cohort, with no
-        local step if it would be late. For mechanisms that noise at the clients,
-        whose guarantee holds against a server that sees who sends.
+      over_selection: 1, since all reports are taken.
+      every_device_sends: whether every device that could report is in the cohort. A
+        device that would be late then takes no local step. This is for mechanisms that
+        add noise at the clients, whose guarantee holds against a server that sees which
+        clients send.
 
     Raises:
       ValueError: another over-selection, availability that follows labels, and see
@@ -78,17 +79,18 @@ class PacedRounds(SynchronousRounds):
 
     @property
     def minimum_cohort_size(self) -> int:
-        """Of a round that is not abandoned: 0 where all its devices can be late."""
+        """Smallest cohort of a round that counts; 0 if all its devices can be late."""
         return int(self.minimum_cohort) if self.every_device_sends else 0
 
     @property
     def amplification(self) -> Amplification:
-        """None, under zero-out.
+        """No amplification, under the zero-out relation.
 
-        Selection is no secret, and a device may be selected in every round. Who is
-        drawn depends on which devices there are, so that neighbours have the same
-        ones, and in one of them a device's contributions are zero (zero-out, as
-        Kairouz et al. 2021, arXiv 2103.00039, have it), as they are where it is late.
+        Selection is not secret, and a device may be selected in every round. The draw
+        depends on the set of devices. So neighbouring populations have the same
+        devices, and in one of them the contributions of one device are zero (zero-out,
+        as in Kairouz et al. 2021, arXiv 2103.00039). They are also zero when the device
+        is late.
         """
         return dataclasses.replace(
             super().amplification, neighbouring_relation="zero_out"

@@ -14,7 +14,7 @@ from tfl_research.devices.availability import DAY, Availability
 
 # Populations up to this size are searched whole for available devices.
 _SEARCHED_WHOLE = 4096
-# Draws for each device wanted, of larger ones.
+# In larger populations, draws for each device that is wanted.
 _DRAWS = 200
 
 # Gives a device's dominant label, and the number of labels.
@@ -25,9 +25,9 @@ LabelOfDevice = Callable[[int], tuple[int, int]]
 class Speeds:
     """Log-normal compute and network speeds, independent of each other.
 
-    That phones differ by an order of magnitude in both is what the traces in FedScale
-    (Lai et al. 2022, arXiv 2105.11367, section 3) show; the log-normal shape and the
-    medians here are round figures, not fits.
+    The traces in FedScale (Lai et al. 2022, arXiv 2105.11367, section 3) show that
+    phones differ by an order of magnitude in both speeds. The log-normal shape is an
+    assumption, and the medians are round figures; neither is fitted.
 
     Attributes:
       seconds_per_example: median time of a device for one example in one epoch.
@@ -57,12 +57,12 @@ class Speeds:
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What one device is like.
+    """The properties of one device.
 
     Attributes:
       seconds_per_example: time for one example in one epoch.
       download_bytes_per_second, upload_bytes_per_second: network speeds.
-      amplitude, phase: of its availability; the phase in seconds.
+      amplitude, phase: parameters of the availability; the phase in seconds.
     """
 
     seconds_per_example: float
@@ -72,7 +72,7 @@ class Device:
     phase: float
 
     def seconds(self, bytes_down: int, examples: int, bytes_up: int) -> float:
-        """From the start of the download to the end of the upload."""
+        """Seconds from the start of the download to the end of the upload."""
         return (
             bytes_down / self.download_bytes_per_second
             + examples * self.seconds_per_example
@@ -82,12 +82,12 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class DevicePopulation:
-    """Devices 0 to `count` - 1, none of which is kept in memory.
+    """Devices 0 to `count` - 1, computed when needed and not kept in memory.
 
     Attributes:
-      count: how many are registered, at least 1.
-      seed: of their properties and of when they are available.
-      speeds, availability: distributions.
+      count: number of registered devices, at least 1.
+      seed: seed of the devices' properties and availability.
+      speeds, availability: distributions of the devices' properties.
       label: gives a device's dominant label; needed when availability follows labels.
 
     Raises:
@@ -140,16 +140,16 @@ class DevicePopulation:
         generator: np.random.Generator,
         busy: Collection[int] = (),
     ) -> list[int]:
-        """Uniformly random devices among those available, without replacement.
+        """Draws random available devices, uniformly and without replacement.
 
-        Time is in proportion to `wanted`: large populations are sampled by rejection.
-        Fewer are found where fewer are available, or where 200 draws for each one
-        wanted did not find them.
+        The time is proportional to `wanted`: large populations are sampled by
+        rejection. The result has fewer devices if fewer are available, or if 200 draws
+        for each wanted device were not enough.
 
         Args:
-          wanted: how many.
+          wanted: number of devices.
           seconds: the time.
-          generator: of the candidates.
+          generator: draws the candidates.
           busy: devices that cannot be drawn.
         """
         drawn: list[int] = []

@@ -1,4 +1,4 @@
-"""Registered devices: more of them than a task has clients, without memory for each."""
+"""Registered devices: as many as wanted, without memory for each device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _PREFIX = "device "
 
 @dataclasses.dataclass(frozen=True)
 class DeviceIds(Sequence[str]):
-    """The ids "device 0", "device 1", ..., made when they are asked for.
+    """The ids "device 0", "device 1", ..., made when they are needed.
 
     Attributes:
-      size: how many there are, at least 1.
-      owners: clients whose examples they hold in turn, at least 1; of fewer than
-        `size`, some devices hold the same ones. None where nobody asks.
+      size: number of devices, at least 1.
+      owners: number of clients whose examples the devices hold in turn, at least 1.
+        With fewer clients than devices, several devices hold the same examples. None if
+        it is not known.
 
     Raises:
       ValueError: a number below 1.
@@ -64,7 +65,7 @@ class DeviceIds(Sequence[str]):
         """The position of an id.
 
         Raises:
-          ValueError: no id of these.
+          ValueError: the id is not one of these ids.
         """
         digits = name[len(_PREFIX) :] if isinstance(name, str) else ""
         if name == f"{_PREFIX}{digits}" and digits.isascii() and digits.isdigit():
@@ -77,12 +78,12 @@ class DeviceIds(Sequence[str]):
 def registered(clients: ClientData, count: int) -> ClientData:
     """Client data in which `count` devices hold the examples of `clients`.
 
-    Device d holds those of client d modulus the number of clients; devices with the
-    same examples are clients of their own, with shuffles of their own.
+    Device d holds the examples of client d modulo the number of clients. Devices with
+    the same examples are different clients, with different shuffles.
 
     Args:
-      clients: whose examples the devices hold.
-      count: of devices, at least 1; with fewer devices than clients, the last
+      clients: the clients whose examples the devices hold.
+      count: number of devices, at least 1. With fewer devices than clients, the last
         clients take no part.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the simulated samplers have in common: whose clients, and what they send."""
+"""The base class of samplers of simulated devices."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ class DeviceRounds:
     """Base of the simulated samplers.
 
     Attributes:
-      devices: device i is the client `clients.client_ids[i]`.
-      clients: their data, of which only numbers of examples are read.
-      cohort_size: reports that a round aims for, or the buffer's size; at least 1.
-      seed: of who is selected and who drops out.
-      bytes_down, bytes_up: size of a message to and from one device.
+      devices: the devices; device i is the client `clients.client_ids[i]`.
+      clients: the clients' data, of which only the numbers of examples are used.
+      cohort_size: number of reports that a round needs, or size of the buffer; at least
+        1.
+      seed: seed of selection and drop-outs.
+      bytes_down, bytes_up: bytes of a message to and from one device.
       drop_out: probability that a selected device never reports, in [0, 1); Bonawitz
         et al. 2019 (arXiv 1902.01046, section 9) saw 6% to 10%.
-      start_seconds: the clock at the start, since midnight.
+      start_seconds: the clock at the start, in seconds since midnight.
 
     Raises:
-      ValueError: a number outside its range, numbers of devices and clients that
-        differ, or Poisson-sampled local steps, of which the number is secret.
+      ValueError: a number is outside its range, the numbers of devices and clients
+        differ, or local steps are Poisson-sampled, so that their number is secret.
     """
 
     devices: DevicePopulation
@@ -75,7 +76,7 @@ class DeviceRounds:
 
     @property
     def amplification(self) -> Amplification:
-        """None: who is in a cohort depends on clocks and speeds, no secrets."""
+        """No amplification: cohorts depend on clocks and speeds, not on secrets."""
         population = len(self.client_ids)
         return Amplification(
             "none",

@@ -1,4 +1,4 @@
-"""Rounds of silos that can be down, and the fewest that a round needs."""
+"""Rounds of silos that can be down, with a smallest number of reports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tfl_research.sampling import Amplification, Sampler
 
 @dataclasses.dataclass(frozen=True)
 class SiloOutcome:
-    """What became of a round's silos.
+    """The outcome of a round for its silos.
 
     Attributes:
-      client_ids: those that reported; empty where the round is abandoned.
-      selected: silos that were asked.
-      dropped_out: silos that did not report.
-      abandoned: whether fewer than the minimum reported.
-      private_columns: none; who is down is drawn without looking at data.
+      client_ids: silos that reported; empty for an abandoned round.
+      selected: number of selected silos.
+      dropped_out: number of silos that did not report.
+      abandoned: whether fewer silos than the minimum reported.
+      private_columns: empty; which silos are down does not depend on data.
     """
 
     private_columns: ClassVar[tuple[str, ...]] = ()
@@ -31,7 +31,7 @@ class SiloOutcome:
     abandoned: bool
 
     def prepared(self, cohort: Cohort) -> Cohort:
-        """The cohort as it is."""
+        """Returns the cohort without changes."""
         return cohort
 
     def columns(self) -> collections.OrderedDict[str, float]:
@@ -45,16 +45,16 @@ class SiloOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class UnreliableSilos:
-    """A sampler's cohorts without the silos that are down in a round.
+    """Removes the silos that are down in a round from a sampler's cohorts.
 
     A round with fewer than `minimum` reports is abandoned: nothing is aggregated and
     nothing released, as NVIDIA FLARE's scatter-and-gather waits for its `min_clients`.
 
     Attributes:
-      inner: who is asked.
-      drop_out: probability that a silo that is asked does not report, in [0, 1).
-      minimum: reports that a round needs, at least 1.
-      seed: of who is down.
+      inner: the sampler that selects silos.
+      drop_out: probability that a selected silo does not report, in [0, 1).
+      minimum: number of reports that a round needs, at least 1.
+      seed: seed of which silos are down.
 
     Raises:
       ValueError: a number outside its range, or a minimum that no cohort reaches.
@@ -64,7 +64,7 @@ class UnreliableSilos:
     drop_out: float
     minimum: int = 1
     seed: int = 0
-    # By round, from 1: abandoned ones before it.
+    # For each round from 1, the number of abandoned rounds before it.
     _abandoned: list[int] = dataclasses.field(
         default_factory=lambda: [0], init=False, repr=False, compare=False
     )
@@ -84,7 +84,7 @@ class UnreliableSilos:
         return self.inner.client_ids
 
     def outcome(self, round_number: int) -> SiloOutcome:
-        """Who reported in a round."""
+        """The silos that reported in a round."""
         selected = self.inner.sample(round_number)
         reports = tuple(
             client_id
@@ -115,7 +115,7 @@ class UnreliableSilos:
 
     @property
     def expected_cohort_size(self) -> float:
-        """Of a round that is not abandoned for certain."""
+        """Expected number of reports, without abandoning rounds."""
         return self.inner.expected_cohort_size * (1 - self.drop_out)
 
     @property
@@ -130,11 +130,11 @@ class UnreliableSilos:
 
     @property
     def amplification(self) -> Amplification:
-        """None: whether a silo is down is no secret.
+        """No amplification: it is not secret whether a silo is down.
 
-        Abandoned rounds release nothing and are not counted, so that a separation in
-        rounds is none in releases. A silo more could be the one with which a round is
-        not abandoned, so that add-or-remove-one becomes zero-out.
+        Abandoned rounds release nothing and do not count, so that a separation in
+        rounds is not a separation in releases. With one more silo a round might not be
+        abandoned, so that add-or-remove-one becomes zero-out.
         """
         amplification = self.inner.amplification
         relation = amplification.neighbouring_relation

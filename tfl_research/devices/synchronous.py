@@ -1,4 +1,4 @@
-"""Synchronous rounds of devices that are slow, drop out, or are not there."""
+"""Synchronous rounds of devices that can be slow, drop out or be unavailable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.devices.outcome import Outcome
 from tfl_research.devices.rounds import DeviceRounds
 from tfl_research.sampling.cohort_sizes import check_round
 
-# Outcomes kept besides all rounds' ends.
+# Number of outcomes that are kept; the ends of all rounds are kept too.
 _KEPT = 4
 
 
@@ -21,26 +21,27 @@ _KEPT = 4
 class SynchronousRounds(DeviceRounds):
     """Over-selection, a reporting deadline and a minimum cohort.
 
-    A round selects `ceil(over_selection * cohort_size)` of the devices available when
-    it starts. Each reports after download, local work and upload, or drops out. The
-    round ends when `cohort_size` have reported, or at the deadline, and those who
-    have reported are the cohort (Bonawitz et al. 2019, arXiv 1902.01046, sections 2.2
-    and 9). With fewer than `minimum_cohort` it is abandoned: nothing is aggregated or
-    released. The next round starts when this one ends.
+    A round selects `ceil(over_selection * cohort_size)` of the devices that are
+    available at its start. A device reports after download, local work and upload, or
+    drops out. The round ends when `cohort_size` devices have reported, or at the
+    deadline. The devices that have reported are the cohort (Bonawitz et al. 2019, arXiv
+    1902.01046, sections 2.2 and 9). With fewer than `minimum_cohort` reports the round
+    is abandoned: nothing is aggregated or released. The next round starts when a round
+      ends.
 
-    A round is a pure function of the fields and its number. Asked for out of order, it
-    computes the rounds before it, in time in proportion to their cohorts.
+    A round is a pure function of the fields and the round's number. A later round than
+    the last needs all rounds in between, in time proportional to their cohorts.
 
     Attributes:
-      over_selection: at least 1.
-      report_deadline: seconds after the round's start, above 0.
-      minimum_cohort: from 1 to `cohort_size`.
-      partial_work: whether a device that would be late reports at the deadline the
-        steps that it had time for (FedProx; Li et al. 2020, arXiv 1812.06127,
-        section 3), if that is at least one.
+      over_selection: factor of the cohort size, at least 1.
+      report_deadline: seconds from the round's start to its deadline, above 0.
+      minimum_cohort: smallest cohort, from 1 to `cohort_size`.
+      partial_work: whether a device that would be late reports at the deadline with the
+        steps that it completed (FedProx; Li et al. 2020, arXiv 1812.06127, section 3),
+        if it completed at least one step.
 
     Raises:
-      ValueError: a number outside its range, and see `DeviceRounds`.
+      ValueError: a number is outside its range, or an error of `DeviceRounds`.
     """
 
     over_selection: float = 1.3
@@ -76,18 +77,18 @@ class SynchronousRounds(DeviceRounds):
 
     @property
     def minimum_cohort_size(self) -> int:
-        """`minimum_cohort`: rounds with fewer are abandoned."""
+        """`minimum_cohort`: rounds with fewer reports are abandoned."""
         return int(self.minimum_cohort)
 
     @property
     def selection_size(self) -> int:
-        """Devices that a round selects, where so many are available."""
-        # A product such as 1.1 * 10 can be a hair above the whole number.
+        """Number of devices that a round selects, if enough devices are available."""
+        # In floating point, 1.1 * 10 is slightly above 11.
         wanted = math.ceil(self.over_selection * self.cohort_size - 1e-9)
         return min(wanted, self.devices.count)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """The round's cohort; empty where it is abandoned."""
+        """The round's cohort; empty for an abandoned round."""
         return self.outcome(round_number).client_ids
 
     def abandoned_before(self, round_number: int) -> int:
@@ -99,7 +100,7 @@ class SynchronousRounds(DeviceRounds):
         return self._abandoned[round_number - 2]
 
     def outcome(self, round_number: int) -> Outcome:
-        """What became of the round."""
+        """The outcome of the round."""
         check_round(round_number)
         self._simulate(round_number)
         if round_number not in self._latest:
@@ -121,9 +122,10 @@ class SynchronousRounds(DeviceRounds):
             self._latest.popitem(last=False)
 
     def _selection(self, round_number: int) -> tuple[float, list[int], np.ndarray]:
-        """The clock of a round's start, who is selected, and which of them drop out.
+        """The clock at a round's start, the selected devices, and which drop out.
 
-        Of the rounds before it the clock alone enters, which has to be known.
+        The end of the round before must be known. Nothing else of earlier rounds is
+        used.
         """
         start = self._ends[round_number - 2] if round_number > 1 else self.start_seconds
         generator = derived_generator("device round", self.seed, round_number)
@@ -131,7 +133,7 @@ class SynchronousRounds(DeviceRounds):
         return start, selected, generator.random(len(selected)) < self.drop_out
 
     def _round(self, round_number: int) -> Outcome:
-        """One round, the clock of its start being known."""
+        """Simulates a round; the end of the round before must be known."""
         start, selected, dropped = self._selection(round_number)
         # (seconds from the start, position in the draw, device, steps)
         reports = []
@@ -148,7 +150,7 @@ class SynchronousRounds(DeviceRounds):
         max_steps = tuple(steps for *_, steps in cohort)
         return Outcome(
             tuple(self.client_ids[number] for _, _, number, _ in cohort),
-            # What is 0 bytes and no examples takes no time; the clock still goes on.
+            # Without bytes and examples a round takes no time; the clock still moves.
             start + max(length, 1e-3),
             selected=len(selected),
             dropped_out=int(np.sum(dropped)),
@@ -160,7 +162,7 @@ class SynchronousRounds(DeviceRounds):
         )
 
     def _report(self, number: int) -> tuple[float, int]:
-        """Seconds from the start to a device's report, and the steps in it."""
+        """Seconds from the start to a device's report, and the steps in the report."""
         device, work = self.devices.device(number), self.workload(number)
         seconds = device.seconds(self.bytes_down, work.examples, self.bytes_up)
         if seconds <= self.report_deadline or not self.partial_work:

@@ -1,4 +1,4 @@
-"""How much local work a device has: its steps, the examples in them, their bytes."""
+"""The local work of a device: its steps, and the examples in the steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Workload:
     """The local work of a client with some number of examples.
 
     Attributes:
-      num_examples: that it holds.
-      batching: how they become local steps.
+      num_examples: number of examples of the client.
+      batching: how examples become local steps.
     """
 
     num_examples: int
@@ -30,13 +30,13 @@ class Workload:
 
     @property
     def steps(self) -> int:
-        """Local steps in a round; those of `data.batching.step_order`."""
+        """Number of local steps in a round, as in `data.batching.step_order`."""
         if self._pool == 0:
             return 0
         return self.batching.steps or self.batching.epochs * self._steps_per_epoch
 
     def examples_in(self, steps: int) -> int:
-        """Examples visited in the first so many steps, repetitions counted."""
+        """Number of examples in the first `steps` steps, with repetitions."""
         if self._pool == 0:
             return 0
         epochs, rest = divmod(steps, self._steps_per_epoch)
@@ -44,11 +44,11 @@ class Workload:
 
     @property
     def examples(self) -> int:
-        """Examples visited in a round, repetitions counted."""
+        """Number of examples in a round, with repetitions."""
         return self.examples_in(self.steps)
 
     def steps_within(self, examples: float) -> int:
-        """The most whole steps that visit at most so many examples."""
+        """Largest number of whole steps with at most `examples` examples."""
         low, high = 0, self.steps
         while low < high:
             middle = (low + high + 1) // 2

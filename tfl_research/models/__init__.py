@@ -1,6 +1,6 @@
 """Keras models as pure functions of their weights, and optimizers.
 
-Which data and objective a model goes with is said by `tasks`.
+`tasks` combines models with data and objectives.
 """
 
 from typing import TYPE_CHECKING

@@ -39,10 +39,10 @@ def initialized(
 ) -> Any:
     """A new Keras model whose initial weights are a pure function of `seed`.
 
-    Variables are appended to `created`, when given, in the order of creation.
+    Variables are appended to `created`, if given, in the order of creation.
 
-    The process-wide generators of Python and NumPy are left as they were;
-    TensorFlow's global seed is set (it has no way to be read back).
+    The process-wide generators of Python and NumPy do not change. TensorFlow's global
+    seed is set, since TensorFlow cannot restore an earlier seed.
     """
 
     def record(create: Callable[..., Any], **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ def initialized(
 
 
 class _StatelessGenerator:
-    """Stands in for Keras' random generator; every draw is a function of a seed."""
+    """Replaces Keras' random generator; every draw is a pure function of a seed."""
 
     def __init__(self, seed: tf.Tensor, layer: int):
         self._seed = seed
@@ -114,20 +114,20 @@ def from_keras(
 ) -> FunctionalModel:
     """Wraps a Keras model builder as a pure function of its weights.
 
-    The builder runs again to trace the model, with tensors handed out in place of
-    the variables it asks for, so it must create the same weights in the same order
-    each time. To be called outside of any graph.
+    The builder runs again to trace the model, and gets tensors in place of variables.
+    So the builder must create the same weights in the same order each time. Call this
+    function outside of graphs.
 
     Args:
       build_model: makes a new Keras model (functional, sequential or subclassed
         and built).
       x_spec: a batch of inputs, `[batch, ...]`; the batch size may be None.
-      seed: of the initial weights.
+      seed: seed of the initial weights.
 
     Raises:
-      ValueError: the model keeps non-trainable weights (the running statistics
-        of batch normalization): federated averaging would neither train nor
-        average them. Group or layer normalization keeps none.
+      ValueError: the model has non-trainable weights (the running statistics of batch
+        normalization), which federated averaging would neither train nor average.
+        Group and layer normalization have no such weights.
     """
     created: list[Any] = []
     model = initialized(build_model, seed, created)
@@ -145,7 +145,7 @@ def from_keras(
         )
     trainable = model.trainable_weights
     position = {id(w): index for index, w in enumerate(trainable)}
-    # A model with branches may list its weights in another order than it made them.
+    # A model with branches can list weights in another order than it created them.
     creation_order = [position[id(w)] for w in created if id(w) in position]
     shapes = [tuple(w.shape) for w in trainable]
 
@@ -170,13 +170,13 @@ def from_keras(
         with tf.variable_creator_scope(hand_out):
             rebuilt = build_model()
         for index, layer in enumerate(_random_layers(rebuilt)):
-            # Keras' own generators draw from per-process state, which a resumed
-            # round or another runtime would not repeat.
+            # Keras' generators draw from the state of the process, which a resumed
+            # round or another runtime does not repeat.
             layer._random_generator = _StatelessGenerator(seed, index)
         return rebuilt(x, training=training)
 
-    # Traced here and not where it is used: inside a TFF computation Keras would
-    # build its layers as for a TensorFlow 1 graph, which many do not survive.
+    # The model is traced here. Inside a TFF computation, Keras would build its layers
+    # for a TensorFlow 1 graph, which fails for many layers.
     traced = {
         training: rebuilt_forward.get_concrete_function(
             [tf.TensorSpec(shape, w.dtype) for shape, w in zip(shapes, trainable)],

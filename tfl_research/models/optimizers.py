@@ -1,6 +1,6 @@
-"""Optimizers of clients and server with their learning-rate schedules, as settings.
+"""Settings of the optimizers of clients and server, with learning-rate schedules.
 
-Settings need no TensorFlow; `Optimizer.build` and `Optimizer.schedule` import it.
+Only `Optimizer.build` and `Optimizer.schedule` import TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_federated as tff
 
-# Which hyperparameters each optimizer has, besides its learning rate.
+# The hyperparameters of each optimizer, without the learning rate.
 _TAKEN: dict[str, tuple[str, ...]] = {
     "sgd": ("momentum",),
     "adam": ("beta_1", "beta_2", "epsilon"),
     "yogi": ("beta_1", "beta_2", "epsilon", "initial_preconditioner"),
     "adagrad": ("epsilon", "initial_preconditioner"),
 }
-# What TFF calls the hyperparameters.
+# TFF's names of the hyperparameters.
 _ARGUMENTS = {
     "momentum": "momentum",
     "beta_1": "beta_1",
@@ -47,11 +47,11 @@ class Optimizer(Settings):
 
         Optimizer("sgd", learning_rate=0.1, momentum=0.9)
 
-    With t counting rounds from 0, η the learning rate, γ the decay, T the decay
-    rounds, the learning rate of a round is: constant η; exponential η γ^(t/T); step
+    Let t be the round number from 0, η the learning rate, γ the decay and T the decay
+    rounds. The learning rate of a round is: constant η; exponential η γ^(t/T); step
     η γ^⌊t/T⌋; inverse_sqrt η / √(t+1); cosine η (1 + cos(π min(t/T, 1))) / 2. In the
-    first W warm-up rounds it is multiplied by (t+1)/(W+1), and t then counts from
-    the warm-up's end.
+    first W warm-up rounds η is multiplied by (t+1)/(W+1). After the warm-up, t counts
+    from the end of the warm-up.
     """
 
     optimizer: str = settings.choice("sgd", "Optimizer.", tuple(_TAKEN))
@@ -151,7 +151,7 @@ class Optimizer(Settings):
         return rate
 
     def build(self) -> tff.learning.optimizers.Optimizer:
-        """TFF's optimizer with these hyperparameters, without the schedule.
+        """Builds TFF's optimizer with these hyperparameters, without the schedule.
 
         Imports TensorFlow.
         """
@@ -171,7 +171,7 @@ class Optimizer(Settings):
         return builders[self.optimizer](learning_rate=self.learning_rate, **arguments)
 
     def build_scheduled(self) -> tff.learning.optimizers.Optimizer:
-        """TFF's optimizer, whose learning rate follows the schedule if there is one.
+        """Builds TFF's optimizer, with the learning-rate schedule if there is one.
 
         Imports TensorFlow.
         """

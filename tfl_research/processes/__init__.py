@@ -1,6 +1,6 @@
 """Assembly of task, client work, aggregator and server optimizer into TFF processes.
 
-How a process is executed is decided in `runtime`, not here.
+`runtime` executes processes.
 """
 
 from typing import TYPE_CHECKING

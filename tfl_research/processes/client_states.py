@@ -1,4 +1,4 @@
-"""How clients' states leave a round: one table row for each client of the cohort."""
+"""Collects the clients' states at the end of a round, in the rows of a table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ POSITION = "position"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClientStateSpec:
-    """What a process keeps for every client between its rounds.
+    """The state that every client keeps between rounds.
 
-    Clients are handed their `client_state`, float32 `[d]`, and their `position` in the
-    cohort, int32 `[]`; the round's metrics have `client_states`, float32 `[capacity,
-    d]`, in which the row at that position is the client's new state.
+    A client receives its `client_state`, float32 `[d]`, and its `position` in the
+    cohort, int32 `[]`. The round's metrics have `client_states`, float32 `[capacity,
+    d]`. The row at a client's position is the client's new state.
 
     Attributes:
       initial: float32 `[d]`, a client's state before its first round.
-      capacity: clients that a cohort may have at most.
+      capacity: largest number of clients in a cohort.
     """
 
     initial: np.ndarray
@@ -41,7 +41,7 @@ class ClientStateSpec:
 
     @property
     def members(self) -> list[tuple[str, tff.TensorType]]:
-        """Types of the members of a client's data."""
+        """Names and types of the members that are added to a client's data."""
         return [
             (STATE, tff.TensorType(np.float32, self.initial.shape)),
             (POSITION, tff.TensorType(np.int32)),
@@ -49,15 +49,15 @@ class ClientStateSpec:
 
 
 def collect(spec: ClientStateSpec, states: Any, positions: Any) -> Any:
-    """Clients' states as rows of a table at the server, inside of a TFF computation.
+    """Collects clients' states in a table at the server, inside a TFF computation.
 
     Args:
-      spec: sizes.
+      spec: sizes of the states and of the table.
       states: float32 `[d]` at the clients.
-      positions: int32 `[]` at the clients, each another.
+      positions: int32 `[]` at the clients, all different.
 
     Returns:
-      float32 `[capacity, d]` at the server; rows of nobody are zero.
+      float32 `[capacity, d]` at the server; unused rows are zero.
     """
     shape = [spec.capacity, len(spec.initial)]
     row_type = tff.TensorType(np.float32, spec.initial.shape)
@@ -71,7 +71,7 @@ def collect(spec: ClientStateSpec, states: Any, positions: Any) -> Any:
     @tff.tensorflow.computation(table_type, (row_type, tff.TensorType(np.int32)))
     def accumulate(table: Any, client: Any) -> Any:
         row, position = client
-        # Adding to a row of zeros, which XLA does in place.
+        # XLA adds to a row of zeros in place.
         return tf.tensor_scatter_nd_add(table, [[position]], row[None, :])
 
     @tff.tensorflow.computation(table_type, table_type)

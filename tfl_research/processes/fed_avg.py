@@ -27,15 +27,15 @@ def cohort_type(
 ) -> tff.StructWithPythonType:
     """The TFF type of one client's local steps in this task.
 
-    x and y `[steps, batch, ...]`, mask bool `[steps, batch]`, num_steps and
-    num_examples int32 `[]`, seed int32 `[2]`, where the data have roles role int32
-    `[]`, and under Poisson sampling row_ends int32 `[steps]` and noise_seed int64
-    `[2]`; the number of steps is free, so that one computation serves clients of
-    every size.
+    The members are x and y `[steps, batch, ...]`, mask bool `[steps, batch]`, num_steps
+    and num_examples int32 `[]`, and seed int32 `[2]`. Data with roles also have role
+    int32 `[]`. Under Poisson sampling there are also row_ends int32 `[steps]` and
+    noise_seed int64 `[2]`. The number of steps is not fixed, so that one computation
+    serves clients of every size.
 
     Args:
-      task: whose clients they are.
-      further: names and types of members that clients are handed beside these.
+      task: the task of the clients.
+      further: names and types of further members.
     """
     lead = [None, task.train.batching.batch_size]
     members = [
@@ -67,7 +67,7 @@ def functional_model(task: Task, seed: int = 0) -> models.FunctionalModel:
 
 
 def model_dimension(task: Task) -> int:
-    """Number of scalars in the task's trainable weights."""
+    """Number of entries of the task's trainable weights."""
     specs = tf.nest.flatten(functional_model(task).weight_specs)
     return sum(spec.shape.num_elements() for spec in specs)
 
@@ -86,12 +86,12 @@ def build_fed_avg(
 ) -> FederatedProcess:
     """Builds generalised federated averaging (FedOpt) as a TFF process.
 
-    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1: clients train from the
-    server's weights, the aggregated model delta is the negative of a gradient for
-    the server optimizer. With SGD of rate 1 at the server it is FedAvg (McMahan et
-    al. 2017); `clients.local_training(proximal_strength=...)` makes it FedProx.
+    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1: clients train from the server's
+    weights. The server optimizer takes the negated mean of the updates as a gradient.
+    With SGD of rate 1 at the server this is FedAvg (McMahan et al. 2017). With
+    `clients.local_training(proximal_strength=...)` it is FedProx.
 
-    A round, in the order of its lines; what is in brackets is there for some
+    A round has these steps, from top to bottom. Parts in brackets exist for some
     algorithms only:
 
         server                                     clients
@@ -102,50 +102,49 @@ def build_fed_avg(
 
     The process has the type signature
     `( -> S@SERVER)` and `(<S@SERVER, {B}@CLIENTS> -> <state=S, metrics=M>@SERVER)`
-    with B as `cohort_type(task)` and S a
-    `tff.learning.templates.LearningAlgorithmState` whose `global_model_weights` are
-    the model, `client_work` the number of rounds done (int32), `aggregator` the
-    aggregation process' state and `finalizer` the server work's. M is
-    `train` (loss, accuracy, ...: means over the examples that the cohort trained
-    on, taken before each local step; NaN when there were none), `cohort` (clients,
-    examples, excluded), `aggregator` (its measurements) and, where clients keep a
-    state, `client_states` (see `ClientStateSpec`).
+    where B is `cohort_type(task)` and S is a
+    `tff.learning.templates.LearningAlgorithmState`: `global_model_weights` is the
+    model, `client_work` is the number of completed rounds (int32), `aggregator` is the
+    state of the aggregation process, and `finalizer` is the state of the server work. M
+    has the members `train` (loss, accuracy, ...: means over the examples that the
+    cohort trained on, computed before each local step; NaN without examples), `cohort`
+    (clients, examples, excluded), `aggregator` (the aggregator's measurements), and
+    `client_states` if clients keep a state (see `ClientStateSpec`).
 
-    An update that holds a NaN or an infinity is left out: it becomes zero with
-    weight zero, and is counted as excluded. An aggregation factory without weights
-    cannot leave a client out and sees a zero update instead; an
-    `aggregators.UpdateAggregator` that `screens_updates` gets the update as it is.
-    Where an aggregator measures `skipped` and it is not 0, the model and the server
-    optimizer stay as they were. The process' `plan` is the privacy plan that the
-    aggregator or the client work declares.
+    An update with a NaN or an infinity is excluded: the update becomes zero with weight
+    zero, and is counted as excluded. An aggregation factory without weights cannot
+    exclude a client, and gets a zero update. An `aggregators.UpdateAggregator` that
+    `screens_updates` gets the original update. If the aggregator measures a `skipped`
+    other than 0, the model and the state of the server work do not change. The `plan`
+    of the process is the privacy plan that the aggregator or the client work declares.
 
     Args:
       task: data, model and objective.
       client_optimizer: shorthand for `client_work=clients.local_training(
         optimizer=client_optimizer)`.
       server_optimizer: applied to the negated aggregate; SGD of rate 1 by default.
-      aggregator: any TFF aggregation factory; a weighted mean by default, which is
-        zero when no weight is left. An `aggregators.UpdateAggregator` that declares
-        `client_members`, names of members of `cohort_type(task)`, gets weights that
-        are structures of `weight` and of these ("seed" for noise at the clients,
-        "role" for attacks).
-      client_work: what a client computes.
-      client_weighting: how much a client counts; by its examples by default where
-        the aggregator takes weights, uniform where it does not.
-      server_work: what the server makes of the mean, for algorithms that are more
+      aggregator: any TFF aggregation factory; by default a weighted mean, which is zero
+        when no client counts. An `aggregators.UpdateAggregator` with `client_members`,
+        names of members of `cohort_type(task)`, gets weights that are structures of
+        `weight` and these members ("seed" for noise at the clients, "role" for
+        attacks).
+      client_work: the computation of a client.
+      client_weighting: how much a client counts; by default by its number of examples
+        if the aggregator takes weights, otherwise uniform.
+      server_work: computes the new model from the mean, for algorithms that need more
         than a server optimizer.
-      max_cohort_size: clients in a cohort at most; needed by client work whose
-        clients keep a state.
-      seed: of the initial weights.
+      max_cohort_size: largest number of clients in a cohort; needed if clients keep a
+        state.
+      seed: seed of the initial weights.
 
     Raises:
-      ValueError: both or neither of client_optimizer and client_work; both of
-        server_optimizer and server_work; no max_cohort_size where clients keep a
-        state; weights other
-        than uniform for an aggregator without weights; something that is no
-        aggregation factory or no client work; a client work and an aggregator of two
-        privacy plans; a model with running statistics; an aggregator that
-        needs roles of client data that have none.
+      ValueError: both or neither of client_optimizer and client_work; both
+        server_optimizer and server_work; no max_cohort_size although clients keep a
+        state; a weighting other than uniform for an aggregator without weights; an
+        aggregator that is not an aggregation factory; a client_work that is not a
+        `clients.ClientWork`; a client work and an aggregator with different privacy
+        plans; a model with running statistics; an aggregator that needs roles, and
+        client data without roles.
     """
     if (client_optimizer is None) == (client_work is None):
         raise ValueError("give exactly one of client_optimizer and client_work")
@@ -212,7 +211,7 @@ def _client_states(
 
 
 def _plan(client_work: clients.ClientWork, declared: UpdateAggregator) -> Any:
-    """The privacy plan of one of the two; ValueError where they are of two plans."""
+    """The privacy plan of either; ValueError if they have different plans."""
     plans = [p for p in (client_work.plan, declared.plan) if p is not None]
     if len(plans) == 2 and plans[0] != plans[1]:
         raise ValueError(

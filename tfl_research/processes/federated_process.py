@@ -46,7 +46,7 @@ class FederatedProcess(tff.templates.IterativeProcess):
 
 
 def size_in_bytes(value_type: tff.Type) -> int:
-    """Bytes of a value of tensors; those of unknown shape count nothing."""
+    """Bytes of a structure of tensors; tensors of unknown shape count as 0."""
     total = 0
     leaves = (
         tff.structure.flatten(value_type)

@@ -28,11 +28,16 @@ _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
 
 @dataclasses.dataclass(frozen=True)
 class RoundParts:
-    """What a round is assembled from; see `build_fed_avg`.
+    """The parts of a round; see `build_fed_avg`.
 
-    `plan` is the privacy plan, None without one, and
-    `encoded_bytes` is what an update takes when it is sent, `received_bytes` what a
-    client is sent and `reported_bytes` what its report takes; None for plain sizes.
+    Attributes:
+      finalize: the objective's sums -> metrics.
+      client_data_type: TFF type of one client's local steps.
+      plan: the privacy plan; None without a plan.
+      encoded_bytes: bytes of an update as it is sent.
+      received_bytes: bytes that the server sends to a client.
+      reported_bytes: bytes of a client's report. None for the bytes of plain tensors,
+        as for `encoded_bytes` and `received_bytes`.
     """
 
     model: models.FunctionalModel
@@ -50,7 +55,7 @@ class RoundParts:
 
 
 def assemble(parts: RoundParts) -> FederatedProcess:
-    """The process of these parts; see `build_fed_avg`."""
+    """Assembles the process from its parts; see `build_fed_avg`."""
     specs = tuple(parts.model.weight_specs)
     weights_type = tff.StructWithPythonType(
         [(None, tff.TensorType(s.dtype.as_numpy_dtype, s.shape)) for s in specs], tuple
@@ -109,7 +114,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     def unless_skipped(
         updated: Any, weights: Any, server_state: Any, skipped: tf.Tensor
     ) -> Any:
-        # A zero update would still move the model by the optimizer's momentum.
+        # With a zero update, the optimizer's momentum would still move the model.
         def kept(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
             return tf.where(skipped > 0, old, new)
 
@@ -209,7 +214,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             new_state, tff.federated_zip(metrics)
         )
 
-    # An aggregator's own code takes what arrives, whatever the work below calls it.
+    # If the aggregator has its own message type, that type gives the bytes.
     message_type = declared.message_type(weights_type)
     sent_bytes = parts.encoded_bytes
     if message_type is not None or sent_bytes is None:
@@ -218,7 +223,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         )
     received_bytes = parts.received_bytes
     if received_bytes is None:
-        # The round's number is not counted.
+        # The 4 bytes of the round number do not count.
         received_bytes = size_in_bytes(sent_type) - 4
     reported_bytes = parts.reported_bytes
     if reported_bytes is None:
@@ -234,8 +239,8 @@ def assemble(parts: RoundParts) -> FederatedProcess:
 
 
 def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
-    """(message, local steps) -> update, weight, sums, counts, report and state."""
-    # Robust aggregators count what is not finite among the hostile updates.
+    """Builds (message, local steps) -> update, weight, sums, counts, report, state."""
+    # Robust aggregators count non-finite updates as hostile.
     screens_updates = declarations(parts.aggregator).screens_updates
     weighting, weighs_reports = parts.weighting, parts.server_work.weighs_reports
 
@@ -246,7 +251,7 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
         sent_back = [*result.update, *tf.nest.flatten(result.report)]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
 
-        # A diverged client's loss is NaN too, and would hide everybody's.
+        # The NaN loss of a diverged client would make the mean loss NaN.
         def kept(value: tf.Tensor) -> tf.Tensor:
             return tf.where(finite, value, tf.zeros_like(value))
 

@@ -1,4 +1,4 @@
-"""Server work: what the server makes of a cohort's mean, and what it shares."""
+"""Server work: the server's part of a round, as pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ Nest = Any
 
 
 class Aggregated(NamedTuple):
-    """What a round's clients come to.
+    """The aggregate of a round's clients.
 
     Attributes:
       update: the aggregator's result, tensors shaped like the weights.
-      report: the mean of the clients' reports (zeros where nobody counts), or ().
-      num_clients: float32 scalar, clients whose update was finite and that had
-        examples.
-      round_number: int32 scalar, rounds before this one, those included of which the
-        server's work was not kept.
+      report: the mean of the clients' reports (zeros if no client counts), or ().
+      num_clients: float32 scalar, number of clients with a finite update and examples.
+      round_number: int32 scalar, number of earlier rounds, including skipped rounds.
     """
 
     update: list[tf.Tensor]
@@ -35,23 +33,23 @@ class Aggregated(NamedTuple):
 class ServerWork(abc.ABC):
     """Base of recipes for the server's part of a round, as pure functions of tensors.
 
-    A subclass gives `apply`, and the other methods where it remembers or shares
-    something.
+    A subclass defines `apply`. It overrides the other methods if the server keeps a
+    state or shares values with clients.
 
     Attributes:
-      weighs_reports: whether the reports' mean is weighted as the updates' is.
-        Otherwise every client that has examples counts the same.
+      weighs_reports: whether the mean of the reports has the weights of the updates.
+        Otherwise every client with examples counts the same.
     """
 
     weighs_reports: ClassVar[bool] = True
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """What the server remembers before round one, beside the model."""
+        """The server's state before the first round, without the model."""
         del weights
         return ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """What clients are sent beside the model; None for nothing."""
+        """Values that the server sends beside the model; None for no values."""
         del weights, state
         return None
 
@@ -66,15 +64,15 @@ class ServerWork(abc.ABC):
 class OptimizerStep(ServerWork):
     """The server optimizer takes the negated aggregate for a gradient.
 
-    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1; with SGD of rate 1 it is FedAvg,
+    Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1. With SGD of rate 1 it is FedAvg,
     with momentum FedAvgM (Hsu et al. 2019, arXiv 1909.06335). FedAdam, FedYogi and
-    FedAdagrad are Algorithm 2 with TFF's optimizers, which differ from it as the
-    paper's own code does: in round t Adam and Yogi multiply the server's rate eta by
+    FedAdagrad are Algorithm 2 with TFF's optimizers. These differ from Algorithm 2 in
+    the same way as the paper's code: in round t Adam and Yogi multiply the rate eta by
     sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v, Adam's v begins at
     0, and Adagrad divides by sqrt(v + tau) in place of sqrt(v) + tau.
 
     Attributes:
-      optimizer: the server's; SGD of rate 1 by default.
+      optimizer: the server optimizer; SGD of rate 1 by default.
     """
 
     optimizer: Optional[tff.learning.optimizers.Optimizer] = None
@@ -108,7 +106,7 @@ class OptimizerStep(ServerWork):
 
 @dataclasses.dataclass(frozen=True)
 class ReportedStep(ServerWork):
-    """Base of server work that corrects the update by the clients' report, and then
+    """Base of server work that corrects the update with the clients' reports, and then
     takes a step of the server optimizer.
 
     Attributes:
@@ -119,7 +117,7 @@ class ReportedStep(ServerWork):
 
     @abc.abstractmethod
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
-        """The update that the server optimizer steps along."""
+        """The corrected update, for the server optimizer."""
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """The optimizer's state."""
@@ -128,7 +126,7 @@ class ReportedStep(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """A step of the server optimizer along what `corrected` gives."""
+        """A step of the server optimizer along the corrected update."""
         return self.step.step(weights, state, self.corrected(round_mean))
 
 

@@ -15,17 +15,17 @@ class ClientWeighting:
     """A client's weight as a function of its number of examples n.
 
     "uniform": 1 for every client that has examples. "examples": n (FedAvg,
-    McMahan et al. 2017). "capped": min(n / cap, 1), bounded by 1 and so usable
-    under differential privacy (McMahan et al. 2018, arXiv 1710.06963, section 3).
-    A client without examples weighs 0 in each.
+    McMahan et al. 2017). "capped": min(n / cap, 1), which is bounded by 1 and so
+    possible under differential privacy (McMahan et al. 2018, arXiv 1710.06963, section
+    3). A client without examples has weight 0 under every weighting.
 
     Attributes:
-      kind: one of the above.
-      cap: w-hat of the paper, in examples; needed for "capped" and only there.
+      kind: "uniform", "examples" or "capped".
+      cap: w-hat of the paper, in examples; for "capped" only.
 
     Raises:
-      ValueError: an unknown kind, or a cap that is missing, not positive, or given
-        where it has no meaning.
+      ValueError: an unknown kind; a cap that is missing or not positive; or a cap for
+        another kind than "capped".
     """
 
     kind: str

@@ -1,6 +1,6 @@
-"""Engines that execute TFF processes, and the lifetime of what they start.
+"""Engines that execute TFF processes, and the workers that they start.
 
-What is executed is assembled in `processes`.
+`processes` assembles the processes.
 """
 
 from tfl_research.runtime.compiler.conversion import (

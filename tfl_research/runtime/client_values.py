@@ -16,7 +16,7 @@ def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
 
     Args:
       cohort: a cohort of the toolkit, or a list with one value per client.
-      client_type: of a client's value.
+      client_type: type of a client's value.
     """
     if not isinstance(cohort, Cohort):
         return list(cohort)
@@ -26,7 +26,7 @@ def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
         else []
     )
     own = [cohort.batches(index) for index in range(len(cohort))]
-    # TFF goes by the order of a mapping's members, not by their names.
+    # TFF uses the order of a mapping's members, and not their names.
     return [
         collections.OrderedDict((name, batches[name]) for name in names)
         for batches in own

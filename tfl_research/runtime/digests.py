@@ -21,12 +21,12 @@ _others: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str
 def computation_digests(process: tff.templates.IterativeProcess) -> dict[str, str]:
     """Digests of the parts of a process, equal for the same recipe built anywhere.
 
-    Names are left out, since they carry counters of the Python process; every
-    operation, constant and type counts. Other versions of TensorFlow or of this package
-    can build other graphs from the same recipe, and so give other digests.
+    Every operation, constant and type counts. Names do not count, since they have
+    counters of the Python process. Other versions of TensorFlow or of this package can
+    build other graphs from the same recipe, with other digests.
 
-    `in_process` compiles the same map-reduce form: the form is compiled once, whichever
-    of the two is called first.
+    `in_process` uses the same map-reduce form. The form is compiled once, in the first
+    call of either function.
 
     Example:
 
@@ -53,7 +53,7 @@ def computation_digests(process: tff.templates.IterativeProcess) -> dict[str, st
 
 
 def computation_digest(computation: tff.Computation) -> str:
-    """SHA-256 of a TFF computation as it stands, up to the names in it."""
+    """SHA-256 of a TFF computation, without the names in it."""
     message = tff.framework.serialize_computation(computation)
     return _Digester().digest(message, {})
 
@@ -65,7 +65,7 @@ class _Digester:
         self._bound = 0
 
     def _bind(self, name: str, names: Mapping[str, int]) -> dict[str, int]:
-        """The names in scope, and a further one, numbered in the order of binding."""
+        """Adds a name to the names in scope; names are numbered in order of binding."""
         self._bound += 1
         return {**names, name: self._bound}
 

@@ -1,4 +1,4 @@
-"""What a runtime offers to the round loop."""
+"""The protocol of engines, which execute TFF processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Optional, Protocol, TypeVar, Union
 
 from tfl_research.data import Cohort
 
-# A cohort of the toolkit, or whatever client data a user's own process takes.
+# A cohort of the toolkit, or the client values that a user's own process takes.
 ClientValues = Union[Cohort, Sequence[Any]]
 _T = TypeVar("_T")
 
 
 class Engine(Protocol):
-    """Executes one TFF iterative process; a context manager that frees what it holds.
+    """Executes a TFF iterative process; a context manager that frees its resources.
 
-    States are nests whose leaves `numpy.asarray` accepts; a state of one engine is
-    accepted by every other engine of the same process.
+    States are nests with leaves that `numpy.asarray` accepts. Every engine of a process
+    accepts the states of the other engines of the process.
     """
 
     def initialize(self) -> Any:
@@ -25,11 +25,11 @@ class Engine(Protocol):
         ...
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """One round: (new server state, metrics)."""
+        """Executes a round; returns (new server state, metrics)."""
         ...
 
     def close(self) -> None:
-        """Frees processes and memory; may be called twice."""
+        """Frees processes and memory; can be called several times."""
         ...
 
     def __enter__(self) -> Engine: ...
@@ -43,10 +43,10 @@ class Engine(Protocol):
 
 
 class ClosedOnExit:
-    """The context manager of an engine: closes it at the end of the block."""
+    """A context manager that closes the engine at the end of the block."""
 
     def close(self) -> None:
-        """Frees what the engine holds."""
+        """Frees the resources of the engine."""
         raise NotImplementedError
 
     def __enter__(self: _T) -> _T:

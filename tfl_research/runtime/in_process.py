@@ -1,4 +1,4 @@
-"""Whole rounds of a TFF process inside our own process, without TFF's worker."""
+"""Executes rounds of a TFF process in this Python process, without TFF's worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 
-# Accumulators that the finishing program takes at most.
+# Largest number of accumulators that the finishing program takes.
 _PARTS = 2
 
 
@@ -28,11 +28,11 @@ _EIGEN_THREADS = "--xla_cpu_multi_thread_eigen"
 
 
 def _keep_chunks_to_a_core_each() -> None:
-    """Has XLA compute each chunk on one core, where chunks already use all cores.
+    """Makes XLA compute each chunk on one core, since chunks already use all cores.
 
-    Splitting a client's small matrix products over cores costs more than it gives
-    (W1 of scripts/bench: 20 ms a round with, 16 ms without). XLA reads its flags
-    once, when it compiles first; a flag that the user has set stays.
+    Dividing a client's small matrix products over cores makes rounds slower (W1 of
+    scripts/bench: 20 ms a round with division, 16 ms without). XLA reads its flags
+    once, at the first compilation. A flag that the user has set does not change.
     """
     given = os.environ.get("XLA_FLAGS", "")
     if _EIGEN_THREADS not in given:
@@ -40,16 +40,16 @@ def _keep_chunks_to_a_core_each() -> None:
 
 
 class InProcessEngine(ClosedOnExit):
-    """Executes any TFF process that compiles to a map-reduce form.
+    """Executes TFF processes that compile to a map-reduce form.
 
-    Cohorts of the toolkit are cut into chunks; chunks run on all cores at once,
-    each as one compiled program. Processes whose clients hold datasets run too,
-    one client after another in TensorFlow's own executor.
+    Cohorts of the toolkit are divided into chunks. All cores compute chunks at the same
+    time, and a chunk is one compiled program. Processes with datasets at the clients
+    run in TensorFlow's executor, one client after another.
 
     Attributes:
-      mode: how clients are executed; None until the first round has chosen.
-      choice_reason: why, in words.
-      parallel: chunks computed at once.
+      mode: how clients are executed; None until the first round chooses a mode.
+      choice_reason: the reason for the mode, in words.
+      parallel: number of chunks that are computed at the same time.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class InProcessEngine(ClosedOnExit):
         return pack(iter(leaves), self._process.initialize.type_signature.result)
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """One round: (new state, metrics), leaves as TensorFlow tensors.
+        """Executes a round; returns (new state, metrics) with TensorFlow tensors.
 
         Args:
-          state: of `initialize` or an earlier round, of any engine.
+          state: a state of `initialize` or of an earlier round, from any engine.
           cohort: a cohort of the toolkit, or a list with one value per client of
             the type that the process takes; may be empty.
         """
@@ -117,19 +117,19 @@ class InProcessEngine(ClosedOnExit):
         ]
 
     def _chunks(self, cohort: ClientValues) -> Iterator[Any]:
-        """Functions that give the chunks of a cohort, in a fixed order."""
+        """Yields functions that make the chunks of a cohort, in a fixed order."""
         if isinstance(cohort, Cohort):
             names = [
                 name
                 for name, _ in tff.structure.iter_elements(self._programs.client_type)
             ]
-            plan = chunks.plan(
+            division = chunks.divide(
                 cohort,
                 chunk_size=self._chunk_size,
                 parallel=self.parallel,
                 shapes=self._shapes,
             )
-            for group, shape in zip(plan.groups, plan.shapes):
+            for group, shape in zip(division.groups, division.shapes):
                 yield lambda group=group, shape=shape: chunks.gather(
                     cohort, group, shape, names
                 )
@@ -137,7 +137,7 @@ class InProcessEngine(ClosedOnExit):
             yield from self._chunks_of_values(cohort)
 
     def _chunks_of_values(self, values: Iterable[Any]) -> Iterator[Any]:
-        """A user's own client values, neighbours of equal shapes stacked."""
+        """Makes chunks of a user's values; stacks neighbours of equal shapes."""
         types = leaf_types(self._programs.client_type)
         size = self._chunk_size or chunks.CHUNK_CLIENTS
 
@@ -165,7 +165,7 @@ class InProcessEngine(ClosedOnExit):
         def compute(make: Any) -> list[tf.Tensor]:
             return run_chunk(program, context, make())
 
-        # The last few accumulators are combined by the finishing program itself.
+        # The finishing program combines the last accumulators.
         parts: list[list[tf.Tensor]] = []
         for part in self._in_order(compute, self._chunks(cohort)):
             parts.append(part)
@@ -177,7 +177,7 @@ class InProcessEngine(ClosedOnExit):
         return self._programs.finish(mode, len(parts))(state, parts)
 
     def _in_order(self, compute: Any, jobs: Iterator[Any]) -> Iterator[Any]:
-        """Results in the order of the jobs, with at most `parallel` under way."""
+        """Yields results in the jobs' order; at most `parallel` jobs run at once."""
         if self.parallel == 1:
             yield from map(compute, jobs)
             return
@@ -211,7 +211,7 @@ class InProcessEngine(ClosedOnExit):
         return programs.update.run(*state, *reported, *programs.reduced_secure(secure))
 
     def close(self) -> None:
-        """Ends the threads; compiled programs stay for other engines."""
+        """Ends the threads; compiled programs remain for other engines."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -225,7 +225,7 @@ def run_chunk(
 
 
 def _client_tensors(value: Any, client_type: tff.Type) -> list[tf.Tensor]:
-    """A client's leaves; a dataset becomes the variant tensor that graphs take."""
+    """A client's leaves as tensors; a dataset becomes a variant tensor."""
     tensors = []
     for leaf, leaf_type in zip(flatten(value, client_type), leaf_types(client_type)):
         if isinstance(leaf_type, tff.SequenceType):
@@ -255,13 +255,14 @@ def in_process(
     parallel: Optional[int] = None,
     on_choice: Optional[Callable[[Mode, str], None]] = None,
 ) -> InProcessEngine:
-    """An engine that runs `process` inside this Python process.
+    """Makes an engine that executes `process` in this Python process.
 
     Args:
       process: any `tff.templates.IterativeProcess` that has a map-reduce form.
-      mode: how clients are executed; measured at the first round when left out.
-      chunk_size: clients in a chunk; bounded by memory when left out.
-      parallel: chunks computed at once; the available cores by default.
+      mode: how clients are executed; by default measured in the first round.
+      chunk_size: number of clients in a chunk; by default bounded by memory.
+      parallel: number of chunks that are computed at the same time; by default the
+        number of available cores.
       on_choice: called with a measured mode and its reason before it is used.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rounds on TFF workers elsewhere, each of which computes a part of the cohort."""
+"""Executes rounds on several TFF workers; each computes a part of the cohort."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ def _warn(text: str) -> None:
 
 
 class RemoteEngine(ClosedOnExit):
-    """Executes a process on several TFF workers, such as `scripts/worker` starts.
+    """Executes a process on several TFF workers, which `scripts/worker` starts.
 
-    The cohort is cut into consecutive parts. Workers take part after part and
-    accumulate each (`tff.framework.MergeableCompForm`, up to the merge); accumulators
-    are merged in the order of the parts, and one worker does what the server does. A
-    round's result is hence a function of the number of parts, and not of which worker
-    was faster. A worker that is lost in a round is left out of its rest, with a
-    warning; the others do its part again. It is used again once it answers.
+    The cohort is divided into consecutive parts. Each worker takes one part after
+    another and accumulates it (`tff.framework.MergeableCompForm`, up to the merge). The
+    accumulators are merged in the order of the parts, and one worker computes the
+    server's part. So the result of a round depends on the number of parts, but not on
+    the speed of the workers. When a worker is lost in a round, the engine warns and
+    leaves it out of the rest of the round. The other workers repeat its part. The
+    engine uses the worker again when it answers.
 
     Clients' data, the model and the seed of the noise cross the network in plain text
-    and without authentication: for simulation between machines that trust each other.
+    and without authentication. This is for simulation between machines that trust each
+    other.
 
     Attributes:
-      parts: parts that a cohort is cut into; fewer where it has fewer clients.
+      parts: number of parts of a cohort; fewer if the cohort has fewer clients.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class RemoteEngine(ClosedOnExit):
         return state
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """One round: (new state, metrics), with NumPy leaves.
+        """Executes a round; returns (new state, metrics) with NumPy leaves.
 
         Args:
           state: of `initialize` or an earlier round, of any engine.
@@ -104,17 +106,17 @@ class RemoteEngine(ClosedOnExit):
             [merged] = self._each(
                 [functools.partial(self._form.merge, merged, accumulated)]
             )
-        # What is left to do is the server's, for which nobody's data are needed.
+        # Only the server's part is left, which needs no client data.
         [output] = self._each(
             [functools.partial(self._form.after_merge, (state, []), merged)]
         )
-        # Compilation has lost the containers in which the process returns its values.
+        # Compilation loses the Python containers of the process' result.
         leaves = flatten(output, self._output_type)
         new_state, metrics = pack(iter(leaves), self._output_type)
         return new_state, metrics
 
     def _each(self, jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-        """The jobs' results in their order; any worker may do any of them."""
+        """Returns the jobs' results in order; any worker may do any job."""
         waiting = collections.deque(enumerate(jobs))
         results: dict[int, Any] = {}
         reasons: list[str] = []
@@ -140,7 +142,7 @@ class RemoteEngine(ClosedOnExit):
 
         while waiting:
             before = set(self._lost)
-            # Asking one that is still away would cost its time-out in every round.
+            # Waiting for a lost worker would take its time-out in every round.
             self._lost = {i for i in before if not self._workers[i].has_answered()}
             living = [i for i in range(len(self._workers)) if i not in self._lost]
             if not living:
@@ -155,7 +157,7 @@ class RemoteEngine(ClosedOnExit):
         return f"no TFF worker answers any more at {addresses}"
 
     def _tell(self, before: set[int]) -> None:
-        """Says which workers are lost that were not before, and which are back."""
+        """Reports the newly lost workers, and the workers that answer again."""
         for index in sorted(self._lost - before):
             address = self._workers[index].address
             self._on_change(f"no TFF worker answers at {address}; others do its part")
@@ -163,16 +165,17 @@ class RemoteEngine(ClosedOnExit):
             self._on_change(f"the TFF worker at {self._workers[index].address} is back")
 
     def close(self) -> None:
-        """Closes the connections; the workers go on."""
+        """Closes the connections; the workers keep running."""
         self._pool.shutdown()
         for worker in self._workers:
             worker.close()
 
 
 def consecutive(values: Sequence[Any], parts: int) -> list[list[Any]]:
-    """Values in at most `parts` runs of equal lengths, or lengths that differ by one.
+    """Divides values into at most `parts` runs, whose lengths differ by at most one.
 
-    The first runs are the longer ones. None is empty, but for the only one of nothing.
+    The first runs are the longer runs. A run is empty only if there are no values; then
+    there is a single run.
     """
     parts = max(1, min(parts, len(values)))
     length, longer = divmod(len(values), parts)
@@ -185,7 +188,7 @@ def consecutive(values: Sequence[Any], parts: int) -> list[list[Any]]:
 
 
 def _mergeable(computation: Any) -> tff.framework.MergeableCompForm:
-    """A round as what workers do, merge, and what the server does afterwards."""
+    """Divides a round into the workers' part, the merge, and the server's part."""
     result = computation.type_signature.result
     members = [result] if isinstance(result, tff.FederatedType) else list(result)
     if any(m.placement is not tff.SERVER for m in members):
@@ -213,21 +216,21 @@ def remote(
     connect_seconds: Optional[float] = None,
     on_change: Callable[[str], None] = _warn,
 ) -> RemoteEngine:
-    """An engine that divides rounds of `process` among TFF workers.
+    """Makes an engine that divides rounds of `process` among TFF workers.
 
     Args:
-      process: any `tff.templates.IterativeProcess` whose round has one aggregation
-        (several that do not depend on each other are one).
+      process: any `tff.templates.IterativeProcess` whose round has one aggregation.
+        Several aggregations that do not depend on each other count as one.
       addresses: "host:port" of each worker.
-      parts: parts that a cohort is cut into; the number of workers by default. With
-        the same number a round gives the same result to the last bit.
-      connect_seconds: how long a worker may take until it answers, 10 by default.
-      on_change: called with a sentence when a worker is lost or is back; warns by
-        default.
+      parts: number of parts of a cohort; by default the number of workers. With the
+        same number of parts, a round gives the same result to the last bit.
+      connect_seconds: seconds to wait for a worker's answer, by default 10.
+      on_change: called with a sentence when a worker is lost or answers again; by
+        default a warning.
 
     Raises:
       UnsupportedProcess: the process' cohort cannot be divided.
-      ValueError: no address, or one that is given twice.
+      ValueError: no address, or an address that is given twice.
     """
     return RemoteEngine(
         process,

@@ -1,4 +1,4 @@
-"""TFF's own runtime, on this machine: the oracle of every other engine."""
+"""TFF's C++ runtime on this machine, the reference for the other engines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfl_research.runtime.workers.worker import Worker, worker_context
 class TffLocalEngine(ClosedOnExit):
     """Executes a process on a TFF worker that this engine owns.
 
-    The worker starts at the first call. See `Worker` for its lifetime.
+    The worker starts at the first call. `Worker` describes its lifetime.
     """
 
     def __init__(self, process: tff.templates.IterativeProcess):
@@ -33,7 +33,7 @@ class TffLocalEngine(ClosedOnExit):
         return self._invoke(self._process.initialize)
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """One round: (new state, metrics), with NumPy leaves.
+        """Executes a round; returns (new state, metrics) with NumPy leaves.
 
         Args:
           state: of `initialize` or an earlier round, of any engine.
@@ -66,8 +66,8 @@ class TffLocalEngine(ClosedOnExit):
 
 
 def tff_local(process: tff.templates.IterativeProcess) -> TffLocalEngine:
-    """An engine that runs `process` on TFF's C++ runtime on this machine.
+    """Makes an engine that executes `process` on TFF's C++ runtime on this machine.
 
-    To be used as a context manager; the worker also goes when our process does.
+    Use it as a context manager. The worker also ends when this process ends.
     """
     return TffLocalEngine(process)

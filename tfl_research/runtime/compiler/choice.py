@@ -1,4 +1,4 @@
-"""Choosing how clients are executed, by measuring it."""
+"""Chooses how clients are executed, by measuring the modes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler import chunks, memory
+from tfl_research.runtime.compiler import choice_cache, chunks
 from tfl_research.runtime.compiler.map_reduce import MapReduce, chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
 
@@ -17,20 +17,20 @@ _LOG = logging.getLogger(__name__)
 
 # XLA's convolutions on CPU are slower than TensorFlow's own.
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
-# Tracing a vectorised program takes seconds; it is worth a try only where a client's
-# work is so short that the loop over clients itself can matter.
+# Tracing a vectorised program takes seconds. It is tried only if a client's work is so
+# short that the time of the loop over clients can matter.
 _SHORT_SECONDS = 0.0005
-# Time that executions of one candidate may take together.
+# After so many seconds of executions, a candidate is measured.
 _ENOUGH_SECONDS = 0.3
-# Clients that folded candidates are measured on: the programs compile for the whole
-# chunk, and how many clients they fold is an argument of theirs.
+# Number of clients on which folded candidates are measured. The programs compile for
+# the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
 
 
 def _seconds(
     programs: MapReduce, mode: Mode, state: Sequence[tf.Tensor], chunk: chunks.Chunk
 ) -> float:
-    """Seconds for a client, least of up to three executions after one that compiles."""
+    """Seconds for a client: the least of up to three executions after compilation."""
     context = programs.start(mode)(state)
     program = programs.chunk(mode)
     leaves, count = chunk_tensors(chunk)
@@ -53,15 +53,15 @@ def _seconds(
 def choose(
     programs: MapReduce, state: Sequence[tf.Tensor], jobs: Iterator[Any]
 ) -> tuple[Mode, str]:
-    """The fastest mode for this process on this machine, and the measurements.
+    """Measures the fastest mode for this process on this machine.
 
-    Executes the cohort's first chunk in each mode that can run and throws the
-    results away; the state is not changed. An empty cohort chooses the first
-    candidate that can compile. What was measured is remembered for this user, so
-    that a second run neither measures again nor, by a close call, rounds otherwise.
+    Executes the cohort's first chunk in each possible mode and ignores the results; the
+    state does not change. For an empty cohort, the first candidate is chosen. The
+    choice is stored for this user. So a second run does not measure again, and does not
+    choose another mode, whose results would be rounded differently.
 
     Returns:
-      (mode, what was measured in words).
+      (mode, the measurements in words).
     """
     candidates = [Mode("folded", "graph")]
     if programs.work.op_types.isdisjoint(_CONVOLUTIONS):
@@ -72,13 +72,15 @@ def choose(
     if len(candidates) == 1:
         return candidates[0], "convolutions: XLA's are slower than TensorFlow's on CPU"
     chunk = first()
-    key = memory.key(programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves])
-    remembered = memory.recall(key)
+    key = choice_cache.key(
+        programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves]
+    )
+    remembered = choice_cache.recall(key)
     if remembered is not None:
         clients, compiler, reason = remembered
         return Mode(clients, compiler), reason
     best, reason = _measured(programs, state, chunk, candidates)
-    memory.remember(key, (best.clients, best.compiler, reason))
+    choice_cache.remember(key, (best.clients, best.compiler, reason))
     _LOG.info("in-process runtime: %s (%s)", best, reason)
     return best, reason
 

@@ -1,4 +1,4 @@
-"""Cohorts cut into chunks of bounded memory, padded to few distinct shapes."""
+"""Divides cohorts into chunks of bounded memory, padded to few distinct shapes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 
 from tfl_research.data import Cohort
 
-# Client data in flight per chunk; also what keeps memory flat in the cohort's size.
+# Bytes of client data in a chunk. So memory does not grow with the cohort's size.
 CHUNK_BYTES = 32 * 2**20
 CHUNK_CLIENTS = 50
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def bucket(size: int) -> int:
     """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is at least `size`.
 
-    Padded shapes come from this ladder, so that cohorts of every size meet few
-    compiled programs and padding is at most half of the data.
+    Padded shapes have these sizes. So cohorts of all sizes need few compiled programs,
+    and padding is at most half of the data.
     """
     power = 1
     while power < size:
@@ -52,9 +52,9 @@ class Chunk:
 class Shapes:
     """The padded shapes that an engine's chunks take.
 
-    The first few are exact, so that cohorts of a fixed size are not padded at all;
-    further ones come from the ladder, so that programs stay few. Padding changes no
-    result, only time.
+    The first few shapes are exact, so that cohorts of a fixed size need no padding.
+    Further shapes have sizes of `bucket`, so that there are few programs. Padding does
+    not change results.
     """
 
     _EXACT = 2
@@ -63,7 +63,7 @@ class Shapes:
         self._exact: set[tuple[int, int]] = set()
 
     def padded(self, clients: int, steps: int) -> tuple[int, int]:
-        """(clients, steps) to pad a chunk to."""
+        """The shape (clients, steps) to which a chunk is padded."""
         shape = (clients, steps)
         if shape not in self._exact and len(self._exact) < self._EXACT:
             self._exact.add(shape)
@@ -71,37 +71,38 @@ class Shapes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """Which clients form which chunk.
+class Division:
+    """The division of a cohort into chunks.
 
     Attributes:
-      groups: positions in the cohort, a group per chunk.
-      shapes: (clients, steps) that each chunk is padded to.
+      groups: for each chunk, the positions of its clients in the cohort.
+      shapes: for each chunk, the shape (clients, steps) to which it is padded.
     """
 
     groups: tuple[tuple[int, ...], ...]
     shapes: tuple[tuple[int, int], ...]
 
 
-def plan(
+def divide(
     cohort: Cohort,
     *,
     chunk_size: Optional[int] = None,
     parallel: int = 1,
     shapes: Optional[Shapes] = None,
-) -> Plan:
-    """Cuts a cohort into chunks.
+) -> Division:
+    """Divides a cohort into chunks.
 
-    Clients are taken by falling number of local steps, so that those of a chunk
-    pad each other little; a cohort that fits into one chunk per core is dealt out
-    evenly instead. Who is with whom is a function of the cohort alone: the order in
-    which updates are added up never depends on timing.
+    Clients are sorted by decreasing number of local steps, so that a chunk needs little
+    padding. A cohort that fits into one chunk per core is divided evenly instead. The
+    division is a function of the cohort only, so that the order in which updates are
+    added up does not depend on timing.
 
     Args:
       cohort: the round's clients.
-      chunk_size: clients in a chunk; by default as many as fit `CHUNK_BYTES`.
-      parallel: how many chunks are computed at once.
-      shapes: the engine's padded shapes; all from the ladder by default.
+      chunk_size: number of clients in a chunk; by default as many as fit into
+        `CHUNK_BYTES`.
+      parallel: number of chunks that are computed at the same time.
+      shapes: the engine's padded shapes; by default all sizes come from `bucket`.
 
     Raises:
       ValueError: a chunk size below 1.
@@ -111,7 +112,7 @@ def plan(
     steps = [len(order) for order in cohort.orders]
     order = sorted(range(len(cohort)), key=lambda i: (-steps[i], i))
     if not order:
-        return Plan((), ())
+        return Division((), ())
     if chunk_size is None:
         row = sum(
             int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
@@ -128,11 +129,11 @@ def plan(
     padded = [
         book.padded(largest, max(1, *(steps[i] for i in group), 1)) for group in groups
     ]
-    return Plan(tuple(tuple(g) for g in groups), tuple(padded))
+    return Division(tuple(tuple(g) for g in groups), tuple(padded))
 
 
 def _dealt(order: Sequence[int], loads: Sequence[int], shares: int) -> list[list[int]]:
-    """Longest first, each to the share with the least to do so far."""
+    """Gives clients, longest first, to the share with the least work so far."""
     groups: list[list[int]] = [[] for _ in range(shares)]
     totals = [0] * shares
     for position in order:

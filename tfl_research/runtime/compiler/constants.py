@@ -1,8 +1,8 @@
 """Scalar constants of TensorFlow graphs, made arguments.
 
-Processes that differ in a learning rate or a noise multiplier alone have graphs that
-differ in the value of one constant. With that constant as an argument they are one
-graph, and one compiled program serves a whole sweep.
+Processes that differ only in a learning rate or a noise multiplier have graphs that
+differ only in the value of a constant. With this constant as an argument the graphs are
+equal, and one compiled program serves a whole sweep.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FLOAT = tf.float32.as_datatype_enum
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 _LOOPS = ("While", "StatelessWhile")
-# Operations through which arguments can be handed on to the functions they call.
+# Operations that can pass further arguments to the functions that they call.
 _OPEN = (*_CALLS, *_BRANCHES, *_LOOPS)
 
 # (0 for the graph itself or the number of a function, index of the node in it).
@@ -33,7 +33,7 @@ def is_scalar(node: Any) -> bool:
 
 
 class ScalarConstants:
-    """Where a graph has scalar float constants that can become arguments.
+    """The scalar float constants of a graph that can become arguments.
 
     Attributes:
       positions: of the constants, in an order that only the graph's structure
@@ -59,7 +59,7 @@ class ScalarConstants:
         self.functions = frozenset(self._numbers)
 
     def _closed(self) -> frozenset[str]:
-        """Functions that are called by operations which hand nothing on."""
+        """Functions called by operations that cannot pass further arguments."""
         closed: set[str] = set()
 
         def close(name: str) -> None:
@@ -107,7 +107,7 @@ def _argument(position: Position) -> str:
 
 
 class _Lifting:
-    """One graph being rewritten."""
+    """Rewrites one graph."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class _Lifting:
         self._chosen = list(chosen)
         self._definitions = {f.signature.name: f for f in graph_def.library.function}
         self._needs: dict[str, list[Position]] = {}
-        # New functions by (old name, what they are handed, whether they hand it back).
+        # New functions by (old name, further arguments, whether it returns them).
         self._written: dict[tuple[str, tuple[Position, ...], bool], Any] = {}
 
     def result(self) -> tuple[Any, list[str]]:
@@ -140,7 +140,7 @@ class _Lifting:
             copied = rewritten.add()
             copied.CopyFrom(node)
             if (number, index) in chosen:
-                # Named as before, so that whoever refers to it need not change.
+                # The name does not change, so that references stay valid.
                 copied.op = "Identity"
                 copied.attr.clear()
                 copied.attr["T"].type = _FLOAT
@@ -149,7 +149,7 @@ class _Lifting:
                 self._hand_on(copied)
 
     def _needed(self, names: Iterable[str]) -> list[Position]:
-        """Chosen constants in functions, those that they call included."""
+        """Chosen constants in functions and in the functions that they call."""
         positions: set[Position] = set()
         for name in names:
             if name not in self._needs:
@@ -169,7 +169,7 @@ class _Lifting:
             )
 
     def _hand_on(self, node: Any) -> None:
-        """Gives an operation what the functions that it calls need."""
+        """Adds the arguments that the called functions need to an operation."""
         references = list(_references(node))
         needed = self._needed(reference.name for _, reference in references)
         if not needed:

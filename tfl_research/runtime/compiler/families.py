@@ -1,4 +1,4 @@
-"""Compiled programs, shared by the processes that can use them."""
+"""Compiled programs that processes of equal structure share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def _bits(constants: Sequence[float]) -> np.ndarray:
-    """NaN is equal to NaN, and 0 is not -0."""
+    """Bit patterns of constants, so that NaN equals NaN, and 0 differs from -0."""
     return np.array(constants, np.float32).view(np.uint32)
 
 
@@ -20,9 +20,9 @@ class Family:
     """Processes of one structure that share compiled programs.
 
     Attributes:
-      constants: of the first of them, over all graphs.
+      constants: constants of the first process, over all graphs.
       lifted: indices of the constants that are arguments of the programs.
-      programs: by name and mode.
+      programs: compiled programs by name and mode.
     """
 
     constants: tuple[float, ...]
@@ -30,35 +30,35 @@ class Family:
     programs: dict[Any, Any]
 
     def serves(self, constants: Sequence[float]) -> bool:
-        """Whether its programs can take these constants."""
+        """Whether the programs can take these constants."""
         return set(self.differing(constants)) <= set(self.lifted)
 
     def differing(self, constants: Sequence[float]) -> list[int]:
-        """Indices of the constants that are others, bit by bit."""
+        """Indices of the constants with another bit pattern."""
         ours, theirs = _bits(self.constants), _bits(constants)
         return [int(index) for index in np.flatnonzero(ours != theirs)]
 
 
-# By the fingerprints of their graphs: another engine of an equal process, a second
-# seed, or a second pass over a sweep's grid compiles nothing again, and a process
-# that differs in some scalar constants shares programs in which those are arguments.
+# Families by the fingerprints of the graphs. A second engine of an equal process,
+# another seed, or a second run of a sweep compiles nothing. A process that differs in
+# some scalar constants shares programs in which these constants are arguments.
 _lock = threading.Lock()
 _families: dict[tuple[str, ...], list[Family]] = {}
 
 
 def family(structure: tuple[str, ...], constants: tuple[float, ...]) -> Family:
-    """The programs that a process can use.
+    """Returns the family of programs that a process can use.
 
     Args:
-      structure: fingerprints of its graphs.
-      constants: their scalar constants, one graph's after another's.
+      structure: fingerprints of the process' graphs.
+      constants: scalar constants of all graphs, in order.
     """
     with _lock:
         known = _families.setdefault(structure, [])
         for candidate in known:
             if candidate.serves(constants):
                 return candidate
-        # The first of a structure keeps its constants: compilers make use of them.
+        # The first process of a structure keeps its constants, which compilers use.
         lifted: set[int] = set()
         for candidate in known:
             lifted.update(candidate.lifted, candidate.differing(constants))

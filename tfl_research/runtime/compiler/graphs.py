@@ -1,4 +1,4 @@
-"""TensorFlow graphs of compiled TFF computations, callable in our own process."""
+"""TensorFlow graphs of compiled TFF computations, callable in this process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tfl_research.runtime.compiler.inlining import Inlined, function_graph_def
 
 _containers = itertools.count()
 
-# Operations whose state lives outside of the graph, so that two clients may not
-# share a graph without starting it anew.
+# Operations with a state outside of the graph. Clients can share a graph with such
+# operations only if the state is initialised for each client.
 _STATEFUL = ("VarHandleOp", "VariableV2", "HashTableV2", "MutableHashTableV2")
 
 
@@ -29,9 +29,9 @@ class Graph:
       parameter_type: the computation's TFF parameter type, or None.
       result_type: its TFF result type.
       op_types: names of all operations in it, functions included.
-      pure: whether it keeps no state of its own; only then can `trace` be used.
-      fingerprint: equal for computations that differ in names, and in the values of
-        `constants`, alone.
+      pure: whether the computation has no state; `trace` needs a pure computation.
+      fingerprint: equal for computations that differ only in names and in the values
+        of `constants`.
       constants: values of its scalar float constants, by position.
     """
 
@@ -58,7 +58,7 @@ class Graph:
         )
 
     def _imported(self, lifted: tuple[int, ...], in_place: bool = False) -> _Import:
-        """What can be added to a graph, with some constants as arguments."""
+        """The graph to add to another graph, with some constants as arguments."""
         key = lifted, in_place
         if key not in self._imports:
             graph_def = self._graph_def
@@ -74,7 +74,7 @@ class Graph:
 
     @property
     def aliases(self) -> Optional[list[int]]:
-        """For each result the argument that it is, or None where one is computed."""
+        """For each result, the argument that it is; None if a result is computed."""
         if not self.pure:
             return None
         imported = self._imported(())
@@ -103,8 +103,7 @@ class Graph:
 
         Args:
           *arguments: tensors, in the order of the parameter type's leaves.
-          lifted: float32 scalars that take the place of some of `constants`, by
-            index.
+          lifted: float32 scalars that replace some of `constants`, by index.
           in_place: whether additions to arguments may reuse their buffers, see
             `runtime.in_place`; not for XLA.
 
@@ -116,7 +115,7 @@ class Graph:
         return imported.trace([*arguments, *lifted.values()])
 
     def run(self, *arguments: Any) -> list[tf.Tensor]:
-        """Executes the computation once, its own state made new first."""
+        """Initialises the state of the computation and executes it once."""
         if self._runnable is None:
             self._runnable = self._prepare_to_run()
         initialize, compute = self._runnable
@@ -127,8 +126,8 @@ class Graph:
     def _prepare_to_run(self) -> tuple[Any, Any]:
         graph_def = self._graph_def
         if not self.pure:
-            # Resources are shared by name within a process; a container of its own
-            # keeps two computations with equal names apart.
+            # A process shares resources by name. A separate container separates
+            # computations with equal names.
             container = f"tfl_research_{next(_containers)}"
             for node in _all_nodes(graph_def):
                 if "container" in node.attr:
@@ -150,7 +149,7 @@ class Graph:
 
 
 class _Import:
-    """A pure graph without function calls, to be added to others.
+    """A pure graph without function calls, to be added to other graphs.
 
     Attributes:
       graph_def: without its arguments, which are mapped when it is added (a compiler
@@ -211,7 +210,7 @@ def _all_nodes(graph_def: tf.compat.v1.GraphDef) -> Iterator[Any]:
 
 
 def _needed(graph_def: tf.compat.v1.GraphDef, outputs: Sequence[str]) -> Any:
-    """Only what the outputs need, with the function library."""
+    """The nodes that the outputs need, with the function library."""
     wanted = sorted({name.partition(":")[0] for name in outputs})
     kept = tf.compat.v1.graph_util.extract_sub_graph(graph_def, wanted)
     return tf.compat.v1.GraphDef(
@@ -220,10 +219,10 @@ def _needed(graph_def: tf.compat.v1.GraphDef, outputs: Sequence[str]) -> Any:
 
 
 class _Loader:
-    """Rebuilds the functions of loops and branches, calls in them inlined.
+    """Rebuilds the functions of loops and branches, with inlined calls.
 
-    Their graphs are what vectorisation converts; a library imported with a graph
-    gives only their serialised form.
+    Vectorisation converts the graphs of these functions. A library that is imported
+    with a graph has only the serialised functions.
     """
 
     def __init__(self, library: Any):
@@ -236,7 +235,7 @@ class _Loader:
         return list(self._by_name.values())
 
     def rename_references(self, node: Any) -> list[Any]:
-        """Loads the functions that a node refers to, and refers to them instead."""
+        """Loads the functions that a node refers to, and updates the references."""
         called = []
         for reference in _tff_compat.function_references(node):
             function = self._load(reference.name)

@@ -1,4 +1,4 @@
-"""Measured choices of execution, remembered for the user of this machine."""
+"""Stores measured choices of the execution mode for this user and machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _path() -> pathlib.Path:
 
 
 def key(fingerprint: str, shapes: Sequence[tuple[int, ...]]) -> str:
-    """What a choice depends on: the client work, a chunk's shapes, the machine."""
+    """Digest of all that a choice depends on: client work, shapes and machine."""
     machine = (platform.processor(), platform.machine(), len(os.sched_getaffinity(0)))
     parts = (fingerprint, [tuple(shape) for shape in shapes], machine, tf.__version__)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
@@ -40,20 +40,20 @@ def _read() -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def recall(name: str) -> Optional[tuple[str, str, str]]:
-    """The (clients, compiler, reason) remembered under `name`, or None."""
-    choice = _read().get(name)
+def recall(key_digest: str) -> Optional[tuple[str, str, str]]:
+    """Returns the stored (clients, compiler, reason) of a key, or None."""
+    choice = _read().get(key_digest)
     if isinstance(choice, list) and len(choice) == 3:
         return choice[0], choice[1], choice[2]
     return None
 
 
-def remember(name: str, choice: tuple[str, str, str]) -> None:
-    """Keeps a choice; a cache that cannot be written is only warned of."""
+def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
+    """Stores a choice under a key; warns if the file cannot be written."""
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({**_read(), name: choice}, indent=1)
+        content = json.dumps({**_read(), key_digest: choice}, indent=1)
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, delete=False, encoding="utf-8"
         ) as part:

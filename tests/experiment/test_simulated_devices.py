@@ -153,12 +153,8 @@ class TestPrivate:
 
 
 def test_sizes_of_messages():
-    class Process:
-        download_bytes, upload_bytes = 12, 34
-
     asked = prepared(Devices(9), size=2.0).asked
-    told = devices.told_sizes(asked, Process())
+    told = devices.with_message_bytes(asked, (12, 34))
     assert (told.bytes_down, told.bytes_up) == (12, 34)
     plain = prepared(Devices(), size=2.0).asked
-    assert devices.told_sizes(plain, Process()) is plain
-    assert devices.message_bytes(Process()) == (12, 34)
+    assert devices.with_message_bytes(plain, (12, 34)) is plain

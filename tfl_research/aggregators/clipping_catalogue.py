@@ -26,7 +26,12 @@ _RADIUS = (
 @register
 @dataclasses.dataclass(frozen=True)
 class CenteredClipping(RuleSettings):
-    """A centre, kept between rounds, moved by clipped differences from it."""
+    """A centre, kept between rounds, moved by clipped differences from it.
+
+    Example:
+      >>> aggregator = tfl.aggregators.CenteredClipping(clip_radius=0.5)
+      >>> tfl.Experiment("heart", aggregator=aggregator).check()
+    """
 
     NAME = "centered_clipping"
     SUMMARY = "clipping around a centre that is kept between rounds"
@@ -82,6 +87,10 @@ class NormClipping(RuleSettings):
 
     Clients clip their own updates, and there is no stack, as long as no setting asks
     for one.
+
+    Example:
+      >>> aggregator = tfl.aggregators.NormClipping(clip_radius=0.5)
+      >>> tfl.Experiment("heart", aggregator=aggregator).check()
     """
 
     NAME = "norm_clipping"

@@ -54,17 +54,6 @@ class RuleSettings(AggregatorSettings):
     A subclass gives the rule as a function of rows. It withstands f hostile rows of
     n >= PER_BYZANTINE · f + AT_LEAST, and a round with fewer rows is a breakdown.
 
-        @aggregators.register
-        @dataclasses.dataclass(frozen=True)
-        class Midrange(aggregators.RuleSettings):
-            NAME = "midrange"
-            SUMMARY = "mean of the least and the largest value of each coordinate"
-            PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "no robust rule"
-
-            def apply(self, rows, *, center=None):
-                least = tf.where(rows.present[:, None], rows.values, np.inf)
-                ...
-
     Attributes:
       PER_BYZANTINE: rows that are needed for every hostile row.
       AT_LEAST: rows that are needed beyond them.
@@ -74,6 +63,27 @@ class RuleSettings(AggregatorSettings):
       KEEPS_CENTER: whether the rule starts from a centre that is kept between rounds.
       BROKEN_BY_WEIGHT: whether a round of weighted clients is a breakdown where the
         heaviest f have half of the weight.
+
+    Example:
+      >>> import dataclasses
+      >>> @tfl.aggregators.register
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Midrange(tfl.aggregators.RuleSettings):
+      ...     NAME = "midrange"
+      ...     SUMMARY = "middle between the least and the largest value of a coordinate"
+      ...     PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "no robust rule"
+      ...
+      ...     def apply(self, rows, *, center=None):
+      ...         import numpy as np, tensorflow as tf
+      ...         there = rows.present[:, None]
+      ...         least = tf.reduce_min(tf.where(there, rows.values, np.inf), axis=0)
+      ...         most = tf.reduce_max(tf.where(there, rows.values, -np.inf), axis=0)
+      ...         return (least + most) / 2
+      >>> tfl.Experiment("heart", aggregator="midrange").check()
+      >>> from tfl_research.aggregators import rules
+      >>> rows = rules.screen([[0.0, 1.0], [1.0, 1.0], [4.0, 7.0]])
+      >>> Midrange().apply(rows).numpy()
+      array([2., 4.], dtype=float32)
     """
 
     PER_BYZANTINE: ClassVar[int] = 2

@@ -28,7 +28,11 @@ _MIME = "Karimireddy et al. 2021, arXiv 2008.03606"
 @register
 @dataclasses.dataclass(frozen=True)
 class FedAvg(AlgorithmSettings):
-    """FedAvg; with another server optimizer than SGD of rate 1, FedOpt."""
+    """FedAvg; with another server optimizer than SGD of rate 1, FedOpt.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.FedAvg()).check()
+    """
 
     NAME = "fed_avg"
     SUMMARY = "weighted mean of updates; FedOpt by --server_optimizer"
@@ -48,7 +52,12 @@ class FedAvg(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedProx(AlgorithmSettings):
-    """FedAvg whose local steps are pulled back to the server's model."""
+    """FedAvg whose local steps are pulled back to the server's model.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedProx(proximal_strength=0.3)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "fed_prox"
     SUMMARY = "local steps with a proximal term"
@@ -71,7 +80,12 @@ class FedProx(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class AdaptiveProx(AlgorithmSettings):
-    """FedProx whose proximal strength follows the clients' loss."""
+    """FedProx whose proximal strength follows the clients' loss.
+
+    Example:
+      >>> algorithm = tfl.algorithms.AdaptiveProx(proximal_strength=0.1)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "adaptive_prox"
     SUMMARY = "FedProx whose strength follows the loss"
@@ -94,7 +108,12 @@ class AdaptiveProx(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Scaffold(AlgorithmSettings):
-    """SCAFFOLD: control variates of server and clients correct local steps."""
+    """SCAFFOLD: control variates of server and clients correct local steps.
+
+    Example:
+      >>> algorithm = tfl.algorithms.Scaffold(scaffold_option=1)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "scaffold"
     SUMMARY = "control variates against client drift"
@@ -136,7 +155,12 @@ class Scaffold(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedDyn(AlgorithmSettings):
-    """FedDyn: a regulariser of each client that follows its own updates."""
+    """FedDyn: a regulariser of each client that follows its own updates.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedDyn(dyn_alpha=0.05)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "fed_dyn"
     SUMMARY = "dynamic regularisation of local steps"
@@ -160,7 +184,12 @@ class FedDyn(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedDropout(AlgorithmSettings):
-    """Federated dropout: each client trains a random part of every layer."""
+    """Federated dropout: each client trains a random part of every layer.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedDropout(kept_units=0.75)
+      >>> tfl.Experiment("mnist", algorithm=algorithm).check()
+    """
 
     NAME = "fed_dropout"
     SUMMARY = "clients train sub-models"
@@ -201,7 +230,11 @@ class FedDropout(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedNova(AlgorithmSettings):
-    """FedNova: updates are divided by the clients' own numbers of steps."""
+    """FedNova: updates are divided by the clients' own numbers of steps.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.FedNova()).check()
+    """
 
     NAME = "fed_nova"
     SUMMARY = "updates normalised by local steps"
@@ -242,7 +275,12 @@ class FedNova(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedExp(AlgorithmSettings):
-    """FedExP: the server's step is as long as the updates' disagreement allows."""
+    """FedExP: the server's step is as long as the updates' disagreement allows.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedExp(exp_average=True)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "fed_exp"
     SUMMARY = "extrapolated server step"
@@ -273,7 +311,11 @@ class FedExp(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class MimeLite(AlgorithmSettings):
-    """MimeLite: local steps with the server optimizer's statistics."""
+    """MimeLite: local steps with the server optimizer's statistics.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.MimeLite()).check()
+    """
 
     NAME = "mime_lite"
     SUMMARY = "local steps with the server's optimizer state"
@@ -290,7 +332,11 @@ class MimeLite(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Mime(AlgorithmSettings):
-    """Mime: MimeLite whose local gradients are corrected by the cohort's."""
+    """Mime: MimeLite whose local gradients are corrected by the cohort's.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.Mime()).check()
+    """
 
     NAME = "mime"
     SUMMARY = "mime_lite with corrected gradients, in two rounds each"
@@ -308,7 +354,13 @@ class Mime(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedBuff(AlgorithmSettings):
-    """FedBuff: asynchronous clients whose updates are buffered."""
+    """FedBuff: asynchronous clients whose updates are buffered.
+
+    Example:
+      >>> devices = tfl.Devices(500)
+      >>> algorithm = tfl.algorithms.FedBuff(concurrency=50)
+      >>> tfl.Experiment("mnist", algorithm=algorithm, devices=devices).check()
+    """
 
     NAME = "fed_buff"
     SUMMARY = "asynchronous --devices, --cohort_size is the buffer"

@@ -29,10 +29,6 @@ class MLflow(Callback):
     of MLflow cannot change: a hyperparameter that differs at a later start (`rounds`)
     becomes the tag "changed.NAME". The tag "run_folder" says where results are.
 
-    Example:
-
-        program.run(..., callbacks=[program.MLflow("file:///home/me/mlruns")])
-
     Args:
       tracking_uri: MLflow's store; by default the one that MLflow is set to
         (`MLFLOW_TRACKING_URI`).
@@ -42,6 +38,21 @@ class MLflow(Callback):
     Raises:
       UserError: MLflow is not installed, or the run's MLflow run is not in the store
         (when the run starts).
+
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     training=tfl.Training(rounds=2),
+      ...     callbacks=[tfl.program.MLflow("mlruns", experiment="hospitals")],
+      ... )
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      >>> import mlflow
+      >>> client = mlflow.MlflowClient("mlruns")
+      >>> held = client.get_experiment_by_name("hospitals")
+      >>> [run] = client.search_runs([held.experiment_id])
+      >>> run.info.run_name, run.info.status, run.data.params["rounds"]
+      ('heart', 'FINISHED', '2')
     """
 
     def __init__(

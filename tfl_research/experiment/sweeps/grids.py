@@ -45,6 +45,14 @@ def check_higher_is_better(base: Experiment) -> None:
 
     Raises:
       SettingError: as described.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> base = tfl.Experiment("heart", training=tfl.Training(selection_metric="loss"))
+      >>> sweeps.check_higher_is_better(base)
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: selection_metric=loss: ...
     """
     metric = base.training.selection_metric
     if metric is not None and "loss" in metric:
@@ -73,6 +81,20 @@ def privacy_utility(
 
     Raises:
       SettingError: a base without user-level privacy, or a value that is refused.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> base = tfl.Experiment("mnist", privacy=tfl.UserLevelPrivacy(target_epsilon=1))
+      >>> points = sweeps.privacy_utility(
+      ...     base,
+      ...     mechanisms=["gaussian", "tree"],
+      ...     epsilons=[2, 8],
+      ...     seeds=[0],
+      ...     further={"tree": {"sampler": "min_separation"}},
+      ... )
+      >>> [point.name for point in points]
+      ['not_private-0', 'gaussian-2-0', 'gaussian-8-0', 'tree-2-0', 'tree-8-0']
+      >>> sweep = tfl.Sweep("results/utility", points)  # Its run() trains them all.
     """
     check_base(base)
     if not isinstance(base.privacy, UserLevelPrivacy):
@@ -135,6 +157,17 @@ def heterogeneity(
 
     Raises:
       SettingError: a value that is refused.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> points = sweeps.heterogeneity(
+      ...     tfl.Experiment("mnist"),
+      ...     algorithms=["fed_avg", "scaffold"],
+      ...     alphas=["0.1", "1"],
+      ...     seeds=[0],
+      ... )
+      >>> [point.name for point in points]
+      ['fed_avg-0.1-0', 'fed_avg-1-0', 'scaffold-0.1-0', 'scaffold-1-0']
     """
     check_base(base)
     points = []
@@ -173,6 +206,19 @@ def cross_silo(
 
     Raises:
       SettingError: a value that is refused.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> points = sweeps.cross_silo(
+      ...     tfl.Experiment("heart", cohorts=tfl.Cohorts("full")),
+      ...     algorithms=["fed_avg", "scaffold"],
+      ...     record_epsilons=[4],
+      ...     seeds=[0],
+      ... )
+      >>> [point.name for point in points][:4]
+      ['fed_avg-0', 'scaffold-0', 'record_dp-4-0', 'only_0-0']
+      >>> points[-1].labels
+      {'method': 'pooled', 'seed': 0}
     """
     check_base(base)
     federated = dataclasses.replace(base, name="federated")

@@ -4,6 +4,8 @@
 as one object that is checked as a whole, run and resumed. Everything else is the parts
 it is made of, each in a package of its own; `registry.load_plugin` brings in a user's.
 
+The examples in docstrings know this package as `tfl`.
+
 Example:
   >>> import tfl_research as tfl
   >>> experiment = tfl.Experiment(

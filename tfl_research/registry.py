@@ -49,6 +49,9 @@ class Registry(Generic[Item]):
     def register(self, name: str, item: Union[str, Item]) -> None:
         """Adds an item.
 
+        A class or function that a script or notebook defines itself takes the place
+        of its former definition, so that the notebook's cell can be run again.
+
         Args:
           name: a new name.
           item: the item, or "package.module:name".
@@ -64,7 +67,7 @@ class Registry(Generic[Item]):
         """
         if not name or not isinstance(name, str):
             raise ValueError(f"the name of a {self.what} must be text, got {name!r}")
-        if name in self._items:
+        if name in self._items and not _is_redefined(self._items[name], item):
             raise ValueError(f"a {self.what} named {name!r} is already registered")
         if isinstance(item, str) and item.count(":") != 1:
             raise ValueError(
@@ -117,6 +120,15 @@ class Registry(Generic[Item]):
             )
 
 
+def _is_redefined(old: Any, new: Any) -> bool:
+    """Whether a notebook's cell that defines and registers an item was run again."""
+    names = [
+        (getattr(item, "__module__", None), getattr(item, "__qualname__", None))
+        for item in (old, new)
+    ]
+    return names[0] == names[1] and names[0][0] == "__main__"
+
+
 def _origin(item: Any) -> Optional[str]:
     if _loading:
         return _loading[-1]
@@ -134,7 +146,7 @@ def load_plugin(module: str) -> None:
     Raises:
       SettingError: it cannot be found, or fails on import; says why.
 
-    Example:
+    Example, with a module that is written into the current folder:
       >>> import pathlib
       >>> _ = pathlib.Path("my_tasks.py").write_text('''
       ... from tfl_research import tasks
@@ -201,7 +213,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
         Raises:
           ValueError: the name is taken or missing.
 
-        Example:
+        Example, with an algorithm that differs from FedProx in its default:
           >>> import dataclasses
           >>> @tfl.algorithms.register
           ... @dataclasses.dataclass(frozen=True)

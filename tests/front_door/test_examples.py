@@ -6,6 +6,8 @@ an empty folder, as a script of its own.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import doctest
 import importlib.util
 import inspect
@@ -16,20 +18,14 @@ import pytest
 import tfl_research as tfl
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
-from tfl_research.experiment import configs, sweeps
+from tfl_research.experiment import configs, engines, sweeps
 from tfl_research.privacy import EVENTS, MECHANISMS
 from tfl_research.tasks.registry import TASKS
 
 REGISTRIES = (ALGORITHMS, AGGREGATORS, MECHANISMS, EVENTS, TASKS)
-# Where `tfl_research` itself and the packages that are part of it by name lead.
+# What the names of `tfl_research` lead to, beside what is found by the functions below.
 FURTHER = (
     "tfl_research",
-    "tfl_research.Experiment.check",
-    "tfl_research.Experiment.flat",
-    "tfl_research.Experiment.from_flat",
-    "tfl_research.Experiment.rounds",
-    "tfl_research.Experiment.run",
-    "tfl_research.Experiment.with_settings",
     "tfl_research.Result.model",
     "tfl_research.aggregators.AggregatorSettings",
     "tfl_research.aggregators.RuleSettings",
@@ -93,8 +89,18 @@ def _registered() -> list[str]:
     return [f"{chosen.__module__}.{chosen.__qualname__}" for chosen in classes]
 
 
+def _methods(kind: type) -> list[str]:
+    """The public methods of a class, by their full names."""
+    return [
+        f"{kind.__module__}.{kind.__qualname__}.{name}"
+        for name in dir(kind)
+        if not name.startswith("_") and inspect.isroutine(getattr(kind, name))
+    ]
+
+
 NAMES = (
     *_exported(tfl),
+    *_methods(tfl.Experiment),
     *_exported(configs),
     *_exported(sweeps),
     *_registered(),
@@ -133,22 +139,41 @@ OBJECTS = _by_object()
 
 def _example(name: str, item) -> doctest.DocTest:
     globs = {"__name__": "__main__", "tfl": tfl}
-    docstring = inspect.getdoc(item) or ""
+    # Its own docstring: one that is inherited is about another class.
+    docstring = item.__doc__ or ""
     return doctest.DocTestParser().get_doctest(docstring, globs, name, None, 0)
 
 
-@pytest.fixture
-def as_a_script(tmp_path, monkeypatch):
-    """An empty folder in which Python finds modules; nothing stays registered."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+_build_engine = engines.build
+
+
+def _built_at_once(runtime, *further):
+    """An engine that does not measure for seconds how to execute clients."""
+    if runtime.client_execution == "auto" and runtime.runtime == "in_process":
+        runtime = dataclasses.replace(runtime, client_execution="folded_graph")
+    return _build_engine(runtime, *further)
+
+
+@contextlib.contextmanager
+def _script(folder):
+    """In an empty folder in which Python finds modules; nothing stays registered."""
     before = [set(registry.names()) for registry in REGISTRIES]
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "build", _built_at_once)
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        yield
     for registry, names in zip(REGISTRIES, before):
         for name in set(registry.names()) - names:
             registry.unregister(name)
-    for module in tmp_path.glob("*.py"):
+    for module in folder.glob("*.py"):
         sys.modules.pop(module.stem, None)
+
+
+@pytest.fixture
+def as_a_script(tmp_path):
+    with _script(tmp_path):
+        yield
 
 
 def _run(example: doctest.DocTest) -> str:
@@ -187,10 +212,28 @@ def test_a_wrong_example_fails(as_a_script):
     assert "SettingError" in _run(_example("broken", broken))
 
 
-def test_nothing_stays_registered(request):
-    """Examples register parts of their own, and the fixture takes them away."""
-    assert all(
-        registry.origin(name) != "__main__"
-        for registry in REGISTRIES
-        for name in registry.names()
-    )
+def test_what_has_no_example_of_its_own_is_noticed():
+    @dataclasses.dataclass(frozen=True)
+    class Undocumented(tfl.algorithms.FedAvg):
+        pass
+
+    assert _example("base", tfl.algorithms.FedAvg).examples
+    assert not _example("subclass", Undocumented).examples
+
+
+def test_what_an_example_registers_is_taken_away(tmp_path):
+    before = TASKS.names()
+    with _script(tmp_path):
+        assert _run(_example("plugin", tfl.registry.load_plugin)) == ""
+        assert set(TASKS.names()) - set(before) == {"wards"}
+        assert "my_tasks" in sys.modules
+    assert TASKS.names() == before
+    assert "my_tasks" not in sys.modules
+
+
+def test_a_cell_of_a_notebook_can_be_run_again(tmp_path):
+    with _script(tmp_path):
+        for _ in range(2):
+            assert _run(_example("cell", tfl.algorithms.register.__func__)) == ""
+        with pytest.raises(ValueError, match="'strong_prox' is already registered"):
+            ALGORITHMS.register("strong_prox", tfl.algorithms.FedProx)

@@ -65,6 +65,8 @@ class RuleSettings(AggregatorSettings):
         heaviest f have half of the weight.
 
     Example:
+      An experiment chooses the registered rule by its name:
+
       >>> import dataclasses
       >>> @tfl.aggregators.register
       ... @dataclasses.dataclass(frozen=True)

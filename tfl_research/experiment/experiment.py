@@ -53,7 +53,7 @@ class Experiment(Description):
     Raises:
       SettingError: a part that is not of its kind, or an unknown name.
 
-    Example:
+    Example, with arrays and a Keras model of one's own, and user-level privacy:
       >>> import numpy as np
       >>> def build_model():
       ...     import tensorflow as tf
@@ -96,6 +96,9 @@ class Experiment(Description):
 
         Example:
           >>> tfl.Experiment("heart", algorithm="fed_exp").check()
+
+          What does not go together is refused, with the fix:
+
           >>> momentum = tfl.SGD(1.0, momentum=0.9)
           >>> tfl.Experiment("heart", "fed_exp", server_optimizer=momentum).check()
           Traceback (most recent call last):
@@ -134,6 +137,9 @@ class Experiment(Description):
           round 2/2  cohort 4  loss 0.558  accuracy ...
           complete after round 2: all planned rounds are done; best eval_auc ...
           results: results/heart/metrics.csv  results/heart/export ...
+
+          The folder holds this run now, so that more rounds go on from there:
+
           >>> longer = experiment.with_settings(rounds=3)
           >>> result = longer.run("results/heart")
           resumes results/heart after round 2 of 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from tfl_research.data import client_splits
 from tfl_research.errors import SettingError
@@ -141,7 +141,7 @@ def heterogeneity(
     base: Experiment,
     *,
     algorithms: Sequence[str],
-    alphas: Sequence[str],
+    alphas: Sequence[Union[float, str]],
     seeds: Sequence[int],
     further: Optional[Further] = None,
 ) -> list[Point]:
@@ -150,8 +150,8 @@ def heterogeneity(
     Args:
       base: an experiment whose algorithm and partition the grid sets.
       algorithms: names of algorithms.
-      alphas: concentrations of the Dirichlet distribution, or "natural" for the
-        task's own clients.
+      alphas: concentrations of the Dirichlet distribution, as numbers or text, or
+        "natural" for the task's own clients.
       seeds: of the runs.
       further: by algorithm.
 
@@ -163,7 +163,7 @@ def heterogeneity(
       >>> points = sweeps.heterogeneity(
       ...     tfl.Experiment("mnist"),
       ...     algorithms=["fed_avg", "scaffold"],
-      ...     alphas=["0.1", "1"],
+      ...     alphas=[0.1, 1],
       ...     seeds=[0],
       ... )
       >>> [point.name for point in points]
@@ -173,15 +173,16 @@ def heterogeneity(
     points = []
     for name in algorithms:
         for alpha in alphas:
+            shown = alpha if isinstance(alpha, str) else f"{alpha:g}"
             skew: dict[str, Any] = {}
-            if alpha != NATURAL:
+            if shown != NATURAL:
                 skew = {"partition": "dirichlet", "dirichlet_alpha": float(alpha)}
             for seed in seeds:
                 point = base.with_settings(
                     algorithm=name, seed=seed, **skew, **(further or {}).get(name, {})
                 )
-                labels = {"algorithm": name, "alpha": alpha, "seed": seed}
-                points.append(Point(f"{name}-{alpha}-{seed}", point, labels))
+                labels = {"algorithm": name, "alpha": shown, "seed": seed}
+                points.append(Point(f"{name}-{shown}-{seed}", point, labels))
     return points
 
 

@@ -95,6 +95,8 @@ class MechanismSettings(NamedSettings):
         the mechanism's name; None if they do not.
 
     Example:
+      An experiment chooses the registered mechanism by its name, and a plan builds it:
+
       >>> import dataclasses
       >>> @tfl.privacy.register_mechanism
       ... @dataclasses.dataclass(frozen=True)

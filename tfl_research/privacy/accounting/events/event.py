@@ -45,7 +45,7 @@ class Event(abc.ABC):
         nothing of the generator of the noise.
       is_search: whether the event is a whole search of hyperparameters.
 
-    Example:
+    Example, rounds of zero-concentrated privacy (Bun and Steinke 2016), which add up:
       >>> import dataclasses
       >>> from typing import ClassVar
       >>> import numpy as np

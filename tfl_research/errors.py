@@ -18,6 +18,15 @@ class UserError(ValueError):
 
     Attributes:
       for_command_line: the message with flags.
+
+    Example:
+      >>> try:
+      ...     tfl.Experiment("heart", training=tfl.Training(rounds=0))
+      ... except tfl.UserError as error:
+      ...     print(error)
+      ...     print(error.for_command_line)
+      rounds=0: must be a whole number, at least 1
+      --rounds=0: must be a whole number, at least 1
     """
 
     def __init__(self, message: str = ""):
@@ -35,7 +44,15 @@ def _without_dashes(found: re.Match[str]) -> str:
 
 
 class SettingError(UserError):
-    """A setting is refused: one line with the setting, the value and the fix."""
+    """A setting is refused: one line with the setting, the value and the fix.
+
+    Example:
+      >>> try:
+      ...     tfl.Cohorts("full", cohort_size=3)
+      ... except tfl.SettingError as error:
+      ...     print(error)
+      cohort_size=3: sampler=full takes every client; leave it out
+    """
 
 
 class TrainingDivergedError(UserError):

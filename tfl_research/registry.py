@@ -28,6 +28,18 @@ class Registry(Generic[Item]):
 
     Attributes:
       what: what an item is, in a word, for messages: "algorithm".
+
+    Example:
+      >>> losses = tfl.registry.Registry("loss", {"distance": "math:dist"})
+      >>> losses.register("hinge", lambda margin: max(0.0, 1.0 - margin))
+      >>> losses.names()
+      ('distance', 'hinge')
+      >>> losses.get("hinge")(0.25)
+      0.75
+      >>> losses.get("huber")
+      Traceback (most recent call last):
+          ...
+      ValueError: unknown loss 'huber'; there are distance, hinge
     """
 
     def __init__(
@@ -40,16 +52,25 @@ class Registry(Generic[Item]):
     def register(self, name: str, item: Union[str, Item]) -> None:
         """Adds an item.
 
+        A class or function that a script or notebook defines itself takes the place
+        of its former definition, so that the notebook's cell can be run again.
+
         Args:
           name: a new name.
           item: the item, or "package.module:name".
 
         Raises:
           ValueError: the name is empty or taken, or the text is no such path.
+
+        Example:
+          >>> losses = tfl.registry.Registry("loss")
+          >>> losses.register("distance", "math:dist")
+          >>> losses.get("distance")((0, 0), (3, 4))
+          5.0
         """
         if not name or not isinstance(name, str):
             raise ValueError(f"the name of a {self.what} must be text, got {name!r}")
-        if name in self._items:
+        if name in self._items and not _is_redefined(self._items[name], item):
             raise ValueError(f"a {self.what} named {name!r} is already registered")
         if isinstance(item, str) and item.count(":") != 1:
             raise ValueError(
@@ -102,6 +123,15 @@ class Registry(Generic[Item]):
             )
 
 
+def _is_redefined(old: Any, new: Any) -> bool:
+    """Whether a notebook's cell that defines and registers an item was run again."""
+    names = [
+        (getattr(item, "__module__", None), getattr(item, "__qualname__", None))
+        for item in (old, new)
+    ]
+    return names[0] == names[1] and names[0][0] == "__main__"
+
+
 def _origin(item: Any) -> Optional[str]:
     plugin = _LOADING.get()
     if plugin is not None:
@@ -119,6 +149,16 @@ def load_plugin(module: str) -> None:
 
     Raises:
       SettingError: it cannot be found, or fails on import; says why.
+
+    Example, with a module that is written into the current folder:
+      >>> import pathlib
+      >>> _ = pathlib.Path("my_tasks.py").write_text('''
+      ... from tfl_research import tasks
+      ... tasks.register("wards", "my_wards:build")
+      ... ''')
+      >>> tfl.registry.load_plugin("my_tasks")
+      >>> "wards" in tfl.tasks.names(), tfl.tasks.origin("wards")
+      (True, 'my_tasks')
     """
     token = _LOADING.set(module)
     try:
@@ -138,7 +178,16 @@ def load_plugin(module: str) -> None:
 def registered(
     registry: Registry[Item], name: str, item: Union[str, Item]
 ) -> Iterator[None]:
-    """Registers an item for the time of the block, as tests do."""
+    """Registers an item for the time of the block, as tests do.
+
+    Example:
+      >>> losses = tfl.registry.Registry("loss")
+      >>> with tfl.registry.registered(losses, "distance", "math:dist"):
+      ...     losses.names()
+      ('distance',)
+      >>> losses.names()
+      ()
+    """
     registry.register(name, item)
     try:
         yield
@@ -151,6 +200,13 @@ class SettingsRegistry(Registry[type[Chosen]]):
 
     Attributes:
       setting: the name of the setting that chooses: "algorithm".
+
+    Example:
+      >>> from tfl_research.algorithms import ALGORITHMS
+      >>> ALGORITHMS.resolve("fed_prox")
+      FedProx(proximal_strength=0.1)
+      >>> ALGORITHMS.from_flat({"algorithm": "ditto", "personal_strength": 2.0})
+      Ditto(personal_strength=2.0)
     """
 
     def __init__(self, setting: str, what: Optional[str] = None):
@@ -162,6 +218,17 @@ class SettingsRegistry(Registry[type[Chosen]]):
 
         Raises:
           ValueError: the name is taken or missing.
+
+        Example, with an algorithm that differs from FedProx in its default:
+          >>> import dataclasses
+          >>> @tfl.algorithms.register
+          ... @dataclasses.dataclass(frozen=True)
+          ... class StrongProx(tfl.algorithms.FedProx):
+          ...     NAME = "strong_prox"
+          ...     SUMMARY = "FedProx with a large proximal term"
+          ...     proximal_strength: float = tfl.settings.real(10.0, "μ.", minimum=1)
+          >>> tfl.Experiment("heart", algorithm="strong_prox").algorithm
+          StrongProx(proximal_strength=10.0)
         """
         self.register(chosen.NAME, chosen)
         return chosen

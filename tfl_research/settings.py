@@ -169,7 +169,20 @@ def integer(
     minimum: Optional[int] = None,
     maximum: Optional[int] = None,
 ) -> Any:
-    """A whole number within the bounds."""
+    """A whole number within the bounds.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Length(tfl.settings.Settings):
+      ...     rounds: int = tfl.settings.integer(100, "Rounds of training.", minimum=1)
+      >>> Length(rounds=20)
+      Length(rounds=20)
+      >>> Length(rounds=0)
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: rounds=0: must be a whole number, at least 1
+    """
 
     def convert(value: Any) -> int:
         if isinstance(value, bool):
@@ -191,7 +204,20 @@ def real(
     maximum: Optional[float] = None,
     below: Optional[float] = None,
 ) -> Any:
-    """A finite number within the bounds."""
+    """A finite number within the bounds.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Decay(tfl.settings.Settings):
+      ...     factor: float = tfl.settings.real(0.5, "Of a step.", above=0, maximum=1)
+      >>> Decay(factor=1)
+      Decay(factor=1.0)
+      >>> Decay(factor=1.5)
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: factor=1.5: must be a number, above 0 ...
+    """
 
     def convert(value: Any) -> float:
         if isinstance(value, bool):
@@ -207,22 +233,67 @@ def real(
 
 
 def choice(default: Optional[str], help_text: str, names: Names) -> Any:
-    """One of `names`; a function of them where they can be registered."""
+    """One of `names`; a function of them where they can be registered.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Decay(tfl.settings.Settings):
+      ...     shape: str = tfl.settings.choice("linear", "Shape.", ("linear", "step"))
+      >>> Decay("step")
+      Decay(shape='step')
+      >>> Decay("square")
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: shape=square: must be one of linear, step
+    """
     return _field(default, help_text, _OneOf(names))
 
 
 def text(default: Optional[str], help_text: str) -> Any:
-    """Any text."""
+    """Any text.
+
+    Example:
+      >>> import dataclasses
+      >>> from typing import Optional
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Source(tfl.settings.Settings):
+      ...     folder: Optional[str] = tfl.settings.text(None, "Folder of the data.")
+      >>> Source("data/wards")
+      Source(folder='data/wards')
+    """
     return _field(default, help_text, Kind("text", "text", _text))
 
 
 def switch(default: Optional[bool], help_text: str) -> Any:
-    """True or false: on a command line `--name`, `--noname` or `--name=true`."""
+    """True or false: on a command line `--name`, `--noname` or `--name=true`.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Momentum(tfl.settings.Settings):
+      ...     nesterov: bool = tfl.settings.switch(False, "Nesterov's momentum.")
+      >>> Momentum(nesterov=True)
+      Momentum(nesterov=True)
+      >>> Momentum(nesterov="yes")
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: nesterov=yes: must be True or False
+    """
     return _field(default, help_text, Switch())
 
 
 def repeated(help_text: str) -> Any:
-    """Text that may be given several times; a tuple of texts."""
+    """Text that may be given several times; a tuple of texts.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Columns(tfl.settings.Settings):
+      ...     dropped: tuple[str, ...] = tfl.settings.repeated("A column to leave out.")
+      >>> Columns(dropped=("name", "street"))
+      Columns(dropped=('name', 'street'))
+    """
     return _field((), help_text, Repeated())
 
 
@@ -234,19 +305,28 @@ class Settings:
     Values are converted and checked when a group is built. A setting's name is its
     field's after `PREFIX`; its flag is called like that.
 
-        @dataclasses.dataclass(frozen=True)
-        class Decay(Settings):
-            TITLE = "Decay"
-            rate: float = settings.real(0.5, "Factor of each step.", above=0)
-
-        Decay(rate=0.1).flat()  # {"rate": 0.1}
-
     Attributes:
       TITLE: heading of the group in `--help`.
       PREFIX: put before the names of the fields.
 
     Raises:
       SettingError: a value that is out of its range, or that another one excludes.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Decay(tfl.settings.Settings):
+      ...     TITLE = "Decay"
+      ...     rate: float = tfl.settings.real(0.5, "Factor of each step.", above=0)
+      ...     steps: int = tfl.settings.integer(3, "Number of steps.", minimum=1)
+      >>> Decay(rate=0.1).flat()
+      {'rate': 0.1, 'steps': 3}
+      >>> Decay.from_flat({"steps": 5})
+      Decay(rate=0.5, steps=5)
+      >>> Decay(rate=0)
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: rate=0: must be a number, above 0
     """
 
     TITLE: ClassVar[str] = ""
@@ -333,6 +413,13 @@ class NamedSettings(Settings):
       NAME: by which it is chosen.
       SUMMARY: what it is, in a few words.
       PAPERS: author and year with the arXiv number, the main one first.
+
+    Example:
+      >>> scaffold = tfl.algorithms.Scaffold(scaffold_option=1)
+      >>> scaffold.NAME, scaffold.flat()
+      ('scaffold', {'scaffold_option': 1})
+      >>> print(scaffold.title())
+      control variates against client drift (Karimireddy et al. 2020, arXiv 1910.06378)
     """
 
     NAME: ClassVar[str] = ""

@@ -30,7 +30,11 @@ _QUANTILES = "Andrew et al. 2021, arXiv 1905.03871"
 @register
 @dataclasses.dataclass(frozen=True)
 class Mean(AggregatorSettings):
-    """The weighted mean of the updates."""
+    """The weighted mean of the updates.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.Mean()).check()
+    """
 
     NAME = "mean"
     SUMMARY = "weighted mean"
@@ -52,7 +56,11 @@ class Mean(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Robust(AggregatorSettings):
-    """TFF's adaptive zeroing, then its adaptive clipping."""
+    """TFF's adaptive zeroing, then its adaptive clipping.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.Robust()).check()
+    """
 
     NAME = "robust"
     SUMMARY = "TFF's adaptive zeroing and clipping"
@@ -71,7 +79,11 @@ class Robust(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Zeroing(AggregatorSettings):
-    """Leaves out updates far above a quantile of the cohort's norms."""
+    """Leaves out updates far above a quantile of the cohort's norms.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.Zeroing()).check()
+    """
 
     NAME = "zeroing"
     SUMMARY = "TFF's adaptive zeroing"
@@ -88,7 +100,11 @@ class Zeroing(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Clipping(AggregatorSettings):
-    """Clips updates to a quantile of the cohort's norms."""
+    """Clips updates to a quantile of the cohort's norms.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.Clipping()).check()
+    """
 
     NAME = "clipping"
     SUMMARY = "TFF's adaptive clipping"
@@ -108,7 +124,11 @@ class Clipping(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Compression(AggregatorSettings):
-    """The mean of updates that are quantised to 8 bits where tensors are large."""
+    """The mean of updates that are quantised to 8 bits where tensors are large.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.Compression()).check()
+    """
 
     NAME = "compression"
     SUMMARY = "TFF's 8-bit quantisation of large tensors"
@@ -124,7 +144,11 @@ class Compression(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Secure(AggregatorSettings):
-    """Zeroing, clipping and a mean of secure sums."""
+    """Zeroing, clipping and a mean of secure sums.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.Secure()).check()
+    """
 
     NAME = "secure"
     SUMMARY = "robust over secure sums"
@@ -142,7 +166,13 @@ class Secure(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class RepeatedGeometricMedian(AggregatorSettings):
-    """The geometric median by repeated means, for which sums are enough."""
+    """The geometric median by repeated means, for which sums are enough.
+
+    Example:
+      >>> weighting = tfl.Weighting("uniform")
+      >>> aggregator = tfl.aggregators.RepeatedGeometricMedian(secure_sums=True)
+      >>> tfl.Experiment("heart", aggregator=aggregator, weighting=weighting).check()
+    """
 
     NAME = "repeated_geometric_median"
     SUMMARY = "geometric median by sums only, one step a round"
@@ -209,7 +239,12 @@ class RepeatedGeometricMedian(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class TrustedRoot(AggregatorSettings):
-    """FLTrust: updates are weighed by their cosine with the server's own update."""
+    """FLTrust: updates are weighed by their cosine with the server's own update.
+
+    Example:
+      >>> aggregator = tfl.aggregators.TrustedRoot(root_examples=100)
+      >>> tfl.Experiment("mnist", aggregator=aggregator).check()
+    """
 
     NAME = "trusted_root"
     SUMMARY = "FLTrust, which weighs updates by one of the server's own"

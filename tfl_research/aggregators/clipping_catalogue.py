@@ -26,7 +26,12 @@ _RADIUS = (
 @register
 @dataclasses.dataclass(frozen=True)
 class CenteredClipping(RuleSettings):
-    """Moves a centre, which is kept between rounds, by clipped differences from it."""
+    """Moves a centre, which is kept between rounds, by clipped differences from it.
+
+    Example:
+      >>> aggregator = tfl.aggregators.CenteredClipping(clip_radius=0.5)
+      >>> tfl.Experiment("heart", aggregator=aggregator).check()
+    """
 
     NAME = "centered_clipping"
     SUMMARY = "clipping around a centre that is kept between rounds"
@@ -81,6 +86,10 @@ class NormClipping(RuleSettings):
     """The mean of updates that are clipped to an l2 norm.
 
     Clients clip their own updates, without a stack, unless a setting needs the stack.
+
+    Example:
+      >>> aggregator = tfl.aggregators.NormClipping(clip_radius=0.5)
+      >>> tfl.Experiment("heart", aggregator=aggregator).check()
     """
 
     NAME = "norm_clipping"

@@ -29,7 +29,11 @@ _KRUM = "Blanchard et al. 2017, arXiv 1703.02757"
 @register
 @dataclasses.dataclass(frozen=True)
 class CoordinateMedian(RuleSettings):
-    """The median of each coordinate."""
+    """The median of each coordinate.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.CoordinateMedian()).check()
+    """
 
     NAME = "coordinate_median"
     SUMMARY = "median of each coordinate"
@@ -50,7 +54,12 @@ class CoordinateMedian(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class TrimmedMean(RuleSettings):
-    """The mean of each coordinate without its least and largest values."""
+    """The mean of each coordinate without its least and largest values.
+
+    Example:
+      >>> aggregator = tfl.aggregators.TrimmedMean(trim=0.2)
+      >>> tfl.Experiment("mnist", aggregator=aggregator).check()
+    """
 
     NAME = "trimmed_mean"
     SUMMARY = "mean of each coordinate without its extreme values"
@@ -128,7 +137,11 @@ class TrimmedMean(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Krum(RuleSettings):
-    """The update that is closest to its neighbours."""
+    """The update that is closest to its neighbours.
+
+    Example:
+      >>> tfl.Experiment("mnist", aggregator=tfl.aggregators.Krum(byzantine=2)).check()
+    """
 
     NAME = "krum"
     SUMMARY = "the update closest to its neighbours"
@@ -147,7 +160,12 @@ class Krum(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class MultiKrum(RuleSettings):
-    """The mean of the updates that are closest to their neighbours."""
+    """The mean of the updates that are closest to their neighbours.
+
+    Example:
+      >>> aggregator = tfl.aggregators.MultiKrum(byzantine=2, krum_select=5)
+      >>> tfl.Experiment("mnist", aggregator=aggregator).check()
+    """
 
     NAME = "multi_krum"
     SUMMARY = "mean of the updates closest to their neighbours"
@@ -174,7 +192,12 @@ class MultiKrum(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Bulyan(RuleSettings):
-    """A trimmed mean of the updates that Krum selects one after another."""
+    """A trimmed mean of the updates that Krum selects one after another.
+
+    Example:
+      >>> aggregator = tfl.aggregators.Bulyan(byzantine=1)
+      >>> tfl.Experiment("mnist", aggregator=aggregator).check()
+    """
 
     NAME = "bulyan"
     SUMMARY = "trimmed mean of updates that Krum selects"
@@ -194,7 +217,11 @@ class Bulyan(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class GeometricMedian(RuleSettings):
-    """The point with the least sum of distances to the updates."""
+    """The point with the least sum of distances to the updates.
+
+    Example:
+      >>> tfl.Experiment("heart", aggregator=tfl.aggregators.GeometricMedian()).check()
+    """
 
     NAME = "geometric_median"
     SUMMARY = "point of least summed distance"
@@ -214,7 +241,12 @@ class GeometricMedian(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class MeanAroundMedian(RuleSettings):
-    """The mean of each coordinate's n - f values closest to its median."""
+    """The mean of each coordinate's n - f values closest to its median.
+
+    Example:
+      >>> aggregator = tfl.aggregators.MeanAroundMedian(byzantine=3)
+      >>> tfl.Experiment("mnist", aggregator=aggregator).check()
+    """
 
     NAME = "mean_around_median"
     SUMMARY = "mean of each coordinate's values around its median"
@@ -234,7 +266,16 @@ class MeanAroundMedian(RuleSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class SignMajority(RuleSettings):
-    """The sign that most clients send in each coordinate."""
+    """The sign that most clients send in each coordinate.
+
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     aggregator=tfl.aggregators.SignMajority(),
+      ...     server_optimizer=tfl.SGD(0.003),
+      ... )
+      >>> experiment.check()
+    """
 
     NAME = "sign_majority"
     SUMMARY = "majority of signs in each coordinate"

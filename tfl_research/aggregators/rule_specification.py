@@ -55,17 +55,6 @@ class RuleSettings(AggregatorSettings):
     among n >= PER_BYZANTINE · f + AT_LEAST rows. A round with fewer rows is a
     breakdown.
 
-        @aggregators.register
-        @dataclasses.dataclass(frozen=True)
-        class Midrange(aggregators.RuleSettings):
-            NAME = "midrange"
-            SUMMARY = "mean of the least and the largest value of each coordinate"
-            PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "no robust rule"
-
-            def apply(self, rows, *, center=None):
-                least = tf.where(rows.present[:, None], rows.values, np.inf)
-                ...
-
     Attributes:
       PER_BYZANTINE: rows that the rule needs for every hostile row.
       AT_LEAST: rows that the rule needs in addition.
@@ -75,6 +64,29 @@ class RuleSettings(AggregatorSettings):
       KEEPS_CENTER: whether the rule starts from a centre that is kept between rounds.
       BROKEN_BY_WEIGHT: whether a round of weighted clients is a breakdown when the
         heaviest f clients have half of the weight.
+
+    Example:
+      An experiment chooses the registered rule by its name:
+
+      >>> import dataclasses
+      >>> @tfl.aggregators.register
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Midrange(tfl.aggregators.RuleSettings):
+      ...     NAME = "midrange"
+      ...     SUMMARY = "middle between the least and the largest value of a coordinate"
+      ...     PER_BYZANTINE, AT_LEAST, SOURCE = 0, 1, "no robust rule"
+      ...
+      ...     def apply(self, rows, *, center=None):
+      ...         import numpy as np, tensorflow as tf
+      ...         there = rows.present[:, None]
+      ...         least = tf.reduce_min(tf.where(there, rows.values, np.inf), axis=0)
+      ...         most = tf.reduce_max(tf.where(there, rows.values, -np.inf), axis=0)
+      ...         return (least + most) / 2
+      >>> tfl.Experiment("heart", aggregator="midrange").check()
+      >>> from tfl_research.aggregators import rules
+      >>> rows = rules.screen([[0.0, 1.0], [1.0, 1.0], [4.0, 7.0]])
+      >>> Midrange().apply(rows).numpy()
+      array([2., 4.], dtype=float32)
     """
 
     IS_RULE: ClassVar[bool] = True

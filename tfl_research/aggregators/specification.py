@@ -66,15 +66,6 @@ class AggregatorSettings(NamedSettings):
     factory. `aggregators.register` makes the aggregator available by its NAME. A rule
     over single updates subclasses `RuleSettings` and gives a function of rows.
 
-        @aggregators.register
-        @dataclasses.dataclass(frozen=True)
-        class Halved(aggregators.AggregatorSettings):
-            NAME = "halved"
-            SUMMARY = "half of the weighted mean"
-
-            def build(self, context):
-                return HalvedMeanFactory()
-
     Attributes:
       SENSITIVITY: the reason why the aggregator breaks the sensitivity bound of a
         mechanism that noises a sum of clipped updates, as the end of a sentence; None
@@ -89,6 +80,23 @@ class AggregatorSettings(NamedSettings):
       RESULT_IS_SIGN: whether the result is -1, 0 or 1 in every coordinate, so that the
         server's learning rate alone gives the step its length.
       IS_RULE: whether it is a rule over single updates, a `RuleSettings`.
+
+    Example:
+      >>> import dataclasses
+      >>> @tfl.aggregators.register
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Plain(tfl.aggregators.AggregatorSettings):
+      ...     NAME = "plain"
+      ...     SUMMARY = "the mean, in which every client counts the same"
+      ...     WEIGHTED = False
+      ...
+      ...     def build(self, context):
+      ...         import tensorflow_federated as tff
+      ...         return tff.aggregators.UnweightedMeanFactory()
+      >>> experiment = tfl.Experiment("heart", aggregator="plain")
+      >>> experiment.check()
+      >>> experiment.resolved_weighting.client_weighting
+      'uniform'
     """
 
     TITLE: ClassVar[str] = "Aggregation"

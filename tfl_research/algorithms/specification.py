@@ -52,19 +52,6 @@ class AlgorithmSettings(NamedSettings):
     below say what the algorithm is compatible with. `build` makes client work and
     server work. `algorithms.register` makes the algorithm available by its NAME.
 
-        @algorithms.register
-        @dataclasses.dataclass(frozen=True)
-        class Halved(algorithms.AlgorithmSettings):
-            NAME = "halved"
-            SUMMARY = "FedAvg with half of the update"
-            factor: float = settings.real(0.5, "Factor of the update.", above=0)
-
-            def build(self, context):
-                return algorithms.Algorithm(
-                    clients.LocalTraining(context.steps),
-                    HalvedServer(context.server, self.factor),
-                )
-
     Attributes:
       WEIGHTING: the client weighting that the paper's argument needs, "uniform"; None
         leaves the choice open.
@@ -86,6 +73,27 @@ class AlgorithmSettings(NamedSettings):
       ONLY_UPDATES_LEAVE: whether clients send only an update of the whole model and
         keep no state. A user-level mechanism bounds and noises updates only, so its
         guarantee covers only algorithms for which this is true.
+
+    Example:
+      >>> import dataclasses
+      >>> @tfl.algorithms.register
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Halved(tfl.algorithms.AlgorithmSettings):
+      ...     NAME = "halved"
+      ...     SUMMARY = "FedAvg with a part of the update"
+      ...     ONLY_UPDATES_LEAVE = True
+      ...     factor: float = tfl.settings.real(0.5, "Part of the update.", above=0)
+      ...
+      ...     def build(self, context):
+      ...         import tensorflow_federated as tff
+      ...         from tfl_research import clients, processes
+      ...         part = tff.learning.optimizers.build_sgdm(self.factor)
+      ...         work = clients.LocalTraining(context.steps)
+      ...         return tfl.algorithms.Algorithm(work, processes.OptimizerStep(part))
+      >>> training = tfl.Training(rounds=1, print_every=10)
+      >>> experiment = tfl.Experiment("heart", algorithm="halved", training=training)
+      >>> result = experiment.run("results/halved")
+      untrained  eval loss 0.6931 ...
     """
 
     TITLE: ClassVar[str] = "Algorithm"

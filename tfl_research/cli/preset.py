@@ -137,8 +137,6 @@ def _run(given: Given) -> None:
 class Preset:
     """A binary: which settings of an experiment it offers as flags.
 
-        PRESET = Preset("fed_avg", __doc__, (*COMMON, AGGREGATORS))
-
     Attributes:
       name: of the experiment.
       doc: what it does; the head of `--help`.
@@ -147,6 +145,20 @@ class Preset:
       fixed: settings without a flag.
       missing: flags that are not offered, and why, by their names.
       main: what the binary does with a parsed command line.
+
+    Example:
+      >>> from tfl_research import cli
+      >>> preset = cli.Preset(
+      ...     "my_fed_avg",
+      ...     "Federated averaging with any aggregator.",
+      ...     (*cli.COMMON, tfl.aggregators.AGGREGATORS),
+      ...     defaults={"task": "heart", "rounds": 2},
+      ... )
+      >>> cli.execute(preset, ["mine.py", "--rounds=0", "--output_dir=results/mine"])
+      2
+      >>> cli.execute(preset, ["mine.py", "--output_dir=results/mine"])
+      untrained  eval loss 0.6931 ...
+      0
     """
 
     name: str

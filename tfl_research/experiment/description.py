@@ -192,6 +192,12 @@ class Description:
 
         What has no settings, a task or an aggregation factory of one's own, is there
         by its name alone.
+
+        Example:
+          >>> experiment = tfl.Experiment("heart", algorithm="fed_prox")
+          >>> flat = experiment.flat()
+          >>> flat["task"], flat["algorithm"], flat["proximal_strength"], flat["rounds"]
+          ('heart', 'fed_prox', 0.1, 100)
         """
         return flattening.flat(self)
 
@@ -209,19 +215,31 @@ class Description:
 
         Raises:
           SettingError: an unknown name, or a value that is refused.
+
+        Example:
+          >>> flat = {"task": "heart", "privacy_unit": "client", "noise_multiplier": 2}
+          >>> experiment = tfl.Experiment.from_flat({**flat, "rounds": 5})
+          >>> experiment.privacy.noise_multiplier, experiment.training.rounds
+          (2.0, 5)
         """
         return flattening.from_flat(cls, values, name)
 
     def with_settings(self: Described, **changes: Any) -> Described:
         """The experiment with some settings changed, by their flat names.
 
-            experiment.with_settings(seed=3, client_learning_rate=0.1)
-
         A new algorithm, mechanism or aggregator leaves the parameters of the old one
         behind.
 
         Raises:
           SettingError: a name that no part has, or a value that is refused.
+
+        Example:
+          >>> experiment = tfl.Experiment("heart", algorithm="fed_prox")
+          >>> other = experiment.with_settings(seed=3, proximal_strength=0.5)
+          >>> other.training.seed, other.algorithm
+          (3, FedProx(proximal_strength=0.5))
+          >>> other.with_settings(algorithm="fed_dyn").algorithm
+          FedDyn(dyn_alpha=0.1)
         """
         return flattening.with_settings(self, changes)
 

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 class Experiment(Description):
     """A federated experiment: what is trained, on whose data, how, and how privately.
 
-        experiment = Experiment(
-            task="shakespeare",
-            client_optimizer=SGD(1.0),
-            server_optimizer=SGD(2.0, momentum=0.9),
-            cohorts=Cohorts("poisson", cohort_size=120),
-            privacy=UserLevelPrivacy("gaussian", l2_norm_clip=0.3, target_epsilon=8),
-            training=Training(rounds=60),
-        )
-        experiment.check()
-        result = experiment.run("results/mine")
-        result.metrics, result.epsilon, result.model()
-
     The binaries in `experiments/` describe such an object by flags, which are called
     like the fields of its parts. A run of either has the same folder.
 
@@ -64,6 +52,36 @@ class Experiment(Description):
 
     Raises:
       SettingError: a part that is not of its kind, or an unknown name.
+
+    Example, with arrays and a Keras model of one's own, and user-level privacy:
+      >>> import numpy as np
+      >>> def build_model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([2]), tf.keras.layers.Dense(2)]
+      ...     return tf.keras.Sequential(layers)
+      >>> generator = np.random.default_rng(0)
+      >>> clients = {}
+      >>> for number in range(20):
+      ...     x = generator.normal(size=(30, 2))
+      ...     clients[f"ward {number}"] = {"x": x, "y": x[:, 0] > x[:, 1]}
+      >>> experiment = tfl.Experiment(
+      ...     tfl.tasks.from_arrays(clients, model=build_model),
+      ...     client_optimizer=tfl.SGD(0.5),
+      ...     server_optimizer=tfl.SGD(1.0, momentum=0.9),
+      ...     cohorts=tfl.Cohorts("poisson", cohort_size=10),
+      ...     privacy=tfl.UserLevelPrivacy("gaussian", target_epsilon=8),
+      ...     training=tfl.Training(rounds=10),
+      ... )
+      >>> experiment.check()
+      >>> result = experiment.run("results/wards")
+      privacy: Mechanism gaussian: fixed clip, independent Gaussian noise each round ...
+      round 10/10 ...
+      >>> 7.9 < result.epsilon <= 8
+      True
+      >>> result.metrics["train_loss"].count()
+      10
+      >>> result.model().predict(np.zeros((1, 2)), verbose=0).shape
+      (1, 2)
     """
 
     def check(self) -> None:
@@ -75,6 +93,18 @@ class Experiment(Description):
 
         Raises:
           SettingError: with what does not go together, and the fix.
+
+        Example:
+          >>> tfl.Experiment("heart", algorithm="fed_exp").check()
+
+          What does not go together is refused, with the fix:
+
+          >>> momentum = tfl.SGD(1.0, momentum=0.9)
+          >>> tfl.Experiment("heart", "fed_exp", server_optimizer=momentum).check()
+          Traceback (most recent call last):
+              ...
+          tfl_research.errors.SettingError: server_momentum=0.9: fed_exp has a server
+          step of its own; leave it out
         """
         setup.prepare(self)
 
@@ -98,6 +128,22 @@ class Experiment(Description):
             with another computation or privacy plan; names what differs.
           TrainingDivergedError: the aggregated model is not finite.
           RunInterrupted: SIGINT or SIGTERM in the main thread.
+
+        Example:
+          >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+          >>> result = experiment.run("results/heart")
+          untrained  eval loss 0.6931  eval accuracy 0.4478  eval auc 0.5
+          round 1/2  cohort 4  loss 0.611  accuracy ...
+          round 2/2  cohort 4  loss 0.558  accuracy ...
+          complete after round 2: all planned rounds are done; best eval_auc ...
+          results: results/heart/metrics.csv  results/heart/export ...
+
+          The folder holds this run now, so that more rounds go on from there:
+
+          >>> longer = experiment.with_settings(rounds=3)
+          >>> result = longer.run("results/heart")
+          resumes results/heart after round 2 of 3
+          round 3/3 ...
         """
         return execution.run(self, folder, resume=resume, stream=stream)
 
@@ -110,9 +156,14 @@ class Experiment(Description):
     ) -> Iterator[RoundReport]:
         """`run`, a round at a time, for a loop of one's own.
 
-            for report in experiment.rounds("results/mine"):
-                print(report.round_number, report.epsilon)
-
         A loop that is left early leaves a folder that is resumed like any other.
+
+        Example:
+          >>> import io
+          >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+          >>> for report in experiment.rounds("results/heart", stream=io.StringIO()):
+          ...     print(report.round_number, report.epsilon)
+          1 inf
+          2 inf
         """
         return execution.rounds(self, folder, resume=resume, stream=stream)

@@ -21,15 +21,24 @@ if TYPE_CHECKING:
 class Result:
     """A finished run: metrics, ε and models.
 
-        result = experiment.run("results/mine")
-        result.metrics.plot(x="round", y="eval_accuracy")
-        result.model().predict(x)
-
     Attributes:
       experiment: that was run.
       task: with the clients that were trained.
       ended: how the rounds ended: reason, state, summary.
       audit: what canaries showed, of an audited experiment.
+
+    Example:
+      >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      >>> result.metrics[["round", "train_loss"]].round(2)
+         round  train_loss
+      0      1        0.61
+      1      2        0.56
+      >>> result.epsilon, result.stop_reason
+      (inf, 'rounds')
+      >>> result.summary["final"]["eval_auc"]
+      0.89...
     """
 
     experiment: Description
@@ -70,6 +79,15 @@ class Result:
 
         Raises:
           UserError: the run has no best model, since nothing was evaluated.
+
+        Example:
+          >>> import numpy as np
+          >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+          >>> result = experiment.run("results/heart")
+          untrained  eval loss 0.6931 ...
+          >>> model = result.model("best")
+          >>> model.predict(np.zeros((3, 35)), verbose=0).shape
+          (3, 1)
         """
         path = self.path / "export" / which
         if which not in ("final", "best"):

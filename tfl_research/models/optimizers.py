@@ -45,13 +45,25 @@ _SCHEDULE_TAKES: dict[str, tuple[str, ...]] = {
 class Optimizer(Settings):
     """An optimizer and how its learning rate changes over rounds.
 
-        Optimizer("sgd", learning_rate=0.1, momentum=0.9)
-
     Let t be the round number from 0, η the learning rate, γ the decay and T the decay
     rounds. The learning rate of a round is: constant η; exponential η γ^(t/T); step
     η γ^⌊t/T⌋; inverse_sqrt η / √(t+1); cosine η (1 + cos(π min(t/T, 1))) / 2. In the
     first W warm-up rounds η is multiplied by (t+1)/(W+1). After the warm-up, t counts
     from the end of the warm-up.
+
+    Example:
+      >>> tfl.Optimizer("sgd", learning_rate=0.1, momentum=0.9).momentum
+      0.9
+      >>> halved = tfl.Optimizer(
+      ...     "sgd",
+      ...     learning_rate=0.1,
+      ...     learning_rate_schedule="step",
+      ...     learning_rate_decay=0.5,
+      ...     learning_rate_decay_rounds=10,
+      ... )
+      >>> rate = halved.schedule()
+      >>> [round(float(rate(t)), 4) for t in (0, 9, 10, 20)]
+      [0.1, 0.1, 0.05, 0.025]
     """
 
     optimizer: str = settings.choice("sgd", "Optimizer.", tuple(_TAKEN))
@@ -211,26 +223,54 @@ def SGD(
 ) -> Optimizer:
     """Stochastic gradient descent.
 
-        SGD(0.1, momentum=0.9, learning_rate_warmup_rounds=5)
-
     Args:
       learning_rate: η.
       momentum: in [0, 1); 0 when not given.
       **more: further settings of `Optimizer`.
+
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     client_optimizer=tfl.SGD(0.1),
+      ...     server_optimizer=tfl.SGD(1, momentum=0.9, learning_rate_warmup_rounds=5),
+      ... )
+      >>> experiment.flat()["server_momentum"]
+      0.9
     """
     return Optimizer("sgd", learning_rate, momentum=momentum, **more)
 
 
 def Adam(learning_rate: float, **more: Any) -> Optimizer:
-    """Adam: `Adam(0.01, epsilon=1e-3)`; `more` are further settings of `Optimizer`."""
+    """Adam: `Adam(0.01, epsilon=1e-3)`; `more` are further settings of `Optimizer`.
+
+    Example:
+      >>> server = tfl.Adam(0.01, epsilon=1e-3)
+      >>> experiment = tfl.Experiment("heart", server_optimizer=server)
+      >>> experiment.flat()["server_learning_rate"]
+      0.01
+    """
     return Optimizer("adam", learning_rate, **more)
 
 
 def Yogi(learning_rate: float, **more: Any) -> Optimizer:
-    """Yogi: `Yogi(0.01)`; `more` are further settings of `Optimizer`."""
+    """Yogi: `Yogi(0.01)`; `more` are further settings of `Optimizer`.
+
+    Example:
+      >>> server = tfl.Yogi(0.01)
+      >>> experiment = tfl.Experiment("heart", server_optimizer=server)
+      >>> experiment.flat()["server_learning_rate"]
+      0.01
+    """
     return Optimizer("yogi", learning_rate, **more)
 
 
 def Adagrad(learning_rate: float, **more: Any) -> Optimizer:
-    """Adagrad: `Adagrad(0.1)`; `more` are further settings of `Optimizer`."""
+    """Adagrad: `Adagrad(0.1)`; `more` are further settings of `Optimizer`.
+
+    Example:
+      >>> server = tfl.Adagrad(0.1)
+      >>> experiment = tfl.Experiment("heart", server_optimizer=server)
+      >>> experiment.flat()["server_learning_rate"]
+      0.1
+    """
     return Optimizer("adagrad", learning_rate, **more)

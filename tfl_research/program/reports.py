@@ -32,6 +32,20 @@ class RunStart:
         Callbacks see these rounds again, with the same metrics except
         `round_seconds`.
       untrained: metrics of the untrained model, by the columns of metrics.csv.
+
+    Example:
+      >>> class Greeting(tfl.Callback):
+      ...     def on_start(self, run):
+      ...         print(f"{run.hparams['task']} begins in {run.path}")
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     training=tfl.Training(rounds=2),
+      ...     callbacks=[Greeting()],
+      ... )
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      heart begins in results/heart
+      round 1/2 ...
     """
 
     path: pathlib.Path
@@ -58,6 +72,15 @@ class RoundReport:
         when the run continues. A run with a shared budget can end without a reason in
         any report, when other runs spend the rest of the budget between two rounds.
       weights: the global model after the round, with `trainable` and `non_trainable`.
+
+    Example:
+      >>> import io
+      >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+      >>> for report in experiment.rounds("results/heart", stream=io.StringIO()):
+      ...     loss = report.metrics["train_loss"]
+      ...     print(report.round_number, f"{loss:.2f}", sorted(report.evaluation)[:2])
+      1 0.61 []
+      2 0.56 ['eval_accuracy', 'eval_auc']
     """
 
     round_number: int
@@ -86,6 +109,14 @@ class RunResult:
         model.
       path: the run folder.
       metrics_csv: the text of metrics.csv.
+
+    Example:
+      >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      >>> ended = result.ended
+      >>> ended.stop_reason, ended.completed_rounds, ended.best_round
+      ('rounds', 2, 2)
     """
 
     completed_rounds: int

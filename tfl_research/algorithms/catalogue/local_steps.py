@@ -23,7 +23,11 @@ _FED_PROX = "Li et al. 2020, arXiv 1812.06127"
 @register
 @dataclasses.dataclass(frozen=True)
 class FedAvg(AlgorithmSettings):
-    """FedAvg; with another server optimizer than SGD of rate 1, FedOpt."""
+    """FedAvg; with another server optimizer than SGD of rate 1, FedOpt.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.FedAvg()).check()
+    """
 
     NAME = "fed_avg"
     SUMMARY = "weighted mean of updates; FedOpt by --server_optimizer"
@@ -43,7 +47,12 @@ class FedAvg(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedProx(AlgorithmSettings):
-    """FedAvg whose local steps are pulled back to the server's model."""
+    """FedAvg whose local steps are pulled back to the server's model.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedProx(proximal_strength=0.3)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "fed_prox"
     SUMMARY = "local steps with a proximal term"
@@ -66,7 +75,12 @@ class FedProx(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class AdaptiveProx(AlgorithmSettings):
-    """FedProx whose proximal strength follows the clients' loss."""
+    """FedProx whose proximal strength follows the clients' loss.
+
+    Example:
+      >>> algorithm = tfl.algorithms.AdaptiveProx(proximal_strength=0.1)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "adaptive_prox"
     SUMMARY = "FedProx whose strength follows the loss"
@@ -89,7 +103,12 @@ class AdaptiveProx(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Scaffold(AlgorithmSettings):
-    """SCAFFOLD: control variates of server and clients correct local steps."""
+    """SCAFFOLD: control variates of server and clients correct local steps.
+
+    Example:
+      >>> algorithm = tfl.algorithms.Scaffold(scaffold_option=1)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "scaffold"
     SUMMARY = "control variates against client drift"
@@ -131,7 +150,12 @@ class Scaffold(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedDyn(AlgorithmSettings):
-    """FedDyn: a regulariser of each client that follows its own updates."""
+    """FedDyn: a regulariser of each client that follows its own updates.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedDyn(dyn_alpha=0.05)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "fed_dyn"
     SUMMARY = "dynamic regularisation of local steps"

@@ -27,7 +27,12 @@ _MIME = "Karimireddy et al. 2021, arXiv 2008.03606"
 @register
 @dataclasses.dataclass(frozen=True)
 class FedDropout(AlgorithmSettings):
-    """Federated dropout: each client trains a random part of every layer."""
+    """Federated dropout: each client trains a random part of every layer.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedDropout(kept_units=0.75)
+      >>> tfl.Experiment("mnist", algorithm=algorithm).check()
+    """
 
     NAME = "fed_dropout"
     SUMMARY = "clients train sub-models"
@@ -68,7 +73,11 @@ class FedDropout(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedNova(AlgorithmSettings):
-    """FedNova: updates are divided by the clients' own numbers of steps."""
+    """FedNova: updates are divided by the clients' own numbers of steps.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.FedNova()).check()
+    """
 
     NAME = "fed_nova"
     SUMMARY = "updates normalised by local steps"
@@ -109,7 +118,12 @@ class FedNova(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedExp(AlgorithmSettings):
-    """FedExP: the server's step is as long as the updates' disagreement allows."""
+    """FedExP: the server's step is as long as the updates' disagreement allows.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedExp(exp_average=True)
+      >>> tfl.Experiment("heart", algorithm=algorithm).check()
+    """
 
     NAME = "fed_exp"
     SUMMARY = "extrapolated server step"
@@ -140,7 +154,11 @@ class FedExp(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class MimeLite(AlgorithmSettings):
-    """MimeLite: local steps with the server optimizer's statistics."""
+    """MimeLite: local steps with the server optimizer's statistics.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.MimeLite()).check()
+    """
 
     NAME = "mime_lite"
     SUMMARY = "local steps with the server's optimizer state"
@@ -157,7 +175,11 @@ class MimeLite(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Mime(AlgorithmSettings):
-    """Mime: MimeLite whose local gradients are corrected by the cohort's."""
+    """Mime: MimeLite whose local gradients are corrected by the cohort's.
+
+    Example:
+      >>> tfl.Experiment("heart", algorithm=tfl.algorithms.Mime()).check()
+    """
 
     NAME = "mime"
     SUMMARY = "mime_lite with corrected gradients, in two rounds each"
@@ -175,7 +197,13 @@ class Mime(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedBuff(AlgorithmSettings):
-    """FedBuff: asynchronous clients whose updates are buffered."""
+    """FedBuff: asynchronous clients whose updates are buffered.
+
+    Example:
+      >>> devices = tfl.Devices(500)
+      >>> algorithm = tfl.algorithms.FedBuff(concurrency=50)
+      >>> tfl.Experiment("mnist", algorithm=algorithm, devices=devices).check()
+    """
 
     NAME = "fed_buff"
     SUMMARY = "asynchronous --devices, --cohort_size is the buffer"

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 @register
 @dataclasses.dataclass(frozen=True)
 class Ditto(AlgorithmSettings):
-    """Ditto: personal models that are pulled towards the global one."""
+    """Ditto: personal models that are pulled towards the global one.
+
+    Example:
+      >>> algorithm = tfl.algorithms.Ditto(personal_strength=0.5)
+      >>> tfl.Experiment("heart", algorithm=algorithm, personal_evaluation=True).check()
+    """
 
     NAME = "ditto"
     SUMMARY = "personal models"
@@ -79,7 +84,12 @@ class SplitSettings(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedRep(SplitSettings):
-    """FedRep: a shared body and a head that each client keeps."""
+    """FedRep: a shared body and a head that each client keeps.
+
+    Example:
+      >>> algorithm = tfl.algorithms.FedRep(personal_tensors=2)
+      >>> tfl.Experiment("mnist", algorithm=algorithm).check()
+    """
 
     NAME = "fed_rep"
     SUMMARY = "personal heads"
@@ -101,7 +111,12 @@ class FedRep(SplitSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Reconstruction(SplitSettings):
-    """Federated reconstruction: a personal part that is trained anew each time."""
+    """Federated reconstruction: a personal part that is trained anew each time.
+
+    Example:
+      >>> algorithm = tfl.algorithms.Reconstruction(personal_share=0.25)
+      >>> tfl.Experiment("mnist", algorithm=algorithm).check()
+    """
 
     NAME = "reconstruction"
     SUMMARY = "personal part kept by nobody"
@@ -122,7 +137,11 @@ class Reconstruction(SplitSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Ifca(AlgorithmSettings):
-    """IFCA: several global models, of which each client trains the one that fits."""
+    """IFCA: several global models, of which each client trains the one that fits.
+
+    Example:
+      >>> tfl.Experiment("mnist", algorithm=tfl.algorithms.Ifca(clusters=3)).check()
+    """
 
     NAME = "ifca"
     SUMMARY = "a model for each cluster of clients"

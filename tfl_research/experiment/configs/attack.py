@@ -48,7 +48,17 @@ def _scales() -> str:
 class Attack(Settings):
     """What malicious clients do, in a simulation.
 
-    Attack("sign_flip", malicious_fraction=0.2)
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "mnist",
+      ...     aggregator="coordinate_median",
+      ...     attack=tfl.Attack("sign_flip", malicious_fraction=0.1),
+      ... )
+      >>> experiment.check()
+      >>> tfl.Attack("sign_flip", backdoor_target=3)
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: backdoor_target=3: goes with attack=backdoor...
     """
 
     TITLE: ClassVar[str] = "Attack (simulation)"

@@ -15,7 +15,13 @@ from tfl_research.settings import Settings
 class Audit(Settings):
     """Canary clients, and what is estimated from them.
 
-    Audit(canaries=200)
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "mnist",
+      ...     privacy=tfl.UserLevelPrivacy("gaussian", noise_multiplier=1.0),
+      ...     audit=tfl.Audit(canaries=50),
+      ... )
+      >>> experiment.check()
     """
 
     TITLE: ClassVar[str] = "Audit"

@@ -15,8 +15,14 @@ from tfl_research.tasks import Task
 class Baseline(Settings):
     """Training without federation, on one silo's examples or on everybody's.
 
-    Baseline("Cleveland")
-    Baseline("pooled")
+    Example:
+      >>> tfl.Experiment("heart", baseline=tfl.Baseline("pooled")).check()
+      >>> tfl.Experiment("heart", baseline=tfl.Baseline("Cleveland")).check()
+      >>> tfl.Experiment("heart", baseline=tfl.Baseline("Paris")).check()
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: train_on=Paris: no such silo; choose pooled
+      or one of Cleveland, Hungary, Switzerland, VA Long Beach
     """
 
     TITLE: ClassVar[str] = "Baseline"

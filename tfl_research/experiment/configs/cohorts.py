@@ -25,7 +25,10 @@ SAMPLERS = (
 class Cohorts(Settings):
     """Which clients take part in a round.
 
-    Cohorts("poisson", cohort_size=120)
+    Example:
+      >>> tfl.Experiment("mnist", cohorts=tfl.Cohorts("fixed", cohort_size=20)).check()
+      >>> apart = tfl.Cohorts("min_separation", cohort_size=10, min_separation=5)
+      >>> tfl.Experiment("mnist", cohorts=apart).check()
     """
 
     TITLE: ClassVar[str] = "Cohort"
@@ -126,7 +129,9 @@ class Cohorts(Settings):
 class Weighting(Settings):
     """How much each client's update counts in the mean.
 
-    Weighting("capped", weight_cap=100)
+    Example:
+      >>> weighting = tfl.Weighting("capped", weight_cap=100)
+      >>> tfl.Experiment("heart", weighting=weighting).check()
     """
 
     TITLE: ClassVar[str] = "Client weights"

@@ -24,7 +24,10 @@ _OWNERS = {
 class Compression(Settings):
     """A lossy code for the clients' updates.
 
-    Compression("top_k", compression_fraction=0.01)
+    Example:
+      >>> sparse = tfl.Compression("top_k", compression_fraction=0.01)
+      >>> tfl.Experiment("mnist", compression=sparse).check()
+      >>> tfl.Experiment("mnist", compression=tfl.Compression("quantize")).check()
     """
 
     TITLE: ClassVar[str] = "Compression"

@@ -15,7 +15,13 @@ OVER_SELECTION = 1.3
 class Devices(Settings):
     """Devices that are not always there, are slow, and drop out.
 
-    Devices(500, report_deadline=60)
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "mnist",
+      ...     cohorts=tfl.Cohorts(cohort_size=20),
+      ...     devices=tfl.Devices(500, report_deadline=60),
+      ... )
+      >>> experiment.check()
     """
 
     TITLE: ClassVar[str] = "Devices"

@@ -21,7 +21,14 @@ _DEFAULT_STEPS = 10
 class RecordLevelPrivacy(Settings):
     """DP-SGD's clip, noise and sampling, and how each client's ε is accounted for.
 
-    RecordLevelPrivacy(record_target_epsilon=4)
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     batches=tfl.Batches(client_steps=5),
+      ...     privacy=tfl.RecordLevelPrivacy(record_target_epsilon=4),
+      ...     training=tfl.Training(rounds=20),
+      ... )
+      >>> experiment.check()
     """
 
     TITLE: ClassVar[str] = "Record-level privacy (DP-SGD, arXiv 1607.00133)"

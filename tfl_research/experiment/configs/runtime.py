@@ -21,7 +21,10 @@ _EXECUTIONS = (
 class Runtime(Settings):
     """Which engine runs the rounds; all give the same results to float rounding.
 
-    Runtime("tff")
+    Example:
+      >>> tfl.Experiment("heart", runtime=tfl.Runtime("tff")).check()
+      >>> tfl.Runtime("remote", workers="node1:8000,node2:8000").addresses()
+      ['node1:8000', 'node2:8000']
     """
 
     TITLE: ClassVar[str] = "Runtime"

@@ -15,7 +15,10 @@ from tfl_research.settings import Settings
 class Silos(Settings):
     """Which silos report, and how many have to.
 
-    Silos(silo_drop_out=0.2, minimum_clients=3)
+    Example:
+      >>> silos = tfl.Silos(silo_drop_out=0.2, minimum_clients=3)
+      >>> experiment = tfl.Experiment("heart", cohorts=tfl.Cohorts("full"), silos=silos)
+      >>> experiment.check()
     """
 
     TITLE: ClassVar[str] = "Silos"

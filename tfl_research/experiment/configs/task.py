@@ -31,9 +31,15 @@ _OPTIONS = (
 class TaskChoice(Settings):
     """A registered task by name, with its options.
 
-        TaskChoice("mnist", partition="dirichlet", dirichlet_alpha=0.1)
-
     An option that is None has the task's own default.
+
+    Example:
+      >>> skewed = tfl.TaskChoice("mnist", partition="dirichlet", dirichlet_alpha=0.1)
+      >>> tfl.Experiment(skewed).check()
+      >>> tfl.TaskChoice("heart", partition="iid")
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: partition=iid: task heart has no such option...
     """
 
     TITLE: ClassVar[str] = "Task"
@@ -200,9 +206,11 @@ def _converted(name: str, texts: dict[str, str]) -> dict[str, Any]:
 class Batches(Settings):
     """How a client's examples become the local steps of a round.
 
-        Batches(batch_size=20, client_epochs=2)
-
     A setting that is None leaves the choice to the task.
+
+    Example:
+      >>> batches = tfl.Batches(batch_size=20, client_epochs=2)
+      >>> tfl.Experiment("heart", batches=batches).check()
     """
 
     TITLE: ClassVar[str] = "Local steps"

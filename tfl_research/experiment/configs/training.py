@@ -18,7 +18,9 @@ from tfl_research.settings import Settings
 class Training(Settings):
     """How long training is, what seeds it, and what is evaluated and written when.
 
-    Training(rounds=60, seed=1, evaluate_every=20)
+    Example:
+      >>> training = tfl.Training(rounds=60, seed=1, evaluate_every=20)
+      >>> tfl.Experiment("heart", training=training).check()
     """
 
     TITLE: ClassVar[str] = "Training"

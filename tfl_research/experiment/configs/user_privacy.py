@@ -20,11 +20,24 @@ from tfl_research.settings import Settings
 class UserLevelPrivacy(Settings):
     """What hides whether a client took part, and how its ε is accounted for.
 
-        UserLevelPrivacy("gaussian", l2_norm_clip=0.3, target_epsilon=8)
-        UserLevelPrivacy(mechanisms.Tree(restart_every=20), noise_multiplier=4)
-
     Attributes:
       mechanism: the name of a registered mechanism, or its settings.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> experiment = tfl.Experiment(
+      ...     "mnist",
+      ...     cohorts=tfl.Cohorts("poisson", cohort_size=20),
+      ...     privacy=tfl.UserLevelPrivacy(l2_norm_clip=0.3, target_epsilon=8),
+      ... )
+      >>> experiment.check()
+      >>> tree = mechanisms.Tree(restart_every=20)
+      >>> experiment = tfl.Experiment(
+      ...     "mnist",
+      ...     cohorts=tfl.Cohorts("min_separation"),
+      ...     privacy=tfl.UserLevelPrivacy(tree, noise_multiplier=4),
+      ... )
+      >>> experiment.check()
     """
 
     TITLE: ClassVar[str] = "Privacy"

@@ -103,6 +103,20 @@ def byzantine_grid(
 
     Raises:
       SettingError: a value that is refused, or nothing is left to run.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> points, left_out = sweeps.byzantine_grid(
+      ...     tfl.Experiment("mnist", weighting=tfl.Weighting("uniform")),
+      ...     names=["none", "sign_flip"],
+      ...     rules=["mean", "coordinate_median", "bulyan"],
+      ...     fractions=[0.2],
+      ...     seeds=[0],
+      ... )
+      >>> [point.name for point in points][:2]
+      ['none-mean-0.2-0', 'sign_flip-mean-0.2-0']
+      >>> left_out
+      ['bulyan at 0.2: needs cohorts of at least ...']
     """
     check_base(base)
     ready = setup.prepare(base)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from tfl_research.data import client_splits
 from tfl_research.errors import SettingError
@@ -66,6 +66,14 @@ def check_higher_is_better(base: Experiment) -> None:
 
     Raises:
       SettingError: as described.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> base = tfl.Experiment("heart", training=tfl.Training(selection_metric="loss"))
+      >>> sweeps.check_higher_is_better(base)
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: selection_metric=loss: ...
     """
     metric = base.training.selection_metric
     if metric is not None and "loss" in metric:
@@ -94,6 +102,20 @@ def privacy_utility(
 
     Raises:
       SettingError: a base without user-level privacy, or a value that is refused.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> base = tfl.Experiment("mnist", privacy=tfl.UserLevelPrivacy(target_epsilon=1))
+      >>> points = sweeps.privacy_utility(
+      ...     base,
+      ...     mechanisms=["gaussian", "tree"],
+      ...     epsilons=[2, 8],
+      ...     seeds=[0],
+      ...     further={"tree": {"sampler": "min_separation"}},
+      ... )
+      >>> [point.name for point in points]
+      ['not_private-0', 'gaussian-2-0', 'gaussian-8-0', 'tree-2-0', 'tree-8-0']
+      >>> sweep = tfl.Sweep("results/utility", points)  # Its run() trains them all.
     """
     check_base(base)
     if not isinstance(base.privacy, UserLevelPrivacy):
@@ -141,7 +163,7 @@ def heterogeneity(
     base: Experiment,
     *,
     algorithms: Sequence[str],
-    alphas: Sequence[str],
+    alphas: Sequence[Union[float, str]],
     seeds: Sequence[int],
     further: Optional[Further] = None,
 ) -> list[Point]:
@@ -150,13 +172,24 @@ def heterogeneity(
     Args:
       base: an experiment whose algorithm and partition the grid sets.
       algorithms: names of algorithms.
-      alphas: concentrations of the Dirichlet distribution, or "natural" for the
-        task's own clients.
+      alphas: concentrations of the Dirichlet distribution, as numbers or text, or
+        "natural" for the task's own clients.
       seeds: of the runs.
       further: by algorithm.
 
     Raises:
       SettingError: a value that is refused.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> points = sweeps.heterogeneity(
+      ...     tfl.Experiment("mnist"),
+      ...     algorithms=["fed_avg", "scaffold"],
+      ...     alphas=[0.1, 1],
+      ...     seeds=[0],
+      ... )
+      >>> [point.name for point in points]
+      ['fed_avg-0.1-0', 'fed_avg-1-0', 'scaffold-0.1-0', 'scaffold-1-0']
     """
     check_base(base)
     points = []
@@ -165,13 +198,14 @@ def heterogeneity(
             (further or {}).get(name), "algorithm", "partition", "dirichlet_alpha"
         )
         for alpha in alphas:
+            shown = alpha if isinstance(alpha, str) else f"{alpha:g}"
             skew: dict[str, Any] = {}
-            if alpha != NATURAL:
+            if shown != NATURAL:
                 skew = {"partition": "dirichlet", "dirichlet_alpha": float(alpha)}
             for seed in seeds:
                 point = base.with_settings(algorithm=name, seed=seed, **skew, **own)
-                labels = {"algorithm": name, "alpha": alpha, "seed": seed}
-                points.append(Point(f"{name}-{alpha}-{seed}", point, labels))
+                labels = {"algorithm": name, "alpha": shown, "seed": seed}
+                points.append(Point(f"{name}-{shown}-{seed}", point, labels))
     return points
 
 
@@ -196,6 +230,19 @@ def cross_silo(
 
     Raises:
       SettingError: a value that is refused.
+
+    Example:
+      >>> from tfl_research.experiment import sweeps
+      >>> points = sweeps.cross_silo(
+      ...     tfl.Experiment("heart", cohorts=tfl.Cohorts("full")),
+      ...     algorithms=["fed_avg", "scaffold"],
+      ...     record_epsilons=[4],
+      ...     seeds=[0],
+      ... )
+      >>> [point.name for point in points][:4]
+      ['fed_avg-0', 'scaffold-0', 'record_dp-4-0', 'only_0-0']
+      >>> points[-1].labels
+      {'method': 'pooled', 'seed': 0}
     """
     check_base(base)
     federated = dataclasses.replace(base, name="federated")

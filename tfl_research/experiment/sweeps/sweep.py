@@ -43,6 +43,17 @@ class Point:
       name: of its folder; unique in the sweep.
       experiment: what runs.
       labels: what the point is in the grid, columns of results.csv.
+
+    Example:
+      >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
+      >>> points = [
+      ...     tfl.Point(f"seed-{seed}", base.with_settings(seed=seed), {"seed": seed})
+      ...     for seed in (1, 2)
+      ... ]
+      >>> points[0].name, points[0].labels
+      ('seed-1', {'seed': 1})
+      >>> points[0].settings()["seed"]
+      1
     """
 
     name: str
@@ -59,16 +70,23 @@ class Point:
 class Sweep:
     """The folder of a sweep: `points/NAME`, `sweep.json` and `results.csv`.
 
-        points = [
-            Point(f"seed-{seed}", base.with_settings(seed=seed), {"seed": seed})
-            for seed in range(3)
-        ]
-        rows = Sweep("results/seeds", points).run()
-
     Attributes:
       folder: of the sweep.
       points: in the order in which they run.
       results_path: the table of results.
+
+    Example:
+      >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
+      >>> points = [
+      ...     tfl.Point(f"seed-{seed}", base.with_settings(seed=seed), {"seed": seed})
+      ...     for seed in (1, 2)
+      ... ]
+      >>> rows = tfl.Sweep("results/seeds", points).run()
+      [1/2] seed-1
+      untrained  eval loss 0.6931 ...
+      [2/2] seed-2: eval_auc 0.9..., rounds after round 2 (about 0.0 min left)
+      >>> [(row["seed"], row["rounds"], row["metric"]) for row in rows]
+      [(1, 2, 'eval_auc'), (2, 2, 'eval_auc')]
     """
 
     def __init__(self, folder: Union[str, pathlib.Path], points: Sequence[Point]):
@@ -263,6 +281,9 @@ def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:
     final, best = summary["final"], summary["best"]
     cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
     cells.update((name, value) for name, value in final.items() if name != "round")
+    if "epsilon" in cells:
+        # JSON has no infinity: summary.json holds "inf".
+        cells["epsilon"] = float(cells["epsilon"])
     if best is not None:
         metric = best["selected_by"]
         cells.update(metric=metric, final_value=final.get(metric))

@@ -43,6 +43,26 @@ class RoundAccount:
         all runs together.
       shared: the ledger of several runs, or for record-level runs a ledger for each
         client, open for this run; or None.
+
+    Example:
+      >>> from tfl_research import privacy, sampling
+      >>> sampler = sampling.Poisson(range(1000), 50, seed=1)
+      >>> plan = privacy.UserLevelPlan.create(
+      ...     "gaussian",
+      ...     l2_norm_clip=0.5,
+      ...     amplification=sampler.amplification,
+      ...     rounds=100,
+      ...     noise_multiplier=1,
+      ...     budget_epsilon=2,
+      ... )
+      >>> with privacy.Ledger("ledger.jsonl") as ledger:
+      ...     account = privacy.RoundAccount(ledger, plan)
+      ...     first = account.charge(1)
+      ...     second = account.charge(2)
+      ...     len(ledger), first < second, account.would_exceed(3)
+      (2, True, False)
+      >>> account.epsilon_after(100)
+      2...
     """
 
     def __init__(

@@ -29,6 +29,18 @@ def register_mechanism(mechanism_class: MechanismClass) -> MechanismClass:
 
     Raises:
       ValueError: the name is taken or missing, or a class attribute is wrong.
+
+    Example:
+      >>> import dataclasses
+      >>> from tfl_research.privacy import mechanisms
+      >>> @tfl.privacy.register_mechanism
+      ... @dataclasses.dataclass(frozen=True)
+      ... class PoissonGaussian(mechanisms.Gaussian):
+      ...     NAME = "poisson_gaussian"
+      ...     SUMMARY = "Gaussian noise, for Poisson sampling only"
+      ...     SAMPLERS = ("poisson",)
+      >>> privacy = tfl.UserLevelPrivacy("poisson_gaussian", noise_multiplier=1)
+      >>> tfl.Experiment("mnist", privacy=privacy).check()
     """
     MECHANISMS.add(mechanism_class)
     return mechanism_class

@@ -145,7 +145,15 @@ def _cohorts(amplification: Amplification) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteGaussian(DistributedNoise):
-    """See `distributed_sum.discrete_gaussian_aggregator`."""
+    """See `distributed_sum.discrete_gaussian_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.DiscreteGaussian(modulus_bits=24)
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=1)
+      >>> cohorts = tfl.Cohorts("fixed", cohort_size=20)
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "discrete_gaussian"
     SUMMARY: ClassVar[str] = "distributed: clients add integer noise under a secure sum"
@@ -167,7 +175,15 @@ class DiscreteGaussian(DistributedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class Skellam(DistributedNoise):
-    """See `distributed_sum.skellam_aggregator`."""
+    """See `distributed_sum.skellam_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.Skellam(modulus_bits=24)
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=1)
+      >>> cohorts = tfl.Cohorts("fixed", cohort_size=20)
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "skellam"
     SUMMARY: ClassVar[str] = "distributed: clients add Skellam noise under a secure sum"
@@ -189,7 +205,15 @@ class Skellam(DistributedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class LocalGaussian(MechanismSettings):
-    """See `local_gaussian.local_gaussian_aggregator` and `local_rule`."""
+    """See `local_gaussian.local_gaussian_aggregator` and `local_rule`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.LocalGaussian()
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=5)
+      >>> cohorts = tfl.Cohorts("fixed", cohort_size=20)
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "local_gaussian"
     SUMMARY: ClassVar[str] = (

@@ -48,7 +48,15 @@ class CorrelatedNoise(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class Tree(CorrelatedNoise):
-    """See `correlated_mechanisms.tree_aggregator`."""
+    """See `correlated_mechanisms.tree_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.Tree(restart_every=20)
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=4)
+      >>> cohorts = tfl.Cohorts("min_separation")
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "tree"
     SUMMARY: ClassVar[str] = (
@@ -94,7 +102,15 @@ class Tree(CorrelatedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class BandedMatrix(CorrelatedNoise):
-    """See `correlated_mechanisms.banded_matrix_aggregator`."""
+    """See `correlated_mechanisms.banded_matrix_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.BandedMatrix(bands=5)
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=1)
+      >>> cohorts = tfl.Cohorts("min_separation")
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "banded_matrix"
     SUMMARY: ClassVar[str] = (

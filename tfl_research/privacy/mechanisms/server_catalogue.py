@@ -27,7 +27,15 @@ _INDEPENDENT = ("poisson", "fixed", "shuffled", "full", "min_separation")
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(MechanismSettings):
-    """See `independent.gaussian_aggregator`."""
+    """See `independent.gaussian_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.Gaussian()
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=1)
+      >>> cohorts = tfl.Cohorts("poisson", cohort_size=20)
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "gaussian"
     SUMMARY: ClassVar[str] = "fixed clip, independent Gaussian noise each round"
@@ -64,7 +72,15 @@ class Gaussian(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveGaussian(MechanismSettings):
-    """See `independent.adaptive_gaussian_aggregator`."""
+    """See `independent.adaptive_gaussian_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.AdaptiveGaussian(target_unclipped_quantile=0.7)
+      >>> privacy = tfl.UserLevelPrivacy(mechanism, noise_multiplier=1)
+      >>> cohorts = tfl.Cohorts("poisson", cohort_size=20)
+      >>> tfl.Experiment("mnist", privacy=privacy, cohorts=cohorts).check()
+    """
 
     NAME: ClassVar[str] = "adaptive_gaussian"
     SUMMARY: ClassVar[str] = (
@@ -159,7 +175,18 @@ class AdaptiveGaussian(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class BoundedWeight(MechanismSettings):
-    """See `independent.bounded_weight_aggregator`."""
+    """See `independent.bounded_weight_aggregator`.
+
+    Example:
+      >>> from tfl_research.privacy import mechanisms
+      >>> mechanism = mechanisms.BoundedWeight(expected_client_weight=0.8)
+      >>> experiment = tfl.Experiment(
+      ...     "mnist",
+      ...     privacy=tfl.UserLevelPrivacy(mechanism, noise_multiplier=1),
+      ...     weighting=tfl.Weighting("capped", weight_cap=30),
+      ... )
+      >>> experiment.check()
+    """
 
     NAME: ClassVar[str] = "bounded_weight"
     SUMMARY: ClassVar[str] = (

@@ -37,20 +37,6 @@ class MechanismSettings(NamedSettings):
     A new mechanism is one registered class (`register_mechanism`): flags,
     compatibility, plans, statements and audits follow from the class.
 
-        @privacy.register_mechanism
-        @dataclasses.dataclass(frozen=True)
-        class Mine(privacy.MechanismSettings):
-            NAME, SUMMARY, PAPERS = "mine", "what it does", ("Who 2026, arXiv ...",)
-            SAMPLERS = ("poisson", "fixed")
-
-            sharpness: float = settings.real(0.5, "mine: ...", above=0)
-
-            def event(self, noise_multiplier, shape):
-                return MyEvent.of(noise_multiplier, shape.amplification)
-
-            def aggregator(self, plan, context):
-                return MyFactory(plan.l2_norm_clip, plan.noise_multiplier, ...)
-
     Attributes:
       SAMPLERS: names of the samplers whose cohorts the event covers.
       WEIGHTINGS: client weightings that keep the sensitivity: "uniform", "capped" or
@@ -58,6 +44,41 @@ class MechanismSettings(NamedSettings):
       NOISED_AT: one of `NOISED_AT` of this module.
       DEVICES_REFUSAL: why simulated devices break the account, half a sentence that
         follows the mechanism's name; None if devices keep the account.
+
+    Example:
+      An experiment chooses the registered mechanism by its name, and a plan builds it:
+
+      >>> import dataclasses
+      >>> @tfl.privacy.register_mechanism
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Mine(tfl.privacy.MechanismSettings):
+      ...     NAME = "mine"
+      ...     SUMMARY = "Gaussian noise, for cohorts that are drawn by Poisson sampling"
+      ...     SAMPLERS = ("poisson",)
+      ...
+      ...     def event(self, noise_multiplier, shape):
+      ...         amplification = shape.amplification
+      ...         return tfl.privacy.GaussianEvent.of(noise_multiplier, amplification)
+      ...
+      ...     def aggregator(self, plan, context):
+      ...         return tfl.privacy.gaussian_aggregator(
+      ...             l2_norm_clip=plan.l2_norm_clip,
+      ...             noise_multiplier=plan.noise_multiplier,
+      ...             expected_cohort_size=plan.expected_cohort_size,
+      ...             noise_seed=context.noise_seed,
+      ...         )
+      >>> privacy = tfl.UserLevelPrivacy("mine", noise_multiplier=1)
+      >>> tfl.Experiment("mnist", privacy=privacy).check()
+      >>> from tfl_research import sampling
+      >>> plan = tfl.privacy.UserLevelPlan.create(
+      ...     "mine",
+      ...     l2_norm_clip=0.5,
+      ...     amplification=sampling.Poisson(range(1000), 50, seed=1).amplification,
+      ...     rounds=10,
+      ...     noise_multiplier=1,
+      ... )
+      >>> plan.build(tfl.privacy.MechanismContext(noise_seed=7)).plan is plan
+      True
     """
 
     TITLE: ClassVar[str] = "Mechanism"

@@ -38,12 +38,6 @@ class RecordLevelPlan:
     Make it with `create`. `client_work` adds the noise, and `RecordAccount` charges the
     event.
 
-        clients = task.with_batching(data.PoissonBatching(10, 32.0)).train
-        plan = privacy.RecordLevelPlan.create(
-            clients, l2_norm_clip=1.0, rounds=50, target_epsilon=4
-        )
-        work = plan.client_work(optimizer=tff.learning.optimizers.build_sgdm(0.1))
-
     Attributes:
       event: each round is charged as this event, at every client.
       l2_norm_clip: largest l2 norm of a record's (or microbatch's) gradient.
@@ -54,6 +48,18 @@ class RecordLevelPlan:
 
     Raises:
       ValueError: fields that do not fit each other.
+
+    Example:
+      >>> from tfl_research import data, privacy
+      >>> steps = data.PoissonBatching(10, 32.0)
+      >>> task = tfl.tasks.get("heart").with_batching(steps)
+      >>> plan = privacy.RecordLevelPlan.create(
+      ...     task.train, l2_norm_clip=1.0, rounds=50, target_epsilon=4
+      ... )
+      >>> plan.noise_multiplier  # The least for which no silo's ε is above 4.
+      6.4...
+      >>> import tensorflow_federated as tff
+      >>> work = plan.client_work(optimizer=tff.learning.optimizers.build_sgdm(0.1))
     """
 
     event: RecordEvent

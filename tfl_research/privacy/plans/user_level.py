@@ -42,17 +42,6 @@ class UserLevelPlan:
     Make it with `create`. The event must be the mechanism's event for this noise and
     these cohorts, so that the noise that is charged is the noise that `build` adds.
 
-        plan = privacy.UserLevelPlan.create(
-            "gaussian",
-            l2_norm_clip=0.5,
-            amplification=sampler.amplification,
-            rounds=100,
-            target_epsilon=8,
-        )
-        plan.noise_multiplier  # the least that keeps ε at 8 after 100 rounds
-        mechanism = plan.build(privacy.MechanismContext(noise_seed=secret))
-        account = privacy.RoundAccount(privacy.Ledger(path), plan)
-
     Attributes:
       mechanism: with its parameters.
       l2_norm_clip: largest l2 norm of an update.
@@ -68,6 +57,22 @@ class UserLevelPlan:
 
     Raises:
       ValueError: fields that do not fit each other.
+
+    Example:
+      >>> from tfl_research import privacy, sampling
+      >>> sampler = sampling.Poisson(range(1000), 50, seed=1)
+      >>> plan = privacy.UserLevelPlan.create(
+      ...     "gaussian",
+      ...     l2_norm_clip=0.5,
+      ...     amplification=sampler.amplification,
+      ...     rounds=100,
+      ...     target_epsilon=8,
+      ... )
+      >>> plan.noise_multiplier  # The least for which 100 rounds have ε of at most 8.
+      0.6...
+      >>> mechanism = plan.build(privacy.MechanismContext(noise_seed=2**40 + 1))
+      >>> mechanism.plan is plan
+      True
     """
 
     mechanism: MechanismSettings

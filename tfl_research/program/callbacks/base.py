@@ -17,6 +17,13 @@ class Stop:
 
     Attributes:
       reason: why the run ends; printed, and written to summary.json.
+
+    Example:
+      >>> class OneRound(tfl.Callback):
+      ...     def on_round(self, report):
+      ...         return tfl.Stop("one round is enough")
+      >>> OneRound().on_round(None)
+      Stop(reason='one round is enough')
     """
 
     reason: str
@@ -34,13 +41,21 @@ class Callback:
 
     Example:
 
-        class StopAtLoss(program.Callback):
-            def on_evaluation(self, report):
-                if report.evaluation["eval_loss"] < 0.1:
-                    return program.Stop("the loss is below 0.1")
-                return None
-
-        program.run(..., callbacks=[StopAtLoss()])
+    Example:
+      >>> class StopAtLoss(tfl.Callback):
+      ...     def on_round(self, report):
+      ...         if report.metrics["train_loss"] < 0.65:
+      ...             return tfl.Stop("the loss is below 0.65")
+      ...         return None
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     training=tfl.Training(rounds=2),
+      ...     callbacks=[StopAtLoss()],
+      ... )
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      >>> result.stop_reason, result.ended.stop_message, len(result.metrics)
+      ('callback', 'the loss is below 0.65', 1)
     """
 
     def on_start(self, run: RunStart) -> None:

@@ -32,8 +32,6 @@ class MLflow(Callback):
 
     Example:
 
-        program.run(..., callbacks=[program.MLflow("file:///home/me/mlruns")])
-
     Args:
       tracking_uri: MLflow's store; by default the store in MLflow's own setting
         (`MLFLOW_TRACKING_URI`).
@@ -43,6 +41,21 @@ class MLflow(Callback):
     Raises:
       UserError: when the run starts: MLflow is not installed, or the store does not
         have the MLflow run that mlflow.json names.
+
+    Example:
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     training=tfl.Training(rounds=2),
+      ...     callbacks=[tfl.program.MLflow("mlruns", experiment="hospitals")],
+      ... )
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      >>> import mlflow
+      >>> client = mlflow.MlflowClient("mlruns")
+      >>> held = client.get_experiment_by_name("hospitals")
+      >>> [run] = client.search_runs([held.experiment_id])
+      >>> run.info.run_name, run.info.status, run.data.params["rounds"]
+      ('heart', 'FINISHED', '2')
     """
 
     def __init__(

@@ -31,6 +31,19 @@ class TensorBoard(Callback):
     Args:
       logdir: the folder of event files, by default `logdir` in the run folder. Every
         start of the run replaces the folder.
+
+    Example:
+      >>> import pathlib
+      >>> logs = pathlib.Path("all_runs/heart")
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     training=tfl.Training(rounds=2, tensorboard=False),
+      ...     callbacks=[tfl.program.TensorBoard(logs)],
+      ... )
+      >>> result = experiment.run("results/heart")
+      untrained  eval loss 0.6931 ...
+      >>> len(list(logs.iterdir()))
+      1
     """
 
     def __init__(self, logdir: Optional[pathlib.Path] = None):

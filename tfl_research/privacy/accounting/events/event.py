@@ -32,18 +32,6 @@ class Event(abc.ABC):
     readers of its ledgers can import. Events with a noise multiplier derive from
     `NoisedEvent`:
 
-        @privacy.register_event
-        @dataclasses.dataclass(frozen=True)
-        class LaplaceEvent(privacy.NoisedEvent):
-            kind: ClassVar[str] = "laplace"
-
-            noise_multiplier: float
-            neighbouring_relation: str = "add_or_remove_one"
-
-            def rdp(self, rounds, orders): ...
-            def epsilon_curve(self, rounds, delta, accountant): ...
-            def description(self): ...
-
     Attributes:
       kind: the name in ledgers, unique.
       composes_by_round: whether n rounds and m rounds of any runs are n + m rounds;
@@ -53,6 +41,32 @@ class Event(abc.ABC):
       releases_integers: whether releases are integers, whose low-order bits reveal
         nothing about the noise generator.
       is_search: whether the event is a search of hyperparameters with all its runs.
+
+    Example, rounds of zero-concentrated privacy (Bun and Steinke 2016), which add up:
+      >>> import dataclasses
+      >>> from typing import ClassVar
+      >>> import numpy as np
+      >>> @tfl.privacy.register_event
+      ... @dataclasses.dataclass(frozen=True)
+      ... class ZcdpEvent(tfl.privacy.NoisedEvent):
+      ...     kind: ClassVar[str] = "zcdp"
+      ...     noise_multiplier: float
+      ...     neighbouring_relation: str = "zero_out"
+      ...
+      ...     def rdp(self, rounds, orders):
+      ...         return rounds * np.asarray(orders) / (2 * self.noise_multiplier**2)
+      ...
+      ...     def epsilon_curve(self, rounds, delta, accountant):
+      ...         rho = np.arange(1, rounds + 1) / (2 * self.noise_multiplier**2)
+      ...         return rho + 2 * np.sqrt(rho * np.log(1 / delta))
+      ...
+      ...     def description(self):
+      ...         return [f"1 / (2 z²)-zCDP a round, z = {self.noise_multiplier:g}."]
+      >>> event = ZcdpEvent(4.0)
+      >>> tfl.privacy.event_from_dict(event.to_dict()) == event
+      True
+      >>> event.epsilon(100, 1e-5, "rdp")
+      15.1...
     """
 
     kind: ClassVar[str]
@@ -173,6 +187,11 @@ class NoisedEvent(Event):
     Attributes:
       noise_multiplier: standard deviation of the noise over the l2 norm clip; 0 means
         no privacy (ε = inf).
+
+    Example:
+      >>> event = tfl.privacy.GaussianEvent.poisson(1.0, sampling_rate=0.01)
+      >>> event.noise, event.with_noise(2.0).noise
+      (1.0, 2.0)
     """
 
     noise_multiplier: float

@@ -44,6 +44,17 @@ def register_event(event_class: EventClass) -> EventClass:
 
     Raises:
       ValueError: the kind is taken, or the class is no subclass of `Event`.
+
+    Example:
+      >>> import dataclasses
+      >>> from typing import ClassVar
+      >>> @tfl.privacy.register_event
+      ... @dataclasses.dataclass(frozen=True)
+      ... class MyEvent(tfl.privacy.GaussianEvent):
+      ...     kind: ClassVar[str] = "mine"
+      >>> event = MyEvent.poisson(1.0, sampling_rate=0.01)
+      >>> tfl.privacy.event_from_dict(event.to_dict()) == event
+      True
     """
     if not issubclass(event_class, Event):
         raise ValueError(

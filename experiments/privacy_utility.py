@@ -23,8 +23,9 @@ SWEPT = "the grid of the sweep sets it"
 
 def main(given: cli.Given) -> None:
     grid = given.group(PrivacyUtilityGrid)
-    # The grid sets ε of every point; the base needs one to be whole.
-    values = {"target_epsilon": 1.0, **given.settings(PrivacyUtilityGrid)}
+    # The grid sets ε of every point; the base has the smallest.
+    settings = given.settings(PrivacyUtilityGrid)
+    values = {"target_epsilon": min(grid.targets), **settings}
     base = Experiment.from_flat(values, name="dp_fed_avg")
     folder = pathlib.Path(given.output.folder)
     rows = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET)).run()

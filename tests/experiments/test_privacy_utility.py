@@ -76,3 +76,21 @@ def test_a_bad_epsilon_names_the_flag(tmp_path, execute):
     code, _, errors = execute("privacy_utility", flags)
     assert code == 2
     assert "--epsilons=1,zero: 'zero': must be a number above 0" in errors
+
+
+def test_a_budget_is_compared_with_the_epsilons_of_the_grid(tmp_path, execute):
+    flags = [*FLAGS, "--epsilons=0.25,0.5", f"--output_dir={tmp_path / 's'}"]
+    for budget, said in (
+        ("0.1", "error: --budget_epsilon=0.1: is below --target_epsilon=0.25"),
+        ("0.3", "error: point gaussian-0.5-0 of the sweep is refused: --budget_eps"),
+        # Every ε is below the budget, and another flag is refused.
+        ("0.6", "error: point not_private-0 of the sweep is refused: --cohort_size=9"),
+    ):
+        given = [*flags, f"--budget_epsilon={budget}"]
+        if budget == "0.6":
+            given.append("--cohort_size=9")
+        code, _, errors = execute("privacy_utility", given)
+        assert code == 2
+        assert errors.startswith(said)
+        assert errors.count("\n") == 1
+    assert not (tmp_path / "s").exists()

@@ -184,6 +184,12 @@ def test_grid_of_algorithms(execute, tmp_path):
     assert "| final | target | round | megabytes |" in output
 
 
+def test_a_point_that_is_refused_is_named(refused, tmp_path):
+    # The user gave no --partition, which the grid's default stands for.
+    said = "point fed_avg-0.1-0 of the sweep is refused: --partition=dirichlet: task"
+    refused("heterogeneity", tmp_path / "grid", ["--algorithms=fed_avg"], said)
+
+
 def test_a_grid_that_diverges_says_so(execute, tmp_path):
     flags = [
         "--task=heart",

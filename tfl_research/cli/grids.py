@@ -83,6 +83,15 @@ class PrivacyUtilityGrid(Settings):
         f"'tree: --sampler=shuffled --restart_every=5'. {_FURTHER}",
     )
 
+    @property
+    def targets(self) -> list[float]:
+        """The values of --epsilons.
+
+        Raises:
+          SettingError: a value that is refused.
+        """
+        return comma_separated(self, "epsilons", epsilon_value)
+
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
         """See `sweeps.privacy_utility`; `preset` has the flags of --mechanism_flags."""
         mechanisms = comma_separated(self, "mechanisms", _one_of(MECHANISMS))
@@ -97,7 +106,7 @@ class PrivacyUtilityGrid(Settings):
         return sweeps.privacy_utility(
             base,
             mechanisms=mechanisms,
-            epsilons=comma_separated(self, "epsilons", epsilon_value),
+            epsilons=self.targets,
             seeds=comma_separated(self, "seeds", seed_value),
             further=further,
         )

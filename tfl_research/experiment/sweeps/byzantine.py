@@ -146,10 +146,12 @@ def byzantine_grid(
                 "seed": seed,
             }
             points.append(
-                Point(
+                Point.changed(
                     f"{attack}-{rule}-{fraction:g}-{seed}",
-                    base.with_settings(seed=seed, **own),
+                    base,
                     labels,
+                    seed=seed,
+                    **own,
                 )
             )
     if not points:

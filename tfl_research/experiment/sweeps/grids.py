@@ -133,27 +133,26 @@ def privacy_utility(
     points = []
     for seed in seeds:
         points.append(
-            Point(
+            Point.changed(
                 f"not_private-{seed}",
-                public.with_settings(seed=seed),
+                public,
                 {"mechanism": "none", "target_epsilon": "inf", "seed": seed},
+                seed=seed,
             )
         )
         for name in mechanisms:
             own = own_settings((further or {}).get(name), *_PRIVACY_SWEPT)
             for epsilon in epsilons:
-                private = base.with_settings(
-                    mechanism=name,
-                    target_epsilon=epsilon,
-                    noise_multiplier=None,
-                    seed=seed,
-                    **own,
-                )
                 points.append(
-                    Point(
+                    Point.changed(
                         f"{name}-{epsilon:g}-{seed}",
-                        private,
+                        base,
                         {"mechanism": name, "target_epsilon": epsilon, "seed": seed},
+                        mechanism=name,
+                        target_epsilon=epsilon,
+                        noise_multiplier=None,
+                        seed=seed,
+                        **own,
                     )
                 )
     return points
@@ -203,9 +202,10 @@ def heterogeneity(
             if shown != NATURAL:
                 skew = {"partition": "dirichlet", "dirichlet_alpha": float(alpha)}
             for seed in seeds:
-                point = base.with_settings(algorithm=name, seed=seed, **skew, **own)
                 labels = {"algorithm": name, "alpha": shown, "seed": seed}
-                points.append(Point(f"{name}-{shown}-{seed}", point, labels))
+                changes = {"algorithm": name, "seed": seed, **skew, **own}
+                folder = f"{name}-{shown}-{seed}"
+                points.append(Point.changed(folder, base, labels, **changes))
     return points
 
 
@@ -267,19 +267,18 @@ def cross_silo(
     for seed in seeds:
         for name in algorithms:
             own = own_settings((further or {}).get(name), "algorithm")
-            point = federated.with_settings(algorithm=name, seed=seed, **own)
             labels = {"method": name, "seed": seed}
-            points.append(Point(f"{name}-{seed}", point, labels))
+            changes = {"algorithm": name, "seed": seed, **own}
+            points.append(Point.changed(f"{name}-{seed}", federated, labels, **changes))
         for epsilon in record_epsilons:
-            point = private.with_settings(
-                record_target_epsilon=epsilon, seed=seed, **record_own
-            )
             labels = {"method": f"fed_avg, ε {epsilon:g}", "seed": seed}
-            points.append(Point(f"record_dp-{epsilon:g}-{seed}", point, labels))
+            changes = {"record_target_epsilon": epsilon, "seed": seed, **record_own}
+            folder = f"record_dp-{epsilon:g}-{seed}"
+            points.append(Point.changed(folder, private, labels, **changes))
         for number, name in enumerate((*silos, client_splits.POOLED)):
             pooled = name == client_splits.POOLED
             labels = {"method": "pooled" if pooled else f"only {name}", "seed": seed}
-            folder = "pooled" if pooled else f"only_{number}"
-            point = alone.with_settings(train_on=name, seed=seed)
-            points.append(Point(f"{folder}-{seed}", point, labels))
+            folder = f"pooled-{seed}" if pooled else f"only_{number}-{seed}"
+            changes = {"train_on": name, "seed": seed}
+            points.append(Point.changed(folder, alone, labels, **changes))
     return points

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, TextIO, Union
 
-from tfl_research.errors import TrainingDivergedError, UserError
+from tfl_research.errors import SettingError, TrainingDivergedError, UserError
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.storage import atomic, run_record
 
@@ -59,6 +59,26 @@ class Point:
     name: str
     experiment: Experiment
     labels: Mapping[str, Any]
+
+    @classmethod
+    def changed(
+        cls, name: str, base: Experiment, labels: Mapping[str, Any], **changes: Any
+    ) -> Point:
+        """A point whose experiment is the base with some settings changed.
+
+        Args:
+          name, labels: see the class.
+          base: what the points of a grid have in common.
+          changes: see `Experiment.with_settings`.
+
+        Raises:
+          SettingError: a value that is refused; names the point, since the user may
+            not have given the value.
+        """
+        try:
+            return cls(name, base.with_settings(**changes), labels)
+        except SettingError as error:
+            raise SettingError(_refused(name, error)) from error
 
     def settings(self) -> dict[str, Any]:
         """What may not change between two starts of the sweep."""
@@ -200,10 +220,7 @@ class Sweep:
             try:
                 point.experiment.check()
             except UserError as error:
-                raise UserError(
-                    f"point {point.name} of the sweep is refused: "
-                    f"{error.for_command_line}"
-                ) from error
+                raise UserError(_refused(point.name, error)) from error
 
     def run(self, stream: Optional[TextIO] = None) -> list[dict[str, Any]]:
         """Runs the points that have not ended yet; returns the rows of results.csv.
@@ -274,6 +291,10 @@ def _is_of_mappings(points: Any) -> bool:
     return isinstance(points, dict) and all(
         isinstance(settings, dict) for settings in points.values()
     )
+
+
+def _refused(name: str, error: UserError) -> str:
+    return f"point {name} of the sweep is refused: {error.for_command_line}"
 
 
 def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,14 +12,13 @@ silo's records. Example:
       --record_epsilons=4 --output_dir=results/heart_silos
 """
 
-import pathlib
-
 import federated
 import record_dp_fed_avg
 
 from tfl_research import cli
 from tfl_research.cli.grids import CrossSiloGrid
 from tfl_research.experiment import Experiment, configs, sweeps
+from tfl_research.experiment.setup import built_task
 from tfl_research.report import silos
 
 
@@ -27,20 +26,19 @@ def main(given: cli.Given) -> None:
     grid = given.group(CrossSiloGrid)
     base = Experiment.from_flat(given.settings(CrossSiloGrid), name="cross_silo")
     points = grid.points(base, federated.PRESET, record_dp_fed_avg.PRESET)
-    folder = pathlib.Path(given.output.folder)
-    runs = sweeps.Sweep(folder, points)
+    runs = sweeps.Sweep(given.output.folder, points)
     rows = runs.run()
     table = silos.by_silo(
         [(row["method"], runs.path(p)) for row, p in zip(rows, runs.points)],
         model=grid.compared_model,
     )
-    silos.write(table, folder / "silos.csv")
-    for metric in silos.shown_metrics(rows):
+    silos.write(table, runs.folder / "silos.csv")
+    for metric in dict.fromkeys((built_task(base).selection_metric, "accuracy")):
         print(f"{metric} of the {grid.compared_model} models, mean over seeds:")
         print(silos.table(table, metric=metric))
     for line in silos.remarks([p.name for p in runs.points], rows):
         print(line)
-    print(f"results: {folder / 'silos.csv'}  {runs.results_path}")
+    print(f"results: {runs.folder / 'silos.csv'}  {runs.results_path}")
 
 
 PRESET = cli.Preset(

@@ -25,6 +25,11 @@ class UserError(ValueError):
         super().__init__(_FLAG.sub(_without_dashes, message))
 
 
+def message_for_command_line(error: Exception) -> str:
+    """The message of an error that another error repeats, with flags if it has some."""
+    return error.for_command_line if isinstance(error, UserError) else str(error)
+
+
 def _without_dashes(found: re.Match[str]) -> str:
     return found.group(0) if found["command"] else found["name"]
 

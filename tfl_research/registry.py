@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Optional, TypeVar, Union
@@ -13,8 +14,10 @@ from tfl_research.settings import NamedSettings, declared
 Item = TypeVar("Item")
 Chosen = TypeVar("Chosen", bound=NamedSettings)
 _OWN = "tfl_research"
-# The plugins that are being imported, the innermost last.
-_loading: list[str] = []
+# The plugin that is being imported, by thread.
+_LOADING: contextvars.ContextVar[Optional[str]] = contextvars.ContextVar(
+    "the plugin that is being imported", default=None
+)
 
 
 class Registry(Generic[Item]):
@@ -100,8 +103,9 @@ class Registry(Generic[Item]):
 
 
 def _origin(item: Any) -> Optional[str]:
-    if _loading:
-        return _loading[-1]
+    plugin = _LOADING.get()
+    if plugin is not None:
+        return plugin
     module = item.partition(":")[0] if isinstance(item, str) else item.__module__
     return None if module.split(".")[0] == _OWN else module
 
@@ -116,16 +120,18 @@ def load_plugin(module: str) -> None:
     Raises:
       SettingError: it cannot be found, or fails on import; says why.
     """
-    _loading.append(module)
+    token = _LOADING.set(module)
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script without a guard for __main__ may exit.
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingError(
-            f"--plugin={module}: cannot be imported ({type(error).__name__}: {error}); "
-            "give a module that Python finds, as my_package.my_module"
+            f"--plugin={module}: cannot be imported ({why}); give a module that Python "
+            "finds, as my_package.my_module"
         ) from error
     finally:
-        _loading.pop()
+        _LOADING.reset(token)
 
 
 @contextlib.contextmanager
@@ -175,7 +181,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
 
         Args:
           values: the choice's name by `setting`, and parameters by their names. Those
-            that are None were not given.
+            that are None, or an empty list, were not given.
 
         Raises:
           SettingError: an unknown name, or a parameter of another choice.
@@ -187,7 +193,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
             )
         chosen = self.get(name)
         own = {chosen.PREFIX + field.name for field in declared(chosen)}
-        given = {k: v for k, v in values.items() if v is not None and v != ()}
+        given = {k: v for k, v in values.items() if not _is_empty(v)}
         for parameter, owners in self.parameters().items():
             if parameter in given and parameter not in own:
                 raise SettingError(
@@ -204,6 +210,10 @@ class SettingsRegistry(Registry[type[Chosen]]):
             for field in declared(chosen):
                 found.setdefault(chosen.PREFIX + field.name, []).append(name)
         return found
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and not value)
 
 
 def _shown(value: Any) -> str:

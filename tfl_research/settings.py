@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Optional, TypeVar, Union
 
@@ -18,6 +20,8 @@ Self = TypeVar("Self", bound="Settings")
 Names = Union[Sequence[str], Callable[[], Sequence[str]]]
 _KIND = "kind"
 _HELP = "help"
+# What a text may be given as: a name that is a number, a path.
+_LIKE_TEXT = (str, int, float, os.PathLike)
 
 
 class Kind:
@@ -81,9 +85,9 @@ class _OneOf(Kind):
 
     def parse(self, value: Any) -> Any:
         """See `Kind.parse`."""
-        if value not in self.names:
+        if not isinstance(value, str) or value not in self.names:
             raise ValueError(f"must be {self.expected}")
-        return str(value)
+        return value
 
 
 class Switch(Kind):
@@ -106,10 +110,16 @@ def _truth(value: Any) -> bool:
     return bool(value)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, _LIKE_TEXT):
         raise TypeError(value)
-    return tuple(str(text) for text in value)
+    return str(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(value)
+    return tuple(_text(text) for text in value)
 
 
 def _field(default: Any, help_text: str, kind: Kind) -> Any:
@@ -162,9 +172,9 @@ def integer(
     """A whole number within the bounds."""
 
     def convert(value: Any) -> int:
-        if isinstance(value, (bool, float)):
+        if isinstance(value, bool):
             raise TypeError(value)
-        number = int(value)
+        number = int(value) if isinstance(value, str) else operator.index(value)
         _check_range(number, minimum, None, maximum, None)
         return number
 
@@ -203,7 +213,7 @@ def choice(default: Optional[str], help_text: str, names: Names) -> Any:
 
 def text(default: Optional[str], help_text: str) -> Any:
     """Any text."""
-    return _field(default, help_text, Kind("text", "text", str))
+    return _field(default, help_text, Kind("text", "text", _text))
 
 
 def switch(default: Optional[bool], help_text: str) -> Any:
@@ -266,7 +276,8 @@ class Settings:
         value = getattr(self, field)
         if isinstance(value, float):
             value = f"{value:g}"
-        return SettingError(f"{self.flag(field)}={value}: {why}")
+        shown = " ".join(str(value).splitlines())
+        return SettingError(f"{self.flag(field)}={shown}: {why}")
 
     def flat(self) -> dict[str, Any]:
         """The values by the settings' names."""

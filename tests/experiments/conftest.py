@@ -6,6 +6,7 @@ import contextlib
 import csv
 import importlib
 import io
+import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -13,9 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from tfl_research import processes
-from tfl_research.flags import app
-from tfl_research.program import session
+from tfl_research import cli, processes
+from tfl_research.program import RunResult, session
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
@@ -38,13 +38,8 @@ def execute(experiments):
         module = experiments[name]
         output, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            code = app.execute(
-                module.main,
-                module.GROUPS,
-                module.__doc__,
-                [str(EXPERIMENTS / f"{name}.py"), *flags],
-                defaults=module.DEFAULTS,
-            )
+            path = str(EXPERIMENTS / f"{name}.py")
+            code = cli.execute(module.PRESET, [path, *flags])
         return code, output.getvalue(), errors.getvalue()
 
     return run
@@ -72,20 +67,46 @@ def refused(execute):
 def lean_runs():
     """(patch, key): runs of one `key()` share the TFF process that they would each
     build, and outputs of a finished run are left out."""
+    from tfl_research.aggregators.contract import declarations
 
     def patched(patch: pytest.MonkeyPatch, key: Callable[[], str]) -> None:
         build, built = processes.build_fed_avg, {}
 
-        def built_once(*args, **kwargs):
+        def built_once(task, *, client_work, aggregator=None, **kwargs):
             if key() not in built:
-                built[key()] = build(*args, **kwargs)
-            return built[key()]
+                built[key()] = build(
+                    task, client_work=client_work, aggregator=aggregator, **kwargs
+                )
+            process = built[key()]
+            declared = None if aggregator is None else declarations(aggregator).plan
+            plan = client_work.plan or declared
+            if plan is not None:
+                # The same noise and charge, in a run of another length or budget.
+                assert plan.record() == process.plan.record()
+                process.plan = plan
+            return process
 
         patch.setattr(processes, "build_fed_avg", built_once)
-        patch.setattr(session.Session, "write_outputs", lambda *_: {})
-        patch.setattr(session.Session, "say_results", lambda *_: None)
+        patch.setattr(session.Session, "write_outputs", _state_alone)
+        patch.setattr(session.Session, "end", lambda *_: None)
 
     return patched
+
+
+def _state_alone(ended: session.Session, stop_reason: str, _: object) -> RunResult:
+    """In the place of `Session.write_outputs`: no model, table or report is written."""
+    return RunResult(
+        ended.completed,
+        stop_reason,
+        ended.state,
+        None,
+        None,
+        {},
+        pathlib.Path(),
+        epsilon=math.nan,
+        evaluations={},
+        metrics_csv="",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import importlib
-import io
 import json
 import math
-import pathlib
 
 import pytest
 
-from tfl_research.flags import app
-
-EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 GRID = (
     "--task=mnist",
     "--num_clients=10",
@@ -31,32 +24,9 @@ GRID = (
 
 
 @pytest.fixture(scope="module")
-def execute():
-    """(experiment, flags) -> (exit code, standard output, standard error)."""
-    with pytest.MonkeyPatch.context() as patch:
-        # The grid imports the experiment that it runs, as a script does.
-        patch.syspath_prepend(str(EXPERIMENTS))
-
-        def run(name, *flags):
-            module = importlib.import_module(name)
-            output, errors = io.StringIO(), io.StringIO()
-            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-                code = app.execute(
-                    module.main,
-                    module.GROUPS,
-                    module.__doc__,
-                    [name, *flags],
-                    defaults=module.DEFAULTS,
-                )
-            return code, output.getvalue(), errors.getvalue()
-
-        yield run
-
-
-@pytest.fixture(scope="module")
 def grid(execute, tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid") / "sweep"
-    return folder, execute("byzantine", *GRID, f"--output_dir={folder}")
+    return folder, execute("byzantine", [*GRID, f"--output_dir={folder}"])
 
 
 def rows(folder):
@@ -67,12 +37,14 @@ def rows(folder):
 def test_a_grid_with_a_refused_point_runs_none_of_it(execute, tmp_path):
     code, output, errors = execute(
         "byzantine",
-        "--task=heart",
-        "--sampler=full",
-        "--attacks=none,alie",
-        "--fractions=0.25",
-        "--rules=mean,repeated_geometric_median",
-        f"--output_dir={tmp_path}",
+        [
+            "--task=heart",
+            "--sampler=full",
+            "--attacks=none,alie",
+            "--fractions=0.25",
+            "--rules=mean,repeated_geometric_median",
+            f"--output_dir={tmp_path}",
+        ],
     )
     assert code == 2
     assert output == ""
@@ -112,6 +84,9 @@ class TestGrid:
             hparams = record["hparams"]
             assert len(hparams["malicious_clients"]) == count
             assert hparams["malicious_fraction"] == 0.2
+        points = json.loads((folder / "sweep.json").read_text())["points"]
+        assert points["alie-mean-0.2-0"]["attack_scale"] == 1.5
+        assert points["backdoor-mean-0.2-0"]["attack_scale"] is None
         metrics = folder / "points" / "backdoor-mean-0.2-0" / "metrics.csv"
         with metrics.open(encoding="utf-8", newline="") as file:
             last = list(csv.DictReader(file))[-1]
@@ -121,7 +96,7 @@ class TestGrid:
     def test_a_second_start_runs_nothing_again(self, grid, execute):
         folder, _ = grid
         before = rows(folder)
-        code, output, _ = execute("byzantine", *GRID, f"--output_dir={folder}")
+        code, output, _ = execute("byzantine", [*GRID, f"--output_dir={folder}"])
         assert code == 0
         assert output.count("(done before)") == 2
         assert rows(folder) == before
@@ -157,7 +132,8 @@ class TestGrid:
 def test_bad_flags_give_one_line(execute, tmp_path, experiment, flags, message):
     task = ["--task=mnist", "--num_clients=10", "--sampler=full"]
     folder = tmp_path / "run"
-    code, output, errors = execute(experiment, *task, *flags, f"--output_dir={folder}")
+    command = [*task, *flags, f"--output_dir={folder}"]
+    code, output, errors = execute(experiment, command)
     assert code == 2
     assert output == ""
     assert errors.startswith("error: ")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import types
+
 import pytest
 
-from tfl_research import privacy, processes
-from tfl_research.flags import assembly, builders
+from tfl_research import privacy, program, runtime
+from tfl_research.experiment import building, engines
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 
@@ -14,17 +17,21 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
     path, folder = tmp_path / "shared.jsonl", tmp_path / "run"
     other = GaussianEvent("fixed_size", 1.0, 0.5, 4, 2.0, "replace_one")
 
-    def train(parts, process, folder, *, account, **_):
+    def run(*, task, account, **_):
         # Another run is quicker with its first round.
-        people = privacy.Population.of(parts.task.train.client_ids)
+        people = privacy.Population.of(task.train.client_ids)
         with privacy.SharedLedger(path, "0" * 16, people) as shared:
             shared.record(1, other)
         account.would_exceed(1)
         account.charge(1)
 
-    monkeypatch.setattr(assembly, "train", train)
-    monkeypatch.setattr(processes, "build_fed_avg", lambda *_, **__: None)
-    monkeypatch.setattr(builders, "mechanism", _Mechanism)
+    process = types.SimpleNamespace(
+        plan=None, client_states=None, download_bytes=0, upload_bytes=0
+    )
+    monkeypatch.setattr(program, "run", run)
+    monkeypatch.setattr(building, "process", lambda *_, **__: process)
+    monkeypatch.setattr(engines, "build", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(runtime, "computation_digests", lambda _: {})
     code, _, errors = execute(
         "dp_fed_avg",
         [
@@ -42,10 +49,3 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
     assert "error: " in errors
     assert "neighbouring_relation 'replace_one', this run has" in errors
     assert not (folder / "ledger.jsonl").read_bytes()
-
-
-class _Mechanism:
-    aggregator = None
-
-    def __init__(self, *_, **__):
-        pass

@@ -16,9 +16,10 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfl_research import devices, privacy, tasks
+from tfl_research import devices, privacy, program, tasks
 from tfl_research.data import PoissonBatching
-from tfl_research.flags import assembly
+from tfl_research.experiment import building, engines
+from tfl_research.experiment.configs import Runtime
 from tfl_research.privacy.ledger import ledger_verify, spending
 from tfl_research.privacy.mechanisms import noised_sum
 from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise
@@ -75,15 +76,15 @@ def start(execute, lean_runs):
     """
     patch = pytest.MonkeyPatch()
     seen: dict = {}
-    train, following = assembly.train, InProcessEngine.next
+    build, go, following = building.process, program.run, InProcessEngine.next
 
-    def kept_train(parts, process, *args, **kwargs):
-        seen["sampler"] = assembly.told_sizes(
-            kwargs.get("sampler") or parts.sampler, process
-        )
-        seen.update(engine=parts.runtime.engine)
-        result = train(parts, process, *args, **kwargs)
-        seen.update(process=process, task=parts.task, state=result.state)
+    def kept_process(*args, **kwargs):
+        seen["process"] = build(*args, **kwargs)
+        return seen["process"]
+
+    def kept_run(**kwargs):
+        result = go(**kwargs)
+        seen.update(sampler=kwargs["sampler"], task=kwargs["task"], state=result.state)
         return result
 
     def next_kept(engine, state, cohort):
@@ -102,7 +103,8 @@ def start(execute, lean_runs):
         found = {**seen, "calls": calls, "folder": folder, "output": output}
         return types.SimpleNamespace(**found, rows=rows_of(folder))
 
-    patch.setattr(assembly, "train", kept_train)
+    patch.setattr(building, "process", kept_process)
+    patch.setattr(program, "run", kept_run)
     patch.setattr(InProcessEngine, "next", next_kept)
     lean_runs(patch, lambda: seen["key"])
     yield run
@@ -113,6 +115,12 @@ def start(execute, lean_runs):
 def mixed(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed") / "run"
     return start("dp_fed_avg", folder, "gaussian", *DEVICES, f"--rounds={ROUNDS}")
+
+
+def engine_of(run):
+    """An engine that executes rounds as the run's did."""
+    settings = Runtime(client_execution="folded_graph")
+    return engines.build(settings, run.process, run.folder)
 
 
 def verified(folder):
@@ -134,7 +142,7 @@ class TestDevices:
 
     def test_who_drops_out_or_is_late_is_as_good_as_not_selected(self, mixed):
         calls, lost = list(mixed.calls), 0
-        with mixed.engine(mixed.process, mixed.folder) as engine:
+        with engine_of(mixed) as engine:
             state = engine.initialize()
             for number in range(1, ROUNDS + 1):
                 selected, names = self.who(mixed, number)
@@ -407,7 +415,7 @@ def test_without_privacy_a_round_is_that_of_the_reports(start, tmp_path):
     assert sum(o.dropped_out for o in done) > 0
     assert sum(o.late for o in done) > 0
     calls = list(run.calls)
-    with run.engine(run.process, run.folder) as engine:
+    with engine_of(run) as engine:
         state = engine.initialize()
         for number, outcome in enumerate(outcomes, start=1):
             if outcome.abandoned:

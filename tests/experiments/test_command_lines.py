@@ -97,7 +97,7 @@ CASES = [
     ),
     (
         NOISED + "--restart_every=4",
-        ["--restart_every=4", "--mechanism=tree, not gaussian"],
+        ["--restart_every=4", "--mechanism=tree, not with gaussian"],
     ),
     (
         NOISED + "--mechanism=tree",
@@ -176,7 +176,7 @@ CASES = [
         ["--minimum_cohort=6", "--cohort_size=5"],
     ),
     (
-        NOISED_DEVICES.replace("--sampler=fixed ", ""),
+        NOISED_DEVICES.replace("=fixed", "=poisson"),
         ["--sampler=poisson: --devices decides", "--sampler=fixed"],
     ),
     (NOISED + "--drop_out=0.5", ["--drop_out=0.5", "--devices"]),
@@ -227,7 +227,7 @@ CASES = [
 
 RUNNER = """
 import contextlib, importlib.util, io, json, sys
-from tfl_research.flags import app
+from tfl_research import cli
 
 results = []
 for name, *flags in json.load(sys.stdin):
@@ -236,10 +236,7 @@ for name, *flags in json.load(sys.stdin):
     spec.loader.exec_module(module)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = app.execute(
-            module.main, module.GROUPS, module.__doc__,
-            [f"experiments/{name}.py", *flags], defaults=module.DEFAULTS,
-        )
+        code = cli.execute(module.PRESET, [f"experiments/{name}.py", *flags])
     heavy = [m for m in ("tensorflow", "tensorflow_federated") if m in sys.modules]
     results.append([code, out.getvalue(), err.getvalue(), heavy])
 json.dump(results, sys.stdout)
@@ -297,8 +294,8 @@ def test_help_is_grouped_and_shows_defaults(results):
         assert code == 0
         assert errors == ""
         assert heavy == []
-        for heading in ("Task:", "Client optimizer:", "Cohort:", "Run:"):
-            assert f"\n{heading}\n" in output
+        for heading in ("Task", "Client optimizer", "Cohort", "Training", "Output"):
+            assert f"\n{heading}:\n" in output
         assert (
             "--client_learning_rate=number\n      Learning rate η. (default: 0.1)"
             in output
@@ -311,13 +308,13 @@ def test_help_is_grouped_and_shows_defaults(results):
 
 
 def test_help_lists_every_mechanism_with_its_paper(results):
-    from tfl_research.privacy.mechanisms.catalogue import CATALOGUE
+    from tfl_research.privacy import MECHANISMS
 
     text = " ".join(results[-1][1].split())
-    assert len(CATALOGUE) == 8
-    for name, entry in CATALOGUE.items():
-        assert f"{name}: {entry.title}" in text
-        assert "arXiv" in entry.papers[0]
+    assert len(MECHANISMS.names()) == 8
+    for name, mechanism in MECHANISMS.items():
+        assert f"{name}: {mechanism.title()}" in text
+        assert "arXiv" in mechanism.PAPERS[0]
 
 
 def test_help_differs_by_binary(results):
@@ -328,10 +325,21 @@ def test_help_differs_by_binary(results):
     assert "--noise_multiplier" not in fed_avg
     assert "--devices" in fed_avg
     assert "--devices" in dp_fed_avg
-    assert "(default: fixed)" in fed_avg
-    assert "(default: poisson)" in dp_fed_avg
+    for text in (fed_avg, dp_fed_avg):
+        said = " ".join(text.split())
+        assert "poisson, the default with user-level privacy" in said
+        assert "fixed, the default without" in said
 
 
 def test_nothing_is_left_where_flags_were_refused(results, places):
     assert results
     assert not pathlib.Path(places["tmp"]).exists()
+
+
+def test_a_binary_is_a_preset_of_at_most_sixty_lines():
+    binaries = sorted((ROOT / "experiments").glob("*.py"))
+    assert len(binaries) == 12
+    for path in binaries:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 60, path.name
+        assert lines[-1] == "    cli.main(PRESET)"

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
+from tfl_research.registry import SettingsRegistry
+from tfl_research.settings import declared
+
+# Where a run's results go is not part of it, and the run seed is a secret.
+UNRECORDED = {"output_dir", "resume", "plugin", "run_seed"}
+
 
 def _hparams(folder):
     return json.loads((folder / "hparams.json").read_text())["hparams"]
+
+
+def _plan(folder):
+    return json.loads((folder / "hparams.json").read_text())["privacy_plan"]
+
+
+def _names(groups):
+    """The settings of a binary's groups that every run has."""
+    for group in groups:
+        if isinstance(group, SettingsRegistry):
+            yield group.setting
+        else:
+            yield from (group.PREFIX + field.name for field in declared(group))
 
 
 def _comparable(rows):
@@ -33,15 +51,15 @@ class TestFedAvg:
         assert float(rows[1]["eval_accuracy"]) > 0.7
         assert {row["epsilon"] for row in rows} == {"inf"}
 
-    def test_records_every_flag(self, plain, experiments):
+    def test_records_every_setting(self, plain, experiments):
         folder, _ = plain
         hparams = _hparams(folder)
-        for group in experiments["fed_avg"].GROUPS:
-            for field in dataclasses.fields(group):
-                if field.name != "run_seed":
-                    assert group.PREFIX + field.name in hparams
+        names = set(_names(experiments["fed_avg"].PRESET.groups))
+        assert len(names) > 70
+        assert names - set(hparams) == UNRECORDED
         assert "run_seed" not in hparams
         assert hparams["sampler"] == "fixed"
+        assert hparams["client_weighting"] == "examples"
         assert hparams["expected_cohort_size"] == 4
         assert hparams["batching"]["batch_size"] >= 1
 
@@ -117,19 +135,21 @@ class TestDPFedAvg:
         from tfl_research import privacy
 
         folder, _, rows = private
-        hparams = _hparams(folder)
+        hparams, plan = _hparams(folder), _plan(folder)
+        assert hparams["sampler"] == "poisson"
+        assert hparams["client_weighting"] == "uniform"
         clients = hparams["num_train_clients"]
         curve = privacy.epsilon_curve(
             noise_multiplier=1.5,
             sampling_rate=30 / clients,
             rounds=2,
-            delta=hparams["resolved_delta"],
+            delta=plan["delta"],
             accountant="pld",
         )
         found = [float(row["epsilon"]) for row in rows]
         np.testing.assert_allclose(found, curve, rtol=1e-6)
-        assert hparams["resolved_delta"] < 1 / clients
-        assert {float(row["delta"]) for row in rows} == {hparams["resolved_delta"]}
+        assert plan["delta"] < 1 / clients
+        assert {float(row["delta"]) for row in rows} == {plan["delta"]}
         assert {float(row["noise_multiplier"]) for row in rows} == {1.5}
         assert {float(row["clip_norm"]) for row in rows} == {1.0}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfl_research import storage
+from tfl_research.algorithms import ALGORITHMS
 
 
 class Spec:
@@ -244,12 +245,14 @@ def test_refusals(refused, tmp_path, flags, message):
 
 def test_a_model_without_hidden_units_has_no_sub_models(refused, tmp_path):
     flags = ["--algorithm=fed_dropout"]
-    refused("federated", tmp_path / "run", flags, "the model of heart is one layer")
+    refused("federated", tmp_path / "run", flags, "the task's model is one layer")
 
 
 def test_every_algorithm_is_in_the_help_with_its_paper(execute):
     code, output, _ = execute("federated", ["--help"])
     assert code == 0
     text = " ".join(output.split())
-    for name in ("scaffold: Karimireddy", "fed_dyn: Acar", "ifca: a model for each"):
-        assert name in text
+    assert len(ALGORITHMS.names()) >= 15
+    for name, algorithm in ALGORITHMS.items():
+        assert f"{name}: {algorithm.title()}" in text
+        assert "arXiv" in algorithm.PAPERS[0]

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tfl_research.flags import FlagError
-from tfl_research.flags.algorithm_flags import ALGORITHMS, AlgorithmFlags
+from tfl_research.algorithms import ALGORITHMS
+from tfl_research.errors import SettingError
 
 
 def test_a_run_ends_with_every_clients_personal_model(train, execute, tmp_path):
@@ -75,7 +75,7 @@ def test_what_does_not_go_together_is_refused(execute, tmp_path, flags, said):
 
 @pytest.mark.parametrize("name", ["ditto", "fed_rep", "reconstruction", "ifca"])
 def test_each_is_listed_with_its_paper(name):
-    assert "arXiv 2" in ALGORITHMS[name]
-    AlgorithmFlags(algorithm=name).check()
-    with pytest.raises(FlagError, match="personal_strength"):
-        AlgorithmFlags(algorithm="fed_avg", personal_strength=1.0).check()
+    assert "arXiv 2" in ALGORITHMS.get(name).PAPERS[0]
+    assert name == ALGORITHMS.resolve(name).NAME
+    with pytest.raises(SettingError, match="personal_strength=1: goes with"):
+        ALGORITHMS.from_flat({"algorithm": "fed_avg", "personal_strength": 1.0})

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfl_research import report, tasks
 from tfl_research.errors import RunInterrupted
-from tfl_research.flags import AuditFlags, audit_assembly
+from tfl_research.experiment import Experiment, audited
+from tfl_research.experiment.configs import Audit
 from tfl_research.privacy import audit
 from tfl_research.runtime.in_process import InProcessEngine
 
@@ -233,13 +234,11 @@ class TestMembership:
             build_model=build,
             build_objective=objectives.multiclass,
         )
-        return _Parts(task, _Run())
+        return _Setup(task, Experiment(task=task))
 
     def attack(self, parts, folder, model):
         model.save(folder / "export" / "final", save_format="tf")
-        return audit_assembly._membership(
-            AuditFlags(), parts, _Result(folder), ["a", "b"]
-        )
+        return audited._membership(Audit(), parts, _Result(folder), ["a", "b"])
 
     def test_an_untrained_model_knows_nothing(self, parts, tmp_path):
         tf.keras.utils.set_random_seed(1)
@@ -275,25 +274,17 @@ class TestMembership:
         tf.keras.utils.set_random_seed(1)
         parts.task.build_model().save(tmp_path / "export" / "final", save_format="tf")
         for trained, members in (["b"], 60), ([], None):
-            result = audit_assembly._membership(
-                AuditFlags(), parts, _Result(tmp_path), trained
-            )
+            result = audited._membership(Audit(), parts, _Result(tmp_path), trained)
             assert (result and result.members) == members
-        few = audit_assembly._membership(
-            AuditFlags(attack_examples=10), parts, _Result(tmp_path), ["a", "b"]
-        )
+        settings = Audit(attack_examples=10)
+        few = audited._membership(settings, parts, _Result(tmp_path), ["a", "b"])
         assert (few.members, few.non_members) == (10, 10)
 
 
 @dataclasses.dataclass
-class _Run:
-    seed: int = 0
-
-
-@dataclasses.dataclass
-class _Parts:
+class _Setup:
     task: object
-    run: _Run
+    experiment: Experiment
 
 
 @dataclasses.dataclass

@@ -57,7 +57,7 @@ def test_flags_that_the_grid_sets_are_refused(tmp_path, execute):
         "privacy_utility", [*FLAGS, f"--output_dir={tmp_path / 's'}", "--seed=3"]
     )
     assert code == 2
-    assert errors == "error: --seed: the grid of the sweep sets it\n"
+    assert errors == "error: --seed: the grid of the sweep sets it; give --seeds\n"
     assert not (tmp_path / "s").exists()
 
 
@@ -72,8 +72,7 @@ def test_flags_that_no_run_would_get_are_unknown(tmp_path, execute):
 
 
 def test_a_bad_epsilon_names_the_flag(tmp_path, execute):
-    code, _, errors = execute(
-        "privacy_utility", [f"--output_dir={tmp_path / 's'}", "--epsilons=1,zero"]
-    )
+    flags = ["--task=heart", "--epsilons=1,zero", f"--output_dir={tmp_path / 's'}"]
+    code, _, errors = execute("privacy_utility", flags)
     assert code == 2
     assert "--epsilons=1,zero: 'zero': must be a number above 0" in errors

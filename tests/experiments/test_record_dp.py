@@ -67,8 +67,11 @@ class TestRecordDPFedAvg:
 
     def test_records_what_was_resolved_and_no_secret(self, whole):
         folder, _ = whole
-        hparams = json.loads((folder / "hparams.json").read_text())["hparams"]
-        assert hparams["records_by_client"]["Switzerland"] == 92
+        record = json.loads((folder / "hparams.json").read_text())
+        hparams, plan = record["hparams"], record["privacy_plan"]
+        assert dict(plan["event"]["clients"])["Switzerland"] == 92
+        assert plan["deltas"] == dict.fromkeys(dict(plan["event"]["clients"]), 1e-3)
+        assert hparams["sampler"] == "full"
         assert hparams["batching"]["expected_batch_size"] == 20
         assert hparams["batching"]["steps"] == 4
         assert "run_seed" not in hparams
@@ -160,7 +163,7 @@ class TestRecordDPFedAvg:
         assert code == 0
         assert "arXiv 1607.00133" in output
         assert "--record_target_epsilon" in output
-        assert "(default: full)" in output
+        assert "full, the default with record-level privacy" in " ".join(output.split())
         assert max(map(len, output.splitlines())) <= 88
 
     def test_a_large_delta_is_warned_of(self, execute, tmp_path):

@@ -135,11 +135,9 @@ def test_any_rule_follows_noise_of_the_clients(private):
     )
     assert numbers(rows, "aggregator_stacked") == [4, 4]
     # A rule costs no privacy.
-    flags = hparams(folder)
+    plan = json.loads((folder / "hparams.json").read_text())["privacy_plan"]
     event = privacy.LocalGaussianEvent(0.3, 4, 4)
-    curve = privacy.EpsilonCurve(
-        event, flags["resolved_delta"], flags["resolved_accountant"]
-    )
+    curve = privacy.EpsilonCurve(event, plan["delta"], plan["accountant"])
     expected = [curve.at(1), curve.at(2)]
     assert numbers(rows, "epsilon") == pytest.approx(expected, rel=1e-6)
     said = " ".join((folder / "privacy.txt").read_text("utf-8").split())
@@ -222,8 +220,59 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
             ["--client_weighting=examples", "--client_weighting=uniform"],
         ),
         (
-            ("fed_avg", "--aggregator=trusted_root", "--root_examples=9"),
-            ["--aggregator=trusted_root", "experiments/robust_fed_avg.py"],
+            (
+                *DP,
+                "--mechanism=local_gaussian",
+                "--sampler=full",
+                "--aggregator=trusted_root",
+                "--root_examples=9",
+            ),
+            ["--aggregator=trusted_root", "outside of the guarantee"],
+        ),
+        (
+            (
+                "record_dp_fed_avg",
+                "--record_noise_multiplier=1",
+                "--aggregator=trusted_root",
+                "--root_examples=9",
+            ),
+            ["--aggregator=trusted_root", "outside of the guarantee"],
+        ),
+        (
+            (
+                "federated",
+                "--algorithm=ditto",
+                "--aggregator=trusted_root",
+                "--root_examples=9",
+            ),
+            ["--aggregator=trusted_root", "clients of ditto send or keep more"],
+        ),
+        (
+            (
+                "federated",
+                "--compression=top_k",
+                "--aggregator=trusted_root",
+                "--root_examples=9",
+            ),
+            ["--compression=top_k", "the server's own examples"],
+        ),
+        (
+            (
+                "fed_avg",
+                "--devices=9",
+                "--aggregator=trusted_root",
+                "--root_examples=9",
+            ),
+            ["--aggregator=trusted_root", "leave --devices out"],
+        ),
+        (
+            (
+                "federated",
+                "--silo_drop_out=0.1",
+                "--aggregator=trusted_root",
+                "--root_examples=9",
+            ),
+            ["--aggregator=trusted_root", "leave --silo_drop_out"],
         ),
         (
             (*DP, "--sampler=full", "--aggregator=coordinate_median"),

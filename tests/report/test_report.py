@@ -204,8 +204,8 @@ def test_without_the_extra(folder, monkeypatch, missing):
 
 def test_command_line(folder, tmp_path):
     code = (
-        "import sys; from tfl_research.report.__main__ import main\n"
-        "code = main()\n"
+        "import sys; from tfl_research.cli.report import main\n"
+        "code = main(sys.argv[1:])\n"
         "sys.exit(code or 'tensorflow' in sys.modules)\n"
     )
 

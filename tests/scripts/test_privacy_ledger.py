@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.cli import privacy_ledger as ledger_cli
+from tfl_research.cli import ledger_tables, privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting import composition as accounting
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.ledger import ledger_plots
@@ -108,7 +108,7 @@ def test_a_plot_composes_little_more_than_the_table(
             compose(groups, *rest),
         )[1],
     )
-    ledger_cli._composed.cache_clear()
+    ledger_tables.cached_epsilon.cache_clear()
     code, _, _ = call("show", ledger, f"--plot={tmp_path / 'x.png'}")
     assert code == 0
     # The table's 2 runs and 5 δ, and 15 points of curves, of which 2 are in the table.
@@ -125,7 +125,7 @@ def test_a_plot_of_many_runs_is_as_cheap(call, tmp_path, monkeypatch, runs, curv
     monkeypatch.setattr(
         ledger_plots, "save", lambda _, found, **__: drawn.extend(found)
     )
-    ledger_cli._composed.cache_clear()
+    ledger_tables.cached_epsilon.cache_clear()
     assert call("show", path, f"--plot={tmp_path / 'x.png'}")[0] == 0
     assert len(drawn) == curves
     # Each goes on where the one before it ended.

@@ -77,6 +77,7 @@ class RuleSettings(AggregatorSettings):
         heaviest f clients have half of the weight.
     """
 
+    IS_RULE: ClassVar[bool] = True
     PER_BYZANTINE: ClassVar[int] = 2
     AT_LEAST: ClassVar[int] = 1
     SOURCE: ClassVar[str] = "no source given"

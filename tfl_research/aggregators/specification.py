@@ -88,6 +88,7 @@ class AggregatorSettings(NamedSettings):
         role `ROOT_ROLE` in every cohort.
       RESULT_IS_SIGN: whether the result is -1, 0 or 1 in every coordinate, so that the
         server's learning rate alone gives the step its length.
+      IS_RULE: whether it is a rule over single updates, a `RuleSettings`.
     """
 
     TITLE: ClassVar[str] = "Aggregation"
@@ -100,6 +101,7 @@ class AggregatorSettings(NamedSettings):
     WEIGHTED: ClassVar[bool] = True
     NEEDS_ROOT: ClassVar[bool] = False
     RESULT_IS_SIGN: ClassVar[bool] = False
+    IS_RULE: ClassVar[bool] = False
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """Builds TFF's aggregation factory; imports TensorFlow.

@@ -142,7 +142,7 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {self.capacity}")
-        if not (isinstance(self.rule, AggregatorSettings) and self.rule.stacked):
+        if not (isinstance(self.rule, AggregatorSettings) and self.rule.IS_RULE):
             raise ValueError(f"rule must be a RuleSettings, got {self.rule!r}")
         if self.weighted and not self.rule.takes_weights:
             raise ValueError(

@@ -1,4 +1,7 @@
-"""Prints what a task is: `python -m tfl_research.cli.describe_task NAME`."""
+"""Prints a task's card and statistics.
+
+Run by `python -m tfl_research.cli.describe_task NAME`.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def _sizes(counts: np.ndarray) -> str:
 
 
 def _sampled(data: ClientData, most: int, seed: int) -> ClientData:
-    """The data, or a random sample of its clients where there are very many."""
+    """The data, or a random sample of `most` clients if there are more."""
     if len(data) <= most:
         return data
     order = derived_generator("describe", seed).permutation(len(data))[:most]
@@ -55,7 +58,7 @@ def _sampled(data: ClientData, most: int, seed: int) -> ClientData:
 def _class_name(names: Sequence[str], label: int) -> str:
     if label >= len(names):
         return f"class {label}"
-    # White space would not be seen.
+    # A reader does not see white space.
     return names[label] if names[label].strip() else repr(names[label])
 
 
@@ -84,8 +87,8 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
     Args:
       name: the task's name, for its options.
       task: the task.
-      clients: statistics are taken over at most this many clients of each kind.
-      seed: of the sample where there are more.
+      clients: statistics cover at most so many clients of each split.
+      seed: of the sample of clients, if a split has more.
     """
     train = _sampled(task.train, clients, seed)
     test = _sampled(task.test, clients, seed)
@@ -119,7 +122,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
 
 
 def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
-    """What the labels of the clients are, and how they differ between clients."""
+    """Lines on class shares, and on how labels differ between clients."""
     labels = train.specs["y"]
     if np.dtype(labels.dtype).kind not in "iu":
         reason = f"not applicable: targets are {labels.dtype}, not classes"
@@ -131,12 +134,12 @@ def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
     names = task.card.label_names
     majority = int(np.argmax(shares))
     largest = _class_name(names, majority)
-    what = "clients' labels against those of all clients"
+    compared = "clients' labels against those of all clients"
     if labels.shape:
-        what = "clients' tokens, in whatever order, against those of all clients"
+        compared = "clients' tokens, in whatever order, against those of all clients"
     note = (
-        f"{what}; mean and percentiles over clients. IID: the mean of IID clients of "
-        "these sizes, which differ by chance alone"
+        f"{compared}; mean and percentiles over clients. IID: the mean of IID clients "
+        "of these sizes, which differ by chance alone"
     )
     return [
         _entry("classes (training)", _balance(shares, names)),
@@ -158,9 +161,9 @@ def _divergence_table(counts: np.ndarray, seed: int) -> list[str]:
 
 
 def _feature_lines(train: ClientData) -> list[str]:
-    """How the features of the clients differ, by themselves and for the same label."""
-    found = feature_divergence(train)
-    if not found:
+    """Lines on how features differ between clients, overall and for equal labels."""
+    statistic_values = feature_divergence(train)
+    if not statistic_values:
         reason = "not applicable: features are no numbers, or all the same"
         return [_entry("feature statistics", reason)]
     note = (
@@ -168,22 +171,27 @@ def _feature_lines(train: ClientData) -> list[str]:
         "clients' own variances, in units of the total variance. IID: what is expected "
         "of IID clients of these sizes and labels"
     )
-    return [_entry("feature statistics", note), *_table(found)]
+    return [_entry("feature statistics", note), *_table(statistic_values)]
 
 
 def _table(
-    found: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    statistic_values: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> list[str]:
-    """A line for each statistic's (values, values by chance), NaN for no client."""
+    """A line for each statistic, under a line of headings.
+
+    Args:
+      statistic_values: by statistic, a value for each client and the value expected
+        by chance; NaN for a client without a value.
+    """
     rows: list[tuple[str, ...]] = [("", "mean", "10%", "50%", "90%", "max", "IID")]
-    for name, (values, by_chance) in found.items():
-        held = ~np.isnan(values)
-        values = values[held]
+    for name, (values, by_chance) in statistic_values.items():
+        has_value = ~np.isnan(values)
+        values = values[has_value]
         figures = [
             values.mean(),
             *np.percentile(values, [10, 50, 90]),
             values.max(),
-            by_chance[held].mean(),
+            by_chance[has_value].mean(),
         ]
         rows.append((f"  {name}", *(f"{figure:.3f}" for figure in figures)))
     return [f"{name:<26}" + "".join(f"{c:>9}" for c in cells) for name, *cells in rows]
@@ -223,9 +231,9 @@ def _check_plot(path: str) -> None:
         raise ValueError(f"--plot={path}: {error}") from None
 
 
-def _parsed_options(given: Sequence[str]) -> dict[str, str]:
+def _parsed_options(arguments: Sequence[str]) -> dict[str, str]:
     options = {}
-    for argument in given:
+    for argument in arguments:
         name, equals, value = argument.partition("=")
         if not name.startswith("--") or not equals:
             raise ValueError(f"expected --option=value, got {argument!r}")
@@ -233,16 +241,16 @@ def _parsed_options(given: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _check_partition(name: str, given: Mapping[str, Any]) -> None:
-    """Raises ValueError where an option is given that the partition does not read."""
-    takes = tasks.options(name)
-    if "partition" in takes:
-        chosen = given.get("partition", takes["partition"])
-        partition_options.check_read(given, chosen)
+def _check_partition(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError for an option that the chosen partition does not read."""
+    defaults = tasks.options(name)
+    if "partition" in defaults:
+        partition = options.get("partition", defaults["partition"])
+        partition_options.check_read(options, partition)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit code, 2 when something was mistyped."""
+    """Runs the command; returns its exit code, 2 for wrong arguments."""
     parser = argparse.ArgumentParser(
         prog="describe_task",
         description="Prints a task's source, licence, clients and class balance.",
@@ -263,18 +271,20 @@ def main(arguments: Sequence[str]) -> int:
         help="draw the training clients' labels, clients by labels, into a .png, "
         ".svg or .pdf file",
     )
-    known, others = parser.parse_known_args(arguments)
+    parsed, task_options = parser.parse_known_args(arguments)
     try:
-        if known.clients < 1:
-            raise ValueError(f"--clients must be at least 1, got {known.clients}")
-        options = tasks.parse_options(known.name, _parsed_options(others))
-        _check_partition(known.name, options)
-        if known.plot is not None:
-            _check_plot(known.plot)
-        task = tasks.get(known.name, seed=known.seed, **options)
-        text = description(known.name, task, clients=known.clients, seed=known.seed)
-        if known.plot is not None:
-            _plot(known.name, task, known.plot, clients=known.clients, seed=known.seed)
+        if parsed.clients < 1:
+            raise ValueError(f"--clients must be at least 1, got {parsed.clients}")
+        options = tasks.parse_options(parsed.name, _parsed_options(task_options))
+        _check_partition(parsed.name, options)
+        if parsed.plot is not None:
+            _check_plot(parsed.plot)
+        task = tasks.get(parsed.name, seed=parsed.seed, **options)
+        text = description(parsed.name, task, clients=parsed.clients, seed=parsed.seed)
+        if parsed.plot is not None:
+            _plot(
+                parsed.name, task, parsed.plot, clients=parsed.clients, seed=parsed.seed
+            )
     except ValueError as error:
         sys.stderr.write(f"describe_task: {error}\n")
         return 2

@@ -26,7 +26,11 @@ from tfl_research.settings import (
 
 
 class _Parser(flags.ArgumentParser):
-    """absl's parser of one kind of setting, or of any of several."""
+    """absl's parser of one kind of setting, or of any of several.
+
+    Where choices share the name of a parameter, the text is kept, for the choice that
+    is given decides what it stands for.
+    """
 
     def __init__(self, kinds: Sequence[Kind]):
         super().__init__()
@@ -34,15 +38,29 @@ class _Parser(flags.ArgumentParser):
         self.syntactic_help = kinds[0].syntax
 
     def parse(self, argument: Any) -> Any:
+        if len(self._kinds) == 1:
+            return self._kinds[0].parse(argument)
         for kind in self._kinds[:-1]:
             try:
-                return kind.parse(argument)
+                kind.parse(argument)
             except ValueError:
                 continue
-        return self._kinds[-1].parse(argument)
+            return argument
+        self._kinds[-1].parse(argument)
+        return argument
 
     def flag_type(self) -> str:
         return str(self.syntactic_help)
+
+
+class _SwitchParser(flags.BooleanParser):
+    """absl's parser of true and false, with an error in words."""
+
+    def parse(self, argument: Any) -> bool:
+        try:
+            return bool(super().parse(argument))
+        except (TypeError, ValueError):
+            raise ValueError("must be true or false") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,19 +77,30 @@ class Defined:
 
 
 def define(preset: Preset) -> Defined:
-    """The flags of a preset's groups, with its defaults."""
+    """The flags of a preset's groups, with its defaults.
+
+    Raises:
+      SettingError: two groups have a setting of one name.
+    """
     values = flags.FlagValues()
     sections: dict[str, list[str]] = {}
 
     def add(
         title: str, name: str, kinds: Sequence[Kind], default: Any, text: str
     ) -> None:
-        if name in preset.missing or name in preset.fixed or name in values:
+        if name in preset.missing or name in preset.fixed:
             return
+        if name in values:
+            other = next(head for head, own in sections.items() if name in own)
+            raise SettingError(
+                f"--{name}: {other} and {title} both have a setting of this name, so "
+                "that its value would reach both; give the plugin's another name"
+            )
         default = preset.defaults.get(name, default)
         sections.setdefault(title, []).append(name)
         if isinstance(kinds[0], Switch):
             flags.DEFINE_boolean(name, default, text, flag_values=values)
+            values[name].parser = _SwitchParser()
         elif isinstance(kinds[0], Repeated):
             flags.DEFINE_multi_string(name, list(default), text, flag_values=values)
         else:
@@ -110,8 +139,8 @@ def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
         f"one of {', '.join(choices.names())}",
         _name_of(choices),
     )
-    heading = f"Which {choices.what}; without the flag {members[0].NAME}."
-    add(title, choices.setting, [names], None, "\n".join([heading, *lines]))
+    text = "\n".join([f"Which {choices.what}.", *lines])
+    add(title, choices.setting, [names], members[0].NAME, text)
     for parameter, owners in choices.parameters().items():
         fields = [
             (owner, field)
@@ -122,7 +151,7 @@ def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
         add(
             title,
             parameter,
-            [kind_of(field) for _, field in fields],
+            list(dict.fromkeys(kind_of(field) for _, field in fields)),
             () if isinstance(kind_of(fields[0][1]), Repeated) else None,
             _parameter_help(fields),
         )
@@ -140,17 +169,20 @@ def _name_of(choices: SettingsRegistry[Any]) -> Any:
 def _parameter_help(fields: Sequence[tuple[str, Any]]) -> str:
     """Who has the parameter, with what default, and what it is."""
     by_help: dict[str, list[str]] = {}
-    for owner, field in fields:
-        default = field.default
-        shown = "" if default in (None, (), False) else f" ({_number(default)})"
-        by_help.setdefault(help_of(field), []).append(f"{owner}{shown}")
-    if len(by_help) == 1 and len(fields) > 6:
-        return f"Robust rules: {next(iter(by_help))}"
+    shown = [_default(field.default) for _, field in fields]
+    for (owner, field), default in zip(fields, shown):
+        by_help.setdefault(help_of(field), []).append(f"{owner}{default}")
+    if len(by_help) == len(set(shown)) == 1 and len(fields) > 6:
+        return f"Robust rules{shown[0]}: {next(iter(by_help))}"
     return " ".join(f"{', '.join(who)}: {text}" for text, who in by_help.items())
 
 
-def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _default(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return f" ({str(value).lower()})"
+    return f" ({value:g})" if isinstance(value, float) else f" ({value})"
 
 
 def parse(preset: Preset, argv: Sequence[str]) -> Given:
@@ -170,7 +202,8 @@ def parse(preset: Preset, argv: Sequence[str]) -> Given:
         rest = defined.values(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unrecognised(preset, defined, error.flagname)) from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
+        # A ValueError is absl's for --noflag=value.
         raise UserError(_plain(str(error))) from None
     if rest:
         raise UserError(
@@ -196,7 +229,7 @@ def further(preset: Preset, setting: str, text: str, arguments: Sequence[str]) -
     except flags.UnrecognizedFlagError as error:
         why = _unrecognised(preset, defined, error.flagname)
         raise SettingError(f"--{setting}={text}: {why}") from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise SettingError(f"--{setting}={text}: {_plain(str(error))}") from None
     if rest:
         raise SettingError(

@@ -92,7 +92,7 @@ class PrivacyUtilityGrid(Settings):
             "mechanism_flags",
             "mechanisms",
             mechanisms,
-            ("mechanism", "target_epsilon"),
+            ("mechanism", "target_epsilon", "noise_multiplier"),
         )
         return sweeps.privacy_utility(
             base,

@@ -1,4 +1,4 @@
-"""The arguments of scripts/privacy_ledger; what they plan is in `planned_event`."""
+"""The arguments of scripts/privacy_ledger; `planned_event` makes an event of them."""
 
 from __future__ import annotations
 
@@ -49,14 +49,16 @@ def _add_plugin(command: argparse.ArgumentParser) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line; the subcommand is in `command`."""
-    whole = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="privacy_ledger",
         description="What was spent by runs over the same clients, and what is left.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = command_line.add_subparsers(
+        dest="command", required=True, metavar="COMMAND"
+    )
     where = "a shared ledger, a run's ledger.jsonl, or the folder of a run"
 
     show = commands.add_parser(
@@ -67,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
         "--delta",
         type=float,
         action="append",
-        help="δ of ε, may be given several times; by default several, and runs' own "
-        "default for so many clients",
+        help="δ of ε, may be given several times; by default several, among them the "
+        "default of runs with so many clients",
     )
     _add_common(show)
 
@@ -100,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_plan(plan, where)
     _add_common(plan)
-    return whole
+    return command_line
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -133,7 +135,9 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     plan.add_argument("--cohort_size", type=float, help="clients in a round")
     plan.add_argument("--population", type=int, help="clients to sample from")
     plan.add_argument(
-        "--sampling_rate", type=float, help="instead of the two, for poisson"
+        "--sampling_rate",
+        type=float,
+        help="instead of --cohort_size and --population, for poisson",
     )
     plan.add_argument("--min_separation", type=int, help="as in an experiment's flags")
     plan.add_argument(
@@ -153,7 +157,9 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
         "--budget_epsilon", type=float, help="tell how many rounds keep within this ε"
     )
     plan.add_argument(
-        "--delta", type=float, help="δ; runs' default for so many clients if left out"
+        "--delta",
+        type=float,
+        help="δ; by default the default of runs with so many clients",
     )
     plan.add_argument(
         "--search_mean",
@@ -171,7 +177,7 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
 
 
 def _add_parameters(plan: argparse.ArgumentParser) -> None:
-    """An argument for each parameter of a mechanism; the mechanism checks it."""
+    """Adds an argument for each parameter of a mechanism, which checks the value."""
     for name, owners in MECHANISMS.parameters().items():
         field = _parameter(name, owners[0])
         kind = settings.kind_of(field)
@@ -194,19 +200,19 @@ def _parameter(name: str, owner: str) -> Any:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Checks what belongs together.
+    """Checks arguments against each other.
 
     Raises:
       ValueError: names the argument.
     """
     if arguments.command != "plan":
         return
-    given = arguments.noise_multiplier is not None, arguments.target_epsilon is not None
+    noises = (arguments.noise_multiplier, arguments.target_epsilon)
     if arguments.event_of is not None:
         for name in ("cohort_size", "population", "sampling_rate", "noise_multiplier"):
             if getattr(arguments, name) is not None:
                 raise ValueError(f"--{name}: --event_of says it already; leave it out")
-    elif sum(given) != 1:
+    elif sum(noise is not None for noise in noises) != 1:
         raise ValueError("give one of --noise_multiplier and --target_epsilon")
     if arguments.target_epsilon is not None and arguments.rounds is None:
         raise ValueError("--target_epsilon: needs --rounds too")
@@ -217,15 +223,15 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def head(text: str) -> dict[str, Any]:
-    """A position, see `HashChain.position`, from LINES:HASH.
+    """The position, see `HashChain.position`, that LINES:HASH names.
 
     Raises:
-      ValueError: the text is none.
+      ValueError: the text has another form.
     """
-    found = re.fullmatch(r"(\d+):([0-9a-f]{64})", text)
-    if found is None:
+    match = re.fullmatch(r"(\d+):([0-9a-f]{64})", text)
+    if match is None:
         raise ValueError(
             f"--head={text}: expected LINES:HASH with 64 hexadecimal digits, as verify "
             "prints it"
         )
-    return {"lines": int(found[1]), "hash": found[2]}
+    return {"lines": int(match[1]), "hash": match[2]}

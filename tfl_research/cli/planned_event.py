@@ -15,7 +15,8 @@ from tfl_research.privacy.accounting.events.search_event import (
 )
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
-from tfl_research.privacy.mechanisms.specification import MechanismSettings, RunShape
+from tfl_research.privacy.mechanisms.run_context import RunShape
+from tfl_research.privacy.mechanisms.specification import MechanismSettings
 
 SAMPLERS = {
     "poisson": sampling.Poisson,
@@ -25,25 +26,25 @@ SAMPLERS = {
     "min_separation": sampling.MinSeparation,
     "cyclic_poisson": sampling.CyclicPoisson,
 }
-# Two lengths of a run, of which an event tells whether it depends on the length.
+# Two numbers of rounds, to see whether an event depends on the number.
 _SOME_ROUNDS = (1 << 20, (1 << 20) + 1)
 
 
 def event(arguments: argparse.Namespace) -> tuple[Event, Callable[[float], Event]]:
-    """What is planned.
+    """The event of the planned rounds.
 
     Returns:
-      The event of each planned round, its noise 1 where that is to be found, and a
-      function that gives the event with a noise multiplier.
+      The event of each round, with noise multiplier 1 if the noise is to be
+      calibrated, and a function that gives the event with a noise multiplier.
 
     Raises:
       ValueError: arguments that are missing, out of range, or do not fit.
     """
     if arguments.event_of is not None:
-        found = spending.read(arguments.event_of)
-        if not found.runs:
+        ledger = spending.read(arguments.event_of)
+        if not ledger.runs:
             raise ValueError(f"--event_of={arguments.event_of}: has no rounds yet")
-        planned = found.runs[-1].events[-1]
+        planned = ledger.runs[-1].events[-1]
         return _searched(arguments, planned), lambda noise: _searched(
             arguments, planned.with_noise(noise)
         )
@@ -58,7 +59,7 @@ def event(arguments: argparse.Namespace) -> tuple[Event, Callable[[float], Event
     planned = mechanism.checked_event(1.0 if noise is None else noise, shape)
     if arguments.rounds is None and _depends_on_rounds(mechanism, shape):
         raise ValueError(
-            f"--mechanism={mechanism.NAME}: needs --rounds, its noise does"
+            f"--mechanism={mechanism.NAME}: needs --rounds, which its noise depends on"
         )
     if arguments.sampling_rate is not None:
         if planned.rate != arguments.sampling_rate:
@@ -72,8 +73,8 @@ def event(arguments: argparse.Namespace) -> tuple[Event, Callable[[float], Event
 
 
 def _mechanism(arguments: argparse.Namespace) -> MechanismSettings:
-    given = vars(arguments)
-    parameters = {name: given[name] for name in MECHANISMS.parameters()}
+    values = vars(arguments)
+    parameters = {name: values[name] for name in MECHANISMS.parameters()}
     return MECHANISMS.from_flat({"mechanism": arguments.mechanism, **parameters})
 
 
@@ -100,11 +101,11 @@ def _dimension(arguments: argparse.Namespace) -> int:
 
 
 def _depends_on_rounds(mechanism: MechanismSettings, shape: RunShape) -> bool:
-    one, other = (
+    shorter, longer = (
         mechanism.event(1.0, dataclasses.replace(shape, rounds=rounds))
         for rounds in _SOME_ROUNDS
     )
-    return one != other
+    return shorter != longer
 
 
 def _searched(arguments: argparse.Namespace, base: Event) -> Event:
@@ -131,17 +132,17 @@ def _amplification(arguments: argparse.Namespace) -> sampling.Amplification:
         )
     if not 0 < rate <= 1:
         raise ValueError(f"sampling_rate must be in (0, 1], got {rate}")
-    # As many clients as make this rate; ε depends on the rate alone.
+    # ε depends on the rate alone: any population that gives this rate will do.
     size = max(1, round(1 / rate))
     cohort = min(size * rate, size)
     return sampling.Amplification("poisson", rate, size, cohort, "add_or_remove_one")
 
 
 def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
-    """The experiment's sampler over as many clients; it only tells its amplification.
+    """The experiments' sampler over so many clients, for its amplification.
 
     Raises:
-      ValueError: numbers that are missing or that it refuses.
+      ValueError: numbers that are missing or that the sampler refuses.
     """
     name, size = arguments.sampler, arguments.cohort_size
     if arguments.population is None:

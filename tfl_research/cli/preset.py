@@ -129,8 +129,8 @@ class Given:
 
 
 def _run(given: Given) -> None:
-    output = given.output
-    given.experiment().run(output.folder, resume=output.resume)
+    experiment, output = given.experiment(), given.output
+    experiment.run(output.folder, resume=output.resume)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from tfl_research.cli import plan_arguments, planned_event
+from tfl_research.cli import ledger_curves, ledger_tables, plan_arguments, planned_event
 from tfl_research.errors import UserError
 from tfl_research.privacy.accounting import planning
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event, check_delta
-from tfl_research.privacy.accounting.events.search_event import (
-    HyperparameterSearchEvent,
-)
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger import ledger_verify, spending
 from tfl_research.privacy.ledger.spending import DamageError, Spending
@@ -24,85 +20,47 @@ from tfl_research.privacy.ledger.spending import DamageError, Spending
 _DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need; numbers, after the first two, to the right."""
-    cells = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = []
-    for row in cells:
-        shown = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths))
-        ]
-        lines.append("  ".join(shown).rstrip())
-    return "\n".join(lines)
-
-
-def _short(event: Event) -> str:
-    """An event in a few words."""
-    words, base = [event.kind], event
-    while isinstance(base, HyperparameterSearchEvent):
-        base = base.base
-        words.append(f"of {base.kind}")
-    for value, symbol in ((base.noise, "z"), (base.rate, "q")):
-        if value is not None:
-            words.append(f"{symbol}={value:.4g}")
-    return " ".join(words)
-
-
-@functools.cache
-def _composed(
-    groups: tuple[tuple[Event, int], ...], delta: float, accountant: str | None
-) -> float:
-    # Takes long to import.
-    from tfl_research.privacy.accounting.composition import composed_epsilon
-
-    return composed_epsilon(groups, delta, accountant)
-
-
-def _epsilon(
-    groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
-) -> float:
-    """`composed_epsilon`; tables and plots ask for the same values."""
-    return _composed(tuple(groups), delta, accountant)
-
-
-def _number(epsilon: float) -> str:
-    return rounded_up(epsilon)
-
-
 def _accountant(arguments: argparse.Namespace) -> str | None:
     return None if arguments.accountant == "auto" else str(arguments.accountant)
 
 
-def _delta(given: float | None, clients: int | None, else_use: float) -> float:
-    if given is not None:
-        check_delta(given)
-        return given
-    return else_use if clients is None else default_delta(clients)
+def _delta(delta: float | None, clients: int | None, default: float) -> float:
+    """`delta`, or the default for so many clients, or `default` if both are None."""
+    if delta is not None:
+        check_delta(delta)
+        return delta
+    return default if clients is None else default_delta(clients)
 
 
 def _read(paths: Sequence[str]) -> list[Spending]:
-    found = [spending.read(path) for path in paths]
-    for one in found:
-        if one.torn:
+    spendings = [spending.read(path) for path in paths]
+    for ledger in spendings:
+        if ledger.torn:
             sys.stderr.write(
-                f"privacy_ledger: {one.path}: the last line is cut off and not "
+                f"privacy_ledger: {ledger.path}: the last line is cut off and not "
                 "counted: a kill, or a round being written\n"
             )
-    populations = {one.population for one in found if one.population is not None}
+    populations = {
+        ledger.population for ledger in spendings if ledger.population is not None
+    }
     if len(populations) > 1:
         raise ValueError(
             "the ledgers are about different populations, whose ε do not add up; show "
             "them one by one"
         )
-    return found
+    return spendings
+
+
+def _clients(spendings: Sequence[Spending]) -> int | None:
+    """The size of the population, if a ledger has it."""
+    sizes = (ledger.clients for ledger in spendings if ledger.clients is not None)
+    return next(sizes, None)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    found = _read(arguments.ledgers)
+    spendings = _read(arguments.ledgers)
     accountant = _accountant(arguments)
-    clients = next((one.clients for one in found if one.clients is not None), None)
+    clients = _clients(spendings)
     deltas = arguments.delta or sorted(
         {*_DELTAS, _delta(None, clients, _DELTAS[0])}, reverse=True
     )
@@ -111,86 +69,47 @@ def _show(arguments: argparse.Namespace) -> int:
     main = _delta(arguments.delta[0] if arguments.delta else None, clients, _DELTAS[0])
     rows = [["run", "mechanism", "rounds", f"ε (δ={rounded_up(main)})"]]
     groups: list[tuple[Event, int]] = []
-    for run in itertools.chain.from_iterable(one.runs for one in found):
+    for run in itertools.chain.from_iterable(ledger.runs for ledger in spendings):
         groups += run.groups
-        kinds = "; then ".join(_short(event) for event, _ in run.groups)
-        epsilon = _epsilon(run.groups, main, accountant)
-        rows.append([run.run, kinds, str(len(run.events)), _number(epsilon)])
+        kinds = "; then ".join(ledger_tables.short(event) for event, _ in run.groups)
+        epsilon = ledger_tables.epsilon(run.groups, main, accountant)
+        rows.append([run.run, kinds, str(len(run.events)), rounded_up(epsilon)])
     rounds = sum(count for _, count in groups)
-    total = _epsilon(groups, main, accountant)
-    rows.append(["all", "together", str(rounds), _number(total)])
-    text = [_table(rows)]
+    total = ledger_tables.epsilon(groups, main, accountant)
+    rows.append(["all", "together", str(rounds), rounded_up(total)])
+    text = [ledger_tables.table(rows)]
     if groups:
-        first = groups[0][0]
+        event = groups[0][0]
         text.append(
-            f"unit of privacy {first.unit}, neighbouring relation "
-            f"{first.neighbouring_relation}, {clients or 'unknown'} {first.unit}s"
+            f"unit of privacy {event.unit}, neighbouring relation "
+            f"{event.neighbouring_relation}, {clients or 'unknown'} {event.unit}s"
         )
         heads = [["δ", "", "ε of all"]]
         for delta in deltas:
-            epsilon = _epsilon(groups, delta, accountant)
-            heads.append([rounded_up(delta), "", _number(epsilon)])
-        text.append(_table(heads))
+            epsilon = ledger_tables.epsilon(groups, delta, accountant)
+            heads.append([rounded_up(delta), "", rounded_up(epsilon)])
+        text.append(ledger_tables.table(heads))
         warning = None if clients is None else delta_warning(main, clients)
         if warning is not None:
             text.append(f"warning: {warning}")
     sys.stdout.write("\n\n".join(text) + "\n")
     if arguments.plot is not None:
-        _plot_spent(arguments.plot, found, main, accountant)
+        ledger_curves.plot_spent(arguments.plot, spendings, main, accountant)
     return 0
-
-
-def _plot_spent(
-    path: str, found: Sequence[Spending], delta: float, accountant: str | None
-) -> None:
-    from tfl_research.privacy.ledger import ledger_plots
-
-    runs = [run for one in found for run in one.runs]
-    if not runs:
-        raise ValueError("--plot: no rounds were recorded, so there is nothing to plot")
-    # Each run's curve goes on where the last one ended; many runs are one curve.
-    separate = len(runs) <= ledger_plots.POINTS
-    every = -(-len(runs) // ledger_plots.POINTS)
-    curves: list[tuple[str, list[float], list[float]]] = []
-    done: list[tuple[Event, int]] = []
-    offset, last = 0, (0.0, 0.0)
-    for index, run in enumerate(runs):
-        if separate:
-            shown = ledger_plots.rounds_shown(len(run.events), len(runs))
-        else:
-            shown = [len(run.events)] if (len(runs) - 1 - index) % every == 0 else []
-        if separate or not curves:
-            name = run.run if separate else f"all {len(runs)} runs"
-            curves.append((name, [last[0]], [last[1]]))
-        for number in shown:
-            part = spending.RunSpent(run.run, run.events[:number]).groups
-            last = (offset + number, _epsilon([*done, *part], delta, accountant))
-            curves[-1][1].append(last[0])
-            curves[-1][2].append(last[1])
-        done += run.groups
-        offset += len(run.events)
-    ledger_plots.save(
-        path,
-        curves,
-        x_label="rounds, one run after the other",
-        y_label=f"ε at δ = {rounded_up(delta)}",
-        title="ε of all rounds so far",
-    )
-    sys.stdout.write(f"plot: {path}\n")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     head = None if arguments.head is None else plan_arguments.head(arguments.head)
-    (found,) = _read([arguments.ledger])
-    sys.stdout.write(ledger_verify.report(found, arguments.run_folders, head))
+    (ledger,) = _read([arguments.ledger])
+    sys.stdout.write(ledger_verify.report(ledger, arguments.run_folders, head))
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     event, with_noise = planned_event.event(arguments)
-    found = _read(arguments.ledger)
-    spent = [group for one in found for group in one.groups]
-    clients = next((one.clients for one in found if one.clients is not None), None)
+    spendings = _read(arguments.ledger)
+    spent = [group for ledger in spendings for group in ledger.groups]
+    clients = _clients(spendings)
     if clients is None and arguments.sampling_rate is None:
         clients = event.num_clients
     if arguments.delta is None and clients is None:
@@ -218,20 +137,30 @@ def _plan(arguments: argparse.Namespace) -> int:
         cost = planning.cost(event, arguments.rounds, delta, accountant, spent)
         if spent:
             before = sum(count for _, count in spent)
-            rows.append(["spent before", "", str(before), _number(cost.before)])
+            rows.append(["spent before", "", str(before), rounded_up(cost.before)])
         rows.append(
-            ["planned", _short(event), str(arguments.rounds), _number(cost.alone)]
+            [
+                "planned",
+                ledger_tables.short(event),
+                str(arguments.rounds),
+                rounded_up(cost.alone),
+            ]
         )
         if spent:
             rows.append(
-                ["together", "", str(before + arguments.rounds), _number(cost.together)]
+                [
+                    "together",
+                    "",
+                    str(before + arguments.rounds),
+                    rounded_up(cost.together),
+                ]
             )
-        text.append(_table(rows))
+        text.append(ledger_tables.table(rows))
     budget = arguments.budget_epsilon
     if budget is not None:
-        left = planning.rounds_within(event, budget, delta, accountant, spent)
-        most = "at least " if left >= planning.MOST_ROUNDS else ""
-        text.append(f"budget ε = {budget:g}: {most}{left} rounds are left")
+        rounds_left = planning.rounds_within(event, budget, delta, accountant, spent)
+        most = "at least " if rounds_left >= planning.MOST_ROUNDS else ""
+        text.append(f"budget ε = {budget:g}: {most}{rounds_left} rounds are left")
     text.append(
         f"unit of privacy {event.unit}, neighbouring relation "
         f"{event.neighbouring_relation}, accountant: "
@@ -242,52 +171,21 @@ def _plan(arguments: argparse.Namespace) -> int:
         text.append(f"warning: {warning}")
     sys.stdout.write("\n\n".join(text) + "\n")
     if arguments.plot is not None:
-        rounds = arguments.rounds or left
-        _plot_plan(arguments.plot, event, rounds, delta, accountant, spent, budget)
+        rounds = arguments.rounds or rounds_left
+        ledger_curves.plot_plan(
+            arguments.plot, event, rounds, delta, accountant, spent, budget
+        )
     return 0
 
 
 def _described(event: Event, arguments: argparse.Namespace) -> str:
     if arguments.sampling_rate is None:
         return "\n".join(event.description())
-    # A rate alone says nothing of how many clients there are.
+    # A rate alone does not tell the number of clients.
     return (
-        f"Planned: {_short(event)}; every client joins a round independently with "
-        f"probability {arguments.sampling_rate:g}."
+        f"Planned: {ledger_tables.short(event)}; every client joins a round "
+        f"independently with probability {arguments.sampling_rate:g}."
     )
-
-
-def _plot_plan(
-    path: str,
-    event: Event,
-    rounds: int,
-    delta: float,
-    accountant: str | None,
-    spent: Sequence[tuple[Event, int]],
-    budget: float | None,
-) -> None:
-    from tfl_research.privacy.ledger import ledger_plots
-
-    curves: list[tuple[str, Sequence[float], Sequence[float]]] = []
-    for label, before in (("planned rounds alone", []), ("with what was spent", spent)):
-        if before or not curves:
-            # Many settings take longer to compose: as few as three points.
-            sharing = min(5, 1 + bool(spent) + len(before) // 4)
-            shown = ledger_plots.rounds_shown(rounds, sharing)
-            values = [
-                _epsilon([*before, (event, number)], delta, accountant)
-                for number in shown
-            ]
-            curves.append((label, shown, values))
-    ledger_plots.save(
-        path,
-        curves,
-        x_label="planned rounds",
-        y_label=f"ε at δ = {rounded_up(delta)}",
-        title=_short(event),
-        limit=budget,
-    )
-    sys.stdout.write(f"plot: {path}\n")
 
 
 _COMMANDS = {"show": _show, "verify": _verify, "plan": _plan}
@@ -297,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command.
 
     Returns:
-      The exit code: 0, 1 when a ledger is damaged, 2 when something was mistyped.
+      The exit code: 0, or 1 for a damaged ledger, or 2 for wrong arguments.
     """
     try:
         plan_arguments.load_plugins(arguments)

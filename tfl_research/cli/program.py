@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, Optional, TextIO
@@ -19,6 +20,39 @@ INTERRUPTED = 130
 # Disks and quotas that are full.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
+
+
+class _OneLineWarnings:
+    """Shows warnings on one line as long as any command line of this process runs.
+
+    How Python shows warnings is the same for all threads: the first of several command
+    lines at once changes it, and the last one puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._running += 1
+            if self._running > 1:
+                return
+            self._before = warnings.catch_warnings()
+            self._before.__enter__()
+            warnings.showwarning = _show_warning
+            # Of TensorBoard's import, and nothing that the user can change.
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._before.__exit__(None, None, None)
+
+
+_ONE_LINE_WARNINGS = _OneLineWarnings()
 
 
 def main(preset: Preset) -> None:
@@ -43,10 +77,7 @@ def execute(preset: Preset, argv: Sequence[str]) -> int:
             sys.stdout.write(help_text.page(preset, argv))
             return 0
         given = flags.parse(preset, argv)
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            # Of TensorBoard's import, and nothing that the user can change.
-            warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+        with _ONE_LINE_WARNINGS:
             preset.main(given)
     except UserError as error:
         return _say_error(error.for_command_line)

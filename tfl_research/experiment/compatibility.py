@@ -43,11 +43,11 @@ def _algorithm(experiment: Description) -> None:
     if compression.is_sparse:
         try:
             aggregator.check_with_sparse_updates()
-        except ValueError as error:
+        except SettingError as error:
             raise compression.refused(
                 "compression",
-                f"{error}; give quantize or low_rank, or a rule of whole updates as "
-                "geometric_median",
+                f"{error.for_command_line}; give quantize or low_rank, or a rule of "
+                "whole updates as geometric_median",
             ) from error
 
 
@@ -136,6 +136,31 @@ def _devices(experiment: Description) -> None:
         )
 
 
+def _root(experiment: Description) -> None:
+    """Examples of the server's own with what they would be outside of."""
+    aggregator = experiment.chosen_aggregator
+    if aggregator is None or not aggregator.NEEDS_ROOT:
+        return
+    flag, algorithm = f"--aggregator={aggregator.NAME}", experiment.chosen_algorithm
+    if experiment.privacy is not None:
+        raise SettingError(
+            f"{flag}: the server's own examples are drawn from the clients' and are "
+            "outside of the guarantee; give another rule, or leave privacy out"
+        )
+    if not algorithm.ONLY_UPDATES_LEAVE:
+        raise SettingError(
+            f"{flag}: the server trains on its own examples by the clients' algorithm, "
+            f"and clients of {algorithm.NAME} send or keep more than an update; give "
+            "--algorithm=fed_avg or fed_prox"
+        )
+    if experiment.compression.compression != NONE:
+        raise experiment.compression.refused(
+            "compression",
+            f"would code the update of the server's own examples too; leave it out, or "
+            f"give another rule than {flag}",
+        )
+
+
 def _exchanges(experiment: Description) -> None:
     """Algorithms of several exchanges need the same clients in each."""
     algorithm = experiment.chosen_algorithm
@@ -171,11 +196,12 @@ RULES: tuple[Callable[[Description], None], ...] = (
     _devices,
     _exchanges,
     _silos,
+    _root,
     _algorithm,
+    privacy_rules.audit,
     privacy_rules.user_level,
     privacy_rules.record_level,
     privacy_rules.beside_privacy,
-    privacy_rules.audit,
     _attack,
     _aggregator,
 )

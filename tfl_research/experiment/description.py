@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar, Union
 
@@ -27,13 +28,12 @@ from tfl_research.experiment.configs import (
     Weighting,
 )
 from tfl_research.models.optimizers import ClientOptimizer, Optimizer, ServerOptimizer
+from tfl_research.program import Callback
 from tfl_research.settings import Settings
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff
-
-    from tfl_research.program import Callback
 
     Aggregator = Union[
         tff.aggregators.WeightedAggregationFactory,
@@ -93,7 +93,8 @@ class Description:
             put("aggregator", AGGREGATORS.resolve(self.aggregator))
         put("client_optimizer", _as(ClientOptimizer, self.client_optimizer))
         put("server_optimizer", _as(ServerOptimizer, self.server_optimizer))
-        put("callbacks", tuple(self.callbacks))
+        if isinstance(self.callbacks, (list, tuple)):
+            put("callbacks", tuple(self.callbacks))
         self._check_kinds()
 
     def _check_kinds(self) -> None:
@@ -101,7 +102,9 @@ class Description:
             "task": (TaskChoice, Task),
             "algorithm": (AlgorithmSettings,),
             "privacy": (UserLevelPrivacy, RecordLevelPrivacy, type(None)),
+            "aggregator": (AggregatorSettings, *_factories()),
             "audit": (Audit, type(None)),
+            "callbacks": (tuple,),
             "personal_evaluation": (bool,),
             "name": (str,),
             **{name: (kind,) for name, kind in self.PLAIN.items()},
@@ -112,8 +115,11 @@ class Description:
                 names = " or ".join(
                     "None" if kind is type(None) else kind.__name__ for kind in expected
                 )
+                raise SettingError(f"{name} must be {names}, got {_shown(value)}")
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
                 raise SettingError(
-                    f"{name} must be {names}, got {type(value).__name__} {value!r:.80}"
+                    f"callbacks must be objects of Callback, got {_shown(callback)}"
                 )
 
     @property
@@ -220,13 +226,33 @@ class Description:
         return flattening.with_settings(self, changes)
 
 
+def _factories() -> tuple[type[Any], ...]:
+    """TFF's classes of aggregation factories; none where TFF was not imported yet.
+
+    A factory of the user's own is an object of TFF's, for which it was imported.
+    """
+    if "tensorflow_federated" not in sys.modules:
+        return ()
+    import tensorflow_federated as tff
+
+    return (
+        tff.aggregators.WeightedAggregationFactory,
+        tff.aggregators.UnweightedAggregationFactory,
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {' '.join(repr(value).split()):.80}"
+
+
 def _as(kind: type[Optimizer], given: Any) -> Optimizer:
     """An optimizer as the client's or the server's; they differ in their names."""
     if isinstance(given, kind):
         return given
     if not isinstance(given, Optimizer):
         raise SettingError(
-            f"{kind.PREFIX}optimizer must be an Optimizer, as SGD(0.1), got {given!r}"
+            f"{kind.PREFIX}optimizer must be an Optimizer, as SGD(0.1), got "
+            f"{_shown(given)}"
         )
     values = {
         field.name: getattr(given, field.name)

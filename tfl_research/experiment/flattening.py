@@ -33,6 +33,7 @@ _UNITS: dict[Any, Optional[type[Settings]]] = {
     "client": UserLevelPrivacy,
     "record": RecordLevelPrivacy,
 }
+_UNIT_NAMES = ("client", "record")
 _CHOICES: tuple[SettingsRegistry[Any], ...] = (ALGORITHMS, AGGREGATORS, MECHANISMS)
 _OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
     ("client_optimizer", ClientOptimizer),
@@ -103,10 +104,14 @@ def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> De
     for setting in values:
         if setting not in known:
             raise SettingError(f"--{setting}: there is no such setting")
-    given = {k: v for k, v in values.items() if v is not None}
+    given = {k: v for k, v in values.items() if v is not None and v != ()}
     unit = given.get(PRIVACY_UNIT)
-    if unit not in _UNITS:
+    if unit not in (None, *_UNIT_NAMES):
         raise SettingError(f"--{PRIVACY_UNIT}={unit}: must be client, record or None")
+    for switch in (AUDITED, PERSONAL):
+        if not isinstance(given.get(switch, False), bool):
+            raise SettingError(f"--{switch}={given[switch]}: must be True or False")
+    _check_parts(given, unit)
     privacy: Any = _UNITS[unit]
     return kind(
         task=TaskChoice.from_flat(given),
@@ -114,12 +119,31 @@ def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> De
         privacy=None if privacy is None else privacy.from_flat(given),
         aggregator=AGGREGATORS.from_flat({AGGREGATORS.setting: "mean", **given}),
         audit=Audit.from_flat(given) if given.get(AUDITED) else None,
-        personal_evaluation=bool(given.get(PERSONAL, False)),
+        personal_evaluation=given.get(PERSONAL, False),
         client_optimizer=ClientOptimizer.from_flat(given),
         server_optimizer=ServerOptimizer.from_flat(given),
         name=name,
         **_plain(kind, given),
     )
+
+
+def _check_parts(given: Mapping[str, Any], unit: Optional[str]) -> None:
+    """Refuses settings of a part that there is not, so that none is in vain."""
+    parts = [
+        (
+            unit == "client",
+            f"{PRIVACY_UNIT}=client",
+            _names(UserLevelPrivacy) | {MECHANISMS.setting, *MECHANISMS.parameters()},
+        ),
+        (unit == "record", f"{PRIVACY_UNIT}=record", _names(RecordLevelPrivacy)),
+        (given.get(AUDITED, False), AUDITED, _names(Audit)),
+    ]
+    for is_there, needed, names in parts:
+        for setting in given:
+            if setting in names and not is_there:
+                raise SettingError(
+                    f"--{setting}={given[setting]}: goes with --{needed}; leave it out"
+                )
 
 
 def _plain(kind: type[Description], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,10 +184,12 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
             parts["privacy"] = _private(experiment.privacy, changed)
     parts.update(take({PERSONAL}))
     if left:
-        raise SettingError(
-            f"--{next(iter(left))}: no part of this experiment has such a setting"
-        )
+        raise _no_such_setting(next(iter(left)))
     return dataclasses.replace(experiment, **parts)
+
+
+def _no_such_setting(name: str) -> SettingError:
+    return SettingError(f"--{name}: no part of this experiment has such a setting")
 
 
 def _private(own: Any, changes: Mapping[str, Any]) -> Any:
@@ -184,6 +210,8 @@ def _chosen(
     name = changes.get(choices.setting)
     if isinstance(own, NamedSettings) and name in (None, own.NAME):
         return choices.from_flat({choices.setting: own.NAME, **own.flat(), **changes})
+    if name is None:
+        raise _no_such_setting(next(iter(changes)))
     return choices.from_flat({choices.setting: name, **changes})
 
 

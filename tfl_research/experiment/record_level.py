@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional, TextIO
 from tfl_research import privacy
 from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import run_seed, shared_ledgers
 from tfl_research.experiment.configs import RecordLevelPrivacy
 from tfl_research.experiment.statement_file import kept_up_to_date
@@ -120,7 +120,7 @@ def opened_account(
                 shared=shared,
             )
         except ValueError as error:
-            raise SettingError(str(error)) from error
+            raise SettingError(message_for_command_line(error)) from error
         out.write(_first_lines(account, made.rounds))
         out.flush()
 
@@ -131,7 +131,7 @@ def opened_account(
             try:
                 yield account
             except privacy.ChargeError as error:
-                raise SettingError(str(error)) from error
+                raise SettingError(message_for_command_line(error)) from error
 
 
 def _settings(setup: Setup) -> RecordLevelPrivacy:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from tfl_research import privacy
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, message_for_command_line
 
 
 def check(
@@ -33,7 +33,7 @@ def check(
         with privacy.SharedLedger(path, privacy.NO_RUN, population) as there:
             there.check_fits(event)
     except ValueError as error:
-        raise SettingError(str(error)) from error
+        raise SettingError(message_for_command_line(error)) from error
     return population
 
 
@@ -56,4 +56,4 @@ def check_clients(
         with privacy.ClientLedgers(path, privacy.NO_RUN, event, deltas):
             pass
     except ValueError as error:
-        raise SettingError(str(error)) from error
+        raise SettingError(message_for_command_line(error)) from error

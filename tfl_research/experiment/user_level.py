@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from tfl_research import privacy
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import run_seed, shared_ledgers, simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.statement_file import kept_up_to_date
@@ -103,7 +103,7 @@ def opened_account(
                 opened.enter_context(shared)
             account = _account_kind(setup)(own, made, shared)
         except ValueError as error:
-            raise SettingError(str(error)) from error
+            raise SettingError(message_for_command_line(error)) from error
         out.write(_first_lines(setup, made, account))
         out.flush()
 
@@ -114,7 +114,7 @@ def opened_account(
             try:
                 yield account
             except privacy.ChargeError as error:
-                raise SettingError(str(error)) from error
+                raise SettingError(message_for_command_line(error)) from error
 
 
 def _settings(setup: Setup) -> UserLevelPrivacy:

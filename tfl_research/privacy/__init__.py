@@ -1,7 +1,13 @@
-"""Mechanisms, accountants, calibration and the ledger of what was spent.
+"""Differential privacy: five packages, each importing only those below it.
 
-The only importer of tensorflow_privacy and dp_accounting; TensorFlow is imported
-by the mechanisms alone, and nothing here knows of tasks or of the round loop.
+- `audit`: lower bounds of ε, measured by attacks.
+- `ledger`: ledgers, accounts that charge rounds, and privacy statements.
+- `plans`: one object with a run's mechanism, noise, sampling, δ and event.
+- `mechanisms`: aggregators that clip and add noise; they alone import TensorFlow.
+- `accounting`: events, ε of composed rounds, calibration and planning.
+
+No other package imports tensorflow_privacy or dp_accounting. Tasks and the round loop
+are elsewhere, and nothing here imports them.
 """
 
 from typing import TYPE_CHECKING
@@ -112,10 +118,12 @@ if TYPE_CHECKING:
         local_gaussian_rule as local_gaussian_rule,
     )
     from tfl_research.privacy.mechanisms.noise import factorization as factorization
-    from tfl_research.privacy.mechanisms.specification import (
+    from tfl_research.privacy.mechanisms.run_context import (
         MechanismContext as MechanismContext,
-        MechanismSettings as MechanismSettings,
         RunShape as RunShape,
+    )
+    from tfl_research.privacy.mechanisms.specification import (
+        MechanismSettings as MechanismSettings,
     )
     from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
     from tfl_research.privacy.plans.probe import probe_noise as probe_noise

@@ -55,20 +55,6 @@ def write(found: pd.DataFrame, path: pathlib.Path) -> None:
     found.to_csv(path, index=False, float_format="%.6g")
 
 
-def shown_metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics that the tables show: the one that selects models, and accuracy.
-
-    Args:
-      rows: of results.csv.
-    """
-    selecting = [
-        str(row["metric"]).partition("eval_")[2]
-        for row in rows
-        if row.get("metric") is not None
-    ]
-    return list(dict.fromkeys([*selecting[:1], "accuracy"]))
-
-
 def remarks(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader of the tables has to know of the runs: which ones diverged.
 

@@ -151,7 +151,7 @@ def joined(lines):
 def inserted(lines):
     # A line that is well made by itself.
     fields = {"round": 2, "event": EVENT.to_dict()}
-    lines.insert(1, hash_chain.encode(fields, hash_chain.FIRST)[0])
+    lines.insert(1, hash_chain.encode(fields, hash_chain.NO_LINE_HASH)[0])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_malformed_lines(path, line):
     ],
 )
 def test_impossible_lines_are_refused(path, fields, message):
-    path.write_bytes(hash_chain.encode(fields, hash_chain.FIRST)[0] + b"\n")
+    path.write_bytes(hash_chain.encode(fields, hash_chain.NO_LINE_HASH)[0] + b"\n")
     with pytest.raises(ValueError, match=rf"ledger\.jsonl, line 1: .*{message}"):
         privacy.Ledger(path)
 

@@ -298,7 +298,7 @@ def line_of(**changes):
         "event": EVENT.to_dict(),
         **changes,
     }
-    return hash_chain.encode(fields, hash_chain.FIRST)[0] + b"\n"
+    return hash_chain.encode(fields, hash_chain.NO_LINE_HASH)[0] + b"\n"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from tfl_research import privacy, sampling
-from tfl_research.errors import SettingError
+from tfl_research import privacy, sampling, storage
+from tfl_research.errors import SettingError, UserError
 from tfl_research.privacy import mechanisms
 
 IDS = range(60)
@@ -52,6 +52,12 @@ def create(mechanism="gaussian", sampler="poisson", **changes):
     )
 
 
+def start(path, plan):
+    """Starts a run with a plan in a folder, or resumes it."""
+    with storage.RunFolder.open(path, {}, plan=plan.record()) as folder:
+        return folder
+
+
 @pytest.mark.parametrize("name", CASES)
 class TestEveryMechanism:
     def test_given_noise_is_in_the_event(self, name):
@@ -77,14 +83,16 @@ class TestEveryMechanism:
         with pytest.raises(SettingError, match="example counts are unbounded"):
             mechanism.check_cohorts(mechanism.SAMPLERS[0], "examples")
 
-    def test_a_record_is_json_and_is_the_plans_own(self, name):
+    def test_a_record_is_json_and_is_the_plans_own(self, name, tmp_path):
         plan = create(*CASES[name])
         recorded = json.loads(json.dumps(plan.record(), allow_nan=False))
-        plan.check_recorded(recorded)
+        assert start(tmp_path, plan).plan == recorded
+        assert start(tmp_path, plan).resumed
         assert privacy.event_from_dict(recorded["event"]) == plan.event
         other = create(*CASES[name], noise_multiplier=1.5)
-        with pytest.raises(SettingError, match=r"noise_multiplier was 1\.25 and is 1"):
-            other.check_recorded(recorded)
+        words = r"noise_multiplier was 1\.25, is now 1\.5"
+        with pytest.raises(UserError, match=words):
+            start(tmp_path, other)
 
     def test_fields_that_do_not_belong_together_are_no_plan(self, name):
         plan = create(*CASES[name])
@@ -222,33 +230,34 @@ def test_what_does_not_fit(arguments, fragments):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"l2_norm_clip": 0.75}, "l2_norm_clip was 0.5 and is 0.75"),
-        ({"noise_multiplier": 0.0}, "noise_multiplier was 1.25 and is 0.0"),
-        ({"delta": 1e-4}, "delta was 0.001 and is 0.0001"),
-        ({"accountant": "rdp"}, 'accountant was "pld" and is "rdp"'),
-        ({"sampler": "fixed"}, 'sampling.kind was "poisson" and is "fixed_size"'),
+        ({"l2_norm_clip": 0.75}, "l2_norm_clip was 0.5, is now 0.75"),
+        ({"noise_multiplier": 0.0}, "noise_multiplier was 1.25, is now 0"),
+        ({"delta": 1e-4}, "delta was 0.001, is now 0.0001"),
+        ({"accountant": "rdp"}, "accountant was pld, is now rdp"),
+        ({"sampler": "fixed"}, "sampling.kind was poisson, is now fixed_size"),
         (
             {"mechanism": mechanisms.BoundedWeight(expected_client_weight=0.5)},
-            "mechanism.expected_client_weight was not there and is 0.5",
+            "mechanism.expected_client_weight was not set, is now 0.5",
         ),
-        ({"expected_cohort_size": 3}, "expected_cohort_size was 6.0 and is 3.0"),
+        ({"expected_cohort_size": 3}, "expected_cohort_size was 6, is now 3"),
     ],
 )
-def test_a_resumed_run_is_told_what_changed(change, words):
-    recorded = create().record()
-    with pytest.raises(SettingError) as raised:
-        create(**change).check_recorded(recorded)
+def test_a_resumed_run_is_told_what_changed(tmp_path, change, words):
+    start(tmp_path, create())
+    with pytest.raises(UserError) as raised:
+        start(tmp_path, create(**change))
     assert words in str(raised.value)
     assert "another privacy plan" in str(raised.value)
 
 
-def test_more_rounds_and_another_budget_are_the_same_plan():
-    create(rounds=60, budget_epsilon=90).check_recorded(create().record())
-    # The rounds of a tree that has one restart are those of the run.
-    with pytest.raises(SettingError, match=r"event\.restart_every was 30 and is 60"):
-        create("tree", "min_separation", rounds=60).check_recorded(
-            create("tree", "min_separation").record()
-        )
+def test_more_rounds_and_another_budget_are_the_same_plan(tmp_path):
+    start(tmp_path / "gaussian", create())
+    assert start(tmp_path / "gaussian", create(rounds=60, budget_epsilon=90)).resumed
+    # A tree that never restarts spans the rounds of the run.
+    start(tmp_path / "tree", create("tree", "min_separation"))
+    longer = create("tree", "min_separation", rounds=60)
+    with pytest.raises(UserError, match=r"event\.restart_every was 30, is now 60"):
+        start(tmp_path / "tree", longer)
 
 
 def test_statement_notes():

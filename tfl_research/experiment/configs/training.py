@@ -86,8 +86,13 @@ class Training(Settings):
             except ValueError:
                 fits = False
             if not fits:
-                # The value is a secret, so it is not repeated.
-                raise SettingError("--run_seed must be a whole number in [0, 2^128)")
+                raise self.refused("run_seed", "must be a whole number in [0, 2^128)")
+
+    def refused(self, field: str, why: str) -> SettingError:
+        """See `Settings.refused`; the run seed is a secret and not repeated."""
+        if field == "run_seed":
+            return SettingError(f"--run_seed: {why}")
+        return super().refused(field, why)
 
     def client_weights(self, client_ids: Container[str]) -> dict[str, float]:
         """Weights by client.

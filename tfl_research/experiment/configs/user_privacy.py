@@ -70,7 +70,13 @@ class UserLevelPrivacy(Settings):
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mechanism", MECHANISMS.resolve(self.mechanism))
+        chosen = MECHANISMS.resolve(self.mechanism)
+        if not isinstance(chosen, MechanismSettings):
+            shown = " ".join(f"{type(chosen).__name__} {chosen!r}".split())
+            raise SettingError(
+                f"mechanism must be a name or MechanismSettings, got {shown:.80}"
+            )
+        object.__setattr__(self, "mechanism", chosen)
         super().__post_init__()
 
     @property

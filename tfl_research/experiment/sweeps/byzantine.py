@@ -12,7 +12,7 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment import setup
 from tfl_research.experiment.configs.attack import BACKDOOR_SPLIT, NONE
 from tfl_research.experiment.experiment import Experiment
-from tfl_research.experiment.sweeps.grids import Further, check_base
+from tfl_research.experiment.sweeps.grids import Further, check_base, own_settings
 from tfl_research.experiment.sweeps.sweep import Point
 from tfl_research.settings import declared
 
@@ -110,14 +110,18 @@ def byzantine_grid(
     left_out: list[str] = []
     for fraction, rule in itertools.product(fractions, rules):
         count = expected_byzantine(ready, fraction) if hostile is None else hostile
+        given = own_settings((by_rule or {}).get(rule), "aggregator")
         settings, why = rule_settings(
-            rule, count, ready.asked.maximum_cohort_size, (by_rule or {}).get(rule, {})
+            rule, count, ready.asked.maximum_cohort_size, given
         )
         if why is not None:
             left_out.append(f"{rule} at {fraction:g}: {why}")
             continue
         for attack, seed in itertools.product(names, seeds):
-            own = {"attack": attack, **(by_attack or {}).get(attack, {})}
+            given = own_settings(
+                (by_attack or {}).get(attack), "attack", "malicious_fraction"
+            )
+            own = {**settings, "attack": attack, **given}
             if attack != NONE:
                 own["malicious_fraction"] = fraction
             labels = {
@@ -130,7 +134,7 @@ def byzantine_grid(
             points.append(
                 Point(
                     f"{attack}-{rule}-{fraction:g}-{seed}",
-                    base.with_settings(seed=seed, **settings, **own),
+                    base.with_settings(seed=seed, **own),
                     labels,
                 )
             )

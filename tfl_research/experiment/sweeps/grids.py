@@ -25,6 +25,7 @@ from tfl_research.experiment.sweeps.sweep import Point
 # Further settings by a value of the grid.
 Further = Mapping[str, Mapping[str, Any]]
 NATURAL = "natural"
+_PRIVACY_SWEPT = ("mechanism", "target_epsilon", "noise_multiplier")
 
 
 def check_base(base: Experiment) -> None:
@@ -38,6 +39,26 @@ def check_base(base: Experiment) -> None:
             "--run_seed: runs that share it have the same noise, of which the "
             "difference of two models is free; leave it out, and each run draws its own"
         )
+
+
+def own_settings(given: Optional[Mapping[str, Any]], *swept: str) -> dict[str, Any]:
+    """Further settings of some points, without those that the grid itself sets.
+
+    A point with other values would stand in the tables under the grid's.
+
+    Args:
+      given: by the settings' names, or None.
+      swept: names of the settings that the grid sets beside the seed.
+
+    Raises:
+      SettingError: one that the grid sets.
+    """
+    for name in ("seed", *swept):
+        if name in (given or {}):
+            raise SettingError(
+                f"--{name}: the grid sets it; leave it out of the further settings"
+            )
+    return dict(given or {})
 
 
 def check_higher_is_better(base: Experiment) -> None:
@@ -97,13 +118,14 @@ def privacy_utility(
             )
         )
         for name in mechanisms:
+            own = own_settings((further or {}).get(name), *_PRIVACY_SWEPT)
             for epsilon in epsilons:
                 private = base.with_settings(
                     mechanism=name,
                     target_epsilon=epsilon,
                     noise_multiplier=None,
                     seed=seed,
-                    **(further or {}).get(name, {}),
+                    **own,
                 )
                 points.append(
                     Point(
@@ -139,14 +161,15 @@ def heterogeneity(
     check_base(base)
     points = []
     for name in algorithms:
+        own = own_settings(
+            (further or {}).get(name), "algorithm", "partition", "dirichlet_alpha"
+        )
         for alpha in alphas:
             skew: dict[str, Any] = {}
             if alpha != NATURAL:
                 skew = {"partition": "dirichlet", "dirichlet_alpha": float(alpha)}
             for seed in seeds:
-                point = base.with_settings(
-                    algorithm=name, seed=seed, **skew, **(further or {}).get(name, {})
-                )
+                point = base.with_settings(algorithm=name, seed=seed, **skew, **own)
                 labels = {"algorithm": name, "alpha": alpha, "seed": seed}
                 points.append(Point(f"{name}-{alpha}-{seed}", point, labels))
     return points
@@ -191,17 +214,18 @@ def cross_silo(
     alone = dataclasses.replace(base, name="silo_baseline").with_settings(
         silo_drop_out=0.0, minimum_clients=1
     )
+    record_own = own_settings(record_further, "record_target_epsilon")
     silos = built_task(base).train.client_ids
     points = []
     for seed in seeds:
         for name in algorithms:
-            own = (further or {}).get(name, {})
+            own = own_settings((further or {}).get(name), "algorithm")
             point = federated.with_settings(algorithm=name, seed=seed, **own)
             labels = {"method": name, "seed": seed}
             points.append(Point(f"{name}-{seed}", point, labels))
         for epsilon in record_epsilons:
             point = private.with_settings(
-                record_target_epsilon=epsilon, seed=seed, **(record_further or {})
+                record_target_epsilon=epsilon, seed=seed, **record_own
             )
             labels = {"method": f"fed_avg, ε {epsilon:g}", "seed": seed}
             points.append(Point(f"record_dp-{epsilon:g}-{seed}", point, labels))

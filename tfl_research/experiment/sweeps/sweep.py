@@ -22,6 +22,17 @@ from tfl_research.experiment.experiment import Experiment
 from tfl_research.storage import atomic, run_record
 
 _FORMAT = 2
+# What decides no result: a point that has ended keeps its results whatever these are.
+_MAY_CHANGE = frozenset(
+    {
+        "checkpoint_every",
+        "keep_checkpoints",
+        "print_every",
+        "progress_bar",
+        "tensorboard",
+        "workers",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Point:
     def settings(self) -> dict[str, Any]:
         """What may not change between two starts of the sweep."""
         flat = run_record.plain_hparams(self.experiment.flat())
-        kept = {k: v for k, v in flat.items() if k not in run_record.MAY_CHANGE}
+        kept = {k: v for k, v in flat.items() if k not in _MAY_CHANGE}
         return {"experiment": self.experiment.name, **kept}
 
 
@@ -118,12 +129,20 @@ class Sweep:
         return {}
 
     def _points_of(self, record: Any) -> dict[str, Any]:
-        if isinstance(record, dict) and record.get("format") == _FORMAT:
-            points: dict[str, Any] = record["points"]
-            return points
+        points: Any = record.get("points") if isinstance(record, dict) else None
+        if _is_of_mappings(points) and record.get("format") == _FORMAT:
+            return dict(points)
+        if isinstance(record, dict) and all(
+            isinstance(v, list) for v in record.values()
+        ):
+            raise UserError(
+                f"{self._record_path} is of an earlier version, which recorded command "
+                "lines; finish that sweep with that version, or choose another "
+                "--output_dir"
+            )
         raise UserError(
-            f"{self._record_path} is of an earlier version, which recorded command "
-            "lines; finish that sweep with that version, or choose another --output_dir"
+            f"{self._record_path} is not the record of a sweep that this version can "
+            "read; restore it or choose another --output_dir"
         )
 
     def _begin(self) -> None:
@@ -231,6 +250,12 @@ class Sweep:
         writer.writeheader()
         writer.writerows(rows)
         atomic.write(self.results_path, text.getvalue().encode())
+
+
+def _is_of_mappings(points: Any) -> bool:
+    return isinstance(points, dict) and all(
+        isinstance(settings, dict) for settings in points.values()
+    )
 
 
 def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:

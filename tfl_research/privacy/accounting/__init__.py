@@ -1,7 +1,7 @@
-"""Events of rounds, their loss distributions, composition, calibration and planning.
+"""ε of rounds: events, privacy losses, composition, calibration and planning.
 
-NumPy, SciPy and dp_accounting only: what adds the noise is in `privacy.mechanisms`, and
-what was spent in `privacy.ledger`.
+With NumPy, SciPy and dp_accounting alone. `privacy.mechanisms` adds the noise;
+`privacy.ledger` records what was spent.
 """
 
 from typing import TYPE_CHECKING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Above this, δ would not be a small probability, however few the clients.
+# A larger δ is no small probability, even for few clients.
 LARGEST_DEFAULT_DELTA = 1e-3
 
 
@@ -23,7 +23,7 @@ def default_delta(num_clients: int) -> float:
 
 
 def delta_warning(delta: float, num_clients: int) -> str | None:
-    """What to tell the user of a δ that is too large for the population, or None."""
+    """A warning if δ is too large for the population, or None."""
     if delta * num_clients < 1:
         return None
     return (

@@ -49,10 +49,10 @@ def calibrate_event(
     delta: float,
     accountant: str | None = None,
 ) -> float:
-    """`calibrate_noise_multiplier` for any event that has a noise multiplier.
+    """`calibrate_noise_multiplier` for any event with a noise multiplier.
 
     Args:
-      event: of a round; its own noise multiplier is ignored.
+      event: of a round; its noise multiplier is ignored.
       target_epsilon: ε not to be exceeded after the last round, above 0.
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).

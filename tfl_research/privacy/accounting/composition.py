@@ -41,16 +41,16 @@ def _check_name(accountant: str | None) -> None:
 
 
 class EpsilonCurve:
-    """ε after t equal rounds; extended as larger t are asked for.
+    """ε after t equal rounds; a larger t extends the curve.
 
-    Values are the same whatever order they are asked in, so that a resumed run
-    reports the same ε as an uninterrupted one.
+    Values do not depend on the order of the calls, so that a resumed run reports the
+    same ε as an uninterrupted run.
     """
 
     def __init__(
         self, event: Event, delta: float, accountant: str | None = None
     ) -> None:
-        """See the class.
+        """Begins the curve at 0 rounds.
 
         Args:
           event: of every round.
@@ -79,17 +79,17 @@ class EpsilonCurve:
         """
         if rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {rounds}")
-        known = len(self._values)
-        if rounds >= known:
-            # At least doubled, so that a loop's calls cost little in all.
+        length = len(self._values)
+        if rounds >= length:
+            # At least doubled: a loop that calls this for every round stays cheap.
             longer = self.event.epsilon_curve(
-                max(rounds, 2 * known), self.delta, self.accountant
+                max(rounds, 2 * length), self.delta, self.accountant
             )
-            self._values = np.concatenate([self._values, longer[known - 1 :]])
+            self._values = np.concatenate([self._values, longer[length - 1 :]])
         return self._values[: rounds + 1]
 
     def at(self, rounds: int) -> float:
-        """ε after so many rounds, without those in between (last digits differ)."""
+        """ε after so many rounds, without the curve up to it (last digits differ)."""
         if rounds == 0:
             return 0.0
         if rounds < len(self._values):
@@ -130,23 +130,23 @@ def composed_epsilon(
     delta: float,
     accountant: str | None = None,
 ) -> float:
-    """ε of rounds that may differ, each event given with its number of rounds.
+    """ε of rounds with different events.
 
-    By PLD where every part is a Gaussian, a sampled Gaussian, or a single
-    Gaussian over its rounds; otherwise by the sum of Rényi divergences at common
+    Composes by PLD if every event is a Gaussian, a sampled Gaussian, or a single
+    Gaussian over all its rounds; otherwise by the sum of Rényi divergences at common
     orders.
 
     Args:
-      events: pairs of an event and how many rounds had it. Rounds whose noise is
-        correlated (one run of a tree or a matrix) must be in one pair; two pairs of
-        the same such event are two runs.
+      events: pairs of an event and its number of rounds. Rounds with correlated noise
+        (a run's tree or matrix) must be in one pair; two pairs of the same such event
+        are two runs.
       delta: target δ.
-      accountant: "rdp" for Rényi DP throughout; otherwise the tightest that applies
-        to the composition, whatever applies to its parts.
+      accountant: "rdp" for Rényi DP throughout; otherwise the tightest accountant that
+        applies to the composition.
 
     Raises:
       ValueError: an unknown accountant, or rounds under different neighbouring
-        relations or units of privacy, which no ε of one covers.
+        relations or units of privacy, which no single ε covers.
     """
     check_delta(delta)
     _check_name(accountant)
@@ -169,11 +169,11 @@ def composed_epsilon(
 
 
 def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
-    """ρ of zero-concentrated differential privacy; arguments of `composed_epsilon`.
+    """ρ of zero-concentrated differential privacy; None if an event has no bound.
 
-    The sum over the pairs (Bun and Steinke 2016, arXiv 1605.02065, Lemma 1.7), so
-    that amplification by sampling is left out: ρ bounds what the same rounds cost
-    a client that takes part in each of them. None where an event has no such bound.
+    The sum over the pairs (Bun and Steinke 2016, arXiv 1605.02065, Lemma 1.7). It
+    leaves out amplification by sampling: ρ bounds the cost for a client that takes
+    part in every round. See `composed_epsilon` for the arguments.
 
     Raises:
       ValueError: see `composed_epsilon`.
@@ -181,20 +181,20 @@ def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
     pairs = [(event, rounds) for event, rounds in events if rounds > 0]
     _check_comparable(pairs)
     parts = [event.zcdp(rounds) for event, rounds in pairs]
-    known = [part for part in parts if part is not None]
-    return math.fsum(known) if len(known) == len(parts) else None
+    bounds = [part for part in parts if part is not None]
+    return math.fsum(bounds) if len(bounds) == len(parts) else None
 
 
 def _merged(pairs: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
-    """Equal independent rounds together: composition does not depend on order."""
+    """Merges equal rounds with independent noise: their order does not matter."""
     counts: dict[Event, int] = {}
-    others = []
+    correlated = []
     for event, rounds in pairs:
         if event.composes_by_round:
             counts[event] = counts.get(event, 0) + rounds
         else:
-            others.append((event, rounds))
-    return [*counts.items(), *others]
+            correlated.append((event, rounds))
+    return [*counts.items(), *correlated]
 
 
 def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
@@ -235,8 +235,7 @@ def _pld_epsilon(
     precision = math.fsum(count / noise**2 for noise, rate, count in parts if rate == 1)
     if not sampled:
         return float(gaussian.epsilons(np.sqrt([precision]), delta)[0])
-    # To a Gaussian whose noise is relative to the sensitivity already the relation does
-    # not matter.
+    # The noise is relative to the sensitivity, so the relation does not matter here.
     if precision:
         sampled.append((precision**-0.5, 1.0, 1))
     return mixed_epsilon(sampled, delta, relation)

@@ -29,8 +29,7 @@ def calibrate_distributed(
 ) -> DistributedPlan:
     """The plan with the least noise that keeps ε, to a thousandth of the multiplier.
 
-    Grid and noise depend on each other, so that the whole plan is made anew for
-    every noise multiplier that is tried.
+    Grid and noise depend on each other, so each noise multiplier needs a new plan.
 
     Args:
       mechanism: "discrete_gaussian" or "skellam".
@@ -39,12 +38,12 @@ def calibrate_distributed(
       delta: target δ, in (0, 1).
       population: number of clients.
       sampling: see `DistributedPlan.event`.
-      neighbouring_relation: likewise.
+      neighbouring_relation: see `DistributedPlan.event`.
       **settings: of `plan_distributed`, without the noise multiplier.
 
     Raises:
       ValueError: an argument outside its range, a target that no noise multiplier
-        meets, or bits that cannot hold the noise that it needs.
+        meets, or too few bits for the noise.
     """
     events.check_delta(delta)
     if not (target_epsilon > 0 and math.isfinite(target_epsilon)):
@@ -67,8 +66,8 @@ def calibrate_distributed(
                 neighbouring_relation=neighbouring_relation,
             )
         except ValueError:
-            # Too little noise for the discrete Gaussian; `plan(high)` below raises
-            # whatever else is wrong.
+            # Too little noise for the discrete Gaussian. `plan(high)` below raises
+            # every other error.
             if thousandths >= _RESOLUTION:
                 raise
             return False

@@ -23,10 +23,9 @@ MECHANISMS: dict[str, type[DistributedEvent]] = {
 }
 # β of conditional rounding: Kairouz, Liu and Steinke 2021, Section 4.
 ROUNDING_BIAS = math.exp(-0.5)
-# Shares with more noise than this would need large tables; a grid that fine gains
-# nothing any more.
+# Shares with more noise need large tables, and a grid that fine gains no accuracy.
 LARGEST_SHARE = 2.0**13
-# Updates of this many quanta still have fractional bits in float32.
+# Updates of up to so many quanta have fractional bits in float32.
 _LARGEST_CLIP = 2.0**20
 
 
@@ -47,7 +46,7 @@ def squared_norm_bound(clip_quanta: float, dimension: int, bias: float) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class DistributedPlan:
-    """Everything that a distributed mechanism does but for the clip; see the fields.
+    """Grid, noise shares and modulus of a distributed mechanism.
 
     Lengths are in quanta, the steps of the integer grid.
 
@@ -178,10 +177,9 @@ def plan_distributed(
         clients over the l2 sensitivity; 0 adds no noise.
       dimension: number of scalars in an update.
       cohort_size: expected number of clients in a round; the mean's denominator.
-      minimum_cohort_size: how many clients' shares make up the noise that is
-        accounted for; `cohort_size` by default. Lower it by the dropout, and by the
-        clients colluding with the server, that are to be tolerated: each share
-        then grows.
+      minimum_cohort_size: number of clients whose shares make up the noise that is
+        accounted for; `cohort_size` by default. Lower it by the number of clients that
+        may drop out or collude with the server: each share then grows.
       bits: of the modulus, 2 to 32.
       rounding_bias: β in [0, 1).
       overflow_stddevs: k, above 0.

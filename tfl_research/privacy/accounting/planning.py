@@ -1,4 +1,4 @@
-"""What rounds would cost on top of what was spent, and what a budget still allows."""
+"""The cost of planned rounds, and the number of rounds within a budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfl_research.privacy.accounting.events import Event, check_delta
 # Pairs of an event and its number of rounds, see `accounting.composed_epsilon`.
 Groups = Sequence[tuple[Event, int]]
 
-# More rounds than these are not looked for.
+# The search for the rounds within a budget ends here.
 MOST_ROUNDS = 10_000_000
 # Noise multipliers are multiples of a thousandth, as in `calibration`.
 _PARTS = 1000
@@ -21,12 +21,12 @@ _LARGEST_NOISE = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """ε, at one δ, of planned rounds.
+    """ε of planned rounds at one δ.
 
     Attributes:
-      before: of what was spent already.
-      alone: of the planned rounds.
-      together: of both, composed.
+      before: ε of the earlier rounds.
+      alone: ε of the planned rounds.
+      together: ε of all these rounds, composed.
     """
 
     before: float
@@ -41,14 +41,14 @@ def cost(
     accountant: str | None = None,
     spent: Groups = (),
 ) -> Cost:
-    """What so many more rounds would cost.
+    """The cost of planned rounds.
 
     Args:
       event: of each planned round.
-      rounds: at least 0.
+      rounds: planned, at least 0.
       delta: target δ.
       accountant: "pld", "rdp", or None for the tightest that applies.
-      spent: what was done on the same population.
+      spent: earlier rounds on the same population.
 
     Raises:
       ValueError: an argument out of range, or rounds that cannot be composed.
@@ -69,13 +69,13 @@ def rounds_within(
     accountant: str | None = None,
     spent: Groups = (),
 ) -> int:
-    """How many rounds keep the ε of everything within a budget.
+    """The number of planned rounds that keep ε of all rounds within a budget.
 
-    Args are those of `cost`.
+    See `cost` for the arguments.
 
     Returns:
       The largest number of rounds with ε <= budget_epsilon, at most `MOST_ROUNDS`; 0
-      where not even one fits.
+      if no round fits.
 
     Raises:
       ValueError: an argument out of range.
@@ -109,21 +109,21 @@ def noise_for(
     accountant: str | None = None,
     spent: Groups = (),
 ) -> float:
-    """The least noise with which so many more rounds keep to a target.
+    """The least noise for planned rounds that keeps ε of all rounds at a target.
 
     Args:
-      event_with: the event of each planned round with a noise multiplier, such as
-        `event.with_noise`. Where the event is refused (ValueError) for a multiplier
-        below 1, that is too little noise.
-      target_epsilon: ε of everything, not to be exceeded.
+      event_with: gives the event of a planned round for a noise multiplier, such as
+        `event.with_noise`. A ValueError for a multiplier below 1 means too little
+        noise.
+      target_epsilon: ε of all rounds, not to be exceeded.
       rounds: planned, at least 1.
       delta: target δ.
       accountant: see `cost`.
       spent: see `cost`.
 
     Returns:
-      The smallest multiple of 0.001 with ε <= target_epsilon, as
-      `calibration.calibrate_event` finds, but on top of what was spent.
+      The smallest multiple of 0.001 with ε <= target_epsilon, see
+      `calibration.calibrate_event`.
 
     Raises:
       ValueError: an argument out of range, an event without a noise multiplier, or a
@@ -148,8 +148,8 @@ def noise_for(
     number, outside, inside = _PARTS, 0, largest
     while True:
         value = epsilon(number)
-        # ε falls about as the noise grows, or faster: not too far at once, since
-        # little noise takes long to account for.
+        # ε falls about as the noise grows, or faster. Steps down are small: ε takes
+        # long to compute for little noise.
         ratio = value / target_epsilon
         if ratio <= 1:
             inside = number
@@ -174,18 +174,19 @@ def noise_for(
 def _boundary(
     value: Callable[[int], float], limit: float, inside: int, outside: int
 ) -> int:
-    """The last whole number inside, between the two.
+    """The whole number next to the limit whose value is still at most `limit`.
 
-    `value` is monotone, at most `limit` at `inside` and above it at `outside`, which
-    may be on either side. Interpolates, since a value takes a tenth of a second.
+    `value` is monotone, at most `limit` at `inside` and above `limit` at `outside`;
+    either of the two may be the larger number. The search interpolates, since a value
+    takes a tenth of a second.
     """
-    known: dict[int, float] = {}
+    excesses: dict[int, float] = {}
 
     def log_excess(number: int) -> float:
-        if number not in known:
-            found = value(number) if number else math.nan
-            known[number] = math.log(found / limit) if found > 0 else -math.inf
-        return known[number]
+        if number not in excesses:
+            epsilon = value(number) if number else math.nan
+            excesses[number] = math.log(epsilon / limit) if epsilon > 0 else -math.inf
+        return excesses[number]
 
     turn = 0
     while abs(outside - inside) > 1:

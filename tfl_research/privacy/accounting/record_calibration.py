@@ -14,8 +14,7 @@ from tfl_research.privacy.accounting.events.record_event import RecordEvent
 def default_record_deltas(event: RecordEvent) -> tuple[float, ...]:
     """δ_k = n_k^-1.1, at most 0.001, for each client's n_k records.
 
-    See `budget.default_delta`; a client without records has no δ to keep and gets
-    that of one record.
+    See `budget.default_delta`. A client without records gets the δ of one record.
     """
     return tuple(default_delta(max(1, records)) for _, records in event.clients)
 
@@ -30,7 +29,7 @@ def calibrate_record_noise(
     """The smallest noise multiplier at which no client exceeds the target.
 
     Args:
-      event: whose noise is ignored.
+      event: of a round; its noise multiplier is ignored.
       target_epsilon: largest ε_k allowed after the last round, above 0.
       rounds: of the run, at least 1.
       deltas: δ_k of each client.
@@ -43,15 +42,15 @@ def calibrate_record_noise(
       ValueError: an argument outside its range, or a target that is out of reach.
     """
     check_deltas(event, deltas)
-    # The most sampled client first: the others mostly need no search of their own.
+    # The most sampled client first: its noise mostly suffices for the others.
     order = sorted(range(len(deltas)), key=lambda k: -event.sampling_rates[k])
-    found: set[tuple[float, float]] = set()
+    calibrated: set[tuple[float, float]] = set()
     noise_multiplier = 0.0
     for index in order:
         client, rate = event.of_client(index), event.sampling_rates[index]
-        if client.clients[0][1] == 0 or (rate, deltas[index]) in found:
+        if client.clients[0][1] == 0 or (rate, deltas[index]) in calibrated:
             continue
-        found.add((rate, deltas[index]))
+        calibrated.add((rate, deltas[index]))
         if noise_multiplier > 0:
             noised = dataclasses.replace(client, noise_multiplier=noise_multiplier)
             curve = EpsilonCurve(noised, deltas[index], accountant)

@@ -1,4 +1,4 @@
-"""How ε and δ are written: rounded up, so that what is shown is a bound."""
+"""ε and δ as text, rounded up: the printed number is a bound."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ def rounded_up(value: float, digits: int = 4) -> str:
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     places = digits - 1 - math.floor(math.log10(abs(value)))
-    # What is a hair above a decimal by rounding alone is that decimal.
+    # A value that only rounding put above a decimal counts as that decimal.
     scaled = math.ceil(value * 10.0**places * (1 - 1e-12))
     return f"{scaled / 10.0**places:.{digits}g}"

@@ -1,7 +1,7 @@
 """Empirical audits: canary clients and membership inference, with intervals.
 
-What a mechanism promises by theorem is in the rest of `privacy`; estimators here need
-NumPy and SciPy, and only what takes part in a round imports TensorFlow.
+Estimators need NumPy and SciPy; only the parts that a round executes import TensorFlow.
+Guarantees by theorem are in the other packages of `privacy`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Canary clients: which there are, and a fair coin each for whether they take part."""
+"""Canary clients; a fair coin for each decides whether it takes part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from tfl_research.data import ClientData, derived_generator
 
-# What is taken of the releases: see `CanaryObserver` and `directions.cosines`.
+# Statistics of the releases: see `CanaryObserver` and `canary_directions.cosines`.
 STATISTICS = ("mean", "max", "final")
 # See `sabotage.sabotaged`.
 SABOTAGES = ("none", "noise_off", "clip_off", "weights_uncapped")
@@ -25,9 +25,9 @@ class _Samples(Protocol):
 class Canaries:
     """Clients that an audit adds to a population.
 
-    Canary j (from 1) sends its own random direction whenever it is in a cohort, if its
-    coin says so; the other canaries are the comparison. Coins and directions are
-    functions of `seed`, which neither cohorts nor noise depend on.
+    Canary j (from 1) sends its own random direction in every round with the canary in
+    the cohort, if its coin decides so. The other canaries are the comparison. Coins and
+    directions are functions of `seed`; cohorts and noise do not depend on `seed`.
 
     Attributes:
       count: canaries, at least 2.
@@ -58,7 +58,7 @@ class Canaries:
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """By client id: j of a canary that takes part, -j of one that does not."""
+        """By client id: j if canary j takes part, else -j."""
         signs = np.where(self.included, 1, -1)
         return {
             name: int(sign) * j
@@ -71,18 +71,18 @@ class Canaries:
         return frozenset(name for name, role in self.roles.items() if role < 0)
 
     def join(self, clients: ClientData) -> ClientData:
-        """The clients and, after them, the canaries, who hold no examples.
+        """The clients, followed by the canaries, which hold no examples.
 
         Raises:
-          ValueError: a client is called like a canary, or has a role already.
+          ValueError: a client has the id of a canary, or a role already.
         """
-        taken = set(clients.client_ids) & set(self.client_ids)
-        if taken or clients.roles:
+        conflicting = set(clients.client_ids) & set(self.client_ids)
+        if conflicting or clients.roles:
             raise ValueError(
                 "canaries need client data without roles and without clients called "
-                f"{_PREFIX}…, got {sorted(taken)[:1] or 'roles'}"
+                f"{_PREFIX}…, got {sorted(conflicting)[:1] or 'roles'}"
             )
-        own = frozenset(self.client_ids)
+        canaries = frozenset(self.client_ids)
         empty = {
             name: np.zeros((0, *spec.shape), spec.dtype)
             for name, spec in clients.specs.items()
@@ -91,17 +91,17 @@ class Canaries:
         return dataclasses.replace(
             clients,
             client_ids=(*clients.client_ids, *self.client_ids),
-            load=lambda name: empty if name in own else load(name),
+            load=lambda name: empty if name in canaries else load(name),
             roles=self.roles,
         )
 
     def sampler(self, sampler: _Samples, neighbouring_relation: str) -> Any:
         """The sampler of the audited run.
 
-        Under add-or-remove-one, canaries that do not take part are taken out of the
-        cohorts that `sampler` draws, which is as if they had never been there, at the
-        same sampling rate. Under the other relations they stay, and `CanaryWork` has
-        them send zeros.
+        Under add-or-remove-one, canaries that do not take part are removed from the
+        cohorts that `sampler` draws, as if they were not in the population; the
+        sampling rate is the same. Under the other relations these canaries stay, and
+        `CanaryWork` has them send zeros.
         """
         if neighbouring_relation != "add_or_remove_one":
             return sampler
@@ -113,8 +113,8 @@ class WithoutExcluded:
     """A sampler's cohorts without some of the clients.
 
     Attributes:
-      sampler: whose cohorts.
-      excluded: ids that are left out.
+      sampler: draws the cohorts.
+      excluded: ids of the clients that are left out.
     """
 
     sampler: _Samples

@@ -1,4 +1,4 @@
-"""What canaries weigh, who hold no examples and claim many."""
+"""Weights of canaries, which hold no examples but claim many."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ROLE = "role"
 
 @dataclasses.dataclass(frozen=True)
 class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Another aggregator, to which canaries weigh as if they held what they claim.
+    """An aggregator for which canaries weigh as if they held the claimed examples.
 
     `clients.CanaryWork` reports no examples, so that counts and means over examples
-    are of the clients that train. The weight is what the same client weighting makes
-    of the claim: a bound on weights that is part of the mechanism is tested along.
+    are of the clients that train. The client weighting turns the claim into a weight,
+    so that the audit also tests a bound on weights.
 
     Attributes:
       inner: clips, weighs, sums and noises.
       weigh: float32 number of examples `[]` to float32 weight `[]`, as for clients.
-      num_examples: that a canary claims, above 0.
+      num_examples: claimed by each canary, above 0.
 
     Raises:
       ValueError: a number of examples that is not above 0 and finite.
@@ -45,17 +45,17 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The role, and those of the inner aggregator."""
+        """The role, and the members of the inner aggregator."""
         return (_ROLE, *self._inner_members)
 
     @property
     def screens_updates(self) -> bool:
-        """As the inner aggregator does."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """That of the inner aggregator."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).plan
 
     @property
@@ -65,7 +65,7 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """The inner process, with weights of the type that `client_members` asks for.
+        """The inner process, with weights that have the `client_members`.
 
         Raises:
           ValueError: weights that are not structures of weight and role.
@@ -79,11 +79,11 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
         @tff.tensorflow.computation(weight_type)
         def claimed(weight: Any) -> Any:
             claim = self.weigh(tf.constant(self.num_examples, tf.float32))
-            own = tf.where(tf.equal(weight[_ROLE], 0), weight["weight"], claim)
+            effective = tf.where(tf.equal(weight[_ROLE], 0), weight["weight"], claim)
             if not members:
-                return own
+                return effective
             carried = [(name, weight[name]) for name in members]
-            return collections.OrderedDict([("weight", own), *carried])
+            return collections.OrderedDict([("weight", effective), *carried])
 
         inner = self.inner.create(value_type, claimed.type_signature.result)
 
@@ -99,5 +99,5 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
 
 def _has_role(weight_type: tff.StructType) -> bool:
-    held = dict(tff.structure.iter_elements(weight_type))
-    return held.get("weight") == np_float32() and _ROLE in held
+    elements = dict(tff.structure.iter_elements(weight_type))
+    return elements.get("weight") == np_float32() and _ROLE in elements

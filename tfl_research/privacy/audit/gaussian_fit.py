@@ -1,4 +1,4 @@
-"""ε of what canaries' cosines look like: Gaussians, fitted to them."""
+"""ε of Gaussians that are fitted to canaries' cosines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tfl_research.data import derived_generator
 
 _BISECTIONS = 60
 # Standard deviations this close count as equal.
-_SAME = 1e-7
+_EQUAL_WITHIN = 1e-7
 
 
 def _log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """log P[low < Z < high] of a standard normal Z; -inf for an empty interval."""
-    # In the lower tail, where the two numbers do not cancel.
+    # In the lower tail, the difference keeps its digits.
     flip = low > 0
     low, high = np.where(flip, -high, low), np.where(flip, -low, high)
     upper, lower = special.log_ndtr(high), special.log_ndtr(low)
@@ -31,9 +31,9 @@ def _log_hockey_stick(
 ) -> np.ndarray:
     """log δ(ε) of P = N(shift, ratio²) against Q = N(0, 1): sup P[S] - e^ε Q[S].
 
-    The set where log p/q exceeds ε is bounded by the roots of a quadratic a x² + b x
-    + c: all of the line but an interval where P is the wider, an interval where it is
-    the narrower, a half line where both are equally wide.
+    The roots of a quadratic a x² + b x + c bound the set S with log p/q > ε: if P is
+    wider than Q, S is the line without an interval; if P is narrower, S is an interval;
+    if both are equally wide, S is a half line.
     """
     a = (1 - ratio**-2) / 2
     b = shift / ratio**2
@@ -43,10 +43,10 @@ def _log_hockey_stick(
         root = np.sqrt(np.maximum(discriminant, 0.0))
         # The form of the quadratic formula that does not cancel.
         q = -(b + np.where(b >= 0, root, -root)) / 2
-        first, second = q / a, np.where(q == 0, 0.0, c / q)
+        roots = q / a, np.where(q == 0, 0.0, c / q)
         line = -c / b
-    low, high = np.fmin(first, second), np.fmax(first, second)
-    equal = np.abs(ratio - 1) < _SAME
+    low, high = np.fmin(*roots), np.fmax(*roots)
+    equal = np.abs(ratio - 1) < _EQUAL_WITHIN
     never = discriminant <= 0
 
     def log_mass(mean: Any, std: Any) -> np.ndarray:
@@ -72,8 +72,8 @@ def epsilon_between_gaussians(
 ) -> np.ndarray:
     """The smallest ε >= 0 for which two Gaussians are (ε, δ)-indistinguishable.
 
-    In both directions; the hockey-stick divergence is exact and ε found by
-    bisection. Arguments are broadcast.
+    ε holds in both directions. The hockey-stick divergence is exact; bisection solves
+    for ε. Arguments are broadcast.
 
     Args:
       means: float `[...]`.
@@ -124,8 +124,8 @@ class GaussianEstimate:
       epsilon: the estimate.
       low, high: of the bootstrap's percentile interval.
       confidence: of the interval.
-      mean, std: of the canaries that took part.
-      null_mean, null_std: of canaries that did not.
+      mean, std: of the scores of canaries that took part.
+      null_mean, null_std: of the scores of canaries that did not take part.
     """
 
     epsilon: float
@@ -148,20 +148,20 @@ def estimate_epsilon(
     resamples: int = 1000,
     seed: int = 0,
 ) -> GaussianEstimate:
-    """ε̂ of the Gaussian that fits canaries' scores, against unobserved canaries'.
+    """ε̂ between the Gaussian that fits canaries' scores and that of unused canaries.
 
-    Andrew et al. 2023 (arXiv 2302.03098), Algorithm 2: mean and standard deviation
-    of the scores are the sample's. The cosine of a random unit vector with any vector
-    that does not depend on it has mean 0 and standard deviation d^(-1/2), and is
-    close to a Gaussian in many dimensions d. The interval holds percentiles of ε̂
-    over resampled canaries; it says how far ε̂ would move with other canaries, not
-    where ε is. ε̂ and its interval lean upwards with few canaries, most where ε is
-    small: a wrong standard deviation counts as leakage, whichever way it is wrong.
+    Andrew et al. 2023 (arXiv 2302.03098), Algorithm 2: the Gaussian has the mean and
+    standard deviation of the scores. The cosine of a random unit vector with any
+    independent vector has mean 0 and standard deviation d^(-1/2), and is close to a
+    Gaussian for a large dimension d. The interval has percentiles of ε̂ over resampled
+    canaries; it shows how far ε̂ would move with other canaries, not where ε is. With
+    few canaries ε̂ and its interval are too large, most for a small ε: an error of the
+    standard deviation in either direction counts as leakage.
 
     Args:
-      scores: float `[canaries]` of those that took part, at least 2.
-      null_mean: of scores of canaries that did not.
-      null_std: likewise, above 0.
+      scores: float `[canaries]`, of canaries that took part, at least 2.
+      null_mean: mean score of canaries that did not take part.
+      null_std: standard deviation of their scores, above 0.
       delta: in (0, 1).
       confidence: of the interval, in (0, 1).
       resamples: of the bootstrap, at least 1.
@@ -184,15 +184,16 @@ def estimate_epsilon(
     if not std > 0:
         raise ValueError(f"all {len(scores)} canaries have the score {mean:g}")
     generator = derived_generator("audit bootstrap", seed)
-    drawn = scores[generator.integers(len(scores), size=(resamples, len(scores)))]
-    stds = drawn.std(axis=1, ddof=1)
-    # A resample of one canary only has no spread; it says nothing.
+    indices = generator.integers(len(scores), size=(resamples, len(scores)))
+    resampled = scores[indices]
+    stds = resampled.std(axis=1, ddof=1)
+    # A resample that repeats a single canary has no spread, and gives no information.
     stds = np.where(stds > 0, stds, std)
-    found = epsilon_between_gaussians(
-        drawn.mean(axis=1), stds, null_mean, null_std, delta
+    epsilons = epsilon_between_gaussians(
+        resampled.mean(axis=1), stds, null_mean, null_std, delta
     )
     tail = (1 - confidence) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
+    low, high = np.quantile(epsilons, [tail, 1 - tail])
     return GaussianEstimate(
         epsilon=float(epsilon_between_gaussians(mean, std, null_mean, null_std, delta)),
         low=float(low),

@@ -14,15 +14,15 @@ from tfl_research.data import derived_generator
 class MembershipResult:
     """How well a threshold on the loss tells members from non-members.
 
-    What is inferred is whether an example was trained on. A client holds many
-    examples: a guarantee for clients covers it as well, and is the stronger one, so
-    that this says nothing of how tight it is.
+    A member is an example that was trained on. A client holds many examples: a
+    guarantee for clients is stronger than a guarantee for examples, so the result does
+    not show how tight a guarantee for clients is.
 
     Attributes:
       auc: area under the ROC curve; 0.5 is guessing.
       auc_low, auc_high: DeLong's interval.
-      advantage: max |TPR - FPR| over thresholds, 0 is guessing; picked as the largest,
-        it is above 0 for unrelated scores too.
+      advantage: max |TPR - FPR| over thresholds; 0 is guessing. As a maximum it is
+        above 0 for unrelated scores too.
       advantage_low, advantage_high: percentile interval of a bootstrap.
       confidence: of the intervals.
       members, non_members: examples of each kind.
@@ -39,19 +39,19 @@ class MembershipResult:
     non_members: int
 
 
-def _placements(sample: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """For each of `sample`, the share of `other` that is larger, ties by half."""
-    ordered = np.sort(other)
-    left = np.searchsorted(ordered, sample, side="left")
-    right = np.searchsorted(ordered, sample, side="right")
-    return 1 - (left + right) / (2 * len(ordered))
+def _placements(sample: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The share of `reference` above each value of `sample`; ties count half."""
+    ordered = np.sort(reference)
+    smaller = np.searchsorted(ordered, sample, side="left")
+    not_larger = np.searchsorted(ordered, sample, side="right")
+    return 1 - (smaller + not_larger) / (2 * len(ordered))
 
 
-def _advantage(members: np.ndarray, others: np.ndarray) -> float:
-    thresholds = np.concatenate([members, others])
+def _advantage(members: np.ndarray, non_members: np.ndarray) -> float:
+    thresholds = np.concatenate([members, non_members])
     rates = [
         np.searchsorted(np.sort(losses), thresholds, side="right") / len(losses)
-        for losses in (members, others)
+        for losses in (members, non_members)
     ]
     return float(np.max(np.abs(rates[0] - rates[1])))
 
@@ -64,10 +64,10 @@ def loss_threshold_attack(
     resamples: int = 200,
     seed: int = 0,
 ) -> MembershipResult:
-    """Guesses that an example is a member where its loss is below a threshold.
+    """Guesses that an example is a member if its loss is below a threshold.
 
     Yeom et al. 2018 (arXiv 1709.01604), Adversary 1, at every threshold. The variance
-    of the area is DeLong, DeLong and Clarke-Pearson's (1988); a loss that is not
+    of the area is by DeLong, DeLong and Clarke-Pearson (1988). A loss that is not
     finite counts as the largest.
 
     Args:
@@ -80,44 +80,44 @@ def loss_threshold_attack(
     Raises:
       ValueError: fewer than two examples of a kind, or an argument out of range.
     """
-    members, others = (
+    members, non_members = (
         np.nan_to_num(np.asarray(a, np.float64).ravel(), nan=np.inf, posinf=np.inf)
         for a in (member_losses, non_member_losses)
     )
-    if len(members) < 2 or len(others) < 2:
+    if len(members) < 2 or len(non_members) < 2:
         raise ValueError(
             f"expected at least 2 members and 2 non-members, got {len(members)} and "
-            f"{len(others)}"
+            f"{len(non_members)}"
         )
     if not 0 < confidence < 1 or resamples < 1:
         raise ValueError(
             "confidence must be in (0, 1) and resamples at least 1, got "
             f"{confidence} and {resamples}"
         )
-    placed = _placements(members, others)
-    placed_others = 1 - _placements(others, members)
-    auc = float(placed.mean())
-    variance = placed.var(ddof=1) / len(members)
-    variance += placed_others.var(ddof=1) / len(others)
+    member_placements = _placements(members, non_members)
+    non_member_placements = 1 - _placements(non_members, members)
+    auc = float(member_placements.mean())
+    variance = member_placements.var(ddof=1) / len(members)
+    variance += non_member_placements.var(ddof=1) / len(non_members)
     margin = float(stats.norm.isf((1 - confidence) / 2) * np.sqrt(variance))
     generator = derived_generator("membership bootstrap", seed)
-    drawn = [
+    advantages = [
         _advantage(
             members[generator.integers(len(members), size=len(members))],
-            others[generator.integers(len(others), size=len(others))],
+            non_members[generator.integers(len(non_members), size=len(non_members))],
         )
         for _ in range(resamples)
     ]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(advantages, [tail, 1 - tail])
     return MembershipResult(
         auc=auc,
         auc_low=max(auc - margin, 0.0),
         auc_high=min(auc + margin, 1.0),
-        advantage=_advantage(members, others),
+        advantage=_advantage(members, non_members),
         advantage_low=float(low),
         advantage_high=float(high),
         confidence=confidence,
         members=len(members),
-        non_members=len(others),
+        non_members=len(non_members),
     )

@@ -1,4 +1,4 @@
-"""Watches what a mechanism releases, for an audit, within its own state."""
+"""Statistics of a mechanism's releases, for an audit, in the mechanism's state."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tfl_research.clients import canary_directions as directions
 
 @dataclasses.dataclass(frozen=True)
 class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Another aggregator, and statistics of its releases in the server's state.
+    """An aggregator with statistics of its releases in the server's state.
 
-    Results and measurements are the other's, unchanged. The statistics are part of
-    the state, so that checkpoints hold them and a resumed run goes on with them. They
-    are functions of what is released, which the mechanism's guarantee covers:
+    Results and measurements are the inner aggregator's, unchanged. The statistics are
+    part of the state, so that checkpoints have them and a resumed run continues them.
+    They are functions of the releases, so the mechanism's guarantee covers them:
 
     mean: the sum of the releases' unit vectors. Its cosine with a direction is, up to
-      its length, the mean over rounds of the cosines.
-    max: of all iterates, the largest cosine with each direction (Andrew et al. 2023,
-      arXiv 2302.03098, section 4). Kept where `keep_max` is set, since it costs
-      `count` times the model's size in random numbers a round.
+      the length of the sum, the mean over rounds of the cosines.
+    max: the largest cosine of a release with each direction (Andrew et al. 2023, arXiv
+      2302.03098, section 4). Only with `keep_max`, since each round costs `count`
+      times the model's size in random numbers.
 
     Attributes:
       inner: clips, weighs, sums and noises.
-      count: canaries.
+      count: number of canaries.
       seed: of their directions.
-      keep_max: whether the largest cosines are kept.
+      keep_max: whether the state has the largest cosines.
 
     Raises:
       ValueError: the inner aggregator takes no weights.
@@ -52,17 +52,17 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """Those of the inner aggregator."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """As the inner aggregator does."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """That of the inner aggregator."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).plan
 
     def create(
@@ -81,12 +81,12 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
         @tff.tensorflow.computation
         def initial_statistics() -> Any:
-            found = collections.OrderedDict(
+            initial = collections.OrderedDict(
                 unit_sum=[tf.zeros(shape, tf.float32) for shape in shapes]
             )
             if self.keep_max:
-                found["largest"] = tf.fill([self.count], tf.constant(-1.0))
-            return found
+                initial["largest"] = tf.fill([self.count], tf.constant(-1.0))
+            return initial
 
         @tff.tensorflow.computation(
             initial_statistics.type_signature.result,
@@ -94,19 +94,21 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
         )
         def watch(statistics: Any, released: Any) -> Any:
             unit = directions.unit_vector(tf.nest.flatten(released))
-            found = collections.OrderedDict(
+            updated = collections.OrderedDict(
                 unit_sum=[s + u for s, u in zip(statistics["unit_sum"], unit)]
             )
             if self.keep_max:
                 cosines = directions.cosines(unit, seed, self.count)
-                found["largest"] = tf.maximum(statistics["largest"], cosines)
-            return found
+                updated["largest"] = tf.maximum(statistics["largest"], cosines)
+            return updated
 
         @tff.federated_computation
         def initialize() -> Any:
-            own = tff.federated_eval(initial_statistics, tff.SERVER)
+            canary_statistics = tff.federated_eval(initial_statistics, tff.SERVER)
             return tff.federated_zip(
-                collections.OrderedDict(inner=inner.initialize(), canaries=own)
+                collections.OrderedDict(
+                    inner=inner.initialize(), canaries=canary_statistics
+                )
             )
 
         @tff.federated_computation(
@@ -116,12 +118,14 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
         )
         def next_release(state: Any, value: Any, weight: Any) -> Any:
             output = inner.next(state["inner"], value, weight)
-            own = tff.federated_map(
+            canary_statistics = tff.federated_map(
                 watch, tff.federated_zip((state["canaries"], output.result))
             )
             return tff.templates.MeasuredProcessOutput(
                 tff.federated_zip(
-                    collections.OrderedDict(inner=output.state, canaries=own)
+                    collections.OrderedDict(
+                        inner=output.state, canaries=canary_statistics
+                    )
                 ),
                 output.result,
                 output.measurements,
@@ -139,11 +143,11 @@ def observed(
       state: `LearningAlgorithmState` of a process with a `CanaryObserver`.
       initial_weights: arrays, of the untrained model.
       seed: of the directions.
-      count: canaries.
+      count: number of canaries.
 
     Returns:
-      float64 `[count]` of "mean", "final" (the final model less the untrained one)
-      and, where it was kept, "max".
+      float64 `[count]` for "mean", "final" (the final minus the untrained model) and,
+      with `keep_max`, "max".
     """
     statistics = state.aggregator["canaries"]
     moved = [
@@ -156,10 +160,10 @@ def observed(
     }
     key = directions.direction_seed(seed)
     compute = tf.function(directions.cosines)
-    found = collections.OrderedDict(
+    cosines = collections.OrderedDict(
         (name, np.asarray(compute(vector, key, count), np.float64))
         for name, vector in vectors.items()
     )
     if "largest" in statistics:
-        found["max"] = np.asarray(statistics["largest"], np.float64)
-    return found
+        cosines["max"] = np.asarray(statistics["largest"], np.float64)
+    return cosines

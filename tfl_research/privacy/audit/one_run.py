@@ -1,4 +1,4 @@
-"""Lower confidence bounds on ε from guesses who took part."""
+"""Lower confidence bounds on ε from guesses of which canaries took part."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ class OneRunBound:
     """A lower confidence bound on ε at one δ.
 
     Attributes:
-      epsilon: with probability `confidence` or more, ε is at least this; 0 where
-        nothing can be said.
+      epsilon: with probability `confidence` or more, ε is at least this; 0 without
+        evidence.
       confidence: of the bound.
       delta: of the claim that is tested.
-      canaries: canaries whose participation was a fair coin's.
-      guesses: of them, about how many a guess was made; fixed beforehand.
-      correct: right guesses.
-      largest: the bound that right guesses alone would give, the most that this many
-        guesses can show.
+      canaries: number of canaries, each with a fair coin.
+      guesses: number of canaries with a guess; fixed beforehand.
+      correct: number of right guesses.
+      largest: the bound if all guesses were right: the largest possible bound.
     """
 
     epsilon: float
@@ -36,11 +35,11 @@ class OneRunBound:
 def one_run_p_value(
     correct: int, guesses: int, canaries: int, epsilon: float, delta: float
 ) -> float:
-    """How likely as many right guesses are, at most, under (ε, δ)-DP.
+    """The largest probability of so many right guesses under (ε, δ)-DP.
 
-    Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2: the number of
-    right guesses W among r is, but for a term in δ, dominated by V ~ Binomial(r,
-    e^ε / (1 + e^ε)): P[W >= v] <= P[V >= v] + 2 m δ max_i P[v > V >= v - i] / i.
+    Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2: up to a term in δ,
+    V ~ Binomial(r, e^ε / (1 + e^ε)) dominates the number W of right guesses among r:
+    P[W >= v] <= P[V >= v] + 2 m δ max_i P[v > V >= v - i] / i.
     """
     rate = special.expit(epsilon)
     tail = stats.binom.sf(correct - 1, guesses, rate)
@@ -79,21 +78,21 @@ def one_run_lower_bound(
 ) -> OneRunBound:
     """A lower confidence bound on ε from one run with canaries.
 
-    Algorithm 1 of Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846): the canaries
-    with the highest scores are guessed to have taken part, those with the lowest not
-    to have, as many of each, and none of the rest is guessed about. It holds for
-    every mechanism, statistic and dimension, without independence of the scores,
-    where a fair, independent coin decided about each canary, and the scores depend on
-    the coins through what the mechanism released alone. Its neighbours are a
+    Algorithm 1 of Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). The guess is
+    that the canaries with the highest scores took part, and that equally many canaries
+    with the lowest scores did not; there is no guess for the others. The bound holds
+    for every mechanism, statistic and dimension, and the scores need not be
+    independent. It needs a fair, independent coin for each canary, and scores that
+    depend on the coins only through the mechanism's releases. Its neighbours are a
     population with and without a client.
 
     Args:
-      scores: float `[canaries]`, larger for those that seem to have taken part.
+      scores: float `[canaries]`; a larger score makes participation more likely.
       included: bool `[canaries]`, the coins.
       delta: in [0, 1).
       confidence: in (0, 1).
-      guess_fraction: share of canaries that are guessed about, in (0, 1]; must not be
-        chosen by the scores.
+      guess_fraction: share of canaries with a guess, in (0, 1]; must not depend on the
+        scores.
 
     Raises:
       ValueError: an argument out of range, arrays that do not match, or NaN scores.
@@ -113,7 +112,7 @@ def one_run_lower_bound(
         if not 0 < value <= most:
             raise ValueError(f"{name} must be in (0, 1), got {value}")
     each = int(len(scores) * guess_fraction / 2)
-    # Ties are broken by place, which knows nothing of the coins.
+    # Ties are broken by index, which does not depend on the coins.
     order = np.argsort(scores, kind="stable")
     lowest, highest = order[:each], order[len(order) - each :]
     correct = int(included[highest].sum() + (~included[lowest]).sum())
@@ -141,15 +140,15 @@ def clopper_pearson_lower_bound(
     """A lower bound on ε from one threshold's error rates, of independent canaries.
 
     Jagielski, Ullman and Oprea 2020 (arXiv 2006.07709): (ε, δ)-DP gives TPR <= e^ε
-    FPR + δ, and TNR <= e^ε FNR + δ; rates are bounded by Clopper and Pearson's
-    one-sided intervals, each at half of the error. Trials must be independent, which
-    the canaries of one run are approximately and in many dimensions; the threshold
-    must not come from these scores.
+    FPR + δ, and TNR <= e^ε FNR + δ. Clopper and Pearson's one-sided intervals bound the
+    rates, each at half of the error. Trials must be independent; the canaries of one
+    run are approximately independent in a large dimension. The threshold must not come
+    from these scores.
 
     Args:
       true_positives: canaries above the threshold that took part.
       positives: canaries that took part.
-      false_positives: canaries above the threshold that did not.
+      false_positives: canaries above the threshold that did not take part.
       negatives: canaries that did not take part.
       delta: in [0, 1).
       confidence: in (0, 1).
@@ -179,10 +178,10 @@ def clopper_pearson_lower_bound(
     least_true = lower(true_positives, positives)
     least_true_negative = lower(negatives - false_positives, negatives)
     bounds = [0.0]
-    for rate, other in (
+    for rate, error_rate in (
         (least_true, 1 - least_true_negative),
         (least_true_negative, 1 - least_true),
     ):
         if rate > delta:
-            bounds.append(float(np.log(rate - delta) - np.log(other)))
+            bounds.append(float(np.log(rate - delta) - np.log(error_rate)))
     return max(bounds)

@@ -17,13 +17,13 @@ def save(
     statistic: str,
     dimension: int,
 ) -> None:
-    """Histograms of canaries' cosines, of those that took part and the others.
+    """Histograms of cosines, of canaries that took part and canaries that did not.
 
     Args:
       path: of the SVG file.
       cosines: float `[canaries]`.
-      included: bool `[canaries]`.
-      statistic: of which they are; "max" has no curve to compare with.
+      included: bool `[canaries]`, whether a canary took part.
+      statistic: of the cosines; "max" has no curve for comparison.
       dimension: of the model; N(0, 1/dimension) is drawn.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an audit found: estimates, lower bounds and the account, side by side."""
+"""The result of an audit: estimates and lower bounds beside the accountant's ε."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tfl_research.privacy.audit.one_run import (
     one_run_lower_bound,
 )
 
-# The threshold of the Clopper-Pearson bound: so many of the canaries that did not
-# take part are above it.
+# The share of canaries above the threshold of the Clopper-Pearson bound among canaries
+# that did not take part.
 _FALSE_POSITIVE_RATE = 0.01
 
 
@@ -31,15 +31,15 @@ class AuditResult:
     """An audit of one run.
 
     Attributes:
-      statistic: what the bounds are of; declared before the run.
-      rounds: that were audited.
+      statistic: the statistic of the bounds; declared before the run.
+      rounds: audited rounds.
       dimension: d, scalars in the model.
       epsilon: of the accountant, at `bound.delta`.
-      estimates: by statistic; one whose scores have no spread is left out.
-      bound: the lower confidence bound on ε, which judges the account.
-      independent_bound: that of Clopper and Pearson, for which canaries' scores must
-        be independent.
-      sabotage: what was broken on purpose, or "none".
+      estimates: by statistic; without statistics whose scores have no spread.
+      bound: the lower confidence bound on ε that is compared with the account.
+      independent_bound: the bound of Clopper and Pearson, which needs independent
+        scores.
+      sabotage: the part that was broken on purpose, or "none".
       membership: of the exported model, or None.
     """
 
@@ -72,12 +72,12 @@ class AuditResult:
 
         Args:
           cosines: float `[canaries]` by statistic, see `observer.observed`.
-          included: bool `[canaries]`, who took part.
-          statistic: the one that was declared.
-          rounds: that were audited, at least 1.
+          included: bool `[canaries]`, whether a canary took part.
+          statistic: declared before the run.
+          rounds: audited rounds, at least 1.
           dimension: scalars in the model.
           epsilon: of the accountant.
-          delta: likewise.
+          delta: of the accountant.
           confidence: of intervals and bounds.
           seed: of bootstraps, and of the order that breaks ties.
           **further: `sabotage` and `membership`.
@@ -93,15 +93,15 @@ class AuditResult:
         for name, scores in cosines.items():
             mean, std = 0.0, dimension**-0.5
             if name == "max":
-                # Of the largest of several, only unobserved canaries tell.
-                others = scores[~included]
-                if len(others) < 2 or not others.std() > 0:
+                # The distribution of a maximum: from canaries that did not take part.
+                excluded_scores = scores[~included]
+                if len(excluded_scores) < 2 or not excluded_scores.std() > 0:
                     continue
-                mean, std = others.mean(), others.std(ddof=1)
-            held = scores[included]
-            if len(held) >= 2 and held.std() > 0:
+                mean, std = excluded_scores.mean(), excluded_scores.std(ddof=1)
+            included_scores = scores[included]
+            if len(included_scores) >= 2 and included_scores.std() > 0:
                 estimates[name] = estimate_epsilon(
-                    held,
+                    included_scores,
                     null_mean=mean,
                     null_std=std,
                     delta=delta,
@@ -109,8 +109,8 @@ class AuditResult:
                     seed=seed,
                 )
         scores = cosines[statistic]
-        # Ties (a first round that nobody took part in) must not follow the canaries'
-        # numbers, which could follow anything.
+        # Random ties (such as of an empty first round): the canaries' numbers could
+        # depend on anything.
         order = derived_generator("audit ties", seed).permutation(len(scores))
         trials = rounds if statistic == "max" else 1
         threshold = stats.norm.ppf((1 - _FALSE_POSITIVE_RATE) ** (1 / trials))
@@ -137,15 +137,15 @@ class AuditResult:
 
     @property
     def contradicts(self) -> bool:
-        """Whether the lower bound is above what the accountant says."""
+        """Whether the lower bound is above the accountant's ε."""
         return self.bound.epsilon > self.epsilon
 
     def to_dict(self) -> dict[str, Any]:
-        """For audit.json."""
+        """The fields for audit.json."""
         return {**dataclasses.asdict(self), "contradicts": self.contradicts}
 
     def to_json(self) -> str:
-        """`to_dict` as strict JSON, numbers that it has no word for as text."""
+        """`to_dict` as strict JSON; infinities and NaN are strings."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, dict):
@@ -159,7 +159,7 @@ class AuditResult:
     def lines(self) -> list[str]:
         """Sentences and figures for people."""
         bound, percent = self.bound, f"{100 * self.bound.confidence:g}%"
-        found = [
+        lines = [
             f"accountant: ε = {rounded_up(self.epsilon)} at δ = "
             f"{rounded_up(bound.delta)} after "
             f"{self.rounds} rounds",
@@ -172,22 +172,22 @@ class AuditResult:
             "Jagielski et al. 2020, arXiv 2006.07709)",
         ]
         for name, estimate in self.estimates.items():
-            found.append(
+            lines.append(
                 f"estimate, {name} cosine: ε ≈ {estimate.epsilon:.4g}, bootstrap "
                 f"{percent} interval [{estimate.low:.4g}, {estimate.high:.4g}] (no "
                 "bound; Gaussian fit of Andrew et al. 2023, arXiv 2302.03098)"
             )
         if self.membership is not None:
             attack = self.membership
-            found.append(
+            lines.append(
                 f"membership inference by loss: AUC {attack.auc:.3f} "
                 f"[{attack.auc_low:.3f}, {attack.auc_high:.3f}], advantage "
                 f"{attack.advantage:.3f} [{attack.advantage_low:.3f}, "
                 f"{attack.advantage_high:.3f}] over {attack.members} trained and "
                 f"{attack.non_members} other examples (of examples; ε is of clients)"
             )
-        found.append(self._verdict())
-        return found
+        lines.append(self._verdict())
+        return lines
 
     def _verdict(self) -> str:
         if self.contradicts:

@@ -25,9 +25,9 @@ class _UncappedWeights(tff.aggregators.WeightedAggregationFactory):
     """Clips each value, then multiplies it by a weight without a bound.
 
     Attributes:
-      inner: sums and noises, and neither clips nor weighs.
-      clip: l2 norm of the values.
-      unit: the weight that counts once.
+      inner: sums and noises, but neither clips nor weighs.
+      clip: largest l2 norm of the values.
+      unit: the weight that multiplies a value by 1.
     """
 
     inner: tff.aggregators.WeightedAggregationFactory
@@ -41,12 +41,12 @@ class _UncappedWeights(tff.aggregators.WeightedAggregationFactory):
 
         @tff.tensorflow.computation(value_type, np_float32())
         def weighed(value: Any, weight: tf.Tensor) -> Any:
-            one = tf.constant(1.0)
+            unit_weight = tf.constant(1.0)
             record, _ = bounded_record(
-                tf.nest.flatten(value), one, tf.constant(self.clip, tf.float32)
+                tf.nest.flatten(value), unit_weight, tf.constant(self.clip, tf.float32)
             )
             scaled = [weight / self.unit * r for r in record]
-            return tf.nest.pack_sequence_as(value, scaled), one
+            return tf.nest.pack_sequence_as(value, scaled), unit_weight
 
         @tff.federated_computation(
             inner.initialize.type_signature.result,
@@ -54,8 +54,8 @@ class _UncappedWeights(tff.aggregators.WeightedAggregationFactory):
             tff.FederatedType(weight_type, tff.CLIENTS),
         )
         def next_sum(state: Any, value: Any, weight: Any) -> Any:
-            both = tff.federated_map(weighed, tff.federated_zip((value, weight)))
-            return inner.next(state, both[0], both[1])
+            pair = tff.federated_map(weighed, tff.federated_zip((value, weight)))
+            return inner.next(state, pair[0], pair[1])
 
         return tff.templates.AggregationProcess(inner.initialize, next_sum)
 
@@ -66,17 +66,17 @@ def sabotaged(
     *,
     weight_unit: float = 1.0,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """The mechanism's aggregator with one of its parts taken out.
+    """The mechanism's aggregator without one of its parts.
 
-    "noise_off" adds no noise; "clip_off" adds the noise of the declared clip, but
-    clips at no norm; "weights_uncapped" clips and noises, but lets a client with n
-    examples count n / weight_unit times, for which clients must be weighed by their
-    examples. A clip that adapts stays where it began. "none" changes nothing.
+    "noise_off" adds no noise. "clip_off" adds the noise of the declared clip, but does
+    not clip. "weights_uncapped" clips and noises, but multiplies a client with n
+    examples by n / weight_unit; its clients must be weighed by their examples. An
+    adaptive clip stays at its initial value. "none" changes nothing.
 
     Args:
       aggregator: of a mechanism that clips and noises a sum.
       sabotage: one of `SABOTAGES`.
-      weight_unit: examples that count once, for "weights_uncapped".
+      weight_unit: examples of a client with weight 1, for "weights_uncapped".
 
     Raises:
       ValueError: an unknown sabotage, or an aggregator of another kind.

@@ -9,11 +9,11 @@ from tfl_research.privacy.ledger.round_account import RoundAccount
 
 
 class SabotagedAccount(RoundAccount):
-    """Charges rounds whose noise is known to be false, to see that an audit notices.
+    """Charges rounds of a sabotaged mechanism, to test that an audit notices.
 
-    The run's folder, output and statement say that its ε is false.
+    The run's folder, output and statement warn that its ε is false.
     """
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """Lets everything pass: the noise is not the plan's, on purpose."""
+        """Accepts any noise, since the noise is wrong on purpose."""
         del metrics

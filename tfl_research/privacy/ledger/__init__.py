@@ -1,4 +1,4 @@
-"""The durable record of what was spent, accounts that charge it, and statements.
+"""Ledgers on disk, accounts that charge rounds to them, and privacy statements.
 
-How ε is computed is in `privacy.accounting`.
+`privacy.accounting` computes ε; `privacy.plans` has what a round is charged as.
 """

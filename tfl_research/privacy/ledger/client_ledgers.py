@@ -1,8 +1,8 @@
-"""Ledgers that record-level runs share: one for each client, in one folder.
+"""Ledgers that record-level runs share: a ledger for each client, in one folder.
 
-What a round costs a record depends on its client alone, by its number of records and
-its δ, so that a client's records are a population of their own, with a ledger, a total
-and a budget of their own.
+What a round costs a record depends only on the number of records of its client and on
+the client's δ. So each client's records are a population with its own ledger, total
+and budget.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, Share
 
 
 def population_of(client: str, records: int) -> Population:
-    """A client's records, which have no ids: told by their client and number."""
+    """The population of a client's records, named by client and number of records."""
     text = json.dumps([client, records], separators=(",", ":")).encode()
     return Population(records, hashlib.sha256(text).hexdigest())
 
@@ -34,11 +34,11 @@ def ledger_name(client: str) -> str:
 
 
 class ClientLedgers(contextlib.ExitStack):
-    """The clients' shared ledgers, open for one run; used as one `SharedLedger`.
+    """The clients' shared ledgers, open for one run; used like one `SharedLedger`.
 
-    Clients without records have none. A round is put into one after the other: a
-    kill, or a budget that another run exhausts in between, can leave it in some of
-    them alone, which are then charged for a round that nobody saw.
+    Clients without records have no ledger. A round is written to one ledger after the
+    other. After a kill, or if another run exhausts the budget in between, only some
+    ledgers have the round: their clients are charged for a round that nobody saw.
 
     Attributes:
       path: the folder.
@@ -52,17 +52,17 @@ class ClientLedgers(contextlib.ExitStack):
         deltas: Sequence[float],
         recorded: Sequence[RecordEvent] = (),
     ) -> None:
-        """Opens the ledgers, creating folder and files when there are none.
+        """Opens the ledgers; creates a missing folder and missing files.
 
         Args:
           path: the folder.
           run: from `identity.run_id`.
-          event: what each round of the run does at all clients.
+          event: of each round of the run, at all clients.
           deltas: δ_k of each client, in the order of the event's clients.
-          recorded: the events in the run's own ledger, which must be here too.
+          recorded: the events in the run's own ledger, which these must have too.
 
         Raises:
-          ValueError: see `SharedLedger`; a folder that cannot be made.
+          ValueError: see `SharedLedger`; or the folder cannot be made.
         """
         super().__init__()
         self.path = pathlib.Path(path)
@@ -82,7 +82,7 @@ class ClientLedgers(contextlib.ExitStack):
                         self.path / ledger_name(name),
                         run,
                         population_of(name, event.clients[index][1]),
-                        [one.of_client(index) for one in recorded],
+                        [event.of_client(index) for event in recorded],
                     )
                 )
         except BaseException:
@@ -91,11 +91,13 @@ class ClientLedgers(contextlib.ExitStack):
 
     def check_fits(self, event: Event) -> None:
         """See `SharedLedger.check_fits`."""
-        self._each(lambda name, one: one.check_fits(self._at(event, name)))
+        self._each(lambda name, ledger: ledger.check_fits(self._at(event, name)))
 
     def record(self, round_number: int, event: Event) -> None:
         """See `SharedLedger.record`."""
-        self._each(lambda name, one: one.record(round_number, self._at(event, name)))
+        self._each(
+            lambda name, ledger: ledger.record(round_number, self._at(event, name))
+        )
 
     def charge(
         self,
@@ -110,16 +112,20 @@ class ClientLedgers(contextlib.ExitStack):
         Raises:
           BudgetExceededError: some client's records would exceed the budget.
         """
-        asked = accountant, budget_epsilon
-        # Before anything is written, so that but a race leaves a part of the round.
-        if self.would_exceed(round_number, event, delta, *asked):
+        # Checked before any ledger is written: only a race can leave a part of the
+        # round.
+        if self.would_exceed(round_number, event, delta, accountant, budget_epsilon):
             raise BudgetExceededError(
                 f"{self.path}: round {round_number} would put ε of a client's records "
                 f"above the budget of {budget_epsilon:g}"
             )
         self._each(
-            lambda name, one: one.charge(
-                round_number, self._at(event, name), self._deltas[name], *asked
+            lambda name, ledger: ledger.charge(
+                round_number,
+                self._at(event, name),
+                self._deltas[name],
+                accountant,
+                budget_epsilon,
             )
         )
 
@@ -131,12 +137,15 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None,
         budget_epsilon: float,
     ) -> bool:
-        """See `SharedLedger.would_exceed`: whether any client's would."""
-        asked = accountant, budget_epsilon
+        """Whether a client's ledger would exceed: see `SharedLedger.would_exceed`."""
         return any(
             self._each(
-                lambda name, one: one.would_exceed(
-                    rounds, self._at(event, name), self._deltas[name], *asked
+                lambda name, ledger: ledger.would_exceed(
+                    rounds,
+                    self._at(event, name),
+                    self._deltas[name],
+                    accountant,
+                    budget_epsilon,
                 )
             )
         )
@@ -144,7 +153,7 @@ class ClientLedgers(contextlib.ExitStack):
     def epsilon_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
     ) -> float:
-        """See `SharedLedger.epsilon_after`: of the client with the largest."""
+        """The largest ε of a client: see `SharedLedger.epsilon_after`."""
         return max(
             self.client_epsilons(rounds, event, accountant).values(), default=0.0
         )
@@ -152,31 +161,31 @@ class ClientLedgers(contextlib.ExitStack):
     def client_epsilons(
         self, rounds: int, event: Event, accountant: str | None = None
     ) -> dict[str, float]:
-        """ε of each client's records by all runs, at the client's own δ."""
-        found = self._each(
-            lambda name, one: one.epsilon_after(
+        """ε of each client's records after all runs, at the client's own δ."""
+        epsilons = self._each(
+            lambda name, ledger: ledger.epsilon_after(
                 rounds, self._at(event, name), self._deltas[name], accountant
             )
         )
-        return dict(zip(self._ledgers, found))
+        return dict(zip(self._ledgers, epsilons))
 
     @property
     def runs_and_rounds(self) -> tuple[int, int]:
-        """Of the ledger with the most rounds: of how many runs, and how many."""
-        found = [(len(one), len(one.spent)) for one in self._ledgers.values()]
-        rounds, runs = max(found, default=(0, 0))
+        """Numbers of runs and rounds in the ledger with the most rounds."""
+        sizes = [(len(ledger), len(ledger.spent)) for ledger in self._ledgers.values()]
+        rounds, runs = max(sizes, default=(0, 0))
         return runs, rounds
 
     @property
     def position(self) -> dict[str, Any]:
         """`HashChain.position` by client."""
-        return {name: one.position for name, one in self._ledgers.items()}
+        return {name: ledger.position for name, ledger in self._ledgers.items()}
 
     def check_position(self, position: Mapping[str, Any]) -> None:
-        """Raises ValueError if lines that were there are gone or others."""
-        for name, one in self._ledgers.items():
+        """Raises ValueError if earlier lines are gone or changed."""
+        for name, ledger in self._ledgers.items():
             if name in position:
-                one.check_position(position[name])
+                ledger.check_position(position[name])
 
     def _at(self, event: Event, client: str) -> RecordEvent:
         if not isinstance(event, RecordEvent):
@@ -186,5 +195,5 @@ class ClientLedgers(contextlib.ExitStack):
             )
         return event.of_client(self._indices[client])
 
-    def _each(self, done: Callable[[str, SharedLedger], Any]) -> list[Any]:
-        return [done(name, one) for name, one in self._ledgers.items()]
+    def _each(self, call: Callable[[str, SharedLedger], Any]) -> list[Any]:
+        return [call(name, ledger) for name, ledger in self._ledgers.items()]

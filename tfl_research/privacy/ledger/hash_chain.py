@@ -1,8 +1,8 @@
 """An append-only file of JSON lines, each carrying the hash of the line before it.
 
 A line's last field is the SHA-256 of the line without that field; the field before
-it repeats the last line's hash. Whoever can write the file can also compute a whole
-new chain: only a position noted elsewhere (a checkpoint, a printed hash) shows that.
+the last repeats the previous line's hash. Whoever can write the file can also compute
+a new chain: only a position noted elsewhere (a checkpoint, a printed hash) shows that.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-FIRST = "0" * 64
-# What lines begin with, a run's own and a shared ledger's.
+NO_LINE_HASH = "0" * 64
+# The first bytes of a line: of a run's own ledger, of a shared ledger.
 _STARTS = (b'{"round":', b'{"run":"')
 _READ = 1 << 20
 _PATIENCE_SECONDS = 600.0
@@ -41,15 +41,15 @@ def _json(fields: Mapping[str, Any]) -> bytes:
 class HashChain:
     """An open chain file, read and verified up to a position.
 
-    Whoever appends must hold the file's lock: `locked`, or one on `descriptor` that
-    is held as long as the file is open.
+    Whoever appends must hold the file's lock: by `locked`, or by a lock on
+    `descriptor` for as long as the file is open.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = True) -> None:
         """Opens the file and reads nothing yet.
 
         Args:
-          path: the file; created when it is writable and missing.
+          path: the file; a missing file is created if `writable`.
           writable: whether lines will be appended.
 
         Raises:
@@ -73,21 +73,21 @@ class HashChain:
     @property
     def last_hash(self) -> str:
         """The hash that the next line will repeat."""
-        return self._hashes[-1] if self._hashes else FIRST
+        return self._hashes[-1] if self._hashes else NO_LINE_HASH
 
     @property
     def position(self) -> dict[str, Any]:
-        """How far the chain goes: {"lines": int, "hash": str}, to be kept elsewhere."""
+        """Number of lines and last hash: {"lines": int, "hash": str}."""
         return {"lines": len(self), "hash": self.last_hash}
 
     def check_position(self, position: Mapping[str, Any]) -> None:
-        """Checks that nothing that was there is gone.
+        """Checks that the chain still has the lines that it had earlier.
 
         Args:
-          position: as `position` gave it earlier.
+          position: what `position` returned earlier.
 
         Raises:
-          ValueError: lines were cut off the end since, or all were replaced.
+          ValueError: the last lines were cut off since, or lines were replaced.
         """
         lines, digest = position["lines"], position["hash"]
         if lines > len(self):
@@ -104,12 +104,11 @@ class HashChain:
     def read(self, *, repair: bool) -> list[dict[str, Any]]:
         """Reads and verifies the lines that were added since the last call.
 
-        A last line without its line end is what a kill leaves behind in the middle
-        of a write, if it begins as lines do.
+        A kill in the middle of a write leaves a last line without a line end.
 
         Args:
-          repair: whether such a line is cut off, with a warning (call it with a
-            lock: without one, a line may still be being written); else it is left.
+          repair: whether to cut off such a line, with a warning. Hold the lock then:
+            another process may still be writing the line.
 
         Returns:
           The lines' fields, without the hashes.
@@ -126,7 +125,7 @@ class HashChain:
             )
         content = self._content(size)
         *lines, torn = content.split(b"\n")
-        found = [self._accept(line) for line in lines]
+        parsed_lines = [self._accept(line) for line in lines]
         if torn and not any(torn[: len(s)] == s[: len(torn)] for s in _STARTS):
             raise ValueError(
                 f"{self.path}, line {len(self) + 1}: not a ledger line; nothing was "
@@ -140,11 +139,11 @@ class HashChain:
             )
             os.ftruncate(self.descriptor, self._bytes)
             os.fsync(self.descriptor)
-        return found
+        return parsed_lines
 
     @property
     def torn(self) -> bool:
-        """Whether something follows the last whole line that was read."""
+        """Whether bytes follow the last complete line that was read."""
         return os.fstat(self.descriptor).st_size > self._bytes
 
     def _content(self, size: int) -> bytes:
@@ -185,7 +184,7 @@ class HashChain:
     def append(self, fields: Mapping[str, Any]) -> None:
         """Puts a line on disk: written with one call and synced before it returns.
 
-        Everything must have been read, and the caller must hold a lock.
+        The caller must hold a lock and have read all lines.
 
         Raises:
           ValueError: the line could not be written; nothing of it is left behind.
@@ -194,7 +193,7 @@ class HashChain:
         try:
             written = os.write(self.descriptor, line + b"\n")
             if written != len(line) + 1:
-                # What a write says that a full disk cuts short.
+                # A full disk cuts a write short.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self.descriptor)
         except OSError as error:
@@ -207,7 +206,7 @@ class HashChain:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the file's lock; waits for other processes, and says so after 5 s.
+        """Holds the file's lock; waits for other processes, with a warning after 5 s.
 
         Raises:
           ValueError: the file system has no locks, or another process held the lock
@@ -274,11 +273,11 @@ class ChainFile(contextlib.AbstractContextManager):
 
     @property
     def position(self) -> dict[str, Any]:
-        """How far the ledger goes, see `HashChain.position`; as last read."""
+        """See `HashChain.position`; of the lines read so far."""
         return self._chain.position
 
     def check_position(self, position: Mapping[str, Any]) -> None:
-        """Raises ValueError if lines that were there are gone or others."""
+        """Raises ValueError if earlier lines are gone or changed."""
         self._chain.check_position(position)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which run, and which clients, a line of a shared ledger is about."""
+"""Ids of runs and fingerprints of populations in shared ledgers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 from tfl_research.privacy.ledger.hash_chain import sync_folder
 
 RUN_DIGITS = 16
-# For looking at a shared ledger without having a run.
+# For reading a shared ledger without a run.
 NO_RUN = "0" * RUN_DIGITS
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """Which clients a ledger is about, without their ids.
+    """The clients that a ledger is about, without their ids.
 
     Attributes:
-      clients: how many; of a client's ledger, how many records.
+      clients: number of clients; in a client's ledger, number of records.
       fingerprint: SHA-256 over the sorted ids, hexadecimal.
     """
 
@@ -50,11 +50,12 @@ class Population:
 def run_id(folder: str | os.PathLike[str]) -> str:
     """The random id of the run in a folder: 16 hexadecimal digits.
 
-    Drawn and put on disk (file `run_id`) at the first call. A folder that is deleted
-    and filled anew is another run: its noise differs, so it is charged again.
+    The first call draws the id and writes it to the file `run_id`. A folder that is
+    deleted and filled anew is another run: its noise differs, so its rounds are charged
+    again.
 
     Raises:
-      ValueError: the file holds something else.
+      ValueError: the file has other content.
     """
     path = pathlib.Path(folder) / "run_id"
     if not path.exists():
@@ -75,7 +76,7 @@ def run_id(folder: str | os.PathLike[str]) -> str:
 
 
 def is_hex(text: Any, digits: int) -> bool:
-    """Whether it is text of so many lower-case hexadecimal digits."""
+    """Whether `text` is a string of so many lower-case hexadecimal digits."""
     return (
         isinstance(text, str)
         and len(text) == digits

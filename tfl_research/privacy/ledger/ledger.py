@@ -1,7 +1,7 @@
-"""The durable record of what a run spent: one line for each round, written ahead.
+"""A run's ledger: a line on disk for each round, before the round's result is seen.
 
-Lines are those of a hash chain and none carries a time, so that a run that was
-killed and resumed has the same ledger, byte for byte, as one that was not.
+The lines form a hash chain. They have no times: a run that was killed and resumed has
+the same ledger, byte for byte, as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
 
 
 class MissingPluginError(SettingError):
-    """A ledger has events of a plugin that was not given."""
+    """A ledger has an event whose plugin was not imported."""
 
     def __init__(self, where: str, kind: Any, plugin: Any):
         if plugin == "__main__":
@@ -44,10 +44,10 @@ class Ledger(ChainFile):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Opens a ledger, creating it when there is none.
+        """Opens a ledger; creates a missing file.
 
-        A last line without its line end is what a kill leaves behind in the middle
-        of a write: it is dropped with a warning (its round was never computed).
+        A kill in the middle of a write leaves a last line without a line end. That
+        line is dropped with a warning, since its round was never computed.
 
         Raises:
           ValueError: another process has the ledger open, or a line is malformed,
@@ -83,10 +83,10 @@ class Ledger(ChainFile):
         return self._events[index]
 
     def record(self, round_number: int, event: Event) -> None:
-        """Puts a round on disk; returns at once when it is there already.
+        """Puts a round on disk; returns at once for a round that is recorded already.
 
         Raises:
-          ValueError: the round is there with another event, or a round before it
+          ValueError: the round is recorded with another event, or an earlier round
             is missing, or a mechanism over all rounds would change in mid-run.
         """
         if is_recorded(f"{self.path}", self._events, round_number, event):
@@ -96,7 +96,7 @@ class Ledger(ChainFile):
 
 
 def event_fields(event: Event) -> dict[str, Any]:
-    """What a line says of its event: "event", and "plugin" if one registered it."""
+    """A line's fields "event" and, if a plugin registered the event, "plugin"."""
     plugin = events.plugin_of(event)
     fields: dict[str, Any] = {"event": event.to_dict()}
     return fields if plugin is None else {**fields, "plugin": plugin}
@@ -105,7 +105,7 @@ def event_fields(event: Event) -> dict[str, Any]:
 def is_recorded(
     where: str, recorded: Sequence[Event], round_number: int, event: Event
 ) -> bool:
-    """Whether a run's round is there; False where it is the next one.
+    """Whether a round is recorded already; False for the next round.
 
     Args:
       where: names the ledger (and the run) in messages.
@@ -122,20 +122,20 @@ def is_recorded(
             "recorded next"
         )
     if round_number <= len(recorded):
-        held = recorded[round_number - 1]
-        if held != event:
+        earlier = recorded[round_number - 1]
+        if earlier != event:
             raise ValueError(
-                f"{where} has round {round_number} as {held}, but the run would repeat "
-                f"it as {event}: resume with the same privacy settings, or start a new "
-                "run"
+                f"{where} has round {round_number} as {earlier}, but the run would "
+                f"repeat it as {event}: resume with the same privacy settings, or "
+                "start a new run"
             )
         return True
     if recorded and recorded[-1] != event:
-        for one in (recorded[-1], event):
-            if not one.composes_by_round:
+        for either in (recorded[-1], event):
+            if not either.composes_by_round:
                 raise ValueError(
                     f"{where} has {recorded[-1]} up to round {round_number - 1}, and "
-                    f"round {round_number} would be {event}: a {one.kind} mechanism "
+                    f"round {round_number} would be {event}: a {either.kind} mechanism "
                     "cannot begin or end in mid-run; start a new run"
                 )
     return False
@@ -148,25 +148,30 @@ def parse_rounds(chain: HashChain, *, repair: bool) -> list[Event]:
       MissingPluginError: see `parse_event`.
       ValueError: see `HashChain.read`.
     """
-    found: list[Event] = []
+    parsed: list[Event] = []
     for fields in chain.read(repair=repair):
-        where = f"{chain.path}, line {len(found) + 1}"
+        where = f"{chain.path}, line {len(parsed) + 1}"
         event = parse_event(where, fields, {"round"})
-        if fields["round"] != len(found) + 1:
+        if fields["round"] != len(parsed) + 1:
             raise ValueError(f"{where}: is round {fields['round']}, not the next one")
         # Equal rounds share one object.
-        found.append(found[-1] if found and found[-1] == event else event)
-    return found
+        parsed.append(parsed[-1] if parsed and parsed[-1] == event else event)
+    return parsed
 
 
-def parse_event(where: str, fields: Mapping[str, Any], others: set[str]) -> Event:
-    """The event of a line that holds "event" and the `others`.
+def parse_event(where: str, fields: Mapping[str, Any], other_names: set[str]) -> Event:
+    """The event of a ledger line.
+
+    Args:
+      where: begins the messages; names file and line.
+      fields: of the line.
+      other_names: the line's fields besides "event" and "plugin".
 
     Raises:
-      MissingPluginError: an event whose kind a plugin registers that was not given.
-      ValueError: other fields, or an impossible event; begins with `where`.
+      MissingPluginError: the plugin that registers the event's kind was not imported.
+      ValueError: other fields, or an impossible event.
     """
-    expected = {"event", *others}
+    expected = {"event", *other_names}
     if set(fields) - {"plugin"} != expected:
         raise ValueError(
             f"{where}: not a ledger line (has {', '.join(fields)}; expected "

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-# Composing ε takes a tenth of a second: about so many points in all curves together.
+# Points of all curves together: composing ε for a point takes a tenth of a second.
 POINTS = 15
 
 
 def rounds_shown(rounds: int, curves: int) -> list[int]:
-    """A curve's numbers from 1 to `rounds`, denser at the start.
+    """The numbers of rounds at which a curve has points, denser at the start.
 
     Args:
-      rounds: the last number; none for 0.
-      curves: how many the plot will have.
+      rounds: the last number; 0 for a curve without points.
+      curves: number of curves in the plot.
     """
     if rounds < 1:
         return []

@@ -1,7 +1,7 @@
-"""What else a run's folder says of its ledgers: a cut tail is not seen in the file.
+"""Checks ledgers against run folders, which show lines lost at a ledger's end.
 
-A round is written to the shared ledger, then to the run's own, and only then to
-`metrics.csv`; each checkpoint notes how far both ledgers went, with their hashes.
+A round is written to the shared ledger, then to the run's own ledger, and only then to
+`metrics.csv`. Each checkpoint notes the position of both ledgers, with their hashes.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ _CANNOT = (
 
 
 def report(
-    found: Spending, folders: Sequence[str], head: Mapping[str, Any] | None
+    ledger: Spending, folders: Sequence[str], head: Mapping[str, Any] | None
 ) -> str:
-    """Checks a ledger against whatever else is known of it.
+    """Checks a ledger against run folders and an earlier position.
 
     Args:
-      found: the ledger, whose lines follow each other.
-      folders: of runs that share it.
-      head: a position that it had, see `HashChain.position`.
+      ledger: read, so that its lines follow each other.
+      folders: of runs that share the ledger.
+      head: an earlier position of the ledger, see `HashChain.position`.
 
     Returns:
-      Lines that say what it agrees with, and how far it goes.
+      Lines that name what the ledger agrees with, and its position.
 
     Raises:
-      DamageError: something is missing or otherwise; names file and place.
-      ValueError: folders are given for a ledger that is not shared, or hold no run.
+      DamageError: a line is missing or differs; names file and line.
+      ValueError: folders for a ledger that is not shared, or a folder without a run.
     """
     if head is not None:
-        found.check_position(head, "--head")
-    if folders and not found.shared:
+        ledger.check_position(head, "--head")
+    if folders and not ledger.shared:
         raise ValueError(
-            f"{found.path} is one run's own ledger: give a shared one to check folders "
-            "of runs against"
+            f"{ledger.path} is one run's own ledger: give a shared ledger to check "
+            "folders of runs against"
         )
     noted = [
-        f"{folder}: every round of run {check_run(found, folder)} is there\n"
+        f"{folder}: every round of run {check_run(ledger, folder)} is there\n"
         for folder in folders
     ]
-    if not found.shared:
-        noted += _check_own(found)
-    position = found.chain.position
-    whose = f"{len(found.runs)} runs share it" if found.shared else "of one run"
+    if not ledger.shared:
+        noted += _check_run_ledger(ledger)
+    position = ledger.chain.position
+    whose = f"{len(ledger.runs)} runs share it" if ledger.shared else "of one run"
     noted.append(
-        f"{found.path}: {position['lines']} lines, each follows the one before it; "
+        f"{ledger.path}: {position['lines']} lines, each follows the one before it; "
         f"{whose}\nhead: {position['lines']}:{position['hash']}\n"
     )
     if head is None and len(noted) == 1:
@@ -66,7 +66,7 @@ def report(
 
 
 def check_run(shared: Spending, folder: str | os.PathLike[str]) -> str:
-    """Checks that a shared ledger has all that a run's folder says it should have.
+    """Checks that a shared ledger has every round that a run's folder shows.
 
     Args:
       shared: the shared ledger.
@@ -76,61 +76,62 @@ def check_run(shared: Spending, folder: str | os.PathLike[str]) -> str:
       The run's id.
 
     Raises:
-      DamageError: the run's own ledger is damaged or lost lines, or the shared one
-        lacks rounds of it or has them otherwise.
+      DamageError: the run's own ledger is damaged or lost lines, or the shared ledger
+        lacks rounds of the run or has other events for them.
       ValueError: no run was begun in the folder.
     """
     if not (pathlib.Path(folder) / "run_id").is_file():
         raise ValueError(
             f"{folder}: has no run_id; give the folder of a run that had --ledger"
         )
-    own = spending.read(folder)
+    run_ledger = spending.read(folder)
     run = identity.run_id(folder)
-    here = next((one.events for one in shared.runs if one.run == run), ())
-    there: Sequence[Event] = own.runs[0].events if own.runs else ()
+    in_shared = next((spent.events for spent in shared.runs if spent.run == run), ())
+    in_run: Sequence[Event] = run_ledger.runs[0].events if run_ledger.runs else ()
     client = _client_of(shared)
     if client is not None:
-        there = [_at_client(event, client, folder) for event in there]
-    if len(here) < len(there):
+        in_run = [_at_client(event, client, folder) for event in in_run]
+    if len(in_shared) < len(in_run):
         raise DamageError(
-            f"{shared.path}: has {len(here)} rounds of the run in {folder} ({run}), "
-            f"whose own ledger has {len(there)}; lines were lost"
+            f"{shared.path}: has {len(in_shared)} rounds of the run in {folder} "
+            f"({run}), whose own ledger has {len(in_run)}; lines were lost"
         )
-    for number, (one, other) in enumerate(zip(here, there), start=1):
-        if one != other:
+    for number, (shared_event, event) in enumerate(zip(in_shared, in_run), start=1):
+        if shared_event != event:
             raise DamageError(
                 f"{shared.path}: has round {number} of the run in {folder} ({run}) as "
-                f"{one}, its own ledger as {other}"
+                f"{shared_event}, its own ledger as {event}"
             )
-    # One round more is what a kill between the two leaves.
-    if len(here) > len(there) + 1:
+    # A kill between the two writes leaves a round in the shared ledger alone.
+    if len(in_shared) > len(in_run) + 1:
         raise DamageError(
-            f"{own.path}: has {len(there)} rounds, {shared.path} has {len(here)} of "
-            f"this run ({run}); lines were lost, or the folder is an older copy"
+            f"{run_ledger.path}: has {len(in_run)} rounds, {shared.path} has "
+            f"{len(in_shared)} of this run ({run}); lines were lost, or the folder is "
+            "an older copy"
         )
-    _check_folder(pathlib.Path(folder), own, shared)
+    _check_folder(pathlib.Path(folder), run_ledger, shared)
     return run
 
 
-def _check_own(own: Spending) -> list[str]:
-    checked = _check_folder(own.path.parent, own, None)
-    return [f"{own.path}: agrees with {' and '.join(checked)}\n"] if checked else []
+def _check_run_ledger(ledger: Spending) -> list[str]:
+    checked = _check_folder(ledger.path.parent, ledger, None)
+    return [f"{ledger.path}: agrees with {' and '.join(checked)}\n"] if checked else []
 
 
 def _check_folder(
-    folder: pathlib.Path, own: Spending, shared: Spending | None
+    folder: pathlib.Path, run_ledger: Spending, shared: Spending | None
 ) -> list[str]:
-    """Names what a run's own ledger, and the shared one, were found to agree with."""
+    """Checks both ledgers of a run; names the files that they agree with."""
     from tfl_research.storage import checkpoints
 
     checked = []
-    rows = _charged_in_metrics(folder / "metrics.csv", own)
+    rows = _charged_in_metrics(folder / "metrics.csv", run_ledger)
     if rows:
-        if rows > len(own.chain):
+        if rows > len(run_ledger.chain):
             raise DamageError(
-                f"{own.path} has {len(own.chain)} rounds, but {folder / 'metrics.csv'} "
-                f"has {rows}: its last lines were lost, so ε would be understated; "
-                "restore it from a copy"
+                f"{run_ledger.path} has {len(run_ledger.chain)} rounds, but "
+                f"{folder / 'metrics.csv'} has {rows}: its last lines were lost, so ε "
+                "would be understated; restore it from a copy"
             )
         checked.append("metrics.csv")
     for path, progress in checkpoints.stored_progress(folder / "checkpoints"):
@@ -138,7 +139,7 @@ def _check_folder(
         client = None if shared is None else _client_of(shared)
         if client is not None:
             noted["shared"] = noted.get("shared", {}).get(client)
-        for name, ledger in (("own", own), ("shared", shared)):
+        for name, ledger in (("own", run_ledger), ("shared", shared)):
             if ledger is not None and noted.get(name):
                 ledger.check_position(noted[name], str(path))
         if "own" in noted and "the checkpoints" not in checked:
@@ -147,7 +148,7 @@ def _check_folder(
 
 
 def _client_of(shared: Spending) -> str | None:
-    """The client whose records a ledger is about; None where it is about clients."""
+    """The client whose records a ledger is about; None for a ledger about clients."""
     for run in shared.runs:
         for event in run.events[:1]:
             if isinstance(event, RecordEvent):
@@ -163,18 +164,18 @@ def _at_client(event: Event, client: str, folder: str | os.PathLike[str]) -> Eve
     return event.of_client(names.index(client))
 
 
-def _charged_in_metrics(path: pathlib.Path, own: Spending) -> int:
-    """How many rounds were charged up to the last row; 0 for no row.
+def _charged_in_metrics(path: pathlib.Path, run_ledger: Spending) -> int:
+    """Number of charged rounds up to the last row; 0 without rows.
 
-    Abandoned ones were not, unless clients noised what they sent in them.
+    Abandoned rounds are charged only if clients noised their updates themselves.
     """
     if not path.is_file():
         return 0
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     numbers = [row.get("round") or "" for row in rows]
-    last = max((int(text) for text in numbers if text.isdecimal()), default=0)
-    events = own.runs[0].events if own.runs else ()
+    last_round = max((int(text) for text in numbers if text.isdecimal()), default=0)
+    events = run_ledger.runs[0].events if run_ledger.runs else ()
     if any(event.noised_by_clients for event in events):
-        return last
-    return last - sum(row.get("abandoned") == "1" for row in rows)
+        return last_round
+    return last_round - sum(row.get("abandoned") == "1" for row in rows)

@@ -46,10 +46,10 @@ class RecordAccount(RoundAccount):
         shared: ClientLedgers | None = None,
         table_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        """See the class; writes the table's rows for the rounds in the ledger.
+        """Writes the table's rows for the rounds in the ledger.
 
         Raises:
-          ValueError: see `RoundAccount`; a ledger of another event.
+          ValueError: see `RoundAccount`; or the ledger has another event.
         """
         event = plan.event
         self.deltas = plan.deltas
@@ -127,7 +127,7 @@ class RecordAccount(RoundAccount):
         ]
 
     def _write_table(self, rounds: int) -> None:
-        """The whole table: a kill can leave its last line unfinished."""
+        """Writes the table anew: a kill can leave its last line unfinished."""
         if self.table_path is None:
             return
         with open(self.table_path, "w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""A run's privacy, round by round: charge, the budget, and what is left."""
+"""A run's account: charges each round to the ledger and watches the budget."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 from tfl_research.privacy.plans.plan import PrivacyPlan
 
-# Rounds whose ε is composed when the account is opened, at most.
+# An account composes ε of at most so many rounds when it is opened.
 _AHEAD = 10_000
 
 
 class ChargeError(ValueError):
-    """A round cannot be charged: a ledger changed in a way that this run does not fit.
+    """A round cannot be charged, because a ledger changed since the account was opened.
 
-    Another run may have begun a shared ledger under another neighbouring relation, or
-    lines were damaged, since the account was opened.
+    Another run began the shared ledger under another neighbouring relation, or a line
+    was damaged.
     """
 
 
 class RoundAccount:
-    """Charges a run's rounds to its ledger and says what they add up to.
+    """Charges a run's rounds to its ledger and composes their ε.
 
-    Rounds are numbered from 1, without abandoned ones where these are not charged
-    (`charges_abandoned`). The ledger decides what was spent: after a kill it
-    may hold a later round than the run's checkpoint, which the resumed run repeats
-    with the same noise and does not spend again.
+    Rounds are numbered from 1. Abandoned rounds have no number if they are not charged
+    (`charges_abandoned`). The ledger decides what was spent: after a kill it may have
+    a later round than the run's checkpoint. The resumed run repeats that round with
+    the same noise, and the round is not charged again.
 
     Attributes:
       ledger: the run's ledger, open.
-      plan: what the run does and is charged for.
-      event: what each round of this run does.
+      plan: the run's privacy plan.
+      event: each round of this run is charged as this event.
       delta: target δ.
       accountant: "pld" or "rdp", resolved.
       planned_rounds: rounds the run intends.
-      budget_epsilon: ε that no round may exceed, or None; with a shared ledger, that
-        of all runs together.
-      shared: ledger of several runs, or for record-level runs one for each client,
-        open for this run, or None.
+      budget_epsilon: ε that no round may exceed, or None; with a shared ledger, ε of
+        all runs together.
+      shared: the ledger of several runs, or for record-level runs a ledger for each
+        client, open for this run; or None.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class RoundAccount:
         plan: PrivacyPlan,
         shared: SharedLedger | ClientLedgers | None = None,
     ) -> None:
-        """See the class.
+        """Checks the ledgers against the plan.
 
         Raises:
-          ValueError: a ledger that was begun under another neighbouring relation or
-            unit of privacy, or whose rounds' noise is correlated with that of rounds
-            of another event, or a shared ledger that this run does not fit.
+          ValueError: the ledger was begun under another neighbouring relation or unit
+            of privacy, or has rounds of another event whose noise is correlated, or
+            the shared ledger does not fit this run.
         """
         self.ledger = ledger
         self.plan = plan
@@ -66,11 +66,11 @@ class RoundAccount:
         self._curve = EpsilonCurve(event, plan.delta, plan.accountant)
         self.accountant = self._curve.accountant
         self.planned_rounds = plan.rounds
-        # Before the loop, so that a round only looks its ε up.
+        # Ahead of the loop: a round then only looks up its ε.
         self._compose_ahead(min(plan.rounds, _AHEAD))
         self.budget_epsilon = plan.budget_epsilon
         self.shared = shared
-        # Runs of equal entries, [event, number of rounds].
+        # Consecutive rounds with equal events: [event, number of rounds].
         self._groups: list[list[Any]] = []
         self._grouped = 0
         self._check_ledger()
@@ -107,9 +107,9 @@ class RoundAccount:
     def charges_abandoned(self) -> bool:
         """Whether rounds whose updates the server throws away are charged too.
 
-        Noise that the server adds to an aggregate is never drawn for such a round,
-        and nothing is released. Updates that clients noised themselves have reached
-        the server all the same, and the next round noises new ones.
+        If the server adds the noise, such a round draws no noise and releases nothing.
+        If the clients add the noise, their updates have reached the server already,
+        and the next round noises new updates.
         """
         return self.event.noised_by_clients
 
@@ -146,28 +146,30 @@ class RoundAccount:
             else:
                 self._groups.append([entry, 1])
             self._grouped += 1
-        found = []
+        groups = []
         for event, count in self._groups:
             if rounds > 0:
-                found.append((event, min(count, rounds)))
+                groups.append((event, min(count, rounds)))
             rounds -= count
-        return found
+        return groups
 
     def charge(self, round_number: int) -> float | None:
-        """Puts the round in the ledger, durably, and gives ε of this run after it.
+        """Puts the round in the ledger, durably, and returns ε of this run after it.
 
-        Call it before the round's result is visible to anyone. Repeating a round
-        that the ledger has is free, whatever it was for. None, and nothing is
-        written, where other runs have spent what the budget had left for the round
-        since `would_exceed` was asked.
+        Call it before anyone sees the round's result. A round that the ledger has
+        already is not charged again.
+
+        Returns:
+          ε; or None, and nothing is written, if other runs have used up the budget
+          since `would_exceed` was called.
 
         Raises:
           ChargeError: a ledger has the round with another event, lacks an earlier
-            one, is damaged, or has rounds that this run's do not go with.
+            round, is damaged, or has rounds that do not compose with this run's.
         """
         try:
             if self.shared is not None:
-                # First, so that it has every round that the run's own ledger has.
+                # The shared ledger first: it then has every round of the run's own.
                 self._charge_shared(self.shared, round_number)
             self.ledger.record(round_number, self.event)
         except BudgetExceededError:
@@ -200,9 +202,9 @@ class RoundAccount:
             return False
         if self.shared is None:
             return self.epsilon_after(round_number) > self.budget_epsilon
-        asked = self.delta, self.accountant, self.budget_epsilon
+        budget = self.delta, self.accountant, self.budget_epsilon
         try:
-            return self.shared.would_exceed(round_number, self.event, *asked)
+            return self.shared.would_exceed(round_number, self.event, *budget)
         except ValueError as error:
             raise ChargeError(str(error)) from error
 
@@ -222,10 +224,10 @@ class RoundAccount:
         return {name: ledger.position for name, ledger in self._ledgers()}
 
     def check_positions(self, positions: Mapping[str, Any]) -> None:
-        """Checks that the ledgers still hold what they held then.
+        """Checks that the ledgers still have all lines that they had earlier.
 
         Args:
-          positions: as `positions` gave them earlier.
+          positions: what `positions` returned earlier.
 
         Raises:
           ValueError: a ledger lost its last lines, or was replaced.
@@ -235,13 +237,13 @@ class RoundAccount:
                 ledger.check_position(positions[name])
 
     def _ledgers(self) -> list[tuple[str, Any]]:
-        found: list[tuple[str, Any]] = [("own", self.ledger)]
+        ledgers: list[tuple[str, Any]] = [("own", self.ledger)]
         if self.shared is not None:
-            found.append(("shared", self.shared))
-        return found
+            ledgers.append(("shared", self.shared))
+        return ledgers
 
     def shared_epsilon(self, rounds: int) -> float | None:
-        """ε of all runs of the shared ledger, this one having done so many rounds."""
+        """ε of all runs in the shared ledger, after so many rounds of this run."""
         if self.shared is None:
             return None
         return self.shared.epsilon_after(

@@ -1,8 +1,8 @@
 """A ledger that several runs over the same clients share, and its total ε.
 
-Runs may be at work at the same time: the file is locked for each line, not for a
-run. What cannot be found: a tail that was cut off before any run that saw it is
-resumed or verified, and a file that was rewritten with new hashes throughout.
+Runs may write at the same time: the file is locked for each line, not for a run. Two
+kinds of damage go unnoticed: last lines that are cut off before any run that saw them
+is resumed or verified, and a file that is rewritten with new hashes throughout.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
 from tfl_research.privacy.ledger.identity import Population
 from tfl_research.privacy.ledger.shared_rounds import Counts, RunSpent, SharedRounds
 
-# A budget is checked for so many rounds ahead at once, where they all fit.
+# A check of the budget covers so many further rounds, if they all fit.
 _AHEAD = (64, 8, 0)
 
 
 class BudgetExceededError(ValueError):
-    """A round was not recorded, because all runs together would exceed the budget."""
+    """The round was not recorded: all runs together would exceed the budget."""
 
 
 class SharedLedger(ChainFile):
     """A shared ledger, open for one run.
 
-    `record` and `charge` return only when the round is on disk (fsync). Write here
-    before the run's own ledger: then a shared ledger that has fewer rounds of a run
-    than the run's own has lost lines. Not for use by several threads.
+    `record` and `charge` return only when the round is on disk (fsync). Write to this
+    ledger before the run's own ledger: then a shared ledger with fewer rounds of a run
+    than the run's own ledger has lost lines. Not for use by several threads.
 
     Attributes:
       path: the file.
-      run: id of the run that rounds are recorded for.
+      run: id of the run whose rounds are recorded.
       population: the clients that the run samples from.
     """
 
@@ -45,17 +45,17 @@ class SharedLedger(ChainFile):
         population: Population,
         recorded: Sequence[Event] = (),
     ) -> None:
-        """Opens the ledger, creating it when there is none, and verifies all of it.
+        """Opens the ledger and verifies all lines; creates a missing file.
 
         Args:
           path: the file.
           run: from `identity.run_id`.
           population: of the clients that can be sampled.
-          recorded: the events in the run's own ledger, which must be here too.
+          recorded: the events in the run's own ledger, which this must have too.
 
         Raises:
           ValueError: a damaged line (named); a ledger of another population; rounds
-            of `recorded` that are not here; a file that cannot be opened or locked.
+            of `recorded` that are missing; a file that cannot be opened or locked.
         """
         if not identity.is_hex(run, identity.RUN_DIGITS):
             raise ValueError(
@@ -64,7 +64,7 @@ class SharedLedger(ChainFile):
         self.run, self.population = run, population
         super().__init__(HashChain(path))
         self._rounds = SharedRounds(self._chain)
-        # Rounds that were found to be within a budget, by what was asked.
+        # Rounds that keep within a budget, by (δ, accountant, budget).
         self._within: dict[tuple[float, str | None, float], Counts] = {}
         try:
             with self._chain.locked():
@@ -76,75 +76,77 @@ class SharedLedger(ChainFile):
             raise
 
     def _check_population(self) -> None:
-        there, here = self._rounds.population, self.population
-        if there is not None and there != here:
+        recorded, own = self._rounds.population, self.population
+        if recorded is not None and recorded != own:
             raise ValueError(
-                f"{self.path} is about another population (of {there.clients}, "
-                f"fingerprint {there.fingerprint[:12]}; this run has {here.clients}, "
-                f"{here.fingerprint[:12]}): what is spent on one does not add up with "
+                f"{self.path} is about another population (of {recorded.clients}, "
+                f"fingerprint {recorded.fingerprint[:12]}; this run has {own.clients}, "
+                f"{own.fingerprint[:12]}): what is spent on one does not add up with "
                 "the other; give each population its own ledger"
             )
 
     def _check_recorded(self, recorded: Sequence[Event]) -> None:
-        here = self._rounds.runs.get(self.run, [])
-        if len(here) < len(recorded):
+        shared = self._rounds.runs.get(self.run, [])
+        if len(shared) < len(recorded):
             raise ValueError(
-                f"{self.path} has {len(here)} rounds of this run ({self.run}), whose "
+                f"{self.path} has {len(shared)} rounds of this run ({self.run}), whose "
                 f"own ledger has {len(recorded)}: lines were lost, so ε would be "
                 "understated; restore it from a copy"
             )
-        for number, (one, other) in enumerate(zip(here, recorded), start=1):
-            if one != other:
+        for number, (shared_event, event) in enumerate(zip(shared, recorded), start=1):
+            if shared_event != event:
                 raise ValueError(
                     f"{self.path} has round {number} of this run ({self.run}) as "
-                    f"{one}, the run's own ledger has {other}; restore it from a copy"
+                    f"{shared_event}, the run's own ledger has {event}; restore it "
+                    "from a copy"
                 )
 
     @property
     def spent(self) -> tuple[RunSpent, ...]:
-        """What each run has spent, in the order of their first rounds; as last read."""
+        """What each run has spent, by first round; of the lines read so far."""
         return tuple(
             RunSpent(run, tuple(events)) for run, events in self._rounds.runs.items()
         )
 
     def __len__(self) -> int:
-        """Number of rounds of all runs; as last read."""
+        """Number of rounds of all runs; of the lines read so far."""
         return len(self._chain)
 
     def check_fits(self, event: Event) -> None:
-        """Checks that the run's rounds can be composed with those that are here.
+        """Checks that the run's rounds can be composed with the recorded rounds.
 
         Raises:
           ValueError: another neighbouring relation or unit of privacy.
         """
         for run, events in self._rounds.runs.items():
-            for held in events[-1:]:
-                for name, there, here in (
+            for recorded in events[-1:]:
+                for name, recorded_value, value in (
                     (
                         "neighbouring_relation",
-                        held.neighbouring_relation,
+                        recorded.neighbouring_relation,
                         event.neighbouring_relation,
                     ),
-                    ("unit", held.unit, event.unit),
+                    ("unit", recorded.unit, event.unit),
                 ):
-                    if there != here:
+                    if recorded_value != value:
                         raise ValueError(
-                            f"{self.path} has run {run} with {name} {there!r}, this "
-                            f"run has {here!r}: no ε covers both; use another ledger, "
-                            "or the same sampler and mechanism as that run"
+                            f"{self.path} has run {run} with {name} "
+                            f"{recorded_value!r}, this run has {value!r}: no ε covers "
+                            "both; use another ledger, or the same sampler and "
+                            "mechanism as that run"
                         )
 
     def epsilon_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
     ) -> float:
-        """ε of all runs' rounds, once this run has done so many.
+        """ε of all runs' rounds, after so many rounds of this run.
 
-        Reads what other runs have added first. Rounds of this run that are in the
-        ledger count even where they are more than `rounds`.
+        First reads the lines that other runs have added. All recorded rounds of this
+        run count, even if they are more than `rounds`.
 
         Args:
           rounds: of this run, 0 or more.
-          event: what those of its rounds do that are not in the ledger.
+          event: of this run's rounds that the ledger does not have yet.
           delta: target δ.
           accountant: "pld", "rdp", or None for the tightest that applies to all.
 
@@ -164,8 +166,8 @@ class SharedLedger(ChainFile):
     ) -> bool:
         """Whether `epsilon_after` would be above the budget.
 
-        Composes only where a state that was found to be within the budget does not
-        cover the rounds already, so that most calls cost microseconds.
+        Most calls cost microseconds: ε is composed only if no earlier check covers the
+        rounds.
 
         Raises:
           ValueError: damage, or see `check_fits`.
@@ -183,18 +185,18 @@ class SharedLedger(ChainFile):
         budget_epsilon: float,
     ) -> bool:
         counts = self._with(rounds, event)
-        asked = delta, accountant, budget_epsilon
-        within = self._within.get(asked, {})
+        budget = delta, accountant, budget_epsilon
+        within = self._within.get(budget, {})
         if all(count <= within.get(key, 0) for key, count in counts.items()):
             return False
         for ahead in _AHEAD:
             wide = {
-                # A mechanism over all rounds may be defined for so many only.
-                (run, one): count + (ahead if one.composes_by_round else 0)
-                for (run, one), count in counts.items()
+                # A mechanism over all rounds has no event for further rounds.
+                (run, done): count + (ahead if done.composes_by_round else 0)
+                for (run, done), count in counts.items()
             }
             if _epsilon(wide, delta, accountant) <= budget_epsilon:
-                self._within[asked] = wide
+                self._within[budget] = wide
                 return False
         return True
 
@@ -208,11 +210,11 @@ class SharedLedger(ChainFile):
         return counts
 
     def record(self, round_number: int, event: Event) -> None:
-        """Puts a round of this run on disk; free when it is there already.
+        """Puts a round of this run on disk, unless it is recorded already.
 
         Raises:
-          ValueError: the round is there with another event, or a round before it is
-            missing, or it cannot be composed with the others' (`check_fits`).
+          ValueError: the round is recorded with another event, or an earlier round is
+            missing, or the round does not compose with other runs' (`check_fits`).
         """
         self._record(round_number, event, None)
 
@@ -224,13 +226,13 @@ class SharedLedger(ChainFile):
         accountant: str | None,
         budget_epsilon: float,
     ) -> None:
-        """`record`, unless all runs together would then exceed the budget.
+        """Records the round, unless all runs together would then exceed the budget.
 
-        Other runs cannot record anything between the check and the line.
+        Other runs cannot record a round between the check and the write.
 
         Raises:
-          BudgetExceededError: they would, because other runs recorded rounds since
-            `would_exceed` was asked; nothing is written.
+          BudgetExceededError: all runs would exceed the budget, because other runs
+            recorded rounds since `would_exceed` was called; nothing is written.
           ValueError: see `record`.
         """
         self._record(round_number, event, (delta, accountant, budget_epsilon))
@@ -244,9 +246,9 @@ class SharedLedger(ChainFile):
         with self._chain.locked():
             self._rounds.read(repair=True)
             self._check_population()
-            here = self._rounds.runs.get(self.run, [])
+            recorded = self._rounds.runs.get(self.run, [])
             where = f"{self.path}, run {self.run},"
-            if ledger.is_recorded(where, here, round_number, event):
+            if ledger.is_recorded(where, recorded, round_number, event):
                 return
             self.check_fits(event)
             if budget is not None and self._exceeds(round_number, event, *budget):
@@ -266,7 +268,7 @@ class SharedLedger(ChainFile):
 
 
 def _epsilon(counts: Counts, delta: float, accountant: str | None) -> float:
-    # Composing is all that needs the accountants, which take long to import.
+    # The accountants are slow to import, and only composition needs them.
     from tfl_research.privacy.accounting.composition import composed_epsilon
 
     groups = [(event, count) for (_, event), count in counts.items()]

@@ -1,4 +1,4 @@
-"""The rounds that a shared ledger's lines record, by run."""
+"""The rounds in a shared ledger, by run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FIELDS = {"event", "run", "population", "round"}
 
 @dataclasses.dataclass(frozen=True)
 class RunSpent:
-    """What one run has in a ledger.
+    """The rounds of one run in a ledger.
 
     Attributes:
-      run: its id; "" in a run's own ledger.
+      run: its id; in a run's own ledger, the name of the run's folder.
       events: the event of round 1, round 2, ...
     """
 
@@ -31,7 +31,7 @@ class RunSpent:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """Each event with how often it happened, in the order of the first time."""
+        """Each event with its number of rounds, in the order of first rounds."""
         counts: dict[Event, int] = {}
         for event in self.events:
             counts[event] = counts.get(event, 0) + 1
@@ -39,7 +39,7 @@ class RunSpent:
 
 
 class SharedRounds:
-    """The rounds in a shared ledger's lines, by run, as far as they were read.
+    """The rounds in the lines of a shared ledger that were read so far.
 
     Attributes:
       runs: by run, the event of its round 1, round 2, ...
@@ -51,17 +51,17 @@ class SharedRounds:
         self._chain = chain
         self._parsed: dict[str, Event] = {}
         self.runs: dict[str, list[Event]] = {}
-        # Kept beside `runs`, since counting takes as long as there are lines.
+        # Kept beside `runs`: counting anew would visit every line.
         self.counts: Counts = {}
         self.population: Population | None = None
 
     def read(self, *, repair: bool) -> None:
-        """Takes in the lines that are new; see `HashChain.read`."""
-        first = len(self._chain) + 1
-        for number, fields in enumerate(self._chain.read(repair=repair), start=first):
-            self._take(f"{self._chain.path}, line {number}", fields)
+        """Reads the lines added since the last call; see `HashChain.read`."""
+        start = len(self._chain) + 1
+        for number, fields in enumerate(self._chain.read(repair=repair), start=start):
+            self._add_line(f"{self._chain.path}, line {number}", fields)
 
-    def _take(self, where: str, fields: Mapping[str, Any]) -> None:
+    def _add_line(self, where: str, fields: Mapping[str, Any]) -> None:
         text = json.dumps(fields.get("event"), sort_keys=True)
         event = self._parsed.get(text)
         if event is None or set(fields) - {"plugin"} != _FIELDS:
@@ -88,7 +88,7 @@ class SharedRounds:
         self.add(fields["run"], population, event)
 
     def add(self, run: str, population: Population, event: Event) -> None:
-        """Takes in the next round of a run."""
+        """Adds the next round of a run."""
         self.population = population
         self.runs.setdefault(run, []).append(event)
         self.counts[run, event] = self.counts.get((run, event), 0) + 1

@@ -18,20 +18,19 @@ from tfl_research.privacy.ledger.shared_rounds import RunSpent, SharedRounds
 
 
 class DamageError(ValueError):
-    """A ledger does not say what was spent: lines are damaged or missing."""
+    """A ledger has damaged or missing lines, so that what was spent is unknown."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Spending:
-    """What a ledger records.
+    """The content of a ledger.
 
     Attributes:
-      chain: its lines, read; the file is closed.
-      shared: whether it is one that runs share.
+      chain: the lines, read; the file is closed.
+      shared: whether the ledger is one that runs share.
       runs: what each run has spent; none in a ledger without rounds.
-      population: of a shared ledger; None in a run's own.
-      torn: whether a last line is cut off, as a kill leaves it; its round was never
-        computed.
+      population: of a shared ledger; None for a run's own ledger.
+      torn: whether a kill cut off the last line; its round was never computed.
     """
 
     chain: HashChain
@@ -42,15 +41,15 @@ class Spending:
 
     @property
     def path(self) -> pathlib.Path:
-        """Of the ledger."""
+        """The ledger's file."""
         return self.chain.path
 
     def check_position(self, position: Mapping[str, Any], source: str) -> None:
-        """Checks that nothing that was there is gone.
+        """Checks that the ledger still has the lines that it had earlier.
 
         Args:
-          position: one that the ledger had, see `HashChain.position`.
-          source: what says so, for the message.
+          position: an earlier position, see `HashChain.position`.
+          source: where the position was noted, for the message.
 
         Raises:
           DamageError: see `HashChain.check_position`.
@@ -62,7 +61,7 @@ class Spending:
 
     @property
     def clients(self) -> int | None:
-        """Number of clients, by the ledger or by its events; None if unknown."""
+        """Number of clients, from the population or the events; None if unknown."""
         if self.population is not None:
             return self.population.clients
         for run in self.runs:
@@ -78,18 +77,18 @@ class Spending:
 
 
 def ledger_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The ledger that is meant: a file, or the one in a run's folder.
+    """The ledger's file, given the file or a run's folder.
 
     Raises:
-      ValueError: neither is there.
+      ValueError: there is no such file.
     """
-    given = pathlib.Path(path)
-    found = given / "ledger.jsonl" if given.is_dir() else given
-    if not found.is_file():
+    place = pathlib.Path(path)
+    file = place / "ledger.jsonl" if place.is_dir() else place
+    if not file.is_file():
         raise ValueError(
             f"{path}: no such ledger; give a ledger file or the folder of a private run"
         )
-    return found
+    return file
 
 
 def read(path: str | os.PathLike[str]) -> Spending:
@@ -100,18 +99,17 @@ def read(path: str | os.PathLike[str]) -> Spending:
 
     Raises:
       DamageError: a line is damaged; names file and line.
-      MissingPluginError: events of a plugin that was not given; names it.
+      MissingPluginError: the plugin of an event was not imported; names the plugin.
       ValueError: there is no such file, or it cannot be read.
     """
     chain = HashChain(ledger_path(path), writable=False)
     with contextlib.closing(chain):
         try:
-            found = _read(chain)
+            return _read(chain)
         except ledger.MissingPluginError:
             raise
         except ValueError as error:
             raise DamageError(str(error)) from error
-    return found
 
 
 def _read(chain: HashChain) -> Spending:
@@ -132,9 +130,9 @@ def _read(chain: HashChain) -> Spending:
 def _is_shared(path: pathlib.Path) -> bool:
     """Whether the first line names a run."""
     with open(path, "rb") as file:
-        first = file.readline()
+        first_line = file.readline()
     try:
-        return "run" in json.loads(first)
+        return "run" in json.loads(first_line)
     except (ValueError, TypeError):
-        # An empty file, or a damaged line that reading will name.
+        # An empty file, or a damaged line, which the reader of the lines names.
         return False

@@ -1,9 +1,9 @@
-"""What a run guarantees, in words: the statement that is kept with its results.
+"""The privacy statement of a run: its guarantee in words, derived from the events.
 
 The order follows what Ponomareva et al. 2023 (How to DP-fy ML, arXiv 2303.00654,
 section 5.3) ask of a publication, and what deployments publish (Xu et al. 2023,
 arXiv 2305.18465): unit and relation, mechanism, numbers, accounting, and what the
-guarantee leaves out. Everything is derived from the events.
+guarantee leaves out.
 """
 
 from __future__ import annotations
@@ -17,45 +17,12 @@ from tfl_research.privacy.accounting import budget
 from tfl_research.privacy.accounting.composition import composed_epsilon, composed_zcdp
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger import statement_words as words
 from tfl_research.privacy.ledger.statement_numbers import Numbers, table
 
-# Accountants that differ by more than this are remarked upon.
+# A statement remarks on accountants that differ by more than this share.
 _CROSS_CHECK = 0.05
 _WIDTH = 80
-_UNITS = {
-    "client": "one client with all of its examples (user-level privacy)",
-    "record": "one record of one client (record-level privacy); a client with many "
-    "records is protected less",
-}
-_RELATIONS = {
-    "add_or_remove_one": "add or remove one {unit}",
-    "replace_one": "replace one {unit}'s data by any other; the number of {unit}s is "
-    "public, and the sensitivity is twice the clip",
-    "zero_out": "replace one {unit}'s contribution by zero (zero-out); when it takes "
-    "part is public",
-}
-_ACCOUNTANTS = {
-    "pld": "privacy loss distributions (PLD)",
-    "rdp": "Rényi differential privacy (RDP)",
-}
-_OUTSIDE = (
-    "Train metrics (loss, accuracy, example counts) and cohort sizes: they are exact.",
-    "Evaluation on clients' data, and what is decided by it: the best round, early "
-    "stopping.",
-)
-_THRESHOLDS = (
-    "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
-    "wherever an aggregator uses them."
-)
-_UNSEARCHED = {
-    "client": "Hyperparameters that were chosen by runs on the same data: each such "
-    "run costs as much again. Share one ledger between them (--ledger), or account for "
-    "the search (scripts/privacy_ledger plan --search_mean).",
-    "record": "Hyperparameters that were chosen by runs on the same data: each such "
-    "run costs as much again. Share one folder of ledgers between them "
-    "(--record_ledgers); scripts/privacy_ledger show, given the folders of all of "
-    "them, bounds what they cost any record together.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +31,8 @@ class SharedTotal:
 
     Attributes:
       path: of the ledger.
-      runs: how many have rounds in it.
-      rounds: of all of them.
+      runs: number of runs with rounds in the ledger.
+      rounds: of all runs.
       epsilon: of all rounds together, at the run's δ.
     """
 
@@ -90,19 +57,19 @@ def privacy_statement(
     """The text of a run's privacy statement.
 
     Args:
-      event: what each round of the run does.
+      event: of each round of the run.
       delta: the run's δ.
       accountant: "pld" or "rdp".
-      spent: rounds that were done, see `accounting.composed_epsilon`; empty for a
-        statement of what is planned.
+      spent: completed rounds, see `accounting.composed_epsilon`; empty for a
+        statement before the first round.
       planned_rounds: rounds the run intends, or None.
       budget_epsilon: ε that no round may exceed, or None.
       shared: the total of a ledger shared with other runs, or None.
-      outside: what else this run leaves outside the guarantee, a sentence each.
+      outside: further outputs that the guarantee leaves out, a sentence each.
       notes: further sentences about the run.
 
     Returns:
-      Lines of at most 80 characters, the last one ended.
+      Lines of at most 80 characters, each with a line end.
 
     Raises:
       ValueError: δ outside (0, 1), or rounds that cannot be composed.
@@ -138,12 +105,13 @@ def opening_lines(
     planned_rounds: int | None,
     budget_epsilon: float | None = None,
 ) -> tuple[str, ...]:
-    """What a run says first: unit, relation, mechanism, sampling, ε and δ.
+    """A run's first lines: unit, relation, mechanism, sampling, ε and δ.
 
-    Args are those of `privacy_statement`.
+    See `privacy_statement` for the arguments.
     """
     lines = [
-        f"Privacy unit: {_unit(event)}. Neighbouring relation: {_relation(event)}.",
+        f"Privacy unit: {words.unit(event)}. Neighbouring relation: "
+        f"{words.relation(event)}.",
         *event.description(),
     ]
     if planned_rounds:
@@ -159,17 +127,6 @@ def opening_lines(
             f"Budget: stops before the round that would exceed ε = {budget_epsilon:g}."
         )
     return tuple(lines)
-
-
-def _unit(event: Event) -> str:
-    return _UNITS.get(event.unit, f"one {event.unit}")
-
-
-def _relation(event: Event) -> str:
-    words = _RELATIONS.get(event.neighbouring_relation)
-    if words is None:
-        return event.neighbouring_relation.replace("_", " ")
-    return words.format(unit=event.unit)
 
 
 def _state(done: int, planned: int | None) -> str:
@@ -198,8 +155,8 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
                 "whatever is done with it."
             )
     lines += [
-        f"Unit of privacy: {_unit(event)}.",
-        f"Neighbouring relation: {_relation(event)}.",
+        f"Unit of privacy: {words.unit(event)}.",
+        f"Neighbouring relation: {words.relation(event)}.",
     ]
     if (event.unit, event.neighbouring_relation) == ("client", "add_or_remove_one"):
         lines.append(
@@ -218,14 +175,14 @@ def _noise(event: Event, rounds: int) -> list[str]:
     lines = []
     if event.noise is not None:
         lines.append(f"Noise multiplier: z = {event.noise:g}.")
-    over_all = event.effective_noise_multiplier(rounds) if rounds else None
-    if over_all is not None:
-        # Where clients join by chance, the accountant knows more than this.
+    total_noise = event.effective_noise_multiplier(rounds) if rounds else None
+    if total_noise is not None:
+        # For sampled clients the accountant's bound is tighter than this noise.
         sampled = event.rate is not None
         are = "were it known who took part, would be" if sampled else "are"
         lines.append(
             f"All {rounds} rounds together{', ' if sampled else ' '}{are} one Gaussian "
-            f"whose noise is {over_all:.4g} times its sensitivity."
+            f"whose noise is {total_noise:.4g} times its sensitivity."
         )
     return lines
 
@@ -254,23 +211,23 @@ def _budget(
 def _accounting(numbers: Numbers, delta: float) -> list[str]:
     accountant = numbers.accountant
     lines = [
-        f"Accountant: {_ACCOUNTANTS[accountant]}; rounds are composed together, never "
-        "added."
+        f"Accountant: {words.ACCOUNTANTS[accountant]}; rounds are composed together, "
+        "never added."
     ]
     if not numbers.rounds:
         return lines
-    other = numbers.cross_check
-    if other is not None:
-        first = numbers.epsilon(delta, accountant)
-        second = numbers.epsilon(delta, other)
+    cross_check = numbers.cross_check
+    if cross_check is not None:
+        epsilon = numbers.epsilon(delta, accountant)
+        cross_epsilon = numbers.epsilon(delta, cross_check)
         differ = (
             "it differs by more than 5%, the accountant's bound being the tighter"
-            if abs(second - first) > _CROSS_CHECK * first
+            if abs(cross_epsilon - epsilon) > _CROSS_CHECK * epsilon
             else "they agree within 5%"
         )
         lines.append(
-            f"Cross-check by {_ACCOUNTANTS[other]}: ε = {rounded_up(second)} at δ = "
-            f"{rounded_up(delta, 6)}; {differ}."
+            f"Cross-check by {words.ACCOUNTANTS[cross_check]}: ε = "
+            f"{rounded_up(cross_epsilon)} at δ = {rounded_up(delta, 6)}; {differ}."
         )
     rho = composed_zcdp(numbers.groups)
     if rho is not None and math.isfinite(rho):
@@ -283,14 +240,14 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
 
 
 def _outside(event: Event, more: Sequence[str]) -> list[str]:
-    # What is noised before it leaves a client may be seen, and any threshold on it.
+    # An update that the client noised may be seen, and so may a threshold on its norm.
     exact = not event.noised_by_clients
-    seen = "single updates, " if exact else ""
+    exact_updates = "single updates, " if exact else ""
     lines = [
         *more,
-        *_OUTSIDE,
-        *([_THRESHOLDS] if exact else []),
-        f"Whoever sees {seen}the secret run seed or the sampler's state.",
+        *words.OUTSIDE,
+        *([words.THRESHOLDS] if exact else []),
+        f"Whoever sees {exact_updates}the secret run seed or the sampler's state.",
         (
             "The noise comes from a pseudo-random generator of research grade, which "
             "is not a cryptographic one."
@@ -301,7 +258,7 @@ def _outside(event: Event, more: Sequence[str]) -> list[str]:
         ),
     ]
     if not event.is_search:
-        lines.append(_UNSEARCHED.get(event.unit, _UNSEARCHED["client"]))
+        lines.append(words.UNSEARCHED.get(event.unit, words.UNSEARCHED["client"]))
     return [f"- {line}" for line in lines]
 
 

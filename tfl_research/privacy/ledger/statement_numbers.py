@@ -11,26 +11,26 @@ DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
 
 
 class Numbers:
-    """ε of rounds by δ and accountant, each composed once."""
+    """ε of rounds by δ and accountant; each is composed once."""
 
     def __init__(self, groups: list[tuple[Event, int]], accountant: str) -> None:
         self.groups = groups
         self.accountant = accountant
         self.rounds = sum(rounds for _, rounds in groups)
-        self._known: dict[tuple[float, str], float] = {}
+        self._composed: dict[tuple[float, str], float] = {}
 
     @property
     def cross_check(self) -> str | None:
-        """The other accountant, where it applies to every event."""
+        """The second accountant, "rdp", if it applies to every event; or None."""
         applies = all("rdp" in event.accountants for event, _ in self.groups)
         return "rdp" if self.accountant == "pld" and applies else None
 
     def epsilon(self, delta: float, accountant: str) -> float:
         """ε at δ."""
         key = delta, accountant
-        if key not in self._known:
-            self._known[key] = composed_epsilon(self.groups, delta, accountant)
-        return self._known[key]
+        if key not in self._composed:
+            self._composed[key] = composed_epsilon(self.groups, delta, accountant)
+        return self._composed[key]
 
 
 def table(numbers: Numbers, delta: float) -> str:
@@ -40,7 +40,8 @@ def table(numbers: Numbers, delta: float) -> str:
         names.append(numbers.cross_check)
     heads = [f"{f'ε ({name.upper()})':>12}" for name in names]
     lines = ["", f"    {'δ':<10}" + "".join(heads)]
-    for one in sorted({*DELTAS, delta}, reverse=True):
-        cells = [f"{rounded_up(numbers.epsilon(one, name)):>12}" for name in names]
-        lines.append(f"    {rounded_up(one):<10}" + "".join(cells))
+    for row_delta in sorted({*DELTAS, delta}, reverse=True):
+        epsilons = [numbers.epsilon(row_delta, name) for name in names]
+        cells = [f"{rounded_up(epsilon):>12}" for epsilon in epsilons]
+        lines.append(f"    {rounded_up(row_delta):<10}" + "".join(cells))
     return "\n".join(lines) + "\n"

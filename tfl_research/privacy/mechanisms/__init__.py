@@ -1,8 +1,8 @@
-"""Mechanisms of user-level privacy: what each is, and its TFF aggregator.
+"""Mechanisms of user-level privacy: settings, and the aggregators that they build.
 
-The classes here say what a mechanism is, what it is charged as and what it goes with;
-`UserLevelPlan.build` makes the aggregators, which clip, sum and noise updates. What
-rounds are charged as is in `privacy.accounting.events`.
+The classes exported here are the settings: parameters, papers, event, and the samplers
+and weights that fit. The other modules build TFF aggregators, which clip, sum and noise
+updates. The events are in `privacy.accounting.events`.
 """
 
 from typing import TYPE_CHECKING

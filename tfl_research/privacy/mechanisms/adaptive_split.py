@@ -9,7 +9,7 @@ def value_noise_multiplier(
     """z_Δ = (z^-2 - (2 σ_b)^-2)^(-1/2) of Andrew et al. 2021, Theorem 1.
 
     Raises:
-      ValueError: z is at least 2 σ_b: the count alone would spend it all.
+      ValueError: z is at least 2 σ_b: the count alone would cost as much as allowed.
     """
     if noise_multiplier == 0:
         return 0.0

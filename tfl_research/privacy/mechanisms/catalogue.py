@@ -28,7 +28,7 @@ def register_mechanism(mechanism_class: MechanismClass) -> MechanismClass:
     """Registers a mechanism by its NAME: a decorator; see `MechanismSettings`.
 
     Raises:
-      ValueError: a name that is taken or missing, or facts that are wrong.
+      ValueError: the name is taken or missing, or a class attribute is wrong.
     """
     MECHANISMS.add(mechanism_class)
     return mechanism_class

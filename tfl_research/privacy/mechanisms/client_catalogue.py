@@ -1,4 +1,4 @@
-"""The mechanisms whose noise clients add, all of it or in shares; no TensorFlow."""
+"""The mechanisms whose clients add the noise, or shares of it; no TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from tfl_research.privacy.accounting.events.local_gaussian_event import (
     LocalGaussianEvent,
 )
 from tfl_research.privacy.mechanisms.noise import noise_tables
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
     CLIENT,
     SECURE_SUM,
-    MechanismContext,
     MechanismSettings,
-    RunShape,
 )
 from tfl_research.sampling import Amplification
 
@@ -38,7 +37,7 @@ _SHARES = (
 
 @dataclasses.dataclass(frozen=True)
 class DistributedNoise(MechanismSettings):
-    """What the mechanisms with integer noise shares under a secure sum share."""
+    """The base class of mechanisms with integer noise shares under a secure sum."""
 
     SAMPLERS: ClassVar[tuple[str, ...]] = (
         "fixed",
@@ -105,7 +104,7 @@ class DistributedNoise(MechanismSettings):
     def calibrate(
         self, target_epsilon: float, shape: RunShape, delta: float, accountant: str
     ) -> float:
-        """See `MechanismSettings`; the grid is made anew for each noise."""
+        """See `MechanismSettings`; each noise multiplier has its own grid."""
         del accountant  # Only "rdp" applies.
         return distributed_calibration.calibrate_distributed(
             self.NAME,
@@ -119,7 +118,7 @@ class DistributedNoise(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """Shares of the clients that reported; 0 in a round that releases nothing."""
+        """The noise of the reporting clients' shares; 0 if nothing is released."""
         grid = plan.grid
         reporting = measured.get("reporting_clients", math.nan)
         if reporting < grid.minimum_cohort_size:
@@ -131,10 +130,10 @@ class DistributedNoise(MechanismSettings):
 
 
 def _cohorts(amplification: Amplification) -> dict[str, Any]:
-    """Population, sampling and neighbours of noise that clients add themselves.
+    """Population, sampling and neighbouring relation for noise shares of clients.
 
-    A client that left would take its share of the noise along, so that zero-out
-    stands where others have add-or-remove-one.
+    A client that left would take its share of the noise along. So zero-out takes the
+    place of add-or-remove-one.
     """
     replaces = amplification.neighbouring_relation == "replace_one"
     return {
@@ -239,9 +238,9 @@ class LocalGaussian(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """Of the mean of the clients that reported, or of each client before a rule."""
-        one = plan.noise_multiplier * plan.l2_norm_clip
+        """The noise of the mean of reporting clients; before a rule, of each client."""
+        unit = plan.noise_multiplier * plan.l2_norm_clip
         if "client_noise_stddev" in measured:
-            return {"client_noise_stddev": one}
+            return {"client_noise_stddev": unit}
         reporting = measured.get("reporting_clients", math.nan)
-        return {"noise_stddev": one * math.sqrt(reporting) / plan.expected_cohort_size}
+        return {"noise_stddev": unit * math.sqrt(reporting) / plan.expected_cohort_size}

@@ -13,13 +13,13 @@ import tensorflow_federated as tff
 from tfl_research.privacy.mechanisms.noise import client_seeds
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 
-# (leaves of the update, weight float32 [], common seed, client's secret seed) -> (what
-# the client sends, variance float32 [] of its noise in each coordinate); seeds are
-# int64 [2].
+# (leaves of the update, weight float32 [], common seed, client's secret seed) ->
+# (message of the client, variance float32 [] of its noise in each coordinate); seeds
+# are int64 [2].
 Encode = Callable[
     [list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor], tuple[Any, tf.Tensor]
 ]
-# (sum of what was sent, reporting clients int32 [], sum of the variances, common seed)
+# (sum of the messages, reporting clients int32 [], sum of the variances, common seed)
 # -> (mean as leaves of an update, measurements).
 Release = Callable[[Any, tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], Any]]
 
@@ -35,18 +35,18 @@ def client_noised_sum(
 ) -> tff.templates.AggregationProcess:
     """Encodes at the clients, sums, and releases at the server.
 
-    The state is (own state, state of the summation), the own one of `round_number`
-    and `noise_seed`: what a client draws is a function of these and of the client's
-    seed of the round. How many clients report, and how
-    large their noise is, is no secret: both are the same for all neighbours.
+    The state is (`round_number` and `noise_seed`, state of the summation). A client's
+    noise is a function of these two and of the client's seed of the round. The number
+    of reporting clients and the size of their noise are no secrets: they are the same
+    for all neighbours.
 
     Args:
       value_type: of updates, a structure of float32 tensors.
       weight_type: `client_seeds.seeded_weight_type()`.
       noise_seed: secret.
-      encode: what a client does, see `Encode`.
-      sum_factory: sums what clients send.
-      release: what the server does, see `Release`.
+      encode: turns a client's update into its message, see `Encode`.
+      sum_factory: sums the messages.
+      release: turns the sum into the mean, see `Release`.
 
     Raises:
       ValueError: values of another dtype, or weights without a seed.
@@ -60,9 +60,9 @@ def client_noised_sum(
             round_number=tf.constant(0, tf.int32), noise_seed=seed_tensor(noise_seed)
         )
 
-    own_type = initial_state.type_signature.result
+    noise_state_type = initial_state.type_signature.result
 
-    @tff.tensorflow.computation(own_type)
+    @tff.tensorflow.computation(noise_state_type)
     def seeds(state: Any) -> Any:
         return client_seeds.round_seeds(state["noise_seed"], state["round_number"])
 
@@ -76,7 +76,7 @@ def client_noised_sum(
     summation = sum_factory.create(send.type_signature.result[0])
     sum_type = summation.next.type_signature.result.result.member
 
-    @tff.tensorflow.computation(own_type, sum_type, np.int32, np.float32)
+    @tff.tensorflow.computation(noise_state_type, sum_type, np.int32, np.float32)
     def finish(
         state: Any, total: Any, reporting: tf.Tensor, variance: tf.Tensor
     ) -> Any:
@@ -88,8 +88,8 @@ def client_noised_sum(
 
     @tff.federated_computation
     def initialize() -> Any:
-        own = tff.federated_eval(initial_state, tff.SERVER)
-        return tff.federated_zip((own, summation.initialize()))
+        noise_state = tff.federated_eval(initial_state, tff.SERVER)
+        return tff.federated_zip((noise_state, summation.initialize()))
 
     @tff.federated_computation(
         initialize.type_signature.result,
@@ -97,15 +97,15 @@ def client_noised_sum(
         tff.FederatedType(weight_type, tff.CLIENTS),
     )
     def next_sum(state: Any, value: Any, weight: Any) -> Any:
-        own, inner_state = state
-        round_seeds = tff.federated_broadcast(tff.federated_map(seeds, own))
+        noise_state, inner_state = state
+        round_seeds = tff.federated_broadcast(tff.federated_map(seeds, noise_state))
         sent = tff.federated_map(send, tff.federated_zip((value, weight, round_seeds)))
         summed = summation.next(inner_state, sent[0])
-        new_own, mean, measurements = tff.federated_map(
+        new_noise_state, mean, measurements = tff.federated_map(
             finish,
             tff.federated_zip(
                 (
-                    own,
+                    noise_state,
                     summed.result,
                     tff.federated_sum(sent[1]),
                     tff.federated_sum(sent[2]),
@@ -113,7 +113,7 @@ def client_noised_sum(
             ),
         )
         return tff.templates.MeasuredProcessOutput(
-            tff.federated_zip((new_own, summed.state)), mean, measurements
+            tff.federated_zip((new_noise_state, summed.state)), mean, measurements
         )
 
     return tff.templates.AggregationProcess(initialize, next_sum)

@@ -10,10 +10,9 @@ from tfl_research import settings
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
 from tfl_research.privacy.accounting.events.tree_event import TreeEvent
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
-    MechanismContext,
     MechanismSettings,
-    RunShape,
 )
 
 if TYPE_CHECKING:
@@ -29,10 +28,10 @@ _APART = (
 
 @dataclasses.dataclass(frozen=True)
 class CorrelatedNoise(MechanismSettings):
-    """What the mechanisms of correlated noise share.
+    """The base class of mechanisms with correlated noise.
 
-    Their `noise_stddev` is that of the independent parts, the nodes of a tree or ξ of
-    a matrix, to which the noise multiplier belongs.
+    `noise_stddev` measures the independent noise: of the nodes of a tree, or of ξ of a
+    matrix. The noise multiplier belongs to this noise.
     """
 
     DEVICES_REFUSAL: ClassVar[Optional[str]] = _APART
@@ -109,7 +108,7 @@ class BandedMatrix(CorrelatedNoise):
 
     bands: Optional[int] = settings.integer(
         None,
-        "Bands of the matrix, at most the sampler's separation; that when not given. "
+        "Bands of the matrix, at most the sampler's separation, which is the default. "
         "1 is independent noise.",
         minimum=1,
     )
@@ -131,7 +130,7 @@ class BandedMatrix(CorrelatedNoise):
     ) -> tff.aggregators.WeightedAggregationFactory:
         """See `MechanismSettings`.
 
-        Adaptive server optimizers are not linear in the means: for them the matrix is
+        Adaptive server optimizers are not linear in the means. Their matrix is
         optimised for plain sums.
         """
         from tfl_research.privacy.mechanisms import correlated_mechanisms

@@ -24,22 +24,22 @@ def tree_aggregator(
     efficient: bool = True,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """DP-FTRL: each round releases its part of a tree's noisy prefix sums.
+    """DP-FTRL: each round releases the increase of a tree's noisy prefix sum.
 
     Kairouz et al. 2021 (arXiv 2103.00039). Any server optimizer applies: the sum of
-    the released rounds is the noisy prefix sum. A tree's last prefix stays in the
-    sum when the next begins; it is least noisy where `restart_every` is a power of
-    two.
+    the released rounds is the noisy prefix sum. A tree's last prefix stays in the sum
+    when the next tree begins; that prefix has the least noise if `restart_every` is a
+    power of two.
 
     Args:
       l2_norm_clip: S, positive.
       noise_multiplier: z, of a node's noise N(0, (zS)^2); 0 adds no noise.
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; node noise is a pure function of it and of the node.
-      restart_every: rounds of a tree. The planned rounds for a single one; further
-        rounds begin the next tree.
-      efficient: Honaker's estimate of prefixes (less noise at equal privacy; the
-        state holds log2(restart_every) model sizes).
+      restart_every: rounds of a tree; later rounds begin the next tree. Give the
+        planned rounds for a single tree.
+      efficient: whether prefixes are Honaker's estimates, which have less noise at
+        equal privacy; the state holds log2(restart_every) model sizes.
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
@@ -83,11 +83,11 @@ def banded_matrix_aggregator(
         noise.
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; noise is a pure function of it and of the round.
-      rounds: planned, the matrix' size. Further rounds begin it anew.
-      bands: 1 is independent noise. The sampler must keep a client's rounds as many
-        apart, see `MatrixEvent`.
+      rounds: planned rounds, the matrix' size; later rounds begin the matrix anew.
+      bands: diagonals; 1 is independent noise. The sampler must keep a client's rounds
+        at least so many rounds apart, see `MatrixEvent`.
       momentum: of the server optimizer, see `factorization.workload_matrix`.
-      learning_rates: of the server optimizer, see there.
+      learning_rates: of the server optimizer, see `factorization.workload_matrix`.
       cache: see `factorization.banded_factor`.
       sum_factory: sums the clipped deltas; plain summation by default.
 

@@ -25,7 +25,7 @@ class DistributedSumFactory(
 ):
     """See `discrete_gaussian_aggregator` and `skellam_aggregator`.
 
-    The plain sum of `secure=False` adds the very integers that the secure one adds.
+    The plain sum of `secure=False` adds the same integers as the secure sum.
     """
 
     grid: DistributedPlan
@@ -50,10 +50,10 @@ class DistributedSumFactory(
         rotation_seed: tf.Tensor,
         client_seed: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What one client sends, and the variance of its noise in quanta.
+        """A client's message, and the variance of its noise in quanta.
 
-        The former is int64 `[padded dimension]`, in [0, 2^bits), the latter float32
-        `[]`, of the very table that the noise was drawn from.
+        The message is int64 `[padded dimension]`, in [0, 2^bits). The variance is
+        float32 `[]`, of the table from which the noise is drawn.
 
         Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1; with Skellam
         noise it is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1.
@@ -79,7 +79,7 @@ class DistributedSumFactory(
         return sent, tf.constant(variance, tf.float32)
 
     def decode(self, total: tf.Tensor, rotation_seed: tf.Tensor) -> tf.Tensor:
-        """The sum of updates, float32 `[dimension]`, from that of what clients sent.
+        """The sum of updates, float32 `[dimension]`, from the sum of the messages.
 
         arXiv 2102.06387, Algorithm 2.
         """
@@ -175,15 +175,15 @@ def discrete_gaussian_aggregator(
     randomised Hadamard transform, scales it to the integer grid, rounds it at random
     under the condition that the norm stays below `plan.l2_sensitivity`, adds
     N_Z(0, σ²) with σ = `plan.share_stddev`, and sends it modulo 2^bits. The server
-    sees the sum, undoes all that, and divides by `plan.cohort_size`.
+    sees the sum, inverts these steps, and divides by `plan.cohort_size`.
 
     With fewer reporting clients than `plan.minimum_cohort_size` there is too little
-    noise for the event, so that the round's result is zero; an empty cohort's
-    always is. Measurements: `reporting_clients`, `released` (0 or 1) and
-    `noise_stddev`, the standard deviation of the result's noise as it was.
+    noise for the event: the round's result is then zero, as for an empty cohort.
+    Measurements: `reporting_clients`, `released` (0 or 1) and `noise_stddev`, the
+    standard deviation of the result's noise.
 
-    In this simulation every client's noise is a function of one secret seed, the
-    round and the client's own seed, so that a resumed round repeats it. In a
+    In this simulation every client's noise is a function of a secret seed, the round
+    and the client's own seed, so that a resumed round repeats the noise. In a
     deployment each client draws from its own source, which the server must not know.
 
     Args:
@@ -191,8 +191,8 @@ def discrete_gaussian_aggregator(
       plan: of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
       noise_seed: secret.
       secure: sum with `tff.aggregators.SecureModularSumFactory`, which
-        `runtime.in_process` executes as the sum it stands for; TFF's runtime cannot
-        take one of 64-bit integers, and gets a plain sum of the same integers, with
+        `runtime.in_process` executes as a sum. TFF's runtime cannot execute a secure
+        sum of 64-bit integers; give False for a plain sum of the same integers, with
         the same result.
 
     Raises:
@@ -220,7 +220,7 @@ def skellam_aggregator(
     `discrete_gaussian_aggregator`, with the difference of two Poisson variables of
     mean σ²/2 as a client's noise. Sums of such noise have the same distribution.
 
-    Args and errors are those of `discrete_gaussian_aggregator`.
+    See `discrete_gaussian_aggregator` for arguments and errors.
     """
     return _factory(
         "skellam",

@@ -1,7 +1,7 @@
 """Mechanisms with independent noise at the server, as TFF aggregators.
 
-A run gets them from `UserLevelPlan.build`, with the event that they are charged as.
-Those of correlated noise are in `correlated_mechanisms`.
+`UserLevelPlan.build` makes them for a run, together with the event that is charged.
+`correlated_mechanisms` has the mechanisms with correlated noise.
 """
 
 from __future__ import annotations
@@ -78,20 +78,20 @@ def bounded_weight_aggregator(
     clipped_denominator: bool = False,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """Averages of clients that count between 0 and 1, Gaussian noise, fixed clip.
+    """Weighted averages with weights in [0, 1], fixed clipping and Gaussian noise.
 
     McMahan et al. 2018 (arXiv 1710.06963), section 3. Weights are capped at 1. The
     estimator f_f divides the weighted sum by the fixed qW: sensitivity S/(qW). The
     estimator f_c divides by max(qW_min, Σ w): with sum v, weights' sum a and
     D = max(qW_min, a), a further client of weight w moves v/D by at most
     w S/D' + ‖v‖ (1/D - 1/D'), ‖v‖ <= a S <= D S, and so by at most
-    2 w S/D' <= 2 S/(qW_min) (Lemma 1): it is given twice the noise of f_f.
+    2 w S/D' <= 2 S/(qW_min) (Lemma 1): f_c gets twice the noise of f_f.
 
     Args:
       l2_norm_clip: S, positive.
       noise_multiplier: z, at least 0; 0 adds no noise.
-      expected_cohort_weight: qW, or qW_min of f_c: what the weights of a cohort sum
-        to, on average or at least; positive, and chosen without looking at the data.
+      expected_cohort_weight: qW, the mean of a cohort's sum of weights, or for f_c
+        qW_min, the least sum; positive, and chosen without looking at the data.
       noise_seed: secret; noise is a pure function of it and of the round.
       clipped_denominator: f_c.
       sum_factory: sums the clipped deltas; plain summation by default.
@@ -126,7 +126,7 @@ def adaptive_gaussian_aggregator(
     clipped_count_stddev: Optional[float] = None,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """Adaptive clipping and Gaussian noise, the quantile's cost included.
+    """Adaptive clipping and Gaussian noise; the noise covers the quantile's cost too.
 
     Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1 with the geometric update
     C <- C exp(-eta_C (b - gamma)). The number of unclipped clients is released with

@@ -24,11 +24,11 @@ def noised_update(
     l2_norm_clip: float,
     stddev: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """What a client sends: its update clipped, weighed, and noised.
+    """A client's message: its update, clipped, weighed and noised.
 
     Args:
       value: leaves of the update, float32.
-      weight: float32 `[]`, of which `noised_sum.bounded_weight` counts.
+      weight: float32 `[]`, bounded by `noised_sum.bounded_weight`.
       seed: the client's secret int64 `[2]` seed of the round.
       l2_norm_clip: S.
       stddev: float32 `[]`, of the noise in each coordinate: zS.
@@ -114,18 +114,18 @@ def local_gaussian_aggregator(
 
     The Gaussian mechanism (Dwork and Roth 2014, Appendix A) at every client: the
     model delta is clipped to l2 norm S, weighed by w in [0, 1], and given noise
-    N(0, (zS)²) a coordinate before anything leaves the client. The sum is divided by
-    the fixed `expected_cohort_size`. Account for it with
-    `local_gaussian_event.LocalGaussianEvent`: the server need not be trusted, the
-    noise of the mean is √cohort times that of `gaussian_aggregator`. An empty
-    cohort's result is zero, without noise: it says nothing of anybody.
+    N(0, (zS)²) in each coordinate before the update leaves the client. The sum is
+    divided by the fixed `expected_cohort_size`. `LocalGaussianEvent` accounts for a
+    round. The server need not be trusted; the noise of the mean is √cohort times the
+    noise of `gaussian_aggregator`. The result of an empty cohort is zero, without
+    noise: it reveals nothing about any client.
 
     Args:
       l2_norm_clip: S, positive.
       noise_multiplier: z of every client's own noise, at least 0.
       expected_cohort_size: the denominator, positive.
-      noise_seed: secret; a client's noise is a pure function of it, of the round and
-        of the client's seed of the round.
+      noise_seed: secret; a client's noise is a pure function of this seed, of the
+        round and of the client's seed of the round.
       sum_factory: sums the noised deltas; plain summation by default.
 
     Raises:

@@ -64,15 +64,15 @@ class LocallyNoisedFactory(
                 noise_seed=seed_tensor(self.noise_seed),
             )
 
-        own_type = initial_state.type_signature.result
+        noise_state_type = initial_state.type_signature.result
 
-        @tff.tensorflow.computation(own_type)
+        @tff.tensorflow.computation(noise_state_type)
         def private_seed(state: Any) -> Any:
             return client_seeds.round_seeds(state["noise_seed"], state["round_number"])[
                 1
             ]
 
-        @tff.tensorflow.computation(own_type)
+        @tff.tensorflow.computation(noise_state_type)
         def advanced(state: Any) -> Any:
             return collections.OrderedDict(
                 round_number=state["round_number"] + 1, noise_seed=state["noise_seed"]
@@ -91,12 +91,12 @@ class LocallyNoisedFactory(
                 stddev=stddev,
             )
             # Nothing but the noised update depends on the client's data.
-            one = tf.constant(1.0)
-            return tf.nest.pack_sequence_as(value, sent), one, (stddev, one)
+            unit = tf.constant(1.0)
+            return tf.nest.pack_sequence_as(value, sent), unit, (stddev, unit)
 
         @tff.tensorflow.computation(np.float32, np.float32)
         def measured(total: tf.Tensor, reporting: tf.Tensor) -> tf.Tensor:
-            # Of nobody's noise there is nothing to measure, and nothing is released.
+            # Without reporting clients there is no noise, and nothing is released.
             mean = total / tf.maximum(reporting, 1.0)
             return tf.where(reporting > 0, mean, self._stddev)[tf.newaxis]
 
@@ -115,8 +115,8 @@ class LocallyNoisedFactory(
 
         @tff.federated_computation
         def initialize() -> Any:
-            own = tff.federated_eval(initial_state, tff.SERVER)
-            return tff.federated_zip((own, inner.initialize()))
+            noise_state = tff.federated_eval(initial_state, tff.SERVER)
+            return tff.federated_zip((noise_state, inner.initialize()))
 
         @tff.federated_computation(
             initialize.type_signature.result,
@@ -124,14 +124,18 @@ class LocallyNoisedFactory(
             tff.FederatedType(weight_type, tff.CLIENTS),
         )
         def next_rule(state: Any, value: Any, weight: Any) -> Any:
-            own, rule_state = state
-            private = tff.federated_broadcast(tff.federated_map(private_seed, own))
+            noise_state, rule_state = state
+            private = tff.federated_broadcast(
+                tff.federated_map(private_seed, noise_state)
+            )
             sent = tff.federated_map(send, tff.federated_zip((value, weight, private)))
             arguments = (sent[0], sent[1]) if weighted else (sent[0],)
             output = inner.next(rule_state, *arguments)
             stddev = tff.federated_map(measured, tff.federated_sum(sent[2]))
             return tff.templates.MeasuredProcessOutput(
-                tff.federated_zip((tff.federated_map(advanced, own), output.state)),
+                tff.federated_zip(
+                    (tff.federated_map(advanced, noise_state), output.state)
+                ),
                 output.result,
                 tff.federated_map(
                     merged, tff.federated_zip((output.measurements, stddev))
@@ -142,7 +146,7 @@ class LocallyNoisedFactory(
 
 
 def _named(measurements: Any) -> list[tuple[str, Any]]:
-    """Measurements by name; those without names are one, "rule"."""
+    """Measurements by name; a single measurement without a name is "rule"."""
     if isinstance(measurements, Mapping):
         return list(measurements.items())
     return [("rule", measurements)] if tf.nest.flatten(measurements) else []
@@ -155,25 +159,25 @@ def local_gaussian_rule(
     noise_seed: int,
     rule: Rule,
 ) -> LocallyNoisedFactory:
-    """`local_gaussian_aggregator` with another aggregation than a mean after it.
+    """Like `local_gaussian_aggregator`, with another aggregation in place of the mean.
 
-    Each client clips its model delta to l2 norm S and adds N(0, (zS)²) a coordinate
-    before anything leaves it. What the server does with the noised updates is
-    post-processing (Dwork and Roth 2014, Proposition 2.1) and costs nothing further,
-    so that `local_gaussian_event.LocalGaussianEvent` accounts for any rule. A
-    rule that takes weights sees weights of 1, those of clients without examples
-    included. A rule has to live with the noise: rows are zS√d apart before any attack.
+    Each client clips its model delta to l2 norm S and adds N(0, (zS)²) to each
+    coordinate before the update leaves the client. The server's work on noised updates
+    is post-processing (Dwork and Roth 2014, Proposition 2.1) and costs nothing, so
+    `local_gaussian_event.LocalGaussianEvent` accounts for any rule. A rule that takes
+    weights gets the weight 1 for every client, also for clients without examples. The
+    noise is large for a rule: updates are zS√d apart before any attack.
 
     Args:
       l2_norm_clip: S, positive.
       noise_multiplier: z of every client's own noise, at least 0.
-      noise_seed: secret; a client's noise is the same function of it as in
+      noise_seed: secret; gives the clients the same noise as in
         `local_gaussian_aggregator`.
-      rule: aggregates the noised updates; its measurements are the mechanism's,
-        beside `client_noise_stddev`, float32 `[1]`.
+      rule: aggregates the noised updates. Its measurements are returned, together with
+        `client_noise_stddev`, float32 `[1]`.
 
     Raises:
-      ValueError: an argument outside of its range, or a rule that needs more of a
+      ValueError: an argument outside of its range, or a rule that needs more from a
         client than its update.
     """
     check_settings(noise_multiplier, None, l2_norm_clip)

@@ -24,7 +24,7 @@ _INDEPENDENT = IndependentNoise()
 
 @dataclasses.dataclass(frozen=True)
 class Adaptation:
-    """How the clip follows a quantile of the deltas' norms.
+    """The adaptation of the clip to a quantile of the deltas' norms.
 
     Attributes:
       quantile: gamma, the share of clients that should stay unclipped.
@@ -45,7 +45,7 @@ def seed_tensor(noise_seed: int) -> tf.Tensor:
 
 
 def bounded_weight(weight: tf.Tensor) -> tf.Tensor:
-    """The weight that counts: 0 for one below 0 or NaN, 1 for one above 1."""
+    """The weight within [0, 1]: 0 below 0 and for NaN, 1 above 1."""
     return tf.where(weight > 0, tf.minimum(weight, 1.0), tf.zeros_like(weight))
 
 
@@ -54,17 +54,17 @@ def bounded_record(
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """A client's contribution to the sum, of l2 norm at most `clip`, and its norm.
 
-    Whatever the client sends: a value that is not finite contributes zero and has
-    an infinite norm; of the weight, `bounded_weight` counts. The norm is computed on
-    values scaled by their largest magnitude, since squares of large float32
-    overflow.
+    The bound holds for any value and weight. A value that is not finite contributes
+    zero and has an infinite norm; the weight is bounded by `bounded_weight`. The norm
+    is computed on values scaled by their largest magnitude, since squares of large
+    float32 overflow.
     """
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in value])
     value = [tf.where(finite, v, tf.zeros_like(v)) for v in value]
     largest = tf.reduce_max([tf.reduce_max(tf.abs(v)) for v in value if _holds(v)])
     unit = [tf.math.divide_no_nan(v, largest) for v in value]
     norm = largest * tf.linalg.global_norm(unit)
-    # The query clips; handed a unit vector, it cannot overflow either.
+    # The query clips. It gets a unit vector, so its squares cannot overflow.
     direction = [tf.math.divide_no_nan(u, tf.linalg.global_norm(unit)) for u in unit]
     query = tfp.GaussianSumQuery(l2_norm_clip=1.0, stddev=0.0)
     direction = query.preprocess_record(tf.constant(1.0), direction)
@@ -84,20 +84,19 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
     """Clips, weighs, sums, adds a noise process, and divides; see `mechanisms`.
 
     Attributes:
-      initial_clip: the l2 norm clip, of the first round where it adapts.
+      initial_clip: the l2 norm clip; for an adaptive clip, of the first round.
       value_noise_multiplier: the noise process' unit over the clip.
       denominator: of the average, fixed; with `clipped_denominator` the least.
-      noise_seed: secret; noise is a pure function of it and of the round.
+      noise_seed: secret; the noise is a pure function of this seed and of the round.
       adaptation: of the clip, or None.
       sum_factory: sums the clients' contributions.
-      noise_process: what is added to the sum.
+      noise_process: gives the noise that is added to the sum.
       clipped_denominator: divide by the larger of `denominator` and the sum of the
         weights; the average's noise is then 2 x unit / `denominator`.
 
     Raises:
-      ValueError: a clip that adapts with a noise process other than independent
-        noise (noise that is to cancel later must keep its size), or with a
-        clipped denominator.
+      ValueError: an adaptive clip with a clipped denominator, or with correlated noise
+        (noise that cancels in later rounds must keep its size).
     """
 
     initial_clip: float
@@ -124,8 +123,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
         """An aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
-          ValueError: the values are of another dtype, or of unknown shape where the
-            noise process must know it.
+          ValueError: values of another dtype, or of unknown shape if the noise process
+            depends on the shape.
         """
         if tff.types.count(value_type, _is_not_float32):
             raise ValueError(f"values must be float32 tensors, got {value_type}")
@@ -167,10 +166,10 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
                 state["noise_state"] = noise_state
             return state
 
-        own_type = initial_state.type_signature.result
+        server_state_type = initial_state.type_signature.result
         sum_type = inner.next.type_signature.result.result.member
 
-        @tff.tensorflow.computation(own_type, sum_type)
+        @tff.tensorflow.computation(server_state_type, sum_type)
         def release(state: Any, total: Any) -> Any:
             clip, seed = state["clip_norm"], state["noise_seed"]
             round_number = state["round_number"]
@@ -211,8 +210,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
 
         @tff.federated_computation
         def initialize() -> Any:
-            own = tff.federated_eval(initial_state, tff.SERVER)
-            return tff.federated_zip((own, inner.initialize()))
+            server_state = tff.federated_eval(initial_state, tff.SERVER)
+            return tff.federated_zip((server_state, inner.initialize()))
 
         @tff.federated_computation(
             initialize.type_signature.result,
@@ -220,19 +219,19 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
             tff.FederatedType(weight_type, tff.CLIENTS),
         )
         def next_sum(state: Any, value: Any, weight: Any) -> Any:
-            own, inner_state = state
-            clip = tff.federated_broadcast(own["clip_norm"])
+            server_state, inner_state = state
+            clip = tff.federated_broadcast(server_state["clip_norm"])
             records = tff.federated_map(
                 to_record, tff.federated_zip((value, weight, clip))
             )
             if plain:
                 records = records["value"]
             summed = inner.next(inner_state, records)
-            new_own, mean, measurements = tff.federated_map(
-                release, tff.federated_zip((own, summed.result))
+            new_server_state, mean, measurements = tff.federated_map(
+                release, tff.federated_zip((server_state, summed.result))
             )
             return tff.templates.MeasuredProcessOutput(
-                tff.federated_zip((new_own, summed.state)), mean, measurements
+                tff.federated_zip((new_server_state, summed.state)), mean, measurements
             )
 
         return tff.templates.AggregationProcess(initialize, next_sum)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Another aggregator and its plan; from `UserLevelPlan.build`.
+    """An aggregator with its plan; from `UserLevelPlan.build`.
 
     Attributes:
       inner: clips, weighs, sums and noises.
-      plan: what its rounds are charged as.
+      plan: the plan whose noise `inner` adds.
     """
 
     inner: tff.aggregators.WeightedAggregationFactory
@@ -27,16 +27,16 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """Those of the inner aggregator."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """As the inner aggregator does."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).screens_updates
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """That of the inner aggregator."""
+        """See `UpdateAggregator`: of the inner aggregator."""
         return declarations(self.inner).message_type(update_type)
 
     def create(

@@ -16,7 +16,7 @@ class PlannedTraining(RecordLevelTraining):
     """`clients.RecordLevelTraining` of a plan; from `RecordLevelPlan.client_work`.
 
     Attributes:
-      plan: what its rounds are charged as.
+      plan: the plan whose noise the training adds.
     """
 
     plan: Optional[RecordLevelPlan] = None

@@ -12,10 +12,9 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.mechanisms.adaptive_split import value_noise_multiplier
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
-    MechanismContext,
     MechanismSettings,
-    RunShape,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class AdaptiveGaussian(MechanismSettings):
         1905.03871, theorem 1), which needs z < 2σ_b.
 
         Raises:
-          SettingError: it cannot.
+          SettingError: the noise multiplier is too large for σ_b.
         """
         size = shape.expected_cohort_size
         if noise_multiplier < 2 * self.count_stddev(size):
@@ -141,7 +140,7 @@ class AdaptiveGaussian(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """z_Δ x the clip as it was measured / denominator, and the count's noise."""
+        """z_Δ x measured clip / denominator, and the noise of the clipped count."""
         size = plan.expected_cohort_size
         stddev = self.count_stddev(size)
         noise = value_noise_multiplier(plan.noise_multiplier, stddev)
@@ -223,7 +222,7 @@ class BoundedWeight(MechanismSettings):
         )
 
     def denominator(self, expected_cohort_size: float) -> float:
-        """What the weights of a cohort sum to, on average or at least."""
+        """The mean of a cohort's sum of weights, or for f_c the least sum."""
         return expected_cohort_size * self.expected_client_weight
 
     def declared_noise(

@@ -1,20 +1,20 @@
-"""What a mechanism of user-level privacy is: its facts, its event and its aggregator.
+"""The base class of mechanisms of user-level privacy, and their registry.
 
-No TensorFlow here: mechanisms import it when they build.
+Without TensorFlow: mechanisms import it when they build their aggregator.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.calibration import calibrate_event
 from tfl_research.privacy.accounting.composition import resolve_accountant
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.registry import SettingsRegistry
-from tfl_research.sampling import Amplification
 from tfl_research.settings import NamedSettings
 
 if TYPE_CHECKING:
@@ -23,67 +23,18 @@ if TYPE_CHECKING:
     from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
     from tfl_research.privacy.plans.user_level import UserLevelPlan
 
-# Where a mechanism's noise is added: to the sum at the server, to integer shares of
-# which only the sum is decoded, or by each client before anything leaves it.
+# Where noise is added: to the sum at the server; in shares by clients, below a secure
+# sum; or by each client to its own update, before the update leaves it.
 SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
-
-# A function of no arguments, since TensorFlow is needed to know the model's size.
-Dimension = Callable[[], int]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunShape:
-    """What a mechanism must know of a run to say what its rounds cost.
-
-    Attributes:
-      amplification: of the run's sampler.
-      rounds: planned, at least 1.
-      expected_cohort_size: the denominator of the mean.
-      dimension: gives the number of scalars in an update; asked by mechanisms whose
-        noise depends on it.
-    """
-
-    amplification: Amplification
-    rounds: int
-    expected_cohort_size: float
-    dimension: Dimension
-
-
-@dataclasses.dataclass(frozen=True)
-class MechanismContext:
-    """What a run gives a mechanism to build its aggregator, beside the plan.
-
-    Attributes:
-      noise_seed: secret; noise is a function of it and of the round.
-      server_momentum: of the server optimizer.
-      learning_rates: of the server optimizer by round; None if they are constant.
-      linear_server: whether the server's model is a linear function of the means, as
-        with SGD and momentum; correlated noise is optimised for that.
-      rule: another aggregation in place of the mean, for mechanisms that noise at the
-        clients, to which it is post-processing; None for the mean.
-      secure: whether a secure sum is part of the computation; False for TFF's own
-        runtime, which cannot take one of 64-bit integers modulo a number.
-    """
-
-    noise_seed: int
-    server_momentum: float = 0.0
-    learning_rates: Optional[tuple[float, ...]] = None
-    linear_server: bool = True
-    rule: Union[
-        tff.aggregators.WeightedAggregationFactory,
-        tff.aggregators.UnweightedAggregationFactory,
-        None,
-    ] = None
-    secure: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class MechanismSettings(NamedSettings):
-    """A mechanism of user-level privacy: a name, parameters, and all that follows.
+    """A mechanism of user-level privacy: its name, parameters, event and aggregator.
 
     Subclasses are frozen dataclasses whose fields are the mechanism's parameters.
-    Registering one (`register_mechanism`) is all that a new mechanism needs: flags,
+    A new mechanism is one registered class (`register_mechanism`): flags,
     compatibility, plans, statements and audits follow from the class.
 
         @privacy.register_mechanism
@@ -102,11 +53,11 @@ class MechanismSettings(NamedSettings):
 
     Attributes:
       SAMPLERS: names of the samplers whose cohorts the event covers.
-      WEIGHTINGS: client weightings that keep the sensitivity, "uniform" or "capped";
-        example counts have no bound and never do.
+      WEIGHTINGS: client weightings that keep the sensitivity: "uniform", "capped" or
+        both. Example counts have no bound, so they are never allowed.
       NOISED_AT: one of `NOISED_AT` of this module.
-      DEVICES_REFUSAL: why simulated devices break the account, a half sentence after
-        the mechanism's name; None if they do not.
+      DEVICES_REFUSAL: why simulated devices break the account, half a sentence that
+        follows the mechanism's name; None if devices keep the account.
     """
 
     TITLE: ClassVar[str] = "Mechanism"
@@ -115,7 +66,7 @@ class MechanismSettings(NamedSettings):
     NOISED_AT: ClassVar[str] = SERVER
     DEVICES_REFUSAL: ClassVar[Optional[str]] = None
 
-    # What a subclass must say.
+    # Every subclass defines these two.
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
         """The event of each round of a run.
@@ -128,28 +79,28 @@ class MechanismSettings(NamedSettings):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """Clips, weighs, sums and noises as the plan says.
+        """The aggregator that clips, weighs, sums and noises by the plan.
 
         Its measurements have `noise_stddev`, a float32 scalar (or `[1]`): the
-        standard deviation of the noise in each coordinate of what the round
-        releases, taken from the tensor that scaled the noise. A clip that adapts is
-        measured as `clip_norm`.
+        standard deviation of the noise in each coordinate of the round's release,
+        taken from the tensor that scaled the noise. An adaptive clip is measured as
+        `clip_norm`.
         """
         raise NotImplementedError(type(self).__name__)
 
-    # What has a default.
+    # A subclass may redefine these.
 
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """What a round must measure, by name.
+        """The measurements that a round must give, by name.
 
         Args:
           plan: of the run.
           measured: scalars that the aggregator measured, by name.
 
         Returns:
-          By default `noise_stddev` alone, z x clip / expected cohort size.
+          By default only `noise_stddev`: z x clip / expected cohort size.
         """
         del measured
         unit = plan.noise_multiplier * plan.l2_norm_clip
@@ -158,7 +109,7 @@ class MechanismSettings(NamedSettings):
     def distributed_plan(
         self, noise_multiplier: float, shape: RunShape
     ) -> Optional[DistributedPlan]:
-        """Grid and noise shares, of mechanisms that have them; None by default."""
+        """Grid and noise shares of a distributed mechanism; None by default."""
         del noise_multiplier, shape
         return None
 
@@ -182,7 +133,7 @@ class MechanismSettings(NamedSettings):
         return calibrate_event(event, target_epsilon, shape.rounds, delta, resolved)
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """`event`, whose refusals name the mechanism's setting.
+        """`event`, with errors that name the mechanism's setting.
 
         Raises:
           SettingError: a sampler or parameters that the event does not cover.
@@ -208,8 +159,8 @@ class MechanismSettings(NamedSettings):
           weighting: "uniform", "capped" or "examples".
 
         Raises:
-          SettingError: weights without a bound or that the mechanism does not take,
-            or a sampler that its event does not cover.
+          SettingError: weights that have no bound or that the mechanism does not take,
+            or a sampler that the event does not cover.
         """
         if weighting == "examples":
             raise SettingError(
@@ -238,7 +189,7 @@ class MechanismSettings(NamedSettings):
         """Raises SettingError if simulated devices break the account.
 
         Args:
-          devices: how many.
+          devices: number of devices.
         """
         if self.DEVICES_REFUSAL is not None:
             raise SettingError(
@@ -247,18 +198,18 @@ class MechanismSettings(NamedSettings):
             )
 
     def clip_words(self, l2_norm_clip: float) -> str:
-        """What a statement says of the clip."""
+        """The clip, in a statement's words."""
         return f"l2 norm clip {l2_norm_clip:g}"
 
     def denominator_words(self, expected_cohort_size: float) -> str:
-        """What a statement says of the divisor of the sum."""
+        """The divisor of the sum, in a statement's words."""
         return (
             f"the sum is divided by the expected cohort size, {expected_cohort_size:g}"
         )
 
     @property
     def noised_at_clients(self) -> bool:
-        """Whether what the server does with the updates is post-processing."""
+        """Whether clients add the noise, so that the server only post-processes."""
         return self.NOISED_AT == CLIENT
 
     def sentence(self) -> str:
@@ -278,7 +229,7 @@ def checked_accountant(accountant: str, event: Event) -> str:
     """The accountant for an event, "auto" resolved.
 
     Raises:
-      SettingError: one that does not apply; names those that do.
+      SettingError: the accountant does not apply; names the ones that apply.
     """
     try:
         return resolve_accountant(accountant, event)
@@ -296,7 +247,7 @@ class MechanismRegistry(SettingsRegistry[MechanismSettings]):
         """See `SettingsRegistry.add`.
 
         Raises:
-          ValueError: a name that is taken or missing, or facts that are wrong.
+          ValueError: the name is taken or missing, or a class attribute is wrong.
         """
         if chosen.NOISED_AT not in NOISED_AT:
             raise ValueError(

@@ -1,6 +1,5 @@
-"""What a private run does and is charged for, as one object; no TensorFlow.
+"""The privacy plan of a run, as one object; no TensorFlow.
 
-`UserLevelPlan` and `RecordLevelPlan` own the mechanism, clip, noise, sampling, δ,
-accountant and event together: they build what adds the noise, and the account charges
-what they say.
+A `UserLevelPlan` or `RecordLevelPlan` has mechanism, clip, noise, sampling, δ,
+accountant and event. It builds what adds the noise; `privacy.ledger` charges its event.
 """

@@ -1,4 +1,4 @@
-"""Checks of the settings that all plans have."""
+"""Checks of the settings that all kinds of plans have."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def check_settings(
     delta: Optional[float],
     budget_epsilon: Optional[float],
 ) -> None:
-    """Checks ranges, and that there is either noise or a target.
+    """Checks ranges, and that either the noise or a target is set.
 
     Args:
       prefix: of the settings' names, "" or "record_".
       l2_norm_clip: above 0.
       rounds: at least 1.
       noise_multiplier: at least 0, or None for a target.
-      target_epsilon: above 0, or None for given noise.
+      target_epsilon: above 0, or None for a noise multiplier.
       delta: between 0 and 1, or None for the default.
       budget_epsilon: at least the target, or None.
 

@@ -1,8 +1,7 @@
-"""What the plans of private runs share, and how rounds are held to them."""
+"""The protocol of privacy plans, and the comparison of rounds with their plan."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Optional, Protocol
@@ -13,20 +12,20 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.storage import nest
 
-# Measured scales are float32, as the sums of a few of them are.
+# Relative; measured scales are sums of few float32 numbers.
 MEASURED_TOLERANCE = 1e-4
 
 
 class PrivacyPlan(Protocol):
-    """What an account charges and a run is held to.
+    """What a run does for privacy, and what its account charges.
 
-    The members are read-only: a plan is made as a whole, and what it says of the
-    noise is checked against the event when it is made.
+    The members are read-only: a plan compares its noise with its event when it is
+    made.
     """
 
     @property
     def event(self) -> Event:
-        """What each round does to privacy."""
+        """The event that each round is charged as."""
 
     @property
     def delta(self) -> float:
@@ -45,80 +44,44 @@ class PrivacyPlan(Protocol):
         """ε that no round may exceed, or None."""
 
     def record(self) -> dict[str, Any]:
-        """What must not change between two starts of a run, as JSON values."""
+        """The values that must not change between two starts of a run, for JSON.
 
-    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
-        """Checks that this is the plan that a run was begun with.
-
-        Args:
-          recorded: as `record` gave it then, also after a way through JSON.
-
-        Raises:
-          SettingError: names everything that differs, with both values.
+        `storage.RunFolder.open` compares them.
         """
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """Checks that a round added the noise that is charged.
 
         Args:
-          metrics: of the round, as the process gave them.
+          metrics: of the round, from the process.
 
         Raises:
-          SettingError: another scale of the noise, or none measured; says what was
-            declared and what was measured.
+          SettingError: another scale of the noise, or none measured; names the declared
+            and the measured values.
         """
 
 
-def check_recorded(now: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
-    """See `PrivacyPlan.check_recorded`; `now` is the plan's own record."""
-    there, here = _flat(recorded), _flat(json.loads(json.dumps(now)))
-    differing = [
-        f"{name} was {_shown(there.get(name))} and is {_shown(here.get(name))}"
-        for name in [*there, *(name for name in here if name not in there)]
-        if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise SettingError(
-            f"the run was begun with another privacy plan: {'; '.join(differing)}; "
-            "resume with the same privacy settings, or give another --output_dir"
-        )
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{name}."))
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def _shown(value: Any) -> str:
-    return "not there" if value is None else json.dumps(value)
-
-
 def measured_scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The single numbers in a round's metrics, by the last step of their path.
+    """The scalars in a round's metrics, by the last name of their path.
 
-    Arrays of one element count too. Of equal names the first counts.
+    Arrays of one element are scalars too. Of equal names the first counts.
     """
-    found: dict[str, float] = {}
+    scalars: dict[str, float] = {}
     for path, leaf in nest.flatten(metrics):
         array = np.asarray(leaf)
         if array.size == 1 and array.dtype.kind in "biuf":
             name = path.rpartition("[")[2].strip("]'\"")
-            found.setdefault(name.rpartition(".")[2], float(array.reshape(())))
-    return found
+            scalars.setdefault(name.rpartition(".")[2], float(array.reshape(())))
+    return scalars
 
 
 def check_declared(
-    what: str, declared: Mapping[str, float], measured: Mapping[str, float]
+    setting: str, declared: Mapping[str, float], measured: Mapping[str, float]
 ) -> None:
-    """Checks measured numbers against those that a plan declares.
+    """Checks measured numbers against the numbers that a plan declares.
 
     Args:
-      what: the mechanism's setting, which begins the message: "--mechanism=tree".
+      setting: the mechanism's setting, which begins the message: "--mechanism=tree".
       declared: by name.
       measured: by name.
 
@@ -127,20 +90,20 @@ def check_declared(
     """
     if not declared:
         raise SettingError(
-            f"{what}: declares nothing that a round could measure, so that its noise "
-            "cannot be compared with the plan's"
+            f"{setting}: declares nothing that a round could measure, so that its "
+            "noise cannot be compared with the plan's"
         )
     for name, expected in declared.items():
-        found = measured.get(name)
-        if found is None:
+        value = measured.get(name)
+        if value is None:
             raise SettingError(
-                f"{what}: the round measured no {name}, so that its noise cannot be "
+                f"{setting}: the round measured no {name}, so that its noise cannot be "
                 "compared with the plan's; build the aggregator with plan.build, and "
                 f"let its measurements have {name}"
             )
-        if not math.isclose(found, expected, rel_tol=MEASURED_TOLERANCE):
+        if not math.isclose(value, expected, rel_tol=MEASURED_TOLERANCE):
             raise SettingError(
-                f"{what}: the plan declares {name} = {expected:.6g}, but the round "
-                f"measured {found:.6g}: the noise that was added is not the noise "
+                f"{setting}: the plan declares {name} = {expected:.6g}, but the round "
+                f"measured {value:.6g}: the noise that was added is not the noise "
                 "that is charged; build the aggregator with plan.build"
             )

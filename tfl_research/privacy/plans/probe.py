@@ -1,4 +1,4 @@
-"""Whether an aggregator adds the noise that it declares, judged by its releases."""
+"""A test of the noise that an aggregator adds, by its releases."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from tfl_research.errors import SettingError
 if TYPE_CHECKING:
     from tfl_research.privacy.plans.user_level import Mechanism
 
-# A sound mechanism is refused by mistake with this probability.
+# The probability that a sound mechanism is refused by mistake.
 FALSE_ALARM = 1e-9
-# Coordinates of the probe's update, with which the noise is known to about 2% at this
-# rate.
+# Coordinates of the probe's update; they give the noise to about 2% at this rate.
 COORDINATES = 1 << 16
 
 
 def stddev_bounds(
     declared: float, coordinates: int, false_alarm: float = FALSE_ALARM
 ) -> tuple[float, float]:
-    """Between what root mean squares a sample of zero-mean normals may be.
+    """The bounds of the root mean square of a sample of zero-mean normals.
 
-    n s²/σ² has a chi-square distribution of n degrees of freedom, s being the root
-    mean square of n independent normals of standard deviation σ. Each bound is
-    exceeded with half of the false-alarm rate.
+    Let s be the root mean square of n independent normals of standard deviation σ.
+    Then n s²/σ² has a chi-square distribution of n degrees of freedom. Each bound is
+    violated with half of the false-alarm rate.
 
     Args:
       declared: σ, at least 0.
@@ -37,7 +36,7 @@ def stddev_bounds(
       false_alarm: probability that a sound sample is outside, in (0, 1).
     """
     low, high = stats.chi2.isf([1 - false_alarm / 2, false_alarm / 2], coordinates)
-    # 1 - p loses its digits where p is small.
+    # 1 - p loses its digits for small p.
     low = stats.chi2.ppf(false_alarm / 2, coordinates)
     return (
         declared * math.sqrt(low / coordinates),
@@ -48,7 +47,7 @@ def stddev_bounds(
 def check_sample(
     sample: np.ndarray, declared: float, false_alarm: float = FALSE_ALARM
 ) -> None:
-    """Checks that a sample may be of zero-mean normals of a standard deviation.
+    """Checks that a sample fits zero-mean normals of a standard deviation.
 
     Args:
       sample: float `[n]`.
@@ -56,19 +55,19 @@ def check_sample(
       false_alarm: see `stddev_bounds`.
 
     Raises:
-      ValueError: too small or too large; says what was found and expected.
+      ValueError: the sample is too small or too large; names both scales.
     """
     values = np.ravel(np.asarray(sample, np.float64))
-    found = math.sqrt(float(np.mean(values**2)))
+    root_mean_square = math.sqrt(float(np.mean(values**2)))
     low, high = stddev_bounds(declared, len(values), false_alarm)
-    # The rounding of float32 alone, where no noise is declared.
+    # For the rounding of float32.
     slack = 1e-6 * declared
-    if not low - slack <= found <= high + slack:
+    if not low - slack <= root_mean_square <= high + slack:
         raise ValueError(
             f"{len(values)} coordinates of noise have a root mean square of "
-            f"{found:.6g}, but with the declared standard deviation of {declared:.6g} "
-            f"it is from {low:.6g} to {high:.6g} except with probability "
-            f"{false_alarm:g}"
+            f"{root_mean_square:.6g}, but with the declared standard deviation of "
+            f"{declared:.6g} it is from {low:.6g} to {high:.6g} except with "
+            f"probability {false_alarm:g}"
         )
 
 
@@ -78,27 +77,27 @@ def probe_noise(
     coordinates: Optional[int] = None,
     clients: Optional[int] = None,
 ) -> float:
-    """Runs one round of zero updates and judges the noise that comes out.
+    """Runs one round of zero updates and tests the noise in the release.
 
-    What measurements say of the noise is taken from the aggregator's own word; this
-    looks at the noise. The aggregator is executed in this process, on a vector of
-    zeros: about a second. The judgement is of normal noise; noise with heavier tails
-    is refused by mistake more often than `FALSE_ALARM` says.
+    An aggregator's measurements only report its noise; this tests the noise itself.
+    The aggregator is executed in this process, on a vector of zeros: about a second.
+    The test is for normal noise. Noise with heavier tails is refused by mistake more
+    often than with probability `FALSE_ALARM`.
 
     Args:
       mechanism: of a plan, for a run that has not begun: its seed decides the noise.
-        One with a secure sum must be built with a context of `secure=False`.
-      coordinates: length of the vector; by default that of the plan's grid of noise
-        shares, or `COORDINATES`.
-      clients: how many send zeros; by default one, or as many as the plan's grid needs
-        for a release.
+        A mechanism with a secure sum must be built with a context of `secure=False`.
+      coordinates: length of the vector; by default the dimension of the plan's grid of
+        noise shares, or `COORDINATES`.
+      clients: number of clients that send zeros; by default 1, or as many as the plan's
+        grid needs for a release.
 
     Returns:
-      The root mean square of what came out.
+      The root mean square of the release.
 
     Raises:
       SettingError: the noise is too small or too large, its scale is not measured, or
-        the mechanism does not declare what a release's noise is.
+        the mechanism does not declare the noise of a release.
     """
     import tensorflow_federated as tff
 
@@ -177,9 +176,9 @@ def _iterative(process: Any) -> Any:
     )
     def next_round(state: Any, clients: Any) -> Any:
         output = process.next(state, clients["value"], clients["weight"])
-        seen = collections.OrderedDict(
+        release = collections.OrderedDict(
             result=output.result, measurements=output.measurements
         )
-        return output.state, tff.federated_zip(seen)
+        return output.state, tff.federated_zip(release)
 
     return tff.templates.IterativeProcess(process.initialize, next_round)

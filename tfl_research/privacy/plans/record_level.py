@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class RecordLevelPlan:
     """Clip, noise, local steps, δ and event of DP-SGD inside clients: one object.
 
-    Made with `create`. `client_work` is what adds the noise, and `RecordAccount`
-    charges the event.
+    Make it with `create`. `client_work` adds the noise, and `RecordAccount` charges the
+    event.
 
         clients = task.with_batching(data.PoissonBatching(10, 32.0)).train
         plan = privacy.RecordLevelPlan.create(
@@ -45,15 +45,15 @@ class RecordLevelPlan:
         work = plan.client_work(optimizer=tff.learning.optimizers.build_sgdm(0.1))
 
     Attributes:
-      event: what each round is charged as, at every client.
+      event: each round is charged as this event, at every client.
       l2_norm_clip: largest l2 norm of a record's (or microbatch's) gradient.
       deltas: δ_k of each client, in the order of the event's clients.
       accountant: "pld" or "rdp".
-      rounds: that the run intends.
+      rounds: planned.
       budget_epsilon: ε of a client that no round may exceed, or None.
 
     Raises:
-      ValueError: fields that do not belong to each other.
+      ValueError: fields that do not fit each other.
     """
 
     event: RecordEvent
@@ -84,26 +84,26 @@ class RecordLevelPlan:
         accountant: str = "auto",
         budget_epsilon: Optional[float] = None,
     ) -> RecordLevelPlan:
-        """Takes or calibrates the noise, and checks everything; warns of a large δ.
+        """Makes a plan with this noise, or with the least noise for a target ε.
 
-        Reads every client's data once, to count its records.
+        Reads every client's data once, to count its records. Warns of a large δ.
 
         Args:
           clients: with local steps that are drawn by Poisson sampling.
           l2_norm_clip: largest l2 norm of a gradient, above 0.
-          rounds: that the run intends, at least 1.
+          rounds: planned, at least 1.
           noise_multiplier: standard deviation of the noise over the clip, at least 0;
-            or a target.
-          target_epsilon: largest ε of a client's records after all rounds, for which
-            the least noise is found.
+            None with `target_epsilon`.
+          target_epsilon: largest ε of a client's records after all rounds; the plan
+            gets the least noise for it.
           delta: δ of every client; (its number of records)^-1.1, at most 0.001, when
             None.
           accountant: "pld", "rdp" or "auto" for the tightest.
           budget_epsilon: ε of a client that no round may exceed, or None.
 
         Raises:
-          SettingError: values out of range, a target or budget out of reach.
-          ValueError: local steps that are drawn otherwise.
+          SettingError: values out of range, or a target or budget out of reach.
+          ValueError: local steps that are not drawn by Poisson sampling.
         """
         check_settings(
             "record_",
@@ -148,7 +148,7 @@ class RecordLevelPlan:
 
     @property
     def noise_multiplier(self) -> float:
-        """Of the event."""
+        """See `RecordEvent`."""
         return self.event.noise_multiplier
 
     @property
@@ -158,7 +158,7 @@ class RecordLevelPlan:
 
     @property
     def batching(self) -> PoissonBatching:
-        """How local steps are drawn."""
+        """The Poisson sampling of the local steps."""
         return PoissonBatching(
             self.event.local_steps,
             self.event.expected_batch_size,
@@ -177,7 +177,7 @@ class RecordLevelPlan:
         Args:
           optimizer: applied to the noised gradients.
           learning_rate_schedule: see `clients.RecordLevelTraining`.
-          report_metrics: see there.
+          report_metrics: see `clients.RecordLevelTraining`.
         """
         from tfl_research.privacy.mechanisms.record_training import PlannedTraining
 
@@ -204,14 +204,10 @@ class RecordLevelPlan:
             "event": self.event.to_dict(),
         }
 
-    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`."""
-        plan_module.check_recorded(self.record(), recorded)
-
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`; what the clients report of their noise is compared.
+        """See `PrivacyPlan`; compares the noise that the clients report.
 
-        A round without clients added no noise, and released nothing.
+        A round without clients adds no noise and releases nothing.
         """
         measured = plan_module.measured_scalars(metrics)
         if measured.get("clients") == 0:
@@ -239,13 +235,13 @@ def _warn_of_deltas(event: RecordEvent, deltas: tuple[float, ...]) -> None:
 def _check_budget(
     event: RecordEvent, deltas: tuple[float, ...], accountant: str, budget: float
 ) -> None:
-    first = max(
+    first_epsilon = max(
         EpsilonCurve(event.of_client(index), delta, accountant).at(1)
         for index, delta in enumerate(deltas)
     )
-    if first > budget:
+    if first_epsilon > budget:
         raise SettingError(
             f"--record_budget_epsilon={budget:g}: the first round alone costs a "
-            f"client's records ε = {first:.4g}; raise it, or add noise with "
+            f"client's records ε = {first_epsilon:.4g}; raise it, or add noise with "
             "--record_noise_multiplier"
         )

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
-from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.composition import EpsilonCurve
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.run_context import (
     Dimension,
     MechanismContext,
-    MechanismSettings,
     RunShape,
+)
+from tfl_research.privacy.mechanisms.specification import (
+    MechanismSettings,
     checked_accountant,
 )
 from tfl_research.privacy.plans import plan as plan_module
 from tfl_research.privacy.plans.checks import check_settings
+from tfl_research.privacy.plans.user_level_values import (
+    calibrated_noise_multiplier,
+    checked_delta,
+    unknown_dimension,
+)
 from tfl_research.sampling import Amplification
 
 if TYPE_CHECKING:
@@ -34,9 +39,8 @@ if TYPE_CHECKING:
 class UserLevelPlan:
     """Mechanism, clip, noise, sampling, δ, accountant and event of a run: one object.
 
-    Made with `create`. The fields determine each other: the event must be the one
-    that the mechanism has for this noise and these cohorts, so that nothing can be
-    charged but the noise that `build` adds.
+    Make it with `create`. The event must be the mechanism's event for this noise and
+    these cohorts, so that the noise that is charged is the noise that `build` adds.
 
         plan = privacy.UserLevelPlan.create(
             "gaussian",
@@ -55,15 +59,15 @@ class UserLevelPlan:
       noise_multiplier: of the event.
       amplification: of the run's sampler.
       expected_cohort_size: the denominator of the mean.
-      rounds: that the run intends.
-      event: what each round is charged as.
+      rounds: planned.
+      event: each round is charged as this event.
       delta: target δ.
       accountant: "pld" or "rdp".
       budget_epsilon: ε that no round may exceed, or None.
-      distributed: grid and noise shares, of mechanisms that have them.
+      distributed: grid and noise shares of a distributed mechanism, or None.
 
     Raises:
-      ValueError: fields that do not belong to each other.
+      ValueError: fields that do not fit each other.
     """
 
     mechanism: MechanismSettings
@@ -126,26 +130,28 @@ class UserLevelPlan:
         expected_cohort_size: Optional[float] = None,
         model_dimension: Optional[Dimension] = None,
     ) -> UserLevelPlan:
-        """Takes or calibrates the noise, and checks everything; warns of a large δ.
+        """Makes a plan with this noise, or with the least noise for a target ε.
+
+        Warns of a large δ.
 
         Args:
           mechanism: settings of a mechanism, or its name.
           l2_norm_clip: largest l2 norm of an update, above 0.
           amplification: of the run's sampler.
-          rounds: that the run intends, at least 1.
-          noise_multiplier: z of the event, at least 0; or a target.
-          target_epsilon: ε of all rounds, for which the least noise is found.
+          rounds: planned, at least 1.
+          noise_multiplier: z of the event, at least 0; None with `target_epsilon`.
+          target_epsilon: ε of all rounds; the plan gets the least noise for it.
           delta: target δ; `default_delta` of the population when None.
           accountant: "pld", "rdp", or "auto" for the tightest that applies.
           budget_epsilon: ε that no round may exceed, or None.
-          expected_cohort_size: the denominator of the mean; that of `amplification`
-            when None.
-          model_dimension: gives the number of scalars in an update; for mechanisms
-            whose noise depends on it.
+          expected_cohort_size: the denominator of the mean; the cohort size of
+            `amplification` when None.
+          model_dimension: returns the number of scalars in an update; for mechanisms
+            whose noise depends on this number.
 
         Raises:
-          SettingError: values out of range or that do not fit, a target or a budget
-            that is out of reach.
+          SettingError: values that are out of range or do not fit each other, or a
+            target or budget out of reach.
         """
         mechanism = MECHANISMS.resolve(mechanism)
         check_settings(
@@ -157,17 +163,17 @@ class UserLevelPlan:
             delta=delta,
             budget_epsilon=budget_epsilon,
         )
-        delta = _checked_delta(delta, amplification.population)
+        delta = checked_delta(delta, amplification.population)
         size = expected_cohort_size
         shape = RunShape(
             amplification,
             int(rounds),
             float(amplification.cohort_size if size is None else size),
-            model_dimension or _unknown_dimension,
+            model_dimension or unknown_dimension,
         )
         mechanism.check_shape(shape)
         if noise_multiplier is None:
-            noise_multiplier = _calibrated(
+            noise_multiplier = calibrated_noise_multiplier(
                 mechanism, float(target_epsilon or 0), shape, delta, accountant
             )
         noise_multiplier = float(noise_multiplier)
@@ -175,12 +181,12 @@ class UserLevelPlan:
         resolved = checked_accountant(accountant, event)
         mechanism.check_noise(noise_multiplier, shape)
         if budget_epsilon is not None:
-            first = EpsilonCurve(event, delta, resolved).at(1)
-            if first > budget_epsilon:
+            first_epsilon = EpsilonCurve(event, delta, resolved).at(1)
+            if first_epsilon > budget_epsilon:
                 raise SettingError(
                     f"--budget_epsilon={budget_epsilon:g}: the first round alone costs "
-                    f"ε = {first:.4g} at δ = {delta:g}; raise it, or add noise with "
-                    "--noise_multiplier"
+                    f"ε = {first_epsilon:.4g} at δ = {delta:g}; raise it, or add noise "
+                    "with --noise_multiplier"
                 )
         return cls(
             mechanism,
@@ -200,8 +206,7 @@ class UserLevelPlan:
     def plugin(self) -> Optional[str]:
         """The module that registered the mechanism; None for the toolkit's own.
 
-        What a plugin's aggregator says of its noise is checked by
-        `privacy.probe_noise` before the first round.
+        `privacy.probe_noise` tests a plugin's noise before the first round.
         """
         return MECHANISMS.origin(self.mechanism.NAME)
 
@@ -210,7 +215,7 @@ class UserLevelPlan:
         """Grid and noise shares.
 
         Raises:
-          ValueError: a mechanism that has none.
+          ValueError: the mechanism has no grid.
         """
         if self.distributed is None:
             raise ValueError(f"{self.mechanism.NAME} has no grid of noise shares")
@@ -220,11 +225,11 @@ class UserLevelPlan:
         """The aggregator that adds this plan's noise; imports TensorFlow.
 
         Args:
-          context: what the run says beside the plan.
+          context: what the aggregator depends on besides the plan.
 
         Raises:
           SettingError: a rule with a mechanism that noises a sum.
-          ValueError: what the mechanism's aggregator refuses.
+          ValueError: values that the mechanism's aggregator refuses.
         """
         if context.rule is not None and not self.mechanism.noised_at_clients:
             raise self.mechanism.refused_mechanism(
@@ -250,12 +255,8 @@ class UserLevelPlan:
             "event": self.event.to_dict(),
         }
 
-    def check_recorded(self, recorded: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`."""
-        plan_module.check_recorded(self.record(), recorded)
-
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`; the aggregator's measurements are compared."""
+        """See `PrivacyPlan`; compares the aggregator's measurements."""
         measured = plan_module.measured_scalars(metrics.get("aggregator", {}))
         plan_module.check_declared(
             f"--mechanism={self.mechanism.NAME}",
@@ -266,13 +267,13 @@ class UserLevelPlan:
     def statement_notes(
         self, weights: str, before_clip: str = "", divided: Optional[str] = None
     ) -> list[str]:
-        """What a privacy statement says beside the event.
+        """Sentences of a privacy statement that the event does not have.
 
         Args:
-          weights: how clients are weighed, in words.
-          before_clip: what is done to updates before they are clipped, in words.
-          divided: what becomes of the noised updates, in words; by what the mechanism
-            divides their sum by default.
+          weights: the weights of clients, in words.
+          before_clip: the steps before the clip, in words.
+          divided: the aggregation of the noised updates, in words; by default the
+            mechanism's denominator.
         """
         clip = self.mechanism.clip_words(self.l2_norm_clip) + before_clip
         if divided is None:
@@ -288,44 +289,12 @@ class UserLevelPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
-    """An aggregator, and the plan whose noise it adds; from `UserLevelPlan.build`.
+    """An aggregator with the plan whose noise it adds; from `UserLevelPlan.build`.
 
     Attributes:
-      plan: what its rounds are charged as.
-      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1]. It
-        declares the plan too.
+      plan: the privacy plan.
+      aggregator: clips, weighs, sums and noises; takes client weights in [0, 1].
     """
 
     plan: UserLevelPlan
     aggregator: tff.aggregators.WeightedAggregationFactory
-
-
-def _checked_delta(delta: Optional[float], population: int) -> float:
-    if delta is None:
-        delta = default_delta(population)
-    warning = delta_warning(delta, population)
-    if warning is not None:
-        warnings.warn(warning, stacklevel=3)
-    return float(delta)
-
-
-def _calibrated(
-    mechanism: MechanismSettings,
-    target_epsilon: float,
-    shape: RunShape,
-    delta: float,
-    accountant: str,
-) -> float:
-    try:
-        return mechanism.calibrate(target_epsilon, shape, delta, accountant)
-    except SettingError:
-        raise
-    except ValueError as error:
-        raise SettingError(f"--target_epsilon={target_epsilon:g}: {error}") from error
-
-
-def _unknown_dimension() -> int:
-    raise ValueError(
-        "the noise depends on the size of the model: give model_dimension, a function "
-        "that returns the number of scalars in an update"
-    )

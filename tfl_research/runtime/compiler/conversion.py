@@ -7,17 +7,23 @@ import logging
 import tensorflow as tf
 import tensorflow_federated as tff
 
+# How TensorFlow names functions of the toolkit that are traced again.
+_OURS = ("tfl_research", "Evaluator.")
+
 
 def _is_for_users(record: logging.LogRecord) -> bool:
     """Whether a log message of TensorFlow is useful to a user.
 
-    TensorFlow reports that vectorised programs use loops for some operations, and that
-    a function is deprecated. A user can change neither.
+    TensorFlow reports that vectorised programs use loops for some operations, that a
+    function is deprecated, and that each experiment of a process traces its own
+    functions. A user can change none of this.
     """
     message = record.getMessage()
+    retraced = "triggered tf.function retracing" in message
     return not (
         message.startswith("Using a while_loop for converting")
         or "extract_sub_graph" in message
+        or (retraced and any(name in message for name in _OURS))
     )
 
 

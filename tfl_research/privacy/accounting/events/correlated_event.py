@@ -1,4 +1,4 @@
-"""What events of correlated noise share: all rounds together are one Gaussian."""
+"""The base class of events with correlated noise."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class CorrelatedEvent(events.NoisedEvent):
 
     @abc.abstractmethod
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
-        """Of what rounds 1 to t release before the noise, over the squared clip.
+        """Squared sensitivity of rounds 1 to t over the squared clip, for every t.
 
-        float64 `[rounds]`, for t = 1 to `rounds`, not decreasing; noise has the
+        float64 `[rounds]`, for t = 1 to `rounds`, not decreasing. The noise has the
         variance (noise multiplier x clip)^2.
         """
 
@@ -50,9 +50,9 @@ class CorrelatedEvent(events.NoisedEvent):
         if self.noise_multiplier == 0:
             return np.full(rounds, np.inf)
         squared = self.squared_sensitivity(rounds) / self.noise_multiplier**2
-        # Few values differ, and each is found by itself.
-        values, where = np.unique(squared, return_inverse=True)
-        return self._epsilons(values, delta, accountant)[where]
+        # Few values differ; ε is computed once for each.
+        values, indices = np.unique(squared, return_inverse=True)
+        return self._epsilons(values, delta, accountant)[indices]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
         """The last value of `epsilon_curve`."""
@@ -76,13 +76,13 @@ class CorrelatedEvent(events.NoisedEvent):
 
     def zcdp(self, rounds: int) -> float:
         """See `Event`: ρ = S²/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma
-        2.4); amplification is left out of it."""
+        2.4), without amplification."""
         if self.noise_multiplier == 0:
             return math.inf
         return 1 / (2 * self.effective_noise_multiplier(rounds) ** 2)
 
 
-def check_whole(**values: int) -> None:
+def check_positive_integers(**values: int) -> None:
     """Raises ValueError unless each is a whole number of at least 1."""
     for name, value in values.items():
         if isinstance(value, bool) or value != int(value) or value < 1:
@@ -92,7 +92,7 @@ def check_whole(**values: int) -> None:
 
 
 def participation_words(min_separation: int, rounds_per_epoch: int) -> str:
-    """What is assumed of the rounds in which a client takes part."""
+    """The assumption on the rounds in which a client takes part, in words."""
     if rounds_per_epoch == 1:
         return "a client may take part in every round"
     words = f"a client takes part at most once in every {rounds_per_epoch} rounds"

@@ -1,4 +1,4 @@
-"""What the mechanisms with noise shares at the clients have in common as events."""
+"""The base class of events whose clients add shares of the noise."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RELATIONS = ("zero_out", "replace_one")
 class DistributedEvent(events.NoisedEvent):
     """One round: a modular sum of integer vectors, each with its share of the noise.
 
-    The relation is not add-or-remove-one: a client that leaves takes its share of
-    the noise with it. "zero_out" compares a client's update with zero, its noise
-    share staying (dp-accounting's REPLACE_SPECIAL); "replace_one" compares it with
-    any other update, which doubles the sensitivities.
+    The relation is not add-or-remove-one, since a client that leaves takes its share
+    of the noise along. "zero_out" compares a client's update with zero, and the
+    client's noise share stays (dp-accounting's REPLACE_SPECIAL). "replace_one"
+    compares the update with any other update, which doubles the sensitivities.
 
-    A release has the shares of at least `minimum_cohort_size` clients; further ones
+    A release has the shares of at least `minimum_cohort_size` clients; further shares
     are post-processing. Lengths are in quanta, the steps of the integer grid.
 
     Attributes:
@@ -187,9 +187,9 @@ def _divergences(event: DistributedEvent, orders: tuple[float, ...]) -> np.ndarr
     if event.amplified:
         rate = event.cohort_size / event.population
         largest = int(np.ceil(values.max()))
-        whole = event.one_round(np.arange(2, largest + 1, dtype=np.float64))
-        amplified = sampled_without_replacement(whole, rate)
-        # Divergences do not decrease with the order: the next whole one bounds it.
+        at_whole_orders = event.one_round(np.arange(2, largest + 1, dtype=np.float64))
+        amplified = sampled_without_replacement(at_whole_orders, rate)
+        # Divergences do not decrease with the order: the next whole order is a bound.
         ceilings = np.maximum(np.ceil(values).astype(int), 2)
         divergences = np.minimum(divergences, amplified[ceilings - 2])
     divergences.flags.writeable = False
@@ -203,7 +203,7 @@ def sampled_without_replacement(divergences: np.ndarray, rate: float) -> np.ndar
     mechanism without pure differential privacy.
 
     Args:
-      divergences: float64 `[n]`, the mechanism's at the orders 2, 3, ..., n + 1.
+      divergences: float64 `[n]`, of the mechanism at the orders 2, 3, ..., n + 1.
       rate: γ = subset over population, in (0, 1].
 
     Returns:

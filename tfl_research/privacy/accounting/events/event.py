@@ -1,22 +1,19 @@
-"""What one round did to privacy, as plain data that accountants judge."""
+"""The base classes of events: what a round releases, as data for the accountants."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 import numpy as np
-
-from tfl_research.registry import Registry
 
 if TYPE_CHECKING:
     from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 ACCOUNTANTS = ("pld", "rdp")
-# Far beyond use, and far from where its square overflows or vanishes.
+# Far beyond useful values; their squares neither overflow nor vanish.
 SMALLEST_NOISE_MULTIPLIER, LARGEST_NOISE_MULTIPLIER = 1e-100, 1e6
 
 
@@ -24,8 +21,8 @@ class Event(abc.ABC):
     """One round of a run; all rounds of a run have the same event.
 
     Subclasses are frozen dataclasses whose fields are JSON values (or tuples of
-    them): equal events are equal rounds. A ledger keeps them for years, which binds
-    whoever writes a class:
+    them): equal events are equal rounds. Ledgers keep events for years, so a class
+    must keep three rules:
 
     - a registered kind is never removed, and its fields are never renamed;
     - a new field has a default, which describes the rounds of older ledgers;
@@ -49,13 +46,13 @@ class Event(abc.ABC):
 
     Attributes:
       kind: the name in ledgers, unique.
-      composes_by_round: whether n rounds and m more, of whatever run, are n + m
-        rounds; unlike rounds whose noise is correlated.
-      noised_by_clients: whether clients noise what they send, so that what has
-        reached the server is released, whether or not the server goes on with it.
-      releases_integers: whether releases are integers, whose low-order bits tell
-        nothing of the generator of the noise.
-      is_search: whether the event is a whole search of hyperparameters.
+      composes_by_round: whether n rounds and m rounds of any runs are n + m rounds;
+        False for correlated noise.
+      noised_by_clients: whether clients noise their updates, so that an update is
+        released as soon as it reaches the server, even if the round is abandoned.
+      releases_integers: whether releases are integers, whose low-order bits reveal
+        nothing about the noise generator.
+      is_search: whether the event is a search of hyperparameters with all its runs.
     """
 
     kind: ClassVar[str]
@@ -65,8 +62,8 @@ class Event(abc.ABC):
     is_search: ClassVar[bool] = False
 
     if TYPE_CHECKING:
-        # A field or a property; as an attribute of this class it would be taken for
-        # the default of a subclass' field.
+        # A field or a property of the subclass. Defined at run time, it would become
+        # the default of the subclass' field.
         @property
         def neighbouring_relation(self) -> str:
             """Which populations are neighbours, see `sampling.Amplification`."""
@@ -78,7 +75,7 @@ class Event(abc.ABC):
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """Those of `ACCOUNTANTS` that apply, the tightest first; "rdp" by default."""
+        """The accountants that apply, the tightest first; "rdp" by default."""
         return ("rdp",)
 
     @property
@@ -98,7 +95,7 @@ class Event(abc.ABC):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of which a reader must know the classes; by default its own."""
+        """The kinds of events in this event's fields, and its own kind."""
         return (self.kind,)
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,39 +127,39 @@ class Event(abc.ABC):
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
         """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`, not decreasing.
 
-        A shorter curve is the beginning of a longer one, to the last bit.
+        A shorter curve is the beginning of a longer curve, to the last bit.
 
         Raises:
-          ValueError: an accountant that does not apply; names those that do.
+          ValueError: an accountant that does not apply; names the ones that apply.
         """
 
     @abc.abstractmethod
     def description(self) -> list[str]:
         """Sentences for a privacy statement.
 
-        The mechanism with its paper, what is noised, and what is assumed of
-        sampling or participation.
+        They name the mechanism with its paper, the noised values, and the assumptions
+        on sampling or participation.
         """
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`; subclasses may find it faster."""
+        """The last value of `epsilon_curve`; subclasses may compute it faster."""
         return float(self.epsilon_curve(rounds, delta, accountant)[-1])
 
     def effective_noise_multiplier(self, rounds: int) -> Optional[float]:
-        """Noise over sensitivity, where all rounds are a single Gaussian; or None."""
+        """Noise over sensitivity, if all rounds are a single Gaussian; or None."""
         del rounds
         return None
 
     def as_gaussian_rounds(self, rounds: int) -> Optional[tuple[GaussianEvent, int]]:
-        """An event and how many rounds of it cost as much as these; or None."""
+        """A Gaussian event, and how many rounds of it cost as much; or None."""
         del rounds
         return None
 
     def zcdp(self, rounds: int) -> Optional[float]:
         """ρ of zero-concentrated differential privacy of rounds 1 to `rounds`.
 
-        None where there is no such bound. By default that of a single Gaussian, 1 /
-        (2 z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4).
+        None if there is no bound. By default ρ = 1 / (2 z²) of a single Gaussian (Bun
+        and Steinke 2016, arXiv 1605.02065, Lemma 2.4).
         """
         noise = self.effective_noise_multiplier(rounds)
         if noise is None:
@@ -187,107 +184,9 @@ class NoisedEvent(Event):
 
     def with_noise(self, noise_multiplier: float) -> Event:
         """See `Event`."""
-        own: Any = self
-        changed: Event = dataclasses.replace(own, noise_multiplier=noise_multiplier)
+        event: Any = self
+        changed: Event = dataclasses.replace(event, noise_multiplier=noise_multiplier)
         return changed
-
-
-_PACKAGE = "tfl_research.privacy.accounting.events."
-EVENTS: Registry[type[Event]] = Registry(
-    "kind of event",
-    {
-        "gaussian": f"{_PACKAGE}gaussian_event:GaussianEvent",
-        "tree": f"{_PACKAGE}tree_event:TreeEvent",
-        "banded_matrix": f"{_PACKAGE}matrix_event:MatrixEvent",
-        "discrete_gaussian": (
-            f"{_PACKAGE}discrete_gaussian_event:DiscreteGaussianEvent"
-        ),
-        "skellam": f"{_PACKAGE}skellam_event:SkellamEvent",
-        "local_gaussian": f"{_PACKAGE}local_gaussian_event:LocalGaussianEvent",
-        "record_dp_sgd": f"{_PACKAGE}record_event:RecordEvent",
-        "hyperparameter_search": f"{_PACKAGE}search_event:HyperparameterSearchEvent",
-    },
-)
-EventClass = TypeVar("EventClass", bound=type[Event])
-
-
-class UnknownKindError(ValueError):
-    """An event of a kind that nobody registered.
-
-    Attributes:
-      kind: the kind.
-    """
-
-    def __init__(self, kind: Any):
-        super().__init__(f"kind of event must be one of {EVENTS.names()}, got {kind!r}")
-        self.kind = kind
-
-
-def register_event(event_class: EventClass) -> EventClass:
-    """Registers a class of events by its `kind`: a decorator; see `Event`.
-
-    Raises:
-      ValueError: the kind is taken, or the class is no subclass of `Event`.
-    """
-    if not issubclass(event_class, Event):
-        raise ValueError(
-            f"{event_class.__name__} must be a subclass of privacy.Event to be "
-            "registered"
-        )
-    EVENTS.register(event_class.kind, event_class)
-    return event_class
-
-
-def plugin_of(event: Event) -> Optional[str]:
-    """The module that registered an event's class; None for the toolkit's own.
-
-    Of an event that holds another one, the first plugin of the two.
-
-    Raises:
-      ValueError: see `check_registered`.
-    """
-    check_registered(event)
-    origins = (EVENTS.origin(kind) for kind in event.kinds)
-    return next((origin for origin in origins if origin is not None), None)
-
-
-def check_registered(event: Event) -> None:
-    """Checks that a ledger with the event can be read again.
-
-    Raises:
-      ValueError: the event's class is not the one that is registered for its kind.
-    """
-    kind = event.kind
-    if kind not in EVENTS or EVENTS.get(kind) is not type(event):
-        raise ValueError(
-            f"{type(event).__name__} is not registered for events of kind {kind!r}, so "
-            "that no ledger with it could be read again: decorate the class with "
-            "@privacy.register_event"
-        )
-
-
-def event_from_dict(fields: Mapping[str, Any]) -> Event:
-    """The event of which `to_dict` gave these fields.
-
-    Raises:
-      UnknownKindError: nobody registered the kind.
-      ValueError: missing or unknown fields, or values that the event's class refuses.
-    """
-    values = dict(fields)
-    kind = values.pop("kind", None)
-    if kind not in EVENTS:
-        raise UnknownKindError(kind)
-    event_class: Any = EVENTS.get(kind)
-    try:
-        event: Event = event_class(**{k: _frozen(v) for k, v in values.items()})
-    except TypeError as error:
-        raise ValueError(f"not the fields of a {kind!r} event: {error}") from error
-    return event
-
-
-def _frozen(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def fields_of(event: Any) -> dict[str, Any]:
@@ -306,7 +205,7 @@ def check_accountant(event: Event, accountant: str) -> None:
 
 
 def check_noise_multiplier(noise_multiplier: float) -> None:
-    """Raises ValueError unless it is 0 or within the limits above."""
+    """Raises ValueError unless the multiplier is 0 or within the limits above."""
     if 0 < noise_multiplier < SMALLEST_NOISE_MULTIPLIER:
         raise ValueError(
             f"noise_multiplier must be 0, for no noise, or at least "

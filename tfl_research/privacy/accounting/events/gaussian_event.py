@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import dp_accounting
 
 _SAMPLINGS = ("poisson", "fixed_size", "none")
-# Noise over sensitivity below which sampling is not counted.
+# Below this noise over sensitivity, amplification by sampling is not counted.
 _LEAST_AMPLIFIED = 0.01
 
 
@@ -28,14 +28,14 @@ class GaussianEvent(events.NoisedEvent):
 
     Attributes:
       sampling: how the cohort was sampled: "poisson", "fixed_size" or "none".
-      noise_multiplier: standard deviation of the noise over the l2 norm clip; with
-        several noised values, of the single Gaussian that has the same privacy.
-        0 means no privacy (ε = inf).
+      noise_multiplier: standard deviation of the noise over the l2 norm clip; for
+        several noised values, of the single Gaussian with the same privacy. 0 means
+        no privacy (ε = inf).
       sampling_rate: a client's probability of taking part.
       population: number of clients that could be sampled.
       cohort_size: expected size of the cohort.
       neighbouring_relation: "add_or_remove_one", "zero_out" or "replace_one"; under
-        the last the sensitivity is twice the clip.
+        "replace_one" the sensitivity is twice the clip.
 
     Raises:
       ValueError: a noise multiplier that is negative or not finite, sampling that
@@ -147,10 +147,10 @@ class GaussianEvent(events.NoisedEvent):
         `renyi.replaced_in_subset` for sampling without replacement."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
-        return rounds * _one_round_rdp(self, tuple(map(float, orders)))
+        return rounds * _round_rdp(self, tuple(map(float, orders)))
 
     def sampled_curve(self, delta: float) -> SampledGaussianCurve:
-        """The solver of the PLD accountant, where sampling amplifies."""
+        """The PLD accountant's ε curve, for rounds that sampling amplifies."""
         return SampledGaussianCurve(
             self.sensitivity_multiplier,
             self.sampling_rate,
@@ -179,7 +179,7 @@ class GaussianEvent(events.NoisedEvent):
         return np.concatenate(pieces)[1 : rounds + 1]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`, but for its last digits."""
+        """The last value of `epsilon_curve`; the last digits can differ."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         if self.noise_multiplier == 0:
@@ -199,7 +199,7 @@ class GaussianEvent(events.NoisedEvent):
 
     def zcdp(self, rounds: int) -> float:
         """See `Event`: ρ = T/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma
-        2.4), z relative to the sensitivity; amplification is left out of it."""
+        2.4), z relative to the sensitivity, without amplification."""
         if self.noise_multiplier == 0:
             return math.inf
         return rounds / (2 * self.sensitivity_multiplier**2)
@@ -233,7 +233,7 @@ class GaussianEvent(events.NoisedEvent):
 
 
 @functools.lru_cache(maxsize=16)
-def _one_round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
+def _round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
     values = np.array(orders)
     if not event.amplified:
         divergences = values / (2 * event.sensitivity_multiplier**2)
@@ -244,8 +244,8 @@ def _one_round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarra
     else:
         from dp_accounting import rdp  # Takes a second, and is not always needed.
 
-        one = rdp.RdpAccountant(orders=orders)
-        one.compose(event.to_dp_event())
-        divergences = np.asarray(one.rdp, np.float64)
+        accountant = rdp.RdpAccountant(orders=orders)
+        accountant.compose(event.to_dp_event())
+        divergences = np.asarray(accountant.rdp, np.float64)
     divergences.flags.writeable = False
     return divergences

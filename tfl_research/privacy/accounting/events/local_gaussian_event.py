@@ -16,10 +16,10 @@ from tfl_research.privacy.accounting.losses import gaussian, renyi
 class LocalGaussianEvent(events.NoisedEvent):
     """One participation of a client that adds Gaussian noise to its own update.
 
-    The guarantee is each client's own and against everybody, the server included:
-    whatever its data are, what leaves it looks alike. Two clipped updates differ by
-    up to twice the clip. Sampling gives no amplification, since everybody sees who
-    sends; a client that takes part in fewer rounds has a smaller ε.
+    The guarantee holds for each client against everybody, the server included: a
+    noised update looks alike for any data of the client. Two clipped updates differ by
+    up to twice the clip. Sampling gives no amplification, since everybody sees which
+    clients send. A client that takes part in fewer rounds has a smaller ε.
 
     Attributes:
       noise_multiplier: standard deviation of a client's noise over the l2 norm clip;

@@ -10,7 +10,7 @@ import numpy as np
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.events.correlated_event import (
     CorrelatedEvent,
-    check_whole,
+    check_positive_integers,
     participation_words,
 )
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
@@ -21,22 +21,21 @@ from tfl_research.sampling import Amplification
 class MatrixEvent(CorrelatedEvent):
     """A round of DP-FTRL with a banded matrix (arXiv 2306.08153).
 
-    Noise is C^-1 ξ, C being lower triangular with columns of l2 norm 1 and `bands`
-    non-zero diagonals. A client's rounds are at least `bands` apart, so that no row
-    of C sees two of them: k rounds of one client have sensitivity √k.
+    The noise is C^-1 ξ. C is lower triangular, with columns of l2 norm 1 and `bands`
+    non-zero diagonals. A client's rounds are at least `bands` apart, so no row of C
+    has two rounds of a client: k rounds of one client have sensitivity √k.
 
     Attributes:
       noise_multiplier: standard deviation of ξ over the l2 norm clip; 0 means no
         privacy (ε = inf).
-      rounds: rows of the matrix; the next rounds begin it anew, with new ξ.
+      rounds: rows of the matrix; later rounds begin the matrix anew, with new ξ.
       bands: diagonals of C, at least 1 (independent noise).
       min_separation: two rounds of a client are at least so far apart; at least
         `bands`.
-      rounds_per_epoch: a client takes part at most once in rounds 1 to so many, at
-        most once in as many after these, and so on.
-      sampling_rate: where a client joins at random in its turns, which come every
-        `min_separation` rounds, its probability to do so. None for no
-        amplification.
+      rounds_per_epoch: a client takes part at most once in each epoch of so many
+        rounds.
+      sampling_rate: the probability that a client joins a round in its turn; turns
+        come every `min_separation` rounds. None for no amplification.
       population: number of clients that can be sampled.
       cohort_size: expected size of a cohort.
       neighbouring_relation: "add_or_remove_one" or, without amplification,
@@ -61,7 +60,7 @@ class MatrixEvent(CorrelatedEvent):
 
     def __post_init__(self) -> None:
         events.check_noise_multiplier(self.noise_multiplier)
-        check_whole(
+        check_positive_integers(
             rounds=self.rounds,
             bands=self.bands,
             min_separation=self.min_separation,
@@ -171,9 +170,9 @@ class MatrixEvent(CorrelatedEvent):
     def _turn(self) -> GaussianEvent | None:
         """One turn of a client, as an event; None without amplification.
 
-        Turns are `min_separation` >= `bands` rounds apart, so that the rows of C
-        that see one do not see another: the turns compose as rounds of the
-        Poisson-sampled Gaussian do (arXiv 2306.08153, Theorem 4).
+        Turns are `min_separation` >= `bands` rounds apart, so no row of C has two turns
+        of a client: the turns compose like rounds of the Poisson-sampled Gaussian
+        (arXiv 2306.08153, Theorem 4).
         """
         if self.sampling_rate is None:
             return None

@@ -17,15 +17,15 @@ from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 class RecordEvent(events.NoisedEvent):
     """One round in which every client takes DP-SGD's local steps on its records.
 
-    A record is in one client, so that what other clients do costs it nothing
-    (parallel composition); its client k takes `local_steps` steps, each a Gaussian
-    mechanism on records that are Poisson-sampled with q_k = min(1, B / n_k). Every
-    client is charged for every round, whether or not it took part. ε of the event is
-    that of the client with the largest; see `of_client` for each client's own.
+    A record is in one client, so the steps of other clients cost it nothing (parallel
+    composition). Client k takes `local_steps` steps. Each step is a Gaussian mechanism
+    on records that are Poisson-sampled with q_k = min(1, B / n_k). Every client is
+    charged for every round, whether or not it took part. ε of the event is the largest
+    ε of a client; see `of_client` for each client's own ε.
 
-    The numbers of records n_k, and with them q_k and the divisors, are taken to be
-    public: adding or removing a record changes whose gradients are summed, and not
-    these numbers.
+    The numbers of records n_k are taken to be public, and with them q_k and the
+    divisors: adding or removing a record changes the summed gradients, but not these
+    numbers.
 
     Attributes:
       noise_multiplier: z, standard deviation of the noise over the l2 norm clip of a
@@ -34,7 +34,7 @@ class RecordEvent(events.NoisedEvent):
       local_steps: steps of every client in a round, at least 1.
       microbatch_size: records whose mean gradient is clipped together, at least 1;
         above 1 the sensitivity is twice the clip, see `PoissonBatching`.
-      clients: (client id, n_k) of every client; one without records has ε = 0.
+      clients: (client id, n_k) of every client; a client without records has ε = 0.
 
     Raises:
       ValueError: a number outside its range, no clients, a client named twice.
@@ -109,7 +109,7 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def sensitivity(self) -> int:
-        """By how much one record moves a step's sum, in clips: 1 or 2."""
+        """Sensitivity of a step's sum to one record, over the clip: 1 or 2."""
         return 1 if self.microbatch_size == 1 else 2
 
     @property
@@ -123,14 +123,14 @@ class RecordEvent(events.NoisedEvent):
         return {**fields, "clients": [list(client) for client in self.clients]}
 
     def of_client(self, index: int) -> RecordEvent:
-        """What the round costs the records of one client, by its place in `clients`."""
+        """The event of a single client, by its index in `clients`."""
         return dataclasses.replace(self, clients=(self.clients[index],))
 
     @property
     def _most_sampled(self) -> int:
-        """Index of the client whose ε is the largest at any one δ.
+        """Index of the client with the largest ε at equal δ.
 
-        More sampling is never more private. A client without records comes last.
+        A higher sampling rate is never more private. Clients without records come last.
         """
         rates = self.sampling_rates
         return max(
@@ -139,8 +139,8 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def _step(self) -> GaussianEvent | None:
-        """A local step of the client with the largest ε, noise over sensitivity as z;
-        None where no client has records."""
+        """A local step of the client with the largest ε, its noise multiplier relative
+        to the sensitivity; None if no client has records."""
         client = self._most_sampled
         if self.clients[client][1] == 0:
             return None
@@ -156,7 +156,7 @@ class RecordEvent(events.NoisedEvent):
         if step is None:
             return np.zeros(rounds)
         if accountant == "pld" and step.amplified and step.noise_multiplier > 0:
-            # The steps in between are seen by nobody.
+            # Nobody sees the model between a round's local steps.
             solver, pieces, length = step.sampled_curve(delta), [np.zeros(1)], 1
             while length <= rounds:
                 pieces.append(solver.block(length, every))
@@ -166,7 +166,7 @@ class RecordEvent(events.NoisedEvent):
         return steps[every - 1 :: every]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`, but for its last digits."""
+        """The last value of `epsilon_curve`; the last digits can differ."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         step = self._step
@@ -182,20 +182,20 @@ class RecordEvent(events.NoisedEvent):
         return step.rdp(rounds * self.local_steps, orders)
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """See `events`: local steps of the client that is sampled most, at least one
-        record being taken to be there."""
+        """See `Event`: local steps of the client with the highest sampling rate, or at
+        rate 1 if no client has records."""
         step = self._step or GaussianEvent.poisson(self.noise_multiplier, 1.0)
         return step, rounds * self.local_steps
 
     def zcdp(self, rounds: int) -> float:
         """See `Event`: ρ = steps Δ²/(2z²), Δ the sensitivity in clips (Bun and
-        Steinke 2016, arXiv 1605.02065, Lemma 2.4); sampling is left out of it."""
+        Steinke 2016, arXiv 1605.02065, Lemma 2.4), without amplification."""
         step = self._step
         return 0.0 if step is None else step.zcdp(rounds * self.local_steps)
 
     def description(self) -> list[str]:
         """See `Event`."""
-        held = [records for _, records in self.clients if records > 0]
+        record_counts = [records for _, records in self.clients if records > 0]
         rates = [
             rate for rate, (_, n) in zip(self.sampling_rates, self.clients) if n > 0
         ]
@@ -218,12 +218,13 @@ class RecordEvent(events.NoisedEvent):
                 "up to twice the clip: the accountant is given half the noise "
                 "multiplier."
             )
-        if held:
+        if record_counts:
             lines.append(
                 "Sampling: each record joins each local step independently with "
                 f"probability min(1, {self.expected_batch_size:g} / records), "
-                f"{_range(rates)} in {len(held)} clients of {_range(held)} records; "
-                "which records did must stay unknown (keep the run seed)."
+                f"{_range(rates)} in {len(record_counts)} clients of "
+                f"{_range(record_counts)} records; which records did must stay "
+                "unknown (keep the run seed)."
             )
         lines += [
             f"Participation: every client is charged {self.local_steps} local steps "

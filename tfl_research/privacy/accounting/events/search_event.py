@@ -1,8 +1,8 @@
-"""What it costs to try hyperparameters and to keep the best run.
+"""The event of a hyperparameter search that releases only the best run.
 
-Papernot and Steinke 2022 (arXiv 2110.03620): where the number of runs is drawn at
-random beforehand, each run takes a random candidate, and nothing but the best run is
-released, the cost is that of a few runs, however many were done.
+Papernot and Steinke 2022 (arXiv 2110.03620): if the number of runs is drawn at random
+beforehand, each run takes a random candidate, and only the best run is released, then
+the search costs as much as a few runs, however many runs there were.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ _PAPER = "Papernot and Steinke 2022, arXiv 2110.03620"
 
 @dataclasses.dataclass(frozen=True)
 class HyperparameterSearchEvent(Event):
-    """A whole search: K runs of so many rounds, of which the best is released.
+    """A search: K runs of so many rounds, of which the best run is released.
 
     Attributes:
-      base: a round of each run; the runs may differ in what `base` does not say
-        (learning rates, say), not in noise, sampling or rounds. The score that the
-        best run is chosen by must be covered too: computed on public data, or on
-        noised values that `base` accounts for.
+      base: a round of each run. All runs have the same noise, sampling and number of
+        rounds; they may differ in everything that `base` does not have, such as
+        learning rates. The score that ranks the runs must come from public data, or
+        from noised values that `base` accounts for.
       mean: E[K], the expected number of runs, above 1.
       shape: η of the truncated negative binomial, above -1: 1 is the geometric, 0
         the logarithmic distribution; 0 with "poisson".
-      distribution: of K: "truncated_negative_binomial" (Definition 1), or "poisson",
-        where K = 0 happens and something that does not depend on the data must be
-        released.
+      distribution: of K: "truncated_negative_binomial" (Definition 1), or "poisson".
+        With "poisson", K can be 0; then the release must not depend on the data.
 
     Raises:
       ValueError: a value outside its range.
@@ -55,9 +54,9 @@ class HyperparameterSearchEvent(Event):
     distribution: str = "truncated_negative_binomial"
 
     def __post_init__(self) -> None:
-        given: Union[Event, Mapping[str, Any]] = self.base
-        if isinstance(given, Mapping):
-            object.__setattr__(self, "base", events.event_from_dict(given))
+        base: Union[Event, Mapping[str, Any]] = self.base
+        if isinstance(base, Mapping):
+            object.__setattr__(self, "base", events.event_from_dict(base))
         if self.distribution not in DISTRIBUTIONS:
             raise ValueError(
                 f"distribution must be one of {DISTRIBUTIONS}, got "
@@ -82,12 +81,12 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def num_clients(self) -> int | None:
-        """That of the runs' event."""
+        """See `Event`: of the runs' event."""
         return self.base.num_clients
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """See `Event`: the search's, and those of the runs' event."""
+        """See `Event`."""
         return (self.kind, *self.base.kinds)
 
     def with_noise(self, noise_multiplier: float) -> HyperparameterSearchEvent:
@@ -118,13 +117,13 @@ class HyperparameterSearchEvent(Event):
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
         """See `Event`: of the search over runs of so many rounds.
 
-        Theorem 2 for the truncated negative binomial, Theorem 6 for Poisson. λ̂ of
-        Theorem 2 and the order behind δ̂ of Theorem 6 are looked for among `orders`
-        and the default ones; Rényi divergence does not decrease in the order, so that
-        each order has the least bound of those above it.
+        Theorem 2 for the truncated negative binomial, Theorem 6 for Poisson. The search
+        for λ̂ of Theorem 2, and for the order behind δ̂ of Theorem 6, covers `orders` and
+        the default orders. Rényi divergence does not decrease in the order, so each
+        order gets the least bound at this and all higher orders.
         """
-        asked = np.asarray(orders, np.float64)
-        grid = np.union1d(asked, renyi.default_orders())
+        requested = np.asarray(orders, np.float64)
+        grid = np.union1d(requested, renyi.default_orders())
         runs = np.asarray(self.base.rdp(rounds, grid), np.float64)
         log_mean = math.log(self.mean)
         if self.distribution == "poisson":
@@ -137,7 +136,7 @@ class HyperparameterSearchEvent(Event):
             )
             bounds = runs + (1 + self.shape) * constant + log_mean / (grid - 1)
         bounds = np.minimum.accumulate(bounds[::-1])[::-1]
-        return np.asarray(bounds[np.searchsorted(grid, asked)])
+        return np.asarray(bounds[np.searchsorted(grid, requested)])
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
         """The last value of `epsilon_curve`."""
@@ -160,19 +159,19 @@ class HyperparameterSearchEvent(Event):
         """P[K = 0], P[K = 1], ..., P[K = most]: float64 `[most + 1]`."""
         numbers = np.arange(1, most + 1, dtype=np.float64)
         if self.distribution == "poisson":
-            first, ratios = math.exp(-self.mean), self.mean / numbers
-            return np.concatenate([[first], first * np.cumprod(ratios)])
+            p_zero, ratios = math.exp(-self.mean), self.mean / numbers
+            return np.concatenate([[p_zero], p_zero * np.cumprod(ratios)])
         gamma, shape = self.gamma, self.shape
         if shape == 0:
-            one = (1 - gamma) / -math.log(gamma)
+            p_one = (1 - gamma) / -math.log(gamma)
         else:
-            one = (1 - gamma) * shape / math.expm1(-shape * math.log(gamma))
+            p_one = (1 - gamma) * shape / math.expm1(-shape * math.log(gamma))
         # P[K = k + 1] / P[K = k] = (1 - γ)(k + η)/(k + 1).
         ratios = (1 - gamma) * (numbers[:-1] + shape) / numbers[1:]
-        return np.concatenate([[0.0], [one], one * np.cumprod(ratios)])[: most + 1]
+        return np.concatenate([[0.0], [p_one], p_one * np.cumprod(ratios)])[: most + 1]
 
     def draw_repetitions(self, generator: np.random.Generator) -> int:
-        """K, the number of runs to do; draw it before the first and keep it secret."""
+        """K, the number of runs; draw K before the first run and keep K secret."""
         uniform, most = generator.random(), 64
         while True:
             below = np.cumsum(self.probabilities(most))
@@ -183,19 +182,19 @@ class HyperparameterSearchEvent(Event):
     def description(self) -> list[str]:
         """See `Event`."""
         if self.distribution == "poisson":
-            drawn = f"a Poisson distribution of mean {self.mean:g}"
+            distribution = f"a Poisson distribution of mean {self.mean:g}"
             theorem = "Theorem 6"
         else:
             names = {0.0: "logarithmic", 1.0: "geometric"}
             name = names.get(self.shape, "truncated negative binomial")
-            drawn = (
+            distribution = (
                 f"the {name} distribution of mean {self.mean:g} and η {self.shape:g}"
             )
             theorem = "Theorem 2"
         return [
             "Hyperparameters were searched: the number of runs was drawn from "
-            f"{drawn} before the first of them, each run took a candidate at random, "
-            f"and nothing is released but the best run ({_PAPER}, {theorem}).",
+            f"{distribution} before the first of them, each run took a candidate at "
+            f"random, and nothing is released but the best run ({_PAPER}, {theorem}).",
             "The score by which the best run is chosen comes from public data or is "
             "covered by the mechanism.",
             *(f"Each run: {line}" for line in self.base.description()),
@@ -204,7 +203,7 @@ class HyperparameterSearchEvent(Event):
 
 @functools.lru_cache(maxsize=64)
 def _gamma(mean: float, shape: float) -> float:
-    """The γ in (0, 1) whose distribution has this mean, or a hair less."""
+    """γ in (0, 1) of the distribution with this mean, rounded down."""
 
     def excess(log_gamma: float) -> float:
         return _log_mean(log_gamma, shape) - math.log(mean)
@@ -212,9 +211,9 @@ def _gamma(mean: float, shape: float) -> float:
     low = -1.0
     while excess(low) < 0:
         low *= 2
-    found = optimize.brentq(excess, low, -1e-15, xtol=1e-14, rtol=1e-14)
-    # A smaller γ is on the safe side in the bound.
-    return math.exp(found) * (1 - 1e-12)
+    root = optimize.brentq(excess, low, -1e-15, xtol=1e-14, rtol=1e-14)
+    # A smaller γ gives a larger bound.
+    return math.exp(root) * (1 - 1e-12)
 
 
 def _log_mean(log_gamma: float, shape: float) -> float:

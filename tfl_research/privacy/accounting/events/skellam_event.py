@@ -15,8 +15,8 @@ from tfl_research.privacy.accounting.events.distributed_event import Distributed
 class SkellamEvent(DistributedEvent):
     """One round: a sum of integer vectors with Skellam noise shares.
 
-    See `DistributedEvent` for the attributes. A sum of Skellam variables is a
-    Skellam variable: the bound does not see how many shares there are.
+    See `DistributedEvent` for the attributes. A sum of Skellam variables is a Skellam
+    variable: the bound does not depend on the number of shares.
     """
 
     kind: ClassVar[str] = "skellam"
@@ -28,16 +28,16 @@ class SkellamEvent(DistributedEvent):
 
           α Δ₂²/(2μ) + min(((2α - 1) Δ₂² + 6 Δ₁)/(4μ²), 3 Δ₁/(2μ));
 
-        other orders get the bound of the next whole one.
+        other orders get the bound of the next whole order.
         """
         l1, l2 = self.sensitivities
         variance = (self.noise_multiplier * self.l2_sensitivity) ** 2
-        whole = np.maximum(np.ceil(orders), 2)
-        beyond = np.minimum(
-            ((2 * whole - 1) * l2**2 + 6 * l1) / (4 * variance**2),
+        whole_orders = np.maximum(np.ceil(orders), 2)
+        excess = np.minimum(
+            ((2 * whole_orders - 1) * l2**2 + 6 * l1) / (4 * variance**2),
             3 * l1 / (2 * variance),
         )
-        return whole * l2**2 / (2 * variance) + beyond
+        return whole_orders * l2**2 / (2 * variance) + excess
 
     def zcdp(self, rounds: int) -> float:
         """See `Event`: the bound holds for whole orders only."""

@@ -10,7 +10,7 @@ import numpy as np
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.events.correlated_event import (
     CorrelatedEvent,
-    check_whole,
+    check_positive_integers,
     participation_words,
 )
 from tfl_research.privacy.accounting.events.tree_sensitivity import (
@@ -23,19 +23,19 @@ from tfl_research.sampling import Amplification
 class TreeEvent(CorrelatedEvent):
     """A round of DP-FTRL (Kairouz et al. 2021, arXiv 2103.00039).
 
-    Neighbouring populations differ in one client, whose contributions are zero in
-    one of them ("zero_out"); who is in which cohort is the same. No amplification:
+    Neighbouring populations differ in one client, whose contributions are zero in one
+    of the two ("zero_out"); the cohorts are the same. There is no amplification:
     cohorts need not be secret, nor random.
 
     Attributes:
       noise_multiplier: standard deviation of a node's noise over the l2 norm clip; 0
         means no privacy (ε = inf).
-      restart_every: rounds of a tree; the next begins after as many.
+      restart_every: rounds of a tree; then the next tree begins.
       efficient: whether prefixes are Honaker's estimates; the nodes, and so the
         privacy, are the same.
       min_separation: two rounds of a client are at least so far apart.
-      rounds_per_epoch: a client takes part at most once in rounds 1 to so many, at
-        most once in as many after these, and so on.
+      rounds_per_epoch: a client takes part at most once in each epoch of so many
+        rounds.
       population: number of clients that can be sampled.
       cohort_size: expected size of a cohort.
 
@@ -55,7 +55,7 @@ class TreeEvent(CorrelatedEvent):
 
     def __post_init__(self) -> None:
         events.check_noise_multiplier(self.noise_multiplier)
-        check_whole(
+        check_positive_integers(
             restart_every=self.restart_every,
             min_separation=self.min_separation,
             rounds_per_epoch=self.rounds_per_epoch,
@@ -109,7 +109,7 @@ class TreeEvent(CorrelatedEvent):
         return "zero_out"
 
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
-        """See `CorrelatedEvent`; found by `tree_sensitivity`."""
+        """See `CorrelatedEvent` and `tree_sensitivity`."""
         return squared_sensitivities(
             rounds, self.restart_every, self.min_separation, self.rounds_per_epoch
         )

@@ -1,16 +1,16 @@
-"""How much one client moves the nodes of DP-FTRL's trees, in the worst case, exactly.
+"""The sensitivity of the nodes of DP-FTRL's trees to one client, exactly.
 
-A client whose updates have norm at most the clip and who takes part in rounds
-t_1, ..., t_k moves a node by at most the number of these rounds that are under the
-node, times the clip, and moves all complete nodes together, in l2 norm, by at most
-the root of the sum of these numbers' squares; equal updates reach it. What is found
-here is the largest sum of squares over all ways to take part.
+Let a client take part in rounds t_1, ..., t_k, with updates of norm at most the clip.
+A node moves by at most the clip times the number of these rounds under the node. All
+complete nodes together move, in l2 norm, by at most the clip times the root of the sum
+of the squares of these numbers; equal updates reach this bound. This module computes
+the largest sum of squares over all ways to take part.
 
-The search is a dynamic programme over complete blocks of rounds. For c rounds taken
-within a block, none of them among its first y, and a sum of squares of v, what counts
-is how many rounds can be left free at the block's end. Two blocks join where the free
-rounds between them leave the wanted separation (as in Kairouz et al. 2021, arXiv
-2103.00039, Appendix D.2).
+The search is a dynamic programme over complete blocks of rounds. A choice within a
+block has c rounds, none of them among the first y rounds of the block, and a sum of
+squares v. For each (c, y, v) the search keeps the largest number of free rounds at the
+block's end. Two blocks join if the free rounds between them keep the separation (as in
+Kairouz et al. 2021, arXiv 2103.00039, Appendix D.2).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def squared_sensitivities(
     """Squared l2 sensitivity over the clip of rounds 1 to t, for every t.
 
     A client takes part in rounds that are at least `min_separation` apart, and at
-    most once in every `rounds_per_epoch` rounds from the first on. Where trees end
-    with the epochs (`rounds_per_epoch` is a multiple of `restart_every`), that is
-    what is counted. Elsewhere only the number of epochs begun is, which can only
-    exceed it: at most ceil(t / rounds_per_epoch) rounds, `min_separation` apart.
+    most once in every `rounds_per_epoch` rounds from the first on. If trees end with
+    the epochs (`rounds_per_epoch` is a multiple of `restart_every`), the result is
+    exact for this. Otherwise the result is an upper bound: the client may take part in
+    any ceil(t / rounds_per_epoch) rounds that are `min_separation` apart.
 
     Args:
       rounds: number of rounds, at least 1.
@@ -44,7 +44,7 @@ def squared_sensitivities(
     """
     numbers = np.arange(1, rounds + 1)
     if rounds_per_epoch % restart_every == 0:
-        # One tree of each epoch has the client: the deepest that was grown.
+        # The client is in one tree of each epoch; the deepest tree is the worst case.
         depths = np.floor(np.log2(np.minimum(numbers, restart_every))) + 1
         epochs, position = np.divmod(numbers - 1, rounds_per_epoch)
         return epochs * np.max(depths) + depths[position]
@@ -57,7 +57,7 @@ def squared_sensitivities(
 
 
 def _of_every_round(numbers: np.ndarray, restart_every: int) -> np.ndarray:
-    """Of a client that takes part in each of the first t rounds, for every t."""
+    """For a client that takes part in each of the first t rounds, for every t."""
     levels = np.arange(int(restart_every).bit_length())
     # A complete node of 2^h rounds and those below it: 4^h + 2 * 4^(h-1) + ...
     within = 2.0**levels * (2.0 ** (levels + 1) - 1)
@@ -69,9 +69,10 @@ def _of_every_round(numbers: np.ndarray, restart_every: int) -> np.ndarray:
     return trees * of_tree(np.array([restart_every])) + of_tree(leaves)
 
 
-# Of a block, for one number of participations: {sum of squares: free rounds}. The
-# latter is int64 `[separation]`: entry y is the most rounds that can be free at the
-# block's end where the first y are, at most separation - 1, and -1 where none can.
+# The choices of a block with a number of participations: {sum of squares: free rounds}.
+# Free rounds are int64 `[separation]`: entry y is the largest number of free rounds at
+# the block's end if its first y rounds are free, at most separation - 1; -1 if there is
+# no such choice.
 _Choices = dict[int, np.ndarray]
 
 
@@ -89,13 +90,15 @@ def _by_separation(
     while len(blocks) < levels:
         blocks.append(_parent(blocks[-1], 1 << (len(blocks) - 1), separation, most))
     appended = [_latest_ends(block, separation) for block in blocks]
-    # value[c, x]: the rounds so far, the last participation at least x rounds ago.
+    # value[c, x]: the largest sum of squares of the rounds so far, with c
+    # participations, the last at least x rounds ago.
     start = np.full((most + 1, separation), _IMPOSSIBLE)
     start[0] = 0
-    found = np.zeros(rounds, np.int64)
+    result = np.zeros(rounds, np.int64)
     begun = 0
     while begun < rounds:
-        # Prefixes of this tree whose binary forms begin the present one's.
+        # Prefixes of this tree: the binary form of their length begins the present
+        # length's.
         prefixes = [(0, start)]
         for leaves in range(1, min(restart_every, rounds - begun) + 1):
             lowest = leaves & -leaves
@@ -106,35 +109,37 @@ def _by_separation(
                 prefixes[-1][1], blocks[level], appended[level], lowest, separation
             )
             prefixes.append((leaves, value))
-            taken = min(at_most[begun + leaves - 1], most)
-            found[begun + leaves - 1] = value[: taken + 1, 0].max()
+            allowed = min(at_most[begun + leaves - 1], most)
+            result[begun + leaves - 1] = value[: allowed + 1, 0].max()
         start = prefixes[-1][1]
         begun += restart_every
-    return found
+    return result
 
 
 def _parent(
     half: list[_Choices], size: int, separation: int, most: int
 ) -> list[_Choices]:
-    """A complete node of two halves of `size` rounds each."""
+    """The choices of a complete node, of two halves of `size` rounds each."""
     total = min(most, 2 * (len(half) - 1))
     parent: list[_Choices] = [{} for _ in range(total + 1)]
 
     def offer(count: int, value: int, free: np.ndarray) -> None:
         value += count * count
-        known = parent[count].get(value)
-        parent[count][value] = free if known is None else np.maximum(known, free)
+        most_free = parent[count].get(value)
+        parent[count][value] = (
+            free if most_free is None else np.maximum(most_free, free)
+        )
 
-    first = np.maximum(np.arange(separation) - size, 0)
+    after_left = np.maximum(np.arange(separation) - size, 0)
     for count, choices in enumerate(half[: total + 1]):
         for value, free in choices.items():
-            left = np.minimum(free + size, separation - 1)
-            offer(count, value, np.where(free >= 0, left, -1))
-            offer(count, value, free[first])
+            in_left = np.minimum(free + size, separation - 1)
+            offer(count, value, np.where(free >= 0, in_left, -1))
+            offer(count, value, free[after_left])
     for left_count, lefts in enumerate(half):
         for right_count, rights in enumerate(half[: total + 1 - left_count]):
             for left_value, between in lefts.items():
-                # How many rounds the right half must then leave free at its start.
+                # The rounds that the right half must leave free at its start.
                 needed = separation - 1 - np.maximum(between, 0)
                 for right_value, free in rights.items():
                     joined = np.where(between >= 0, free[needed], -1)
@@ -149,29 +154,29 @@ def _parent(
 
 
 def _undominated(choices: _Choices) -> _Choices:
-    """Without those to which a larger sum leaves as many free rounds."""
-    kept: _Choices = {}
+    """The choices, without those for which a larger sum has as many free rounds."""
+    undominated: _Choices = {}
     best: np.ndarray | None = None
     for value in sorted(choices, reverse=True):
         free = choices[value]
         if best is None:
-            kept[value] = best = free
+            undominated[value] = best = free
         elif (free > best).any():
-            kept[value] = best = np.maximum(best, free)
-    return kept
+            undominated[value] = best = np.maximum(best, free)
+    return undominated
 
 
 def _latest_ends(block: list[_Choices], separation: int) -> list[_Choices]:
-    """For each wanted x, the fewest free rounds before the block that allow it.
+    """For each x, the fewest free rounds before the block that allow x at its end.
 
-    int64 `[separation]`, `separation` where the block cannot have x free rounds at
-    its end.
+    int64 `[separation]`; `separation` if the block cannot have x free rounds at its
+    end.
     """
-    wanted = np.arange(separation)
+    free_at_end = np.arange(separation)
     return [
         {
-            # The more rounds are free before, the more can be at the end.
-            value: np.searchsorted(free[::-1], wanted)
+            # More free rounds before the block demand fewer at its start.
+            value: np.searchsorted(free[::-1], free_at_end)
             for value, free in choices.items()
         }
         for choices in block
@@ -185,7 +190,7 @@ def _append(
     size: int,
     separation: int,
 ) -> np.ndarray:
-    """The rounds so far and one complete node more: int64 `[c, x]`."""
+    """Appends a complete node to the rounds so far: int64 `[c, x]`."""
     after = before[:, np.maximum(np.arange(separation) - size, 0)]
     impossible = np.full((len(before), 1), _IMPOSSIBLE)
     padded = np.concatenate([before, impossible], axis=1)

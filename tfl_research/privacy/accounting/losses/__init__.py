@@ -1,4 +1,4 @@
-"""Privacy losses of single mechanisms: Gaussians, subsampled ones, Rényi divergences.
+"""Privacy losses and Rényi divergences of Gaussians and sampled Gaussians.
 
-Plain numbers; which round has which loss is said by `accounting.events`.
+Functions of numbers: the events that have these losses are in `accounting.events`.
 """

@@ -9,7 +9,7 @@ from scipy import fft
 
 from tfl_research.privacy.accounting.losses.loss_distribution import Loss, tilt
 
-# Frequencies whose terms are below this share of the largest are left out.
+# Frequencies with terms below this share of the largest term are left out.
 _DROPPED = 1e-15
 # Complex numbers in one table of powers.
 _MAX_TABLE = 1 << 20
@@ -17,7 +17,7 @@ _STRIDE = 32
 
 
 class Contour:
-    """The characteristic function of one round's loss at θ - iω_k, k < `kept`."""
+    """The characteristic function of a round's loss at θ - iω_k, k < `frequencies`."""
 
     def __init__(
         self, loss: Loss, step: int, period: float, fewest_rounds: int
@@ -27,15 +27,15 @@ class Contour:
         Args:
           loss: of one round, in one direction.
           step: of the tilt θ.
-          period: L, the length that the sum is periodic with, in units of loss.
-          fewest_rounds: rounds are at least so many.
+          period: L of the periodic sum, in units of loss.
+          fewest_rounds: the least number of rounds that will be composed.
         """
         self.interval = loss.interval
         self.theta, self.log_moment = tilt(step), loss.log_moment(step)
         self.size = fft.next_fast_len(math.ceil(period / self.interval), real=True)
         self.logs = loss.log_spectrum(step, self.size, _DROPPED ** (1 / fewest_rounds))
-        self.kept = len(self.logs)
-        self.index = np.arange(self.kept)
+        self.frequencies = len(self.logs)
+        self.index = np.arange(self.frequencies)
 
     def epsilons(
         self,
@@ -44,11 +44,11 @@ class Contour:
         guess: np.ndarray,
         bounds: np.ndarray,
     ) -> np.ndarray:
-        """ε of each number of rounds; `bounds` are upper bounds of it."""
+        """ε of each number of rounds; `bounds` are upper bounds of ε."""
         offsets = rounds * self.log_moment - log_deltas
         result = np.empty(len(rounds))
         lows = np.log1p(-np.exp(log_deltas)) - self.interval
-        chunk = max(1, _MAX_TABLE // self.kept)
+        chunk = max(1, _MAX_TABLE // self.frequencies)
         correction = 0.0
         for start in range(0, len(rounds), chunk):
             part = slice(start, start + chunk)
@@ -60,14 +60,14 @@ class Contour:
         return result
 
     def _phases(self, cell: np.ndarray) -> np.ndarray:
-        """e^{2πi·cell·k / size}, `[len(cell), kept]`; few exponentials, one product."""
+        """e^{2πi·cell·k / size}: `[len(cell), frequencies]`, as a product of tables."""
         turn = 2j * math.pi / self.size
         fine = np.arange(_STRIDE)
-        coarse = _STRIDE * np.arange(-(-self.kept // _STRIDE))
+        coarse = _STRIDE * np.arange(-(-self.frequencies // _STRIDE))
         outer = np.exp(turn * (np.multiply.outer(cell, coarse) % self.size))
         inner = np.exp(turn * (np.multiply.outer(cell, fine) % self.size))
         product = outer[:, :, np.newaxis] * inner[:, np.newaxis, :]
-        return product.reshape(len(cell), -1)[:, : self.kept]
+        return product.reshape(len(cell), -1)[:, : self.frequencies]
 
     def _by_newton(
         self,
@@ -93,7 +93,7 @@ class Contour:
             above, below = ((powers * self._phases(cell)) @ sums).real.T
             fraction = np.exp(epsilons - cell * self.interval)
             stick = above - fraction * below
-            # Far above the answer, rounding can leave nothing of δ.
+            # For ε far above the solution, δ can round to 0.
             positive = (stick > 0) & (below > 0)
             stick, below = np.where(positive, (stick, below), 1.0)
             excess = offsets - self.theta * cell * self.interval + np.log(stick)
@@ -105,7 +105,7 @@ class Contour:
             moved = np.where(inside, moved, (lows + highs) / 2)
             change = np.max(np.abs(moved - epsilons))
             epsilons = moved
-            # The next error is about the square, in units of 1/θ.
+            # The error of the next step is about the square, in units of 1/θ.
             if change * self.theta < 1e-6 or change < 1e-12:
                 return epsilons
         raise ArithmeticError("the search for ε did not converge")

@@ -12,11 +12,11 @@ def log_delta(epsilons: np.ndarray, mu: np.ndarray) -> np.ndarray:
     δ = Φ(μ/2 - ε/μ) - e^ε Φ(-μ/2 - ε/μ) (Balle and Wang 2018, arXiv 1805.06530,
     Theorem 8). t rounds of noise multiplier z are one mechanism with μ = √t / z.
     """
-    first = special.log_ndtr(mu / 2 - epsilons / mu)
-    second = epsilons + special.log_ndtr(-mu / 2 - epsilons / mu)
-    # Rounding can put `second` a hair above `first` where δ vanishes.
+    minuend = special.log_ndtr(mu / 2 - epsilons / mu)
+    subtrahend = epsilons + special.log_ndtr(-mu / 2 - epsilons / mu)
+    # Where δ vanishes, rounding can make the subtrahend the larger.
     with np.errstate(divide="ignore"):
-        return first + np.log(-np.expm1(np.minimum(second - first, 0.0)))
+        return minuend + np.log(-np.expm1(np.minimum(subtrahend - minuend, 0.0)))
 
 
 def epsilons(mu: np.ndarray, delta: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy import fft, special
 
 # dp-accounting's default interval of the discretised privacy loss.
 INTERVAL = 1e-4
-# A coarser interval is used where this needs more points: at losses above 100.
+# Losses above 100 need more points; they get a coarser interval.
 _MAX_POINTS = 1 << 20
 # Mass of the noise that is treated as infinite loss: dp-accounting's e^-50.
 _LOG_TAIL = -50.0
@@ -25,7 +25,7 @@ Direction = Literal["remove", "add", "replace"]
 
 
 def directions(neighbouring_relation: str) -> tuple[Direction, ...]:
-    """Those of which the largest ε is that of a sampled Gaussian under a relation."""
+    """The directions whose largest ε is the ε of a sampled Gaussian."""
     if neighbouring_relation == "replace_one":
         return ("replace",)
     return ("remove", "add")
@@ -41,11 +41,9 @@ def tilts(steps: np.ndarray) -> np.ndarray:
     return _TILT_RATIO ** steps.astype(np.float64)
 
 
-def _one_round_deltas(
-    epsilons: np.ndarray, sigma: float, q: float, *, adds: bool
-) -> np.ndarray:
-    """δ(ε) of one round: hockey-stick divergence of P from Q, or of Q from P; see
-    `LossDistribution`.
+def _deltas(epsilons: np.ndarray, sigma: float, q: float, *, adds: bool) -> np.ndarray:
+    """δ(ε) of a round: the hockey-stick divergence of P from Q, or if `adds` of Q from
+    P; see `LossDistribution`.
     """
     # The loss grows with the output x when the client is removed and falls when it
     # is added, so that {loss > ε} is a half-line that ends at `cut`.
@@ -61,17 +59,17 @@ def _one_round_deltas(
         np.log(np.where(reached, near, 1.0)),
     )
     cut[reached] = sigma**2 * (log_excess[reached] - math.log(q)) + 0.5
-    # Without the client, with it, and the mixture, on the half-line.
+    # Probabilities of the half-line under Q and under the mixture P.
     without = special.ndtr(-sign * cut / sigma)
     mixture = (1 - q) * without + q * special.ndtr(-sign * (cut - 1) / sigma)
-    first, second = (without, mixture) if adds else (mixture, without)
+    numerator, denominator = (without, mixture) if adds else (mixture, without)
     with np.errstate(divide="ignore"):
-        deltas = first - np.exp(epsilons + np.log(second))
+        deltas = numerator - np.exp(epsilons + np.log(denominator))
     return np.minimum.accumulate(np.clip(deltas, 0.0, 1.0))
 
 
 def _connected(deltas: np.ndarray, interval: float) -> np.ndarray:
-    """Probabilities of lattice points whose curve joins δ at these points.
+    """Probabilities of the lattice points for which δ(ε) has these values.
 
     Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1.
     """
@@ -85,7 +83,7 @@ def _connected(deltas: np.ndarray, interval: float) -> np.ndarray:
 
 
 class Loss(Protocol):
-    """A discretised privacy loss, as those who compose it need it.
+    """A discretised privacy loss, for composition.
 
     Attributes:
       interval: distance of the lattice points.
@@ -141,15 +139,15 @@ class LossDistribution:
         Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1: the hockey-stick
         curve δ(ε) of the result joins the exact one's points at the lattice.
 
-        With P = (1-q)N(0,σ²) + qN(1,σ²) and Q = N(0,σ²), the curve is that of P from
-        Q where a client is removed, and of Q from P where it is added. Where one is
+        Let P = (1-q)N(0,σ²) + qN(1,σ²) and Q = N(0,σ²). If a client is removed, the
+        curve is δ(ε) of P from Q; if a client is added, of Q from P. If a client is
         replaced in a uniformly random subset, P from Q bounds every pair of data sets
-        at ε >= 0 (Balle, Barthe and Gaboardi 2018, arXiv 1807.01647, section 4: what
-        comes out with a client is at most twice the clip from what comes out without
-        it, or with another client in its place). The relation is symmetric, so that
-        δ(-ε) = 1 - e^-ε + e^-ε δ(ε) bounds them below. Rounds compose by such a curve
-        even where the worst pair differs by round (Zhu, Dong and Wang 2022, arXiv
-        2106.08567), as those of P and Q one way round do not.
+        at ε >= 0 (Balle, Barthe and Gaboardi 2018, arXiv 1807.01647, section 4: the
+        output with a client is at most twice the clip from the output without the
+        client, or with another client in its place). The relation is symmetric, so
+        that δ(-ε) = 1 - e^-ε + e^-ε δ(ε) bounds every pair at -ε. Rounds compose by
+        this curve even if the worst pair differs by round (Zhu, Dong and Wang 2022,
+        arXiv 2106.08567); by the curve of P from Q alone they would not.
 
         Args:
           noise_multiplier: σ of the noise over the sensitivity, above 0.
@@ -175,15 +173,15 @@ class LossDistribution:
         self.lower = math.floor(low / interval)
         self.losses = np.arange(self.lower, math.ceil(high / interval) + 1) * interval
         if direction == "replace":
-            deltas = _one_round_deltas(self.losses[-self.lower :], sigma, q, adds=False)
+            deltas = _deltas(self.losses[-self.lower :], sigma, q, adds=False)
             above = _connected(deltas, interval)[1:]
             # Of a symmetric relation p(-loss) = e^-loss p(loss).
             below = above * np.exp(-self.losses[1 - self.lower :])
-            rest = 1 - float(deltas[-1]) - above.sum() - below.sum()
-            pieces = below[::-1], [max(rest, 0.0)], above
+            at_zero = 1 - float(deltas[-1]) - above.sum() - below.sum()
+            pieces = below[::-1], [max(at_zero, 0.0)], above
             self.probabilities = np.concatenate(pieces)
         else:
-            deltas = _one_round_deltas(self.losses, sigma, q, adds=direction == "add")
+            deltas = _deltas(self.losses, sigma, q, adds=direction == "add")
             self.probabilities = _connected(deltas, interval)
         self.infinity_mass = float(deltas[-1])
         with np.errstate(divide="ignore"):
@@ -205,21 +203,22 @@ class LossDistribution:
         Args:
           step: of the tilt.
           size: number N of frequencies 2πk/(N·interval), k = 0, ..., N - 1.
-          least: frequencies above which all magnitudes are below this are left out.
+          least: high frequencies are left out if all their magnitudes are at most
+            this.
 
         Returns:
-          complex128 `[kept]`, at most N // 2 + 1.
+          complex128 `[frequencies]`, at most N // 2 + 1.
         """
         exponents = tilt(step) * self.losses + self.log_probabilities
         tilted = np.exp(exponents - self.log_moment(step))
         folded = np.pad(tilted, (0, -len(tilted) % size))
         spectrum = fft.rfft(folded.reshape(-1, size).sum(axis=0))
         magnitudes = np.abs(spectrum)
-        kept = int(np.flatnonzero(magnitudes > least)[-1]) + 1
+        count = int(np.flatnonzero(magnitudes > least)[-1]) + 1
         # The lattice starts at `lower`, not at 0.
-        shift = 2 * math.pi / size * ((np.arange(kept) * self.lower) % size)
-        logs = np.log(np.maximum(magnitudes[:kept], 1e-300))
-        return np.asarray(logs + 1j * (np.angle(spectrum[:kept]) - shift))
+        shift = 2 * math.pi / size * ((np.arange(count) * self.lower) % size)
+        logs = np.log(np.maximum(magnitudes[:count], 1e-300))
+        return np.asarray(logs + 1j * (np.angle(spectrum[:count]) - shift))
 
     def coarser(self, interval: float) -> LossDistribution:
         """See `Loss`."""
@@ -234,7 +233,7 @@ def loss_distribution(
     direction: Direction,
     interval: float,
 ) -> LossDistribution:
-    """`LossDistribution`, shared: its moments are worked out once for all δ."""
+    """A cached `LossDistribution`, so that its moments are computed once for all δ."""
     return LossDistribution(
         noise_multiplier, sampling_rate, direction=direction, interval=interval
     )

@@ -16,14 +16,14 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
 )
 from tfl_research.privacy.accounting.losses.sampled_gaussian import DirectionSolver
 
-# So many kinds of rounds share the lattice of one; each costs its own transforms.
+# Up to so many kinds of rounds use the finest lattice; each kind costs transforms.
 _FINE_PARTS = 5
 
 
 def _interval(parts: int) -> float:
-    """A lattice on which many kinds of rounds cost about as much as a few.
+    """The interval of the lattice: coarser for many kinds of rounds, to save time.
 
-    Discretisation is pessimistic at any interval, and errs by about its square.
+    Discretisation is pessimistic at any interval; its error is about the square.
     """
     coarser = 1
     while parts > _FINE_PARTS * coarser and coarser < 8:
@@ -32,7 +32,7 @@ def _interval(parts: int) -> float:
 
 
 class MixedLoss:
-    """The loss of several rounds together, which may differ; see `Loss`."""
+    """The loss of several different rounds together; see `Loss`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class MixedLoss:
         direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
-        """See `mixed_epsilon`; the rest is as in `LossDistribution`."""
+        """See `mixed_epsilon` for `parts`, and `LossDistribution` for the others."""
         self._parts, self._direction = parts, direction
         losses = [
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
@@ -75,8 +75,8 @@ class MixedLoss:
         ]
         shortest = min(map(len, spectra))
         total = np.sum([spectrum[:shortest] for spectrum in spectra], axis=0)
-        kept = int(np.flatnonzero(total.real > math.log(least))[-1]) + 1
-        return np.asarray(total[:kept])
+        count = int(np.flatnonzero(total.real > math.log(least))[-1]) + 1
+        return np.asarray(total[:count])
 
     def coarser(self, interval: float) -> Loss:
         """See `Loss`."""
@@ -90,16 +90,16 @@ def mixed_epsilon(
 ) -> float:
     """ε of sampled Gaussian mechanisms.
 
-    Composes as `sampled_gaussian` does, with the product of the characteristic
-    functions in the place of a power.
+    Composes like `sampled_gaussian`, with the product of the characteristic functions
+    in place of a power.
 
     Args:
       parts: for each kind of round: the noise over the sensitivity (above 0), the
         sampling rate in (0, 1], and the number of rounds (at least 1). Rate 1 is the
         Gaussian mechanism, whatever the relation that its sensitivity is for.
       delta: target δ, in (0, 1).
-      neighbouring_relation: "replace_one" where sampling is of uniformly random
-        subsets; otherwise it is Poisson sampling's.
+      neighbouring_relation: "replace_one" for uniformly random subsets; any other
+        relation means Poisson sampling.
 
     Raises:
       ValueError: no parts.
@@ -107,9 +107,9 @@ def mixed_epsilon(
     if not parts:
         raise ValueError("parts must name at least one kind of round, got none")
     interval = _interval(len(parts))
-    found = 0.0
+    largest = 0.0
     for direction in directions(neighbouring_relation):
         loss = MixedLoss(parts, direction=direction, interval=interval)
         solver = DirectionSolver(loss)
-        found = max(found, float(solver.solve(np.array([1]), delta)[0]))
-    return found
+        largest = max(largest, float(solver.solve(np.array([1]), delta)[0]))
+    return largest

@@ -1,4 +1,4 @@
-"""Rényi differential privacy: the orders that are looked at, and ε from them."""
+"""Rényi differential privacy: orders, and ε from divergences at these orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy import special
 
 # Nodes of a panel of the integral over outputs.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-# Standard deviations of the noise beyond the last peak: e^-72 of it is left out.
+# The integral ends so many standard deviations beyond the last peak: e^-72 is left out.
 _TAIL = 12.0
 _LEAST_NOISE = 0.05
 
@@ -33,8 +33,8 @@ def rdp_epsilons(
 
     Returns:
       float64 `[n]`, by Canonne, Kamath and Steinke 2020 (arXiv 2004.00010),
-      Proposition 12, and 0 where the total variation bound √(1 - e^{-KL}) <= δ
-      holds; the rule and the numerical limits of dp-accounting.
+      Proposition 12, and 0 where the total variation bound √(1 - e^{-KL}) is at most
+      δ; dp-accounting has the same rule and numerical limits.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         epsilons = (
@@ -50,14 +50,14 @@ def replaced_in_subset(
 ) -> np.ndarray:
     """Rényi divergences of a Gaussian on a random subset, one client replaced.
 
-    With r(x) = 1 - q + q e^{(2x - 1)/(2σ²)}, the privacy loss distribution of the
-    curve that `loss_distribution` has for "replace" gives
+    With r(x) = 1 - q + q e^{(2x - 1)/(2σ²)}, the curve of `loss_distribution` for
+    "replace" gives
 
-      e^{(α-1) D_α} = 1 + ∫_{x > 1/2} N(x; 0, σ²) (r^α + r^{1-α} - r - 1) dx:
+      e^{(α-1) D_α} = 1 + ∫_{x > 1/2} N(x; 0, σ²) (r^α + r^{1-α} - r - 1) dx.
 
-    what dominates every hockey-stick divergence dominates every Rényi divergence too
-    (Zhu, Dong and Wang 2022, arXiv 2106.08567). It is below Theorem 27 of Wang et al.
-    2018 (arXiv 1808.00087), which bounds the same.
+    A pair that dominates every hockey-stick divergence dominates every Rényi
+    divergence too (Zhu, Dong and Wang 2022, arXiv 2106.08567). The bound is below
+    Theorem 27 of Wang et al. 2018 (arXiv 1808.00087) for the same divergence.
 
     Args:
       noise_multiplier: σ over the sensitivity, which is twice the clip; above 0.
@@ -65,9 +65,9 @@ def replaced_in_subset(
       orders: float64 `[orders]`, above 1.
 
     Returns:
-      float64 `[orders]`. Below a noise multiplier of 0.05, where the integral would
-      need gigabytes and ε is in the hundreds, of the Gaussian on all clients, which
-      is a bound.
+      float64 `[orders]`. For a noise multiplier below 0.05 the integral would need
+      gigabytes, and ε is in the hundreds: the result is then the divergence of the
+      Gaussian on all clients, which is a bound.
     """
     sigma, q = noise_multiplier, sampling_rate
     if sigma < _LEAST_NOISE:
@@ -86,15 +86,15 @@ def replaced_in_subset(
     losses = np.where(
         exponents < 1, near, np.logaddexp(math.log1p(-q), math.log(q) + exponents)
     )
-    found = []
+    divergences = []
     for order in orders:
-        kept = int(np.searchsorted(outputs, order + 0.5 + _TAIL * sigma))
-        loss = losses[:kept]
-        # The bracket is (r^{α-1} - 1)(r - r^{1-α}), each of them positive.
+        count = int(np.searchsorted(outputs, order + 0.5 + _TAIL * sigma))
+        loss = losses[:count]
+        # The bracket is (r^{α-1} - 1)(r - r^{1-α}); both factors are positive.
         grown = (order - 1) * loss
         logs = (
             grown + np.log(-np.expm1(-grown)) + loss + np.log(-np.expm1(-order * loss))
         )
-        beyond = special.logsumexp(logs + log_weights[:kept])
-        found.append(np.logaddexp(0.0, beyond) / (order - 1))
-    return np.array(found)
+        integral = special.logsumexp(logs + log_weights[:count])
+        divergences.append(np.logaddexp(0.0, integral) / (order - 1))
+    return np.array(divergences)

@@ -13,9 +13,9 @@ where M(θ) = E[e^{θ·loss}], φ_θ is the characteristic function of the loss 
 weights p·e^{θ·loss} / M(θ), and the inner sum over lattice points y is geometric.
 With θ near the saddle point φ_θ^t falls off fast, so that few frequencies count,
 and rounding errors are relative to δ instead of to 1. The N frequencies make the
-sum periodic: it then also counts δ_t(ε + mL)·e^{mθL} for every m ≠ 0, L being the
-period. These terms are positive, so the error is on the safe side, and L is chosen
-so that Chernoff bounds hold each below e^-25·δ.
+sum periodic with period L: the sum then also counts δ_t(ε + mL)·e^{mθL} for every
+m ≠ 0. These terms are positive, so the error is on the safe side. L is chosen so that
+by Chernoff bounds each term is below e^-25·δ.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
     tilts,
 )
 
-# A coarser lattice is used where a period needs more points: at ε of hundreds.
+# A period with more points (ε of hundreds) gets a coarser lattice.
 _MAX_PERIOD_POINTS = 1 << 22
 # Aliasing terms are each below exp(-_ALIAS_LOG) of δ.
 _ALIAS_LOG = 25.0
-# A tilt may let terms grow to e^12·δ for a shorter period: 1e-11 of δ remains.
+# For a shorter period, a tilt may let terms grow to e^12·δ: δ keeps 11 digits.
 _LOST_DIGITS = 12.0
 
 
@@ -50,13 +50,14 @@ class DirectionSolver:
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
-        self._last_step = 0
-        self._known: tuple[int, float] | None = None
+        self._best_step = 0
+        self._solution: tuple[int, float] | None = None
         self._coarse: DirectionSolver | None = None
 
     def solve(self, rounds: np.ndarray, delta: float) -> np.ndarray:
-        """ε of each number of rounds; +inf where none is finite, below 0 never by
-        more than δ (the mechanism is then (0, δ)-DP).
+        """ε of each number of rounds; +inf if no finite ε exists.
+
+        ε may be below 0 by at most δ; the mechanism is then (0, δ)-DP.
 
         Args:
           rounds: increasing int64 `[n]`, the last at most about twice the first.
@@ -64,57 +65,57 @@ class DirectionSolver:
         """
         all_rounds = rounds
         infinite = -np.expm1(rounds * math.log1p(-self.loss.infinity_mass))
-        left = delta - infinite
+        finite_deltas = delta - infinite
         epsilons = np.full(len(rounds), np.inf)
-        finite = left > 0
+        finite = finite_deltas > 0
         if not finite.any():
             return epsilons
-        rounds, log_deltas = rounds[finite], np.log(left[finite])
-        found = self._first_guess(rounds, log_deltas)
-        needed = 0.0
+        rounds, log_deltas = rounds[finite], np.log(finite_deltas[finite])
+        solution = self._initial_guess(rounds, log_deltas)
+        longest_required = 0.0
         while True:
-            step, period = self._plan(rounds, log_deltas, found)
-            # What an earlier pass was found to lack is granted to later ones.
-            period = max(period, needed)
+            step, period = self._plan(rounds, log_deltas, solution)
+            # At least the period that an earlier pass required.
+            period = max(period, longest_required)
             if period > _MAX_PERIOD_POINTS * self.loss.interval:
                 return self._coarser(period).solve(all_rounds, delta)
             contour = Contour(self.loss, step, 1.1 * period, int(rounds[0]))
             bounds = chernoff(self.loss, np.array([step]), rounds, log_deltas)[0]
-            found = contour.epsilons(rounds, log_deltas, found, bounds)
-            lacked = self._required_period(step, rounds, log_deltas, found)
-            needed = max(needed, lacked)
-            if lacked <= 1.1 * period:
+            solution = contour.epsilons(rounds, log_deltas, solution, bounds)
+            required = self._required_period(step, rounds, log_deltas, solution)
+            longest_required = max(longest_required, required)
+            if required <= 1.1 * period:
                 break
-        self._known = int(rounds[-1]), float(found[-1])
-        epsilons[finite] = found
+        self._solution = int(rounds[-1]), float(solution[-1])
+        epsilons[finite] = solution
         return epsilons
 
     def _climb(self, value: Callable[[int], float]) -> int:
         """The step of the tilt grid where `value`, convex in the step, is lowest."""
-        step, found = self._last_step, value(self._last_step)
+        step, lowest = self._best_step, value(self._best_step)
         for direction in (1, -1):
             while abs(step) < MAX_STEP:
                 following = value(step + direction)
-                if following >= found:
+                if following >= lowest:
                     break
-                step, found = step + direction, following
-        self._last_step = step
+                step, lowest = step + direction, following
+        self._best_step = step
         return step
 
     def _loss_of_digits(
         self, step: int, rounds: float, log_delta: float, epsilon: float
     ) -> float:
-        """How much larger than δ the contour's terms are (natural logarithm).
+        """Natural logarithm of the contour's largest term over δ.
 
-        Also θ times how far the Chernoff bound is above `epsilon`.
+        Equals θ times the distance from `epsilon` up to the Chernoff bound.
         """
         theta = tilt(step)
         peak = theta * math.log(theta) - (theta + 1) * math.log1p(theta)
         return rounds * self.loss.log_moment(step) + peak - log_delta - theta * epsilon
 
-    def _first_guess(self, rounds: np.ndarray, log_deltas: np.ndarray) -> np.ndarray:
-        """Rough ε: the best Chernoff bound less its usual gap, or scaled from the
-        last solution where that one is near."""
+    def _initial_guess(self, rounds: np.ndarray, log_deltas: np.ndarray) -> np.ndarray:
+        """Rough ε: the best Chernoff bound less its usual gap, or the last solution,
+        scaled, if its number of rounds is near."""
         middle = len(rounds) // 2
         count, log_delta = float(rounds[middle]), float(log_deltas[middle])
         step = self._climb(
@@ -122,17 +123,17 @@ class DirectionSolver:
         )
         guess = chernoff(self.loss, np.array([step]), rounds, log_deltas)[0]
         guess -= 4 / tilt(step)
-        if self._known is not None:
-            known_rounds, known_epsilon = self._known
-            if rounds[0] / 4 <= known_rounds <= rounds[-1] * 4:
-                scaled = known_epsilon * np.sqrt(rounds / known_rounds)
+        if self._solution is not None:
+            solved_rounds, solved_epsilon = self._solution
+            if rounds[0] / 4 <= solved_rounds <= rounds[-1] * 4:
+                scaled = solved_epsilon * np.sqrt(rounds / solved_rounds)
                 guess = np.minimum(guess, scaled)
         return guess
 
     def _plan(
         self, rounds: np.ndarray, log_deltas: np.ndarray, epsilons: np.ndarray
     ) -> tuple[int, float]:
-        """The tilt with the shortest period among those that keep enough digits."""
+        """The step of the tilt with the shortest period that keeps enough digits."""
         middle = len(rounds) // 2
         at_middle = (float(a[middle]) for a in (rounds, log_deltas, epsilons))
         count, log_delta, epsilon = at_middle
@@ -162,9 +163,10 @@ class DirectionSolver:
         epsilons: np.ndarray,
     ) -> float:
         """The smallest period whose aliasing terms are below e^-25·δ each."""
-        others = step + np.concatenate([np.arange(-12, 0), np.arange(1, 13)])
-        theta = tilts(others)[:, np.newaxis]
-        excess = theta * (chernoff(self.loss, others, rounds, log_deltas) - epsilons)
+        neighbours = step + np.concatenate([np.arange(-12, 0), np.arange(1, 13)])
+        theta = tilts(neighbours)[:, np.newaxis]
+        bounds = chernoff(self.loss, neighbours, rounds, log_deltas)
+        excess = theta * (bounds - epsilons)
         periods = (excess + _ALIAS_LOG) / np.abs(theta - tilt(step))
         below, above = periods[:12].min(axis=0), periods[12:].min(axis=0)
         return float(max(below.max(), above.max(), 16 * self.loss.interval))
@@ -209,18 +211,18 @@ class SampledGaussianCurve:
 
     def epsilon(self, rounds: int) -> float:
         """ε after so many rounds (at least 1)."""
-        wanted = np.array([rounds], np.int64)
-        solved = [one.solve(wanted, self.delta)[0] for one in self._directions]
+        numbers = np.array([rounds], np.int64)
+        solved = [solver.solve(numbers, self.delta)[0] for solver in self._directions]
         return max(0.0, *(float(epsilon) for epsilon in solved))
 
     def block(self, first: int, every: int = 1) -> np.ndarray:
         """ε after first, first + 1, ... rounds: float64 `[max(1, first // 2)]`.
 
-        With `every`, after as many times the rounds: of first · every, and so on.
-        Solutions start from those of the block before, so that a value's last
-        digits can depend on which blocks were asked for earlier.
+        With `every`, ε after every · first, every · (first + 1), ... rounds. A block
+        starts from the solution of the previous block: a value's last digits can depend
+        on the earlier calls.
         """
         # One tilt serves up to half as many more rounds.
         rounds = every * np.arange(first, first + max(1, first // 2))
-        solved = [one.solve(rounds, self.delta) for one in self._directions]
+        solved = [solver.solve(rounds, self.delta) for solver in self._directions]
         return np.maximum(0.0, np.max(solved, axis=0))

@@ -1,1 +1,1 @@
-"""Noise and the seeds and matrices behind it; no aggregation."""
+"""Noise as functions of seeds, with its matrices and tables; no aggregation."""

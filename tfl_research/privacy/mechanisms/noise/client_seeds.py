@@ -1,4 +1,4 @@
-"""Seeds of the clients' own noise, where mechanisms noise at the clients."""
+"""Seeds of the noise that clients add."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_types(value_type: tff.Type, weight_type: tff.Type) -> None:
 def round_seeds(noise_seed: tf.Tensor, round_number: Any) -> tuple[Any, Any]:
     """(common, private) seeds of a round: int64 `[2]` each.
 
-    The first may be public; what clients draw by the second may not.
+    The common seed may be public; the private seed must stay secret.
     """
     fold = stateless_random.fold_in
     seed = fold(noise_seed, round_number)

@@ -9,16 +9,16 @@ import tensorflow as tf
 from tfl_research import stateless_random
 from tfl_research.privacy.mechanisms.noise.noise_tables import COLUMN_BITS, NoiseTable
 
-# A vector is rounded so often at most; each attempt succeeds with probability at
-# least 1 - β, and nearly always.
+# A vector is rounded at most so often; an attempt succeeds with probability at least
+# 1 - β, and nearly always.
 ROUNDING_ATTEMPTS = 64
 
 
 def draw(shape: Sequence[int], seed: tf.Tensor, table: NoiseTable) -> tf.Tensor:
     """Integer noise, int64 of that shape: the same on every runtime.
 
-    Uses integers alone: of 128 random bits 62 go to the threshold, one to the sign
-    and others to the column.
+    Uses integers alone. Of 128 random bits 62 decide the threshold, one bit the sign,
+    and further bits the column.
 
     Args:
       shape: of the result.
@@ -28,8 +28,8 @@ def draw(shape: Sequence[int], seed: tf.Tensor, table: NoiseTable) -> tf.Tensor:
     words = stateless_random.integers([2, *shape], seed, tf.int64)
     below = tf.constant((1 << COLUMN_BITS) - 1, tf.int64)
     height = tf.bitwise.bitwise_and(words[0], below)
-    last = tf.constant(table.columns - 1, tf.int64)
-    column = tf.cast(tf.bitwise.bitwise_and(words[1], last), tf.int32)
+    column_mask = tf.constant(table.columns - 1, tf.int64)
+    column = tf.cast(tf.bitwise.bitwise_and(words[1], column_mask), tf.int32)
     threshold = tf.gather(tf.constant(table.thresholds), column)
     alias = tf.gather(tf.constant(table.aliases), column)
     size = tf.cast(tf.where(height < threshold, column, alias), tf.int64)
@@ -47,10 +47,10 @@ def conditional_round(
     """Rounds up or down at random without bias, until the norm bound is kept.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1: each coordinate
-    goes to one of its two neighbours, so that its expectation is itself; if the
-    integer vector's norm exceeds the bound, all are drawn again. The norm is found
-    in integers, so that the bound holds exactly. After `ROUNDING_ATTEMPTS` the
-    vector is rounded towards zero, and zero if that were too long still.
+    goes to one of its two neighbours, so that its expectation is the coordinate. If
+    the integer vector's norm exceeds the bound, all coordinates are drawn again. The
+    norm is computed in integers, so the bound holds exactly. After `ROUNDING_ATTEMPTS`
+    the vector is rounded towards zero; if it is still too long, the result is zero.
 
     Args:
       vector: float32 `[d]`.
@@ -80,7 +80,7 @@ def conditional_round(
         rejected, attempt, (tf.constant(0), lower), parallel_iterations=1
     )
     truncated = tf.cast(vector, tf.int64)
-    last = tf.where(
+    fallback = tf.where(
         squared_norm(truncated) <= bound, truncated, tf.zeros_like(truncated)
     )
-    return tf.where(squared_norm(rounded) <= bound, rounded, last)
+    return tf.where(squared_norm(rounded) <= bound, rounded, fallback)

@@ -1,4 +1,4 @@
-"""Optimised matrices kept in the user's cache folder; a lost one is only time lost."""
+"""Optimised matrices in the user's cache folder; a lost file costs only time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-# Of the files and of the optimisation: other numbers are not looked at.
+# Version of the files and of the optimisation; files of other versions are ignored.
 _VERSION = 1
 
 
@@ -26,7 +26,7 @@ def folder() -> Path:
 
 
 def path_of(key: Mapping[str, Any]) -> Path:
-    """Where the matrix of these parameters (JSON values) is kept."""
+    """The file of the matrix with these parameters (JSON values)."""
     digest = hashlib.sha256(_words(key).encode()).hexdigest()
     return folder() / f"{digest[:32]}.npz"
 
@@ -40,12 +40,12 @@ def load(
 ) -> Optional[np.ndarray]:
     """The rows of the matrix, float64 `[rounds, bands]`, or None.
 
-    A file that is damaged, or of other parameters, gives a warning and None: the
-    matrix is then computed anew.
+    Warns and returns None for a damaged file or a file of other parameters: the matrix
+    is then computed anew.
 
     Args:
       key: the matrix' parameters, JSON values, with "rounds" and "bands".
-      check: raises ValueError for rows that are not those of such a matrix.
+      check: raises ValueError for rows that are no such matrix.
     """
     path = path_of(key)
     if not path.exists():
@@ -68,7 +68,7 @@ def load(
 
 
 def store(key: Mapping[str, Any], rows: np.ndarray) -> None:
-    """Keeps the matrix, in one step; warns where the folder cannot be written."""
+    """Stores the matrix atomically; warns if the folder cannot be written."""
     path = path_of(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

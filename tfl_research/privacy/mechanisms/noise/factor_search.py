@@ -13,7 +13,7 @@ _MOST_ITERATIONS = 200
 
 
 def from_diagonals(diagonals: np.ndarray, rounds: int) -> np.ndarray:
-    """The rows of a C with one number a diagonal: float64 `[rounds, bands]`."""
+    """The rows of C with constant diagonals: float64 `[rounds, bands]`."""
     rows = np.tile(diagonals, (rounds, 1))
     rows[np.arange(len(diagonals)) > np.arange(rounds)[:, np.newaxis]] = 0
     return rows
@@ -34,8 +34,8 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 def best_diagonals(rounds: int, bands: int, momentum: float) -> np.ndarray:
     """The best diagonals c, c_0 = 1, for ‖c‖² ‖A C^-1‖² : float64 `[bands]`.
 
-    Begins at the square root of A, without bands the optimum but for a few percent
-    (Fichtenberger et al. 2022, arXiv 2202.11205).
+    Begins at the square root of A, which without bands is within a few percent of the
+    optimum (Fichtenberger et al. 2022, arXiv 2202.11205).
     """
     ages = np.arange(rounds)
     workload = (1 - momentum ** (ages + 1)) / (1 - momentum)
@@ -60,10 +60,10 @@ def best_diagonals(rounds: int, bands: int, momentum: float) -> np.ndarray:
 
     scale = 1.0
     scale = loss(root[1:])[0]
-    found = optimize.minimize(
+    solution = optimize.minimize(
         loss, root[1:], jac=True, method="L-BFGS-B", options={"maxiter": 500}
     )
-    return np.concatenate([[1.0], found.x])
+    return np.concatenate([[1.0], solution.x])
 
 
 def _binomial_series(length: int, ratio: float) -> np.ndarray:
@@ -73,11 +73,11 @@ def _binomial_series(length: int, ratio: float) -> np.ndarray:
 
 
 def best_entries(start: np.ndarray, workload: np.ndarray) -> np.ndarray:
-    """All entries of C, from a start: float64 `[rounds, bands]`, columns unscaled.
+    """The best entries of C, beginning at `start`: float64 `[rounds, bands]`.
 
-    The objective scales the columns itself, and so has no constraints; logarithms
-    keep the diagonal positive. With B = A C^-1, the slope of ‖B‖² in C is
-    -2 B^T B C^-T.
+    The columns of the result are not scaled. The objective scales the columns, so the
+    search has no constraints; logarithms keep the diagonal positive. With B = A C^-1,
+    the slope of ‖B‖² in C is -2 B^T B C^-T.
     """
     rounds, bands = start.shape
     inside = np.arange(bands) <= np.arange(rounds)[:, np.newaxis]
@@ -108,7 +108,7 @@ def best_entries(start: np.ndarray, workload: np.ndarray) -> np.ndarray:
     begin = np.where(diagonal, np.log(np.where(diagonal, begin, 1)), begin)
     scale = 1.0
     scale = loss(begin)[0]
-    found = optimize.minimize(
+    solution = optimize.minimize(
         loss,
         begin,
         jac=True,
@@ -121,5 +121,5 @@ def best_entries(start: np.ndarray, workload: np.ndarray) -> np.ndarray:
         },
     )
     best = np.zeros_like(start)
-    best[row, band] = entries(found.x)
+    best[row, band] = entries(solution.x)
     return best

@@ -1,9 +1,9 @@
-"""Banded matrices C whose noise C^-1 ξ errs least in a workload A, by optimisation.
+"""Banded matrices C whose noise C^-1 ξ has the least error in a workload A.
 
-The workload says what becomes of the rounds' sums: for prefix sums, A is lower
-triangular of ones. With columns of C of norm 1, releasing x + C^-1 ξ costs as much
-privacy as x + ξ for a client that takes part once, and A C^-1 ξ is the error of what
-follows (Choquette-Choo et al. 2023, arXiv 2306.08153). No TensorFlow.
+The workload maps the rounds' sums to the models after each round: for prefix sums, A
+is the lower triangle of ones. If the columns of C have norm 1, a client that takes part
+once pays as much privacy for x + C^-1 ξ as for x + ξ. The error of the models is
+A C^-1 ξ (Choquette-Choo et al. 2023, arXiv 2306.08153). No TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Optional
 import numpy as np
 from scipy import linalg
 
-from tfl_research.privacy.accounting.events.correlated_event import check_whole
+from tfl_research.privacy.accounting.events.correlated_event import (
+    check_positive_integers,
+)
 from tfl_research.privacy.mechanisms.noise import factor_cache, factor_search
 
-# Up to so many rounds all entries are optimised; above, one number a diagonal. Takes
-# 10 to 20 s at 512 rounds and grows with their cube; the error is 1.5% to 2% lower.
+# Up to so many rounds all entries are optimised; above, C has constant diagonals.
+# Optimising all entries takes 10 to 20 s at 512 rounds, grows with the cube of the
+# rounds, and has an error that is 1.5% to 2% lower.
 DENSE_ROUNDS = 512
 
 
@@ -32,7 +35,7 @@ class BandedFactor:
       rows: float64 `[rounds, bands]`; `rows[t, j]` is C[t, t-j], and 0 for j > t.
 
     Raises:
-      ValueError: entries that are not those of such a matrix.
+      ValueError: entries that are no such matrix.
     """
 
     rows: np.ndarray
@@ -81,7 +84,7 @@ class BandedFactor:
     def sensitivity(self, max_participations: int) -> float:
         """‖C u‖ for a client of norm 1 in so many rounds, at least `bands` apart.
 
-        No row of C then sees two of its rounds, so that the columns are orthogonal:
+        No row of C then has two rounds of the client, so the columns are orthogonal:
         √k times the largest norm, exactly (arXiv 2306.08153, Theorem 2).
         """
         largest = np.sort(self.column_norms())[::-1][:max_participations]
@@ -116,15 +119,15 @@ def workload_matrix(
 ) -> np.ndarray:
     """A of a server optimizer that is linear in the rounds' sums.
 
-    Entry [i, j] is how much round j's sum counts in the model after round i:
-    Σ_{l=j..i} η_l β^(l-j) for momentum β and learning rates η; for plain SGD of a
-    constant rate, prefix sums.
+    Entry [i, j] is the weight of round j's sum in the model after round i:
+    Σ_{l=j..i} η_l β^(l-j) for momentum β and learning rates η. Plain SGD with a
+    constant rate has prefix sums.
 
     Args:
       rounds: n, at least 1.
       momentum: β in [0, 1).
-      learning_rates: η of each round, positive; 1 by default. Their scale does not
-        matter to the optimum.
+      learning_rates: η of each round, positive; 1 by default. The optimum does not
+        depend on their scale.
 
     Returns:
       float64 `[rounds, rounds]`, lower triangular.
@@ -132,7 +135,7 @@ def workload_matrix(
     Raises:
       ValueError: an argument outside of its range.
     """
-    check_whole(rounds=rounds)
+    check_positive_integers(rounds=rounds)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
     if learning_rates is None:
@@ -159,26 +162,26 @@ def banded_factor(
 ) -> BandedFactor:
     """The C of least error; see `BandedFactor.error` and `workload_matrix`.
 
-    Up to 512 rounds, or where learning rates are given, all entries are optimised: a
-    convex problem (arXiv 2306.08153, section 4) in C^T C. For more rounds C has one
-    number a diagonal, before its columns are scaled to norm 1, which takes seconds
-    for tens of thousands of rounds and errs up to 2% more.
+    Up to 512 rounds, or with learning rates, all entries are optimised: a convex
+    problem in C^T C (arXiv 2306.08153, section 4). For more rounds C has constant
+    diagonals before its columns are scaled to norm 1; the search then takes seconds for
+    tens of thousands of rounds, and the error is up to 2% larger.
 
     Args:
       rounds: n, at least 1.
       bands: diagonals of C, from 1 (independent noise) to n.
       momentum: β of the server optimizer, in [0, 1).
       learning_rates: η of each round, see `workload_matrix`.
-      cache: keep the result in the user's cache folder, and take it from there.
+      cache: whether to store the result in the user's cache folder and read it there.
 
     Raises:
       ValueError: an argument outside of its range.
     """
-    check_whole(rounds=rounds, bands=bands)
+    check_positive_integers(rounds=rounds, bands=bands)
     if bands > rounds:
         raise ValueError(f"bands must be at most the {rounds} rounds, got {bands}")
     dense = rounds <= DENSE_ROUNDS or learning_rates is not None
-    # Refuses bad arguments, too.
+    # Refuses bad arguments too.
     workload = workload_matrix(
         rounds if dense else 1, momentum=momentum, learning_rates=learning_rates
     )

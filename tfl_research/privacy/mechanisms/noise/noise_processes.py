@@ -1,4 +1,4 @@
-"""What is added to a round's sum: the interface, and independent Gaussian noise."""
+"""The interface of noise processes, and independent Gaussian noise."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tfl_research import stateless_random
 
 
 class NoiseProcess(Protocol):
-    """A stream of noise, one draw a round, in units of a standard deviation.
+    """A stream of noise, one draw for each round, in units of a standard deviation.
 
-    All that a process remembers is in its state, and its randomness is a function of
-    (seed, round) alone, so that a resumed run releases the same noise again.
+    The noise is a function of (state, seed, round) alone, so that a resumed run
+    releases the same noise again.
     """
 
     def initial_state(self, shapes: Sequence[Sequence[int]]) -> Any:
@@ -26,7 +26,7 @@ class NoiseProcess(Protocol):
           shapes: of the values that the noise is for, in `tf.nest`'s order.
 
         Raises:
-          ValueError: a shape that is not known, where the state depends on it.
+          ValueError: an unknown shape on which the state depends.
         """
 
     def next(
@@ -39,7 +39,7 @@ class NoiseProcess(Protocol):
         """The round's noise, shaped like the values, and the new state.
 
         Args:
-          state: of the round before.
+          state: after the previous round.
           seed: secret, int64 `[2]`.
           round_number: int32 `[]`, from 0.
           like: the values, in `tf.nest`'s order.
@@ -59,7 +59,7 @@ def noise(seed: tf.Tensor, round_number: tf.Tensor, index: int, like: Any) -> An
 
 
 def static_size(shapes: Sequence[Sequence[int]]) -> int:
-    """How many numbers values of these shapes hold together.
+    """The number of scalars in values of these shapes.
 
     Raises:
       ValueError: a size is not known before the run.
@@ -73,7 +73,7 @@ def static_size(shapes: Sequence[Sequence[int]]) -> int:
 
 
 def split(vector: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The parts of a flat vector in the shapes of some tensors."""
+    """A flat vector as parts with the shapes of `like`."""
     sizes = [static_size([value.shape]) for value in like]
     parts = tf.split(vector, sizes)
     return [tf.reshape(part, value.shape) for part, value in zip(parts, like)]
@@ -96,6 +96,6 @@ class IndependentNoise:
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
         """See `NoiseProcess.next`."""
-        # Index 0 is for what else a round releases.
-        drawn = [noise(seed, round_number, i, v) for i, v in enumerate(like, start=1)]
-        return drawn, state
+        # Index 0 is for the clipped count of an adaptive clip.
+        draws = [noise(seed, round_number, i, v) for i, v in enumerate(like, start=1)]
+        return draws, state

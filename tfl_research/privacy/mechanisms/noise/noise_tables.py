@@ -18,9 +18,9 @@ _SMALLEST = 2.0**-75
 class NoiseTable:
     """An alias table (Walker 1977; Vose 1991) of a symmetric integer variable's size.
 
-    Draw a column and a 62-bit number, uniformly: the size is the column where the
-    number is below the column's threshold, else the column's alias. A fair sign
-    makes it the variable.
+    Draw a column and a 62-bit number, uniformly. The size is the column if the number
+    is below the column's threshold, else the column's alias. The variable is the size
+    with a fair sign.
 
     Attributes:
       thresholds: int64 `[columns]`, in [0, 2^62].
@@ -32,19 +32,19 @@ class NoiseTable:
 
     @property
     def columns(self) -> int:
-        """A power of two."""
+        """Number of columns, a power of two."""
         return len(self.thresholds)
 
     @property
     def variance(self) -> float:
-        """Of the variable as the table draws it."""
+        """Variance of the variable that the table draws."""
         return size_variance(self.probabilities())
 
     def probabilities(self) -> np.ndarray:
-        """The probability of every size as the table draws it: float64 `[columns]`."""
-        own = self.thresholds.astype(np.float64) / 2.0**COLUMN_BITS
-        result = own.copy()
-        np.add.at(result, self.aliases, 1 - own)
+        """The probability with which the table draws each size: float64 `[columns]`."""
+        shares = self.thresholds.astype(np.float64) / 2.0**COLUMN_BITS
+        result = shares.copy()
+        np.add.at(result, self.aliases, 1 - shares)
         return result / self.columns
 
 
@@ -69,18 +69,18 @@ def skellam_sizes(variance: float) -> np.ndarray:
     if variance == 0:
         return np.ones(1)
     # Chernoff's bound on the tail is below 2^-75 from here on.
-    last = math.ceil(10.3 * math.sqrt(variance)) + 60
-    ratios, ratio = np.empty(last), 0.0
-    for k in range(2 * last, 0, -1):
+    largest = math.ceil(10.3 * math.sqrt(variance)) + 60
+    ratios, ratio = np.empty(largest), 0.0
+    for k in range(2 * largest, 0, -1):
         ratio = 1 / (2 * k / variance + ratio)
-        if k <= last:
+        if k <= largest:
             ratios[k - 1] = ratio
     return _normalised(np.concatenate([[1.0], np.cumprod(ratios)]))
 
 
-def _normalised(one_sided: np.ndarray) -> np.ndarray:
-    """Probabilities of sizes from those of x = 0, 1, ... up to a factor."""
-    sizes = one_sided * np.where(np.arange(len(one_sided)) == 0, 1.0, 2.0)
+def _normalised(densities: np.ndarray) -> np.ndarray:
+    """Probabilities of sizes, from those of x = 0, 1, ... up to a factor."""
+    sizes = densities * np.where(np.arange(len(densities)) == 0, 1.0, 2.0)
     sizes /= math.fsum(sizes)
     return sizes[sizes >= _SMALLEST]
 
@@ -92,8 +92,8 @@ def _columns(sizes: np.ndarray) -> int:
 def alias_table(sizes: np.ndarray) -> NoiseTable:
     """The table of probabilities `[n]`, each to within 2^-62 over the columns.
 
-    What rounding leaves goes to the likeliest size, so that a draw's distribution is
-    within 2^-62 of the given one in total variation.
+    The likeliest size gets the remainder of the rounding. So the distribution of a draw
+    is within 2^-62 of `sizes` in total variation.
     """
     columns = _columns(sizes)
     column = 1 << COLUMN_BITS
@@ -139,8 +139,8 @@ def noise_table(mechanism: str, stddev: float) -> NoiseTable:
     """The table of one client's noise.
 
     Args:
-      mechanism: "discrete_gaussian" (its σ is `stddev`; the standard deviation is a
-        little less where σ is below 1) or "skellam".
+      mechanism: "discrete_gaussian" (`stddev` is σ; for σ below 1 the standard
+        deviation is a little less) or "skellam".
       stddev: in quanta, at least 0.
 
     Raises:

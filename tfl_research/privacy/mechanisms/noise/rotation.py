@@ -27,8 +27,8 @@ def hadamard(vector: tf.Tensor) -> tf.Tensor:
     half = 1
     while half < length:
         pairs = tf.reshape(vector, [-1, 2, half])
-        first, second = pairs[:, 0], pairs[:, 1]
-        vector = tf.stack([first + second, first - second], axis=1)
+        left, right = pairs[:, 0], pairs[:, 1]
+        vector = tf.stack([left + right, left - right], axis=1)
         half *= 2
     return tf.reshape(vector, [length]) / math.sqrt(length)
 

@@ -18,7 +18,7 @@ def node_noise(
 ) -> tf.Tensor:
     """A node's standard normal noise, float32 `[size]`.
 
-    A function of (seed, tree, level, block), so that no node needs to be kept.
+    The noise is a function of (seed, tree, level, block), so nodes need not be kept.
 
     Args:
       seed: secret, int64 `[2]`.
@@ -36,19 +36,19 @@ class TreeNoise:
     """Tree aggregation (Kairouz et al. 2021, arXiv 2103.00039, Algorithm 1, App. B).
 
     The rounds of a tree are its leaves; each node has its own noise. A prefix of t
-    rounds is made of one complete node for every 1 in t's binary form. With N_t the
-    noise of the prefix, round t adds N_t - N_{t-1}, so that a server optimizer that
-    sums the rounds sees N_t. From t - 1 to t the nodes at levels below the trailing
-    zeros of t are replaced by one node above them: two draws a round on average.
+    rounds has one complete node for every 1 in t's binary form. With N_t the noise of
+    the prefix, round t adds N_t - N_{t-1}, so that a server optimizer that sums the
+    rounds has noise N_t. From t - 1 to t one node replaces the nodes at levels below
+    the number of trailing zeros of t: two draws a round on average.
 
-    `efficient`: a node's noise is that of the best estimate of its sum from all
-    nodes below it (Honaker 2015). With U = node + (U_left + U_right) / 2, the
-    estimate at level h is U / (2 - 2^-h), of variance 1 / (2 - 2^-h). The U of open
-    left nodes are the state; otherwise there is none.
+    `efficient`: a node's noise is the noise of the best estimate of the node's sum from
+    all nodes below (Honaker 2015). With U = node + (U_left + U_right) / 2, the estimate
+    at level h is U / (2 - 2^-h), of variance 1 / (2 - 2^-h). The state has the U of
+    open left nodes; without `efficient` there is no state.
 
     Attributes:
       restart_every: rounds of a tree, at least 1. The next tree's prefixes are added
-        to the last prefix of the one before.
+        to the last prefix of the previous tree.
       efficient: see above.
     """
 
@@ -118,14 +118,14 @@ def _efficient(
         (tf.constant(0), leaf, tf.zeros_like(leaf)),
     )
     # Not `==`, which compares identities where TFF traces a computation.
-    here = tf.equal(tf.range(open_nodes.shape[0])[:, tf.newaxis], completed)
-    kept = tf.where(here, merged[tf.newaxis], open_nodes)
+    is_completed = tf.equal(tf.range(open_nodes.shape[0])[:, tf.newaxis], completed)
+    new_open_nodes = tf.where(is_completed, merged[tf.newaxis], open_nodes)
     noise = _estimate_weight(completed) * merged - ended
-    return noise, collections.OrderedDict(open_nodes=kept)
+    return noise, collections.OrderedDict(open_nodes=new_open_nodes)
 
 
 def _trailing_zeros(number: tf.Tensor) -> tf.Tensor:
-    """How often 2 divides an int32 of at least 1."""
+    """The number of trailing zeros of an int32 of at least 1, in binary form."""
     lowest = tf.bitwise.bitwise_and(number, -number)
     powers = tf.constant([2**bit for bit in range(1, 31)], tf.int32)
     return tf.reduce_sum(tf.cast(lowest >= powers, tf.int32))

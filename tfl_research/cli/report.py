@@ -1,21 +1,27 @@
-"""`python -m tfl_research.report FOLDER` writes FOLDER/report.html again."""
+"""Writes FOLDER/report.html again: `python -m tfl_research.cli.report FOLDER`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from tfl_research import report
 
 
-def main() -> int:
-    """Writes the report and prints its path; 2 and one line on bad input."""
+def main(arguments: Sequence[str]) -> int:
+    """Writes the report and prints its path.
+
+    Returns:
+      The exit code: 0, or 2 with a line on stderr for a folder without a run or a
+      report that cannot be written.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m tfl_research.report",
+        prog="python -m tfl_research.cli.report",
         description="Writes report.html of a run from its folder.",
     )
     parser.add_argument("folder", help="the run's folder (its --output_dir)")
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(arguments).folder
     try:
         path = report.write(folder)
     except (ValueError, report.ReportUnavailableError) as error:
@@ -26,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

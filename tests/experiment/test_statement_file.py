@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfl_research.flags.stated import stated
+from tfl_research.experiment.statement_file import kept_up_to_date
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def writer(path, ledger):
 
 def test_is_there_from_the_first_line_and_up_to_date_at_the_end(path):
     ledger = []
-    with stated(path, ledger, writer(path, ledger)):
+    with kept_up_to_date(path, ledger, writer(path, ledger)):
         assert path.read_text(encoding="utf-8") == "0 rounds"
         ledger.append(1)
     assert path.read_text(encoding="utf-8") == "1 rounds"
@@ -26,7 +26,7 @@ def test_is_there_from_the_first_line_and_up_to_date_at_the_end(path):
 
 def run(path, ledger, rounds, error):
     """Charges rounds and fails."""
-    with stated(path, ledger, writer(path, ledger)):
+    with kept_up_to_date(path, ledger, writer(path, ledger)):
         ledger.extend(range(rounds))
         raise error
 
@@ -42,3 +42,12 @@ def test_a_refused_resume_keeps_the_statement(path):
     with pytest.raises(ValueError, match="lost rounds"):
         run(path, [], 0, ValueError("the ledger lost rounds"))
     assert path.read_text(encoding="utf-8") == "7 rounds"
+
+
+def test_a_resumed_run_keeps_its_statement_until_it_stops(path):
+    path.write_text("7 rounds", encoding="utf-8")
+    ledger = list(range(7))
+    with kept_up_to_date(path, ledger, writer(path, ledger)):
+        ledger.append(8)
+        assert path.read_text(encoding="utf-8") == "7 rounds"
+    assert path.read_text(encoding="utf-8") == "8 rounds"

@@ -1,0 +1,74 @@
+"""README's code does what it says."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import runpy
+
+import pytest
+
+import tfl_research as tfl
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    found = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
+def executed(code, folder, monkeypatch):
+    """The names that a block leaves, run as a file in a folder of its own."""
+    monkeypatch.chdir(folder)
+    path = folder / "mine.py"
+    path.write_text(code, encoding="utf-8")
+    return runpy.run_path(str(path), run_name="__main__")
+
+
+def test_an_experiment_of_ones_own(blocks, tmp_path, monkeypatch):
+    lines = [line for line in blocks[0].splitlines() if line.strip()]
+    assert len(lines) <= 25
+    names = executed(blocks[0], tmp_path, monkeypatch)
+    result = names["result"]
+    assert len(result.metrics) == 10
+    assert 7.9 < result.epsilon <= 8
+    assert result.metrics["eval_accuracy"].iloc[-1] > 0.85
+    files = {path.name for path in (tmp_path / "results" / "mine").iterdir()}
+    assert files >= {
+        "checkpoints",
+        "clients.csv",
+        "computation.json",
+        "export",
+        "hparams.json",
+        "ledger.jsonl",
+        "logdir",
+        "metrics.csv",
+        "privacy.txt",
+        "report.html",
+        "run_seed",
+        "runtime.json",
+        "summary.json",
+    }
+
+
+def test_a_rule_of_ones_own(blocks, tmp_path, monkeypatch):
+    try:
+        result = executed(blocks[1], tmp_path, monkeypatch)["result"]
+    finally:
+        tfl.aggregators.AGGREGATORS.unregister("midrange")
+    losses = result.metrics["train_loss"]
+    assert len(losses) == 5
+    assert losses.iloc[-1] < losses.iloc[0] < 0.7
+
+
+def test_the_tree_has_what_the_table_lists():
+    places = re.findall(r"^\| `([a-z_/]+/)` \|", README, flags=re.MULTILINE)
+    assert len(places) > 10
+    for place in places:
+        assert (ROOT / place).is_dir(), place
+    for script in ("run", "test", "describe_task", "update_lock", "test_install"):
+        assert (ROOT / "scripts" / script).is_file()

@@ -1,0 +1,54 @@
+"""Tables of scripts/privacy_ledger, and the ε in them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.events.search_event import (
+    HyperparameterSearchEvent,
+)
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Lines of aligned cells: two columns to the left, the others to the right."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for row in cells:
+        shown = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        lines.append("  ".join(shown).rstrip())
+    return "\n".join(lines)
+
+
+def short(event: Event) -> str:
+    """Kind, noise multiplier and sampling rate of an event."""
+    words, base = [event.kind], event
+    while isinstance(base, HyperparameterSearchEvent):
+        base = base.base
+        words.append(f"of {base.kind}")
+    for value, symbol in ((base.noise, "z"), (base.rate, "q")):
+        if value is not None:
+            words.append(f"{symbol}={value:.4g}")
+    return " ".join(words)
+
+
+@functools.cache
+def cached_epsilon(
+    groups: tuple[tuple[Event, int], ...], delta: float, accountant: str | None
+) -> float:
+    # The import is slow.
+    from tfl_research.privacy.accounting.composition import composed_epsilon
+
+    return composed_epsilon(groups, delta, accountant)
+
+
+def epsilon(
+    groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
+) -> float:
+    """`composition.composed_epsilon`, cached for tables and plots."""
+    return cached_epsilon(tuple(groups), delta, accountant)

@@ -1,0 +1,106 @@
+"""Kinds of events by name: their registration, and events read from ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional, TypeVar
+
+from tfl_research.privacy.accounting.events.event import Event
+from tfl_research.registry import Registry
+
+_PACKAGE = "tfl_research.privacy.accounting.events."
+EVENTS: Registry[type[Event]] = Registry(
+    "kind of event",
+    {
+        "gaussian": f"{_PACKAGE}gaussian_event:GaussianEvent",
+        "tree": f"{_PACKAGE}tree_event:TreeEvent",
+        "banded_matrix": f"{_PACKAGE}matrix_event:MatrixEvent",
+        "discrete_gaussian": (
+            f"{_PACKAGE}discrete_gaussian_event:DiscreteGaussianEvent"
+        ),
+        "skellam": f"{_PACKAGE}skellam_event:SkellamEvent",
+        "local_gaussian": f"{_PACKAGE}local_gaussian_event:LocalGaussianEvent",
+        "record_dp_sgd": f"{_PACKAGE}record_event:RecordEvent",
+        "hyperparameter_search": f"{_PACKAGE}search_event:HyperparameterSearchEvent",
+    },
+)
+EventClass = TypeVar("EventClass", bound=type[Event])
+
+
+class UnknownKindError(ValueError):
+    """No class is registered for the kind of an event.
+
+    Attributes:
+      kind: the kind.
+    """
+
+    def __init__(self, kind: Any):
+        super().__init__(f"kind of event must be one of {EVENTS.names()}, got {kind!r}")
+        self.kind = kind
+
+
+def register_event(event_class: EventClass) -> EventClass:
+    """Registers a class of events by its `kind`: a decorator; see `Event`.
+
+    Raises:
+      ValueError: the kind is taken, or the class is no subclass of `Event`.
+    """
+    if not issubclass(event_class, Event):
+        raise ValueError(
+            f"{event_class.__name__} must be a subclass of privacy.Event to be "
+            "registered"
+        )
+    EVENTS.register(event_class.kind, event_class)
+    return event_class
+
+
+def plugin_of(event: Event) -> Optional[str]:
+    """The module that registered an event's class; None for the toolkit's own.
+
+    For an event within an event: the outer event's plugin, else the inner event's.
+
+    Raises:
+      ValueError: see `check_registered`.
+    """
+    check_registered(event)
+    origins = (EVENTS.origin(kind) for kind in event.kinds)
+    return next((origin for origin in origins if origin is not None), None)
+
+
+def check_registered(event: Event) -> None:
+    """Checks that a ledger with the event can be read again.
+
+    Raises:
+      ValueError: the event's class is not the one that is registered for its kind.
+    """
+    kind = event.kind
+    if kind not in EVENTS or EVENTS.get(kind) is not type(event):
+        raise ValueError(
+            f"{type(event).__name__} is not registered for events of kind {kind!r}, so "
+            "that no ledger with it could be read again: decorate the class with "
+            "@privacy.register_event"
+        )
+
+
+def event_from_dict(fields: Mapping[str, Any]) -> Event:
+    """The event whose `to_dict` gave these fields.
+
+    Raises:
+      UnknownKindError: no class is registered for the kind.
+      ValueError: missing or unknown fields, or values that the event's class refuses.
+    """
+    values = dict(fields)
+    kind = values.pop("kind", None)
+    if kind not in EVENTS:
+        raise UnknownKindError(kind)
+    event_class: Any = EVENTS.get(kind)
+    try:
+        event: Event = event_class(**{k: _frozen(v) for k, v in values.items()})
+    except TypeError as error:
+        raise ValueError(f"not the fields of a {kind!r} event: {error}") from error
+    return event
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -1,0 +1,62 @@
+"""What a mechanism needs of a run: for its event, and for its aggregator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional, Union
+
+from tfl_research.sampling import Amplification
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+# A function without arguments, since computing the model's size needs TensorFlow.
+Dimension = Callable[[], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunShape:
+    """The numbers of a run on which the event of its mechanism depends.
+
+    Attributes:
+      amplification: of the run's sampler.
+      rounds: planned, at least 1.
+      expected_cohort_size: the denominator of the mean.
+      dimension: returns the number of scalars in an update; called only by mechanisms
+        whose noise depends on this number.
+    """
+
+    amplification: Amplification
+    rounds: int
+    expected_cohort_size: float
+    dimension: Dimension
+
+
+@dataclasses.dataclass(frozen=True)
+class MechanismContext:
+    """What a mechanism needs besides the plan to build its aggregator.
+
+    Attributes:
+      noise_seed: secret; the noise is a function of this seed and of the round.
+      server_momentum: of the server optimizer.
+      learning_rates: of the server optimizer by round; None if they are constant.
+      linear_server: whether the server's model is a linear function of the means, as
+        with SGD and momentum; correlated noise is optimised for linear servers.
+      rule: an aggregation of noised updates in place of the mean; only for mechanisms
+        that noise at the clients, for which a rule is post-processing. None for the
+        mean.
+      secure: whether the computation has a secure sum; False for TFF's own runtime,
+        which cannot execute a secure sum of 64-bit integers modulo a number.
+    """
+
+    noise_seed: int
+    server_momentum: float = 0.0
+    learning_rates: Optional[tuple[float, ...]] = None
+    linear_server: bool = True
+    rule: Union[
+        tff.aggregators.WeightedAggregationFactory,
+        tff.aggregators.UnweightedAggregationFactory,
+        None,
+    ] = None
+    secure: bool = True

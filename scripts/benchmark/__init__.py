@@ -1,4 +1,4 @@
 """Timing of federated rounds: contenders in processes of their own, taking turns.
 
-What is measured is the toolkit as a user calls it; nothing here is imported by it.
+The benchmark calls the toolkit like a user. The toolkit does not import it.
 """

@@ -59,7 +59,7 @@ class Contender:
           environment: further environment variables.
 
         Raises:
-          ContenderFailed: it did not get there.
+          ContenderFailed: the contender ended, hangs or did not train.
         """
         self.rounds: list[float] = []
         self.cpu_rounds: list[float] = []
@@ -124,7 +124,7 @@ class Contender:
         return statistics.median(answer["seconds"])
 
     def close(self) -> None:
-        """Asks it to end, and ends whatever of it does not."""
+        """Asks the contender to end, and kills the processes that do not."""
         try:
             self._process.communicate("\n", timeout=_ENDING_SECONDS)
         except subprocess.TimeoutExpired:
@@ -133,7 +133,7 @@ class Contender:
             self.kill()
 
     def kill(self) -> None:
-        """Ends all its processes at once."""
+        """Kills all processes of the contender."""
         protocol.kill_marked(self._mark)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

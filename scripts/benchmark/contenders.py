@@ -1,4 +1,4 @@
-"""Who is measured: each takes a workload and gives a function that runs a round."""
+"""The contenders: functions from a workload to a function that runs a round."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def plain_tff(workload: Workload) -> Round:
 
 
 def limit(workload: Workload) -> Round:
-    """A round written by hand for this model alone: what there is to gain.
+    """A round that is written by hand for this model, as a bound for the speed.
 
     For the MLP one XLA program with all clients in batched matrix products; for the
     CNN, where XLA's convolutions are slow, a TensorFlow loop over the clients.

@@ -1,4 +1,4 @@
-"""What the in-process runtime keeps: memory by cohort, by rule and over many rounds."""
+"""Memory of the in-process runtime: by cohort, by rule, and over many rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.contender import Contender
 from benchmark.workloads import RULES
 
-# Rounds after which memory and compiled programs should stay as they are.
+# Rounds after which memory and the number of compiled programs should not grow.
 WARM_ROUNDS = 200
 _ROUNDS_AT_ONCE = 200
 
@@ -30,7 +30,7 @@ def memory(folder: pathlib.Path) -> dict[str, Any]:
       `ratio`, the second over the first.
 
     Raises:
-      ContenderFailed: a process did not get there.
+      ContenderFailed: a process ended, hangs or did not train.
     """
     result: dict[str, Any] = {}
     for cohort in (100, 5000):
@@ -54,7 +54,7 @@ def robust_rules(folder: pathlib.Path) -> dict[str, Any]:
       that may compile, and `peak_bytes`.
 
     Raises:
-      ContenderFailed: a process did not get there.
+      ContenderFailed: a process ended, hangs or did not train.
     """
     result: dict[str, Any] = {}
     for rule in RULES:

@@ -1,4 +1,4 @@
-"""What a contender's process and scripts/bench say to each other.
+"""The protocol between a contender's process and scripts/bench.
 
 A contender says `{"start_seconds": ...}` after its first round. It then reads
 how many rounds to run, a number a line, and answers each line with
@@ -23,8 +23,8 @@ STARTED = time.time()
 # session they moved to and whoever their parent is.
 MARK = "TFL_RESEARCH_CONTENDER"
 
-# Rounds to try a setting with, after one that may compile.
-_TRIED = 2
+# Rounds in which a setting is tried, after a round that may compile.
+_TRIAL_ROUNDS = 2
 
 
 def marked(mark: str) -> list[int]:
@@ -115,7 +115,7 @@ def rounds(
         for setting in settings:
             setting()
             taken = []
-            for _ in range(1 + _TRIED):
+            for _ in range(1 + _TRIAL_ROUNDS):
                 number += 1
                 begin = time.perf_counter()
                 yield number

@@ -1,4 +1,4 @@
-"""What is measured: tasks, learning rates and cohorts."""
+"""The workloads: tasks, learning rates and cohorts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfl_research.tasks import Card, Task
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """One thing to measure.
+    """A workload to measure.
 
     Attributes:
       title: what it is.

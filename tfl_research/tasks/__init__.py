@@ -1,8 +1,8 @@
 """Federated tasks: data by client, a Keras model builder, an objective, a card.
 
-`registry` knows tasks by name and `built_in` has those of the toolkit; `arrays` makes
-a task of arrays in memory. Algorithms and privacy live elsewhere. Only models and
-objectives import TensorFlow, when they are built.
+`registry` has tasks by name, `built_in` has the tasks of the toolkit, and `arrays`
+makes tasks of arrays in memory. Only models and objectives import TensorFlow, when they
+are built.
 """
 
 from typing import TYPE_CHECKING

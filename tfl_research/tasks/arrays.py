@@ -1,4 +1,4 @@
-"""Tasks of arrays in memory, one's own data with one's own Keras model."""
+"""Tasks of arrays in memory, with your own data and Keras model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def from_arrays(
     selection_metric: Optional[str] = None,
     label_names: Sequence[str] = (),
 ) -> Task:
-    """A task of arrays, for data that fit into memory.
+    """Makes a task of arrays, for data that fit into memory.
 
     Floats become float32, labels of integers or truth values int32.
 
@@ -59,8 +59,8 @@ def from_arrays(
       held_out: the share of the clients that are never trained on, in [0, 1), drawn
         by `hold_out.clients`; or arrays of further clients.
       batching: how a client's examples become local steps in training.
-      seed: of both draws.
-      name: of the task, for reports.
+      seed: seed of both draws.
+      name: name of the task, for reports.
       selection_metric: the evaluation metric that picks the best model; "accuracy" for
         classification and next_token, "auc" for binary, and otherwise "loss", unless
         given.
@@ -90,35 +90,35 @@ def from_arrays(
     """
     _check_model(model)
     build_objective, default_metric = _objective(objective)
-    everybody = {i: _examples(i, arrays) for i, arrays in clients.items()}
-    if not everybody:
+    examples_by_client = {i: _examples(i, arrays) for i, arrays in clients.items()}
+    if not examples_by_client:
         raise ValueError("a task needs at least one client, got none")
-    apart: Optional[ClientData] = None
+    held_out_data: Optional[ClientData] = None
     held_out_ids: tuple[str, ...] = ()
     if isinstance(held_out, Mapping):
-        overlap = [i for i in held_out if i in everybody]
+        overlap = [i for i in held_out if i in examples_by_client]
         if overlap:
             raise ValueError(f"held_out: client {overlap[0]!r} is also trained on")
         if held_out:
-            apart = ClientData.from_arrays(
+            held_out_data = ClientData.from_arrays(
                 {i: _examples(i, arrays) for i, arrays in held_out.items()}
             )
     else:
         _, held_out_ids = hold_out.clients(
-            tuple(everybody), fraction=held_out, seed=seed
+            tuple(examples_by_client), fraction=held_out, seed=seed
         )
-    # Given test arrays leave all of a client's examples to training.
-    train, tested, drawn = client_splits.split_arrays(
-        everybody,
+    # If test arrays are given, all examples in `clients` are for training.
+    train, test_data, drawn = client_splits.split_arrays(
+        examples_by_client,
         held_out=held_out_ids,
         test_fraction=0.0 if isinstance(test, Mapping) else test,
         seed=seed,
         batching=batching,
     )
     if isinstance(test, Mapping):
-        tested = _given_tests(train, test)
-    apart = drawn if apart is None else apart
-    for split, part in (("test", tested), ("held_out", apart)):
+        test_data = _given_tests(train, test)
+    held_out_data = drawn if held_out_data is None else held_out_data
+    for split, part in (("test", test_data), ("held_out", held_out_data)):
         if part is not None and part.specs != train.specs:
             raise ValueError(
                 f"{split} has arrays of {dict(part.specs)}, expected "
@@ -136,8 +136,8 @@ def from_arrays(
         name,
         card,
         train,
-        tested,
-        apart,
+        test_data,
+        held_out_data,
         model,
         build_objective,
         selection_metric or default_metric,

@@ -14,7 +14,7 @@ _AUC_BINS = 200
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a model is trained on and judged by.
+    """The loss that trains a model, and the metrics that measure it.
 
     Every metric is a function of sums over examples, so that it can be
     aggregated over minibatches, clients and chunks in any grouping.

@@ -1,4 +1,4 @@
-"""Tasks by name: built on demand, so that a name costs no import."""
+"""Tasks by name. A task's module is imported when the task is built."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def names() -> tuple[str, ...]:
 
 
 def register(name: str, build: Builder) -> None:
-    """Adds a task of one's own, so that `get` and `--task` know it.
+    """Adds a task, so that `get` and `--task` know its name.
 
     Args:
       name: a new name.

@@ -1,4 +1,4 @@
-"""What a task is: federated data, a Keras model, an objective, and its facts."""
+"""A task: federated data, a Keras model builder, an objective and a card."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """Where a task's data come from and what is predicted, for people.
+    """Facts about a task for people: the source of the data and the prediction.
 
     Attributes:
       title: one line.
-      client_unit: what one client is ("speaking role", "hospital").
-      target: what is predicted, and why that target.
+      client_unit: the unit that a client stands for ("speaking role", "hospital").
+      target: the predicted quantity, and why it was chosen.
       source: package, version and original publisher of the data.
       licence: licence of the data as packaged.
-      label_names: names of the classes, in label order; empty when many.
+      label_names: names of the classes, in label order; empty for many classes.
     """
 
     title: str
@@ -52,7 +52,7 @@ class TaskRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A federated learning problem, free of algorithm and privacy.
+    """A federated learning problem, without algorithm and privacy.
 
     Building a task reads data with NumPy and pandas only; TensorFlow is imported
     by `build_model` and `build_objective`, when they are called.

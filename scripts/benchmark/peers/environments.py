@@ -98,7 +98,7 @@ def _make(folder: pathlib.Path, requirements: pathlib.Path) -> None:
 
 
 def python_of(environment: str) -> pathlib.Path:
-    """The interpreter of an environment, which is made if it is not there.
+    """The interpreter of an environment, which is created if it is missing.
 
     Raises:
       PeerUnavailable: it cannot be made, for example because no package fits this

@@ -12,11 +12,11 @@ _OURS = ("tfl_research", "Evaluator.")
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:
-    """Whether a message of TensorFlow's tells a user anything.
+    """Whether a log message of TensorFlow is useful to a user.
 
-    Vectorised programs fall back to loops for some operations, the programs are made
-    by a deprecated function, and each experiment of a process traces functions of its
-    own. A user can change none of this.
+    TensorFlow reports that vectorised programs use loops for some operations, that a
+    function is deprecated, and that each experiment of a process traces its own
+    functions. A user can change none of this.
     """
     message = record.getMessage()
     retraced = "triggered tf.function retracing" in message
@@ -31,12 +31,12 @@ tf.get_logger().addFilter(_is_for_users)
 
 
 class UnsupportedProcess(ValueError):
-    """The process cannot be executed in process; says why and what can."""
+    """A runtime cannot execute the process; the message names a runtime that can."""
 
 
 def _without_grappler() -> tf.compat.v1.ConfigProto:
-    # Grappler lowers loops to the control flow of TensorFlow 1, which neither XLA
-    # nor vectorisation takes.
+    # Grappler lowers loops to the control flow of TensorFlow 1, which XLA and
+    # vectorisation do not accept.
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config

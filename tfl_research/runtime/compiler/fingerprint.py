@@ -1,4 +1,4 @@
-"""Equality of TensorFlow graphs up to the names in them."""
+"""Fingerprints of TensorFlow graphs, which do not depend on names."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def fingerprint(
     outputs: Iterable[str],
     open_functions: frozenset[str] = frozenset(),
 ) -> str:
-    """A digest that is equal for graphs of equal structure.
+    """Computes a digest that is equal for graphs of equal structure.
 
-    They may differ in names, and in the values of the scalar float constants of the
-    graph itself and of `open_functions` (`constants.ScalarConstants`).
+    Names do not count. The values of scalar float constants in the graph itself and in
+    `open_functions` do not count either (`constants.ScalarConstants`).
 
-    Names carry process-wide counters (the second Keras model's layers and traced
-    functions are numbered on), so that one recipe built twice gives two graphs
-    with equal operations and other names.
+    Names have counters of the Python process: the layers of a second Keras model and
+    further traced functions get higher numbers. So the same recipe, built twice, gives
+    two graphs with equal operations and different names.
 
     Args:
       graph_def: a GraphDef with its function library.

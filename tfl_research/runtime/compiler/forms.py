@@ -17,15 +17,15 @@ _lock = threading.RLock()
 _digests: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
     weakref.WeakKeyDictionary()
 )
-# Forms that were compiled for their digests, and that no engine has yet. An engine
-# takes a form out, since two engines cannot share its graphs.
+# Forms that were compiled for their digests and that no engine uses yet. An engine
+# removes its form, since two engines cannot share the graphs of a form.
 _unclaimed: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, MapReduce] = (
     weakref.WeakKeyDictionary()
 )
 
 
 def claim(process: tff.templates.IterativeProcess) -> MapReduce:
-    """The process' form, for the use of one engine alone.
+    """Returns a form of the process that no other engine uses.
 
     Raises:
       UnsupportedProcess: the process has no map-reduce form.
@@ -37,7 +37,7 @@ def claim(process: tff.templates.IterativeProcess) -> MapReduce:
 
 
 def digests(process: tff.templates.IterativeProcess) -> dict[str, str]:
-    """SHA-256 of each part of the process' form; see `computation_digests`.
+    """SHA-256 of each part of the process' form; see `runtime.computation_digests`.
 
     Raises:
       UnsupportedProcess: the process has no map-reduce form.
@@ -67,7 +67,7 @@ def _form_digests(form: MapReduce) -> dict[str, str]:
 
 
 def graphs_digest(graphs: Sequence[Graph]) -> str:
-    """SHA-256 of graphs up to the names in them: operations, constants and types."""
+    """SHA-256 of the operations, constants and types of graphs, without names."""
     digest = hashlib.sha256()
     for graph in graphs:
         constants = np.array(graph.constants, np.float32)

@@ -1,10 +1,10 @@
 """Additions to rows of a large tensor, executed without copying it.
 
-`tf.tensor_scatter_nd_add` copies its tensor in TensorFlow's own executor, whoever else
-may need it. An accumulator of a few hundred megabytes to which every client adds one
-row is then copied for every client. `ScatterNdNonAliasingAdd` computes the same, and
-writes into the tensor's own buffer where nobody else holds it. XLA does that by
-itself, and does not know the operation.
+In TensorFlow's executor, `tf.tensor_scatter_nd_add` always copies its tensor. So an
+accumulator of a few hundred megabytes would be copied for every client that adds a row.
+`ScatterNdNonAliasingAdd` computes the same result. It writes into the tensor's buffer
+if no other operation uses the buffer. XLA reuses buffers without this operation, which
+XLA does not know.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _REUSING = "ScatterNdNonAliasingAdd"
 
 
 def reuse_buffers(graph_def: Any) -> int:
-    """Has a graph's scattered additions write into their tensors where they can.
+    """Makes a graph's scattered additions write into their tensors if possible.
 
     Args:
-      graph_def: a GraphDef, changed in place; functions of its loops and branches
-        stay as they are. Not for XLA or `tf.vectorized_map`, which know only the
+      graph_def: a GraphDef, which is changed in place; functions of its loops and
+        branches do not change. Not for XLA or `tf.vectorized_map`, which know only the
         operation that copies.
 
     Returns:
-      How many operations were replaced.
+      The number of replaced operations.
     """
     replaced = 0
     for node in graph_def.node:

@@ -1,8 +1,8 @@
-"""Function calls in TensorFlow graphs, replaced by what they call.
+"""Replaces function calls in TensorFlow graphs by the called functions.
 
-XLA takes whatever reaches a call for a compile-time constant when one of the call's
-results has to be one, and then compiles anew for every value of it; a differentiated
-Keras model is such a call. Without calls only the shapes themselves are constants.
+If a result of a call must be a compile-time constant, XLA treats all arguments of the
+call as compile-time constants, and compiles anew for every value. A differentiated
+Keras model is such a call. Without calls only the shapes are constants.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 def function_graph_def(definition: Any) -> tuple[Any, dict[str, str]]:
-    """A FunctionDef's body as a GraphDef, whose arguments are placeholders.
+    """Converts a FunctionDef's body to a GraphDef with placeholders as arguments.
 
     Returns:
       (GraphDef, `{a tensor's name in the FunctionDef: its name in the GraphDef}`).
@@ -48,7 +48,7 @@ def function_graph_def(definition: Any) -> tuple[Any, dict[str, str]]:
 
 
 class Inlined:
-    """A graph without function calls; functions of loops and branches remain.
+    """A graph without function calls, but with functions of loops and branches.
 
     Attributes:
       graph_def: the graph, without a library.
@@ -58,12 +58,12 @@ class Inlined:
         """Inlines the calls in a graph.
 
         Args:
-          graph_def: a GraphDef; stateless, or indifferent to the order in which
-            calls are made.
+          graph_def: a GraphDef that is stateless or does not depend on the order of
+            calls.
           functions: FunctionDefs by name.
         """
         self.graph_def = tf.compat.v1.GraphDef(versions=graph_def.versions)
-        # What a reference to a call's result or to a call has become.
+        # New references for references to a call's result, and to a call.
         self._results: dict[str, str] = {}
         self._controls: dict[str, list[str]] = {}
         for node in graph_def.node:
@@ -76,7 +76,7 @@ class Inlined:
             inputs = [new for old in node.input for new in self._resolved(old)]
             del node.input[:]
             node.input.extend(inputs)
-            # Colocation may name a call that is no more; on one device it is idle.
+            # Colocation may name a removed call; on one device it has no effect.
             node.attr.pop("_class", None)
 
     def tensor(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A TFF process compiled to its map-reduce form, as programs for whole chunks."""
+"""Programs for chunks of clients, compiled from a process' map-reduce form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _specs(value_type: tff.Type) -> list[Any]:
     ]
 
 
-# Members that every client's value has in the toolkit's own processes
+# Members of a client's value in the toolkit's own processes
 # (`Cohort.stacked`).
 COHORT_MEMBERS = ("x", "y", "mask", "num_steps", "num_examples", "seed")
 
@@ -46,7 +46,7 @@ def _member_names(client_type: tff.Type) -> tuple[Any, ...]:
 
 
 def chunk_tensors(chunk: Chunk) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """A chunk as the last two arguments of a chunk program."""
+    """Converts a chunk to the last two arguments of a chunk program."""
     leaves = [tf.convert_to_tensor(leaf) for leaf in chunk.leaves]
     return leaves, tf.constant(chunk.count, tf.int32)
 
@@ -54,10 +54,10 @@ def chunk_tensors(chunk: Chunk) -> tuple[list[tf.Tensor], tf.Tensor]:
 class MapReduce:
     """The graphs of one process, and the programs built from them.
 
-    A round is prepare at the server, work and accumulate for every client, merge
-    over chunks, report and update at the server
-    (`tff.backends.mapreduce.MapReduceForm`). Secure sums are executed as the sums
-    of integers that they stand for, modular ones modulo their modulus.
+    A round has these parts (`tff.backends.mapreduce.MapReduceForm`): prepare at the
+    server; work and accumulate for every client; merge over chunks; report and update
+    at the server. Secure sums are computed as plain sums of integers. Modular secure
+    sums are computed modulo their modulus.
     """
 
     def __init__(self, process: tff.templates.IterativeProcess):
@@ -83,8 +83,8 @@ class MapReduce:
             for spec in _specs(self.client_type)
         ]
         names = _member_names(self.client_type)
-        # How far a client's loop over its steps must run at least; going further
-        # changes nothing, so vectorised clients can share one bound and one loop.
+        # Position of a client's number of steps. More steps do not change the result,
+        # so vectorised clients can share one number of steps and one loop.
         self._step_bound = (
             names.index("num_steps") if set(names) >= set(COHORT_MEMBERS) else None
         )
@@ -96,7 +96,7 @@ class MapReduce:
         self._programs = shared.programs
         self._lifted = shared.lifted
         self._lifted_values = [tf.constant(constants[i]) for i in shared.lifted]
-        # Of each graph, while a program is traced.
+        # The lifted constants of each graph, while a program is traced.
         self._lifted_tensors: dict[Graph, dict[int, tf.Tensor]] = {}
 
     def _trace(
@@ -107,7 +107,7 @@ class MapReduce:
 
     @contextlib.contextmanager
     def _lifting(self, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
-        """Traces graphs with these in place of the lifted constants."""
+        """Traces graphs with these tensors in place of the lifted constants."""
         given = dict(zip(self._lifted, tensors))
         first = 0
         for graph in self.graphs:
@@ -150,7 +150,7 @@ class MapReduce:
         ]
 
     def _folded(self, report: Any, count: tf.Tensor, mode: Mode) -> list[tf.Tensor]:
-        """Accumulates what `report(index)` gives for the first `count` clients."""
+        """Accumulates the results of `report(index)` for the first `count` clients."""
         num_updates = self.num_update_leaves
 
         def body(index: tf.Tensor, accumulator: Any) -> Any:
@@ -174,7 +174,7 @@ class MapReduce:
         )[1]
 
     def chunk(self, mode: Mode) -> Any:
-        """Program of one chunk of clients.
+        """The program of a chunk of clients.
 
         (context leaves, client leaves `[clients, ...]`, count int32) -> accumulator
         leaves, secure sums last. Only the first `count` clients count.
@@ -209,7 +209,7 @@ class MapReduce:
         )
 
     def start(self, mode: Mode) -> Any:
-        """Program (state leaves) -> context leaves that are sent to the clients."""
+        """The program (state leaves) -> context leaves for the clients."""
         aliases = self.prepare.aliases
         if aliases is not None:
             return lambda state: [state[index] for index in aliases]
@@ -227,12 +227,12 @@ class MapReduce:
         return list(merged) + [a + b for a, b in secure]
 
     def combine(self, mode: Mode) -> Any:
-        """Program (accumulator, accumulator) -> accumulator of both's clients."""
+        """The program (accumulator, accumulator) -> accumulator of all clients."""
         accumulator = self._accumulator
         return self._compiled("combine", mode, self._combined, accumulator, accumulator)
 
     def finish(self, mode: Mode, parts: int) -> Any:
-        """Program (state leaves, accumulators) -> new state and metrics leaves."""
+        """The program (state leaves, accumulators) -> new state and metrics leaves."""
 
         def finish(state: Any, accumulators: Any) -> Any:
             total = accumulators[0]
@@ -251,11 +251,11 @@ class MapReduce:
 
     @functools.cached_property
     def reduced_secure(self) -> Any:
-        """`reduce_secure` as a program, traced once and not every round."""
+        """`reduce_secure` as a program, which is traced once."""
         return tf.function(self.reduce_secure, autograph=False)
 
     def reduce_secure(self, sums: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Brings modular sums into [0, modulus); the others are as they are."""
+        """Reduces modular sums to [0, modulus); other sums do not change."""
         plain = list(sums[: len(sums) - self.num_modular_leaves])
         modular = sums[len(plain) :]
         if not modular:
@@ -267,10 +267,10 @@ class MapReduce:
         ]
 
     def _compiled(self, name: str, mode: Mode, program: Any, *signature: Any) -> Any:
-        # One trace for all shapes; XLA then compiles once for each that it meets. The
-        # server's programs are small: compiling them costs more than it gives.
+        # One trace serves all shapes; XLA compiles it once for each shape. The server's
+        # programs are small, and compiling them would take more time than it saves.
         key = (name, mode)
-        # Engines in several threads can have the programs of one family.
+        # Engines in several threads can share the programs of a family.
         with _tracing:
             if key not in self._programs:
 

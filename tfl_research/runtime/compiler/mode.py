@@ -17,7 +17,7 @@ class Mode:
       compiler: "xla" or "graph" (TensorFlow's own executor).
 
     Raises:
-      ValueError: another word.
+      ValueError: another value.
     """
 
     clients: str = "folded"

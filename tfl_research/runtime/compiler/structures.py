@@ -28,7 +28,7 @@ def flatten(value: Any, value_type: tff.Type) -> list[Any]:
     `tff.structure.Struct`s, as TFF takes them.
 
     Raises:
-      ValueError: the value has not the members that the type names.
+      ValueError: the value does not have the members of the type.
     """
     if isinstance(value_type, tff.FederatedType):
         return flatten(value, value_type.member)

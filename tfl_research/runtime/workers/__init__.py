@@ -1,4 +1,4 @@
 """TFF's worker processes and the connections to them.
 
-Engines that use them are in `runtime`.
+`runtime` has the engines that use them.
 """

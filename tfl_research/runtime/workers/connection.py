@@ -11,21 +11,22 @@ from tfl_research import _tff_compat
 
 _MESSAGE_BYTES = 2**31 - 1
 _OPTIONS = (
-    # For messages of any size.
+    # Messages can have any size.
     ("grpc.max_message_length", _MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
-    # A machine that is gone without a word is noticed. Servers take pings that come
-    # more often than every five minutes for an attack.
+    # Pings detect a machine that is lost. Servers treat pings that come more often than
+    # every five minutes as an attack.
     ("grpc.keepalive_time_ms", 360_000),
 )
 _QUESTION = "/tensorflow_federated.v0.ExecutorGroup/GetExecutor"
 
 
 class _Unwatched:
-    """A channel whose state nobody watches.
+    """A channel without subscriptions to its state.
 
-    TFF's stub watches it, by a thread that fails aloud when the channel is closed.
+    TFF's stub would subscribe, and its thread would print an error when the channel is
+    closed.
     """
 
     def __init__(self, channel: grpc.Channel):
@@ -39,11 +40,11 @@ class _Unwatched:
 
 
 class Connection:
-    """To the TFF worker at an address.
+    """A connection to the TFF worker at an address.
 
     Attributes:
       address: "host:port".
-      stub: the worker's interface; its calls fail while the worker does not answer.
+      stub: the worker's interface; calls fail while the worker does not answer.
     """
 
     def __init__(self, address: str):
@@ -54,10 +55,10 @@ class Connection:
             _QUESTION,
         )
         self._request = _tff_compat.executor_request()
-        self._asked: Optional[Any] = None
+        self._pending: Optional[Any] = None
 
     def answers(self, seconds: float) -> bool:
-        """Whether a TFF worker answers within so many seconds."""
+        """Whether a TFF worker answers within `seconds`."""
         try:
             self._ask(self._request, timeout=seconds, wait_for_ready=True)
         except grpc.RpcError:
@@ -65,15 +66,15 @@ class Connection:
         return True
 
     def has_answered(self) -> bool:
-        """Whether it answered since this was called first; does not wait."""
-        if self._asked is None:
-            self._asked = self._ask.future(self._request, wait_for_ready=True)
-        if not self._asked.done():
+        """Whether the worker has answered since the first call; does not wait."""
+        if self._pending is None:
+            self._pending = self._ask.future(self._request, wait_for_ready=True)
+        if not self._pending.done():
             return False
-        failed = self._asked.exception() is not None
-        self._asked = None
+        failed = self._pending.exception() is not None
+        self._pending = None
         return not failed
 
     def close(self) -> None:
-        """Closes the connection; the worker goes on."""
+        """Closes the connection; the worker keeps running."""
         self._channel.close()

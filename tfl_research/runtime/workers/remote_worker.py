@@ -1,4 +1,4 @@
-"""A TFF worker that somebody else started."""
+"""A TFF worker that this process did not start."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfl_research.runtime.workers.connection import Connection
 
 
 class WorkerUnavailable(RuntimeError):
-    """A worker that does not answer, or no longer does."""
+    """A worker does not answer, or no longer answers."""
 
 
 class RemoteWorker(Connection):
-    """The TFF worker at an address, asked before it is used.
+    """The TFF worker at an address, which must answer before it is used.
 
     Attributes:
-      connect_seconds: how long it may take until the worker answers.
+      connect_seconds: seconds to wait for an answer.
     """
 
     def __init__(self, address: str, connect_seconds: float):
@@ -30,7 +30,7 @@ class RemoteWorker(Connection):
         """The worker's interface, once it answers.
 
         Raises:
-          WorkerUnavailable: it does not within `connect_seconds`.
+          WorkerUnavailable: the worker does not answer within `connect_seconds`.
         """
         if not self.answers(self.connect_seconds):
             raise WorkerUnavailable(
@@ -45,7 +45,7 @@ class RemoteWorker(Connection):
         try:
             yield
         except grpc.RpcError:
-            # The code alone does not tell: a worker that is killed while it computes
-            # can end a call in several ways, and one that lives can refuse a call.
+            # The error code is not enough: a call to a killed worker can end in several
+            # ways, and a running worker can refuse a call.
             self.ready_stub()
             raise

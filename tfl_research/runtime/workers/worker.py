@@ -1,4 +1,4 @@
-"""A TFF C++ runtime in a process of its own, which never outlives ours."""
+"""TFF's C++ runtime in a child process, which always ends with this process."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def _bind_to_parent(parent: int) -> None:
 class Worker:
     """TFF's C++ runtime as a child process, reached over gRPC on this machine.
 
-    It is gone when `close` is called, when the object is collected, at the
-    interpreter's exit, and when our process is killed in any way. It never holds
-    our standard input or output: what it prints goes to an unnamed file, shown in
-    the error when it fails.
+    The worker ends when `close` is called, when the object is collected, when the
+    interpreter exits, and when this process is killed. It does not use the standard
+    input and output of this process. Its output goes to an unnamed file, and an error
+    message shows the end of the file.
 
-    TFF's runtime listens without authentication; anybody on this machine could
-    reach it while it runs.
+    TFF's runtime listens without authentication. While it runs, every user of this
+    machine can connect to it.
 
     Attributes:
-      port: where it listens; an unused one by default.
+      port: the port of the worker; by default an unused port.
     """
 
     def __init__(self, port: Optional[int] = None) -> None:
@@ -65,24 +65,24 @@ class Worker:
 
     @property
     def pid(self) -> Optional[int]:
-        """The worker's process id, None when it does not run."""
+        """The worker's process id; None if it does not run."""
         return None if self._process is None else self._process.pid
 
     @property
     def address(self) -> Optional[str]:
-        """HOST:PORT, None when it does not run."""
+        """HOST:PORT; None if the worker does not run."""
         return None if self._connection is None else self._connection.address
 
     @property
     def ended(self) -> bool:
-        """Whether the worker was started and is no longer there."""
+        """Whether the worker was started and has ended."""
         return self._process is not None and self._process.poll() is not None
 
     def stub(self) -> tff.framework.RemoteExecutorGrpcStub:
-        """Starts the worker when it does not run, and connects to it.
+        """Starts the worker if it does not run, and connects to it.
 
         Raises:
-          RuntimeError: it ended, or was not ready within a minute.
+          RuntimeError: the worker ended, or was not ready within a minute.
         """
         if self._process is None:
             self._start()
@@ -116,7 +116,7 @@ class Worker:
                 raise RuntimeError(message)
 
     def failure(self) -> str:
-        """What to tell when the worker ended or does not answer."""
+        """The message for a worker that ended or does not answer."""
         code = None if self._process is None else self._process.poll()
         state = "does not answer" if code is None else f"ended with code {code}"
         tail = ""
@@ -148,10 +148,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def compiled(computation: Any) -> Any:
-    """A computation as TFF's runtime takes it.
+    """Compiles a computation for TFF's runtime.
 
-    Secure sums become the plain sums that they stand for: TFF's runtime refuses them,
-    and one process that plays all clients has nobody to keep their values from.
+    Secure sums become plain sums. TFF's runtime does not execute secure sums, and in a
+    simulation one process has the values of all clients.
     """
     return tff.backends.native.desugar_and_transform_to_native(
         tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
@@ -165,9 +165,9 @@ def worker_context(
     """A TFF execution context that runs on a worker.
 
     Args:
-      stub: gives the worker's interface, or raises; called when it is needed first
+      stub: returns the worker's interface, or raises. It is called at the first use
         and after every failure.
-      compiler: makes of a computation what the worker takes.
+      compiler: compiles a computation for the worker.
     """
 
     def executor(cardinalities: Any) -> Any:

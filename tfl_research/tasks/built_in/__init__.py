@@ -1,5 +1,5 @@
-"""The toolkit's own tasks, a module each, and what several of them need.
+"""The toolkit's own tasks, one module for each task, and shared helpers.
 
-Modules are imported when their task is built. What is not special to one data set is
-in `tfl_research.data`; models are in `tfl_research.models`.
+A module is imported when its task is built. `tfl_research.data` has the code that does
+not depend on a data set, and `tfl_research.models` has the models.
 """

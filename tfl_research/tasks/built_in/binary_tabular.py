@@ -1,4 +1,4 @@
-"""What tasks with a yes-or-no target over tabular clients have in common."""
+"""Shared code of tasks with a binary target and tabular features."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def binary_task(
     """A task whose model maps float32 `[features]` to one logit, judged by its AUC.
 
     Args:
-      name: in the registry.
-      card: for people.
+      name: the task's name in the registry.
+      card: facts about the data.
       model: "logistic" or "mlp" (one hidden layer of 32).
       train: training splits.
       test: the same clients' test splits.
@@ -40,7 +40,7 @@ def binary_task(
     (num_features,) = train.specs["x"].shape
 
     def build_model() -> Any:
-        # TensorFlow is imported with the model and not with the data.
+        # Only the model needs TensorFlow.
         from tfl_research.models import tabular_models
 
         return tabular_models.build(model, num_features)
@@ -50,5 +50,5 @@ def binary_task(
 
         return objectives.binary()
 
-    # Where few labels are positive, accuracy hardly moves.
+    # With few positive labels, accuracy hardly changes.
     return Task(name, card, train, test, held_out, build_model, build_objective, "auc")

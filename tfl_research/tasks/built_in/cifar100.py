@@ -63,17 +63,18 @@ def build(
       test_fraction: share of each training client's images in its test split.
       blocks_per_stage: residual blocks in each of the model's three stages.
       partition: "natural" keeps TFF's clients; "rotation", "noise" and "concept_shift"
-        are laid over them, unless `num_clients` is given; every other one (see the
-        task mnist) pools the images in memory and splits them into simulated
-        clients.
+        are applied to these clients, unless `num_clients` is given; every other
+        partition (see the task mnist) pools the images in memory and divides them among
+        simulated clients.
       dirichlet_alpha: concentration of "dirichlet".
       shards_per_client: of "shards".
       quantity_alpha: concentration of "quantity".
       rotation_degrees: the largest angle of "rotation".
       noise_level: the largest standard deviation of "noise"; pixels are in [-1, 1].
       num_concepts: groups of clients of "concept_shift".
-      num_clients: simulated clients to train on, as many as TFF's if not given;
-        held-out clients are split anew in the same way, among themselves.
+      num_clients: number of simulated clients to train on; by default the number of
+        TFF's clients. The images of held-out clients are divided among held-out clients
+        in the same way.
 
     Raises:
       ValueError: the data cannot be downloaded or read, or an option is out of

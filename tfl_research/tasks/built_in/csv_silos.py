@@ -1,4 +1,4 @@
-"""The `csv` task: one's own silos, a folder of one CSV or Parquet file per client."""
+"""The `csv` task: your own silos, a folder with a CSV or Parquet file per client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(
     model: str = "mlp",
     hidden_units: int = 64,
 ) -> Task:
-    """Classification of rows; every file is a client, its name the client's id.
+    """Classification of rows; every file is a client, and its name is the client's id.
 
     Args:
       seed: decides the held-out clients and the splits.

@@ -1,4 +1,4 @@
-"""Data sets that TFF downloads at run time, with an explanation when it cannot."""
+"""Data sets that TFF downloads at run time, with clear errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 _Loaded = TypeVar("_Loaded")
-# A network that swallows packets must not hang a run for ever.
+# Without a timeout, a network that drops packets would stop a run for ever.
 _STALLED_SECONDS = 60.0
 
 
@@ -39,13 +39,13 @@ def _home() -> pathlib.Path:
 
 
 def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loaded:
-    """What `load` returns, which downloads `path` unless it is there.
+    """Calls `load`, which downloads `path` if the file is missing.
 
-    A file of a download that fails or is interrupted is removed, since TFF would
-    take it for the whole at the next run.
+    If the download fails or is interrupted, the partial file is removed, since TFF
+    would use the file in the next run.
 
     Raises:
-      ValueError: one line with what could not be had, why, and what to do.
+      ValueError: one line that names the file, the reason and the remedy.
     """
     was_there = path.exists()
     done = False
@@ -75,7 +75,7 @@ def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loade
 
 def simulation_datasets() -> Any:
     """`tff.simulation.datasets`."""
-    # TFF takes seconds to import, which only the tasks that load through it pay.
+    # The import of TFF takes seconds, so only tasks that need TFF import it.
     import tensorflow_federated as tff
 
     return tff.simulation.datasets

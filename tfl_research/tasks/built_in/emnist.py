@@ -55,7 +55,7 @@ def build(
 
     Args:
       seed: decides the held-out clients, the partition, and the splits of clients
-        that do not come with one.
+        without a given split.
       only_digits: the 10 digits instead of 62 characters.
       synthetic: TFF's two hard-coded clients of ten digits each, to try things
         without a download.
@@ -63,8 +63,8 @@ def build(
         into it when missing.
       held_out_fraction: share of the clients that are never trained on.
       partition: "natural" keeps the writers; "rotation", "noise" and "concept_shift"
-        are laid over them, unless `num_clients` is given; every other one (see the
-        task mnist) pools the images in memory and splits them into simulated
+        are applied to the writers, unless `num_clients` is given; every other partition
+        (see the task mnist) pools the images in memory and divides them among simulated
         clients.
       dirichlet_alpha: concentration of "dirichlet".
       shards_per_client: of "shards".
@@ -72,8 +72,8 @@ def build(
       rotation_degrees: the largest angle of "rotation".
       noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].
       num_concepts: groups of clients of "concept_shift".
-      num_clients: simulated clients, those held out among them; as many as writers
-        if not given.
+      num_clients: number of simulated clients, including held-out clients; by default
+        the number of writers.
 
     Raises:
       ValueError: the data cannot be downloaded or read, or an option is out of
@@ -127,7 +127,7 @@ def build(
         )
     else:
         train = skewed(loaded[0], "train")
-        # In the same order, so that a writer's test images are skewed likewise.
+        # The order is the same, so that a writer's test images have the same skew.
         test = skewed(loaded[1].subset(train.client_ids), "test")
     training_ids, held_out_ids = hold_out.clients(
         train.client_ids, fraction=held_out_fraction, seed=seed

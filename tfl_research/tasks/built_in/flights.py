@@ -107,9 +107,9 @@ def build(
     """Builds the task: `x` float32 `[149]`, `y` int32 (1 = late).
 
     The test split is a fifth of the year's days, drawn at random and the same
-    for all carriers: flights of one day share its weather, so that a split by
-    flight would test on what was trained on, and a split in time would test on
-    months that were never seen.
+    for all carriers. Flights of one day share the weather of the day, so that a split
+    by flight would test on the weather of training. A split in time would test on
+    months without training data.
 
     Args:
       seed: of the test days and of the held-out carriers.

@@ -16,7 +16,7 @@ from tfl_research.tasks.task import Card, Task
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
 
-# Fixed and public: learned from the data, it would leak what somebody said.
+# The alphabet is fixed and public. An alphabet from the data would leak the texts.
 CHARACTERS = (
     "\n !\"&'(),-.:;?0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -24,7 +24,7 @@ PAD_ID = 0
 OUT_OF_VOCABULARY_ID = len(CHARACTERS) + 1
 VOCABULARY_SIZE = len(CHARACTERS) + 2
 
-# Poems, which nobody speaks.
+# Poems have no speaking roles.
 _POEMS = frozenset(
     [
         "lovers_complaint",
@@ -72,10 +72,10 @@ _MODELS = ("dense", "lstm")
 
 @functools.lru_cache(maxsize=1)
 def roles() -> dict[str, str]:
-    """All that each role says, `{"play/ROLE": text}`, in a fixed order.
+    """The text of each role, `{"play/ROLE": text}`, in a fixed order.
 
-    Speeches and verses are separated by newlines. Read once per process: it
-    takes under a second.
+    Speeches and verses are separated by newlines. The plays are read once per process,
+    which takes less than a second.
 
     Raises:
       ValueError: the package with the plays is not installed.
@@ -110,7 +110,7 @@ def _id_of_code() -> np.ndarray:
 
 
 def windows(ids: np.ndarray, context: int, maximum: int) -> dict[str, np.ndarray]:
-    """Every `context` characters in a row and the one that follows.
+    """Makes examples of `context` characters in a row and the next character.
 
     Returns:
       `x` int32 `[n, context]` and `y` int32 `[n]`; at most `maximum` examples,
@@ -126,7 +126,7 @@ def windows(ids: np.ndarray, context: int, maximum: int) -> dict[str, np.ndarray
 
 
 def sequences(ids: np.ndarray, length: int, maximum: int) -> dict[str, np.ndarray]:
-    """Stretches of text as inputs, and the same shifted by one as labels.
+    """Makes examples of stretches of text, with the next characters as labels.
 
     Stretches follow one another; the last is padded with `PAD_ID`.
 

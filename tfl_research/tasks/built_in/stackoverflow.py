@@ -24,7 +24,7 @@ NUM_SPECIAL_IDS = 4
 def sequence_encoder(
     words: Iterable[str], sequence_length: int
 ) -> Callable[[Mapping[str, np.ndarray]], Examples]:
-    """Turns sentences into inputs and the same shifted by one as labels.
+    """Makes a function from sentences to inputs, with the next words as labels.
 
     A sentence is cut to its first `sequence_length` words, begins with `BEGIN_ID`
     and, when it is shorter than that, ends with `END_ID`; the rest is `PAD_ID`.
@@ -113,8 +113,8 @@ def build(
     """Next-word prediction over the sentences of 342,477 Stack Overflow users.
 
     Vocabulary, sequences and model are those of Reddi et al. 2020 (arXiv
-    2003.00295). Unlike theirs, the accuracy counts
-    end-of-sentence and unknown words as tokens like any other.
+    2003.00295). Unlike in this paper, the accuracy also counts end-of-sentence and
+    unknown words.
 
     Args:
       seed: decides which held-out users are evaluated, and the splits of synthetic

@@ -31,7 +31,8 @@ def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> Non
     differences = plan_differences(
         plain("plan", account.plan.record()),
         plain("plan", process_plan.record()),
-        "{name} is {held} in the account's plan and {asked} in the process' plan",
+        "{name} is {recorded} in the account's plan and {requested} in the process' "
+        "plan",
     )
     shown = "; ".join(differences) or "the plans have equal records"
     raise UserError(

@@ -1,6 +1,7 @@
-"""Cohort samplers and what each one lets a privacy accountant assume.
+"""Cohort samplers, each with its amplification of privacy.
 
-Nothing here knows of TensorFlow, of accountants, or of clients' data.
+Nothing here imports TensorFlow or accountants, or reads clients' data. Samplers that
+simulate devices are in `devices`.
 """
 
 from tfl_research.sampling.accompanied import Accompanied

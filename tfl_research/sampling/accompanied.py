@@ -1,4 +1,4 @@
-"""Cohorts that a participant which is no client always accompanies."""
+"""Cohorts with further participants that are not clients."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tfl_research.sampling.samplers import Sampler
 
 @dataclasses.dataclass(frozen=True)
 class Accompanied:
-    """A sampler's cohorts, with the same further participants in each.
+    """A sampler's cohorts, with the same further participants in every round.
 
-    They are not of the population and count in no size; the server's own data are
-    such a participant (`aggregators.TrustedRootFactory`).
+    Further participants, such as the server's own data for
+    `aggregators.TrustedRootFactory`, are not in the population and do not count in any
+    size.
 
     Attributes:
       inner: draws the clients.
-      beside: ids that every round has after its clients'.
+      beside: ids of the further participants, which follow the clients in each round.
 
     Raises:
       ValueError: a participant that is one of the clients.
@@ -38,7 +39,7 @@ class Accompanied:
         return self.inner.client_ids
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """The round's clients, and whoever is beside them."""
+        """The round's clients, followed by the further participants."""
         return (*self.inner.sample(round_number), *self.beside)
 
     @property

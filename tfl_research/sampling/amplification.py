@@ -1,4 +1,4 @@
-"""What a sampler tells a privacy accountant about itself."""
+"""The properties of a sampler that a privacy accountant needs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ NEIGHBOURING_RELATIONS = ("add_or_remove_one", "replace_one", "zero_out")
 
 @dataclasses.dataclass(frozen=True)
 class Amplification:
-    """How the sampling of a round's cohort amplifies the round's privacy.
+    """The amplification of a round's privacy by sampling, and the rounds of a client.
 
     Attributes:
       kind: "poisson" (every client joins independently with probability
         `sampling_rate`; Mironov et al. 2019, arXiv 1908.10530), "fixed_size" (a
         uniformly random subset of `cohort_size` clients; Balle et al. 2018, arXiv
-        1807.01647), "cyclic_poisson" (every `min_separation` rounds it is a client's
-        turn, and it then joins independently; Choquette-Choo et al. 2023, arXiv
-        2306.08153, section 5) or "none" (the cohort is not secret, or everyone takes
+        1807.01647), "cyclic_poisson" (a client has a turn every `min_separation`
+        rounds, and joins independently in its turns; Choquette-Choo et al. 2023, arXiv
+        2306.08153, section 5) or "none" (the cohort is not secret, or all clients take
         part).
       sampling_rate: a client's probability of taking part in one round, averaged
         over rounds, in (0, 1].
@@ -28,15 +28,15 @@ class Amplification:
         "add_or_remove_one": two populations that differ by one client.
         "replace_one": equally large populations that differ in one client's data;
         the sensitivity of a sum of clipped updates is then twice the clip.
-        "zero_out": a client's contributions become zero, and who is in which cohort
-        stays as it was; the sensitivity is the clip.
+        "zero_out": a client's contributions become zero, and the cohorts stay the
+        same; the sensitivity is the clip.
       min_separation: two rounds in which a client takes part are at least so far
         apart (1: it can take part in consecutive rounds).
-      rounds_per_epoch: a client takes part at most once in rounds 1 to so many, at
-        most once in as many after these, and so on.
+      rounds_per_epoch: a client takes part at most once in each epoch of so many
+        rounds.
 
     Raises:
-      ValueError: an unknown kind or relation, or numbers that contradict it.
+      ValueError: an unknown kind or relation, or numbers that do not fit the kind.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class Amplification:
 
     @property
     def sampling_rate_in_turn(self) -> float:
-        """Of "cyclic_poisson": the probability of taking part when it is one's turn."""
-        # The product of a rate 1/b and b can be a hair above 1.
+        """For "cyclic_poisson": the probability that a client joins in its turn."""
+        # By rounding, the product of a rate 1/b and b can be above 1.
         rate = self.sampling_rate * self.min_separation
         return 1.0 if 1 < rate < 1 + 1e-9 else rate

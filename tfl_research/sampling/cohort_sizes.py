@@ -1,4 +1,4 @@
-"""How large cohorts are, and what samplers of equal kind have in common."""
+"""Sizes of cohorts, and base classes of samplers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def check_population(client_ids: Sequence[str]) -> None:
         raise ValueError("a sampler needs at least one client id, got none")
 
 
-def _check_cohort_size(cohort_size: float, population: int, *, whole: bool) -> None:
+def _check_cohort_size(cohort_size: float, population: int, *, integer: bool) -> None:
     if not 0 < cohort_size <= population:
         raise ValueError(
             f"cohort_size must be above 0 and at most the population of {population} "
             f"clients, got {cohort_size}"
         )
-    if whole and cohort_size != int(cohort_size):
+    if integer and cohort_size != int(cohort_size):
         raise ValueError(f"cohort_size must be a whole number, got {cohort_size}")
 
 
@@ -59,7 +59,7 @@ def _binomial_lower_bound(population: int, rate: float) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class WholeCohorts:
-    """Fields and sizes of the samplers whose cohorts are all equally large."""
+    """Fields and sizes of samplers with equally large cohorts."""
 
     client_ids: Sequence[str]
     cohort_size: int
@@ -67,7 +67,7 @@ class WholeCohorts:
 
     def __post_init__(self) -> None:
         check_population(self.client_ids)
-        _check_cohort_size(self.cohort_size, len(self.client_ids), whole=True)
+        _check_cohort_size(self.cohort_size, len(self.client_ids), integer=True)
 
     @property
     def expected_cohort_size(self) -> float:
@@ -87,10 +87,10 @@ class WholeCohorts:
 
 @dataclasses.dataclass(frozen=True)
 class BinomialCohorts:
-    """Fields and sizes of the samplers that draw every client for itself.
+    """Fields and sizes of samplers that draw every client independently.
 
-    A client is in a round's cohort with probability `cohort_size / len(client_ids)`,
-    so that the cohort's size is binomial.
+    A client is in a round's cohort with probability `cohort_size / len(client_ids)`:
+    the cohort's size is binomial.
     """
 
     client_ids: Sequence[str]
@@ -99,7 +99,7 @@ class BinomialCohorts:
 
     def __post_init__(self) -> None:
         check_population(self.client_ids)
-        _check_cohort_size(self.cohort_size, len(self.client_ids), whole=False)
+        _check_cohort_size(self.cohort_size, len(self.client_ids), integer=False)
 
     @property
     def expected_cohort_size(self) -> float:

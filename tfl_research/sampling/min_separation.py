@@ -1,7 +1,7 @@
 """Samplers that keep a client's rounds apart, for mechanisms with correlated noise.
 
-Clients are dealt into b groups, and group g is visited in rounds g, g + b, g + 2b, ...,
-so that two rounds of one client are always a multiple of b apart.
+Clients are divided into b groups. Group g takes part in rounds g, g + b, g + 2b, ...,
+so two rounds of a client are a multiple of b apart.
 """
 
 from __future__ import annotations
@@ -33,16 +33,15 @@ def _check_separation(min_separation: int, largest: int, reason: str) -> None:
 class MinSeparation(WholeCohorts):
     """Cohorts of a fixed size, a client's rounds at least `min_separation` apart.
 
-    Each of the b groups is visited in a new random order in every epoch: cohorts are
-    consecutive slices of the order, and those left over by the division, other ones
-    each epoch, sit it out. With the largest separation every visit is an epoch, and
-    a client's rounds are exactly b apart.
+    Each of the b groups has a new random order in every epoch; its cohorts are
+    consecutive slices of the order. The remainder of the division takes no part in the
+    epoch; the remainder differs between epochs. With the largest separation an epoch
+    has one round of each group, and a client's rounds are exactly b apart.
 
     Attributes:
       client_ids: the population.
       cohort_size: a whole number of at least 1 and at most the population.
-      seed: seed of groups and orders. Nothing is amplified, so that it need not be
-        secret.
+      seed: of groups and orders; no secret, since there is no amplification.
       min_separation: b; None for the largest possible, `population // cohort_size`.
 
     Raises:
@@ -63,14 +62,14 @@ class MinSeparation(WholeCohorts):
 
     @property
     def separation(self) -> int:
-        """b, resolved."""
+        """b, also for a `min_separation` of None."""
         if self.min_separation is not None:
             return int(self.min_separation)
         return len(self.client_ids) // int(self.cohort_size)
 
     @property
     def rounds_per_epoch(self) -> int:
-        """Rounds 1 to so many, and as many after them, visit a client at most once."""
+        """Rounds of an epoch, in which a client takes part at most once."""
         smallest_group = len(self.client_ids) // self.separation
         return self.separation * (smallest_group // int(self.cohort_size))
 
@@ -90,7 +89,7 @@ class MinSeparation(WholeCohorts):
 
     @property
     def amplification(self) -> Amplification:
-        """None, under zero-out: the schedule depends on the population."""
+        """No amplification, under zero-out: the schedule depends on the population."""
         population = len(self.client_ids)
         return Amplification(
             "none",
@@ -105,20 +104,20 @@ class MinSeparation(WholeCohorts):
 
 @dataclasses.dataclass(frozen=True)
 class CyclicPoisson(BinomialCohorts):
-    """Poisson sampling within the group whose turn it is.
+    """Poisson sampling within the group of the round.
 
-    Every client is dealt to one of b groups at random, independently of all others,
-    and in each round of its group joins with probability
-    `cohort_size * min_separation / len(client_ids)`. This is the scheme by which
-    banded matrix mechanisms are amplified (Choquette-Choo et al. 2023, arXiv
-    2306.08153, section 5); since each client's group is its own draw, a client more
-    or less changes nothing for others.
+    Every client is in one of b groups at random, independently of all others. In each
+    round of its group a client joins with probability
+    `cohort_size * min_separation / len(client_ids)`. This scheme amplifies banded
+    matrix mechanisms (Choquette-Choo et al. 2023, arXiv 2306.08153, section 5). Since
+    the groups are independent, adding or removing a client does not change the rounds
+    of other clients.
 
     Attributes:
       client_ids: the population.
       cohort_size: expected cohort size, above 0 and at most
         `len(client_ids) / min_separation`; need not be whole. Cohorts can be empty.
-      seed: seed of groups and draws; a secret, see `Poisson.seed`.
+      seed: of groups and draws; a secret, see `Poisson.seed`.
       min_separation: b, a whole number from 1 to the population.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Cohorts that stay for several rounds, for algorithms of several exchanges."""
+"""Cohorts that stay for several rounds, for algorithms with several exchanges."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Repeated:
 
     @property
     def amplification(self) -> Amplification:
-        """None: the rounds of a cohort are not drawn apart."""
+        """No amplification: the rounds of a cohort are not drawn independently."""
         return dataclasses.replace(
             self.inner.amplification,
             kind="none",

@@ -45,7 +45,7 @@ class Sampler(Protocol):
 
     @property
     def amplification(self) -> Amplification:
-        """What a privacy accountant may assume of the cohorts."""
+        """The properties of the cohorts that a privacy accountant may assume."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Poisson(BinomialCohorts):
       client_ids: the population.
       cohort_size: expected cohort size, above 0 and at most the population; need
         not be whole.
-      seed: seed of the draws. Amplification by sampling counts on the cohorts
-        being unknown to whoever sees the results: treat the seed as a secret.
+      seed: of the draws. Amplification by sampling needs cohorts that are unknown to
+        everybody who sees the results: keep the seed secret.
 
     Raises:
       ValueError: no clients, or a cohort size outside its range.
@@ -74,9 +74,9 @@ class Poisson(BinomialCohorts):
     def sample(self, round_number: int) -> tuple[str, ...]:
         """See `Sampler.sample`; may be empty.
 
-        Drawn as a binomial count and then a uniform subset of that size, which
-        has the same distribution as one coin for each client and takes time in
-        proportion to the cohort.
+        Draws a binomial count and then a uniform subset of that size. The distribution
+        is the same as with a coin for each client; the time is in proportion to the
+        cohort.
         """
         check_round(round_number)
         generator = derived_generator("cohort", "poisson", self.seed, round_number)
@@ -104,7 +104,7 @@ class FixedSize(WholeCohorts):
     Attributes:
       client_ids: the population.
       cohort_size: a whole number of at least 1 and at most the population.
-      seed: seed of the draws; see `Poisson.seed` on its secrecy.
+      seed: of the draws; a secret, see `Poisson.seed`.
 
     Raises:
       ValueError: no clients, or a cohort size outside its range.
@@ -138,7 +138,7 @@ class Full:
 
     Attributes:
       client_ids: the population.
-      seed: unused, since nothing is drawn; there so that samplers are built alike.
+      seed: unused, since nothing is drawn; a field of every sampler.
 
     Raises:
       ValueError: no clients.
@@ -172,7 +172,7 @@ class Full:
 
     @property
     def amplification(self) -> Amplification:
-        """None: a client takes part in every round."""
+        """No amplification: a client takes part in every round."""
         population = len(self.client_ids)
         return Amplification(
             "none", 1.0, population, float(population), "add_or_remove_one"
@@ -183,14 +183,14 @@ class Full:
 class Shuffled(WholeCohorts):
     """Cohorts are consecutive slices of a new random order in every epoch.
 
-    An epoch has `len(client_ids) // cohort_size` rounds; the clients left over by
-    the division, other ones each epoch, sit it out. A client takes part at most
-    once in an epoch.
+    An epoch has `len(client_ids) // cohort_size` rounds. The remainder of the division
+    takes no part in the epoch; the remainder differs between epochs. A client takes
+    part at most once in an epoch.
 
     Attributes:
       client_ids: the population.
       cohort_size: a whole number of at least 1 and at most the population.
-      seed: seed of the orders.
+      seed: of the orders.
 
     Raises:
       ValueError: no clients, or a cohort size outside its range.
@@ -198,7 +198,7 @@ class Shuffled(WholeCohorts):
 
     @property
     def rounds_per_epoch(self) -> int:
-        """Rounds in which each client is visited at most once."""
+        """Rounds of an epoch, in which a client takes part at most once."""
         return len(self.client_ids) // int(self.cohort_size)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
@@ -212,10 +212,10 @@ class Shuffled(WholeCohorts):
 
     @property
     def amplification(self) -> Amplification:
-        """None, under replace-one: the order of visits depends on the population.
+        """No amplification, under replace-one: orders depend on the population.
 
-        Independent noise is charged as if a client took part in every round, which
-        is on the safe side: it takes part in one round of an epoch at most.
+        Independent noise is charged as if a client took part in every round. This is an
+        upper bound, since a client takes part in at most one round of an epoch.
         """
         population = len(self.client_ids)
         return Amplification(

@@ -1,15 +1,15 @@
-"""What a run keeps on disk: its folder, checkpoints, metrics and clients' states.
+"""A run's files on disk: its folder, checkpoints, metrics and clients' states.
 
-When any of this is written is decided by `program`.
+`program` decides when to write them; `privacy.ledger` has the ledger.
 
-Files of a run's folder, with the versions of their formats. A version that is newer
-than these is refused, and an older one where that is said.
+Files of a run's folder, with the versions of their formats. Newer versions are refused;
+older versions are refused where this list says so.
 
 - `hparams.json` (format 2): a JSON object with `format`, `experiment`, `hparams`,
   `privacy_plan` (JSON values, or null for no privacy), `run_seed` ("secret" or
-  "given"), `versions` and `git_revision` of the last start, and `begun_with` with
-  those of the first start. Format 1 has no `format` and no `privacy_plan`; its runs can
-  be read (report, ledger, checkpoints) and not resumed.
+  "given"), `versions` and `git_revision` of the last start, and `begun_with`:
+  `versions` and `git_revision` of the first start. Format 1 has no `format` and no
+  `privacy_plan`; its runs can be read (report, ledger, checkpoints), but not resumed.
 - `run_seed`: 32 hexadecimal digits. Only the owner can read the file.
 - `computation.json` (format 1): a JSON object with `format` and `digests`, a digest of
   each part of the process, see `runtime.computation_digests`.

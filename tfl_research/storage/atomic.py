@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not at all."""
+"""Atomic writes: a file has all of its content, or does not exist."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def sync_folder(folder: pathlib.Path) -> None:
 def write(path: pathlib.Path, content: bytes, *, mode: int = 0o644) -> None:
     """Replaces `path` by `content`: temporary file, fsync, rename, fsync.
 
-    A reader, or a process started after a kill or a power failure, sees the old
-    content or the new one, never a part. The file has `mode` from its creation.
+    A reader, also after a kill or a power failure, sees the old content or the new
+    content, never a part. The file has `mode` from its creation.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     temporary.unlink(missing_ok=True)
@@ -36,10 +36,10 @@ def write(path: pathlib.Path, content: bytes, *, mode: int = 0o644) -> None:
 
 
 def replace_folder(temporary: pathlib.Path, path: pathlib.Path) -> None:
-    """Puts the finished folder `temporary` in the place of `path`.
+    """Replaces the folder `path` by the complete folder `temporary`.
 
-    A kill in between can leave `path` missing but never half-written; the caller
-    writes such folders from a checkpoint and so can write them again.
+    After a kill `path` can be missing, but never half-written. Callers write such
+    folders from a checkpoint, so they can write them again.
     """
     if path.exists():
         discarded = path.with_name(path.name + ".old" + TEMPORARY_SUFFIX)

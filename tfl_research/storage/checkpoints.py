@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, whole or not there, checked when read."""
+"""Checkpoints: a file each, written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NAME = re.compile(r"round-(\d{8})\.ckpt")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on as if it had never stopped.
+    """The state from which a resumed run equals an uninterrupted run.
 
     Attributes:
       round_number: rounds completed; also the sampler's position, since cohorts are
         pure functions of the round.
       state: the process state after that round, a nest.
       best: the best model's weights so far, a nest, or None.
-      progress: what else the loop remembers (best metric, early stopping, length of
+      progress: the rest of the loop's state (best metric, early stopping, length of
         the ledger, metrics of the untrained model), JSON values.
     """
 
@@ -44,13 +44,13 @@ class CheckpointStore:
     """Versions of a run's checkpoint in a folder that only its owner can read.
 
     A version is a file: magic, length of the header, header (JSON), the leaves'
-    bytes, SHA-256 of all before it. It is written under another name, synced and
-    renamed, and so is never seen half-written; a file that was damaged later
-    fails its SHA-256, is skipped with a warning, and the version before it is used.
+    bytes, SHA-256 of all these bytes. The file is written under another name, synced
+    and renamed, so nobody sees it half-written. A file that is damaged later fails its
+    SHA-256: it is skipped with a warning, and the previous version is used.
 
     Args:
       folder: the run's `checkpoints` folder; created.
-      keep: how many of the newest versions are kept, at least 1.
+      keep: number of newest versions to keep, at least 1.
     """
 
     def __init__(self, folder: pathlib.Path, *, keep: int = 3):
@@ -64,18 +64,18 @@ class CheckpointStore:
             leftover.unlink()
 
     def path(self, round_number: int) -> pathlib.Path:
-        """Where the version of that round is or would be."""
+        """The path of a round's version, whether or not it exists."""
         return self.folder / f"round-{round_number:08d}.ckpt"
 
     def rounds(self) -> list[int]:
-        """Rounds of which a version exists, newest first; it may be damaged."""
+        """Rounds that have a version, newest first; versions may be damaged."""
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
     def save(self, checkpoint: Checkpoint) -> pathlib.Path:
-        """Writes a version and drops the oldest ones and those of later rounds.
+        """Writes a version; drops the oldest versions and versions of later rounds.
 
-        Later rounds' versions exist only when they were found damaged.
+        Later rounds have versions only if these are damaged.
 
         Raises:
           ValueError: a leaf of the state cannot be stored.
@@ -95,21 +95,21 @@ class CheckpointStore:
         )
         path = self.path(checkpoint.round_number)
         atomic.write(path, body + hashlib.sha256(body).digest(), mode=0o600)
-        kept = [r for r in self.rounds() if r <= checkpoint.round_number][: self._keep]
+        rounds = [r for r in self.rounds() if r <= checkpoint.round_number]
         for round_number in self.rounds():
-            if round_number not in kept:
+            if round_number not in rounds[: self._keep]:
                 self.path(round_number).unlink()
         return path
 
     def load_latest(
         self, template: Any, best_template: Any = None
     ) -> Optional[Checkpoint]:
-        """The newest undamaged version, or None when there is none.
+        """The newest undamaged version; None without one.
 
         Args:
-          template: a state of the structure, shapes and dtypes wanted, such as
+          template: a state with the structure, shapes and dtypes to expect, such as
             `engine.initialize()`.
-          best_template: likewise for the best model's weights.
+          best_template: weights with the structure, shapes and dtypes to expect.
 
         Raises:
           UserError: the stored state does not fit the template.
@@ -126,10 +126,10 @@ class CheckpointStore:
                 )
                 continue
             try:
-                state, rest = leaves.decode(header["state"], payload, template)
+                state, best_bytes = leaves.decode(header["state"], payload, template)
                 best = None
                 if header["best"] is not None:
-                    best, rest = leaves.decode(header["best"], rest, best_template)
+                    best, _ = leaves.decode(header["best"], best_bytes, best_template)
             except ValueError as error:
                 raise UserError(
                     f"checkpoint {path} does not fit this run's process: {error}; "
@@ -142,13 +142,13 @@ class CheckpointStore:
 def stored_progress(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
     """The file and `Checkpoint.progress` of each undamaged version, oldest first.
 
-    Reads only, and needs no template; nothing for a folder that is not there.
+    Needs no template, and changes nothing; a missing folder has no versions.
     """
-    found = []
+    progress_by_file = []
     for path in sorted(folder.glob("round-*.ckpt")):
         with contextlib.suppress(_Damaged):
-            found.append((path, _read(path)[0]["progress"]))
-    return found
+            progress_by_file.append((path, _read(path)[0]["progress"]))
+    return progress_by_file
 
 
 class _Damaged(Exception):
@@ -156,7 +156,7 @@ class _Damaged(Exception):
 
 
 def _read(path: pathlib.Path) -> tuple[dict[str, Any], memoryview]:
-    """Header and payload of a version, after its checks."""
+    """Header and payload of a version, verified."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The table of what clients keep between the rounds in which they take part."""
+"""The table of clients' states between the rounds in which they take part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ create table if not exists states (
 _LATEST = """
 select checksum, state from states where client = ? order by round desc limit 1
 """
-# The checksum is that of the row with the latest round.
+# SQLite takes the checksum of the row with the latest round.
 _EXTENT = """
 select count(*), coalesce(sum(latest), 0), coalesce(sum(mark), 0) from (
   select max(round) as latest, row_mark(client, max(round), checksum) as mark
@@ -38,7 +38,7 @@ delete from states where round < (
 
 
 class ClientStateSpec(Protocol):
-    """What the table has to know; see `processes.ClientStateSpec`."""
+    """The part of `processes.ClientStateSpec` that the table needs."""
 
     @property
     def initial(self) -> np.ndarray: ...
@@ -50,16 +50,16 @@ class ClientStateSpec(Protocol):
 class ClientStates:
     """Every client's state, float32 `[d]`, in an SQLite file.
 
-    Only clients that took part have rows, so that the table costs what was trained and
-    not what is registered; what is not asked for stays on disk. A row carries the round
-    it was written in: going back to a checkpoint deletes what came later, and rows are
-    dropped once no checkpoint is kept that is older than their successors. It also
-    carries the CRC-32 of the state, which SQLite does not check by itself; who has
-    which is in the table's `extent`, which checkpoints hold.
+    Only clients that took part have rows: the size depends on the trained clients, not
+    on the registered clients. Rows stay on disk until they are read. A row has its
+    round: going back to a checkpoint deletes the rows of later rounds, and a row is
+    dropped when every checkpoint is at least as late as the client's next row. A row
+    also has the CRC-32 of the state, since SQLite does not check states. Checkpoints
+    have the table's `extent`, which tells whether each client has the right state.
 
     Args:
       path: the file; made when missing. ":memory:" keeps the table in memory.
-      spec: initial state, and how many clients a cohort may have.
+      spec: initial state, and the largest number of clients in a cohort.
 
     Raises:
       UserError: the file is no such table.
@@ -73,8 +73,7 @@ class ClientStates:
             self._database = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False
             )
-            # A killed process loses nothing that was stored; `sync` is for a machine
-            # that stops.
+            # A killed process loses no stored rows; `sync` is for a machine that stops.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.execute(_SCHEMA)
@@ -86,10 +85,10 @@ class ClientStates:
             ) from error
 
     def attach(self, cohort: Cohort) -> Cohort:
-        """The cohort, its clients handed their states and positions.
+        """The cohort, with a state and a position for each client.
 
         Raises:
-          ValueError: more clients than the process has room for.
+          ValueError: more clients than the process' `capacity`.
         """
         if len(cohort) > self._spec.capacity:
             raise ValueError(
@@ -112,15 +111,15 @@ class ClientStates:
         states = np.empty((len(client_ids), len(initial)), np.float32)
         for row, client_id in enumerate(client_ids):
             try:
-                # A cursor of its own: several threads gather chunks at once.
+                # A new cursor: several threads gather chunks at once.
                 cursor = self._database.cursor()
-                found = cursor.execute(_LATEST, (client_id,)).fetchone()
-                if found is not None:
-                    checksum, content = found
+                stored = cursor.execute(_LATEST, (client_id,)).fetchone()
+                if stored is not None:
+                    checksum, content = stored
                     states[row] = _decoded(checksum, content, len(initial))
             except (sqlite3.DatabaseError, ValueError) as error:
                 raise self._damaged(f"client {client_id!r}: {error}") from error
-            if found is None:
+            if stored is None:
                 states[row] = initial
         return states
 
@@ -131,7 +130,7 @@ class ClientStates:
         )
 
     def store(self, round_number: int, client_ids: Sequence[str], rows: Any) -> None:
-        """Keeps a round's new states.
+        """Stores a round's new states.
 
         Args:
           round_number: from 1; rows of the same round are replaced.
@@ -159,51 +158,51 @@ class ClientStates:
         """Goes back to the states after a round.
 
         Args:
-          round_number: of the checkpoint that the run goes on from; 0 for none.
-          extent: the table's then.
+          round_number: of the checkpoint that the run resumes from; 0 for none.
+          extent: the table's extent at that checkpoint.
 
         Raises:
-          UserError: the table has not the states of that round.
+          UserError: the table lacks the states of that round.
         """
         try:
             self._database.execute(
                 "delete from states where round > ?", (round_number,)
             )
-            found = self.extent
+            current = self.extent
         except sqlite3.DatabaseError as error:
             raise self._damaged(str(error)) from error
-        if found != tuple(extent):
+        if current != tuple(extent):
             raise UserError(
-                f"{self._path} holds states of {found[0]} clients that are not those "
+                f"{self._path} holds states of {current[0]} clients that are not those "
                 f"of the checkpoint of round {round_number}, which counts on "
                 f"{extent[0]}; restore the file, or choose another --output_dir"
             )
 
     def sync(self) -> None:
-        """Makes the rows durable; comes before a checkpoint that counts on them."""
+        """Makes the rows durable; call it before a checkpoint that needs them."""
         self._database.execute("pragma wal_checkpoint(truncate)")
 
     def drop_outdated(self, oldest_checkpoint: int) -> None:
         """Drops the rows that no checkpoint needs.
 
         Args:
-          oldest_checkpoint: the oldest round that the run may go back to.
+          oldest_checkpoint: the oldest round to which the run may return.
         """
         self._database.execute(_OUTDATED, (oldest_checkpoint,))
 
     @property
     def extent(self) -> tuple[int, int, int]:
-        """What tells this table from another one.
+        """A summary of the table, to compare it with another table.
 
-        Clients that have rows, the sum of the rounds of their newest ones, and a
-        checksum of who has which state.
+        The number of clients with rows, the sum of the rounds of their newest rows, and
+        a checksum over clients and states.
         """
         clients, rounds, marks = self._database.execute(_EXTENT).fetchone()
         return int(clients), int(rounds), int(marks)
 
     @property
     def num_clients(self) -> int:
-        """Clients that have rows: those that were in a cohort."""
+        """Number of clients with rows: clients that were in a cohort."""
         return self.extent[0]
 
     def close(self) -> None:
@@ -211,17 +210,17 @@ class ClientStates:
         self._database.close()
 
 
-# What a table without rows has.
+# The extent of a table without rows.
 EMPTY_TABLE = (0, 0, 0)
 
 
 def _mark(client_id: str, round_number: int, checksum: int) -> int:
-    """Binds a state, by its checksum, to whose and of which round it is."""
+    """A checksum of a state (by its checksum), its client and its round."""
     return zlib.crc32(f"{round_number} {checksum} {client_id}".encode())
 
 
 def _encoded(state: np.ndarray) -> tuple[int, bytes]:
-    """A row's checksum and its state."""
+    """A row's checksum and state."""
     content = state.astype("<f4").tobytes()
     return zlib.crc32(content), content
 

@@ -1,4 +1,4 @@
-"""computation.json: digests of what a run computes, compared at every start."""
+"""computation.json: digests of a run's computation, compared at every start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTS = {
 
 
 def check(path: pathlib.Path, digests: Mapping[str, str], *, has_rounds: bool) -> None:
-    """Writes the digests durably where there are none, or compares them.
+    """Compares the digests with the file, or writes a missing file durably.
 
     Args:
       path: computation.json.
@@ -31,10 +31,10 @@ def check(path: pathlib.Path, digests: Mapping[str, str], *, has_rounds: bool) -
       has_rounds: whether the run has begun its rounds already.
 
     Raises:
-      UserError: a part differs, or the file is damaged, or was lost.
+      UserError: a part differs, or the file is damaged or lost.
     """
-    held = _read(path)
-    if held is None:
+    recorded = _read(path)
+    if recorded is None:
         if has_rounds:
             raise UserError(
                 f"{path} is missing, so the process cannot be compared with the one "
@@ -46,8 +46,8 @@ def check(path: pathlib.Path, digests: Mapping[str, str], *, has_rounds: bool) -
         # The digests depend on the secret seed of the noise.
         atomic.write(path, text.encode(), mode=0o600)
         return
-    names = dict.fromkeys([*PARTS, *digests, *held])
-    changed = [n for n in names if held.get(n) != digests.get(n)]
+    names = dict.fromkeys([*PARTS, *digests, *recorded])
+    changed = [n for n in names if recorded.get(n) != digests.get(n)]
     if changed:
         parts = ", ".join(PARTS.get(name, name) for name in changed)
         raise UserError(

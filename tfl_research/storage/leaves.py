@@ -23,8 +23,8 @@ def _kind(leaf: Any) -> str:
 
 
 def _dtype_name(dtype: np.dtype) -> str:
-    # With byte order and width where NumPy itself knows the type; TensorFlow's
-    # own ones (bfloat16) have only a name.
+    # NumPy's types with byte order and width; TensorFlow's types (bfloat16) have only
+    # a name.
     return dtype.name if dtype.kind == "V" else dtype.str
 
 
@@ -60,20 +60,20 @@ def encode(value: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
     return described, content
 
 
-def _dtypes_fit(stored: str, wanted: np.dtype, kinds: Sequence[str]) -> bool:
+def _dtypes_fit(stored: str, expected_dtype: np.dtype, kinds: Sequence[str]) -> bool:
     if any(kind in _PYTHON_TYPES for kind in kinds):
         # A Python number stands for any width of its kind.
-        return np.dtype(stored).kind == wanted.kind
-    return stored == _dtype_name(wanted)
+        return np.dtype(stored).kind == expected_dtype.kind
+    return stored == _dtype_name(expected_dtype)
 
 
 def decode(
     described: Sequence[dict[str, Any]], content: memoryview, template: Any
 ) -> tuple[Any, memoryview]:
-    """The stored leaves in the structure of `template`, and the bytes left over.
+    """The stored leaves in the structure of `template`, and the remaining bytes.
 
-    A leaf comes back as what it was: a Python number, a NumPy scalar, an array of
-    its own (writable) or, where it was any other array type, a TensorFlow tensor.
+    A leaf has its original type: a Python number, a NumPy scalar, a writable array, or
+    a TensorFlow tensor for any other array type.
 
     Raises:
       ValueError: structure, shape or dtype differ from the template's.
@@ -83,12 +83,12 @@ def decode(
         size = description["bytes"]
         stored[description["path"]] = (description, content[:size])
         content = content[size:]
-    wanted = dict(nest.flatten(template))
-    for path in wanted:
+    template_leaves = dict(nest.flatten(template))
+    for path in template_leaves:
         if path not in stored:
             raise ValueError(f"it has no state{path}")
     for path in stored:
-        if path not in wanted:
+        if path not in template_leaves:
             raise ValueError(f"it has a state{path}, which the process has not")
 
     def restored(path: str, like: Any) -> Any:
@@ -103,16 +103,16 @@ def decode(
                 f"its state{path} is {dtype} {list(shape)}, expected "
                 f"{_dtype_name(expected.dtype)} {list(expected.shape)}"
             )
-        # The template's dtype where it can be: NumPy cannot look up the names of
-        # TensorFlow's own types.
-        same = dtype == _dtype_name(expected.dtype)
-        exact = expected.dtype if same else np.dtype(dtype)
+        # The template's dtype if possible: NumPy does not know the names of
+        # TensorFlow's types.
+        is_templates = dtype == _dtype_name(expected.dtype)
+        exact = expected.dtype if is_templates else np.dtype(dtype)
         array = np.frombuffer(raw, exact).reshape(shape).copy()
         if kind in _PYTHON_TYPES:
             return _PYTHON_TYPES[kind](array[()])
         if kind == "scalar":
             return array[()]
-        # A template of tensors has imported TensorFlow; arrays do elsewhere.
+        # A template with tensors has imported TensorFlow; otherwise an array will do.
         if kind == "tensor" and "tensorflow" in sys.modules:
             return sys.modules["tensorflow"].constant(array)
         return array

@@ -20,7 +20,7 @@ from tfl_research.storage import atomic, nest
 
 Cell = Union[int, float, str, None]
 
-# In every metrics.csv, in this order; what a run offers beyond them follows.
+# Columns of every metrics.csv, in this order; a run's further columns follow.
 COLUMNS = (
     "round",
     "cohort_size",
@@ -50,7 +50,7 @@ _CLIP_NORM_NAMES = ("clip_norm", "l2_norm_clip", "clipping_norm", "clip")
 
 
 def _text(cell: Cell) -> str:
-    """Empty for nothing, `nan` for an undefined value, `inf` for no bound."""
+    """The text of a cell: "" for None, "nan" for undefined, "inf" for no bound."""
     if cell is None:
         return ""
     if isinstance(cell, float):
@@ -69,19 +69,18 @@ def round_row(
     noise_multiplier: Optional[float] = None,
     withhold_train_metrics: bool = False,
 ) -> collections.OrderedDict[str, Cell]:
-    """A round's cells but for the evaluation and the time.
+    """A round's cells, without evaluation and time.
 
     Args:
       round_number: from 1.
       cohort_size: clients sampled.
-      metrics: what `engine.next` gave: `train`, `cohort` and `aggregator`. Scalars
-        of `aggregator` with no column of their own become `aggregator_...`.
-      epsilon: spent up to this round; infinite when nothing is private.
-      delta: that it holds with; None when nothing is private.
-      noise_multiplier: of the mechanism, if one is accounted for.
-      withhold_train_metrics: leaves out what the server learns of clients'
-        training examples beside the model (loss, accuracy, example count): ε does
-        not cover it.
+      metrics: from `engine.next`: `train`, `cohort` and `aggregator`. Scalars of
+        `aggregator` without a column become `aggregator_...`.
+      epsilon: spent up to this round; infinite without privacy.
+      delta: δ of `epsilon`; None without privacy.
+      noise_multiplier: of the mechanism, or None.
+      withhold_train_metrics: leaves out loss, accuracy and number of clients' training
+        examples, which ε does not cover.
     """
     row: collections.OrderedDict[str, Cell] = collections.OrderedDict()
     row["round"] = round_number
@@ -96,9 +95,9 @@ def round_row(
             row[f"train_{name}"] = float(value)
     aggregator = metrics.get("aggregator", ())
     for name in _CLIP_NORM_NAMES:
-        found = nest.find_scalar(aggregator, name)
-        if found is not None:
-            row["clip_norm"] = found
+        clip = nest.find_scalar(aggregator, name)
+        if clip is not None:
+            row["clip_norm"] = clip
             break
     row["noise_multiplier"] = noise_multiplier
     row["epsilon"] = float(epsilon)
@@ -122,11 +121,11 @@ def _scalars(aggregator: Any) -> dict[str, float]:
 
 
 class MetricsLog:
-    """Appends rounds to metrics.csv, each flushed as it comes.
+    """Appends rounds to metrics.csv, and flushes each.
 
-    Opening drops the rows after the checkpoint that the run goes on from, and a
-    row cut off by a kill; so a resumed run's file equals an uninterrupted one's
-    in every column but `round_seconds`.
+    Opening drops the rows after the checkpoint from which the run resumes, and a row
+    that a kill cut off. So the file of a resumed run equals the file of an
+    uninterrupted run in every column but `round_seconds`.
 
     Attributes:
       dropped_rounds: the rounds whose rows were dropped.
@@ -167,7 +166,7 @@ class MetricsLog:
         ]
 
     def append(self, row: Mapping[str, Cell]) -> None:
-        """Adds a round; columns not seen before widen the file."""
+        """Adds a round; new columns widen the file."""
         cells = {name: _text(cell) for name, cell in row.items() if cell is not None}
         self._rows.append(cells)
         new = [name for name in cells if name not in self._header]
@@ -181,7 +180,7 @@ class MetricsLog:
         self._file.flush()
 
     def sync(self) -> None:
-        """Makes the rows so far durable; before a checkpoint that counts on them."""
+        """Makes the rows durable; call it before a checkpoint that needs them."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -203,7 +202,7 @@ def _lines(header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _read(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and the whole rows."""
+    """Header, and the rows that are complete."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])

@@ -41,7 +41,7 @@ def _field_names(value: Any) -> Optional[list[str]]:
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, leaf) of every leaf, depth first; a path reads like Python's access."""
+    """(path, leaf) of every leaf, depth first; a path is like ".weights[0]['bias']"."""
     children = _children(value)
     if children is None:
         yield path, value
@@ -62,7 +62,7 @@ def map_with_path(
         return None
     if isinstance(value, Mapping):
         pairs = zip(value.keys(), mapped)
-        # An ordered or plain dict; its own type where it can be made from pairs.
+        # A dict, an ordered dict, or another type that is made from pairs.
         return type(value)(pairs)  # type: ignore[call-arg]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*mapped)
@@ -79,7 +79,7 @@ def map_with_path(
 
 
 def copied(value: Any) -> Any:
-    """The nest with every leaf as a NumPy array of its own."""
+    """The nest with every leaf copied into a NumPy array."""
     return map_with_path(lambda _, leaf: np.array(leaf), value)
 
 

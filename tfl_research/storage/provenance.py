@@ -1,4 +1,4 @@
-"""Which code a run was made with: package versions and the git revision."""
+"""The code of a run: package versions and the git revision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 
 def package_versions() -> dict[str, Optional[str]]:
-    """Python's and the packages' versions, None where one is not installed.
+    """Versions of Python and of packages; None for a package that is not installed.
 
     Read from the packages' metadata: nothing is imported.
     """
@@ -38,17 +38,17 @@ def package_versions() -> dict[str, Optional[str]]:
 
 
 def git_revision() -> Optional[str]:
-    """The commit of this source tree, with `-dirty` where it was changed since.
+    """The commit of this source tree, with `-dirty` if files were changed since.
 
-    None outside of a git checkout, without git, and when the package is
-    installed (an environment inside somebody's repository is not ours).
+    None outside of a git checkout, without git, and for an installed package (which may
+    be in an environment inside another repository).
     """
-    here = pathlib.Path(__file__).resolve()
+    module = pathlib.Path(__file__).resolve()
 
     def git(*arguments: str) -> Optional[str]:
         try:
             result = subprocess.run(
-                ["git", "-C", str(here.parent), *arguments],
+                ["git", "-C", str(module.parent), *arguments],
                 capture_output=True,
                 text=True,
                 timeout=10,
@@ -58,6 +58,6 @@ def git_revision() -> Optional[str]:
             return None
         return result.stdout.strip() if result.returncode == 0 else None
 
-    if git("ls-files", "--error-unmatch", here.name) is None:
+    if git("ls-files", "--error-unmatch", module.name) is None:
         return None
     return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

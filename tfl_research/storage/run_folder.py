@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, and who may use it."""
+"""A run's folder: its files, its lock, and the comparison of a run's starts."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ _SEED_BITS = 128
 class RunFolder:
     """The opened, locked folder of one run; made by `RunFolder.open`.
 
-    Needs no TensorFlow, so that a folder that cannot be used is refused at once.
+    Needs no TensorFlow, so an unusable folder is refused at once.
 
     Attributes:
       path: the folder.
       experiment: name of the experiment.
       hparams: the hyperparameters as recorded.
       plan: the privacy plan as recorded, or None.
-      run_seed: 128 secret bits that the run's noise is drawn from; kept in a
-        file that only its owner can read. Never print or log it.
-      run_seed_given: whether the run seed was chosen by the user. Then whoever
-        knows it can subtract the noise: a privacy guarantee holds only against
-        those who do not.
+      run_seed: 128 secret bits from which the run's noise is drawn, in a file that only
+        its owner can read. Never print or log the run seed.
+      run_seed_given: whether the user chose the run seed. Whoever knows the seed can
+        subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
       hparams_path, metrics_path, clients_path, personal_clients_path, summary_path,
         ledger_path, privacy_path, computation_path, checkpoints_path, logdir_path,
-        export_path, report_path: where things are in it.
+        export_path, report_path: paths of files and folders in the run's folder.
     """
 
     def __init__(
@@ -89,41 +88,42 @@ class RunFolder:
         Args:
           path: the folder; made when missing.
           hparams: every flag and hyperparameter, and values resolved from them
-            (a calibrated noise multiplier). A `run_seed` among them is left out
-            of the record.
+            (a calibrated noise multiplier). A `run_seed` among them is not recorded.
           experiment: name of the experiment (its binary).
-          resume: whether a folder that holds this experiment is resumed.
+          resume: whether to resume a run of this experiment in the folder.
           run_seed: a chosen run seed in [0, 2^128) for reproducible noise; by
-            default a new run draws a secret one.
+            default a new run draws a secret seed.
           may_change: names of the hyperparameters that a resumed run may change.
           plan: the record of the run's privacy plan, JSON values by name, without
-            what may change between two starts; None for a run without privacy.
+            values that may change between two starts; None for a run without privacy.
 
         Raises:
-          UserError: the folder holds another experiment, or this one with another
-            privacy plan, or this one and `resume` is off, or a run of an earlier
-            format, or foreign files; it cannot be written; another process uses
-            it; its hparams.json or run_seed is damaged; the run seed is out of
-            range or differs from the run's.
+          UserError: the folder holds another experiment, or this experiment with
+            another privacy plan or without `resume`, or a run of an earlier format, or
+            foreign files; the folder cannot be written or is in use by another process;
+            hparams.json or run_seed is damaged; the run seed is out of range or differs
+            from the run's.
         """
         folder = pathlib.Path(path)
         if run_seed is not None and not 0 <= run_seed < 2**_SEED_BITS:
             raise UserError(f"run_seed must be in [0, 2^{_SEED_BITS})")
-        asked = {
+        requested = {
             "experiment": experiment,
             "format": run_record.FORMAT,
             "hparams": run_record.plain_hparams(hparams),
             "privacy_plan": run_record.plain("plan", plan),
         }
         try:
-            # Before anything is created in what may be somebody else's folder.
+            # Before any file is created: the folder may be somebody else's.
             _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
             lock = _locked(folder)
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
-            return cls._open_locked(folder, asked, resume, run_seed, may_change, lock)
+            return cls._open_locked(
+                folder, requested, resume, run_seed, may_change, lock
+            )
         except BaseException as error:
             os.close(lock)
             if isinstance(error, OSError):
@@ -134,31 +134,31 @@ class RunFolder:
     def _open_locked(
         cls,
         folder: pathlib.Path,
-        asked: Mapping[str, Any],
+        requested: Mapping[str, Any],
         resume: bool,
         run_seed: Optional[int],
         may_change: Collection[str],
         lock: int,
     ) -> RunFolder:
-        held = _read_record(folder)
+        recorded = _read_record(folder)
         code = {
             "versions": provenance.package_versions(),
             "git_revision": provenance.git_revision(),
         }
         record: dict[str, Any] = {
-            **asked,
+            **requested,
             "run_seed": "secret" if run_seed is None else "given",
             "begun_with": code,
             **code,
         }
-        if held is None:
-            # The record comes last: a folder without it counts as never begun.
+        if recorded is None:
+            # The record is written last: a folder without a record has no run.
             seed = secrets.randbits(_SEED_BITS) if run_seed is None else run_seed
             atomic.write(folder / "run_seed", b"%032x\n" % seed, mode=0o600)
             atomic.write(folder / "hparams.json", run_record.encode(record))
             return cls(folder, record, seed, False, lock)
-        run_record.check_format(folder, held)
-        run_record.check_same(folder, held, record, may_change)
+        run_record.check_format(folder, recorded)
+        run_record.check_same_experiment(folder, recorded, record, may_change)
         if not resume:
             raise UserError(
                 f"{folder} already holds this experiment; continue it with --resume, "
@@ -170,24 +170,24 @@ class RunFolder:
                 f"{folder} was begun with another run seed; leave --run_seed out to "
                 "resume it, or choose another --output_dir"
             )
-        record["run_seed"] = held["run_seed"]
-        record["begun_with"] = held["begun_with"]
-        _warn_of_other_code(folder, held["begun_with"], code)
-        if record != held:
+        record["run_seed"] = recorded["run_seed"]
+        record["begun_with"] = recorded["begun_with"]
+        _warn_of_other_code(folder, recorded["begun_with"], code)
+        if record != recorded:
             atomic.write(folder / "hparams.json", run_record.encode(record))
         return cls(folder, record, seed, True, lock)
 
     def check_computation(self, digests: Mapping[str, str]) -> None:
-        """Records what the run computes at its first start, and compares it later.
+        """Records the run's computation at the first start, and compares it later.
 
-        Call it before the first round of every start.
+        Call this before the first round of every start.
 
         Args:
           digests: of `runtime.computation_digests`: a digest by part of the process.
 
         Raises:
-          UserError: a part differs from the first start's, or computation.json is
-            damaged or lost.
+          UserError: a part differs from the first start, or computation.json is damaged
+            or lost.
         """
         computation_record.check(
             self.computation_path, digests, has_rounds=self.metrics_path.exists()
@@ -214,7 +214,7 @@ def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
 
 
 def _locked(folder: pathlib.Path) -> int:
-    """A descriptor that holds the folder's lock until it is closed or we die."""
+    """A descriptor that locks the folder until it is closed or the process ends."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,7 +226,7 @@ def _locked(folder: pathlib.Path) -> int:
                 f"{folder} is in use by another process (pid {owner or 'unknown'}); "
                 "wait for it or choose another --output_dir"
             ) from error
-        # File systems without locks exist; a run there is still a run.
+        # Some file systems have no locks; a run works there too.
         warnings.warn(
             f"cannot lock {folder} ({error.strerror}): do not start two runs in it",
             stacklevel=4,
@@ -237,7 +237,7 @@ def _locked(folder: pathlib.Path) -> int:
 
 
 def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
-    """What hparams.json holds, or None for a folder in which no run was begun."""
+    """The content of hparams.json, or None for a folder without a run."""
     path = folder / "hparams.json"
     if not folder.exists():
         return None
@@ -270,14 +270,14 @@ def _read_seed(folder: pathlib.Path) -> int:
 
 
 def _warn_of_other_code(
-    folder: pathlib.Path, held: Mapping[str, Any], now: Mapping[str, Any]
+    folder: pathlib.Path, recorded: Mapping[str, Any], current: Mapping[str, Any]
 ) -> None:
-    there = {**held["versions"], "git revision": held["git_revision"]}
-    here = {**now["versions"], "git revision": now["git_revision"]}
+    before = {**recorded["versions"], "git revision": recorded["git_revision"]}
+    after = {**current["versions"], "git revision": current["git_revision"]}
     changed = [
-        f"{name} {there.get(name)} → {here[name]}"
-        for name in here
-        if there.get(name) != here[name]
+        f"{name} {before.get(name)} → {after[name]}"
+        for name in after
+        if before.get(name) != after[name]
     ]
     if changed:
         warnings.warn(

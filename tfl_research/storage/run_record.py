@@ -1,4 +1,4 @@
-"""hparams.json: what a run was asked to do, and whether another run is the same."""
+"""hparams.json: a run's settings, and the comparison of two starts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 from tfl_research.errors import UserError
 
-# The version of hparams.json that is written. Version 1 had no "format" and no
-# "privacy_plan"; its runs can be read, but not resumed.
+# The format of hparams.json. Format 1 has no "format" and no "privacy_plan"; its runs
+# can be read, but not resumed.
 FORMAT = 2
 
-# Why a run ended, in words.
+# Reasons for the end of a run, in words.
 STOP_REASONS = {
     "rounds": "all planned rounds are done",
     "budget": "the next round would exceed the privacy budget",
@@ -25,9 +25,9 @@ STOP_REASONS = {
     "diverged": "the aggregated model was no longer finite",
 }
 
-# Hyperparameters that may change between the starts of one run: how long it
-# goes on, what it prints and how often it evaluates. Any other changes what is
-# computed or what it means, and so makes another experiment.
+# Hyperparameters that may change between the starts of a run: its length, its output
+# and its evaluations. Any other hyperparameter changes the computation or its meaning,
+# and so makes another experiment.
 MAY_CHANGE = frozenset(
     {
         "budget_epsilon",
@@ -81,7 +81,7 @@ _SHOWN = 3
 
 
 def plain(name: str, value: Any) -> Any:
-    """`value` as strict JSON has it.
+    """`value` as values of strict JSON; infinities and NaN become strings.
 
     Raises:
       ValueError: a value that is neither a number, a string, a path, None nor a
@@ -141,17 +141,18 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def format_of(record: Mapping[str, Any]) -> int:
-    """The version of a record; 1 for records that name none."""
+    """The format of a record; 1 for records without "format"."""
     version = record.get("format", 1)
     return version if isinstance(version, int) else 0
 
 
-def check_format(folder: pathlib.Path, held: Mapping[str, Any]) -> None:
-    """Raises UserError, with what to do, for a run that cannot be resumed."""
-    version = format_of(held)
+def check_format(folder: pathlib.Path, recorded: Mapping[str, Any]) -> None:
+    """Raises UserError for a run that this version cannot resume; names a way out."""
+    version = format_of(recorded)
     if version == FORMAT:
         return
-    revision = held["begun_with"].get("git_revision") or held.get("git_revision")
+    begun_with = recorded["begun_with"]
+    revision = begun_with.get("git_revision") or recorded.get("git_revision")
     by = f"git revision {revision}" if revision else "the version that began it"
     raise UserError(
         f"{folder} has hparams.json in format {version}, and this version resumes runs "
@@ -161,30 +162,30 @@ def check_format(folder: pathlib.Path, held: Mapping[str, Any]) -> None:
 
 
 def plan_differences(
-    held: Any,
-    asked: Any,
-    words: str = "{name} was {held}, is now {asked}",
+    recorded: Any,
+    requested: Any,
+    words: str = "{name} was {recorded}, is now {requested}",
 ) -> list[str]:
-    """In words, what differs between two privacy plans, as JSON values.
+    """The differences between two privacy plans, in words.
 
     Args:
-      held, asked: mappings by name, which can hold mappings; None for no plan.
-      words: how a difference is said, with `{name}`, `{held}` and `{asked}`.
+      recorded, requested: JSON values by name, which can be nested; None for no plan.
+      words: the phrase of a difference, with `{name}`, `{recorded}`, `{requested}`.
 
     Returns:
-      A phrase for each value that differs, names of nested values joined by dots.
+      A phrase for each value that differs; dots join the names of nested values.
     """
-    if held is None and asked is None:
+    if recorded is None and requested is None:
         return []
-    if held is None:
-        return [f"the run had no privacy plan, is now given {_short(asked)}"]
-    if asked is None:
-        return [f"the run had a privacy plan {_short(held)}, is now given none"]
-    there, here = dict(_leaves("", held)), dict(_leaves("", asked))
+    if recorded is None:
+        return [f"the run had no privacy plan, is now given {_short(requested)}"]
+    if requested is None:
+        return [f"the run had a privacy plan {_short(recorded)}, is now given none"]
+    old, new = dict(_leaves("", recorded)), dict(_leaves("", requested))
     return [
-        words.format(name=name, held=_shown(there, name), asked=_shown(here, name))
-        for name in dict.fromkeys([*here, *there])
-        if name not in there or name not in here or there[name] != here[name]
+        words.format(name=name, recorded=_shown(old, name), requested=_shown(new, name))
+        for name in dict.fromkeys([*new, *old])
+        if name not in old or name not in new or old[name] != new[name]
     ]
 
 
@@ -200,7 +201,7 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
     if name not in values:
         return _UNSET
     value = values[name]
-    # Every digit that differs is shown, and 1.0 as 1.
+    # All digits, but 1 for 1.0.
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
@@ -210,36 +211,44 @@ def _short(plan: Mapping[str, Any]) -> str:
 
 
 def differences(
-    held: Mapping[str, Any], asked: Mapping[str, Any], may_change: Collection[str]
+    recorded: Mapping[str, Any],
+    requested: Mapping[str, Any],
+    may_change: Collection[str],
 ) -> list[str]:
-    """In words, what makes the two records different experiments; first asked."""
+    """The differences that make two records different experiments, in words.
+
+    In the order of the requested hyperparameters.
+    """
     phrases = []
-    if held["experiment"] != asked["experiment"]:
+    if recorded["experiment"] != requested["experiment"]:
         phrases.append(
-            f"experiment is {held['experiment']} there and {asked['experiment']} here"
+            f"experiment is {recorded['experiment']} there and "
+            f"{requested['experiment']} here"
         )
-    for name in dict.fromkeys([*asked["hparams"], *held["hparams"]]):
-        there = held["hparams"].get(name, _UNSET)
-        here = asked["hparams"].get(name, _UNSET)
-        if there != here and name not in may_change:
-            phrases.append(f"{name} is {there} there and {here} here")
+    for name in dict.fromkeys([*requested["hparams"], *recorded["hparams"]]):
+        old = recorded["hparams"].get(name, _UNSET)
+        new = requested["hparams"].get(name, _UNSET)
+        if old != new and name not in may_change:
+            phrases.append(f"{name} is {old} there and {new} here")
     return phrases
 
 
-def check_same(
+def check_same_experiment(
     folder: pathlib.Path,
-    held: Mapping[str, Any],
-    asked: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+    requested: Mapping[str, Any],
     may_change: Collection[str],
 ) -> None:
-    """Raises UserError, with the first differences, if these are two experiments."""
-    settings = differences(held, asked, may_change)
-    plans = plan_differences(held.get("privacy_plan"), asked.get("privacy_plan"))
+    """Raises UserError, with the first differences, if the experiments differ."""
+    settings = differences(recorded, requested, may_change)
+    plans = plan_differences(
+        recorded.get("privacy_plan"), requested.get("privacy_plan")
+    )
     parts = []
     if settings:
-        parts.append(f"holds another experiment: {_first(settings)}")
+        parts.append(f"holds another experiment: {_first_few(settings)}")
     if plans:
-        parts.append(f"was begun with another privacy plan: {_first(plans)}")
+        parts.append(f"was begun with another privacy plan: {_first_few(plans)}")
     if parts:
         raise UserError(
             f"{folder} {'; it '.join(parts)}; go on with the settings that it was "
@@ -247,6 +256,6 @@ def check_same(
         )
 
 
-def _first(phrases: Sequence[str]) -> str:
+def _first_few(phrases: Sequence[str]) -> str:
     more = len(phrases) - _SHOWN
     return "; ".join(phrases[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -183,11 +185,45 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
         if changed:
             parts["privacy"] = _private(experiment.privacy, changed)
     parts.update(take({PERSONAL}))
-    if left:
+    for name in left:
         raise SettingError(
-            f"--{next(iter(left))}: no part of this experiment has such a setting"
+            f"--{name}: no part of this experiment has such a setting; "
+            f"{_instead(experiment, name)}"
         )
     return dataclasses.replace(experiment, **parts)
+
+
+def _instead(experiment: Description, name: str) -> str:
+    """What to do about a name that no part of an experiment has."""
+    parts = {field.name for field in dataclasses.fields(experiment)}
+    if name in parts:
+        return f"replace the part with dataclasses.replace(experiment, {name}=...)"
+    absent: list[tuple[str, set[str]]] = [
+        (
+            "privacy=UserLevelPrivacy(...)",
+            _names(UserLevelPrivacy) | {MECHANISMS.setting, *MECHANISMS.parameters()},
+        ),
+        ("privacy=RecordLevelPrivacy(...)", _names(RecordLevelPrivacy)),
+        ("audit=Audit(...)", _names(Audit)),
+        ("task=TaskChoice(...)", _names(TaskChoice)),
+    ]
+    for part, names in absent:
+        if name in names:
+            return f"it goes with {part}, which this experiment does not have"
+    own = set(flat(experiment)) - parts - {PRIVACY_UNIT, PLUGINS}
+    others = {setting for choices in _CHOICES for setting in choices.parameters()}
+    for known in (own, others):
+        alike = _alike(name, sorted(known))
+        if alike:
+            return f"did you mean {' or '.join(f'--{setting}' for setting in alike)}?"
+    return "experiment.flat() has those that there are"
+
+
+def _alike(name: str, known: list[str]) -> list[str]:
+    """The names that one was probably meant for."""
+    whole = "learning_rate".join(re.split(r"(?<![a-z])lr(?![a-z])", name))
+    ending = [setting for setting in known if f"_{setting}".endswith(f"_{whole}")]
+    return ending or difflib.get_close_matches(name, known, n=2, cutoff=0.7)
 
 
 def _private(own: Any, changes: Mapping[str, Any]) -> Any:

@@ -140,6 +140,59 @@ def test_the_names_of_a_choice_are_asked_at_every_use():
     assert settings.kind_of(field).syntax == "a|b"
 
 
+def test_a_docstring_lists_the_settings_as_python_names_them():
+    @dataclasses.dataclass(frozen=True)
+    class Documented(Settings):
+        """What is documented.
+
+        Documented(rate=1)
+        """
+
+        rate: float = settings.real(0.5, "Factor under --kind=fast.", above=0)
+        kind: str = settings.choice("fast", "Which kind.", ("fast", "slow"))
+        open_kind: str = settings.choice("fast", "Which.", lambda: ("fast",))
+        size: Optional[int] = settings.integer(None, "slow or fast sizes.")
+        plain: int = 3
+
+    assert Documented.__doc__.splitlines() == [
+        "What is documented.",
+        "",
+        "Documented(rate=1)",
+        "",
+        "Settings:",
+        "  rate: Factor under kind=fast. (default: 0.5)",
+        "  kind: Which kind. One of fast, slow. (default: 'fast')",
+        "  open_kind: Which. (default: 'fast')",
+        "  size: slow or fast sizes.",
+    ]
+
+
+def test_a_docstring_lists_the_settings_of_base_classes_once():
+    @dataclasses.dataclass(frozen=True)
+    class Rule(NamedSettings):
+        first: int = settings.integer(1, "First.")
+        second: int = settings.integer(2, "Second.")
+
+    @dataclasses.dataclass(frozen=True)
+    class Special(Rule):
+        SUMMARY: ClassVar[str] = "a special rule"
+
+        first: int = settings.integer(3, "First of all.")
+
+    @dataclasses.dataclass(frozen=True)
+    class Bare(NamedSettings):
+        """Without settings."""
+
+    assert Special.__doc__.splitlines() == [
+        "A special rule.",
+        "",
+        "Settings:",
+        "  first: First of all. (default: 3)",
+        "  second: Second. (default: 2)",
+    ]
+    assert Bare.__doc__ == "Without settings."
+
+
 def test_what_a_field_says_of_itself():
     fields = settings.declared(Sample)
     assert [f.name for f in fields] == ["count", "share", "kind", "name", "on", "each"]

@@ -31,7 +31,16 @@ class UserError(ValueError):
 
     def __init__(self, message: str = ""):
         self.for_command_line = message
-        super().__init__(_FLAG.sub(_without_dashes, message))
+        super().__init__(in_python(message))
+
+
+def in_python(text: str) -> str:
+    """A text that names settings by their flags, with the names that Python has.
+
+    >>> in_python("--rounds=0: must be at least 1")
+    'rounds=0: must be at least 1'
+    """
+    return _FLAG.sub(_without_dashes, text)
 
 
 def message_for_command_line(error: Exception) -> str:

@@ -7,13 +7,15 @@ it; nothing here knows of command lines.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import operator
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Optional, TypeVar, Union
 
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, in_python
 
 Self = TypeVar("Self", bound="Settings")
 # Names that are known at once, or a function that gives those that are registered.
@@ -72,6 +74,11 @@ class _OneOf(Kind):
     def names(self) -> tuple[str, ...]:
         """The names now."""
         return tuple(self._names() if callable(self._names) else self._names)
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """The names, if no others can be registered; empty otherwise."""
+        return () if callable(self._names) else tuple(self._names)
 
     @property
     def syntax(self) -> str:
@@ -332,6 +339,11 @@ class Settings:
     TITLE: ClassVar[str] = ""
     PREFIX: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Adds the fields, with their help and defaults, to the class's docstring."""
+        super().__init_subclass__(**more)
+        cls.__doc__ = _with_settings_listed(cls)
+
     def __post_init__(self) -> None:
         for field in declared(type(self)):
             value = getattr(self, field.name)
@@ -383,6 +395,39 @@ class Settings:
                 if cls.PREFIX + field.name in values
             }
         )
+
+
+def _with_settings_listed(group: type[Settings]) -> Optional[str]:
+    """The docstring of a class, which is not a dataclass yet, with its settings."""
+    own = {k: v for k, v in vars(group).items() if isinstance(v, dataclasses.Field)}
+    fields = {**getattr(group, "__dataclass_fields__", {}), **own}
+    listed = {k: v.metadata for k, v in fields.items() if _KIND in v.metadata}
+    written = inspect.cleandoc(vars(group).get("__doc__") or "")
+    if not listed:
+        return written or None
+    named = vars(group).get("SUMMARY") or f"settings of {group.__name__}"
+    lines = [written or f"{named[:1].upper()}{named[1:]}.", "", "Settings:"]
+    for name, metadata in listed.items():
+        default = fields[name].default
+        ending = "" if default in (None, ()) else f" (default: {default!r})"
+        lines += textwrap.wrap(
+            f"{name}: {in_python(metadata[_HELP])}{_choices(metadata)}{ending}",
+            width=84,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _choices(metadata: Mapping[str, Any]) -> str:
+    """The names of a choice, unless its help has them or they can be registered."""
+    kind = metadata[_KIND]
+    names = kind.fixed_names if isinstance(kind, _OneOf) else ()
+    if all(name in metadata[_HELP] for name in names):
+        return ""
+    return f" One of {', '.join(names)}."
 
 
 def declared(group: type[Settings]) -> list[dataclasses.Field[Any]]:

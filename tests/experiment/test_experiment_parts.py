@@ -222,6 +222,31 @@ def test_a_task_of_ones_own_is_a_task():
     assert Experiment(own).task is own
 
 
+@pytest.mark.parametrize(
+    ("part", "wrong", "ending"),
+    [
+        ("training", 10, "; give Training(...)"),
+        (
+            "training",
+            Training,
+            "; give an object, Training(...), in place of the class",
+        ),
+        ("algorithm", FedAvg, "; give an object, FedAvg(...), in place of the class"),
+        (
+            "callbacks",
+            [Callback],
+            "; give an object, Callback(...), in place of the class",
+        ),
+        ("callbacks", Callback(), "; give a list of callbacks, as [program.MLflow()]"),
+        ("privacy", 8, "; give UserLevelPrivacy(...), RecordLevelPrivacy(...) or None"),
+    ],
+)
+def test_what_to_give_in_place_of_it(part, wrong, ending):
+    with pytest.raises(SettingError) as raised:
+        Experiment(**{"task": "heart", part: wrong})
+    assert str(raised.value).endswith(ending)
+
+
 def test_wrong_parts_import_no_tensorflow():
     code = (
         "import sys\n"
@@ -239,5 +264,8 @@ def test_wrong_parts_import_no_tensorflow():
     assert done.stderr == ""
     *messages, imported = done.stdout.splitlines()
     assert len(messages) == 3
-    assert messages[0] == "aggregator must be AggregatorSettings, got int 3"
+    assert messages[0] == (
+        "aggregator must be AggregatorSettings, got int 3; give the name of an "
+        "aggregator, its settings or a TFF factory"
+    )
     assert imported == "[]"

@@ -482,12 +482,44 @@ class TestChanges:
     def test_a_name_that_no_part_has(self, experiment, changes, name):
         with pytest.raises(SettingError) as raised:
             experiment.with_settings(**changes)
-        assert raised.value.for_command_line == (
-            f"--{name}: no part of this experiment has such a setting"
-        )
-        assert str(raised.value) == (
-            f"{name}: no part of this experiment has such a setting"
-        )
+        said = f"{name}: no part of this experiment has such a setting; "
+        assert raised.value.for_command_line.startswith(f"--{said}")
+        assert str(raised.value).startswith(said)
+
+    @pytest.mark.parametrize(
+        ("changes", "ending"),
+        [
+            (
+                {"learning_rate": 1},
+                "did you mean client_learning_rate or server_learning_rate?",
+            ),
+            ({"client_lr": 1}, "did you mean client_learning_rate?"),
+            ({"cohort_sise": 1}, "did you mean cohort_size?"),
+            (
+                {"proximal_strenght": 1},
+                "did you mean proximal_strength or personal_strength?",
+            ),
+            ({"zzz": 1}, "experiment.flat() has those that there are"),
+            (
+                {"target_epsilon": 8},
+                "it goes with privacy=UserLevelPrivacy(...), which this experiment "
+                "does not have",
+            ),
+            (
+                {"record_target_epsilon": 8},
+                "it goes with privacy=RecordLevelPrivacy(...), which this experiment "
+                "does not have",
+            ),
+            (
+                {"training": 1},
+                "replace the part with dataclasses.replace(experiment, training=...)",
+            ),
+        ],
+    )
+    def test_what_to_do_about_such_a_name(self, changes, ending):
+        with pytest.raises(SettingError) as raised:
+            HEART.with_settings(**changes)
+        assert str(raised.value).endswith(f"has such a setting; {ending}")
 
     @pytest.mark.parametrize(
         ("changes", "message"),

@@ -252,6 +252,17 @@ def test_a_point_that_leaves_no_summary(tmp_path, monkeypatch):
         Sweep(tmp_path, points()).run(io.StringIO())
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "", "/a"])
+def test_a_name_that_is_no_folder_is_refused(name):
+    with pytest.raises(UserError, match="a point's name is that of its folder, got"):
+        Point(name, BASE)
+
+
+def test_what_is_no_point_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"got Toy; give Point\(name, experiment"):
+        Sweep(tmp_path / "sweep", [BASE])
+
+
 def test_folders_that_are_none(tmp_path):
     (tmp_path / "other").write_text("")
     with pytest.raises(UserError, match=r"holds other files and no sweep\.json"):

@@ -87,6 +87,14 @@ def test_what_does_not_fit_is_refused(options, message):
         _made(**options)
 
 
+def test_arrays_that_have_no_names_are_refused():
+    x, y = np.zeros((5, 2)), np.zeros(5, int)
+    with pytest.raises(ValueError, match=r"clients must be arrays by client, .* list"):
+        _made([{"x": x, "y": y}])
+    with pytest.raises(ValueError, match="client 'a' must have its arrays by name, "):
+        _made({"a": (x, y)})
+
+
 def test_no_clients_and_models_that_are_no_functions_are_refused():
     with pytest.raises(ValueError, match="at least one client, got none"):
         tasks.from_arrays({}, model=_model)

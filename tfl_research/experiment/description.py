@@ -115,11 +115,15 @@ class Description:
                 names = " or ".join(
                     "None" if kind is type(None) else kind.__name__ for kind in expected
                 )
-                raise SettingError(f"{name} must be {names}, got {_shown(value)}")
+                raise SettingError(
+                    f"{name} must be {names}, got {_shown(value)}; give "
+                    f"{_to_give(name, value, expected)}"
+                )
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise SettingError(
-                    f"callbacks must be objects of Callback, got {_shown(callback)}"
+                    f"callbacks must be objects of Callback, got {_shown(callback)}; "
+                    f"give {_to_give('callbacks', callback, (Callback,))}"
                 )
 
     @property
@@ -257,6 +261,26 @@ def _factories() -> tuple[type[Any], ...]:
         tff.aggregators.WeightedAggregationFactory,
         tff.aggregators.UnweightedAggregationFactory,
     )
+
+
+# What is accepted as a part, where the class's own name does not say it.
+_EXAMPLES = {
+    "task": "the name of a task, TaskChoice(...) or tasks.from_arrays(...)",
+    "algorithm": "the name of an algorithm or its settings, as algorithms.FedProx()",
+    "privacy": "UserLevelPrivacy(...), RecordLevelPrivacy(...) or None",
+    "aggregator": "the name of an aggregator, its settings or a TFF factory",
+    "callbacks": "a list of callbacks, as [program.MLflow()]",
+    "audit": "Audit(...) or None",
+    "personal_evaluation": "True or False",
+    "name": "text",
+}
+
+
+def _to_give(name: str, value: Any, expected: tuple[type[Any], ...]) -> str:
+    """What to give as a part in place of a value that is refused, in words."""
+    if isinstance(value, type) and issubclass(value, expected):
+        return f"an object, {value.__name__}(...), in place of the class"
+    return _EXAMPLES.get(name) or f"{expected[0].__name__}(...)"
 
 
 def _shown(value: Any) -> str:

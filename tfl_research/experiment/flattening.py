@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -183,13 +185,49 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
         if changed:
             parts["privacy"] = _private(experiment.privacy, changed)
     parts.update(take({PERSONAL}))
-    if left:
-        raise _no_such_setting(next(iter(left)))
+    for name in left:
+        raise _no_such_setting(experiment, name)
     return dataclasses.replace(experiment, **parts)
 
 
-def _no_such_setting(name: str) -> SettingError:
-    return SettingError(f"--{name}: no part of this experiment has such a setting")
+def _no_such_setting(experiment: Description, name: str) -> SettingError:
+    return SettingError(
+        f"--{name}: no part of this experiment has such a setting; "
+        f"{_instead(experiment, name)}"
+    )
+
+
+def _instead(experiment: Description, name: str) -> str:
+    """What to do about a name that no part of an experiment has."""
+    parts = {field.name for field in dataclasses.fields(experiment)}
+    if name in parts:
+        return f"replace the part with dataclasses.replace(experiment, {name}=...)"
+    absent: list[tuple[str, set[str]]] = [
+        (
+            "privacy=UserLevelPrivacy(...)",
+            _names(UserLevelPrivacy) | {MECHANISMS.setting, *MECHANISMS.parameters()},
+        ),
+        ("privacy=RecordLevelPrivacy(...)", _names(RecordLevelPrivacy)),
+        ("audit=Audit(...)", _names(Audit)),
+        ("task=TaskChoice(...)", _names(TaskChoice)),
+    ]
+    for part, names in absent:
+        if name in names:
+            return f"it goes with {part}, which this experiment does not have"
+    own = set(flat(experiment)) - parts - {PRIVACY_UNIT, PLUGINS}
+    others = {setting for choices in _CHOICES for setting in choices.parameters()}
+    for known in (own, others):
+        alike = _alike(name, sorted(known))
+        if alike:
+            return f"did you mean {' or '.join(f'--{setting}' for setting in alike)}?"
+    return "experiment.flat() has those that there are"
+
+
+def _alike(name: str, known: list[str]) -> list[str]:
+    """The names that one was probably meant for."""
+    whole = "learning_rate".join(re.split(r"(?<![a-z])lr(?![a-z])", name))
+    ending = [setting for setting in known if f"_{setting}".endswith(f"_{whole}")]
+    return ending or difflib.get_close_matches(name, known, n=2, cutoff=0.7)
 
 
 def _private(own: Any, changes: Mapping[str, Any]) -> Any:
@@ -211,7 +249,11 @@ def _chosen(
     if isinstance(own, NamedSettings) and name in (None, own.NAME):
         return choices.from_flat({choices.setting: own.NAME, **own.flat(), **changes})
     if name is None:
-        raise _no_such_setting(next(iter(changes)))
+        raise SettingError(
+            f"--{next(iter(changes))}: no part of this experiment has such a setting; "
+            f"its {choices.what} is an object of your own, give "
+            f"--{choices.setting}=NAME too"
+        )
     return choices.from_flat({choices.setting: name, **changes})
 
 

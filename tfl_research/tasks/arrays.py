@@ -89,6 +89,11 @@ def from_arrays(
       9
     """
     _check_model(model)
+    if not isinstance(clients, Mapping):
+        raise ValueError(
+            "clients must be arrays by client, {client id: {'x': ..., 'y': ...}}, got "
+            f"{type(clients).__name__}"
+        )
     build_objective, default_metric = _objective(objective)
     examples_by_client = {i: _examples(i, arrays) for i, arrays in clients.items()}
     if not examples_by_client:
@@ -146,6 +151,11 @@ def from_arrays(
 
 def _examples(client_id: str, arrays: Mapping[str, Any]) -> Examples:
     """The client's x and y as arrays of the dtypes that models take."""
+    if not isinstance(arrays, Mapping):
+        raise ValueError(
+            f"client {client_id!r} must have its arrays by name, {{'x': ..., 'y': "
+            f"...}}, got {type(arrays).__name__}"
+        )
     missing = [name for name in ("x", "y") if name not in arrays]
     if missing:
         raise ValueError(

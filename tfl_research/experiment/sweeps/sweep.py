@@ -42,7 +42,10 @@ class Point:
     Attributes:
       name: of its folder; unique in the sweep.
       experiment: what runs.
-      labels: what the point is in the grid, columns of results.csv.
+      labels: what the point is in the grid, the first columns of results.csv.
+
+    Raises:
+      UserError: a name that is no name of a folder.
 
     Example:
       >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
@@ -58,7 +61,17 @@ class Point:
 
     name: str
     experiment: Experiment
-    labels: Mapping[str, Any]
+    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (
+            self.name in ("", ".", "..")
+            or pathlib.PurePath(self.name).name != self.name
+        ):
+            raise UserError(
+                f"a point's name is that of its folder, got {self.name!r}; leave "
+                "slashes out"
+            )
 
     @classmethod
     def changed(
@@ -113,9 +126,15 @@ class Sweep:
         """A new sweep, or this one to resume it; writes nothing yet.
 
         Raises:
-          UserError: two points of one name, another sweep's folder, or one that
-            cannot be read.
+          UserError: what is no `Point`, two points of one name, another sweep's
+            folder, or one that cannot be read.
         """
+        for point in points:
+            if not isinstance(point, Point):
+                raise UserError(
+                    f"a sweep has points, got {type(point).__name__}; give "
+                    "Point(name, experiment, labels)"
+                )
         names = [point.name for point in points]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -226,8 +245,12 @@ class Sweep:
         """Runs the points that have not ended yet; returns the rows of results.csv.
 
         All of them are checked before anything is written. results.csv is written
-        after every point: its labels, `epsilon` and the final and best metrics of
-        summary.json.
+        after every point and has a row a point: its labels, `stop_reason`, `rounds`,
+        the final model's metrics (`eval_loss`, `epsilon`, ...), and of the `metric`
+        that picks the best model `final_value`, `best_value` and `best_round`.
+
+            table = pandas.DataFrame(sweep.run())
+            table.groupby("client_learning_rate")["eval_accuracy"].mean()
 
         Args:
           stream: where progress is printed; standard output by default.

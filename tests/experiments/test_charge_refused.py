@@ -25,9 +25,7 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
         account.would_exceed(1)
         account.charge(1)
 
-    process = types.SimpleNamespace(
-        plan=None, client_states=None, download_bytes=0, upload_bytes=0
-    )
+    process = types.SimpleNamespace(plan=None, client_states=None, message_bytes=(0, 0))
     monkeypatch.setattr(program, "run", run)
     monkeypatch.setattr(building, "process", lambda *_, **__: process)
     monkeypatch.setattr(engines, "build", lambda *_: contextlib.nullcontext())

@@ -74,11 +74,11 @@ def privacy_statement(
     Raises:
       ValueError: δ outside (0, 1), or rounds that cannot be composed.
     """
-    done = sum(rounds for _, rounds in spent)
+    rounds_done = sum(rounds for _, rounds in spent)
     numbers = Numbers(list(spent), accountant)
-    if not done and planned_rounds:
+    if not rounds_done and planned_rounds:
         numbers = Numbers([(event, planned_rounds)], accountant)
-    state = _state(done, planned_rounds)
+    state = _state(rounds_done, planned_rounds)
     sections = [
         ("Guarantee", _guarantee(event, numbers, delta)),
         ("Mechanism", [*event.description(), *_noise(event, numbers.rounds)]),
@@ -129,14 +129,17 @@ def opening_lines(
     return tuple(lines)
 
 
-def _state(done: int, planned: int | None) -> str:
-    if not done:
+def _state(rounds_done: int, planned: int | None) -> str:
+    if not rounds_done:
         return f"Planned: {planned} rounds; none was done when this was written."
-    if planned is None or done == planned:
-        return f"Done: {done} rounds."
-    if done > planned:
-        return f"Done: {done} rounds, {planned} were planned."
-    return f"Done: {done} of {planned} planned rounds; the numbers are of those done."
+    if planned is None or rounds_done == planned:
+        return f"Done: {rounds_done} rounds."
+    if rounds_done > planned:
+        return f"Done: {rounds_done} rounds, {planned} were planned."
+    return (
+        f"Done: {rounds_done} of {planned} planned rounds; the numbers are of those "
+        "done."
+    )
 
 
 def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:

@@ -35,7 +35,7 @@ class DiscreteGaussianEvent(DistributedEvent):
         "discrete Gaussian (Kairouz, Liu and Steinke 2021, arXiv 2102.06387)"
     )
 
-    def one_round(self, orders: np.ndarray) -> np.ndarray:
+    def round_divergences(self, orders: np.ndarray) -> np.ndarray:
         """Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Proposition 14, for the
         n = `minimum_cohort_size` shares of scale σ; inf for σ < 1/2."""
         if self.share_stddev < SMALLEST_SHARE:

@@ -120,7 +120,7 @@ class DistributedEvent(events.NoisedEvent):
         """Whether sampling makes the round more private than its noise."""
         return self.sampling == "fixed_size" and self.cohort_size < self.population
 
-    def one_round(self, orders: np.ndarray) -> np.ndarray:
+    def round_divergences(self, orders: np.ndarray) -> np.ndarray:
         """Rényi divergence bounds of one round without amplification: `[orders]`."""
         raise NotImplementedError
 
@@ -183,11 +183,13 @@ class DistributedEvent(events.NoisedEvent):
 @functools.lru_cache(maxsize=64)
 def _divergences(event: DistributedEvent, orders: tuple[float, ...]) -> np.ndarray:
     values = np.array(orders)
-    divergences = event.one_round(values)
+    divergences = event.round_divergences(values)
     if event.amplified:
         rate = event.cohort_size / event.population
         largest = int(np.ceil(values.max()))
-        at_whole_orders = event.one_round(np.arange(2, largest + 1, dtype=np.float64))
+        at_whole_orders = event.round_divergences(
+            np.arange(2, largest + 1, dtype=np.float64)
+        )
         amplified = sampled_without_replacement(at_whole_orders, rate)
         # Divergences do not decrease with the order: the next whole order is a bound.
         ceilings = np.maximum(np.ceil(values).astype(int), 2)

@@ -22,7 +22,7 @@ class SkellamEvent(DistributedEvent):
     kind: ClassVar[str] = "skellam"
     NOISE: ClassVar[str] = "Skellam (Agarwal, Kairouz and Liu 2021, arXiv 2110.04995)"
 
-    def one_round(self, orders: np.ndarray) -> np.ndarray:
+    def round_divergences(self, orders: np.ndarray) -> np.ndarray:
         """Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Theorem 3.5 and its
         multi-dimensional form: for whole orders α and variance μ of the sum,
 

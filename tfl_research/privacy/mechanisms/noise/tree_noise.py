@@ -107,9 +107,9 @@ def _efficient(
     open_nodes = state["open_nodes"]
 
     def merge(level: tf.Tensor, merged: tf.Tensor, ended: tf.Tensor) -> Any:
-        left = tf.gather(open_nodes, level)
-        above = node(level + 1, leaves) + (left + merged) / 2
-        return level + 1, above, ended + _estimate_weight(level) * left
+        open_node = tf.gather(open_nodes, level)
+        above = node(level + 1, leaves) + (open_node + merged) / 2
+        return level + 1, above, ended + _estimate_weight(level) * open_node
 
     leaf = node(tf.constant(0), leaves)
     _, merged, ended = tf.while_loop(

@@ -184,7 +184,7 @@ def test_derived_generators():
 
 
 def test_a_large_cohort_loads_its_clients_when_they_are_gathered(monkeypatch):
-    monkeypatch.setattr(client_data, "_KEPT_BYTES", 3 * 40)
+    monkeypatch.setattr(client_data, "_CACHE_BYTES", 3 * 40)
     loaded = []
 
     def load(client_id):

@@ -131,7 +131,7 @@ class TestLayout:
     def test_a_client_without_examples_has_no_steps(self):
         (drawn,) = draws(data.PoissonBatching(4, 10.0), 0, 1)
         assert drawn.order.shape[0] == 0
-        assert drawn.num_held == 0
+        assert drawn.num_examples == 0
 
     def test_the_noise_seed_is_128_bits_of_the_generator(self):
         seeds = [d.noise_seed for d in draws(data.PoissonBatching(1, 1.0), 3, 200)]

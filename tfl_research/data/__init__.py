@@ -1,8 +1,9 @@
-"""Client data as padded local steps, and what splits, partitions and reads them.
+"""Client data: examples by client, their splits, partitions and local steps.
 
-Nothing here knows of models, TensorFlow or algorithms. `partitions` makes simulated
-clients, `tables` reads silos and needs pandas, so it is imported by its own name.
-`hold_out` decides what is held out, for every task.
+`partitions` makes simulated clients. `tables` reads silos; it needs pandas and is
+imported by its own name. `hold_out` draws the held-out clients and examples of every
+task. Models, objectives and the built-in data sets are elsewhere, and nothing here
+imports TensorFlow.
 """
 
 from tfl_research.data import client_splits, hold_out, partitions

@@ -1,4 +1,4 @@
-"""How a client's examples become local steps: minibatches, epochs, shuffles."""
+"""Local steps of a client's examples: minibatches, epochs, shuffles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """How a client's examples become local steps.
+    """The division of a client's examples into local steps.
 
     Each local epoch visits every example once, in minibatches of `batch_size`;
     the last minibatch of an epoch may be smaller (McMahan et al. 2017,
@@ -21,9 +21,9 @@ class Batching:
       batch_size: examples in a full minibatch (B in the paper), at least 1.
       epochs: local epochs (E in the paper), at least 1; ignored when `steps`
         is given.
-      steps: a fixed number of local steps instead of whole epochs.
-      max_examples: at most this many examples of a client are used in a round
-        (a fresh random subset each round when `shuffle`, else the first ones).
+      steps: a fixed number of local steps instead of epochs.
+      max_examples: at most so many examples of a client are used in a round: with
+        `shuffle` a new random subset in each round, else the first examples.
       shuffle: whether each epoch visits the examples in a new order.
 
     Raises:
@@ -50,8 +50,8 @@ ONE_EPOCH = Batching()
 def derived_generator(*parts: Any) -> np.random.Generator:
     """A NumPy generator that is a pure function of `parts` (ints or strings).
 
-    Equal parts give equal streams on every machine; differing parts give
-    independent ones (the key is the SHA-256 of the parts).
+    Equal parts give equal streams on every machine; different parts give independent
+    streams (the key is the SHA-256 of the parts).
     """
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return np.random.Generator(

@@ -17,12 +17,12 @@ from tfl_research.data.batching import (
 from tfl_research.data.cohort import ArraySpec, Cohort, Examples
 from tfl_research.data.poisson_batching import PoissonBatching
 
-# How examples become local steps.
+# The division of examples into local steps.
 AnyBatching = Union[Batching, PoissonBatching]
 
-# Bytes of examples that a cohort keeps between counting and gathering them. Those of
-# further clients are loaded a second time, so that memory is flat in the cohort.
-_KEPT_BYTES = 8 * 2**20
+# Bytes of examples that a cohort keeps between counting and gathering them. Examples
+# of further clients are loaded twice, so memory does not grow with the cohort.
+_CACHE_BYTES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,12 @@ class ClientData:
 
     Attributes:
       client_ids: ids of all clients, in a fixed order.
-      load: gives one client's examples; must be a pure function of the id.
-      specs: `{"x": ArraySpec, "y": ArraySpec}` of one example.
-      batching: how examples become local steps in `cohort`.
-      roles: what a simulation makes of a client beside training honestly, an int
-        above 0 by client id (an attacker, a canary); 0 for those left out. Client
-        data with roles, even none, hand every client its `role`.
+      load: gives a client's examples; must be a pure function of the id.
+      specs: `{"x": ArraySpec, "y": ArraySpec}` of an example.
+      batching: divides examples into local steps in `cohort`.
+      roles: an int above 0 by client id for clients with another role than honest
+        training (an attacker, a canary); 0 for other clients. If not None, even if
+        empty, every client of a cohort has a member `role`.
     """
 
     client_ids: Sequence[str]
@@ -52,9 +52,9 @@ class ClientData:
         """Client data of arrays in memory.
 
         Args:
-          clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n may be 0 and
-            differs by client, the trailing shapes and dtypes do not.
-          batching: how examples become local steps.
+          clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n may be 0 and may
+            differ by client; trailing shapes and dtypes are equal.
+          batching: divides examples into local steps.
 
         Raises:
           ValueError: no clients, or clients that disagree in shape, dtype or in
@@ -62,8 +62,8 @@ class ClientData:
         """
         if not clients:
             raise ValueError("client data needs at least one client, got none")
-        first = next(iter(clients.values()))
-        specs = {n: ArraySpec(first[n].shape[1:], first[n].dtype) for n in ("x", "y")}
+        sample = next(iter(clients.values()))
+        specs = {n: ArraySpec(sample[n].shape[1:], sample[n].dtype) for n in ("x", "y")}
         for client_id, examples in clients.items():
             if len(examples["x"]) != len(examples["y"]):
                 raise ValueError(
@@ -71,10 +71,10 @@ class ClientData:
                     f"{len(examples['y'])} of y"
                 )
             for name, spec in specs.items():
-                own = ArraySpec(examples[name].shape[1:], examples[name].dtype)
-                if own != spec:
+                array = ArraySpec(examples[name].shape[1:], examples[name].dtype)
+                if array != spec:
                     raise ValueError(
-                        f"client {client_id!r} has {name} of {own}, expected {spec}"
+                        f"client {client_id!r} has {name} of {array}, expected {spec}"
                     )
         return cls(tuple(clients), clients.__getitem__, specs, batching)
 
@@ -82,7 +82,7 @@ class ClientData:
         return len(self.client_ids)
 
     def num_examples(self, client_id: str) -> int:
-        """How many examples the client holds."""
+        """The number of examples that the client holds."""
         return len(self.load(client_id)["y"])
 
     def items(self) -> Iterator[tuple[str, Examples]]:
@@ -95,7 +95,7 @@ class ClientData:
         return dataclasses.replace(self, batching=batching)
 
     def with_roles(self, roles: Mapping[str, int]) -> ClientData:
-        """The same clients, each told its role."""
+        """The same clients with roles."""
         return dataclasses.replace(self, roles=dict(roles))
 
     def subset(self, client_ids: Sequence[str]) -> ClientData:
@@ -108,19 +108,19 @@ class ClientData:
         """The named clients' local steps in one round.
 
         A pure function of its arguments: a client's shuffles depend on (seed,
-        client, round, epoch) and not on who else is in the cohort.
+        client, round, epoch), but not on the other clients of the cohort.
         """
         orders, poisson = [], []
-        kept: dict[str, Examples] = {}
-        kept_bytes = 0
+        cached: dict[str, Examples] = {}
+        loaded_bytes = 0
         seeds = np.zeros((len(client_ids), 2), np.int32)
         for row, client_id in enumerate(client_ids):
             generator = derived_generator("client", seed, client_id, round_number)
             seeds[row] = generator.integers(0, 2**31 - 1, size=2)
             examples = self.load(client_id)
-            kept_bytes += sum(examples[name].nbytes for name in self.specs)
-            if kept_bytes <= _KEPT_BYTES:
-                kept[client_id] = examples
+            loaded_bytes += sum(examples[name].nbytes for name in self.specs)
+            if loaded_bytes <= _CACHE_BYTES:
+                cached[client_id] = examples
             if isinstance(self.batching, PoissonBatching):
                 poisson.append(self.batching.draw(len(examples["y"]), generator))
                 orders.append(poisson[-1].order)
@@ -128,7 +128,7 @@ class ClientData:
                 orders.append(step_order(len(examples["y"]), self.batching, generator))
 
         def load(client_id: str) -> Examples:
-            return kept[client_id] if client_id in kept else self.load(client_id)
+            return cached[client_id] if client_id in cached else self.load(client_id)
 
         roles = None
         if self.roles is not None:

@@ -20,7 +20,7 @@ def split_each_client(
 ) -> tuple[ClientData, ClientData]:
     """Splits every client's examples in two, when they are loaded.
 
-    See `hold_out.examples`; the labels play no part.
+    See `hold_out.examples`; the split does not depend on labels.
 
     Returns:
       (train, test), both of the same clients; a small client's test split may be
@@ -31,17 +31,17 @@ def split_each_client(
     """
     hold_out.check_fraction("test_fraction", test_fraction)
 
-    def part(client_id: str, which: int) -> Examples:
+    def part(client_id: str, index: int) -> Examples:
         examples = data.load(client_id)
-        chosen = hold_out.examples(
+        rows = hold_out.examples(
             len(examples["y"]), test_fraction, seed=seed, client_id=client_id
-        )[which]
-        return {name: examples[name][chosen] for name in ("x", "y")}
+        )[index]
+        return {name: examples[name][rows] for name in ("x", "y")}
 
-    def side(which: int) -> ClientData:
-        return dataclasses.replace(data, load=lambda client_id: part(client_id, which))
+    def split(index: int) -> ClientData:
+        return dataclasses.replace(data, load=lambda client_id: part(client_id, index))
 
-    return side(0), side(1)
+    return split(0), split(1)
 
 
 def split_arrays(
@@ -57,7 +57,7 @@ def split_arrays(
 
     Args:
       clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`.
-      held_out: ids of clients that are kept out of training; may be empty.
+      held_out: ids of the held-out clients; may be empty.
       test_fraction: of each training client's examples, in [0, 1); see
         `hold_out.examples`.
       seed: of the splits.
@@ -107,13 +107,13 @@ POOLED = "pooled"
 
 
 def pooled(data: ClientData) -> ClientData:
-    """One client that holds everybody's examples, in the clients' order."""
+    """A single client that holds the examples of all clients, in their order."""
 
     @functools.cache
-    def everything() -> Examples:
+    def all_examples() -> Examples:
         parts = [data.load(client_id) for client_id in data.client_ids]
         return {n: np.concatenate([e[n] for e in parts]) for n in data.specs}
 
     return dataclasses.replace(
-        data, client_ids=(POOLED,), load=lambda _: everything(), roles=None
+        data, client_ids=(POOLED,), load=lambda _: all_examples(), roles=None
     )

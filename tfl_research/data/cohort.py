@@ -1,4 +1,4 @@
-"""Cohorts: the clients of one round, with the local steps that each will take."""
+"""Cohorts: the clients of a round with their local steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.data.poisson_batching import PoissonSteps
 # One client's examples: "x" and "y", arrays whose first axis counts examples.
 Examples = Mapping[str, np.ndarray]
 
-# The named clients' values of one member, an array `[clients, ...]`.
+# Gives the values of a member for some clients, by id: an array `[clients, ...]`.
 RowLoader = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -25,7 +25,7 @@ class ArraySpec:
     dtype: np.dtype
 
 
-_OWN_MEMBERS = (
+_RESERVED_MEMBERS = (
     "x",
     "y",
     "mask",
@@ -40,10 +40,10 @@ _OWN_MEMBERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Cohort:
-    """The clients of one round, with the local steps each will take.
+    """The clients of a round with their local steps.
 
-    Arrays are gathered only when asked for, by `batches` (one client) or
-    `stacked` (all clients, padded to a common number of steps).
+    Arrays are gathered only by `batches` (a client) or `stacked` (all clients, padded
+    to a common number of steps).
 
     Attributes:
       client_ids: ids of the cohort's clients, in order; may be empty.
@@ -53,12 +53,12 @@ class Cohort:
         (dropout, local noise) in this round.
       specs: `{"x": ArraySpec, "y": ArraySpec}` of one example.
       batch_size: examples in a minibatch.
-      roles: int32 `[clients]`, see `ClientData.roles`; None where the data have none.
+      roles: int32 `[clients]`, see `ClientData.roles`; None for data without roles.
       poisson: each client's steps under Poisson sampling, where several rows can
-        make one local step; None where every row is a step.
-      members: what else each client is handed, arrays `[clients, ...]` by name.
-      loaders: the same, but read when batches are asked for (clients' states, which
-        may be large).
+        make one local step; None if every row is a step.
+      members: further values of the clients, arrays `[clients, ...]` by name.
+      loaders: further values that are read only when arrays are gathered (such as
+        clients' states, which may be large).
     """
 
     client_ids: tuple[str, ...]
@@ -86,17 +86,17 @@ class Cohort:
         Returns:
           `x` `[steps, batch, ...]`, `y` `[steps, batch, ...]`, `mask` bool
           `[steps, batch]` (False = padding), `num_steps` int32 `[]` (leading steps
-          that hold examples), `num_examples` int32 `[]` (distinct examples among
-          them, and under Poisson sampling all that the client holds), `seed` int32
-          `[2]`, where the data have roles `role` int32 `[]`, under Poisson sampling
-          `row_ends` int32 `[steps]` and `noise_seed` int64 `[2]`, and the members of
-          `with_members` and `with_loader`.
+          with examples), `num_examples` int32 `[]` (distinct examples in the steps;
+          under Poisson sampling all examples of the client), `seed` int32 `[2]`, with
+          roles `role` int32 `[]`, under Poisson sampling `row_ends` int32 `[steps]` and
+          `noise_seed` int64 `[2]`, and the members of `with_members` and
+          `with_loader`.
         """
-        one = self.select([index]).stacked()
-        return collections.OrderedDict((name, one[name][0]) for name in one)
+        stacked = self.select([index]).stacked()
+        return collections.OrderedDict((name, stacked[name][0]) for name in stacked)
 
     def with_members(self, **values: np.ndarray) -> Cohort:
-        """The same clients, each handed further values.
+        """The same clients with further values.
 
         Args:
           values: arrays `[clients, ...]` by the member's name.
@@ -114,7 +114,7 @@ class Cohort:
         return dataclasses.replace(self, members={**self.members, **values})
 
     def with_loader(self, name: str, load: RowLoader) -> Cohort:
-        """The same clients, each handed a value that is read when it is needed.
+        """The same clients with further values that are read on demand.
 
         Args:
           name: of the member.
@@ -127,22 +127,23 @@ class Cohort:
         return dataclasses.replace(self, loaders={**self.loaders, name: load})
 
     def _check_new(self, names: Iterable[str]) -> None:
-        taken = {*_OWN_MEMBERS, *self.members, *self.loaders}
+        used = {*_RESERVED_MEMBERS, *self.members, *self.loaders}
         for name in names:
-            if name in taken:
+            if name in used:
                 raise ValueError(f"the cohort's clients have a member {name!r} already")
 
     def truncated(self, max_steps: Sequence[int]) -> Cohort:
-        """The same clients, cut off after some of their local steps.
+        """The same clients with at most so many local steps.
 
-        What a device that runs out of time has done: partial work (Li et al. 2020,
-        arXiv 1812.06127, section 3).
+        The partial work of devices that run out of time (Li et al. 2020, arXiv
+        1812.06127, section 3).
 
         Args:
-          max_steps: by client, at least 0; more than a client has changes nothing.
+          max_steps: by client, at least 0; a number above a client's steps has no
+            effect.
 
         Raises:
-          ValueError: not one number for each client, a negative one, or clients
+          ValueError: not one number for each client, a negative number, or clients
             under Poisson sampling, whose rows are not steps.
         """
         if len(max_steps) != len(self) or any(limit < 0 for limit in max_steps):
@@ -183,14 +184,13 @@ class Cohort:
         Returns:
           `x` `[clients, steps, batch, ...]`, `y` likewise, `mask` bool
           `[clients, steps, batch]`, `num_steps` and `num_examples` int32
-          `[clients]`, `seed` int32 `[clients, 2]`, where the data have roles
-          `role` int32 `[clients]` (0 for clients that pad), under Poisson sampling
-          `row_ends` int32 `[clients, steps]` (0 where padded; see
-          `PoissonSteps.ends`) and `noise_seed` int64 `[clients, 2]`, and further
-          members, 0 for clients that pad.
+          `[clients]`, `seed` int32 `[clients, 2]`, with roles `role` int32 `[clients]`
+          (0 for padding clients), under Poisson sampling `row_ends` int32
+          `[clients, steps]` (0 for padding; see `PoissonSteps.ends`) and `noise_seed`
+          int64 `[clients, 2]`, and further members (0 for padding clients).
 
         Raises:
-          ValueError: fewer clients or steps asked for than the cohort has.
+          ValueError: `num_clients` or `num_steps` is below the cohort's.
         """
         clients = len(self) if num_clients is None else num_clients
         steps = self.max_steps if num_steps is None else num_steps
@@ -218,8 +218,8 @@ class Cohort:
         for row, order in enumerate(self.orders):
             num_examples[row] = len(np.unique(order[mask[row, : len(order)]]))
         if self.poisson is not None:
-            # How many were drawn must not leave the client.
-            num_examples[: len(self)] = [steps.num_held for steps in self.poisson]
+            # The number of drawn examples must not leave the client.
+            num_examples[: len(self)] = [steps.num_examples for steps in self.poisson]
         result["mask"] = mask
         result["num_steps"] = np.zeros((clients,), np.int32)
         result["num_steps"][: len(self)] = [len(order) for order in self.orders]
@@ -231,9 +231,10 @@ class Cohort:
         if self.poisson is not None:
             result["row_ends"] = np.zeros((clients, steps), np.int32)
             result["noise_seed"] = np.zeros((clients, 2), np.int64)
-            for row, drawn in enumerate(self.poisson):
-                result["row_ends"][row, : len(drawn.ends)] = drawn.ends
-                result["noise_seed"][row] = drawn.noise_seed
+            for row, poisson_steps in enumerate(self.poisson):
+                ends = poisson_steps.ends
+                result["row_ends"][row, : len(ends)] = ends
+                result["noise_seed"][row] = poisson_steps.noise_seed
         loaded = {name: load(self.client_ids) for name, load in self.loaders.items()}
         for name, value in {**self.members, **loaded}.items():
             result[name] = np.zeros((clients, *value.shape[1:]), value.dtype)

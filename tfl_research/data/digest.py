@@ -16,15 +16,14 @@ def content_digest(splits: Mapping[str, Optional[ClientData]]) -> str:
     """SHA-256 over the clients' ids and examples, in hexadecimal.
 
     Two equal digests mean the same splits, the same clients in the same order, and
-    arrays of the same names, dtypes, shapes and values. Batching and roles play no
-    part. Clients are loaded one after another, so memory stays that of one client.
+    arrays of the same names, dtypes, shapes and values. Batching and roles do not
+    count. Clients are loaded one after another, so memory holds a single client.
 
     Args:
-      splits: client data by the split's name; None stands for a split that the data
-        do not have.
+      splits: client data by the split's name; None for a split that does not exist.
 
     Raises:
-      ValueError: an array holds Python objects, whose bytes mean nothing.
+      ValueError: an array holds Python objects, whose bytes have no meaning.
     """
     total = hashlib.sha256()
     for split, data in splits.items():
@@ -39,7 +38,7 @@ def content_digest(splits: Mapping[str, Optional[ClientData]]) -> str:
                         f"client {client_id!r}: {name} holds Python objects, expected "
                         "numbers or text of fixed length"
                     )
-                # Bytes in one order, whatever machine wrote the array.
+                # In little-endian order on every machine.
                 array = np.ascontiguousarray(
                     array, array.dtype.newbyteorder("<")
                 ).reshape(-1)

@@ -1,8 +1,8 @@
-"""What is held out: clients that are never trained on, and examples for testing.
+"""Draws of held-out clients, which are never trained on, and of test examples.
 
-All draws work alike. Candidates are put in a random order that depends on a seed and
-on what is drawn, and the first ones of that order are held out. Every function is
-pure: equal arguments give equal splits on every machine.
+All draws work alike: candidates are put in a random order, and the first candidates
+are held out. The order depends on a seed and on the purpose of the draw. Every function
+is pure: equal arguments give equal splits on every machine.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def check_fraction(name: str, fraction: float) -> None:
         raise ValueError(f"{name} must be at least 0 and below 1, got {fraction}")
 
 
-def _drawn(size: int, count: int, generator: np.random.Generator) -> np.ndarray:
+def _draw(size: int, count: int, generator: np.random.Generator) -> np.ndarray:
     """Indices of `count` of `size` candidates, in random order."""
     return generator.permutation(size)[:count]
 
 
 def _nearest_count(total: int, fraction: float) -> int:
-    """How many of `total` clients a fraction holds out."""
+    """The number of held-out clients for a fraction of `total` clients."""
     check_fraction("held_out_fraction", fraction)
     if fraction == 0.0:
         return 0
@@ -46,26 +46,26 @@ def clients(
     count: Optional[int] = None,
     fraction: Optional[float] = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Splits clients into those to train on and those that are never trained on.
+    """Splits clients into training clients and held-out clients.
 
-    The draw depends on the set of ids, the number and the seed. The order of the ids
-    plays no part in who is held out.
+    The draw depends on the set of ids, the number and the seed, but not on the order of
+    the ids.
 
     Args:
       client_ids: all clients; both parts keep their order.
       seed: of the draw.
-      count: how many clients to hold out.
-      fraction: which share of the clients to hold out, instead of `count`. It is
-        rounded to the nearest number of clients. A fraction above 0 holds out at
-        least one client and leaves at least one to train on.
+      count: number of clients to hold out.
+      fraction: share of the clients to hold out, instead of `count`; rounded to the
+        nearest number of clients. A fraction above 0 holds out at least one client and
+        leaves at least one training client.
 
     Returns:
       The training clients and the held-out clients.
 
     Raises:
       ValueError: neither or both of `count` and `fraction`; a count that is negative
-        or leaves no client to train on; a fraction outside [0, 1), or above 0 with
-        fewer than two clients.
+        or leaves no training client; a fraction outside [0, 1), or above 0 with fewer
+        than two clients.
     """
     total = len(client_ids)
     if count is None and fraction is not None:
@@ -80,7 +80,7 @@ def clients(
             f"got {count}"
         )
     ranked = sorted(client_ids)
-    order = _drawn(total, count, derived_generator("held_out", seed))
+    order = _draw(total, count, derived_generator("held_out", seed))
     held_out = {ranked[i] for i in order}
     return (
         tuple(c for c in client_ids if c not in held_out),
@@ -102,13 +102,13 @@ def examples(
     `labels` at least one example of each class.
 
     Args:
-      num_examples: how many the client holds; may be 0.
+      num_examples: number of examples that the client holds; may be 0.
       fraction: of the examples to test on, in [0, 1), rounded to the nearest number
         of examples. A half is rounded up; with `labels`, to the even number.
       seed: of the draw.
-      client_id: whose examples they are.
-      labels: classes, integers `[num_examples]`. If given, the fraction is taken of
-        each class by itself, so that the split keeps the client's class balance.
+      client_id: the client that holds the examples.
+      labels: classes, integers `[num_examples]`. If given, the fraction applies to
+        each class separately, so that the split keeps the client's class balance.
 
     Returns:
       Ascending int64 indices of the training and of the test examples, disjoint and
@@ -124,7 +124,7 @@ def examples(
         count = int(np.floor(fraction * num_examples + 0.5))
         count = max(0, min(count, num_examples - 1))
         generator = derived_generator("train_test_split", seed, client_id)
-        is_test[_drawn(num_examples, count, generator)] = True
+        is_test[_draw(num_examples, count, generator)] = True
     else:
         if len(labels) != num_examples:
             raise ValueError(
@@ -135,17 +135,17 @@ def examples(
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
             count = min(round(fraction * len(members)), len(members) - 1)
-            is_test[members[_drawn(len(members), count, generator)]] = True
+            is_test[members[_draw(len(members), count, generator)]] = True
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
 def groups(
     group_of: np.ndarray, fraction: float, *, seed: int, purpose: Any
 ) -> np.ndarray:
-    """Draws whole groups of examples, as days whose weather many flights share.
+    """Draws groups of examples for testing, such as all flights of a day.
 
     Args:
-      group_of: which group each example belongs to, `[n]`, of any comparable type.
+      group_of: the group of each example, `[n]`, of any comparable type.
       fraction: of the groups to test on, in [0, 1), rounded to the nearest number of
         groups.
       seed: of the draw.
@@ -160,15 +160,15 @@ def groups(
     check_fraction("test_fraction", fraction)
     distinct = np.unique(group_of)
     count = round(fraction * len(distinct))
-    drawn = _drawn(len(distinct), count, derived_generator(purpose, seed))
-    return np.isin(group_of, distinct[drawn])
+    test_groups = _draw(len(distinct), count, derived_generator(purpose, seed))
+    return np.isin(group_of, distinct[test_groups])
 
 
 def latest(length: int, fraction: float) -> int:
-    """Where a sequence in time is cut: `[:cut]` trains, `[cut:]` tests.
+    """The index at which a sequence in time is cut: `[:cut]` trains, `[cut:]` tests.
 
-    The later part is the test split, as in LEAF (Caldas et al. 2018,
-    arXiv 1812.01097), so that no client is tested on its own past.
+    As in LEAF (Caldas et al. 2018, arXiv 1812.01097), the later part is the test split,
+    so that no client is tested on its past.
 
     Raises:
       ValueError: the fraction is outside [0, 1).

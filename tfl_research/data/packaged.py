@@ -7,7 +7,7 @@ import pathlib
 
 
 def package_file(package: str, relative_path: str) -> pathlib.Path:
-    """Where a file of an installed package lies.
+    """The path of a file in an installed package.
 
     The package's code is not run: some data packages are Python 2 code, load
     everything at import, or carry a licence that covers only their wrapper.

@@ -1,4 +1,4 @@
-"""Local steps whose examples are drawn by Poisson sampling, as DP-SGD needs them."""
+"""Local steps with Poisson-sampled examples, for DP-SGD."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What ends after a row of examples: nothing, a microbatch, or a local step (and
-# its last microbatch).
+# After a row of examples ends nothing, a microbatch, or a local step (with its last
+# microbatch).
 ROW_ENDS_NOTHING, ROW_ENDS_MICROBATCH, ROW_ENDS_STEP = 0, 1, 2
 _WIDEST_ROW = 64
 
@@ -19,39 +19,38 @@ class PoissonSteps(NamedTuple):
 
     Attributes:
       order: int64 `[rows, batch]` example indices, -1 = padding.
-      ends: int32 `[rows]`, what ends after each row.
-      num_held: examples that the client holds.
+      ends: int32 `[rows]`, for each row one of the constants `ROW_ENDS_...`.
+      num_examples: number of examples that the client holds.
       noise_seed: int64 `[2]`, of the noise that the client adds.
     """
 
     order: np.ndarray
     ends: np.ndarray
-    num_held: int
+    num_examples: int
     noise_seed: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class PoissonBatching:
-    """Local steps that take each of a client's examples with one probability.
+    """Local steps that take each of a client's examples with the same probability.
 
     In each of `steps` local steps, each of the client's n examples takes part
     independently with probability q = min(1, expected_batch_size / n) (Abadi et al.
-    2016, arXiv 1607.00133, section 2, "lots"). A step has no largest size and may
-    be empty: its examples fill as many rows of `batch_size` as they need, and
-    nothing is ever cut off.
+    2016, arXiv 1607.00133, section 2, "lots"). A step can have any size, also 0: its
+    examples fill as many rows of `batch_size` as they need, and no example is cut off.
 
     With microbatches, every example that takes part is put into one of
     ⌈min(expected_batch_size, n) / microbatch_size⌉ microbatches, uniformly and
-    independently of all other examples. One example more or less therefore changes
-    one microbatch, which filling them in order would not achieve.
+    independently of all other examples. So adding or removing an example changes a
+    single microbatch; if microbatches were filled in order, it would change several.
 
     Attributes:
       steps: local steps of every client, at least 1.
       expected_batch_size: expected examples of a step, above 0; need not be whole.
-      microbatch_size: expected examples of a microbatch, at least 1; 1 makes every
-        example its own.
-      batch_size: examples in a row, computed together; 0 chooses by the expected
-        size. Changes results by float rounding only.
+      microbatch_size: expected examples of a microbatch, at least 1; with 1 every
+        example is a microbatch.
+      batch_size: examples in a row, computed together; 0 for a size that follows from
+        the expected size. Changes results only by float rounding.
 
     Raises:
       ValueError: a number outside its range, microbatches larger than the batch.
@@ -79,9 +78,9 @@ class PoissonBatching:
         if self.batch_size < 0:
             raise ValueError(f"batch_size must be at least 0, got {self.batch_size}")
         if self.batch_size == 0:
-            together = size if self.microbatch_size == 1 else self.microbatch_size
-            wide = math.ceil(together + math.sqrt(together))
-            object.__setattr__(self, "batch_size", min(wide, _WIDEST_ROW))
+            expected = size if self.microbatch_size == 1 else self.microbatch_size
+            width = math.ceil(expected + math.sqrt(expected))
+            object.__setattr__(self, "batch_size", min(width, _WIDEST_ROW))
 
     def sampling_rate(self, num_examples: int) -> float:
         """q of a client with so many examples; 1 for none."""
@@ -97,9 +96,8 @@ class PoissonBatching:
     def draw(self, num_examples: int, generator: np.random.Generator) -> PoissonSteps:
         """Draws a round's local steps; none for a client without examples.
 
-        Amplification by sampling counts on the draws being unknown to whoever sees
-        results, and noise on its seed being so: the generator must come from a secret
-        seed.
+        The generator must come from a secret seed: amplification by sampling needs
+        draws, and noise needs a seed, that are unknown to everybody who sees results.
         """
         noise_seed = generator.integers(-(2**63), 2**63 - 1, 2, np.int64, endpoint=True)
         if num_examples == 0:
@@ -109,8 +107,8 @@ class PoissonBatching:
         rows: list[np.ndarray] = []
         ends: list[int] = []
         for _ in range(self.steps):
-            # A binomial number of examples without replacement: the same law as a
-            # coin for each, at the cost of the examples drawn.
+            # A binomial number of examples without replacement: the distribution is
+            # the same as with a coin for each example, and the cost is lower.
             count = int(generator.binomial(num_examples, rate))
             drawn = generator.choice(num_examples, count, replace=False, shuffle=False)
             drawn.sort()
@@ -132,7 +130,7 @@ class PoissonBatching:
     def _microbatches(
         self, drawn: np.ndarray, num_examples: int, generator: np.random.Generator
     ) -> list[np.ndarray]:
-        """The non-empty microbatches of a step; all of it in one for size 1."""
+        """The non-empty microbatches of a step; a single array for size 1."""
         if len(drawn) == 0:
             return []
         if self.microbatch_size == 1:

@@ -1,7 +1,7 @@
 """TFF's `ClientData` as client data of this package.
 
-Only methods of the object that is handed in are called, so that this module, like
-the rest of the package, imports neither TFF nor TensorFlow.
+This module only calls methods of its arguments. So, like the rest of the package, it
+imports neither TFF nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tfl_research.data.cohort import ArraySpec, Examples
 
 # Examples read at once from a tf.data dataset.
 _BLOCK = 512
-# Clients whose examples are kept: opening a client's dataset takes milliseconds,
-# and training and evaluation load the same clients over and over.
-_KEPT_CLIENTS = 256
+# Clients whose examples stay in memory: opening a client's dataset takes milliseconds,
+# and training and evaluation load the same clients again and again.
+_CACHED_CLIENTS = 256
 
 
 def from_tff(
@@ -34,43 +34,40 @@ def from_tff(
       client_data: elements are mappings from names to tensors of fixed shape.
       convert: (`{name: [n, ...]}`) -> `{"x": [n, ...], "y": [n, ...]}`; must
         accept n = 0. Text arrives as bytes in an object array.
-      maximum_examples: reads no more than a client's first so many.
+      maximum_examples: reads at most so many examples of each client, the first ones.
 
     Returns:
-      The same clients in the same order; a client's examples are read when asked
-      for, and those of a few hundred clients are kept.
+      The same clients in the same order. A client's examples are read on demand, and
+      the examples of a few hundred clients stay in memory.
     """
-    nothing = {
+    empty = {
         name: np.zeros([0, *spec.shape.as_list()], spec.dtype.as_numpy_dtype)
         for name, spec in client_data.element_type_structure.items()
     }
 
-    @functools.lru_cache(maxsize=_KEPT_CLIENTS)
+    @functools.lru_cache(maxsize=_CACHED_CLIENTS)
     def load(client_id: str) -> Examples:
         dataset = client_data.create_tf_dataset_for_client(client_id)
         if maximum_examples is not None:
             dataset = dataset.take(maximum_examples)
-        blocks = [nothing, *dataset.batch(_BLOCK).as_numpy_iterator()]
+        blocks = [empty, *dataset.batch(_BLOCK).as_numpy_iterator()]
         return convert(
-            {
-                name: np.concatenate([block[name] for block in blocks])
-                for name in nothing
-            }
+            {name: np.concatenate([block[name] for block in blocks]) for name in empty}
         )
 
     specs = {
         name: ArraySpec(array.shape[1:], array.dtype)
-        for name, array in convert(nothing).items()
+        for name, array in convert(empty).items()
     }
     return ClientData(tuple(client_data.client_ids), load, specs)
 
 
 def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
-    """For each client, its examples in every part, one part after another.
+    """For each client, its examples in all parts, one part after another.
 
     Args:
       parts: client data of the same specs; a part may lack a client.
-      client_ids: the clients of the result; one in no part has no examples.
+      client_ids: the clients of the result; a client in no part has no examples.
 
     Raises:
       ValueError: no parts, or parts that disagree in their specs.
@@ -80,10 +77,12 @@ def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
             f"expected parts of the same specs, got {[part.specs for part in parts]}"
         )
     specs = parts[0].specs
-    known = [frozenset(part.client_ids) for part in parts]
+    part_ids = [frozenset(part.client_ids) for part in parts]
 
     def load(client_id: str) -> Examples:
-        pieces = [p.load(client_id) for p, ids in zip(parts, known) if client_id in ids]
+        pieces = [
+            p.load(client_id) for p, ids in zip(parts, part_ids) if client_id in ids
+        ]
         return {
             name: np.concatenate(
                 [np.zeros((0, *spec.shape), spec.dtype)] + [e[name] for e in pieces]

@@ -1,7 +1,8 @@
-"""One self-contained HTML page about a run, and tables and pictures for people.
+"""A self-contained HTML page about a run, and tables and pictures of sweeps.
 
-The page is made from what the run wrote (settings, metrics, summary, clients' table,
-privacy statement), pictures from counts; never from TensorFlow, a model or data.
+They are made from files of run folders (settings, metrics, summary, clients' table,
+privacy statement) and from counts of labels. `cli.report` is the command line. Nothing
+here imports TensorFlow or reads models and clients' data.
 """
 
 from tfl_research.report.page import ReportUnavailableError, write

@@ -1,4 +1,4 @@
-"""Values of algorithms by what they cost, and how soon each reaches a target."""
+"""Values of algorithms by cost, and the cost at which each reaches a target."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from scipy import stats
 
 from tfl_research.errors import UserError
 
-# Columns of metrics.csv that say what a round cost, where devices are simulated.
+# Columns of metrics.csv with the cost of a round, for simulated devices.
 SECONDS, DOWN, UP = "simulated_seconds", "bytes_down", "bytes_up"
-# What a value can have cost: columns of `read`, and what they are called.
+# Kinds of cost: columns of `read`, with their titles.
 COSTS = {
     "round": "round",
     "seconds": "simulated seconds",
     "megabytes": "megabytes sent and received",
 }
-# Share of the best value that is the target when none is given.
+# The default target is this share of the best value.
 _SHARE = 0.95
 
 
@@ -78,25 +78,25 @@ def read(
       diverged: whether each run ended because its model was not finite.
 
     Returns:
-      Columns algorithm, alpha, seed, round, value and megabytes and, where devices are
-      simulated, seconds since the start of the run. A run that diverged has a last row
-      without a value, of the round after those that it completed.
+      Columns algorithm, alpha, seed, round, value and megabytes and, for simulated
+      devices, seconds since the start of the run. A run that diverged has a last row
+      without a value, for the round after its completed rounds.
     """
     frames = []
     for (algorithm, alpha, seed), folder, lost in zip(labels, folders, diverged):
         rows = pd.read_csv(folder / "metrics.csv")
-        found = pd.DataFrame({"round": rows["round"], "value": rows[metric]})
+        frame = pd.DataFrame({"round": rows["round"], "value": rows[metric]})
         if SECONDS in rows:
-            found["seconds"] = rows[SECONDS]
+            frame["seconds"] = rows[SECONDS]
         if DOWN in rows:
-            found["megabytes"] = (rows[DOWN] + rows[UP]).fillna(0).cumsum() / 1e6
-        found = found.dropna(subset=["value"])
+            frame["megabytes"] = (rows[DOWN] + rows[UP]).fillna(0).cumsum() / 1e6
+        frame = frame.dropna(subset=["value"])
         if lost:
-            found.loc[len(rows)] = np.nan
-            found.loc[len(rows), "round"] = len(rows) + 1
+            frame.loc[len(rows)] = np.nan
+            frame.loc[len(rows), "round"] = len(rows) + 1
         for name, label in (("algorithm", algorithm), ("alpha", alpha), ("seed", seed)):
-            found.insert(0, name, label)
-        frames.append(found)
+            frame.insert(0, name, label)
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -110,11 +110,11 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """Mean over the seeds of one algorithm, and its interval, by mean cost.
+    """Mean over the seeds of an algorithm, and its interval, by mean cost.
 
-    Values are averaged at equal rounds, and so is what these had cost by then. Not at
-    equal cost: a single round that waits for its deadline sets a seed's clock so far
-    back that seeds have no time in common.
+    Values and their costs are averaged at equal rounds, and not at equal cost: a single
+    round that waits for its deadline delays a seed so much that seeds have no times in
+    common.
 
     Args:
       runs: rows of `read` of one algorithm and heterogeneity.
@@ -122,35 +122,35 @@ def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
 
     Returns:
       Columns `cost`, mean and half, the half width of the 95% interval; a row for each
-      round that was evaluated under all seeds: none after one of them has diverged.
+      round that was evaluated under all seeds. No row follows after a seed diverged.
     """
     seeds = runs["seed"].nunique()
     rows = [
-        (own[cost].mean(), *interval(own["value"].to_numpy(float)))
-        for _, own in runs.dropna(subset=["value"]).groupby("round")
-        if len(own) == seeds
+        (of_round[cost].mean(), *interval(of_round["value"].to_numpy(float)))
+        for _, of_round in runs.dropna(subset=["value"]).groupby("round")
+        if len(of_round) == seeds
     ]
     return pd.DataFrame(rows, columns=[cost, "mean", "half"])
 
 
 def targets(curves: pd.DataFrame, target: float | None) -> dict[str, float]:
-    """The value to be reached at each heterogeneity.
+    """The target at each heterogeneity.
 
     Args:
       curves: of `read`.
-      target: as given; None for 95% of the best value of any run.
+      target: for all heterogeneities; None for 95% of the best value of any run.
     """
     best = curves.groupby("alpha", sort=False)["value"].max()
     return {a: _SHARE * v if target is None else target for a, v in best.items()}
 
 
 def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
-    """When each run first reached the target, higher values being better.
+    """The cost at which each run first reached the target; higher values are better.
 
     Returns:
-      A row for each run: algorithm, alpha, seed, target, final (NaN where the run
-      diverged), and round, seconds and megabytes at which it was reached, NaN for
-      never.
+      A row for each run: algorithm, alpha, seed, target, final (NaN for a run that
+      diverged), and round, seconds and megabytes at which the run reached the target
+      (NaN for never).
     """
     goals = targets(curves, target)
     rows = []
@@ -164,35 +164,36 @@ def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
             "target": goals[alpha],
             "final": run["value"].iloc[-1],
         }
-        there = run[run["value"] >= goals[alpha]]
+        on_target = run[run["value"] >= goals[alpha]]
         for name in COSTS:
             if name in run:
-                row[name] = there[name].iloc[0] if len(there) else np.nan
+                row[name] = on_target[name].iloc[0] if len(on_target) else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
-    """A Markdown table: each algorithm's final value and when it reached the target.
+    """A Markdown table: each algorithm's final value, and the cost of the target.
 
-    The mean over seeds, with the half width of its 95% interval for the final value,
-    of those that did not diverge; "2 of 3: 40" means that two of three seeds reached
-    the target, on average in round 40.
+    Values are means over the seeds that did not diverge; the final value has the half
+    width of its 95% interval. "2 of 3: 40" means that two of three seeds reached the
+    target, on average in round 40.
     """
-    found = reached(curves, target)
-    costs = [name for name in COSTS if name in found]
+    rows = reached(curves, target)
+    costs = [name for name in COSTS if name in rows]
     head = ["α", "algorithm", "final", "target", *costs]
     lines = [head, ["---"] * len(head)]
-    for (alpha, algorithm), runs in found.groupby(["alpha", "algorithm"], sort=False):
+    for (alpha, algorithm), runs in rows.groupby(["alpha", "algorithm"], sort=False):
         goal = f"{runs['target'].iloc[0]:.3f}"
         cells = [str(alpha), str(algorithm), _final(runs), goal]
         for name in costs:
-            there = runs[name].dropna()
-            if len(there) == 0:
+            values = runs[name].dropna()
+            if len(values) == 0:
                 cells.append("never")
                 continue
-            share = "" if len(there) == len(runs) else f"{len(there)} of {len(runs)}: "
-            cells.append(f"{share}{there.mean():.4g}")
+            counts = f"{len(values)} of {len(runs)}: "
+            share = "" if len(values) == len(runs) else counts
+            cells.append(f"{share}{values.mean():.4g}")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

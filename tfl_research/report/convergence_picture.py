@@ -20,9 +20,9 @@ _STYLES = ("-", "--", ":")
 def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
     """Mean over seeds and its 95% interval, and each seed as a thin line.
 
-    A column of panels for each heterogeneity, and a row for each cost that the runs
-    have: rounds and, where devices are simulated, seconds and megabytes, of which the
-    mean over seeds counts (`convergence.averaged`).
+    A column of panels for each heterogeneity, and a row for each cost of the runs:
+    rounds and, for simulated devices, seconds and megabytes. Costs are means over seeds
+    (`convergence.averaged`).
 
     Args:
       curves: of `convergence.read`.
@@ -42,13 +42,13 @@ def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
         for axes, alpha in zip(row, alphas):
             of_alpha = curves[curves["alpha"] == alpha]
             for place, algorithm in enumerate(algorithms):
-                own = of_alpha[of_alpha["algorithm"] == algorithm]
-                if len(own):
-                    _curve(axes, own, cost, place)
+                runs = of_alpha[of_alpha["algorithm"] == algorithm]
+                if len(runs):
+                    _curve(axes, runs, cost, place)
             axes.set_xlabel(convergence.COSTS[cost])
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=cost == "round"))
-            # Of what was seen: the first intervals of a few seeds are wider.
+            # The range of the values; the first intervals of a few seeds are wider.
             axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
             axes.grid(alpha=0.3)
         row[0].set_ylabel(metric)
@@ -81,8 +81,8 @@ def _style(place: int) -> dict[str, Any]:
 
 def _curve(axes: Axes, runs: pd.DataFrame, cost: str, place: int) -> None:
     style = _style(place)
-    for _, own in runs.groupby("seed"):
-        axes.plot(own[cost], own["value"], **style, alpha=0.35, linewidth=0.6)
+    for _, run in runs.groupby("seed"):
+        axes.plot(run[cost], run["value"], **style, alpha=0.35, linewidth=0.6)
     mean = convergence.averaged(runs, cost)
     marker = "." if len(mean) == 1 else None
     axes.plot(mean[cost], mean["mean"], marker=marker, linewidth=1.8, **style)

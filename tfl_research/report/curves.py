@@ -11,7 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Points in a curve beyond which rounds are thinned out, to keep the page small.
+# A curve with more points is thinned out, to keep the page small.
 _MAX_POINTS = 2000
 
 _PANELS = (
@@ -50,8 +50,7 @@ def _svg(figure: Figure) -> str:
     text = io.StringIO()
     FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
     svg = text.getvalue()
-    # Without the XML prologue, which has no place inside HTML, and with the
-    # links in it (namespaces only) untouched.
+    # Without the XML prologue, which is not allowed inside HTML.
     return svg[svg.index("<svg") :]
 
 
@@ -72,7 +71,7 @@ def draw(metrics: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
         for name, label in series:
             xs, ys = _points(metrics.get("round", ()), metrics.get(name, ()))
             if xs:
-                # Few points are marked: a line through one is nothing to see.
+                # Few points have markers: a line through one point is invisible.
                 marker = "o" if len(xs) <= 30 else None
                 axes.plot(xs, ys, label=label, marker=marker, markersize=3)
         if not axes.lines:

@@ -1,4 +1,4 @@
-"""The label-by-client picture: who holds which labels, and how much each holds."""
+"""The label-by-client picture: the labels of each client, and the clients' sizes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from matplotlib.ticker import MaxNLocator
 
 # Kinds of files that matplotlib writes without further packages.
 SUFFIXES = (".png", ".svg", ".pdf")
-# Labels that get a column of their own; the rest share one.
+# Labels with a column each; further labels share one column.
 _MOST_LABELS = 100
-# Clients and labels up to which shares are written into the cells, clients are named,
-# and clients keep their order.
+# With at most so many clients and labels, shares are written into the cells.
 _MOST_IN_CELLS = (25, 12)
+# With at most so many clients, clients are named and keep their order.
 _MOST_NAMED = 50
-# Clients whose rows are some dots high.
+# With at most so many clients, a row is several dots high.
 _MOST_ROWS_APART = 300
 _COLOURS = "Blues"
 
 
 def check_path(path: pathlib.Path) -> None:
-    """Raises ValueError where no picture could be written to the path."""
+    """Raises ValueError if no picture can be written to the path."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
     if not path.parent.is_dir():
@@ -38,14 +38,14 @@ def check_path(path: pathlib.Path) -> None:
 
 
 def shown_labels(labels: np.ndarray, most: int = _MOST_LABELS) -> np.ndarray:
-    """Which labels get a column: those that occur, at most so many.
+    """The labels that get a column: the most frequent labels that occur.
 
     Args:
       labels: counts `[clients, classes]`.
-      most: columns at most.
+      most: largest number of columns.
 
     Returns:
-      Int64, ascending: the labels that occur, or the most frequent of them.
+      Int64, ascending.
     """
     totals = labels.sum(axis=0)
     frequent = np.argsort(-totals, kind="stable")[:most]
@@ -53,10 +53,10 @@ def shown_labels(labels: np.ndarray, most: int = _MOST_LABELS) -> np.ndarray:
 
 
 def client_order(shares: np.ndarray) -> np.ndarray:
-    """Clients by their most frequent label, and for one label the purest first.
+    """Sorts clients by their most frequent label, then by its share, largest first.
 
     Args:
-      shares: `[clients, labels]`; NaN for clients without labels, who come last.
+      shares: `[clients, labels]`; NaN for clients without labels, which come last.
 
     Returns:
       Int64 `[clients]`, a permutation.
@@ -74,18 +74,18 @@ def draw(
 ) -> Figure:
     """A row for each client: its label shares as colours, and its size as a bar.
 
-    Above are the shares over all clients. Up to 50 clients are named and keep their
-    order; more are sorted by `client_order`. Beyond 100 labels the rarest share the
-    last column.
+    Above the rows are the shares over all clients. Up to 50 clients are named and keep
+    their order; more clients are sorted by `client_order`. With more than 100 labels
+    the rarest share the last column.
 
     Args:
-      labels: counts `[clients, classes]`, of one client at least and with a label.
+      labels: counts `[clients, classes]`, with at least one label.
       client_ids: of the rows.
       title: above the picture.
-      label_names: in label order; numbers where they are missing.
+      label_names: in label order; a label without a name is shown as a number.
 
     Raises:
-      ValueError: there are no labels, or not as many ids as rows.
+      ValueError: there are no labels, or the numbers of ids and rows differ.
     """
     labels = np.asarray(labels, np.int64)
     if labels.ndim != 2 or not labels.sum():
@@ -95,11 +95,11 @@ def draw(
     columns = shown_labels(labels)
     counts = labels[:, columns]
     names = [label_names[c] if c < len(label_names) else str(c) for c in columns]
-    rest = labels.sum(axis=1) - counts.sum(axis=1)
-    if rest.any():
-        left_out = int((labels.sum(axis=0) > 0).sum()) - len(columns)
-        counts = np.column_stack([counts, rest])
-        names.append(f"{left_out:,} more")
+    rare_counts = labels.sum(axis=1) - counts.sum(axis=1)
+    if rare_counts.any():
+        num_rare = int((labels.sum(axis=0) > 0).sum()) - len(columns)
+        counts = np.column_stack([counts, rare_counts])
+        names.append(f"{num_rare:,} more")
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)
     named = len(counts) <= _MOST_NAMED
@@ -121,12 +121,12 @@ def draw(
     cells = figure.add_subplot(grid[1, 0])
     top = figure.add_subplot(grid[0, 0], sharex=cells)
     bars = figure.add_subplot(grid[1, 1], sharey=cells)
-    # Where there are many labels most shares are small: a square root shows them.
-    many = len(names) > 20
+    # With many labels most shares are small: a square root makes them visible.
+    root_scale = len(names) > 20
     largest = float(np.nanmax(shares))
-    norm = PowerNorm(0.5, 0.0, largest) if many else Normalize(0.0, largest)
-    # More rows than dots are averaged, for which imshow blurs columns too; copies of
-    # each column keep that within its border.
+    norm = PowerNorm(0.5, 0.0, largest) if root_scale else Normalize(0.0, largest)
+    # imshow averages rows if there are more rows than dots, and then blurs columns too.
+    # With copies of each column, the blur stays within the column.
     copies = 50 if len(shares) > _MOST_ROWS_APART else 1
     image = cells.imshow(
         np.repeat(shares, copies, axis=1),
@@ -137,7 +137,8 @@ def draw(
     )
     bar = figure.colorbar(image, cax=figure.add_subplot(grid[1, 2]))
     bar.set_label(
-        "share of the client's labels" + (" (√ scale)" if many else ""), fontsize=9
+        "share of the client's labels" + (" (√ scale)" if root_scale else ""),
+        fontsize=9,
     )
     bar.ax.yaxis.set_major_formatter(lambda share, _: f"{share:.3g}")
     if len(shares) <= _MOST_IN_CELLS[0] and len(names) <= _MOST_IN_CELLS[1]:
@@ -150,7 +151,7 @@ def draw(
 
 
 def write(figure: Figure, path: pathlib.Path) -> None:
-    """Saves a picture, 150 dots an inch where it has dots.
+    """Saves a picture; in files with dots, 150 dots an inch.
 
     Raises:
       ValueError: see `check_path`.
@@ -177,7 +178,7 @@ def _write_shares(axes: Axes, shares: np.ndarray, largest: float) -> None:
 
 
 def _label_columns(axes: Axes, names: Sequence[str], inches: float) -> None:
-    """Names below columns of that width; evenly thinned out where they overlap."""
+    """Names below columns of that width; evenly thinned out if they would overlap."""
     step = math.ceil(0.16 / inches)
     ticks = list(range(0, len(names), step))
     shown = [_short(names[t]) for t in ticks]

@@ -1,4 +1,4 @@
-"""report.html."""
+"""report.html: a page about a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.report.run_results import RunResults
 from tfl_research.storage import atomic
 from tfl_research.storage.run_record import STOP_REASONS
 
-# Clients shown for each model and split; the file has them all.
+# Clients shown for each model and split; clients.csv has all clients.
 _MAX_CLIENTS = 200
 
 
@@ -30,11 +30,11 @@ def _shown(value: Any) -> str:
 
 
 def _model_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Models that there are, and one row for each metric with their values."""
+    """Names of the models, and a row for each metric with the models' values."""
     models = {n: summary[n] for n in ("untrained", "final", "best") if summary.get(n)}
     skipped = ("selected_by", "value")
     metrics = dict.fromkeys(m for cells in models.values() for m in cells)
-    # The round first; metrics in their own order; ε and δ where a model has them.
+    # The round comes first; the other metrics keep their order.
     ordered = sorted(
         (m for m in metrics if m not in skipped), key=lambda m: m != "round"
     )
@@ -66,7 +66,7 @@ def _clients(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     return result
 
 
-def _last(results: RunResults, column: str) -> float:
+def _last_value(results: RunResults, column: str) -> float:
     values = results.metrics.get(column, ())
     return values[-1] if values else math.nan
 
@@ -94,10 +94,10 @@ def _render(results: RunResults) -> str:
         name=results.name,
         completed=len(results.metrics.get("round", ())),
         stop_reason=STOP_REASONS.get(summary.get("stop_reason", ""), ""),
-        epsilon=_last(results, "epsilon"),
-        delta=_last(results, "delta"),
+        epsilon=_last_value(results, "epsilon"),
+        delta=_last_value(results, "delta"),
         shown=_shown,
-        is_private=math.isfinite(_last(results, "epsilon")),
+        is_private=math.isfinite(_last_value(results, "epsilon")),
         privacy=results.privacy,
         curves=curves.draw(results.metrics),
         models=models,
@@ -116,11 +116,11 @@ def _render(results: RunResults) -> str:
 def write(folder: Union[str, os.PathLike[str]]) -> pathlib.Path:
     """Writes `report.html` of the run in `folder`, and returns its path.
 
-    The page is one file without external resources. Everything in it comes from
-    the run's files; the run need not have ended.
+    The page is a single file without external resources, made from the run's files. The
+    run need not have ended.
 
     Raises:
-      ValueError: the folder holds no run, or a file of it is damaged.
+      ValueError: the folder holds no run, or one of its files is damaged.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     content = _render(run_results.read(folder))

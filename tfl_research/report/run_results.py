@@ -1,4 +1,4 @@
-"""What a run folder holds, read for people."""
+"""The files of a run folder, read for a report."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any, Union
 
 @dataclasses.dataclass(frozen=True)
 class RunResults:
-    """A run's files.
+    """The content of a run's files.
 
     Attributes:
       name: name of the folder.
       record: hparams.json.
-      metrics: metrics.csv by column; NaN where a cell is empty.
-      clients: rows of clients.csv, empty while there is none.
-      summary: summary.json, empty while there is none.
-      privacy: lines of the privacy statement, empty without one.
+      metrics: metrics.csv by column; NaN for an empty cell.
+      clients: rows of clients.csv; empty without the file.
+      summary: summary.json; empty without the file.
+      privacy: lines of the privacy statement; empty without a statement.
     """
 
     name: str
@@ -51,10 +51,10 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
-    """Reads a run's folder; the run may still be going on.
+    """Reads a run's folder; the run need not have ended.
 
     Raises:
-      ValueError: the folder holds no run, or a file of it is damaged.
+      ValueError: the folder holds no run, or one of its files is damaged.
     """
     path = pathlib.Path(folder)
     if not (path / "hparams.json").exists():
@@ -63,7 +63,7 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     for number, row in enumerate(_rows(path / "metrics.csv"), start=2):
         for name, cell in row.items():
             if name is None or cell is None:
-                # The row that a running experiment is writing at this moment.
+                # A running experiment is writing this row.
                 continue
             try:
                 value = float(cell) if cell else math.nan
@@ -74,13 +74,13 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
                 ) from error
             metrics.setdefault(name, []).append(value)
     lengths = [len(column) for column in metrics.values()]
-    whole = {name: column[: min(lengths)] for name, column in metrics.items()}
+    complete = {name: column[: min(lengths)] for name, column in metrics.items()}
     summary = path / "summary.json"
     privacy = path / "privacy.txt"
     return RunResults(
         path.resolve().name,
         _json(path / "hparams.json"),
-        whole,
+        complete,
         _rows(path / "clients.csv"),
         _json(summary) if summary.exists() else {},
         privacy.read_text(encoding="utf-8").splitlines() if privacy.exists() else [],

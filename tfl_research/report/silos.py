@@ -1,4 +1,4 @@
-"""Tables of a cross-silo comparison: how each method does at each silo."""
+"""Tables of a cross-silo comparison: the metrics of each method at each silo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from tfl_research.privacy.accounting.rounding import rounded_up
 
-# Ends the name of a method that is one silo's own training.
+# Begins the name of a method that trains on one silo alone.
 ALONE = "only "
 
 
@@ -20,12 +20,12 @@ def by_silo(
     """A model's metrics at every silo, a row for each run and silo.
 
     Args:
-      runs: (method, run folder), several of one method where seeds differ.
-      model: "final" or "best"; the latter has spent what the run had by its end.
+      runs: (method, run folder); a method has several runs if seeds differ.
+      model: "final" or "best"; for both, ε is of all rounds of the run.
 
     Returns:
       Columns `method`, `run`, `silo`, `examples`, the metrics, and `epsilon` of the
-      silo's records, NaN where the run has no record-level privacy.
+      silo's records, NaN for a run without record-level privacy.
     """
     frames = []
     for method, folder in runs:
@@ -46,17 +46,17 @@ def _epsilons(folder: pathlib.Path) -> dict[str, float]:
     if not path.exists():
         return {}
     spent = pd.read_csv(path, dtype={"client_id": str})
-    last = spent[spent["round"] == spent["round"].max()]
-    return dict(zip(last["client_id"], last["epsilon"].astype(float)))
+    final = spent[spent["round"] == spent["round"].max()]
+    return dict(zip(final["client_id"], final["epsilon"].astype(float)))
 
 
-def write(found: pd.DataFrame, path: pathlib.Path) -> None:
+def write(rows: pd.DataFrame, path: pathlib.Path) -> None:
     """Writes the rows of `by_silo` as CSV."""
-    found.to_csv(path, index=False, float_format="%.6g")
+    rows.to_csv(path, index=False, float_format="%.6g")
 
 
 def remarks(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader of the tables has to know of the runs: which ones diverged.
+    """Remarks for readers of the tables: the runs that diverged.
 
     Args:
       names: of the runs.
@@ -68,25 +68,25 @@ def remarks(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str
     return [f"diverged, shown by their last model that was finite: {', '.join(lost)}"]
 
 
-def table(found: pd.DataFrame, *, metric: str) -> str:
+def table(by_run: pd.DataFrame, *, metric: str) -> str:
     """A Markdown table: the metric of each method at each silo, mean over runs.
 
-    What silos reach alone is two lines: each silo's own model at that silo, and the
-    mean of all silos' own models at each. The last columns are the mean over silos,
-    each counting once, and weighted by examples. Beside the ε of silos' records stands
-    the largest of them.
+    Two lines are for silos that train alone: each silo's model at this silo, and the
+    mean of all silos' models at each silo. The last columns are the mean over silos,
+    and the mean weighted by examples. A line with the ε of silos' records ends with the
+    largest ε.
 
     Args:
-      found: of `by_silo`.
+      by_run: of `by_silo`.
       metric: one of its columns.
     """
-    alone = found["method"].str.startswith(ALONE)
-    own = found[alone & (found["method"] == ALONE + found["silo"])]
+    alone = by_run["method"].str.startswith(ALONE)
+    at_home = by_run[alone & (by_run["method"] == ALONE + by_run["silo"])]
     rows = pd.concat(
         [
-            found[~alone],
-            own.assign(method="each silo alone, at home"),
-            found[alone].assign(method="the average silo alone"),
+            by_run[~alone],
+            at_home.assign(method="each silo alone, at home"),
+            by_run[alone].assign(method="the average silo alone"),
         ]
     )
     silos = list(dict.fromkeys(rows["silo"]))

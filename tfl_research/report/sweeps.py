@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Column of the metric that the runs were selected by, at the end of the run.
+# Columns of results.csv: the metric that selects models, and its value at the end.
 METRIC, VALUE = "metric", "final_value"
 
 
@@ -26,12 +26,12 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
 
     Args:
       rows: of results.csv, at least one.
-      keys: columns that tell the lines of the table apart.
+      keys: columns whose values identify a line of the table.
     """
-    found = _by_group(rows, keys)
+    groups = _by_group(rows, keys)
     head = [*keys, f"{rows[0][METRIC]}, median", "least", "greatest", "runs"]
     lines = [" | ".join(head), "|".join("---" for _ in head)]
-    for cells in found.itertuples(index=False):
+    for cells in groups.itertuples(index=False):
         shown = [f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells]
         lines.append(" | ".join(shown))
     return "\n".join(f"| {line} |" for line in lines)
@@ -46,7 +46,7 @@ def matrix(
       rows: of results.csv, at least one.
       down: column whose values are the lines.
       across: column whose values are the columns.
-      column: what is shown, to three decimals; a dash where no row has it.
+      column: column of the shown values, to three decimals; a dash for no value.
     """
     frame = pd.DataFrame(list(rows))
     grid = frame.pivot_table(
@@ -71,13 +71,13 @@ def frontier(
     lines: str,
     reference: str,
 ) -> None:
-    """The final value against a cost, a line each; the median and the range of seeds.
+    """Draws the final value against a cost: a line for the median, bars for the range.
 
     Args:
       rows: of results.csv.
       path: of the SVG file.
       x: column and label of the cost, drawn on a logarithmic axis.
-      lines: column that tells the lines apart.
+      lines: column whose values are the lines.
       reference: the value of `lines` whose runs have no cost: a horizontal line.
     """
     column, label = x
@@ -90,8 +90,8 @@ def frontier(
     costly = [row for row in rows if row[lines] != reference]
     costs = pd.DataFrame(costly)
     for name in dict.fromkeys(row[lines] for row in costly):
-        own = costs[costs[lines] == name].sort_values("target_epsilon")
-        grouped = own.groupby("target_epsilon")
+        of_line = costs[costs[lines] == name].sort_values("target_epsilon")
+        grouped = of_line.groupby("target_epsilon")
         middle = grouped[VALUE].median()
         places = grouped[column].median()
         spread = [middle - grouped[VALUE].min(), grouped[VALUE].max() - middle]
@@ -118,9 +118,8 @@ def heatmaps(
       rows: of results.csv.
       path: of the SVG file.
       across: column whose values are the columns of a panel.
-      down: column whose values are its rows.
-      panels: (column, title) of each quantity; a quantity that no row has is left
-        out.
+      down: column whose values are the rows of a panel.
+      panels: (column, title) of each quantity; a quantity without values is left out.
     """
     frame = pd.DataFrame(list(rows))
     shown = [
@@ -135,7 +134,7 @@ def heatmaps(
         ).reindex(names)
         for column, _ in shown
     ]
-    # Every cell has the same size, whatever the panel; a title needs two of them.
+    # Cells of all panels have the same size; a title needs the width of two cells.
     widths = [max(len(grid.columns), 2) for grid in grids]
     longest = max(len(str(name)) for name in names)
     figure = Figure(

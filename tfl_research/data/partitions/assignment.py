@@ -1,7 +1,7 @@
-"""Partitions of one data set into clients, as pure functions of labels and seed.
+"""Partitions of a data set into clients, as pure functions of labels and seed.
 
-Every function returns one ascending int64 index array per client; each example
-is in exactly one of them and no client is empty.
+Every function returns an ascending int64 index array for each client. Each example has
+exactly one client, and no client is empty.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def dirichlet(
 ) -> list[np.ndarray]:
     """Label skew: each client's label distribution is a Dirichlet draw.
 
-    The partition of Hsu et al. 2019 (arXiv 1909.06335): all clients are
-    of the same size, and client k's labels follow q_k ~ Dirichlet(alpha * C * p),
-    with p the label distribution of the whole set and C its number of classes.
-    With balanced classes that is the symmetric Dirichlet(alpha); the paper's own
-    concentration, without the factor C, is C times ours.
+    The partition of Hsu et al. 2019 (arXiv 1909.06335): all clients have the same
+    size, and client k's labels follow q_k ~ Dirichlet(alpha * C * p), with p the label
+    distribution of the data set and C its number of classes. With balanced classes
+    this is the symmetric Dirichlet(alpha). The paper's concentration, without the
+    factor C, is C times this alpha.
 
-    Clients take examples in turns, one at a time and without replacement. Once a
-    class is used up its probability is set to zero and the rest renormalised, so
-    a scarce class ends for all clients at once and the last turns follow q_k less
-    closely. Sizes differ by at most one, hence no client is empty.
+    Clients take examples in turns, one at a time and without replacement. When a class
+    is used up, its probability becomes zero and the other probabilities are
+    renormalised: the class ends for all clients at once, and the last turns follow q_k
+    less closely. Sizes differ by at most one, so no client is empty.
 
     Args:
       labels: `[n]` labels of any comparable type.
@@ -78,7 +78,7 @@ def dirichlet(
     _check_alpha(alpha)
     _check(len(labels), num_clients)
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    # Each class's examples, shuffled, to be taken from the end.
+    # Each class' examples, shuffled; they are taken from the end.
     pools = [
         generator.permutation(np.flatnonzero(classes == c)) for c in range(len(counts))
     ]
@@ -87,14 +87,14 @@ def dirichlet(
         alpha * len(counts) * counts / len(labels), size=num_clients
     )
     parts: list[list[int]] = [[] for _ in range(num_clients)]
-    for taken, uniform in enumerate(generator.random(len(labels))):
-        client = taken % num_clients
+    for turn, uniform in enumerate(generator.random(len(labels))):
+        client = turn % num_clients
         weights = mixtures[client] * (remaining > 0)
-        if weights.sum() <= 0:  # all the classes that this client wants are used up
+        if weights.sum() <= 0:  # all classes of the client's mixture are used up
             weights = remaining.astype(np.float64)
         cumulative = np.cumsum(weights)
-        # Scaled by the last sum, so that rounding cannot point past the end;
-        # "right" steps over classes of weight zero.
+        # Scaled by the last sum: rounding cannot give an index past the end. "right"
+        # skips classes of weight zero.
         chosen = int(np.searchsorted(cumulative, uniform * cumulative[-1], "right"))
         chosen = min(chosen, int(np.flatnonzero(weights)[-1]))
         remaining[chosen] -= 1
@@ -113,8 +113,8 @@ def shards(
 
     McMahan et al. 2017 (arXiv 1602.05629, section 3): sort by label, cut into
     `num_clients * shards_per_client` shards whose sizes differ by at most one, and
-    deal `shards_per_client` shards at random to each client. A client sees at most
-    that many labels when no shard crosses a border between labels.
+    deal `shards_per_client` shards at random to each client. If every shard has a
+    single label, a client has at most `shards_per_client` labels.
 
     Args:
       labels: `[n]` labels of any comparable type.
@@ -152,9 +152,9 @@ def quantity(
 
     Li et al. 2022, "Federated Learning on Non-IID Data Silos" (NIID-Bench,
     arXiv 2102.02079): client k gets a share q_k of the examples, with
-    q ~ Dirichlet_N(alpha). The paper draws anew until every client has enough
-    examples; here each client is given one example first and its share of the rest,
-    so that any alpha ends and no client is empty.
+    q ~ Dirichlet_N(alpha). The paper draws again until every client has enough
+    examples. Here each client gets one example and its share of the other examples, so
+    that the draw ends for any alpha and no client is empty.
 
     Args:
       labels: `[n]`; only the length is used.
@@ -177,11 +177,12 @@ def quantity(
 
 
 def sizes_from_shares(num_examples: int, shares: np.ndarray) -> np.ndarray:
-    """Whole client sizes from shares: one each, and the rest in proportion.
+    """Integer client sizes from shares: one example each, the others in proportion.
 
-    Each client gets its share of the `num_examples - num_clients` examples that are
-    left, rounded down; those that rounding leaves go to the largest remainders, the
-    earlier client first among equals.
+    Each client gets one example, and its share of the other `num_examples -
+    num_clients` examples, rounded down. The examples that remain after rounding go to
+    the clients with the largest remainders; of equal remainders the earlier client
+    comes first.
 
     Args:
       num_examples: n, at least the number of clients.
@@ -200,11 +201,12 @@ def sizes_from_shares(num_examples: int, shares: np.ndarray) -> np.ndarray:
         raise ValueError(f"shares must be at least 0 and of sum 1, got {shares}")
     exact = (num_examples - len(shares)) * shares
     sizes = np.floor(exact).astype(np.int64)
-    left = num_examples - len(shares) - int(sizes.sum())
-    # A sum of shares just off 1 can leave more or less than one for each client.
+    remaining = num_examples - len(shares) - int(sizes.sum())
+    # If the sum of shares is not exactly 1, more examples than clients or fewer than
+    # none can remain.
     order = np.argsort(-(exact - sizes), kind="stable")
-    np.add.at(sizes, order[np.arange(max(0, left)) % len(order)], 1)
-    while left < 0:
+    np.add.at(sizes, order[np.arange(max(0, remaining)) % len(order)], 1)
+    while remaining < 0:
         sizes[int(np.argmax(sizes))] -= 1
-        left += 1
+        remaining += 1
     return sizes + 1

@@ -1,9 +1,9 @@
-"""Skews of clients that share one distribution: features, or what labels mean.
+"""Skews of IID clients: of their features, or of the meaning of labels.
 
-Each function returns the given client data with one client's examples changed when
-they are loaded, the same on every load. What a client gets depends on its place
-among `client_ids` when the skew is made; later subsets and splits keep it, so a
-client's training and test examples are changed alike.
+Each function returns client data whose examples are changed when they are loaded, in
+the same way on every load. The change of a client depends on its index in `client_ids`
+when the skew is made. Later subsets and splits keep the change, so a client's training
+and test examples are changed alike.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tfl_research.data.batching import derived_generator
 from tfl_research.data.client_data import ClientData
 from tfl_research.data.cohort import Examples
 
-# Clients whose changed examples are kept: training and evaluation load the same
-# ones over and over.
-_KEPT_CLIENTS = 256
+# Clients whose changed examples stay in memory: training and evaluation load the same
+# clients again and again.
+_CACHED_CLIENTS = 256
 
 
 def client_angles(num_clients: int, degrees: float) -> np.ndarray:
@@ -58,11 +58,11 @@ def client_noise_levels(num_clients: int, level: float) -> np.ndarray:
 def concept_labels(
     num_concepts: int, num_classes: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """What each label is called under each concept.
+    """The permutation of labels of each concept.
 
-    Concept 0 leaves labels as they are. The classes are put on a circle in random
-    order, and concept g moves every label on by g places: a permutation, and no two
-    concepts agree on any label.
+    Concept 0 does not change labels. The classes form a circle in random order, and
+    concept g moves every label by g places along the circle. No two concepts agree on
+    any label.
 
     Args:
       num_concepts: between 1 and `num_classes`.
@@ -88,7 +88,7 @@ def concept_labels(
 
 
 def client_concepts(num_clients: int, num_concepts: int) -> np.ndarray:
-    """Which concept each client has, int64 `[clients]`: dealt in turns."""
+    """The concept of each client, int64 `[clients]`: assigned in turns."""
     return np.arange(num_clients) % num_concepts
 
 
@@ -102,7 +102,7 @@ def rotate_images(
     Args:
       images: `[n, height, width, ...]`, height and width equal.
       degrees: any finite angle.
-      background: value of the corners that nothing is turned into.
+      background: value of pixels outside of the original image.
 
     Raises:
       ValueError: images that are not square, or an angle that is not finite.
@@ -113,12 +113,12 @@ def rotate_images(
         )
     if not math.isfinite(degrees):
         raise ValueError(f"degrees must be finite, got {degrees}")
-    quarters, rest = divmod(degrees, 90.0)
-    if rest == 0:
+    quarters, remainder = divmod(degrees, 90.0)
+    if remainder == 0:
         return np.rot90(images, int(quarters) % 4, axes=(1, 2)).copy()
     if not len(images):
         return images.copy()
-    # Only those who rotate pay for the import.
+    # Imported here, since few users rotate images.
     from scipy import ndimage
 
     turned: np.ndarray = ndimage.rotate(
@@ -142,15 +142,15 @@ def rotation(
 ) -> ClientData:
     """Feature skew: client k's images are turned by its own angle.
 
-    Rotated images as domains are from Ghifary et al. 2015 (arXiv 1508.07680), and
-    as clients' distributions from Ghosh et al. 2020 (arXiv 2006.04088,
-    with a few angles); here every client has an angle of its own, `client_angles`.
+    Ghifary et al. 2015 (arXiv 1508.07680) use rotated images as domains, and Ghosh et
+    al. 2020 (arXiv 2006.04088) as clients' distributions, with a few angles. Here every
+    client has another angle, see `client_angles`.
 
     Args:
       data: x is `[n, side, side, ...]`.
       degrees: the largest angle, from 0 to 180.
       background: value of pixels outside of the original image.
-      image_shape: shape of one image where x holds it flattened.
+      image_shape: shape of an image, if x has flattened images.
 
     Raises:
       ValueError: `degrees` is out of its range, or the images are not square.
@@ -174,15 +174,15 @@ def rotation(
 def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> ClientData:
     """Feature skew: Gaussian noise whose level grows with the client.
 
-    Li et al. 2022 (NIID-Bench, arXiv 2102.02079). Nothing is clipped to the
-    features' range.
+    Li et al. 2022 (NIID-Bench, arXiv 2102.02079). Noised features are not clipped to
+    their range.
 
     Args:
       data: x is of a floating-point type.
       level: the last client's standard deviation, in units of the features.
       seed: of the noise.
-      part: tells apart client data of the same ids (a training and a test set),
-        so that their noise is independent.
+      part: name of a part of the data (training or test set); parts with the same
+        client ids get independent noise.
 
     Raises:
       ValueError: `level` is not above 0 and finite, or x is not floating-point.
@@ -195,8 +195,8 @@ def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> Clien
     def noised(place: int, client_id: str, examples: Examples) -> Examples:
         x = examples["x"]
         generator = derived_generator("feature_noise", seed, part, client_id)
-        drawn = generator.standard_normal(x.shape) * levels[place]
-        return {"x": (x + drawn).astype(x.dtype), "y": examples["y"]}
+        feature_noise = generator.standard_normal(x.shape) * levels[place]
+        return {"x": (x + feature_noise).astype(x.dtype), "y": examples["y"]}
 
     return _changed(data, noised)
 
@@ -204,11 +204,11 @@ def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> Clien
 def concept_shift(
     data: ClientData, num_concepts: int, *, num_classes: int, seed: int
 ) -> ClientData:
-    """Concept shift: groups of clients call the same features by other labels.
+    """Concept shift: groups of clients have different labels for the same features.
 
     Labels are permuted by group as in Sattler et al. 2019 (arXiv 1910.01991), so
     that clients form the clusters that IFCA assumes (Ghosh et al. 2020,
-    arXiv 2006.04088). Client k is of group `k mod num_concepts`; see
+    arXiv 2006.04088). Client k is in group `k mod num_concepts`; see
     `concept_labels` for the permutations.
 
     Args:
@@ -245,7 +245,7 @@ def _changed(
     """The data with `change(place, client id, examples)` applied on loading."""
     places = {client_id: place for place, client_id in enumerate(data.client_ids)}
 
-    @functools.lru_cache(maxsize=_KEPT_CLIENTS)
+    @functools.lru_cache(maxsize=_CACHED_CLIENTS)
     def load(client_id: str) -> Examples:
         return change(places[client_id], client_id, data.load(client_id))
 

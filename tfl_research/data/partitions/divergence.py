@@ -1,8 +1,8 @@
-"""How unlike clients are: label distributions against the pooled one, and sizes.
+"""Comparisons of clients: label distributions against the pooled labels, and sizes.
 
 All functions of labels take counts `[clients, classes]`, such as
 `statistics.label_statistics` makes, and return float64 `[clients]`, NaN for a client
-without labels. For sequences the counts are of tokens, whose order plays no part.
+without labels. For sequences the counts are of tokens, in any order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tfl_research.data.batching import derived_generator
 
 
 def _distributions(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each client's distribution `[clients, classes]`, and that of all `[classes]`."""
+    """Each client's distribution `[clients, classes]`, and the pooled `[classes]`."""
     counts = np.asarray(labels, np.float64)
     if counts.ndim != 2 or np.any(counts < 0):
         raise ValueError(
@@ -36,15 +36,15 @@ def _entropies(shares: np.ndarray) -> np.ndarray:
 
 
 def total_variation(labels: np.ndarray) -> np.ndarray:
-    """Total variation sum |p_k - p| / 2: 0 for the same labels, 1 for disjoint ones."""
+    """Total variation sum |p_k - p| / 2: 0 for equal labels, 1 for disjoint labels."""
     return l1_distance(labels) / 2
 
 
 def l1_distance(labels: np.ndarray) -> np.ndarray:
     """Zhao et al.'s earth mover's distance sum |p_k - p|, from 0 to 2.
 
-    Zhao et al. 2018 (arXiv 1806.00582) bound the weights' divergence by
-    it; it is twice the total variation. All labels are equally far apart.
+    Zhao et al. 2018 (arXiv 1806.00582) bound the divergence of weights by this
+    distance, which is twice the total variation. All labels are equally far apart.
     """
     shares, pooled = _distributions(labels)
     distances: np.ndarray = np.abs(shares - pooled).sum(axis=1)
@@ -59,21 +59,21 @@ def jensen_shannon(labels: np.ndarray) -> np.ndarray:
     """
     shares, pooled = _distributions(labels)
     mixed = _entropies((shares + pooled) / 2)
-    # Equal distributions differ by rounding, which must not look negative.
+    # For equal distributions, rounding must not give a negative divergence.
     return np.maximum(mixed - (_entropies(shares) + _entropies(pooled)) / 2, 0.0)
 
 
 def effective_classes(labels: np.ndarray) -> np.ndarray:
     """2 to the entropy (in bits) of a client's labels.
 
-    1 for a single label, and C for C equally frequent ones (Hill 1973, the
-    diversity of order 1).
+    1 for a single label, and C for C equally frequent labels (Hill 1973, the diversity
+    of order 1).
     """
     shares, _ = _distributions(labels)
     return np.exp2(_entropies(shares))
 
 
-# What a description lists, in its order.
+# The statistics of a task's description, in this order.
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "total variation": total_variation,
     "Jensen-Shannon (bits)": jensen_shannon,
@@ -83,16 +83,16 @@ STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def gini(sizes: np.ndarray) -> float:
-    """Gini coefficient of clients' sizes: 0 if equal, near 1 if one holds everything.
+    """Gini coefficient of clients' sizes: 0 for equal sizes, at most 1 - 1/N.
 
-    Half of the mean absolute difference of two clients, by the mean size: at most
-    1 - 1/N for N clients.
+    Half of the mean absolute difference of two clients, over the mean size. It is
+    1 - 1/N if one of N clients holds all examples.
 
     Args:
       sizes: `[clients]`, none negative.
 
     Returns:
-      NaN where there are no examples at all.
+      The coefficient; NaN without examples.
 
     Raises:
       ValueError: a size is negative or not finite.
@@ -114,20 +114,20 @@ def gini(sizes: np.ndarray) -> float:
 def iid_counts(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Label counts of IID clients of the same sizes: one multinomial draw for each.
 
-    Small clients differ from the whole by chance alone; only what exceeds this is
-    heterogeneity.
+    Small clients differ from the pooled labels by chance. Heterogeneity is the
+    difference beyond chance.
 
     Args:
       labels: counts `[clients, classes]`.
       seed: of the draws.
 
     Returns:
-      Int64 `[clients, classes]`; zeros where there are no labels at all.
+      Int64 `[clients, classes]`; zeros without labels.
     """
     labels = np.asarray(labels, np.int64)
     if labels.sum() == 0:
         return np.zeros_like(labels)
     generator = derived_generator("chance_divergence", seed)
     pooled = labels.sum(axis=0) / labels.sum()
-    drawn: np.ndarray = generator.multinomial(labels.sum(axis=1), pooled)
-    return drawn
+    iid_labels: np.ndarray = generator.multinomial(labels.sum(axis=1), pooled)
+    return iid_labels

@@ -1,9 +1,9 @@
-"""How unlike clients' features are, by themselves and for the same label.
+"""Comparisons of clients' features, overall and for equal labels.
 
-Label distributions show nothing of clients whose images are rotated or noisy, or who
-mean other things by the same labels; these figures do. Distances are squared, in units
-of the total variance of all examples (the sum over features), so that their expectation
-over IID clients is exact and needs no draws.
+Label distributions do not show rotated or noisy images, or different meanings of the
+same labels; these statistics do. Distances are squared, in units of the total variance
+of all examples (the sum over features), so that their expectation over IID clients is
+exact and needs no draws.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tfl_research.data.client_data import ClientData
 
 
 class Figures(NamedTuple):
-    """One statistic, float64 `[clients]`; NaN for clients without examples.
+    """A statistic, float64 `[clients]`; NaN for clients without examples.
 
     Attributes:
       values: of each client.
-      iid: what is to be expected of a client of the same size (and with the same
-        labels) whose examples were drawn from all clients' without replacement.
+      iid: expected value for a client of the same size (and with the same labels)
+        whose examples are drawn from all examples without replacement.
     """
 
     values: np.ndarray
@@ -51,28 +51,29 @@ class _Pool:
         """Mean squared distance from the mean; rounding must not make it negative."""
         return max(self.squares / self.count - float(self.mean @ self.mean), 0.0)
 
-    def iid_shift(self, drawn: int) -> float:
-        """Expected squared distance of the mean of so many examples from the mean."""
-        if drawn == self.count:
+    def iid_shift(self, size: int) -> float:
+        """Expected squared distance of the mean of `size` examples from the mean."""
+        if size == self.count:
             return 0.0
-        left = (self.count - drawn) / (self.count - 1)
-        return self.variance * left / drawn
+        correction = (self.count - size) / (self.count - 1)
+        return self.variance * correction / size
 
 
 def feature_divergence(data: ClientData) -> dict[str, Figures]:
     """Statistics of the clients' features, by their names in a description.
 
-    With m_k and m the means of client k's and of all features, and v the total
-    variance, "mean shift" is |m_k - m|^2 / v, and "variance" the client's own total
-    variance by v. "shift given label" is the mean over a client's examples of
-    |m_kc - m_c|^2 / v, m_kc and m_c being the means of the example's label c; where
-    labels are no classes it is left out.
+    Let m_k and m be the means of client k's features and of all features, and v the
+    total variance. "mean shift" is |m_k - m|^2 / v, and "variance" is the client's
+    total variance over v. "shift given label" is the mean over a client's examples of
+    |m_kc - m_c|^2 / v, with the means m_kc and m_c of the examples of label c; it is
+    left out if labels are no classes.
 
     Args:
       data: x of a floating-point type; every client is loaded twice.
 
     Returns:
-      Nothing where features are no numbers, or all the same.
+      Statistics by name; empty if features are not of a floating-point type, or all
+      equal.
     """
     if np.dtype(data.specs["x"].dtype).kind != "f":
         return {}
@@ -80,13 +81,13 @@ def feature_divergence(data: ClientData) -> dict[str, Figures]:
     classes = np.dtype(labels.dtype).kind in "iu" and not labels.shape
     dimension = int(np.prod(data.specs["x"].shape, dtype=np.int64))
     pools: dict[int, _Pool] = collections.defaultdict(lambda: _Pool(dimension))
-    everything = _Pool(dimension)
+    all_examples = _Pool(dimension)
     for _, examples in data.items():
         x = np.asarray(examples["x"], np.float64).reshape(-1, dimension)
-        everything.add(x)
+        all_examples.add(x)
         for label in np.unique(examples["y"]) if classes else ():
             pools[int(label)].add(x[examples["y"] == label])
-    if not everything.count or not everything.variance:
+    if not all_examples.count or not all_examples.variance:
         return {}
     names = ["mean shift", "variance"] + (["shift given label"] if classes else [])
     pairs = {n: (np.full(len(data), np.nan), np.full(len(data), np.nan)) for n in names}
@@ -94,23 +95,23 @@ def feature_divergence(data: ClientData) -> dict[str, Figures]:
         x = np.asarray(examples["x"], np.float64).reshape(-1, dimension)
         if not len(x):
             continue
-        for name, pair in _of_client(x, examples["y"], everything, pools).items():
+        for name, pair in _of_client(x, examples["y"], all_examples, pools).items():
             pairs[name][0][row], pairs[name][1][row] = pair
     return {name: Figures(*pair) for name, pair in pairs.items()}
 
 
 def _of_client(
-    x: np.ndarray, y: np.ndarray, everything: _Pool, pools: dict[int, _Pool]
+    x: np.ndarray, y: np.ndarray, all_examples: _Pool, pools: dict[int, _Pool]
 ) -> dict[str, tuple[float, float]]:
-    """The statistics and their expectations of one client."""
-    size, whole, variance = len(x), everything.count, everything.variance
+    """A client's statistics and their expectations."""
+    size, total, variance = len(x), all_examples.count, all_examples.variance
     mean = x.mean(axis=0)
     spread = float(np.square(x - mean).sum() / size)
-    unbiased = whole / (whole - 1) if whole > 1 else 1.0
+    unbiased = total / (total - 1) if total > 1 else 1.0
     figures = {
         "mean shift": (
-            _squared_distance(mean, everything.mean) / variance,
-            everything.iid_shift(size) / variance,
+            _squared_distance(mean, all_examples.mean) / variance,
+            all_examples.iid_shift(size) / variance,
         ),
         "variance": (spread / variance, unbiased * (size - 1) / size),
     }
@@ -118,12 +119,12 @@ def _of_client(
         shift = expected = 0.0
         for label, count in zip(*np.unique(y, return_counts=True)):
             pool, share = pools[int(label)], count / size
-            own = x[y == label].mean(axis=0)
-            shift += share * _squared_distance(own, pool.mean)
+            label_mean = x[y == label].mean(axis=0)
+            shift += share * _squared_distance(label_mean, pool.mean)
             expected += share * pool.iid_shift(int(count))
         figures["shift given label"] = (shift / variance, expected / variance)
     return figures
 
 
-def _squared_distance(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.square(first - second).sum())
+def _squared_distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.square(a - b).sum())

@@ -1,4 +1,4 @@
-"""Partitions by name with their parameters, as a task's options spell them."""
+"""Partitions by name, with their parameters: the options of tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfl_research.data.client_data import ClientData
 from tfl_research.data.cohort import ArraySpec, Examples
 from tfl_research.data.partitions import assignment, client_skews
 
-# The option that each partition reads; others are not read by it.
+# The only option that each partition reads.
 PARAMETERS = {
     "iid": None,
     "dirichlet": "dirichlet_alpha",
@@ -24,22 +24,22 @@ PARAMETERS = {
 }
 # Keeps the clients that the data come with.
 NATURAL = "natural"
-# Partitions that change clients' examples and not who holds which: they can also be
-# laid over natural clients.
+# Partitions that change clients' examples, but not their assignment: they also work
+# on natural clients.
 SKEWS = ("rotation", "noise", "concept_shift")
 
 
 def reader_of(option: str, chosen: str) -> str | None:
-    """The partition that reads the option, where it is not the chosen one."""
+    """The partition that reads the option, if it is not the chosen partition."""
     for name, parameter in PARAMETERS.items():
         if parameter == option and name != chosen:
             return name
     return None
 
 
-def check_read(given: Iterable[str], chosen: str) -> None:
-    """Raises ValueError where an option was given that the partition does not read."""
-    for option in given:
+def check_read(options: Iterable[str], chosen: str) -> None:
+    """Raises ValueError for an option that the chosen partition does not read."""
+    for option in options:
         reader = reader_of(option, chosen)
         if reader is not None:
             raise ValueError(
@@ -50,7 +50,7 @@ def check_read(given: Iterable[str], chosen: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class PartitionOptions:
-    """One partition; parameters of the others are checked and not used.
+    """A partition; parameters of other partitions are checked, but not used.
 
     Attributes:
       partition: a key of `PARAMETERS`, or "natural".
@@ -84,15 +84,15 @@ class PartitionOptions:
                 f"rotation_degrees must be from 0 to 180, got {self.rotation_degrees}"
             )
 
-    def check_known(self, known: tuple[str, ...]) -> None:
-        """Raises ValueError unless the partition is one of `known`."""
-        if self.partition not in known:
+    def check_known(self, names: tuple[str, ...]) -> None:
+        """Raises ValueError unless the partition is one of `names`."""
+        if self.partition not in names:
             raise ValueError(
-                f"partition must be one of {', '.join(known)}, got {self.partition!r}"
+                f"partition must be one of {', '.join(names)}, got {self.partition!r}"
             )
 
     def title(self) -> str:
-        """What a task's title ends in: the partition and the option that it reads."""
+        """The end of a task's title: the partition and its option."""
         if self.partition == NATURAL:
             return ""
         option = PARAMETERS[self.partition]
@@ -100,13 +100,13 @@ class PartitionOptions:
         return f", {self.partition} partition{value}"
 
     def pools(self, num_clients: int | None) -> bool:
-        """Whether data with clients of their own are pooled and split anew.
+        """Whether the examples of natural clients are pooled and split anew.
 
         Args:
-          num_clients: how many clients were asked for, or None.
+          num_clients: requested number of clients, or None.
 
         Raises:
-          ValueError: a number of clients was asked for, and natural ones.
+          ValueError: a number of clients with the natural partition.
         """
         if self.partition == NATURAL and num_clients is not None:
             raise ValueError(
@@ -145,9 +145,9 @@ class PartitionOptions:
     def indices(
         self, labels: np.ndarray, num_clients: int, generator: np.random.Generator
     ) -> list[np.ndarray]:
-        """Who holds which examples: ascending int64 indices for each client.
+        """The examples of each client: ascending int64 indices.
 
-        Skews of features and concepts leave labels and sizes IID.
+        Skews of features and concepts have IID labels and sizes.
 
         Raises:
           ValueError: more clients (or shards) than examples, or no clients.
@@ -179,12 +179,12 @@ class PartitionOptions:
         """The clients with this partition's skew of features or concepts, if any.
 
         Args:
-          data: all clients, those to be held out among them.
+          data: all clients, also the clients to hold out.
           num_classes: labels are 0 to `num_classes - 1`.
           seed: of noise and concepts.
           background: of rotated images.
-          image_shape: of rotated images, where x holds them flattened.
-          part: tells apart data of the same clients (training and test sets).
+          image_shape: of rotated images, if x has flattened images.
+          part: name of a part of the clients' data (training or test set).
 
         Raises:
           ValueError: more concepts than classes, or features that are no images.
@@ -211,10 +211,10 @@ def pooled(parts: Sequence[ClientData]) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: no client has an example.
     """
-    everybody = [examples for part in parts for _, examples in part.items()]
-    if not sum(len(examples["y"]) for examples in everybody):
+    by_client = [examples for part in parts for _, examples in part.items()]
+    if not sum(len(examples["y"]) for examples in by_client):
         raise ValueError("no client has an example, so nothing can be split")
     return (
-        np.concatenate([examples["x"] for examples in everybody]),
-        np.concatenate([examples["y"] for examples in everybody]),
+        np.concatenate([examples["x"] for examples in by_client]),
+        np.concatenate([examples["y"] for examples in by_client]),
     )

@@ -1,4 +1,4 @@
-"""Counts of client data: sizes and labels; what they say is in `divergence`."""
+"""Counts of examples and labels by client; `divergence` compares them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tfl_research.data.client_data import ClientData
 
 @dataclasses.dataclass(frozen=True)
 class LabelStatistics:
-    """Counts of one ClientData, clients in its order.
+    """Counts by client, in the order of the client data.
 
     Attributes:
-      examples: int64 `[clients]`, each client's examples.
-      labels: int64 `[clients, classes]`, how often each label occurs; padding
-        of sequences is not counted.
+      examples: int64 `[clients]`, number of examples.
+      labels: int64 `[clients, classes]`, number of each label, without the padding of
+        sequences.
     """
 
     examples: np.ndarray
@@ -31,7 +31,7 @@ class LabelStatistics:
 
 
 def example_counts(data: ClientData) -> np.ndarray:
-    """Int64 `[clients]`, each client's examples, whatever their targets are."""
+    """Int64 `[clients]`, each client's number of examples, with any targets."""
     counts = [data.num_examples(client_id) for client_id in data.client_ids]
     return np.asarray(counts, np.int64)
 
@@ -41,7 +41,7 @@ def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
 
     Args:
       data: labels are non-negative integers, `[n]` or (sequences) `[n, length]`.
-      pad_id: label that pads sequences; counted in labels that are no sequences.
+      pad_id: label that pads sequences; it counts in labels that are no sequences.
     """
     examples = np.zeros(len(data), np.int64)
     counts = []

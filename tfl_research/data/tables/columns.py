@@ -23,9 +23,9 @@ from tfl_research.data.tables.cells import (
 )
 
 _MOST_CATEGORIES_SHOWN = 20
-# What a column does with a category that is not on its list.
+# Ways to encode a category that is not on a column's list.
 UNKNOWN = ("refuse", "other", "zeros")
-# What a column does with a number outside of its range.
+# Ways to encode a number outside of a column's range.
 OUTSIDE = ("clip", "refuse")
 
 
@@ -86,16 +86,14 @@ class Numeric(Column):
       high: value that becomes 1.
       logarithmic: scale log(1 + value) instead of the value; low is then above
         -1.
-      may_be_missing: adds an indicator feature, 1 where the value is missing;
-        the scaled value is then 0, the middle of the range.
-      missing_values: values that stand for a missing one, such as 0 for a blood
-        pressure.
-      outside: what becomes of a number outside of the range: "clip" moves it to
-        the nearer end, "refuse" raises an error.
+      may_be_missing: adds an indicator feature, 1 for a missing value, whose scaled
+        value is 0, the middle of the range.
+      missing_values: values that mean a missing value, such as 0 for a blood pressure.
+      outside: for a number outside of the range, "clip" moves it to the nearer end,
+        and "refuse" raises an error.
 
     Raises:
-      ValueError: the range is empty, no logarithm exists, or `outside` is
-        something else.
+      ValueError: the range is empty, no logarithm exists, or `outside` is another word.
     """
 
     column: str
@@ -144,11 +142,11 @@ class Numeric(Column):
 
 @dataclasses.dataclass(frozen=True)
 class Standardised(Column):
-    """A number, less a mean and divided by a standard deviation.
+    """A number minus a mean, divided by a standard deviation.
 
     Attributes:
       column: name of the table's column.
-      mean: value that becomes 0, as a missing one does.
+      mean: value that becomes 0, like a missing value.
       deviation: the unit of the feature, above 0.
       may_be_missing: adds an indicator feature, 1 where the value is missing.
 
@@ -190,9 +188,8 @@ class Categorical(Column):
     Attributes:
       column: name of the table's column.
       categories: compared as text, where 3 and 3.0 are "3".
-      unknown: what becomes of a value that is not on the list: "refuse" raises an
-        error, "other" adds a feature for all such values, "zeros" leaves every
-        category 0.
+      unknown: for a value that is not on the list, "refuse" raises an error, "other"
+        sets a further feature for all such values, and "zeros" sets no feature.
       may_be_missing: adds an indicator feature, 1 where the value is missing;
         all categories are then 0.
 
@@ -229,16 +226,16 @@ class Categorical(Column):
         missing = cells.isna().to_numpy()
         if not self.may_be_missing:
             refuse_missing(self.column, missing, at)
-        # Each distinct value is compared once; -1 is a missing one.
+        # Each distinct value is compared once; -1 is a missing value.
         codes, distinct = pd.factorize(cells)
         texts = [text_of(value) for value in distinct] + [None]
         position = pd.Index(self.categories, dtype=object).get_indexer(texts)[codes]
         unknown = (position < 0) & ~missing
         if self.unknown == "refuse" and unknown.any():
             refuse(self.column, cells, unknown, self._not_listed(), at)
-        known = ~unknown & ~missing
+        listed = ~unknown & ~missing
         features = np.zeros((len(cells), len(self.names())), np.float32)
-        features[np.flatnonzero(known), position[known]] = 1.0
+        features[np.flatnonzero(listed), position[listed]] = 1.0
         if self.unknown == "other":
             features[unknown, len(self.categories)] = 1.0
         if self.may_be_missing:
@@ -256,8 +253,8 @@ class Categorical(Column):
 class Binned(Column):
     """A number as one of a few declared intervals, one-hot.
 
-    For quantities whose effect is neither rising nor falling. The intervals are
-    (-inf, e0], (e0, e1], ..., (ek, inf).
+    For quantities whose effect is not monotone. The intervals are (-inf, e0],
+    (e0, e1], ..., (ek, inf).
 
     Attributes:
       column: name of the table's column; no value may be missing.

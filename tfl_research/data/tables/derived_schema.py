@@ -18,13 +18,13 @@ _MOST_CATEGORIES = 100
 def derive(
     silos: Sequence[Silo], names: Sequence[str], training: Sequence[pd.DataFrame]
 ) -> Schema:
-    """A schema whose scales and categories are those of the pooled training rows.
+    """A schema with the scales and categories of the pooled training rows.
 
-    A column is numeric or categorical in a file by the majority of its cells; files
-    must agree. A numeric column is standardised by the training rows' mean and
-    standard deviation. A category that occurs only outside of the training rows
-    becomes zeros. These statistics are no part of any differential-privacy
-    guarantee.
+    The majority of a column's cells decides whether the column is numeric or
+    categorical in a file; files must agree. A numeric column is standardised by the
+    training rows' mean and standard deviation. A category that occurs only outside of
+    the training rows becomes zeros. No differential-privacy guarantee covers these
+    statistics.
 
     Args:
       silos: all files.
@@ -47,7 +47,7 @@ def _holds_text(cells: pd.Series) -> Optional[bool]:
 
 
 def _is_numeric(silos: Sequence[Silo], name: str) -> bool:
-    """Whether the column holds numbers in all files; ValueError where they differ."""
+    """Whether the column holds numbers in all files; ValueError if files disagree."""
     kinds = [(silo, _holds_text(silo.frame[name])) for silo in silos]
     texts = [silo for silo, text in kinds if text]
     numeric = [silo for silo, text in kinds if text is False]
@@ -71,7 +71,7 @@ def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> 
     missing = any(bool(silo.frame[name].isna().any()) for silo in silos)
     if numeric:
         for silo in silos:
-            # Before the mean, which one infinite value would spoil.
+            # Before the mean, which an infinite value would spoil.
             finite_numbers(name, silo.frame[name], silo.at)
         values = numbers(pd.concat(training)).dropna()
         mean = float(values.mean()) if len(values) else 0.0

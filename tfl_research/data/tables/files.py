@@ -16,7 +16,7 @@ from tfl_research.data.tables.schema_file import SCHEMA_FILE
 
 # Cells that mean "no value", compared without case.
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
-_PASSED_OVER = re.compile(r"\..*|readme.*|licen[cs]e.*", re.IGNORECASE)
+_IGNORED = re.compile(r"\..*|readme.*|licen[cs]e.*", re.IGNORECASE)
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -27,10 +27,10 @@ class Silo:
     Attributes:
       client_id: the file's name without its suffix.
       path: the file.
-      frame: the rows; cells are text, numbers or None (missing). The index holds
-        a row's position: its line in a CSV file (the header is line 1), its
-        number from 1 in a Parquet file.
-      unit: what the index counts, "line" or "row".
+      frame: the rows; cells are text, numbers or None (missing). The index is a row's
+        line in a CSV file (the header is line 1), or its number from 1 in a Parquet
+        file.
+      unit: of the index, "line" or "row".
     """
 
     client_id: str
@@ -42,8 +42,8 @@ class Silo:
         """Names a cell in an error: file, line or row of the file, and column.
 
         Args:
-          row: which row of `frame`, from 0.
-          column: its column.
+          row: number of the row in `frame`, from 0.
+          column: name of the column.
         """
         return f"{self.path}: {self.unit} {self.frame.index[row]}, column {column!r}"
 
@@ -51,8 +51,7 @@ class Silo:
 def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The folder's CSV and Parquet files, by name.
 
-    Hidden files, `schema.json`, and files named like readme or licence are passed
-    over.
+    Hidden files, `schema.json`, and readme and licence files are ignored.
 
     Raises:
       ValueError: no such folder, no data files in it, an entry of another kind, or
@@ -62,7 +61,7 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
         raise ValueError(f"{folder}: no such folder; expected one file per client")
     by_client: dict[str, pathlib.Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name == SCHEMA_FILE or _PASSED_OVER.fullmatch(path.name):
+        if path.name == SCHEMA_FILE or _IGNORED.fullmatch(path.name):
             continue
         if not path.is_file() or path.suffix not in (".csv", ".parquet"):
             raise ValueError(
@@ -89,11 +88,11 @@ def content_hash(folder: pathlib.Path) -> str:
     total = hashlib.sha256()
     schema = folder / SCHEMA_FILE
     for path in [*list_files(folder), *([schema] if schema.is_file() else [])]:
-        one = hashlib.sha256()
+        content = hashlib.sha256()
         with open(path, "rb") as file:
             while piece := file.read(1 << 20):
-                one.update(piece)
-        total.update(json.dumps([path.name, one.hexdigest()]).encode())
+                content.update(piece)
+        total.update(json.dumps([path.name, content.hexdigest()]).encode())
     return total.hexdigest()
 
 
@@ -133,7 +132,7 @@ def _read_csv(path: pathlib.Path, delimiter: str) -> Silo:
                 if record:
                     rows.append([_cell(text) for text in record])
                     lines.append(line)
-                # A quoted cell may span lines: a row is named by its first one.
+                # A quoted cell may span lines: an error names the row's first line.
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise ValueError(
@@ -196,8 +195,8 @@ def read_folder(folder: pathlib.Path, delimiter: str = ",") -> list[Silo]:
     """Every client's file.
 
     Raises:
-      ValueError: as `list_files`; or a file that cannot be read, is empty, is not
-        UTF-8, or has rows that do not fit its header, naming the file and line.
+      ValueError: see `list_files`; or a file that cannot be read, is empty, is not
+        UTF-8, or has rows that do not fit its header; names file and line.
     """
     if len(delimiter) != 1:
         raise ValueError(f"delimiter must be one character, got {delimiter!r}")

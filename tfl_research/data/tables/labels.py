@@ -1,4 +1,4 @@
-"""The label column of silos: its classes, checked across files, and their numbers."""
+"""The label column of silos: its classes, the same for all files, and their numbers."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import pandas as pd
 from tfl_research.data.tables.cells import numbers, text_of
 from tfl_research.data.tables.files import Silo
 
-# More distinct labels than this, in fewer than ten rows each, are no classes.
+# More distinct labels than this, with fewer than ten rows each, are no classes.
 _MOST_SMALL_CLASSES = 20
 _ROWS_PER_CLASS = 10
 
 
-def _first(mask: pd.Series) -> int:
+def _first_row(mask: pd.Series) -> int:
     """The row, from 0, of the first True."""
     return int(mask.to_numpy().argmax())
 
 
 def _names(silo: Silo, label: str) -> pd.Series:
-    """The class name of every row: integers however written, or text."""
+    """The class name of every row; 3 and 3.0 have the same name."""
     cells = silo.frame[label]
     if cells.isna().any():
-        where = silo.at(_first(cells.isna()), label)
+        where = silo.at(_first_row(cells.isna()), label)
         raise ValueError(f"{where}: the label is missing")
     values = numbers(cells)
     return cells.map(text_of).where(values.isna(), values.map(text_of))
 
 
-def _check_one_kind(silos: Sequence[Silo], label: str) -> bool:
-    """Whether labels are integers; ValueError where integers and text mix."""
+def _are_integers(silos: Sequence[Silo], label: str) -> bool:
+    """Whether all labels are integers, else text; ValueError for a mixture."""
     texts = []
     for silo in silos:
         values = numbers(silo.frame[label])
         fractional = values.notna() & (values % 1 != 0)
         if fractional.any():
-            row = _first(fractional)
+            row = _first_row(fractional)
             raise ValueError(
                 f"{silo.at(row, label)}: {silo.frame[label].iloc[row]!r} is "
                 "no class; expected integers or text"
@@ -49,9 +49,9 @@ def _check_one_kind(silos: Sequence[Silo], label: str) -> bool:
         return num_texts == 0
     mostly_text = num_texts > num_integers
     for silo, text in zip(silos, texts):
-        odd = ~text if mostly_text else text
-        if odd.any():
-            row = _first(odd)
+        misfit = ~text if mostly_text else text
+        if misfit.any():
+            row = _first_row(misfit)
             raise ValueError(
                 f"{silo.at(row, label)}: {silo.frame[label].iloc[row]!r} does "
                 "not fit the other labels, most of which are "
@@ -63,31 +63,31 @@ def _check_one_kind(silos: Sequence[Silo], label: str) -> bool:
 def classes(
     silos: Sequence[Silo], label: str, declared: tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """Names of the classes: those declared, or else those of the rows, sorted.
+    """Names of the classes: the declared names, or else the rows' names, sorted.
 
     Args:
       silos: all files.
       label: the label column.
-      declared: the classes of schema.json, or None where it declares none.
+      declared: the classes of schema.json; None if it declares no classes.
 
     Raises:
-      ValueError: a label that is missing, undeclared, or neither an integer nor
-        text, naming file, line and column; one class; or so many that the column
-        cannot be a class.
+      ValueError: a label that is missing, undeclared, or neither an integer nor text
+        (names file, line and column); a single class; or too many distinct labels for
+        classes.
     """
     named = [_names(silo, label) for silo in silos]
     if declared is not None:
         for silo, names in zip(silos, named):
             unknown = ~names.isin(declared)
             if unknown.any():
-                row = _first(unknown)
+                row = _first_row(unknown)
                 raise ValueError(
                     f"{silo.at(row, label)}: unknown label "
                     f"{names.iloc[row]!r}; schema.json declares "
                     f"{', '.join(declared)}"
                 )
         return declared
-    integers = _check_one_kind(silos, label)
+    integers = _are_integers(silos, label)
     together = pd.concat(named)
     distinct = together.unique().tolist()
     if len(distinct) < 2:

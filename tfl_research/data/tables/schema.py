@@ -15,17 +15,17 @@ from tfl_research.data.tables.columns import Column
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """What the columns of a table hold, and how rows become features.
+    """The columns of a table and their encoding as features.
 
     A schema is declared in code (`Schema(columns)`), read from a file
     (`schema_file.read`) or derived from training rows (`derived_schema.derive`).
 
     Attributes:
       columns: every feature column, in the order of the features.
-      classes: names of the label's classes in order, or None where not declared.
+      classes: names of the label's classes in order, or None if not declared.
 
     Raises:
-      ValueError: no columns, or two of the same name.
+      ValueError: no columns, or two columns of the same name.
 
     Example:
       >>> import pandas as pd
@@ -59,7 +59,7 @@ class Schema:
         """All features of a table, float32 `[rows, len(feature_names)]`.
 
         Args:
-          table: has every column of the schema; others are not read.
+          table: has every column of the schema; other columns are not read.
           at: names a cell in an error.
 
         Raises:
@@ -87,7 +87,7 @@ def by_client(x: np.ndarray, y: np.ndarray, clients: pd.Series) -> dict[str, Exa
     Args:
       x: `[rows, ...]`.
       y: `[rows]`.
-      clients: `[rows]`, whose row it is.
+      clients: `[rows]`, the client of each row.
 
     Raises:
       ValueError: a row's client is missing.

@@ -23,7 +23,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _names(value: Any) -> Optional[tuple[str, ...]]:
-    """Distinct category or class names of a JSON list; None when it is not one."""
+    """Distinct category or class names of a JSON list; None for any other value."""
     if not isinstance(value, list) or not value:
         return None
     if not all(isinstance(v, str) or _is_number(v) for v in value):
@@ -70,7 +70,7 @@ def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
     not listed are refused when rows are encoded.
 
     Raises:
-      ValueError: not JSON, or not of that form, naming the column.
+      ValueError: not JSON, or another form; names the column.
     """
     path = folder / SCHEMA_FILE
     if not path.exists():

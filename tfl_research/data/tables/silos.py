@@ -1,4 +1,4 @@
-"""A folder with one CSV or Parquet file per client, as client data."""
+"""A folder with a CSV or Parquet file for each client, as client data."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class SiloData:
     x is float32 `[features]`, y int32, the index of the class in `classes`.
 
     Attributes:
-      train: training rows of the clients to train on.
-      test: the same clients' test rows.
+      train: training rows of the training clients.
+      test: test rows of the same clients.
       held_out: all rows of the held-out clients, or None.
-      schema: how rows became features; its `classes` are those of the label.
-      declared: whether scaling and categories are schema.json's public constants;
-        if not, they were computed from the pooled training rows.
+      schema: the encoding of rows, with the label's classes.
+      declared: whether scaling and categories are public constants of schema.json;
+        otherwise they are computed from the pooled training rows.
     """
 
     train: ClientData
@@ -42,20 +42,20 @@ class SiloData:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What each entry of x is."""
+        """The names of the entries of x."""
         return self.schema.feature_names
 
 
 def _check_columns(
     silos: Sequence[Silo], expected: Sequence[str], origin: str, dropped: Sequence[str]
 ) -> None:
-    """ValueError unless every file has exactly the expected columns, in any order.
+    """Raises ValueError unless every file has the expected columns, in any order.
 
     Args:
       silos: the files.
-      expected: names that each must have.
-      origin: which file they come from, for the error.
-      dropped: names that a file may have besides.
+      expected: names of the columns that each file must have.
+      origin: the file that the names come from, for the error.
+      dropped: names of further columns that a file may have.
     """
     for silo in silos:
         present = list(silo.frame.columns)
@@ -80,11 +80,11 @@ def _feature_columns(
     declared: Optional[Schema],
 ) -> list[str]:
     """Names of the feature columns; ValueError unless all files have them."""
-    first = list(silos[0].frame.columns)
-    if label_column not in first:
+    file_columns = list(silos[0].frame.columns)
+    if label_column not in file_columns:
         raise ValueError(
             f"{silos[0].path}: label column {label_column!r} is missing; the file has "
-            f"{', '.join(first)}"
+            f"{', '.join(file_columns)}"
         )
     for name in drop_columns:
         if name == label_column or all(name not in s.frame.columns for s in silos):
@@ -92,7 +92,7 @@ def _feature_columns(
                 f"drop_columns: {name!r} is not a feature column of any file"
             )
     if declared is None:
-        present, origin = first, silos[0].path.name
+        present, origin = file_columns, silos[0].path.name
     else:
         present, origin = list(declared.column_names), schema_file.SCHEMA_FILE
     names = [n for n in present if n != label_column and n not in drop_columns]
@@ -114,25 +114,25 @@ def load(
 ) -> SiloData:
     """Reads, checks and encodes a folder of silos; file names are client ids.
 
-    Numeric columns are scaled, categorical ones one-hot; a missing cell is zero
-    with an indicator beside it, where a column has missing cells at all. Scaling
-    and categories come from the folder's schema.json (`schema_file.read`), which
-    maps a numeric column's declared range to [-1, 1]; without one they are derived
-    from the pooled training rows (`derived_schema.derive`), statistics that no
-    differential-privacy guarantee of the training covers.
+    Numeric columns are scaled, categorical columns are one-hot. In a column with
+    missing cells, a missing cell is zero and has an indicator. Scaling and categories
+    come from the folder's schema.json (`schema_file.read`), which maps a numeric
+    column's declared range to [-1, 1]. Without schema.json they are derived from the
+    pooled training rows (`derived_schema.derive`); no differential-privacy guarantee of
+    the training covers these statistics.
 
     Args:
-      folder: one .csv or .parquet file per client, all of the same columns.
+      folder: a .csv or .parquet file for each client, all with the same columns.
       label_column: the class, integers or text.
-      drop_columns: columns to leave out, where they exist.
+      drop_columns: columns to leave out; not every file must have them.
       delimiter: of the CSV files.
-      held_out_clients: how many clients are never trained on.
+      held_out_clients: number of clients that are never trained on.
       test_fraction: share of each training client's rows in its test split.
       seed: decides the held-out clients and the splits.
 
     Raises:
-      ValueError: a file, column or cell that does not fit, naming file, line (row
-        of a Parquet file) and column; or an option out of its range.
+      ValueError: a file, column or cell that does not fit (names file, line or row of
+        a Parquet file, and column); or an option out of its range.
     """
     hold_out.check_fraction("test_fraction", test_fraction)
     declared = schema_file.read(folder, label_column)
@@ -141,8 +141,8 @@ def load(
     classes = labels.classes(
         silos, label_column, declared.classes if declared else None
     )
-    # Files are ranked by their whole names: "a-b.csv" comes before "a.csv", though
-    # "a" comes before "a-b".
+    # Files are sorted by name with suffix: "a-b.csv" comes before "a.csv", but "a"
+    # before "a-b".
     training_files, _ = hold_out.clients(
         [silo.path.name for silo in silos], count=held_out_clients, seed=seed
     )

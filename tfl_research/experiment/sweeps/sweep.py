@@ -118,8 +118,8 @@ class Sweep:
       [1/2] seed-1
       untrained  eval loss 0.6931 ...
       [2/2] seed-2: eval_auc 0.9..., rounds after round 2 (about 0.0 min left)
-      >>> [(row["seed"], row["rounds"], row["metric"]) for row in rows]
-      [(1, 2, 'eval_auc'), (2, 2, 'eval_auc')]
+      >>> [(row["seed"], row["rounds"], row["epsilon"]) for row in rows]
+      [(1, 2, inf), (2, 2, inf)]
     """
 
     def __init__(self, folder: Union[str, pathlib.Path], points: Sequence[Point]):

@@ -145,7 +145,9 @@ def _cohorts(amplification: Amplification) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteGaussian(DistributedNoise):
-    """See `distributed_sum.discrete_gaussian_aggregator`.
+    """Clients add discrete Gaussian noise shares under a secure sum.
+
+    The aggregator is `distributed_sum.discrete_gaussian_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -175,7 +177,9 @@ class DiscreteGaussian(DistributedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class Skellam(DistributedNoise):
-    """See `distributed_sum.skellam_aggregator`.
+    """Clients add Skellam noise shares under a secure sum.
+
+    The aggregator is `distributed_sum.skellam_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -205,7 +209,9 @@ class Skellam(DistributedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class LocalGaussian(MechanismSettings):
-    """See `local_gaussian.local_gaussian_aggregator` and `local_rule`.
+    """Each client adds Gaussian noise to its own update.
+
+    The aggregators are in `local_gaussian` and `local_rule`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

@@ -48,7 +48,9 @@ class CorrelatedNoise(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class Tree(CorrelatedNoise):
-    """See `correlated_mechanisms.tree_aggregator`.
+    """DP-FTRL: noise that is correlated over rounds by binary trees.
+
+    The aggregator is `correlated_mechanisms.tree_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -102,7 +104,9 @@ class Tree(CorrelatedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class BandedMatrix(CorrelatedNoise):
-    """See `correlated_mechanisms.banded_matrix_aggregator`.
+    """Noise that is correlated over rounds by an optimised banded matrix.
+
+    The aggregator is `correlated_mechanisms.banded_matrix_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

@@ -27,7 +27,9 @@ _INDEPENDENT = ("poisson", "fixed", "shuffled", "full", "min_separation")
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(MechanismSettings):
-    """See `independent.gaussian_aggregator`.
+    """A fixed clip and independent Gaussian noise in each round.
+
+    The aggregator is `independent.gaussian_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -72,7 +74,9 @@ class Gaussian(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveGaussian(MechanismSettings):
-    """See `independent.adaptive_gaussian_aggregator`.
+    """Gaussian noise, with a clip that follows a private quantile of the norms.
+
+    The aggregator is `independent.adaptive_gaussian_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -175,7 +179,9 @@ class AdaptiveGaussian(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class BoundedWeight(MechanismSettings):
-    """See `independent.bounded_weight_aggregator`.
+    """Gaussian noise on a mean in which clients have capped weights.
+
+    The aggregator is `independent.bounded_weight_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

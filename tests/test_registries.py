@@ -149,7 +149,7 @@ class TestChoices:
         [
             (
                 {"shape": "circle", "radius": 1, "side": 2.5},
-                "--side=2.5: goes with --shape=square and rectangle, not with circle; "
+                "--side=2.5: goes with --shape=square or rectangle, not with circle; "
                 "leave it out",
             ),
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # A setting as it is typed on a command line, unless it belongs to another program's
 # command: "--rounds=3", but not the flag of "scripts/worker --port=PORT".
@@ -77,3 +78,8 @@ class RunInterrupted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(130)
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """The names as a message lists what may be given: "a", "a or b", "a, b or c"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Optional, TypeVar, Union
 
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, alternatives
 from tfl_research.settings import NamedSettings, declared
 
 Item = TypeVar("Item")
@@ -265,7 +265,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
             if parameter in given and parameter not in own:
                 raise SettingError(
                     f"--{parameter}={_shown(given[parameter])}: goes with "
-                    f"--{self.setting}={' and '.join(owners)}, not with {name}; leave "
+                    f"--{self.setting}={alternatives(owners)}, not with {name}; leave "
                     "it out"
                 )
         return chosen.from_flat({k: v for k, v in given.items() if k in own})

@@ -244,7 +244,7 @@ class TestCohorts:
             (("poisson", 0), "--cohort_size=0: must be a number, above 0"),
             (
                 ("poisson", 5, 3),
-                "--min_separation=3: goes with --sampler=min_separation and cyclic",
+                "--min_separation=3: goes with --sampler=min_separation or cyclic",
             ),
             ((None, 5, 3), "--min_separation=3: goes with --sampler=min_separation"),
             (("cyclic_poisson",), "--sampler=cyclic_poisson: needs --min_separation"),
@@ -475,7 +475,7 @@ class TestCompression:
         [
             (
                 {"compression_fraction": 0.1},
-                "--compression_fraction=0.1: goes with --compression=top_k and random_"
+                "--compression_fraction=0.1: goes with --compression=top_k or random_"
                 "k; leave it out",
             ),
             (
@@ -522,12 +522,12 @@ class TestAttack:
             ({"attack": "alie", "malicious_fraction": 0}, "above 0 and at most 1"),
             (
                 {"attack": "mimic", "attack_scale": 2},
-                "--attack_scale=2: goes with --attack=backdoor and gaussian and sign",
+                "--attack_scale=2: goes with --attack=backdoor, gaussian or sign",
             ),
             ({"attack": "alie", "attack_scale": -1}, "--attack_scale=-1: must be"),
             (
                 {"attack": "alie", "attack_perturbation": "std"},
-                "goes with --attack=min_max and min_sum, not with alie",
+                "goes with --attack=min_max or min_sum, not with alie",
             ),
             (
                 {"attack": "alie", "label_flip": "reverse"},

@@ -308,8 +308,8 @@ def test_what_is_left_out_has_its_default():
         ),
         (
             {"task": "heart", "byzantine": 1},
-            "--byzantine=1: goes with --aggregator=centered_clipping and norm_clipping "
-            "and coordinate_median and ",
+            "--byzantine=1: goes with --aggregator=centered_clipping, norm_clipping, "
+            "coordinate_median, ",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Optional
 
 from tfl_research import attacks, settings
+from tfl_research.errors import alternatives
 from tfl_research.settings import Settings
 
 NONE = "none"
@@ -126,7 +127,7 @@ class Attack(Settings):
                 continue
             if self.attack == NONE:
                 raise self.refused(field, "there is no --attack; leave it out")
-            named = " and ".join(owners)
+            named = alternatives(owners)
             raise self.refused(
                 field,
                 f"goes with --attack={named}, not with {self.attack}; leave it out",

@@ -62,7 +62,7 @@ class Cohorts(Settings):
         if self.min_separation is not None and not separates:
             raise self.refused(
                 "min_separation",
-                "goes with --sampler=min_separation and cyclic_poisson; leave it out",
+                "goes with --sampler=min_separation or cyclic_poisson; leave it out",
             )
         if self.sampler == "cyclic_poisson" and self.min_separation is None:
             raise SettingError("--sampler=cyclic_poisson: needs --min_separation too")

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Optional
 
 from tfl_research import settings
+from tfl_research.errors import alternatives
 from tfl_research.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Compression(Settings):
             if getattr(self, field) is not None and self.compression not in owners:
                 raise self.refused(
                     field,
-                    f"goes with --compression={' and '.join(owners)}; leave it out",
+                    f"goes with --compression={alternatives(owners)}; leave it out",
                 )
         if self.error_feedback is not None and self.compression == NONE:
             raise self.refused(

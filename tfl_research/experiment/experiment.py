@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Optional, TextIO, Union
 
 from tfl_research.experiment import execution, setup
@@ -107,12 +107,14 @@ class Experiment(Description):
         *,
         resume: bool = True,
         stream: Optional[TextIO] = None,
-    ) -> Iterator[RoundReport]:
+    ) -> Generator[RoundReport, None, Result]:
         """`run`, a round at a time, for a loop of one's own.
 
             for report in experiment.rounds("results/mine"):
                 print(report.round_number, report.epsilon)
 
-        A loop that is left early leaves a folder that is resumed like any other.
+        A loop that is left early leaves a folder that is resumed like any other. A
+        generator that is run to its end returns what `run` returns
+        (`result = yield from experiment.rounds(...)`).
         """
         return execution.rounds(self, folder, resume=resume, stream=stream)

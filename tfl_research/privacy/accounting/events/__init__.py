@@ -14,6 +14,7 @@ from tfl_research.privacy.accounting.events.event import (
     check_accountant as check_accountant,
     check_delta as check_delta,
     check_noise_multiplier as check_noise_multiplier,
+    check_readable as check_readable,
     check_registered as check_registered,
     event_from_dict as event_from_dict,
     fields_of as fields_of,

@@ -8,6 +8,7 @@ from typing import Optional
 import tensorflow_federated as tff
 
 from tfl_research import clients, processes
+from tfl_research.errors import SettingError
 from tfl_research.processes.round import Aggregator
 from tfl_research.tasks.task import Task
 
@@ -61,9 +62,9 @@ class Algorithm:
         if self.needs_mean and not isinstance(
             aggregator, (type(None), tff.aggregators.MeanFactory)
         ):
-            raise ValueError(
-                f"{type(self.client_work).__name__} needs updates that are averaged as "
-                "they are, beside what its clients report or keep; expected "
+            raise SettingError(
+                f"--aggregator: {type(self.client_work).__name__} needs updates that "
+                "are averaged as they are, beside what its clients report or keep; expected "
                 f"aggregators.mean(), got {type(aggregator).__name__}"
             )
         return processes.build_fed_avg(

@@ -103,11 +103,11 @@ class Registry(Generic[Item]):
 
 
 def _origin(item: Any) -> Optional[str]:
-    plugin = _LOADING.get()
-    if plugin is not None:
-        return plugin
     module = item.partition(":")[0] if isinstance(item, str) else item.__module__
-    return None if module.split(".")[0] == _OWN else module
+    # A plugin may be the first to import a module of the toolkit.
+    if module.split(".")[0] == _OWN:
+        return None
+    return _LOADING.get() or module
 
 
 def load_plugin(module: str) -> None:
@@ -170,10 +170,19 @@ class SettingsRegistry(Registry[type[Chosen]]):
         """Settings of a choice: itself, or by name with its default parameters.
 
         Raises:
-          SettingError: an unknown name, or parameters that have no default.
+          SettingError: an unknown name, parameters that have no default, or settings
+            of a class that is not the one that is registered by its name.
         """
         if isinstance(value, str):
             return self.from_flat({self.setting: value})
+        if isinstance(value, NamedSettings):
+            own, name = type(value), value.NAME
+            if name not in self or self.get(name) is not own:
+                raise SettingError(
+                    f"--{self.setting}={name}: {own.__name__} is not the class that is "
+                    "registered under that name; register the class under a name of "
+                    "its own"
+                )
         return value
 
     def from_flat(self, values: Mapping[str, Any]) -> Chosen:

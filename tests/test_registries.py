@@ -12,7 +12,7 @@ import pytest
 from tfl_research import settings, tasks
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, alternatives
 from tfl_research.privacy import MECHANISMS
 from tfl_research.registry import Registry, SettingsRegistry, load_plugin, registered
 from tfl_research.settings import NamedSettings
@@ -228,7 +228,7 @@ def test_every_parameter_of_another_choice_is_refused(choices):
                 choices.from_flat(given)
             assert raised.value.for_command_line == (
                 f"--{parameter}={value_of(field)}: goes with "
-                f"--{choices.setting}={' and '.join(owners)}, not with {name}; leave "
+                f"--{choices.setting}={alternatives(owners)}, not with {name}; leave "
                 "it out"
             )
 

@@ -133,11 +133,11 @@ def _is_redefined(old: Any, new: Any) -> bool:
 
 
 def _origin(item: Any) -> Optional[str]:
-    plugin = _LOADING.get()
-    if plugin is not None:
-        return plugin
     module = item.partition(":")[0] if isinstance(item, str) else item.__module__
-    return None if module.split(".")[0] == _OWN else module
+    # A plugin may be the first to import a module of the toolkit.
+    if module.split(".")[0] == _OWN:
+        return None
+    return _LOADING.get() or module
 
 
 def load_plugin(module: str) -> None:
@@ -237,10 +237,13 @@ class SettingsRegistry(Registry[type[Chosen]]):
         """Settings of a choice: itself, or by name with its default parameters.
 
         Raises:
-          SettingError: an unknown name, or parameters that have no default.
+          SettingError: an unknown name, parameters that have no default, or settings
+            of a class that is not the one that is registered by its name.
         """
         if isinstance(value, str):
             return self.from_flat({self.setting: value})
+        if isinstance(value, NamedSettings):
+            self._check_registered(type(value))
         return value
 
     def from_flat(self, values: Mapping[str, Any]) -> Chosen:
@@ -269,6 +272,20 @@ class SettingsRegistry(Registry[type[Chosen]]):
                     "it out"
                 )
         return chosen.from_flat({k: v for k, v in given.items() if k in own})
+
+    def _check_registered(self, chosen: type[NamedSettings]) -> None:
+        name = chosen.NAME
+        if name not in self:
+            raise SettingError(
+                f"--{self.setting}={name}: {chosen.__name__} is not registered, so the "
+                "record of a run could not be read again; decorate the class with this "
+                "registry's register"
+            )
+        if self.get(name) is not chosen:
+            raise SettingError(
+                f"--{self.setting}={name}: {chosen.__name__} is not the class that is "
+                "registered under that name; register the class under a name of its own"
+            )
 
     def parameters(self) -> dict[str, list[str]]:
         """The names of all choices' parameters, each with the choices that have it."""

@@ -685,7 +685,7 @@ def test_algorithm_with_a_mechanism_of_ones_own():
     class Half(type(AGGREGATORS.resolve("mean"))):
         NAME, SENSITIVITY = "half", "nobody knows"
 
-    with registered(MECHANISMS, "mine", Mine):
+    with registered(MECHANISMS, "mine", Mine), registered(AGGREGATORS, "half", Half):
         private = UserLevelPrivacy("mine", noise_multiplier=1.0)
         compatibility.check(Experiment("heart", privacy=private, weighting=CAPPED))
         error = refusal(privacy=private)

@@ -522,7 +522,7 @@ class TestAttack:
             ({"attack": "alie", "malicious_fraction": 0}, "above 0 and at most 1"),
             (
                 {"attack": "mimic", "attack_scale": 2},
-                "--attack_scale=2: goes with --attack=backdoor, gaussian or sign",
+                "--attack_scale=2: goes with --attack=backdoor, gaussian, sign_",
             ),
             ({"attack": "alie", "attack_scale": -1}, "--attack_scale=-1: must be"),
             (

@@ -591,12 +591,9 @@ class TestPlugins:
                 tasks.unregister("own_task")
                 tasks.unregister("own_function")
 
-    def test_what_is_not_registered_is_its_settings_all_the_same(self):
-        experiment = Experiment("heart", algorithm=OwnAlgorithm(2.0))
-        flat = experiment.flat()
-        assert (flat["algorithm"], flat["own_strength"]) == ("own_algorithm", 2.0)
-        with pytest.raises(SettingError, match="own_strength: there is no such sett"):
-            Experiment.from_flat(flat)
+    def test_a_class_that_is_not_registered_is_refused(self):
+        with pytest.raises(SettingError, match="OwnAlgorithm is not registered"):
+            Experiment("heart", algorithm=OwnAlgorithm(2.0))
 
 
 @pytest.mark.parametrize(

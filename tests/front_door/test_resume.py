@@ -118,7 +118,7 @@ def test_another_process_is_refused(begun, tmp_path, monkeypatch):
         patch.setattr(building, "process", _with_other_model(building.process))
         before = contents(copied)
         with pytest.raises(tfl.UserError, match="computation") as raised:
-            described().run(copied)
+            described(rounds=3).run(copied)
         assert "client computation" in str(raised.value)
         assert contents(copied) == before
     # The former code goes on.

@@ -6,6 +6,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, data, processes, runtime
+from tfl_research.aggregators.contract import UpdateAggregator
+from tfl_research.algorithms.fed_nova import FedNovaClient
 
 RATE = 0.1
 MODE = runtime.Mode("folded", "graph")
@@ -315,3 +317,22 @@ def test_any_tff_aggregation_factory_plugs_in(task, name):
     assert np.isfinite(after).all()
     assert np.abs(after - before).max() > 0
     assert int(metrics["cohort"]["clients"]) == 2
+
+
+class PlannedMean(UpdateAggregator, tff.aggregators.MeanFactory):
+    """A mean that declares a plan."""
+
+    plan = "a plan"
+
+    def __init__(self):
+        super().__init__(no_nan_division=True)
+
+
+def test_reports_are_outside_of_a_plan(task):
+    """A plan's noise covers updates, and the server would see the reports as well."""
+    steps = clients.LocalSteps(sgd())
+    arguments = {"aggregator": PlannedMean(), "max_cohort_size": 2}
+    with pytest.raises(ValueError, match="covers updates alone"):
+        processes.build_fed_avg(task, client_work=FedNovaClient(steps), **arguments)
+    planned = processes.build_fed_avg(task, client_optimizer=sgd(), **arguments)
+    assert planned.plan == "a plan"

@@ -8,6 +8,7 @@ from typing import Optional
 import tensorflow_federated as tff
 
 from tfl_research import clients, processes
+from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.tasks.task import Task
 
@@ -62,10 +63,11 @@ class Algorithm:
         if self.needs_mean and not isinstance(
             aggregator, (type(None), tff.aggregators.MeanFactory)
         ):
-            raise ValueError(
-                f"{type(self.client_work).__name__} needs updates that are averaged as "
-                "they are, beside what its clients report or keep; expected "
-                f"aggregators.mean(), got {type(aggregator).__name__}"
+            raise SettingError(
+                f"--aggregator={type(aggregator).__name__}: clients of "
+                f"{type(self.client_work).__name__} report or keep more than their "
+                "update, so that their updates must be averaged as they are; give "
+                "aggregators.mean()"
             )
         return processes.build_fed_avg(
             task,

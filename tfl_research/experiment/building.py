@@ -100,7 +100,7 @@ def _context(setup: Setup) -> aggregators.AggregatorContext:
     )
 
 
-def check_noise(setup: Setup, *, resumed: bool) -> None:
+def check_noise(setup: Setup, *, judged: bool) -> None:
     """Judges the noise of a user's own mechanism by what it adds, once for each run.
 
     What a mechanism measures is its own word; see `privacy.probe_noise`. The toolkit's
@@ -108,19 +108,24 @@ def check_noise(setup: Setup, *, resumed: bool) -> None:
 
     Args:
       setup: of the run.
-      resumed: whether the run has begun, and was judged then.
+      judged: whether an earlier start of the run has judged the same process.
 
     Raises:
       SettingError: the noise that is added is not the noise that is charged.
     """
     plan = setup.user_level
-    if plan is None or resumed:
+    if plan is None or judged:
         return
     if privacy.MECHANISMS.origin(plan.mechanism.NAME) is None:
         return
     # Of no run: nothing of it is released.
-    context = privacy.MechanismContext(noise_seed=secrets.randbits(128), secure=False)
-    privacy.probe_noise(plan.build(context))
+    first, second = (
+        plan.build(
+            privacy.MechanismContext(noise_seed=secrets.randbits(128), secure=False)
+        )
+        for _ in range(2)
+    )
+    privacy.probe_noise(first, other=second)
 
 
 def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _Factory:

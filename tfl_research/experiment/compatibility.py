@@ -55,6 +55,12 @@ def _aggregator(experiment: Description) -> None:
     """The aggregator with weights, server optimizer and runtime."""
     aggregator = experiment.chosen_aggregator
     if aggregator is None:
+        weighting = experiment.resolved_weighting.client_weighting
+        if weighting != "uniform" and not experiment.takes_weights:
+            raise SettingError(
+                f"--client_weighting={weighting}: {experiment.aggregator_name} takes "
+                "no weights; give --client_weighting=uniform, or leave it out"
+            )
         return
     aggregator.check_runtime(experiment.runtime.runtime)
     aggregator.check_weights(str(experiment.resolved_weighting.client_weighting))

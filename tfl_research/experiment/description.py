@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     ]
 Privacy = Union[UserLevelPrivacy, RecordLevelPrivacy]
 Described = TypeVar("Described", bound="Description")
+# Parts of which every registered class is one.
+_REGISTERED = ("algorithm", "aggregator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +90,16 @@ class Description:
 
         if isinstance(self.task, str):
             put("task", TaskChoice(self.task))
-        put("algorithm", ALGORITHMS.resolve(self.algorithm))
-        if isinstance(self.aggregator, str):
+        if isinstance(self.algorithm, (str, AlgorithmSettings)):
+            put("algorithm", ALGORITHMS.resolve(self.algorithm))
+        if isinstance(self.aggregator, (str, AggregatorSettings)):
             put("aggregator", AGGREGATORS.resolve(self.aggregator))
         put("client_optimizer", _as(ClientOptimizer, self.client_optimizer))
         put("server_optimizer", _as(ServerOptimizer, self.server_optimizer))
         if isinstance(self.callbacks, (list, tuple)):
             put("callbacks", tuple(self.callbacks))
         self._check_kinds()
+        flattening.check_parameters(type(self))
 
     def _check_kinds(self) -> None:
         kinds: dict[str, tuple[type[Any], ...]] = {
@@ -111,13 +115,21 @@ class Description:
         }
         for name, expected in kinds.items():
             value = getattr(self, name)
+            names = " or ".join(
+                "None" if kind is type(None) else kind.__name__ for kind in expected
+            )
             if not isinstance(value, expected):
-                names = " or ".join(
-                    "None" if kind is type(None) else kind.__name__ for kind in expected
-                )
                 raise SettingError(
                     f"{name} must be {names}, got {_shown(value)}; give "
                     f"{_to_give(name, value, expected)}"
+                )
+            # A run's record has the values of these parts, and nothing of their code.
+            is_part = isinstance(value, Settings) and name not in _REGISTERED
+            if is_part and type(value) not in expected:
+                raise SettingError(
+                    f"{name} must be {names} itself, got its subclass "
+                    f"{type(value).__name__}; give the settings without code of your "
+                    "own"
                 )
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
@@ -144,11 +156,12 @@ class Description:
         if self.weighting.client_weighting is not None:
             return self.weighting
         kind = self.chosen_algorithm.WEIGHTING or "examples"
-        if isinstance(self.privacy, UserLevelPrivacy) or not self._takes_weights():
+        if isinstance(self.privacy, UserLevelPrivacy) or not self.takes_weights:
             kind = "uniform"
         return dataclasses.replace(self.weighting, client_weighting=kind)
 
-    def _takes_weights(self) -> bool:
+    @property
+    def takes_weights(self) -> bool:
         """Whether the aggregator takes clients whose weights differ."""
         if isinstance(self.aggregator, AggregatorSettings):
             return self.aggregator.takes_weights

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research.devices import with_message_bytes
@@ -19,7 +19,7 @@ from tfl_research.storage import RunFolder
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
-    from tfl_research.program import RoundReport
+    from tfl_research.program import RoundReport, RunResult
 
 Folder = Union[str, os.PathLike[str]]
 
@@ -52,18 +52,9 @@ def run(
 ) -> Result:
     """See `Experiment.run`."""
     from tfl_research import program
-    from tfl_research.experiment.result import Result
 
     with _opened(experiment, folder, resume, stream) as opened:
-        ended = program.run(**opened.arguments)
-        audited = None
-        if experiment.audit is not None:
-            from tfl_research.experiment import audited as audits
-
-            audited = audits.examine(
-                opened.setup, opened.account, ended, opened.cohorts, stream
-            )
-        return Result(experiment, opened.setup.task, ended, audited)
+        return _result(opened, program.run(**opened.arguments), stream)
 
 
 def rounds(
@@ -72,18 +63,38 @@ def rounds(
     *,
     resume: bool = True,
     stream: Optional[TextIO] = None,
-) -> Iterator[RoundReport]:
+) -> Generator[RoundReport, None, Result]:
     """See `Experiment.rounds`."""
     from tfl_research import program
 
     with _opened(experiment, folder, resume, stream) as opened:
-        yield from program.rounds(**opened.arguments)
+        ended = yield from program.rounds(**opened.arguments)
+        return _result(opened, ended, stream)
+
+
+def _result(opened: Opened, ended: RunResult, stream: Optional[TextIO]) -> Result:
+    """The result of a run that is complete; its audit is examined first."""
+    from tfl_research.experiment.result import Result
+
+    experiment, audited = opened.setup.experiment, None
+    if experiment.audit is not None:
+        from tfl_research.experiment import audited as audits
+
+        audited = audits.examine(
+            opened.setup, opened.account, ended, opened.cohorts, stream
+        )
+    return Result(experiment, opened.setup.task, ended, audited)
 
 
 @contextlib.contextmanager
 def _opened(
     experiment: Description, path: Folder, resume: bool, stream: Optional[TextIO]
 ) -> Iterator[Opened]:
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise UserError(
+            f"--output_dir={path!r}: must be the path of the run's folder, as "
+            "'results/mine'"
+        )
     setup = setups.prepare(experiment)
     training = experiment.training
     with contextlib.ExitStack() as stack:
@@ -107,7 +118,9 @@ def _opened(
             from tfl_research.experiment import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
-        building.check_noise(setup, resumed=folder.resumed)
+        # Recorded once the noise was judged: a start that was refused is no judgement.
+        judged = folder.computation_path.exists()
+        building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=folder.run_seed)
         try:
             engine = stack.enter_context(

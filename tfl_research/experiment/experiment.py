@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Optional, TextIO, Union
 
 from tfl_research.experiment import execution, setup
@@ -153,10 +153,12 @@ class Experiment(Description):
         *,
         resume: bool = True,
         stream: Optional[TextIO] = None,
-    ) -> Iterator[RoundReport]:
+    ) -> Generator[RoundReport, None, Result]:
         """`run`, a round at a time, for a loop of one's own.
 
-        A loop that is left early leaves a folder that is resumed like any other.
+        A loop that is left early leaves a folder that can be resumed like any other.
+        A generator that runs to its end returns the same `Result` as `run`:
+        `result = yield from experiment.rounds(...)`.
 
         Example:
           >>> import io

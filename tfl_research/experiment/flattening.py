@@ -96,13 +96,9 @@ def _plugins(experiment: Description) -> list[str]:
 
 def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:
     """See `Description.from_flat`."""
-    known = {PRIVACY_UNIT, AUDITED, PERSONAL, PLUGINS} | _names(TaskChoice)
-    for _, optimizer in _OPTIMIZERS:
-        known |= _names(optimizer)
+    known = _fixed_names(kind)
     for choices in _CHOICES:
-        known |= {choices.setting, *choices.parameters()}
-    for part in (*kind.PLAIN.values(), Audit, UserLevelPrivacy, RecordLevelPrivacy):
-        known |= _names(part)
+        known |= {*choices.parameters()}
     for setting in values:
         if setting not in known:
             raise SettingError(f"--{setting}: there is no such setting")
@@ -127,6 +123,52 @@ def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> De
         name=name,
         **_plain(kind, given),
     )
+
+
+def _fixed_names(kind: type[Description]) -> set[str]:
+    """The names of all settings that are not parameters of registered choices."""
+    known = {PRIVACY_UNIT, AUDITED, PERSONAL, PLUGINS} | _names(TaskChoice)
+    for _, optimizer in _OPTIMIZERS:
+        known |= _names(optimizer)
+    for part in (*kind.PLAIN.values(), Audit, UserLevelPrivacy, RecordLevelPrivacy):
+        known |= _names(part)
+    return known | {choices.setting for choices in _CHOICES}
+
+
+def check_parameters(kind: type[Description]) -> None:
+    """Refuses a plugin's parameter that is called like another setting.
+
+    Flat settings and flags are one space of names, in which a value would go to both.
+    Several choices of one registry may share a parameter.
+
+    Raises:
+      SettingError: names the parameter, its class and the other owner.
+    """
+    outside = [
+        (choices, name)
+        for choices in _CHOICES
+        for name in choices.names()
+        if choices.origin(name) is not None
+    ]
+    if not outside:
+        return
+    fixed = _fixed_names(kind)
+    for choices, name in outside:
+        chosen = choices.get(name)
+        for parameter in _names(chosen):
+            owners = ["a setting of every experiment"] if parameter in fixed else []
+            for others in _CHOICES:
+                if others is not choices:
+                    owners += [
+                        f"a parameter of --{others.setting}={owner}"
+                        for owner in others.parameters().get(parameter, ())
+                    ]
+            if owners:
+                raise SettingError(
+                    f"--{choices.setting}={name}: its parameter {parameter} is called "
+                    f"like {owners[0]}; rename the field of {chosen.__name__} in "
+                    f"{choices.origin(name)}"
+                )
 
 
 def _check_parts(given: Mapping[str, Any], unit: Optional[str]) -> None:

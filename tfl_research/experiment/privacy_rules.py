@@ -30,6 +30,12 @@ def user_level(experiment: Description) -> None:
             "alone, and this algorithm's clients send or keep more; give "
             "--algorithm=fed_avg or fed_prox, or leave user-level privacy out"
         )
+    if algorithm.EXCHANGES != 1 or algorithm.buffering is not None:
+        raise SettingError(
+            f"--algorithm={algorithm.NAME}: its rounds are not one cohort each, which "
+            "the accounts of user-level privacy count on; give --algorithm=fed_avg or "
+            "fed_prox, or leave user-level privacy out"
+        )
     _aggregator_under_noise(experiment, privacy)
 
 

@@ -82,7 +82,7 @@ class Setup:
             "batching": dataclasses.asdict(clients.batching),
             "expected_cohort_size": self.reporting.expected_cohort_size,
             "num_train_clients": len(self.asked.client_ids),
-            **_data_digest(self.experiment.task),
+            **_data_digest(self.experiment),
             **attacked,
         }
 
@@ -180,7 +180,7 @@ def is_down_at_times(setup: Setup) -> bool:
     return isinstance(setup.reporting, UnreliableSilos)
 
 
-def _data_digest(task: Any) -> dict[str, str]:
+def _data_digest(experiment: Description) -> dict[str, str]:
     """Of data that are not a package's, so that no run is resumed on others.
 
     A private run would draw the same noise for them, and the difference of two models
@@ -188,12 +188,17 @@ def _data_digest(task: Any) -> dict[str, str]:
     """
     from tfl_research import tasks
 
+    task = experiment.task
+    if isinstance(task, Task) and task.recipe is not None and task.has_data_of_recipe:
+        task = TaskChoice.of(task.recipe.name, task.recipe.options)
     if isinstance(task, TaskChoice):
         digest = task.files_digest()
-        return {} if digest is None else {"data_sha256": digest}
-    if task.recipe is not None:
-        return {}
+        if digest is not None:
+            return {"data_sha256": digest}
+        if tasks.origin(str(task.task)) is None:
+            return {}
+    built = built_task(experiment)
     try:
-        return {"data_sha256": tasks.content_digest(task)}
+        return {"data_sha256": tasks.content_digest(built)}
     except ValueError as error:
-        raise SettingError(f"--task={task.name}: {error}") from error
+        raise SettingError(f"--task={built.name}: {error}") from error

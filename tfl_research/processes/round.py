@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.aggregators import declarations
+from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator, create_aggregation, may_skip
 from tfl_research.processes.client_states import (
     POSITION,
@@ -85,6 +86,12 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     sums_type = train_client.type_signature.result["sums"]
     counts_type = train_client.type_signature.result["counts"]
     report_type = train_client.type_signature.result["report"]
+    if parts.plan is not None and (states is not None or size_in_bytes(report_type)):
+        raise SettingError(
+            "--algorithm: its clients report or keep something beside their update, "
+            "and a privacy plan covers updates alone; give --algorithm=fed_avg or "
+            "fed_prox, or build the process without privacy"
+        )
     adds_noise = "noise_stddev" in dict(
         tff.structure.iter_elements(train_client.type_signature.result)
     )

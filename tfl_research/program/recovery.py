@@ -46,6 +46,8 @@ class Recovery:
         """
         weights = initial_state.global_model_weights
         checkpoint = self._store.load_latest(initial_state, weights)
+        if checkpoint is not None:
+            self._check_ledgers(checkpoint.progress["ledgers"])
         if self._client_states is not None:
             if checkpoint is None:
                 self._client_states.restore(0, EMPTY_TABLE)
@@ -54,7 +56,6 @@ class Recovery:
                     checkpoint.round_number, checkpoint.progress["client_states"]
                 )
         if checkpoint is not None:
-            self._check_ledgers(checkpoint.progress["ledgers"])
             self.round_number = checkpoint.round_number
         return checkpoint
 

@@ -105,6 +105,8 @@ class Session:
                 f"resumes {self._folder.path} after round {self.completed} of "
                 f"{self._config.rounds}"
             )
+        # Nothing refuses the start any more.
+        self._folder.accept()
         self._log = MetricsLog(
             self._folder.metrics_path, completed_rounds=self.completed
         )

@@ -45,7 +45,9 @@ class RunFolder:
         run_seed: int,
         resumed: bool,
         lock: int,
+        to_write: Optional[Mapping[str, Any]] = None,
     ):
+        self._to_write = to_write
         self.path = path
         self.experiment: str = record["experiment"]
         self.hparams: Mapping[str, Any] = record["hparams"]
@@ -173,9 +175,18 @@ class RunFolder:
         record["run_seed"] = recorded["run_seed"]
         record["begun_with"] = recorded["begun_with"]
         _warn_of_other_code(folder, recorded["begun_with"], code)
-        if record != recorded:
-            atomic.write(folder / "hparams.json", run_record.encode(record))
-        return cls(folder, record, seed, True, lock)
+        changed = record if record != recorded else None
+        return cls(folder, record, seed, True, lock, changed)
+
+    def accept(self) -> None:
+        """Writes what changed in the record of a run that is resumed.
+
+        Call this when nothing can refuse the start any more. A start that is refused
+        leaves the folder as it was. The record of a new run is written by `open`.
+        """
+        if self._to_write is not None:
+            atomic.write(self.hparams_path, run_record.encode(self._to_write))
+            self._to_write = None
 
     def check_computation(self, digests: Mapping[str, str]) -> None:
         """Records the run's computation at the first start, and compares it later.

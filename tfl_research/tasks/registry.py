@@ -194,9 +194,8 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
             f"{type(task).__name__}"
         )
     defaults = {option: parameter.default for option, parameter in known.items()}
-    return dataclasses.replace(
-        task, recipe=TaskRecipe(name, seed, {**defaults, **options})
-    )
+    recipe = TaskRecipe(name, seed, {**defaults, **options}, task.data_sources)
+    return dataclasses.replace(task, recipe=recipe)
 
 
 def from_recipe(recipe: TaskRecipe) -> Task:

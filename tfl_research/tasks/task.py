@@ -43,11 +43,13 @@ class TaskRecipe:
       name: the task's name in the registry.
       seed: of partitions, splits and held-out clients.
       options: all of the task's options by name, defaults included.
+      data: `Task.data_sources` of what the registry built.
     """
 
     name: str
     seed: int = 0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data: Any = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,28 @@ class Task:
     selection_metric: str = "accuracy"
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
+
+    @property
+    def data_sources(self) -> dict[str, Any]:
+        """Where each split's clients come from; equal for the same clients."""
+        splits = {
+            "train": self.train,
+            "test": self.test,
+            "held_out": self.held_out,
+            **self.further_splits,
+        }
+        return {
+            name: None if split is None else (tuple(split.client_ids), split.load)
+            for name, split in splits.items()
+        }
+
+    @property
+    def has_data_of_recipe(self) -> bool:
+        """Whether the data are those that the registry built by the recipe.
+
+        A task whose clients were replaced since keeps its recipe.
+        """
+        return self.recipe is not None and self.recipe.data == self.data_sources
 
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""

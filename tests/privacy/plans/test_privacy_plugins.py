@@ -210,7 +210,7 @@ class TestLedger:
         class Cheaper(type(privacy.MECHANISMS.resolve("gaussian"))):
             """Another aggregator under the name of the toolkit's own mechanism."""
 
-        with pytest.raises(ValueError, match="Cheaper is not registered as a mechan"):
+        with pytest.raises(ValueError, match="Cheaper is not the class that is regi"):
             privacy.UserLevelPlan.create(
                 Cheaper(),
                 l2_norm_clip=2.0,

@@ -82,8 +82,11 @@ class EpsilonCurve:
         length = len(self._values)
         if rounds >= length:
             # At least doubled: a loop that calls this for every round stays cheap.
-            longer = self.event.epsilon_curve(
-                max(rounds, 2 * length), self.delta, self.accountant
+            count = max(rounds, 2 * length)
+            longer = _checked_curve(
+                self.event,
+                count,
+                self.event.epsilon_curve(count, self.delta, self.accountant),
             )
             self._values = np.concatenate([self._values, longer[length - 1 :]])
         return self._values[: rounds + 1]
@@ -94,7 +97,36 @@ class EpsilonCurve:
             return 0.0
         if rounds < len(self._values):
             return float(self._values[rounds])
-        return self.event.epsilon(rounds, self.delta, self.accountant)
+        epsilon = self.event.epsilon(rounds, self.delta, self.accountant)
+        if not epsilon >= 0:
+            raise ValueError(
+                f"ε of {rounds} rounds of a {self.event.kind!r} event must be at least "
+                f"0, got {epsilon}"
+            )
+        return epsilon
+
+
+def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
+    """The values of an event's curve; a budget that is compared with NaN never ends.
+
+    Raises:
+      ValueError: not a value for each round, or one that is NaN, below 0, or below the
+        value of the round before.
+    """
+    curve = np.asarray(values, np.float64) if values is not None else np.zeros(0)
+    if curve.shape != (rounds,):
+        raise ValueError(
+            f"epsilon_curve of a {event.kind!r} event must be of shape ({rounds},), a "
+            f"value for each round, got {curve.shape}"
+        )
+    # Slack for the rounding of accountants.
+    least = np.concatenate([[0.0], curve[:-1] * (1 - 1e-6)])
+    if not np.all(curve >= least):
+        raise ValueError(
+            f"epsilon_curve of a {event.kind!r} event must be at least 0 and must not "
+            f"decrease, got {curve[:3]} for its first rounds"
+        )
+    return curve
 
 
 def epsilon_curve(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from scipy import stats
 
 from tfl_research.errors import SettingError
+from tfl_research.privacy.plans import plan as plan_module
 
 if TYPE_CHECKING:
     from tfl_research.privacy.plans.user_level import Mechanism
@@ -76,89 +77,199 @@ def probe_noise(
     *,
     coordinates: Optional[int] = None,
     clients: Optional[int] = None,
+    other: Optional[Mechanism] = None,
 ) -> float:
-    """Runs one round of zero updates and tests the noise in the release.
+    """Runs a few rounds of made-up updates and tests the noise in their releases.
 
     An aggregator's measurements only report its noise; this tests the noise itself.
-    The aggregator is executed in this process, on a vector of zeros: about a second.
+    The aggregator is executed in this process, on updates of two tensors: about a
+    second. The tests are:
+
+    * Two rounds of zeros have the declared noise in both tensors, and the two rounds
+      have different noise.
+    * The same round has the same noise when it is repeated, since a resumed run
+      repeats rounds.
+    * One client with a large update moves the result by no more than the clip. Noise
+      shares on a grid are excepted: there the sum wraps around.
+
     The test is for normal noise. Noise with heavier tails is refused by mistake more
     often than with probability `FALSE_ALARM`.
 
     Args:
       mechanism: of a plan, for a run that has not begun: its seed decides the noise.
         A mechanism with a secure sum must be built with a context of `secure=False`.
-      coordinates: length of the vector; by default the dimension of the plan's grid of
-        noise shares, or `COORDINATES`.
-      clients: number of clients that send zeros; by default 1, or as many as the plan's
-        grid needs for a release.
+      coordinates: number of scalars in an update; by default the dimension of the
+        plan's grid of noise shares, or `COORDINATES`.
+      clients: number of clients that send updates; by default 1, or as many as the
+        plan's grid needs for a release.
+      other: the mechanism of the same plan with another seed. Its noise must differ.
+        None skips this comparison.
 
     Returns:
-      The root mean square of the release.
+      The root mean square of the first release.
 
     Raises:
-      SettingError: the noise is too small or too large, its scale is not measured, or
-        the mechanism does not declare the noise of a release.
+      SettingError: the noise is too small or too large, is used twice, or its scale is
+        not measured; updates are not clipped; or the mechanism does not declare the
+        noise of a release.
     """
-    import tensorflow_federated as tff
-
-    from tfl_research import runtime
-    from tfl_research.aggregators.contract import declarations
-    from tfl_research.privacy.mechanisms.noise import client_seeds
-    from tfl_research.privacy.plans.plan import measured_scalars
-
-    plan, aggregator = mechanism.plan, mechanism.aggregator
-    members = declarations(aggregator).client_members
+    plan = mechanism.plan
+    name = f"--mechanism={plan.mechanism.NAME}"
     grid = plan.distributed
     if coordinates is None:
         coordinates = COORDINATES if grid is None else grid.dimension
     if clients is None:
         clients = 1 if grid is None else grid.minimum_cohort_size
-    value_type = tff.StructWithPythonType(
-        [(None, tff.TensorType(np.float32, [coordinates]))], tuple
-    )
-    weight_type: Any = tff.TensorType(np.float32)
-    if members:
-        if members != ("seed",):
-            raise SettingError(
-                f"--mechanism={plan.mechanism.NAME}: its aggregator needs the clients' "
-                f"{' and '.join(members)}, which a probe of zero updates does not have"
-            )
-        weight_type = client_seeds.seeded_weight_type()
-    process = aggregator.create(value_type, weight_type)
-
-    def weight(number: int) -> Any:
-        if not members:
-            return np.float32(1.0)
-        seed = np.array([number, 7], np.int32)
-        return collections.OrderedDict(weight=np.float32(1.0), seed=seed)
-
-    zeros = (np.zeros(coordinates, np.float32),)
-    cohort = [
-        collections.OrderedDict(value=zeros, weight=weight(number))
-        for number in range(clients)
-    ]
-    mode = runtime.Mode("folded", "graph")
-    with runtime.in_process(_iterative(process), mode=mode) as engine:
-        _, output = engine.next(engine.initialize(), cohort)
-    measurements: Mapping[str, Any] = {"aggregator": output["measurements"]}
-    plan.check_measured(measurements)
-    declared = plan.mechanism.declared_noise(
-        plan, measured_scalars(output["measurements"])
-    )
-    released = np.concatenate([np.ravel(part) for part in output["result"]])
-    if "noise_stddev" not in declared:
+    with _Rounds(mechanism, coordinates, clients) as rounds:
+        start = rounds.engine.initialize()
+        state, first, stddev = rounds.do(start, 0)
+        _, again, _ = rounds.do(start, 0)
+        _, second, _ = rounds.do(state, 1)
+        loud = None
+        if grid is None:
+            size = 1e3 * plan.l2_norm_clip * max(1.0, plan.noise_multiplier)
+            _, loud, _ = rounds.do(start, 0, size)
+    unlike = [("two rounds", _joined(first), _joined(second))]
+    if len(first) > 1:
+        unlike.append(("two tensors of an update", first[0], first[1]))
+    if other is not None:
+        with _Rounds(other, coordinates, clients) as rounds:
+            _, elsewhere, _ = rounds.do(rounds.engine.initialize(), 0)
+        unlike.append(("two run seeds", _joined(first), _joined(elsewhere)))
+    if not np.array_equal(_joined(first), _joined(again)):
         raise SettingError(
-            f"--mechanism={plan.mechanism.NAME}: declares no noise_stddev, so that the "
-            "noise of a release cannot be judged; let its declared_noise have it"
+            f"{name}: the same round has different noise when it is repeated. A "
+            "resumed run repeats rounds, and the second release is not charged; make "
+            "the noise a function of context.noise_seed and of the round"
         )
-    try:
-        check_sample(released, declared["noise_stddev"])
-    except ValueError as error:
-        raise SettingError(
-            f"--mechanism={plan.mechanism.NAME}: {error}: the noise that is added is "
-            "not the noise that is charged"
-        ) from error
-    return math.sqrt(float(np.mean(released.astype(np.float64) ** 2)))
+    for what, one, two in unlike:
+        if plan.noise_multiplier > 0 and _are_equal(one, two):
+            raise SettingError(
+                f"{name}: {what} have the same noise, which their difference reveals; "
+                "make the noise a function of context.noise_seed, of the round and of "
+                "the tensor"
+            )
+    if loud is not None and plan.noise_multiplier > 0:
+        moved = float(np.linalg.norm(_joined(loud) - _joined(first)))
+        bound = max(
+            plan.l2_norm_clip / plan.expected_cohort_size,
+            stddev / plan.noise_multiplier,
+        )
+        if not moved <= bound * 1.01:
+            raise SettingError(
+                f"{name}: one client moved the result by {moved:.6g}, and a clip of "
+                f"{plan.l2_norm_clip:g} allows {bound:.6g}; clip updates to "
+                "plan.l2_norm_clip before they are summed"
+            )
+    return math.sqrt(float(np.mean(_joined(first) ** 2)))
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts)
+
+
+def _are_equal(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether two samples are equal, or each other's negative, but for rounding."""
+    length = min(len(one), len(two))
+    one, two = one[:length], two[:length]
+    size = float(np.linalg.norm(one))
+    distances = (np.linalg.norm(one - two), np.linalg.norm(one + two))
+    # By chance a handful of coordinates of a grid can agree.
+    return length >= 16 and size > 0 and float(min(distances)) < 1e-3 * size
+
+
+class _Rounds:
+    """Rounds of an aggregator on made-up updates, in this process."""
+
+    def __init__(self, mechanism: Mechanism, coordinates: int, clients: int):
+        import tensorflow_federated as tff
+
+        from tfl_research.aggregators.contract import declarations
+        from tfl_research.privacy.mechanisms.noise import client_seeds
+
+        self._plan = plan = mechanism.plan
+        self._members = declarations(mechanism.aggregator).client_members
+        self._clients = clients
+        self._stack = contextlib.ExitStack()
+        half = coordinates // 2
+        self._sizes = [half, coordinates - half] if half else [coordinates]
+        value_type = tff.StructWithPythonType(
+            [(None, tff.TensorType(np.float32, [size])) for size in self._sizes], tuple
+        )
+        weight_type: Any = tff.TensorType(np.float32)
+        if self._members:
+            if self._members != ("seed",):
+                raise SettingError(
+                    f"--mechanism={plan.mechanism.NAME}: its aggregator needs the "
+                    f"clients' {' and '.join(self._members)}, which a probe of made-up "
+                    "updates does not have"
+                )
+            weight_type = client_seeds.seeded_weight_type()
+        self._process = _iterative(mechanism.aggregator.create(value_type, weight_type))
+
+    def __enter__(self) -> _Rounds:
+        from tfl_research import runtime
+
+        mode = runtime.Mode("folded", "graph")
+        self.engine = self._stack.enter_context(
+            runtime.in_process(self._process, mode=mode)
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def do(
+        self, state: Any, round_number: int, size: float = 0.0
+    ) -> tuple[Any, list[np.ndarray], float]:
+        """A round in which one client's update has the given l2 norm, others none.
+
+        Returns:
+          The next state, what is released of each tensor, float64, and the declared
+          standard deviation.
+
+        Raises:
+          SettingError: as `probe_noise`, of the noise of a round of zeros.
+        """
+        plan, name = self._plan, f"--mechanism={self._plan.mechanism.NAME}"
+        entry = np.float32(size / math.sqrt(sum(self._sizes)))
+        cohort = []
+        for number in range(self._clients):
+            weight: Any = np.float32(1.0)
+            if self._members:
+                seed = np.array([number, 7 + round_number], np.int32)
+                weight = collections.OrderedDict(weight=weight, seed=seed)
+            filled = entry if number == 0 else np.float32(0.0)
+            value = tuple(np.full(n, filled, np.float32) for n in self._sizes)
+            cohort.append(collections.OrderedDict(value=value, weight=weight))
+        state, output = self.engine.next(state, cohort)
+        measurements = output["measurements"]
+        plan.check_measured({"aggregator": measurements})
+        declared = plan.mechanism.declared_noise(
+            plan, plan_module.measured_scalars(measurements)
+        )
+        if "noise_stddev" not in declared:
+            raise SettingError(
+                f"{name}: declares no noise_stddev, so that the noise of a release "
+                "cannot be judged; let its declared_noise have it"
+            )
+        stddev = declared["noise_stddev"]
+        parts = [np.ravel(part).astype(np.float64) for part in output["result"]]
+        if not size:
+            self._check(parts, stddev)
+        return state, parts, stddev
+
+    def _check(self, parts: list[np.ndarray], stddev: float) -> None:
+        # Together first, of which the bounds are the tightest.
+        samples = [_joined(parts), *parts] if len(parts) > 1 else parts
+        for sample in samples:
+            try:
+                check_sample(sample, stddev)
+            except ValueError as error:
+                raise SettingError(
+                    f"--mechanism={self._plan.mechanism.NAME}: {error}: the noise that "
+                    "is added is not the noise that is charged"
+                ) from error
 
 
 def _iterative(process: Any) -> Any:

@@ -118,6 +118,10 @@ class UserLevelPlan:
         events.check_registered(self.event)
         events.check_delta(self.delta)
         events.check_accountant(self.event, self.accountant)
+        if events.plugin_of(self.event) is not None:
+            # What the toolkit's events do is tested.
+            events.check_readable(self.event)
+            EpsilonCurve(self.event, self.delta, self.accountant).up_to(2)
 
     @classmethod
     def create(
@@ -185,6 +189,24 @@ class UserLevelPlan:
         event = mechanism.checked_event(noise_multiplier, shape)
         resolved = checked_accountant(accountant, event)
         mechanism.check_noise(noise_multiplier, shape)
+        try:
+            made = cls(
+                mechanism,
+                float(l2_norm_clip),
+                noise_multiplier,
+                amplification,
+                shape.expected_cohort_size,
+                shape.rounds,
+                event,
+                delta,
+                resolved,
+                None if budget_epsilon is None else float(budget_epsilon),
+                mechanism.distributed_plan(noise_multiplier, shape),
+            )
+        except SettingError:
+            raise
+        except ValueError as error:
+            raise mechanism.refused_mechanism(str(error)) from error
         if budget_epsilon is not None:
             first_epsilon = EpsilonCurve(event, delta, resolved).at(1)
             if first_epsilon > budget_epsilon:
@@ -193,19 +215,7 @@ class UserLevelPlan:
                     f"ε = {first_epsilon:.4g} at δ = {delta:g}; raise it, or add noise "
                     "with --noise_multiplier"
                 )
-        return cls(
-            mechanism,
-            float(l2_norm_clip),
-            noise_multiplier,
-            amplification,
-            shape.expected_cohort_size,
-            shape.rounds,
-            event,
-            delta,
-            resolved,
-            None if budget_epsilon is None else float(budget_epsilon),
-            mechanism.distributed_plan(noise_multiplier, shape),
-        )
+        return made
 
     @property
     def plugin(self) -> Optional[str]:

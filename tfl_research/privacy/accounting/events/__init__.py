@@ -17,6 +17,7 @@ from tfl_research.privacy.accounting.events.event import (
 from tfl_research.privacy.accounting.events.registry import (
     EVENTS as EVENTS,
     UnknownKindError as UnknownKindError,
+    check_readable as check_readable,
     check_registered as check_registered,
     event_from_dict as event_from_dict,
     plugin_of as plugin_of,

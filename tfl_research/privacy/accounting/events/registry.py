@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Optional, TypeVar
 
@@ -90,6 +91,30 @@ def check_registered(event: Event) -> None:
             f"{type(event).__name__} is not registered for events of kind {kind!r}, so "
             "that no ledger with it could be read again: decorate the class with "
             "@privacy.register_event"
+        )
+
+
+def check_readable(event: Event) -> None:
+    """Checks that reading the event back from a ledger's JSON gives an equal event.
+
+    Raises:
+      ValueError: the event has fields that JSON cannot hold, that are read back as
+        other values, or that cannot be compared.
+    """
+    try:
+        hash(event)
+        text = json.dumps(event.to_dict(), allow_nan=False)
+        read = event_from_dict(json.loads(text))
+        same = bool(read == event)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"a {event.kind!r} event cannot be read back from a ledger ({error}); its "
+            "fields must be numbers, texts, None, or tuples of these"
+        ) from error
+    if not same:
+        raise ValueError(
+            f"a {event.kind!r} event comes back from a ledger as {read}, and was "
+            f"{event}; its fields must be numbers, texts, None, or tuples of these"
         )
 
 

@@ -43,7 +43,7 @@ Privacy = Union[UserLevelPrivacy, RecordLevelPrivacy]
 Described = TypeVar("Described", bound="Description")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Description:
     """What is trained, on whose data, how, and how privately; see `Experiment`."""
 
@@ -96,6 +96,22 @@ class Description:
         if isinstance(self.callbacks, (list, tuple)):
             put("callbacks", tuple(self.callbacks))
         self._check_kinds()
+
+    def __repr__(self) -> str:
+        """The parts that differ from their defaults."""
+        names = {"algorithm": ALGORITHMS, "aggregator": AGGREGATORS}
+        shown = []
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            elif field.name in names:
+                default = names[field.name].resolve(default)
+            if isinstance(value, Task):
+                shown.append(f"{field.name}=<task {value.name!r}>")
+            elif value != default:
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _check_kinds(self) -> None:
         kinds: dict[str, tuple[type[Any], ...]] = {

@@ -21,10 +21,11 @@ class UserLevelPrivacy(Settings):
     """What hides whether a client took part, and how its ε is accounted for.
 
         UserLevelPrivacy("gaussian", l2_norm_clip=0.3, target_epsilon=8)
-        UserLevelPrivacy(mechanisms.Tree(restart_every=20), noise_multiplier=4)
+        UserLevelPrivacy(privacy.mechanisms.Tree(restart_every=20), noise_multiplier=4)
 
     Attributes:
-      mechanism: the name of a registered mechanism, or its settings.
+      mechanism: the name of a registered mechanism, or its settings, of which
+        `privacy.mechanisms` has the toolkit's own.
     """
 
     TITLE: ClassVar[str] = "Privacy"
@@ -38,7 +39,8 @@ class UserLevelPrivacy(Settings):
     noise_multiplier: Optional[float] = settings.real(
         None,
         "Standard deviation of the noise over the largest l2 norm of an update (for "
-        "local_gaussian of each client's own noise); 0 clips only, and ε is infinite.",
+        "local_gaussian of each client's own noise); 0 clips only, and ε is infinite. "
+        "This or --target_epsilon is needed.",
         minimum=0,
         maximum=LARGEST_NOISE_MULTIPLIER,
     )
@@ -55,7 +57,9 @@ class UserLevelPrivacy(Settings):
         below=1,
     )
     budget_epsilon: Optional[float] = settings.real(
-        None, "Stop before the round whose ε would exceed this.", above=0
+        None,
+        "Stop before the round whose ε would exceed this; never when not given.",
+        above=0,
     )
     accountant: str = settings.choice(
         "auto",

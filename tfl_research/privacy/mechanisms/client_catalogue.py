@@ -146,7 +146,7 @@ def _cohorts(amplification: Amplification) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteGaussian(DistributedNoise):
-    """See `distributed_sum.discrete_gaussian_aggregator`."""
+    """Discrete Gaussian noise; see `privacy.discrete_gaussian_aggregator`."""
 
     NAME: ClassVar[str] = "discrete_gaussian"
     SUMMARY: ClassVar[str] = "distributed: clients add integer noise under a secure sum"
@@ -168,7 +168,7 @@ class DiscreteGaussian(DistributedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class Skellam(DistributedNoise):
-    """See `distributed_sum.skellam_aggregator`."""
+    """Skellam noise; see `privacy.skellam_aggregator`."""
 
     NAME: ClassVar[str] = "skellam"
     SUMMARY: ClassVar[str] = "distributed: clients add Skellam noise under a secure sum"
@@ -190,7 +190,7 @@ class Skellam(DistributedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class LocalGaussian(MechanismSettings):
-    """See `local_gaussian.local_gaussian_aggregator` and `local_rule`."""
+    """Noise at each client; see `privacy.local_gaussian_aggregator`."""
 
     NAME: ClassVar[str] = "local_gaussian"
     SUMMARY: ClassVar[str] = (

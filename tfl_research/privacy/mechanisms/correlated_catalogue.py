@@ -49,7 +49,7 @@ class CorrelatedNoise(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class Tree(CorrelatedNoise):
-    """See `correlated_mechanisms.tree_aggregator`."""
+    """DP-FTRL by tree aggregation; see `privacy.tree_aggregator`."""
 
     NAME: ClassVar[str] = "tree"
     SUMMARY: ClassVar[str] = (

@@ -28,7 +28,7 @@ _INDEPENDENT = ("poisson", "fixed", "shuffled", "full", "min_separation")
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(MechanismSettings):
-    """See `independent.gaussian_aggregator`."""
+    """Gaussian noise of each round; see `privacy.gaussian_aggregator`."""
 
     NAME: ClassVar[str] = "gaussian"
     SUMMARY: ClassVar[str] = "fixed clip, independent Gaussian noise each round"
@@ -65,7 +65,7 @@ class Gaussian(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveGaussian(MechanismSettings):
-    """See `independent.adaptive_gaussian_aggregator`."""
+    """A clip that adapts; see `privacy.adaptive_gaussian_aggregator`."""
 
     NAME: ClassVar[str] = "adaptive_gaussian"
     SUMMARY: ClassVar[str] = (
@@ -160,7 +160,7 @@ class AdaptiveGaussian(MechanismSettings):
 
 @dataclasses.dataclass(frozen=True)
 class BoundedWeight(MechanismSettings):
-    """See `independent.bounded_weight_aggregator`."""
+    """Weights in [0, 1]; see `privacy.bounded_weight_aggregator`."""
 
     NAME: ClassVar[str] = "bounded_weight"
     SUMMARY: ClassVar[str] = (

@@ -44,7 +44,12 @@ class Event(abc.ABC):
             neighbouring_relation: str = "add_or_remove_one"
 
             def rdp(self, rounds, orders): ...
-            def epsilon_curve(self, rounds, delta, accountant): ...
+
+            def epsilon_curve(self, rounds, delta, accountant):
+                orders = renyi.default_orders()  # privacy.accounting.losses.renyi
+                table = [self.rdp(n, orders) for n in range(1, rounds + 1)]
+                return renyi.rdp_epsilons(orders, np.array(table), delta)
+
             def description(self): ...
 
     Attributes:

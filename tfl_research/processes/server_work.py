@@ -18,7 +18,9 @@ class Aggregated(NamedTuple):
     """What a round's clients come to.
 
     Attributes:
-      update: the aggregator's result, tensors shaped like the weights.
+      update: the aggregator's result, tensors shaped like the weights: by default
+        the mean of the clients' models less the server's model, so that adding it to
+        the weights is FedAvg.
       report: the mean of the clients' reports (zeros where nobody counts), or ().
       num_clients: float32 scalar, clients whose update was finite and that had
         examples.
@@ -36,7 +38,15 @@ class ServerWork(abc.ABC):
     """Base of recipes for the server's part of a round, as pure functions of tensors.
 
     A subclass gives `apply`, and the other methods where it remembers or shares
-    something.
+    something. Server momentum, for `algorithms.Algorithm`:
+
+        class Momentum(processes.ServerWork):
+            def initial_state(self, weights):
+                return [tf.zeros_like(w) for w in weights]
+
+            def apply(self, weights, state, round_mean):
+                state = [0.9 * m + u for m, u in zip(state, round_mean.update)]
+                return [w + m for w, m in zip(weights, state)], state
 
     Attributes:
       weighs_reports: whether the reports' mean is weighted as the updates' is.
@@ -59,7 +69,17 @@ class ServerWork(abc.ABC):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """The model and the server's state after a round."""
+        """The model and the server's state after a round.
+
+        Args:
+          weights: the model before the round.
+          state: what the server remembers, as `initial_state` or `apply` gave it.
+          round_mean: what the round's clients come to.
+
+        Returns:
+          The new weights and the new state, with the structure, shapes and dtypes of
+          the old ones.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

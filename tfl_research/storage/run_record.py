@@ -77,6 +77,8 @@ _FIELDS = {
     "run_seed": str,
 }
 _UNSET = "not set"
+# What a setting that nobody gave by name is, for messages.
+_MEANING = {"data_sha256": " (the digest of all clients' examples)"}
 _SHOWN = 3
 
 
@@ -222,7 +224,8 @@ def differences(
         there = held["hparams"].get(name, _UNSET)
         here = asked["hparams"].get(name, _UNSET)
         if there != here and name not in may_change:
-            phrases.append(f"{name} is {there} there and {here} here")
+            what = _MEANING.get(name, "")
+            phrases.append(f"{name}{what} is {there} there and {here} here")
     return phrases
 
 

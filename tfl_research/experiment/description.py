@@ -99,14 +99,16 @@ class Description:
 
     def __repr__(self) -> str:
         """The parts that differ from their defaults."""
-        names = {"algorithm": ALGORITHMS, "aggregator": AGGREGATORS}
+        defaults = {
+            "algorithm": ALGORITHMS.resolve("fed_avg"),
+            "aggregator": AGGREGATORS.resolve("mean"),
+        }
         shown = []
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), field.default
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
-            elif field.name in names:
-                default = names[field.name].resolve(default)
+            default = defaults.get(field.name, default)
             if isinstance(value, Task):
                 shown.append(f"{field.name}=<task {value.name!r}>")
             elif value != default:

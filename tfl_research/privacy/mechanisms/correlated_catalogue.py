@@ -95,7 +95,7 @@ class Tree(CorrelatedNoise):
 
 @dataclasses.dataclass(frozen=True)
 class BandedMatrix(CorrelatedNoise):
-    """See `correlated_mechanisms.banded_matrix_aggregator`."""
+    """Banded matrix noise; see `privacy.banded_matrix_aggregator`."""
 
     NAME: ClassVar[str] = "banded_matrix"
     SUMMARY: ClassVar[str] = (

@@ -193,6 +193,23 @@ def test_a_docstring_lists_the_settings_of_base_classes_once():
     assert Bare.__doc__ == "Without settings."
 
 
+def test_a_group_shows_what_differs_from_its_defaults():
+    @dataclasses.dataclass(frozen=True)
+    class Shown(Settings):
+        rate: float = settings.real(0.5, "Rate.")
+        size: Optional[int] = settings.integer(None, "Size.")
+
+    @dataclasses.dataclass(frozen=True)
+    class Own(Shown):
+        def __repr__(self):
+            return "its own"
+
+    assert repr(Shown()) == "Shown()"
+    assert repr(Shown(rate=2)) == "Shown(rate=2.0)"
+    assert repr(Shown(0.5, 3)) == "Shown(size=3)"
+    assert repr(Own(rate=2)) == "its own"
+
+
 def test_what_a_field_says_of_itself():
     fields = settings.declared(Sample)
     assert [f.name for f in fields] == ["count", "share", "kind", "name", "on", "each"]

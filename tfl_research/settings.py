@@ -343,6 +343,18 @@ class Settings:
         """Adds the fields, with their help and defaults, to the class's docstring."""
         super().__init_subclass__(**more)
         cls.__doc__ = _with_settings_listed(cls)
+        if "__repr__" not in vars(cls):
+            # In the class itself, or the dataclass would write another one.
+            setattr(cls, "__repr__", Settings._short_repr)  # noqa: B010
+
+    def _short_repr(self) -> str:
+        """The class with the fields that differ from their defaults."""
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.repr and getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         for field in declared(type(self)):

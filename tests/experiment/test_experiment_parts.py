@@ -43,6 +43,17 @@ def test_names_stand_for_settings():
     assert other.algorithm == FedProx()
 
 
+def test_an_experiment_shows_what_differs_from_the_defaults():
+    assert repr(Experiment("heart")) == "Experiment(task=TaskChoice(task='heart'))"
+    made = Experiment(
+        "heart", algorithm="scaffold", training=Training(rounds=3), name="mine"
+    )
+    assert repr(made) == (
+        "Experiment(task=TaskChoice(task='heart'), algorithm=Scaffold(), "
+        "training=Training(rounds=3), name='mine')"
+    )
+
+
 def test_an_experiment_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Experiment("heart").task = "mnist"

@@ -87,6 +87,57 @@ def test_what_does_not_fit_is_refused(options, message):
         _made(**options)
 
 
+@pytest.mark.parametrize(
+    ("y", "objective", "message"),
+    [
+        (np.zeros(10), "classification", r"'a': .* give y.astype\(int\), got float32"),
+        (np.full(10, -1), "classification", "takes classes 0, 1, 2, .*, got -1"),
+        (np.full(10, 2), "binary", "takes labels 0 and 1, got 2"),
+        (np.full(10, 0.5), "binary", "takes labels 0 and 1, got 0.5"),
+        (np.full(10, np.nan), "regression", "'a': y has values that are not finite"),
+    ],
+)
+def test_labels_that_the_objective_does_not_take(y, objective, message):
+    with pytest.raises(ValueError, match=message):
+        _made({"a": {"x": _X, "y": y}}, objective=objective)
+
+
+def test_labels_that_the_objective_takes():
+    for y, objective in (
+        (np.ones(10, bool), "classification"),
+        (np.ones(10), "binary"),
+        (np.full(10, -0.5), "regression"),
+    ):
+        _made({"a": {"x": _X, "y": y}}, objective=objective)
+
+
+def test_features_that_are_not_finite_are_refused():
+    x = np.where(np.arange(10)[:, None] == 3, np.inf, _X)
+    with pytest.raises(ValueError, match="'a': x has values that are not finite"):
+        _made({"a": {"x": x, "y": np.zeros(10, int)}})
+
+
+def _compiled():
+    model = _model()
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "largest", "message"),
+    [
+        (lambda: None, 0, "model must return a Keras model, got NoneType"),
+        (_compiled, 0, r"compiled model; leave compile\(\) out"),
+        (_model, 7, "has . logits, but the largest label is 7; .* 8 units"),
+    ],
+)
+def test_models_that_cannot_be_trained_are_refused(model, largest, message):
+    y = np.full(10, largest)
+    task = tasks.from_arrays({"a": {"x": _X, "y": y}}, model=model)
+    with pytest.raises(ValueError, match=message):
+        task.build_model()
+
+
 def test_arrays_that_have_no_names_are_refused():
     x, y = np.zeros((5, 2)), np.zeros(5, int)
     with pytest.raises(ValueError, match=r"clients must be arrays by client, .* list"):

@@ -32,7 +32,8 @@ class Output(Settings):
     TITLE: ClassVar[str] = "Output"
 
     output_dir: Optional[str] = settings.text(
-        None, "Folder of the run; a folder that holds this run already is resumed."
+        None,
+        "Folder of the run, needed; a folder that holds this run already is resumed.",
     )
     resume: bool = settings.switch(
         True, "Continue the run that the folder holds; without it, refuse the folder."

@@ -45,7 +45,7 @@ Described = TypeVar("Described", bound="Description")
 _REGISTERED = ("algorithm", "aggregator")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Description:
     """What is trained, on whose data, how, and how privately; see `Experiment`."""
 
@@ -100,6 +100,24 @@ class Description:
             put("callbacks", tuple(self.callbacks))
         self._check_kinds()
         flattening.check_parameters(type(self))
+
+    def __repr__(self) -> str:
+        """The parts that differ from their defaults."""
+        defaults = {
+            "algorithm": ALGORITHMS.resolve("fed_avg"),
+            "aggregator": AGGREGATORS.resolve("mean"),
+        }
+        shown = []
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            default = defaults.get(field.name, default)
+            if isinstance(value, Task):
+                shown.append(f"{field.name}=<task {value.name!r}>")
+            elif value != default:
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _check_kinds(self) -> None:
         kinds: dict[str, tuple[type[Any], ...]] = {

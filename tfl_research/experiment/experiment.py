@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tfl_research.program import RoundReport
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Experiment(Description):
     """A federated experiment: what is trained, on whose data, how, and how privately.
 

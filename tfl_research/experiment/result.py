@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfl_research.tasks import Task
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result:
     """A finished run: metrics, ε and models.
 
@@ -45,6 +45,13 @@ class Result:
     task: Task
     ended: RunResult
     audit: Optional[AuditResult] = None
+
+    def __repr__(self) -> str:
+        rounds = self.summary["final"]["round"]
+        return (
+            f"Result({str(self.path)!r}: {self.stop_reason} after round {rounds}, "
+            f"epsilon={self.epsilon:g})"
+        )
 
     @property
     def path(self) -> pathlib.Path:

@@ -169,6 +169,10 @@ def from_keras(
 
         with tf.variable_creator_scope(hand_out):
             rebuilt = build_model()
+        if rebuilt is model:
+            raise ValueError(
+                "the model builder returns the same model each time; expected a new one"
+            )
         for index, layer in enumerate(_random_layers(rebuilt)):
             # Keras' generators draw from the state of the process, which a resumed
             # round or another runtime does not repeat.

@@ -204,7 +204,9 @@ class ClientOptimizer(Optimizer):
     PREFIX: ClassVar[str] = "client_"
 
     gradient_clip: Optional[float] = settings.real(
-        None, "Largest global l2 norm of a local step's gradient.", above=0
+        None,
+        "Largest global l2 norm of a local step's gradient; unbounded when not given.",
+        above=0,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tfl_research import _lazy
 
 if TYPE_CHECKING:
+    from tfl_research.privacy import mechanisms as mechanisms
     from tfl_research.privacy.accounting.budget import (
         default_delta as default_delta,
         delta_warning as delta_warning,

@@ -18,7 +18,9 @@ class Aggregated(NamedTuple):
     """The aggregate of a round's clients.
 
     Attributes:
-      update: the aggregator's result, tensors shaped like the weights.
+      update: the aggregator's result, tensors shaped like the weights: by default the
+        mean of the clients' models minus the server's model. FedAvg adds the update to
+        the weights.
       report: the mean of the clients' reports (zeros if no client counts), or ().
       num_clients: float32 scalar, number of clients with a finite update and examples.
       round_number: int32 scalar, number of earlier rounds, including skipped rounds.
@@ -35,6 +37,17 @@ class ServerWork(abc.ABC):
 
     A subclass defines `apply`. It overrides the other methods if the server keeps a
     state or shares values with clients.
+
+    Example, server momentum for `algorithms.Algorithm`:
+      >>> import tensorflow as tf
+      >>> from tfl_research import processes
+      >>> class Momentum(processes.ServerWork):
+      ...     def initial_state(self, weights):
+      ...         return [tf.zeros_like(w) for w in weights]
+      ...
+      ...     def apply(self, weights, state, round_mean):
+      ...         state = [0.9 * m + u for m, u in zip(state, round_mean.update)]
+      ...         return [w + m for w, m in zip(weights, state)], state
 
     Attributes:
       weighs_reports: whether the mean of the reports has the weights of the updates.
@@ -57,7 +70,17 @@ class ServerWork(abc.ABC):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """The model and the server's state after a round."""
+        """The model and the server's state after a round.
+
+        Args:
+          weights: the model before the round.
+          state: what the server remembers, as `initial_state` or `apply` gave it.
+          round_mean: what the round's clients come to.
+
+        Returns:
+          The new weights and the new state, with the structure, shapes and dtypes of
+          the old ones.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

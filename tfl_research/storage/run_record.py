@@ -77,6 +77,8 @@ _FIELDS = {
     "run_seed": str,
 }
 _UNSET = "not set"
+# What a setting that nobody gave by name is, for messages.
+_MEANING = {"data_sha256": " (the digest of all clients' examples)"}
 _SHOWN = 3
 
 
@@ -229,7 +231,9 @@ def differences(
         old = recorded["hparams"].get(name, _UNSET)
         new = requested["hparams"].get(name, _UNSET)
         if old != new and name not in may_change:
-            phrases.append(f"{name} is {old} there and {new} here")
+            phrases.append(
+                f"{name}{_MEANING.get(name, '')} is {old} there and {new} here"
+            )
     return phrases
 
 

@@ -67,10 +67,12 @@ def from_arrays(
       label_names: names of the classes, for reports.
 
     Raises:
-      ValueError: no clients, arrays that disagree in shape, dtype or length, test
+      ValueError: no clients, arrays that disagree in shape, dtype or length, values
+        that are not finite, labels that the named objective does not take, test
         arrays of an unknown client, a held-out client that is also trained on, a
         fraction outside [0, 1), an unknown objective, or a model that is not a
-        function.
+        function. The task's `build_model` raises it where the function returns
+        anything but an uncompiled Keras model with a logit for each class.
 
     Example:
       >>> import numpy as np
@@ -96,6 +98,7 @@ def from_arrays(
         )
     build_objective, default_metric = _objective(objective)
     examples_by_client = {i: _examples(i, arrays) for i, arrays in clients.items()}
+    num_classes = _num_classes(examples_by_client, objective)
     if not examples_by_client:
         raise ValueError("a task needs at least one client, got none")
     held_out_data: Optional[ClientData] = None
@@ -143,7 +146,7 @@ def from_arrays(
         train,
         test_data,
         held_out_data,
-        model,
+        _checked(model, num_classes),
         build_objective,
         selection_metric or default_metric,
     )
@@ -173,6 +176,12 @@ def _examples(client_id: str, arrays: Mapping[str, Any]) -> Examples:
         raise ValueError(
             f"client {client_id!r} has {len(x)} rows of x but {len(y)} of y"
         )
+    for name, array in (("x", x), ("y", y)):
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"client {client_id!r}: {name} has values that are not finite; leave "
+                "these examples out or fill them in"
+            )
     x = x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
     kind = np.float32 if y.dtype.kind == "f" else np.int32
     return {"x": x, "y": y.astype(kind, copy=False)}
@@ -188,6 +197,60 @@ def _given_tests(train: ClientData, test: Clients) -> ClientData:
     return ClientData.from_arrays(
         {i: _examples(i, test[i]) if i in test else nothing for i in train.client_ids}
     )
+
+
+def _num_classes(clients: Mapping[str, Examples], objective: object) -> Optional[int]:
+    """Classes by the largest label; None where labels are no classes."""
+    if objective == "classification":
+        expected = "classes 0, 1, 2, ... as integers; give y.astype(int)"
+        top: Optional[int] = None
+    elif objective == "binary":
+        expected, top = "labels 0 and 1", 1
+    else:
+        return None
+    largest = 0
+    for client_id, arrays in clients.items():
+        y = arrays["y"]
+        wrong = y[(y != np.floor(y)) | (y < 0) | (y > (y if top is None else top))]
+        if len(y) and (wrong.size or (top is None and y.dtype.kind == "f")):
+            shown = wrong.flat[0] if wrong.size else f"{y.dtype} labels"
+            raise ValueError(
+                f"client {client_id!r}: objective {objective!r} takes {expected}, got "
+                f"{shown}; objective='regression' takes real numbers"
+            )
+        largest = max(largest, int(y.max(initial=0)))
+    return largest + 1 if top is None else None
+
+
+def _checked(
+    build_model: Callable[[], Any], num_classes: Optional[int]
+) -> Callable[[], Any]:
+    """The function, of whose models those that cannot be trained are refused."""
+
+    def checked() -> Any:
+        import tensorflow as tf
+
+        model = build_model()
+        if not isinstance(model, tf.keras.Model):
+            raise ValueError(
+                f"model must return a Keras model, got {type(model).__name__}"
+            )
+        if model.optimizer is not None:
+            raise ValueError(
+                "model returns a compiled model; leave compile() out: the experiment "
+                "has the optimizers, and the task the objective"
+            )
+        # Only models that say their outputs can be checked.
+        if num_classes is not None and model.outputs:
+            logits = model.outputs[0].shape[-1]
+            if logits is not None and logits < num_classes:
+                raise ValueError(
+                    f"the model has {logits} logits, but the largest label is "
+                    f"{num_classes - 1}; give its last layer {num_classes} units"
+                )
+        return model
+
+    return checked
 
 
 def _check_model(model: object) -> None:

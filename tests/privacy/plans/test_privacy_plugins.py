@@ -53,6 +53,20 @@ def ledger_file(tmp_path):
     return tmp_path / "ledger.jsonl"
 
 
+def test_an_aggregator_without_weights_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        third_party_noise.Pebbles,
+        "aggregator",
+        lambda *_: tff.aggregators.SumFactory(),
+    )
+    with pytest.raises(SettingError) as raised:
+        plan_of().build(privacy.MechanismContext(noise_seed=1))
+    assert str(raised.value).startswith(
+        "mechanism=pebbles: its aggregator is a SumFactory; expected a "
+        "tff.aggregators.WeightedAggregationFactory"
+    )
+
+
 def epsilon(rounds, noise):
     """ε of ρ = rounds/z² by the conversion of all events."""
     return privacy.EpsilonCurve(

@@ -144,7 +144,7 @@ class Weighting(Settings):
         ("uniform", "examples", "capped"),
     )
     weight_cap: Optional[float] = settings.real(
-        None, "Examples from which a client counts fully, for capped.", above=0
+        None, "Examples from which a client counts fully; capped needs it.", above=0
     )
 
     def check(self) -> None:

@@ -36,7 +36,8 @@ class RecordLevelPrivacy(Settings):
     record_noise_multiplier: Optional[float] = settings.real(
         None,
         "Standard deviation of the noise on a local step's sum of gradients, over "
-        "--record_l2_norm_clip; 0 clips only, and ε is infinite.",
+        "--record_l2_norm_clip; 0 clips only, and ε is infinite. This or "
+        "--record_target_epsilon is needed.",
         minimum=0,
         maximum=LARGEST_NOISE_MULTIPLIER,
     )
@@ -55,7 +56,8 @@ class RecordLevelPrivacy(Settings):
     )
     record_budget_epsilon: Optional[float] = settings.real(
         None,
-        "Stop before the round in which some client's ε would exceed this.",
+        "Stop before the round in which some client's ε would exceed this; never when "
+        "not given.",
         above=0,
     )
     record_accountant: str = settings.choice(

@@ -31,7 +31,8 @@ _OPTIONS = (
 class TaskChoice(Settings):
     """A registered task by name, with its options.
 
-    An option that is None has the task's own default.
+    An option that is None has the task's own default, which `scripts/describe_task`
+    lists.
 
     Example:
       >>> skewed = tfl.TaskChoice("mnist", partition="dirichlet", dirichlet_alpha=0.1)
@@ -45,16 +46,20 @@ class TaskChoice(Settings):
     TITLE: ClassVar[str] = "Task"
 
     task: Optional[str] = settings.text(
-        None, f"Name of the task: {', '.join(tasks.names())}; or of a plugin's."
+        None, f"Name of the task, needed: {', '.join(tasks.names())}; or of a plugin's."
     )
     held_out_fraction: Optional[float] = settings.real(
-        None, "Share of the clients that are never trained on.", minimum=0, below=1
+        None,
+        "Share of the clients that are never trained on; 0 when not given.",
+        minimum=0,
+        below=1,
     )
     partition: Optional[str] = settings.text(
         None,
         "How the images of mnist, emnist and cifar100 are split or changed by client: "
         f"{', '.join(partition_options.PARAMETERS)}; or natural, where there are "
-        "natural clients.",
+        "natural clients. scripts/describe_task has the default of this option and of "
+        "the next ones.",
     )
     dirichlet_alpha: Optional[float] = settings.real(
         None, "Concentration of --partition=dirichlet; small is skewed.", above=0
@@ -216,16 +221,24 @@ class Batches(Settings):
     TITLE: ClassVar[str] = "Local steps"
 
     batch_size: Optional[int] = settings.integer(
-        None, "Examples in a local minibatch (B).", minimum=1
+        None,
+        "Examples in a local minibatch (B); the task's own when not given.",
+        minimum=1,
     )
     client_epochs: Optional[int] = settings.integer(
-        None, "Local epochs in a round (E).", minimum=1
+        None, "Local epochs in a round (E); the task's own when not given.", minimum=1
     )
     client_steps: Optional[int] = settings.integer(
-        None, "A fixed number of local steps instead of whole epochs.", minimum=1
+        None,
+        "A fixed number of local steps instead of whole epochs; the task's own when "
+        "not given.",
+        minimum=1,
     )
     max_examples_per_client: Optional[int] = settings.integer(
-        None, "Examples of a client that are used in a round, at most.", minimum=1
+        None,
+        "Examples of a client that are used in a round, at most; the task's own when "
+        "not given.",
+        minimum=1,
     )
 
     def check(self) -> None:

@@ -40,7 +40,9 @@ class Training(Settings):
         10, "Evaluate after every so many rounds, and after the last.", minimum=1
     )
     max_evaluation_examples: Optional[int] = settings.integer(
-        None, "Examples of a split that are evaluated, at most.", minimum=1
+        None,
+        "Examples of a split that are evaluated, at most; all when not given.",
+        minimum=1,
     )
     selection_metric: Optional[str] = settings.text(
         None,
@@ -54,7 +56,9 @@ class Training(Settings):
         "of auc. May be repeated."
     )
     early_stopping_patience: Optional[int] = settings.integer(
-        None, "Stop after so many evaluations without a better value.", minimum=1
+        None,
+        "Stop after so many evaluations without a better value; never when not given.",
+        minimum=1,
     )
     checkpoint_every: int = settings.integer(
         10, "Checkpoint after every so many rounds, and after the last.", minimum=1

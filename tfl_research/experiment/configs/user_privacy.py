@@ -21,7 +21,8 @@ class UserLevelPrivacy(Settings):
     """What hides whether a client took part, and how its ε is accounted for.
 
     Attributes:
-      mechanism: the name of a registered mechanism, or its settings.
+      mechanism: the name of a registered mechanism, or its settings. The settings of
+        the toolkit's own mechanisms are in `privacy.mechanisms`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -51,7 +52,8 @@ class UserLevelPrivacy(Settings):
     noise_multiplier: Optional[float] = settings.real(
         None,
         "Standard deviation of the noise over the largest l2 norm of an update (for "
-        "local_gaussian of each client's own noise); 0 clips only, and ε is infinite.",
+        "local_gaussian of each client's own noise); 0 clips only, and ε is infinite. "
+        "This or --target_epsilon is needed.",
         minimum=0,
         maximum=LARGEST_NOISE_MULTIPLIER,
     )
@@ -68,7 +70,9 @@ class UserLevelPrivacy(Settings):
         below=1,
     )
     budget_epsilon: Optional[float] = settings.real(
-        None, "Stop before the round whose ε would exceed this.", above=0
+        None,
+        "Stop before the round whose ε would exceed this; never when not given.",
+        above=0,
     )
     accountant: str = settings.choice(
         "auto",

@@ -147,7 +147,7 @@ def _cohorts(amplification: Amplification) -> dict[str, Any]:
 class DiscreteGaussian(DistributedNoise):
     """Clients add discrete Gaussian noise shares under a secure sum.
 
-    The aggregator is `distributed_sum.discrete_gaussian_aggregator`.
+    The aggregator is `privacy.discrete_gaussian_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -179,7 +179,7 @@ class DiscreteGaussian(DistributedNoise):
 class Skellam(DistributedNoise):
     """Clients add Skellam noise shares under a secure sum.
 
-    The aggregator is `distributed_sum.skellam_aggregator`.
+    The aggregator is `privacy.skellam_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -211,7 +211,8 @@ class Skellam(DistributedNoise):
 class LocalGaussian(MechanismSettings):
     """Each client adds Gaussian noise to its own update.
 
-    The aggregators are in `local_gaussian` and `local_rule`.
+    The aggregators are `privacy.local_gaussian_aggregator` and, for a robust rule,
+    `privacy.mechanisms.local_rule`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

@@ -50,7 +50,7 @@ class CorrelatedNoise(MechanismSettings):
 class Tree(CorrelatedNoise):
     """DP-FTRL: noise that is correlated over rounds by binary trees.
 
-    The aggregator is `correlated_mechanisms.tree_aggregator`.
+    The aggregator is `privacy.tree_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -106,7 +106,7 @@ class Tree(CorrelatedNoise):
 class BandedMatrix(CorrelatedNoise):
     """Noise that is correlated over rounds by an optimised banded matrix.
 
-    The aggregator is `correlated_mechanisms.banded_matrix_aggregator`.
+    The aggregator is `privacy.banded_matrix_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

@@ -29,7 +29,7 @@ _INDEPENDENT = ("poisson", "fixed", "shuffled", "full", "min_separation")
 class Gaussian(MechanismSettings):
     """A fixed clip and independent Gaussian noise in each round.
 
-    The aggregator is `independent.gaussian_aggregator`.
+    The aggregator is `privacy.gaussian_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -76,7 +76,7 @@ class Gaussian(MechanismSettings):
 class AdaptiveGaussian(MechanismSettings):
     """Gaussian noise, with a clip that follows a private quantile of the norms.
 
-    The aggregator is `independent.adaptive_gaussian_aggregator`.
+    The aggregator is `privacy.adaptive_gaussian_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms
@@ -181,7 +181,7 @@ class AdaptiveGaussian(MechanismSettings):
 class BoundedWeight(MechanismSettings):
     """Gaussian noise on a mean in which clients have capped weights.
 
-    The aggregator is `independent.bounded_weight_aggregator`.
+    The aggregator is `privacy.bounded_weight_aggregator`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

@@ -243,7 +243,8 @@ class UserLevelPlan:
           context: what the aggregator depends on besides the plan.
 
         Raises:
-          SettingError: a rule with a mechanism that noises a sum.
+          SettingError: a rule with a mechanism that noises a sum, or a user's mechanism
+            whose aggregator takes no weights.
           ValueError: values that the mechanism's aggregator refuses.
         """
         if context.rule is not None and not self.mechanism.noised_at_clients:
@@ -251,9 +252,17 @@ class UserLevelPlan:
                 "noises a sum, in whose place no other rule can stand; leave the rule "
                 "out, or give --mechanism=local_gaussian"
             )
+        import tensorflow_federated as tff
+
         from tfl_research.privacy.mechanisms.planned import PlannedAggregator
 
         built = self.mechanism.aggregator(self, context)
+        if not isinstance(built, tff.aggregators.WeightedAggregationFactory):
+            raise self.mechanism.refused_mechanism(
+                f"its aggregator is a {type(built).__name__}; expected a "
+                "tff.aggregators.WeightedAggregationFactory, whose create takes the "
+                "types of updates and weights"
+            )
         return Mechanism(self, PlannedAggregator(built, self))
 
     def record(self) -> dict[str, Any]:

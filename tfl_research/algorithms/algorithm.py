@@ -64,8 +64,8 @@ class Algorithm:
         ):
             raise SettingError(
                 f"--aggregator: {type(self.client_work).__name__} needs updates that "
-                "are averaged as they are, beside what its clients report or keep; expected "
-                f"aggregators.mean(), got {type(aggregator).__name__}"
+                "are averaged as they are, beside what its clients report or keep; "
+                f"expected aggregators.mean(), got {type(aggregator).__name__}"
             )
         return processes.build_fed_avg(
             task,

@@ -135,8 +135,8 @@ def probe_noise(
     if not np.array_equal(_joined(first), _joined(again)):
         raise SettingError(
             f"{name}: the same round has other noise when it is repeated, as a run "
-            "that is resumed repeats rounds, and two releases cost twice what is charged; "
-            "make the noise a function of context.noise_seed and of the round"
+            "that is resumed repeats rounds, and two releases cost twice what is "
+            "charged; make the noise a function of context.noise_seed and of the round"
         )
     for what, one, two in unlike:
         if plan.noise_multiplier > 0 and _are_equal(one, two):

@@ -212,7 +212,7 @@ class LocalGaussian(MechanismSettings):
     """Each client adds Gaussian noise to its own update.
 
     The aggregators are `privacy.local_gaussian_aggregator` and, for a robust rule,
-    `privacy.mechanisms.local_rule`.
+    the module `privacy.mechanisms.local_rule`.
 
     Example:
       >>> from tfl_research.privacy import mechanisms

@@ -10,7 +10,7 @@ import pytest
 from tfl_research import data, privacy, tasks
 from tfl_research.data import PoissonBatching
 from tfl_research.errors import SettingError
-from tfl_research.experiment import Experiment, record_level, setup
+from tfl_research.experiment import Experiment, setup
 from tfl_research.experiment.configs import (
     Audit,
     Batches,
@@ -22,6 +22,7 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
     Weighting,
 )
+from tfl_research.experiment.private import record_level
 from tfl_research.privacy import mechanisms
 from tfl_research.tasks.task import Card, Task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfl_research.experiment.statement_file import kept_up_to_date
+from tfl_research.experiment.private.statement_file import kept_up_to_date
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tfl_research import report, tasks
 from tfl_research.errors import RunInterrupted
-from tfl_research.experiment import Experiment, audited
+from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import Audit
+from tfl_research.experiment.private import audited
 from tfl_research.privacy import audit
 from tfl_research.runtime.in_process import InProcessEngine
 

@@ -1,8 +1,9 @@
 """`Experiment`: one object that is checked as a whole, run, resumed and swept over.
 
-Everything that makes a run sound is here: settings, what goes with what, the privacy
-plan, secret cohorts, records and statements. How the object is described by flags is
-in `cli`, and how rounds are done in `program`.
+This package makes a run sound: it checks which settings go together, draws up the
+privacy plan, and writes records and statements. The settings are in `configs`, sweeps
+in `sweeps`, and the parts of private and audited runs in `private`. The flags that
+describe an experiment are in `cli`, and the loop over rounds is in `program`.
 """
 
 from typing import TYPE_CHECKING

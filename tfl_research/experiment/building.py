@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tfl_research import aggregators, attacks, clients, privacy, processes, program
 from tfl_research.algorithms import Algorithm, AlgorithmContext
-from tfl_research.experiment import attacked, audited
+from tfl_research.experiment import attacked
+from tfl_research.experiment.private import audited
 from tfl_research.experiment.setup import Setup
 
 # A TFF aggregation factory, with weights or without.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from tfl_research import attacks
 from tfl_research.errors import SettingError
-from tfl_research.experiment import privacy_rules, simulated_devices
+from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.private import privacy_rules
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
-from tfl_research.experiment import engines, record_level, setup as setups, user_level
+from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.private import record_level, user_level
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder
@@ -78,7 +79,7 @@ def _result(opened: Opened, ended: RunResult, stream: Optional[TextIO]) -> Resul
 
     experiment, audited = opened.setup.experiment, None
     if experiment.audit is not None:
-        from tfl_research.experiment import audited as audits
+        from tfl_research.experiment.private import audited as audits
 
         audited = audits.examine(
             opened.setup, opened.account, ended, opened.cohorts, stream
@@ -115,7 +116,7 @@ def _opened(
         from tfl_research.experiment import building
 
         if experiment.audit is not None:
-            from tfl_research.experiment import audited
+            from tfl_research.experiment.private import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
         # Recorded once the noise was judged: a start that was refused is no judgement.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
-from tfl_research.experiment import run_seed, shared_ledgers, simulated_devices
+from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
-from tfl_research.experiment.statement_file import kept_up_to_date
+from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,

@@ -11,9 +11,9 @@ from tfl_research import privacy
 from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
 from tfl_research.errors import SettingError, message_for_command_line
-from tfl_research.experiment import run_seed, shared_ledgers
 from tfl_research.experiment.configs import RecordLevelPrivacy
-from tfl_research.experiment.statement_file import kept_up_to_date
+from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Union
 
 from tfl_research.errors import SettingError
-from tfl_research.experiment import run_seed
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.private import run_seed
 from tfl_research.privacy import MECHANISMS, MechanismSettings
 
 NONE = "none"

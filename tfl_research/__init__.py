@@ -73,4 +73,5 @@ if TYPE_CHECKING:
         Yogi as Yogi,
     )
     from tfl_research.program import Callback as Callback, Stop as Stop
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

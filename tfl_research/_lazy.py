@@ -23,8 +23,10 @@ def attach(
 
         if TYPE_CHECKING:
             from tfl_research.storage.run_folder import RunFolder as RunFolder
-        __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+        else:
+            __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
 
+    The `else` hides `__getattr__` from type checkers, which would accept every name.
     Names that the file defines or imports outside of that block are in `__all__` too,
     if they do not begin with an underscore.
 

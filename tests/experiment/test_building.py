@@ -16,7 +16,6 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment import (
     Experiment,
     attacked,
-    audited,
     building,
     compatibility,
     setup,
@@ -33,6 +32,7 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
     Weighting,
 )
+from tfl_research.experiment.private import audited
 from tfl_research.models import SGD, ClientOptimizer
 from tfl_research.privacy import mechanisms
 from tfl_research.privacy.audit import CanaryObserver

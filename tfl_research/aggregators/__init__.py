@@ -70,4 +70,5 @@ if TYPE_CHECKING:
     from tfl_research.aggregators.trusted_root import (
         TrustedRootFactory as TrustedRootFactory,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -66,4 +66,5 @@ if TYPE_CHECKING:
         build_reconstruction as build_reconstruction,
     )
     from tfl_research.algorithms.scaffold import build_scaffold as build_scaffold
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -39,4 +39,5 @@ if TYPE_CHECKING:
         AttackedClientWork as AttackedClientWork,
         UpdateAttack as UpdateAttack,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -16,4 +16,5 @@ if TYPE_CHECKING:
         Preset as Preset,
     )
     from tfl_research.cli.program import execute as execute, main as main
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

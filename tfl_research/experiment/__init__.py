@@ -15,4 +15,5 @@ if TYPE_CHECKING:
     from tfl_research.experiment.description import Description as Description
     from tfl_research.experiment.experiment import Experiment as Experiment
     from tfl_research.experiment.result import Result as Result
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

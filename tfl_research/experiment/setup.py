@@ -15,12 +15,9 @@ from tfl_research.devices.silos import UnreliableSilos
 from tfl_research.errors import SettingError
 from tfl_research.experiment import (
     attacked,
-    audited,
     compatibility,
-    record_level,
     server_root,
     simulated_devices,
-    user_level,
 )
 from tfl_research.experiment.configs import (
     RecordLevelPrivacy,
@@ -28,6 +25,7 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
 )
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.private import audited, record_level, user_level
 from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
 from tfl_research.sampling import Repeated, Sampler
 from tfl_research.tasks import Task

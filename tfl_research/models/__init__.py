@@ -22,4 +22,5 @@ if TYPE_CHECKING:
         ServerOptimizer as ServerOptimizer,
         Yogi as Yogi,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -135,4 +135,5 @@ if TYPE_CHECKING:
         Mechanism as Mechanism,
         UserLevelPlan as UserLevelPlan,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

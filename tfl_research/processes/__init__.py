@@ -30,4 +30,5 @@ if TYPE_CHECKING:
         capped as capped,
         uniform as uniform,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

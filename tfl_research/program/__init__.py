@@ -30,4 +30,5 @@ if TYPE_CHECKING:
     )
     from tfl_research.program.export import export_model as export_model
     from tfl_research.program.loop import rounds as rounds, run as run
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -36,4 +36,5 @@ if TYPE_CHECKING:
     from tfl_research.storage.client_states import ClientStates as ClientStates
     from tfl_research.storage.metrics_log import MetricsLog as MetricsLog
     from tfl_research.storage.run_folder import RunFolder as RunFolder
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

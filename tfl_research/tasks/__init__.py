@@ -29,4 +29,5 @@ from tfl_research.tasks.task import (
 if TYPE_CHECKING:
     from tfl_research.tasks import objectives as objectives
     from tfl_research.tasks.objectives import Objective as Objective
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -18,4 +18,5 @@ if TYPE_CHECKING:
         privacy_utility as privacy_utility,
     )
     from tfl_research.experiment.sweeps.sweep import Point as Point, Sweep as Sweep
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -15,4 +15,5 @@ if TYPE_CHECKING:
         EpsilonCurve as EpsilonCurve,
         composed_epsilon as composed_epsilon,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -44,4 +44,5 @@ if TYPE_CHECKING:
     from tfl_research.privacy.audit.sabotaged_account import (
         SabotagedAccount as SabotagedAccount,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

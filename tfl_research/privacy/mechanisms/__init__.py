@@ -24,4 +24,5 @@ if TYPE_CHECKING:
         BoundedWeight as BoundedWeight,
         Gaussian as Gaussian,
     )
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
+else:
+    __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

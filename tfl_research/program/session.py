@@ -275,10 +275,14 @@ class Session:
     @property
     def how_to_resume(self) -> str:
         """Where the results so far are, and from where the run would go on."""
-        return (
+        kept = self._recovery.round_number
+        text = (
             f"results so far are in {self._folder.path}, and the same command resumes "
-            f"after round {self._recovery.round_number}"
+            f"after round {kept}"
         )
+        if kept < self.completed:
+            text += ", the last checkpoint (a smaller checkpoint_every repeats less)"
+        return text
 
     def say_stopped(self, why: str) -> None:
         """Says, after an interruption, what is kept and how to go on."""

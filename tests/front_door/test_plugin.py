@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -37,6 +38,18 @@ PRIVATE = (
     "--noise_multiplier=4",
     "--run_seed=11",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_a_trace():
+    """Leaves the plugin's names to the tests of other files."""
+    yield
+    if sys.modules.pop("outside_parts", None) is not None:
+        tfl.aggregators.AGGREGATORS.unregister("midrange")
+        tfl.algorithms.ALGORITHMS.unregister("damped")
+        tfl.privacy.MECHANISMS.unregister("coins")
+        tfl.privacy.EVENTS.unregister("coins")
+        tfl.tasks.unregister("points")
 
 
 def binary(name, *arguments):
@@ -135,6 +148,34 @@ def test_the_ledger_is_shown_verified_and_planned_on(by_flags, experiment):
     assert (code, errors) == (0, "")
     assert "spent before" in text
     assert "Coins are thrown, z = 4." in text
+
+
+def test_a_refusal_is_one_line_if_the_plugin_imports_tff(tmp_path):
+    (tmp_path / "imports_tff.py").write_text(
+        "import tensorflow_federated as tff\n"
+        "from tfl_research.processes import OptimizerStep\n"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "experiments" / "fed_avg.py"),
+            "--plugin=imports_tff",
+            "--task=hart",
+            "--output_dir=run",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --task=hart: unknown task")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_without_the_plugin_the_ledger_says_which_it_needs(by_flags):

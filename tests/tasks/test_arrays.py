@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfl_research import data, tasks
 from tfl_research.data.tables import schema
+from tfl_research.models import functional_model
 
 _X = np.arange(20, dtype=np.float64).reshape(10, 2)
 
@@ -136,6 +137,12 @@ def test_models_that_cannot_be_trained_are_refused(model, largest, message):
     task = tasks.from_arrays({"a": {"x": _X, "y": y}}, model=model)
     with pytest.raises(ValueError, match=message):
         task.build_model()
+
+
+def test_a_builder_that_returns_the_same_model_is_refused():
+    model = _model()
+    with pytest.raises(ValueError, match="returns the same model each time"):
+        functional_model.from_keras(lambda: model, tf.TensorSpec([None, 2]))
 
 
 def test_arrays_that_have_no_names_are_refused():

@@ -139,7 +139,10 @@ def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
         f"one of {', '.join(choices.names())}",
         _name_of(choices),
     )
-    text = "\n".join([f"Which {choices.what}.", *lines])
+    which = (
+        f"Which {choices.what}; parameters below show their defaults in parentheses."
+    )
+    text = "\n".join([which, *lines])
     add(title, choices.setting, [names], members[0].NAME, text)
     for parameter, owners in choices.parameters().items():
         fields = [

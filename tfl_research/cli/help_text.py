@@ -47,7 +47,7 @@ def _entry(flag: flags.Flag[Any]) -> str:
             # Choices that are too many for a line; the help lists them.
             name = f"--{flag.name}=name"
     # None and an empty list: the help says what then holds.
-    shown = "" if flag.default in (None, []) else f" (default: {_default(flag)})"
+    shown = "" if flag.default in (None, [], "") else f" (default: {_default(flag)})"
     # absl adds its own sentence to flags that may be repeated. Further lines of a
     # help are a list.
     first, *rest = flag.help.partition(_REPEATED)[0].split("\n")

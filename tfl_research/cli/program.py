@@ -42,7 +42,7 @@ class _OneLineWarnings:
             self._before = warnings.catch_warnings()
             self._before.__enter__()
             warnings.showwarning = _show_warning
-            # Of TensorBoard's import, and nothing that the user can change.
+            # From imports of TFF and TensorBoard; the user can change nothing.
             warnings.filterwarnings("ignore", "pkg_resources is deprecated")
 
     def __exit__(self, *raised: object) -> None:
@@ -67,18 +67,23 @@ def main(preset: Preset) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # And warnings of what its own functions call.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    sys.exit(execute(preset, sys.argv))
+    code = execute(preset, sys.argv)
+    if "tensorflow_federated" in sys.modules:
+        # A plugin may have imported TFF for a run that is refused.
+        from tfl_research import _tff_compat
+
+        _tff_compat.silence_idle_worker()
+    sys.exit(code)
 
 
 def execute(preset: Preset, argv: Sequence[str]) -> int:
     """`main` with the command line given and the exit code returned."""
     try:
-        if _HELP & set(_before_separator(argv)):
-            sys.stdout.write(help_text.page(preset, argv))
-            return 0
-        given = flags.parse(preset, argv)
         with _ONE_LINE_WARNINGS:
-            preset.main(given)
+            if _HELP & set(_before_separator(argv)):
+                sys.stdout.write(help_text.page(preset, argv))
+                return 0
+            preset.main(flags.parse(preset, argv))
     except UserError as error:
         return _say_error(error.for_command_line)
     except KeyboardInterrupt:

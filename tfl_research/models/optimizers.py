@@ -72,10 +72,16 @@ class Optimizer(Settings):
         None, "Momentum of sgd; 0 when not given.", minimum=0, below=1
     )
     beta_1: Optional[float] = settings.real(
-        None, "First-moment decay of adam and yogi; 0.9.", minimum=0, below=1
+        None,
+        "First-moment decay of adam and yogi; 0.9 when not given.",
+        minimum=0,
+        below=1,
     )
     beta_2: Optional[float] = settings.real(
-        None, "Second-moment decay of adam and yogi; 0.999.", minimum=0, below=1
+        None,
+        "Second-moment decay of adam and yogi; 0.999 when not given.",
+        minimum=0,
+        below=1,
     )
     epsilon: Optional[float] = settings.real(
         None,

@@ -277,10 +277,14 @@ class Session:
     @property
     def how_to_resume(self) -> str:
         """Words that say where the results are, and after which round a run resumes."""
-        return (
+        checkpointed = self._recovery.round_number
+        text = (
             f"results so far are in {self._folder.path}, and the same command resumes "
-            f"after round {self._recovery.round_number}"
+            f"after round {checkpointed}"
         )
+        if checkpointed < self.completed:
+            text += ", the last checkpoint (a smaller checkpoint_every repeats less)"
+        return text
 
     def say_stopped(self, why: str) -> None:
         """Prints, after an interruption, where the results are and how to resume."""

@@ -95,7 +95,7 @@ class Attack(Settings):
         attacks.LABEL_FLIPS,
     )
     backdoor_target: Optional[int] = settings.integer(
-        None, "Class that the trigger is to give; 0.", minimum=0
+        None, "Class that the trigger is to give; 0 when not given.", minimum=0
     )
     backdoor_share: Optional[float] = settings.real(
         None,
@@ -111,10 +111,10 @@ class Attack(Settings):
         ("patch", "feature"),
     )
     backdoor_patch_size: Optional[int] = settings.integer(
-        None, "Pixels along the patch's side; 3.", minimum=1
+        None, "Pixels along the patch's side; 3 when not given.", minimum=1
     )
     backdoor_feature: Optional[int] = settings.integer(
-        None, "Index of the feature; 0.", minimum=0
+        None, "Index of the feature; 0 when not given.", minimum=0
     )
     backdoor_value: Optional[float] = settings.real(
         None, "What the pixels (1) or the feature (5) are set to."

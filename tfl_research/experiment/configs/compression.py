@@ -42,13 +42,16 @@ class Compression(Settings):
         (NONE, "top_k", "random_k", "quantize", "low_rank"),
     )
     compression_fraction: Optional[float] = settings.real(
-        None, "Entries that top_k and random_k send; 0.01.", above=0, maximum=1
+        None,
+        "Entries that top_k and random_k send; 0.01 when not given.",
+        above=0,
+        maximum=1,
     )
     compression_bits: Optional[int] = settings.integer(
-        None, "Bits of an entry for quantize; 8.", minimum=2, maximum=16
+        None, "Bits of an entry for quantize; 8 when not given.", minimum=2, maximum=16
     )
     compression_rank: Optional[int] = settings.integer(
-        None, "Rank of low_rank; 4.", minimum=1
+        None, "Rank of low_rank; 4 when not given.", minimum=1
     )
     error_feedback: Optional[bool] = settings.switch(
         None,

@@ -140,3 +140,10 @@ class TestParameters:
 def test_a_folder_that_is_no_path(folder):
     with pytest.raises(tfl.UserError, match=r"output_dir=.*must be the path"):
         experiment().run(folder)
+
+
+def test_a_ledger_that_cannot_be_opened_names_its_setting(tmp_path):
+    path = tmp_path / "nowhere" / "ledger.jsonl"
+    private = dataclasses.replace(PRIVATE, ledger=str(path))
+    with pytest.raises(tfl.SettingError, match=r"^ledger=.*cannot open"):
+        experiment(privacy=private).check()

@@ -17,9 +17,16 @@ class Stop:
 
     Attributes:
       reason: why, for the output and summary.json.
+
+    Raises:
+      TypeError: the reason is no text.
     """
 
     reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str):
+            raise TypeError(f"the reason of a Stop must be text, got {self.reason!r}")
 
 
 class Callback:

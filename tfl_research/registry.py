@@ -171,13 +171,13 @@ class SettingsRegistry(Registry[type[Chosen]]):
 
         Raises:
           SettingError: an unknown name, parameters that have no default, or settings
-            of a class that is not the one that is registered by its name.
+            of a class with the name of another, registered one.
         """
         if isinstance(value, str):
             return self.from_flat({self.setting: value})
         if isinstance(value, NamedSettings):
             own, name = type(value), value.NAME
-            if name not in self or self.get(name) is not own:
+            if name in self and self.get(name) is not own:
                 raise SettingError(
                     f"--{self.setting}={name}: {own.__name__} is not the class that is "
                     "registered under that name; register the class under a name of "

@@ -73,16 +73,21 @@ class TwoExchanges(algorithms.AlgorithmSettings):
     NAME, ONLY_UPDATES_LEAVE, EXCHANGES = "two_exchanges", True, 2
 
 
+@dataclasses.dataclass(frozen=True)
+class FalseFedAvg(algorithms.AlgorithmSettings):
+    NAME, ONLY_UPDATES_LEAVE = "fed_avg", True
+
+
 class MyCohorts(tfl.Cohorts):
     pass
 
 
 class TestParts:
-    def test_a_class_that_is_not_registered(self):
+    def test_a_class_under_the_name_of_another(self):
         with pytest.raises(tfl.SettingError, match="aggregator=mean: FalseMean is not"):
             experiment(aggregator=FalseMean())
-        with pytest.raises(tfl.SettingError, match="algorithm=two_exchanges: TwoExch"):
-            experiment(algorithm=TwoExchanges())
+        with pytest.raises(tfl.SettingError, match="algorithm=fed_avg: FalseFedAvg is"):
+            experiment(algorithm=FalseFedAvg())
 
     def test_a_subclass_of_a_part(self):
         with pytest.raises(tfl.SettingError, match="cohorts must be Cohorts itself"):

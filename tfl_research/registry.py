@@ -238,7 +238,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
 
         Raises:
           SettingError: an unknown name, parameters that have no default, or settings
-            of a class that is not the one that is registered by its name.
+            of a class with the name of another, registered one.
         """
         if isinstance(value, str):
             return self.from_flat({self.setting: value})

@@ -73,14 +73,21 @@ class TwoExchanges(algorithms.AlgorithmSettings):
     NAME, ONLY_UPDATES_LEAVE, EXCHANGES = "two_exchanges", True, 2
 
 
+@dataclasses.dataclass(frozen=True)
+class FalseFedAvg(algorithms.AlgorithmSettings):
+    NAME, ONLY_UPDATES_LEAVE = "fed_avg", True
+
+
 class MyCohorts(tfl.Cohorts):
     pass
 
 
 class TestParts:
-    def test_a_class_that_is_not_registered(self):
+    def test_a_class_under_the_name_of_another(self):
         with pytest.raises(tfl.SettingError, match="aggregator=mean: FalseMean is not"):
             experiment(aggregator=FalseMean())
+        with pytest.raises(tfl.SettingError, match="algorithm=fed_avg: FalseFedAvg is"):
+            experiment(algorithm=FalseFedAvg())
         with pytest.raises(tfl.SettingError, match="TwoExchanges is not registered"):
             experiment(algorithm=TwoExchanges())
 
@@ -140,3 +147,10 @@ class TestParameters:
 def test_a_folder_that_is_no_path(folder):
     with pytest.raises(tfl.UserError, match=r"output_dir=.*must be the path"):
         experiment().run(folder)
+
+
+def test_a_ledger_that_cannot_be_opened_names_its_setting(tmp_path):
+    path = tmp_path / "nowhere" / "ledger.jsonl"
+    private = dataclasses.replace(PRIVATE, ledger=str(path))
+    with pytest.raises(tfl.SettingError, match=r"^ledger=.*cannot open"):
+        experiment(privacy=private).check()

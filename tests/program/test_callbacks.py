@@ -234,3 +234,10 @@ def test_a_failing_close_hides_no_other_error(tmp_path):
             callbacks=[other, Faulty("on_close")],
         )
     assert other.calls[-1] == ("close", "TrainingDivergedError")
+
+
+@pytest.mark.parametrize("reason", [None, 3, object()])
+def test_a_stop_says_why_in_words(reason):
+    """A reason that JSON does not have failed when the run was over."""
+    with pytest.raises(TypeError, match="the reason of a Stop must be text"):
+        program.Stop(reason)

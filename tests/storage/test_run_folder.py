@@ -58,9 +58,14 @@ def test_refuses_to_go_on_without_resume(tmp_path):
 
 def test_rounds_and_cadence_may_change(tmp_path):
     open_and_close(tmp_path, {**HPARAMS, "evaluate_every": 10})
-    folder = open_and_close(tmp_path, {**HPARAMS, "rounds": 50, "evaluate_every": 2})
+    changed = {**HPARAMS, "rounds": 50, "evaluate_every": 2}
+    folder = open_and_close(tmp_path, changed)
     record = json.loads(folder.hparams_path.read_text())
-    assert record["hparams"]["rounds"] == 50
+    # A start that was refused later on has changed nothing.
+    assert record["hparams"]["rounds"] == HPARAMS["rounds"]
+    folder.accept()
+    record = json.loads(folder.hparams_path.read_text())
+    assert record["hparams"] == changed
 
 
 def test_names_the_first_differences_with_both_values(tmp_path):
@@ -193,6 +198,7 @@ def test_other_versions_are_warned_of(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "package_versions", lambda: versions)
     with pytest.warns(UserWarning, match="begun with other code.*→ 0.0"):
         folder = open_and_close(tmp_path)
+    folder.accept()
     record = json.loads(folder.hparams_path.read_text())
     assert record["versions"]["numpy"] == "0.0"
     assert record["begun_with"]["versions"]["numpy"] == np.__version__

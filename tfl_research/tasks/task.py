@@ -111,7 +111,7 @@ class Task:
 
     @property
     def data_sources(self) -> dict[str, Any]:
-        """Where each split's clients come from; equal for the same clients."""
+        """Each split's client ids and loader; None for a split that is not there."""
         splits = {
             "train": self.train,
             "test": self.test,
@@ -129,7 +129,18 @@ class Task:
 
         A task whose clients were replaced since keeps its recipe.
         """
-        return self.recipe is not None and self.recipe.data == self.data_sources
+        if self.recipe is None or self.recipe.data is None:
+            return False
+        built, now = self.recipe.data, self.data_sources
+        if built.keys() != now.keys():
+            return False
+        for name, source in now.items():
+            if source is None or built[name] is None:
+                if source is not built[name]:
+                    return False
+            elif source[0] != built[name][0] or source[1] is not built[name][1]:
+                return False
+        return True
 
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""

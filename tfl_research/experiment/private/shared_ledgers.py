@@ -33,7 +33,7 @@ def check(
         with privacy.SharedLedger(path, privacy.NO_RUN, population) as there:
             there.check_fits(event)
     except ValueError as error:
-        raise SettingError(message_for_command_line(error)) from error
+        raise _refused("ledger", path, error) from error
     return population
 
 
@@ -56,4 +56,12 @@ def check_clients(
         with privacy.ClientLedgers(path, privacy.NO_RUN, event, deltas):
             pass
     except ValueError as error:
-        raise SettingError(message_for_command_line(error)) from error
+        raise _refused("record_ledgers", path, error) from error
+
+
+def _refused(setting: str, path: str, error: ValueError) -> SettingError:
+    """The error with the setting that named the ledger, unless it names one."""
+    message = message_for_command_line(error)
+    if message.startswith("--"):
+        return SettingError(message)
+    return SettingError(f"--{setting}={path}: {message}")

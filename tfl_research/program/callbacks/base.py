@@ -18,6 +18,9 @@ class Stop:
     Attributes:
       reason: why the run ends; printed, and written to summary.json.
 
+    Raises:
+      TypeError: the reason is no text.
+
     Example:
       >>> class OneRound(tfl.Callback):
       ...     def on_round(self, report):
@@ -27,6 +30,10 @@ class Stop:
     """
 
     reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str):
+            raise TypeError(f"the reason of a Stop must be text, got {self.reason!r}")
 
 
 class Callback:

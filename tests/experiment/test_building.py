@@ -299,6 +299,7 @@ class TestCorrelatedNoise:
 
         def kept(**arguments):
             seen.update(arguments)
+            return tff.aggregators.MeanFactory()
 
         monkeypatch.setattr(correlated_mechanisms, "banded_matrix_aggregator", kept)
 
@@ -330,11 +331,12 @@ class TestSecureSums:
     @pytest.mark.parametrize(("runtime", "secure"), [("in_process", 1), ("tff", 0)])
     def test_tffs_runtime_takes_plain_ones(self, monkeypatch, runtime, secure):
         seen = []
-        monkeypatch.setattr(
-            mechanisms.Skellam,
-            "aggregator",
-            lambda self, plan, context: seen.append(context.secure),
-        )
+
+        def build(self, plan, context):
+            seen.append(context.secure)
+            return tff.aggregators.MeanFactory()
+
+        monkeypatch.setattr(mechanisms.Skellam, "aggregator", build)
         aggregator(
             privacy=UserLevelPrivacy("skellam", noise_multiplier=1.0),
             cohorts=Cohorts("full"),

@@ -205,8 +205,8 @@ class TestChoices:
         chooses = defined.values["shape"]
         assert chooses.default == "square"
         assert chooses.help == (
-            "Which shape.\nsquare: four equal sides (Euclid 300, arXiv 1)\nrectangle: "
-            "four sides"
+            "Which shape; parameters below show their defaults in parentheses.\n"
+            "square: four equal sides (Euclid 300, arXiv 1)\nrectangle: four sides"
         )
         assert defined.values["side"].help == (
             "square (0.5): Length of a side. rectangle (2): The longer side."

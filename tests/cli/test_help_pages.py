@@ -74,7 +74,7 @@ def test_every_flag_is_there_once_with_its_default(presets, pages, name):
         words = " ".join(flag.help.split("\n")[0].split())
         assert text.startswith(words.split(";\n")[0][:60])
         default = flag.default
-        if default in (None, []):
+        if default in (None, [], ""):
             assert "(default: " not in text.replace(words, "")
         elif isinstance(default, bool):
             assert f"(default: {str(default).lower()})" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Optional, Union
+from typing import Any, ClassVar, Optional, TypeVar, Union
 
 from tfl_research import settings
 from tfl_research.errors import SettingError
@@ -19,10 +19,11 @@ from tfl_research.experiment.configs import (
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.registry import SettingsRegistry
-from tfl_research.settings import Self, Settings, declared
+from tfl_research.settings import Settings, declared
 
 # A group of settings, or a choice among registered ones with their parameters.
 Group = Union[type[Settings], SettingsRegistry[Any]]
+Chosen = TypeVar("Chosen", bound=Settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Given:
         """
         return Output.from_flat(self.values)
 
-    def group(self, kind: type[Self]) -> Self:
+    def group(self, kind: type[Chosen]) -> Chosen:
         """The settings of one group, with the preset's defaults."""
         return kind.from_flat({**self.preset.defaults, **self.values})
 

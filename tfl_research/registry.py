@@ -204,7 +204,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
     Example:
       >>> from tfl_research.algorithms import ALGORITHMS
       >>> ALGORITHMS.resolve("fed_prox")
-      FedProx(proximal_strength=0.1)
+      FedProx()
       >>> ALGORITHMS.from_flat({"algorithm": "ditto", "personal_strength": 2.0})
       Ditto(personal_strength=2.0)
     """
@@ -228,7 +228,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
           ...     SUMMARY = "FedProx with a large proximal term"
           ...     proximal_strength: float = tfl.settings.real(10.0, "μ.", minimum=1)
           >>> tfl.Experiment("heart", algorithm="strong_prox").algorithm
-          StrongProx(proximal_strength=10.0)
+          StrongProx()
         """
         self.register(chosen.NAME, chosen)
         return chosen

@@ -44,7 +44,8 @@ def test_all_well(machine):
     assert result.stdout.splitlines()[-2:] == ["ok: installed in 1 s", CLOSING]
     assert machine.steps() == [
         *LINT,
-        "pytest --color=auto -n 2 --dist loadfile without_tensorflow=",
+        "pytest --color=auto -n 2 --dist loadfile --no-loadscope-reorder "
+        "without_tensorflow=",
     ]
     for name in NAMES:
         assert f"== {name}\n" in result.stderr
@@ -77,7 +78,8 @@ class TestQuick:
         *steps, last = sorted(machine.steps(), key=lambda step: step[:4] == "main")
         assert steps == [
             *LINT,
-            "pytest --color=auto -n 2 --dist loadfile -rfE without_tensorflow=1",
+            "pytest --color=auto -n 2 --dist loadfile --no-loadscope-reorder -rfE "
+            "without_tensorflow=1",
         ]
         flags = "--flagfile=experiments/configs/shakespeare_dp.flags --rounds=2"
         assert last.startswith(f"main job experiments/dp_fed_avg.py {flags} ")

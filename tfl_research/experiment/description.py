@@ -274,7 +274,7 @@ class Description:
           >>> other.training.seed, other.algorithm
           (3, FedProx(proximal_strength=0.5))
           >>> other.with_settings(algorithm="fed_dyn").algorithm
-          FedDyn(dyn_alpha=0.1)
+          FedDyn()
         """
         return flattening.with_settings(self, changes)
 

@@ -39,7 +39,7 @@ class Settings:
       >>> Decay(rate=0.1).flat()
       {'rate': 0.1, 'steps': 3}
       >>> Decay.from_flat({"steps": 5})
-      Decay(rate=0.5, steps=5)
+      Decay(steps=5)
       >>> Decay(rate=0)
       Traceback (most recent call last):
           ...

@@ -64,7 +64,7 @@ $2"
     while [ "$#" -gt 0 ]; do
       case "$1" in
         -n | --dist | -k) shift ;;
-        --color=* | -r*) ;;
+        --color=* | -r* | --no-loadscope-reorder) ;;
         -*) echo "ERROR: unrecognized arguments: $1"; exit 4 ;;
         *)
           if [ ! -e "$1" ]; then

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import sys
 
 import pytest
 
@@ -45,7 +45,8 @@ def test_a_robust_run_goes_on_with_fewer_workers(tmp_path, train, execute, worke
 
 @pytest.mark.slow
 def test_nobody_answers(tmp_path, execute, monkeypatch):
-    remote = sys.modules["tfl_research.runtime.remote"]
+    # The package has a function of the same name.
+    remote = importlib.import_module("tfl_research.runtime.remote")
     monkeypatch.setattr(remote, "CONNECT_SECONDS", 0.5)
     code, _, errors = execute(
         "fed_avg",

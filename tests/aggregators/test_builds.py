@@ -105,7 +105,7 @@ def clipped_around(center, radius):
     return np.mean(apart * np.minimum(1, radius / lengths), axis=0)
 
 
-# Every rule's parameters, and what it makes of ROWS.
+# Every rule's parameters and its result for ROWS.
 RESULTS = {
     "mean": ({}, [4, -4]),
     "coordinate_median": ({}, [3, -3]),

@@ -1,4 +1,4 @@
-"""What algorithms' classes say of what they fit with, and what they build."""
+"""Algorithms' classes: the parts that they go with, and the algorithms they build."""
 
 from __future__ import annotations
 

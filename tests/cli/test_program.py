@@ -291,7 +291,7 @@ def test_flags_that_are_missing_on_purpose_say_why(run):
     assert (code, errors) == (2, "error: --seed: the grid sets it; give --seeds\n")
     code, _, errors = run(lambda given: None, "--rounds", "3", missing=missing)
     assert (code, errors) == (2, "error: --rounds: there are none\n")
-    # No flag that is not there is suggested.
+    # Only flags of the binary are suggested.
     code, _, errors = run(lambda given: None, "--see=3", missing=missing)
     assert (code, errors) == (2, "error: unknown flag --see (--help lists all)\n")
 

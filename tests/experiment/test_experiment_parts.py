@@ -196,7 +196,7 @@ class TestDefaults:
         experiment = Experiment("heart", aggregator=chosen)
         kind = "examples" if chosen.takes_weights else "uniform"
         assert experiment.resolved_weighting == Weighting(kind)
-        # The default is one that the aggregator accepts.
+        # The aggregator accepts the default.
         chosen.check_weights(kind)
 
     def test_of_the_weighting_by_privacy(self):

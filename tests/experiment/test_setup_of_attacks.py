@@ -9,6 +9,7 @@ import pytest
 
 from tfl_research import data
 from tfl_research.aggregators import ROOT_ROLE, CoordinateMedian, Krum, TrustedRoot
+from tfl_research.devices.silos import UnreliableSilos
 from tfl_research.errors import SettingError
 from tfl_research.experiment import Experiment, attacked, server_root, setup
 from tfl_research.experiment.configs import Attack, Cohorts, Silos, Training
@@ -236,10 +237,10 @@ def test_silos_that_are_down_are_not_reporting():
         silos=Silos(0.5, 3),
     )
     found = setup.prepare(silos)
-    assert setup.is_down_at_times(found)
+    assert isinstance(found.reporting, UnreliableSilos)
     assert found.asked.sample(1) == found.task.train.client_ids
     sizes = {len(found.reporting.sample(r)) for r in range(1, 30)}
     assert sizes <= {0, *range(3, 11)}
     assert len(sizes) > 2
     assert found.cohorts is found.reporting
-    assert not setup.is_down_at_times(prepared())
+    assert not isinstance(prepared().reporting, UnreliableSilos)

@@ -11,7 +11,6 @@ from typing import Any, Optional
 
 from tfl_research.data import ClientData
 from tfl_research.devices import PacedRounds
-from tfl_research.devices.silos import UnreliableSilos
 from tfl_research.errors import SettingError
 from tfl_research.experiment import (
     attacked,
@@ -171,11 +170,6 @@ def secret_cohorts(setup: Setup, run_seed: int) -> Sampler:
     if experiment.audit is not None:
         return audited.with_coins(experiment.audit, secret, setup)
     return secret
-
-
-def is_down_at_times(setup: Setup) -> bool:
-    """Whether silos that are asked may not report."""
-    return isinstance(setup.reporting, UnreliableSilos)
 
 
 def _data_digest(experiment: Description) -> dict[str, str]:

@@ -29,6 +29,7 @@ PRESET = cli.Preset(
     __doc__,
     (
         configs.UserLevelPrivacy,
+        configs.Release,
         privacy.MECHANISMS,
         *cli.COMMON,
         aggregators.AGGREGATORS,

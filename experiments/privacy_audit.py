@@ -20,7 +20,13 @@ from tfl_research.experiment import configs
 PRESET = cli.Preset(
     "privacy_audit",
     __doc__,
-    (configs.Audit, configs.UserLevelPrivacy, privacy.MECHANISMS, *cli.COMMON),
+    (
+        configs.Audit,
+        configs.UserLevelPrivacy,
+        configs.Release,
+        privacy.MECHANISMS,
+        *cli.COMMON,
+    ),
     fixed={"privacy_unit": "client", "audit": True},
 )
 

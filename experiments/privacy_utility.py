@@ -40,7 +40,13 @@ def main(given: cli.Given) -> None:
 PRESET = cli.Preset(
     "privacy_utility",
     __doc__,
-    (PrivacyUtilityGrid, configs.UserLevelPrivacy, privacy.MECHANISMS, *cli.COMMON),
+    (
+        PrivacyUtilityGrid,
+        configs.UserLevelPrivacy,
+        configs.Release,
+        privacy.MECHANISMS,
+        *cli.COMMON,
+    ),
     defaults={"print_every": 20},
     fixed={"privacy_unit": "client"},
     missing={

@@ -21,6 +21,7 @@ PRESET = cli.Preset(
     __doc__,
     (
         configs.RecordLevelPrivacy,
+        configs.Release,
         *cli.COMMON,
         aggregators.AGGREGATORS,
         configs.Silos,

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Compression as Compression,
         Devices as Devices,
         RecordLevelPrivacy as RecordLevelPrivacy,
+        Release as Release,
         Runtime as Runtime,
         Silos as Silos,
         TaskChoice as TaskChoice,

@@ -20,6 +20,7 @@ from tfl_research.experiment.configs import (
     Compression,
     Devices,
     RecordLevelPrivacy,
+    Release,
     Runtime,
     Silos,
     TaskChoice,
@@ -57,6 +58,7 @@ class Description:
     cohorts: Cohorts = dataclasses.field(default_factory=Cohorts)
     weighting: Weighting = dataclasses.field(default_factory=Weighting)
     privacy: Optional[Privacy] = None
+    release: Release = dataclasses.field(default_factory=Release)
     aggregator: Union[str, AggregatorSettings, Aggregator] = "mean"
     compression: Compression = dataclasses.field(default_factory=Compression)
     devices: Devices = dataclasses.field(default_factory=Devices)
@@ -75,6 +77,7 @@ class Description:
         "batches": Batches,
         "cohorts": Cohorts,
         "weighting": Weighting,
+        "release": Release,
         "compression": Compression,
         "devices": Devices,
         "silos": Silos,

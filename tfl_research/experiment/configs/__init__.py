@@ -17,6 +17,7 @@ from tfl_research.experiment.configs.devices import Devices as Devices
 from tfl_research.experiment.configs.record_privacy import (
     RecordLevelPrivacy as RecordLevelPrivacy,
 )
+from tfl_research.experiment.configs.release import Release as Release
 from tfl_research.experiment.configs.runtime import Runtime as Runtime
 from tfl_research.experiment.configs.silos import Silos as Silos
 from tfl_research.experiment.configs.task import (

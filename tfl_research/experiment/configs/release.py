@@ -1,0 +1,57 @@
+"""What leaves a private run beside the noised updates."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Release(Settings):
+    """What a private run gives out beside its noised updates, and at which cost.
+
+    Example:
+      >>> release = tfl.Release(withhold_exact=True)
+      >>> experiment = tfl.Experiment(
+      ...     "heart",
+      ...     cohorts=tfl.Cohorts("full"),
+      ...     privacy=tfl.UserLevelPrivacy(noise_multiplier=1),
+      ...     release=release,
+      ... )
+      >>> experiment.check()
+    """
+
+    TITLE: ClassVar[str] = "What leaves a private run"
+
+    public_schema: bool = settings.switch(
+        False,
+        "Declare that whatever the task computes from the clients' pooled rows "
+        "(scaling, categories, classes, vocabulary) is public knowledge. A private run "
+        "on data that are not public is refused without it.",
+    )
+    release_exact: tuple[str, ...] = settings.repeated(
+        "An output that a private run withholds on data that are not public, by its "
+        "column of metrics.csv or its file; it is released exactly, outside of ε. May "
+        "be repeated; 'all' releases every one."
+    )
+    withhold_exact: bool = settings.switch(
+        False,
+        "Withhold every output that ε does not cover, also for a task whose data are "
+        "public.",
+    )
+    evaluation_noise_multiplier: Optional[float] = settings.real(
+        None,
+        "Noise multiplier of the private evaluation on the training clients' test "
+        "examples: the accuracy of each evaluation gets Gaussian noise, which is "
+        "charged. No private evaluation when not given.",
+        above=0,
+    )
+    selection_epsilon: Optional[float] = settings.real(
+        None,
+        "ε of the private choice of the best model (exponential mechanism) on the "
+        "training clients' test examples, charged once. No such choice when not given.",
+        above=0,
+    )

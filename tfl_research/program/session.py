@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+import json
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
 from tfl_research.program import finish
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.candidates import Candidates
 from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.interfaces import (
@@ -21,8 +23,9 @@ from tfl_research.program.interfaces import (
     Sampler,
 )
 from tfl_research.program.one_round import Rounds
-from tfl_research.program.progress import Progress, breakdown_line, metrics_text
+from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
+from tfl_research.program.releases import Releases
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.storage import atomic
 from tfl_research.storage.client_states import ClientStates
@@ -53,6 +56,7 @@ class Session:
         personal_evaluator: Optional[EvaluatesPersonal],
         message_bytes: Optional[tuple[int, int]],
         callbacks: Sequence[Callback],
+        releases: Releases,
     ):
         self._callbacks = Callbacks(callbacks)
         self._engine = engine
@@ -61,6 +65,9 @@ class Session:
         )
         self._folder = folder
         self._config = config
+        self._account = account
+        self._release = releases.release
+        self._write_statement = releases.write_statement
         self._client_states = client_states
         self._personal_evaluator = personal_evaluator
         self._stream = stream
@@ -69,19 +76,22 @@ class Session:
             stream=stream,
             bar=config.progress_bar,
             print_every=config.print_every,
+            release=releases.release,
         )
         self._recovery = Recovery(folder, config, account, client_states)
         self._candidates = Candidates(
             evaluator,
-            Selection(
-                config.selection_column(task.selection_metric),
-                config.early_stopping_patience,
-            ),
+            _selection(config, task, evaluator, releases),
+            releases.release,
+            accuracy=releases.accuracy,
+            choice=releases.choice,
+            account=account,
         )
         self.state: Any = None
         self.completed = 0
         self._log: Optional[MetricsLog] = None
         self._stopped_by: Optional[Stop] = None
+        self._chosen_epsilon: Optional[float] = None
 
     def start(self) -> None:
         """Starts from the last checkpoint or the initial state, and opens the logs.
@@ -94,7 +104,7 @@ class Session:
         candidates = self._candidates
         if checkpoint is None:
             cells = candidates.evaluate_untrained(self.state.global_model_weights)
-            self._progress.say(f"untrained  {metrics_text(cells)}")
+            self._progress.say(self._progress.untrained_line(cells))
         else:
             self.state, self.completed = checkpoint.state, checkpoint.round_number
             try:
@@ -105,11 +115,16 @@ class Session:
                 f"resumes {self._folder.path} after round {self.completed} of "
                 f"{self._config.rounds}"
             )
+        if candidates.selection is None and candidates.choice is None:
+            self._progress.say(deciding.NOTHING_DECIDES)
         # Nothing refuses the start any more.
         self._folder.accept()
         self._log = MetricsLog(
-            self._folder.metrics_path, completed_rounds=self.completed
+            self._folder.metrics_path,
+            completed_rounds=self.completed,
+            shows=self._release.shows,
         )
+        self._describe_columns()
         self._callbacks.on_start(
             RunStart(
                 self._folder.path,
@@ -147,7 +162,7 @@ class Session:
     def _stop_reason(self) -> Optional[str]:
         if self.completed >= self._config.rounds:
             return "rounds"
-        if self._candidates.selection.should_stop:
+        if self._candidates.should_stop:
             return "early_stopping"
         if self._rounds.exceeds_budget(self.completed + 1):
             return "budget"
@@ -162,10 +177,18 @@ class Session:
             round_number + 1
         )
         cells: dict[str, float] = {}
+        # From here on the row has what is given out, and nothing else.
+        row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
             cells = self._candidates.evaluate(round_number, state.global_model_weights)
             row.update(cells)
-        self._open_log().append(row)
+            if self._candidates.epsilon is not None:
+                row["epsilon"] = self._candidates.epsilon
+        log = self._open_log()
+        columns = log.columns
+        log.append(row)
+        if log.columns != columns:
+            self._describe_columns()
         self.state, self.completed = state, round_number
         warning = breakdown_line(row)
         if warning is not None:
@@ -186,6 +209,12 @@ class Session:
             self._stopped_by = stop
             report = dataclasses.replace(report, stop_reason="callback")
         return report
+
+    def _describe_columns(self) -> None:
+        """Writes columns.json."""
+        described = self._release.described(self._open_log().columns)
+        content = json.dumps({"format": 1, "columns": described}, indent=1) + "\n"
+        atomic.write(self._folder.columns_path, content.encode())
 
     def _open_log(self) -> MetricsLog:
         if self._log is None:
@@ -210,23 +239,25 @@ class Session:
     def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:
         """Exports the models and writes summary, clients' table and report."""
         self._progress.close()
-        selection, rows = self._candidates.selection, self._open_log().rows
+        candidates, rows = self._candidates, self._open_log().rows
         message = None if self._stopped_by is None else self._stopped_by.reason
+        best_round, best_value = self._chosen(), candidates.best_value
         summary = finish.summarize(
             rows,
             completed_rounds=self.completed,
             planned_rounds=self._config.rounds,
             stop_reason=stop_reason,
             stop_message=message,
-            untrained=self._candidates.untrained,
-            selection_column=selection.column,
-            best_round=selection.best_round,
-            best_value=selection.best_value,
+            untrained=candidates.untrained,
+            selection_column=candidates.decided_by,
+            best_round=best_round,
+            best_value=best_value,
+            **self._why_no_best(),
         )
         models = {"final": (self.completed, self.state.global_model_weights)}
-        if selection.best_round is not None:
-            models["best"] = (selection.best_round, self._candidates.best)
-        evaluations = self._candidates.evaluations(models)
+        if best_round is not None:
+            models["best"] = (best_round, candidates.best)
+        evaluations = candidates.evaluations(models)
         if stop_reason != "diverged" and self._personal_evaluator is not None:
             summary["personal"] = self._evaluate_personal(self._personal_evaluator)
         finish.write_outputs(
@@ -236,21 +267,56 @@ class Session:
             evaluations,
             exporter,
             write_report=self._config.report,
+            write_statement=self._write_statement,
             say=self._progress.say,
         )
         return RunResult(
             self.completed,
             stop_reason,
             self.state,
-            selection.best_round,
-            selection.best_value,
+            best_round,
+            best_value,
             summary,
             self._folder.path,
-            epsilon=float(rows[-1]["epsilon"]) if rows else 0.0,
+            epsilon=self._epsilon(rows),
             evaluations=evaluations,
             metrics_csv=self._folder.metrics_path.read_text(encoding="utf-8"),
             stop_message=message,
         )
+
+    def _chosen(self) -> Optional[int]:
+        """The round of the best model; a private choice is charged before it is told.
+
+        The charge is in the ledger before anything of the choice is written.
+        """
+        candidates, account = self._candidates, self._account
+        choice = candidates.choice
+        if choice is None or choice.best_round is None:
+            return candidates.best_round
+        charged = (
+            None
+            if account is None
+            else account.charge_release("selection", self.completed, choice.event)
+        )
+        if charged is None:
+            self._progress.say("no best model: the budget does not cover its choice")
+            return None
+        self._chosen_epsilon = charged
+        return choice.best_round
+
+    def _why_no_best(self) -> dict[str, str]:
+        candidates = self._candidates
+        if candidates.choice is not None:
+            return {"no_best": "the budget does not cover its choice"}
+        if candidates.selection is None:
+            return {"no_best": deciding.NOTHING_DECIDES}
+        return {}
+
+    def _epsilon(self, rows: Sequence[Mapping[str, str]]) -> float:
+        """ε of all rounds, and of the choice of the best model."""
+        if self._chosen_epsilon is not None:
+            return self._chosen_epsilon
+        return float(rows[-1]["epsilon"]) if rows else 0.0
 
     def _evaluate_personal(self, evaluator: EvaluatesPersonal) -> dict[str, Any]:
         """Writes the clients' table; returns summary.json's part on personal models."""
@@ -269,8 +335,9 @@ class Session:
 
     def end(self, result: RunResult) -> None:
         """Prints why the run ended and where the results are, and calls callbacks."""
-        column = self._candidates.selection.column
-        for line in finish.closing_lines(result, column, self._folder):
+        column = self._candidates.decided_by
+        covered = self._release.covers(column)
+        for line in finish.closing_lines(result, column, covered, self._folder):
             self._progress.say(line)
         self._callbacks.on_end(result)
 
@@ -301,3 +368,32 @@ class Session:
                 self._log.close()
             if self._client_states is not None:
                 self._client_states.close()
+
+
+def _selection(
+    config: RunConfig,
+    task: Any,
+    evaluator: Evaluates,
+    releases: Releases,
+) -> Optional[Selection]:
+    """What picks the best model; None where no metric may, or a private choice does.
+
+    Raises:
+      UserError: the metric of the configuration is withheld.
+    """
+    if releases.choice is not None:
+        return None
+    try:
+        column = deciding.deciding_column(
+            config.selection_metric,
+            task.selection_metric,
+            releases.release,
+            evaluator.splits,
+            is_private=releases.accuracy is not None,
+        )
+    except ValueError as error:
+        given = f"--selection_metric={config.selection_metric}"
+        raise UserError(f"{given}: {error}") from error
+    if column is None:
+        return None
+    return Selection(column, config.early_stopping_patience)

@@ -12,7 +12,7 @@ from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment.configs import RecordLevelPrivacy
-from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private import released, run_seed, shared_ledgers
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
@@ -125,7 +125,7 @@ def opened_account(
         out.flush()
 
         def write() -> None:
-            _write_statement(setup, made, folder, account)
+            write_statement(setup, made, folder, account)
 
         with kept_up_to_date(folder.privacy_path, own, write):
             try:
@@ -207,16 +207,15 @@ def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedT
     return SharedTotal(str(account.shared.path), runs, rounds, epsilon)
 
 
-def _write_statement(
+def write_statement(
     setup: Setup,
     made: privacy.RecordLevelPlan,
     folder: RunFolder,
     account: privacy.RecordAccount,
 ) -> None:
+    """Writes the privacy statement of the rounds in the run's ledger."""
     done, experiment = len(account.ledger), setup.experiment
     outside = run_seed.outside_lines(folder)
-    if experiment.training.withhold_train_metrics:
-        outside.append("Train metrics do not leave the clients in this run.")
     weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(
         account.event,
@@ -235,5 +234,7 @@ def _write_statement(
             *_silo_notes(setup.reporting),
             *account.statement_notes(done or made.rounds),
         ],
+        rounds=done,
+        given=released.given_out(setup, folder),
     )
     atomic.write(folder.privacy_path, text.encode())

@@ -11,7 +11,7 @@ from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
-from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private import released, run_seed, shared_ledgers
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
@@ -109,7 +109,7 @@ def opened_account(
         out.flush()
 
         def write() -> None:
-            _write_statement(setup, made, folder, account)
+            write_statement(setup, made, folder, account)
 
         with kept_up_to_date(folder.privacy_path, own, write):
             try:
@@ -167,17 +167,15 @@ def _first_lines(
     return "".join(f"privacy: {line}\n" for line in lines)
 
 
-def _write_statement(
+def write_statement(
     setup: Setup,
     made: privacy.UserLevelPlan,
     folder: RunFolder,
     account: privacy.RoundAccount,
 ) -> None:
+    """Writes the privacy statement of the rounds in the run's ledger."""
     done = len(account.ledger)
-    notes, outside = simulated_devices.statement_lines(
-        setup.asked,
-        withholds_train_metrics=setup.experiment.training.withhold_train_metrics,
-    )
+    notes, outside = simulated_devices.statement_lines(setup.asked)
     text = privacy_statement(
         account.event,
         delta=account.delta,
@@ -188,6 +186,9 @@ def _write_statement(
         shared=_shared_total(account, done),
         outside=[*outside, *run_seed.outside_lines(folder)],
         notes=[*_notes(setup, made), *notes],
+        rounds=done,
+        planned_releases=released.planned_releases(setup),
+        given=released.given_out(setup, folder),
     )
     atomic.write(folder.privacy_path, text.encode())
 

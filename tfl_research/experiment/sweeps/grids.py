@@ -255,7 +255,6 @@ def cross_silo(
         client_epochs=None,
         batch_size=None,
         max_examples_per_client=None,
-        withhold_train_metrics=True,
     )
     # A silo alone, and pooled data, are never down.
     alone = dataclasses.replace(base, name="silo_baseline").with_settings(

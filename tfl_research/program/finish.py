@@ -46,11 +46,13 @@ def summarize(
     selection_column: str,
     best_round: Optional[int],
     best_value: Optional[float],
-    no_best: str = "no evaluation has a value that could choose one",
+    no_best: str,
+    epsilon: Optional[float] = None,
 ) -> dict[str, Any]:
     """Returns the content of summary.json, made from the rows of metrics.csv.
 
-    `no_best` says why there is no best model, where there is none.
+    `no_best` says why there is no best model, where there is none. `epsilon` is ε of
+    the run with the choice of the best model; None if the choice costs nothing.
     """
     summary: dict[str, Any] = {
         "completed_rounds": completed_rounds,
@@ -60,6 +62,8 @@ def summarize(
         "final": _model_cells(rows, completed_rounds),
         "best": None,
     }
+    if epsilon is not None:
+        summary["epsilon"] = epsilon
     if stop_message is not None:
         summary["stop_message"] = stop_message
     if best_round is None:

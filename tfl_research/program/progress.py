@@ -81,12 +81,16 @@ def _devices(cells: Mapping[str, Any]) -> list[Part]:
     return parts
 
 
-def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
+def breakdown_line(
+    row: Mapping[str, Any],
+    release: Release = Release(),  # noqa: B008
+) -> Optional[str]:
     """Returns a warning for a round that was skipped or aggregated by a stand-in rule.
 
     Args:
       row: a row of metrics.csv; `aggregator_skipped` or `aggregator_fell_back` is 1
         in such a round, see `aggregators.StackingFactory`.
+      release: whether ε covers these columns.
 
     Returns:
       A line with the round, the cohort and the action; None for other rounds.
@@ -103,6 +107,7 @@ def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
     return (
         f"warning: round {row['round']}: the aggregation rule cannot keep its bound "
         f"({counts}): {done}"
+        + ("" if release.covers("aggregator_skipped") else "; not covered by ε")
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
@@ -13,7 +13,6 @@ from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.candidates import Candidates
-from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -81,7 +80,9 @@ class Session:
         self._recovery = Recovery(folder, config, account, client_states)
         self._candidates = Candidates(
             evaluator,
-            _selection(config, task, evaluator, releases),
+            deciding.selection(
+                config, task.selection_metric, evaluator.splits, releases
+            ),
             releases.release,
             accuracy=releases.accuracy,
             choice=releases.choice,
@@ -91,7 +92,6 @@ class Session:
         self.completed = 0
         self._log: Optional[MetricsLog] = None
         self._stopped_by: Optional[Stop] = None
-        self._chosen_epsilon: Optional[float] = None
 
     def start(self) -> None:
         """Starts from the last checkpoint or the initial state, and opens the logs.
@@ -116,7 +116,7 @@ class Session:
                 f"{self._config.rounds}"
             )
         if candidates.selection is None and candidates.choice is None:
-            self._progress.say(deciding.NOTHING_DECIDES)
+            self._progress.say(f"no best model: {deciding.NOTHING_DECIDES}")
         # Nothing refuses the start any more.
         self._folder.accept()
         self._log = MetricsLog(
@@ -190,7 +190,7 @@ class Session:
         if log.columns != columns:
             self._describe_columns()
         self.state, self.completed = state, round_number
-        warning = breakdown_line(row)
+        warning = breakdown_line(row, self._release)
         if warning is not None:
             self._progress.say(warning)
         self._progress.round_done(row)
@@ -241,7 +241,15 @@ class Session:
         self._progress.close()
         candidates, rows = self._candidates, self._open_log().rows
         message = None if self._stopped_by is None else self._stopped_by.reason
-        best_round, best_value = self._chosen(), candidates.best_value
+        best_round, best_value = (
+            candidates.choose(self.completed),
+            candidates.best_value,
+        )
+        if candidates.choice is not None and best_round is None:
+            self._progress.say(f"no best model: {candidates.why_no_best}")
+        epsilon = candidates.choice_epsilon
+        if epsilon is None:
+            epsilon = float(rows[-1]["epsilon"]) if rows else 0.0
         summary = finish.summarize(
             rows,
             completed_rounds=self.completed,
@@ -252,7 +260,8 @@ class Session:
             selection_column=candidates.decided_by,
             best_round=best_round,
             best_value=best_value,
-            **self._why_no_best(),
+            no_best=candidates.why_no_best,
+            epsilon=candidates.choice_epsilon,
         )
         models = {"final": (self.completed, self.state.global_model_weights)}
         if best_round is not None:
@@ -278,45 +287,11 @@ class Session:
             best_value,
             summary,
             self._folder.path,
-            epsilon=self._epsilon(rows),
+            epsilon=epsilon,
             evaluations=evaluations,
             metrics_csv=self._folder.metrics_path.read_text(encoding="utf-8"),
             stop_message=message,
         )
-
-    def _chosen(self) -> Optional[int]:
-        """The round of the best model; a private choice is charged before it is told.
-
-        The charge is in the ledger before anything of the choice is written.
-        """
-        candidates, account = self._candidates, self._account
-        choice = candidates.choice
-        if choice is None or choice.best_round is None:
-            return candidates.best_round
-        charged = (
-            None
-            if account is None
-            else account.charge_release("selection", self.completed, choice.event)
-        )
-        if charged is None:
-            self._progress.say("no best model: the budget does not cover its choice")
-            return None
-        self._chosen_epsilon = charged
-        return choice.best_round
-
-    def _why_no_best(self) -> dict[str, str]:
-        candidates = self._candidates
-        if candidates.choice is not None:
-            return {"no_best": "the budget does not cover its choice"}
-        if candidates.selection is None:
-            return {"no_best": deciding.NOTHING_DECIDES}
-        return {}
-
-    def _epsilon(self, rows: Sequence[Mapping[str, str]]) -> float:
-        """ε of all rounds, and of the choice of the best model."""
-        if self._chosen_epsilon is not None:
-            return self._chosen_epsilon
-        return float(rows[-1]["epsilon"]) if rows else 0.0
 
     def _evaluate_personal(self, evaluator: EvaluatesPersonal) -> dict[str, Any]:
         """Writes the clients' table; returns summary.json's part on personal models."""
@@ -368,32 +343,3 @@ class Session:
                 self._log.close()
             if self._client_states is not None:
                 self._client_states.close()
-
-
-def _selection(
-    config: RunConfig,
-    task: Any,
-    evaluator: Evaluates,
-    releases: Releases,
-) -> Optional[Selection]:
-    """What picks the best model; None where no metric may, or a private choice does.
-
-    Raises:
-      UserError: the metric of the configuration is withheld.
-    """
-    if releases.choice is not None:
-        return None
-    try:
-        column = deciding.deciding_column(
-            config.selection_metric,
-            task.selection_metric,
-            releases.release,
-            evaluator.splits,
-            is_private=releases.accuracy is not None,
-        )
-    except ValueError as error:
-        given = f"--selection_metric={config.selection_metric}"
-        raise UserError(f"{given}: {error}") from error
-    if column is None:
-        return None
-    return Selection(column, config.early_stopping_patience)

@@ -26,6 +26,7 @@ from tfl_research.program.evaluation.private_metrics import (
     PrivateAccuracy,
     PrivateChoice,
 )
+from tfl_research.program.evaluation.selection import Selection
 from tfl_research.program.releases import Releases
 from tfl_research.storage import RunFolder, atomic, metrics_log
 
@@ -252,7 +253,8 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
             columns = next(csv.reader(file), columns)
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
-    decided_by = _deciding_column(setup) or ""
+    column = _deciding_column(setup)
+    decided_by = "" if column is None else Selection(column).column
     if experiment.release.selection_epsilon is not None:
         decided_by = deciding.PRIVATE_CHOICE
     files = [CLIENTS]

@@ -191,8 +191,8 @@ def _guarantee(
         else:
             lines.append(
                 f"(ε = {rounded_up(epsilon)}, δ = {stated})-differential privacy of "
-                f"what {rounds} release together and the section on outputs calls "
-                "private, whatever is done with it."
+                f"all that {rounds} release together and section 5 calls private, "
+                "whatever is done with it."
             )
         if sampler_delta:
             lines.append(

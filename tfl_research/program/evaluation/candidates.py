@@ -11,6 +11,7 @@ from tfl_research.outputs import Release
 from tfl_research.outputs.files import CLIENTS
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.deciding import (
+    NOTHING_DECIDES,
     PRIVATE_ACCURACY,
     PRIVATE_CHOICE,
 )
@@ -36,6 +37,7 @@ class Candidates:
       choice: decides in the place of `selection`, by the exponential mechanism.
       best: weights of the best model, or None.
       untrained: metrics of the untrained model, by the columns of metrics.csv.
+      choice_epsilon: ε of the run with the private choice, once it is charged.
       epsilon: ε after the private evaluation of the last evaluated round; None if there
         was none.
     """
@@ -58,6 +60,7 @@ class Candidates:
         self.choice = choice
         self.best: Any = None
         self.untrained: dict[str, float] = {}
+        self.choice_epsilon: Optional[float] = None
         self.epsilon: Optional[float] = None
         # By round and split: the evaluations of the last and of the best model.
         self._evaluations: dict[int, dict[str, Evaluation]] = {}
@@ -82,6 +85,31 @@ class Candidates:
         if self.choice is not None:
             return PRIVATE_CHOICE
         return "" if self.selection is None else self.selection.column
+
+    def choose(self, completed_rounds: int) -> Optional[int]:
+        """The round of the best model, once it may be told; or None.
+
+        A private choice is charged, durably, before anything of it is told. A budget
+        that does not cover the choice leaves the run without a best model.
+        """
+        choice, account = self.choice, self._account
+        if choice is None or choice.best_round is None:
+            return self.best_round
+        if account is None:
+            raise ValueError("a private choice needs an account that charges it")
+        self.choice_epsilon = account.charge_release(
+            "selection", completed_rounds, choice.event
+        )
+        return None if self.choice_epsilon is None else choice.best_round
+
+    @property
+    def why_no_best(self) -> str:
+        """Why there is no best model, in words, where there is none."""
+        if self.choice is not None and self.choice.best_round is not None:
+            return "the budget does not cover its choice"
+        if self.choice is None and self.selection is None:
+            return NOTHING_DECIDES
+        return "no evaluation has a value that could choose one"
 
     @property
     def should_stop(self) -> bool:

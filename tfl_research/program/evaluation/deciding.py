@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
+from tfl_research.errors import UserError
 from tfl_research.outputs import Release
+from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation.selection import Selection
+from tfl_research.program.releases import Releases
 
 PRIVATE_ACCURACY = "private_accuracy"
 # In the place of a column, where the exponential mechanism chooses the best model.
 PRIVATE_CHOICE = "private_choice"
 _EVAL, _HELD_OUT = "eval_", "held_out_"
 NOTHING_DECIDES = (
-    "no best model: metrics on the training clients' examples are withheld, and no "
+    "metrics on the training clients' examples are withheld, and no "
     "clients are held out"
 )
 
@@ -64,3 +68,35 @@ def deciding_column(
 def _column(metric: str, prefix: str) -> str:
     named = metric.startswith((_EVAL, _HELD_OUT)) or metric == PRIVATE_ACCURACY
     return metric if named else f"{prefix}{metric}"
+
+
+def selection(
+    config: RunConfig, task_metric: str, splits: Collection[str], releases: Releases
+) -> Optional[Selection]:
+    """What picks the best model; None where no metric may, or a private choice does.
+
+    Args:
+      config: has the metric that the user gave.
+      task_metric: the task's metric.
+      splits: names of the evaluated splits.
+      releases: what the run gives out.
+
+    Raises:
+      UserError: the metric of the configuration is withheld.
+    """
+    if releases.choice is not None:
+        return None
+    try:
+        column = deciding_column(
+            config.selection_metric,
+            task_metric,
+            releases.release,
+            splits,
+            is_private=releases.accuracy is not None,
+        )
+    except ValueError as error:
+        given = f"--selection_metric={config.selection_metric}"
+        raise UserError(f"{given}: {error}") from error
+    if column is None:
+        return None
+    return Selection(column, config.early_stopping_patience)

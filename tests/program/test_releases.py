@@ -14,8 +14,7 @@ import pytest
 
 from tfl_research import outputs, program
 from tfl_research.errors import UserError
-from tfl_research.program import releases
-from tfl_research.program.evaluation import private_metrics, secret_draws
+from tfl_research.program.evaluation import private_metrics, releases, secret_draws
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.deciding import NOTHING_DECIDES, deciding_column
 

@@ -10,6 +10,7 @@ from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
 from tfl_research.program import interrupts
 from tfl_research.program.callbacks.base import Callback, CallbackError
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -20,7 +21,6 @@ from tfl_research.program.interfaces import (
     Sampler,
 )
 from tfl_research.program.plan_check import check_plans
-from tfl_research.program.releases import Releases
 from tfl_research.program.reports import RoundReport, RunResult
 from tfl_research.program.session import Session
 from tfl_research.storage.client_states import ClientStates, ClientStateSpec

@@ -13,6 +13,7 @@ from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.candidates import Candidates
+from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -24,7 +25,6 @@ from tfl_research.program.interfaces import (
 from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
-from tfl_research.program.releases import Releases
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.storage import atomic
 from tfl_research.storage.client_states import ClientStates

@@ -70,24 +70,21 @@ def write(rows: pd.DataFrame, path: pathlib.Path) -> None:
 
 
 def remarks(
-    names: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-    folders: Sequence[pathlib.Path] = (),
+    runs: Mapping[str, pathlib.Path], rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Remarks for readers of the tables: the runs that diverged, and those left out.
 
     Args:
-      names: of the runs.
+      runs: folders by the runs' names.
       rows: of results.csv, one for each.
-      folders: of the runs, by which those that withhold the silos' metrics are found.
     """
     lines = []
-    lost = [n for n, row in zip(names, rows) if row["stop_reason"] == "diverged"]
+    lost = [n for n, row in zip(runs, rows) if row["stop_reason"] == "diverged"]
     if lost:
         lines.append(
             f"diverged, shown by their last model that was finite: {', '.join(lost)}"
         )
-    left_out = [n for n, folder in zip(names, folders) if not lists_silos(folder)]
+    left_out = [n for n, folder in runs.items() if not lists_silos(folder)]
     if left_out:
         lines.append(
             "left out, since they withhold the silos' metrics, which "

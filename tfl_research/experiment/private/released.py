@@ -26,8 +26,8 @@ from tfl_research.program.evaluation.private_metrics import (
     PrivateAccuracy,
     PrivateChoice,
 )
+from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.evaluation.selection import Selection
-from tfl_research.program.releases import Releases
 from tfl_research.storage import RunFolder, atomic, metrics_log
 
 if TYPE_CHECKING:

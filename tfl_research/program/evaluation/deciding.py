@@ -8,8 +8,8 @@ from typing import Optional
 from tfl_research.errors import UserError
 from tfl_research.outputs import Release
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.evaluation.selection import Selection
-from tfl_research.program.releases import Releases
 
 PRIVATE_ACCURACY = "private_accuracy"
 # In the place of a column, where the exponential mechanism chooses the best model.

@@ -62,7 +62,7 @@ def gaussian_epsilon(groups, delta):
 
 
 def test_every_client_with_records_has_a_ledger_of_its_own(folder):
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("*.jsonl")) == [
         "Bob%27s.jsonl",
         "a%2Fb.jsonl",
         "many.jsonl",

@@ -109,7 +109,8 @@ def opened_account(
     """
     with contextlib.ExitStack() as opened:
         try:
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
             shared = _client_ledgers(setup, made, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
@@ -155,7 +156,7 @@ def _client_ledgers(
         privacy.run_id(folder.path),
         made.event,
         made.deltas,
-        [made.event] * len(own),
+        own.entries,
     )
 
 

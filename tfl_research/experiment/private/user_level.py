@@ -98,7 +98,8 @@ def opened_account(
     """
     with contextlib.ExitStack() as opened:
         try:
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
             shared = _shared_ledger(setup, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
@@ -140,7 +141,7 @@ def _shared_ledger(
     if path is None or population is None:
         return None
     return privacy.SharedLedger(
-        path, privacy.run_id(folder.path), population, own.events
+        path, privacy.run_id(folder.path), population, own.entries
     )
 
 

@@ -35,6 +35,21 @@ def resolve_accountant(accountant: str | None, event: Event) -> str:
     return accountant
 
 
+def common_accountant(accountant: str | None, events: Sequence[Event]) -> str:
+    """The accountant of rounds and releases with different events.
+
+    Args:
+      accountant: "rdp" for Rényi DP throughout; else the tightest that applies to all.
+      events: at least one.
+
+    Raises:
+      ValueError: an unknown accountant.
+    """
+    _check_name(accountant)
+    everywhere = all("pld" in event.accountants for event in events)
+    return "pld" if accountant != "rdp" and everywhere else "rdp"
+
+
 def _check_name(accountant: str | None) -> None:
     if accountant not in (None, *ACCOUNTANTS):
         raise ValueError(f"accountant must be one of {ACCOUNTANTS}, got {accountant!r}")
@@ -106,6 +121,36 @@ class EpsilonCurve:
         return epsilon
 
 
+class RunCurve:
+    """ε of equal rounds and of what is charged beside them."""
+
+    def __init__(
+        self, event: Event, delta: float, accountant: str | None = None
+    ) -> None:
+        """See `EpsilonCurve` for the arguments."""
+        self.event = event
+        self._alone = EpsilonCurve(event, delta, accountant)
+        self._accountant = accountant
+
+    def up_to(self, rounds: int) -> None:
+        """Composes so many rounds ahead."""
+        self._alone.up_to(rounds)
+
+    def __call__(self, rounds: int, beside: Sequence[tuple[Event, int]] = ()) -> float:
+        """ε after so many rounds.
+
+        Args:
+          rounds: at least 0.
+          beside: pairs of an event and how often it is charged beside the rounds.
+        """
+        if self.event.composes_by_round and all(e == self.event for e, _ in beside):
+            return self._alone(rounds + sum(count for _, count in beside))
+        if not beside:
+            return self._alone(rounds)
+        groups = [(self.event, rounds), *beside]
+        return composed_epsilon(groups, self._alone.delta, self._accountant)
+
+
 def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
     """The values of an event's curve; a budget that is compared with NaN never ends.
 
@@ -164,8 +209,8 @@ def composed_epsilon(
 ) -> float:
     """ε of rounds with different events.
 
-    Composes by PLD if every event is a Gaussian, a sampled Gaussian, or a single
-    Gaussian over all its rounds; otherwise by the sum of Rényi divergences at common
+    Composes by PLD if every event is a Gaussian, a sampled Gaussian, a single Gaussian
+    over all its rounds, or of pure differential privacy; otherwise by the sum of Rényi divergences at common
     orders.
 
     Args:
@@ -191,10 +236,9 @@ def composed_epsilon(
         chosen = "rdp" if accountant == "rdp" else event.accountants[0]
         return EpsilonCurve(event, delta, chosen).at(rounds)
     if accountant != "rdp":
-        parts = [_gaussian_part(event, rounds) for event, rounds in pairs]
-        gaussians = [part for part in parts if part is not None]
-        if len(gaussians) == len(pairs):
-            return _pld_epsilon(gaussians, delta, pairs[0][0].neighbouring_relation)
+        by_loss = _by_loss(pairs, delta)
+        if by_loss is not None:
+            return by_loss
     orders = default_orders()
     divergences = sum(event.rdp(rounds, orders) for event, rounds in pairs)
     return float(rdp_epsilons(orders, np.asarray(divergences)[np.newaxis], delta)[0])
@@ -243,6 +287,22 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
         )
 
 
+def _by_loss(pairs: Sequence[tuple[Event, int]], delta: float) -> float | None:
+    """ε by privacy loss distributions; None if an event has none."""
+    pure = [event.as_pure_rounds(rounds) for event, rounds in pairs]
+    releases = [release for release in pure if release is not None]
+    parts = [
+        _gaussian_part(event, rounds)
+        for (event, rounds), release in zip(pairs, pure)
+        if release is None
+    ]
+    gaussians = [part for part in parts if part is not None]
+    if len(gaussians) < len(parts):
+        return None
+    relation = pairs[0][0].neighbouring_relation
+    return _pld_epsilon(gaussians, delta, relation, releases)
+
+
 def _gaussian_part(event: Event, rounds: int) -> tuple[float, float, int] | None:
     """The rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
     if "pld" not in event.accountants:
@@ -257,17 +317,24 @@ def _gaussian_part(event: Event, rounds: int) -> tuple[float, float, int] | None
 
 
 def _pld_epsilon(
-    parts: list[tuple[float, float, int]], delta: float, relation: str
+    parts: list[tuple[float, float, int]],
+    delta: float,
+    relation: str,
+    pure: Sequence[tuple[float, int]] = (),
 ) -> float:
-    """ε of (sampled) Gaussians, noise relative to the sensitivity."""
+    """ε of (sampled) Gaussians, noise relative to the sensitivity, and of pure DP."""
     if any(not noise > 0 for noise, _, _ in parts):
         return math.inf
     sampled = [part for part in parts if part[1] < 1]
     # Gaussians together are one Gaussian.
     precision = math.fsum(count / noise**2 for noise, rate, count in parts if rate == 1)
-    if not sampled:
+    if not sampled and not pure:
         return float(gaussian.epsilons(np.sqrt([precision]), delta)[0])
     # The noise is relative to the sensitivity, so the relation does not matter here.
     if precision:
         sampled.append((precision**-0.5, 1.0, 1))
-    return mixed_epsilon(sampled, delta, relation)
+    epsilon = mixed_epsilon(sampled, delta, relation, pure)
+    if not sampled:
+        # Pure releases alone cost no more than their sum.
+        epsilon = min(epsilon, math.fsum(count * one for one, count in pure))
+    return epsilon

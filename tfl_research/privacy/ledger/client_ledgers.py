@@ -8,6 +8,7 @@ and budget.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
+from tfl_research.privacy.accounting.relations import Total
+from tfl_research.privacy.ledger.entries import Entry, Restart
 from tfl_research.privacy.ledger.identity import Population
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 
@@ -50,7 +53,7 @@ class ClientLedgers(contextlib.ExitStack):
         run: str,
         event: RecordEvent,
         deltas: Sequence[float],
-        recorded: Sequence[RecordEvent] = (),
+        recorded: Sequence[Entry] = (),
     ) -> None:
         """Opens the ledgers; creates a missing folder and missing files.
 
@@ -59,13 +62,14 @@ class ClientLedgers(contextlib.ExitStack):
           run: from `identity.run_id`.
           event: of each round of the run, at all clients.
           deltas: δ_k of each client, in the order of the event's clients.
-          recorded: the events in the run's own ledger, which these must have too.
+          recorded: `Ledger.entries` of the run's own ledger, which these must have too.
 
         Raises:
           ValueError: see `SharedLedger`; or the folder cannot be made.
         """
         super().__init__()
         self.path = pathlib.Path(path)
+        self._event = event
         self._deltas = dict(zip((name for name, _ in event.clients), deltas))
         self._indices = {
             name: index for index, (name, n) in enumerate(event.clients) if n > 0
@@ -82,7 +86,7 @@ class ClientLedgers(contextlib.ExitStack):
                         self.path / ledger_name(name),
                         run,
                         population_of(name, event.clients[index][1]),
-                        [event.of_client(index) for event in recorded],
+                        [self._entry_at(entry, name) for entry in recorded],
                     )
                 )
         except BaseException:
@@ -110,14 +114,14 @@ class ClientLedgers(contextlib.ExitStack):
         """See `SharedLedger.charge`; every client has its own δ.
 
         Raises:
-          BudgetExceededError: some client's records would exceed the budget.
+          BudgetExceededError: some client's records would exceed a budget.
         """
         # Checked before any ledger is written: only a race can leave a part of the
         # round.
         if self.would_exceed(round_number, event, delta, accountant, budget_epsilon):
             raise BudgetExceededError(
                 f"{self.path}: round {round_number} would put ε of a client's records "
-                f"above the budget of {budget_epsilon:g}"
+                f"above the budget of {budget_epsilon:g}, or of the client's ledger"
             )
         self._each(
             lambda name, ledger: ledger.charge(
@@ -129,13 +133,58 @@ class ClientLedgers(contextlib.ExitStack):
             )
         )
 
+    def release(
+        self,
+        name: str,
+        round_number: int,
+        event: Event,
+        delta: float,
+        accountant: str | None,
+        budget_epsilon: float | None,
+    ) -> None:
+        """See `SharedLedger.release`; every client has its own δ.
+
+        The event covers each client's records: a `RecordEvent` of all clients, or any
+        event whose unit is a record.
+        """
+        self._each(
+            lambda client, ledger: ledger.release(
+                name,
+                round_number,
+                self._at(event, client),
+                self._deltas[client],
+                accountant,
+                budget_epsilon,
+            )
+        )
+
+    def restart(self, after: int) -> None:
+        """See `SharedLedger.restart`."""
+        self._each(lambda _, ledger: ledger.restart(after))
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The lines of this run in the ledger with the most, as the run's own has them.
+
+        After a kill in the middle of a charge, only some ledgers have the last line.
+        """
+        longest = max(
+            (ledger.entries for ledger in self._ledgers.values()), key=len, default=()
+        )
+        return tuple(
+            dataclasses.replace(entry, event=self._of_all(entry.event))
+            if not isinstance(entry, Restart) and isinstance(entry.event, RecordEvent)
+            else entry
+            for entry in longest
+        )
+
     def would_exceed(
         self,
         rounds: int,
         event: Event,
         delta: float,
         accountant: str | None,
-        budget_epsilon: float,
+        budget_epsilon: float | None,
     ) -> bool:
         """Whether a client's ledger would exceed: see `SharedLedger.would_exceed`."""
         return any(
@@ -154,9 +203,19 @@ class ClientLedgers(contextlib.ExitStack):
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
     ) -> float:
         """The largest ε of a client: see `SharedLedger.epsilon_after`."""
-        return max(
-            self.client_epsilons(rounds, event, accountant).values(), default=0.0
+        return self.total_after(rounds, event, delta, accountant).epsilon
+
+    def total_after(
+        self, rounds: int, event: Event, delta: float, accountant: str | None = None
+    ) -> Total:
+        """The largest total of a client: see `SharedLedger.total_after`."""
+        del delta
+        totals = self._each(
+            lambda name, ledger: ledger.total_after(
+                rounds, self._at(event, name), self._deltas[name], accountant
+            )
         )
+        return max(totals, key=lambda total: total.epsilon, default=Total(0.0, None))
 
     def client_epsilons(
         self, rounds: int, event: Event, accountant: str | None = None
@@ -187,13 +246,23 @@ class ClientLedgers(contextlib.ExitStack):
             if name in position:
                 ledger.check_position(position[name])
 
-    def _at(self, event: Event, client: str) -> RecordEvent:
-        if not isinstance(event, RecordEvent):
+    def _at(self, event: Event, client: str) -> Event:
+        if event.unit != "record":
             raise ValueError(
                 f"{self.path} is of records, but a round of {event} is of "
                 f"{event.unit}s; give another ledger"
             )
+        if not isinstance(event, RecordEvent):
+            return event
         return event.of_client(self._indices[client])
+
+    def _of_all(self, event: RecordEvent) -> RecordEvent:
+        return dataclasses.replace(event, clients=self._event.clients)
+
+    def _entry_at(self, entry: Entry, client: str) -> Entry:
+        if isinstance(entry, Restart):
+            return entry
+        return dataclasses.replace(entry, event=self._at(entry.event, client))
 
     def _each(self, call: Callable[[str, SharedLedger], Any]) -> list[Any]:
         return [call(name, ledger) for name, ledger in self._ledgers.items()]

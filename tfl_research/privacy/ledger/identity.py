@@ -75,6 +75,12 @@ def run_id(folder: str | os.PathLike[str]) -> str:
     return text
 
 
+def check_run(run: Any) -> None:
+    """Raises ValueError unless `run` has the form of a run's id."""
+    if not is_hex(run, RUN_DIGITS):
+        raise ValueError(f"run must be {RUN_DIGITS} hexadecimal digits, got {run!r}")
+
+
 def is_hex(text: Any, digits: int) -> bool:
     """Whether `text` is a string of so many lower-case hexadecimal digits."""
     return (

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import ledger
+from tfl_research.privacy.ledger.entries import MissingPluginError
 from tfl_research.privacy.ledger.hash_chain import HashChain
+from tfl_research.privacy.ledger.header import Header
 from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.own_lines import OwnLines
 from tfl_research.privacy.ledger.shared_rounds import RunSpent, SharedRounds
 
 
@@ -27,17 +30,21 @@ class Spending:
 
     Attributes:
       chain: the lines, read; the file is closed.
-      shared: whether the ledger is one that runs share.
       runs: what each run has spent; none in a ledger without rounds.
-      population: of a shared ledger; None for a run's own ledger.
       torn: whether a kill cut off the last line; its round was never computed.
+      shared: whether the ledger is one that runs share.
+      population: of a shared ledger; None for a run's own ledger.
+      budget: of a shared ledger; None without one.
+      header: of a run's own ledger; None in one of an earlier version.
     """
 
     chain: HashChain
-    shared: bool
     runs: tuple[RunSpent, ...]
-    population: Population | None
     torn: bool
+    shared: bool = False
+    population: Population | None = None
+    budget: LedgerBudget | None = None
+    header: Header | None = None
 
     @property
     def path(self) -> pathlib.Path:
@@ -106,33 +113,39 @@ def read(path: str | os.PathLike[str]) -> Spending:
     with contextlib.closing(chain):
         try:
             return _read(chain)
-        except ledger.MissingPluginError:
+        except MissingPluginError:
             raise
         except ValueError as error:
             raise DamageError(str(error)) from error
 
 
 def _read(chain: HashChain) -> Spending:
-    shared = _is_shared(chain.path)
-    population = None
-    if shared:
+    if _is_shared(chain.path):
         rounds = SharedRounds(chain)
         rounds.read(repair=False)
-        runs = [RunSpent(run, tuple(events)) for run, events in rounds.runs.items()]
-        population = rounds.population
-    else:
-        events = tuple(ledger.parse_rounds(chain, repair=False))
-        name = chain.path.resolve().parent.name
-        runs = [RunSpent(name, events)] if events else []
-    return Spending(chain, shared, tuple(runs), population, chain.torn)
+        chain.check_head()
+        runs = [
+            RunSpent(run, tuple(record.entries)) for run, record in rounds.runs.items()
+        ]
+        return Spending(
+            chain, tuple(runs), chain.torn, True, rounds.population, rounds.budget
+        )
+    lines = OwnLines()
+    lines.read(chain, repair=False)
+    chain.check_head()
+    folder = chain.path.resolve().parent
+    entries = tuple(lines.record.entries)
+    runs = [RunSpent(folder.name, entries)] if entries else []
+    return Spending(chain, tuple(runs), chain.torn, header=lines.header)
 
 
 def _is_shared(path: pathlib.Path) -> bool:
-    """Whether the first line names a run."""
+    """Whether the first line is a run's or a budget, as only shared ledgers have it."""
     with open(path, "rb") as file:
         first_line = file.readline()
     try:
-        return "run" in json.loads(first_line)
+        fields = json.loads(first_line)
+        return "ledger" not in fields and ("run" in fields or "budget" in fields)
     except (ValueError, TypeError):
         # An empty file, or a damaged line, which the reader of the lines names.
         return False

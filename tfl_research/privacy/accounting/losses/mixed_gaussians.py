@@ -10,10 +10,12 @@ import numpy as np
 from tfl_research.privacy.accounting.losses.loss_distribution import (
     INTERVAL,
     Direction,
+    LatticeLoss,
     Loss,
     directions,
     loss_distribution,
 )
+from tfl_research.privacy.accounting.losses.pure import PureLoss
 from tfl_research.privacy.accounting.losses.sampled_gaussian import DirectionSolver
 
 # Up to so many kinds of rounds use the finest lattice; each kind costs transforms.
@@ -37,22 +39,24 @@ class MixedLoss:
     def __init__(
         self,
         parts: Sequence[tuple[float, float, int]],
+        pure: Sequence[tuple[float, int]] = (),
         *,
         direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
-        """See `mixed_epsilon` for `parts`, and `LossDistribution` for the others."""
-        self._parts, self._direction = parts, direction
-        losses = [
+        """See `mixed_epsilon` for the parts, and `LossDistribution` for the others."""
+        self._parts, self._pure, self._direction = parts, pure, direction
+        losses: list[LatticeLoss] = [
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
         ]
+        losses += [PureLoss(epsilon, interval) for epsilon, _ in pure]
         # Spectra multiply on a common lattice only.
         self.interval = max(loss.interval for loss in losses)
         self._losses = [
             loss if loss.interval == self.interval else loss.coarser(self.interval)
             for loss in losses
         ]
-        self._rounds = [rounds for _, _, rounds in parts]
+        self._rounds = [part[-1] for part in (*parts, *pure)]
         finite = math.fsum(
             rounds * math.log1p(-loss.infinity_mass)
             for loss, rounds in zip(self._losses, self._rounds)
@@ -67,7 +71,7 @@ class MixedLoss:
         )
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """See `LossDistribution.log_spectrum`."""
+        """See `LatticeLoss.log_spectrum`."""
         # A product is no larger than each of its factors.
         spectra = [
             rounds * loss.log_spectrum(step, size, least ** (1 / rounds))
@@ -80,15 +84,18 @@ class MixedLoss:
 
     def coarser(self, interval: float) -> Loss:
         """See `Loss`."""
-        return MixedLoss(self._parts, direction=self._direction, interval=interval)
+        return MixedLoss(
+            self._parts, self._pure, direction=self._direction, interval=interval
+        )
 
 
 def mixed_epsilon(
     parts: Sequence[tuple[float, float, int]],
     delta: float,
     neighbouring_relation: str = "add_or_remove_one",
+    pure: Sequence[tuple[float, int]] = (),
 ) -> float:
-    """ε of sampled Gaussian mechanisms.
+    """ε of sampled Gaussian mechanisms, and of mechanisms of pure ε-DP.
 
     Composes like `sampled_gaussian`, with the product of the characteristic functions
     in place of a power.
@@ -100,16 +107,18 @@ def mixed_epsilon(
       delta: target δ, in (0, 1).
       neighbouring_relation: "replace_one" for uniformly random subsets; any other
         relation means Poisson sampling.
+      pure: for each kind of release of pure differential privacy: its ε and how often
+        it is made.
 
     Raises:
-      ValueError: no parts.
+      ValueError: no parts and no pure releases.
     """
-    if not parts:
+    if not parts and not pure:
         raise ValueError("parts must name at least one kind of round, got none")
-    interval = _interval(len(parts))
+    interval = _interval(len(parts) + len(pure))
     largest = 0.0
     for direction in directions(neighbouring_relation):
-        loss = MixedLoss(parts, direction=direction, interval=interval)
+        loss = MixedLoss(parts, pure, direction=direction, interval=interval)
         solver = DirectionSolver(loss)
         largest = max(largest, float(solver.solve(np.array([1]), delta)[0]))
     return largest

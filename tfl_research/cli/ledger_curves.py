@@ -10,11 +10,10 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.entries import Entry, Round
 from tfl_research.privacy.ledger.shared_rounds import RunSpent
-from tfl_research.privacy.ledger.spending import Spending
 
 
 def plot_spent(
-    path: str, spendings: Sequence[Spending], delta: float, accountant: str | None
+    path: str, runs: Sequence[RunSpent], delta: float, accountant: str | None
 ) -> None:
     """Draws ε of all recorded rounds to `path`, one run after the other.
 
@@ -23,7 +22,6 @@ def plot_spent(
     """
     from tfl_research.privacy.ledger import ledger_plots
 
-    runs = [run for ledger in spendings for run in ledger.runs]
     if not runs:
         raise ValueError("--plot: no rounds were recorded, so there is nothing to plot")
     # A run's curve begins where the previous run's ended; many runs are one curve.

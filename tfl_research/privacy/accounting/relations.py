@@ -17,13 +17,23 @@ class Total:
     Attributes:
       epsilon: of all rounds together.
       relation: the neighbouring relation that ε is for; None without rounds.
-      theorem: a sentence on how rounds under other relations were converted; None if
-        none were.
+      theorem: how rounds under other relations were converted, without a full stop;
+        None if none were.
+      accountant: "pld" or "rdp", or "pld and rdp" if parts have different ones.
     """
 
     epsilon: float
     relation: str | None
     theorem: str | None = None
+    accountant: str = "pld"
+
+    @property
+    def words(self) -> str:
+        """The relation, and the theorem if there is one."""
+        if self.relation is None:
+            return "no rounds"
+        converted = "" if self.theorem is None else f" ({self.theorem})"
+        return f"under {self.relation}{converted}"
 
 
 def convertible(relations: Iterable[str]) -> bool:

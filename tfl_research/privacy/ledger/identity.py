@@ -75,6 +75,15 @@ def run_id(folder: str | os.PathLike[str]) -> str:
     return text
 
 
+def recorded_run_id(folder: pathlib.Path) -> str | None:
+    """The id in a folder's file `run_id`; None without a readable one."""
+    try:
+        text = (folder / "run_id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+    return text if is_hex(text, RUN_DIGITS) else None
+
+
 def check_run(run: Any) -> None:
     """Raises ValueError unless `run` has the form of a run's id."""
     if not is_hex(run, RUN_DIGITS):

@@ -101,6 +101,8 @@ def write_budget(
     """
     from tfl_research.privacy.ledger.shared_rounds import SharedRounds
 
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: is a folder; give the file of a shared ledger")
     with contextlib.closing(HashChain(path)) as chain, chain.locked():
         rounds = SharedRounds(chain)
         rounds.read(repair=True)

@@ -251,7 +251,7 @@ class RoundAccount:
     def charge_release(
         self, name: str, round_number: int, event: Event
     ) -> float | None:
-        """Puts a further release in the ledger, durably; returns ε of this run after it.
+        """Puts a further release in the ledger, durably; returns ε after it.
 
         Call it before anyone sees the release. A release that the ledger has already,
         since the last restart, is not charged again.

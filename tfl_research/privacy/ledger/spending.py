@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.ledger import identity
 from tfl_research.privacy.ledger.entries import MissingPluginError
 from tfl_research.privacy.ledger.hash_chain import HashChain
 from tfl_research.privacy.ledger.header import Header
@@ -65,6 +66,20 @@ class Spending:
             self.chain.check_position(position)
         except ValueError as error:
             raise DamageError(f"{error} (noted in {source})") from error
+
+    @property
+    def run_id(self) -> str | None:
+        """Of a run's own ledger: the run's id, if the ledger or its folder has it."""
+        if self.shared:
+            return None
+        if self.header is not None:
+            return self.header.run
+        return identity.recorded_run_id(self.path.parent)
+
+    @property
+    def end_is_known(self) -> bool:
+        """Whether a head file beside the ledger told where it ends."""
+        return self.chain.head is not None
 
     @property
     def clients(self) -> int | None:

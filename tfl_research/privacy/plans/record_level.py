@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Optional
 from tfl_research.data import ClientData, PoissonBatching
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
-from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.composition import (
     EpsilonCurve,
-    common_accountant,
+    accountant_of,
     resolve_accountant,
 )
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.record_calibration import (
     calibrate_record_noise,
@@ -136,22 +136,23 @@ class RecordLevelPlan:
             deltas = (float(delta),) * len(deltas)
         _warn_of_deltas(event, deltas)
         try:
-            resolved = resolve_accountant(accountant, event)
+            resolve_accountant(accountant, event)
         except ValueError as error:
             raise SettingError(f"--record_accountant={accountant}: {error}") from error
         releases = checked_releases(planned_releases, event)
-        if releases:
-            resolved = common_accountant(resolved, [event, *(e for e, _ in releases)])
         if target_epsilon is not None:
             try:
                 noise = calibrate_record_noise(
-                    event, float(target_epsilon), rounds, deltas, resolved, releases
+                    event, float(target_epsilon), rounds, deltas, accountant, releases
                 )
             except ValueError as error:
                 raise SettingError(
                     f"--record_target_epsilon={target_epsilon:g}: {error}"
                 ) from error
             event = dataclasses.replace(event, noise_multiplier=noise)
+        # At the smallest δ: "auto" depends on it.
+        charged = [(event, int(rounds)), *releases]
+        resolved = accountant_of(accountant, charged, min(deltas))
         if budget_epsilon is not None:
             _check_budget(event, deltas, resolved, budget_epsilon)
         return cls(

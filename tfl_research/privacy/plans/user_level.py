@@ -11,7 +11,7 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.composition import (
     EpsilonCurve,
-    common_accountant,
+    accountant_of,
 )
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
@@ -205,9 +205,9 @@ class UserLevelPlan:
             )
         noise_multiplier = float(noise_multiplier)
         event = mechanism.checked_event(noise_multiplier, shape)
-        resolved = checked_accountant(accountant, event)
-        if releases:
-            resolved = common_accountant(resolved, [event, *(e for e, _ in releases)])
+        checked_accountant(accountant, event)
+        charged = [(event, shape.rounds), *releases]
+        resolved = accountant_of(accountant, charged, delta)
         mechanism.check_noise(noise_multiplier, shape)
         try:
             made = cls(

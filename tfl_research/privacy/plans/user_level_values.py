@@ -98,7 +98,7 @@ def checked_releases(
         ):
             if theirs != ours:
                 raise SettingError(
-                    f"planned_releases: a {release.kind} release has {name} {theirs!r}, "
+                    f"planned_releases: a {release.kind} has {name} {theirs!r}, "
                     f"the rounds of this run have {ours!r}, and no ε covers both; give "
                     f"the release an event with {name} {ours!r}"
                 )

@@ -1,18 +1,18 @@
 """ε of rounds under unlike neighbouring relations.
 
 Rounds of each relation are composed by themselves. Replacing a client is two steps of
-add-or-remove-one: the client leaves, another one joins. If all rounds of that relation
-are (ε, δ)-DP, then for outputs S of neighbours D, D' under replace-one and D'' without
-the client
+add-or-remove-one: the client leaves, and another one joins. Let all rounds of that
+relation be (ε, δ)-DP, D and D' be neighbours under replace-one, and D'' be both of them
+without the client. For every set S of outputs
 
   P(D in S) <= e^ε P(D'' in S) + δ <= e^2ε P(D' in S) + (1 + e^ε) δ
 
-(Dwork and Roth 2014, The Algorithmic Foundations of Differential Privacy, Theorem 2.2,
-for groups of two). Under zero-out the two steps are: the client's update becomes zero,
-then another one. Both data sets become the same one by the first step, because the
-client's slot and participation do not depend on its data. The relations' guarantees, now
-all under replace-one, add up: Σ ε and Σ δ, also if rounds alternate and depend on each
-other (Vadhan and Zhang 2023, arXiv 2207.08335, Theorem 1.9).
+which is group privacy for two (Vadhan 2017, The Complexity of Differential Privacy,
+Lemma 2.2, has the slightly larger 2 e^ε δ). Under zero-out the two steps are: the
+client's update becomes zero, then another update. The first step leads from D and from
+D' to the same D'', because a client's slot and participation do not depend on its data.
+All guarantees are then under replace-one and add up, Σ ε and Σ δ, also if rounds of the
+relations alternate and depend on each other (Vadhan and Zhang 2023, arXiv 2207.08335).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.relations import Total
-from tfl_research.privacy.ledger.entries import Entry, Restart
+from tfl_research.privacy.ledger.entries import Entry, Restart, Round
 from tfl_research.privacy.ledger.identity import Population
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 
@@ -159,24 +159,45 @@ class ClientLedgers(contextlib.ExitStack):
         )
 
     def restart(self, after: int) -> None:
-        """See `SharedLedger.restart`."""
+        """See `SharedLedger.restart`; first completes a line that only some have."""
+        lines = self._ordered()
+        if lines and len(lines[0]) < len(lines[-1]):
+            (last,) = self._of_run(lines[-1][-1:])
+            for name, ledger in self._ledgers.items():
+                if len(ledger.entries) < len(lines[-1]):
+                    self._complete(name, ledger, last)
         self._each(lambda _, ledger: ledger.restart(after))
 
-    @property
-    def entries(self) -> Sequence[Entry]:
-        """The lines of this run in the ledger with the most, as the run's own has them.
+    def _complete(self, client: str, ledger: SharedLedger, entry: Entry) -> None:
+        if isinstance(entry, Restart):
+            ledger.restart(entry.after)
+            return
+        event, delta = self._at(entry.event, client), self._deltas[client]
+        if isinstance(entry, Round):
+            ledger.record(entry.round, event)
+        else:
+            ledger.release(entry.release, entry.round, event, delta, None, None)
 
-        After a kill in the middle of a charge, only some ledgers have the last line.
-        """
-        longest = max(
-            (ledger.entries for ledger in self._ledgers.values()), key=len, default=()
-        )
-        return tuple(
+    def _ordered(self) -> list[Sequence[Entry]]:
+        """The lines of this run in each ledger, the fewest first."""
+        return sorted((one.entries for one in self._ledgers.values()), key=len)
+
+    def _of_run(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries of one client's ledger as the run's own ledger has them."""
+        return [
             dataclasses.replace(entry, event=self._of_all(entry.event))
             if not isinstance(entry, Restart) and isinstance(entry.event, RecordEvent)
             else entry
-            for entry in longest
-        )
+            for entry in entries
+        ]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The lines of this run that all ledgers have, as the run's own has them.
+
+        After a kill in the middle of a charge, some ledgers have one more.
+        """
+        return tuple(self._of_run(next(iter(self._ordered()), ())))
 
     def would_exceed(
         self,

@@ -337,6 +337,7 @@ class RoundAccount:
                 )
             if self.shared is not None:
                 self.shared.restart(completed_rounds)
+                self.ledger.catch_up(self.shared.entries)
             self.ledger.restart(completed_rounds)
         except ValueError as error:
             raise ChargeError(str(error)) from error

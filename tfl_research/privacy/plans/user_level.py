@@ -190,7 +190,7 @@ class UserLevelPlan:
             model_dimension or unknown_dimension,
         )
         mechanism.check_shape(shape)
-        releases = ()
+        releases: tuple[tuple[Event, int], ...] = ()
         if planned_releases:
             unit_noise = mechanism.checked_event(1.0, shape)
             releases = checked_releases(planned_releases, unit_noise)

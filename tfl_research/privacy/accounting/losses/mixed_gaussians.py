@@ -10,8 +10,8 @@ import numpy as np
 from tfl_research.privacy.accounting.losses.loss_distribution import (
     INTERVAL,
     Direction,
-    LatticeLoss,
     Loss,
+    LossDistribution,
     directions,
     loss_distribution,
 )
@@ -46,7 +46,7 @@ class MixedLoss:
     ) -> None:
         """See `mixed_epsilon` for the parts, and `LossDistribution` for the others."""
         self._parts, self._pure, self._direction = parts, pure, direction
-        losses: list[LatticeLoss] = [
+        losses: list[LossDistribution | PureLoss] = [
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
         ]
         losses += [PureLoss(epsilon, interval) for epsilon, _ in pure]

@@ -188,7 +188,10 @@ def test_verify_a_whole_ledger(call, root, ledger):
     head = re.search(r"head: (65:[0-9a-f]{64})", out)[1]
     assert call("verify", ledger, f"--head={head}")[0] == 0
     # What cannot be found is said where nothing was given to find it with.
-    assert "A tail that was cut off together with the head file" in call("verify", ledger)[1]
+    assert (
+        "A tail that was cut off together with the head file"
+        in call("verify", ledger)[1]
+    )
 
 
 def test_verify_names_the_damaged_line(call, ledger):

@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     )
     from tfl_research.privacy.ledger.shared_ledger import (
         BudgetExceededError as BudgetExceededError,
+        PopulationError as PopulationError,
         SharedLedger as SharedLedger,
     )
     from tfl_research.privacy.mechanisms.catalogue import (

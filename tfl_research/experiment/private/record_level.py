@@ -71,7 +71,9 @@ def plan(setup: Setup) -> privacy.RecordLevelPlan:
         accountant=settings.record_accountant,
         budget_epsilon=settings.record_budget_epsilon,
     )
-    shared_ledgers.check_clients(settings.record_ledgers, made.event, made.deltas)
+    shared_ledgers.check_clients(
+        settings.record_ledgers, setup.task, made.event, made.deltas
+    )
     return made
 
 
@@ -157,6 +159,7 @@ def _client_ledgers(
         made.event,
         made.deltas,
         own.entries,
+        shared_ledgers.drawn_by(setup.task),
     )
 
 
@@ -189,13 +192,7 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
         f"({account.accountant.upper()} accountant); each client's is in "
         f"{CLIENT_EPSILON_FILE}."
     )
-    total = account.shared_epsilon(rounds)
-    together = []
-    if account.shared is not None and total is not None:
-        together.append(
-            f"Together with the other runs of {account.shared.path}: ε up to "
-            f"{rounded_up(total)} for a client's records."
-        )
+    together = shared_ledgers.sentences(account, rounds)
     return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
 
 
@@ -235,6 +232,7 @@ def _write_statement(
             "included, costs no further privacy.",
             *_silo_notes(setup.reporting),
             *account.statement_notes(done or made.rounds),
+            *shared_ledgers.sentences(account, done),
         ],
     )
     atomic.write(folder.privacy_path, text.encode())

@@ -13,7 +13,6 @@ from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.private import run_seed, shared_ledgers
 from tfl_research.experiment.private.statement_file import kept_up_to_date
-from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,
     opening_lines,
@@ -58,8 +57,7 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
         expected_cohort_size=setup.asked.expected_cohort_size,
         model_dimension=dimension,
     )
-    client_ids = setup.task.train.client_ids
-    return made, shared_ledgers.check(settings.ledger, client_ids, made.event)
+    return made, shared_ledgers.check(settings.ledger, setup.task, made.event)
 
 
 def secret_cohorts(setup: Setup, seed: int) -> Sampler:
@@ -159,12 +157,7 @@ def _first_lines(
             budget_epsilon=account.budget_epsilon,
         ),
     ]
-    total = account.shared_epsilon(account.planned_rounds or 0)
-    if total is not None:
-        lines.append(
-            f"Together with the other runs of {_settings(setup).ledger}: ε = "
-            f"{rounded_up(total)}."
-        )
+    lines += shared_ledgers.sentences(account, account.planned_rounds or 0)
     return "".join(f"privacy: {line}\n" for line in lines)
 
 
@@ -188,7 +181,11 @@ def _write_statement(
         budget_epsilon=account.budget_epsilon,
         shared=_shared_total(account, done),
         outside=[*outside, *run_seed.outside_lines(folder)],
-        notes=[*_notes(setup, made), *notes],
+        notes=[
+            *_notes(setup, made),
+            *notes,
+            *shared_ledgers.sentences(account, done),
+        ],
     )
     atomic.write(folder.privacy_path, text.encode())
 

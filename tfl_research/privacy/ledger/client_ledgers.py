@@ -22,12 +22,17 @@ from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.relations import Total
 from tfl_research.privacy.ledger.entries import Entry, Restart, Round
 from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 
 
-def population_of(client: str, records: int) -> Population:
-    """The population of a client's records, named by client and number of records."""
-    text = json.dumps([client, records], separators=(",", ":")).encode()
+def population_of(client: str, records: int, drawn_by: str | None = None) -> Population:
+    """The population of a client's records, named by client and number of records.
+
+    See `Population.of` for `drawn_by`.
+    """
+    named = [client, records] if drawn_by is None else [client, records, drawn_by]
+    text = json.dumps(named, separators=(",", ":")).encode()
     return Population(records, hashlib.sha256(text).hexdigest())
 
 
@@ -54,6 +59,7 @@ class ClientLedgers(contextlib.ExitStack):
         event: RecordEvent,
         deltas: Sequence[float],
         recorded: Sequence[Entry] = (),
+        drawn_by: str | None = None,
     ) -> None:
         """Opens the ledgers; creates a missing folder and missing files.
 
@@ -63,6 +69,7 @@ class ClientLedgers(contextlib.ExitStack):
           event: of each round of the run, at all clients.
           deltas: δ_k of each client, in the order of the event's clients.
           recorded: `Ledger.entries` of the run's own ledger, which these must have too.
+          drawn_by: see `Population.of`.
 
         Raises:
           ValueError: see `SharedLedger`; or the folder cannot be made.
@@ -85,7 +92,7 @@ class ClientLedgers(contextlib.ExitStack):
                     SharedLedger(
                         self.path / ledger_name(name),
                         run,
-                        population_of(name, event.clients[index][1]),
+                        population_of(name, event.clients[index][1], drawn_by),
                         [self._entry_at(entry, name) for entry in recorded],
                     )
                 )
@@ -248,6 +255,17 @@ class ClientLedgers(contextlib.ExitStack):
             )
         )
         return dict(zip(self._ledgers, epsilons))
+
+    def budget_spent(self) -> tuple[LedgerBudget, float] | None:
+        """See `SharedLedger.budget_spent`; of the client with the largest share spent.
+
+        None if no client's ledger has a budget.
+        """
+        found = self._each(lambda _, ledger: ledger.budget_spent())
+        spent = [pair for pair in found if pair is not None]
+        return max(
+            spent, key=lambda pair: float(pair[1]) / pair[0].epsilon, default=None
+        )
 
     @property
     def runs_and_rounds(self) -> tuple[int, int]:

@@ -34,6 +34,10 @@ class BudgetExceededError(ValueError):
     """The line was not written: all runs together would exceed a budget."""
 
 
+class PopulationError(ValueError):
+    """The ledger is about another population."""
+
+
 class SharedLedger(ChainFile):
     """A shared ledger, open for one run.
 
@@ -64,7 +68,8 @@ class SharedLedger(ChainFile):
           recorded: `Ledger.entries` of the run's own ledger, which this must have too.
 
         Raises:
-          ValueError: a damaged line (named); a ledger of another population; entries
+          PopulationError: a ledger of another population.
+          ValueError: a damaged line (named); entries
             of `recorded` that are missing; a lost end; a file that cannot be opened or
             locked.
         """
@@ -86,7 +91,7 @@ class SharedLedger(ChainFile):
     def _check_population(self) -> None:
         recorded, own = self._rounds.population, self.population
         if recorded is not None and recorded != own:
-            raise ValueError(
+            raise PopulationError(
                 f"{self.path} is about another population (of {recorded.clients}, "
                 f"fingerprint {recorded.fingerprint[:12]}; this run has {own.clients}, "
                 f"{own.fingerprint[:12]}): what is spent on one does not add up with "
@@ -121,6 +126,15 @@ class SharedLedger(ChainFile):
     def budget(self) -> LedgerBudget | None:
         """The budget in the ledger, of the lines read so far."""
         return self._rounds.budget
+
+    def budget_spent(self) -> tuple[LedgerBudget, float] | None:
+        """The budget in the ledger and ε of all lines read, at the budget's δ."""
+        budget = self.budget
+        if budget is None:
+            return None
+        counts = self._rounds.counts
+        total = self._totals.total(counts, budget.delta, budget.accountant)
+        return budget, total.epsilon
 
     @property
     def spent(self) -> tuple[RunSpent, ...]:

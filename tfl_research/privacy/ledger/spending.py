@@ -83,14 +83,15 @@ class Spending:
 
     @property
     def clients(self) -> int | None:
-        """Number of clients, from the population or the events; None if unknown."""
-        if self.population is not None:
-            return self.population.clients
+        """Number of clients that are sampled, from the events or the population.
+
+        None if unknown. The population counts held-out clients too.
+        """
         for run in self.runs:
             for event, _ in run.groups:
                 if event.num_clients is not None:
                     return event.num_clients
-        return None
+        return None if self.population is None else self.population.clients
 
     @property
     def groups(self) -> list[tuple[Event, int]]:

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfl_research.privacy.accounting import events as event_module
+from tfl_research.privacy.accounting import by_losses, events as event_module
 from tfl_research.privacy.accounting.events import Event, check_delta
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
-from tfl_research.privacy.accounting.losses import gaussian
-from tfl_research.privacy.accounting.losses.mixed_gaussians import mixed_epsilon
 from tfl_research.privacy.accounting.losses.renyi import default_orders, rdp_epsilons
 
 ACCOUNTANTS = ("auto", *event_module.ACCOUNTANTS)
 # Below this δ, Rényi DP is tried beside privacy loss distributions, whose tails of
 # e^-50 count as infinite loss (`losses.loss_distribution`).
-_SMALL_DELTA = 1e-15
+SMALL_DELTA = 1e-15
 
 
 def resolve_accountant(accountant: str | None, event: Event) -> str:
@@ -70,7 +68,7 @@ def accountant_of(
 
 
 def _tries_all(accountant: str | None, delta: float) -> bool:
-    return accountant in (None, "auto") and delta < _SMALL_DELTA
+    return accountant in (None, "auto") and delta < SMALL_DELTA
 
 
 def _check_name(accountant: str | None) -> None:
@@ -156,36 +154,6 @@ class EpsilonCurve:
             if epsilon < best[0]:
                 best = epsilon, name
         return best
-
-
-class RunCurve:
-    """ε of equal rounds and of what is charged beside them."""
-
-    def __init__(
-        self, event: Event, delta: float, accountant: str | None = None
-    ) -> None:
-        """See `EpsilonCurve` for the arguments."""
-        self.event = event
-        self._alone = EpsilonCurve(event, delta, accountant)
-        self._accountant = accountant
-
-    def up_to(self, rounds: int) -> None:
-        """Composes so many rounds ahead."""
-        self._alone.up_to(rounds)
-
-    def __call__(self, rounds: int, beside: Sequence[tuple[Event, int]] = ()) -> float:
-        """ε after so many rounds.
-
-        Args:
-          rounds: at least 0.
-          beside: pairs of an event and how often it is charged beside the rounds.
-        """
-        if self.event.composes_by_round and all(e == self.event for e, _ in beside):
-            return self._alone(rounds + sum(count for _, count in beside))
-        if not beside:
-            return self._alone(rounds)
-        groups = [(self.event, rounds), *beside]
-        return composed_epsilon(groups, self._alone.delta, self._accountant)
 
 
 def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
@@ -284,7 +252,7 @@ def composed_by(
         return EpsilonCurve(event, delta, chosen).best_at(rounds)
     by_loss = None
     if accountant != "rdp":
-        by_loss = _by_loss(pairs, delta)
+        by_loss = by_losses.epsilon(pairs, delta)
         if by_loss is not None and not _tries_all(accountant, delta):
             return by_loss, "pld"
     orders = default_orders()
@@ -336,56 +304,3 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
         raise ValueError(
             f"rounds with different units of privacy ({units}) cannot be composed"
         )
-
-
-def _by_loss(pairs: Sequence[tuple[Event, int]], delta: float) -> float | None:
-    """ε by privacy loss distributions; None if an event has none."""
-    pure = [event.as_pure_rounds(rounds) for event, rounds in pairs]
-    releases = [release for release in pure if release is not None]
-    parts = [
-        _gaussian_part(event, rounds)
-        for (event, rounds), release in zip(pairs, pure)
-        if release is None
-    ]
-    gaussians = [part for part in parts if part is not None]
-    if len(gaussians) < len(parts):
-        return None
-    relation = pairs[0][0].neighbouring_relation
-    return _pld_epsilon(gaussians, delta, relation, releases)
-
-
-def _gaussian_part(event: Event, rounds: int) -> tuple[float, float, int] | None:
-    """The rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
-    if "pld" not in event.accountants:
-        return None
-    equal = event.as_gaussian_rounds(rounds)
-    if equal is not None:
-        step, count = equal
-        rate = step.sampling_rate if step.amplified else 1.0
-        return step.sensitivity_multiplier, rate, count
-    noise = event.effective_noise_multiplier(rounds)
-    return None if noise is None else (noise, 1.0, 1)
-
-
-def _pld_epsilon(
-    parts: list[tuple[float, float, int]],
-    delta: float,
-    relation: str,
-    pure: Sequence[tuple[float, int]] = (),
-) -> float:
-    """ε of (sampled) Gaussians, noise relative to the sensitivity, and of pure DP."""
-    if any(not noise > 0 for noise, _, _ in parts):
-        return math.inf
-    sampled = [part for part in parts if part[1] < 1]
-    # Gaussians together are one Gaussian.
-    precision = math.fsum(count / noise**2 for noise, rate, count in parts if rate == 1)
-    if not sampled and not pure:
-        return float(gaussian.epsilons(np.sqrt([precision]), delta)[0])
-    # The noise is relative to the sensitivity, so the relation does not matter here.
-    if precision:
-        sampled.append((precision**-0.5, 1.0, 1))
-    epsilon = mixed_epsilon(sampled, delta, relation, pure)
-    if not sampled:
-        # Pure releases alone cost no more than their sum.
-        epsilon = min(epsilon, math.fsum(count * one for one, count in pure))
-    return epsilon

@@ -263,9 +263,9 @@ class ClientLedgers(contextlib.ExitStack):
         """
         found = self._each(lambda _, ledger: ledger.budget_spent())
         spent = [pair for pair in found if pair is not None]
-        return max(
-            spent, key=lambda pair: float(pair[1]) / pair[0].epsilon, default=None
-        )
+        if not spent:
+            return None
+        return max(spent, key=lambda pair: pair[1] / pair[0].epsilon)
 
     @property
     def runs_and_rounds(self) -> tuple[int, int]:

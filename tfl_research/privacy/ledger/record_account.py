@@ -7,10 +7,11 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from tfl_research.privacy.accounting.composition import RunCurve, composed_epsilon
+from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.accounting.run_curve import RunCurve
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.round_account import RoundAccount

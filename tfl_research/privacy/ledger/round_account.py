@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfl_research.privacy.accounting.composition import (
-    RunCurve,
     common_accountant,
     composed_epsilon,
 )
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total
+from tfl_research.privacy.accounting.run_curve import RunCurve
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger

@@ -193,7 +193,10 @@ class SharedLedger(ChainFile):
           ValueError: damage, or rounds that cannot be composed.
         """
         self._rounds.read(repair=False)
-        return self._totals.total(self._with(rounds, event), delta, accountant)
+        counts = self._with(rounds, event)
+        return self._totals.after_rounds(
+            counts, (self.run, "", event), delta, accountant
+        )
 
     def epsilon_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, Protocol
+from typing import Literal, Optional, Protocol
 
 import numpy as np
 from scipy import fft, special
@@ -102,6 +102,10 @@ class Loss(Protocol):
     def coarser(self, interval: float) -> Loss:
         """The same loss on a lattice of a larger interval."""
 
+    @property
+    def base(self) -> Optional[Loss]:
+        """A loss that is composed once beside the rounds; None for none."""
+
 
 def chernoff(
     loss: Loss, steps: np.ndarray, rounds: np.ndarray, log_deltas: np.ndarray
@@ -111,7 +115,13 @@ def chernoff(
     # log of sup over y > 0 of e^{-θy}(1 - e^{-y}).
     peak = theta * np.log(theta) - (theta + 1) * np.log1p(theta)
     moments = np.array([loss.log_moment(step) for step in steps])[:, np.newaxis]
-    return np.asarray((rounds * moments + peak - log_deltas) / theta)
+    once = np.array([base_moment(loss, step) for step in steps])[:, np.newaxis]
+    return np.asarray((rounds * moments + once + peak - log_deltas) / theta)
+
+
+def base_moment(loss: Loss, step: int) -> float:
+    """`Loss.log_moment` of the loss's base."""
+    return 0.0 if loss.base is None else loss.base.log_moment(step)
 
 
 class LatticeLoss:
@@ -124,7 +134,10 @@ class LatticeLoss:
       probabilities: float64 `[n]`.
       log_probabilities: their logarithms, -inf where zero.
       infinity_mass: probability of an infinite loss.
+      base: see `Loss`; None.
     """
+
+    base: Optional[Loss] = None
 
     def __init__(
         self,

@@ -36,6 +36,8 @@ def _interval(parts: int) -> float:
 class MixedLoss:
     """The loss of several different rounds together; see `Loss`."""
 
+    base: Loss | None = None
+
     def __init__(
         self,
         parts: Sequence[tuple[float, float, int]],
@@ -82,7 +84,7 @@ class MixedLoss:
         count = int(np.flatnonzero(total.real > math.log(least))[-1]) + 1
         return np.asarray(total[:count])
 
-    def coarser(self, interval: float) -> Loss:
+    def coarser(self, interval: float) -> MixedLoss:
         """See `Loss`."""
         return MixedLoss(
             self._parts, self._pure, direction=self._direction, interval=interval
@@ -122,3 +124,63 @@ def mixed_epsilon(
         solver = DirectionSolver(loss)
         largest = max(largest, float(solver.solve(np.array([1]), delta)[0]))
     return largest
+
+
+class GrowingLoss:
+    """The loss of a round, and of a base that is composed once; see `Loss`."""
+
+    def __init__(self, of_round: MixedLoss, base: MixedLoss) -> None:
+        """Takes both to the coarser one's lattice."""
+        self.interval = max(of_round.interval, base.interval)
+        self._round: Loss = of_round
+        self.base: Loss | None = base
+        if of_round.interval < self.interval:
+            self._round = of_round.coarser(self.interval)
+        if base.interval < self.interval:
+            self.base = base.coarser(self.interval)
+        self._parts = of_round, base
+        self.infinity_mass = self._round.infinity_mass
+
+    def log_moment(self, step: int) -> float:
+        """See `Loss`."""
+        return self._round.log_moment(step)
+
+    def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
+        """See `LatticeLoss.log_spectrum`."""
+        return self._round.log_spectrum(step, size, least)
+
+    def coarser(self, interval: float) -> GrowingLoss:
+        """See `Loss`."""
+        of_round, base = self._parts
+        return GrowingLoss(of_round.coarser(interval), base.coarser(interval))
+
+
+class GrowingCurve:
+    """ε of equal rounds beside a base, for many numbers of rounds at once."""
+
+    def __init__(
+        self,
+        part: tuple[float, float, int],
+        base: Sequence[tuple[float, float, int]],
+        pure: Sequence[tuple[float, int]],
+        delta: float,
+        neighbouring_relation: str,
+    ) -> None:
+        """See `mixed_epsilon` for the arguments; `part` is one round."""
+        interval = _interval(1 + len(base) + len(pure))
+        self._delta = delta
+        self._solvers = [
+            DirectionSolver(
+                GrowingLoss(
+                    MixedLoss([part], direction=direction, interval=interval),
+                    MixedLoss(base, pure, direction=direction, interval=interval),
+                )
+            )
+            for direction in directions(neighbouring_relation)
+        ]
+
+    def block(self, first: int) -> np.ndarray:
+        """ε after first, first + 1, ... rounds: float64 `[max(1, first // 2)]`."""
+        rounds = np.arange(first, first + max(1, first // 2))
+        solved = [solver.solve(rounds, self._delta) for solver in self._solvers]
+        return np.maximum(0.0, np.max(solved, axis=0))

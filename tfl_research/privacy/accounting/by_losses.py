@@ -90,13 +90,13 @@ def growing(
 ) -> GrowingCurve | None:
     """The curve over rounds of an event, with pairs beside them.
 
-    None for rounds that no Gaussian of their own describes, or without noise.
+    None for rounds that are no sampled Gaussians, or without noise. Gaussians that are
+    not sampled compose in closed form.
     """
-    one, base = event.as_gaussian_rounds(1), Parts.of(beside)
-    part = Parts.of([(event, 1)])
-    if one is None or base is None or part is None or not event.composes_by_round:
+    base, part = Parts.of(beside), Parts.of([(event, 1)])
+    if base is None or part is None or base.noiseless or part.noiseless:
         return None
-    if part.noiseless or base.noiseless:
+    if not event.composes_by_round or not part.gaussians or part.gaussians[0][1] == 1:
         return None
     gaussians, precision = base.joined()
     if precision:

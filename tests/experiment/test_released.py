@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tfl_research import data, outputs
+from tfl_research import data, outputs, privacy
 from tfl_research.errors import SettingError
 from tfl_research.experiment import Experiment, setup
 from tfl_research.experiment.configs import (
@@ -224,10 +224,8 @@ class TestPlannedReleases:
         assert evaluation.sensitivity_multiplier == 4.0
         assert (evaluation.sampling, evaluation.population) == ("none", 60)
         assert evaluation.neighbouring_relation == "add_or_remove_one"
-        assert (choice.pure_epsilon, choice.neighbouring_relation) == (
-            0.5,
-            "add_or_remove_one",
-        )
+        assert choice == privacy.PureEvent(0.5, "add_or_remove_one", population=60)
+        assert found.plan.planned_releases == ((evaluation, 3), (choice, 1))
         assert released.planned_releases(prepared()) == []
 
     def test_the_noise_is_over_the_sensitivity_under_replace_one_too(self):

@@ -10,6 +10,7 @@ import pytest
 
 from tfl_research import privacy, tasks
 from tfl_research.data import PoissonBatching
+from tfl_research.privacy.ledger import spending
 
 FLAGS = ("--record_noise_multiplier=1.5", "--client_steps=4", "--run_seed=7")
 
@@ -88,8 +89,10 @@ class TestRecordDPFedAvg:
         ]
         # The shorter run also evaluated its last round.
         assert _comparable(resumed)[1:] == _comparable(rows)[1:]
-        for name in ("client_epsilon.csv", "ledger.jsonl"):
-            assert (again / name).read_bytes() == (folder / name).read_bytes()
+        name = "client_epsilon.csv"
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+        ledgers = [spending.read(one).runs[0] for one in (again, folder)]
+        assert ledgers[0].entries == ledgers[1].entries
 
     def test_the_run_seed_decides_records_and_noise_and_not_the_seed(
         self, whole, train, tmp_path
@@ -133,7 +136,7 @@ class TestRecordDPFedAvg:
         )
         spent = [float(row["epsilon"]) for row in rows]
         assert 4.9 < spent[1] <= 5
-        ledgers = sorted((tmp_path / "ledgers").iterdir())
+        ledgers = sorted((tmp_path / "ledgers").glob("*.jsonl"))
         assert [path.stem for path in ledgers] == [
             "Cleveland",
             "Hungary",

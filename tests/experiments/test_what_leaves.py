@@ -212,6 +212,40 @@ class TestDataOfOnesOwn:
         assert "What is given out exactly: eval_accuracy, clients.csv." in text
         assert "chosen by eval_accuracy, which is exact" in text
 
+    def test_private_evaluation_and_choice_are_charged(self, tmp_path):
+        folder = tmp_path / "run"
+        release = tfl.Release(evaluation_noise_multiplier=4.0, selection_epsilon=0.5)
+        private = tfl.UserLevelPrivacy(target_epsilon=8)
+        result, output = run(own_task(), folder, privacy=private, release=release)
+        check_table(folder)
+        # Evaluations after rounds 2 and 3, and the choice, are within the target.
+        lines = (folder / "ledger.jsonl").read_text("utf-8").splitlines()
+        charged = [json.loads(line) for line in lines]
+        names = [(c["release"], c["round"]) for c in charged if "release" in c]
+        assert names == [("evaluation", 2), ("evaluation", 3), ("selection", 3)]
+        assert 7.9 < result.epsilon <= 8
+        assert result.metrics["epsilon"].iloc[-1] < result.epsilon
+        rounds = tfl.privacy.GaussianEvent.of(
+            result.metrics["noise_multiplier"].iloc[0],
+            tfl.sampling.Poisson(range(12), 6, seed=0).amplification,
+        )
+        relation = "add_or_remove_one"
+        delta = result.metrics["delta"].iloc[0]
+        groups = [
+            (rounds, 3),
+            (tfl.privacy.GaussianEvent("none", 4.0, 1.0, 12, 12.0, relation), 2),
+            (tfl.privacy.PureEvent(0.5, relation, population=12), 1),
+        ]
+        expected = tfl.privacy.composed_epsilon(groups, delta)
+        assert result.epsilon == pytest.approx(expected, rel=1e-6)
+        assert "private accuracy " in output
+        assert "by private_choice" in output
+        assert (folder / "export" / "best").exists()
+        text = " ".join((folder / "privacy.txt").read_text("utf-8").split())
+        assert "3 rounds and 3 further charges" in text
+        assert "Private evaluation: the mean over 12 training clients" in text
+        assert "at most 0.04167" in text
+
     def test_records(self, tmp_path):
         result, output = run(
             own_task(), tmp_path / "run", privacy=RECORD, cohorts=tfl.Cohorts("full")

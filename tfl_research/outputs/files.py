@@ -31,6 +31,8 @@ FILES = (
     Output("hparams.json", PUBLIC, "Settings, and versions of the code."),
     Output("columns.json", PUBLIC, "Class and meaning of each column."),
     Output("ledger.jsonl", PUBLIC, "Charged rounds."),
+    Output("ledger.jsonl.head", PUBLIC, "Where the ledger ends."),
+    Output("run_id", PUBLIC, "Id of the run in shared ledgers."),
     Output("privacy.txt", PUBLIC, "Privacy statement."),
     Output(
         "client_epsilon.csv",

@@ -71,7 +71,9 @@ def plan(setup: Setup) -> privacy.RecordLevelPlan:
         accountant=settings.record_accountant,
         budget_epsilon=settings.record_budget_epsilon,
     )
-    shared_ledgers.check_clients(settings.record_ledgers, made.event, made.deltas)
+    shared_ledgers.check_clients(
+        settings.record_ledgers, setup.task, made.event, made.deltas
+    )
     return made
 
 
@@ -109,7 +111,8 @@ def opened_account(
     """
     with contextlib.ExitStack() as opened:
         try:
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
             shared = _client_ledgers(setup, made, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
@@ -155,7 +158,8 @@ def _client_ledgers(
         privacy.run_id(folder.path),
         made.event,
         made.deltas,
-        [made.event] * len(own),
+        own.entries,
+        shared_ledgers.drawn_by(setup.task),
     )
 
 
@@ -188,13 +192,7 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
         f"({account.accountant.upper()} accountant); each client's is in "
         f"{CLIENT_EPSILON_FILE}."
     )
-    total = account.shared_epsilon(rounds)
-    together = []
-    if account.shared is not None and total is not None:
-        together.append(
-            f"Together with the other runs of {account.shared.path}: ε up to "
-            f"{rounded_up(total)} for a client's records."
-        )
+    together = shared_ledgers.sentences(account, rounds)
     return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
 
 
@@ -233,6 +231,7 @@ def write_statement(
             "included, costs no further privacy.",
             *_silo_notes(setup.reporting),
             *account.statement_notes(done or made.rounds),
+            *shared_ledgers.sentences(account, done),
         ],
         rounds=done,
         given=released.given_out(setup, folder),

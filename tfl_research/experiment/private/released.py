@@ -19,12 +19,12 @@ from tfl_research.outputs.files import (
     MEMBERSHIP,
 )
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.accounting.events.exponential_event import ExponentialEvent
 from tfl_research.privacy.ledger.statement_outputs import OF_EVERY_RUN, GivenOut
 from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.private_metrics import (
     PrivateAccuracy,
     PrivateChoice,
+    sensitivity,
 )
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.evaluation.selection import Selection
@@ -185,10 +185,10 @@ def _evaluation_event(setup: Setup) -> Event:
 
 def _selection_event(setup: Setup) -> Event:
     amplification = setup.asked.amplification
-    return ExponentialEvent(
+    return privacy.PureEvent(
         float(setup.experiment.release.selection_epsilon or 0.0),
-        amplification.population,
         amplification.neighbouring_relation,
+        population=amplification.population,
     )
 
 
@@ -203,6 +203,31 @@ def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
     if settings.selection_epsilon is not None:
         planned.append((_selection_event(setup), 1))
     return planned
+
+
+def notes(setup: Setup) -> list[str]:
+    """What the statement says of private evaluation and private choice."""
+    settings, lines = setup.experiment.release, []
+    amplification = setup.asked.amplification
+    clients, relation = amplification.population, amplification.neighbouring_relation
+    score = (
+        f"the mean over {clients} training clients of the accuracy on the client's own "
+        "test examples, 1/2 for a client without any; one client moves the mean by at "
+        f"most {sensitivity(clients, relation):.4g}"
+    )
+    if settings.evaluation_noise_multiplier is not None:
+        lines.append(
+            f"Private evaluation: {score}. It gets Gaussian noise of "
+            f"{settings.evaluation_noise_multiplier:g} times that, and is charged "
+            "before anyone sees it."
+        )
+    if settings.selection_epsilon is not None:
+        lines.append(
+            "Private choice of the best model by the exponential mechanism over the "
+            f"evaluated rounds, with ε = {settings.selection_epsilon:g} (McSherry and "
+            f"Talwar 2007). The score is {score}."
+        )
+    return lines
 
 
 def of_run(

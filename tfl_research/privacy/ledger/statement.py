@@ -172,10 +172,10 @@ def _state(rounds_done: int, planned: int | None) -> str:
 
 
 def _further(releases: int) -> str:
-    """Words for charged releases beside the rounds."""
+    """Words for what is charged beside the rounds."""
     if not releases:
         return ""
-    return f" and {releases} further {'release' if releases == 1 else 'releases'}"
+    return f" and {releases} further {'charge' if releases == 1 else 'charges'}"
 
 
 def _guarantee(

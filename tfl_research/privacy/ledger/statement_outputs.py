@@ -57,7 +57,7 @@ class GivenOut:
             for name in (*OF_EVERY_RUN, *self.files)
             if outputs.file(name).kind == kind and release.shows_file(name)
         ]
-        return [*columns, *files]
+        return [*columns, *map(_shown, files)]
 
     @property
     def withheld(self) -> list[str]:
@@ -67,7 +67,7 @@ class GivenOut:
         files = [o.name for o in outputs.FILES if o.kind == EXACT]
         return [
             *(name for name in columns if not release.shows(name)),
-            *(name for name in files if not release.shows_file(name)),
+            *(_shown(name) for name in files if not release.shows_file(name)),
         ]
 
     @property
@@ -84,6 +84,12 @@ class GivenOut:
             name.startswith(beginning) and self.release.shows(name)
             for name in self.columns
         )
+
+
+def _shown(name: str) -> str:
+    """A file's name; a part of a file in brackets."""
+    file, _, part = name.partition(":")
+    return f"{file} ({part.replace('_', ' ')})" if part else file
 
 
 def given_lines(given: GivenOut) -> list[str]:

@@ -36,7 +36,7 @@ def main(given: cli.Given) -> None:
     for metric in dict.fromkeys((built_task(base).selection_metric, "accuracy")):
         print(f"{metric} of the {grid.compared_model} models, mean over seeds:")
         print(silos.table(table, metric=metric))
-    for line in silos.remarks([p.name for p in runs.points], rows):
+    for line in silos.remarks({p.name: runs.path(p) for p in runs.points}, rows):
         print(line)
     print(f"results: {runs.folder / 'silos.csv'}  {runs.results_path}")
 

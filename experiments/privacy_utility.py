@@ -24,8 +24,7 @@ SWEPT = "the grid of the sweep sets it"
 def main(given: cli.Given) -> None:
     grid = given.group(PrivacyUtilityGrid)
     # The grid sets ε of every point; the base has the smallest.
-    settings = given.settings(PrivacyUtilityGrid)
-    values = {"target_epsilon": min(grid.targets), **settings}
+    values = {"target_epsilon": min(grid.targets), **given.settings(PrivacyUtilityGrid)}
     base = Experiment.from_flat(values, name="dp_fed_avg")
     folder = pathlib.Path(given.output.folder)
     rows = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET)).run()
@@ -42,9 +41,7 @@ PRESET = cli.Preset(
     __doc__,
     (
         PrivacyUtilityGrid,
-        configs.UserLevelPrivacy,
-        configs.Release,
-        privacy.MECHANISMS,
+        *(configs.UserLevelPrivacy, configs.Release, privacy.MECHANISMS),
         *cli.COMMON,
     ),
     defaults={"print_every": 20},

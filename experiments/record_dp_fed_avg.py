@@ -26,7 +26,6 @@ PRESET = cli.Preset(
         aggregators.AGGREGATORS,
         configs.Silos,
     ),
-    defaults={"withhold_train_metrics": True},
     fixed={"privacy_unit": "record"},
 )
 

@@ -101,7 +101,6 @@ SAME = [
             "heart",
             privacy=RecordLevelPrivacy(record_target_epsilon=4),
             batches=Batches(client_steps=3),
-            training=Training(withhold_train_metrics=True),
         ),
     ),
     (

@@ -27,6 +27,7 @@ from tfl_research.experiment.configs import (
     Cohorts,
     Compression,
     RecordLevelPrivacy,
+    Release,
     Runtime,
     Training,
     UserLevelPrivacy,
@@ -96,7 +97,7 @@ class TestClientWork:
         found = prepared(
             privacy=private,
             client_optimizer=SGD(0.25),
-            training=Training(withhold_train_metrics=True),
+            release=Release(withhold_exact=True),
         )
         work = building._algorithm(found).client_work
         assert isinstance(work, clients.RecordLevelTraining)

@@ -290,7 +290,6 @@ class TestTraining:
             keep_checkpoints=2,
             print_every=6,
             progress_bar=False,
-            withhold_train_metrics=True,
         )
         config = training.config()
         # The others are no part of the round loop.

@@ -214,7 +214,6 @@ PARTS = {
         print_every=6,
         progress_bar=False,
         tensorboard=False,
-        withhold_train_metrics=True,
     ),
     "runtime": Runtime(client_execution="folded_graph", chunk_clients=4),
 }
@@ -362,6 +361,7 @@ CHANGES = {
     "batches": {"batch_size": 5},
     "cohorts": {"sampler": "shuffled", "cohort_size": 2.0},
     "weighting": {"client_weighting": "capped", "weight_cap": 30.0},
+    "release": {"release_exact": ("eval_loss",), "selection_epsilon": 0.5},
     "compression": {"compression": "top_k", "compression_fraction": 0.1},
     "devices": {"devices": 50, "drop_out": 0.2},
     "silos": {"silo_drop_out": 0.25},

@@ -120,30 +120,21 @@ class TestPrivate:
         private = UserLevelPrivacy(noise_multiplier=1.0)
         found = prepared(Devices(4, minimum_cohort=2), privacy=private)
         assert [str(w.message) for w in recwarn if w.category is UserWarning] == []
-        notes, outside = simulated_devices.statement_lines(
-            found.asked, withholds_train_metrics=False
-        )
+        notes, outside = simulated_devices.statement_lines(found.asked)
         assert len(notes) == 1
         assert notes[0].startswith(
             "Simulated devices: a round selects 3 of those available and lasts 600 s, "
             "whoever reports; reports that come later, and devices that drop out, "
             "contribute nothing. It is abandoned if fewer than 2 of the selected"
         )
-        assert len(outside) == 1
-        assert outside[0].startswith("How many devices were in time")
-        for sampler, withholds in ((found.asked, True), (object(), False)):
-            _, outside = simulated_devices.statement_lines(
-                sampler, withholds_train_metrics=withholds
-            )
-            assert outside == []
+        assert outside == []
+        assert simulated_devices.statement_lines(object()) == ([], [])
 
     def test_more_devices_than_clients_are_said_so(self):
         private = UserLevelPrivacy("local_gaussian", noise_multiplier=1.0)
         with pytest.warns(UserWarning, match="9 devices hold the examples of 4 clien"):
             found = prepared(Devices(9), privacy=private)
-        notes, outside = simulated_devices.statement_lines(
-            found.asked, withholds_train_metrics=True
-        )
+        notes, outside = simulated_devices.statement_lines(found.asked)
         assert "one that is late its noise alone" in notes[0]
         assert "Abandoned rounds are charged" in notes[0]
         assert outside == [

@@ -329,7 +329,7 @@ class TestCrossSilo:
             batches=Batches(client_steps=3),
             silos=Silos(0.2, 2),
             privacy=RecordLevelPrivacy(record_target_epsilon=4),
-            training=Training(seed=1, withhold_train_metrics=True),
+            training=Training(seed=1),
             name="record_dp_fed_avg",
         ).with_settings(client_learning_rate=0.5)
         only = by_name["only_0-1"]

@@ -9,13 +9,13 @@ import pytest
 
 from tfl_research import privacy, program, runtime
 from tfl_research.experiment import building, engines
-from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
 
 
 @pytest.mark.parametrize("budget", [[], ["--budget_epsilon=50"]])
 def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
     path, folder = tmp_path / "shared.jsonl", tmp_path / "run"
-    other = GaussianEvent("fixed_size", 1.0, 0.5, 4, 2.0, "replace_one")
+    other = RecordEvent(1.0, 8.0, 4, 1, (("a", 90),))
 
     def run(*, task, account, **_):
         # Another run is quicker with its first round.
@@ -45,5 +45,6 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
     assert code == 2
     assert errors.count("\n") == 1
     assert "error: " in errors
-    assert "neighbouring_relation 'replace_one', this run has" in errors
-    assert not (folder / "ledger.jsonl").read_bytes()
+    assert "unit 'record', this run has" in errors
+    with privacy.Ledger(folder / "ledger.jsonl") as ledger:
+        assert len(ledger) == 0

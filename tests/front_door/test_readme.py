@@ -40,7 +40,7 @@ def test_an_experiment_of_ones_own(blocks, tmp_path, monkeypatch):
     files = {path.name for path in (tmp_path / "results" / "mine").iterdir()}
     assert files >= {
         "checkpoints",
-        "clients.csv",
+        "columns.json",
         "computation.json",
         "export",
         "hparams.json",

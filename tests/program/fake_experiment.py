@@ -189,6 +189,7 @@ class Account:
     def __init__(self, path: Any, budget: float = math.inf):
         self.path = path
         self.budget = budget
+        self.releases: dict[tuple[str, int], Any] = {}
         held = path.read_bytes() if path.exists() else b""
         whole = held[: held.rfind(b"\n") + 1]
         if whole != held:
@@ -201,6 +202,13 @@ class Account:
             raise ValueError(
                 f"the noise has stddev {stddev:g}, expected {self.measured_stddev:g}"
             )
+
+    def charge_release(self, name: str, round_number: int, event: Any) -> float:
+        self.releases[name, round_number] = event
+        return self.epsilon_after(round_number) + len(self.releases)
+
+    def shared_epsilon(self, rounds: int) -> Optional[float]:
+        return None
 
     def epsilon_after(self, rounds: int) -> float:
         return math.sqrt(rounds) / 10

@@ -278,19 +278,6 @@ def test_a_model_that_is_no_longer_finite(tmp_path):
     assert fake.run(tmp_path).completed_rounds == 6
 
 
-def test_withheld_training_metrics_are_nowhere(tmp_path):
-    stream = io.StringIO()
-    fake.run(
-        tmp_path,
-        config=fake.config(rounds=2, withhold_train_metrics=True),
-        stream=stream,
-    )
-    header, *rows = fake.without_seconds(tmp_path)
-    for name in ("train_loss", "train_accuracy", "examples"):
-        assert {row[header.index(name)] for row in rows} == {""}
-    assert "  loss" not in stream.getvalue()
-
-
 def test_an_error_in_a_round_says_how_to_go_on(tmp_path):
     class Failing(fake.Engine):
         def next(self, state, cohort):

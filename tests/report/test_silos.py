@@ -50,9 +50,22 @@ def test_the_best_models_instead(tmp_path):
     assert found[["silo", "accuracy"]].to_numpy().tolist() == [["A", 1.0]]
 
 
-def test_runs_that_diverged_are_named():
+def test_runs_that_diverged_or_withhold_are_named(tmp_path):
     rows = [{"stop_reason": r} for r in ("rounds", "diverged", "early_stopping")]
-    assert silos.remarks(["a", "b", "c"], rows) == [
-        "diverged, shown by their last model that was finite: b"
-    ]
-    assert silos.remarks(["a"], rows[:1]) == []
+    folders = {}
+    for name, split in (("a", "eval"), ("b", "eval"), ("c", "held_out")):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / "clients.csv").write_text(
+            f"model,split,client_id,examples,auc\nfinal,{split},north,3,0.5\n"
+        )
+    lost = "diverged, shown by their last model that was finite: b"
+    withheld = (
+        "left out, since they withhold the silos' metrics, which "
+        "--release_exact=clients.csv gives out: c"
+    )
+    assert silos.remarks(folders, rows) == [lost, withheld]
+    assert silos.remarks({"a": folders["a"]}, rows[:1]) == []
+    (folders["a"] / "clients.csv").unlink()
+    runs = list(folders.items())
+    assert list(silos.by_silo(runs)["method"]) == ["b"]

@@ -15,9 +15,9 @@ import pytest
 
 from tfl_research import privacy
 from tfl_research.cli import ledger_tables, privacy_ledger as ledger_cli
-from tfl_research.privacy.accounting import composition as accounting
+from tfl_research.privacy.accounting import totals
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
-from tfl_research.privacy.ledger import ledger_plots
+from tfl_research.privacy.ledger import head_file, ledger_plots
 from tfl_research.storage import Checkpoint, CheckpointStore
 
 EVENT = GaussianEvent("none", 20.0, 1.0, 900, 30.0, "add_or_remove_one")
@@ -99,16 +99,16 @@ def test_show_by_run_and_in_all(call, root, ledger):
 def test_a_plot_composes_little_more_than_the_table(
     call, ledger, tmp_path, monkeypatch
 ):
-    composed, compose = [], accounting.composed_epsilon
+    composed, compose = [], totals.composed_total
     monkeypatch.setattr(
-        accounting,
-        "composed_epsilon",
+        totals,
+        "composed_total",
         lambda groups, *rest: (
             composed.append((groups, *rest)),
             compose(groups, *rest),
         )[1],
     )
-    ledger_tables.cached_epsilon.cache_clear()
+    ledger_tables.forget()
     code, _, _ = call("show", ledger, f"--plot={tmp_path / 'x.png'}")
     assert code == 0
     # The table's 2 runs and 5 δ, and 15 points of curves, of which 2 are in the table.
@@ -125,7 +125,7 @@ def test_a_plot_of_many_runs_is_as_cheap(call, tmp_path, monkeypatch, runs, curv
     monkeypatch.setattr(
         ledger_plots, "save", lambda _, found, **__: drawn.extend(found)
     )
-    ledger_tables.cached_epsilon.cache_clear()
+    ledger_tables.forget()
     assert call("show", path, f"--plot={tmp_path / 'x.png'}")[0] == 0
     assert len(drawn) == curves
     # Each goes on where the one before it ended.
@@ -188,7 +188,10 @@ def test_verify_a_whole_ledger(call, root, ledger):
     head = re.search(r"head: (65:[0-9a-f]{64})", out)[1]
     assert call("verify", ledger, f"--head={head}")[0] == 0
     # What cannot be found is said where nothing was given to find it with.
-    assert "A tail that was cut off is found only" in call("verify", ledger)[1]
+    assert (
+        "A tail that was cut off together with the head file"
+        in call("verify", ledger)[1]
+    )
 
 
 def test_verify_names_the_damaged_line(call, ledger):
@@ -210,20 +213,31 @@ def test_verify_finds_a_lost_tail(call, root, ledger):
     head = re.search(r"head: (\S+)", call("verify", ledger)[1])[1]
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join(lines[:60]))
-    assert call("verify", ledger)[0] == 0
+    for command in ("verify", "show"):
+        code, out, err = call(command, ledger)
+        assert (code, out) == (1, "")
+        assert err.endswith(f"(noted in {ledger}.head)\n")
+    head_file.path_of(ledger).unlink()
+    for command in ("verify", "show"):
+        code, _, err = call(command, ledger)
+        assert code == 0
+        assert "the end of the ledger could not be checked" in err
+        assert err.count("\n") == 1
     code, _, err = call("verify", ledger, f"--head={head}")
     assert code == 1
     assert "has 60 lines, but had 65" in err
     assert call("verify", ledger, root / "first")[0] == 0
     code, _, err = call("verify", ledger, root / "first", root / "second")
     assert code == 1
-    assert "has 20 rounds of the run in" in err
+    assert "has 20 lines of the run in" in err
     assert "whose own ledger has 25; lines were lost" in err
 
 
 def cut(path, lines):
+    """Cuts off the end, and the head file with it."""
     kept = path.read_bytes().splitlines(keepends=True)[:lines]
     path.write_bytes(b"".join(kept))
+    head_file.path_of(path).unlink(missing_ok=True)
 
 
 def test_verify_finds_a_lost_tail_of_a_runs_own_ledger(call, root, ledger):
@@ -236,13 +250,13 @@ def test_verify_finds_a_lost_tail_of_a_runs_own_ledger(call, root, ledger):
     cut(own, 38)
     code, _, err = call("verify", ledger, root / "first")
     assert code == 1
-    assert f"{own}: has 38 rounds, {ledger} has 40 of this run" in err
+    assert f"{own}: has 38 lines after the first, {ledger} has 40 of this run" in err
     # Where both lost as much, and where there is no shared one.
     cut(ledger, 38)
     assert call("verify", ledger, root / "first")[0] == 0
     code, out, _ = call("verify", root / "first")
     assert code == 0
-    assert "A tail that was cut off is found only" in out
+    assert "A tail that was cut off together with the head file" in out
     metrics = root / "first" / "metrics.csv"
     metrics.write_text("round,loss\n0,2.5\n37,1.0\n38,0.5\n")
     for arguments in ((own,), (root / "first",)):
@@ -284,6 +298,7 @@ def test_verify_finds_what_a_checkpoint_noted(call, root, ledger):
     assert call("verify", root / "first")[0] == 1
     # All lines written anew, with hashes that fit.
     own.unlink()
+    head_file.path_of(own).unlink(missing_ok=True)
     with privacy.Ledger(own) as rewritten:
         for number in range(1, 41):
             rewritten.record(number, OTHER)
@@ -434,7 +449,7 @@ def test_plan_rounds_like_those_of_a_ledger(call, root):
         ("show /nowhere/ledger.jsonl", "/nowhere/ledger.jsonl: no such ledger"),
         ("show {ledger} --delta=1.5", "delta must be above 0"),
         ("verify {ledger} --head=7", "expected LINES:HASH"),
-        ("verify {ledger} {root}", "has no run_id"),
+        ("verify {ledger} {root}", "no such ledger; give a ledger file or the folder"),
         ("verify {root}/first {root}/second", "is one run's own ledger"),
         ("forget {ledger}", "invalid choice: 'forget'"),
     ],

@@ -74,16 +74,41 @@ def test_round_row():
     }
 
 
-def test_nothing_private_and_metrics_withheld(tmp_path):
-    row = round_row(1, 4, metrics(), withhold_train_metrics=True)
-    assert not [name for name in row if name.startswith(("train_", "examples"))]
+def test_nothing_private(tmp_path):
+    row = round_row(1, 4, metrics())
     log = MetricsLog(tmp_path / "m.csv")
     log.append({**row, "round_seconds": 0.5})
     log.close()
     (cells,) = rows_of(tmp_path / "m.csv")
     assert cells["epsilon"] == "inf"
     assert cells["delta"] == cells["noise_multiplier"] == cells["clip_norm"] == ""
-    assert cells["train_loss"] == cells["eval_loss"] == ""
+    assert cells["eval_loss"] == ""
+
+
+def is_shown(name):
+    return name not in ("cohort_size", "train_loss", "round_seconds")
+
+
+def test_withheld_columns_are_absent_also_after_a_resumption(tmp_path):
+    path = tmp_path / "m.csv"
+    log = MetricsLog(path, shows=is_shown)
+    log.append({"round": 1, "epsilon": 0.5})
+    log.append({"round": 2, "epsilon": 0.75, "aggregator_x": 3.0})
+    log.close()
+    header = path.read_text().splitlines()[0].split(",")
+    assert header == [*filter(is_shown, COLUMNS), "aggregator_x"]
+    assert tuple(header) == tuple(log.columns)
+    log = MetricsLog(path, completed_rounds=1, shows=is_shown)
+    log.append({"round": 2, "epsilon": 0.75, "aggregator_x": 3.0})
+    log.close()
+    assert [row["epsilon"] for row in rows_of(path)] == ["0.5", "0.75"]
+    # A column that an earlier start wrote goes when it is withheld.
+    log = MetricsLog(
+        path, completed_rounds=2, shows=lambda n: is_shown(n) and n != "aggregator_x"
+    )
+    log.close()
+    assert "aggregator_x" not in path.read_text()
+    assert [row["epsilon"] for row in log.rows] == ["0.5", "0.75"]
 
 
 def test_each_row_is_in_the_file_at_once(tmp_path):

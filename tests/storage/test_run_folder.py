@@ -259,7 +259,7 @@ class TestPrivacyPlan:
         assert open_and_close(tmp_path, plan=PLAN).plan == PLAN
         record = json.loads((tmp_path / "hparams.json").read_text())
         assert record["privacy_plan"] == PLAN
-        assert record["format"] == 2
+        assert record["format"] == 3
         again = open_and_close(tmp_path, plan=dict(reversed(PLAN.items())))
         assert again.resumed
         assert again.plan == PLAN
@@ -324,7 +324,7 @@ class TestPrivacyPlan:
         assert "noise_multiplier was 1, is now 2" in text
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2"])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, "3"])
 def test_another_format_is_not_resumed(tmp_path, version):
     open_and_close(tmp_path)
     path = tmp_path / "hparams.json"

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from tfl_research.cli import ledger_tables
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger import spending
-from tfl_research.privacy.ledger.spending import Spending
+from tfl_research.privacy.ledger.entries import Entry, Round
+from tfl_research.privacy.ledger.shared_rounds import RunSpent
 
 
 def plot_spent(
-    path: str, spendings: Sequence[Spending], delta: float, accountant: str | None
+    path: str, runs: Sequence[RunSpent], delta: float, accountant: str | None
 ) -> None:
     """Draws ε of all recorded rounds to `path`, one run after the other.
 
@@ -22,7 +22,6 @@ def plot_spent(
     """
     from tfl_research.privacy.ledger import ledger_plots
 
-    runs = [run for ledger in spendings for run in ledger.runs]
     if not runs:
         raise ValueError("--plot: no rounds were recorded, so there is nothing to plot")
     # A run's curve begins where the previous run's ended; many runs are one curve.
@@ -40,7 +39,7 @@ def plot_spent(
             name = run.run if separate else f"all {len(runs)} runs"
             curves.append((name, [end[0]], [end[1]]))
         for number in shown:
-            part = spending.RunSpent(run.run, run.events[:number]).groups
+            part = _first_rounds(run, number).groups
             end = (
                 offset + number,
                 ledger_tables.epsilon([*composed, *part], delta, accountant),
@@ -57,6 +56,17 @@ def plot_spent(
         title="ε of all rounds so far",
     )
     sys.stdout.write(f"plot: {path}\n")
+
+
+def _first_rounds(run: RunSpent, rounds: int) -> RunSpent:
+    """What the run had spent after so many charged rounds."""
+    entries: list[Entry] = []
+    for entry in run.entries:
+        rounds -= isinstance(entry, Round)
+        if rounds < 0:
+            break
+        entries.append(entry)
+    return RunSpent(run.run, tuple(entries))
 
 
 def plot_plan(

@@ -9,6 +9,7 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
+from tfl_research.privacy.accounting.relations import Total
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
@@ -38,17 +39,29 @@ def short(event: Event) -> str:
 
 
 @functools.cache
-def cached_epsilon(
+def _cached(
     groups: tuple[tuple[Event, int], ...], delta: float, accountant: str | None
-) -> float:
+) -> Total:
     # The import is slow.
-    from tfl_research.privacy.accounting.composition import composed_epsilon
+    from tfl_research.privacy.accounting import totals
 
-    return composed_epsilon(groups, delta, accountant)
+    return totals.composed_total(groups, delta, accountant)
+
+
+def forget() -> None:
+    """Empties the cache of `total`."""
+    _cached.cache_clear()
+
+
+def total(
+    groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
+) -> Total:
+    """`totals.composed_total`, cached for tables and plots."""
+    return _cached(tuple(groups), delta, accountant)
 
 
 def epsilon(
     groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
 ) -> float:
-    """`composition.composed_epsilon`, cached for tables and plots."""
-    return cached_epsilon(tuple(groups), delta, accountant)
+    """ε of `total`."""
+    return total(groups, delta, accountant).epsilon

@@ -15,6 +15,7 @@ from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
 _EXAMPLES = """examples:
   privacy_ledger show results/shared_ledger.jsonl --plot=spent.png
   privacy_ledger verify results/shared_ledger.jsonl results/run_1 results/run_2
+  privacy_ledger budget results/shared_ledger.jsonl --epsilon=8 --delta=1e-5
   privacy_ledger plan --cohort_size=50 --population=715 --target_epsilon=8 --rounds=200
   privacy_ledger plan --cohort_size=50 --population=715 --noise_multiplier=1 \\
       --ledger=results/shared_ledger.jsonl --budget_epsilon=8
@@ -77,9 +78,9 @@ def parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify",
         help="find lost and edited lines; exit code 1",
-        description="Checks that each line follows the one before it. A run's own "
-        "ledger must also have the rounds of the metrics.csv and the checkpoints in "
-        "its folder.",
+        description="Checks that each line follows the one before it, and that the "
+        "ledger reaches to its head file. A run's own ledger must also have what the "
+        "other files of its folder recorded.",
         allow_abbrev=False,
     )
     verify.add_argument("ledger", metavar="LEDGER", help=where)
@@ -102,16 +103,46 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_plan(plan, where)
     _add_common(plan)
+
+    budget = commands.add_parser(
+        "budget",
+        help="write a budget into a shared ledger, which binds every run in it",
+        description="Writes a budget into a shared ledger; a missing ledger is made. "
+        "No run charges a round that would put ε of all runs above the budget.",
+        allow_abbrev=False,
+    )
+    budget.add_argument("ledger", metavar="LEDGER", help="a shared ledger")
+    budget.add_argument(
+        "--epsilon", type=float, required=True, help="ε of all runs together"
+    )
+    budget.add_argument(
+        "--delta",
+        type=float,
+        required=True,
+        help="δ of that ε, whatever the δ of the runs",
+    )
+    _add_accountant(budget)
+    budget.add_argument(
+        "--raise",
+        dest="may_raise",
+        action="store_true",
+        help="let the budget allow more than the one before; the line says so",
+    )
+    _add_plugin(budget)
     return command_line
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_accountant(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--accountant",
         choices=("auto", *ACCOUNTANTS),
         default="auto",
         help="auto takes the tightest that applies (default)",
     )
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    _add_accountant(command)
     command.add_argument("--plot", metavar="PNG", help="draw ε by rounds to this file")
     _add_plugin(command)
 

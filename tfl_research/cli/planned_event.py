@@ -13,7 +13,7 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
-from tfl_research.privacy.ledger import spending
+from tfl_research.privacy.ledger.ledger_set import LedgerSet
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
 from tfl_research.privacy.mechanisms.run_context import RunShape
 from tfl_research.privacy.mechanisms.specification import MechanismSettings
@@ -30,8 +30,14 @@ SAMPLERS = {
 _SOME_ROUNDS = (1 << 20, (1 << 20) + 1)
 
 
-def event(arguments: argparse.Namespace) -> tuple[Event, Callable[[float], Event]]:
+def event(
+    arguments: argparse.Namespace, like: Optional[LedgerSet] = None
+) -> tuple[Event, Callable[[float], Event]]:
     """The event of the planned rounds.
+
+    Args:
+      arguments: of the command line.
+      like: the ledger of --event_of, with rounds; or None.
 
     Returns:
       The event of each round, with noise multiplier 1 if the noise is to be
@@ -40,11 +46,8 @@ def event(arguments: argparse.Namespace) -> tuple[Event, Callable[[float], Event
     Raises:
       ValueError: arguments that are missing, out of range, or do not fit.
     """
-    if arguments.event_of is not None:
-        ledger = spending.read(arguments.event_of)
-        if not ledger.runs:
-            raise ValueError(f"--event_of={arguments.event_of}: has no rounds yet")
-        planned = ledger.runs[-1].events[-1]
+    if like is not None:
+        planned = [run for run in like.runs if run.events][-1].events[-1]
         return _searched(arguments, planned), lambda noise: _searched(
             arguments, planned.with_noise(noise)
         )

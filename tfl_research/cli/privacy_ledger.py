@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import sys
 from collections.abc import Sequence
 
-from tfl_research.cli import ledger_curves, ledger_tables, plan_arguments, planned_event
+from tfl_research.cli import (
+    ledger_curves,
+    ledger_reading,
+    ledger_tables,
+    plan_arguments,
+    planned_event,
+)
 from tfl_research.errors import UserError
 from tfl_research.privacy.accounting import planning
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event, check_delta
+from tfl_research.privacy.accounting.relations import Total
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger import ledger_verify, spending
-from tfl_research.privacy.ledger.spending import DamageError, Spending
+from tfl_research.privacy.ledger import ledger_budget, ledger_verify
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.ledger_set import LedgerSet
+from tfl_research.privacy.ledger.spending import DamageError
 
 _DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
 
@@ -32,58 +40,37 @@ def _delta(delta: float | None, clients: int | None, default: float) -> float:
     return default if clients is None else default_delta(clients)
 
 
-def _read(paths: Sequence[str]) -> list[Spending]:
-    spendings = [spending.read(path) for path in paths]
-    for ledger in spendings:
-        if ledger.torn:
-            sys.stderr.write(
-                f"privacy_ledger: {ledger.path}: the last line is cut off and not "
-                "counted: a kill, or a round being written\n"
-            )
-    populations = {
-        ledger.population for ledger in spendings if ledger.population is not None
-    }
-    if len(populations) > 1:
-        raise ValueError(
-            "the ledgers are about different populations, whose ε do not add up; show "
-            "them one by one"
-        )
-    return spendings
-
-
-def _clients(spendings: Sequence[Spending]) -> int | None:
-    """The size of the population, if a ledger has it."""
-    sizes = (ledger.clients for ledger in spendings if ledger.clients is not None)
-    return next(sizes, None)
-
-
 def _show(arguments: argparse.Namespace) -> int:
-    spendings = _read(arguments.ledgers)
+    ledgers = ledger_reading.read_all(arguments.ledgers)
     accountant = _accountant(arguments)
-    clients = _clients(spendings)
+    clients, groups = ledgers.clients, ledgers.groups
     deltas = arguments.delta or sorted(
         {*_DELTAS, _delta(None, clients, _DELTAS[0])}, reverse=True
     )
     for delta in deltas:
         check_delta(delta)
     main = _delta(arguments.delta[0] if arguments.delta else None, clients, _DELTAS[0])
+    total = ledger_tables.total(groups, main, accountant)
     rows = [["run", "mechanism", "rounds", f"ε (δ={rounded_up(main)})"]]
-    groups: list[tuple[Event, int]] = []
-    for run in itertools.chain.from_iterable(ledger.runs for ledger in spendings):
-        groups += run.groups
+    rounds = 0
+    for run in ledgers.runs:
+        of_run = ledger_tables.total(run.groups, main, accountant)
         kinds = "; then ".join(ledger_tables.short(event) for event, _ in run.groups)
-        epsilon = ledger_tables.epsilon(run.groups, main, accountant)
-        rows.append([run.run, kinds, str(len(run.events)), rounded_up(epsilon)])
-    rounds = sum(count for _, count in groups)
-    total = ledger_tables.epsilon(groups, main, accountant)
-    rows.append(["all", "together", str(rounds), rounded_up(total)])
+        if total.theorem is not None:
+            kinds += f" ({of_run.relation})"
+        count = len(run.events)
+        rounds += count
+        rows.append([run.run, kinds, str(count), rounded_up(of_run.epsilon)])
+    rows.append(["all", "together", str(rounds), rounded_up(total.epsilon)])
     text = [ledger_tables.table(rows)]
     if groups:
         event = groups[0][0]
         text.append(
-            f"unit of privacy {event.unit}, neighbouring relation "
-            f"{event.neighbouring_relation}, {clients or 'unknown'} {event.unit}s"
+            f"unit of privacy {event.unit}, neighbouring relation {total.relation}, "
+            f"{clients or 'unknown'} {event.unit}s, accountant {_name(total)}"
         )
+        if total.theorem is not None:
+            text.append(f"ε of all is {total.words}")
         heads = [["δ", "", "ε of all"]]
         for delta in deltas:
             epsilon = ledger_tables.epsilon(groups, delta, accountant)
@@ -92,24 +79,61 @@ def _show(arguments: argparse.Namespace) -> int:
         warning = None if clients is None else delta_warning(main, clients)
         if warning is not None:
             text.append(f"warning: {warning}")
+    text += _budget_lines(ledgers, groups)
     sys.stdout.write("\n\n".join(text) + "\n")
     if arguments.plot is not None:
-        ledger_curves.plot_spent(arguments.plot, spendings, main, accountant)
+        ledger_curves.plot_spent(arguments.plot, ledgers.runs, main, accountant)
     return 0
+
+
+def _name(total: Total) -> str:
+    return total.accountant.upper().replace("AND", "and")
+
+
+def _budget_lines(ledgers: LedgerSet, groups: Sequence[tuple[Event, int]]) -> list[str]:
+    """A sentence for each budget in the ledgers: what is spent and left of it."""
+    lines = []
+    for ledger, budget in ledgers.budgets:
+        spent = ledger_tables.epsilon(groups, budget.delta, budget.accountant)
+        left = max(0.0, budget.epsilon - spent)
+        lines.append(
+            f"budget of {ledger.path}: {budget}; spent ε = {rounded_up(spent)}, "
+            f"{math.floor(left * 1000) / 1000:g} below the budget"
+        )
+    return lines
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     head = None if arguments.head is None else plan_arguments.head(arguments.head)
-    (ledger,) = _read([arguments.ledger])
-    sys.stdout.write(ledger_verify.report(ledger, arguments.run_folders, head))
+    ledger = ledger_reading.read_one(arguments.ledger)
+    text = ledger_verify.report(ledger, arguments.run_folders, head)
+    if head is None and not arguments.run_folders:
+        ledger_reading.say_if_end_is_unknown(ledger)
+    sys.stdout.write(text)
+    return 0
+
+
+def _budget(arguments: argparse.Namespace) -> int:
+    budget = LedgerBudget(arguments.epsilon, arguments.delta, _accountant(arguments))
+    before = ledger_budget.write_budget(
+        arguments.ledger, budget, may_raise=arguments.may_raise
+    )
+    was = "none before" if before is None else f"before it {before}"
+    ledgers = ledger_reading.read_all([arguments.ledger])
+    lines = _budget_lines(ledgers, ledgers.groups)
+    sys.stdout.write("\n".join([*lines, was]) + "\n")
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    event, with_noise = planned_event.event(arguments)
-    spendings = _read(arguments.ledger)
-    spent = [group for ledger in spendings for group in ledger.groups]
-    clients = _clients(spendings)
+    like = _like(arguments)
+    event, with_noise = planned_event.event(arguments, like)
+    ledgers = ledger_reading.read_all(arguments.ledger)
+    spent, clients = ledgers.groups, ledgers.clients
+    if arguments.sampling_rate is None:
+        named = "--population" if like is None else "--event_of"
+        others = [] if like is None else like.ledgers
+        ledger_reading.check_same_population(event, named, ledgers, others)
     if clients is None and arguments.sampling_rate is None:
         clients = event.num_clients
     if arguments.delta is None and clients is None:
@@ -161,21 +185,41 @@ def _plan(arguments: argparse.Namespace) -> int:
         rounds_left = planning.rounds_within(event, budget, delta, accountant, spent)
         most = "at least " if rounds_left >= planning.MOST_ROUNDS else ""
         text.append(f"budget ε = {budget:g}: {most}{rounds_left} rounds are left")
+    for ledger, bound in ledgers.budgets:
+        fit = planning.rounds_within(
+            event, bound.epsilon, bound.delta, bound.accountant, spent
+        )
+        most = "at least " if fit >= planning.MOST_ROUNDS else ""
+        text.append(f"{most}{fit} rounds are left of the budget of {ledger.path}")
+    text += _budget_lines(ledgers, spent)
+    rounds = arguments.rounds or rounds_left
+    total = ledger_tables.total([*spent, (event, rounds)], delta, accountant)
     text.append(
         f"unit of privacy {event.unit}, neighbouring relation "
-        f"{event.neighbouring_relation}, accountant: "
-        + ("the tightest that applies" if accountant is None else accountant)
+        f"{total.relation or event.neighbouring_relation}, accountant: {_name(total)}"
+        + (" (the tightest that applies)" if accountant is None else "")
     )
+    if total.theorem is not None:
+        text.append(f"ε together is {total.words}")
     warning = None if clients is None else delta_warning(delta, clients)
     if warning is not None:
         text.append(f"warning: {warning}")
     sys.stdout.write("\n\n".join(text) + "\n")
     if arguments.plot is not None:
-        rounds = arguments.rounds or rounds_left
         ledger_curves.plot_plan(
             arguments.plot, event, rounds, delta, accountant, spent, budget
         )
     return 0
+
+
+def _like(arguments: argparse.Namespace) -> LedgerSet | None:
+    """The ledger of --event_of, or None."""
+    if arguments.event_of is None:
+        return None
+    ledgers = ledger_reading.read_all([arguments.event_of])
+    if not any(run.events for run in ledgers.runs):
+        raise ValueError(f"--event_of={arguments.event_of}: has no rounds yet")
+    return ledgers
 
 
 def _described(event: Event, arguments: argparse.Namespace) -> str:
@@ -188,7 +232,7 @@ def _described(event: Event, arguments: argparse.Namespace) -> str:
     )
 
 
-_COMMANDS = {"show": _show, "verify": _verify, "plan": _plan}
+_COMMANDS = {"show": _show, "verify": _verify, "plan": _plan, "budget": _budget}
 
 
 def main(arguments: Sequence[str]) -> int:

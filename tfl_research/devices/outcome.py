@@ -28,8 +28,6 @@ class Outcome:
         early; otherwise None.
       staleness: int32 `[clients]`, number of server steps since the client began; None
         if all clients began from the current model.
-      private_columns: columns of metrics.csv that depend on clients' data, if no other
-        column of the outcome does.
     """
 
     client_ids: tuple[str, ...]
@@ -42,7 +40,6 @@ class Outcome:
     abandoned: bool = False
     max_steps: Optional[tuple[int, ...]] = None
     staleness: Optional[np.ndarray] = None
-    private_columns: tuple[str, ...] = ()
 
     def prepared(self, cohort: Cohort) -> Cohort:
         """Applies `max_steps` and `staleness` to the cohort of `client_ids`."""

@@ -128,9 +128,4 @@ class PacedRounds(SynchronousRounds):
             bytes_up=len(reports) * self.bytes_up,
             abandoned=abandoned,
             max_steps=tuple(steps for _, steps in cohort) if shortened else None,
-            private_columns=(
-                ("late",)
-                if self.every_device_sends
-                else ("cohort_size", "late", "bytes_up")
-            ),
         )

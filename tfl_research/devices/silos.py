@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 from tfl_research.data import Cohort, derived_generator
 from tfl_research.sampling import Amplification, Sampler
@@ -20,10 +19,7 @@ class SiloOutcome:
       selected: number of selected silos.
       dropped_out: number of silos that did not report.
       abandoned: whether fewer silos than the minimum reported.
-      private_columns: empty; which silos are down does not depend on data.
     """
-
-    private_columns: ClassVar[tuple[str, ...]] = ()
 
     client_ids: tuple[str, ...]
     selected: int

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfl_research import aggregators, attacks, clients, privacy, processes, program
 from tfl_research.algorithms import Algorithm, AlgorithmContext
 from tfl_research.experiment import attacked
-from tfl_research.experiment.private import audited
+from tfl_research.experiment.private import audited, released
 from tfl_research.experiment.setup import Setup
 
 # A TFF aggregation factory, with weights or without.
@@ -55,7 +55,7 @@ def _algorithm(setup: Setup) -> Algorithm:
         work = plan.client_work(
             optimizer=client.build(),
             learning_rate_schedule=client.schedule() if client.scheduled else None,
-            report_metrics=not experiment.training.withhold_train_metrics,
+            report_metrics=released.release_of(setup).shows_any("train_"),
         )
         return Algorithm(work, server)
     return experiment.chosen_algorithm.build(

@@ -110,7 +110,9 @@ def _parts(record: dict[str, Any]) -> int:
 
 
 def _remember(path: pathlib.Path, record: dict[str, Any]) -> None:
-    atomic.write(path, (json.dumps(record, indent=1) + "\n").encode())
+    # Its reason has measured times, which depend on who took part.
+    content = (json.dumps(record, indent=1) + "\n").encode()
+    atomic.write(path, content, mode=0o600)
 
 
 def _remembered(

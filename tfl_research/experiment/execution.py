@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.private import record_level, user_level
+from tfl_research.experiment.private import record_level, released, user_level
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder
@@ -148,6 +149,11 @@ def _opened(
                     "message_bytes": process.message_bytes,
                     "personal_evaluator": building.personal_evaluator(setup),
                     "callbacks": callbacks,
+                    "releases": released.of_run(
+                        setup,
+                        folder.run_seed,
+                        _statement_writer(setup, folder, account),
+                    ),
                     "stream": stream,
                 },
             )
@@ -167,6 +173,21 @@ def _config(setup: Setup, folder: RunFolder) -> Any:
     return dataclasses.replace(
         config, cohort_seed=seed, client_weights=setup.client_weights
     )
+
+
+def _statement_writer(
+    setup: Setup, folder: RunFolder, account: Any
+) -> Optional[Callable[[], None]]:
+    """What writes the privacy statement of a run; None without privacy."""
+    if setup.user_level is not None:
+        return functools.partial(
+            user_level.write_statement, setup, setup.user_level, folder, account
+        )
+    if setup.record_level is not None:
+        return functools.partial(
+            record_level.write_statement, setup, setup.record_level, folder, account
+        )
+    return None
 
 
 @contextlib.contextmanager

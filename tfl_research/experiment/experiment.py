@@ -33,6 +33,7 @@ class Experiment(Description):
       cohorts: who takes part in a round.
       weighting: how much a client's update counts.
       privacy: user-level, record-level, or None.
+      release: what a private run gives out beside its noised updates.
       aggregator: a registered aggregator by name, its settings
         (`aggregators.Krum(byzantine=2)`), or a TFF aggregation factory of one's own.
         With user-level privacy, where a mechanism noises a sum at the server, only
@@ -70,6 +71,7 @@ class Experiment(Description):
       ...     server_optimizer=tfl.SGD(1.0, momentum=0.9),
       ...     cohorts=tfl.Cohorts("poisson", cohort_size=10),
       ...     privacy=tfl.UserLevelPrivacy("gaussian", target_epsilon=8),
+      ...     release=tfl.Release(release_exact=["train_loss"]),
       ...     training=tfl.Training(rounds=10),
       ... )
       >>> experiment.check()

@@ -24,7 +24,12 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
 )
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.private import audited, record_level, user_level
+from tfl_research.experiment.private import (
+    audited,
+    record_level,
+    released,
+    user_level,
+)
 from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
 from tfl_research.sampling import Repeated, Sampler
 from tfl_research.tasks import Task
@@ -108,6 +113,7 @@ def prepare(experiment: Description) -> Setup:
     found = _private(found)
     found = _reporting(found)
     compatibility.check_setup(found)
+    released.check(found)
     return _attacked(found)
 
 

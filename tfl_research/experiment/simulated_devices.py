@@ -169,9 +169,7 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
         )
 
 
-def statement_lines(
-    rounds: Sampler, *, withholds_train_metrics: bool
-) -> tuple[list[str], list[str]]:
+def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
     """What a privacy statement says of devices: (notes, outside the guarantee).
 
     Both are empty where there are none.
@@ -196,13 +194,6 @@ def statement_lines(
         f"report, whatever their data are. {charged}",
     ]
     outside = []
-    if not withholds_train_metrics:
-        columns = "late" if rounds.every_device_sends else "cohort_size, late, bytes_up"
-        outside.append(
-            "How many devices were in time, which depends on how many examples they "
-            f"hold, exactly ({columns} in metrics.csv); --withhold_train_metrics "
-            "keeps it out of every output."
-        )
     if shares_examples(rounds):
         outside.append(
             f"Clients whose examples several devices hold: {len(rounds.client_ids)} "

@@ -21,9 +21,8 @@ class RunConfig:
         older than this many seconds. The time of a checkpoint changes no result.
       keep_checkpoints: number of newest checkpoints that are kept.
       selection_metric: the metric that picks the best model and that early stopping
-        watches. "accuracy" means "eval_accuracy", on the clients' test splits. Other
-        columns of an evaluation ("held_out_loss") and weighted sums
-        ("auc:0.7,accuracy:0.3") are possible. By default the task's metric.
+        watches, see `evaluation.deciding.deciding_column`. By default the task's
+        metric, or the private accuracy where there is one.
       client_weights: weight of a client in the columns `eval_weighted_mean_...`, by
         client id; 1 for other clients. Empty for no such columns.
       early_stopping_patience: stops the run after this many evaluations in a row
@@ -31,10 +30,6 @@ class RunConfig:
       seed: seed of the clients' local shuffles.
       cohort_seed: replaces `seed` where nobody may know which examples a client uses
         (record-level privacy).
-      withhold_train_metrics: keeps the clients' training loss, accuracy and example
-        counts out of every output, since ε does not cover them. Also keeps out the
-        columns of a simulated round that depend on clients' data
-        (`Outcome.private_columns`).
       max_evaluation_examples: largest number of evaluated examples of a split.
       evaluation_batch_size: examples in a batch of the evaluation.
       report: whether report.html is written when the run ends.
@@ -55,7 +50,6 @@ class RunConfig:
     early_stopping_patience: Optional[int] = None
     seed: int = 0
     cohort_seed: Optional[int] = dataclasses.field(default=None, repr=False)
-    withhold_train_metrics: bool = False
     max_evaluation_examples: Optional[int] = None
     evaluation_batch_size: int = 512
     report: bool = True
@@ -80,13 +74,3 @@ class RunConfig:
             raise ValueError(
                 f"checkpoint_seconds must be positive, got {self.checkpoint_seconds}"
             )
-
-    def selection_column(self, task_metric: str) -> str:
-        """The column of metrics.csv that picks the best model."""
-        text = self.selection_metric or task_metric
-        return ",".join(_column(part.strip()) for part in text.split(","))
-
-
-def _column(metric: str) -> str:
-    split = metric.startswith(("eval_", "held_out_"))
-    return metric if split else f"eval_{metric}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -13,6 +14,9 @@ from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder
 
+# Beginnings of the columns of an evaluation.
+EVALUATED = ("eval_", "held_out_", "private_")
+
 
 def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:
     """Returns the last evaluation up to a round and the round's ε and δ, as numbers."""
@@ -20,13 +24,11 @@ def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:
     for row in rows:
         if int(row["round"]) > round_number:
             break
-        if any(name.startswith(("eval_", "held_out_")) for name in row):
-            evaluation = {
-                name: float(cell)
-                for name, cell in row.items()
-                if name.startswith(("eval_", "held_out_"))
-            }
-            cells.update(evaluation)
+        cells.update(
+            (name, float(cell))
+            for name, cell in row.items()
+            if name.startswith(EVALUATED)
+        )
         if int(row["round"]) == round_number:
             cells["epsilon"] = float(row["epsilon"])
             cells["delta"] = float(row["delta"]) if "delta" in row else None
@@ -44,8 +46,14 @@ def summarize(
     selection_column: str,
     best_round: Optional[int],
     best_value: Optional[float],
+    no_best: str,
+    epsilon: Optional[float] = None,
 ) -> dict[str, Any]:
-    """Returns the content of summary.json, made from the rows of metrics.csv."""
+    """Returns the content of summary.json, made from the rows of metrics.csv.
+
+    `no_best` says why there is no best model, where there is none. `epsilon` is ε of
+    the run with the choice of the best model; None if the choice costs nothing.
+    """
     summary: dict[str, Any] = {
         "completed_rounds": completed_rounds,
         "planned_rounds": planned_rounds,
@@ -54,9 +62,13 @@ def summarize(
         "final": _model_cells(rows, completed_rounds),
         "best": None,
     }
+    if epsilon is not None:
+        summary["epsilon"] = epsilon
     if stop_message is not None:
         summary["stop_message"] = stop_message
-    if best_round is not None:
+    if best_round is None:
+        summary["no_best"] = no_best
+    else:
         summary["best"] = {
             **_model_cells(rows, best_round),
             "selected_by": selection_column,
@@ -73,9 +85,10 @@ def write_outputs(
     exporter: Callable[[Any, Path], None],
     *,
     write_report: bool,
+    write_statement: Optional[Callable[[], None]] = None,
     say: Callable[[str], None],
 ) -> None:
-    """Writes exports, summary.json, clients.csv and report.html.
+    """Writes exports, summary.json, clients.csv, the statement and report.html.
 
     Args:
       folder: the run's folder.
@@ -84,13 +97,22 @@ def write_outputs(
       evaluations: `{(model, split): evaluation}`.
       exporter: (weights, path) -> None, writes a model.
       write_report: whether report.html is written.
+      write_statement: writes the privacy statement, which the report repeats.
       say: prints a line.
     """
     for name, model_weights in weights.items():
         exporter(model_weights, folder.export_path / name)
-    atomic.write(folder.clients_path, client_table(evaluations))
+    if "best" not in weights:
+        # Of an earlier end of the run, after fewer rounds.
+        shutil.rmtree(folder.export_path / "best", ignore_errors=True)
+    if evaluations:
+        atomic.write(folder.clients_path, client_table(evaluations))
+    else:
+        folder.clients_path.unlink(missing_ok=True)
     content = json.dumps(run_record.plain("summary", summary), indent=2) + "\n"
     atomic.write(folder.summary_path, content.encode())
+    if write_statement is not None:
+        write_statement()
     if not write_report:
         return
     try:
@@ -100,18 +122,27 @@ def write_outputs(
 
 
 def closing_lines(
-    result: RunResult, selection_column: str, folder: RunFolder
+    result: RunResult, decided_by: str, covered: bool, folder: RunFolder
 ) -> list[str]:
-    """Lines that say why the run ended, the best model, and the result files."""
+    """Lines that say why the run ended, the best model, and the result files.
+
+    Args:
+      result: of the run.
+      decided_by: what picked the best model.
+      covered: whether ε covers the metric that picked it, or there is no ε.
+      folder: of the run.
+    """
     reason = run_record.STOP_REASONS[result.stop_reason]
     if result.stop_message is not None:
         reason += f" ({result.stop_message})"
     best = ""
     if result.best_value is not None:
         best = (
-            f"; best {selection_column} {result.best_value:.4g} in round "
-            f"{result.best_round}"
+            f"; best {decided_by} {result.best_value:.4g} in round {result.best_round}"
         )
+        best += "" if covered else " (not covered by ε)"
+    elif result.best_round is not None:
+        best = f"; best model of round {result.best_round}, by {decided_by}"
     shown = [folder.metrics_path, folder.export_path, folder.report_path]
     return [
         f"complete after round {result.completed_rounds}: {reason}{best}",

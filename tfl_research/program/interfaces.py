@@ -50,11 +50,6 @@ class Outcome(Protocol):
     @property
     def abandoned(self) -> bool: ...
 
-    @property
-    def private_columns(self) -> Sequence[str]:
-        """Columns of metrics.csv that are withheld together with the train metrics."""
-        ...
-
     def prepared(self, cohort: Any) -> Any: ...
 
     def columns(self) -> Mapping[str, float]: ...
@@ -110,6 +105,26 @@ class Account(Protocol):
     def charges_abandoned(self) -> bool: ...
 
     def charge(self, round_number: int) -> Optional[float]: ...
+
+    def charge_release(
+        self, name: str, round_number: int, event: Any
+    ) -> Optional[float]:
+        """Charges a release beside the rounds, durably, before anyone sees it.
+
+        Args:
+          name: "evaluation" or "selection".
+          round_number: completed rounds; a release of the same name and round is
+            charged once.
+          event: of `privacy.accounting.events`, what the release costs.
+
+        Returns:
+          ε of the run after it; None, and nothing is charged, if a budget forbids it.
+        """
+        ...
+
+    def shared_epsilon(self, rounds: int) -> Optional[float]:
+        """ε of all runs of the shared ledger, after so many rounds; None without."""
+        ...
 
     def epsilon_after(self, rounds: int) -> float: ...
 

@@ -10,6 +10,7 @@ from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
 from tfl_research.program import interrupts
 from tfl_research.program.callbacks.base import Callback, CallbackError
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -44,6 +45,7 @@ def run(
     exporter: Optional[Exporter] = None,
     callbacks: Sequence[Callback] = (),
     stream: Optional[TextIO] = None,
+    releases: Optional[Releases] = None,
 ) -> RunResult:
     """Runs, or resumes, the rounds of an experiment and writes its results.
 
@@ -84,6 +86,7 @@ def run(
       callbacks: called in this order; they see each round and may stop the run
         (`program.TensorBoard()`).
       stream: where progress is printed; standard output by default.
+      releases: what is given out; by default everything, as in a run without privacy.
 
     Raises:
       UserError: the checkpoint or the ledger does not fit the run, the evaluation does
@@ -108,6 +111,7 @@ def run(
         exporter,
         callbacks,
         stream,
+        releases,
     )
     with interrupts.raised_on_signals():
         while True:
@@ -135,6 +139,7 @@ def rounds(
     exporter: Optional[Exporter] = None,
     callbacks: Sequence[Callback] = (),
     stream: Optional[TextIO] = None,
+    releases: Optional[Releases] = None,
 ) -> Steps:
     """Runs the rounds of an experiment one at a time, for your own loop.
 
@@ -155,8 +160,8 @@ def rounds(
 
     Args:
       task, engine, sampler, folder, config, account, process_plan, client_states,
-        message_bytes, evaluator, personal_evaluator, exporter, callbacks, stream: see
-        `run`.
+        message_bytes, evaluator, personal_evaluator, exporter, callbacks, stream,
+        releases: see `run`.
 
     Returns:
       The generator; it yields a `RoundReport` after each round, and returns the
@@ -181,6 +186,7 @@ def rounds(
         exporter,
         callbacks,
         stream,
+        releases,
     )
     return _with_signals(steps)
 
@@ -224,6 +230,7 @@ def _steps(
     exporter: Optional[Exporter],
     callbacks: Sequence[Callback],
     stream: Optional[TextIO],
+    releases: Optional[Releases],
 ) -> Steps:
     """Runs one start of the run, one round at each step; see `run`."""
     if evaluator is None:
@@ -258,6 +265,7 @@ def _steps(
         personal_evaluator=personal_evaluator,
         message_bytes=message_bytes,
         callbacks=callbacks,
+        releases=releases or Releases(),
     )
     ended_by: Optional[BaseException] = None
     try:

@@ -29,7 +29,7 @@ class Rounds:
       clients: the training data, a `data.ClientData`.
       engine: executes the process.
       sampler: draws the client ids of each round.
-      config: seeds, and which columns are withheld.
+      config: seeds of the cohorts.
       account: charges rounds to a privacy budget, or None.
       client_states: the table of the clients' states, or None.
       message_bytes: bytes to and from a client in a round, or None.
@@ -162,8 +162,8 @@ class Rounds:
             epsilon=epsilon,
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
-            withhold_train_metrics=config.withhold_train_metrics,
         )
+        self._add_shared(row, self._charged(round_number))
         return state, row
 
     def _abandoned(self, round_number: int) -> Optional[dict[str, Any]]:
@@ -171,18 +171,20 @@ class Rounds:
 
         None when the account charges abandoned rounds and the budget is spent.
         """
-        account, epsilon = self._account, math.inf
+        account, epsilon, charged = self._account, math.inf, 0
         if account is not None:
-            number = self._charged(round_number)
-            charged = (
-                account.charge(number)
+            charged = self._charged(round_number)
+            if not account.charges_abandoned:
+                charged -= 1
+            after = (
+                account.charge(charged)
                 if account.charges_abandoned
-                else account.epsilon_after(number - 1)
+                else account.epsilon_after(charged)
             )
-            if charged is None:
+            if after is None:
                 return None
-            epsilon = charged
-        return round_row(
+            epsilon = after
+        row = round_row(
             round_number,
             0,
             {},
@@ -190,15 +192,21 @@ class Rounds:
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
         )
+        self._add_shared(row, charged)
+        return row
+
+    def _add_shared(self, row: dict[str, Any], charged_rounds: int) -> None:
+        if self._account is None:
+            return
+        total = self._account.shared_epsilon(charged_rounds)
+        if total is not None:
+            row["shared_epsilon"] = total
 
     def _add_outcome(self, row: dict[str, Any], outcome: Optional[Outcome]) -> None:
         if outcome is not None:
             row.update(outcome.columns())
         if self._message_bytes is not None:
             row.update(traffic(row, self._message_bytes))
-        if outcome is not None and self._config.withhold_train_metrics:
-            for name in outcome.private_columns:
-                row.pop(name, None)
 
 
 def _check_finite(round_number: int, weights: Any, last_good: str) -> None:

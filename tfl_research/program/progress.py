@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, TextIO
 
 import tqdm
 
+from tfl_research.outputs import Release
 from tfl_research.privacy.accounting.rounding import rounded_up
 
+# A column of metrics.csv, and the text that a line has of it.
+Part = tuple[str, str]
+_EVALUATED = ("eval_", "held_out_", "private_")
+_WITHOUT_TIME = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
 # Seconds between two lines that have the rate, when there is no progress bar.
 _RATE_EVERY = 10.0
 
+# Begins the part of a line that ε does not cover.
+NOT_COVERED = "| not covered:"
 _SHOWN_METRICS = (
+    ("private_accuracy", "private accuracy"),
     ("train_loss", "loss"),
     ("train_accuracy", "accuracy"),
     ("eval_loss", "eval loss"),
@@ -29,13 +37,13 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def metrics_text(cells: Mapping[str, Any]) -> str:
-    """Returns the metrics of a row that a printed line shows."""
-    return "  ".join(
-        f"{label} {_number(cells[name])}"
+def _metrics(cells: Mapping[str, Any]) -> list[Part]:
+    """The metrics of a row that a printed line shows."""
+    return [
+        (name, f"{label} {_number(cells[name])}")
         for name, label in _SHOWN_METRICS
         if cells.get(name) is not None
-    )
+    ]
 
 
 def privacy_text(cells: Mapping[str, Any]) -> str:
@@ -54,27 +62,35 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _devices_text(cells: Mapping[str, Any]) -> str:
-    """Returns the outcome of simulated devices or silos; empty for other rounds."""
-    if "selected" not in cells:
-        return ""
-    parts = [f"selected {cells['selected']}  dropped out {cells['dropped_out']}"]
-    if "late" in cells:
-        parts.append(f"late {cells['late']}")
+def _devices(cells: Mapping[str, Any]) -> list[Part]:
+    """The outcome of simulated devices or silos; empty for other rounds."""
+    parts = [("abandoned", "abandoned")] if cells.get("abandoned") else []
+    for name, label in (
+        ("selected", "selected"),
+        ("dropped_out", "dropped out"),
+        ("late", "late"),
+    ):
+        if name in cells:
+            parts.append((name, f"{label} {cells[name]}"))
     if "simulated_seconds" in cells:
-        parts.append(f"clock {_duration(cells['simulated_seconds'])}")
-    if "simulated_seconds" in cells and "bytes_up" in cells:
-        parts.append(f"{(cells['bytes_down'] + cells['bytes_up']) / 1e6:.4g} MB")
-    text = "  ".join(parts)
-    return f"abandoned  {text}" if cells["abandoned"] else text
+        clock = _duration(cells["simulated_seconds"])
+        parts.append(("simulated_seconds", f"clock {clock}"))
+        if "bytes_up" in cells and "bytes_down" in cells:
+            sent = (cells["bytes_down"] + cells["bytes_up"]) / 1e6
+            parts.append(("bytes_up", f"{sent:.4g} MB"))
+    return parts
 
 
-def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
+def breakdown_line(
+    row: Mapping[str, Any],
+    release: Release = Release(),  # noqa: B008
+) -> Optional[str]:
     """Returns a warning for a round that was skipped or aggregated by a stand-in rule.
 
     Args:
       row: a row of metrics.csv; `aggregator_skipped` or `aggregator_fell_back` is 1
         in such a round, see `aggregators.StackingFactory`.
+      release: whether ε covers these columns.
 
     Returns:
       A line with the round, the cohort and the action; None for other rounds.
@@ -91,6 +107,7 @@ def breakdown_line(row: Mapping[str, Any]) -> Optional[str]:
     return (
         f"warning: round {row['round']}: the aggregation rule cannot keep its bound "
         f"({counts}): {done}"
+        + ("" if release.covers("aggregator_skipped") else "; not covered by ε")
     )
 
 
@@ -103,6 +120,8 @@ class Progress:
       bar: whether to draw a progress bar; by default on a terminal.
       print_every: rounds from one printed line to the next, at least 1. Rounds with
         an evaluation are always printed.
+      release: which columns ε covers; a line says what it does not cover. Rows have
+        only columns that are given out.
     """
 
     def __init__(
@@ -112,12 +131,14 @@ class Progress:
         stream: Optional[TextIO] = None,
         bar: Optional[bool] = None,
         print_every: int = 1,
+        release: Release = Release(),  # noqa: B008
     ):
         self._rounds = rounds
         self._stream = sys.stdout if stream is None else stream
         self._print_every = print_every
         self._draw = self._stream.isatty() if bar is None else bar
         self._bar: Any = None
+        self._release = release
         # The rate leaves out the first round, which compiles the programs.
         self._first_end: Optional[float] = None
         self._last_rate = time.monotonic()
@@ -140,29 +161,49 @@ class Progress:
                 unit="round",
                 dynamic_ncols=True,
                 leave=False,
+                bar_format=None if self._tells_time else _WITHOUT_TIME,
             )
-        evaluated = any(name.startswith(("eval_", "held_out_")) for name in row)
+        evaluated = any(name.startswith(_EVALUATED) for name in row)
         if row["round"] % self._print_every == 0 or evaluated:
             self.say(self._line(row))
         if self._bar is not None:
             shown = {"ε": privacy_text(row).split()[1]}
             if row.get("train_loss") is not None:
-                shown["loss"] = _number(row["train_loss"])
+                covered = self._release.covers("train_loss")
+                label = "loss" if covered else "loss (not covered)"
+                shown[label] = _number(row["train_loss"])
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update()
 
+    @property
+    def _tells_time(self) -> bool:
+        return self._release.shows("round_seconds")
+
+    def untrained_line(self, cells: Mapping[str, float]) -> str:
+        """The line of the untrained model's metrics."""
+        return self._joined([("round", "untrained"), *_metrics(cells)])
+
     def _line(self, row: Mapping[str, Any]) -> str:
-        parts = [f"round {row['round']}/{self._rounds}"]
+        parts = [("round", f"round {row['round']}/{self._rounds}")]
         if "cohort_size" in row:
-            parts.append(f"cohort {row['cohort_size']}")
-        parts.append(metrics_text(row))
+            parts.append(("cohort_size", f"cohort {row['cohort_size']}"))
+        parts += _metrics(row)
         if row.get("excluded_clients"):
-            parts.append(f"excluded {row['excluded_clients']}")
-        parts.append(_devices_text(row))
-        parts += [privacy_text(row), f"{row['round_seconds']:.2f} s"]
-        if self._bar is None:
-            parts.append(self._rate(row["round"]))
-        return "  ".join(part for part in parts if part)
+            parts.append(("excluded_clients", f"excluded {row['excluded_clients']}"))
+        parts += [*_devices(row), ("epsilon", privacy_text(row))]
+        if "round_seconds" in row:
+            parts.append(("round_seconds", f"{row['round_seconds']:.2f} s"))
+        if self._bar is None and self._tells_time:
+            parts.append(("round_seconds", self._rate(row["round"])))
+        return self._joined([(name, text) for name, text in parts if text])
+
+    def _joined(self, parts: Sequence[Part]) -> str:
+        """What ε covers, and then what it does not cover."""
+        covered = [text for name, text in parts if self._release.covers(name)]
+        other = [text for name, text in parts if not self._release.covers(name)]
+        if not other:
+            return "  ".join(covered)
+        return f"{'  '.join(covered)} {NOT_COVERED} {'  '.join(other)}"
 
     def _rate(self, round_number: int) -> str:
         now = time.monotonic()

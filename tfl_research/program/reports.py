@@ -64,7 +64,8 @@ class RoundReport:
 
     Attributes:
       round_number: from 1.
-      metrics: the round's row of metrics.csv: numbers by column, without empty cells.
+      metrics: the round's row of metrics.csv: numbers by column, without empty cells
+        and columns that the run withholds (`outputs.Release`).
       evaluation: the cells of `metrics` that come from an evaluation (`eval_loss`);
         empty in rounds without an evaluation.
       epsilon: ε of all rounds so far; infinite for a run without privacy.
@@ -100,11 +101,12 @@ class RunResult:
       stop_reason: "rounds", "budget", "early_stopping" or "callback" (see
         `storage.run_record.STOP_REASONS`).
       stop_message: the reason of the callback that stopped the run; None otherwise.
-      state: the final process state.
+      state: the final process state, a secret of a private run's owner.
       best_round: round of the best model; None when no evaluation had a value.
-      best_value: selection metric of the best model.
+      best_value: selection metric of the best model; None for a private choice.
       epsilon: ε of all rounds; infinite for a run without privacy, 0 without a round.
-      evaluations: evaluations of the "final" and the "best" model, by (model, split).
+      evaluations: evaluations of the "final" and the "best" model, by (model, split);
+        without splits that the run withholds.
       summary: the content of summary.json: metrics of the untrained, final and best
         model.
       path: the run folder.

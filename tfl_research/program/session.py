@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
@@ -10,8 +11,9 @@ from tfl_research.errors import UserError
 from tfl_research.program import finish
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
+from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.candidates import Candidates
-from tfl_research.program.evaluation.selection import Selection
+from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
     Engine,
@@ -21,7 +23,7 @@ from tfl_research.program.interfaces import (
     Sampler,
 )
 from tfl_research.program.one_round import Rounds
-from tfl_research.program.progress import Progress, breakdown_line, metrics_text
+from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.storage import atomic
@@ -53,6 +55,7 @@ class Session:
         personal_evaluator: Optional[EvaluatesPersonal],
         message_bytes: Optional[tuple[int, int]],
         callbacks: Sequence[Callback],
+        releases: Releases,
     ):
         self._callbacks = Callbacks(callbacks)
         self._engine = engine
@@ -61,6 +64,9 @@ class Session:
         )
         self._folder = folder
         self._config = config
+        self._account = account
+        self._release = releases.release
+        self._write_statement = releases.write_statement
         self._client_states = client_states
         self._personal_evaluator = personal_evaluator
         self._stream = stream
@@ -69,14 +75,18 @@ class Session:
             stream=stream,
             bar=config.progress_bar,
             print_every=config.print_every,
+            release=releases.release,
         )
         self._recovery = Recovery(folder, config, account, client_states)
         self._candidates = Candidates(
             evaluator,
-            Selection(
-                config.selection_column(task.selection_metric),
-                config.early_stopping_patience,
+            deciding.selection(
+                config, task.selection_metric, evaluator.splits, releases
             ),
+            releases.release,
+            accuracy=releases.accuracy,
+            choice=releases.choice,
+            account=account,
         )
         self.state: Any = None
         self.completed = 0
@@ -94,7 +104,7 @@ class Session:
         candidates = self._candidates
         if checkpoint is None:
             cells = candidates.evaluate_untrained(self.state.global_model_weights)
-            self._progress.say(f"untrained  {metrics_text(cells)}")
+            self._progress.say(self._progress.untrained_line(cells))
         else:
             self.state, self.completed = checkpoint.state, checkpoint.round_number
             try:
@@ -105,11 +115,16 @@ class Session:
                 f"resumes {self._folder.path} after round {self.completed} of "
                 f"{self._config.rounds}"
             )
+        if candidates.selection is None and candidates.choice is None:
+            self._progress.say(f"no best model: {deciding.NOTHING_DECIDES}")
         # Nothing refuses the start any more.
         self._folder.accept()
         self._log = MetricsLog(
-            self._folder.metrics_path, completed_rounds=self.completed
+            self._folder.metrics_path,
+            completed_rounds=self.completed,
+            shows=self._release.shows,
         )
+        self._describe_columns()
         self._callbacks.on_start(
             RunStart(
                 self._folder.path,
@@ -147,7 +162,7 @@ class Session:
     def _stop_reason(self) -> Optional[str]:
         if self.completed >= self._config.rounds:
             return "rounds"
-        if self._candidates.selection.should_stop:
+        if self._candidates.should_stop:
             return "early_stopping"
         if self._rounds.exceeds_budget(self.completed + 1):
             return "budget"
@@ -162,12 +177,20 @@ class Session:
             round_number + 1
         )
         cells: dict[str, float] = {}
+        # From here on the row has what is given out, and nothing else.
+        row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
             cells = self._candidates.evaluate(round_number, state.global_model_weights)
             row.update(cells)
-        self._open_log().append(row)
+            if self._candidates.epsilon is not None:
+                row["epsilon"] = self._candidates.epsilon
+        log = self._open_log()
+        columns = log.columns
+        log.append(row)
+        if log.columns != columns:
+            self._describe_columns()
         self.state, self.completed = state, round_number
-        warning = breakdown_line(row)
+        warning = breakdown_line(row, self._release)
         if warning is not None:
             self._progress.say(warning)
         self._progress.round_done(row)
@@ -186,6 +209,12 @@ class Session:
             self._stopped_by = stop
             report = dataclasses.replace(report, stop_reason="callback")
         return report
+
+    def _describe_columns(self) -> None:
+        """Writes columns.json."""
+        described = self._release.described(self._open_log().columns)
+        content = json.dumps({"format": 1, "columns": described}, indent=1) + "\n"
+        atomic.write(self._folder.columns_path, content.encode())
 
     def _open_log(self) -> MetricsLog:
         if self._log is None:
@@ -210,23 +239,34 @@ class Session:
     def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:
         """Exports the models and writes summary, clients' table and report."""
         self._progress.close()
-        selection, rows = self._candidates.selection, self._open_log().rows
+        candidates, rows = self._candidates, self._open_log().rows
         message = None if self._stopped_by is None else self._stopped_by.reason
+        best_round, best_value = (
+            candidates.choose(self.completed),
+            candidates.best_value,
+        )
+        if candidates.choice is not None and best_round is None:
+            self._progress.say(f"no best model: {candidates.why_no_best}")
+        epsilon = candidates.choice_epsilon
+        if epsilon is None:
+            epsilon = float(rows[-1]["epsilon"]) if rows else 0.0
         summary = finish.summarize(
             rows,
             completed_rounds=self.completed,
             planned_rounds=self._config.rounds,
             stop_reason=stop_reason,
             stop_message=message,
-            untrained=self._candidates.untrained,
-            selection_column=selection.column,
-            best_round=selection.best_round,
-            best_value=selection.best_value,
+            untrained=candidates.untrained,
+            selection_column=candidates.decided_by,
+            best_round=best_round,
+            best_value=best_value,
+            no_best=candidates.why_no_best,
+            epsilon=candidates.choice_epsilon,
         )
         models = {"final": (self.completed, self.state.global_model_weights)}
-        if selection.best_round is not None:
-            models["best"] = (selection.best_round, self._candidates.best)
-        evaluations = self._candidates.evaluations(models)
+        if best_round is not None:
+            models["best"] = (best_round, candidates.best)
+        evaluations = candidates.evaluations(models)
         if stop_reason != "diverged" and self._personal_evaluator is not None:
             summary["personal"] = self._evaluate_personal(self._personal_evaluator)
         finish.write_outputs(
@@ -236,17 +276,18 @@ class Session:
             evaluations,
             exporter,
             write_report=self._config.report,
+            write_statement=self._write_statement,
             say=self._progress.say,
         )
         return RunResult(
             self.completed,
             stop_reason,
             self.state,
-            selection.best_round,
-            selection.best_value,
+            best_round,
+            best_value,
             summary,
             self._folder.path,
-            epsilon=float(rows[-1]["epsilon"]) if rows else 0.0,
+            epsilon=epsilon,
             evaluations=evaluations,
             metrics_csv=self._folder.metrics_path.read_text(encoding="utf-8"),
             stop_message=message,
@@ -269,8 +310,9 @@ class Session:
 
     def end(self, result: RunResult) -> None:
         """Prints why the run ended and where the results are, and calls callbacks."""
-        column = self._candidates.selection.column
-        for line in finish.closing_lines(result, column, self._folder):
+        column = self._candidates.decided_by
+        covered = self._release.covers(column)
+        for line in finish.closing_lines(result, column, covered, self._folder):
             self._progress.say(line)
         self._callbacks.on_end(result)
 

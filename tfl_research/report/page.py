@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
+from tfl_research import outputs
 from tfl_research.report import run_results
 from tfl_research.report.run_results import RunResults
 from tfl_research.storage import atomic
@@ -29,8 +30,13 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _model_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Names of the models, and a row for each metric with the models' values."""
+def _model_table(
+    summary: Mapping[str, Any], classes: Mapping[str, str]
+) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns, and a row for each metric with the models' values.
+
+    The last column has the classes of the metrics, where there are any.
+    """
     models = {n: summary[n] for n in ("untrained", "final", "best") if summary.get(n)}
     skipped = ("selected_by", "value")
     metrics = dict.fromkeys(m for cells in models.values() for m in cells)
@@ -39,7 +45,28 @@ def _model_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
         (m for m in metrics if m not in skipped), key=lambda m: m != "round"
     )
     rows = [[m, *(_shown(c.get(m)) for c in models.values())] for m in ordered]
-    return list(models), rows
+    if not classes or not models:
+        return list(models), rows
+    return [*models, "class"], [[*row, classes.get(row[0], "–")] for row in rows]
+
+
+def _classes(results: RunResults) -> dict[str, str]:
+    """The classes of the columns of a private run, in words."""
+    return {
+        name: f"{column['class']}: {outputs.CLASSES[column['class']]}"
+        for name, column in results.columns.items()
+    }
+
+
+def _clients_title(table: Mapping[str, Any], *, is_private: bool) -> str:
+    """What a table of clients shows, and in a private run that ε does not cover it."""
+    split = {
+        "held_out": "held-out clients",
+        "eval_backdoor": "triggered test examples",
+    }.get(table["split"], "clients' test splits")
+    title = f"{table['model']} model, {split} ({table['total']} clients)"
+    exact = is_private and table["split"] != "held_out"
+    return f"{title}; exact, outside of ε" if exact else title
 
 
 def _clients(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -87,23 +114,30 @@ def _render(results: RunResults) -> str:
         undefined=jinja2.StrictUndefined,
     )
     summary = results.summary
-    models, model_rows = _model_table(summary)
+    is_private = math.isfinite(_last_value(results, "epsilon"))
+    classes = _classes(results) if is_private else {}
+    models, model_rows = _model_table(summary, classes)
+    clients = _clients(results.clients)
+    for table in clients:
+        table["title"] = _clients_title(table, is_private=is_private)
     selected = (summary.get("best") or {}).get("selected_by")
     return environment.get_template("report.html").render(
         title=results.record.get("experiment") or results.name,
         name=results.name,
         completed=len(results.metrics.get("round", ())),
         stop_reason=STOP_REASONS.get(summary.get("stop_reason", ""), ""),
-        epsilon=_last_value(results, "epsilon"),
+        epsilon=summary.get("epsilon", _last_value(results, "epsilon")),
         delta=_last_value(results, "delta"),
         shown=_shown,
-        is_private=math.isfinite(_last_value(results, "epsilon")),
+        is_private=is_private,
         privacy=results.privacy,
         curves=curves.draw(results.metrics),
         models=models,
         model_rows=model_rows,
         selected_by=selected,
-        clients=_clients(results.clients),
+        clients=clients,
+        classes=classes,
+        columns=results.columns,
         hparams=sorted(results.record.get("hparams", {}).items()),
         code={
             "git revision": results.record.get("git_revision"),

@@ -23,6 +23,8 @@ class RunResults:
       clients: rows of clients.csv; empty without the file.
       summary: summary.json; empty without the file.
       privacy: lines of the privacy statement; empty without a statement.
+      columns: by column of metrics.csv its class, meaning and whose data it depends on;
+        empty without columns.json.
     """
 
     name: str
@@ -31,6 +33,7 @@ class RunResults:
     clients: Sequence[Mapping[str, str]]
     summary: Mapping[str, Any]
     privacy: Sequence[str]
+    columns: Mapping[str, Mapping[str, str]]
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, str]]:
@@ -77,6 +80,7 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     complete = {name: column[: min(lengths)] for name, column in metrics.items()}
     summary = path / "summary.json"
     privacy = path / "privacy.txt"
+    described = path / "columns.json"
     return RunResults(
         path.resolve().name,
         _json(path / "hparams.json"),
@@ -84,4 +88,5 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
         _rows(path / "clients.csv"),
         _json(summary) if summary.exists() else {},
         privacy.read_text(encoding="utf-8").splitlines() if privacy.exists() else [],
+        _json(described).get("columns", {}) if described.exists() else {},
     )

@@ -25,10 +25,13 @@ def by_silo(
 
     Returns:
       Columns `method`, `run`, `silo`, `examples`, the metrics, and `epsilon` of the
-      silo's records, NaN for a run without record-level privacy.
+      silo's records, NaN for a run without record-level privacy. A run that withholds
+      the silos' metrics has no rows, see `lists_silos`.
     """
     frames = []
     for method, folder in runs:
+        if not lists_silos(folder):
+            continue
         clients = pd.read_csv(folder / "clients.csv", dtype={"client_id": str})
         chosen = clients[(clients["model"] == model) & (clients["split"] == "eval")]
         chosen = chosen.drop(columns=["model", "split"]).rename(
@@ -39,6 +42,17 @@ def by_silo(
         chosen["epsilon"] = chosen["silo"].map(_epsilons(folder))
         frames.append(chosen)
     return pd.concat(frames, ignore_index=True)
+
+
+def lists_silos(folder: pathlib.Path) -> bool:
+    """Whether a run's folder has metrics of each silo; a private run can withhold them.
+
+    Without the file, or with rows of held-out clients alone, there are none.
+    """
+    path = folder / "clients.csv"
+    if not path.exists():
+        return False
+    return bool((pd.read_csv(path, usecols=["split"])["split"] == "eval").any())
 
 
 def _epsilons(folder: pathlib.Path) -> dict[str, float]:
@@ -55,17 +69,28 @@ def write(rows: pd.DataFrame, path: pathlib.Path) -> None:
     rows.to_csv(path, index=False, float_format="%.6g")
 
 
-def remarks(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Remarks for readers of the tables: the runs that diverged.
+def remarks(
+    runs: Mapping[str, pathlib.Path], rows: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Remarks for readers of the tables: the runs that diverged, and those left out.
 
     Args:
-      names: of the runs.
+      runs: folders by the runs' names.
       rows: of results.csv, one for each.
     """
-    lost = [n for n, row in zip(names, rows) if row["stop_reason"] == "diverged"]
-    if not lost:
-        return []
-    return [f"diverged, shown by their last model that was finite: {', '.join(lost)}"]
+    lines = []
+    lost = [n for n, row in zip(runs, rows) if row["stop_reason"] == "diverged"]
+    if lost:
+        lines.append(
+            f"diverged, shown by their last model that was finite: {', '.join(lost)}"
+        )
+    left_out = [n for n, folder in runs.items() if not lists_silos(folder)]
+    if left_out:
+        lines.append(
+            "left out, since they withhold the silos' metrics, which "
+            f"--release_exact=clients.csv gives out: {', '.join(left_out)}"
+        )
+    return lines
 
 
 def table(by_run: pd.DataFrame, *, metric: str) -> str:

@@ -5,17 +5,20 @@
 Files of a run's folder, with the versions of their formats. Newer versions are refused;
 older versions are refused where this list says so.
 
-- `hparams.json` (format 2): a JSON object with `format`, `experiment`, `hparams`,
+- `hparams.json` (format 3): a JSON object with `format`, `experiment`, `hparams`,
   `privacy_plan` (JSON values, or null for no privacy), `run_seed` ("secret" or
   "given"), `versions` and `git_revision` of the last start, and `begun_with`:
   `versions` and `git_revision` of the first start. Format 1 has no `format` and no
-  `privacy_plan`; its runs can be read (report, ledger, checkpoints), but not resumed.
+  `privacy_plan`; format 2 has no settings of what a private run releases. Runs of both
+  can be read (report, ledger, checkpoints), but not resumed.
 - `run_seed`: 32 hexadecimal digits. Only the owner can read the file.
 - `computation.json` (format 1): a JSON object with `format` and `digests`, a digest of
   each part of the process, see `runtime.computation_digests`.
 - `metrics.csv`: a header and a row a round. The header begins with
   `metrics_log.COLUMNS`, further columns follow, and `round_seconds` is the last column.
-  Empty cells have no value.
+  Columns that the run withholds are absent. Empty cells have no value.
+- `columns.json` (format 1): a JSON object with `format` and `columns`, for each column
+  of metrics.csv its `class`, `depends_on` and `what`, see `outputs.Output`.
 - `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt1`): see `CheckpointStore`.
 - `client_states.sqlite`: one table, see `client_states.ClientStates`.
 - `clients.csv`, `personal_clients.csv`, `summary.json`, `report.html`, `export/`:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sqlite3
 import zlib
@@ -73,6 +74,8 @@ class ClientStates:
             self._database = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False
             )
+            # Clients' states stay with the owner of the run.
+            os.chmod(path, 0o600)
             # A killed process loses no stored rows; `sync` is for a machine that stops.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")

@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -20,7 +20,8 @@ from tfl_research.storage import atomic, nest
 
 Cell = Union[int, float, str, None]
 
-# Columns of every metrics.csv, in this order; a run's further columns follow.
+# Columns of every metrics.csv, in this order, but for columns that the run withholds;
+# a run's further columns follow.
 COLUMNS = (
     "round",
     "cohort_size",
@@ -67,7 +68,6 @@ def round_row(
     epsilon: float = math.inf,
     delta: Optional[float] = None,
     noise_multiplier: Optional[float] = None,
-    withhold_train_metrics: bool = False,
 ) -> collections.OrderedDict[str, Cell]:
     """A round's cells, without evaluation and time.
 
@@ -79,8 +79,6 @@ def round_row(
       epsilon: spent up to this round; infinite without privacy.
       delta: δ of `epsilon`; None without privacy.
       noise_multiplier: of the mechanism, or None.
-      withhold_train_metrics: leaves out loss, accuracy and number of clients' training
-        examples, which ε does not cover.
     """
     row: collections.OrderedDict[str, Cell] = collections.OrderedDict()
     row["round"] = round_number
@@ -88,11 +86,10 @@ def round_row(
     cohort = metrics.get("cohort", {})
     if "excluded" in cohort:
         row["excluded_clients"] = int(cohort["excluded"])
-    if not withhold_train_metrics:
-        if "examples" in cohort:
-            row["examples"] = float(cohort["examples"])
-        for name, value in metrics.get("train", {}).items():
-            row[f"train_{name}"] = float(value)
+    if "examples" in cohort:
+        row["examples"] = float(cohort["examples"])
+    for name, value in metrics.get("train", {}).items():
+        row[f"train_{name}"] = float(value)
     aggregator = metrics.get("aggregator", ())
     for name in _CLIP_NORM_NAMES:
         clip = nest.find_scalar(aggregator, name)
@@ -133,18 +130,27 @@ class MetricsLog:
     Args:
       path: the file; made when missing.
       completed_rounds: rounds of the checkpoint; later rows are dropped.
+      shows: whether the run gives out a column. A withheld column is absent from the
+        file, also where an earlier start wrote it.
 
     Raises:
       UserError: the file at `path` lacks a column.
     """
 
-    def __init__(self, path: pathlib.Path, *, completed_rounds: int = 0):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *,
+        completed_rounds: int = 0,
+        shows: Callable[[str], bool] = lambda name: True,
+    ):
         self._path = path
-        self._header: list[str] = list(COLUMNS)
+        self._header: list[str] = [name for name in COLUMNS if shows(name)]
         self._rows: list[dict[str, str]] = []
         self.dropped_rounds: tuple[int, ...] = ()
         if path.exists():
-            self._header, rows = _read(path)
+            header, rows = _read(path, self._header)
+            self._header = [name for name in header if shows(name)]
             self._rows = [row for row in rows if int(row["round"]) <= completed_rounds]
             self.dropped_rounds = tuple(
                 int(row["round"]) for row in rows[len(self._rows) :]
@@ -156,6 +162,11 @@ class MetricsLog:
                 stacklevel=2,
             )
         self._rewrite()
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the file, in its order."""
+        return tuple(self._header)
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
@@ -173,7 +184,8 @@ class MetricsLog:
         if new:
             self._file.close()
             # The time stays the last column.
-            self._header[-1:-1] = new
+            last = -1 if self._header[-1] == COLUMNS[-1] else len(self._header)
+            self._header[last:last] = new
             self._rewrite()
             return
         self._file.write(_lines(self._header, [cells]))
@@ -196,18 +208,22 @@ class MetricsLog:
 
 def _lines(header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+    writer = csv.DictWriter(
+        text, header, restval="", extrasaction="ignore", lineterminator="\n"
+    )
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _read(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read(
+    path: pathlib.Path, needed: Sequence[str]
+) -> tuple[list[str], list[dict[str, str]]]:
     """Header, and the rows that are complete."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
-        if not set(COLUMNS) <= set(header):
-            lost = next(name for name in COLUMNS if name not in header)
+        lost = next((name for name in needed if name not in header), None)
+        if lost is not None:
             raise UserError(
                 f"{path} has no column {lost}; restore it, or move it away to go on "
                 "without the rounds in it"

@@ -33,9 +33,10 @@ class RunFolder:
       run_seed_given: whether the user chose the run seed. Whoever knows the seed can
         subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
-      hparams_path, metrics_path, clients_path, personal_clients_path, summary_path,
-        ledger_path, privacy_path, computation_path, checkpoints_path, logdir_path,
-        export_path, report_path: paths of files and folders in the run's folder.
+      hparams_path, metrics_path, columns_path, clients_path, personal_clients_path,
+        summary_path, ledger_path, privacy_path, computation_path, checkpoints_path,
+        logdir_path, export_path, report_path: paths of files and folders in the run's
+        folder.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class RunFolder:
         self._lock: Optional[int] = lock
         self.hparams_path = path / "hparams.json"
         self.metrics_path = path / "metrics.csv"
+        self.columns_path = path / "columns.json"
         self.clients_path = path / "clients.csv"
         self.personal_clients_path = path / "personal_clients.csv"
         self.summary_path = path / "summary.json"

@@ -12,9 +12,10 @@ from typing import Any
 
 from tfl_research.errors import UserError
 
-# The format of hparams.json. Format 1 has no "format" and no "privacy_plan"; its runs
-# can be read, but not resumed.
-FORMAT = 2
+# The format of hparams.json. Format 1 has no "format" and no "privacy_plan"; format 2
+# has `withhold_train_metrics`, and no settings of what a private run releases. Runs of
+# both can be read, but not resumed.
+FORMAT = 3
 
 # Reasons for the end of a run, in words.
 STOP_REASONS = {

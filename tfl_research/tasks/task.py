@@ -25,6 +25,8 @@ class Card:
       source: package, version and original publisher of the data.
       licence: licence of the data as packaged.
       label_names: names of the classes, in label order; empty for many classes.
+      public_data: whether the data are published, so that nothing of a run needs to be
+        withheld for them.
     """
 
     title: str
@@ -33,6 +35,7 @@ class Card:
     source: str
     licence: str
     label_names: tuple[str, ...] = ()
+    public_data: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

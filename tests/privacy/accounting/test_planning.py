@@ -11,6 +11,7 @@ import pytest
 from tfl_research import privacy
 from tfl_research.privacy.accounting import planning
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
@@ -143,9 +144,9 @@ def test_the_boundary_of_any_monotone_curve(value, limit, inside):
                 1,
                 DELTA,
                 None,
-                [(GaussianEvent("none", 1.0, 1.0, 9, 9.0, "replace_one"), 1)],
+                [(RecordEvent(1.0, 8.0, 4, 1, (("a", 90),)), 1)],
             ),
-            "different neighbouring relations",
+            "different units of privacy",
         ),
     ],
 )

@@ -14,7 +14,8 @@ from tfl_research import privacy
 from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting.losses import gaussian
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger import client_ledgers
+from tfl_research.privacy.ledger import client_ledgers, head_file
+from tfl_research.privacy.ledger.entries import Round
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))
@@ -50,7 +51,7 @@ def account_in(root):
     (root / "run").mkdir(exist_ok=True)
     with privacy.Ledger(root / "run" / "ledger.jsonl") as own:
         run = privacy.run_id(root / "run")
-        with opened(root / "ledgers", run, recorded=own.events) as shared:
+        with opened(root / "ledgers", run, recorded=own.entries) as shared:
             plan = privacy.RecordLevelPlan(EVENT, 1.0, DELTAS, "pld", rounds=4)
             yield privacy.RecordAccount(own, plan, shared)
 
@@ -62,7 +63,7 @@ def gaussian_epsilon(groups, delta):
 
 
 def test_every_client_with_records_has_a_ledger_of_its_own(folder):
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("*.jsonl")) == [
         "Bob%27s.jsonl",
         "a%2Fb.jsonl",
         "many.jsonl",
@@ -95,6 +96,11 @@ def test_totals_are_of_all_runs_at_each_clients_delta(folder):
         assert found["many"] < found["a/b"] < found["Bob's"]
         assert ledgers.epsilon_after(4, EVENT, 0.1) == found["Bob's"]
         assert ledgers.runs_and_rounds == (2, 8)
+
+
+def rounds_of(event, rounds):
+    """The entries of a run's own ledger with so many rounds."""
+    return [Round(number, event) for number in range(1, rounds + 1)]
 
 
 def test_different_settings_compose_by_privacy_loss_distributions():
@@ -133,14 +139,17 @@ def test_the_budget_is_each_clients_over_all_runs(folder):
 
 
 def test_a_lost_tail_is_found_by_the_runs_own_ledger_and_by_positions(folder):
-    with opened(folder, FIRST, recorded=[EVENT] * 3) as ledgers:
+    with opened(folder, FIRST, recorded=rounds_of(EVENT, 3)) as ledgers:
         position = json.loads(json.dumps(ledgers.position))
         ledgers.check_position(position)
     assert set(position) == {"a/b", "Bob's", "many"}
     path = folder / "many.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
-    with pytest.raises(ValueError, match=r"many\.jsonl has 2 rounds of this run"):
-        opened(folder, FIRST, recorded=[EVENT] * 3)
+    with pytest.raises(ValueError, match=r"had 8: .* \(noted in .*many\.jsonl\.head"):
+        opened(folder, FIRST)
+    head_file.path_of(path).unlink()
+    with pytest.raises(ValueError, match=r"many\.jsonl has 2 lines of this run"):
+        opened(folder, FIRST, recorded=rounds_of(EVENT, 3))
     shorter = r"many\.jsonl has 2 lines, but had 8"
     with opened(folder, FIRST) as ledgers, pytest.raises(ValueError, match=shorter):
         ledgers.check_position(position)
@@ -180,8 +189,10 @@ def test_an_account_charges_them_before_its_own_ledger(tmp_path):
     (tmp_path / "run" / "ledger.jsonl").write_bytes(
         (tmp_path / "run" / "ledger.jsonl").read_bytes().splitlines(keepends=True)[0]
     )
+    head_file.path_of(tmp_path / "run" / "ledger.jsonl").unlink()
     path = tmp_path / "ledgers" / "many.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    head_file.path_of(path).unlink()
     with account_in(tmp_path) as account:
         account.charge(2)
         assert {len(rows(tmp_path / "ledgers", n)) for n, k in CLIENTS if k} == {2}
@@ -195,13 +206,14 @@ def test_verify_and_show_one_clients_ledger(tmp_path, capsys):
     assert ledger_cli.main(["show", path, "--delta=1e-4"]) == 0
     out = capsys.readouterr().out
     assert "unit of privacy record, " in out
-    assert ", 400 records\n" in out
+    assert ", 400 records, accountant PLD\n" in out
     epsilon = EVENT.of_client(3).epsilon(2, 1e-4, "pld")
     assert rounded_up(epsilon) in out
     folder = str(tmp_path / "run")
     assert ledger_cli.main(["verify", path, folder]) == 0
-    assert "every round of run" in capsys.readouterr().out
+    assert "every line of run" in capsys.readouterr().out
     lines = (tmp_path / "ledgers" / "many.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "ledgers" / "many.jsonl").write_bytes(lines[0])
+    (tmp_path / "ledgers" / "many.jsonl.head").unlink()
     assert ledger_cli.main(["verify", path, folder]) == 1
     assert "whose own ledger has 2; lines were lost" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
-from tfl_research.privacy.ledger import hash_chain
+from tfl_research.privacy.ledger import hash_chain, head_file
 
 EVENT = GaussianEvent("poisson", 1.1, 0.02, 500, 10.0, "add_or_remove_one")
 # Its rounds belong together: it cannot begin or end in mid-run.
@@ -103,6 +103,7 @@ def test_a_torn_last_line_is_dropped_with_a_warning(path, tmp_path):
     last = len(whole) - 1
     for length in [*range(start + 1, last - 1, 37), last - 1, last]:
         path.write_bytes(whole[:length])
+        head_file.path_of(path).unlink(missing_ok=True)
         with pytest.warns(UserWarning, match=r"dropped line 3, which was cut off"):
             ledger = privacy.Ledger(path)
         with ledger:
@@ -186,6 +187,9 @@ def test_lines_cut_off_the_end_are_found_by_a_position(path):
         late = ledger.position
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]))
+    with pytest.raises(ValueError, match=r"had 3: its .* \(noted in .*\.head\)"):
+        privacy.Ledger(path)
+    head_file.path_of(path).unlink()
     with privacy.Ledger(path) as ledger:
         # A chain that ends early is whole by itself.
         assert len(ledger) == 2

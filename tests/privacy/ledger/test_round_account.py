@@ -12,10 +12,12 @@ from tfl_research import privacy, sampling
 from tfl_research.privacy import mechanisms
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
 
 POISSON = sampling.Poisson(range(1000), 20, seed=1).amplification
 FIXED = sampling.FixedSize(range(1000), 20, seed=1).amplification
 FULL = sampling.Full(range(10)).amplification
+RECORDS = RecordEvent(1.0, 8.0, 4, 1, (("a", 90),))
 
 
 @pytest.fixture
@@ -234,20 +236,20 @@ class TestSharedLedger:
         assert account(ledger).shared_epsilon(1) is None
 
     @pytest.mark.parametrize("budget", [None, 50.0])
-    def test_another_relation_that_came_in_between_is_one_error(
+    def test_another_unit_that_came_in_between_is_one_error(
         self, ledger, shared, budget
     ):
         ours, others = shared
         run = account(ledger, shared=ours, budget_epsilon=budget)
-        others.record(1, GaussianEvent.of(1.0, FIXED))
+        others.record(1, RECORDS)
         ask = run.charge if budget is None else run.would_exceed
-        with pytest.raises(privacy.ChargeError, match="relation 'replace_one', this"):
+        with pytest.raises(privacy.ChargeError, match="unit 'record', this"):
             ask(1)
         assert (len(ledger), len(ours)) == (0, 1)
 
-    def test_another_relation_is_refused_before_the_first_round(self, ledger, shared):
+    def test_another_unit_is_refused_before_the_first_round(self, ledger, shared):
         _, others = shared
-        others.record(1, GaussianEvent.of(1.0, FIXED))
+        others.record(1, RECORDS)
         ours = privacy.SharedLedger(others.path, "c" * 16, self.CLIENTS)
         with ours, pytest.raises(ValueError, match="no ε covers both"):
             account(ledger, shared=ours)

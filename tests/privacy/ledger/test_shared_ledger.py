@@ -13,10 +13,12 @@ import pytest
 
 from tfl_research import privacy
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
-from tfl_research.privacy.ledger import hash_chain
+from tfl_research.privacy.ledger import hash_chain, head_file
+from tfl_research.privacy.ledger.entries import Round
 from tfl_research.privacy.ledger.shared_ledger import SharedLedger
 
 # Not sampled, so that ε has a closed form and costs nothing.
@@ -158,8 +160,12 @@ def test_populations_are_their_ids_in_any_order():
     ("event", "message"),
     [
         (
-            GaussianEvent("fixed_size", 1.0, 0.05, 200, 10.0, "replace_one"),
-            "neighbouring_relation 'add_or_remove_one', this run has 'replace_one'",
+            privacy.PureEvent(0.5, "edges"),
+            "neighbouring_relation 'add_or_remove_one', this run has 'edges'",
+        ),
+        (
+            RecordEvent(1.0, 8.0, 4, 1, (("a", 90),)),
+            "unit 'client', this run has 'record'",
         ),
     ],
 )
@@ -217,13 +223,13 @@ def test_the_budget_holds_when_another_run_is_faster(path):
 
 
 def test_most_checks_of_a_budget_compose_nothing(path, monkeypatch):
-    from tfl_research.privacy.accounting import composition as accounting
+    from tfl_research.privacy.accounting import totals
 
     composed = []
-    compose = accounting.composed_epsilon
+    compose = totals.composed_total
     monkeypatch.setattr(
-        accounting,
-        "composed_epsilon",
+        totals,
+        "composed_total",
         lambda groups, *rest: (composed.append(groups), compose(groups, *rest))[1],
     )
     fill(path, [(FIRST, OTHER)])
@@ -310,7 +316,7 @@ def line_of(**changes):
         ({"population": "all"}, "not a ledger line"),
         ({"population": {"clients": "x", "fingerprint": "0" * 64}}, "not a ledger"),
         ({"event": None}, "not a ledger line"),
-        ({"round": 2}, "is round 2 of run 0123456789abcdef, not its round 1"),
+        ({"round": 2}, "run 0123456789abcdef: is round 2, not the next"),
         ({"note": "extra"}, "not a ledger line"),
     ],
 )
@@ -330,17 +336,20 @@ def test_lines_cut_off_the_end_are_found_while_it_is_open(path):
 
 def test_lines_cut_off_the_end_are_found_by_the_runs_own_ledger(path):
     lines = fill(path, [(SECOND, OTHER), (FIRST, EVENT), (FIRST, EVENT)])
-    opened(path, FIRST, recorded=[EVENT, EVENT]).close()
+    opened(path, FIRST, recorded=[Round(1, EVENT), Round(2, EVENT)]).close()
     path.write_bytes(b"\n".join(lines[:2]) + b"\n")
+    with pytest.raises(ValueError, match=r"but had 3: .* \(noted in .*\.head\)"):
+        opened(path, FIRST)
+    head_file.path_of(path).unlink()
     # The shared ledger is written first: one round more there is what a kill leaves.
     opened(path, FIRST, recorded=[]).close()
-    with pytest.raises(ValueError, match=r"has 1 rounds of this run .* has 2: lines"):
-        opened(path, FIRST, recorded=[EVENT, EVENT])
-    with pytest.raises(ValueError, match="has round 1 of this run"):
-        opened(path, FIRST, recorded=[OTHER])
+    with pytest.raises(ValueError, match=r"has 1 lines of this run .* has 2: lines"):
+        opened(path, FIRST, recorded=[Round(1, EVENT), Round(2, EVENT)])
+    with pytest.raises(ValueError, match=r"has Round\(round=1, .* of this run"):
+        opened(path, FIRST, recorded=[Round(1, OTHER)])
     path.unlink()
-    with pytest.raises(ValueError, match=r"has 0 rounds of this run .* has 2: lines"):
-        opened(path, FIRST, recorded=[EVENT, EVENT])
+    with pytest.raises(ValueError, match=r"has 0 lines of this run .* has 2: lines"):
+        opened(path, FIRST, recorded=[Round(1, EVENT), Round(2, EVENT)])
 
 
 def test_lines_cut_off_the_end_are_found_by_a_position(path):
@@ -349,6 +358,7 @@ def test_lines_cut_off_the_end_are_found_by_a_position(path):
         position = json.loads(json.dumps(ledger.position))
         ledger.check_position(position)
     path.write_bytes(b"\n".join(lines[:2]) + b"\n")
+    head_file.path_of(path).unlink()
     shorter = "has 2 lines, but had 3"
     with opened(path, FIRST) as ledger, pytest.raises(ValueError, match=shorter):
         ledger.check_position(position)

@@ -60,11 +60,12 @@ def test_a_plan_names_everything_that_a_guarantee_consists_of():
         "Planned: 64 rounds; none was done when this was written.",
         "Accountant: privacy loss distributions (PLD)",
         "Cross-check by Rényi differential privacy (RDP)",
-        "5. Outside the guarantee",
-        "Train metrics",
-        "cohort sizes",
-        "Evaluation on clients' data",
+        "5. What was given out",
+        "6. Outside the guarantee",
+        "What is given out exactly: cohort_size, examples, excluded_clients, train_*, "
+        "eval_*",
         "adaptive zeroing",
+        "the time of a round depends on who took part",
         "Hyperparameters that were chosen",
         "floating-point generator",
     ):
@@ -259,7 +260,7 @@ def test_additions_of_the_run():
         PLAIN, planned_rounds=4, outside=["The pebbles' colour."], notes=["A note."]
     )
     assert "- The pebbles' colour." in text
-    assert "6. Notes A note." in text
+    assert "7. Notes A note." in text
 
 
 def test_opening_lines():

@@ -55,3 +55,29 @@ class Release(Settings):
         "training clients' test examples, charged once. No such choice when not given.",
         above=0,
     )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.withhold_exact and self.release_exact:
+            raise self.refused(
+                "withhold_exact",
+                f"withholds --release_exact={self.release_exact[0]} too; give one of "
+                "the two",
+            )
+
+    def check_without_privacy(self) -> None:
+        """Refuses settings that change nothing in a run without privacy.
+
+        Raises:
+          SettingError: names the first of them.
+        """
+        for name in (
+            "release_exact",
+            "withhold_exact",
+            "evaluation_noise_multiplier",
+            "selection_epsilon",
+        ):
+            if getattr(self, name):
+                raise self.refused(
+                    name, "goes with user-level or record-level privacy; leave it out"
+                )

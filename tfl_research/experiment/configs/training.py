@@ -73,11 +73,6 @@ class Training(Settings):
         None, "Draw a progress bar; by default on a terminal."
     )
     tensorboard: bool = settings.switch(True, "Write TensorBoard event files.")
-    withhold_train_metrics: bool = settings.switch(
-        False,
-        "Keep the clients' training metrics, which ε does not cover, out of every "
-        "output.",
-    )
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -138,7 +133,6 @@ class Training(Settings):
             selection_metric=self.selection_metric,
             early_stopping_patience=self.early_stopping_patience,
             seed=self.seed,
-            withhold_train_metrics=self.withhold_train_metrics,
             max_evaluation_examples=self.max_evaluation_examples,
             progress_bar=self.progress_bar,
             print_every=self.print_every,

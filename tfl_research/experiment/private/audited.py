@@ -13,6 +13,8 @@ import numpy as np
 from tfl_research import privacy
 from tfl_research.data import ClientData, derived_generator
 from tfl_research.experiment.configs import Audit
+from tfl_research.experiment.private import released
+from tfl_research.outputs.files import MEMBERSHIP
 from tfl_research.privacy import audit
 from tfl_research.privacy.audit import plots
 from tfl_research.sampling import Sampler
@@ -184,11 +186,14 @@ def examine(
 def _membership(
     settings: Audit, setup: Setup, result: RunResult, trained: Sequence[str]
 ) -> Any:
-    """The attack on the exported model; None where a kind of example is lacking.
+    """The attack on the exported model; None if it is withheld or lacks examples.
 
     Members are the training examples of clients that took part, non-members the test
-    examples of all clients that are trained.
+    examples of all clients that are trained. ε does not cover the attack, so that a
+    run may withhold it.
     """
+    if not released.release_of(setup).shows_file(MEMBERSHIP):
+        return None
     import tensorflow as tf
 
     seed, most = setup.experiment.training.seed, settings.attack_examples

@@ -110,8 +110,9 @@ def record_level(experiment: Description) -> None:
 
 
 def beside_privacy(experiment: Description) -> None:
-    """What no guarantee has been worked out for."""
+    """What no guarantee has been worked out for, and what nothing is released for."""
     if experiment.privacy is None:
+        experiment.release.check_without_privacy()
         return
     if experiment.personal_evaluation:
         raise SettingError(

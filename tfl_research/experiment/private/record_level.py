@@ -12,7 +12,7 @@ from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment.configs import RecordLevelPrivacy
-from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private import released, run_seed, shared_ledgers
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
@@ -71,7 +71,9 @@ def plan(setup: Setup) -> privacy.RecordLevelPlan:
         accountant=settings.record_accountant,
         budget_epsilon=settings.record_budget_epsilon,
     )
-    shared_ledgers.check_clients(settings.record_ledgers, made.event, made.deltas)
+    shared_ledgers.check_clients(
+        settings.record_ledgers, setup.task, made.event, made.deltas
+    )
     return made
 
 
@@ -109,7 +111,8 @@ def opened_account(
     """
     with contextlib.ExitStack() as opened:
         try:
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
             shared = _client_ledgers(setup, made, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
@@ -125,7 +128,7 @@ def opened_account(
         out.flush()
 
         def write() -> None:
-            _write_statement(setup, made, folder, account)
+            write_statement(setup, made, folder, account)
 
         with kept_up_to_date(folder.privacy_path, own, write):
             try:
@@ -155,7 +158,8 @@ def _client_ledgers(
         privacy.run_id(folder.path),
         made.event,
         made.deltas,
-        [made.event] * len(own),
+        own.entries,
+        shared_ledgers.drawn_by(setup.task),
     )
 
 
@@ -188,13 +192,7 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
         f"({account.accountant.upper()} accountant); each client's is in "
         f"{CLIENT_EPSILON_FILE}."
     )
-    total = account.shared_epsilon(rounds)
-    together = []
-    if account.shared is not None and total is not None:
-        together.append(
-            f"Together with the other runs of {account.shared.path}: ε up to "
-            f"{rounded_up(total)} for a client's records."
-        )
+    together = shared_ledgers.sentences(account, rounds)
     return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
 
 
@@ -207,16 +205,15 @@ def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedT
     return SharedTotal(str(account.shared.path), runs, rounds, epsilon)
 
 
-def _write_statement(
+def write_statement(
     setup: Setup,
     made: privacy.RecordLevelPlan,
     folder: RunFolder,
     account: privacy.RecordAccount,
 ) -> None:
+    """Writes the privacy statement of the rounds in the run's ledger."""
     done, experiment = len(account.ledger), setup.experiment
     outside = run_seed.outside_lines(folder)
-    if experiment.training.withhold_train_metrics:
-        outside.append("Train metrics do not leave the clients in this run.")
     weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(
         account.event,
@@ -234,6 +231,9 @@ def _write_statement(
             "included, costs no further privacy.",
             *_silo_notes(setup.reporting),
             *account.statement_notes(done or made.rounds),
+            *shared_ledgers.sentences(account, done),
         ],
+        rounds=done,
+        given=released.given_out(setup, folder),
     )
     atomic.write(folder.privacy_path, text.encode())

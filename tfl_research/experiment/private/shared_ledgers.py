@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from typing import Optional
 
 from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.tasks import Task
+
+# The partition of tasks whose clients come with the data, see `data.partitions`.
+_NATURAL = (None, "natural")
 
 
 def check(
-    path: Optional[str], client_ids: Iterable[str], event: privacy.Event
+    path: Optional[str], task: Task, event: privacy.Event
 ) -> Optional[privacy.Population]:
     """Refuses a ledger of clients' rounds; makes the file where there is none.
 
     Args:
       path: of --ledger, or None.
-      client_ids: whom the run samples from.
+      task: of the run.
       event: what each of its rounds does.
 
     Returns:
@@ -28,22 +34,68 @@ def check(
     """
     if path is None:
         return None
-    population = privacy.Population.of(client_ids)
-    try:
-        with privacy.SharedLedger(path, privacy.NO_RUN, population) as there:
-            there.check_fits(event)
-    except ValueError as error:
-        raise _refused("ledger", path, error) from error
-    return population
+    refused: Optional[ValueError] = None
+    for there in populations(task):
+        try:
+            with privacy.SharedLedger(path, privacy.NO_RUN, there) as opened:
+                opened.check_fits(event)
+            return there
+        except privacy.PopulationError as error:
+            refused = refused or error
+        except ValueError as error:
+            raise _refused("ledger", path, error) from error
+    why = "" if drawn_by(task) is None else _why_not(task)
+    raise _refused("ledger", path, ValueError(f"{refused}{why}")) from refused
+
+
+def populations(task: Task) -> list[privacy.Population]:
+    """Whom a ledger of runs on this task may be about, the usual one first.
+
+    The clients are those of training and those held out: which ones train may depend on
+    --seed, and what runs on different parts of them cost together is a bound for each
+    client. Clients that a seed draws from pooled examples are others for another seed.
+    The last one is what earlier versions wrote: the training clients alone.
+    """
+    training = task.train.client_ids
+    held_out = () if task.held_out is None else task.held_out.client_ids
+    everyone = sorted({*map(str, training), *map(str, held_out)})
+    drawing = drawn_by(task)
+    found = privacy.Population.of(everyone, drawing)
+    if drawing is not None:
+        # Earlier versions did not tell these clients from those of another seed.
+        return [found]
+    return list(dict.fromkeys([found, privacy.Population.of(training)]))
+
+
+def drawn_by(task: Task) -> Optional[str]:
+    """What decides which examples a client has; None for clients of the data."""
+    recipe = task.recipe
+    if recipe is None or recipe.options.get("partition") in _NATURAL:
+        return None
+    options = {name: str(value) for name, value in recipe.options.items()}
+    return json.dumps([recipe.name, recipe.seed, options], sort_keys=True)
+
+
+def _why_not(task: Task) -> str:
+    partition = "" if task.recipe is None else task.recipe.options.get("partition")
+    return (
+        f" (--partition={partition} draws the clients from pooled examples, so that "
+        "clients of another --seed or of other options have other examples, also under "
+        "the same names)"
+    )
 
 
 def check_clients(
-    path: Optional[str], event: privacy.RecordEvent, deltas: Sequence[float]
+    path: Optional[str],
+    task: Task,
+    event: privacy.RecordEvent,
+    deltas: Sequence[float],
 ) -> None:
     """Refuses ledgers of clients' records; makes the folder where there is none.
 
     Args:
       path: of --record_ledgers, or None.
+      task: of the run.
       event: what each of the run's rounds does.
       deltas: by client.
 
@@ -53,10 +105,45 @@ def check_clients(
     if path is None:
         return
     try:
-        with privacy.ClientLedgers(path, privacy.NO_RUN, event, deltas):
+        with privacy.ClientLedgers(
+            path, privacy.NO_RUN, event, deltas, drawn_by=drawn_by(task)
+        ):
             pass
+    except privacy.PopulationError as error:
+        why = "" if drawn_by(task) is None else _why_not(task)
+        message = ValueError(f"{error}{why}")
+        raise _refused("record_ledgers", path, message) from error
     except ValueError as error:
         raise _refused("record_ledgers", path, error) from error
+
+
+def sentences(account: privacy.RoundAccount, rounds: int) -> list[str]:
+    """What all runs of the shared ledger cost, and what its own budget leaves.
+
+    Args:
+      account: of the run.
+      rounds: of this run, that are counted.
+
+    Returns:
+      Sentences; none for a run that shares no ledger.
+    """
+    shared, total = account.shared, account.shared_total(rounds)
+    if shared is None or total is None:
+        return []
+    of_records = isinstance(shared, privacy.ClientLedgers)
+    whose, limit = (" for a client's records", "up to ") if of_records else ("", "= ")
+    lines = [
+        f"Together with the other runs of {shared.path}: ε {limit}"
+        f"{rounded_up(total.epsilon)}{whose}, {total.words}."
+    ]
+    spent = shared.budget_spent()
+    if spent is not None:
+        budget, epsilon = spent
+        lines.append(
+            f"{shared.path} has a budget that binds all of its runs: {budget}; so far "
+            f"ε = {rounded_up(epsilon)} is spent{whose}."
+        )
+    return lines
 
 
 def _refused(setting: str, path: str, error: ValueError) -> SettingError:

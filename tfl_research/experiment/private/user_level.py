@@ -11,9 +11,8 @@ from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
-from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private import released, run_seed, shared_ledgers
 from tfl_research.experiment.private.statement_file import kept_up_to_date
-from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,
     opening_lines,
@@ -57,9 +56,9 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
         budget_epsilon=settings.budget_epsilon,
         expected_cohort_size=setup.asked.expected_cohort_size,
         model_dimension=dimension,
+        planned_releases=released.planned_releases(setup),
     )
-    client_ids = setup.task.train.client_ids
-    return made, shared_ledgers.check(settings.ledger, client_ids, made.event)
+    return made, shared_ledgers.check(settings.ledger, setup.task, made.event)
 
 
 def secret_cohorts(setup: Setup, seed: int) -> Sampler:
@@ -98,7 +97,8 @@ def opened_account(
     """
     with contextlib.ExitStack() as opened:
         try:
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path))
+            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
             shared = _shared_ledger(setup, folder, own)
             if shared is not None:
                 opened.enter_context(shared)
@@ -109,7 +109,7 @@ def opened_account(
         out.flush()
 
         def write() -> None:
-            _write_statement(setup, made, folder, account)
+            write_statement(setup, made, folder, account)
 
         with kept_up_to_date(folder.privacy_path, own, write):
             try:
@@ -140,7 +140,7 @@ def _shared_ledger(
     if path is None or population is None:
         return None
     return privacy.SharedLedger(
-        path, privacy.run_id(folder.path), population, own.events
+        path, privacy.run_id(folder.path), population, own.entries
     )
 
 
@@ -156,28 +156,22 @@ def _first_lines(
             accountant=account.accountant,
             planned_rounds=account.planned_rounds,
             budget_epsilon=account.budget_epsilon,
+            planned_releases=made.planned_releases,
         ),
     ]
-    total = account.shared_epsilon(account.planned_rounds or 0)
-    if total is not None:
-        lines.append(
-            f"Together with the other runs of {_settings(setup).ledger}: ε = "
-            f"{rounded_up(total)}."
-        )
+    lines += shared_ledgers.sentences(account, account.planned_rounds or 0)
     return "".join(f"privacy: {line}\n" for line in lines)
 
 
-def _write_statement(
+def write_statement(
     setup: Setup,
     made: privacy.UserLevelPlan,
     folder: RunFolder,
     account: privacy.RoundAccount,
 ) -> None:
+    """Writes the privacy statement of the rounds in the run's ledger."""
     done = len(account.ledger)
-    notes, outside = simulated_devices.statement_lines(
-        setup.asked,
-        withholds_train_metrics=setup.experiment.training.withhold_train_metrics,
-    )
+    notes, outside = simulated_devices.statement_lines(setup.asked)
     text = privacy_statement(
         account.event,
         delta=account.delta,
@@ -187,7 +181,15 @@ def _write_statement(
         budget_epsilon=account.budget_epsilon,
         shared=_shared_total(account, done),
         outside=[*outside, *run_seed.outside_lines(folder)],
-        notes=[*_notes(setup, made), *notes],
+        notes=[
+            *_notes(setup, made),
+            *notes,
+            *released.notes(setup),
+            *shared_ledgers.sentences(account, done),
+        ],
+        rounds=done,
+        planned_releases=made.planned_releases,
+        given=released.given_out(setup, folder),
     )
     atomic.write(folder.privacy_path, text.encode())
 

@@ -15,6 +15,7 @@ from tfl_research.data import client_splits
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     RecordLevelPrivacy,
+    Release,
     UserLevelPrivacy,
     Weighting,
 )
@@ -127,6 +128,7 @@ def privacy_utility(
         base,
         name="fed_avg",
         privacy=None,
+        release=Release(),
         cohorts=base.resolved_cohorts,
         weighting=Weighting("uniform"),
     )
@@ -255,7 +257,6 @@ def cross_silo(
         client_epochs=None,
         batch_size=None,
         max_examples_per_client=None,
-        withhold_train_metrics=True,
     )
     # A silo alone, and pooled data, are never down.
     alone = dataclasses.replace(base, name="silo_baseline").with_settings(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from tfl_research.privacy.accounting.composition import EpsilonCurve
+from tfl_research.privacy.accounting.composition import (
+    EpsilonCurve,
+    composed_epsilon,
+)
 from tfl_research.privacy.accounting.events import Event, check_delta
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
@@ -48,6 +52,7 @@ def calibrate_event(
     rounds: int,
     delta: float,
     accountant: str | None = None,
+    spent: Sequence[tuple[Event, int]] = (),
 ) -> float:
     """`calibrate_noise_multiplier` for any event with a noise multiplier.
 
@@ -57,6 +62,7 @@ def calibrate_event(
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).
       accountant: see `accounting.resolve_accountant`.
+      spent: what is charged beside the rounds, see `composed_epsilon`.
 
     Raises:
       ValueError: see `calibrate_noise_multiplier`.
@@ -71,7 +77,19 @@ def calibrate_event(
 
     def private_enough(thousandths: int) -> bool:
         noisy = event.with_noise(thousandths / 1000)
-        return EpsilonCurve(noisy, delta, accountant).at(rounds) <= target_epsilon
+        if spent:
+            epsilon = composed_epsilon([(noisy, rounds), *spent], delta, accountant)
+        else:
+            epsilon = EpsilonCurve(noisy, delta, accountant).at(rounds)
+        return epsilon <= target_epsilon
+
+    if spent and composed_epsilon(spent, delta, accountant) >= target_epsilon:
+        raise ValueError(
+            f"what is charged beside the rounds has ε = "
+            f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so that "
+            f"no noise gives ε = {target_epsilon} in all: raise the target, or release "
+            "less"
+        )
 
     low, high = 0, 1000
     while not private_enough(high):

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfl_research.privacy.accounting import events as event_module
+from tfl_research.privacy.accounting import by_losses, events as event_module
 from tfl_research.privacy.accounting.events import Event, check_delta
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
-from tfl_research.privacy.accounting.losses import gaussian
-from tfl_research.privacy.accounting.losses.mixed_gaussians import mixed_epsilon
 from tfl_research.privacy.accounting.losses.renyi import default_orders, rdp_epsilons
 
 ACCOUNTANTS = ("auto", *event_module.ACCOUNTANTS)
+# Below this δ, Rényi DP is tried beside privacy loss distributions, whose tails of
+# e^-50 count as infinite loss (`losses.loss_distribution`).
+SMALL_DELTA = 1e-15
 
 
 def resolve_accountant(accountant: str | None, event: Event) -> str:
@@ -33,6 +34,41 @@ def resolve_accountant(accountant: str | None, event: Event) -> str:
         return event.accountants[0]
     event_module.check_accountant(event, accountant)
     return accountant
+
+
+def common_accountant(accountant: str | None, events: Sequence[Event]) -> str:
+    """The accountant of rounds and releases with different events.
+
+    Args:
+      accountant: "rdp" for Rényi DP throughout; else the tightest that applies to all.
+      events: all of them.
+
+    Raises:
+      ValueError: an unknown accountant.
+    """
+    _check_name(accountant)
+    if accountant == "rdp":
+        return "rdp"
+    if len(set(events)) == 1:
+        return events[0].accountants[0]
+    everywhere = all("pld" in event.accountants for event in events)
+    return "pld" if everywhere else "rdp"
+
+
+def accountant_of(
+    accountant: str | None, events: Sequence[tuple[Event, int]], delta: float
+) -> str:
+    """The accountant that gives ε of these rounds: "pld" or "rdp".
+
+    See `composed_epsilon` for the arguments.
+    """
+    if _tries_all(accountant, delta):
+        return composed_by(events, delta, accountant)[1]
+    return common_accountant(accountant, [event for event, _ in events])
+
+
+def _tries_all(accountant: str | None, delta: float) -> bool:
+    return accountant in (None, "auto") and delta < SMALL_DELTA
 
 
 def _check_name(accountant: str | None) -> None:
@@ -55,7 +91,8 @@ class EpsilonCurve:
         Args:
           event: of every round.
           delta: target δ.
-          accountant: see `resolve_accountant`.
+          accountant: see `resolve_accountant`. For "auto" and a δ below 1e-15, each
+            value is the smallest of the accountants that apply.
 
         Raises:
           ValueError: δ outside (0, 1), or an accountant that does not apply.
@@ -64,6 +101,9 @@ class EpsilonCurve:
         self.event = event
         self.delta = delta
         self.accountant = resolve_accountant(accountant, event)
+        self._names = [self.accountant]
+        if _tries_all(accountant, delta):
+            self._names = list(event.accountants)
         # ε after 0, 1, 2, ... rounds.
         self._values = np.zeros(1)
 
@@ -83,11 +123,13 @@ class EpsilonCurve:
         if rounds >= length:
             # At least doubled: a loop that calls this for every round stays cheap.
             count = max(rounds, 2 * length)
-            longer = _checked_curve(
-                self.event,
-                count,
-                self.event.epsilon_curve(count, self.delta, self.accountant),
-            )
+            curves = [
+                _checked_curve(
+                    self.event, count, self.event.epsilon_curve(count, self.delta, name)
+                )
+                for name in self._names
+            ]
+            longer = np.min(curves, axis=0)
             self._values = np.concatenate([self._values, longer[length - 1 :]])
         return self._values[: rounds + 1]
 
@@ -97,13 +139,21 @@ class EpsilonCurve:
             return 0.0
         if rounds < len(self._values):
             return float(self._values[rounds])
-        epsilon = self.event.epsilon(rounds, self.delta, self.accountant)
-        if not epsilon >= 0:
-            raise ValueError(
-                f"ε of {rounds} rounds of a {self.event.kind!r} event must be at least "
-                f"0, got {epsilon}"
-            )
-        return epsilon
+        return self.best_at(rounds)[0]
+
+    def best_at(self, rounds: int) -> tuple[float, str]:
+        """ε after at least one round, and the accountant that gave it."""
+        best = math.inf, self.accountant
+        for name in self._names:
+            epsilon = self.event.epsilon(rounds, self.delta, name)
+            if not epsilon >= 0:
+                raise ValueError(
+                    f"ε of {rounds} rounds of a {self.event.kind!r} event must be at "
+                    f"least 0, got {epsilon}"
+                )
+            if epsilon < best[0]:
+                best = epsilon, name
+        return best
 
 
 def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
@@ -164,40 +214,53 @@ def composed_epsilon(
 ) -> float:
     """ε of rounds with different events.
 
-    Composes by PLD if every event is a Gaussian, a sampled Gaussian, or a single
-    Gaussian over all its rounds; otherwise by the sum of Rényi divergences at common
-    orders.
+    Composes by PLD if every event is a Gaussian, a sampled Gaussian, a single Gaussian
+    over all its rounds, or of pure differential privacy; otherwise by the sum of Rényi
+    divergences at common orders. For a δ below 1e-15, the smaller bound of the two.
 
     Args:
       events: pairs of an event and its number of rounds. Rounds with correlated noise
         (a run's tree or matrix) must be in one pair; two pairs of the same such event
         are two runs.
       delta: target δ.
-      accountant: "rdp" for Rényi DP throughout; otherwise the tightest accountant that
-        applies to the composition.
+      accountant: "rdp" for Rényi DP throughout, "pld" for PLD wherever it applies;
+        otherwise the tightest accountant that applies to the composition.
 
     Raises:
       ValueError: an unknown accountant, or rounds under different neighbouring
         relations or units of privacy, which no single ε covers.
     """
+    return composed_by(events, delta, accountant)[0]
+
+
+def composed_by(
+    events: Sequence[tuple[Event, int]],
+    delta: float,
+    accountant: str | None = None,
+) -> tuple[float, str]:
+    """`composed_epsilon`, and the accountant that gave it: "pld" or "rdp"."""
     check_delta(delta)
     _check_name(accountant)
     pairs = _merged([(event, rounds) for event, rounds in events if rounds > 0])
+    named = common_accountant(accountant, [event for event, _ in pairs])
     if not pairs:
-        return 0.0
+        return 0.0, named
     _check_comparable(pairs)
     if len(pairs) == 1:
         ((event, rounds),) = pairs
-        chosen = "rdp" if accountant == "rdp" else event.accountants[0]
-        return EpsilonCurve(event, delta, chosen).at(rounds)
+        chosen = accountant if _tries_all(accountant, delta) else named
+        return EpsilonCurve(event, delta, chosen).best_at(rounds)
+    by_loss = None
     if accountant != "rdp":
-        parts = [_gaussian_part(event, rounds) for event, rounds in pairs]
-        gaussians = [part for part in parts if part is not None]
-        if len(gaussians) == len(pairs):
-            return _pld_epsilon(gaussians, delta, pairs[0][0].neighbouring_relation)
+        by_loss = by_losses.epsilon(pairs, delta)
+        if by_loss is not None and not _tries_all(accountant, delta):
+            return by_loss, "pld"
     orders = default_orders()
-    divergences = sum(event.rdp(rounds, orders) for event, rounds in pairs)
-    return float(rdp_epsilons(orders, np.asarray(divergences)[np.newaxis], delta)[0])
+    divergences = np.sum([event.rdp(rounds, orders) for event, rounds in pairs], axis=0)
+    by_rdp = float(rdp_epsilons(orders, divergences[np.newaxis], delta)[0])
+    if by_loss is not None and by_loss <= by_rdp:
+        return by_loss, "pld"
+    return by_rdp, "rdp"
 
 
 def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
@@ -241,33 +304,3 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
         raise ValueError(
             f"rounds with different units of privacy ({units}) cannot be composed"
         )
-
-
-def _gaussian_part(event: Event, rounds: int) -> tuple[float, float, int] | None:
-    """The rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
-    if "pld" not in event.accountants:
-        return None
-    equal = event.as_gaussian_rounds(rounds)
-    if equal is not None:
-        step, count = equal
-        rate = step.sampling_rate if step.amplified else 1.0
-        return step.sensitivity_multiplier, rate, count
-    noise = event.effective_noise_multiplier(rounds)
-    return None if noise is None else (noise, 1.0, 1)
-
-
-def _pld_epsilon(
-    parts: list[tuple[float, float, int]], delta: float, relation: str
-) -> float:
-    """ε of (sampled) Gaussians, noise relative to the sensitivity."""
-    if any(not noise > 0 for noise, _, _ in parts):
-        return math.inf
-    sampled = [part for part in parts if part[1] < 1]
-    # Gaussians together are one Gaussian.
-    precision = math.fsum(count / noise**2 for noise, rate, count in parts if rate == 1)
-    if not sampled:
-        return float(gaussian.epsilons(np.sqrt([precision]), delta)[0])
-    # The noise is relative to the sensitivity, so the relation does not matter here.
-    if precision:
-        sampled.append((precision**-0.5, 1.0, 1))
-    return mixed_epsilon(sampled, delta, relation)

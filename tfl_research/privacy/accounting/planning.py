@@ -6,10 +6,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events import Event, check_delta
+from tfl_research.privacy.accounting.totals import composed_total
 
-# Pairs of an event and its number of rounds, see `accounting.composed_epsilon`.
+# Pairs of an event and its number of rounds, see `totals.composed_total`.
 Groups = Sequence[tuple[Event, int]]
 
 # The search for the rounds within a budget ends here.
@@ -56,9 +56,9 @@ def cost(
     _check(delta, rounds)
     planned = [(event, rounds)]
     return Cost(
-        composed_epsilon(spent, delta, accountant),
-        composed_epsilon(planned, delta, accountant),
-        composed_epsilon([*spent, *planned], delta, accountant),
+        _epsilon(spent, delta, accountant),
+        _epsilon(planned, delta, accountant),
+        _epsilon([*spent, *planned], delta, accountant),
     )
 
 
@@ -84,7 +84,7 @@ def rounds_within(
     _check_epsilon("budget_epsilon", budget_epsilon)
 
     def epsilon(rounds: int) -> float:
-        return composed_epsilon([*spent, (event, rounds)], delta, accountant)
+        return _epsilon([*spent, (event, rounds)], delta, accountant)
 
     inside, outside = 0, 1
     if spent and epsilon(0) > budget_epsilon:
@@ -142,7 +142,7 @@ def noise_for(
             if thousandths >= _PARTS:
                 raise
             return math.inf
-        return composed_epsilon([*spent, (noisy, rounds)], delta, accountant)
+        return _epsilon([*spent, (noisy, rounds)], delta, accountant)
 
     largest = _LARGEST_NOISE * _PARTS
     number, outside, inside = _PARTS, 0, largest
@@ -160,7 +160,7 @@ def noise_for(
             raise ValueError(
                 f"no noise multiplier up to {_LARGEST_NOISE:g} keeps {rounds} more "
                 f"rounds within ε = {target_epsilon:g} at δ = {delta:g} (without them "
-                f"it is {composed_epsilon(spent, delta, accountant):.4g}): raise the "
+                f"it is {_epsilon(spent, delta, accountant):.4g}): raise the "
                 "target, or plan fewer rounds or smaller cohorts"
             )
         else:
@@ -169,6 +169,10 @@ def noise_for(
                 break
             number = min(largest, math.ceil(number * min(max(ratio, 1.1), 16.0)))
     return _boundary(epsilon, target_epsilon, inside, outside) / _PARTS
+
+
+def _epsilon(groups: Groups, delta: float, accountant: str | None) -> float:
+    return composed_total(groups, delta, accountant).epsilon
 
 
 def _boundary(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from tfl_research.privacy.accounting.budget import default_delta
 from tfl_research.privacy.accounting.calibration import calibrate_event
-from tfl_research.privacy.accounting.composition import EpsilonCurve
+from tfl_research.privacy.accounting.composition import composed_epsilon
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 
 
@@ -25,6 +26,7 @@ def calibrate_record_noise(
     rounds: int,
     deltas: Sequence[float],
     accountant: str | None = None,
+    spent: Sequence[tuple[Event, int]] = (),
 ) -> float:
     """The smallest noise multiplier at which no client exceeds the target.
 
@@ -34,6 +36,7 @@ def calibrate_record_noise(
       rounds: of the run, at least 1.
       deltas: δ_k of each client.
       accountant: "pld", "rdp" or None for the tightest.
+      spent: what is charged beside the rounds, at every client.
 
     Returns:
       The smallest multiple of 0.001, see `calibration.calibrate_event`.
@@ -53,11 +56,11 @@ def calibrate_record_noise(
         calibrated.add((rate, deltas[index]))
         if noise_multiplier > 0:
             noised = dataclasses.replace(client, noise_multiplier=noise_multiplier)
-            curve = EpsilonCurve(noised, deltas[index], accountant)
-            if curve.at(rounds) <= target_epsilon:
+            groups = [(noised, rounds), *spent]
+            if composed_epsilon(groups, deltas[index], accountant) <= target_epsilon:
                 continue
         needed = calibrate_event(
-            client, target_epsilon, rounds, deltas[index], accountant
+            client, target_epsilon, rounds, deltas[index], accountant, spent
         )
         noise_multiplier = max(noise_multiplier, needed)
     if noise_multiplier == 0:

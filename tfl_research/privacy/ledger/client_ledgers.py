@@ -8,6 +8,7 @@ and budget.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,13 +19,20 @@ from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
+from tfl_research.privacy.accounting.relations import Total
+from tfl_research.privacy.ledger.entries import Entry, Restart, Round
 from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 
 
-def population_of(client: str, records: int) -> Population:
-    """The population of a client's records, named by client and number of records."""
-    text = json.dumps([client, records], separators=(",", ":")).encode()
+def population_of(client: str, records: int, drawn_by: str | None = None) -> Population:
+    """The population of a client's records, named by client and number of records.
+
+    See `Population.of` for `drawn_by`.
+    """
+    named = [client, records] if drawn_by is None else [client, records, drawn_by]
+    text = json.dumps(named, separators=(",", ":")).encode()
     return Population(records, hashlib.sha256(text).hexdigest())
 
 
@@ -50,7 +58,8 @@ class ClientLedgers(contextlib.ExitStack):
         run: str,
         event: RecordEvent,
         deltas: Sequence[float],
-        recorded: Sequence[RecordEvent] = (),
+        recorded: Sequence[Entry] = (),
+        drawn_by: str | None = None,
     ) -> None:
         """Opens the ledgers; creates a missing folder and missing files.
 
@@ -59,13 +68,15 @@ class ClientLedgers(contextlib.ExitStack):
           run: from `identity.run_id`.
           event: of each round of the run, at all clients.
           deltas: δ_k of each client, in the order of the event's clients.
-          recorded: the events in the run's own ledger, which these must have too.
+          recorded: `Ledger.entries` of the run's own ledger, which these must have too.
+          drawn_by: see `Population.of`.
 
         Raises:
           ValueError: see `SharedLedger`; or the folder cannot be made.
         """
         super().__init__()
         self.path = pathlib.Path(path)
+        self._event = event
         self._deltas = dict(zip((name for name, _ in event.clients), deltas))
         self._indices = {
             name: index for index, (name, n) in enumerate(event.clients) if n > 0
@@ -81,8 +92,8 @@ class ClientLedgers(contextlib.ExitStack):
                     SharedLedger(
                         self.path / ledger_name(name),
                         run,
-                        population_of(name, event.clients[index][1]),
-                        [event.of_client(index) for event in recorded],
+                        population_of(name, event.clients[index][1], drawn_by),
+                        [self._entry_at(entry, name) for entry in recorded],
                     )
                 )
         except BaseException:
@@ -110,14 +121,14 @@ class ClientLedgers(contextlib.ExitStack):
         """See `SharedLedger.charge`; every client has its own δ.
 
         Raises:
-          BudgetExceededError: some client's records would exceed the budget.
+          BudgetExceededError: some client's records would exceed a budget.
         """
         # Checked before any ledger is written: only a race can leave a part of the
         # round.
         if self.would_exceed(round_number, event, delta, accountant, budget_epsilon):
             raise BudgetExceededError(
                 f"{self.path}: round {round_number} would put ε of a client's records "
-                f"above the budget of {budget_epsilon:g}"
+                f"above the budget of {budget_epsilon:g}, or of the client's ledger"
             )
         self._each(
             lambda name, ledger: ledger.charge(
@@ -129,13 +140,79 @@ class ClientLedgers(contextlib.ExitStack):
             )
         )
 
+    def release(
+        self,
+        name: str,
+        round_number: int,
+        event: Event,
+        delta: float,
+        accountant: str | None,
+        budget_epsilon: float | None,
+    ) -> None:
+        """See `SharedLedger.release`; every client has its own δ.
+
+        The event covers each client's records: a `RecordEvent` of all clients, or any
+        event whose unit is a record.
+        """
+        self._each(
+            lambda client, ledger: ledger.release(
+                name,
+                round_number,
+                self._at(event, client),
+                self._deltas[client],
+                accountant,
+                budget_epsilon,
+            )
+        )
+
+    def restart(self, after: int) -> None:
+        """See `SharedLedger.restart`; first completes a line that only some have."""
+        lines = self._ordered()
+        if lines and len(lines[0]) < len(lines[-1]):
+            (last,) = self._of_run(lines[-1][-1:])
+            for name, ledger in self._ledgers.items():
+                if len(ledger.entries) < len(lines[-1]):
+                    self._complete(name, ledger, last)
+        self._each(lambda _, ledger: ledger.restart(after))
+
+    def _complete(self, client: str, ledger: SharedLedger, entry: Entry) -> None:
+        if isinstance(entry, Restart):
+            ledger.restart(entry.after)
+            return
+        event, delta = self._at(entry.event, client), self._deltas[client]
+        if isinstance(entry, Round):
+            ledger.record(entry.round, event)
+        else:
+            ledger.release(entry.release, entry.round, event, delta, None, None)
+
+    def _ordered(self) -> list[Sequence[Entry]]:
+        """The lines of this run in each ledger, the fewest first."""
+        return sorted((one.entries for one in self._ledgers.values()), key=len)
+
+    def _of_run(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries of one client's ledger as the run's own ledger has them."""
+        return [
+            dataclasses.replace(entry, event=self._of_all(entry.event))
+            if not isinstance(entry, Restart) and isinstance(entry.event, RecordEvent)
+            else entry
+            for entry in entries
+        ]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The lines of this run that all ledgers have, as the run's own has them.
+
+        After a kill in the middle of a charge, some ledgers have one more.
+        """
+        return tuple(self._of_run(next(iter(self._ordered()), ())))
+
     def would_exceed(
         self,
         rounds: int,
         event: Event,
         delta: float,
         accountant: str | None,
-        budget_epsilon: float,
+        budget_epsilon: float | None,
     ) -> bool:
         """Whether a client's ledger would exceed: see `SharedLedger.would_exceed`."""
         return any(
@@ -154,9 +231,19 @@ class ClientLedgers(contextlib.ExitStack):
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
     ) -> float:
         """The largest ε of a client: see `SharedLedger.epsilon_after`."""
-        return max(
-            self.client_epsilons(rounds, event, accountant).values(), default=0.0
+        return self.total_after(rounds, event, delta, accountant).epsilon
+
+    def total_after(
+        self, rounds: int, event: Event, delta: float, accountant: str | None = None
+    ) -> Total:
+        """The largest total of a client: see `SharedLedger.total_after`."""
+        del delta
+        totals = self._each(
+            lambda name, ledger: ledger.total_after(
+                rounds, self._at(event, name), self._deltas[name], accountant
+            )
         )
+        return max(totals, key=lambda total: total.epsilon, default=Total(0.0, None))
 
     def client_epsilons(
         self, rounds: int, event: Event, accountant: str | None = None
@@ -168,6 +255,17 @@ class ClientLedgers(contextlib.ExitStack):
             )
         )
         return dict(zip(self._ledgers, epsilons))
+
+    def budget_spent(self) -> tuple[LedgerBudget, float] | None:
+        """See `SharedLedger.budget_spent`; of the client with the largest share spent.
+
+        None if no client's ledger has a budget.
+        """
+        found = self._each(lambda _, ledger: ledger.budget_spent())
+        spent = [pair for pair in found if pair is not None]
+        if not spent:
+            return None
+        return max(spent, key=lambda pair: pair[1] / pair[0].epsilon)
 
     @property
     def runs_and_rounds(self) -> tuple[int, int]:
@@ -187,13 +285,23 @@ class ClientLedgers(contextlib.ExitStack):
             if name in position:
                 ledger.check_position(position[name])
 
-    def _at(self, event: Event, client: str) -> RecordEvent:
-        if not isinstance(event, RecordEvent):
+    def _at(self, event: Event, client: str) -> Event:
+        if event.unit != "record":
             raise ValueError(
                 f"{self.path} is of records, but a round of {event} is of "
                 f"{event.unit}s; give another ledger"
             )
+        if not isinstance(event, RecordEvent):
+            return event
         return event.of_client(self._indices[client])
+
+    def _of_all(self, event: RecordEvent) -> RecordEvent:
+        return dataclasses.replace(event, clients=self._event.clients)
+
+    def _entry_at(self, entry: Entry, client: str) -> Entry:
+        if isinstance(entry, Restart):
+            return entry
+        return dataclasses.replace(entry, event=self._at(entry.event, client))
 
     def _each(self, call: Callable[[str, SharedLedger], Any]) -> list[Any]:
         return [call(name, ledger) for name, ledger in self._ledgers.items()]

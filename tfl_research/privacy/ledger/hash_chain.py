@@ -19,9 +19,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tfl_research.privacy.ledger import head_file
+
 NO_LINE_HASH = "0" * 64
-# The first bytes of a line: of a run's own ledger, of a shared ledger.
-_STARTS = (b'{"round":', b'{"run":"')
+# The first bytes of a line: of a run's own ledger, and of a shared ledger.
+_STARTS = (
+    *(b'{"ledger":', b'{"round":', b'{"restart":', b'{"release":"'),
+    *(b'{"run":"', b'{"budget":'),
+)
 _READ = 1 << 20
 _PATIENCE_SECONDS = 600.0
 _WARN_SECONDS = 5.0
@@ -43,6 +48,11 @@ class HashChain:
 
     Whoever appends must hold the file's lock: by `locked`, or by a lock on
     `descriptor` for as long as the file is open.
+
+    Attributes:
+      path: of the file.
+      descriptor: of the open file.
+      head: what the head file recorded when the file was opened, or None.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = True) -> None:
@@ -56,6 +66,8 @@ class HashChain:
           ValueError: the file cannot be opened.
         """
         self.path = pathlib.Path(path)
+        # Before any line is read: a run that writes is never behind it.
+        self.head = head_file.read(self.path)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND if writable else os.O_RDONLY
         try:
             self.descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o644)
@@ -100,6 +112,21 @@ class HashChain:
                 f"{self.path}, line {lines}: is another line than it was; the file "
                 "was rewritten, so what was spent is unknown"
             )
+
+    def check_head(self) -> None:
+        """Checks that the lines read reach to the recorded head.
+
+        Raises:
+          ValueError: see `check_position`.
+        """
+        if self.head is None:
+            return
+        try:
+            self.check_position(self.head)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (noted in {head_file.path_of(self.path)})"
+            ) from error
 
     def read(self, *, repair: bool) -> list[dict[str, Any]]:
         """Reads and verifies the lines that were added since the last call.
@@ -203,6 +230,7 @@ class HashChain:
                 "mend that, then resume"
             ) from error
         self._advance(line, digest)
+        head_file.write(self.path, self.position)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -24,15 +24,21 @@ class Population:
 
     Attributes:
       clients: number of clients; in a client's ledger, number of records.
-      fingerprint: SHA-256 over the sorted ids, hexadecimal.
+      fingerprint: SHA-256 over the sorted ids, and over what drew the clients if the
+        ids do not tell them, hexadecimal.
     """
 
     clients: int
     fingerprint: str
 
     @classmethod
-    def of(cls, client_ids: Iterable[str]) -> Population:
+    def of(cls, client_ids: Iterable[str], drawn_by: str | None = None) -> Population:
         """The population of these clients, in any order.
+
+        Args:
+          client_ids: distinct.
+          drawn_by: what decides which data a client of this name has, such as options
+            and a seed; None if the name tells it.
 
         Raises:
           ValueError: no clients, or an id twice.
@@ -43,7 +49,8 @@ class Population:
                 f"client_ids must be distinct and at least one, got {len(ids)} of "
                 f"which {len(set(ids))} differ"
             )
-        text = json.dumps(ids, separators=(",", ":")).encode()
+        named = ids if drawn_by is None else {"clients": ids, "drawn_by": drawn_by}
+        text = json.dumps(named, separators=(",", ":")).encode()
         return cls(len(ids), hashlib.sha256(text).hexdigest())
 
 
@@ -73,6 +80,21 @@ def run_id(folder: str | os.PathLike[str]) -> str:
             "file or start a new run"
         )
     return text
+
+
+def recorded_run_id(folder: pathlib.Path) -> str | None:
+    """The id in a folder's file `run_id`; None without a readable one."""
+    try:
+        text = (folder / "run_id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+    return text if is_hex(text, RUN_DIGITS) else None
+
+
+def check_run(run: Any) -> None:
+    """Raises ValueError unless `run` has the form of a run's id."""
+    if not is_hex(run, RUN_DIGITS):
+        raise ValueError(f"run must be {RUN_DIGITS} hexadecimal digits, got {run!r}")
 
 
 def is_hex(text: Any, digits: int) -> bool:

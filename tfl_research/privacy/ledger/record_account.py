@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import pathlib
+from collections.abc import Sequence
 
-from tfl_research.privacy.accounting.composition import EpsilonCurve
+from tfl_research.privacy.accounting.composition import composed_epsilon
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.accounting.run_curve import RunCurve
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.round_account import RoundAccount
@@ -54,18 +57,18 @@ class RecordAccount(RoundAccount):
         event = plan.event
         self.deltas = plan.deltas
         # One curve for equal clients.
-        curves: dict[tuple[float, float, bool], EpsilonCurve] = {}
+        curves: dict[tuple[float, float, bool], RunCurve] = {}
         self._client_curves = []
         for index, (_, records) in enumerate(event.clients):
             key = event.sampling_rates[index], self.deltas[index], records > 0
             if key not in curves:
-                curves[key] = EpsilonCurve(
+                curves[key] = RunCurve(
                     event.of_client(index), self.deltas[index], plan.accountant
                 )
             self._client_curves.append(curves[key])
         self._curves = tuple(curves.values())
         super().__init__(ledger, plan, shared)
-        if any(recorded != event for recorded in ledger.events):
+        if any(recorded != event for recorded in ledger.record_of_run.charged):
             raise ValueError(
                 f"{ledger.path} has rounds of other clients or privacy settings: "
                 "resume with the same ones, or start a new run"
@@ -79,7 +82,22 @@ class RecordAccount(RoundAccount):
 
     def client_epsilons(self, rounds: int) -> tuple[float, ...]:
         """ε of each client's records after so many rounds."""
-        return tuple(curve(rounds) for curve in self._client_curves)
+        beside = self.ledger.record_of_run.beside(rounds)
+        return tuple(
+            curve(rounds, self._at(index, beside))
+            for index, curve in enumerate(self._client_curves)
+        )
+
+    def _at(
+        self, index: int, groups: Sequence[tuple[Event, int]]
+    ) -> tuple[tuple[Event, int], ...]:
+        """What groups charge one client's records; nothing for no records."""
+        if self.event.clients[index][1] == 0:
+            return ()
+        return tuple(
+            (event.of_client(index) if isinstance(event, RecordEvent) else event, count)
+            for event, count in groups
+        )
 
     def epsilon_after(self, rounds: int) -> float:
         """The largest ε of a client's records after so many rounds."""
@@ -109,6 +127,28 @@ class RecordAccount(RoundAccount):
                 for ((name, records), rate, delta), epsilon in zip(clients, epsilons)
             ),
         ]
+
+    def planned_epsilon(self) -> float:
+        """The largest ε of a client after the planned rounds and releases."""
+        groups = self.planned_groups()
+        return max(
+            composed_epsilon(self._at(index, groups), delta, self.accountant)
+            for index, delta in enumerate(self.deltas)
+        )
+
+    def _release_exceeds(self, round_number: int, event: Event) -> bool:
+        if self.budget_epsilon is None:
+            return False
+        groups = [*self.groups(len(self.ledger)), (event, 1)]
+        return any(
+            composed_epsilon(self._at(index, groups), delta, None) > self.budget_epsilon
+            for index, delta in enumerate(self.deltas)
+        )
+
+    def recharge_after(self, completed_rounds: int) -> None:
+        """See `RoundAccount.recharge_after`; writes the table anew."""
+        super().recharge_after(completed_rounds)
+        self._write_table(len(self.ledger))
 
     def _rows(self, round_number: int) -> list[list[str]]:
         clients = zip(self.event.clients, self.event.sampling_rates, self.deltas)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfl_research.privacy.accounting.composition import EpsilonCurve, composed_epsilon
+from tfl_research.privacy.accounting.composition import (
+    common_accountant,
+    composed_epsilon,
+)
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.relations import Total
+from tfl_research.privacy.accounting.run_curve import RunCurve
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
@@ -30,14 +35,15 @@ class RoundAccount:
     Rounds are numbered from 1. Abandoned rounds have no number if they are not charged
     (`charges_abandoned`). The ledger decides what was spent: after a kill it may have
     a later round than the run's checkpoint. The resumed run repeats that round with
-    the same noise, and the round is not charged again.
+    the same noise, and the round is not charged again. A run that repeats rounds with
+    new noise calls `recharge_after` first.
 
     Attributes:
       ledger: the run's ledger, open.
       plan: the run's privacy plan.
       event: each round of this run is charged as this event.
       delta: target δ.
-      accountant: "pld" or "rdp", resolved.
+      accountant: "pld" or "rdp": the tightest that covers all that is charged.
       planned_rounds: rounds the run intends.
       budget_epsilon: ε that no round may exceed, or None; with a shared ledger, ε of
         all runs together.
@@ -83,9 +89,11 @@ class RoundAccount:
         event = plan.event
         self.event = event
         self.delta = plan.delta
-        self._curve = EpsilonCurve(event, plan.delta, plan.accountant)
-        self.accountant = self._curve.accountant
         self.planned_rounds = plan.rounds
+        self._planned_releases = tuple(plan.planned_releases)
+        self.accountant = plan.accountant
+        self._resolve_accountant()
+        self._curve = RunCurve(event, plan.delta, plan.accountant)
         # Ahead of the loop: a round then only looks up its ε.
         self._compose_ahead(min(plan.rounds, _AHEAD))
         self.budget_epsilon = plan.budget_epsilon
@@ -96,25 +104,24 @@ class RoundAccount:
         self._check_ledger()
         if shared is not None:
             shared.check_fits(event)
+            # A kill between the two writes left the last line in the shared one alone.
+            ledger.catch_up(shared.entries)
+            self._resolve_accountant()
+
+    def _resolve_accountant(self) -> None:
+        events = [event for event, _ in self._planned_releases]
+        charged = [event for _, event in self.ledger.record_of_run.counts]
+        self.accountant = common_accountant(
+            self.plan.accountant, [self.event, *events, *charged]
+        )
 
     def _compose_ahead(self, rounds: int) -> None:
         self._curve.up_to(rounds)
 
     def _check_ledger(self) -> None:
+        for _, recorded in self.ledger.record_of_run.counts:
+            self._check_comparable(recorded)
         for recorded, _ in self._recorded(len(self.ledger)):
-            if recorded.neighbouring_relation != self.event.neighbouring_relation:
-                raise ValueError(
-                    f"{self.ledger.path} was begun under "
-                    f"{recorded.neighbouring_relation!r}, this run is under "
-                    f"{self.event.neighbouring_relation!r}: resume with the same "
-                    "sampler"
-                )
-            if recorded.unit != self.event.unit:
-                raise ValueError(
-                    f"{self.ledger.path} was begun with a {recorded.unit} as the unit "
-                    f"of privacy, this run has a {self.event.unit}: choose another "
-                    "ledger"
-                )
             by_round = recorded.composes_by_round and self.event.composes_by_round
             if recorded != self.event and not by_round:
                 raise ValueError(
@@ -122,6 +129,21 @@ class RoundAccount:
                     f"not go on with rounds of {self.event}: resume with the same "
                     "privacy settings and number of rounds, or start a new run"
                 )
+
+    def _check_comparable(self, recorded: Event) -> None:
+        if recorded.neighbouring_relation != self.event.neighbouring_relation:
+            raise ValueError(
+                f"{self.ledger.path} was begun under "
+                f"{recorded.neighbouring_relation!r}, this run is under "
+                f"{self.event.neighbouring_relation!r}: resume with the same "
+                "sampler"
+            )
+        if recorded.unit != self.event.unit:
+            raise ValueError(
+                f"{self.ledger.path} was begun with a {recorded.unit} as the unit "
+                f"of privacy, this run has a {self.event.unit}: choose another "
+                "ledger"
+            )
 
     @property
     def charges_abandoned(self) -> bool:
@@ -141,16 +163,41 @@ class RoundAccount:
     def epsilon_after(self, rounds: int) -> float:
         """ε after so many rounds.
 
-        Composed of the ledger's entries for those rounds, and of this run's event
-        for rounds that the ledger does not have yet.
+        Composed of the ledger's entries for those rounds, of this run's event for
+        rounds that the ledger does not have yet, of the releases after those rounds,
+        and of what earlier attempts charged for repeated rounds.
         """
-        groups = self.groups(rounds)
+        groups = self._rounds(rounds)
+        beside = self.ledger.record_of_run.beside(rounds)
         if all(event == self.event for event, _ in groups):
-            return self._curve(rounds)
-        return composed_epsilon(groups, self.delta, self.accountant)
+            return self._curve(rounds, beside)
+        return composed_epsilon([*groups, *beside], self.delta, self.accountant)
 
     def groups(self, rounds: int) -> list[tuple[Event, int]]:
-        """The first rounds as (event, how many in a row), for `composed_epsilon`."""
+        """What `epsilon_after` composes: (event, how often), for `composed_epsilon`.
+
+        First the rounds in their order, then what is charged beside them.
+        """
+        beside = self.ledger.record_of_run.beside(rounds)
+        return _joined([*self._rounds(rounds), *beside])
+
+    def planned_groups(self) -> list[tuple[Event, int]]:
+        """`groups` after the planned rounds, with the planned releases."""
+        due = dict(self._planned_releases)
+        made: dict[Event, int] = {}
+        for release in self.ledger.record_of_run.present_releases:
+            made[release] = made.get(release, 0) + 1
+        left = [(event, due[event] - made.get(event, 0)) for event in due]
+        groups = self.groups(max(self.planned_rounds, len(self.ledger)))
+        return [*groups, *((event, count) for event, count in left if count > 0)]
+
+    def planned_epsilon(self) -> float:
+        """ε after the planned rounds, with the planned releases."""
+        if not self._planned_releases:
+            return self.epsilon_after(max(self.planned_rounds, len(self.ledger)))
+        return composed_epsilon(self.planned_groups(), self.delta, self.accountant)
+
+    def _rounds(self, rounds: int) -> list[tuple[Event, int]]:
         recorded = min(rounds, len(self.ledger))
         groups = [*self._recorded(recorded)]
         if rounds > recorded:
@@ -159,6 +206,9 @@ class RoundAccount:
 
     def _recorded(self, rounds: int) -> list[tuple[Event, int]]:
         """The first rounds of the ledger, grouped; a new entry costs O(1)."""
+        if self._grouped > len(self.ledger):
+            # A restart took rounds back.
+            self._groups, self._grouped = [], 0
         while self._grouped < len(self.ledger):
             entry = self.ledger[self._grouped]
             if self._groups and self._groups[-1][0] == entry:
@@ -198,6 +248,100 @@ class RoundAccount:
             raise ChargeError(str(error)) from error
         return self.epsilon_after(round_number)
 
+    def charge_release(
+        self, name: str, round_number: int, event: Event
+    ) -> float | None:
+        """Puts a further release in the ledger, durably; returns ε after it.
+
+        Call it before anyone sees the release. A release that the ledger has already,
+        since the last restart, is not charged again.
+
+        Args:
+          name: of the release, such as "evaluation"; one for each release of a round.
+          round_number: the last round before the release.
+          event: what is released; its neighbouring relation and unit are the run's.
+
+        Returns:
+          ε; or None, and nothing is written, if a budget forbids the release.
+
+        Raises:
+          ChargeError: an event under another relation or of another unit; or see
+            `charge`.
+        """
+        try:
+            self._check_release(name, event)
+            record = self.ledger.record_of_run
+            where = f"{self.ledger.path}"
+            due = record.next_release(where, name, round_number, event)
+            if due is not None and self._release_exceeds(round_number, event):
+                return None
+            if self.shared is not None:
+                self.shared.release(
+                    name,
+                    round_number,
+                    event,
+                    self.delta,
+                    self.accountant,
+                    self.budget_epsilon,
+                )
+            self.ledger.release(name, round_number, event)
+        except BudgetExceededError:
+            return None
+        except ValueError as error:
+            raise ChargeError(str(error)) from error
+        self._resolve_accountant()
+        return self.epsilon_after(len(self.ledger))
+
+    def _check_release(self, name: str, event: Event) -> None:
+        for word, of_event, of_run in (
+            ("unit", event.unit, self.event.unit),
+            (
+                "neighbouring_relation",
+                event.neighbouring_relation,
+                self.event.neighbouring_relation,
+            ),
+        ):
+            if of_event != of_run:
+                raise ValueError(
+                    f"the release {name!r} has {word} {of_event!r}, the rounds of this "
+                    f"run have {of_run!r}: no ε covers both; give the release an event "
+                    f"with {word} {of_run!r}"
+                )
+
+    def _release_exceeds(self, round_number: int, event: Event) -> bool:
+        """Whether this run alone would exceed its budget by the release."""
+        if self.budget_epsilon is None:
+            return False
+        groups = [*self.groups(len(self.ledger)), (event, 1)]
+        return composed_epsilon(groups, self.delta, None) > self.budget_epsilon
+
+    def recharge_after(self, completed_rounds: int) -> None:
+        """Begins a new attempt, durably: later rounds are repeated with new noise.
+
+        What the ledger has stays charged, and the repeated rounds are charged again.
+        Call it before the first of them; a second call before that changes nothing.
+
+        Args:
+          completed_rounds: the last round that is not repeated.
+
+        Raises:
+          ChargeError: the noise of the rounds is correlated, so that none can be
+            repeated with new noise; or the round is not in the ledger.
+        """
+        try:
+            if not self.event.composes_by_round:
+                raise ValueError(
+                    f"{self.ledger.path}: the noise of a {self.event.kind} mechanism "
+                    "is correlated over the rounds, so that none can be repeated with "
+                    "new noise: start a new run"
+                )
+            if self.shared is not None:
+                self.shared.restart(completed_rounds)
+                self.ledger.catch_up(self.shared.entries)
+            self.ledger.restart(completed_rounds)
+        except ValueError as error:
+            raise ChargeError(str(error)) from error
+
     def _charge_shared(
         self, shared: SharedLedger | ClientLedgers, round_number: int
     ) -> None:
@@ -218,9 +362,9 @@ class RoundAccount:
         Raises:
           ChargeError: a shared ledger that this run does not fit, see `charge`.
         """
-        if self.budget_epsilon is None:
-            return False
         if self.shared is None:
+            if self.budget_epsilon is None:
+                return False
             return self.epsilon_after(round_number) > self.budget_epsilon
         budget = self.delta, self.accountant, self.budget_epsilon
         try:
@@ -262,13 +406,20 @@ class RoundAccount:
             ledgers.append(("shared", self.shared))
         return ledgers
 
-    def shared_epsilon(self, rounds: int) -> float | None:
-        """ε of all runs in the shared ledger, after so many rounds of this run."""
+    def shared_total(self, rounds: int) -> Total | None:
+        """ε of all runs in the shared ledger, after so many rounds of this run.
+
+        The accountant is the run's if that is "rdp", else the tightest that applies to
+        all runs.
+        """
         if self.shared is None:
             return None
-        return self.shared.epsilon_after(
-            rounds, self.event, self.delta, self.accountant
-        )
+        return self.shared.total_after(rounds, self.event, self.delta, self.accountant)
+
+    def shared_epsilon(self, rounds: int) -> float | None:
+        """ε of `shared_total`."""
+        total = self.shared_total(rounds)
+        return None if total is None else total.epsilon
 
 
 def _joined(groups: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:

@@ -1,8 +1,9 @@
 """A ledger that several runs over the same clients share, and its total ε.
 
 Runs may write at the same time: the file is locked for each line, not for a run. Two
-kinds of damage go unnoticed: last lines that are cut off before any run that saw them
-is resumed or verified, and a file that is rewritten with new hashes throughout.
+kinds of damage go unnoticed: last lines that are cut off together with the file's head
+file, before any run that saw them is resumed or verified, and a file that is rewritten
+with new hashes throughout.
 """
 
 from __future__ import annotations
@@ -11,26 +12,39 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from tfl_research.privacy.accounting import relations
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import identity, ledger
+from tfl_research.privacy.ledger import identity
+from tfl_research.privacy.ledger.entries import (
+    Entry,
+    Release,
+    Restart,
+    Round,
+    RunRecord,
+    entry_fields,
+)
 from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
 from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
 from tfl_research.privacy.ledger.shared_rounds import Counts, RunSpent, SharedRounds
-
-# A check of the budget covers so many further rounds, if they all fit.
-_AHEAD = (64, 8, 0)
+from tfl_research.privacy.ledger.shared_totals import SharedTotals
 
 
 class BudgetExceededError(ValueError):
-    """The round was not recorded: all runs together would exceed the budget."""
+    """The line was not written: all runs together would exceed a budget."""
+
+
+class PopulationError(ValueError):
+    """The ledger is about another population."""
 
 
 class SharedLedger(ChainFile):
     """A shared ledger, open for one run.
 
-    `record` and `charge` return only when the round is on disk (fsync). Write to this
-    ledger before the run's own ledger: then a shared ledger with fewer rounds of a run
-    than the run's own ledger has lost lines. Not for use by several threads.
+    `record`, `charge`, `restart` and `release` return only when the line is on disk
+    (fsync). Write to this ledger before the run's own ledger: then a shared ledger with
+    fewer lines of a run than the run's own ledger has lost lines. A budget in the
+    ledger binds every run. Not for use by several threads.
 
     Attributes:
       path: the file.
@@ -43,7 +57,7 @@ class SharedLedger(ChainFile):
         path: str | os.PathLike[str],
         run: str,
         population: Population,
-        recorded: Sequence[Event] = (),
+        recorded: Sequence[Entry] = (),
     ) -> None:
         """Opens the ledger and verifies all lines; creates a missing file.
 
@@ -51,24 +65,23 @@ class SharedLedger(ChainFile):
           path: the file.
           run: from `identity.run_id`.
           population: of the clients that can be sampled.
-          recorded: the events in the run's own ledger, which this must have too.
+          recorded: `Ledger.entries` of the run's own ledger, which this must have too.
 
         Raises:
-          ValueError: a damaged line (named); a ledger of another population; rounds
-            of `recorded` that are missing; a file that cannot be opened or locked.
+          PopulationError: a ledger of another population.
+          ValueError: a damaged line (named); entries
+            of `recorded` that are missing; a lost end; a file that cannot be opened or
+            locked.
         """
-        if not identity.is_hex(run, identity.RUN_DIGITS):
-            raise ValueError(
-                f"run must be {identity.RUN_DIGITS} hexadecimal digits, got {run!r}"
-            )
+        identity.check_run(run)
         self.run, self.population = run, population
         super().__init__(HashChain(path))
         self._rounds = SharedRounds(self._chain)
-        # Rounds that keep within a budget, by (δ, accountant, budget).
-        self._within: dict[tuple[float, str | None, float], Counts] = {}
+        self._totals = SharedTotals()
         try:
             with self._chain.locked():
                 self._rounds.read(repair=True)
+            self._chain.check_head()
             self._check_population()
             self._check_recorded(recorded)
         except BaseException:
@@ -78,68 +91,94 @@ class SharedLedger(ChainFile):
     def _check_population(self) -> None:
         recorded, own = self._rounds.population, self.population
         if recorded is not None and recorded != own:
-            raise ValueError(
+            raise PopulationError(
                 f"{self.path} is about another population (of {recorded.clients}, "
                 f"fingerprint {recorded.fingerprint[:12]}; this run has {own.clients}, "
                 f"{own.fingerprint[:12]}): what is spent on one does not add up with "
                 "the other; give each population its own ledger"
             )
 
-    def _check_recorded(self, recorded: Sequence[Event]) -> None:
-        shared = self._rounds.runs.get(self.run, [])
+    def _check_recorded(self, recorded: Sequence[Entry]) -> None:
+        shared = self.entries
         if len(shared) < len(recorded):
             raise ValueError(
-                f"{self.path} has {len(shared)} rounds of this run ({self.run}), whose "
+                f"{self.path} has {len(shared)} lines of this run ({self.run}), whose "
                 f"own ledger has {len(recorded)}: lines were lost, so ε would be "
                 "understated; restore it from a copy"
             )
-        for number, (shared_event, event) in enumerate(zip(shared, recorded), start=1):
-            if shared_event != event:
+        for shared_entry, entry in zip(shared, recorded):
+            if shared_entry != entry:
                 raise ValueError(
-                    f"{self.path} has round {number} of this run ({self.run}) as "
-                    f"{shared_event}, the run's own ledger has {event}; restore it "
-                    "from a copy"
+                    f"{self.path} has {shared_entry} of this run ({self.run}), where "
+                    f"the run's own ledger has {entry}; restore it from a copy"
                 )
 
     @property
+    def _record(self) -> RunRecord:
+        return self._rounds.runs.get(self.run) or RunRecord()
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The lines of this run, of the lines read so far."""
+        return tuple(self._record.entries)
+
+    @property
+    def budget(self) -> LedgerBudget | None:
+        """The budget in the ledger, of the lines read so far."""
+        return self._rounds.budget
+
+    def budget_spent(self) -> tuple[LedgerBudget, float] | None:
+        """The budget in the ledger and ε of all lines read, at the budget's δ."""
+        budget = self.budget
+        if budget is None:
+            return None
+        counts = self._rounds.counts
+        total = self._totals.total(counts, budget.delta, budget.accountant)
+        return budget, total.epsilon
+
+    @property
     def spent(self) -> tuple[RunSpent, ...]:
-        """What each run has spent, by first round; of the lines read so far."""
+        """What each run has spent, by first line; of the lines read so far."""
         return tuple(
-            RunSpent(run, tuple(events)) for run, events in self._rounds.runs.items()
+            RunSpent(run, tuple(record.entries))
+            for run, record in self._rounds.runs.items()
         )
 
     def __len__(self) -> int:
-        """Number of rounds of all runs; of the lines read so far."""
-        return len(self._chain)
+        """Number of charged rounds of all runs; of the lines read so far."""
+        return sum(len(record.charged) for record in self._rounds.runs.values())
 
     def check_fits(self, event: Event) -> None:
-        """Checks that the run's rounds can be composed with the recorded rounds.
+        """Checks that a charge can be composed with what is recorded.
 
         Raises:
-          ValueError: another neighbouring relation or unit of privacy.
+          ValueError: another unit of privacy, or a neighbouring relation from which
+            and to which no theorem leads.
         """
-        for run, events in self._rounds.runs.items():
-            for recorded in events[-1:]:
-                for name, recorded_value, value in (
-                    (
-                        "neighbouring_relation",
-                        recorded.neighbouring_relation,
-                        event.neighbouring_relation,
-                    ),
-                    ("unit", recorded.unit, event.unit),
+        for run, _, recorded in self._rounds.counts:
+            for name, recorded_value, value in (
+                ("unit", recorded.unit, event.unit),
+                (
+                    "neighbouring_relation",
+                    recorded.neighbouring_relation,
+                    event.neighbouring_relation,
+                ),
+            ):
+                if recorded_value != value and not (
+                    name == "neighbouring_relation"
+                    and relations.convertible((recorded_value, value))
                 ):
-                    if recorded_value != value:
-                        raise ValueError(
-                            f"{self.path} has run {run} with {name} "
-                            f"{recorded_value!r}, this run has {value!r}: no ε covers "
-                            "both; use another ledger, or the same sampler and "
-                            "mechanism as that run"
-                        )
+                    raise ValueError(
+                        f"{self.path} has run {run} with {name} "
+                        f"{recorded_value!r}, this run has {value!r}: no ε covers "
+                        "both; use another ledger, or the same sampler and "
+                        "mechanism as that run"
+                    )
 
-    def epsilon_after(
+    def total_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
-    ) -> float:
-        """ε of all runs' rounds, after so many rounds of this run.
+    ) -> relations.Total:
+        """ε of all runs, after so many rounds of this run, and its relation.
 
         First reads the lines that other runs have added. All recorded rounds of this
         run count, even if they are more than `rounds`.
@@ -154,7 +193,16 @@ class SharedLedger(ChainFile):
           ValueError: damage, or rounds that cannot be composed.
         """
         self._rounds.read(repair=False)
-        return _epsilon(self._with(rounds, event), delta, accountant)
+        counts = self._with(rounds, event)
+        return self._totals.after_rounds(
+            counts, (self.run, "", event), delta, accountant
+        )
+
+    def epsilon_after(
+        self, rounds: int, event: Event, delta: float, accountant: str | None = None
+    ) -> float:
+        """ε of `total_after`."""
+        return self.total_after(rounds, event, delta, accountant).epsilon
 
     def would_exceed(
         self,
@@ -162,9 +210,9 @@ class SharedLedger(ChainFile):
         event: Event,
         delta: float,
         accountant: str | None,
-        budget_epsilon: float,
+        budget_epsilon: float | None,
     ) -> bool:
-        """Whether `epsilon_after` would be above the budget.
+        """Whether `epsilon_after` would be above the budget, or above the ledger's.
 
         Most calls cost microseconds: ε is composed only if no earlier check covers the
         rounds.
@@ -174,49 +222,32 @@ class SharedLedger(ChainFile):
         """
         self._rounds.read(repair=False)
         self.check_fits(event)
-        return self._exceeds(rounds, event, delta, accountant, budget_epsilon)
+        budget = _budget(delta, accountant, budget_epsilon)
+        return self._exceeded(self._with(rounds, event), budget) is not None
 
-    def _exceeds(
-        self,
-        rounds: int,
-        event: Event,
-        delta: float,
-        accountant: str | None,
-        budget_epsilon: float,
-    ) -> bool:
-        counts = self._with(rounds, event)
-        budget = delta, accountant, budget_epsilon
-        within = self._within.get(budget, {})
-        if all(count <= within.get(key, 0) for key, count in counts.items()):
-            return False
-        for ahead in _AHEAD:
-            wide = {
-                # A mechanism over all rounds has no event for further rounds.
-                (run, done): count + (ahead if done.composes_by_round else 0)
-                for (run, done), count in counts.items()
-            }
-            if _epsilon(wide, delta, accountant) <= budget_epsilon:
-                self._within[budget] = wide
-                return False
-        return True
+    def _exceeded(
+        self, counts: Counts, budget: LedgerBudget | None
+    ) -> LedgerBudget | None:
+        """The budget that would be exceeded: the run's, or the ledger's."""
+        for one in (budget, self._rounds.budget):
+            if one is not None and self._totals.exceed(counts, one):
+                return one
+        return None
 
     def _with(self, rounds: int, event: Event) -> Counts:
         if rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {rounds}")
-        counts = dict(self._rounds.counts)
-        more = rounds - len(self._rounds.runs.get(self.run, []))
-        if more > 0:
-            counts[self.run, event] = counts.get((self.run, event), 0) + more
+        more = rounds - len(self._record.rounds)
+        return self._and(event, more) if more > 0 else self._rounds.counts
+
+    def _and(self, event: Event, more: int, tag: str = "") -> Counts:
+        counts, key = dict(self._rounds.counts), (self.run, tag, event)
+        counts[key] = counts.get(key, 0) + more
         return counts
 
     def record(self, round_number: int, event: Event) -> None:
-        """Puts a round of this run on disk, unless it is recorded already.
-
-        Raises:
-          ValueError: the round is recorded with another event, or an earlier round is
-            missing, or the round does not compose with other runs' (`check_fits`).
-        """
-        self._record(round_number, event, None)
+        """`charge` without a budget of the run."""
+        self._charge(round_number, event, None)
 
     def charge(
         self,
@@ -226,50 +257,94 @@ class SharedLedger(ChainFile):
         accountant: str | None,
         budget_epsilon: float,
     ) -> None:
-        """Records the round, unless all runs together would then exceed the budget.
+        """Puts a round of this run on disk, unless it is recorded already.
 
-        Other runs cannot record a round between the check and the write.
+        Other runs cannot record a round between the check of the budgets and the write.
 
         Raises:
-          BudgetExceededError: all runs would exceed the budget, because other runs
-            recorded rounds since `would_exceed` was called; nothing is written.
-          ValueError: see `record`.
+          BudgetExceededError: all runs together would exceed the budget, or the one in
+            the ledger; nothing is written.
+          ValueError: the round is recorded with another event, or an earlier round is
+            missing, or the round does not compose with other runs' (`check_fits`).
         """
-        self._record(round_number, event, (delta, accountant, budget_epsilon))
+        budget = _budget(delta, accountant, budget_epsilon)
+        self._charge(round_number, event, budget)
 
-    def _record(
-        self,
-        round_number: int,
-        event: Event,
-        budget: tuple[float, str | None, float] | None,
+    def _charge(
+        self, round_number: int, event: Event, budget: LedgerBudget | None
     ) -> None:
         with self._chain.locked():
-            self._rounds.read(repair=True)
-            self._check_population()
-            recorded = self._rounds.runs.get(self.run, [])
-            where = f"{self.path}, run {self.run},"
-            if ledger.is_recorded(where, recorded, round_number, event):
-                return
-            self.check_fits(event)
-            if budget is not None and self._exceeds(round_number, event, *budget):
+            record = self._current()
+            self._put(record.next_round(self._where, round_number, event), budget)
+
+    def release(
+        self,
+        name: str,
+        round_number: int,
+        event: Event,
+        delta: float,
+        accountant: str | None,
+        budget_epsilon: float | None,
+    ) -> None:
+        """Puts a further release of this run on disk, unless it is recorded already.
+
+        See `Ledger.release` and `charge`.
+
+        Raises:
+          BudgetExceededError: see `charge`.
+          ValueError: the release is recorded with another event, the round is not
+            recorded, or the release does not compose with what is recorded.
+        """
+        budget = _budget(delta, accountant, budget_epsilon)
+        with self._chain.locked():
+            record = self._current()
+            entry = record.next_release(self._where, name, round_number, event)
+            self._put(entry, budget)
+
+    def restart(self, after: int) -> None:
+        """Puts a restart of this run on disk; see `Ledger.restart`."""
+        with self._chain.locked():
+            self._put(self._current().next_restart(self._where, after), None)
+
+    @property
+    def _where(self) -> str:
+        return f"{self.path}, run {self.run},"
+
+    def _current(self) -> RunRecord:
+        """This run's record after all lines; the lock must be held."""
+        self._rounds.read(repair=True)
+        self._check_population()
+        return self._record
+
+    def _put(self, entry: Entry | None, budget: LedgerBudget | None) -> None:
+        if entry is None:
+            return
+        if not isinstance(entry, Restart):
+            self.check_fits(entry.event)
+            counts = self._and(entry.event, 1, self._record.tag(entry))
+            exceeded = self._exceeded(counts, budget)
+            if exceeded is not None:
                 raise BudgetExceededError(
-                    f"{self.path}: round {round_number} would put ε of all runs above "
-                    f"the budget of {budget[2]:g}"
+                    f"{self.path}: {_words(entry)} would put ε of all runs above the "
+                    f"budget of {exceeded}"
                 )
-            self._chain.append(
-                {
-                    "run": self.run,
-                    "population": dataclasses.asdict(self.population),
-                    "round": round_number,
-                    **ledger.event_fields(event),
-                }
-            )
-            self._rounds.add(self.run, self.population, event)
+        self._chain.append(
+            {
+                "run": self.run,
+                "population": dataclasses.asdict(self.population),
+                **entry_fields(entry),
+            }
+        )
+        self._rounds.add(self.run, self.population, entry)
 
 
-def _epsilon(counts: Counts, delta: float, accountant: str | None) -> float:
-    # The accountants are slow to import, and only composition needs them.
-    from tfl_research.privacy.accounting.composition import composed_epsilon
+def _words(entry: Round | Release) -> str:
+    if isinstance(entry, Release):
+        return f"{entry.release} after round {entry.round}"
+    return f"round {entry.round}"
 
-    groups = [(event, count) for (_, event), count in counts.items()]
-    return composed_epsilon(groups, delta, accountant)
+
+def _budget(
+    delta: float, accountant: str | None, epsilon: float | None
+) -> LedgerBudget | None:
+    return None if epsilon is None else LedgerBudget(epsilon, delta, accountant)

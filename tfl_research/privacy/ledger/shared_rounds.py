@@ -1,4 +1,4 @@
-"""The rounds in a shared ledger, by run."""
+"""The lines of a shared ledger that were read so far, by run."""
 
 from __future__ import annotations
 
@@ -8,65 +8,89 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import identity, ledger
+from tfl_research.privacy.ledger import identity
+from tfl_research.privacy.ledger.entries import (
+    Entry,
+    Release,
+    Restart,
+    Round,
+    RunRecord,
+    parse_entry,
+)
 from tfl_research.privacy.ledger.hash_chain import HashChain
 from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
 
-# Rounds by run and event.
-Counts = dict[tuple[str, Event], int]
-_FIELDS = {"event", "run", "population", "round"}
+# Rounds and releases by run, tag (see `RunRecord.counts`) and event.
+Counts = dict[tuple[str, str, Event], int]
+_OTHERS = {"run", "population"}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSpent:
-    """The rounds of one run in a ledger.
+    """What one run has spent.
 
     Attributes:
-      run: its id; in a run's own ledger, the name of the run's folder.
-      events: the event of round 1, round 2, ...
+      run: its id; in a run's own ledger of an earlier version, or without its id, the
+        name of the run's folder.
+      entries: rounds, restarts and releases, in the order of the lines.
     """
 
     run: str
-    events: tuple[Event, ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The event of every charged round, repeated rounds included."""
+        return tuple(one.event for one in self.entries if isinstance(one, Round))
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """The further releases."""
+        return tuple(one for one in self.entries if isinstance(one, Release))
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """Each event with its number of rounds, in the order of first rounds."""
-        counts: dict[Event, int] = {}
-        for event in self.events:
-            counts[event] = counts.get(event, 0) + 1
-        return list(counts.items())
+        """Each event with how often it was charged, in the order of first lines."""
+        counts = RunRecord(self.entries).counts
+        return [(event, count) for (_, event), count in counts.items()]
 
 
 class SharedRounds:
-    """The rounds in the lines of a shared ledger that were read so far.
+    """The content of the lines of a shared ledger that were read so far.
 
     Attributes:
-      runs: by run, the event of its round 1, round 2, ...
-      counts: rounds by run and event.
-      population: the clients that all lines are about; None without lines.
+      runs: by run, what it has spent.
+      counts: rounds and releases by run, tag and event.
+      population: the clients that all lines are about; None without a run's line.
+      budget: the budget that was written last, or None.
     """
 
     def __init__(self, chain: HashChain) -> None:
         self._chain = chain
         self._parsed: dict[str, Event] = {}
-        self.runs: dict[str, list[Event]] = {}
+        self.runs: dict[str, RunRecord] = {}
         # Kept beside `runs`: counting anew would visit every line.
         self.counts: Counts = {}
         self.population: Population | None = None
+        self.budget: LedgerBudget | None = None
 
     def read(self, *, repair: bool) -> None:
         """Reads the lines added since the last call; see `HashChain.read`."""
         start = len(self._chain) + 1
         for number, fields in enumerate(self._chain.read(repair=repair), start=start):
-            self._add_line(f"{self._chain.path}, line {number}", fields)
+            where = f"{self._chain.path}, line {number}"
+            if "budget" in fields:
+                self.budget = LedgerBudget.parse(where, fields)
+            else:
+                self._add_line(where, fields)
 
     def _add_line(self, where: str, fields: Mapping[str, Any]) -> None:
-        text = json.dumps(fields.get("event"), sort_keys=True)
-        event = self._parsed.get(text)
-        if event is None or set(fields) - {"plugin"} != _FIELDS:
-            event = ledger.parse_event(where, fields, _FIELDS - {"event"})
-            self._parsed[text] = event
+        if "run" not in fields or "population" not in fields:
+            raise ValueError(
+                f"{where}: not a line of a shared ledger (has {', '.join(fields)}); "
+                "give a ledger that runs share"
+            )
         try:
             population = Population(**fields["population"])
         except TypeError as error:
@@ -79,16 +103,30 @@ class SharedRounds:
             raise ValueError(f"{where}: not a ledger line (run or population)")
         if self.population not in (None, population):
             raise ValueError(f"{where}: is about another population than line 1")
-        due = len(self.runs.get(fields["run"], [])) + 1
-        if fields["round"] != due:
-            raise ValueError(
-                f"{where}: is round {fields['round']} of run {fields['run']}, not its "
-                f"round {due}"
-            )
-        self.add(fields["run"], population, event)
+        entry = self._entry(where, fields)
+        self._add(f"{where}: run {fields['run']}", fields["run"], population, entry)
 
-    def add(self, run: str, population: Population, event: Event) -> None:
-        """Adds the next round of a run."""
+    def _entry(self, where: str, fields: Mapping[str, Any]) -> Entry:
+        """`parse_entry`; equal events are parsed once and share an object."""
+        text = json.dumps(fields.get("event"), sort_keys=True)
+        event = self._parsed.get(text)
+        names = set(fields) - {"plugin"}
+        if event is not None and names == {"round", "event", *_OTHERS}:
+            return Round(fields["round"], event)
+        entry = parse_entry(where, fields, _OTHERS)
+        if not isinstance(entry, Restart):
+            self._parsed[text] = entry.event
+        return entry
+
+    def add(self, run: str, population: Population, entry: Entry) -> None:
+        """Adds the next entry of a run."""
+        self._add(f"{self._chain.path}, run {run}", run, population, entry)
+
+    def _add(self, where: str, run: str, population: Population, entry: Entry) -> None:
+        record = self.runs.get(run) or RunRecord()
+        record.add(where, entry)
+        self.runs[run] = record
         self.population = population
-        self.runs.setdefault(run, []).append(event)
-        self.counts[run, event] = self.counts.get((run, event), 0) + 1
+        if not isinstance(entry, Restart):
+            key = run, record.tag(entry), entry.event
+            self.counts[key] = self.counts.get(key, 0) + 1

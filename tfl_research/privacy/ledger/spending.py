@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import ledger
+from tfl_research.privacy.ledger import identity
+from tfl_research.privacy.ledger.entries import MissingPluginError
 from tfl_research.privacy.ledger.hash_chain import HashChain
+from tfl_research.privacy.ledger.header import Header
 from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.own_lines import OwnLines
 from tfl_research.privacy.ledger.shared_rounds import RunSpent, SharedRounds
 
 
@@ -27,17 +31,21 @@ class Spending:
 
     Attributes:
       chain: the lines, read; the file is closed.
-      shared: whether the ledger is one that runs share.
       runs: what each run has spent; none in a ledger without rounds.
-      population: of a shared ledger; None for a run's own ledger.
       torn: whether a kill cut off the last line; its round was never computed.
+      shared: whether the ledger is one that runs share.
+      population: of a shared ledger; None for a run's own ledger.
+      budget: of a shared ledger; None without one.
+      header: of a run's own ledger; None in one of an earlier version.
     """
 
     chain: HashChain
-    shared: bool
     runs: tuple[RunSpent, ...]
-    population: Population | None
     torn: bool
+    shared: bool = False
+    population: Population | None = None
+    budget: LedgerBudget | None = None
+    header: Header | None = None
 
     @property
     def path(self) -> pathlib.Path:
@@ -60,15 +68,30 @@ class Spending:
             raise DamageError(f"{error} (noted in {source})") from error
 
     @property
+    def run_id(self) -> str | None:
+        """Of a run's own ledger: the run's id, if the ledger or its folder has it."""
+        if self.shared:
+            return None
+        if self.header is not None:
+            return self.header.run
+        return identity.recorded_run_id(self.path.parent)
+
+    @property
+    def end_is_known(self) -> bool:
+        """Whether a head file beside the ledger told where it ends."""
+        return self.chain.head is not None
+
+    @property
     def clients(self) -> int | None:
-        """Number of clients, from the population or the events; None if unknown."""
-        if self.population is not None:
-            return self.population.clients
+        """Number of clients that are sampled, from the events or the population.
+
+        None if unknown. The population counts held-out clients too.
+        """
         for run in self.runs:
             for event, _ in run.groups:
                 if event.num_clients is not None:
                     return event.num_clients
-        return None
+        return None if self.population is None else self.population.clients
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
@@ -106,33 +129,39 @@ def read(path: str | os.PathLike[str]) -> Spending:
     with contextlib.closing(chain):
         try:
             return _read(chain)
-        except ledger.MissingPluginError:
+        except MissingPluginError:
             raise
         except ValueError as error:
             raise DamageError(str(error)) from error
 
 
 def _read(chain: HashChain) -> Spending:
-    shared = _is_shared(chain.path)
-    population = None
-    if shared:
+    if _is_shared(chain.path):
         rounds = SharedRounds(chain)
         rounds.read(repair=False)
-        runs = [RunSpent(run, tuple(events)) for run, events in rounds.runs.items()]
-        population = rounds.population
-    else:
-        events = tuple(ledger.parse_rounds(chain, repair=False))
-        name = chain.path.resolve().parent.name
-        runs = [RunSpent(name, events)] if events else []
-    return Spending(chain, shared, tuple(runs), population, chain.torn)
+        chain.check_head()
+        runs = [
+            RunSpent(run, tuple(record.entries)) for run, record in rounds.runs.items()
+        ]
+        return Spending(
+            chain, tuple(runs), chain.torn, True, rounds.population, rounds.budget
+        )
+    lines = OwnLines()
+    lines.read(chain, repair=False)
+    chain.check_head()
+    folder = chain.path.resolve().parent
+    entries = tuple(lines.record.entries)
+    runs = [RunSpent(folder.name, entries)] if entries else []
+    return Spending(chain, tuple(runs), chain.torn, header=lines.header)
 
 
 def _is_shared(path: pathlib.Path) -> bool:
-    """Whether the first line names a run."""
+    """Whether the first line is a run's or a budget, as only shared ledgers have it."""
     with open(path, "rb") as file:
         first_line = file.readline()
     try:
-        return "run" in json.loads(first_line)
+        fields = json.loads(first_line)
+        return "ledger" not in fields and ("run" in fields or "budget" in fields)
     except (ValueError, TypeError):
         # An empty file, or a damaged line, which the reader of the lines names.
         return False

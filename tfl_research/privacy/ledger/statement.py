@@ -13,12 +13,18 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+from tfl_research import outputs
 from tfl_research.privacy.accounting import budget
 from tfl_research.privacy.accounting.composition import composed_epsilon, composed_zcdp
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger import statement_words as words
 from tfl_research.privacy.ledger.statement_numbers import Numbers, table
+from tfl_research.privacy.ledger.statement_outputs import (
+    GivenOut,
+    given_lines,
+    outside_lines,
+)
 
 # A statement remarks on accountants that differ by more than this share.
 _CROSS_CHECK = 0.05
@@ -53,6 +59,11 @@ def privacy_statement(
     shared: SharedTotal | None = None,
     outside: Sequence[str] = (),
     notes: Sequence[str] = (),
+    rounds: int | None = None,
+    planned_releases: Sequence[tuple[Event, int]] = (),
+    given: GivenOut | None = None,
+    assumptions: Sequence[str] = (),
+    sampler_delta: float = 0.0,
 ) -> str:
     """The text of a run's privacy statement.
 
@@ -67,6 +78,13 @@ def privacy_statement(
       shared: the total of a ledger shared with other runs, or None.
       outside: further outputs that the guarantee leaves out, a sentence each.
       notes: further sentences about the run.
+      rounds: completed rounds, where `spent` has further charged releases too; by
+        default all that is spent are rounds.
+      planned_releases: charged releases that the run intends beside its rounds.
+      given: what the run gives out; by default everything that the table of outputs
+        has.
+      assumptions: what the guarantee takes to be public knowledge, a sentence each.
+      sampler_delta: what is added to δ since the noise is drawn by a finite sampler.
 
     Returns:
       Lines of at most 80 characters, each with a line end.
@@ -74,18 +92,25 @@ def privacy_statement(
     Raises:
       ValueError: δ outside (0, 1), or rounds that cannot be composed.
     """
-    rounds_done = sum(rounds for _, rounds in spent)
-    numbers = Numbers(list(spent), accountant)
+    charged = sum(count for _, count in spent)
+    rounds_done = charged if rounds is None else rounds
+    numbers = Numbers(list(spent), accountant, charged - rounds_done)
     if not rounds_done and planned_rounds:
-        numbers = Numbers([(event, planned_rounds)], accountant)
+        further = sum(count for _, count in planned_releases)
+        planned = [(event, planned_rounds), *planned_releases]
+        numbers = Numbers(planned, accountant, further)
     state = _state(rounds_done, planned_rounds)
+    given = given or GivenOut(columns=[output.name for output in outputs.COLUMNS])
     sections = [
-        ("Guarantee", _guarantee(event, numbers, delta)),
+        ("Guarantee", _guarantee(event, numbers, delta, sampler_delta)),
         ("Mechanism", [*event.description(), *_noise(event, numbers.rounds)]),
         ("Rounds and budget", [state, *_budget(budget_epsilon, shared, delta)]),
         ("Accounting", _accounting(numbers, delta)),
-        ("Outside the guarantee", _outside(event, outside)),
+        ("What was given out", given_lines(given)),
     ]
+    if assumptions:
+        sections.append(("Assumptions", [f"- {line}" for line in assumptions]))
+    sections.append(("Outside the guarantee", outside_lines(event, given, outside)))
     if notes:
         sections.append(("Notes", list(notes)))
     parts = ["Privacy statement\n=================\n"]
@@ -104,6 +129,7 @@ def opening_lines(
     accountant: str,
     planned_rounds: int | None,
     budget_epsilon: float | None = None,
+    planned_releases: Sequence[tuple[Event, int]] = (),
 ) -> tuple[str, ...]:
     """A run's first lines: unit, relation, mechanism, sampling, ε and δ.
 
@@ -115,10 +141,13 @@ def opening_lines(
         *event.description(),
     ]
     if planned_rounds:
-        epsilon = composed_epsilon([(event, planned_rounds)], delta, accountant)
+        planned = [(event, planned_rounds), *planned_releases]
+        epsilon = composed_epsilon(planned, delta, accountant)
+        further = sum(count for _, count in planned_releases)
         lines.append(
             f"Planned: ε = {rounded_up(epsilon)} at δ = {rounded_up(delta, 6)} after "
-            f"{planned_rounds} rounds ({accountant.upper()} accountant)."
+            f"{planned_rounds} rounds{_further(further)} ({accountant.upper()} "
+            "accountant)."
         )
     else:
         lines.append(f"ε is told after each round at δ = {rounded_up(delta, 6)}.")
@@ -142,20 +171,34 @@ def _state(rounds_done: int, planned: int | None) -> str:
     )
 
 
-def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
+def _further(releases: int) -> str:
+    """Words for what is charged beside the rounds."""
+    if not releases:
+        return ""
+    return f" and {releases} further {'charge' if releases == 1 else 'charges'}"
+
+
+def _guarantee(
+    event: Event, numbers: Numbers, delta: float, sampler_delta: float
+) -> list[str]:
     lines = []
     if numbers.rounds:
         epsilon = numbers.epsilon(delta, numbers.accountant)
+        stated = rounded_up(delta + sampler_delta, 6)
+        rounds = f"{numbers.rounds} rounds{_further(numbers.releases)}"
         if math.isinf(epsilon):
-            lines.append(
-                f"None: ε is infinite at δ = {rounded_up(delta, 6)} after "
-                f"{numbers.rounds} rounds."
-            )
+            lines.append(f"None: ε is infinite at δ = {stated} after {rounds}.")
         else:
             lines.append(
-                f"(ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)})-differential "
-                f"privacy of all that {numbers.rounds} rounds release together, "
+                f"(ε = {rounded_up(epsilon)}, δ = {stated})-differential privacy of "
+                f"all that {rounds} release together and section 5 calls private, "
                 "whatever is done with it."
+            )
+        if sampler_delta:
+            lines.append(
+                f"δ is {rounded_up(delta, 6)} by the accountant and "
+                f"{rounded_up(sampler_delta, 2)} since the noise is drawn by a sampler "
+                "of finite precision."
             )
     lines += [
         f"Unit of privacy: {words.unit(event)}.",
@@ -240,29 +283,6 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
             "against those who know who took part."
         )
     return lines
-
-
-def _outside(event: Event, more: Sequence[str]) -> list[str]:
-    # An update that the client noised may be seen, and so may a threshold on its norm.
-    exact = not event.noised_by_clients
-    exact_updates = "single updates, " if exact else ""
-    lines = [
-        *more,
-        *words.OUTSIDE,
-        *([words.THRESHOLDS] if exact else []),
-        f"Whoever sees {exact_updates}the secret run seed or the sampler's state.",
-        (
-            "The noise comes from a pseudo-random generator of research grade, which "
-            "is not a cryptographic one."
-            if event.releases_integers
-            else "The noise comes from a floating-point generator of research grade: "
-            "it resists neither an attack on its low-order bits nor one on the "
-            "generator."
-        ),
-    ]
-    if not event.is_search:
-        lines.append(words.UNSEARCHED.get(event.unit, words.UNSEARCHED["client"]))
-    return [f"- {line}" for line in lines]
 
 
 def _paragraph(sentence: str) -> str:

@@ -11,12 +11,22 @@ DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
 
 
 class Numbers:
-    """ε of rounds by δ and accountant; each is composed once."""
+    """ε of rounds by δ and accountant; each is composed once.
 
-    def __init__(self, groups: list[tuple[Event, int]], accountant: str) -> None:
+    Attributes:
+      groups: pairs of an event and how often it is charged.
+      accountant: "pld" or "rdp".
+      releases: how many of the charges are no rounds.
+      rounds: how many are.
+    """
+
+    def __init__(
+        self, groups: list[tuple[Event, int]], accountant: str, releases: int = 0
+    ) -> None:
         self.groups = groups
         self.accountant = accountant
-        self.rounds = sum(rounds for _, rounds in groups)
+        self.releases = releases
+        self.rounds = sum(count for _, count in groups) - releases
         self._composed: dict[tuple[float, str], float] = {}
 
     @property

@@ -20,10 +20,9 @@ ACCOUNTANTS = {
     "pld": "privacy loss distributions (PLD)",
     "rdp": "Rényi differential privacy (RDP)",
 }
-OUTSIDE = (
-    "Train metrics (loss, accuracy, example counts) and cohort sizes: they are exact.",
-    "Evaluation on clients' data, and what is decided by it: the best round, early "
-    "stopping.",
+TIMES = (
+    "When lines were printed and files written: the time of a round depends on who "
+    "took part."
 )
 THRESHOLDS = (
     "Thresholds that are computed from clients' exact norms (adaptive zeroing), "

@@ -150,8 +150,8 @@ class MechanismSettings(NamedSettings):
           ValueError: no noise meets the target.
         """
         event = self.checked_event(1.0, shape)
-        resolved = checked_accountant(accountant, event)
-        return calibrate_event(event, target_epsilon, shape.rounds, delta, resolved)
+        checked_accountant(accountant, event)
+        return calibrate_event(event, target_epsilon, shape.rounds, delta, accountant)
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
         """`event`, with errors that name the mechanism's setting.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Protocol
 
 import numpy as np
@@ -42,6 +42,10 @@ class PrivacyPlan(Protocol):
     @property
     def budget_epsilon(self) -> Optional[float]:
         """ε that no round may exceed, or None."""
+
+    @property
+    def planned_releases(self) -> Sequence[tuple[Event, int]]:
+        """Further releases that the run intends beside its rounds, and how many."""
 
     def record(self) -> dict[str, Any]:
         """The values that must not change between two starts of a run, for JSON.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.data import ClientData, PoissonBatching
@@ -13,8 +13,10 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.composition import (
     EpsilonCurve,
+    accountant_of,
     resolve_accountant,
 )
+from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.record_calibration import (
     calibrate_record_noise,
@@ -23,6 +25,7 @@ from tfl_research.privacy.accounting.record_calibration import (
 )
 from tfl_research.privacy.plans import plan as plan_module
 from tfl_research.privacy.plans.checks import check_settings
+from tfl_research.privacy.plans.user_level_values import checked_releases
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -45,6 +48,7 @@ class RecordLevelPlan:
       accountant: "pld" or "rdp".
       rounds: planned.
       budget_epsilon: ε of a client that no round may exceed, or None.
+      planned_releases: further releases beside the rounds, and how many of each.
 
     Raises:
       ValueError: fields that do not fit each other.
@@ -68,6 +72,7 @@ class RecordLevelPlan:
     accountant: str
     rounds: int
     budget_epsilon: Optional[float] = None
+    planned_releases: tuple[tuple[Event, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
@@ -89,6 +94,7 @@ class RecordLevelPlan:
         delta: Optional[float] = None,
         accountant: str = "auto",
         budget_epsilon: Optional[float] = None,
+        planned_releases: Sequence[tuple[Event, int]] = (),
     ) -> RecordLevelPlan:
         """Makes a plan with this noise, or with the least noise for a target ε.
 
@@ -106,6 +112,8 @@ class RecordLevelPlan:
             None.
           accountant: "pld", "rdp" or "auto" for the tightest.
           budget_epsilon: ε of a client that no round may exceed, or None.
+          planned_releases: further charged releases beside the rounds, each of every
+            client's records: an event, and how often. `target_epsilon` covers them.
 
         Raises:
           SettingError: values out of range, or a target or budget out of reach.
@@ -128,19 +136,23 @@ class RecordLevelPlan:
             deltas = (float(delta),) * len(deltas)
         _warn_of_deltas(event, deltas)
         try:
-            resolved = resolve_accountant(accountant, event)
+            resolve_accountant(accountant, event)
         except ValueError as error:
             raise SettingError(f"--record_accountant={accountant}: {error}") from error
+        releases = checked_releases(planned_releases, event)
         if target_epsilon is not None:
             try:
                 noise = calibrate_record_noise(
-                    event, float(target_epsilon), rounds, deltas, resolved
+                    event, float(target_epsilon), rounds, deltas, accountant, releases
                 )
             except ValueError as error:
                 raise SettingError(
                     f"--record_target_epsilon={target_epsilon:g}: {error}"
                 ) from error
             event = dataclasses.replace(event, noise_multiplier=noise)
+        # At the smallest δ: "auto" depends on it.
+        charged = [(event, int(rounds)), *releases]
+        resolved = accountant_of(accountant, charged, min(deltas))
         if budget_epsilon is not None:
             _check_budget(event, deltas, resolved, budget_epsilon)
         return cls(
@@ -150,6 +162,7 @@ class RecordLevelPlan:
             resolved,
             int(rounds),
             None if budget_epsilon is None else float(budget_epsilon),
+            releases,
         )
 
     @property

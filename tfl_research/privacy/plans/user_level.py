@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting import events
-from tfl_research.privacy.accounting.composition import EpsilonCurve
+from tfl_research.privacy.accounting.composition import (
+    EpsilonCurve,
+    accountant_of,
+)
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
@@ -27,6 +30,7 @@ from tfl_research.privacy.plans.checks import check_settings
 from tfl_research.privacy.plans.user_level_values import (
     calibrated_noise_multiplier,
     checked_delta,
+    checked_releases,
     unknown_dimension,
 )
 from tfl_research.sampling import Amplification
@@ -54,6 +58,7 @@ class UserLevelPlan:
       accountant: "pld" or "rdp".
       budget_epsilon: ε that no round may exceed, or None.
       distributed: grid and noise shares of a distributed mechanism, or None.
+      planned_releases: further releases beside the rounds, and how many of each.
 
     Raises:
       ValueError: fields that do not fit each other.
@@ -86,6 +91,7 @@ class UserLevelPlan:
     accountant: str
     budget_epsilon: Optional[float] = None
     distributed: Optional[DistributedPlan] = None
+    planned_releases: tuple[tuple[Event, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
@@ -138,6 +144,7 @@ class UserLevelPlan:
         budget_epsilon: Optional[float] = None,
         expected_cohort_size: Optional[float] = None,
         model_dimension: Optional[Dimension] = None,
+        planned_releases: Sequence[tuple[Event, int]] = (),
     ) -> UserLevelPlan:
         """Makes a plan with this noise, or with the least noise for a target ε.
 
@@ -157,6 +164,8 @@ class UserLevelPlan:
             `amplification` when None.
           model_dimension: returns the number of scalars in an update; for mechanisms
             whose noise depends on this number.
+          planned_releases: further charged releases beside the rounds: an event, and
+            how often it is released. `target_epsilon` covers them.
 
         Raises:
           SettingError: values that are out of range or do not fit each other, or a
@@ -181,13 +190,24 @@ class UserLevelPlan:
             model_dimension or unknown_dimension,
         )
         mechanism.check_shape(shape)
+        releases: tuple[tuple[Event, int], ...] = ()
+        if planned_releases:
+            unit_noise = mechanism.checked_event(1.0, shape)
+            releases = checked_releases(planned_releases, unit_noise)
         if noise_multiplier is None:
             noise_multiplier = calibrated_noise_multiplier(
-                mechanism, float(target_epsilon or 0), shape, delta, accountant
+                mechanism,
+                float(target_epsilon or 0),
+                shape,
+                delta,
+                accountant,
+                releases,
             )
         noise_multiplier = float(noise_multiplier)
         event = mechanism.checked_event(noise_multiplier, shape)
-        resolved = checked_accountant(accountant, event)
+        checked_accountant(accountant, event)
+        charged = [(event, shape.rounds), *releases]
+        resolved = accountant_of(accountant, charged, delta)
         mechanism.check_noise(noise_multiplier, shape)
         try:
             made = cls(
@@ -202,6 +222,7 @@ class UserLevelPlan:
                 resolved,
                 None if budget_epsilon is None else float(budget_epsilon),
                 mechanism.distributed_plan(noise_multiplier, shape),
+                releases,
             )
         except SettingError:
             raise

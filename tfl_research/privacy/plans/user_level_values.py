@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Optional
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.planning import noise_for
 from tfl_research.privacy.mechanisms.run_context import RunShape
 from tfl_research.privacy.mechanisms.specification import MechanismSettings
 
@@ -30,9 +33,28 @@ def calibrated_noise_multiplier(
     shape: RunShape,
     delta: float,
     accountant: str,
+    releases: Sequence[tuple[Event, int]] = (),
 ) -> float:
-    """See `MechanismSettings.calibrate`; every refusal is a SettingError."""
+    """See `MechanismSettings.calibrate`; every refusal is a SettingError.
+
+    Args:
+      mechanism: see `MechanismSettings.calibrate`, as for the next four.
+      target_epsilon: of the rounds and the releases together.
+      shape: of the run.
+      delta: target δ.
+      accountant: "pld", "rdp", or "auto" for the tightest that applies.
+      releases: what is charged beside the rounds.
+    """
     try:
+        if releases:
+            return noise_for(
+                lambda noise: mechanism.event(noise, shape),
+                target_epsilon,
+                shape.rounds,
+                delta,
+                accountant,
+                releases,
+            )
         return mechanism.calibrate(target_epsilon, shape, delta, accountant)
     except SettingError:
         raise
@@ -50,3 +72,34 @@ def unknown_dimension() -> int:
         "the noise depends on the size of the model: give model_dimension, a function "
         "that returns the number of scalars in an update"
     )
+
+
+def checked_releases(
+    releases: Sequence[tuple[Event, int]], event: Event
+) -> tuple[tuple[Event, int], ...]:
+    """Planned releases that can be composed with a run's rounds; none without a count.
+
+    Raises:
+      SettingError: another neighbouring relation or unit than the rounds'.
+    """
+    for release, count in releases:
+        if count < 0:
+            raise SettingError(
+                f"planned_releases: a {release.kind} release is planned {count} times; "
+                "give at least 0"
+            )
+        for name, theirs, ours in (
+            ("unit", release.unit, event.unit),
+            (
+                "neighbouring_relation",
+                release.neighbouring_relation,
+                event.neighbouring_relation,
+            ),
+        ):
+            if theirs != ours:
+                raise SettingError(
+                    f"planned_releases: a {release.kind} has {name} {theirs!r}, "
+                    f"the rounds of this run have {ours!r}, and no ε covers both; give "
+                    f"the release an event with {name} {ours!r}"
+                )
+    return tuple((release, count) for release, count in releases if count)

@@ -25,6 +25,8 @@ def _tag(column: str) -> str:
 class TensorBoard(Callback):
     """Writes each round's row of metrics.csv as scalars, with the round as the step.
 
+    So a private run's events have a tag for each column that the run gives out.
+
     TensorBoard's events cannot be deleted. So a resumed run writes the event files anew
     from the kept rows, and a repeated round appears once.
 

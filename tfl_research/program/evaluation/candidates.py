@@ -3,32 +3,118 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 from tfl_research.errors import UserError
+from tfl_research.outputs import Release
+from tfl_research.outputs.files import CLIENTS
 from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.deciding import (
+    NOTHING_DECIDES,
+    PRIVATE_ACCURACY,
+    PRIVATE_CHOICE,
+)
+from tfl_research.program.evaluation.private_metrics import (
+    METRIC,
+    PrivateAccuracy,
+    PrivateChoice,
+)
 from tfl_research.program.evaluation.selection import Selection
-from tfl_research.program.interfaces import Evaluates
+from tfl_research.program.interfaces import Account, Evaluates
 from tfl_research.storage import nest
+
+_EVAL, _HELD_OUT = "eval", "held_out"
 
 
 class Candidates:
     """Evaluates models, and keeps the best model and the last evaluations.
 
+    A split is evaluated if something of it is given out, or goes into a private metric.
+
     Attributes:
-      selection: decides which model is the best.
+      selection: decides which model is the best; None where no metric may decide.
+      choice: decides in the place of `selection`, by the exponential mechanism.
       best: weights of the best model, or None.
       untrained: metrics of the untrained model, by the columns of metrics.csv.
+      choice_epsilon: ε of the run with the private choice, once it is charged.
+      epsilon: ε after the private evaluation of the last evaluated round; None if there
+        was none.
     """
 
-    def __init__(self, evaluator: Evaluates, selection: Selection):
+    def __init__(
+        self,
+        evaluator: Evaluates,
+        selection: Optional[Selection],
+        release: Release = Release(),  # noqa: B008
+        *,
+        accuracy: Optional[PrivateAccuracy] = None,
+        choice: Optional[PrivateChoice] = None,
+        account: Optional[Account] = None,
+    ):
         self._evaluator = evaluator
+        self._release = release
+        self._accuracy = accuracy
+        self._account = account
         self.selection = selection
+        self.choice = choice
         self.best: Any = None
         self.untrained: dict[str, float] = {}
+        self.choice_epsilon: Optional[float] = None
+        self.epsilon: Optional[float] = None
         # By round and split: the evaluations of the last and of the best model.
         self._evaluations: dict[int, dict[str, Evaluation]] = {}
+
+    @property
+    def best_round(self) -> Optional[int]:
+        """Round of the best model, or None. A private choice is a secret until then."""
+        if self.choice is not None:
+            return self.choice.best_round
+        return None if self.selection is None else self.selection.best_round
+
+    @property
+    def best_value(self) -> Optional[float]:
+        """The selection value of the best model, if it may be told."""
+        if self.choice is not None or self.selection is None:
+            return None
+        return self.selection.best_value
+
+    @property
+    def decided_by(self) -> str:
+        """The column that decides, `PRIVATE_CHOICE`, or "" where nothing does."""
+        if self.choice is not None:
+            return PRIVATE_CHOICE
+        return "" if self.selection is None else self.selection.column
+
+    def choose(self, completed_rounds: int) -> Optional[int]:
+        """The round of the best model, once it may be told; or None.
+
+        A private choice is charged, durably, before anything of it is told. A budget
+        that does not cover the choice leaves the run without a best model.
+        """
+        choice, account = self.choice, self._account
+        if choice is None or choice.best_round is None:
+            return self.best_round
+        if account is None:
+            raise ValueError("a private choice needs an account that charges it")
+        self.choice_epsilon = account.charge_release(
+            "selection", completed_rounds, choice.event
+        )
+        return None if self.choice_epsilon is None else choice.best_round
+
+    @property
+    def why_no_best(self) -> str:
+        """Why there is no best model, in words, where there is none."""
+        if self.choice is not None and self.choice.best_round is not None:
+            return "the budget does not cover its choice"
+        if self.choice is None and self.selection is None:
+            return NOTHING_DECIDES
+        return "no evaluation has a value that could choose one"
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the last evaluations had no better value, see `Selection`."""
+        return self.selection is not None and self.selection.should_stop
 
     def evaluate_untrained(self, weights: Any) -> Mapping[str, float]:
         """Evaluates the untrained model.
@@ -36,9 +122,11 @@ class Candidates:
         Raises:
           UserError: the evaluation does not have the selection metric.
         """
-        cells = self._evaluate(0, weights)
-        for name in self.selection.columns:
-            if name not in cells:
+        evaluations = self._evaluate(0, weights)
+        self._check_accuracy(evaluations)
+        cells = self._cells(evaluations)
+        for name in () if self.selection is None else self.selection.columns:
+            if name not in cells and name != PRIVATE_ACCURACY:
                 raise UserError(
                     f"selection metric {name!r} is not evaluated in this task; "
                     f"choose one of {', '.join(cells)}"
@@ -46,16 +134,41 @@ class Candidates:
         self.untrained = dict(cells)
         return cells
 
+    def _check_accuracy(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """Refuses a private metric for an objective that has no accuracy."""
+        if self._accuracy is None and self.choice is None:
+            return
+        metrics = evaluations[_EVAL].per_client
+        if METRIC not in metrics:
+            setting = (
+                "selection_epsilon"
+                if self._accuracy is None
+                else "evaluation_noise_multiplier"
+            )
+            raise UserError(
+                f"--{setting}: noises the {METRIC}, and this task's metrics are "
+                f"{', '.join(metrics)}; leave it out"
+            )
+
     def evaluate(self, round_number: int, weights: Any) -> dict[str, float]:
         """Evaluates a round's model and keeps it if it is the best so far.
 
         Returns:
-          Cells of metrics.csv.
+          Cells of metrics.csv that are given out.
         """
-        cells = self._evaluate(round_number, weights)
-        if self.selection.update(round_number, self.selection.value_of(cells)):
+        evaluations = self._evaluate(round_number, weights)
+        cells = self._cells(evaluations)
+        cells.update(self._private_cells(round_number, evaluations))
+        if self.choice is not None:
+            better = self.choice.update(round_number, evaluations[_EVAL])
+        elif self.selection is not None and self.selection.is_decided_by(cells):
+            value = self.selection.value_of(cells)
+            better = self.selection.update(round_number, value)
+        else:
+            better = False
+        if better:
             self.best = nest.copied(weights)
-        kept = (round_number, self.selection.best_round)
+        kept = (round_number, self.best_round)
         self._evaluations = {
             number: evaluations
             for number, evaluations in self._evaluations.items()
@@ -63,19 +176,47 @@ class Candidates:
         }
         return cells
 
-    def _evaluate(
-        self, round_number: int, weights: Any
-    ) -> collections.OrderedDict[str, float]:
+    def _private_cells(
+        self, round_number: int, evaluations: Mapping[str, Evaluation]
+    ) -> dict[str, float]:
+        """The private accuracy, if the account can charge it."""
+        self.epsilon = None
+        if self._accuracy is None or self._account is None:
+            return {}
+        self.epsilon = self._account.charge_release(
+            "evaluation", round_number, self._accuracy.event
+        )
+        if self.epsilon is None:
+            return {}
+        noised = self._accuracy.noised(round_number, evaluations[_EVAL])
+        return {PRIVATE_ACCURACY: noised}
+
+    def _evaluate(self, round_number: int, weights: Any) -> dict[str, Evaluation]:
         evaluations = self._evaluations[round_number] = {
-            split: self._evaluator.evaluate(weights, split)
-            for split in self._evaluator.splits
+            split: self._evaluator.evaluate(weights, split) for split in self._splits
         }
+        return evaluations
+
+    def _cells(
+        self, evaluations: Mapping[str, Evaluation]
+    ) -> collections.OrderedDict[str, float]:
         cells: collections.OrderedDict[str, float] = collections.OrderedDict()
         for split, evaluation in evaluations.items():
-            cells.update(evaluation.columns(split))
-        if set(self.selection.columns) <= set(cells):
-            cells[self.selection.column] = self.selection.value_of(cells)
+            cells.update(self._release.row(evaluation.columns(split)))
+        selection = self.selection
+        if selection is not None and selection.is_decided_by(cells):
+            cells[selection.column] = selection.value_of(cells)
         return cells
+
+    @property
+    def _splits(self) -> Sequence[str]:
+        splits = self._evaluator.splits
+        needed = self._accuracy is not None or self.choice is not None
+        return [
+            split
+            for split in splits
+            if self._release.shows_split(split) or (needed and split == _EVAL)
+        ]
 
     def evaluations(
         self, models: Mapping[str, tuple[int, Any]]
@@ -84,19 +225,26 @@ class Candidates:
 
         Args:
           models: `{name: (round, weights)}`.
+
+        Returns:
+          The evaluations whose clients are listed in clients.csv: without training
+          clients where their rows are withheld.
         """
-        results = {}
+        listed = self._release.shows_file(CLIENTS)
+        results: dict[tuple[str, str], Evaluation] = {}
         for name, (round_number, weights) in models.items():
             if round_number not in self._evaluations:
                 self._evaluate(round_number, weights)
             for split, evaluation in self._evaluations[round_number].items():
-                results[name, split] = evaluation
+                if listed or split == _HELD_OUT:
+                    results[name, split] = evaluation
         return results
 
     def export(self) -> dict[str, Any]:
         """Returns the state as JSON values, for `restore`."""
         return {
-            "selection": self.selection.export(),
+            "selection": None if self.selection is None else self.selection.export(),
+            "choice": None if self.choice is None else self.choice.export(),
             # Text, since JSON has no NaN.
             "untrained": [(name, repr(v)) for name, v in self.untrained.items()],
         }
@@ -109,4 +257,7 @@ class Candidates:
         """
         self.best = best
         self.untrained = {name: float(value) for name, value in exported["untrained"]}
-        self.selection.restore(exported["selection"])
+        if self.selection is not None:
+            self.selection.restore(exported["selection"])
+        if self.choice is not None:
+            self.choice.restore(exported["choice"])

@@ -8,8 +8,9 @@ from typing import Any, Optional
 
 from tfl_research.program.evaluation.client_metrics import higher_is_better
 
-# The column of metrics.csv that has a weighted sum of metrics.
-SCORE = "eval_selection_score"
+# The columns of metrics.csv that have a weighted sum of metrics: any sum, and a sum of
+# metrics of held-out clients alone.
+SCORE, HELD_OUT_SCORE = "eval_selection_score", "held_out_selection_score"
 
 
 def metric_weights(text: str) -> dict[str, float]:
@@ -85,12 +86,19 @@ class Selection:
     @property
     def column(self) -> str:
         """The column of metrics.csv that has the selection value."""
-        return SCORE if self._sums else self.metric
+        if not self._sums:
+            return self.metric
+        held_out = all(name.startswith("held_out_") for name in self._weights)
+        return HELD_OUT_SCORE if held_out else SCORE
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of metrics.csv from which the selection value is computed."""
         return tuple(self._weights)
+
+    def is_decided_by(self, cells: Mapping[str, float]) -> bool:
+        """Whether an evaluation's cells have all columns that the value needs."""
+        return all(name in cells for name in self._weights)
 
     def value_of(self, cells: Mapping[str, float]) -> float:
         """The selection value of an evaluation's cells; NaN if a used cell is NaN."""
@@ -129,15 +137,16 @@ class Selection:
             "without_improvement": self._without_improvement,
         }
 
-    def restore(self, exported: Mapping[str, Any]) -> None:
+    def restore(self, exported: Optional[Mapping[str, Any]]) -> None:
         """Restores the state that `export` returned.
 
         Raises:
           ValueError: the state is for another metric.
         """
-        if exported["metric"] != self.metric:
+        metric = None if exported is None else exported["metric"]
+        if exported is None or metric != self.metric:
             raise ValueError(
-                f"the run has selected its best model by {exported['metric']}, "
+                f"the run has selected its best model by {metric}, "
                 f"expected {self.metric}"
             )
         value = exported["best_value"]

@@ -151,6 +151,7 @@ def build(
         target="the object shown, 100 classes: the standard benchmark of label skew",
         source="tff.simulation.datasets.cifar100: CIFAR-100 (Krizhevsky 2009)",
         licence="none stated by the publisher; cite Krizhevsky 2009",
+        public_data=True,
     )
     return Task(
         name="cifar100",

@@ -156,6 +156,7 @@ def build(
         licence="none stated with the download; NIST Special Database 19 is a work of "
         "the US government, and LEAF, which split it by writer, is BSD 2-Clause",
         label_names=tuple(characters),
+        public_data=True,
     )
     return Task(
         name="emnist",

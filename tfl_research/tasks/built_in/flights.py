@@ -66,6 +66,7 @@ _CARD = Card(
     ),
     licence="CC0 as packaged",
     label_names=("on time", "late"),
+    public_data=True,
 )
 
 

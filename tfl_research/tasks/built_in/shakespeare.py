@@ -263,4 +263,5 @@ _CARD = Card(
     ),
     licence="code MIT, texts CC BY 2.5 as packaged (the package's COPYING.txt)",
     label_names=("padding", *CHARACTERS, "other"),
+    public_data=True,
 )

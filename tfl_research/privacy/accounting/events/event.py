@@ -169,6 +169,11 @@ class Event(abc.ABC):
         del rounds
         return None
 
+    def as_pure_rounds(self, rounds: int) -> Optional[tuple[float, int]]:
+        """ε of a mechanism of pure DP, and how many cost as much; or None."""
+        del rounds
+        return None
+
     def zcdp(self, rounds: int) -> Optional[float]:
         """ρ of zero-concentrated differential privacy of rounds 1 to `rounds`.
 

@@ -22,6 +22,7 @@ EVENTS: Registry[type[Event]] = Registry(
         "skellam": f"{_PACKAGE}skellam_event:SkellamEvent",
         "local_gaussian": f"{_PACKAGE}local_gaussian_event:LocalGaussianEvent",
         "record_dp_sgd": f"{_PACKAGE}record_event:RecordEvent",
+        "pure": f"{_PACKAGE}pure_event:PureEvent",
         "hyperparameter_search": f"{_PACKAGE}search_event:HyperparameterSearchEvent",
     },
 )

@@ -7,10 +7,16 @@ import math
 import numpy as np
 from scipy import fft
 
-from tfl_research.privacy.accounting.losses.loss_distribution import Loss, tilt
+from tfl_research.privacy.accounting.losses.loss_distribution import (
+    Loss,
+    base_moment,
+    tilt,
+)
 
 # Frequencies with terms below this share of the largest term are left out.
 _DROPPED = 1e-15
+# So far below every term that it counts as none.
+_VANISHED = 1e-30
 # Complex numbers in one table of powers.
 _MAX_TABLE = 1 << 20
 _STRIDE = 32
@@ -34,6 +40,11 @@ class Contour:
         self.theta, self.log_moment = tilt(step), loss.log_moment(step)
         self.size = fft.next_fast_len(math.ceil(period / self.interval), real=True)
         self.logs = loss.log_spectrum(step, self.size, _DROPPED ** (1 / fewest_rounds))
+        self.base_moment = base_moment(loss, step)
+        self.base_logs = np.zeros(len(self.logs))
+        if loss.base is not None:
+            base = loss.base.log_spectrum(step, self.size, _VANISHED)
+            self.base_logs, self.logs = base[: len(self.logs)], self.logs[: len(base)]
         self.frequencies = len(self.logs)
         self.index = np.arange(self.frequencies)
 
@@ -45,7 +56,7 @@ class Contour:
         bounds: np.ndarray,
     ) -> np.ndarray:
         """ε of each number of rounds; `bounds` are upper bounds of ε."""
-        offsets = rounds * self.log_moment - log_deltas
+        offsets = rounds * self.log_moment + self.base_moment - log_deltas
         result = np.empty(len(rounds))
         lows = np.log1p(-np.exp(log_deltas)) - self.interval
         chunk = max(1, _MAX_TABLE // self.frequencies)
@@ -81,7 +92,7 @@ class Contour:
 
         `lows` may be log(1 - δ), since no mechanism has δ(ε) below 1 - e^ε.
         """
-        powers = np.exp(np.multiply.outer(rounds, self.logs))
+        powers = np.exp(np.multiply.outer(rounds, self.logs) + self.base_logs)
         s = self.theta - 2j * math.pi / (self.size * self.interval) * self.index
         weights = np.where((self.index == 0) | (2 * self.index == self.size), 1, 2)
         # Geometric sums of e^{-sy} and e^{-(s+1)y} over lattice points y >= 0.

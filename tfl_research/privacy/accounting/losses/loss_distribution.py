@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, Protocol
+from typing import Literal, Optional, Protocol
 
 import numpy as np
 from scipy import fft, special
@@ -68,7 +68,7 @@ def _deltas(epsilons: np.ndarray, sigma: float, q: float, *, adds: bool) -> np.n
     return np.minimum.accumulate(np.clip(deltas, 0.0, 1.0))
 
 
-def _connected(deltas: np.ndarray, interval: float) -> np.ndarray:
+def connected(deltas: np.ndarray, interval: float) -> np.ndarray:
     """Probabilities of the lattice points for which δ(ε) has these values.
 
     Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1.
@@ -97,10 +97,14 @@ class Loss(Protocol):
         """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """See `LossDistribution.log_spectrum`."""
+        """See `LatticeLoss.log_spectrum`."""
 
     def coarser(self, interval: float) -> Loss:
         """The same loss on a lattice of a larger interval."""
+
+    @property
+    def base(self) -> Optional[Loss]:
+        """A loss that is composed once beside the rounds; None for none."""
 
 
 def chernoff(
@@ -111,20 +115,80 @@ def chernoff(
     # log of sup over y > 0 of e^{-θy}(1 - e^{-y}).
     peak = theta * np.log(theta) - (theta + 1) * np.log1p(theta)
     moments = np.array([loss.log_moment(step) for step in steps])[:, np.newaxis]
-    return np.asarray((rounds * moments + peak - log_deltas) / theta)
+    once = np.array([base_moment(loss, step) for step in steps])[:, np.newaxis]
+    return np.asarray((rounds * moments + once + peak - log_deltas) / theta)
 
 
-class LossDistribution:
-    """One round's discretised privacy loss, in one direction.
+def base_moment(loss: Loss, step: int) -> float:
+    """`Loss.log_moment` of the loss's base."""
+    return 0.0 if loss.base is None else loss.base.log_moment(step)
+
+
+class LatticeLoss:
+    """A privacy loss on the points of a lattice.
 
     Attributes:
       interval: distance of the lattice points.
+      lower: the first loss, in intervals.
       losses: float64 `[n]`, multiples of `interval`.
       probabilities: float64 `[n]`.
       log_probabilities: their logarithms, -inf where zero.
-      lower: the first loss, in intervals.
       infinity_mass: probability of an infinite loss.
+      base: see `Loss`; None.
     """
+
+    base: Optional[Loss] = None
+
+    def __init__(
+        self,
+        interval: float,
+        lower: int,
+        probabilities: np.ndarray,
+        infinity_mass: float = 0.0,
+    ) -> None:
+        """See the attributes; the points follow each other without gaps."""
+        self.interval, self.lower = interval, lower
+        self.losses = (lower + np.arange(len(probabilities))) * interval
+        self.probabilities, self.infinity_mass = probabilities, infinity_mass
+        with np.errstate(divide="ignore"):
+            self.log_probabilities = np.log(probabilities)
+        self._log_moments: dict[int, float] = {}
+
+    def log_moment(self, step: int) -> float:
+        """See `Loss`."""
+        if step not in self._log_moments:
+            exponents = tilt(step) * self.losses + self.log_probabilities
+            peak = exponents.max()
+            total = np.exp(exponents - peak).sum()
+            self._log_moments[step] = float(peak + math.log(total))
+        return self._log_moments[step]
+
+    def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
+        """log of the characteristic function under the tilted probabilities.
+
+        Args:
+          step: of the tilt.
+          size: number N of frequencies 2πk/(N·interval), k = 0, ..., N - 1.
+          least: high frequencies are left out if all their magnitudes are at most
+            this.
+
+        Returns:
+          complex128 `[frequencies]`, at most N // 2 + 1.
+        """
+        exponents = tilt(step) * self.losses + self.log_probabilities
+        tilted = np.exp(exponents - self.log_moment(step))
+        folded = np.pad(tilted, (0, -len(tilted) % size))
+        spectrum = fft.rfft(folded.reshape(-1, size).sum(axis=0))
+        magnitudes = np.abs(spectrum)
+        count = int(np.flatnonzero(magnitudes > least)[-1]) + 1
+        # The lattice starts at `lower`, not at 0.
+        shift = 2 * math.pi / size * ((np.arange(count) * self.lower) % size)
+        logs = np.log(np.maximum(magnitudes[:count], 1e-300))
+        return np.asarray(logs + 1j * (np.angle(spectrum[:count]) - shift))
+
+
+class LossDistribution(LatticeLoss):
+    """One round's discretised privacy loss of a sampled Gaussian, in one direction."""
 
     def __init__(
         self,
@@ -169,56 +233,20 @@ class LossDistribution:
         if direction != "remove":
             low, high = -high, (high if direction == "replace" else -low)
         interval = max(interval, (high - low) / _MAX_POINTS)
-        self.interval = interval
-        self.lower = math.floor(low / interval)
-        self.losses = np.arange(self.lower, math.ceil(high / interval) + 1) * interval
+        lower = math.floor(low / interval)
+        losses = np.arange(lower, math.ceil(high / interval) + 1) * interval
         if direction == "replace":
-            deltas = _deltas(self.losses[-self.lower :], sigma, q, adds=False)
-            above = _connected(deltas, interval)[1:]
+            deltas = _deltas(losses[-lower:], sigma, q, adds=False)
+            above = connected(deltas, interval)[1:]
             # Of a symmetric relation p(-loss) = e^-loss p(loss).
-            below = above * np.exp(-self.losses[1 - self.lower :])
+            below = above * np.exp(-losses[1 - lower :])
             at_zero = 1 - float(deltas[-1]) - above.sum() - below.sum()
             pieces = below[::-1], [max(at_zero, 0.0)], above
-            self.probabilities = np.concatenate(pieces)
+            probabilities = np.concatenate(pieces)
         else:
-            deltas = _deltas(self.losses, sigma, q, adds=direction == "add")
-            self.probabilities = _connected(deltas, interval)
-        self.infinity_mass = float(deltas[-1])
-        with np.errstate(divide="ignore"):
-            self.log_probabilities = np.log(self.probabilities)
-        self._log_moments: dict[int, float] = {}
-
-    def log_moment(self, step: int) -> float:
-        """See `Loss`."""
-        if step not in self._log_moments:
-            exponents = tilt(step) * self.losses + self.log_probabilities
-            peak = exponents.max()
-            total = np.exp(exponents - peak).sum()
-            self._log_moments[step] = float(peak + math.log(total))
-        return self._log_moments[step]
-
-    def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """log of the characteristic function under the tilted probabilities.
-
-        Args:
-          step: of the tilt.
-          size: number N of frequencies 2πk/(N·interval), k = 0, ..., N - 1.
-          least: high frequencies are left out if all their magnitudes are at most
-            this.
-
-        Returns:
-          complex128 `[frequencies]`, at most N // 2 + 1.
-        """
-        exponents = tilt(step) * self.losses + self.log_probabilities
-        tilted = np.exp(exponents - self.log_moment(step))
-        folded = np.pad(tilted, (0, -len(tilted) % size))
-        spectrum = fft.rfft(folded.reshape(-1, size).sum(axis=0))
-        magnitudes = np.abs(spectrum)
-        count = int(np.flatnonzero(magnitudes > least)[-1]) + 1
-        # The lattice starts at `lower`, not at 0.
-        shift = 2 * math.pi / size * ((np.arange(count) * self.lower) % size)
-        logs = np.log(np.maximum(magnitudes[:count], 1e-300))
-        return np.asarray(logs + 1j * (np.angle(spectrum[:count]) - shift))
+            deltas = _deltas(losses, sigma, q, adds=direction == "add")
+            probabilities = connected(deltas, interval)
+        super().__init__(interval, lower, probabilities, float(deltas[-1]))
 
     def coarser(self, interval: float) -> LossDistribution:
         """See `Loss`."""

@@ -11,9 +11,11 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
     INTERVAL,
     Direction,
     Loss,
+    LossDistribution,
     directions,
     loss_distribution,
 )
+from tfl_research.privacy.accounting.losses.pure import PureLoss
 from tfl_research.privacy.accounting.losses.sampled_gaussian import DirectionSolver
 
 # Up to so many kinds of rounds use the finest lattice; each kind costs transforms.
@@ -34,25 +36,29 @@ def _interval(parts: int) -> float:
 class MixedLoss:
     """The loss of several different rounds together; see `Loss`."""
 
+    base: Loss | None = None
+
     def __init__(
         self,
         parts: Sequence[tuple[float, float, int]],
+        pure: Sequence[tuple[float, int]] = (),
         *,
         direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
-        """See `mixed_epsilon` for `parts`, and `LossDistribution` for the others."""
-        self._parts, self._direction = parts, direction
-        losses = [
+        """See `mixed_epsilon` for the parts, and `LossDistribution` for the others."""
+        self._parts, self._pure, self._direction = parts, pure, direction
+        losses: list[LossDistribution | PureLoss] = [
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
         ]
+        losses += [PureLoss(epsilon, interval) for epsilon, _ in pure]
         # Spectra multiply on a common lattice only.
         self.interval = max(loss.interval for loss in losses)
         self._losses = [
             loss if loss.interval == self.interval else loss.coarser(self.interval)
             for loss in losses
         ]
-        self._rounds = [rounds for _, _, rounds in parts]
+        self._rounds = [part[-1] for part in (*parts, *pure)]
         finite = math.fsum(
             rounds * math.log1p(-loss.infinity_mass)
             for loss, rounds in zip(self._losses, self._rounds)
@@ -67,7 +73,7 @@ class MixedLoss:
         )
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """See `LossDistribution.log_spectrum`."""
+        """See `LatticeLoss.log_spectrum`."""
         # A product is no larger than each of its factors.
         spectra = [
             rounds * loss.log_spectrum(step, size, least ** (1 / rounds))
@@ -78,17 +84,20 @@ class MixedLoss:
         count = int(np.flatnonzero(total.real > math.log(least))[-1]) + 1
         return np.asarray(total[:count])
 
-    def coarser(self, interval: float) -> Loss:
+    def coarser(self, interval: float) -> MixedLoss:
         """See `Loss`."""
-        return MixedLoss(self._parts, direction=self._direction, interval=interval)
+        return MixedLoss(
+            self._parts, self._pure, direction=self._direction, interval=interval
+        )
 
 
 def mixed_epsilon(
     parts: Sequence[tuple[float, float, int]],
     delta: float,
     neighbouring_relation: str = "add_or_remove_one",
+    pure: Sequence[tuple[float, int]] = (),
 ) -> float:
-    """ε of sampled Gaussian mechanisms.
+    """ε of sampled Gaussian mechanisms, and of mechanisms of pure ε-DP.
 
     Composes like `sampled_gaussian`, with the product of the characteristic functions
     in place of a power.
@@ -100,16 +109,78 @@ def mixed_epsilon(
       delta: target δ, in (0, 1).
       neighbouring_relation: "replace_one" for uniformly random subsets; any other
         relation means Poisson sampling.
+      pure: for each kind of release of pure differential privacy: its ε and how often
+        it is made.
 
     Raises:
-      ValueError: no parts.
+      ValueError: no parts and no pure releases.
     """
-    if not parts:
+    if not parts and not pure:
         raise ValueError("parts must name at least one kind of round, got none")
-    interval = _interval(len(parts))
+    interval = _interval(len(parts) + len(pure))
     largest = 0.0
     for direction in directions(neighbouring_relation):
-        loss = MixedLoss(parts, direction=direction, interval=interval)
+        loss = MixedLoss(parts, pure, direction=direction, interval=interval)
         solver = DirectionSolver(loss)
         largest = max(largest, float(solver.solve(np.array([1]), delta)[0]))
     return largest
+
+
+class GrowingLoss:
+    """The loss of a round, and of a base that is composed once; see `Loss`."""
+
+    def __init__(self, of_round: MixedLoss, base: MixedLoss) -> None:
+        """Takes both to the coarser one's lattice."""
+        self.interval = max(of_round.interval, base.interval)
+        self._round: Loss = of_round
+        self.base: Loss | None = base
+        if of_round.interval < self.interval:
+            self._round = of_round.coarser(self.interval)
+        if base.interval < self.interval:
+            self.base = base.coarser(self.interval)
+        self._parts = of_round, base
+        self.infinity_mass = self._round.infinity_mass
+
+    def log_moment(self, step: int) -> float:
+        """See `Loss`."""
+        return self._round.log_moment(step)
+
+    def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
+        """See `LatticeLoss.log_spectrum`."""
+        return self._round.log_spectrum(step, size, least)
+
+    def coarser(self, interval: float) -> GrowingLoss:
+        """See `Loss`."""
+        of_round, base = self._parts
+        return GrowingLoss(of_round.coarser(interval), base.coarser(interval))
+
+
+class GrowingCurve:
+    """ε of equal rounds beside a base, for many numbers of rounds at once."""
+
+    def __init__(
+        self,
+        part: tuple[float, float, int],
+        base: Sequence[tuple[float, float, int]],
+        pure: Sequence[tuple[float, int]],
+        delta: float,
+        neighbouring_relation: str,
+    ) -> None:
+        """See `mixed_epsilon` for the arguments; `part` is one round."""
+        interval = _interval(1 + len(base) + len(pure))
+        self._delta = delta
+        self._solvers = [
+            DirectionSolver(
+                GrowingLoss(
+                    MixedLoss([part], direction=direction, interval=interval),
+                    MixedLoss(base, pure, direction=direction, interval=interval),
+                )
+            )
+            for direction in directions(neighbouring_relation)
+        ]
+
+    def block(self, first: int) -> np.ndarray:
+        """ε after first, first + 1, ... rounds: float64 `[max(1, first // 2)]`."""
+        rounds = np.arange(first, first + max(1, first // 2))
+        solved = [solver.solve(rounds, self._delta) for solver in self._solvers]
+        return np.maximum(0.0, np.max(solved, axis=0))

@@ -30,6 +30,7 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
     INTERVAL,
     MAX_STEP,
     Loss,
+    base_moment,
     chernoff,
     directions,
     loss_distribution,
@@ -64,7 +65,9 @@ class DirectionSolver:
           delta: target δ.
         """
         all_rounds = rounds
-        infinite = -np.expm1(rounds * math.log1p(-self.loss.infinity_mass))
+        base = self.loss.base
+        once = 0.0 if base is None else math.log1p(-base.infinity_mass)
+        infinite = -np.expm1(rounds * math.log1p(-self.loss.infinity_mass) + once)
         finite_deltas = delta - infinite
         epsilons = np.full(len(rounds), np.inf)
         finite = finite_deltas > 0
@@ -111,7 +114,8 @@ class DirectionSolver:
         """
         theta = tilt(step)
         peak = theta * math.log(theta) - (theta + 1) * math.log1p(theta)
-        return rounds * self.loss.log_moment(step) + peak - log_delta - theta * epsilon
+        moment = rounds * self.loss.log_moment(step) + base_moment(self.loss, step)
+        return moment + peak - log_delta - theta * epsilon
 
     def _initial_guess(self, rounds: np.ndarray, log_deltas: np.ndarray) -> np.ndarray:
         """Rough ε: the best Chernoff bound less its usual gap, or the last solution,

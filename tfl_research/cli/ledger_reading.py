@@ -1,0 +1,103 @@
+"""Reads and checks the ledgers that a command of scripts/privacy_ledger names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.ledger import head_file, ledger_set, ledger_verify, spending
+from tfl_research.privacy.ledger.ledger_set import LedgerSet
+from tfl_research.privacy.ledger.spending import Spending
+
+
+def read_one(path: str) -> Spending:
+    """Reads a ledger, and says on standard error if its last line is cut off.
+
+    Raises:
+      ValueError: see `spending.read`.
+    """
+    ledger = spending.read(path)
+    if ledger.torn:
+        sys.stderr.write(
+            f"privacy_ledger: {ledger.path}: the last line is cut off and not "
+            "counted: a kill, or a round being written\n"
+        )
+    return ledger
+
+
+def say_if_end_is_unknown(ledger: Spending) -> None:
+    """Says on standard error that lines lost at the end would go unnoticed."""
+    if not ledger.end_is_known and len(ledger.chain):
+        sys.stderr.write(
+            f"privacy_ledger: {ledger.path}: the end of the ledger could not be "
+            f"checked, since {head_file.path_of(ledger.path).name} is not beside it\n"
+        )
+
+
+def read_all(paths: Sequence[str]) -> LedgerSet:
+    """Reads ledgers and checks them as `verify` does; each run counts once.
+
+    Run folders are checked against their files, and against those of the shared
+    ledgers that have their run.
+
+    Raises:
+      DamageError: a ledger is damaged, or less than a file recorded.
+      ValueError: see `spending.read` and `ledger_set.joined`.
+    """
+    joined = ledger_set.joined([read_one(path) for path in paths])
+    own = [one for one in joined.ledgers if not one.shared]
+    for ledger in own:
+        if not ledger_verify.check_own(ledger):
+            say_if_end_is_unknown(ledger)
+    for shared in (one for one in joined.ledgers if one.shared):
+        runs = {run.run for run in shared.runs}
+        of_runs = [ledger for ledger in own if ledger.run_id in runs]
+        for ledger in of_runs:
+            ledger_verify.check_run(shared, ledger)
+        if not of_runs:
+            say_if_end_is_unknown(shared)
+    return joined
+
+
+def check_same_population(
+    planned: Event, named: str, ledgers: LedgerSet, like: Sequence[Spending] = ()
+) -> None:
+    """Refuses to plan rounds on other clients than the ledgers are about.
+
+    Args:
+      planned: of a planned round.
+      named: the argument that says the planned population, for the message.
+      ledgers: what was spent.
+      like: ledgers whose rounds the planned ones are like.
+
+    Raises:
+      ValueError: another number of clients, another population, or another unit.
+    """
+    for ledger in ledgers.ledgers:
+        for other in like:
+            both = ledger.population, other.population
+            if None not in both and both[0] != both[1]:
+                raise ValueError(
+                    f"{named}: {other.path} is about another population than "
+                    f"{ledger.path}: what is spent on one does not add up with the "
+                    "other"
+                )
+        events = [event for run in ledger.runs for event, _ in run.groups]
+        for event in events[:1]:
+            if event.unit != planned.unit:
+                raise ValueError(
+                    f"{named}: the planned rounds have a {planned.unit} as the unit of "
+                    f"privacy, those of {ledger.path} a {event.unit}: no ε covers both"
+                )
+        sizes = {event.num_clients for event in events}
+        if ledger.population is not None:
+            sizes.add(ledger.population.clients)
+        known = sorted(size for size in sizes if size is not None)
+        if known and planned.num_clients not in (None, *known):
+            raise ValueError(
+                f"{named}: the planned rounds are over {planned.num_clients} "
+                f"{planned.unit}s, {ledger.path} is about "
+                f"{' or '.join(map(str, known))}: what is spent on one population does "
+                "not add up with another"
+            )

@@ -1,0 +1,309 @@
+"""What an experiment gives out: its filter, private evaluation and private choice."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional
+
+from tfl_research import outputs, privacy
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
+from tfl_research.outputs import release as releases
+from tfl_research.outputs.columns import COHORT
+from tfl_research.outputs.files import (
+    BEST_BY_NOISE,
+    BEST_MODEL,
+    CLIENTS,
+    HELD_OUT_CLIENTS,
+    MEMBERSHIP,
+)
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.ledger.statement_outputs import OF_EVERY_RUN, GivenOut
+from tfl_research.program.evaluation import deciding
+from tfl_research.program.evaluation.private_metrics import (
+    PrivateAccuracy,
+    PrivateChoice,
+    sensitivity,
+)
+from tfl_research.program.evaluation.releases import Releases
+from tfl_research.program.evaluation.selection import Selection
+from tfl_research.storage import RunFolder, atomic, metrics_log
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
+
+# Columns that a mechanism computes; of a user's own mechanism nobody knows how.
+_OF_MECHANISM = ("clip_norm", "aggregator_noise_stddev")
+
+
+def release_of(setup: Setup) -> outputs.Release:
+    """The filter of an experiment's outputs.
+
+    Cohort sizes are public where settings decide them: under record-level privacy,
+    whose neighbours have the same clients, and where every cohort has the same size
+    without simulated devices. A Poisson cohort's size tells whether a client is there.
+    """
+    experiment = setup.experiment
+    if experiment.privacy is None:
+        return outputs.Release()
+    settings = experiment.release
+    public, unproven = frozenset[str](), frozenset[str]()
+    asked = setup.asked
+    if isinstance(experiment.privacy, RecordLevelPrivacy) or (
+        experiment.devices.devices is None
+        and asked.minimum_cohort_size == asked.maximum_cohort_size
+    ):
+        public = frozenset(COHORT)
+    chosen = experiment.privacy
+    if (
+        isinstance(chosen, UserLevelPrivacy)
+        and privacy.MECHANISMS.origin(chosen.chosen.NAME) is not None
+    ):
+        unproven = frozenset(_OF_MECHANISM)
+    return outputs.Release(
+        is_private=True,
+        withholds=settings.withhold_exact or not setup.task.card.public_data,
+        named=frozenset(settings.release_exact),
+        public=public,
+        unproven=unproven,
+    )
+
+
+def check(setup: Setup) -> None:
+    """Refuses settings of the release that cannot be met.
+
+    Raises:
+      SettingError: a name that is no exact output; a metric for the best model or for
+        early stopping that is withheld; a private evaluation that is not sound.
+    """
+    experiment, settings = setup.experiment, setup.experiment.release
+    if experiment.privacy is None:
+        return
+    if settings.release_exact and setup.task.card.public_data:
+        raise settings.refused(
+            "release_exact",
+            f"has no effect for task {setup.task.name}: its data are public, and every "
+            "output is shown; leave it out",
+        )
+    for name in settings.release_exact:
+        if name != releases.ALL and not releases.is_withheld_name(name):
+            known = ", ".join(releases.withheld_names())
+            raise SettingError(
+                f"--release_exact={name}: there is no such exact output; give one of "
+                f"{known}, or {releases.ALL}"
+            )
+    _check_private_metrics(setup)
+    column = _deciding_column(setup)
+    if column is None and experiment.training.early_stopping_patience is not None:
+        patience = experiment.training.early_stopping_patience
+        raise SettingError(
+            f"--early_stopping_patience={patience}: every metric that could stop the "
+            "run is withheld, since ε does not cover it; give held-out clients, "
+            "--evaluation_noise_multiplier or --release_exact, or leave it out"
+        )
+
+
+def _deciding_column(setup: Setup) -> Optional[str]:
+    """What picks the best model, or stops the run; None if nothing may."""
+    experiment, task = setup.experiment, setup.task
+    training, settings = experiment.training, experiment.release
+    if settings.selection_epsilon is not None:
+        return None
+    splits = ["eval", *task.further_splits]
+    splits += [] if task.held_out is None else ["held_out"]
+    try:
+        return deciding.deciding_column(
+            training.selection_metric,
+            task.selection_metric,
+            release_of(setup),
+            splits,
+            is_private=settings.evaluation_noise_multiplier is not None,
+        )
+    except ValueError as error:
+        raise training.refused("selection_metric", str(error)) from error
+
+
+def _check_private_metrics(setup: Setup) -> None:
+    experiment, settings = setup.experiment, setup.experiment.release
+    given = [
+        name
+        for name in ("evaluation_noise_multiplier", "selection_epsilon")
+        if getattr(settings, name) is not None
+    ]
+    if not given:
+        return
+    training, first = experiment.training, given[0]
+    if isinstance(experiment.privacy, RecordLevelPrivacy):
+        raise settings.refused(
+            first,
+            "protects clients, and record-level privacy protects records; leave it "
+            "out, or evaluate on held-out clients",
+        )
+    if experiment.devices.devices is not None:
+        raise settings.refused(
+            first, "does not go with --devices, whose examples others hold too"
+        )
+    if experiment.audit is not None:
+        raise settings.refused(
+            first, "does not go with an audit, whose canaries have no test examples"
+        )
+    if training.max_evaluation_examples is not None:
+        raise settings.refused(
+            first,
+            "--max_evaluation_examples picks among all clients' examples together, so "
+            "that one client decides which examples of others count; leave it out",
+        )
+    if settings.selection_epsilon is None:
+        return
+    if training.selection_metric is not None:
+        raise settings.refused(
+            "selection_epsilon",
+            f"chooses by the accuracy of the training clients; leave "
+            f"--selection_metric={training.selection_metric} out",
+        )
+    if training.early_stopping_patience is not None:
+        raise settings.refused(
+            "selection_epsilon",
+            "tells nothing before the run ends, so that nothing can stop it early; "
+            "leave --early_stopping_patience out",
+        )
+
+
+def _evaluation_event(setup: Setup) -> Event:
+    """The event of one private evaluation."""
+    amplification = setup.asked.amplification
+    relation, clients = amplification.neighbouring_relation, amplification.population
+    noise = float(setup.experiment.release.evaluation_noise_multiplier or 0.0)
+    # A Gaussian event counts its noise in clips, and its sensitivity is twice the clip
+    # under replace-one. Ours is over the sensitivity.
+    clips = 2.0 if relation == "replace_one" else 1.0
+    return privacy.GaussianEvent(
+        "none", noise * clips, 1.0, clients, float(clients), relation
+    )
+
+
+def _selection_event(setup: Setup) -> Event:
+    amplification = setup.asked.amplification
+    return privacy.PureEvent(
+        float(setup.experiment.release.selection_epsilon or 0.0),
+        amplification.neighbouring_relation,
+        population=amplification.population,
+    )
+
+
+def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
+    """The charged releases beside the rounds: (event, how many are planned)."""
+    settings, training = setup.experiment.release, setup.experiment.training
+    planned: list[tuple[Event, int]] = []
+    if settings.evaluation_noise_multiplier is not None:
+        every = training.evaluate_every
+        evaluations = -(-training.rounds // every)
+        planned.append((_evaluation_event(setup), evaluations))
+    if settings.selection_epsilon is not None:
+        planned.append((_selection_event(setup), 1))
+    return planned
+
+
+def notes(setup: Setup) -> list[str]:
+    """What the statement says of private evaluation and private choice."""
+    settings, lines = setup.experiment.release, []
+    amplification = setup.asked.amplification
+    clients, relation = amplification.population, amplification.neighbouring_relation
+    score = (
+        f"the mean over {clients} training clients of the accuracy on the client's own "
+        "test examples, 1/2 for a client without any; one client moves the mean by at "
+        f"most {sensitivity(clients, relation):.4g}"
+    )
+    if settings.evaluation_noise_multiplier is not None:
+        lines.append(
+            f"Private evaluation: {score}. It gets Gaussian noise of "
+            f"{settings.evaluation_noise_multiplier:g} times that, and is charged "
+            "before anyone sees it."
+        )
+    if settings.selection_epsilon is not None:
+        lines.append(
+            "Private choice of the best model by the exponential mechanism over the "
+            f"evaluated rounds, with ε = {settings.selection_epsilon:g} (McSherry and "
+            f"Talwar 2007). The score is {score}."
+        )
+    return lines
+
+
+def of_run(
+    setup: Setup, noise_key: int, write_statement: Optional[Callable[[], None]]
+) -> Releases:
+    """What a run gives out, for the round loop.
+
+    Args:
+      setup: of the run.
+      noise_key: secret; the noise of private evaluations is a function of it.
+      write_statement: writes the privacy statement; None without privacy.
+    """
+    settings = setup.experiment.release
+    amplification = setup.asked.amplification
+    clients, relation = amplification.population, amplification.neighbouring_relation
+    accuracy, choice = None, None
+    if settings.evaluation_noise_multiplier is not None:
+        accuracy = PrivateAccuracy(
+            settings.evaluation_noise_multiplier,
+            clients,
+            relation,
+            _evaluation_event(setup),
+            noise_key,
+        )
+    if settings.selection_epsilon is not None:
+        choice = PrivateChoice(
+            settings.selection_epsilon,
+            clients,
+            relation,
+            _selection_event(setup),
+            noise_key,
+        )
+    return Releases(release_of(setup), accuracy, choice, write_statement)
+
+
+def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
+    """What the statement says that a run gives out.
+
+    Args:
+      setup: of the run.
+      folder: of the run. The columns are those of its metrics.csv, or before the first
+        round those of every metrics.csv.
+    """
+    experiment, release = setup.experiment, release_of(setup)
+    columns, table = list(metrics_log.COLUMNS), folder.metrics_path
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), columns)
+    if setup.task.held_out is None:
+        columns = [name for name in columns if not name.startswith("held_out_")]
+    column = _deciding_column(setup)
+    decided_by = "" if column is None else Selection(column).column
+    if experiment.release.selection_epsilon is not None:
+        decided_by = deciding.PRIVATE_CHOICE
+    files = [CLIENTS]
+    if setup.task.held_out is not None:
+        files.append(HELD_OUT_CLIENTS)
+    if decided_by == deciding.PRIVATE_CHOICE:
+        files.append(BEST_BY_NOISE)
+    elif decided_by:
+        files.append(BEST_MODEL)
+    if experiment.training.tensorboard:
+        files.append("logdir")
+    if experiment.audit is not None:
+        files += ["audit.json", "canaries.svg", MEMBERSHIP]
+    return GivenOut(release, columns, [*files, *_further(folder, files)], decided_by)
+
+
+def _further(folder: RunFolder, known: list[str]) -> list[str]:
+    """Files in the folder that no other list has: of callbacks of the user's own."""
+    heads = {name.split(":")[0].split("/")[0] for name in (*known, *OF_EVERY_RUN)}
+    return sorted(
+        path.name
+        for path in folder.path.iterdir()
+        if path.name not in heads
+        and outputs.file(path.name).kind not in (outputs.SECRET, outputs.DERIVED)
+        and not path.name.startswith(".")
+        and not path.name.endswith(atomic.TEMPORARY_SUFFIX)
+    )

@@ -1,0 +1,23 @@
+"""The table of everything that a run gives out, and the filter that reads it.
+
+`columns` has the columns of metrics.csv, from which the printed lines, callbacks,
+TensorBoard, MLflow, summary.json and the report are made. `files` has the files of a
+run's folder. `release.Release` decides for one run which of them are given out. What
+the table does not have counts as exact.
+"""
+
+from tfl_research.outputs.columns import COLUMNS as COLUMNS, column as column
+from tfl_research.outputs.files import FILES as FILES, file as file
+from tfl_research.outputs.output import (
+    CLASSES as CLASSES,
+    DERIVED as DERIVED,
+    EXACT as EXACT,
+    HELD_OUT as HELD_OUT,
+    NOBODY as NOBODY,
+    PRIVATE as PRIVATE,
+    PUBLIC as PUBLIC,
+    SECRET as SECRET,
+    TRAINING as TRAINING,
+    Output as Output,
+)
+from tfl_research.outputs.release import Release as Release

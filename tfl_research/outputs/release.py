@@ -1,0 +1,118 @@
+"""The filter of a run: which outputs it gives out, and which of them ε covers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfl_research.outputs.columns import COLUMNS, column
+from tfl_research.outputs.files import CLIENTS, FILES, file
+from tfl_research.outputs.output import EXACT, NOBODY, PRIVATE, PUBLIC, Output
+
+ALL = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """Decides for one run what is given out; the default is a run without privacy.
+
+    A run without privacy gives out everything. A private run withholds the exact
+    outputs (`withholds`), except for those in `named`, or marks them as not covered.
+
+    Attributes:
+      is_private: whether the run has a guarantee.
+      withholds: whether exact outputs are withheld.
+      named: columns and files that are given out all the same, or "all".
+      public: exact columns of the table that are public in this run: cohort sizes,
+        where settings alone decide them.
+      unproven: private columns of the table that are exact in this run: the clip of a
+        mechanism that the toolkit does not know.
+
+    Example:
+      >>> from tfl_research import outputs
+      >>> release = outputs.Release(is_private=True, withholds=True)
+      >>> release.row({"round": 1, "cohort_size": 12, "epsilon": 0.5})
+      {'round': 1, 'epsilon': 0.5}
+    """
+
+    is_private: bool = False
+    withholds: bool = False
+    named: frozenset[str] = frozenset()
+    public: frozenset[str] = frozenset()
+    unproven: frozenset[str] = frozenset()
+
+    @functools.cached_property
+    def _shown(self) -> dict[str, bool]:
+        return {}
+
+    def column(self, name: str) -> Output:
+        """The output that a column is in this run."""
+        output = column(name)
+        if name in self.public:
+            return dataclasses.replace(output, name=name, kind=PUBLIC, whose=NOBODY)
+        if name.startswith(tuple(self.unproven)):
+            return dataclasses.replace(output, name=name, kind=EXACT, paid_by="")
+        return dataclasses.replace(output, name=name)
+
+    def shows(self, name: str) -> bool:
+        """Whether a column is given out."""
+        if name not in self._shown:
+            self._shown[name] = self._gives(self.column(name))
+        return self._shown[name]
+
+    def shows_file(self, name: str) -> bool:
+        """Whether a file, or a part of a file, is given out."""
+        return self._gives(file(name))
+
+    def _gives(self, output: Output) -> bool:
+        if not self.withholds or output.kind != EXACT:
+            return True
+        return ALL in self.named or output.name in self.named
+
+    def shows_split(self, split: str) -> bool:
+        """Whether any column or file has metrics of an evaluated split.
+
+        Args:
+          split: "eval", "held_out", or a further split of the task.
+        """
+        if self.shows(f"{split}_*") or (split == "eval" and self.shows_file(CLIENTS)):
+            return True
+        return any(name.startswith(f"{split}_") for name in self.named)
+
+    def shows_any(self, pattern: str) -> bool:
+        """Whether any column is given out that begins like a pattern ("train_")."""
+        return self.shows(f"{pattern}*") or any(
+            name.startswith(pattern) for name in self.named
+        )
+
+    def covers(self, name: str) -> bool:
+        """Whether no reader needs a warning about a column: ε covers it, or none is."""
+        return not self.is_private or self.column(name).kind in (PRIVATE, PUBLIC)
+
+    def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The cells of a row that are given out, in the row's order."""
+        if not self.withholds:
+            return dict(row)
+        return {name: cell for name, cell in row.items() if self.shows(name)}
+
+    def described(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The content of columns.json: class, meaning and data of each column."""
+        return {name: self.column(name).record() for name in names if self.shows(name)}
+
+
+def withheld_names() -> list[str]:
+    """The names that a private run can withhold, and give out by name."""
+    return [output.name for output in (*COLUMNS, *FILES) if output.kind == EXACT]
+
+
+def is_withheld_name(name: str) -> bool:
+    """Whether a name is a column or file of the table that is exact."""
+    if name.endswith("*"):
+        return False
+    for table in (COLUMNS, FILES):
+        found = next((output for output in table if output.matches(name)), None)
+        if found is not None:
+            return found.kind == EXACT
+    return False

@@ -1,0 +1,42 @@
+"""Neighbouring relations: which of them one ε can cover, and by which theorem."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+REPLACE_ONE = "replace_one"
+# Replacing a client is two steps of these: the client goes, and another one comes.
+TWO_STEPS = ("add_or_remove_one", "zero_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Total:
+    """ε of composed rounds.
+
+    Attributes:
+      epsilon: of all rounds together.
+      relation: the neighbouring relation that ε is for; None without rounds.
+      theorem: how rounds under other relations were converted, without a full stop;
+        None if none were.
+      accountant: "pld" or "rdp", or "pld and rdp" if parts have different ones.
+    """
+
+    epsilon: float
+    relation: str | None
+    theorem: str | None = None
+    accountant: str = "pld"
+
+    @property
+    def words(self) -> str:
+        """The relation, and the theorem if there is one."""
+        if self.relation is None:
+            return "no rounds"
+        converted = "" if self.theorem is None else f" ({self.theorem})"
+        return f"under {self.relation}{converted}"
+
+
+def convertible(relations: Iterable[str]) -> bool:
+    """Whether one ε covers rounds under all of these relations."""
+    distinct = set(relations)
+    return len(distinct) < 2 or distinct <= {REPLACE_ONE, *TWO_STEPS}

@@ -1,0 +1,357 @@
+"""What a run's lines in a ledger say: rounds, restarts, and further releases."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+from tfl_research.errors import SettingError
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.events import Event
+
+
+class MissingPluginError(SettingError):
+    """A ledger has an event whose plugin was not imported."""
+
+    def __init__(self, where: str, kind: Any, plugin: Any):
+        if plugin == "__main__":
+            super().__init__(
+                f"{where}: is of kind {kind!r}, which the program that wrote the line "
+                "registers itself; register the event before the ledger is opened, or "
+                "put its class into a module and give that with --plugin"
+            )
+            return
+        super().__init__(
+            f"{where}: is of kind {kind!r}, which the plugin {plugin} registers; give "
+            f"--plugin={plugin} (in Python, import it first)"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """A charged round.
+
+    Attributes:
+      round: from 1.
+      event: what the round releases.
+    """
+
+    round: int
+    event: Event
+
+
+@dataclasses.dataclass(frozen=True)
+class Restart:
+    """A new attempt: rounds are repeated with new noise, and charged again.
+
+    Attributes:
+      restart: number of the restart, from 1.
+      after: the last round that is not repeated.
+    """
+
+    restart: int
+    after: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A further charged release beside the rounds.
+
+    Attributes:
+      release: its name, such as "evaluation".
+      round: the last round before it; 0 before the first round.
+      event: what is released.
+    """
+
+    release: str
+    round: int
+    event: Event
+
+
+Entry = Union[Round, Restart, Release]
+
+
+def entry_fields(entry: Entry) -> dict[str, Any]:
+    """The fields of an entry's line."""
+    if isinstance(entry, Restart):
+        return {"restart": entry.restart, "after": entry.after}
+    if isinstance(entry, Release):
+        first: dict[str, Any] = {"release": entry.release, "round": entry.round}
+    else:
+        first = {"round": entry.round}
+    fields: dict[str, Any] = {**first, "event": entry.event.to_dict()}
+    plugin = events.plugin_of(entry.event)
+    return fields if plugin is None else {**fields, "plugin": plugin}
+
+
+def parse_entry(where: str, fields: Mapping[str, Any], others: set[str]) -> Entry:
+    """The entry that a line's fields describe.
+
+    Args:
+      where: begins the messages; names file and line.
+      fields: of the line.
+      others: names of fields that are no part of the entry, but must be there.
+
+    Raises:
+      MissingPluginError: the plugin that registers the event's kind was not imported.
+      ValueError: other fields, or an impossible event.
+    """
+    if "restart" in fields:
+        _check_names(where, fields, {"restart", "after", *others})
+        return Restart(
+            _number(where, fields, "restart"), _number(where, fields, "after")
+        )
+    if "release" in fields:
+        _check_names(where, fields, {"release", "round", "event", *others})
+        if not isinstance(fields["release"], str):
+            raise ValueError(f"{where}: not a ledger line (the release has no name)")
+        number = _number(where, fields, "round")
+        return Release(fields["release"], number, _parse_event(where, fields))
+    _check_names(where, fields, {"round", "event", *others})
+    return Round(_number(where, fields, "round"), _parse_event(where, fields))
+
+
+def _number(where: str, fields: Mapping[str, Any], name: str) -> int:
+    value = fields[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(
+            f"{where}: not a ledger line ({name} must be a whole number, got {value!r})"
+        )
+    return value
+
+
+def _check_names(where: str, fields: Mapping[str, Any], expected: set[str]) -> None:
+    if set(fields) - {"plugin"} != expected:
+        raise ValueError(
+            f"{where}: not a ledger line (has {', '.join(fields)}; expected "
+            f"{', '.join(sorted(expected))})"
+        )
+
+
+def _parse_event(where: str, fields: Mapping[str, Any]) -> Event:
+    try:
+        return events.event_from_dict(fields["event"])
+    except events.UnknownKindError as error:
+        if "plugin" not in fields:
+            raise ValueError(f"{where}: not a ledger line ({error})") from error
+        raise MissingPluginError(where, error.kind, fields["plugin"]) from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: not a ledger line ({error})") from error
+
+
+class RunRecord:
+    """The entries of one run so far, and which entry may come next.
+
+    A restart charges nothing. What was charged before it stays charged, also the rounds
+    that are repeated.
+
+    Attributes:
+      entries: of all lines, in their order.
+      rounds: the event of round 1, 2, ... of the present attempt.
+      charged: every charged round in the order of the lines, repeated rounds included.
+      releases: every charged release.
+      counts: rounds and releases by (tag, event). Releases whose event does not compose
+        by rounds have a tag each.
+    """
+
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
+        self.entries: list[Entry] = []
+        self.rounds: list[Event] = []
+        self.charged: list[Event] = []
+        self.releases: list[Release] = []
+        self.counts: dict[tuple[str, Event], int] = {}
+        self._restarts = 0
+        # What earlier attempts charged beyond the rounds that are kept, and the
+        # releases of the present attempt, with their tags.
+        self._earlier: dict[tuple[str, Event], int] = {}
+        self._present: dict[tuple[str, int], tuple[str, Event]] = {}
+        for entry in entries:
+            self.add("entries", entry)
+
+    @property
+    def furthest(self) -> int:
+        """The largest number of a charged round, in any attempt."""
+        return max(
+            (entry.round for entry in self.entries if isinstance(entry, Round)),
+            default=0,
+        )
+
+    @property
+    def superseded(self) -> int:
+        """Number of charged rounds that a later attempt repeats."""
+        return len(self.charged) - len(self.rounds)
+
+    @property
+    def present_releases(self) -> list[Event]:
+        """The events of the releases of the present attempt."""
+        return [event for _, event in self._present.values()]
+
+    def add(self, where: str, entry: Entry) -> None:
+        """Adds the next line's entry.
+
+        Args:
+          where: begins the messages.
+          entry: of the line.
+
+        Raises:
+          ValueError: the entry cannot come next.
+        """
+        if isinstance(entry, Round):
+            if entry.round != len(self.rounds) + 1:
+                raise ValueError(f"{where}: is round {entry.round}, not the next one")
+            event = entry.event
+            # Equal rounds share one object.
+            if self.charged and self.charged[-1] == event:
+                event = self.charged[-1]
+                entry = Round(entry.round, event)
+            self.rounds.append(event)
+            self.charged.append(event)
+            self._count("", event)
+        elif isinstance(entry, Restart):
+            if entry.restart != self._restarts + 1 or entry.after > len(self.rounds):
+                raise ValueError(
+                    f"{where}: is restart {entry.restart} after round {entry.after}, "
+                    f"and cannot follow {self._restarts} restarts and round "
+                    f"{len(self.rounds)}"
+                )
+            self._restarts += 1
+            del self.rounds[entry.after :]
+            self._present.clear()
+            self._earlier = dict(self.counts)
+            for event in self.rounds:
+                self._earlier["", event] -= 1
+        else:
+            if entry.round > len(self.rounds):
+                raise ValueError(
+                    f"{where}: is a release after round {entry.round}, but the rounds "
+                    f"end at {len(self.rounds)}"
+                )
+            self.releases.append(entry)
+            tag = self.tag(entry)
+            self._present[entry.release, entry.round] = tag, entry.event
+            self._count(tag, entry.event)
+        self.entries.append(entry)
+
+    def beside(self, rounds: int) -> tuple[tuple[Event, int], ...]:
+        """What is charged beside the first rounds of the present attempt.
+
+        That is what earlier attempts charged for rounds that were repeated, and the
+        releases after these rounds.
+
+        Args:
+          rounds: the number of the last round that counts.
+
+        Returns:
+          Pairs for `accounting.composed_epsilon`.
+        """
+        counts = dict(self._earlier)
+        for (_, round_number), key in self._present.items():
+            if round_number <= rounds:
+                counts[key] = counts.get(key, 0) + 1
+        return tuple((event, n) for (_, event), n in counts.items() if n)
+
+    def _count(self, tag: str, event: Event) -> None:
+        self.counts[tag, event] = self.counts.get((tag, event), 0) + 1
+
+    def tag(self, entry: Entry) -> str:
+        """The tag in `counts` of an entry that comes next, or was added last."""
+        if isinstance(entry, Release) and not entry.event.composes_by_round:
+            return f"{entry.release} {entry.round} {self._restarts}"
+        return ""
+
+    def next_round(self, where: str, round_number: int, event: Event) -> Round | None:
+        """The entry to write for a round; None if the round is recorded already.
+
+        Args:
+          where: names the ledger (and the run) in messages.
+          round_number: from 1.
+          event: what the round does.
+
+        Raises:
+          ValueError: see `Ledger.record`.
+        """
+        recorded = self.rounds
+        if round_number < 1 or round_number > len(recorded) + 1:
+            raise ValueError(
+                f"{where} has rounds 1 to {len(recorded)}: round {round_number} cannot "
+                "be recorded next"
+            )
+        if round_number <= len(recorded):
+            earlier = recorded[round_number - 1]
+            if earlier != event:
+                raise ValueError(
+                    f"{where} has round {round_number} as {earlier}, but the run would "
+                    f"repeat it as {event}: resume with the same privacy settings, or "
+                    "start a new run"
+                )
+            return None
+        if recorded and recorded[-1] != event:
+            for either in (recorded[-1], event):
+                if not either.composes_by_round:
+                    raise ValueError(
+                        f"{where} has {recorded[-1]} up to round {round_number - 1}, "
+                        f"and round {round_number} would be {event}: a {either.kind} "
+                        "mechanism cannot begin or end in mid-run; start a new run"
+                    )
+        return Round(round_number, event)
+
+    def next_restart(self, where: str, after: int) -> Restart | None:
+        """The entry to write for a new attempt; None if it is there already.
+
+        Args:
+          where: see `next_round`.
+          after: the last round that is not repeated.
+
+        Raises:
+          ValueError: a round that is not recorded, or rounds with correlated noise.
+        """
+        if not 0 <= after <= len(self.rounds):
+            raise ValueError(
+                f"{where} has rounds 1 to {len(self.rounds)}: no round after {after} "
+                "can be repeated"
+            )
+        for event in self.charged[-1:]:
+            if not event.composes_by_round:
+                raise ValueError(
+                    f"{where} has rounds of a {event.kind} mechanism, whose noise is "
+                    "correlated over the rounds, so that none can be repeated with new "
+                    "noise: start a new run"
+                )
+        if not self.entries or self.entries[-1] == Restart(self._restarts, after):
+            return None
+        return Restart(self._restarts + 1, after)
+
+    def next_release(
+        self, where: str, name: str, round_number: int, event: Event
+    ) -> Release | None:
+        """The entry to write for a release; None if it is recorded already.
+
+        Args:
+          where: see `next_round`.
+          name: of the release, not empty.
+          round_number: the last round before it.
+          event: what is released.
+
+        Raises:
+          ValueError: a round that is not recorded, or the release is recorded with
+            another event.
+        """
+        if not name:
+            raise ValueError("the name of a release must not be empty")
+        if not 0 <= round_number <= len(self.rounds):
+            raise ValueError(
+                f"{where} has rounds 1 to {len(self.rounds)}: {name} after round "
+                f"{round_number} cannot be recorded"
+            )
+        there = self._present.get((name, round_number))
+        if there is None:
+            return Release(name, round_number, event)
+        earlier = there[1]
+        if earlier != event:
+            raise ValueError(
+                f"{where} has {name} after round {round_number} as {earlier}, but the "
+                f"run would repeat it as {event}: resume with the same privacy "
+                "settings, or start a new run"
+            )
+        return None

@@ -1,0 +1,34 @@
+"""The lines of a run's own ledger that were read so far."""
+
+from __future__ import annotations
+
+from tfl_research.privacy.ledger.entries import RunRecord, parse_entry
+from tfl_research.privacy.ledger.hash_chain import HashChain
+from tfl_research.privacy.ledger.header import Header
+
+
+class OwnLines:
+    """The header and the entries of a run's own ledger.
+
+    Attributes:
+      header: of the first line; None in a ledger of an earlier version.
+      record: the entries.
+    """
+
+    def __init__(self) -> None:
+        self.header: Header | None = None
+        self.record = RunRecord()
+
+    def read(self, chain: HashChain, *, repair: bool) -> None:
+        """Reads the whole ledger; see `HashChain.read`.
+
+        Raises:
+          MissingPluginError: see `parse_entry`.
+          ValueError: see `HashChain.read`, or a line that cannot come next.
+        """
+        for number, fields in enumerate(chain.read(repair=repair), start=1):
+            where = f"{chain.path}, line {number}"
+            if number == 1 and "ledger" in fields:
+                self.header = Header.parse(where, fields)
+                continue
+            self.record.add(where, parse_entry(where, fields, set()))

@@ -1,0 +1,191 @@
+"""What a run gave out, and what its guarantee leaves out, as sentences.
+
+Both follow from the table of outputs and from the run's filter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from tfl_research import outputs
+from tfl_research.outputs.output import DERIVED, EXACT, PRIVATE, PUBLIC, SECRET
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.ledger import statement_words as words
+
+OF_EVERY_RUN = (
+    "hparams.json",
+    "columns.json",
+    "ledger.jsonl",
+    "privacy.txt",
+    "metrics.csv",
+    "summary.json",
+    "report.html",
+    "export/final",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenOut:
+    """What a run gives out.
+
+    Attributes:
+      release: the run's filter.
+      columns: of metrics.csv, at least those that are given out.
+      files: files, folders and parts of files beside those of every run.
+      decided_by: what picks the best model: a column, the private choice, or "" for
+        nothing.
+    """
+
+    release: outputs.Release = dataclasses.field(
+        default_factory=lambda: outputs.Release(is_private=True)
+    )
+    columns: Sequence[str] = ()
+    files: Sequence[str] = ()
+    decided_by: str = ""
+
+    def names(self, kind: str) -> list[str]:
+        """The names of the outputs of a class that are given out."""
+        release = self.release
+        columns = [
+            name
+            for name in self.columns
+            if release.shows(name) and release.column(name).kind == kind
+        ]
+        files = [
+            name
+            for name in (*OF_EVERY_RUN, *self.files)
+            if outputs.file(name).kind == kind and release.shows_file(name)
+        ]
+        return [*columns, *map(_shown, files)]
+
+    @property
+    def withheld(self) -> list[str]:
+        """The names of the exact outputs in the table that are withheld."""
+        release = self.release
+        columns = [o.name for o in outputs.COLUMNS if o.kind == EXACT]
+        files = [o.name for o in outputs.FILES if o.kind == EXACT]
+        return [
+            *(name for name in columns if not release.shows(name)),
+            *(_shown(name) for name in files if not release.shows_file(name)),
+        ]
+
+    @property
+    def looks_at_training(self) -> bool:
+        """Whether exact metrics on training clients' test examples are given out."""
+        names = (*self.columns, *self.files)
+        return any(
+            name.startswith("eval_") and self.release.shows(name) for name in names
+        )
+
+    def has(self, beginning: str) -> bool:
+        """Whether a column is given out whose name begins so."""
+        return any(
+            name.startswith(beginning) and self.release.shows(name)
+            for name in self.columns
+        )
+
+
+def _shown(name: str) -> str:
+    """A file's name; a part of a file in brackets."""
+    file, _, part = name.partition(":")
+    return f"{file} ({part.replace('_', ' ')})" if part else file
+
+
+def given_lines(given: GivenOut) -> list[str]:
+    """The section "What was given out"."""
+    lines = []
+    for kind, title in (
+        (PRIVATE, "Private, covered by ε"),
+        (PUBLIC, "Public, the same for any data"),
+        (EXACT, "Exact, outside of ε"),
+        (DERIVED, "Made of the above"),
+    ):
+        names = given.names(kind)
+        lines.append(f"{title}: {', '.join(names) or 'nothing'}.")
+    withheld = given.withheld
+    lines.append(f"Withheld: {', '.join(withheld) or 'nothing'}.")
+    secret = [output.name for output in outputs.FILES if output.kind == SECRET]
+    lines.append(f"Stays with the owner of the run: {', '.join(secret)}.")
+    lines.append(
+        "Printed lines, the progress bar, callbacks, TensorBoard and MLflow have the "
+        "given columns alone."
+    )
+    lines += [*_evaluations(given), _best(given)]
+    return [f"- {line}" for line in lines]
+
+
+def _evaluations(given: GivenOut) -> list[str]:
+    lines = []
+    if given.looks_at_training:
+        lines.append(
+            "The metrics eval_... are on the training clients' own test examples, "
+            "exactly."
+        )
+    if given.has("private_accuracy"):
+        lines.append(
+            "The column private_accuracy is on the training clients' own test "
+            "examples, with noise that is charged."
+        )
+    if given.has("held_out_"):
+        lines.append(
+            "The metrics held_out_... are on clients that are never trained on. ε "
+            "protects the training clients, and no held-out client."
+        )
+    return lines or ["No evaluation is given out."]
+
+
+def _best(given: GivenOut) -> str:
+    if not given.decided_by:
+        return "No best model is chosen: no metric that is given out could choose it."
+    if not given.release.covers(given.decided_by):
+        return (
+            f"The best model is chosen by {given.decided_by}, which is exact: the "
+            "choice is outside of ε, and so is a stop by it."
+        )
+    return f"The best model is chosen by {given.decided_by}, which ε covers."
+
+
+def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[str]:
+    """The section "Outside the guarantee".
+
+    Args:
+      event: of each round of the run.
+      given: what is given out.
+      more: further outputs that the guarantee leaves out, a sentence each.
+    """
+    # An update that the client noised may be seen, and so may a threshold on its norm.
+    exact_updates = "" if event.noised_by_clients else "single updates, "
+    exact = given.names(EXACT)
+    conditions: list[tuple[bool, Callable[[], str]]] = [
+        (bool(exact), lambda: f"What is given out exactly: {', '.join(exact)}."),
+        (
+            bool(given.decided_by) and not given.release.covers(given.decided_by),
+            lambda: (
+                f"The choice of the best model, and an early stop, by "
+                f"{given.decided_by}."
+            ),
+        ),
+        (
+            given.has("held_out_"),
+            lambda: "The held-out clients' data: metrics on them are exact.",
+        ),
+        (not event.noised_by_clients, lambda: words.THRESHOLDS),
+    ]
+    lines = [
+        *more,
+        *(sentence() for applies, sentence in conditions if applies),
+        words.TIMES,
+        f"Whoever sees {exact_updates}the secret run seed or the sampler's state.",
+        (
+            "The noise comes from a pseudo-random generator of research grade, which "
+            "is not a cryptographic one."
+            if event.releases_integers
+            else "The noise comes from a floating-point generator of research grade: "
+            "it resists neither an attack on its low-order bits nor one on the "
+            "generator."
+        ),
+    ]
+    if not event.is_search:
+        lines.append(words.UNSEARCHED.get(event.unit, words.UNSEARCHED["client"]))
+    return [f"- {line}" for line in lines]

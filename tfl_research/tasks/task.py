@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tfl_research import data
 from tfl_research.data import ClientData
 from tfl_research.data.client_data import AnyBatching
+from tfl_research.tasks.pooled import Pooled
 
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
@@ -25,6 +26,11 @@ class Card:
       source: package, version and original publisher of the data.
       licence: licence of the data as packaged.
       label_names: names of the classes, in label order; empty for many classes.
+      public_data: whether the data are published, so that nothing of a run needs to be
+        withheld for them.
+      public_knowledge: what the task takes to be known to everybody, though it says
+        something about the data: declared ranges, categories, a list of clients. A
+        private run's statement names it.
     """
 
     title: str
@@ -33,6 +39,8 @@ class Card:
     source: str
     licence: str
     label_names: tuple[str, ...] = ()
+    public_data: bool = False
+    public_knowledge: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +104,9 @@ class Task:
         it begins with "eval_", as "eval_backdoor".
       recipe: how the registry built the task; None for a task that was built by
         hand.
+      pooled: what was computed from the rows of several clients or records together. A
+        private run on data that are not public refuses it, unless it is declared
+        public knowledge.
     """
 
     name: str
@@ -108,6 +119,7 @@ class Task:
     selection_metric: str = "accuracy"
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
+    pooled: tuple[Pooled, ...] = ()
 
     @property
     def data_sources(self) -> dict[str, Any]:

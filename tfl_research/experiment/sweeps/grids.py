@@ -15,6 +15,7 @@ from tfl_research.data import client_splits
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     RecordLevelPrivacy,
+    Release,
     UserLevelPrivacy,
     Weighting,
 )
@@ -127,6 +128,7 @@ def privacy_utility(
         base,
         name="fed_avg",
         privacy=None,
+        release=Release(),
         cohorts=base.resolved_cohorts,
         weighting=Weighting("uniform"),
     )

@@ -18,6 +18,7 @@ from tfl_research.data import (
 )
 from tfl_research.data.partitions import partition_options
 from tfl_research.tasks.built_in import downloads
+from tfl_research.tasks.built_in.simulated_clients import pooled_by_partition
 from tfl_research.tasks.task import Card, Task
 
 _PARTITIONS = (partition_options.NATURAL, *partition_options.PARAMETERS)
@@ -97,7 +98,7 @@ def build(
     datasets = downloads.simulation_datasets()
     if synthetic:
         everyone = tff_adapter.from_tff(datasets.cifar100.get_synthetic(), _convert)
-        ids = hold_out.clients(everyone.client_ids, fraction=0.5, seed=seed)
+        ids = hold_out.clients(everyone.client_ids, count=1, seed=seed)
         trained, held_out = (everyone.subset(part) for part in ids)
     else:
         trained, held_out = (
@@ -151,6 +152,8 @@ def build(
         target="the object shown, 100 classes: the standard benchmark of label skew",
         source="tff.simulation.datasets.cifar100: CIFAR-100 (Krizhevsky 2009)",
         licence="none stated by the publisher; cite Krizhevsky 2009",
+        public_data=True,
+        public_knowledge=("the range of pixels and the hundred classes",),
     )
     return Task(
         name="cifar100",
@@ -160,4 +163,6 @@ def build(
         held_out=held_out,
         build_model=build_model,
         build_objective=build_objective,
+        # TFF's clients are draws from pooled images too.
+        pooled=pooled_by_partition(options, pools=True),
     )

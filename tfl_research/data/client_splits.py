@@ -16,11 +16,22 @@ from tfl_research.data.cohort import Examples
 
 
 def split_each_client(
-    data: ClientData, *, test_fraction: float, seed: int
+    data: ClientData,
+    *,
+    test_fraction: float,
+    seed: int,
+    unchanged: Optional[ClientData] = None,
 ) -> tuple[ClientData, ClientData]:
     """Splits every client's examples in two, when they are loaded.
 
     See `hold_out.examples`: one example more or less moves no other example.
+
+    Args:
+      data: the clients.
+      test_fraction: of each client's examples, in [0, 1).
+      seed: of the splits.
+      unchanged: the clients before their examples were changed (by a skew), in the same
+        order; these then decide, so that a change does not move examples.
 
     Returns:
       (train, test), both of the same clients; either split of a small client may be
@@ -30,10 +41,12 @@ def split_each_client(
       ValueError: `test_fraction` is not in [0, 1).
     """
     hold_out.check_fraction("test_fraction", test_fraction)
+    deciding = data if unchanged is None else unchanged
 
     def part(client_id: str, index: int) -> Examples:
         examples = data.load(client_id)
-        contents = hold_out.array_contents([examples["x"], examples["y"]])
+        decides = deciding.load(client_id)
+        contents = hold_out.array_contents([decides["x"], decides["y"]])
         rows = hold_out.examples(
             contents, test_fraction, seed=seed, client_id=client_id
         )[index]

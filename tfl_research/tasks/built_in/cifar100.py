@@ -113,22 +113,28 @@ def build(
         held_out = tff_adapter.renamed(held_out, "test_")
 
     def partitioned(clients: ClientData, prefix: str, wanted: int | None) -> ClientData:
-        if splits_anew:
-            clients = options.clients(
-                *partition_options.pooled([clients]),
-                wanted or len(clients),
-                derived_generator("cifar100", seed, partition, prefix),
-                prefix,
-            )
+        if not splits_anew:
+            return clients
+        return options.clients(
+            *partition_options.pooled([clients]),
+            wanted or len(clients),
+            derived_generator("cifar100", seed, partition, prefix),
+            prefix,
+        )
+
+    def skewed(clients: ClientData, prefix: str) -> ClientData:
         # Mid grey fills the corners of rotated photographs.
         return options.skewed(
             clients, num_classes=100, seed=seed, background=0.0, part=prefix
         )
 
     trained = partitioned(trained, "client_", num_clients)
-    held_out = partitioned(held_out, "test_", None)
+    held_out = skewed(partitioned(held_out, "test_", None), "test_")
     train, test = client_splits.split_each_client(
-        trained, test_fraction=test_fraction, seed=seed
+        skewed(trained, "client_"),
+        test_fraction=test_fraction,
+        seed=seed,
+        unchanged=trained,
     )
 
     def build_model() -> Any:

@@ -125,7 +125,10 @@ def build(
                 derived_generator("emnist", seed, partition),
             )
         train, test = client_splits.split_each_client(
-            skewed(everyone), test_fraction=0.2 if synthetic else 0.1, seed=seed
+            skewed(everyone),
+            test_fraction=0.2 if synthetic else 0.1,
+            seed=seed,
+            unchanged=everyone,
         )
     else:
         train = skewed(loaded[0], "train")

@@ -99,20 +99,23 @@ def build(
         )
     if model == "cnn":
         pixels = pixels.reshape(-1, 28, 28, 1)
-    clients = options.clients(
+    unchanged = options.clients(
         pixels,
         labels,
         num_clients + held_out_clients,
         derived_generator("mnist", seed, partition),
     )
     clients = options.skewed(
-        clients, num_classes=10, seed=seed, background=0.0, image_shape=(28, 28)
+        unchanged, num_classes=10, seed=seed, background=0.0, image_shape=(28, 28)
     )
     training_ids, held_out_ids = hold_out.clients(
         clients.client_ids, count=held_out_clients, seed=seed
     )
     train, test = client_splits.split_each_client(
-        clients.subset(training_ids), test_fraction=test_fraction, seed=seed
+        clients.subset(training_ids),
+        test_fraction=test_fraction,
+        seed=seed,
+        unchanged=unchanged,
     )
 
     def build_model() -> Any:

@@ -14,7 +14,9 @@ IDS = tuple(f"client{i:02d}" for i in range(40))
 def _number(parts, content):
     """BLAKE2b of 8 bytes, keyed by the SHA-256 of the draw's parts."""
     key = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(hashlib.blake2b(content, key=key, digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(content, key=key, digest_size=8).digest(), "big"
+    )
 
 
 def _contents(n, offset=0):
@@ -128,9 +130,7 @@ class TestExamples:
         expected = []
         for row, (content, copy) in enumerate(numbered):
             digest = hashlib.blake2b(content, digest_size=32).digest()
-            drawn = _number(
-                ("test_examples", 4, "w"), digest + copy.to_bytes(8, "big")
-            )
+            drawn = _number(("test_examples", 4, "w"), digest + copy.to_bytes(8, "big"))
             if drawn < 0.5 * 2**64:
                 expected.append(row)
         train, test = _split(contents, seed=4, client="w")

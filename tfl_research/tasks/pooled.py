@@ -33,8 +33,9 @@ class Pooled:
 
     Example:
       >>> from tfl_research import tasks
-      >>> tasks.Pooled("the vocabulary", "the words of all clients")
-      Pooled(what='the vocabulary', source='the words of all clients', unit='client', ...
+      >>> words = tasks.Pooled("the vocabulary", "the words of all clients")
+      >>> words.concerns("client"), words.concerns("record")
+      (True, True)
     """
 
     what: str

@@ -462,7 +462,11 @@ class TestValuesThatTheSchemaDoesNotList:
                 {"categories": ["F"], "unknown": 3},
                 "column 'sex': unknown is refuse or other or zeros, got 3",
             ),
-            ("sex", {"categories": ["F"], "outside": "clip"}, "got categories, outside"),
+            (
+                "sex",
+                {"categories": ["F"], "outside": "clip"},
+                "got categories, outside",
+            ),
         ],
     )
     def test_by_known_words_only(self, folder, column, entry, message):

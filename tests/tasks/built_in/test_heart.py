@@ -19,7 +19,9 @@ def test_four_hospitals_with_all_their_patients(task):
         train, test = task.train.num_examples(name), task.test.num_examples(name)
         assert train + test == patients
         # A coin for each patient.
-        assert test == pytest.approx(0.25 * patients, abs=3 * (patients * 3 / 16) ** 0.5)
+        assert test == pytest.approx(
+            0.25 * patients, abs=3 * (patients * 3 / 16) ** 0.5
+        )
 
 
 def test_one_patient_less_moves_no_other(task, monkeypatch):

@@ -77,9 +77,7 @@ def assumption_lines(setup: Setup) -> list[str]:
         )
     if task.card.public_knowledge:
         known = "; ".join(task.card.public_knowledge)
-        lines.append(
-            f"Public knowledge, and not read off the clients' rows: {known}."
-        )
+        lines.append(f"Public knowledge, and not read off the clients' rows: {known}.")
     reason = (
         "the task's data being public"
         if task.card.public_data

@@ -112,9 +112,9 @@ def build(
     """Builds the task: `x` float32 `[149]`, `y` int32 (1 = late).
 
     The test split is about a fifth of the year's days, drawn at random and the same
-    for all carriers; see `hold_out.groups`. Flights of one day share the weather of the day, so that a split
-    by flight would test on the weather of training. A split in time would test on
-    months without training data.
+    for all carriers; see `hold_out.groups`. Flights of one day share the weather of the
+    day, so that a split by flight would test on the weather of training. A split in
+    time would test on months without training data.
 
     Args:
       seed: of the test days and of the held-out carriers.

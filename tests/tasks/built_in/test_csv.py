@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -431,7 +432,7 @@ class TestOneRowMoreOrLess:
 class TestValuesThatTheSchemaDoesNotList:
     """Encoded within their own row where the schema says so."""
 
-    SCHEMA = {
+    SCHEMA: ClassVar = {
         "columns": {
             "age": {"minimum": 0, "maximum": 100, "outside": "clip"},
             "sex": {"categories": ["F", "M"], "unknown": "other"},

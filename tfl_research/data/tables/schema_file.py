@@ -81,6 +81,28 @@ def _word(
     return str(word)
 
 
+def draft(schema: Schema) -> dict[str, Any]:
+    """The content of a schema.json for the columns and classes, with open ranges.
+
+    Args:
+      schema: as derived from files (`derived_schema.derive`).
+
+    Returns:
+      An object of the form that `read` takes, but for a minimum and maximum of None at
+      numeric columns, which somebody has to fill in.
+    """
+    columns: dict[str, Any] = {
+        column.column: {"categories": list(column.categories)}
+        if isinstance(column, Categorical)
+        else {"minimum": None, "maximum": None}
+        for column in schema.columns
+    }
+    content: dict[str, Any] = {"columns": columns}
+    if schema.classes is not None:
+        content["label"] = {"classes": list(schema.classes)}
+    return content
+
+
 def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
     """The schema in the folder's schema.json, or None where the file does not exist.
 

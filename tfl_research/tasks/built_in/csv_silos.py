@@ -116,7 +116,10 @@ def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
 
 def _pooled(data: silos.SiloData) -> tuple[Pooled, ...]:
     """What schema.json does not declare, computed from the files."""
-    remedy = f'declare "columns" and "label" in a {_SCHEMA} beside the files'
+    remedy = (
+        f'declare "columns" and "label" in a {_SCHEMA} beside the files (drafted by '
+        "scripts/describe_task csv --write_schema=FILE ...)"
+    )
     parts = []
     if not data.declared:
         parts.append(

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from tfl_research import tasks
+from tfl_research import data, tasks
 from tfl_research.errors import SettingError
 from tfl_research.experiment import Experiment, setup
 from tfl_research.experiment.configs import (
@@ -361,8 +361,17 @@ class TestDeclarationsWithoutEffect:
             point.experiment.check()
 
 
-def test_a_task_whose_clients_were_replaced_is_ones_own():
+def test_a_card_says_nothing_about_data_that_were_put_in():
     task = tasks.get("heart")
-    assert len(assumption_lines(_prepared(task))) == 1
-    replaced = dataclasses.replace(task, train=task.train.subset(("Hungary",)))
-    assert len(assumption_lines(_prepared(replaced))) == 2
+    subset = dataclasses.replace(task, train=task.train.subset(("Hungary",)))
+    for public in (task, subset):
+        found = _prepared(public)
+        assert found.task.card.public_data
+        assert len(assumption_lines(found)) == 1
+    arrays = dict(task.train.items())
+    mine = dataclasses.replace(task, train=data.ClientData.from_arrays(arrays))
+    found = _prepared(mine)
+    assert not found.task.card.public_data
+    assert "before the toolkit read them" in assumption_lines(found)[-1]
+    word = tasks.Pooled("the vocabulary", "all words")
+    assert "the vocabulary" in _refusal(dataclasses.replace(mine, pooled=(word,)))

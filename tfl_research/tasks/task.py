@@ -27,7 +27,8 @@ class Card:
       licence: licence of the data as packaged.
       label_names: names of the classes, in label order; empty for many classes.
       public_data: whether the data are published, so that nothing of a run needs to be
-        withheld for them.
+        withheld for them. It says nothing about other data that were put into a
+        registered task.
       public_knowledge: what the task takes to be known to everybody, though it says
         something about the data: declared ranges, categories, a list of clients. A
         private run's statement names it.
@@ -153,6 +154,19 @@ class Task:
             elif source[0] != built[name][0] or source[1] is not built[name][1]:
                 return False
         return True
+
+    @property
+    def has_foreign_data(self) -> bool:
+        """Whether a split loads other examples than those that the registry built.
+
+        A subset of the clients loads the same. False for a task without a recipe.
+        """
+        if self.recipe is None or self.recipe.data is None:
+            return False
+        # By identity: a loader need not be hashable.
+        built = {id(s[1]) for s in self.recipe.data.values() if s is not None}
+        now = {id(s[1]) for s in self.data_sources.values() if s is not None}
+        return not now <= built
 
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""

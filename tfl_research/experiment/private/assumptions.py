@@ -115,4 +115,4 @@ def _is_own(experiment: Description) -> bool:
         return tasks.origin(str(task.task)) is not None
     if not isinstance(task, tasks.Task) or task.recipe is None:
         return True
-    return not task.has_data_of_recipe or tasks.origin(task.recipe.name) is not None
+    return task.has_foreign_data or tasks.origin(task.recipe.name) is not None

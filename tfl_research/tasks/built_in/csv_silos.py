@@ -28,6 +28,9 @@ def build(
 ) -> Task:
     """Classification of rows; every file is a client, and its name is the client's id.
 
+    Scales, categories and classes are those of schema.json, or else computed from the
+    rows of all files. A private run refuses the latter, see `Task.pooled`.
+
     Args:
       seed: decides the held-out clients and the splits.
       data_dir: folder of .csv or .parquet files of the same columns, optionally

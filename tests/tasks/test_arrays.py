@@ -184,3 +184,21 @@ def test_objectives_by_name_and_of_ones_own(objective, metric, names):
     assert set(built.finalize({n: np.sum(s, axis=0) for n, s in sums.items()})) == names
     chosen = _made(objective=objective, selection_metric="loss:1")
     assert chosen.selection_metric == "loss:1"
+
+
+def test_sequences_of_another_length_are_refused_by_name():
+    """Nothing is padded to the longest of all clients."""
+    clients = _clients(3)
+    clients["c2"] = {"x": np.zeros((4, 3)), "y": np.zeros(4, int)}
+    with pytest.raises(ValueError, match="client 'c2' has x of"):
+        _made(clients)
+
+
+def test_what_is_named_as_pooled_and_public_is_kept():
+    word = tasks.Pooled("the vocabulary", "all words")
+    task = _made(pooled=[word], public_data=True)
+    assert task.pooled == (word,)
+    assert task.card.public_data
+    assert task.with_batching(data.Batching(3)).pooled == (word,)
+    assert _made().pooled == ()
+    assert not _made().card.public_data

@@ -16,7 +16,7 @@ Example:
   >>> result = experiment.run("results/heart")
   untrained  eval loss 0.6931 ...
   >>> result.metrics["train_loss"].round(2).tolist()
-  [0.61, 0.56]
+  [0.61, 0.55]
 """
 
 from typing import TYPE_CHECKING

@@ -61,7 +61,7 @@ class TestRecordDPFedAvg:
         folder, _ = whole
         text = " ".join((folder / "privacy.txt").read_text(encoding="utf-8").split())
         assert "one record of one client" in text
-        assert "- Switzerland: 92 records" in text
+        assert "- Switzerland: 91 records" in text
         assert "Done: 3 rounds" in text
         assert "Exact, outside of ε: examples, excluded_clients, train_loss" in text
         assert "do not leave the clients" not in text
@@ -71,7 +71,7 @@ class TestRecordDPFedAvg:
         folder, _ = whole
         record = json.loads((folder / "hparams.json").read_text())
         hparams, plan = record["hparams"], record["privacy_plan"]
-        assert dict(plan["event"]["clients"])["Switzerland"] == 92
+        assert dict(plan["event"]["clients"])["Switzerland"] == 91
         assert plan["deltas"] == dict.fromkeys(dict(plan["event"]["clients"]), 1e-3)
         assert hparams["sampler"] == "full"
         assert hparams["batching"]["expected_batch_size"] == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -113,6 +114,55 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, capsys):
     assert captured.err.startswith("describe_task: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def _two_silos(folder):
+    (folder / "a.csv").write_text("v,s,ill\n1,F,no\n2,M,no\n")
+    (folder / "b.csv").write_text("v,s,ill\n4,X,yes\n")
+    return ("csv", f"--data_dir={folder}", "--label_column=ill")
+
+
+def test_what_private_runs_refuse_is_said(tmp_path, capsys):
+    out = _lines(capsys, *_two_silos(tmp_path))
+    assert "public data         no" in out
+    assert re.search(r"from pooled rows +the names, kinds, scales, .*refuse this", out)
+    assert re.search(r"from pooled rows +the classes of the label, .*refuse this", out)
+    out = _lines(capsys, "mnist", "--num_clients=5")
+    assert "public data         yes" in out
+    assert "(record-level runs name this)" in out
+
+
+def test_a_draft_of_a_schema_is_completed_by_a_person(tmp_path, capsys):
+    folder = tmp_path / "silos"
+    folder.mkdir()
+    arguments, path = _two_silos(folder), folder / "schema.json"
+    out = _lines(capsys, *arguments, f"--write_schema={path}")
+    assert "fill in each minimum and maximum" in out
+    draft = json.loads(path.read_text())
+    assert draft == {
+        "columns": {
+            "v": {"minimum": None, "maximum": None},
+            "s": {"categories": ["F", "M", "X"]},
+        },
+        "label": {"classes": ["no", "yes"]},
+    }
+    assert describe.main(arguments) == 2
+    assert "minimum and maximum are numbers" in capsys.readouterr().err
+    draft["columns"]["v"] = {"minimum": 0, "maximum": 10}
+    path.write_text(json.dumps(draft))
+    out = _lines(capsys, *arguments)
+    assert "from pooled rows" not in out
+    assert re.search(r"public knowledge +the columns, ranges and categories", out)
+    assert describe.main([*arguments, f"--write_schema={tmp_path / 'new'}"]) == 2
+    assert "has a schema.json; complete it" in capsys.readouterr().err
+
+
+def test_a_draft_overwrites_nothing_and_is_of_files_alone(tmp_path, capsys):
+    arguments = _two_silos(tmp_path)
+    assert describe.main([*arguments, f"--write_schema={tmp_path / 'a.csv'}"]) == 2
+    assert "there is a file; give another path" in capsys.readouterr().err
+    assert describe.main(["mnist", "--write_schema=x.json"]) == 2
+    assert "task 'mnist' reads no schema.json" in capsys.readouterr().err
 
 
 def test_a_plot_is_written(tmp_path, capsys):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfl_research import tasks
+from tfl_research.cli import schema_draft
 from tfl_research.data import ClientData, derived_generator
 from tfl_research.data.partitions import divergence, partition_options, statistics
 from tfl_research.data.partitions.feature_divergence import feature_divergence
@@ -104,6 +105,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
         _entry("licence", task.card.licence),
         _entry("client", task.card.client_unit),
         _entry("target", task.card.target),
+        *_privacy_lines(task),
         _entry("options", _options(name)),
         _entry("selection metric", task.selection_metric),
         _entry("features", f"{task.train.specs['x'].dtype} {list(shape)}"),
@@ -119,6 +121,22 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
         lines.append(_entry("held-out examples", _sizes(held_counts)))
     lines += [*_label_lines(task, train, seed), *_feature_lines(train)]
     return "\n".join(lines)
+
+
+def _privacy_lines(task: tasks.Task) -> list[str]:
+    """Lines on what reaches a run beside clipped updates."""
+    public = task.card.public_data
+    lines = [_entry("public data", "yes" if public else "no")]
+    if task.card.public_knowledge:
+        lines.append(_entry("public knowledge", "; ".join(task.card.public_knowledge)))
+    for part in task.pooled:
+        runs = "private runs" if part.concerns("client") else "record-level runs"
+        fate = f"{runs} name this" if public else f"{runs} refuse this"
+        if not public and part.remedy:
+            fate += f": {part.remedy}"
+        text = f"{part.what}, from {part.source} ({fate})"
+        lines.append(_entry("from pooled rows", text))
+    return lines
 
 
 def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
@@ -271,6 +289,11 @@ def main(arguments: Sequence[str]) -> int:
         help="draw the training clients' labels, clients by labels, into a .png, "
         ".svg or .pdf file",
     )
+    parser.add_argument(
+        "--write_schema",
+        metavar="FILE",
+        help="write a draft of the schema.json that private runs of the task csv need",
+    )
     parsed, task_options = parser.parse_known_args(arguments)
     try:
         if parsed.clients < 1:
@@ -279,6 +302,15 @@ def main(arguments: Sequence[str]) -> int:
         _check_partition(parsed.name, options)
         if parsed.plot is not None:
             _check_plot(parsed.plot)
+        if parsed.write_schema is not None:
+            if parsed.name != "csv":
+                raise ValueError(
+                    f"--write_schema={parsed.write_schema}: task {parsed.name!r} reads "
+                    "no schema.json; leave it out"
+                )
+            schema_draft.write(pathlib.Path(parsed.write_schema), options)
+            sys.stdout.write(f"{parsed.write_schema}: {schema_draft.ADVICE}\n")
+            return 0
         task = tasks.get(parsed.name, seed=parsed.seed, **options)
         text = description(parsed.name, task, clients=parsed.clients, seed=parsed.seed)
         if parsed.plot is not None:

@@ -16,25 +16,39 @@ from tfl_research.data.cohort import Examples
 
 
 def split_each_client(
-    data: ClientData, *, test_fraction: float, seed: int
+    data: ClientData,
+    *,
+    test_fraction: float,
+    seed: int,
+    unchanged: Optional[ClientData] = None,
 ) -> tuple[ClientData, ClientData]:
     """Splits every client's examples in two, when they are loaded.
 
-    See `hold_out.examples`; the split does not depend on labels.
+    See `hold_out.examples`: one example more or less moves no other example.
+
+    Args:
+      data: the clients.
+      test_fraction: of each client's examples, in [0, 1).
+      seed: of the splits.
+      unchanged: the clients before their examples were changed (by a skew), in the same
+        order; these then decide, so that a change does not move examples.
 
     Returns:
-      (train, test), both of the same clients; a small client's test split may be
+      (train, test), both of the same clients; either split of a small client may be
       empty.
 
     Raises:
       ValueError: `test_fraction` is not in [0, 1).
     """
     hold_out.check_fraction("test_fraction", test_fraction)
+    deciding = data if unchanged is None else unchanged
 
     def part(client_id: str, index: int) -> Examples:
         examples = data.load(client_id)
+        decides = deciding.load(client_id)
+        contents = hold_out.array_contents([decides["x"], decides["y"]])
         rows = hold_out.examples(
-            len(examples["y"]), test_fraction, seed=seed, client_id=client_id
+            contents, test_fraction, seed=seed, client_id=client_id
         )[index]
         return {name: examples[name][rows] for name in ("x", "y")}
 
@@ -50,8 +64,8 @@ def split_arrays(
     held_out: Sequence[str] = (),
     test_fraction: float,
     seed: int,
-    stratified: bool = False,
     batching: AnyBatching = ONE_EPOCH,
+    contents: Optional[Mapping[str, Sequence[bytes]]] = None,
 ) -> tuple[ClientData, ClientData, Optional[ClientData]]:
     """Training, test and held-out clients of arrays, split at once.
 
@@ -61,8 +75,9 @@ def split_arrays(
       test_fraction: of each training client's examples, in [0, 1); see
         `hold_out.examples`.
       seed: of the splits.
-      stratified: whether splits keep each client's class balance.
       batching: of the training data.
+      contents: what tells each client's examples apart, where x and y depend on other
+        examples; x and y when not given.
 
     Returns:
       The training splits, the test splits of the same clients, and the held-out
@@ -83,11 +98,12 @@ def split_arrays(
         if name in held_out:
             continue
         parts = hold_out.examples(
-            len(examples["y"]),
+            hold_out.array_contents([examples["x"], examples["y"]])
+            if contents is None
+            else contents[name],
             test_fraction,
             seed=seed,
             client_id=name,
-            labels=examples["y"] if stratified else None,
         )
         for split, rows in zip((train, test), parts):
             split[name] = {key: examples[key][rows] for key in ("x", "y")}

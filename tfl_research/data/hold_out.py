@@ -1,18 +1,23 @@
 """Draws of held-out clients, which are never trained on, and of test examples.
 
-All draws work alike: candidates are put in a random order, and the first candidates
-are held out. The order depends on a seed and on the purpose of the draw. Every function
+Every draw is by a keyed hash: the key comes from the seed and the purpose of the draw,
+and the hash of a client's id or of an example's content decides about this client or
+this example. One client or one example more or less therefore moves no other, whatever
+the order, so that neighbouring data have neighbouring training splits. Every function
 is pure: equal arguments give equal splits on every machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
-from tfl_research.data.batching import derived_generator
+_HASH_BYTES = 8
+_CONTENT_BYTES = 32
 
 
 def check_fraction(name: str, fraction: float) -> None:
@@ -21,13 +26,40 @@ def check_fraction(name: str, fraction: float) -> None:
         raise ValueError(f"{name} must be at least 0 and below 1, got {fraction}")
 
 
-def _draw(size: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Indices of `count` of `size` candidates, in random order."""
-    return generator.permutation(size)[:count]
+def _bytes(text: str) -> bytes:
+    # A file's name may hold bytes that are no UTF-8.
+    return text.encode("utf-8", "surrogateescape")
 
 
-def _nearest_count(total: int, fraction: float) -> int:
-    """The number of held-out clients for a fraction of `total` clients."""
+class _Draw:
+    """Numbers by a keyed hash (BLAKE2b); the key is a function of `parts`."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._key = hashlib.sha256(repr(parts).encode()).digest()
+
+    def number(self, content: bytes) -> int:
+        """A number from 0 to 2^64 - 1."""
+        digest = hashlib.blake2b(content, key=self._key, digest_size=_HASH_BYTES)
+        return int.from_bytes(digest.digest(), "big")
+
+    def below(self, content: bytes, fraction: float) -> bool:
+        """Whether the number is in the lowest `fraction` of all numbers."""
+        return self.number(content) < fraction * 2.0 ** (8 * _HASH_BYTES)
+
+
+def nearest_count(total: int, fraction: float) -> int:
+    """The whole number of held-out clients that is nearest to a fraction of `total`.
+
+    It depends on the number of all clients. Tasks whose clients are a public, fixed
+    list give it to `clients`.
+
+    Returns:
+      0 for a fraction of 0. A fraction above 0 holds out at least one client and leaves
+      at least one training client.
+
+    Raises:
+      ValueError: a fraction outside [0, 1), or above 0 with fewer than two clients.
+    """
     check_fraction("held_out_fraction", fraction)
     if fraction == 0.0:
         return 0
@@ -48,40 +80,47 @@ def clients(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits clients into training clients and held-out clients.
 
-    The draw depends on the set of ids, the number and the seed, but not on the order of
-    the ids.
+    By `count`, the clients whose ids have the lowest hashes are held out: one client
+    more or less changes the training clients by one client. By `fraction`, each client
+    is held out if the hash of its id is below the fraction, whoever the others are; the
+    number of held-out clients then varies about the fraction, and may be 0.
 
     Args:
       client_ids: all clients; both parts keep their order.
       seed: of the draw.
       count: number of clients to hold out.
-      fraction: share of the clients to hold out, instead of `count`; rounded to the
-        nearest number of clients. A fraction above 0 holds out at least one client and
-        leaves at least one training client.
+      fraction: probability of each client to be held out, instead of `count`.
 
     Returns:
       The training clients and the held-out clients.
 
     Raises:
       ValueError: neither or both of `count` and `fraction`; a count that is negative
-        or leaves no training client; a fraction outside [0, 1), or above 0 with fewer
-        than two clients.
+        or leaves no training client; a fraction outside [0, 1), or one by which no
+        training client is left.
     """
-    total = len(client_ids)
-    if count is None and fraction is not None:
-        count = _nearest_count(total, fraction)
-    elif count is None or fraction is not None:
+    if (count is None) == (fraction is None):
         raise ValueError(
             f"give either count or fraction, got count={count} and fraction={fraction}"
         )
-    if not 0 <= count < max(1, total):
-        raise ValueError(
-            f"held-out clients must number from 0 to {total - 1} of {total} clients, "
-            f"got {count}"
-        )
-    ranked = sorted(client_ids)
-    order = _draw(total, count, derived_generator("held_out", seed))
-    held_out = {ranked[i] for i in order}
+    total = len(client_ids)
+    draw = _Draw("held_out", seed)
+    if count is not None:
+        if not 0 <= count < max(1, total):
+            raise ValueError(
+                f"held-out clients must number from 0 to {total - 1} of {total} "
+                f"clients, got {count}"
+            )
+        ranked = sorted(client_ids, key=lambda c: (draw.number(_bytes(c)), c))
+        held_out = set(ranked[:count])
+    elif fraction is not None:
+        check_fraction("held_out_fraction", fraction)
+        held_out = {c for c in client_ids if draw.below(_bytes(c), fraction)}
+        if total and len(held_out) == total:
+            raise ValueError(
+                f"held_out_fraction={fraction} with seed {seed} holds out each of "
+                f"{total} clients; give a smaller fraction or another seed"
+            )
     return (
         tuple(c for c in client_ids if c not in held_out),
         tuple(c for c in client_ids if c in held_out),
@@ -89,65 +128,88 @@ def clients(
 
 
 def examples(
-    num_examples: int,
-    fraction: float,
-    *,
-    seed: int,
-    client_id: str,
-    labels: Optional[np.ndarray] = None,
+    contents: Iterable[bytes], fraction: float, *, seed: int, client_id: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits one client's examples at random into training and test examples.
 
-    Clients draw independently. At least one example stays in training, and with
-    `labels` at least one example of each class.
+    An example is tested on if the hash of its content is below the fraction. Equal
+    examples are told apart by their number among each other. So one example more or
+    less moves no other example, in any order of the examples. The number of test
+    examples varies about the fraction, as that of independent coins: a client may have
+    no test example, or no training example.
 
     Args:
-      num_examples: number of examples that the client holds; may be 0.
-      fraction: of the examples to test on, in [0, 1), rounded to the nearest number
-        of examples. A half is rounded up; with `labels`, to the even number.
+      contents: what tells the client's examples apart, see `array_contents`; may be
+        empty.
+      fraction: probability of each example to be tested on, in [0, 1).
       seed: of the draw.
-      client_id: the client that holds the examples.
-      labels: classes, integers `[num_examples]`. If given, the fraction applies to
-        each class separately, so that the split keeps the client's class balance.
+      client_id: the client that holds the examples; clients draw independently.
 
     Returns:
       Ascending int64 indices of the training and of the test examples, disjoint and
       complete.
 
     Raises:
-      ValueError: the fraction is outside [0, 1), or there is not one label for each
-        example.
+      ValueError: the fraction is outside [0, 1).
+
+    Example:
+      >>> from tfl_research.data import hold_out
+      >>> train, test = hold_out.examples(
+      ...     [b"a", b"b", b"c", b"d"], 0.5, seed=0, client_id="ward"
+      ... )
+      >>> sorted([*train, *test])
+      [0, 1, 2, 3]
     """
     check_fraction("test_fraction", fraction)
-    is_test = np.zeros(num_examples, bool)
-    if labels is None:
-        count = int(np.floor(fraction * num_examples + 0.5))
-        count = max(0, min(count, num_examples - 1))
-        generator = derived_generator("train_test_split", seed, client_id)
-        is_test[_draw(num_examples, count, generator)] = True
-    else:
-        if len(labels) != num_examples:
-            raise ValueError(
-                f"client {client_id!r} has {num_examples} examples, but "
-                f"{len(labels)} labels"
-            )
-        generator = derived_generator("split", seed, client_id)
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            count = min(round(fraction * len(members)), len(members) - 1)
-            is_test[members[_draw(len(members), count, generator)]] = True
-    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    draw = _Draw("test_examples", seed, client_id)
+    copies: collections.Counter[bytes] = collections.Counter()
+    is_test = []
+    for content in contents:
+        digest = hashlib.blake2b(content, digest_size=_CONTENT_BYTES).digest()
+        number = copies[digest].to_bytes(8, "big")
+        copies[digest] += 1
+        is_test.append(draw.below(digest + number, fraction))
+    tested = np.array(is_test, bool)
+    return np.flatnonzero(~tested), np.flatnonzero(tested)
+
+
+def array_contents(arrays: Sequence[np.ndarray]) -> list[bytes]:
+    """What tells examples apart: their values, types and shapes.
+
+    Args:
+      arrays: each `[n, ...]`, such as a client's x and y.
+
+    Returns:
+      n texts of bytes, equal for equal examples and different otherwise, on every
+      machine.
+    """
+    columns = []
+    for array in arrays:
+        if array.dtype.kind in "OSU":
+            # Bytes of such arrays depend on the longest text among the examples.
+            columns.append([repr(value).encode() for value in array.tolist()])
+            continue
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        header = f"{array.dtype.str}{array.shape[1:]}".encode()
+        columns.append([header + row.tobytes() for row in array])
+    # Lengths keep the end of x apart from the beginning of y.
+    return [
+        b"".join(len(part).to_bytes(8, "big") + part for part in row)
+        for row in zip(*columns)
+    ]
 
 
 def groups(
-    group_of: np.ndarray, fraction: float, *, seed: int, purpose: Any
+    group_of: np.ndarray, fraction: float, *, seed: int, purpose: str
 ) -> np.ndarray:
     """Draws groups of examples for testing, such as all flights of a day.
 
+    A group is drawn if the hash of its name is below the fraction, whichever other
+    groups there are; the number of drawn groups varies about the fraction.
+
     Args:
       group_of: the group of each example, `[n]`, of any comparable type.
-      fraction: of the groups to test on, in [0, 1), rounded to the nearest number of
-        groups.
+      fraction: probability of each group to be tested on, in [0, 1).
       seed: of the draw.
       purpose: tells independent draws of one seed apart.
 
@@ -158,17 +220,18 @@ def groups(
       ValueError: the fraction is outside [0, 1).
     """
     check_fraction("test_fraction", fraction)
-    distinct = np.unique(group_of)
-    count = round(fraction * len(distinct))
-    test_groups = _draw(len(distinct), count, derived_generator(purpose, seed))
-    return np.isin(group_of, distinct[test_groups])
+    draw = _Draw("test_groups", purpose, seed)
+    distinct, group = np.unique(group_of, return_inverse=True)
+    drawn = [draw.below(_bytes(str(name)), fraction) for name in distinct]
+    return np.array(drawn, bool)[group]
 
 
 def latest(length: int, fraction: float) -> int:
     """The index at which a sequence in time is cut: `[:cut]` trains, `[cut:]` tests.
 
     As in LEAF (Caldas et al. 2018, arXiv 1812.01097), the later part is the test split,
-    so that no client is tested on its past.
+    so that no client is tested on its past. The cut depends on the length: one element
+    more or less can move another across the cut.
 
     Raises:
       ValueError: the fraction is outside [0, 1).

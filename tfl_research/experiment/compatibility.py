@@ -14,7 +14,7 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.private import privacy_rules
+from tfl_research.experiment.private import assumptions, privacy_rules
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
@@ -225,7 +225,7 @@ def check(experiment: Description) -> None:
 
 
 def check_setup(setup: Setup) -> None:
-    """Refuses what the clients' number, the cohorts' sizes or the model forbid.
+    """Refuses what the data, the cohorts' sizes or the model forbid.
 
     Imports TensorFlow for algorithms that take models apart, and for no other.
 
@@ -233,6 +233,7 @@ def check_setup(setup: Setup) -> None:
       SettingError: as `check`.
     """
     experiment, reporting = setup.experiment, setup.reporting
+    assumptions.check(setup)
     aggregator = experiment.chosen_aggregator
     if aggregator is not None:
         aggregator.check_cohort(

@@ -34,11 +34,11 @@ class Result:
       >>> result.metrics[["round", "train_loss"]].round(2)
          round  train_loss
       0      1        0.61
-      1      2        0.56
+      1      2        0.55
       >>> result.epsilon, result.stop_reason
       (inf, 'rounds')
       >>> result.summary["final"]["eval_auc"]
-      0.89...
+      0.87...
     """
 
     experiment: Description

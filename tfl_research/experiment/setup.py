@@ -128,6 +128,10 @@ def built_task(experiment: Description) -> Task:
         return task.build(experiment.training.seed)
     if not isinstance(task, Task):
         raise TypeError(f"expected a task, got {task!r}")
+    if task.card.public_data and task.has_foreign_data:
+        # The card is about the data that the registry built.
+        card = dataclasses.replace(task.card, public_data=False)
+        return dataclasses.replace(task, card=card)
     return task
 
 

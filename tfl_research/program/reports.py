@@ -81,7 +81,7 @@ class RoundReport:
       ...     loss = report.metrics["train_loss"]
       ...     print(report.round_number, f"{loss:.2f}", sorted(report.evaluation)[:2])
       1 0.61 []
-      2 0.56 ['eval_accuracy', 'eval_auc']
+      2 0.55 ['eval_accuracy', 'eval_auc']
     """
 
     round_number: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tfl_research import _lazy
 from tfl_research.tasks.arrays import from_arrays as from_arrays
+from tfl_research.tasks.pooled import Pooled as Pooled
 from tfl_research.tasks.registry import (
     from_recipe as from_recipe,
     get as get,

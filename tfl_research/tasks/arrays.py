@@ -9,6 +9,7 @@ import numpy as np
 
 from tfl_research.data import Batching, ClientData, Examples, client_splits, hold_out
 from tfl_research.data.client_data import AnyBatching
+from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
 
 if TYPE_CHECKING:
@@ -39,10 +40,14 @@ def from_arrays(
     name: str = "arrays",
     selection_metric: Optional[str] = None,
     label_names: Sequence[str] = (),
+    public_data: bool = False,
+    pooled: Sequence[Pooled] = (),
 ) -> Task:
     """Makes a task of arrays, for data that fit into memory.
 
-    Floats become float32, labels of integers or truth values int32.
+    Floats become float32, labels of integers or truth values int32. Nothing else is
+    computed from the arrays: one client, or one example, more or less changes no other
+    client's examples and no split.
 
     Args:
       clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n differs by client, the
@@ -57,7 +62,8 @@ def from_arrays(
         [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
         may be left out.
       held_out: the share of the clients that are never trained on, in [0, 1), drawn
-        by `hold_out.clients`; or arrays of further clients.
+        by `hold_out.clients` for each client by itself, so that of few clients none may
+        be drawn; or arrays of further clients.
       batching: how a client's examples become local steps in training.
       seed: seed of both draws.
       name: name of the task, for reports.
@@ -65,6 +71,9 @@ def from_arrays(
         classification and next_token, "auc" for binary, and otherwise "loss", unless
         given.
       label_names: names of the classes, for reports.
+      public_data: whether the data are published, see `Card.public_data`.
+      pooled: what was computed from the rows of several clients or records before they
+        were handed over, such as a vocabulary; see `Task.pooled`.
 
     Raises:
       ValueError: no clients, arrays that disagree in shape, dtype or length, values
@@ -85,8 +94,8 @@ def from_arrays(
       >>> task = tasks.from_arrays(
       ...     {"north": {"x": x, "y": y}, "south": {"x": x + 1, "y": y}}, model=model
       ... )
-      >>> task.train.num_examples("north"), task.test.num_examples("north")
-      (8, 2)
+      >>> task.train.num_examples("north") + task.test.num_examples("north")
+      10
       >>> task.build_model().count_params()
       9
     """
@@ -139,6 +148,7 @@ def from_arrays(
         source="arrays in memory",
         licence="that of the data",
         label_names=tuple(label_names),
+        public_data=public_data,
     )
     return Task(
         name,
@@ -149,6 +159,7 @@ def from_arrays(
         _checked(model, num_classes),
         build_objective,
         selection_metric or default_metric,
+        pooled=tuple(pooled),
     )
 
 

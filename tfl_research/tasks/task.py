@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tfl_research import data
 from tfl_research.data import ClientData
 from tfl_research.data.client_data import AnyBatching
+from tfl_research.tasks.pooled import Pooled
 
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
@@ -26,7 +27,11 @@ class Card:
       licence: licence of the data as packaged.
       label_names: names of the classes, in label order; empty for many classes.
       public_data: whether the data are published, so that nothing of a run needs to be
-        withheld for them.
+        withheld for them. It says nothing about other data that were put into a
+        registered task.
+      public_knowledge: what the task takes to be known to everybody, though it says
+        something about the data: declared ranges, categories, a list of clients. A
+        private run's statement names it.
     """
 
     title: str
@@ -36,6 +41,7 @@ class Card:
     licence: str
     label_names: tuple[str, ...] = ()
     public_data: bool = False
+    public_knowledge: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +105,9 @@ class Task:
         it begins with "eval_", as "eval_backdoor".
       recipe: how the registry built the task; None for a task that was built by
         hand.
+      pooled: what was computed from the rows of several clients or records together. A
+        private run on data that are not public refuses it, unless it is declared
+        public knowledge.
     """
 
     name: str
@@ -111,6 +120,7 @@ class Task:
     selection_metric: str = "accuracy"
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
+    pooled: tuple[Pooled, ...] = ()
 
     @property
     def data_sources(self) -> dict[str, Any]:
@@ -144,6 +154,19 @@ class Task:
             elif source[0] != built[name][0] or source[1] is not built[name][1]:
                 return False
         return True
+
+    @property
+    def has_foreign_data(self) -> bool:
+        """Whether a split loads other examples than those that the registry built.
+
+        A subset of the clients loads the same. False for a task without a recipe.
+        """
+        if self.recipe is None or self.recipe.data is None:
+            return False
+        # By identity: a loader need not be hashable.
+        built = {id(s[1]) for s in self.recipe.data.values() if s is not None}
+        now = {id(s[1]) for s in self.data_sources.values() if s is not None}
+        return not now <= built
 
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""

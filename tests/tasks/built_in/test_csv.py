@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tfl_research import tasks
+from tfl_research.data import hold_out
 from tfl_research.data.tables import files, silos
 
+_MISSING = ("sex is missing",)
 _A = "age,sex,ill\n10,F,no\n20,M,yes\n30,F,no\n40,F,yes\n"
 _B = "sex,age,ill\nM,50,yes\n,60,no\nM,NA,no\n"
 _SCHEMA = {
@@ -306,7 +309,7 @@ def test_labels_that_are_no_classes(tmp_path):
 def test_columns_that_are_no_features(tmp_path):
     rows = "".join(f"n{i},,{i % 2}\n" for i in range(300))
     (tmp_path / "a.csv").write_text("name,empty,ill\n" + rows)
-    _refused(tmp_path, "column 'name' has 240 categories, at most 100")
+    _refused(tmp_path, "column 'name' has 300 categories, at most 100", test_fraction=0)
     _refused(tmp_path, "column 'empty' has no value in any file", drop_columns=["name"])
 
 
@@ -368,13 +371,106 @@ def test_the_content_hash_is_of_names_and_contents(folder):
     assert files.content_hash(folder) == first
 
 
-@pytest.mark.parametrize(
-    ("seed", "held_out"),
-    [(0, ("a", "site", "site_4")), (1, ("site 3", "site-2", "site.x"))],
-)
-def test_held_out_clients_are_drawn_by_the_names_of_files(tmp_path, seed, held_out):
-    # "site-2.csv" comes before "site.csv", and "site" before "site-2".
-    for name in ("site", "site-2", "site 3", "site.x", "site_4", "a", "z!"):
+def test_held_out_clients_are_drawn_by_the_names_of_files(tmp_path):
+    names = ("site", "site-2", "site 3", "site.x", "site_4", "a", "z!")
+    for name in names:
         (tmp_path / f"{name}.csv").write_text("v,ill\n1,0\n2,1\n")
-    data = _load(tmp_path, held_out_clients=3, seed=seed)
-    assert data.held_out.client_ids == held_out
+    data = _load(tmp_path, held_out_clients=3, seed=1)
+    _, drawn = hold_out.clients(names, count=3, seed=1)
+    assert set(data.held_out.client_ids) == set(drawn)
+    # The file of a training client more or less moves nobody.
+    left_out = data.train.client_ids[0]
+    (tmp_path / f"{left_out}.csv").unlink()
+    fewer = _load(tmp_path, held_out_clients=3, seed=1)
+    assert fewer.held_out.client_ids == data.held_out.client_ids
+
+
+class TestOneRowMoreOrLess:
+    """With a declared schema nothing but the row itself changes."""
+
+    @pytest.mark.parametrize("row", [0, 3, 39])
+    def test_moves_no_other_row_in_any_order(self, tmp_path, row):
+        schema = {
+            "columns": {"v": {"minimum": 0, "maximum": 10}},
+            "label": {"classes": ["0", "1"]},
+        }
+        (tmp_path / "schema.json").write_text(json.dumps(schema))
+        # Every row occurs twice.
+        rows = [f"{i % 20 / 2},{i % 2}" for i in range(40)]
+        path = tmp_path / "a.csv"
+
+        def loaded(lines):
+            path.write_text("\n".join(["v,ill", *lines]) + "\n")
+            data = _load(tmp_path, test_fraction=0.3, seed=2)
+            return [
+                sorted(part.load("a")["x"][:, 0].tolist())
+                for part in (data.train, data.test)
+            ]
+
+        whole = loaded(rows)
+        assert loaded(rows[::-1]) == whole
+        fewer = loaded(rows[:row] + rows[row + 1 :])
+        gone = np.float32(float(rows[row].split(",")[0]) / 5 - 1)
+        longer = [len(a) > len(b) for a, b in zip(whole, fewer)]
+        assert sum(longer) == 1
+        changed = longer.index(True)
+        assert fewer[1 - changed] == whole[1 - changed]
+        assert sorted([*fewer[changed], gone]) == pytest.approx(whole[changed])
+
+    def test_the_scale_of_the_columns_does_not_move_rows(self, tmp_path):
+        """Rows are split by their cells, and not by features of pooled statistics."""
+        rows = "".join(f"{i},{i % 2}\n" for i in range(40))
+        (tmp_path / "a.csv").write_text("v,ill\n" + rows)
+        (tmp_path / "b.csv").write_text("v,ill\n1,0\n2,1\n")
+        before = _load(tmp_path).train.load("a")
+        (tmp_path / "b.csv").write_text("v,ill\n1000000,0\n2,1\n")
+        after = _load(tmp_path).train.load("a")
+        assert before["y"].tolist() == after["y"].tolist()
+        assert not np.allclose(before["x"], after["x"])
+
+
+class TestValuesThatTheSchemaDoesNotList:
+    """Encoded within their own row where the schema says so."""
+
+    SCHEMA: ClassVar = {
+        "columns": {
+            "age": {"minimum": 0, "maximum": 100, "outside": "clip"},
+            "sex": {"categories": ["F", "M"], "unknown": "other"},
+        },
+        "label": {"classes": ["no", "yes"]},
+    }
+
+    def test_are_clipped_or_other(self, folder):
+        (folder / "schema.json").write_text(json.dumps(self.SCHEMA))
+        (folder / "b.csv").write_text("age,sex,ill\n1e6,X,no\n50,M,yes\n")
+        data = _load(folder, test_fraction=0.0)
+        assert data.feature_names[2:] == ("sex=F", "sex=M", "sex is other", *_MISSING)
+        assert data.train.load("b")["x"].tolist() == [
+            [1, 0, 0, 0, 1, 0],
+            [0, 0, 0, 1, 0, 0],
+        ]
+
+    @pytest.mark.parametrize(
+        ("column", "entry", "message"),
+        [
+            (
+                "age",
+                {"minimum": 0, "maximum": 1, "outside": "drop"},
+                "column 'age': outside is clip or refuse, got 'drop'",
+            ),
+            (
+                "sex",
+                {"categories": ["F"], "unknown": 3},
+                "column 'sex': unknown is refuse or other or zeros, got 3",
+            ),
+            (
+                "sex",
+                {"categories": ["F"], "outside": "clip"},
+                "got categories, outside",
+            ),
+        ],
+    )
+    def test_by_known_words_only(self, folder, column, entry, message):
+        schema = {**self.SCHEMA, "columns": {**self.SCHEMA["columns"], column: entry}}
+        (folder / "schema.json").write_text(json.dumps(schema))
+        _refused(folder, message)

@@ -67,7 +67,8 @@ def test_no_day_is_in_both_splits():
     tests = flights._on_test_days(table["date"], 0.2, 0)
     days = table["date"].to_numpy()
     assert not set(days[tests]) & set(days[~tests])
-    assert len(set(days[tests])) == round(0.2 * 365)
+    # 365 coins of 0.2: 73 days on average, with a standard deviation of 7.6.
+    assert abs(len(set(days[tests])) - 73) < 3 * 7.6
     # Every month is trained on and tested on.
     assert set(table["month"][tests]) == set(range(1, 13))
 

@@ -13,35 +13,35 @@ import pytest
 from tfl_research import tasks
 
 _CASES = [
-    ("heart", {}, "6585586c5cc9de9b0609cc9b62bee03dd85b72adf26d5d29544c6a6683161d18"),
+    ("heart", {}, "b39554ccf5416a7e9850214e48d0f338d61196db309b8c83d4bb9909068a2d98"),
     (
         "heart",
         {"seed": 3, "held_out": "Hungary", "test_fraction": 0.3},
-        "a985d99c753b71272d0c5568e3bd463190743112d2429064c6dd6a5c0a872573",
+        "34d3e6e92dca213c1fc7e4b18de40e5a9e078606519da2aa867429720cb1839e",
     ),
-    ("loans", {}, "c2a6c5ca80c9264dff8eec946b79e1b77a67b8a5716747728ad2e108e3e440a2"),
+    ("loans", {}, "a5f3c97839a92e7f7ab062baaaac4d2b2524e36483b26396b4259c5a6c52300e"),
     (
         "loans",
         {"seed": 2, "held_out_fraction": 0.2, "target": "bad"},
-        "1046dcbe1de44def1a4678cda812401eadf952555d855072098221718e3d9abe",
+        "eafbd4f6e877be9f9c4d74a780f6677d8896d5fd5dec5362579af3aa4eddb8ad",
     ),
-    ("taxi", {}, "c47e65ed6772b74d888ffe6d6443aa39a846034efc572cbad8501b5a2b55bc66"),
+    ("taxi", {}, "dae37df268f9fde089be53e6a5cba9c602dc897967093e4ba780f83445887716"),
     (
         "taxi",
         {"seed": 5, "held_out": "Sun Taxi"},
-        "a4078d29c383856086920f15c461e01d596a62c6863e4e3e108b772966baece4",
+        "75cc30dbb38aa215690c3c66eb20b410d5110cf1ead1501f52012d2d216afe60",
     ),
-    ("flights", {}, "7671044e9fe03f71fd2f5b9301bc8cf1cdebc349d07136eee77c31b4834d59d1"),
+    ("flights", {}, "688523d01f607b8c24ebb0e750d563e4178329375d880bbdd6334d63bbb8b062"),
     (
         "flights",
         {"seed": 1, "held_out_fraction": 0.2},
-        "b8ee5b6656b1f904adabf3fa3185aa9c4d646b7698c5e1699e4658981d285b5b",
+        "cde062481bd673babdcb7fb72f2226764abcc9b2b9a0acbe93a98e6a36f83688",
     ),
-    ("mnist", {}, "3d471366b640bf124b558bf292c224e9f9fb67e06a9ef95748a6dd7b2c347d2f"),
+    ("mnist", {}, "675c9a466c3b795bbc1ca4bba731faf47a81817138c09100c0175753b6c6e3bb"),
     (
         "mnist",
         {"seed": 2, "partition": "dirichlet", "test_fraction": 0.25, "num_clients": 30},
-        "a2db39222aa0c7c1f5f15077c3a17e42a2b9204fac27842e192c7019551252d5",
+        "fc3822d874263e70d389134199371d903580a176c69840750a1b865dec61d090",
     ),
     (
         "mnist",
@@ -52,17 +52,17 @@ _CASES = [
             "num_clients": 30,
             "held_out_clients": 5,
         },
-        "a9046af354666384e19d7cb3d6f8922c6d58eea2916aeb80f918621da179eedc",
+        "18c4097347d2fc6f3c2bd51c4dde0c65ffc90417a9e62dc9ae0a9f5b707f19b8",
     ),
     (
         "shakespeare",
         {},
-        "7b2d4a8420dea5cf52152fd087e801a5ed183c121b596114e5f67eed4dbd88d9",
+        "b3a77c713d58e12b74bdd2c91dd06b15c52f8a655b81bf59c32d99f75ff4fe54",
     ),
     (
         "shakespeare",
         {"seed": 1, "model": "lstm", "held_out_fraction": 0.3},
-        "3a67a8d44c03e94766399d12abacee6935900968dd99e898e9f593430f1a5d8a",
+        "611aa80684a24c964e21157860a6da4ee9ef3d950dd95f8ad1eda3231d8f579f",
     ),
 ]
 
@@ -86,7 +86,7 @@ _SCHEMA = {
 @pytest.mark.parametrize(
     ("schema", "options", "digest"),
     [
-        (None, {}, "797698dc7945135a16ddb7780a8eb4d6381c2be6abd957fc016415f44d878157"),
+        (None, {}, "f8998cde138e82c26a331c7ea68ba62edddc2877b042250dc319fba222cddfeb"),
         (
             None,
             {"test_fraction": 0.0, "seed": 3, "held_out_clients": 1},
@@ -95,7 +95,7 @@ _SCHEMA = {
         (
             _SCHEMA,
             {"seed": 1},
-            "3dc2b8426725c1cb690e10fbc7b5a4f1fd29d181f52ffefd58c2a08e3284a8b3",
+            "94bceb5d037765ca3314b8365b1465380076537a787e47a9c6cddc0261c21e33",
         ),
     ],
 )

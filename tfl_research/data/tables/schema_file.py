@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from tfl_research.data.tables.cells import text_of
-from tfl_research.data.tables.columns import Categorical, Column, Numeric
+from tfl_research.data.tables.columns import (
+    OUTSIDE,
+    UNKNOWN,
+    Categorical,
+    Column,
+    Numeric,
+)
 from tfl_research.data.tables.schema import Schema
 
 SCHEMA_FILE = "schema.json"
@@ -40,25 +47,60 @@ def _column(where: str, name: str, entry: Any) -> Column:
     if not isinstance(missing, bool):
         raise ValueError(f"{where}: missing is true or false, got {missing!r}")
     keys = set(entry) - {"missing"}
-    if keys == {"minimum", "maximum"}:
+    if {"minimum", "maximum"} <= keys <= {"minimum", "maximum", "outside"}:
         low, high = entry["minimum"], entry["maximum"]
         if not (_is_number(low) and _is_number(high) and low < high):
             raise ValueError(
                 f"{where}: minimum and maximum are numbers, the minimum below the "
                 f"maximum; got {low!r} and {high!r}"
             )
+        outside = _word(where, entry, "outside", OUTSIDE)
         return Numeric(
-            name, float(low), float(high), may_be_missing=missing, outside="refuse"
+            name, float(low), float(high), may_be_missing=missing, outside=outside
         )
-    if keys == {"categories"}:
+    if {"categories"} <= keys <= {"categories", "unknown"}:
         categories = _names(entry["categories"])
         if categories is None:
             raise ValueError(f"{where}: categories is a list of distinct names")
-        return Categorical(name, categories, may_be_missing=missing)
+        unknown = _word(where, entry, "unknown", UNKNOWN)
+        return Categorical(name, categories, unknown, may_be_missing=missing)
     raise ValueError(
-        f"{where}: expected minimum and maximum (numeric) or categories, and "
-        f"optionally missing; got {', '.join(sorted(entry)) or 'nothing'}"
+        f"{where}: expected minimum and maximum (numeric, optionally outside) or "
+        "categories (optionally unknown), and optionally missing; got "
+        f"{', '.join(sorted(entry)) or 'nothing'}"
     )
+
+
+def _word(
+    where: str, entry: Mapping[str, Any], key: str, words: tuple[str, ...]
+) -> str:
+    """One of the words, "refuse" where the entry has none."""
+    word = entry.get(key, "refuse")
+    if word not in words:
+        raise ValueError(f"{where}: {key} is {' or '.join(words)}, got {word!r}")
+    return str(word)
+
+
+def draft(schema: Schema) -> dict[str, Any]:
+    """The content of a schema.json for the columns and classes, with open ranges.
+
+    Args:
+      schema: as derived from files (`derived_schema.derive`).
+
+    Returns:
+      An object of the form that `read` takes, but for a minimum and maximum of None at
+      numeric columns, which somebody has to fill in.
+    """
+    columns: dict[str, Any] = {
+        column.column: {"categories": list(column.categories)}
+        if isinstance(column, Categorical)
+        else {"minimum": None, "maximum": None}
+        for column in schema.columns
+    }
+    content: dict[str, Any] = {"columns": columns}
+    if schema.classes is not None:
+        content["label"] = {"classes": list(schema.classes)}
+    return content
 
 
 def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
@@ -66,8 +108,12 @@ def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
 
     Its form: `{"columns": {name: {"minimum": a, "maximum": b} or {"categories":
     [...]}, each with an optional "missing": false}, "label": {"classes": [...]}}`;
-    "label" may be left out. Numbers outside of the range and categories that are
-    not listed are refused when rows are encoded.
+    "label" may be left out, but not for a private run. Numbers outside of the range and
+    categories that are not listed are refused when rows are encoded, which stops the
+    run before it begins. `"outside": "clip"` beside a range moves such numbers to the
+    nearer end instead, and `"unknown": "zeros"` or `"other"` beside categories encodes
+    such a category as no category, or as a category of all unlisted ones: the value
+    then changes the features of its own row alone.
 
     Raises:
       ValueError: not JSON, or another form; names the column.

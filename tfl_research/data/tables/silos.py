@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Optional
@@ -10,6 +11,7 @@ from typing import Optional
 from tfl_research.data import client_splits, hold_out
 from tfl_research.data.client_data import ClientData
 from tfl_research.data.tables import derived_schema, files, labels, schema_file
+from tfl_research.data.tables.cells import text_of
 from tfl_research.data.tables.files import Silo
 from tfl_research.data.tables.schema import Schema
 
@@ -25,8 +27,10 @@ class SiloData:
       test: test rows of the same clients.
       held_out: all rows of the held-out clients, or None.
       schema: the encoding of rows, with the label's classes.
-      declared: whether scaling and categories are public constants of schema.json;
-        otherwise they are computed from the pooled training rows.
+      declared: whether ranges and categories are constants of schema.json; otherwise
+        they are computed from the pooled rows.
+      declared_classes: whether the classes are those of schema.json; otherwise they are
+        the labels of all files.
     """
 
     train: ClientData
@@ -34,6 +38,7 @@ class SiloData:
     held_out: Optional[ClientData]
     schema: Schema
     declared: bool
+    declared_classes: bool
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,8 +123,9 @@ def load(
     missing cells, a missing cell is zero and has an indicator. Scaling and categories
     come from the folder's schema.json (`schema_file.read`), which maps a numeric
     column's declared range to [-1, 1]. Without schema.json they are derived from the
-    pooled training rows (`derived_schema.derive`); no differential-privacy guarantee of
-    the training covers these statistics.
+    pooled training rows (`derived_schema.derive`), and without its "label" the classes
+    are those of all rows; no differential-privacy guarantee of the training covers
+    either. Rows are split by the hash of their cells (`hold_out.examples`).
 
     Args:
       folder: a .csv or .parquet file for each client, all with the same columns.
@@ -127,7 +133,7 @@ def load(
       drop_columns: columns to leave out; not every file must have them.
       delimiter: of the CSV files.
       held_out_clients: number of clients that are never trained on.
-      test_fraction: share of each training client's rows in its test split.
+      test_fraction: probability of each training client's row to be in its test split.
       seed: decides the held-out clients and the splits.
 
     Raises:
@@ -141,18 +147,23 @@ def load(
     classes = labels.classes(
         silos, label_column, declared.classes if declared else None
     )
-    # Files are sorted by name with suffix: "a-b.csv" comes before "a.csv", but "a"
-    # before "a-b".
-    training_files, _ = hold_out.clients(
-        [silo.path.name for silo in silos], count=held_out_clients, seed=seed
+    training_ids, held_out_ids = hold_out.clients(
+        [silo.client_id for silo in silos], count=held_out_clients, seed=seed
     )
-    held_out_ids = [s.client_id for s in silos if s.path.name not in training_files]
+    contents = {
+        silo.client_id: _row_contents(silo, [*names, label_column]) for silo in silos
+    }
     if declared is None:
-        training = [
-            silo.frame.iloc[_training_rows(silo, test_fraction, seed)]
-            for silo in silos
-            if silo.path.name in training_files
-        ]
+        training = []
+        for silo in silos:
+            if silo.client_id in training_ids:
+                rows, _ = hold_out.examples(
+                    contents[silo.client_id],
+                    test_fraction,
+                    seed=seed,
+                    client_id=silo.client_id,
+                )
+                training.append(silo.frame.iloc[rows.tolist()])
         columns = derived_schema.derive(silos, names, training).columns
     else:
         columns = tuple(c for c in declared.columns if c.column in names)
@@ -165,14 +176,26 @@ def load(
         for silo in silos
     }
     train, test, held_out = client_splits.split_arrays(
-        encoded, held_out=held_out_ids, test_fraction=test_fraction, seed=seed
+        encoded,
+        held_out=held_out_ids,
+        test_fraction=test_fraction,
+        seed=seed,
+        contents=contents,
     )
-    return SiloData(train, test, held_out, schema, declared is not None)
+    return SiloData(
+        train,
+        test,
+        held_out,
+        schema,
+        declared=declared is not None,
+        declared_classes=declared is not None and declared.classes is not None,
+    )
 
 
-def _training_rows(silo: Silo, test_fraction: float, seed: int) -> Sequence[int]:
-    """Rows of a silo that `client_splits.split_arrays` trains on."""
-    train, _ = hold_out.examples(
-        len(silo.frame), test_fraction, seed=seed, client_id=silo.client_id
-    )
-    return train.tolist()
+def _row_contents(silo: Silo, names: Sequence[str]) -> list[bytes]:
+    """The cells of each row, by which it is split: no other row plays a part."""
+    columns = [
+        [None if cell is None else text_of(cell) for cell in silo.frame[name]]
+        for name in sorted(names)
+    ]
+    return [json.dumps(row).encode() for row in zip(*columns)]

@@ -117,7 +117,7 @@ class Sweep:
       >>> rows = tfl.Sweep("results/seeds", points).run()
       [1/2] seed-1
       untrained  eval loss 0.6931 ...
-      [2/2] seed-2: eval_auc 0.9..., rounds after round 2 (about 0.0 min left)
+      [2/2] seed-2: eval_auc 0.8..., rounds after round 2 (about 0.0 min left)
       >>> [(row["seed"], row["rounds"], row["epsilon"]) for row in rows]
       [(1, 2, inf), (2, 2, inf)]
     """

@@ -61,7 +61,7 @@ class RecordLevelPlan:
       ...     task.train, l2_norm_clip=1.0, rounds=50, target_epsilon=4
       ... )
       >>> plan.noise_multiplier  # The least for which no silo's ε is above 4.
-      6.4...
+      6.5...
       >>> import tensorflow_federated as tff
       >>> work = plan.client_work(optimizer=tff.learning.optimizers.build_sgdm(0.1))
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.data import ClientData
+from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def binary_task(
     train: ClientData,
     test: ClientData,
     held_out: Optional[ClientData],
+    pooled: tuple[Pooled, ...] = (),
 ) -> Task:
     """A task whose model maps float32 `[features]` to one logit, judged by its AUC.
 
@@ -36,6 +38,7 @@ def binary_task(
       train: training splits.
       test: the same clients' test splits.
       held_out: clients that are never trained on, or None.
+      pooled: see `Task.pooled`.
     """
     (num_features,) = train.specs["x"].shape
 
@@ -51,4 +54,8 @@ def binary_task(
         return objectives.binary()
 
     # With few positive labels, accuracy hardly changes.
-    return Task(name, card, train, test, held_out, build_model, build_objective, "auc")
+    return Task(
+        *(name, card, train, test, held_out, build_model, build_objective),
+        selection_metric="auc",
+        pooled=pooled,
+    )

@@ -18,6 +18,7 @@ from tfl_research.data import (
 )
 from tfl_research.data.partitions import partition_options
 from tfl_research.tasks.built_in import downloads
+from tfl_research.tasks.built_in.simulated_clients import pooled_by_partition
 from tfl_research.tasks.task import Card, Task
 
 _PARTITIONS = (partition_options.NATURAL, *partition_options.PARAMETERS)
@@ -97,7 +98,7 @@ def build(
     datasets = downloads.simulation_datasets()
     if synthetic:
         everyone = tff_adapter.from_tff(datasets.cifar100.get_synthetic(), _convert)
-        ids = hold_out.clients(everyone.client_ids, fraction=0.5, seed=seed)
+        ids = hold_out.clients(everyone.client_ids, count=1, seed=seed)
         trained, held_out = (everyone.subset(part) for part in ids)
     else:
         trained, held_out = (
@@ -112,22 +113,28 @@ def build(
         held_out = tff_adapter.renamed(held_out, "test_")
 
     def partitioned(clients: ClientData, prefix: str, wanted: int | None) -> ClientData:
-        if splits_anew:
-            clients = options.clients(
-                *partition_options.pooled([clients]),
-                wanted or len(clients),
-                derived_generator("cifar100", seed, partition, prefix),
-                prefix,
-            )
+        if not splits_anew:
+            return clients
+        return options.clients(
+            *partition_options.pooled([clients]),
+            wanted or len(clients),
+            derived_generator("cifar100", seed, partition, prefix),
+            prefix,
+        )
+
+    def skewed(clients: ClientData, prefix: str) -> ClientData:
         # Mid grey fills the corners of rotated photographs.
         return options.skewed(
             clients, num_classes=100, seed=seed, background=0.0, part=prefix
         )
 
     trained = partitioned(trained, "client_", num_clients)
-    held_out = partitioned(held_out, "test_", None)
+    held_out = skewed(partitioned(held_out, "test_", None), "test_")
     train, test = client_splits.split_each_client(
-        trained, test_fraction=test_fraction, seed=seed
+        skewed(trained, "client_"),
+        test_fraction=test_fraction,
+        seed=seed,
+        unchanged=trained,
     )
 
     def build_model() -> Any:
@@ -152,6 +159,7 @@ def build(
         source="tff.simulation.datasets.cifar100: CIFAR-100 (Krizhevsky 2009)",
         licence="none stated by the publisher; cite Krizhevsky 2009",
         public_data=True,
+        public_knowledge=("the range of pixels and the hundred classes",),
     )
     return Task(
         name="cifar100",
@@ -161,4 +169,6 @@ def build(
         held_out=held_out,
         build_model=build_model,
         build_objective=build_objective,
+        # TFF's clients are draws from pooled images too.
+        pooled=pooled_by_partition(options, pools=True),
     )

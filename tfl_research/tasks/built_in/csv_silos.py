@@ -5,9 +5,11 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from tfl_research.data.tables import silos
+from tfl_research.data.tables import schema_file, silos
+from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
 
+_SCHEMA = schema_file.SCHEMA_FILE
 _MODELS = ("mlp", "linear")
 _MOST_NAMED_CLASSES = 20
 
@@ -26,6 +28,9 @@ def build(
 ) -> Task:
     """Classification of rows; every file is a client, and its name is the client's id.
 
+    Scales, categories and classes are those of schema.json, or else computed from the
+    rows of all files. A private run refuses the latter, see `Task.pooled`.
+
     Args:
       seed: decides the held-out clients and the splits.
       data_dir: folder of .csv or .parquet files of the same columns, optionally
@@ -34,7 +39,7 @@ def build(
       drop_columns: columns to leave out, separated by commas.
       delimiter: one character between the cells of CSV files.
       held_out_clients: how many clients are never trained on.
-      test_fraction: share of each training client's rows in its test split.
+      test_fraction: probability of each training client's row to be in its test split.
       model: "mlp" (one hidden layer) or "linear".
       hidden_units: of "mlp".
 
@@ -75,7 +80,7 @@ def build(
         return objectives.binary() if binary else objectives.multiclass()
 
     scaling = (
-        "numeric ranges and categories are schema.json's"
+        f"numeric ranges and categories are {_SCHEMA}'s"
         if data.declared
         else "numeric scaling and categories are computed from the pooled training "
         "rows, outside of any differential-privacy guarantee; a schema.json in the "
@@ -89,6 +94,7 @@ def build(
         source=f"{folder}; {scaling}",
         licence="that of the files",
         label_names=data.classes if named else (),
+        public_knowledge=_public_knowledge(data),
     )
     return Task(
         name="csv",
@@ -99,4 +105,40 @@ def build(
         build_model=build_model,
         build_objective=build_objective,
         selection_metric="auc" if binary else "accuracy",
+        pooled=_pooled(data),
     )
+
+
+def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
+    """What schema.json declares, which nobody may have read off the files."""
+    if not data.declared:
+        return ()
+    classes = " and the classes of the label" if data.declared_classes else ""
+    return (f"the columns, ranges and categories{classes} in {_SCHEMA}",)
+
+
+def _pooled(data: silos.SiloData) -> tuple[Pooled, ...]:
+    """What schema.json does not declare, computed from the files."""
+    remedy = (
+        f'declare "columns" and "label" in a {_SCHEMA} beside the files (drafted by '
+        "scripts/describe_task csv --write_schema=FILE ...)"
+    )
+    parts = []
+    if not data.declared:
+        parts.append(
+            Pooled(
+                "the names, kinds, scales, categories and missing-value indicators of "
+                "the columns",
+                "the rows of all files",
+                remedy=remedy,
+            )
+        )
+    if not data.declared_classes:
+        parts.append(
+            Pooled(
+                "the classes of the label",
+                "the labels of all files",
+                remedy=f'declare "label" in {_SCHEMA}' if data.declared else remedy,
+            )
+        )
+    return tuple(parts)

@@ -18,6 +18,8 @@ from tfl_research.data import (
 )
 from tfl_research.data.partitions import partition_options
 from tfl_research.tasks.built_in import downloads
+from tfl_research.tasks.built_in.simulated_clients import pooled_by_partition
+from tfl_research.tasks.pooled import held_out_share
 from tfl_research.tasks.task import Card, Task
 
 _CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -123,14 +125,19 @@ def build(
                 derived_generator("emnist", seed, partition),
             )
         train, test = client_splits.split_each_client(
-            skewed(everyone), test_fraction=0.2 if synthetic else 0.1, seed=seed
+            skewed(everyone),
+            test_fraction=0.2 if synthetic else 0.1,
+            seed=seed,
+            unchanged=everyone,
         )
     else:
         train = skewed(loaded[0], "train")
         # The order is the same, so that a writer's test images have the same skew.
         test = skewed(loaded[1].subset(train.client_ids), "test")
     training_ids, held_out_ids = hold_out.clients(
-        train.client_ids, fraction=held_out_fraction, seed=seed
+        train.client_ids,
+        count=hold_out.nearest_count(len(train), held_out_fraction),
+        seed=seed,
     )
 
     def build_model() -> Any:
@@ -157,6 +164,7 @@ def build(
         "the US government, and LEAF, which split it by writer, is BSD 2-Clause",
         label_names=tuple(characters),
         public_data=True,
+        public_knowledge=("the range of pixels and the characters",),
     )
     return Task(
         name="emnist",
@@ -168,4 +176,8 @@ def build(
         else None,
         build_model=build_model,
         build_objective=build_objective,
+        pooled=(
+            *pooled_by_partition(options, pools=splits_anew),
+            *held_out_share(len(held_out_ids)),
+        ),
     )

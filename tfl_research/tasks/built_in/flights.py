@@ -17,6 +17,7 @@ from tfl_research.data import (
 )
 from tfl_research.data.tables import Categorical, Numeric, Schema, by_client
 from tfl_research.tasks.built_in.binary_tabular import binary_task, check_model
+from tfl_research.tasks.pooled import Pooled, held_out_share
 from tfl_research.tasks.task import Card, Task
 
 # Arriving this many minutes or more behind schedule is late, as the US
@@ -67,6 +68,9 @@ _CARD = Card(
     licence="CC0 as packaged",
     label_names=("on time", "late"),
     public_data=True,
+    public_knowledge=(
+        "the list of carriers and the published schedule: hours, airports, distances",
+    ),
 )
 
 
@@ -107,10 +111,10 @@ def build(
 ) -> Task:
     """Builds the task: `x` float32 `[149]`, `y` int32 (1 = late).
 
-    The test split is a fifth of the year's days, drawn at random and the same
-    for all carriers. Flights of one day share the weather of the day, so that a split
-    by flight would test on the weather of training. A split in time would test on
-    months without training data.
+    The test split is about a fifth of the year's days, drawn at random and the same
+    for all carriers; see `hold_out.groups`. Flights of one day share the weather of the
+    day, so that a split by flight would test on the weather of training. A split in
+    time would test on months without training data.
 
     Args:
       seed: of the test days and of the held-out carriers.
@@ -129,7 +133,9 @@ def build(
     y = (table["arr_delay"] >= LATE_MINUTES).to_numpy()
     carriers = tuple(sorted(table["carrier"].unique()))
     training, held_out = hold_out.clients(
-        carriers, fraction=held_out_fraction, seed=seed
+        carriers,
+        count=hold_out.nearest_count(len(carriers), held_out_fraction),
+        seed=seed,
     )
     is_test = _on_test_days(table["date"], test_fraction, seed)
     is_held_out = table["carrier"].isin(held_out).to_numpy()
@@ -149,4 +155,8 @@ def build(
         ),
         ClientData.from_arrays(clients(is_test & ~is_held_out, training)),
         ClientData.from_arrays(clients(is_held_out, held_out)) if held_out else None,
+        pooled=(
+            Pooled("the list of destinations", "all flights of the year"),
+            *held_out_share(len(held_out)),
+        ),
     )

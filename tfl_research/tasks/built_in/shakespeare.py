@@ -11,6 +11,7 @@ import numpy as np
 from tfl_research.data import Batching, ClientData, hold_out
 from tfl_research.data.packaged import package_file
 from tfl_research.tasks.built_in.play_texts import speeches
+from tfl_research.tasks.pooled import RECORD, Pooled, held_out_share
 from tfl_research.tasks.task import Card, Task
 
 if TYPE_CHECKING:
@@ -204,7 +205,9 @@ def build(
         return sequences(ids, sequence_length, maximum)
 
     training, held_out = hold_out.clients(
-        tuple(texts), fraction=held_out_fraction, seed=seed
+        tuple(texts),
+        count=hold_out.nearest_count(len(texts), held_out_fraction),
+        seed=seed,
     )
     train, test = {}, {}
     maximum_test_examples = max(1, round(maximum_examples * test_fraction))
@@ -247,6 +250,14 @@ def build(
         else None,
         build_model=build_model,
         build_objective=build_objective,
+        pooled=(
+            *held_out_share(len(held_out)),
+            Pooled(
+                "the cut of a role's text into training and test, and into examples",
+                "the length of the role's text",
+                RECORD,
+            ),
+        ),
     )
 
 
@@ -264,4 +275,5 @@ _CARD = Card(
     licence="code MIT, texts CC BY 2.5 as packaged (the package's COPYING.txt)",
     label_names=("padding", *CHARACTERS, "other"),
     public_data=True,
+    public_knowledge=("the alphabet of 76 characters and the list of roles",),
 )

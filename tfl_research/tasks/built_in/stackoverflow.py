@@ -15,6 +15,7 @@ from tfl_research.data import (
     tff_adapter,
 )
 from tfl_research.tasks.built_in import downloads
+from tfl_research.tasks.pooled import RECORD, Pooled
 from tfl_research.tasks.task import Card, Task
 
 PAD_ID, BEGIN_ID, END_ID, UNKNOWN_ID = range(4)
@@ -62,7 +63,7 @@ def _synthetic(
     convert = sequence_encoder(words, sequence_length)
     everyone = tff_adapter.from_tff(loader.get_synthetic(), convert)
     training_ids, held_out_ids = hold_out.clients(
-        everyone.client_ids, fraction=0.3, seed=seed
+        everyone.client_ids, count=1, seed=seed
     )
     train, test = client_splits.split_each_client(
         everyone.subset(training_ids), test_fraction=0.3, seed=seed
@@ -184,6 +185,7 @@ def build(
         "Kaggle; sentences before 2018 train, later ones test",
         licence="CC BY-SA 3.0",
         public_data=True,
+        public_knowledge=("the date that divides training from test sentences",),
     )
     return Task(
         name="stackoverflow",
@@ -193,4 +195,12 @@ def build(
         held_out=held_out,
         build_model=build_model,
         build_objective=build_objective,
+        pooled=(
+            Pooled("the vocabulary", "the words of all users in training"),
+            Pooled(
+                f"which {maximum_examples} sentences of a user are used",
+                "the order of all sentences of the user",
+                RECORD,
+            ),
+        ),
     )

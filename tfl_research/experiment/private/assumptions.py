@@ -1,0 +1,118 @@
+"""What reaches a private run beside clipped updates: refused, or named as assumed.
+
+The guarantee covers the noised sums of clipped updates. Whatever a task computed from
+pooled rows shapes the model and the examples before any update is clipped. Such a run
+is refused, unless the data are public or the user declares the computed things public
+knowledge; the run's statement then says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tfl_research import tasks
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import TaskChoice, UserLevelPrivacy
+from tfl_research.experiment.description import Description
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
+
+_OTHER = {"client": "other clients", "record": "other records"}
+
+
+def check(setup: Setup) -> None:
+    """Refuses a private run that uses what was computed from pooled rows.
+
+    Raises:
+      SettingError: names what was computed, from what, and how to declare it; or
+        --public_schema, where there is nothing to declare.
+    """
+    experiment, task = setup.experiment, setup.task
+    release = experiment.release
+    if experiment.privacy is None:
+        if release.public_schema:
+            raise release.refused(
+                "public_schema", "has no effect without privacy; leave it out"
+            )
+        return
+    parts = _pooled(setup)
+    if release.public_schema and (task.card.public_data or not parts):
+        why = (
+            "its data are public"
+            if task.card.public_data
+            else "it computes nothing from pooled rows"
+        )
+        raise release.refused(
+            "public_schema",
+            f"has no effect for task {task.name}: {why}; leave it out",
+        )
+    if not parts or release.public_schema or task.card.public_data:
+        return
+    computed = " and ".join(f"{part.what} from {part.source}" for part in parts)
+    # A remedy of several parts is said once.
+    remedies = dict.fromkeys(part.remedy for part in parts if part.remedy)
+    fixes = [*remedies, "give --public_schema if this is public knowledge"]
+    raise SettingError(
+        f"--task={task.name}: computes {computed}, which no ε covers; "
+        f"{', or '.join(fixes)}"
+    )
+
+
+def assumption_lines(setup: Setup) -> list[str]:
+    """Sentences on what a private run takes to be public knowledge.
+
+    Args:
+      setup: of the run.
+
+    Returns:
+      A sentence for each assumption; the guarantee covers none of them.
+    """
+    task, unit = setup.task, _unit(setup)
+    lines = []
+    if unit == "record":
+        lines.append(
+            "Which clients there are, and how many records each trains on, is public "
+            "knowledge: the guarantee is about what the records say."
+        )
+    if task.card.public_knowledge:
+        known = "; ".join(task.card.public_knowledge)
+        lines.append(f"Public knowledge, and not read off the clients' rows: {known}.")
+    reason = (
+        "the task's data being public"
+        if task.card.public_data
+        else "declared by --public_schema"
+    )
+    lines += [
+        f"Public knowledge ({reason}): {part.what}, computed from {part.source}. One "
+        f"{unit} more or less can change this and with it what {_OTHER[unit]} "
+        "contribute, which no ε covers."
+        for part in _pooled(setup)
+    ]
+    if not task.card.public_data or _is_own(setup.experiment):
+        lines.append(
+            "Whatever was computed from clients' rows before the toolkit read them, "
+            "such as a scale, a vocabulary or a choice of columns, is not covered."
+        )
+    return lines
+
+
+def _unit(setup: Setup) -> str:
+    user_level = isinstance(setup.experiment.privacy, UserLevelPrivacy)
+    return "client" if user_level else "record"
+
+
+def _pooled(setup: Setup) -> list[tasks.Pooled]:
+    """What one client or record more or less can change, by the run's unit."""
+    unit = _unit(setup)
+    return [part for part in setup.task.pooled if part.concerns(unit)]
+
+
+def _is_own(experiment: Description) -> bool:
+    """Whether the task is none of the toolkit's own, or has had its data replaced."""
+    task = experiment.task
+    if isinstance(task, TaskChoice):
+        return tasks.origin(str(task.task)) is not None
+    if not isinstance(task, tasks.Task) or task.recipe is None:
+        return True
+    return task.has_foreign_data or tasks.origin(task.recipe.name) is not None

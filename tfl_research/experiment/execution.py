@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -13,7 +14,12 @@ from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.private import record_level, user_level
+from tfl_research.experiment.private import (
+    fingerprints,
+    recharging,
+    record_level,
+    user_level,
+)
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder
@@ -49,12 +55,13 @@ def run(
     folder: Folder,
     *,
     resume: bool = True,
+    recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Result:
     """See `Experiment.run`."""
     from tfl_research import program
 
-    with _opened(experiment, folder, resume, stream) as opened:
+    with _opened(experiment, folder, resume, recharge, stream) as opened:
         return _result(opened, program.run(**opened.arguments), stream)
 
 
@@ -63,12 +70,13 @@ def rounds(
     folder: Folder,
     *,
     resume: bool = True,
+    recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Generator[RoundReport, None, Result]:
     """See `Experiment.rounds`."""
     from tfl_research import program
 
-    with _opened(experiment, folder, resume, stream) as opened:
+    with _opened(experiment, folder, resume, recharge, stream) as opened:
         ended = yield from program.rounds(**opened.arguments)
         return _result(opened, ended, stream)
 
@@ -89,7 +97,11 @@ def _result(opened: Opened, ended: RunResult, stream: Optional[TextIO]) -> Resul
 
 @contextlib.contextmanager
 def _opened(
-    experiment: Description, path: Folder, resume: bool, stream: Optional[TextIO]
+    experiment: Description,
+    path: Folder,
+    resume: bool,
+    recharge: bool,
+    stream: Optional[TextIO],
 ) -> Iterator[Opened]:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UserError(
@@ -97,6 +109,12 @@ def _opened(
             "'results/mine'"
         )
     setup = setups.prepare(experiment)
+    if recharge and setup.plan is None:
+        raise UserError(
+            "--recharge: a run without privacy charges nothing; leave it out"
+        )
+    data = "" if setup.plan is None else fingerprints.data_digest(setup)
+    out = stream or sys.stdout
     training = experiment.training
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
@@ -109,25 +127,42 @@ def _opened(
                 plan=None if setup.plan is None else setup.plan.record(),
             )
         )
-        account = stack.enter_context(_account(setup, folder, stream or sys.stdout))
-        cohorts = setups.secret_cohorts(setup, folder.run_seed)
+        account = stack.enter_context(_account(setup, folder, out))
         # TensorFlow is imported from here on, once everything is checked.
         from tfl_research import program, runtime
-        from tfl_research.experiment import building
+        from tfl_research.experiment import building, noise_keys
 
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
         # Recorded once the noise was judged: a start that was refused is no judgement.
-        judged = folder.computation_path.exists()
+        judged = folder.computation_path.exists() and not recharge
         building.check_noise(setup, judged=judged)
-        process = building.process(setup, noise_seed=folder.run_seed)
+        process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         try:
-            engine = stack.enter_context(
-                engines.build(experiment.runtime, process, folder.path)
+            public = engines.build(experiment.runtime, process, folder.path)
+            stack.callback(public.close)
+            fingerprint = fingerprints.of_run(
+                setup, runtime.computation_digests(process), data
             )
-            folder.check_computation(runtime.computation_digests(process))
+            in_state = noise_keys.in_state(setup, process)
+            if recharge:
+                check = functools.partial(noise_keys.check_recharge, setup, in_state)
+                recharging.recharge(folder, account, fingerprint, check, out)
+            folder.check_computation(
+                fingerprint,
+                charged_rounds=0 if account is None else len(account.ledger),
+            )
+            engine = stack.enter_context(
+                noise_keys.engine(setup, folder, public, in_state)
+            )
+            cohorts = setups.secret_cohorts(
+                setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
+            )
+            # An update without compression has as many scalars as the model.
+            dimension = -(-max(process.message_bytes) // 4)
+            stack.enter_context(_statement(setup, folder, account, dimension))
             callbacks = list(experiment.callbacks)
             if training.tensorboard:
                 callbacks.insert(0, program.TensorBoard())
@@ -163,7 +198,8 @@ def _config(setup: Setup, folder: RunFolder) -> Any:
     config = setup.experiment.training.config()
     seed = None
     if setup.record_level is not None:
-        seed = record_level.secret_cohort_seed(folder.run_seed)
+        key = folder.attempts.key(folder.run_seed)
+        seed = record_level.secret_cohort_seed(key)
     return dataclasses.replace(
         config, cohort_seed=seed, client_weights=setup.client_weights
     )
@@ -181,3 +217,18 @@ def _account(setup: Setup, folder: RunFolder, out: TextIO) -> Iterator[Any]:
             yield account
     else:
         yield None
+
+
+def _statement(
+    setup: Setup, folder: RunFolder, account: Any, dimension: int
+) -> contextlib.AbstractContextManager[None]:
+    """Keeps privacy.txt up to date, once the size of the model is known."""
+    if setup.user_level is not None:
+        return user_level.kept_statement(
+            setup, setup.user_level, folder, account, dimension
+        )
+    if setup.record_level is not None:
+        return record_level.kept_statement(
+            setup, setup.record_level, folder, account, dimension
+        )
+    return contextlib.nullcontext()

@@ -12,6 +12,7 @@ from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.private import run_seed, shared_ledgers
+from tfl_research.experiment.private.sampler_delta import sampler_delta
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
@@ -83,8 +84,7 @@ def opened_account(
 ) -> Iterator[privacy.RoundAccount]:
     """Opens the run's ledger, and the shared one of --ledger.
 
-    Prints the guarantee in a few lines, and writes the whole statement to privacy.txt,
-    again when the run ends.
+    Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
     Args:
       setup: of the run.
@@ -107,15 +107,33 @@ def opened_account(
             raise SettingError(message_for_command_line(error)) from error
         out.write(_first_lines(setup, made, account))
         out.flush()
+        try:
+            yield account
+        except privacy.ChargeError as error:
+            raise SettingError(message_for_command_line(error)) from error
 
-        def write() -> None:
-            _write_statement(setup, made, folder, account)
 
-        with kept_up_to_date(folder.privacy_path, own, write):
-            try:
-                yield account
-            except privacy.ChargeError as error:
-                raise SettingError(message_for_command_line(error)) from error
+def kept_statement(
+    setup: Setup,
+    made: privacy.UserLevelPlan,
+    folder: RunFolder,
+    account: privacy.RoundAccount,
+    dimension: int,
+) -> contextlib.AbstractContextManager[None]:
+    """Writes the statement to privacy.txt when the run begins and when it stops.
+
+    Args:
+      setup: of the run.
+      made: the run's plan.
+      folder: of the run.
+      account: of the run.
+      dimension: scalars in an update.
+    """
+
+    def write() -> None:
+        _write_statement(setup, made, folder, account, dimension)
+
+    return kept_up_to_date(folder.privacy_path, account.ledger, write)
 
 
 def _settings(setup: Setup) -> UserLevelPrivacy:
@@ -172,6 +190,7 @@ def _write_statement(
     made: privacy.UserLevelPlan,
     folder: RunFolder,
     account: privacy.RoundAccount,
+    dimension: int,
 ) -> None:
     done = len(account.ledger)
     notes, outside = simulated_devices.statement_lines(
@@ -188,6 +207,7 @@ def _write_statement(
         shared=_shared_total(account, done),
         outside=[*outside, *run_seed.outside_lines(folder)],
         notes=[*_notes(setup, made), *notes],
+        sampler_delta=sampler_delta(account, setup.asked, dimension),
     )
     atomic.write(folder.privacy_path, text.encode())
 

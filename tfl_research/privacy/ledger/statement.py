@@ -53,6 +53,7 @@ def privacy_statement(
     shared: SharedTotal | None = None,
     outside: Sequence[str] = (),
     notes: Sequence[str] = (),
+    sampler_delta: float = 0.0,
 ) -> str:
     """The text of a run's privacy statement.
 
@@ -67,6 +68,8 @@ def privacy_statement(
       shared: the total of a ledger shared with other runs, or None.
       outside: further outputs that the guarantee leaves out, a sentence each.
       notes: further sentences about the run.
+      sampler_delta: what is added to δ since the noise comes from finitely many random
+        bits, see `accounting.sampler_rest`.
 
     Returns:
       Lines of at most 80 characters, each with a line end.
@@ -80,7 +83,7 @@ def privacy_statement(
         numbers = Numbers([(event, planned_rounds)], accountant)
     state = _state(rounds_done, planned_rounds)
     sections = [
-        ("Guarantee", _guarantee(event, numbers, delta)),
+        ("Guarantee", _guarantee(event, numbers, delta, sampler_delta)),
         ("Mechanism", [*event.description(), *_noise(event, numbers.rounds)]),
         ("Rounds and budget", [state, *_budget(budget_epsilon, shared, delta)]),
         ("Accounting", _accounting(numbers, delta)),
@@ -142,7 +145,9 @@ def _state(rounds_done: int, planned: int | None) -> str:
     )
 
 
-def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
+def _guarantee(
+    event: Event, numbers: Numbers, delta: float, sampler_delta: float
+) -> list[str]:
     lines = []
     if numbers.rounds:
         epsilon = numbers.epsilon(delta, numbers.accountant)
@@ -152,11 +157,14 @@ def _guarantee(event: Event, numbers: Numbers, delta: float) -> list[str]:
                 f"{numbers.rounds} rounds."
             )
         else:
+            rest = f" + {rounded_up(sampler_delta, 2)}" if sampler_delta else ""
             lines.append(
-                f"(ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)})-differential "
-                f"privacy of all that {numbers.rounds} rounds release together, "
-                "whatever is done with it."
+                f"(ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)}{rest})-"
+                f"differential privacy of all that {numbers.rounds} rounds release "
+                "together, whatever is done with it."
             )
+            if sampler_delta:
+                lines.append(words.SAMPLER_DELTA)
     lines += [
         f"Unit of privacy: {words.unit(event)}.",
         f"Neighbouring relation: {words.relation(event)}.",

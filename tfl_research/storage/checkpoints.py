@@ -19,7 +19,7 @@ from tfl_research.storage import atomic, leaves
 from tfl_research.storage.attempts import Attempts
 
 _MAGIC = b"tflckpt2"
-# Without a seal. Its `progress` can still be read.
+# Without a seal. Such files can still be read, but no run goes on from them.
 _EARLIER_MAGIC = b"tflckpt1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d{8})\.ckpt")
@@ -59,7 +59,7 @@ class CheckpointStore:
     Args:
       folder: the run's `checkpoints` folder; created.
       keep: number of newest versions to keep, at least 1.
-      key: of the seal, secret; empty for checkpoints of no run.
+      key: of the seal, secret; without a key only the SHA-256 is checked.
       attempts: of the run. A version has the name of the attempt that wrote the
         version, and only versions from which the last attempt may go on are loaded.
     """
@@ -194,6 +194,7 @@ class CheckpointStore:
             path = self.path(round_number)
             try:
                 header, payload = _read(path, self._key)
+                header.setdefault("attempt", "")
                 if header["round_number"] != round_number:
                     raise _Damaged(f"it is of round {header['round_number']}")
             except _Damaged as error:
@@ -227,7 +228,7 @@ def _seal(key: bytes, body: Union[bytes, memoryview]) -> bytes:
 
 
 def _read(
-    path: pathlib.Path, key: Optional[bytes] = None
+    path: pathlib.Path, key: bytes = b""
 ) -> tuple[dict[str, Any], memoryview]:
     """Header and payload of a version, verified; without a key by SHA-256 alone.
 
@@ -241,7 +242,7 @@ def _read(
         raise _Damaged(error.strerror or str(error)) from error
     start = len(_MAGIC) + 8
     sealed = not content.startswith(_EARLIER_MAGIC)
-    if not sealed and key is not None:
+    if not sealed and key:
         raise UserError(
             f"checkpoint {path} is of an earlier version, which did not seal "
             "checkpoints; finish the run with the version that began it, or choose "
@@ -253,7 +254,7 @@ def _read(
     body = memoryview(content)[:end]
     if hashlib.sha256(body).digest() != content[end : end + _DIGEST_BYTES]:
         raise _Damaged("its SHA-256 does not match")
-    if key is not None and not hmac.compare_digest(
+    if key and not hmac.compare_digest(
         _seal(key, body), content[end + _DIGEST_BYTES :]
     ):
         raise _Damaged("its seal does not match the run seed")

@@ -142,7 +142,7 @@ class ComputationRecord:
         )
 
     def _unsealed(self, why: str) -> _Unsealed:
-        return _Unsealed(why, str(self._unknown(why)))
+        return _Unsealed(why, self._unknown(why).for_command_line)
 
     def _unknown(self, why: str) -> UserError:
         fix = f"restore it, {_RECHARGE}, " if self.private else "restore it "

@@ -76,18 +76,18 @@ def discrete_gaussian_sizes(scale: float) -> list[Decimal]:
         return _normalised(densities)
 
 
-def skellam_sizes(variance: float) -> list[Decimal]:
-    """P(|X| = 0, 1, 2, ...) of the difference of two Poisson(variance/2) variables.
+def skellam_sizes(stddev: float) -> list[Decimal]:
+    """P(|X| = 0, 1, 2, ...) of the difference of two Poisson(stddev²/2) variables.
 
-    P(x) = e^-v I_x(v) (Skellam 1946). Neighbouring Bessel functions have the ratio
+    P(x) = e^-v I_x(v), v = stddev² (Skellam 1946). Neighbouring Bessel functions have the ratio
     r_k = I_k/I_{k-1} = 1/(2k/v + r_{k+1}), which is stable downwards.
     """
-    if variance == 0:
+    if stddev == 0:
         return [Decimal(1)]
     # Chernoff's bound on the tail is below 2^-75 from here on.
-    largest = math.ceil(10.3 * math.sqrt(variance)) + 60
+    largest = math.ceil(10.3 * stddev) + 60
     with decimal.localcontext(_EXACT):
-        step, ratio = 2 / Decimal(variance), Decimal(0)
+        step, ratio = 2 / Decimal(stddev) ** 2, Decimal(0)
         ratios = [ratio] * largest
         for k in range(2 * largest, 0, -1):
             ratio = 1 / (k * step + ratio)
@@ -147,7 +147,7 @@ def _sizes(mechanism: str, stddev: float) -> list[Decimal]:
     if mechanism == "discrete_gaussian":
         return discrete_gaussian_sizes(stddev)
     if mechanism == "skellam":
-        return skellam_sizes(stddev**2)
+        return skellam_sizes(stddev)
     raise ValueError(
         f"mechanism must be 'discrete_gaussian' or 'skellam', got {mechanism!r}"
     )

@@ -1,4 +1,4 @@
-"""A killed run of which something changes: refused, or with new noise, never the old."""
+"""A killed run of which something changes: refused, or new noise, never the old."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def experiment(own_task=None, noise=NOISE, **parts):
     return tfl.Experiment(
         own_task or task(),
         server_optimizer=tfl.SGD(1.0),
-        training=tfl.Training(rounds=6, checkpoint_every=EVERY, evaluate_every=50),
+        training=tfl.Training(
+            rounds=6, checkpoint_every=EVERY, evaluate_every=50, tensorboard=False
+        ),
         **{
             "client_optimizer": tfl.SGD(0.1),
             "cohorts": tfl.Cohorts("poisson", cohort_size=COHORT),
@@ -231,11 +233,10 @@ class TestAgainAndAgain:
         third, _ = rounds(folder, tanh)
         np.testing.assert_array_equal(second[5], third[5])
         assert recharged == [2]
-        # A change that comes later still: another noise again.
         check_independent(models, second, 3)
 
     def test_the_old_code_restored_is_no_way_back(self, killed, recharged):
-        folder, models = killed
+        folder, _ = killed
         tanh = experiment(task("tanh"))
         first, _ = rounds(folder, tanh, until=5, recharge=True)
         text = refused(folder)

@@ -227,9 +227,7 @@ def _seal(key: bytes, body: Union[bytes, memoryview]) -> bytes:
     return hmac.new(key, body, hashlib.sha256).digest()
 
 
-def _read(
-    path: pathlib.Path, key: bytes = b""
-) -> tuple[dict[str, Any], memoryview]:
+def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryview]:
     """Header and payload of a version, verified; without a key by SHA-256 alone.
 
     Raises:

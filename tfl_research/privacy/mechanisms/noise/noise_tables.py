@@ -79,8 +79,8 @@ def discrete_gaussian_sizes(scale: float) -> list[Decimal]:
 def skellam_sizes(stddev: float) -> list[Decimal]:
     """P(|X| = 0, 1, 2, ...) of the difference of two Poisson(stddev²/2) variables.
 
-    P(x) = e^-v I_x(v), v = stddev² (Skellam 1946). Neighbouring Bessel functions have the ratio
-    r_k = I_k/I_{k-1} = 1/(2k/v + r_{k+1}), which is stable downwards.
+    P(x) = e^-v I_x(v), v = stddev² (Skellam 1946). Neighbouring Bessel functions have
+    the ratio r_k = I_k/I_{k-1} = 1/(2k/v + r_{k+1}), which is stable downwards.
     """
     if stddev == 0:
         return [Decimal(1)]

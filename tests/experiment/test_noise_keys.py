@@ -42,6 +42,8 @@ def task():
 
 
 def experiment(mechanism="gaussian", **parts):
+    if mechanism == "bounded_weight":
+        parts["weighting"] = tfl.Weighting("capped", weight_cap=6.0)
     return tfl.Experiment(
         task(),
         cohorts=COHORTS.get(mechanism, tfl.Cohorts("poisson", cohort_size=3)),

@@ -141,8 +141,9 @@ def _opened(
         building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         try:
-            public = engines.build(experiment.runtime, process, folder.path)
-            stack.callback(public.close)
+            public = stack.enter_context(
+                engines.build(experiment.runtime, process, folder.path)
+            )
             fingerprint = fingerprints.of_run(
                 setup, runtime.computation_digests(process), data
             )
@@ -154,9 +155,7 @@ def _opened(
                 fingerprint,
                 charged_rounds=0 if account is None else len(account.ledger),
             )
-            engine = stack.enter_context(
-                noise_keys.engine(setup, folder, public, in_state)
-            )
+            engine = noise_keys.engine(setup, folder, public, in_state, stack)
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
@@ -72,6 +73,7 @@ def engine(
     folder: RunFolder,
     public: runtime.Engine,
     seed_in_state: bool,
+    opened: contextlib.ExitStack,
 ) -> runtime.Engine:
     """The engine of a run, whose noise has the key of the run's last attempt.
 
@@ -80,15 +82,17 @@ def engine(
       folder: of the run, which has accepted the start.
       public: executes the process that was built with `PUBLIC_SEED`.
       seed_in_state: of `in_state`.
+      opened: closes an engine that is made here.
     """
     if setup.user_level is None:
         return public
     key = folder.attempts.key(folder.run_seed)
     if seed_in_state:
         return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
-    public.close()
     process = building.process(setup, noise_seed=key)
-    return engines.build(setup.experiment.runtime, process, folder.path)
+    return opened.enter_context(
+        engines.build(setup.experiment.runtime, process, folder.path)
+    )
 
 
 def _words(seed: int) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import pathlib
 import secrets
@@ -14,6 +12,7 @@ from typing import Any, Optional, Union
 from tfl_research.errors import UserError
 from tfl_research.storage import (
     atomic,
+    folder_lock,
     provenance,
     run_record,
     run_seed as run_seeds,
@@ -21,8 +20,6 @@ from tfl_research.storage import (
 from tfl_research.storage.attempts import Attempts
 from tfl_research.storage.computation_record import ComputationRecord
 from tfl_research.storage.fingerprint import Fingerprint
-
-_LOCK = ".lock"
 
 
 class RunFolder:
@@ -128,7 +125,7 @@ class RunFolder:
             # Before any file is created: the folder may be somebody else's.
             _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder)
+            lock = folder_lock.locked(folder)
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
@@ -264,36 +261,13 @@ def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
     )
 
 
-def _locked(folder: pathlib.Path) -> int:
-    """A descriptor that locks the folder until it is closed or the process ends."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise UserError(
-                f"{folder} is in use by another process (pid {owner or 'unknown'}); "
-                "wait for it or choose another --output_dir"
-            ) from error
-        # Some file systems have no locks; a run works there too.
-        warnings.warn(
-            f"cannot lock {folder} ({error.strerror}): do not start two runs in it",
-            stacklevel=4,
-        )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return descriptor
-
-
 def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
     """The content of hparams.json, or None for a folder without a run."""
     path = folder / "hparams.json"
     if not folder.exists():
         return None
     if not path.exists():
-        begun = {_LOCK, "run_seed", "run_seed.tmp", "hparams.json.tmp"}
+        begun = {folder_lock.FILE, "run_seed", "run_seed.tmp", "hparams.json.tmp"}
         foreign = sorted(set(os.listdir(folder)) - begun)
         if foreign:
             raise UserError(

@@ -29,7 +29,7 @@ def main(given: cli.Given) -> None:
     runs = sweeps.Sweep(folder, points)
     for line in left_out:
         print(f"left out: {line}")
-    rows = with_places(runs.run())
+    rows = with_places(runs.run(recharge=given.output.recharge))
     picture = folder / "byzantine.svg"
     metric = str(rows[0]["metric"])
     panels = [("final_value", metric), (BACKDOOR, "backdoor success")]

@@ -27,7 +27,7 @@ def main(given: cli.Given) -> None:
     sweeps.check_higher_is_better(base)
     folder = pathlib.Path(given.output.folder)
     runs = sweeps.Sweep(folder, grid.points(base, federated.PRESET))
-    rows = runs.run()
+    rows = runs.run(recharge=given.output.recharge)
     curves = convergence.of_sweep(rows, [runs.path(p) for p in runs.points])
     picture = folder / "heterogeneity.svg"
     convergence_picture.write(curves, picture, metric=convergence.metric_of(rows))

@@ -27,7 +27,8 @@ def main(given: cli.Given) -> None:
     values = {"target_epsilon": min(grid.targets), **given.settings(PrivacyUtilityGrid)}
     base = Experiment.from_flat(values, name="dp_fed_avg")
     folder = pathlib.Path(given.output.folder)
-    rows = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET)).run()
+    runs = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET))
+    rows = runs.run(recharge=given.output.recharge)
     picture = folder / "privacy_utility.svg"
     pictures.frontier(
         rows, picture, x=("epsilon", "ε"), lines="mechanism", reference="none"

@@ -23,6 +23,8 @@ from tfl_research.privacy import mechanisms
 
 # Of every toy experiment that ran: folder, learning rate, rounds.
 RAN: list[tuple[str, float, int]] = []
+# Of each: whether it was private, and recharged.
+RECHARGED: list[tuple[bool, bool]] = []
 # What happens at a learning rate, in place of a run.
 FAILS: dict[float, BaseException] = {}
 
@@ -34,7 +36,8 @@ class Toy(Experiment):
         if self.clients.learning_rate > 10:
             raise SettingError("--client_learning_rate=99: too large; lower --it")
 
-    def run(self, folder, *, resume=True, stream=None):
+    def run(self, folder, *, resume=True, recharge=False, stream=None):
+        RECHARGED.append((self.privacy is not None, recharge))
         rate, rounds = self.clients.learning_rate, self.training.rounds
         if rate in FAILS and not isinstance(FAILS[rate], TrainingDivergedError):
             raise FAILS[rate]
@@ -205,6 +208,18 @@ def test_a_refused_point_ends_the_sweep_before_anything_is_written(tmp_path, cap
     assert len(RAN) == 3
 
 
+def test_private_points_are_recharged(tmp_path):
+    private = UserLevelPrivacy("gaussian", noise_multiplier=1.0, delta=1e-2)
+    toy = points()[0].experiment
+    noised = dataclasses.replace(
+        toy, privacy=private, cohorts=Cohorts("full"), name="toy"
+    )
+    both = [Point("plain", toy), Point("private", noised)]
+    RECHARGED.clear()
+    Sweep(tmp_path, both).run(io.StringIO(), recharge=True)
+    assert RECHARGED == [(False, False), (True, True)]
+
+
 def test_points_that_have_ended_are_not_checked_again(tmp_path, monkeypatch):
     Sweep(tmp_path, points((1.0,))).run(io.StringIO())
     checked = []
@@ -247,7 +262,7 @@ def test_a_point_that_fails_is_named(tmp_path):
 
 
 def test_a_point_that_leaves_no_summary(tmp_path, monkeypatch):
-    monkeypatch.setattr(Toy, "run", lambda self, folder, stream=None: None)
+    monkeypatch.setattr(Toy, "run", lambda self, folder, **_: None)
     with pytest.raises(UserError, match=r"^point toy-1 left no summary\.json$"):
         Sweep(tmp_path, points()).run(io.StringIO())
 

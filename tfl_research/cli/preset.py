@@ -39,6 +39,12 @@ class Output(Settings):
     resume: bool = settings.switch(
         True, "Continue the run that the folder holds; without it, refuse the folder."
     )
+    recharge: bool = settings.switch(
+        False,
+        "Continue a private run although its model, data, packages or source files "
+        "have changed: the rounds after the last checkpoint get new noise and are "
+        "charged again.",
+    )
     plugin: tuple[str, ...] = settings.repeated(
         "Module that registers algorithms, mechanisms, aggregators, tasks or events of "
         "your own, as my_package.my_module. May be repeated."
@@ -132,7 +138,7 @@ class Given:
 
 def _run(given: Given) -> None:
     experiment, output = given.experiment(), given.output
-    experiment.run(output.folder, resume=output.resume)
+    experiment.run(output.folder, resume=output.resume, recharge=output.recharge)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,14 @@ from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.private import record_level, released, user_level
+from tfl_research.experiment.private import (
+    fingerprints,
+    recharging,
+    record_level,
+    released,
+    user_level,
+)
+from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder
@@ -50,12 +57,13 @@ def run(
     folder: Folder,
     *,
     resume: bool = True,
+    recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Result:
     """See `Experiment.run`."""
     from tfl_research import program
 
-    with _opened(experiment, folder, resume, stream) as opened:
+    with _opened(experiment, folder, resume, recharge, stream) as opened:
         return _result(opened, program.run(**opened.arguments), stream)
 
 
@@ -64,12 +72,13 @@ def rounds(
     folder: Folder,
     *,
     resume: bool = True,
+    recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Generator[RoundReport, None, Result]:
     """See `Experiment.rounds`."""
     from tfl_research import program
 
-    with _opened(experiment, folder, resume, stream) as opened:
+    with _opened(experiment, folder, resume, recharge, stream) as opened:
         ended = yield from program.rounds(**opened.arguments)
         return _result(opened, ended, stream)
 
@@ -90,7 +99,11 @@ def _result(opened: Opened, ended: RunResult, stream: Optional[TextIO]) -> Resul
 
 @contextlib.contextmanager
 def _opened(
-    experiment: Description, path: Folder, resume: bool, stream: Optional[TextIO]
+    experiment: Description,
+    path: Folder,
+    resume: bool,
+    recharge: bool,
+    stream: Optional[TextIO],
 ) -> Iterator[Opened]:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UserError(
@@ -98,6 +111,12 @@ def _opened(
             "'results/mine'"
         )
     setup = setups.prepare(experiment)
+    if recharge and setup.plan is None:
+        raise UserError(
+            "--recharge: a run without privacy charges nothing; leave it out"
+        )
+    data = "" if setup.plan is None else fingerprints.data_digest(setup)
+    out = stream or sys.stdout
     training = experiment.training
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
@@ -110,25 +129,45 @@ def _opened(
                 plan=None if setup.plan is None else setup.plan.record(),
             )
         )
-        account = stack.enter_context(_account(setup, folder, stream or sys.stdout))
-        cohorts = setups.secret_cohorts(setup, folder.run_seed)
+        account = stack.enter_context(_account(setup, folder, out))
         # TensorFlow is imported from here on, once everything is checked.
         from tfl_research import program, runtime
-        from tfl_research.experiment import building
+        from tfl_research.experiment import building, noise_keys
 
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
         # Recorded once the noise was judged: a start that was refused is no judgement.
-        judged = folder.computation_path.exists()
+        judged = folder.computation_path.exists() and not recharge
         building.check_noise(setup, judged=judged)
-        process = building.process(setup, noise_seed=folder.run_seed)
+        process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         try:
-            engine = stack.enter_context(
+            public = stack.enter_context(
                 engines.build(experiment.runtime, process, folder.path)
             )
-            folder.check_computation(runtime.computation_digests(process))
+            fingerprint = fingerprints.of_run(
+                setup, runtime.computation_digests(process), data
+            )
+            in_state = noise_keys.in_state(setup, process)
+            if recharge:
+                check = functools.partial(noise_keys.check_recharge, setup, in_state)
+                recharging.recharge(folder, account, fingerprint, check, out)
+            folder.check_computation(
+                fingerprint,
+                charged_rounds=0 if account is None else len(account.ledger),
+            )
+            engine = noise_keys.engine(setup, folder, public, in_state, stack)
+            cohorts = setups.secret_cohorts(
+                setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
+            )
+            # An update without compression has as many scalars as the model.
+            dimension = -(-max(process.message_bytes) // 4)
+            write = _statement_writer(setup, folder, account, dimension)
+            if write is not None:
+                stack.enter_context(
+                    kept_up_to_date(folder.privacy_path, account.ledger, write)
+                )
             callbacks = list(experiment.callbacks)
             if training.tensorboard:
                 callbacks.insert(0, program.TensorBoard())
@@ -150,9 +189,7 @@ def _opened(
                     "personal_evaluator": building.personal_evaluator(setup),
                     "callbacks": callbacks,
                     "releases": released.of_run(
-                        setup,
-                        folder.run_seed,
-                        _statement_writer(setup, folder, account),
+                        setup, folder.attempts.key(folder.run_seed), write
                     ),
                     "stream": stream,
                 },
@@ -169,23 +206,33 @@ def _config(setup: Setup, folder: RunFolder) -> Any:
     config = setup.experiment.training.config()
     seed = None
     if setup.record_level is not None:
-        seed = record_level.secret_cohort_seed(folder.run_seed)
+        key = folder.attempts.key(folder.run_seed)
+        seed = record_level.secret_cohort_seed(key)
     return dataclasses.replace(
         config, cohort_seed=seed, client_weights=setup.client_weights
     )
 
 
 def _statement_writer(
-    setup: Setup, folder: RunFolder, account: Any
+    setup: Setup, folder: RunFolder, account: Any, dimension: int
 ) -> Optional[Callable[[], None]]:
-    """What writes the privacy statement of a run; None without privacy."""
+    """Returns what writes the privacy statement of a run; None without privacy.
+
+    Args:
+      setup: of the run.
+      folder: of the run.
+      account: of the run.
+      dimension: scalars in an update.
+    """
     if setup.user_level is not None:
         return functools.partial(
-            user_level.write_statement, setup, setup.user_level, folder, account
+            *(user_level.write_statement, setup, setup.user_level),
+            *(folder, account, dimension),
         )
     if setup.record_level is not None:
         return functools.partial(
-            record_level.write_statement, setup, setup.record_level, folder, account
+            *(record_level.write_statement, setup, setup.record_level),
+            *(folder, account, dimension),
         )
     return None
 

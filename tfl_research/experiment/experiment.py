@@ -115,6 +115,7 @@ class Experiment(Description):
         folder: Union[str, os.PathLike[str]],
         *,
         resume: bool = True,
+        recharge: bool = False,
         stream: Optional[TextIO] = None,
     ) -> Result:
         """Runs the experiment, or goes on with it where the folder has begun it.
@@ -123,11 +124,16 @@ class Experiment(Description):
           folder: of the run; made when missing. A run that was stopped anywhere ends
             with the same files as one that was not.
           resume: whether a folder that holds this run already is accepted.
+          recharge: whether a private run goes on although something has changed that
+            its noise covers: model, data, packages or source files. The rounds after
+            the last checkpoint are repeated with new noise and charged again. Without
+            a change the run goes on with the same noise, and nothing is charged again.
           stream: where progress is printed; standard output by default.
 
         Raises:
           UserError: see `check`; the folder holds another experiment, or was begun
-            with another computation or privacy plan; names what differs.
+            with another computation or privacy plan, or a private run with other data
+            or code; names what differs.
           TrainingDivergedError: the aggregated model is not finite.
           RunInterrupted: SIGINT or SIGTERM in the main thread.
 
@@ -147,13 +153,16 @@ class Experiment(Description):
           resumes results/heart after round 2 of 3
           round 3/3 ...
         """
-        return execution.run(self, folder, resume=resume, stream=stream)
+        return execution.run(
+            self, folder, resume=resume, recharge=recharge, stream=stream
+        )
 
     def rounds(
         self,
         folder: Union[str, os.PathLike[str]],
         *,
         resume: bool = True,
+        recharge: bool = False,
         stream: Optional[TextIO] = None,
     ) -> Generator[RoundReport, None, Result]:
         """`run`, a round at a time, for a loop of one's own.
@@ -170,4 +179,6 @@ class Experiment(Description):
           1 inf
           2 inf
         """
-        return execution.rounds(self, folder, resume=resume, stream=stream)
+        return execution.rounds(
+            self, folder, resume=resume, recharge=recharge, stream=stream
+        )

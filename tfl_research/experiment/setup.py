@@ -6,12 +6,11 @@ Every refusal that needs the data is raised here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from tfl_research.data import ClientData
 from tfl_research.devices import PacedRounds
-from tfl_research.errors import SettingError
 from tfl_research.experiment import (
     attacked,
     compatibility,
@@ -26,12 +25,13 @@ from tfl_research.experiment.configs import (
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.private import (
     audited,
+    fingerprints,
     record_level,
     released,
     user_level,
 )
 from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
-from tfl_research.sampling import Repeated, Sampler
+from tfl_research.sampling import Repeated, Sampler, Successive
 from tfl_research.tasks import Task
 
 
@@ -41,6 +41,7 @@ class Setup:
 
     Attributes:
       experiment: as described.
+      source: the experiment's task as it was read.
       task: with the clients and local steps of the run: canaries, devices, poisoned
         examples and the server's own examples are in it.
       asked: whom a round asks, drawn by the seed.
@@ -54,6 +55,7 @@ class Setup:
     """
 
     experiment: Description
+    source: Task
     task: Task
     asked: Sampler
     reporting: Sampler
@@ -84,9 +86,20 @@ class Setup:
             "batching": dataclasses.asdict(clients.batching),
             "expected_cohort_size": self.reporting.expected_cohort_size,
             "num_train_clients": len(self.asked.client_ids),
-            **_data_digest(self.experiment),
+            **self._data_digest(),
             **attacked,
         }
+
+    def _data_digest(self) -> dict[str, str]:
+        """Of data that are not a package's, so that no run is resumed on others.
+
+        The digest is an exact function of the data. A private run keeps its own where
+        only the owner can read it (`private.fingerprints`).
+        """
+        if self.plan is not None:
+            return {}
+        digest = fingerprints.own_data_digest(self.experiment, self.source)
+        return {} if digest is None else {"data_sha256": digest}
 
 
 def prepare(experiment: Description) -> Setup:
@@ -97,8 +110,8 @@ def prepare(experiment: Description) -> Setup:
     """
     compatibility.check(experiment)
     seed = experiment.training.seed
-    task = built_task(experiment)
-    task = experiment.batches.applied_to(task)
+    source = built_task(experiment)
+    task = experiment.batches.applied_to(source)
     task = experiment.baseline.applied_to(task)
     if experiment.audit is not None:
         task = audited.with_canaries(experiment.audit, task, seed)
@@ -109,7 +122,7 @@ def prepare(experiment: Description) -> Setup:
     asked = experiment.resolved_cohorts.build(task.train.client_ids, seed)
     if devices is not None:
         asked = devices.rounds(experiment, asked)
-    found = Setup(experiment, task, asked, asked, asked, client_weights=weights)
+    found = Setup(experiment, source, task, asked, asked, asked, client_weights=weights)
     found = _private(found)
     found = _reporting(found)
     compatibility.check_setup(found)
@@ -163,7 +176,9 @@ def _attacked(setup: Setup) -> Setup:
     return server_root.with_root(attacked.with_attack(setup), honest)
 
 
-def secret_cohorts(setup: Setup, run_seed: int) -> Sampler:
+def secret_cohorts(
+    setup: Setup, run_seed: int, later: Sequence[tuple[int, int]] = ()
+) -> Sampler:
     """The cohorts of a run, drawn by its secret seed where the guarantee needs that.
 
     Amplification by sampling counts on nobody knowing who took part. Devices are
@@ -172,35 +187,15 @@ def secret_cohorts(setup: Setup, run_seed: int) -> Sampler:
     Args:
       setup: of the run.
       run_seed: of the run's folder.
+      later: (rounds before, secret seed) of later attempts, see `Attempts.seeds`.
     """
     experiment = setup.experiment
     if setup.user_level is None or isinstance(setup.asked, PacedRounds):
         return setup.cohorts
     secret = user_level.secret_cohorts(setup, run_seed)
+    if later:
+        parts = [(after, user_level.secret_cohorts(setup, s)) for after, s in later]
+        secret = Successive(((0, secret), *parts))
     if experiment.audit is not None:
         return audited.with_coins(experiment.audit, secret, setup)
     return secret
-
-
-def _data_digest(experiment: Description) -> dict[str, str]:
-    """Of data that are not a package's, so that no run is resumed on others.
-
-    A private run would draw the same noise for them, and the difference of two models
-    with the same noise is not private.
-    """
-    from tfl_research import tasks
-
-    task = experiment.task
-    if isinstance(task, Task) and task.recipe is not None and task.has_data_of_recipe:
-        task = TaskChoice.of(task.recipe.name, task.recipe.options)
-    if isinstance(task, TaskChoice):
-        digest = task.files_digest()
-        if digest is not None:
-            return {"data_sha256": digest}
-        if tasks.origin(str(task.task)) is None:
-            return {}
-    built = built_task(experiment)
-    try:
-        return {"data_sha256": tasks.content_digest(built)}
-    except ValueError as error:
-        raise SettingError(f"--task={built.name}: {error}") from error

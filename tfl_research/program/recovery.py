@@ -29,7 +29,10 @@ class Recovery:
         client_states: Optional[ClientStates],
     ):
         self._store = CheckpointStore(
-            folder.checkpoints_path, keep=config.keep_checkpoints
+            folder.checkpoints_path,
+            keep=config.keep_checkpoints,
+            key=folder.checkpoint_key,
+            attempts=folder.attempts,
         )
         self._config = config
         self._account = account

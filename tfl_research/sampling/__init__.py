@@ -19,6 +19,7 @@ from tfl_research.sampling.samplers import (
     Sampler,
     Shuffled,
 )
+from tfl_research.sampling.successive import Successive
 
 __all__ = [
     "KINDS",
@@ -33,4 +34,5 @@ __all__ = [
     "Repeated",
     "Sampler",
     "Shuffled",
+    "Successive",
 ]

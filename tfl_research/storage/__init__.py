@@ -11,15 +11,19 @@ older versions are refused where this list says so.
   `versions` and `git_revision` of the first start. Format 1 has no `format` and no
   `privacy_plan`; format 2 has no settings of what a private run releases. Runs of both
   can be read (report, ledger, checkpoints), but not resumed.
-- `run_seed`: 32 hexadecimal digits. Only the owner can read the file.
-- `computation.json` (format 1): a JSON object with `format` and `digests`, a digest of
-  each part of the process, see `runtime.computation_digests`.
+- `run_seed`: 32 lower-case hexadecimal digits and a line end, nothing else. Only the
+  owner can read the file.
+- `computation.json` (format 2): a JSON object with `format`, `fingerprint` (see
+  `fingerprint.Fingerprint`), `attempts` (see `attempts.Attempt`) and `seal`, an HMAC of
+  the rest by a key of the run seed. Only the owner can read the file. Format 1 had
+  digests of the process alone, which depended on the run seed; such runs are refused.
 - `metrics.csv`: a header and a row a round. The header begins with
   `metrics_log.COLUMNS`, further columns follow, and `round_seconds` is the last column.
   Columns that the run withholds are absent. Empty cells have no value.
 - `columns.json` (format 1): a JSON object with `format` and `columns`, for each column
   of metrics.csv its `class`, `depends_on` and `what`, see `outputs.Output`.
-- `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt1`): see `CheckpointStore`.
+- `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt2`): see `CheckpointStore`. Files
+  with the magic `tflckpt1` have no seal; they can be read, but not resumed.
 - `client_states.sqlite`: one table, see `client_states.ClientStates`.
 - `clients.csv`, `personal_clients.csv`, `summary.json`, `report.html`, `export/`:
   results, which no later start reads.

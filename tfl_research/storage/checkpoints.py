@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import hmac
 import json
 import pathlib
 import re
 import struct
 import warnings
-from collections.abc import Mapping
-from typing import Any, Optional
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
 from tfl_research.storage import atomic, leaves
+from tfl_research.storage.attempts import Attempts
 
-_MAGIC = b"tflckpt1"
+_MAGIC = b"tflckpt2"
+# Without a seal. Such files can still be read, but no run goes on from them.
+_EARLIER_MAGIC = b"tflckpt1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d{8})\.ckpt")
 
@@ -44,21 +48,37 @@ class CheckpointStore:
     """Versions of a run's checkpoint in a folder that only its owner can read.
 
     A version is a file: magic, length of the header, header (JSON), the leaves'
-    bytes, SHA-256 of all these bytes. The file is written under another name, synced
-    and renamed, so nobody sees it half-written. A file that is damaged later fails its
-    SHA-256: it is skipped with a warning, and the previous version is used.
+    bytes, SHA-256 of all these bytes, and a seal: their HMAC-SHA256 by a key of the run
+    seed. The file is written under another name, synced and renamed, so nobody sees it
+    half-written. A file that is damaged or edited later fails its SHA-256 or its seal:
+    it is skipped with a warning, and the previous version is used. The rounds after
+    that are repeated from the same state with the same noise, so that they are the
+    same. So are rounds after newer versions were deleted, or older ones put back. The
+    SHA-256 is for readers without the seed.
 
     Args:
       folder: the run's `checkpoints` folder; created.
       keep: number of newest versions to keep, at least 1.
+      key: of the seal, secret; without a key only the SHA-256 is checked.
+      attempts: of the run. A version has the name of the attempt that wrote the
+        version, and only versions from which the last attempt may go on are loaded.
     """
 
-    def __init__(self, folder: pathlib.Path, *, keep: int = 3):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        keep: int = 3,
+        key: bytes = b"",
+        attempts: Optional[Attempts] = None,
+    ):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self.folder = folder
         self._keep = keep
-        # The state can hold the seed of the noise.
+        self._key = key
+        self._attempts = attempts or Attempts()
+        # A state that is not released depends on the clients' data exactly.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in folder.glob(f"*{atomic.TEMPORARY_SUFFIX}"):
             leftover.unlink()
@@ -85,6 +105,7 @@ class CheckpointStore:
         header = json.dumps(
             {
                 "round_number": checkpoint.round_number,
+                "attempt": self._attempts.name,
                 "state": state,
                 "best": None if checkpoint.best is None else best,
                 "progress": dict(checkpoint.progress),
@@ -94,7 +115,8 @@ class CheckpointStore:
             [_MAGIC, struct.pack("<Q", len(header)), header, *state_bytes, *best_bytes]
         )
         path = self.path(checkpoint.round_number)
-        atomic.write(path, body + hashlib.sha256(body).digest(), mode=0o600)
+        content = body + hashlib.sha256(body).digest() + _seal(self._key, body)
+        atomic.write(path, content, mode=0o600)
         rounds = [r for r in self.rounds() if r <= checkpoint.round_number]
         for round_number in self.rounds():
             if round_number not in rounds[: self._keep]:
@@ -104,7 +126,7 @@ class CheckpointStore:
     def load_latest(
         self, template: Any, best_template: Any = None
     ) -> Optional[Checkpoint]:
-        """The newest undamaged version; None without one.
+        """The newest undamaged version of the last attempt; None without one.
 
         Args:
           template: a state with the structure, shapes and dtypes to expect, such as
@@ -112,16 +134,16 @@ class CheckpointStore:
           best_template: weights with the structure, shapes and dtypes to expect.
 
         Raises:
-          UserError: the stored state does not fit the template.
+          UserError: the stored state does not fit the template; a version is of an
+            earlier format; or no version is left from which a later attempt than the
+            first can go on.
         """
-        for round_number in self.rounds():
+        for round_number, header, payload in self._undamaged():
             path = self.path(round_number)
-            try:
-                header, payload = _read(path)
-            except _Damaged as error:
+            if not self._attempts.accepts(round_number, header["attempt"]):
                 warnings.warn(
-                    f"checkpoint {path} is damaged ({error}) and is skipped; the run "
-                    "goes on from the one before it",
+                    f"checkpoint {path} is of rounds that were repeated otherwise, and "
+                    "is skipped",
                     stacklevel=2,
                 )
                 continue
@@ -136,7 +158,53 @@ class CheckpointStore:
                     "choose another --output_dir"
                 ) from error
             return Checkpoint(round_number, state, best, header["progress"])
+        if self._attempts.after > 0:
+            raise UserError(
+                f"{self.folder} has lost the checkpoint of round "
+                f"{self._attempts.after}, from which rounds are repeated with new "
+                "noise; restore it, give --recharge again, or choose another "
+                "--output_dir"
+            )
         return None
+
+    def newest(self) -> tuple[int, str]:
+        """Round and attempt of the newest undamaged version; (0, "") without one.
+
+        Raises:
+          UserError: a version is of an earlier format.
+        """
+        for round_number, header, _ in self._undamaged():
+            return round_number, header["attempt"]
+        return 0, ""
+
+    def fit(self, attempts: Attempts) -> bool:
+        """Whether the last attempt can go on: from a version, or from the beginning.
+
+        Args:
+          attempts: of the run.
+        """
+        return attempts.after == 0 or any(
+            attempts.accepts(round_number, header["attempt"])
+            for round_number, header, _ in self._undamaged()
+        )
+
+    def _undamaged(self) -> Iterator[tuple[int, dict[str, Any], memoryview]]:
+        """Round, header and payload of each version, newest first."""
+        for round_number in self.rounds():
+            path = self.path(round_number)
+            try:
+                header, payload = _read(path, self._key)
+                header.setdefault("attempt", "")
+                if header["round_number"] != round_number:
+                    raise _Damaged(f"it is of round {header['round_number']}")
+            except _Damaged as error:
+                warnings.warn(
+                    f"checkpoint {path} is damaged ({error}) and is skipped; the run "
+                    "goes on from the one before it",
+                    stacklevel=3,
+                )
+                continue
+            yield round_number, header, payload
 
 
 def stored_progress(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
@@ -155,17 +223,38 @@ class _Damaged(Exception):
     pass
 
 
-def _read(path: pathlib.Path) -> tuple[dict[str, Any], memoryview]:
-    """Header and payload of a version, verified."""
+def _seal(key: bytes, body: Union[bytes, memoryview]) -> bytes:
+    return hmac.new(key, body, hashlib.sha256).digest()
+
+
+def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryview]:
+    """Header and payload of a version, verified; without a key by SHA-256 alone.
+
+    Raises:
+      _Damaged: it is no version as it was written.
+      UserError: it is of an earlier format, and there is a key.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise _Damaged(error.strerror or str(error)) from error
     start = len(_MAGIC) + 8
-    if len(content) < start + _DIGEST_BYTES or not content.startswith(_MAGIC):
+    sealed = not content.startswith(_EARLIER_MAGIC)
+    if not sealed and key:
+        raise UserError(
+            f"checkpoint {path} is of an earlier version, which did not seal "
+            "checkpoints; finish the run with the version that began it, or choose "
+            "another --output_dir"
+        )
+    end = len(content) - _DIGEST_BYTES * (2 if sealed else 1)
+    if end < start or not content.startswith((_MAGIC, _EARLIER_MAGIC)):
         raise _Damaged("it is not a checkpoint")
-    body = memoryview(content)[:-_DIGEST_BYTES]
-    if hashlib.sha256(body).digest() != content[-_DIGEST_BYTES:]:
+    body = memoryview(content)[:end]
+    if hashlib.sha256(body).digest() != content[end : end + _DIGEST_BYTES]:
         raise _Damaged("its SHA-256 does not match")
+    if key and not hmac.compare_digest(
+        _seal(key, body), content[end + _DIGEST_BYTES :]
+    ):
+        raise _Damaged("its seal does not match the run seed")
     (length,) = struct.unpack("<Q", body[len(_MAGIC) : start])
     return json.loads(bytes(body[start : start + length])), body[start + length :]

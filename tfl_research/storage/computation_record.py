@@ -1,78 +1,176 @@
-"""computation.json: digests of a run's computation, compared at every start."""
+"""computation.json: what a run began with and its attempts, sealed by the run seed."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Optional
+from typing import Any
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, run_seed
+from tfl_research.storage.attempts import Attempt, Attempts
+from tfl_research.storage.fingerprint import Fingerprint
 
-FORMAT = 1
-
-# Parts of a process by the names of `runtime.computation_digests`, in words.
-PARTS = {
-    "initial_state": "initial state",
-    "client_computation": "client computation",
-    "aggregation": "aggregation",
-    "server_update": "server update",
-    "round": "round",
-}
+FORMAT = 2
+_ELSE = "or choose another --output_dir"
+_RECHARGE = (
+    "give --recharge (the rounds after the last checkpoint are repeated with new noise "
+    "and charged again)"
+)
 
 
-def check(path: pathlib.Path, digests: Mapping[str, str], *, has_rounds: bool) -> None:
-    """Compares the digests with the file, or writes a missing file durably.
+@dataclasses.dataclass(frozen=True)
+class ComputationRecord:
+    """computation.json of one run.
 
-    Args:
-      path: computation.json.
-      digests: a digest by part of the process.
-      has_rounds: whether the run has begun its rounds already.
+    The file is sealed: it ends with an HMAC by a key of the run seed, so that a file
+    that was edited, or that belongs to another seed, is not believed.
 
-    Raises:
-      UserError: a part differs, or the file is damaged or lost.
+    Attributes:
+      path: the file, which only its owner can read: digests of private data are in it.
+      seed: of the run.
+      private: whether the run has a privacy plan, so that its noise must never be used
+        for two different things.
     """
-    recorded = _read(path)
-    if recorded is None:
-        if has_rounds:
-            raise UserError(
-                f"{path} is missing, so the process cannot be compared with the one "
-                "that the run began with; restore the file or choose another "
-                "--output_dir"
-            )
-        record = {"format": FORMAT, "digests": dict(digests)}
+
+    path: pathlib.Path
+    seed: int
+    private: bool
+
+    def accepted(self, now: Fingerprint, *, has_rounds: bool) -> Attempts:
+        """The attempts of a run that goes on as it was, or begins.
+
+        The file of a new run is written, durably.
+
+        Args:
+          now: fingerprint of this start.
+          has_rounds: whether the run has begun its rounds already.
+
+        Raises:
+          UserError: the fingerprint differs, or the file is damaged or lost; names what
+            differs.
+        """
+        if not self.path.exists():
+            if has_rounds:
+                raise self._unknown("is missing")
+            return self._write(Attempts(self._first(now)), now)
+        recorded, attempts = self._read()
+        changed = recorded.differences(now)
+        if changed:
+            raise self._refused(changed, fixed=bool(recorded.fixed_differences(now)))
+        return attempts
+
+    def changes(self, now: Fingerprint, *, has_rounds: bool) -> list[str]:
+        """Why a private run cannot go on with the same noise, in words.
+
+        Args:
+          now: fingerprint of this start.
+          has_rounds: see `accepted`.
+
+        Returns:
+          Phrases; none where the run can go on as it was.
+
+        Raises:
+          UserError: something differs that `--recharge` cannot help.
+        """
+        if not self.path.exists():
+            return [f"{self.path.name} is missing"] if has_rounds else []
+        try:
+            recorded, _ = self._read()
+        except _Unsealed as error:
+            return [f"{self.path.name} {error.why}"]
+        fixed = recorded.fixed_differences(now)
+        if fixed:
+            raise self._refused(fixed, fixed=True)
+        return recorded.differences(now)
+
+    def attempts(self) -> Attempts:
+        """The attempts of a run whose record `changes` found to be the same."""
+        return self._read()[1] if self.path.exists() else Attempts()
+
+    def begin_attempt(self, after: int, base: str, now: Fingerprint) -> Attempts:
+        """Records a new attempt, durably, before its noise is drawn.
+
+        Args:
+          after: rounds that the checkpoint has, 0 without a checkpoint.
+          base: name of the attempt that wrote the checkpoint; "" without one.
+          now: fingerprint of this start.
+        """
+        try:
+            _, attempts = self._read()
+        except (_Unsealed, FileNotFoundError):
+            # Unknown, but the new attempt's random number keeps its key apart.
+            attempts = Attempts()
+        return self._write(attempts.begun(after, now.digest, base), now)
+
+    def _first(self, now: Fingerprint) -> tuple[Attempt, ...]:
+        return (Attempt(0, now.digest),) if self.private else ()
+
+    def _write(self, attempts: Attempts, now: Fingerprint) -> Attempts:
+        record = {
+            "format": FORMAT,
+            "fingerprint": now.to_json(),
+            "attempts": attempts.to_json(),
+        }
+        record["seal"] = self._seal(record)
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        # The digests depend on the secret seed of the noise.
-        atomic.write(path, text.encode(), mode=0o600)
-        return
-    names = dict.fromkeys([*PARTS, *digests, *recorded])
-    changed = [n for n in names if recorded.get(n) != digests.get(n)]
-    if changed:
-        parts = ", ".join(PARTS.get(name, name) for name in changed)
-        raise UserError(
-            f"{path.parent} was begun with another process: the {parts} "
-            f"{'differs' if len(changed) == 1 else 'differ'}; build the process with "
-            "the same model, settings and code as at the first start, or choose "
-            "another --output_dir"
+        atomic.write(self.path, text.encode(), mode=0o600)
+        return attempts
+
+    def _seal(self, record: dict[str, Any]) -> str:
+        content = {name: value for name, value in record.items() if name != "seal"}
+        text = json.dumps(content, sort_keys=True)
+        return run_seed.derived(self.seed, "computation.json", text.encode()).hex()
+
+    def _read(self) -> tuple[Fingerprint, Attempts]:
+        try:
+            record = json.loads(self.path.read_text(encoding="utf-8"))
+            version = record["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unsealed(f"is damaged ({type(error).__name__})") from error
+        if version != FORMAT:
+            raise UserError(
+                f"{self.path} has format {version}, expected {FORMAT}; resume the run "
+                f"with the version that began it, {_ELSE}"
+            )
+        if record.get("seal") != self._seal(record):
+            raise self._unsealed("was edited, or run_seed was: its seal does not match")
+        return (
+            Fingerprint.from_json(record["fingerprint"]),
+            Attempts.from_json(record["attempts"]),
+        )
+
+    def _unsealed(self, why: str) -> _Unsealed:
+        return _Unsealed(why, self._unknown(why).for_command_line)
+
+    def _unknown(self, why: str) -> UserError:
+        fix = f"restore it, {_RECHARGE}, " if self.private else "restore it "
+        return UserError(
+            f"{self.path} {why}, so that it is unknown what the run began with; "
+            f"{fix}{_ELSE}"
+        )
+
+    def _refused(self, changed: list[str], *, fixed: bool) -> UserError:
+        differs = "differ" if len(changed) > 1 else "differs"
+        what = ", ".join(changed)
+        if not self.private:
+            return UserError(
+                f"{self.path.parent} was begun with another process: {what} "
+                f"{differs}; build the process with the same model, settings and code "
+                f"as at the first start, {_ELSE}"
+            )
+        fix = "go back to that" if fixed else f"go back to that, {_RECHARGE},"
+        return UserError(
+            f"{self.path.parent} was begun with something else: {what} {differs}, and "
+            "the same noise on something else is a release that nobody was charged "
+            f"for; {fix} {_ELSE}"
         )
 
 
-def _read(path: pathlib.Path) -> Optional[dict[str, str]]:
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = record["format"]
-        digests = {str(name): str(digest) for name, digest in record["digests"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}); restore it or choose another "
-            "--output_dir"
-        ) from error
-    if version != FORMAT:
-        raise UserError(
-            f"{path} has format {version}, expected {FORMAT}; resume the run with the "
-            "version that began it, or choose another --output_dir"
-        )
-    return digests
+class _Unsealed(UserError):
+    """The file is no record of this run."""
+
+    def __init__(self, why: str, message: str):
+        super().__init__(message)
+        self.why = why

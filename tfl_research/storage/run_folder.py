@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import pathlib
 import secrets
@@ -12,10 +10,16 @@ from collections.abc import Collection, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, computation_record, provenance, run_record
-
-_LOCK = ".lock"
-_SEED_BITS = 128
+from tfl_research.storage import (
+    atomic,
+    folder_lock,
+    provenance,
+    run_record,
+    run_seed as run_seeds,
+)
+from tfl_research.storage.attempts import Attempts
+from tfl_research.storage.computation_record import ComputationRecord
+from tfl_research.storage.fingerprint import Fingerprint
 
 
 class RunFolder:
@@ -33,6 +37,7 @@ class RunFolder:
       run_seed_given: whether the user chose the run seed. Whoever knows the seed can
         subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
+      attempts: of a private run, once `check_computation` has accepted the start.
       hparams_path, metrics_path, columns_path, clients_path, personal_clients_path,
         summary_path, ledger_path, privacy_path, computation_path, checkpoints_path,
         logdir_path, export_path, report_path: paths of files and folders in the run's
@@ -56,6 +61,7 @@ class RunFolder:
         self.run_seed = run_seed
         self.run_seed_given: bool = record["run_seed"] == "given"
         self.resumed = resumed
+        self.attempts = Attempts()
         self._lock: Optional[int] = lock
         self.hparams_path = path / "hparams.json"
         self.metrics_path = path / "metrics.csv"
@@ -109,8 +115,8 @@ class RunFolder:
             from the run's.
         """
         folder = pathlib.Path(path)
-        if run_seed is not None and not 0 <= run_seed < 2**_SEED_BITS:
-            raise UserError(f"run_seed must be in [0, 2^{_SEED_BITS})")
+        if run_seed is not None and not 0 <= run_seed < 2**run_seeds.SEED_BITS:
+            raise UserError(f"run_seed must be in [0, 2^{run_seeds.SEED_BITS})")
         requested = {
             "experiment": experiment,
             "format": run_record.FORMAT,
@@ -121,7 +127,7 @@ class RunFolder:
             # Before any file is created: the folder may be somebody else's.
             _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder)
+            lock = folder_lock.locked(folder)
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
@@ -157,8 +163,10 @@ class RunFolder:
         }
         if recorded is None:
             # The record is written last: a folder without a record has no run.
-            seed = secrets.randbits(_SEED_BITS) if run_seed is None else run_seed
-            atomic.write(folder / "run_seed", b"%032x\n" % seed, mode=0o600)
+            seed = run_seed
+            if seed is None:
+                seed = secrets.randbits(run_seeds.SEED_BITS)
+            run_seeds.write(folder / "run_seed", seed)
             atomic.write(folder / "hparams.json", run_record.encode(record))
             return cls(folder, record, seed, False, lock)
         run_record.check_format(folder, recorded)
@@ -168,7 +176,7 @@ class RunFolder:
                 f"{folder} already holds this experiment; continue it with --resume, "
                 "or choose another --output_dir"
             )
-        seed = _read_seed(folder)
+        seed = run_seeds.read(folder / "run_seed")
         if run_seed is not None and run_seed != seed:
             raise UserError(
                 f"{folder} was begun with another run seed; leave --run_seed out to "
@@ -176,7 +184,9 @@ class RunFolder:
             )
         record["run_seed"] = recorded["run_seed"]
         record["begun_with"] = recorded["begun_with"]
-        _warn_of_other_code(folder, recorded["begun_with"], code)
+        if requested["privacy_plan"] is None:
+            # Other code is refused in a private run, see `check_computation`.
+            _warn_of_other_code(folder, recorded["begun_with"], code)
         changed = record if record != recorded else None
         return cls(folder, record, seed, True, lock, changed)
 
@@ -190,20 +200,47 @@ class RunFolder:
             atomic.write(self.hparams_path, run_record.encode(self._to_write))
             self._to_write = None
 
-    def check_computation(self, digests: Mapping[str, str]) -> None:
+    @property
+    def computation(self) -> ComputationRecord:
+        """The record of what the run computes."""
+        return ComputationRecord(
+            self.computation_path, self.run_seed, self.plan is not None
+        )
+
+    @property
+    def checkpoint_key(self) -> bytes:
+        """The secret key that seals the run's checkpoints."""
+        return run_seeds.derived(self.run_seed, "checkpoints")
+
+    def check_computation(
+        self, fingerprint: Fingerprint, *, charged_rounds: int = 0
+    ) -> None:
         """Records the run's computation at the first start, and compares it later.
 
         Call this before the first round of every start.
 
         Args:
-          digests: of `runtime.computation_digests`: a digest by part of the process.
+          fingerprint: of this start.
+          charged_rounds: rounds in the run's ledger.
 
         Raises:
-          UserError: a part differs from the first start, or computation.json is damaged
-            or lost.
+          UserError: something differs from the first start, or computation.json is
+            damaged or lost.
         """
-        computation_record.check(
-            self.computation_path, digests, has_rounds=self.metrics_path.exists()
+        self.attempts = self.computation.accepted(
+            fingerprint, has_rounds=self.has_rounds(charged_rounds)
+        )
+
+    def has_rounds(self, charged_rounds: int = 0) -> bool:
+        """Whether noise of the run may have been drawn already.
+
+        Args:
+          charged_rounds: rounds in the run's ledger.
+        """
+        return (
+            charged_rounds > 0
+            or self.metrics_path.exists()
+            or any(self.checkpoints_path.glob("*.ckpt"))
         )
 
     def close(self) -> None:
@@ -226,36 +263,13 @@ def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
     )
 
 
-def _locked(folder: pathlib.Path) -> int:
-    """A descriptor that locks the folder until it is closed or the process ends."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise UserError(
-                f"{folder} is in use by another process (pid {owner or 'unknown'}); "
-                "wait for it or choose another --output_dir"
-            ) from error
-        # Some file systems have no locks; a run works there too.
-        warnings.warn(
-            f"cannot lock {folder} ({error.strerror}): do not start two runs in it",
-            stacklevel=4,
-        )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return descriptor
-
-
 def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
     """The content of hparams.json, or None for a folder without a run."""
     path = folder / "hparams.json"
     if not folder.exists():
         return None
     if not path.exists():
-        begun = {_LOCK, "run_seed", "run_seed.tmp", "hparams.json.tmp"}
+        begun = {folder_lock.FILE, "run_seed", "run_seed.tmp", "hparams.json.tmp"}
         foreign = sorted(set(os.listdir(folder)) - begun)
         if foreign:
             raise UserError(
@@ -265,21 +279,6 @@ def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
             )
         return None
     return run_record.read(path)
-
-
-def _read_seed(folder: pathlib.Path) -> int:
-    path = folder / "run_seed"
-    try:
-        text = path.read_text(encoding="ascii").strip()
-        if len(text) != _SEED_BITS // 4:
-            raise ValueError
-        return int(text, 16)
-    except (OSError, ValueError):
-        # `from None`: the cause could quote the seed.
-        raise UserError(
-            f"{path} is missing or damaged, so the run's noise cannot be drawn again; "
-            "restore the file or choose another --output_dir"
-        ) from None
 
 
 def _warn_of_other_code(

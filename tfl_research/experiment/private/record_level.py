@@ -12,8 +12,13 @@ from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment.configs import RecordLevelPrivacy
-from tfl_research.experiment.private import released, run_seed, shared_ledgers
-from tfl_research.experiment.private.statement_file import kept_up_to_date
+from tfl_research.experiment.private import (
+    assumptions,
+    released,
+    run_seed,
+    shared_ledgers,
+)
+from tfl_research.experiment.private.sampler_delta import sampler_delta
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,
@@ -77,17 +82,18 @@ def plan(setup: Setup) -> privacy.RecordLevelPlan:
     return made
 
 
-def secret_cohort_seed(seed: int) -> int:
+def secret_cohort_seed(key: int) -> int:
     """Seed of which records take part in which local step, and of the noise.
 
-    Amplification by sampling counts on nobody knowing it, so it comes from the run's
-    secret seed; by SHA-256, so that it shares no stream with what else is drawn from
-    that.
+    Noise must never be drawn twice for different things, so the seed comes from the key
+    of the run's noise. Amplification by sampling counts on nobody knowing who takes
+    part, so these draws come from the same secret; by SHA-256, so that the seed shares
+    no stream with what else is drawn from the key.
 
     Args:
-      seed: the run seed.
+      key: of the run's noise, see `storage.Attempts.key`.
     """
-    digest = hashlib.sha256(b"local steps %d" % seed).digest()
+    digest = hashlib.sha256(b"local steps %d" % key).digest()
     return int.from_bytes(digest, "big")
 
 
@@ -97,8 +103,7 @@ def opened_account(
 ) -> Iterator[privacy.RecordAccount]:
     """Opens the run's ledger, each client's of --record_ledgers, and the table of ε.
 
-    Prints the guarantee in a few lines, and writes the whole statement to privacy.txt,
-    again when the run ends.
+    Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
     Args:
       setup: of the run.
@@ -126,15 +131,10 @@ def opened_account(
             raise SettingError(message_for_command_line(error)) from error
         out.write(_first_lines(account, made.rounds))
         out.flush()
-
-        def write() -> None:
-            write_statement(setup, made, folder, account)
-
-        with kept_up_to_date(folder.privacy_path, own, write):
-            try:
-                yield account
-            except privacy.ChargeError as error:
-                raise SettingError(message_for_command_line(error)) from error
+        try:
+            yield account
+        except privacy.ChargeError as error:
+            raise SettingError(message_for_command_line(error)) from error
 
 
 def _settings(setup: Setup) -> RecordLevelPrivacy:
@@ -210,6 +210,7 @@ def write_statement(
     made: privacy.RecordLevelPlan,
     folder: RunFolder,
     account: privacy.RecordAccount,
+    dimension: int,
 ) -> None:
     """Writes the privacy statement of the rounds in the run's ledger."""
     done, experiment = len(account.ledger), setup.experiment
@@ -235,5 +236,7 @@ def write_statement(
         ],
         rounds=done,
         given=released.given_out(setup, folder),
+        assumptions=assumptions.assumption_lines(setup),
+        sampler_delta=sampler_delta(account, setup.asked, dimension),
     )
     atomic.write(folder.privacy_path, text.encode())

@@ -1,8 +1,7 @@
 """A run seed that the user chose: where it breaks the guarantee, and what is said.
 
-Noise and cohorts are functions of the run seed and the round. Two runs with the same
-run seed draw the same noise, and the difference of their models is free of it: what
-accountants compose for them is no bound.
+Two runs with the same run seed draw the same secret cohorts, and the same noise where
+nothing differs that the noise covers. What accountants compose for them is no bound.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from tfl_research.storage import RunFolder
 
 _OUTSIDE = (
     "Whoever knows the run seed, which was chosen by --run_seed, and whoever sees "
-    "another run that was begun with the same one: their noise is the same, and the "
-    "difference of two models is free of it."
+    "another run that was begun with the same one: their cohorts are the same, and "
+    "so is their noise where nothing else differs."
 )
 
 

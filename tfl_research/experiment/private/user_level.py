@@ -11,8 +11,13 @@ from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
-from tfl_research.experiment.private import released, run_seed, shared_ledgers
-from tfl_research.experiment.private.statement_file import kept_up_to_date
+from tfl_research.experiment.private import (
+    assumptions,
+    released,
+    run_seed,
+    shared_ledgers,
+)
+from tfl_research.experiment.private.sampler_delta import sampler_delta
 from tfl_research.privacy.ledger.statement import (
     SharedTotal,
     opening_lines,
@@ -82,8 +87,7 @@ def opened_account(
 ) -> Iterator[privacy.RoundAccount]:
     """Opens the run's ledger, and the shared one of --ledger.
 
-    Prints the guarantee in a few lines, and writes the whole statement to privacy.txt,
-    again when the run ends.
+    Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
     Args:
       setup: of the run.
@@ -107,15 +111,10 @@ def opened_account(
             raise SettingError(message_for_command_line(error)) from error
         out.write(_first_lines(setup, made, account))
         out.flush()
-
-        def write() -> None:
-            write_statement(setup, made, folder, account)
-
-        with kept_up_to_date(folder.privacy_path, own, write):
-            try:
-                yield account
-            except privacy.ChargeError as error:
-                raise SettingError(message_for_command_line(error)) from error
+        try:
+            yield account
+        except privacy.ChargeError as error:
+            raise SettingError(message_for_command_line(error)) from error
 
 
 def _settings(setup: Setup) -> UserLevelPrivacy:
@@ -168,6 +167,7 @@ def write_statement(
     made: privacy.UserLevelPlan,
     folder: RunFolder,
     account: privacy.RoundAccount,
+    dimension: int,
 ) -> None:
     """Writes the privacy statement of the rounds in the run's ledger."""
     done = len(account.ledger)
@@ -190,6 +190,8 @@ def write_statement(
         rounds=done,
         planned_releases=made.planned_releases,
         given=released.given_out(setup, folder),
+        assumptions=assumptions.assumption_lines(setup),
+        sampler_delta=sampler_delta(account, setup.asked, dimension),
     )
     atomic.write(folder.privacy_path, text.encode())
 

@@ -241,7 +241,9 @@ class Sweep:
             except UserError as error:
                 raise UserError(_refused(point.name, error)) from error
 
-    def run(self, stream: Optional[TextIO] = None) -> list[dict[str, Any]]:
+    def run(
+        self, stream: Optional[TextIO] = None, *, recharge: bool = False
+    ) -> list[dict[str, Any]]:
         """Runs the points that have not ended yet; returns the rows of results.csv.
 
         All of them are checked before anything is written. results.csv is written
@@ -254,6 +256,7 @@ class Sweep:
 
         Args:
           stream: where progress is printed; standard output by default.
+          recharge: see `Experiment.run`; for private points that have not ended.
 
         Raises:
           UserError: a point is refused, or the folder cannot be written.
@@ -270,7 +273,7 @@ class Sweep:
             if summary is None:
                 out.write(f"[{number}/{len(self.points)}] {point.name}\n")
                 out.flush()
-                self._run(point, stream)
+                self._run(point, stream, recharge)
                 ran += 1
                 summary = self.summary(point)
                 each = (time.monotonic() - began) / ran
@@ -289,10 +292,11 @@ class Sweep:
             out.flush()
         return rows
 
-    def _run(self, point: Point, stream: Optional[TextIO]) -> None:
+    def _run(self, point: Point, stream: Optional[TextIO], recharge: bool) -> None:
         quiet = point.experiment.with_settings(progress_bar=False, tensorboard=False)
         try:
-            quiet.run(self.path(point), stream=stream)
+            again = recharge and quiet.privacy is not None
+            quiet.run(self.path(point), recharge=again, stream=stream)
         except TrainingDivergedError as error:
             # A run that diverged has ended too, and left its summary.
             sys.stderr.write(f"point {point.name}: {error.for_command_line}\n")

@@ -84,7 +84,8 @@ def privacy_statement(
       given: what the run gives out; by default everything that the table of outputs
         has.
       assumptions: what the guarantee takes to be public knowledge, a sentence each.
-      sampler_delta: what is added to δ since the noise is drawn by a finite sampler.
+      sampler_delta: what is added to δ since the noise comes from finitely many random
+        bits, see `accounting.sampler_rest`.
 
     Returns:
       Lines of at most 80 characters, each with a line end.

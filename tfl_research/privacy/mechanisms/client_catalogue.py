@@ -15,6 +15,7 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.local_gaussian_event import (
     LocalGaussianEvent,
 )
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.privacy.mechanisms.noise import noise_tables
 from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
@@ -114,6 +115,14 @@ class DistributedNoise(MechanismSettings):
             **_cohorts(shape.amplification),
             **self._grid(shape),
         ).noise_multiplier
+
+    def draws(self, plan: UserLevelPlan, size: RunSize) -> Draws:
+        """An integer for each padded coordinate of each client in each round.
+
+        Rounding draws more, but ε does not depend on how a coordinate was rounded.
+        """
+        per_client = distributed_plan.padded(size.dimension)
+        return Draws(integers=size.rounds * size.clients * per_client)
 
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]

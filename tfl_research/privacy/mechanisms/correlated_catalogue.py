@@ -10,6 +10,7 @@ from tfl_research import settings
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
 from tfl_research.privacy.accounting.events.tree_event import TreeEvent
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.privacy.mechanisms.specification import (
     MechanismSettings,
@@ -85,6 +86,14 @@ class Tree(CorrelatedNoise):
             restart_every=self.restart_every or shape.rounds,
             efficient=self.tree_efficient,
         )
+
+    def draws(self, plan: UserLevelPlan, size: RunSize) -> Draws:
+        """A normal number for each scalar of each node.
+
+        n rounds complete at most 2n - 1 nodes. A node is drawn again where it is
+        needed again, with the same numbers.
+        """
+        return Draws(normal=2 * size.rounds * size.dimension)
 
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext

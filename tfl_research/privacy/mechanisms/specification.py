@@ -13,6 +13,7 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.calibration import calibrate_event
 from tfl_research.privacy.accounting.composition import resolve_accountant
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import NamedSettings
@@ -126,6 +127,17 @@ class MechanismSettings(NamedSettings):
         del measured
         unit = plan.noise_multiplier * plan.l2_norm_clip
         return {"noise_stddev": unit / plan.expected_cohort_size}
+
+    def draws(self, plan: UserLevelPlan, size: RunSize) -> Draws:
+        """How many random numbers the noise of a run is made of, at most.
+
+        By default a normal number for each scalar of an update in each round, and one
+        more for a noised count; where the clients add the noise, for each client. A
+        mechanism that draws more, or other numbers, redefines this.
+        """
+        del plan
+        drawers = 1 if self.NOISED_AT == SERVER else size.clients
+        return Draws(normal=size.rounds * drawers * (size.dimension + 1))
 
     def distributed_plan(
         self, noise_multiplier: float, shape: RunShape

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.storage import nest
 
 # Relative; measured scales are sums of few float32 numbers.
@@ -52,6 +53,9 @@ class PrivacyPlan(Protocol):
 
         `storage.RunFolder.open` compares them.
         """
+
+    def draws(self, size: RunSize) -> Draws:
+        """How many random numbers the noise of a run of this size is made of."""
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """Checks that a round added the noise that is charged.

@@ -23,6 +23,7 @@ from tfl_research.privacy.accounting.record_calibration import (
     check_deltas,
     default_record_deltas,
 )
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.privacy.plans import plan as plan_module
 from tfl_research.privacy.plans.checks import check_settings
 from tfl_research.privacy.plans.user_level_values import checked_releases
@@ -222,6 +223,11 @@ class RecordLevelPlan:
             "accountant": self.accountant,
             "event": self.event.to_dict(),
         }
+
+    def draws(self, size: RunSize) -> Draws:
+        """See `PrivacyPlan`; a normal number for each weight in each local step."""
+        steps = size.rounds * size.clients * self.event.local_steps
+        return Draws(normal=steps * size.dimension)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """See `PrivacyPlan`; compares the noise that the clients report.

@@ -15,6 +15,7 @@ from tfl_research.privacy.accounting.composition import (
 )
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
 from tfl_research.privacy.mechanisms.run_context import (
     Dimension,
@@ -299,6 +300,10 @@ class UserLevelPlan:
             "accountant": self.accountant,
             "event": self.event.to_dict(),
         }
+
+    def draws(self, size: RunSize) -> Draws:
+        """See `PrivacyPlan`."""
+        return self.mechanism.draws(self, size)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """See `PrivacyPlan`; compares the aggregator's measurements."""

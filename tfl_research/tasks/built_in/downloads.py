@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import pathlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 _Loaded = TypeVar("_Loaded")
@@ -36,6 +37,37 @@ def word_count_folder(cache_dir: str | None) -> pathlib.Path:
 
 def _home() -> pathlib.Path:
     return pathlib.Path("~").expanduser()
+
+
+def digest(task: str, options: Mapping[str, Any]) -> str | None:
+    """SHA-256 of the downloaded files of a task; None for a task without.
+
+    The files hold more clients than memory does, so they are read as a stream.
+
+    Args:
+      task: name of a task of this package.
+      options: of the task, by name.
+    """
+    if task not in ("cifar100", "emnist", "stackoverflow") or options.get("synthetic"):
+        return None
+    cache_dir = options.get("cache_dir")
+    folder = database_folder(cache_dir)
+    files = {
+        "cifar100": [folder / "cifar100.sqlite"],
+        "emnist": [folder / "emnist_all.sqlite"],
+        "stackoverflow": [
+            folder / "stackoverflow.sqlite",
+            word_count_folder(cache_dir) / "stackoverflow.word_count.tar.bz2",
+        ],
+    }[task]
+    total = hashlib.sha256()
+    for path in files:
+        if path.is_file():
+            with open(path, "rb") as file:
+                while block := file.read(1 << 22):
+                    total.update(block)
+        total.update(path.name.encode() + b"\n")
+    return total.hexdigest()
 
 
 def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loaded:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import functools
 import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Union
 
 import numpy as np
 
 # A column of the table holds 2^62 units of probability: thresholds are int64.
 COLUMN_BITS = 62
-# Outcomes rarer than this are never drawn.
-_SMALLEST = 2.0**-75
+# Sizes that are never drawn have at most this probability, all of them together.
+_NEVER = Decimal(2) ** -64
+# Rarer sizes are never drawn, however few they are.
+_SMALLEST = Decimal(2) ** -75
+# Significant digits: 53 bits would be further from the exact probabilities than the
+# rounding to a table is.
+_EXACT = decimal.Context(prec=50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,59 +57,74 @@ class NoiseTable:
         return result / self.columns
 
 
-def discrete_gaussian_sizes(scale: float) -> np.ndarray:
+def discrete_gaussian_sizes(scale: float) -> list[Decimal]:
     """P(|X| = 0, 1, 2, ...) of N_Z(0, scale²), P(x) ∝ exp(-x²/(2 scale²)).
 
     Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Definition 1; scale >= 0.
     """
     if scale == 0:
-        return np.ones(1)
-    # exp(-x²/2) < 2^-75 from 10.2 on.
-    size = np.arange(math.ceil(10.3 * scale) + 2)
-    return _normalised(np.exp(-0.5 * (size / scale) ** 2))
+        return [Decimal(1)]
+    with decimal.localcontext(_EXACT):
+        # From x to x + 1 by the factor q^(2x+1), q = exp(-1/(2 scale²)).
+        factor = (Decimal(-1) / (2 * Decimal(scale) ** 2)).exp()
+        density, densities, squared = Decimal(1), [Decimal(1)], factor * factor
+        # exp(-x²/2) < 2^-75 from 10.2 on.
+        for _ in range(math.ceil(10.3 * scale) + 1):
+            density *= factor
+            factor *= squared
+            densities.append(density)
+        return _normalised(densities)
 
 
-def skellam_sizes(variance: float) -> np.ndarray:
-    """P(|X| = 0, 1, 2, ...) of the difference of two Poisson(variance/2) variables.
+def skellam_sizes(stddev: float) -> list[Decimal]:
+    """P(|X| = 0, 1, 2, ...) of the difference of two Poisson(stddev²/2) variables.
 
-    P(x) = e^-v I_x(v) (Skellam 1946). Neighbouring Bessel functions have the ratio
-    r_k = I_k/I_{k-1} = 1/(2k/v + r_{k+1}), which is stable downwards.
+    P(x) = e^-v I_x(v), v = stddev² (Skellam 1946). Neighbouring Bessel functions have
+    the ratio r_k = I_k/I_{k-1} = 1/(2k/v + r_{k+1}), which is stable downwards.
     """
-    if variance == 0:
-        return np.ones(1)
+    if stddev == 0:
+        return [Decimal(1)]
     # Chernoff's bound on the tail is below 2^-75 from here on.
-    largest = math.ceil(10.3 * math.sqrt(variance)) + 60
-    ratios, ratio = np.empty(largest), 0.0
-    for k in range(2 * largest, 0, -1):
-        ratio = 1 / (2 * k / variance + ratio)
-        if k <= largest:
-            ratios[k - 1] = ratio
-    return _normalised(np.concatenate([[1.0], np.cumprod(ratios)]))
+    largest = math.ceil(10.3 * stddev) + 60
+    with decimal.localcontext(_EXACT):
+        step, ratio = 2 / Decimal(stddev) ** 2, Decimal(0)
+        ratios = [ratio] * largest
+        for k in range(2 * largest, 0, -1):
+            ratio = 1 / (k * step + ratio)
+            if k <= largest:
+                ratios[k - 1] = ratio
+        densities = [Decimal(1)]
+        for ratio in ratios:
+            densities.append(densities[-1] * ratio)
+        return _normalised(densities)
 
 
-def _normalised(densities: np.ndarray) -> np.ndarray:
+def _normalised(densities: Sequence[Decimal]) -> list[Decimal]:
     """Probabilities of sizes, from those of x = 0, 1, ... up to a factor."""
-    sizes = densities * np.where(np.arange(len(densities)) == 0, 1.0, 2.0)
-    sizes /= math.fsum(sizes)
-    return sizes[sizes >= _SMALLEST]
+    sizes = [densities[0], *(2 * density for density in densities[1:])]
+    total = sum(sizes)
+    least = min(_SMALLEST, _NEVER / len(sizes))
+    return [share for share in (size / total for size in sizes) if share >= least]
 
 
-def _columns(sizes: np.ndarray) -> int:
+def _columns(sizes: Sequence[object]) -> int:
     return 1 << (len(sizes) - 1).bit_length()
 
 
-def alias_table(sizes: np.ndarray) -> NoiseTable:
-    """The table of probabilities `[n]`, each to within 2^-62 over the columns.
+def alias_table(sizes: Sequence[Decimal]) -> NoiseTable:
+    """The table of probabilities, each to within 2^-62 over the columns.
 
     The likeliest size gets the remainder of the rounding. So the distribution of a draw
-    is within 2^-62 of `sizes` in total variation.
+    is within 2^-62 of `sizes` in total variation, and within 2^-61 of the exact
+    variable, since the sizes that are left out have at most 2^-63 together.
     """
     columns = _columns(sizes)
     column = 1 << COLUMN_BITS
-    total = COLUMN_BITS + columns.bit_length() - 1
-    weights = [int(math.ldexp(float(p), total)) for p in sizes]
+    with decimal.localcontext(_EXACT):
+        weights = [int(share * (column * columns)) for share in sizes]
+    likeliest = weights.index(max(weights))
     weights += [0] * (columns - len(weights))
-    weights[int(np.argmax(sizes))] += column * columns - sum(weights)
+    weights[likeliest] += column * columns - sum(weights)
     thresholds, aliases = [column] * columns, list(range(columns))
     small = [i for i, w in enumerate(weights) if w < column]
     large = [i for i, w in enumerate(weights) if w >= column]
@@ -113,16 +137,17 @@ def alias_table(sizes: np.ndarray) -> NoiseTable:
     return NoiseTable(np.array(thresholds, np.int64), np.array(aliases, np.int32))
 
 
-def size_variance(sizes: np.ndarray) -> float:
+def size_variance(sizes: Union[Sequence[Decimal], np.ndarray]) -> float:
     """Σ P(|X| = x) x², of a symmetric variable from its sizes' probabilities."""
-    return float(np.sum(sizes * np.arange(len(sizes), dtype=np.float64) ** 2))
+    shares = np.array([float(share) for share in sizes])
+    return float(np.sum(shares * np.arange(len(sizes), dtype=np.float64) ** 2))
 
 
-def _sizes(mechanism: str, stddev: float) -> np.ndarray:
+def _sizes(mechanism: str, stddev: float) -> list[Decimal]:
     if mechanism == "discrete_gaussian":
         return discrete_gaussian_sizes(stddev)
     if mechanism == "skellam":
-        return skellam_sizes(stddev**2)
+        return skellam_sizes(stddev)
     raise ValueError(
         f"mechanism must be 'discrete_gaussian' or 'skellam', got {mechanism!r}"
     )

@@ -1,0 +1,103 @@
+"""The key of a run's noise, and the engine that uses the key. Imports TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from tfl_research import privacy, processes, runtime
+from tfl_research.errors import SettingError
+from tfl_research.experiment import building, engines
+from tfl_research.experiment.setup import Setup
+from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
+from tfl_research.runtime import keyed
+from tfl_research.storage import RunFolder, nest
+
+# Every private process is built with this seed first. So its digest depends on no
+# secret, and the key can depend on the digest.
+PUBLIC_SEED = int.from_bytes(
+    hashlib.sha256(b"tfl_research: in the place of the key").digest()[:16], "big"
+)
+# For a mechanism of a user's own: to see where it keeps its seed.
+_OTHER_SEED = PUBLIC_SEED ^ 1
+
+
+def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
+    """Whether the seed of the noise is in the state of the process and nowhere else.
+
+    The toolkit's mechanisms are made so. A mechanism of a user's own is built a second
+    time, with another seed.
+
+    Args:
+      setup: of a run with user-level privacy.
+      process: built with `PUBLIC_SEED`.
+    """
+    plan = setup.user_level
+    if plan is None or privacy.MECHANISMS.origin(plan.mechanism.NAME) is None:
+        return True
+    other = building.process(setup, noise_seed=_OTHER_SEED)
+    digests = [runtime.computation_digests(each) for each in (process, other)]
+    for each in digests:
+        each.pop("initial_state")
+    if digests[0] != digests[1]:
+        return False
+    states = [runtime.in_process(each).initialize() for each in (process, other)]
+    public, second = (_words(seed) for seed in (PUBLIC_SEED, _OTHER_SEED))
+    if not keyed.holds(states[0], public):
+        return False
+    moved = keyed.replaced(states[1], second, public)
+    pairs = zip(_leaves(states[0]), _leaves(moved))
+    return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+def check_recharge(setup: Setup, seed_in_state: bool) -> None:
+    """Refuses new noise for a mechanism whose noise nobody else can exchange.
+
+    Raises:
+      SettingError: the mechanism does not keep its seed in the state alone.
+    """
+    plan = setup.user_level
+    if plan is not None and not seed_in_state:
+        raise SettingError(
+            f"--recharge: --mechanism={plan.mechanism.NAME} does not keep its noise "
+            "seed in the state alone (an int64 tensor of two numbers), so that its "
+            "noise cannot be exchanged in a run; choose another --output_dir"
+        )
+
+
+def engine(
+    setup: Setup,
+    folder: RunFolder,
+    public: runtime.Engine,
+    seed_in_state: bool,
+    opened: contextlib.ExitStack,
+) -> runtime.Engine:
+    """The engine of a run, whose noise has the key of the run's last attempt.
+
+    Args:
+      setup: of the run.
+      folder: of the run, which has accepted the start.
+      public: executes the process that was built with `PUBLIC_SEED`.
+      seed_in_state: of `in_state`.
+      opened: closes an engine that is made here.
+    """
+    if setup.user_level is None:
+        return public
+    key = folder.attempts.key(folder.run_seed)
+    if seed_in_state:
+        return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
+    process = building.process(setup, noise_seed=key)
+    return opened.enter_context(
+        engines.build(setup.experiment.runtime, process, folder.path)
+    )
+
+
+def _words(seed: int) -> np.ndarray:
+    return np.asarray(seed_tensor(seed))
+
+
+def _leaves(state: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for _, leaf in nest.flatten(state)]

@@ -1,0 +1,126 @@
+"""The fingerprint of a run: what the noise of a private run covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Optional
+
+from tfl_research import tasks
+from tfl_research.aggregators import AGGREGATORS, AggregatorSettings
+from tfl_research.algorithms import ALGORITHMS, AlgorithmSettings
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import Runtime, TaskChoice
+from tfl_research.experiment.description import Description
+from tfl_research.privacy import MECHANISMS
+from tfl_research.settings import declared
+from tfl_research.storage import provenance, run_record
+from tfl_research.storage.fingerprint import Fingerprint, digest
+from tfl_research.tasks import Task
+from tfl_research.tasks.built_in import downloads
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
+
+# A digest of the data is an exact function of them.
+_NOT_SETTINGS = frozenset({"data_sha256"})
+
+
+def of_run(setup: Setup, computation: Mapping[str, str], data: str) -> Fingerprint:
+    """The fingerprint of a start; without privacy, of the computation alone.
+
+    Args:
+      setup: of the run.
+      computation: of `runtime.computation_digests`, of a process that was built with a
+        public seed.
+      data: of `data_digest`, of a private run.
+    """
+    if setup.plan is None:
+        return Fingerprint(dict(computation))
+    values = run_record.plain_hparams(setup.hparams())
+    left_out = run_record.MAY_CHANGE | _NOT_SETTINGS
+    values = {name: value for name, value in values.items() if name not in left_out}
+    runtime = {field.name for field in declared(Runtime)}
+    return Fingerprint(
+        dict(computation),
+        data=data,
+        plan=digest(run_record.plain("plan", setup.plan.record())),
+        settings=digest({n: v for n, v in values.items() if n not in runtime}),
+        execution=digest({n: v for n, v in values.items() if n in runtime}),
+        packages=provenance.package_versions(),
+        sources=provenance.source_digests(_modules(setup)),
+    )
+
+
+def data_digest(setup: Setup) -> str:
+    """SHA-256 of the data of a private run, whatever the task.
+
+    Raises:
+      SettingError: data that have no digest.
+    """
+    task = setup.source
+    choice = _choice(setup.experiment)
+    if choice is not None:
+        files = choice.files_digest()
+        if files is not None:
+            return files
+        options = task.recipe.options if task.recipe is not None else choice.options()
+        downloaded = downloads.digest(str(choice.task), options)
+        if downloaded is not None:
+            return downloaded
+    return content_digest(task)
+
+
+def own_data_digest(experiment: Description, task: Task) -> Optional[str]:
+    """SHA-256 of data that are not a package's; None for those of the toolkit.
+
+    Args:
+      experiment: whose data they are.
+      task: of the experiment, as it was built.
+
+    Raises:
+      SettingError: data that have no digest.
+    """
+    choice = _choice(experiment)
+    if choice is not None:
+        files = choice.files_digest()
+        if files is not None or tasks.origin(str(choice.task)) is None:
+            return files
+    return content_digest(task)
+
+
+def _choice(experiment: Description) -> Optional[TaskChoice]:
+    """The registered task whose data the experiment has, or None."""
+    task = experiment.task
+    if isinstance(task, TaskChoice):
+        return task
+    if isinstance(task, Task) and task.recipe is not None and task.has_data_of_recipe:
+        return TaskChoice.of(task.recipe.name, task.recipe.options)
+    return None
+
+
+def content_digest(task: Task) -> str:
+    """See `tasks.content_digest`.
+
+    Raises:
+      SettingError: an array holds Python objects.
+    """
+    try:
+        return tasks.content_digest(task)
+    except ValueError as error:
+        raise SettingError(f"--task={task.name}: {error}") from error
+
+
+def _modules(setup: Setup) -> set[str]:
+    """The modules that registered parts of the run."""
+    experiment, found = setup.experiment, set[Optional[str]]()
+    if isinstance(experiment.algorithm, AlgorithmSettings):
+        found.add(ALGORITHMS.origin(experiment.algorithm.NAME))
+    if isinstance(experiment.aggregator, AggregatorSettings):
+        found.add(AGGREGATORS.origin(experiment.aggregator.NAME))
+    if setup.user_level is not None:
+        found.add(MECHANISMS.origin(setup.user_level.mechanism.NAME))
+        found.add(type(setup.user_level.event).__module__)
+    choice = _choice(experiment)
+    if choice is not None:
+        found.add(tasks.origin(str(choice.task)))
+    return {name for name in found if name is not None}

@@ -1,0 +1,64 @@
+"""New noise for a private run of which something has changed, charged again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from tfl_research.errors import SettingError, UserError, message_for_command_line
+from tfl_research.storage import CheckpointStore, RunFolder
+from tfl_research.storage.fingerprint import Fingerprint
+
+
+def recharge(
+    folder: RunFolder,
+    account: Any,
+    fingerprint: Fingerprint,
+    check: Callable[[], None],
+    out: TextIO,
+) -> None:
+    """Begins a new attempt of a run, unless the run can go on as it was.
+
+    The ledger is told first, and computation.json second. A kill between the two leaves
+    a ledger that charges repeated rounds again, and a run that still cannot go on
+    without this function. Noise of the new attempt is drawn after both.
+
+    Args:
+      folder: of the run.
+      account: of the run.
+      fingerprint: of this start.
+      check: raises an error if the run cannot have new noise.
+      out: where it is said what happens.
+
+    Raises:
+      UserError: something changed that no new noise helps: settings or the plan; or
+        the ledgers cannot charge rounds again.
+    """
+    has_rounds = folder.has_rounds(len(account.ledger))
+    changes = folder.computation.changes(fingerprint, has_rounds=has_rounds)
+    store = CheckpointStore(folder.checkpoints_path, key=folder.checkpoint_key)
+    after, base = store.newest()
+    if not changes:
+        attempts = folder.computation.attempts()
+        if not store.fit(attempts):
+            changes = [f"the checkpoint of round {attempts.after} is lost"]
+    if not changes:
+        out.write(
+            "recharge: nothing has changed that the noise covers; the run goes on with "
+            "the same noise, and no round is charged again\n"
+        )
+        return
+    check()
+    try:
+        account.recharge_after(after)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise SettingError(message_for_command_line(error)) from error
+    folder.computation.begin_attempt(after, base, fingerprint)
+    where = f"the rounds after round {after}" if after else "all rounds"
+    out.write(
+        f"recharge: {', '.join(changes)}; {where} are done with new noise, and "
+        "those that were done before are charged again\n"
+    )
+    out.flush()

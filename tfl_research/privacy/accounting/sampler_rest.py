@@ -1,0 +1,94 @@
+"""The δ that is left because noise comes from finitely many random bits.
+
+The noise of a run is not exactly the noise of its account. Normal numbers are made from
+96 random bits, and integer noise from a table of 62-bit thresholds. This module bounds
+the difference.
+
+A normal number is a function of u = (k + 1/2) 2^-96 for a uniform k in [0, 2^96)
+(`stateless_random.normal`). Let U be uniform on [0, 1], and let k be the whole part of
+2^96 U. Unless U < 2^-72, u and U agree to 24 significant bits, so that the radius is
+the radius of an exact draw up to the rounding of float32. So with probability of at
+least 1 - n 2^-72 all n numbers of a run are exact draws, rounded.
+
+An integer is drawn from a table whose distribution is within 2^-61 of the exact
+distribution in total variation (`noise_tables.alias_table`), so that n integers are
+exact draws with probability of at least 1 - n 2^-61.
+
+Let M be the mechanism with exact noise, (ε, δ)-differentially private, and M' the
+mechanism as run. If both agree with probability of at least 1 - η on every input, then
+for neighbours D and D' and every set S of outputs
+
+  P(M'(D) in S) <= P(M(D) in S) + η <= e^ε P(M(D') in S) + δ + η
+                <= e^ε P(M'(D') in S) + δ + (1 + e^ε) η.
+
+What is left outside is the rounding of float32 itself: an attacker who sees the
+low-order bits of an output can learn more than ε says (Mironov 2012, On significance of
+the least significant bits for differential privacy). Nor is the pseudo-random generator
+a cryptographic one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+# Of one number, from its ideal distribution; see above.
+NORMAL_DISTANCE = 2.0**-72
+INTEGER_DISTANCE = 2.0**-61
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """How many random numbers the noise of a run is made of.
+
+    Attributes:
+      normal: normal numbers, at least 0.
+      integers: integers from `noise_tables`, at least 0.
+    """
+
+    normal: int = 0
+    integers: int = 0
+
+    @property
+    def distance(self) -> float:
+        """A probability within which all of them together are exact draws."""
+        return self.normal * NORMAL_DISTANCE + self.integers * INTEGER_DISTANCE
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSize:
+    """The size of a run, of which mechanisms count their draws.
+
+    Attributes:
+      dimension: scalars in an update.
+      rounds: of the run, those that were repeated with new noise included.
+      clients: largest number of clients of a round.
+    """
+
+    dimension: int
+    rounds: int
+    clients: int
+
+
+def sampler_delta(draws: Draws, epsilon: float) -> float:
+    """What is added to δ at ε since the noise is not exact, at most 1.
+
+    Args:
+      draws: of all rounds together.
+      epsilon: of all rounds together, at least 0; may be infinite.
+
+    Returns:
+      (1 + e^ε) times the probability that some draw is not exact.
+
+    Example:
+      >>> from tfl_research.privacy.accounting import sampler_rest
+      >>> draws = sampler_rest.Draws(normal=10**6 * 1500)
+      >>> sampler_rest.sampler_delta(draws, 3.0)
+      6.6...e-12
+    """
+    distance = draws.distance
+    if distance == 0:
+        return 0.0
+    if epsilon > 700:
+        return 1.0
+    return min(1.0, (1.0 + math.exp(epsilon)) * distance)

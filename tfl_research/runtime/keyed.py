@@ -1,0 +1,77 @@
+"""An engine that gives the noise its secret key, round by round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research.runtime.engine import ClientValues, ClosedOnExit, Engine
+from tfl_research.storage import nest
+
+
+class KeyedEngine(ClosedOnExit):
+    """Executes a process that was built with a public seed, with noise of a secret key.
+
+    Mechanisms keep the seed of their noise in the state. This engine puts the key in
+    the place of the public seed for each round, and takes the key out again. So one
+    process has a digest that depends on no secret, and its states, which checkpoints
+    keep, have no secret.
+
+    Args:
+      engine: of a process that was built with the public seed.
+      public: the public seed as int64 `[2]`; leaves of the state that are equal to
+        this are the seeds of noise.
+      key: the secret key as int64 `[2]`.
+    """
+
+    def __init__(self, engine: Engine, public: Any, key: Any):
+        self._engine = engine
+        self._public = np.asarray(public, np.int64)
+        self._key = np.asarray(key, np.int64)
+
+    def initialize(self) -> Any:
+        """See `Engine.initialize`; the state has the public seed.
+
+        Raises:
+          ValueError: the state has no seed of noise.
+        """
+        state = self._engine.initialize()
+        if not holds(state, self._public):
+            raise ValueError("the process' state has no seed of noise")
+        return state
+
+    def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
+        """See `Engine.next`."""
+        new, metrics = self._engine.next(
+            replaced(state, self._public, self._key), cohort
+        )
+        return replaced(new, self._key, self._public), metrics
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._engine.close()
+
+
+def replaced(state: Any, old: np.ndarray, new: np.ndarray) -> Any:
+    """The state with every leaf that is the seed `old` replaced by the seed `new`."""
+
+    def one(_: str, leaf: Any) -> Any:
+        if not _is(leaf, old):
+            return leaf
+        return tf.constant(new) if tf.is_tensor(leaf) else new.copy()
+
+    return nest.map_with_path(one, state)
+
+
+def holds(state: Any, seed: np.ndarray) -> bool:
+    """Whether some leaf of a state is the seed."""
+    return any(_is(leaf, seed) for _, leaf in nest.flatten(state))
+
+
+def _is(leaf: Any, seed: np.ndarray) -> bool:
+    if tuple(np.shape(leaf)) != (2,):
+        return False
+    array = np.asarray(leaf)
+    return array.dtype == np.int64 and bool((array == seed).all())

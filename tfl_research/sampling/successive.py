@@ -1,0 +1,64 @@
+"""Cohorts of a sampler up to a round, and of another sampler from there on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfl_research.sampling.amplification import Amplification
+from tfl_research.sampling.samplers import Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Successive:
+    """Cohorts of like samplers with different seeds, one after another.
+
+    Attributes:
+      parts: (rounds before, sampler) in order; a round has the cohort of the last part
+        that begins before the round. The first part begins with round 1.
+
+    Raises:
+      ValueError: no part for the first round.
+    """
+
+    parts: tuple[tuple[int, Sampler], ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts or self.parts[0][0] != 0:
+            raise ValueError(
+                f"the first part must begin after 0 rounds, got {self.parts}"
+            )
+
+    @property
+    def _last(self) -> Sampler:
+        return self.parts[-1][1]
+
+    @property
+    def client_ids(self) -> Sequence[str]:
+        """See `Sampler.client_ids`."""
+        return self._last.client_ids
+
+    def sample(self, round_number: int) -> tuple[str, ...]:
+        """See `Sampler.sample`."""
+        fitting = [sampler for after, sampler in self.parts if after < round_number]
+        return (fitting[-1] if fitting else self._last).sample(round_number)
+
+    @property
+    def expected_cohort_size(self) -> float:
+        """See `Sampler.expected_cohort_size`."""
+        return self._last.expected_cohort_size
+
+    @property
+    def maximum_cohort_size(self) -> int:
+        """See `Sampler.maximum_cohort_size`."""
+        return self._last.maximum_cohort_size
+
+    @property
+    def minimum_cohort_size(self) -> int:
+        """See `Sampler.minimum_cohort_size`."""
+        return self._last.minimum_cohort_size
+
+    @property
+    def amplification(self) -> Amplification:
+        """See `Sampler.amplification`; each part draws its rounds independently."""
+        return self._last.amplification

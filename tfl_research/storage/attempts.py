@@ -1,0 +1,136 @@
+"""Attempts of a private run: what the noise of its rounds covers, and under which key.
+
+The first attempt begins with round 1. A new attempt repeats the rounds after a
+checkpoint with new noise, because something that the noise covers has changed; the
+repeated rounds are charged again (`--recharge`).
+
+The noise of an attempt is keyed by HMAC-SHA256 of the run seed over all attempts so
+far: their fingerprints, the rounds after which they begin, and a random number of each
+new attempt. So a key belongs to one computation on one set of data from one state.
+Where the same key draws a round's noise again, the round is the same to the last bit.
+The keyed function leaves the noise independent of the data, although the fingerprint
+depends on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from typing import Any
+
+from tfl_research.storage import run_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """The rounds from one change to the next.
+
+    Attributes:
+      after: rounds that were completed before, 0 for the first attempt.
+      fingerprint: SHA-256 of what the noise covers, in hexadecimal.
+      base: `Attempts.name` in the checkpoint that the attempt goes on from; "" without
+        a checkpoint.
+      nonce: random, so that no two attempts have the same key; "" for the first attempt
+        of a run.
+    """
+
+    after: int
+    fingerprint: str
+    base: str = ""
+    nonce: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempts:
+    """All attempts of a run, the last of which is going on.
+
+    Attributes:
+      all: in order; none for a run without privacy, whose checkpoints fit always.
+    """
+
+    all: tuple[Attempt, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the last attempt, which depends on all; "" without attempts."""
+        if not self.all:
+            return ""
+        return hashlib.sha256(self._content()).hexdigest()
+
+    def _content(self) -> bytes:
+        return json.dumps([dataclasses.astuple(one) for one in self.all]).encode()
+
+    @property
+    def after(self) -> int:
+        """Rounds that were completed when the last attempt began."""
+        return self.all[-1].after if self.all else 0
+
+    def begun(self, after: int, fingerprint: str, base: str) -> Attempts:
+        """With one attempt more; see `Attempt`."""
+        new = Attempt(after, fingerprint, base, secrets.token_hex(16))
+        return Attempts((*self.all, new))
+
+    def key(self, seed: int) -> int:
+        """The key of the last attempt's noise: 128 secret bits.
+
+        Args:
+          seed: of the run.
+        """
+        derived = run_seed.derived(seed, "noise", self._content())
+        return int.from_bytes(derived[:16], "big")
+
+    def accepts(self, round_number: int, name: str) -> bool:
+        """Whether the last attempt may go on from a checkpoint.
+
+        Args:
+          round_number: of the checkpoint.
+          name: of the attempt that wrote the checkpoint.
+        """
+        if not self.all:
+            return True
+        last = self.all[-1]
+        if name == self.name:
+            return round_number > last.after
+        return bool(last.base) and (round_number, name) == (last.after, last.base)
+
+    def later_seeds(self, seed: int) -> list[tuple[int, int]]:
+        """(rounds before, secret seed of the cohorts) of each attempt with a number.
+
+        The cohorts of a first attempt are a function of the run seed alone: who takes
+        part is not noise, and the first attempt is never repeated on other things.
+        Rounds that are repeated need new cohorts: amplification by sampling counts on
+        cohorts that are independent of each other.
+
+        Args:
+          seed: of the run.
+        """
+        found = []
+        for count, one in enumerate(self.all, start=1):
+            if one.nonce:
+                found.append((one.after, Attempts(self.all[:count]).key(seed)))
+        return found
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """JSON values, for `from_json`."""
+        return [dataclasses.asdict(one) for one in self.all]
+
+    @classmethod
+    def from_json(cls, values: Any) -> Attempts:
+        """Of what `to_json` returned.
+
+        Raises:
+          ValueError, KeyError, TypeError: anything else.
+        """
+        return cls(
+            tuple(
+                Attempt(
+                    int(one["after"]),
+                    str(one["fingerprint"]),
+                    str(one["base"]),
+                    str(one["nonce"]),
+                )
+                for one in values
+            )
+        )

@@ -1,0 +1,53 @@
+"""The secret seed of a run: its file, and the keys that are derived from it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import pathlib
+import re
+
+from tfl_research.errors import UserError
+from tfl_research.storage import atomic
+
+SEED_BITS = 128
+_CONTENT = re.compile(rb"([0-9a-f]{32})\n")
+
+
+def write(path: pathlib.Path, seed: int) -> None:
+    """Writes the file, which only its owner can read."""
+    atomic.write(path, b"%032x\n" % seed, mode=0o600)
+
+
+def read(path: pathlib.Path) -> int:
+    """The seed in the file: 32 lower-case hexadecimal digits and a line end.
+
+    Raises:
+      UserError: the file is missing, or has anything else. The message does not have
+        the content.
+    """
+    try:
+        found = _CONTENT.fullmatch(path.read_bytes())
+    except OSError:
+        found = None
+    if found is None:
+        raise UserError(
+            f"{path} is missing or damaged (expected 32 lower-case hexadecimal digits "
+            "and a line end), so the run's noise cannot be drawn again; restore the "
+            "file or choose another --output_dir"
+        )
+    return int(found[1], 16)
+
+
+def derived(seed: int, purpose: str, content: bytes = b"") -> bytes:
+    """32 bytes that nobody without the seed can tell from random ones.
+
+    HMAC-SHA256 keyed by the seed, over the purpose and the content.
+
+    Args:
+      seed: of the run.
+      purpose: what the bytes are for; other purposes give independent bytes.
+      content: what else the bytes depend on.
+    """
+    key = b"%032x" % seed
+    return hmac.new(key, purpose.encode() + b"\0" + content, hashlib.sha256).digest()

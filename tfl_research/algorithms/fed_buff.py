@@ -70,7 +70,10 @@ class FedBuffServer(ServerWork):
     """The server's step after a full buffer, and the models that clients begin from.
 
     The model moves by the sum of the scaled updates over the buffer's size
-    (Algorithm 1).
+    (Algorithm 1). The buffer's size counts every client with a finite update, also a
+    client without examples, whose update is zero. A buffer that does not move the model
+    (`processes.ServerWork.wait`) is a server step all the same: the next clients are
+    one step more stale.
 
     Attributes:
       step: the server optimizer.
@@ -83,6 +86,7 @@ class FedBuffServer(ServerWork):
     step: OptimizerStep
     max_staleness: int
     weighs_reports = False
+    averages_empty_updates = True
 
     def __post_init__(self) -> None:
         if self.max_staleness < 0:
@@ -106,11 +110,21 @@ class FedBuffServer(ServerWork):
         """See the class."""
         optimizer_state, history = state
         weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
-        history = [
-            tf.concat([new[None], old[:-1]], axis=0)
-            for new, old in zip(weights, history)
-        ]
-        return weights, (optimizer_state, history)
+        return weights, (optimizer_state, _shifted(weights, history))
+
+    def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """See `ServerWork.wait`: the model is also the model of one step ago."""
+        optimizer_state, history = state
+        return optimizer_state, _shifted(weights, history)
+
+
+def _shifted(
+    weights: Sequence[tf.Tensor], history: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """The models by staleness after a server step that ends at `weights`."""
+    return [
+        tf.concat([new[None], old[:-1]], axis=0) for new, old in zip(weights, history)
+    ]
 
 
 def build_fed_buff(

@@ -114,9 +114,10 @@ def build_fed_avg(
     An update with a NaN or an infinity is excluded: the update becomes zero with weight
     zero, and is counted as excluded. An aggregation factory without weights cannot
     exclude a client, and gets a zero update. An `aggregators.UpdateAggregator` that
-    `screens_updates` gets the original update. If the aggregator measures a `skipped`
-    other than 0, the model and the state of the server work do not change. The `plan`
-    of the process is the privacy plan that the aggregator or the client work declares.
+    `screens_updates` gets the original update. In a round that the aggregator skips (a
+    measured `skipped` other than 0), and in a round in which no client counts and
+    nothing adds noise, the server waits: see `ServerWork`. The `plan` of the process is
+    the privacy plan that the aggregator or the client work declares.
 
     Args:
       task: data, model and objective.

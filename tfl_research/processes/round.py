@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -65,6 +66,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     aggregation, weighted = create_aggregation(
         parts.aggregator, weights_type, parts.weighting, client_data_type
     )
+    skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
     declared = declarations(parts.aggregator)
 
@@ -116,20 +118,35 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         return tuple(new_weights), new_state, round_number + 1
 
     @tff.tensorflow.computation(
-        update_server.type_signature.result, weights_type, server_type, _INTEGER
+        update_server.type_signature.result,
+        weights_type,
+        server_type,
+        weights_type,
+        counts_type,
+        _INTEGER,
     )
-    def unless_skipped(
-        updated: Any, weights: Any, server_state: Any, skipped: tf.Tensor
+    def unless_waiting(
+        updated: Any,
+        weights: Any,
+        server_state: Any,
+        update: Any,
+        counts: Any,
+        skipped: tf.Tensor,
     ) -> Any:
         # With a zero update, the optimizer's momentum would still move the model.
-        def kept(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
-            return tf.where(skipped > 0, old, new)
-
+        waits = skipped > 0
+        if parts.plan is None:
+            waits |= (counts["reporting"] <= 0) & _says_nothing(update)
+        waiting = server_work.wait(tuple(weights), server_state)
         return (
-            tf.nest.map_structure(kept, updated[0], weights),
-            tf.nest.map_structure(kept, updated[1], server_state),
+            tf.nest.map_structure(partial(tf.where, waits), weights, updated[0]),
+            tf.nest.map_structure(partial(tf.where, waits), waiting, updated[1]),
             updated[2],
         )
+
+    @tff.tensorflow.computation
+    def never_skipped() -> Any:
+        return tf.constant(0, tf.int32)
 
     @tff.tensorflow.computation(sums_type)
     def finalize_metrics(sums: Any) -> Any:
@@ -189,11 +206,24 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                 )
             ),
         )
-        if may_skip(aggregation):
-            skipped = aggregated.measurements["skipped"]
+        if skips or parts.plan is None:
+            skipped = (
+                aggregated.measurements["skipped"]
+                if skips
+                else tff.federated_eval(never_skipped, tff.SERVER)
+            )
             updated = tff.federated_map(
-                unless_skipped,
-                tff.federated_zip((updated, weights, state.finalizer, skipped)),
+                unless_waiting,
+                tff.federated_zip(
+                    (
+                        updated,
+                        weights,
+                        state.finalizer,
+                        aggregated.result,
+                        counts,
+                        skipped,
+                    )
+                ),
             )
         new_weights, server_state, new_round = updated
         new_state = tff.federated_zip(
@@ -249,7 +279,7 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
     """Builds (message, local steps) -> update, weight, sums, counts, report, state."""
     # Robust aggregators count non-finite updates as hostile.
     screens_updates = declarations(parts.aggregator).screens_updates
-    weighting, weighs_reports = parts.weighting, parts.server_work.weighs_reports
+    weighting, server_work = parts.weighting, parts.server_work
 
     @tff.tensorflow.computation(sent_type, parts.client_data_type)
     def train_client(message: Any, batches: Any) -> Any:
@@ -262,9 +292,12 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
         def kept(value: tf.Tensor) -> tf.Tensor:
             return tf.where(finite, value, tf.zeros_like(value))
 
-        weight = weighting.weight(result.num_examples)
+        counted = result.num_examples
+        if server_work.averages_empty_updates:
+            counted = tf.maximum(counted, 1.0)
+        weight = weighting.weight(counted)
         reporting = tf.cast(finite & (result.num_examples > 0), tf.float32)
-        report_weight = reporting * (weight if weighs_reports else 1.0)
+        report_weight = reporting * (weight if server_work.weighs_reports else 1.0)
         update = tuple(result.update)
         if not screens_updates:
             update, weight = tuple(kept(u) for u in update), kept(weight)
@@ -292,6 +325,13 @@ def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computati
         return client
 
     return train_client
+
+
+def _says_nothing(update: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Whether an aggregate over no client is zero or not finite (a mean 0/0)."""
+    zero = tf.reduce_all([tf.reduce_all(tf.equal(u, 0.0)) for u in update])
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
+    return zero | tf.logical_not(finite)
 
 
 def _state(weights: Any, round_number: Any, aggregator: Any, optimizer: Any) -> Any:

@@ -38,6 +38,16 @@ class ServerWork(abc.ABC):
     A subclass defines `apply`. It overrides the other methods if the server keeps a
     state or shares values with clients.
 
+    `apply` is called in each round that moves the model. In the other rounds
+    `wait` is called, and the model does not change. A round does not move the model if
+    the aggregator skips the round, or if no client counts (an empty cohort, or no
+    client with a finite update and examples) and the aggregate is zero or NaN. So a
+    server optimizer with momentum waits for clients. TFF's server waits too: its mean
+    over no client is NaN, and its server refuses that. With noise the aggregate is not
+    zero. So under differential privacy the model moves in every round, whoever took
+    part, as in McMahan et al. 2018 (arXiv 1710.06963, Algorithm 1). A process with a
+    privacy plan calls `apply` even if its noise is zero.
+
     Example, server momentum for `algorithms.Algorithm`:
       >>> import tensorflow as tf
       >>> from tfl_research import processes
@@ -52,9 +62,12 @@ class ServerWork(abc.ABC):
     Attributes:
       weighs_reports: whether the mean of the reports has the weights of the updates.
         Otherwise every client with examples counts the same.
+      averages_empty_updates: whether the zero update of a client without examples has
+        the weight of a client with one example. Otherwise it has no weight.
     """
 
     weighs_reports: ClassVar[bool] = True
+    averages_empty_updates: ClassVar[bool] = False
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """The server's state before the first round, without the model."""
@@ -81,6 +94,19 @@ class ServerWork(abc.ABC):
           The new weights and the new state, with the structure, shapes and dtypes of
           the old ones.
         """
+
+    def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """The server's state after a round that does not move the model.
+
+        By default the state does not change. A server whose state counts rounds
+        overrides the method.
+
+        Args:
+          weights: the model before and after the round.
+          state: what the server remembers.
+        """
+        del weights
+        return state
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,10 +115,16 @@ class OptimizerStep(ServerWork):
 
     Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1. With SGD of rate 1 it is FedAvg,
     with momentum FedAvgM (Hsu et al. 2019, arXiv 1909.06335). FedAdam, FedYogi and
-    FedAdagrad are Algorithm 2 with TFF's optimizers. These differ from Algorithm 2 in
-    the same way as the paper's code: in round t Adam and Yogi multiply the rate eta by
-    sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v, Adam's v begins at
-    0, and Adagrad divides by sqrt(v + tau) in place of sqrt(v) + tau.
+    FedAdagrad are Algorithm 2 with TFF's optimizers, which differ from Algorithm 2.
+    Two differences are also in the authors' code (google-research/federated, with
+    Keras' optimizers): in step t Adam and Yogi multiply the rate eta by
+    sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v; and Adam's v begins
+    at 0, where Algorithm 2 begins at tau^2 or more. One difference is not in their
+    code: TFF's Adagrad divides by sqrt(v + tau), where Algorithm 2 and Keras divide by
+    sqrt(v) + tau. So tau here is about the square of the paper's: with v = 0 the steps
+    are equal for tau = (the paper's tau)^2. Algorithm 2's Adagrad has a beta_1, which
+    is 0 here and in the paper's experiments. Yogi's v begins at 1e-6 by default, in
+    their code at 1.
 
     Attributes:
       optimizer: the server optimizer; SGD of rate 1 by default.

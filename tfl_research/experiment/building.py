@@ -48,7 +48,10 @@ def local_steps(setup: Setup) -> clients.LocalSteps:
 
 def _algorithm(setup: Setup) -> Algorithm:
     experiment = setup.experiment
-    server = processes.OptimizerStep(experiment.server_optimizer.build_scheduled())
+    settings = experiment.server_optimizer
+    server = processes.OptimizerStep(
+        settings.build(), settings.schedule() if settings.scheduled else None
+    )
     plan = setup.record_level
     if plan is not None:
         client = experiment.clients

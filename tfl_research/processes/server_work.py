@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
+
+from tfl_research.clients.local_loop import at_scheduled_rate
 
 # A structure of tensors.
 Nest = Any
@@ -128,9 +130,15 @@ class OptimizerStep(ServerWork):
 
     Attributes:
       optimizer: the server optimizer; SGD of rate 1 by default.
+      learning_rate_schedule: (round number int32, from 0) -> float32 learning rate of
+        the round; None for the optimizer's learning rate. Rounds that do not move the
+        model count too, as they do for the clients' schedule
+        (`clients.LocalSteps`). A `tff.learning.optimizers.schedule_learning_rate`
+        counts only the steps that it takes.
     """
 
     optimizer: Optional[tff.learning.optimizers.Optimizer] = None
+    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None
 
     @property
     def _optimizer(self) -> tff.learning.optimizers.Optimizer:
@@ -147,14 +155,12 @@ class OptimizerStep(ServerWork):
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
         """A step of the server optimizer."""
-        return self.step(weights, state, round_mean.update)
-
-    def step(
-        self, weights: Sequence[tf.Tensor], state: Nest, update: Sequence[tf.Tensor]
-    ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """A step of the server optimizer along `update`."""
-        new_state, new_weights = self._optimizer.next(
-            state, tuple(weights), tuple(-u for u in update)
+        optimizer = self._optimizer
+        state = at_scheduled_rate(
+            optimizer, state, self.learning_rate_schedule, round_mean.round_number
+        )
+        new_state, new_weights = optimizer.next(
+            state, tuple(weights), tuple(-u for u in round_mean.update)
         )
         return tuple(new_weights), new_state
 
@@ -182,7 +188,8 @@ class ReportedStep(ServerWork):
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
         """A step of the server optimizer along the corrected update."""
-        return self.step.step(weights, state, self.corrected(round_mean))
+        corrected = round_mean._replace(update=list(self.corrected(round_mean)))
+        return self.step.apply(weights, state, corrected)
 
 
 # FedAvg's server: the model moves by the mean of the updates.

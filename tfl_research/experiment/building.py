@@ -185,6 +185,8 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
         # Without personal models: the client takes its local steps from the final one.
         fine_tuned = clients.LocalTraining(local_steps(setup))
         build, shared = fine_tuned.build_personal(model, objective), _nothing
+        if algorithm.exchanges > 1:
+            build = _in_paper_rounds(build, algorithm.exchanges)
 
     return program.PersonalEvaluator(
         setup.task,
@@ -192,6 +194,15 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
         model.forward,
         shared=shared,
         seed=experiment.training.seed,
+    )
+
+
+def _in_paper_rounds(
+    train: clients.PersonalFunction, exchanges: int
+) -> clients.PersonalFunction:
+    """Training whose schedule counts the paper's rounds, each of some exchanges."""
+    return lambda weights, batches, round_number: train(
+        weights, batches, round_number // exchanges
     )
 
 

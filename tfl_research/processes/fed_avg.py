@@ -16,7 +16,8 @@ from tfl_research.data import PoissonBatching
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
-from tfl_research.processes.round import RoundParts, assemble
+from tfl_research.processes.round import assemble
+from tfl_research.processes.round_parts import RoundParts
 from tfl_research.processes.server_work import OptimizerStep, ServerWork
 from tfl_research.processes.weighting import ClientWeighting, by_examples, uniform
 from tfl_research.tasks.task import Task

@@ -6,6 +6,7 @@ import numpy as np
 import paper_algorithms as paper
 import pytest
 import rounds
+import tensorflow as tf
 
 from tfl_research import aggregators, algorithms, clients, processes
 
@@ -81,6 +82,29 @@ def test_a_step_that_does_not_move_the_model_makes_clients_staler(six_clients, w
     for index, model in enumerate((ours.weights(2), theta, theta, rounds.START)):
         kept = np.concatenate([np.ravel(h[index]) for h in ours.server()[1]])
         rounds.assert_close(kept, model)
+
+
+def test_a_stale_client_has_the_learning_rate_of_when_it_began(six_clients):
+    rates = (0.1, 0.05, 0.02)
+    steps = clients.LocalSteps(
+        rounds.sgd().optimizer,
+        learning_rate_schedule=lambda r: tf.gather(tf.constant(rates), r),
+    )
+    process = algorithms.build_fed_buff(
+        clients.LocalTraining(steps), max_staleness=3
+    ).build(six_clients, max_cohort_size=4)
+    ages = (0, 1, 2)
+    ours = rounds.run(
+        process,
+        [stale(six_clients, ("c",), (age,), i) for i, age in enumerate(ages, start=1)],
+    )
+    client = rounds.paper_rounds((("c",),), ({},))[0]["c"]
+    models = [rounds.START]
+    for number, age in enumerate(ages):
+        # All began at the first step, from the initial model.
+        moved = paper.local_sgd(rounds.START, client.batches, rates[0]) - rounds.START
+        models.append(models[-1] + moved / np.sqrt(1 + age))
+        rounds.assert_close(ours.weights(number), models[-1])
 
 
 def test_refusals(six_clients):

@@ -24,7 +24,8 @@ class FedBuffClient(clients.ClientWork):
     """A client that began some server steps ago (Nguyen et al. 2022, arXiv 2106.06639).
 
     The client trains from the model of s server steps ago, where s is its `staleness`,
-    int32 `[]`. The update is scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
+    int32 `[]`. A schedule's learning rate is that of the server step at which the
+    client began. The update is scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
 
     Attributes:
       base: the client work; its clients report nothing and keep no state.
@@ -58,7 +59,8 @@ class FedBuffClient(clients.ClientWork):
             staleness = batches["staleness"]
             # A gather, since XLA would compile anew for every index of a slice.
             start = [tf.gather(history, staleness) for history in shared]
-            result = base(start, batches, round_number)
+            begun = tf.maximum(round_number - staleness, 0)
+            result = base(start, batches, begun)
             scale = tf.math.rsqrt(1.0 + tf.cast(staleness, tf.float32))
             return result._replace(update=[scale * u for u in result.update])
 

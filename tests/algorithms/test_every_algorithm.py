@@ -263,6 +263,16 @@ def test_a_code_leaves_what_the_work_below_asks_for(six_clients):
     )
 
 
+def test_a_code_below_is_what_is_sent(six_clients):
+    """2 bits an entry and a float32 for each of two tensors, and FedExP's norm."""
+    coded = clients.CompressedWork(
+        clients.LocalTraining(rounds.sgd()), clients.Quantized(2)
+    )
+    for build, more in ((algorithms.build_fed_buff, 0), (algorithms.build_fed_exp, 4)):
+        process = build(coded).build(six_clients, max_cohort_size=4)
+        assert process.upload_bytes == 1 + 4 + 1 + 4 + more
+
+
 def test_a_code_without_feedback_leaves_a_clients_state(six_clients):
     """SCAFFOLD's variates still sum up, although the model takes coded updates."""
     algorithm = rounds.ALGORITHMS["scaffold_2"]()

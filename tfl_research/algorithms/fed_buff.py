@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import tensorflow as tf
 
@@ -37,6 +38,10 @@ class FedBuffClient(clients.ClientWork):
     def client_members(self) -> Mapping[str, tf.TensorSpec]:
         """`staleness`."""
         return {"staleness": tf.TensorSpec([], tf.int32)}
+
+    def encoded_bytes(self, model: models.FunctionalModel) -> Optional[int]:
+        """Bytes of the base's update."""
+        return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of the model that the client begins from; other models are not sent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import tensorflow as tf
 
@@ -29,6 +30,10 @@ class ReportsSquaredNorm(clients.ClientWork):
     """
 
     base: clients.ClientWork
+
+    def encoded_bytes(self, model: models.FunctionalModel) -> Optional[int]:
+        """Bytes of the base's update."""
+        return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of the model that the client begins from."""

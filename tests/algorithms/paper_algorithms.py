@@ -217,11 +217,23 @@ def fed_exp(theta, rounds: Rounds, rate, epsilon):
     return path
 
 
-def mime(theta, rounds: Rounds, rate, momentum, corrects):
-    """Karimireddy et al. 2021, Algorithm 1, with U(g, s) = g + momentum s = V(g, s)."""
+def mime(theta, rounds: Rounds, rate, momentum, corrects, server_rates=None):
+    """Karimireddy et al. 2021, Algorithm 1, with U(g, s) = g + momentum s = V(g, s).
+
+    Args:
+      rate: of the clients in every round, or one for each round.
+      server_rates: of the server in each round; 1 where there are none. A round
+        without clients changes nothing.
+    """
     s, path = np.zeros_like(theta), []
-    for present in rounds:
+    rates = np.broadcast_to(rate, [len(rounds)])
+    for present, rate, server_rate in zip(
+        rounds, rates, server_rates or np.ones(len(rounds))
+    ):
         present = working(present)
+        if not present:
+            path.append((theta, s))
+            continue
         p = shares(present)
         c = sum(p[n] * full_gradient(theta, k.batches) for n, k in present.items())
         mean = np.zeros_like(theta)
@@ -233,7 +245,7 @@ def mime(theta, rounds: Rounds, rate, momentum, corrects):
                     g = g - gradient(theta, batch) + c
                 y = y - rate * (g + momentum * s)
             mean += p[name] * y
-        s, theta = c + momentum * s, mean
+        s, theta = c + momentum * s, theta + server_rate * (mean - theta)
         path.append((theta, s))
     return path
 
@@ -241,11 +253,11 @@ def mime(theta, rounds: Rounds, rate, momentum, corrects):
 def fed_buff(theta, rounds: Rounds, rate, staleness, server_rate=1.0):
     """Nguyen et al. 2022, Algorithm 1 with the staleness weight of section 5.1.
 
-    A round is a full buffer; `staleness` has a `{client: server steps}` for each.
+    A round is a full buffer of K updates; `staleness` has a `{client: server steps}`
+    for each. A client without examples has sent a zero update.
     """
     models, path = [theta], []
     for present, ages in zip(rounds, staleness):
-        present = working(present)
         buffer = np.zeros_like(theta)
         for name, k in present.items():
             start = models[max(len(models) - 1 - ages[name], 0)]

@@ -7,7 +7,7 @@ import paper_algorithms as paper
 import rounds
 import tensorflow as tf
 
-from tfl_research import algorithms, clients, runtime
+from tfl_research import algorithms, clients, processes, runtime
 
 
 def poisoned(make_linear_task, *names):
@@ -95,3 +95,25 @@ def test_chunks_and_threads_keep_states_with_their_clients(six_clients, run_algo
     names = tuple(rounds.SIZES)
     reference = run_algorithm("scaffold_2")
     rounds.assert_close(ours.table.rows(names), reference.table.rows(names))
+
+
+def test_the_servers_schedule_counts_every_round(six_clients):
+    """Also rounds in which the server waits, as the clients' schedule does."""
+    rates = (1.0, 0.5, 0.25)
+    server = processes.OptimizerStep(
+        learning_rate_schedule=lambda r: tf.gather(tf.constant(rates), r)
+    )
+    process = algorithms.build_fed_avg(rounds.sgd(), server=server).build(
+        six_clients, max_cohort_size=4
+    )
+    cohorts = [cohort(six_clients, "a"), cohort(six_clients), cohort(six_clients, "c")]
+    ours = rounds.run(process, cohorts)
+    present = rounds.paper_rounds((("a",), ("c",)), ({}, {}))
+    theta = rounds.START
+    for (name, client), rate in zip(
+        [*present[0].items(), *present[1].items()], (rates[0], rates[2])
+    ):
+        assert client.batches, name
+        local = paper.local_sgd(theta, client.batches, rounds.RATE)
+        theta = theta + rate * (local - theta)
+    rounds.assert_close(ours.weights(), theta)

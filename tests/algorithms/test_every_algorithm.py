@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import rounds
 import tensorflow as tf
+import tensorflow_federated as tff
 import twins
 
-from tfl_research import algorithms, clients, privacy
+from tfl_research import algorithms, clients, privacy, processes
 
-# Their server moves on by its momentum when nobody comes.
-MOMENTUM = ("fed_avg_m", "fed_adam", "fed_yogi")
 names = pytest.mark.parametrize("name", rounds.ALGORITHMS)
 
 
@@ -96,29 +95,114 @@ def test_who_has_no_examples_or_a_nan_is_as_if_not_asked(six_clients, poisoned, 
     first = cohorts(six_clients, name, ("a", "b"))
     asked = cohorts(poisoned, name, ("a", "c", "e"))
     ours = rounds.run(process, first + asked)
-    expected = rounds.run(process, first + cohorts(six_clients, name, ("c",)))
+    # A buffer counts the zero update of a client without examples.
+    counting = ("c", "e") if name == "fed_buff" else ("c",)
+    expected = rounds.run(process, first + cohorts(six_clients, name, counting))
     assert int(ours.metrics[-1]["cohort"]["excluded"]) == 1
     assert np.isfinite(float(ours.metrics[-1]["train"]["loss"]))
     for found, wanted in zip(everything(ours), everything(expected)):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-@names
-def test_rounds_without_anybody(six_clients, poisoned, name):
-    process = rounds.built(name, six_clients)
+def server_waits(process, name, six_clients, poisoned):
+    """Checks that rounds without a counting client leave everything as it is."""
     first = cohorts(six_clients, name, ("a", "b"))
     nobody = cohorts(poisoned, name, (), ("e",), ("a", "f"))
     ours = rounds.run(process, first + nobody)
     before = rounds.run(process, first)
-    for found in everything(ours):
-        assert np.all(np.isfinite(found))
-    moved = np.abs(ours.weights() - before.weights()).max()
-    assert (moved > 1e-4) == (name in MOMENTUM)
-    if before.table is not None:
-        clients = tuple(rounds.SIZES)
-        np.testing.assert_array_equal(
-            ours.table.rows(clients), before.table.rows(clients)
+    assert np.abs(before.weights() - rounds.START).max() > 1e-3
+    assert int(ours.states[-1].client_work) == len(first + nobody)
+    if name == "fed_buff":
+        # Three server steps later the same model is of every staleness.
+        np.testing.assert_array_equal(ours.weights(), before.weights())
+        for history, model in zip(
+            ours.server()[1], ours.states[-1].global_model_weights.trainable
+        ):
+            np.testing.assert_array_equal(history[0], model)
+            np.testing.assert_array_equal(history[3], model)
+        return
+    for found, wanted in zip(everything(ours), everything(before)):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@names
+def test_the_server_waits_in_rounds_without_anybody(six_clients, poisoned, name):
+    server_waits(rounds.built(name, six_clients), name, six_clients, poisoned)
+
+
+@pytest.mark.parametrize("name", algorithms.ALGORITHMS.names())
+def test_the_server_waits_under_momentum(six_clients, poisoned, name):
+    """Every registered algorithm; those with a step of their own have no momentum."""
+    given = {
+        "fed_buff": {"max_staleness": 3},
+        "fed_rep": {"personal_tensors": 1},
+        "reconstruction": {"personal_tensors": 1},
+    }
+    settings = algorithms.ALGORITHMS.get(name)(**given.get(name, {}))
+    optimizer = tff.learning.optimizers.build_sgdm(1.0, rounds.MOMENTUM)
+    context = algorithms.AlgorithmContext(
+        rounds.sgd(),
+        processes.OptimizerStep(optimizer),
+        population=len(rounds.SIZES),
+        task=six_clients,
+    )
+    process = settings.build(context).build(six_clients, max_cohort_size=4)
+    server_waits(process, name, six_clients, poisoned)
+
+
+def noised(name):
+    """A mechanism of the toolkit with noise and without, and TFF's own."""
+    if name == "tff":
+        return tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(
+            noise_multiplier=0.5, clients_per_round=4.0, clip=1.0
         )
+    mechanism = privacy.gaussian_aggregator(
+        noise_multiplier=0.5 if name == "noise" else 0.0,
+        l2_norm_clip=1.0,
+        expected_cohort_size=4.0,
+        noise_seed=1,
+    )
+
+    class Planned(type(mechanism)):
+        plan = "the plan of a run"
+
+    if name == "no noise":
+        object.__setattr__(mechanism, "__class__", Planned)
+    return mechanism
+
+
+@pytest.mark.parametrize("name", ["noise", "tff", "no noise"])
+def test_under_privacy_the_server_moves_whoever_took_part(six_clients, name):
+    """An empty Poisson cohort adds noise, and looks like every other round.
+
+    With a plan whose noise is zero the server does not wait either.
+    """
+    optimizer = tff.learning.optimizers.build_sgdm(1.0, rounds.MOMENTUM)
+    process = rounds.fed_opt(optimizer).build(
+        six_clients, max_cohort_size=4, aggregator=noised(name)
+    )
+    cohort = six_clients.train.cohort(("a", "b"), seed=0, round_number=1)
+    nobody = six_clients.train.cohort((), seed=0, round_number=2)
+    ours = rounds.run(process, [cohort, nobody])
+    first, second = ours.weights(0), ours.weights(1)
+    by_momentum = rounds.MOMENTUM * (first - rounds.START)
+    noise = second - first - by_momentum
+    if name == "no noise":
+        np.testing.assert_allclose(noise, 0.0, atol=1e-6)
+    else:
+        # Of standard deviation 0.5 / 4 in each of three coordinates.
+        assert 1e-3 < np.abs(noise).max() < 1.0
+    assert np.abs(second - first).max() > 1e-3
+
+
+def test_the_server_waits_after_a_mean_that_is_not_a_number(six_clients):
+    """TFF's mean over nobody is 0/0, unless it is asked for zero."""
+    process = rounds.fed_opt(
+        tff.learning.optimizers.build_sgdm(1.0, rounds.MOMENTUM)
+    ).build(six_clients, max_cohort_size=4, aggregator=tff.aggregators.MeanFactory())
+    ours = rounds.run(process, cohorts(six_clients, "fed_avg", ("a", "b"), (), ("e",)))
+    assert np.isfinite(ours.weights(0)).all()
+    np.testing.assert_array_equal(ours.weights(2), ours.weights(0))
 
 
 @names
@@ -149,7 +233,8 @@ NUMBERS = {
     "fed_exp": (3, 4),  # the norm
     # s is theta's momentum, a learning rate and its factor.
     "mime_lite": (3 + 5, 6),
-    "mime": (3 + 5 + 3, 6),
+    # x, s and c in two exchanges; a gradient in the first, an update in the second.
+    "mime": ((3 + 5 + 3) / 2, 3),
     "adaptive_prox": (4, 4),  # mu, the loss
     "fed_rep": (2, 2),
     "reconstruction": (2, 2),
@@ -160,7 +245,7 @@ NUMBERS = {
 @names
 def test_messages_are_as_large_as_what_the_paper_sends(six_clients, name):
     process = rounds.built(name, six_clients)
-    found = process.download_bytes // 4, process.upload_bytes // 4
+    found = process.download_bytes / 4, process.upload_bytes / 4
     assert found == NUMBERS.get(name, (3, 3))
 
 
@@ -176,6 +261,16 @@ def test_a_code_leaves_what_the_work_below_asks_for(six_clients):
     rounds.assert_close(
         ours.weights(), twins.TWINS["fed_buff"].models(rounds.paper_rounds())[-1]
     )
+
+
+def test_a_code_below_is_what_is_sent(six_clients):
+    """2 bits an entry and a float32 for each of two tensors, and FedExP's norm."""
+    coded = clients.CompressedWork(
+        clients.LocalTraining(rounds.sgd()), clients.Quantized(2)
+    )
+    for build, more in ((algorithms.build_fed_buff, 0), (algorithms.build_fed_exp, 4)):
+        process = build(coded).build(six_clients, max_cohort_size=4)
+        assert process.upload_bytes == 1 + 4 + 1 + 4 + more
 
 
 def test_a_code_without_feedback_leaves_a_clients_state(six_clients):

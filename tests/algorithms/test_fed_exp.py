@@ -6,8 +6,9 @@ import numpy as np
 import paper_algorithms as paper
 import pytest
 import rounds
+import tensorflow as tf
 
-from tfl_research import algorithms, clients, data
+from tfl_research import algorithms, clients, data, processes
 
 
 def test_the_mean_of_the_last_two_models(six_clients):
@@ -56,6 +57,31 @@ def test_the_step_is_never_below_one(six_clients, run_algorithm):
     cohort = six_clients.train.cohort(("a",), seed=0, round_number=1)
     ours = rounds.run(rounds.built("fed_exp", six_clients), [cohort])
     assert float(ours.server()[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "eta"),
+    [
+        # The paper: 0.1 / (2 (0.0025 + 0.001)).
+        (1e-3, 0.1 / 0.007),
+        # The authors' code has 4 epsilon for a cohort of 4: 0.1 / (2 (0.0025 + 0.004)).
+        (4 * 1e-3, 0.1 / 0.013),
+    ],
+)
+def test_epsilon_is_the_papers_and_not_the_authors_codes(epsilon, eta):
+    server = algorithms.build_fed_exp(
+        clients.LocalTraining(rounds.sgd()), epsilon=epsilon
+    ).server_work
+    weights = [tf.constant([1.0, 2.0])]
+    mean = processes.Aggregated(
+        [tf.constant([0.03, 0.04])],
+        tf.constant(0.1),
+        tf.constant(4.0),
+        tf.constant(0),
+    )
+    new, (found, _) = server.apply(weights, server.initial_state(weights), mean)
+    assert float(found) == pytest.approx(eta, rel=1e-5)
+    np.testing.assert_allclose(new[0], [1 + 0.03 * eta, 2 + 0.04 * eta], rtol=1e-5)
 
 
 def test_epsilon_is_above_zero():

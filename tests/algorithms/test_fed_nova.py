@@ -8,7 +8,7 @@ import pytest
 import rounds
 import tensorflow_federated as tff
 
-from tfl_research import algorithms, clients
+from tfl_research import algorithms, clients, processes
 
 CASES = {
     "fed_nova": {},
@@ -57,6 +57,38 @@ def test_what_a_client_divides_by_is_the_sum_of_its_steps_shares(momentum, mu):
         found = work._norm(Loop, np.float32(tau), np.float32(rounds.RATE))
         a = paper.accumulation(tau, rounds.RATE, momentum or 0.0, mu)
         np.testing.assert_allclose(found, a.sum(), rtol=1e-5)
+
+
+def test_the_effective_steps_under_a_proximal_term_are_not_the_authors(six_clients):
+    """tau_eff is sum p_i ||a_i||_1 = 4.524; their code has sum p_i tau_i = 5.333."""
+    cohort = six_clients.train.cohort(("a", "d"), seed=0, round_number=1)
+    ours = rounds.run(rounds.built("fed_nova_proximal", six_clients), [cohort])
+    held = rounds.paper_rounds((("a", "d"),), ({},))[0]
+    assert [len(held[name].batches) for name in ("a", "d")] == [6, 2]
+    # eta mu is 0.07, so that a step keeps 0.93 of those before.
+    norms = {"a": (1 - 0.93**6) / 0.07, "d": 1 + 0.93}
+    p = {"a": 5 / 6, "d": 1 / 6}
+    effective = p["a"] * norms["a"] + p["d"] * norms["d"]
+    assert effective == pytest.approx(4.52417, abs=1e-4)
+    direction = sum(
+        p[name]
+        * (
+            paper.local_sgd(rounds.START, held[name].batches, rounds.RATE, rounds.MU)
+            - rounds.START
+        )
+        / norms[name]
+        for name in norms
+    )
+    rounds.assert_close(ours.weights() - rounds.START, effective * direction)
+    # A server rate of the factor that the docstring names gives their step.
+    factor = (p["a"] * 6 + p["d"] * 2) / effective
+    assert factor == pytest.approx(1.17885, abs=1e-4)
+    server = processes.OptimizerStep(tff.learning.optimizers.build_sgdm(factor))
+    longer = algorithms.build_fed_nova(
+        rounds.sgd(), server=server, proximal_strength=rounds.MU
+    ).build(six_clients, max_cohort_size=4)
+    theirs = rounds.run(longer, [cohort])
+    rounds.assert_close(theirs.weights() - rounds.START, 16 / 3 * direction)
 
 
 def test_what_it_cannot_normalise_is_refused():

@@ -34,7 +34,7 @@ from tfl_research.experiment.configs import (
     Weighting,
 )
 from tfl_research.experiment.private import audited
-from tfl_research.models import SGD, ClientOptimizer
+from tfl_research.models import SGD, ClientOptimizer, ServerOptimizer
 from tfl_research.privacy import mechanisms
 from tfl_research.privacy.audit import CanaryObserver
 from tfl_research.privacy.mechanisms import correlated_mechanisms
@@ -68,6 +68,33 @@ class TestClientWork:
         plain = building.local_steps(prepared())
         assert plain.learning_rate_schedule is None
         assert plain.gradient_clip_norm is None
+
+    def test_the_servers_schedule_counts_rounds(self):
+        server = ServerOptimizer(
+            learning_rate=2.0, learning_rate_schedule="inverse_sqrt"
+        )
+        found = building._algorithm(prepared(server_optimizer=server)).server_work
+        assert float(found.learning_rate_schedule(tf.constant(3))) == pytest.approx(1)
+        assert rate(found.optimizer) == 2.0
+        plain = building._algorithm(prepared()).server_work
+        assert plain.learning_rate_schedule is None
+
+    def test_exchanges_have_the_same_local_steps(self):
+        for name, count in (("mime", 2), ("mime_lite", 1)):
+            train = prepared(algorithm=name).task.train
+            first, second, third = (
+                train.cohort(train.client_ids[:2], seed=0, round_number=number)
+                for number in (1, 2, 3)
+            )
+            same = [
+                np.array_equal(first.orders[0], other.orders[0])
+                for other in (second, third)
+            ]
+            assert same == [count == 2, False]
+
+    def test_personal_models_are_trained_at_the_rate_of_the_papers_round(self):
+        train = building._in_paper_rounds(lambda *arguments: arguments[2], 2)
+        assert [train((), {}, number) for number in (0, 1, 2, 5)] == [0, 0, 1, 2]
 
     @pytest.mark.parametrize("name", ["fed_prox", "scaffold", "mime_lite", "ditto"])
     def test_an_algorithm_has_both_optimizers_and_the_population(self, name):

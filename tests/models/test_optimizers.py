@@ -170,6 +170,26 @@ class TestBuilt:
         # 1 - 2 / sqrt(5 + 2^2).
         assert steps(built) == pytest.approx([1 - 2 / 3], rel=1e-5)
 
+    def test_adagrad_adds_epsilon_before_the_root(self):
+        """Reddi et al. 2020 and Keras add it after: 1 - 2 / (3 + 7) = 0.8."""
+        built = Adagrad(1.0, initial_preconditioner=5.0, epsilon=7.0).build()
+        assert steps(built) == pytest.approx([1 - 2 / (5 + 4 + 7) ** 0.5], rel=1e-5)
+        # Without a second moment the paper's 7 is the root of 49 here.
+        built = Adagrad(1.0, initial_preconditioner=0.0, epsilon=49.0).build()
+        assert steps(built, gradient=1e-4) == pytest.approx([1 - 1e-4 / 7])
+
+    def test_adam_and_yogi_correct_the_bias_of_their_moments(self):
+        """As Keras: the rate times sqrt(1 - 0.5) / (1 - 0.75) in the first step."""
+        arguments = {"beta_1": 0.75, "beta_2": 0.5, "epsilon": 1.0}
+        correction = 0.5**0.5 / 0.25
+        # m = 0.25 * 2, v = 0.5 * 4; with Algorithm 2's start of 1, v = 0.5 + 2.
+        expected = 1 - 0.1 * correction * 0.5 / (2**0.5 + 1)
+        assert steps(Adam(0.1, **arguments).build()) == pytest.approx([expected])
+        # v = 1 + 0.5 * 4, as 4 is above 1.
+        yogi = Yogi(0.1, **arguments, initial_preconditioner=1.0).build()
+        expected = 1 - 0.1 * correction * 0.5 / (3**0.5 + 1)
+        assert steps(yogi) == pytest.approx([expected])
+
     def test_adam_takes_betas_and_epsilon(self):
         built = Adam(0.1, beta_1=0.0, beta_2=0.0, epsilon=2.0).build()
         # Without decay the moments are g and g^2: 1 - 0.1 * 2 / (2 + 2).
@@ -188,8 +208,7 @@ class TestBuilt:
             learning_rate_decay=0.5,
             learning_rate_decay_rounds=1,
         )
-        # Rates 1, 1/2, 1/4 on a gradient of 2; without the schedule 1 throughout.
-        built = scheduled.build_scheduled()
-        assert steps(built, count=3) == pytest.approx([-1.0, -2.0, -2.5])
+        rates = scheduled.schedule()
+        assert [float(rates(t)) for t in range(3)] == [1.0, 0.5, 0.25]
+        # The optimizer itself has no schedule.
         assert steps(scheduled.build(), count=2) == pytest.approx([-1.0, -3.0])
-        assert steps(SGD(0.5).build_scheduled()) == pytest.approx([0.0])

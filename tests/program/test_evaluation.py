@@ -117,6 +117,80 @@ def test_other_weights_and_splits():
         without.evaluate(weights(), "held_out")
 
 
+def mann_whitney(y, scores):
+    """The share of pairs in order, over all pairs; equal scores count half."""
+    one, zero = scores[y == 1], np.sort(scores[y == 0])
+    if not (len(one) and len(zero)):
+        return math.nan
+    below = np.searchsorted(zero, one, "left")
+    up_to = np.searchsorted(zero, one, "right")
+    return float((below + up_to).sum()) / (2 * len(one) * len(zero))
+
+
+def one_logit(sizes, labels, scores):
+    """A task whose model's logit is the example's only feature, and its weights."""
+    ends = np.cumsum(sizes)[:-1]
+    parts = zip(np.split(scores[:, None], ends), np.split(labels, ends))
+    data = ClientData.from_arrays(
+        {
+            f"c{i}": {"x": x.astype(np.float32), "y": y.astype(np.int32)}
+            for i, (x, y) in enumerate(parts)
+        }
+    )
+
+    def build_model():
+        layers = tf.keras.layers
+        return tf.keras.Sequential([layers.Input((1,)), layers.Dense(1)])
+
+    found = Task("t", CARD, data, data, None, build_model, objectives.binary)
+    model = [np.ones((1, 1), np.float32), np.zeros(1, np.float32)]
+    return found, tff.learning.models.ModelWeights(model, [])
+
+
+@pytest.mark.parametrize(
+    ("share", "scale", "shift"),
+    [(0.3, 1.0, 0.0), (0.002, 1.0, -6.0), (0.0001, 1.0, -9.0), (0.3, 100.0, 300.0)],
+)
+def test_the_auc_is_exact_for_few_positives_and_saturated_scores(share, scale, shift):
+    """Where 200 bins of probability were wrong by up to 0.4."""
+    generator = np.random.default_rng(7)
+    size = 40_000
+    y = (np.arange(size) < max(share * size, 4)).astype(np.int32)
+    generator.shuffle(y)
+    scores = scale * (generator.normal(size=size) + 1.5 * y) + shift
+    scores = np.round(scores, 2).astype(np.float32)
+    task, model = one_logit([size // 2, size // 4, size // 4], y, scores)
+    found = Evaluator(task, batch_size=999).evaluate(model)
+    exact = mann_whitney(y, scores)
+    assert 0.7 < exact < 0.95
+    assert found.overall["auc"] == pytest.approx(exact, abs=1e-9)
+    for index, rows in enumerate(np.split(np.arange(size), [20_000, 30_000])):
+        expected = mann_whitney(y[rows], scores[rows])
+        assert found.per_client["auc"][index] == pytest.approx(
+            expected, abs=1e-9, nan_ok=True
+        )
+    # What a round selects the best model by.
+    assert found.columns("eval")["eval_auc"] == found.overall["auc"]
+    assert list(found.overall) == ["loss", "accuracy", "auc"]
+
+
+def test_the_auc_of_no_examples_and_of_a_subset():
+    scores = np.array([3.0, 1.0, 2.0, 0.0, 5.0, 4.0])
+    y = np.array([1, 0, 0, 1, 1, 0])
+    task, model = one_logit([0, 4, 0, 2], y, scores)
+    found = Evaluator(task, batch_size=4).evaluate(model)
+    assert found.overall["auc"] == pytest.approx(5 / 9)
+    np.testing.assert_array_equal(found.per_client["auc"], [np.nan, 0.5, np.nan, 1.0])
+    some = Evaluator(task, batch_size=2, max_examples=5, seed=1)
+    flat = some.evaluate(model)
+    kept = some._flat["eval"]
+    assert int(flat.examples.sum()) == 5
+    expected = mann_whitney(kept.y, kept.x[:, 0])
+    assert flat.overall["auc"] == pytest.approx(expected)
+    empty, model = one_logit([0, 0], y[:0], scores[:0])
+    assert math.isnan(Evaluator(empty).evaluate(model).overall["auc"])
+
+
 def test_auc_of_each_client():
     data = client_data([40, 30, 1, 0], labels=2)
     found = Evaluator(task(data, outputs=1, objective=objectives.binary)).evaluate(
@@ -124,11 +198,8 @@ def test_auc_of_each_client():
     )
 
     def auc(examples):
-        scores = 1 / (1 + np.exp(-logits_of(examples["x"], weights(1))[:, 0]))
-        bins = np.minimum((scores * 200).astype(int), 199)
-        one, zero = bins[examples["y"] == 1], bins[examples["y"] == 0]
-        wins = (one[:, None] > zero) + 0.5 * (one[:, None] == zero)
-        return wins.mean()
+        scores = logits_of(examples["x"], weights(1))[:, 0]
+        return mann_whitney(examples["y"], scores)
 
     for i, client_id in enumerate(["c0", "c1"]):
         assert found.per_client["auc"][i] == pytest.approx(auc(data.load(client_id)))

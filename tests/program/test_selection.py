@@ -82,11 +82,48 @@ def test_spread_over_clients():
     spread = evaluation(accuracy=[0.2, 0.4, 0.9, math.nan]).spread("accuracy")
     assert spread.mean == pytest.approx(0.5)
     assert spread.worst == 0.2
-    # The 10th percentile is a fifth of the way from the first to the second.
-    assert spread.worst_decile == pytest.approx(0.24)
+    # The worst tenth of three clients is one client.
+    assert spread.worst_decile == 0.2
     spread = evaluation(loss=[1.0, 2.0, 4.0, math.nan]).spread("loss")
     assert spread.worst == 4.0
-    assert spread.worst_decile == pytest.approx(3.6)
+    assert spread.worst_decile == 4.0
+
+
+def of_clients(metric, values):
+    """An evaluation of so many clients with two examples each."""
+    count = len(values)
+    names = tuple(str(number) for number in range(count))
+    columns = {metric: np.array(values, float)}
+    return Evaluation({}, names, np.full(count, 2), columns).spread(metric)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "worst_decile", "worst"),
+    [
+        ("accuracy", [0.7], 0.7, 0.7),
+        ("loss", [0.7], 0.7, 0.7),
+        # Ten clients: one. Eleven and twenty: two. Twenty-one: three.
+        ("accuracy", [0.1 * n for n in range(1, 11)], 0.1, 0.1),
+        ("accuracy", [0.5, 0.1, 0.9, 0.3, *[0.8] * 7], (0.1 + 0.3) / 2, 0.1),
+        ("loss", [0.5, 4.0, 0.9, 3.0, *[0.8] * 7], (4.0 + 3.0) / 2, 4.0),
+        ("loss", [1.0] * 18 + [2.0, 6.0], 4.0, 6.0),
+        ("loss", [1.0] * 18 + [2.0, 6.0, 7.0], 5.0, 7.0),
+        # Equal values at the border: any of them gives the same mean.
+        ("accuracy", [0.2, 0.4, 0.4, 0.4, *[0.9] * 8], (0.2 + 0.4) / 2, 0.2),
+        ("accuracy", [0.6] * 12, 0.6, 0.6),
+        # An AUC is undefined for clients with one class: ten clients remain.
+        ("auc", [0.5, 0.6, *[0.9] * 8, math.nan], 0.5, 0.5),
+        # A loss that is NaN is a model that diverged.
+        ("loss", [0.5, math.nan, *[0.9] * 10], math.nan, math.nan),
+        ("loss", [1.0, math.inf, *[0.9] * 10], math.inf, math.inf),
+    ],
+)
+def test_the_worst_decile_is_the_mean_of_the_worst_tenth(
+    metric, values, worst_decile, worst
+):
+    spread = of_clients(metric, values)
+    assert spread.worst_decile == pytest.approx(worst_decile, nan_ok=True)
+    assert spread.worst == pytest.approx(worst, nan_ok=True)
 
 
 def test_a_client_that_diverged_is_not_hidden():
@@ -137,7 +174,7 @@ def test_columns_and_table():
     assert dict(found.columns("eval")) == {
         "eval_accuracy": 0.5,
         "eval_client_mean_accuracy": pytest.approx(0.5),
-        "eval_client_worst_decile_accuracy": pytest.approx(0.24),
+        "eval_client_worst_decile_accuracy": 0.2,
         "eval_client_worst_accuracy": 0.2,
     }
     lines = client_table({("final", "eval"): found}).decode().splitlines()

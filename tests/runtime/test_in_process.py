@@ -1,5 +1,7 @@
 """The in-process runtime against TFF's own: same states, same metrics."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow_federated as tff
@@ -20,8 +22,9 @@ from toy_processes import (
 )
 
 from tfl_research import processes, runtime
+from tfl_research.errors import UserError
 from tfl_research.runtime import Mode
-from tfl_research.runtime.compiler import families
+from tfl_research.runtime.compiler import choice, families
 
 ROUNDS = 3
 
@@ -211,3 +214,41 @@ class TestChoice:
         for arguments in (("parallel", "xla"), ("folded", "jax")):
             with pytest.raises(ValueError, match="must be one of"):
                 Mode(*arguments)
+
+
+def test_a_measured_mode_stays_that_of_the_run(tmp_path, monkeypatch):
+    """Whatever a later start would measure, and on however many cores."""
+    task = make_task()
+    process = processes.build_fed_avg(task, client_optimizer=sgd())
+    cohorts = cohorts_of(task)
+    path = tmp_path / "runtime.json"
+    measured = [(Mode("folded", "graph"), "first"), (Mode("folded", "xla"), "second")]
+    monkeypatch.setattr(choice, "choose", lambda *_: measured.pop(0))
+    with runtime.in_process(process, parallel=1, choice_file=path) as engine:
+        assert not path.exists()
+        first = three_rounds(engine, cohorts)
+    record = {"clients": "folded", "compiler": "graph", "parallel": 1}
+    assert json.loads(path.read_text()) == {**record, "reason": "first"}
+    content = path.read_bytes()
+    with runtime.in_process(process, choice_file=path) as engine:
+        assert (engine.mode, engine.parallel) == (Mode("folded", "graph"), 1)
+        again = three_rounds(engine, cohorts)
+    assert path.read_bytes() == content
+    for found, wanted in zip(leaves(again), leaves(first)):
+        np.testing.assert_array_equal(found, wanted)
+    # Without the file, a later start measures again.
+    with runtime.in_process(process, parallel=1) as engine:
+        three_rounds(engine, cohorts)
+        assert engine.mode == Mode("folded", "xla")
+
+
+def test_a_given_mode_is_kept_too(tmp_path):
+    process = processes.build_fed_avg(make_task(), client_optimizer=sgd())
+    path = tmp_path / "runtime.json"
+    mode = Mode("folded", "graph")
+    with runtime.in_process(process, mode=mode, parallel=2, choice_file=path):
+        record = {"clients": "folded", "compiler": "graph", "parallel": 2}
+        assert json.loads(path.read_text()) == {**record, "reason": "given"}
+    path.write_text('{"clients": "sideways", "compiler": "xla", "parallel": 2}')
+    with pytest.raises(UserError, match="does not hold a choice of execution"):
+        runtime.in_process(process, choice_file=path)

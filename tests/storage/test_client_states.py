@@ -120,6 +120,19 @@ def test_a_cohort_that_is_too_large(table):
         table.attach(cohort)
 
 
+def test_a_client_that_is_in_a_cohort_twice(table):
+    examples = {"x": np.zeros((1, 1), np.float32), "y": np.zeros(1, np.float32)}
+    clients = data.ClientData.from_arrays(dict.fromkeys("abc", examples))
+    cohort = clients.cohort(tuple("bab"), seed=0, round_number=1)
+    with pytest.raises(UserError) as refused:
+        table.attach(cohort)
+    assert str(refused.value) == (
+        "client 'b' is in a cohort 2 times, but clients keep one state between "
+        "rounds; draw cohorts without replacement"
+    )
+    assert len(table.attach(clients.cohort(tuple("ba"), seed=0, round_number=1))) == 2
+
+
 def test_a_lost_or_foreign_file_is_one_clear_error(tmp_path):
     table = ClientStates(tmp_path / "states.sqlite", Spec())
     with pytest.raises(UserError, match="states of 0 clients that are not"):

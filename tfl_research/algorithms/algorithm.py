@@ -23,7 +23,8 @@ class Algorithm:
       weighting: the client weighting that the paper's argument needs; None leaves the
         choice open.
       exchanges: number of rounds of the process in one round of the paper, all with
-        the same cohort (see `sampling.Repeated`).
+        the same cohort (see `sampling.Repeated`) and the same local steps (see
+        `data.ClientData.with_exchanges`).
       needs_mean: whether the updates must be averaged without changes. Reports of
         clients are always averaged, since an aggregator acts on updates only. So no
         robust rule protects a report, no mechanism noises a report and no secure sum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import tensorflow as tf
 
@@ -24,7 +25,8 @@ class FedBuffClient(clients.ClientWork):
     """A client that began some server steps ago (Nguyen et al. 2022, arXiv 2106.06639).
 
     The client trains from the model of s server steps ago, where s is its `staleness`,
-    int32 `[]`. The update is scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
+    int32 `[]`. A schedule's learning rate is that of the server step at which the
+    client began. The update is scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
 
     Attributes:
       base: the client work; its clients report nothing and keep no state.
@@ -36,6 +38,10 @@ class FedBuffClient(clients.ClientWork):
     def client_members(self) -> Mapping[str, tf.TensorSpec]:
         """`staleness`."""
         return {"staleness": tf.TensorSpec([], tf.int32)}
+
+    def encoded_bytes(self, model: models.FunctionalModel) -> Optional[int]:
+        """Bytes of the base's update."""
+        return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of the model that the client begins from; other models are not sent."""
@@ -58,7 +64,8 @@ class FedBuffClient(clients.ClientWork):
             staleness = batches["staleness"]
             # A gather, since XLA would compile anew for every index of a slice.
             start = [tf.gather(history, staleness) for history in shared]
-            result = base(start, batches, round_number)
+            begun = tf.maximum(round_number - staleness, 0)
+            result = base(start, batches, begun)
             scale = tf.math.rsqrt(1.0 + tf.cast(staleness, tf.float32))
             return result._replace(update=[scale * u for u in result.update])
 
@@ -70,7 +77,10 @@ class FedBuffServer(ServerWork):
     """The server's step after a full buffer, and the models that clients begin from.
 
     The model moves by the sum of the scaled updates over the buffer's size
-    (Algorithm 1).
+    (Algorithm 1). The buffer's size counts every client with a finite update, also a
+    client without examples, whose update is zero. A buffer that does not move the model
+    (`processes.ServerWork.wait`) is a server step all the same: the next clients are
+    one step more stale.
 
     Attributes:
       step: the server optimizer.
@@ -83,6 +93,7 @@ class FedBuffServer(ServerWork):
     step: OptimizerStep
     max_staleness: int
     weighs_reports = False
+    averages_empty_updates = True
 
     def __post_init__(self) -> None:
         if self.max_staleness < 0:
@@ -106,11 +117,21 @@ class FedBuffServer(ServerWork):
         """See the class."""
         optimizer_state, history = state
         weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
-        history = [
-            tf.concat([new[None], old[:-1]], axis=0)
-            for new, old in zip(weights, history)
-        ]
-        return weights, (optimizer_state, history)
+        return weights, (optimizer_state, _shifted(weights, history))
+
+    def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """See `ServerWork.wait`: the model is also the model of one step ago."""
+        optimizer_state, history = state
+        return optimizer_state, _shifted(weights, history)
+
+
+def _shifted(
+    weights: Sequence[tf.Tensor], history: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """The models by staleness after a server step that ends at `weights`."""
+    return [
+        tf.concat([new[None], old[:-1]], axis=0) for new, old in zip(weights, history)
+    ]
 
 
 def build_fed_buff(

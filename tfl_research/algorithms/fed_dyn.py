@@ -103,14 +103,13 @@ class FedDynServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; a round without a counting client changes nothing."""
-        someone = round_mean.num_clients > 0
+        """See the class."""
         share = self.alpha * round_mean.num_clients / self.population
         h = [old - share * u for old, u in zip(state, round_mean.update)]
         moved = [
             w + u - new / self.alpha for w, u, new in zip(weights, round_mean.update, h)
         ]
-        return tuple(tf.where(someone, m, w) for m, w in zip(moved, weights)), h
+        return tuple(moved), h
 
 
 def _check_alpha(alpha: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import tensorflow as tf
 
@@ -29,6 +30,10 @@ class ReportsSquaredNorm(clients.ClientWork):
     """
 
     base: clients.ClientWork
+
+    def encoded_bytes(self, model: models.FunctionalModel) -> Optional[int]:
+        """Bytes of the base's update."""
+        return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
         """Bytes of the model that the client begins from."""
@@ -61,12 +66,19 @@ class FedExPServer(ServerWork):
     x <- x + eta_g mean with
     eta_g = max(1, mean ||update_i||^2 / (2 (||mean||^2 + epsilon))).
 
+    The authors' code (Divyansh03/FedExP) has |S| epsilon in place of epsilon, for a
+    cohort of |S| clients, and multiplies epsilon by 0.998^2 in every round, as it
+    multiplies the clients' learning rate by 0.998. So its epsilon of 0.001 (0.1 for
+    EMNIST) is |S| times as large here. Here epsilon is constant, as in the paper.
+
     Extrapolated steps tend to oscillate, so the paper's experiments evaluate the mean
     of the last two x. With `averages`, this mean is the global model, and the server
-    sends the last x to clients.
+    sends the last x to clients. In round one it is the mean of the initial x and the
+    first; the authors' code evaluates the first x alone.
 
     Attributes:
-      epsilon: above 0; keeps eta_g bounded when the mean is near zero.
+      epsilon: above 0, in units of ||mean||^2; keeps eta_g bounded when the mean is
+        near zero.
       averages: whether the global model is the mean of the last two x.
 
     Raises:

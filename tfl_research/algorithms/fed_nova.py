@@ -121,8 +121,16 @@ class FedNovaClient(clients.ClientWork):
 class FedNovaServer(ReportedStep):
     """x <- x + tau_eff sum_i p_i d_i with tau_eff = sum_i p_i ||a_i||_1.
 
-    Equation 8 of the paper, with its default tau_eff. If all clients take the same
-    number of steps, this is FedAvg. The server optimizer takes the step.
+    Equation 8 of the paper, with the tau_eff that local updates without normalisation
+    have. If all clients take the same number of steps, this is FedAvg (with a proximal
+    term, FedProx). The server optimizer takes the step.
+
+    With a proximal term mu, the authors' code (JYWa/FedNova) has another tau_eff: the
+    mean number of steps sum_i p_i tau_i. It divides updates by ||a_i||_1, as here.
+    Since ||a_i||_1 = (1 - (1 - eta mu)^tau_i) / (eta mu) is at most tau_i, its step is
+    longer by the factor sum_i p_i tau_i / sum_i p_i ||a_i||_1, also if all clients take
+    the same number of steps. A server learning rate of this factor gives its step.
+    Without a proximal term both are the same.
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:

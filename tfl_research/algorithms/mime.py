@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -32,6 +33,11 @@ def _trains(round_number: tf.Tensor) -> tf.Tensor:
     but the sampler's pairs of rounds continue.
     """
     return tf.equal(tf.math.floormod(round_number, _EXCHANGES), 1)
+
+
+def _paper_round(round_number: tf.Tensor) -> tf.Tensor:
+    """The round of the paper, counted from 0, which schedules count."""
+    return tf.math.floordiv(round_number, _EXCHANGES)
 
 
 def _limited(
@@ -90,13 +96,33 @@ class MimeClient(clients.ClientWork):
     In the first exchange, clients report the mean gradient of their examples at x. The
     server averages these gradients to c. In the second exchange, with the same cohort,
     every local step is y <- y - eta U(g(y) - g(x) + c, s), where both gradients are of
-    the same minibatch.
+    the same minibatch. The clients' data must have the same local steps in both
+    exchanges (`data.ClientData.with_exchanges`), so that c is the mean gradient of the
+    examples of the local steps, also if `max_examples` limits them. Schedules of
+    learning rates count the rounds of the paper.
+
+    Messages are the paper's: x, s and c to a client, and a gradient and an update from
+    a client, in two exchanges. The bytes of an exchange are the mean over both.
 
     Attributes:
       steps: the base optimizer and its learning rate.
     """
 
     steps: clients.LocalSteps
+
+    def encoded_bytes(self, model: models.FunctionalModel) -> int:
+        """Bytes of the gradient in the first exchange, of the update in the second."""
+        return _bytes_of(model.initial_weights)
+
+    def reported_bytes(self, model: models.FunctionalModel) -> int:
+        """0 bytes: `encoded_bytes` has both, and the zeros beside them are not sent."""
+        return 0
+
+    def received_bytes(self, model: models.FunctionalModel) -> int:
+        """Half of the bytes of x, s and c, each of which is sent in one exchange."""
+        state = self.steps.optimizer.initialize(model.weight_specs)
+        s = [tf.convert_to_tensor(leaf).numpy() for leaf in tf.nest.flatten(state)]
+        return (2 * _bytes_of(model.initial_weights) + _bytes_of(s)) // _EXCHANGES
 
     def build(
         self, model: models.FunctionalModel, objective: Objective
@@ -113,7 +139,8 @@ class MimeClient(clients.ClientWork):
         ) -> clients.ClientResult:
             x = list(server_weights)
             s, c = shared
-            s, trains = loop.at_rate_of(s, round_number), _trains(round_number)
+            trains, round_number = _trains(round_number), _paper_round(round_number)
+            s = loop.at_rate_of(s, round_number)
 
             def corrected(
                 gradient: list[tf.Tensor], _: list[tf.Tensor], batch: Minibatch
@@ -169,23 +196,21 @@ class MimeServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; a round without a counting client changes nothing."""
+        """See the class."""
         step_state, s, c = state
-        someone = round_mean.num_clients > 0
+        trains, round_number = tf.constant(True), round_mean.round_number
         if self.corrects:
-            trains = _trains(round_mean.round_number)
-            c = [
-                tf.where(trains | tf.logical_not(someone), old, new)
-                for old, new in zip(c, round_mean.report)
-            ]
+            trains, round_number = _trains(round_number), _paper_round(round_number)
+            c = [tf.where(trains, old, new) for old, new in zip(c, round_mean.report)]
         else:
-            trains, c = tf.constant(True), list(round_mean.report)
+            c = list(round_mean.report)
         new_s, _ = self.optimizer.next(s, tuple(weights), tuple(c))
-        new_weights, new_step = self.step.apply(weights, step_state, round_mean)
-        moves = trains & someone
+        new_weights, new_step = self.step.apply(
+            weights, step_state, round_mean._replace(round_number=round_number)
+        )
 
         def kept(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
-            return tf.where(moves, new, old)
+            return tf.where(trains, new, old)
 
         return (
             tuple(kept(n, w) for n, w in zip(new_weights, weights)),
@@ -195,6 +220,10 @@ class MimeServer(ServerWork):
                 c,
             ),
         )
+
+
+def _bytes_of(arrays: Sequence[np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def build_mime_lite(

@@ -225,7 +225,7 @@ class LocalLoop:
 
     def at_rate_of(self, optimizer_state: Any, round_number: tf.Tensor) -> Any:
         """Sets the round's learning rate in an existing optimizer state."""
-        return _scheduled(
+        return at_scheduled_rate(
             self.steps.optimizer,
             optimizer_state,
             self.steps.learning_rate_schedule,
@@ -249,16 +249,17 @@ def initial_optimizer_state(
 ) -> Any:
     """Creates an optimizer state, with the learning rate of a schedule if given."""
     state = optimizer.initialize(model.weight_specs)
-    state = _scheduled(optimizer, state, learning_rate_schedule, round_number)
+    state = at_scheduled_rate(optimizer, state, learning_rate_schedule, round_number)
     return tf.nest.map_structure(tf.convert_to_tensor, state)
 
 
-def _scheduled(
+def at_scheduled_rate(
     optimizer: tff.learning.optimizers.Optimizer,
     state: Any,
     learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]],
     round_number: tf.Tensor,
 ) -> Any:
+    """Sets a round's learning rate in an optimizer state, where there is a schedule."""
     if learning_rate_schedule is None:
         return state
     hparams = optimizer.get_hparams(state)

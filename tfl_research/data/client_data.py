@@ -37,6 +37,8 @@ class ClientData:
       roles: an int above 0 by client id for clients with another role than honest
         training (an attacker, a canary); 0 for other clients. If not None, even if
         empty, every client of a cohort has a member `role`.
+      exchanges: number of rounds in a row in which a client has the same local steps,
+        counted from round 1; see `algorithms.Algorithm.exchanges`.
     """
 
     client_ids: Sequence[str]
@@ -44,6 +46,7 @@ class ClientData:
     specs: Mapping[str, ArraySpec]
     batching: AnyBatching = ONE_EPOCH
     roles: Mapping[str, int] | None = None
+    exchanges: int = 1
 
     @classmethod
     def from_arrays(
@@ -98,6 +101,16 @@ class ClientData:
         """The same clients with roles."""
         return dataclasses.replace(self, roles=dict(roles))
 
+    def with_exchanges(self, exchanges: int) -> ClientData:
+        """The same clients, whose local steps stay for so many rounds in a row.
+
+        Raises:
+          ValueError: a number below 1.
+        """
+        if exchanges < 1:
+            raise ValueError(f"exchanges must be at least 1, got {exchanges}")
+        return dataclasses.replace(self, exchanges=exchanges)
+
     def subset(self, client_ids: Sequence[str]) -> ClientData:
         """Only the named clients."""
         return dataclasses.replace(self, client_ids=tuple(client_ids))
@@ -108,8 +121,10 @@ class ClientData:
         """The named clients' local steps in one round.
 
         A pure function of its arguments: a client's shuffles depend on (seed,
-        client, round, epoch), but not on the other clients of the cohort.
+        client, round, epoch), but not on the other clients of the cohort. All rounds
+        of one group of `exchanges` have the same local steps and seeds.
         """
+        round_number = (round_number - 1) // self.exchanges + 1
         orders, poisson = [], []
         cached: dict[str, Examples] = {}
         loaded_bytes = 0

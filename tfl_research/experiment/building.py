@@ -48,7 +48,10 @@ def local_steps(setup: Setup) -> clients.LocalSteps:
 
 def _algorithm(setup: Setup) -> Algorithm:
     experiment = setup.experiment
-    server = processes.OptimizerStep(experiment.server_optimizer.build_scheduled())
+    settings = experiment.server_optimizer
+    server = processes.OptimizerStep(
+        settings.build(), settings.schedule() if settings.scheduled else None
+    )
     plan = setup.record_level
     if plan is not None:
         client = experiment.clients
@@ -182,6 +185,8 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
         # Without personal models: the client takes its local steps from the final one.
         fine_tuned = clients.LocalTraining(local_steps(setup))
         build, shared = fine_tuned.build_personal(model, objective), _nothing
+        if algorithm.exchanges > 1:
+            build = _in_paper_rounds(build, algorithm.exchanges)
 
     return program.PersonalEvaluator(
         setup.task,
@@ -189,6 +194,15 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
         model.forward,
         shared=shared,
         seed=experiment.training.seed,
+    )
+
+
+def _in_paper_rounds(
+    train: clients.PersonalFunction, exchanges: int
+) -> clients.PersonalFunction:
+    """Training whose schedule counts the paper's rounds, each of some exchanges."""
+    return lambda weights, batches, round_number: train(
+        weights, batches, round_number // exchanges
     )
 
 

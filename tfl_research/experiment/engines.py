@@ -5,23 +5,19 @@ With another way of executing, a resumed run would round differently.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tfl_research.errors import UserError
 from tfl_research.experiment.configs import Runtime
-from tfl_research.storage import atomic
+from tfl_research.storage import kept_choice
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff
 
     from tfl_research.runtime import Engine
 
-Value = TypeVar("Value")
 _FILE = "runtime.json"
 
 
@@ -57,10 +53,10 @@ def _remote(
     engine = runtime.remote(
         process,
         settings.addresses(),
-        parts=_remembered(path, _parts),
+        parts=kept_choice.kept(path, _parts),
         on_change=_warn,
     )
-    _remember(path, {"parts": engine.parts})
+    kept_choice.keep(path, {"parts": engine.parts})
     return engine
 
 
@@ -69,61 +65,17 @@ def _in_process(
 ) -> Engine:
     from tfl_research import runtime
 
-    mode, parallel = _remembered(path, _mode) or (None, None)
+    mode = None
     if settings.client_execution != "auto":
         mode = runtime.Mode(*settings.client_execution.split("_"))
-
-    def remember(chosen: Any, reason: str) -> None:
-        _remember(
-            path,
-            {
-                **dataclasses.asdict(chosen),
-                "parallel": engine.parallel,
-                "reason": reason,
-            },
-        )
-
-    engine = runtime.in_process(
-        process,
-        mode=mode,
-        chunk_size=settings.chunk_clients,
-        parallel=parallel,
-        on_choice=remember,
+    return runtime.in_process(
+        process, mode=mode, chunk_size=settings.chunk_clients, choice_file=path
     )
-    if mode is not None and parallel is None:
-        remember(mode, "--client_execution")
-    return engine
 
 
 def _warn(text: str) -> None:
     sys.stderr.write(f"warning: {text}\n")
 
 
-def _mode(record: dict[str, Any]) -> tuple[Any, int]:
-    from tfl_research import runtime
-
-    return runtime.Mode(record["clients"], record["compiler"]), record["parallel"]
-
-
 def _parts(record: dict[str, Any]) -> int:
     return int(record["parts"])
-
-
-def _remember(path: pathlib.Path, record: dict[str, Any]) -> None:
-    # Its reason has measured times, which depend on who took part.
-    content = (json.dumps(record, indent=1) + "\n").encode()
-    atomic.write(path, content, mode=0o600)
-
-
-def _remembered(
-    path: pathlib.Path, read: Callable[[dict[str, Any]], Value]
-) -> Optional[Value]:
-    if not path.exists():
-        return None
-    try:
-        return read(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not hold a choice of execution ({error}); start over in "
-            "another --output_dir"
-        ) from error

@@ -166,8 +166,12 @@ def _reporting(setup: Setup) -> Setup:
     experiment = setup.experiment
     reporting = experiment.silos.sampler(setup.asked, experiment.training.seed)
     exchanges = experiment.chosen_algorithm.EXCHANGES
-    cohorts = reporting if exchanges == 1 else Repeated(setup.asked, exchanges)
-    return dataclasses.replace(setup, reporting=reporting, cohorts=cohorts)
+    if exchanges == 1:
+        return dataclasses.replace(setup, reporting=reporting, cohorts=reporting)
+    train: ClientData = setup.task.train
+    task = dataclasses.replace(setup.task, train=train.with_exchanges(exchanges))
+    cohorts = Repeated(setup.asked, exchanges)
+    return dataclasses.replace(setup, task=task, reporting=reporting, cohorts=cohorts)
 
 
 def _attacked(setup: Setup) -> Setup:

@@ -49,7 +49,8 @@ class Optimizer(Settings):
     rounds. The learning rate of a round is: constant η; exponential η γ^(t/T); step
     η γ^⌊t/T⌋; inverse_sqrt η / √(t+1); cosine η (1 + cos(π min(t/T, 1))) / 2. In the
     first W warm-up rounds η is multiplied by (t+1)/(W+1). After the warm-up, t counts
-    from the end of the warm-up.
+    from the end of the warm-up. Rounds that do not move the model count too. Under an
+    algorithm of several exchanges (mime), t counts the paper's rounds.
 
     Example:
       >>> tfl.Optimizer("sgd", learning_rate=0.1, momentum=0.9).momentum
@@ -86,7 +87,7 @@ class Optimizer(Settings):
     epsilon: Optional[float] = settings.real(
         None,
         "Adaptivity τ of adam (1e-7), yogi (1e-3) and adagrad (1e-7, added before the "
-        "root is taken).",
+        "root is taken, so that it is about the square of the paper's τ).",
         above=0,
     )
     initial_preconditioner: Optional[float] = settings.real(
@@ -187,19 +188,6 @@ class Optimizer(Settings):
             if getattr(self, field) is not None
         }
         return builders[self.optimizer](learning_rate=self.learning_rate, **arguments)
-
-    def build_scheduled(self) -> tff.learning.optimizers.Optimizer:
-        """Builds TFF's optimizer, with the learning-rate schedule if there is one.
-
-        Imports TensorFlow.
-        """
-        import tensorflow_federated as tff
-
-        if not self.scheduled:
-            return self.build()
-        return tff.learning.optimizers.schedule_learning_rate(
-            self.build(), self.schedule()
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ from tfl_research.data import PoissonBatching
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
-from tfl_research.processes.round import RoundParts, assemble
+from tfl_research.processes.round import assemble
+from tfl_research.processes.round_parts import RoundParts
 from tfl_research.processes.server_work import OptimizerStep, ServerWork
 from tfl_research.processes.weighting import ClientWeighting, by_examples, uniform
 from tfl_research.tasks.task import Task
@@ -114,9 +115,10 @@ def build_fed_avg(
     An update with a NaN or an infinity is excluded: the update becomes zero with weight
     zero, and is counted as excluded. An aggregation factory without weights cannot
     exclude a client, and gets a zero update. An `aggregators.UpdateAggregator` that
-    `screens_updates` gets the original update. If the aggregator measures a `skipped`
-    other than 0, the model and the state of the server work do not change. The `plan`
-    of the process is the privacy plan that the aggregator or the client work declares.
+    `screens_updates` gets the original update. In a round that the aggregator skips (a
+    measured `skipped` other than 0), and in a round in which no client counts and
+    nothing adds noise, the server waits: see `ServerWork`. The `plan` of the process is
+    the privacy plan that the aggregator or the client work declares.
 
     Args:
       task: data, model and objective.

@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
-from collections.abc import Callable
-from typing import Any, Optional
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients, models
 from tfl_research.aggregators import declarations
 from tfl_research.errors import SettingError
-from tfl_research.processes.aggregation import Aggregator, create_aggregation, may_skip
-from tfl_research.processes.client_states import (
-    POSITION,
-    STATE,
-    ClientStateSpec,
-    collect,
-)
+from tfl_research.processes.aggregation import create_aggregation, may_skip
+from tfl_research.processes.client_states import POSITION, collect
 from tfl_research.processes.federated_process import FederatedProcess, size_in_bytes
-from tfl_research.processes.server_work import Aggregated, ServerWork
-from tfl_research.processes.weighting import ClientWeighting
+from tfl_research.processes.round_parts import RoundParts, client_computation
+from tfl_research.processes.server_work import Aggregated
 
 _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class RoundParts:
-    """The parts of a round; see `build_fed_avg`.
-
-    Attributes:
-      finalize: the objective's sums -> metrics.
-      client_data_type: TFF type of one client's local steps.
-      plan: the privacy plan; None without a plan.
-      encoded_bytes: bytes of an update as it is sent.
-      received_bytes: bytes that the server sends to a client.
-      reported_bytes: bytes of a client's report. None for the bytes of plain tensors,
-        as for `encoded_bytes` and `received_bytes`.
-    """
-
-    model: models.FunctionalModel
-    client_function: clients.ClientFunction
-    finalize: Callable[[Any], Any]
-    client_data_type: tff.StructWithPythonType
-    server_work: ServerWork
-    aggregator: Aggregator
-    weighting: ClientWeighting
-    client_states: Optional[ClientStateSpec]
-    plan: Any = None
-    encoded_bytes: Optional[int] = None
-    received_bytes: Optional[int] = None
-    reported_bytes: Optional[int] = None
 
 
 def assemble(parts: RoundParts) -> FederatedProcess:
@@ -65,6 +31,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     aggregation, weighted = create_aggregation(
         parts.aggregator, weights_type, parts.weighting, client_data_type
     )
+    skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
     declared = declarations(parts.aggregator)
 
@@ -82,7 +49,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
 
     sent_type = sent.type_signature.result
     shares = len(sent_type) > 2
-    train_client = _client_computation(parts, sent_type)
+    train_client = client_computation(parts, sent_type)
     sums_type = train_client.type_signature.result["sums"]
     counts_type = train_client.type_signature.result["counts"]
     report_type = train_client.type_signature.result["report"]
@@ -116,20 +83,35 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         return tuple(new_weights), new_state, round_number + 1
 
     @tff.tensorflow.computation(
-        update_server.type_signature.result, weights_type, server_type, _INTEGER
+        update_server.type_signature.result,
+        weights_type,
+        server_type,
+        weights_type,
+        counts_type,
+        _INTEGER,
     )
-    def unless_skipped(
-        updated: Any, weights: Any, server_state: Any, skipped: tf.Tensor
+    def unless_waiting(
+        updated: Any,
+        weights: Any,
+        server_state: Any,
+        update: Any,
+        counts: Any,
+        skipped: tf.Tensor,
     ) -> Any:
         # With a zero update, the optimizer's momentum would still move the model.
-        def kept(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
-            return tf.where(skipped > 0, old, new)
-
+        waits = skipped > 0
+        if parts.plan is None:
+            waits |= (counts["reporting"] <= 0) & _says_nothing(update)
+        waiting = server_work.wait(tuple(weights), server_state)
         return (
-            tf.nest.map_structure(kept, updated[0], weights),
-            tf.nest.map_structure(kept, updated[1], server_state),
+            tf.nest.map_structure(partial(tf.where, waits), weights, updated[0]),
+            tf.nest.map_structure(partial(tf.where, waits), waiting, updated[1]),
             updated[2],
         )
+
+    @tff.tensorflow.computation
+    def never_skipped() -> Any:
+        return tf.constant(0, tf.int32)
 
     @tff.tensorflow.computation(sums_type)
     def finalize_metrics(sums: Any) -> Any:
@@ -189,11 +171,24 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                 )
             ),
         )
-        if may_skip(aggregation):
-            skipped = aggregated.measurements["skipped"]
+        if skips or parts.plan is None:
+            skipped = (
+                aggregated.measurements["skipped"]
+                if skips
+                else tff.federated_eval(never_skipped, tff.SERVER)
+            )
             updated = tff.federated_map(
-                unless_skipped,
-                tff.federated_zip((updated, weights, state.finalizer, skipped)),
+                unless_waiting,
+                tff.federated_zip(
+                    (
+                        updated,
+                        weights,
+                        state.finalizer,
+                        aggregated.result,
+                        counts,
+                        skipped,
+                    )
+                ),
             )
         new_weights, server_state, new_round = updated
         new_state = tff.federated_zip(
@@ -245,53 +240,11 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     )
 
 
-def _client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
-    """Builds (message, local steps) -> update, weight, sums, counts, report, state."""
-    # Robust aggregators count non-finite updates as hostile.
-    screens_updates = declarations(parts.aggregator).screens_updates
-    weighting, weighs_reports = parts.weighting, parts.server_work.weighs_reports
-
-    @tff.tensorflow.computation(sent_type, parts.client_data_type)
-    def train_client(message: Any, batches: Any) -> Any:
-        weights, round_number, *shared = message
-        result = parts.client_function(weights, batches, round_number, *shared)
-        sent_back = [*result.update, *tf.nest.flatten(result.report)]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
-
-        # The NaN loss of a diverged client would make the mean loss NaN.
-        def kept(value: tf.Tensor) -> tf.Tensor:
-            return tf.where(finite, value, tf.zeros_like(value))
-
-        weight = weighting.weight(result.num_examples)
-        reporting = tf.cast(finite & (result.num_examples > 0), tf.float32)
-        report_weight = reporting * (weight if weighs_reports else 1.0)
-        update = tuple(result.update)
-        if not screens_updates:
-            update, weight = tuple(kept(u) for u in update), kept(weight)
-        client = collections.OrderedDict(
-            update=update,
-            weight=weight,
-            sums=tf.nest.map_structure(kept, result.sums),
-            counts=collections.OrderedDict(
-                clients=tf.constant(1, tf.int32),
-                examples=result.num_examples,
-                excluded=tf.cast(tf.logical_not(finite), tf.int32),
-                reporting=reporting,
-                report_weight=report_weight,
-            ),
-            report=tf.nest.map_structure(
-                lambda r: report_weight * kept(r), result.report
-            ),
-        )
-        if tf.nest.flatten(result.noise_stddev):
-            client["noise_stddev"] = result.noise_stddev
-        if parts.client_states is not None:
-            old, new = batches[STATE], result.client_state
-            usable = finite & tf.reduce_all(tf.math.is_finite(new))
-            client["state"] = tf.where(usable, new, old)
-        return client
-
-    return train_client
+def _says_nothing(update: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Whether an aggregate over no client is zero or not finite (a mean 0/0)."""
+    zero = tf.reduce_all([tf.reduce_all(tf.equal(u, 0.0)) for u in update])
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
+    return zero | tf.logical_not(finite)
 
 
 def _state(weights: Any, round_number: Any, aggregator: Any, optimizer: Any) -> Any:

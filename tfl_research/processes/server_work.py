@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
+
+from tfl_research.clients.local_loop import at_scheduled_rate
 
 # A structure of tensors.
 Nest = Any
@@ -38,6 +40,16 @@ class ServerWork(abc.ABC):
     A subclass defines `apply`. It overrides the other methods if the server keeps a
     state or shares values with clients.
 
+    `apply` is called in each round that moves the model. In the other rounds
+    `wait` is called, and the model does not change. A round does not move the model if
+    the aggregator skips the round, or if no client counts (an empty cohort, or no
+    client with a finite update and examples) and the aggregate is zero or NaN. So a
+    server optimizer with momentum waits for clients. TFF's server waits too: its mean
+    over no client is NaN, and its server refuses that. With noise the aggregate is not
+    zero. So under differential privacy the model moves in every round, whoever took
+    part, as in McMahan et al. 2018 (arXiv 1710.06963, Algorithm 1). A process with a
+    privacy plan calls `apply` even if its noise is zero.
+
     Example, server momentum for `algorithms.Algorithm`:
       >>> import tensorflow as tf
       >>> from tfl_research import processes
@@ -52,9 +64,12 @@ class ServerWork(abc.ABC):
     Attributes:
       weighs_reports: whether the mean of the reports has the weights of the updates.
         Otherwise every client with examples counts the same.
+      averages_empty_updates: whether the zero update of a client without examples has
+        the weight of a client with one example. Otherwise it has no weight.
     """
 
     weighs_reports: ClassVar[bool] = True
+    averages_empty_updates: ClassVar[bool] = False
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """The server's state before the first round, without the model."""
@@ -82,6 +97,19 @@ class ServerWork(abc.ABC):
           the old ones.
         """
 
+    def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+        """The server's state after a round that does not move the model.
+
+        By default the state does not change. A server whose state counts rounds
+        overrides the method.
+
+        Args:
+          weights: the model before and after the round.
+          state: what the server remembers.
+        """
+        del weights
+        return state
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerStep(ServerWork):
@@ -89,16 +117,28 @@ class OptimizerStep(ServerWork):
 
     Reddi et al. 2020 (arXiv 2003.00295), Algorithm 1. With SGD of rate 1 it is FedAvg,
     with momentum FedAvgM (Hsu et al. 2019, arXiv 1909.06335). FedAdam, FedYogi and
-    FedAdagrad are Algorithm 2 with TFF's optimizers. These differ from Algorithm 2 in
-    the same way as the paper's code: in round t Adam and Yogi multiply the rate eta by
-    sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v, Adam's v begins at
-    0, and Adagrad divides by sqrt(v + tau) in place of sqrt(v) + tau.
+    FedAdagrad are Algorithm 2 with TFF's optimizers, which differ from Algorithm 2.
+    Two differences are also in the authors' code (google-research/federated, with
+    Keras' optimizers): in step t Adam and Yogi multiply the rate eta by
+    sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v; and Adam's v begins
+    at 0, where Algorithm 2 begins at tau^2 or more. One difference is not in their
+    code: TFF's Adagrad divides by sqrt(v + tau), where Algorithm 2 and Keras divide by
+    sqrt(v) + tau. So tau here is about the square of the paper's: with v = 0 the steps
+    are equal for tau = (the paper's tau)^2. Algorithm 2's Adagrad has a beta_1, which
+    is 0 here and in the paper's experiments. Yogi's v begins at 1e-6 by default, in
+    their code at 1.
 
     Attributes:
       optimizer: the server optimizer; SGD of rate 1 by default.
+      learning_rate_schedule: (round number int32, from 0) -> float32 learning rate of
+        the round; None for the optimizer's learning rate. Rounds that do not move the
+        model count too, as they do for the clients' schedule
+        (`clients.LocalSteps`). A `tff.learning.optimizers.schedule_learning_rate`
+        counts only the steps that it takes.
     """
 
     optimizer: Optional[tff.learning.optimizers.Optimizer] = None
+    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None
 
     @property
     def _optimizer(self) -> tff.learning.optimizers.Optimizer:
@@ -115,14 +155,12 @@ class OptimizerStep(ServerWork):
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
         """A step of the server optimizer."""
-        return self.step(weights, state, round_mean.update)
-
-    def step(
-        self, weights: Sequence[tf.Tensor], state: Nest, update: Sequence[tf.Tensor]
-    ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """A step of the server optimizer along `update`."""
-        new_state, new_weights = self._optimizer.next(
-            state, tuple(weights), tuple(-u for u in update)
+        optimizer = self._optimizer
+        state = at_scheduled_rate(
+            optimizer, state, self.learning_rate_schedule, round_mean.round_number
+        )
+        new_state, new_weights = optimizer.next(
+            state, tuple(weights), tuple(-u for u in round_mean.update)
         )
         return tuple(new_weights), new_state
 
@@ -150,7 +188,8 @@ class ReportedStep(ServerWork):
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
         """A step of the server optimizer along the corrected update."""
-        return self.step.step(weights, state, self.corrected(round_mean))
+        corrected = round_mean._replace(update=list(self.corrected(round_mean)))
+        return self.step.apply(weights, state, corrected)
 
 
 # FedAvg's server: the model moves by the mean of the updates.

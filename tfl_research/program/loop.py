@@ -56,7 +56,10 @@ def run(
 
     A run that is killed and started again repeats the rounds after its last checkpoint,
     with the same cohorts and the same noise. It ends with the same files as a run that
-    was never stopped.
+    was never stopped, if its engine executes rounds in the same way. An engine of
+    `runtime.in_process` without a mode measures how; with
+    `choice_file=folder.path / "runtime.json"` it does so in the first start alone.
+    `Experiment.run` keeps the way in this file.
 
     `run` works in any thread, also beside other runs. Only the main thread handles
     signals.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -19,6 +21,7 @@ from tfl_research.runtime.compiler.map_reduce import chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
+from tfl_research.storage import kept_choice
 
 # Largest number of accumulators that the finishing program takes.
 _PARTS = 2
@@ -59,8 +62,13 @@ class InProcessEngine(ClosedOnExit):
         mode: Optional[Mode] = None,
         chunk_size: Optional[int] = None,
         parallel: Optional[int] = None,
-        on_choice: Optional[Callable[[Mode, str], None]] = None,
+        choice_file: Optional[pathlib.Path] = None,
     ):
+        kept = None
+        if choice_file is not None:
+            kept = kept_choice.kept(choice_file, _kept_execution)
+        if kept is not None:
+            mode, parallel = mode or kept[0], parallel or kept[1]
         self._programs = forms.claim(process)
         self._process = process
         self._state_type = process.next.type_signature.parameter[0].member
@@ -71,7 +79,7 @@ class InProcessEngine(ClosedOnExit):
         self._shapes = chunks.Shapes()
         if self.parallel > 1:
             _keep_chunks_to_a_core_each()
-        self._on_choice = on_choice
+        self._choice_file = choice_file
         self.mode = mode
         self.choice_reason = "given" if mode is not None else ""
         if mode is not None and not self._programs.pure:
@@ -80,6 +88,8 @@ class InProcessEngine(ClosedOnExit):
                 "clients hold datasets or variables; leave the mode out, or use "
                 "runtime.tff_local(process)"
             )
+        if mode is not None and kept is None:
+            self._keep_choice()
 
     def initialize(self) -> Any:
         """The initial server state, leaves as TensorFlow tensors."""
@@ -102,11 +112,23 @@ class InProcessEngine(ClosedOnExit):
                 self.mode, self.choice_reason = choice.choose(
                     self._programs, leaves, self._chunks(cohort)
                 )
-                if self._on_choice is not None:
-                    self._on_choice(self.mode, self.choice_reason)
+                self._keep_choice()
             output = self._next_by_chunks(leaves, cohort, self.mode)
         new_state, metrics = pack(iter(output), self._output_type)
         return new_state, metrics
+
+    def _keep_choice(self) -> None:
+        """Writes the mode to the choice file, before the mode is used."""
+        if self._choice_file is None or self.mode is None:
+            return
+        kept_choice.keep(
+            self._choice_file,
+            {
+                **dataclasses.asdict(self.mode),
+                "parallel": self.parallel,
+                "reason": self.choice_reason,
+            },
+        )
 
     def _state_leaves(self, state: Any) -> list[tf.Tensor]:
         types = leaf_types(self._state_type)
@@ -217,6 +239,10 @@ class InProcessEngine(ClosedOnExit):
             self._pool = None
 
 
+def _kept_execution(record: dict[str, Any]) -> tuple[Mode, int]:
+    return Mode(record["clients"], record["compiler"]), int(record["parallel"])
+
+
 def run_chunk(
     program: Any, context: Sequence[tf.Tensor], chunk: chunks.Chunk
 ) -> list[tf.Tensor]:
@@ -253,9 +279,15 @@ def in_process(
     mode: Optional[Mode] = None,
     chunk_size: Optional[int] = None,
     parallel: Optional[int] = None,
-    on_choice: Optional[Callable[[Mode, str], None]] = None,
+    choice_file: Optional[pathlib.Path] = None,
 ) -> InProcessEngine:
     """Makes an engine that executes `process` in this Python process.
+
+    Example, an engine whose mode stays the same when `program.run` resumes in its
+    folder:
+
+        engine = runtime.in_process(process, choice_file=folder.path / "runtime.json")
+        program.run(engine=engine, folder=folder, ...)
 
     Args:
       process: any `tff.templates.IterativeProcess` that has a map-reduce form.
@@ -263,9 +295,12 @@ def in_process(
       chunk_size: number of clients in a chunk; by default bounded by memory.
       parallel: number of chunks that are computed at the same time; by default the
         number of available cores.
-      on_choice: called with a measured mode and its reason before it is used.
+      choice_file: keeps the mode and `parallel` for later engines of the same run, so
+        that they round alike; what it holds comes before a measurement. None keeps
+        nothing: a later engine may measure another mode.
 
     Raises:
+      UserError: the choice file cannot be read.
       UnsupportedProcess: the process has no map-reduce form, or a mode was given
         that it cannot run in.
     """
@@ -274,5 +309,5 @@ def in_process(
         mode=mode,
         chunk_size=chunk_size,
         parallel=parallel,
-        on_choice=on_choice,
+        choice_file=choice_file,
     )

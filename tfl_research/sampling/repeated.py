@@ -14,6 +14,9 @@ from tfl_research.sampling.samplers import Sampler
 class Repeated:
     """A sampler's cohorts, each for `times` rounds in a row.
 
+    The clients' data have the same local steps in these rounds if they are
+    `ClientData.with_exchanges(times)`.
+
     Attributes:
       inner: draws the cohorts.
       times: at least 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import sqlite3
@@ -92,7 +93,16 @@ class ClientStates:
 
         Raises:
           ValueError: more clients than the process' `capacity`.
+          UserError: a client is in the cohort twice. The second state would replace the
+            first, and the server would have the updates of both.
         """
+        if len(set(cohort.client_ids)) < len(cohort):
+            counts = collections.Counter(cohort.client_ids)
+            name, times = counts.most_common(1)[0]
+            raise UserError(
+                f"client {name!r} is in a cohort {times} times, but clients keep one "
+                "state between rounds; draw cohorts without replacement"
+            )
         if len(cohort) > self._spec.capacity:
             raise ValueError(
                 f"a cohort has {len(cohort)} clients, the process has room for the "

@@ -6,7 +6,10 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import tensorflow as tf
+
+from tfl_research.tasks import ranking
 
 # Edges of the histogram that estimates the area under the ROC curve.
 _AUC_BINS = 200
@@ -26,6 +29,10 @@ class Objective:
       finalize: `{name: summed over examples}` -> `{metric: scalar}`; metrics of
         no examples are NaN. TensorFlow operations, so that it runs inside a
         computation as well as on NumPy arrays.
+      exact: `{metric: (y [n, ...], logits [n, ...]) -> value}` in NumPy, for metrics
+        that sums over examples only approximate. Evaluations compute such a metric
+        from all examples, in place of the metric of that name of `finalize`. Train
+        metrics are those of `finalize`.
     """
 
     example_losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -35,6 +42,9 @@ class Objective:
     finalize: Callable[
         [Mapping[str, tf.Tensor]], collections.OrderedDict[str, tf.Tensor]
     ]
+    exact: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 def _ratio(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:
@@ -150,9 +160,12 @@ def regression() -> Objective:
 def binary() -> Objective:
     """Sigmoid cross-entropy over 0/1 labels `[batch]`; loss, accuracy and AUC.
 
-    Logits are `[batch, 1]`. The area under the ROC curve is computed from
-    200-bin histograms of the predicted probability for either class, with ties
-    within a bin counted half (Mann-Whitney).
+    Logits are `[batch, 1]`. Evaluations compute the area under the ROC curve exactly,
+    from the ranks of the logits (`ranking.auc`). The train metric, which is a sum over
+    clients, is computed from 200-bin histograms of the predicted probability for
+    either class, with ties within a bin counted half (Mann-Whitney). So it is too near
+    to 1/2 if most probabilities fall into few bins: with few positives, or with
+    saturated scores.
     """
 
     def example_losses(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -192,4 +205,7 @@ def binary() -> Objective:
         metrics["auc"] = _ratio(wins, pairs)
         return metrics
 
-    return Objective(example_losses, example_sums, finalize)
+    def exact_auc(y: np.ndarray, logits: np.ndarray) -> float:
+        return ranking.auc(y > 0, logits[:, 0])
+
+    return Objective(example_losses, example_sums, finalize, {"auc": exact_auc})

@@ -132,7 +132,12 @@ class FedExp(AlgorithmSettings):
     REPORTS_UNCODED = "the norm of their update as it was before the code"
     OWN_SERVER_STEP = True
 
-    exp_epsilon: float = settings.real(1e-3, "ε of FedExP's step size.", above=0)
+    exp_epsilon: float = settings.real(
+        1e-3,
+        "ε of FedExP's step size, as in its paper; its authors' code has the cohort's "
+        "size times ε.",
+        above=0,
+    )
     exp_average: bool = settings.switch(
         False,
         "The global model of fed_exp is the mean of the last two, as in its paper's "

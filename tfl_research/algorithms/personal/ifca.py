@@ -171,10 +171,7 @@ class IfcaServer(ServerWork):
             model + tf.math.divide_no_nan(update, _beside(share, update))
             for model, update in zip(state, updates)
         ]
-        someone = round_mean.num_clients > 0
-        mean = [tf.tensordot(share, model, 1) for model in models]
-        new = [tf.where(someone, m, w) for m, w in zip(mean, weights)]
-        return tuple(new), models
+        return tuple(tf.tensordot(share, model, 1) for model in models), models
 
 
 def _beside(share: tf.Tensor, like: tf.Tensor) -> tf.Tensor:

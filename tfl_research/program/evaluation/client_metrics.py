@@ -37,9 +37,10 @@ class Spread:
 
     Attributes:
       mean: the mean over clients.
-      worst_decile: the 10th percentile over clients where higher is better
-        (accuracy), the 90th percentile where lower is better (loss); linearly
-        interpolated.
+      worst_decile: the mean over the worst tenth of the clients. Of n clients, the
+        worst tenth are the ceil(n/10) clients with the lowest values where higher is
+        better (accuracy), and with the highest values where lower is better (loss).
+        With at most 10 clients it is the worst client alone.
       worst: the worst client's value.
     """
 
@@ -99,15 +100,18 @@ class Evaluation:
         values = self.per_client[metric][self._valued(metric, everyone)]
         if len(values) == 0 or np.isnan(values).any():
             return Spread(math.nan, math.nan, math.nan)
-        high = higher_is_better(metric)
+        worst_first = np.sort(values)
+        if not higher_is_better(metric):
+            worst_first = worst_first[::-1]
+        worst_tenth = worst_first[: -(-len(values) // 10)]
         return Spread(
-            float(values.mean()),
-            float(np.percentile(values, 10 if high else 90)),
-            float(values.min() if high else values.max()),
+            float(values.mean()), float(worst_tenth.mean()), float(worst_first[0])
         )
 
     def columns(self, split: str) -> collections.OrderedDict[str, float]:
         """Returns cells of metrics.csv: overall metrics, and their spread over clients.
+
+        `client_mean`, `client_worst_decile` and `client_worst` are those of `Spread`.
 
         Args:
           split: "eval" for the training clients' test splits, "held_out" for clients

@@ -56,7 +56,8 @@ class Evaluator:
     The Keras model runs over batches of a fixed size. The batches hold the examples of
     all clients, one client after another. Each example's sums
     (`Objective.example_sums`) are added up by client in float64. Memory holds the
-    activations of one batch and one copy of the evaluated examples.
+    activations of one batch and one copy of the evaluated examples. It also holds their
+    logits if the objective has metrics of all examples (`Objective.exact`: the AUC).
 
     Args:
       task: the task.
@@ -106,14 +107,15 @@ class Evaluator:
         @tf.function(reduce_retracing=True)
         def batch_sums(
             x: tf.Tensor, y: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor
-        ) -> Mapping[str, tf.Tensor]:
-            sums = self._objective.example_sums(y, self._model(x, training=False))
-            return {
+        ) -> tuple[Mapping[str, tf.Tensor], Any]:
+            logits = self._model(x, training=False)
+            sums = {
                 name: tf.math.unsorted_segment_sum(
                     tf.cast(value, tf.float64), segments, num_segments
                 )
-                for name, value in sums.items()
+                for name, value in self._objective.example_sums(y, logits).items()
             }
+            return sums, logits if self._objective.exact else ()
 
         @tf.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
@@ -151,17 +153,25 @@ class Evaluator:
         if split not in self._flat:
             self._flat[split] = _FlatExamples(clients, self._max_examples, self._seed)
         flat = self._flat[split]
-        sums = self._sums(flat)
-        overall = self._objective.finalize({k: v.sum(axis=0) for k, v in sums.items()})
-        per_client = self._finalize_each(
+        sums, logits = self._sums(flat)
+        final = self._objective.finalize({k: v.sum(axis=0) for k, v in sums.items()})
+        overall = collections.OrderedDict((k, float(v)) for k, v in final.items())
+        finalized = self._finalize_each(
             {name: tf.constant(value) for name, value in sums.items()}
         )
+        # In the order of `overall`: tf.function sorts the keys.
+        per_client = {name: np.asarray(finalized[name]) for name in overall}
+        if logits is not None:
+            ends = np.cumsum(flat.counts)[:-1]
+            each = list(zip(np.split(flat.y, ends), np.split(logits, ends)))
+            for name, metric in self._objective.exact.items():
+                overall[name] = float(metric(flat.y, logits))
+                per_client[name] = np.array([metric(y, own) for y, own in each])
         return Evaluation(
-            collections.OrderedDict((k, float(v)) for k, v in overall.items()),
+            overall,
             tuple(clients.client_ids),
             flat.counts,
-            # In the order of `overall`: tf.function sorts the keys.
-            {name: np.asarray(per_client[name]) for name in overall},
+            per_client,
             self._weights(clients) if split == "eval" else None,
         )
 
@@ -171,8 +181,13 @@ class Evaluator:
             return None
         return np.array([weights.get(i, 1.0) for i in clients.client_ids], np.float64)
 
-    def _sums(self, flat: _FlatExamples) -> dict[str, np.ndarray]:
-        """Returns every sum of the objective, float64 `[clients, ...]`."""
+    def _sums(
+        self, flat: _FlatExamples
+    ) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
+        """Returns every sum of the objective, float64 `[clients, ...]`, and logits.
+
+        The logits are `[examples, ...]`, or None if no metric needs them.
+        """
         size = self._batch_size
         # Segments are numbered within a batch, so that a batch's result has a row for
         # each client in the batch and not for every client. The last segment takes
@@ -183,6 +198,7 @@ class Evaluator:
         batches = [ranks[i : i + size] for i in range(0, len(ranks), size)] or [ranks]
         num_segments = 1 + max(int(np.ptp(b)) + 1 if len(b) else 0 for b in batches)
         totals: dict[str, np.ndarray] = {}
+        logits: list[np.ndarray] = []
         for index, batch_ranks in enumerate(batches):
             start, real = index * size, len(batch_ranks)
             arrays = []
@@ -193,10 +209,12 @@ class Evaluator:
             batch_clients = np.unique(batch_ranks)
             segments = np.full(size, num_segments - 1, np.int32)
             segments[:real] = np.searchsorted(batch_clients, batch_ranks)
-            sums = self._batch_sums(*arrays, segments, np.int32(num_segments))
+            sums, found = self._batch_sums(*arrays, segments, np.int32(num_segments))
+            if self._objective.exact:
+                logits.append(found.numpy()[:real])
             for name, value in sums.items():
                 array = value.numpy()
                 if name not in totals:
                     totals[name] = np.zeros((len(flat.counts), *array.shape[1:]))
                 totals[name][present[batch_clients]] += array[: len(batch_clients)]
-        return totals
+        return totals, np.concatenate(logits) if logits else None

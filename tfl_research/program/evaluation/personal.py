@@ -8,7 +8,7 @@ import dataclasses
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, TextIO
+from typing import Any, NamedTuple, Optional, TextIO
 
 import numpy as np
 import tensorflow as tf
@@ -116,6 +116,17 @@ class PersonalEvaluation:
         return text.getvalue().encode()
 
 
+class _Result(NamedTuple):
+    """A model's sums on a client's test examples, and the examples' labels and logits.
+
+    There are no logits if no metric needs them.
+    """
+
+    sums: Mapping[str, np.ndarray]
+    y: np.ndarray
+    logits: Sequence[np.ndarray]
+
+
 class PersonalEvaluator:
     """Trains the clients' personal models one after another and evaluates each.
 
@@ -164,13 +175,13 @@ class PersonalEvaluator:
         @tf.function(reduce_retracing=True)
         def batch_sums(
             weights: Sequence[tf.Tensor], x: tf.Tensor, y: tf.Tensor
-        ) -> Mapping[str, tf.Tensor]:
+        ) -> tuple[Mapping[str, tf.Tensor], Any]:
             logits = forward(weights, x, False, tf.zeros([2], tf.int32))
-            sums = self._objective.example_sums(y, logits)
-            return {
+            sums = {
                 name: tf.reduce_sum(tf.cast(value, tf.float64), axis=0)
-                for name, value in sums.items()
+                for name, value in self._objective.example_sums(y, logits).items()
             }
+            return sums, logits if self._objective.exact else ()
 
         self._batch_sums = batch_sums
 
@@ -195,7 +206,7 @@ class PersonalEvaluator:
         weights = [tf.constant(w) for w in state.global_model_weights.trainable]
         sent = self._shared(tuple(weights), state.finalizer)
         shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
-        model_sums: list[list[Mapping[str, np.ndarray]]] = [[], []]
+        model_results: list[list[_Result]] = [[], []]
         ids, examples, trained = [], [], []
         bar = tqdm.tqdm(
             self._task.test.items(),
@@ -211,13 +222,13 @@ class PersonalEvaluator:
                 continue
             steps = self._steps(client_id, round_number + 1, states)
             own = self._make(weights, steps, tf.constant(round_number), *shared)
-            for sums, model in zip(model_sums, (weights, list(own))):
-                sums.append(self._sums(model, test_examples))
+            for results, model in zip(model_results, (weights, list(own))):
+                results.append(self._result(model, test_examples))
             ids.append(client_id)
             examples.append(len(test_examples["y"]))
             trained.append(int(steps["num_examples"]))
         common, personal = (
-            self._evaluation(ids, examples, sums) for sums in model_sums
+            self._evaluation(ids, examples, results) for results in model_results
         )
         return PersonalEvaluation(
             round_number, common, personal, np.array(trained, np.int64)
@@ -241,35 +252,47 @@ class PersonalEvaluator:
             steps["client_state"] = states([client_id])[0]
         return {name: tf.constant(value) for name, value in steps.items()}
 
-    def _sums(
-        self, weights: Sequence[tf.Tensor], examples: Examples
-    ) -> Mapping[str, np.ndarray]:
+    def _result(self, weights: Sequence[tf.Tensor], examples: Examples) -> _Result:
         total: dict[str, np.ndarray] = {}
+        logits: list[np.ndarray] = []
         for first in range(0, len(examples["y"]), self._batch_size):
             rows = slice(first, first + self._batch_size)
-            sums = self._batch_sums(weights, examples["x"][rows], examples["y"][rows])
+            sums, found = self._batch_sums(
+                weights, examples["x"][rows], examples["y"][rows]
+            )
             for name, value in sums.items():
                 total[name] = total.get(name, 0.0) + value.numpy()
-        return total
+            if self._objective.exact:
+                logits.append(found.numpy())
+        return _Result(total, np.asarray(examples["y"]), logits)
 
     def _evaluation(
         self,
         ids: Sequence[str],
         examples: Sequence[int],
-        sums: Sequence[Mapping[str, np.ndarray]],
+        results: Sequence[_Result],
     ) -> Evaluation:
-        each = [self._objective.finalize(client_sums) for client_sums in sums]
-        overall: Mapping[str, Any] = {}
-        if sums:
-            overall = self._objective.finalize(
-                {
-                    name: np.sum([client_sums[name] for client_sums in sums], axis=0)
-                    for name in sums[0]
-                }
-            )
-        return Evaluation(
-            {name: float(value) for name, value in overall.items()},
-            tuple(ids),
-            np.array(examples, np.int64),
-            {name: np.array([float(m[name]) for m in each]) for name in overall},
-        )
+        each = [self._objective.finalize(result.sums) for result in results]
+        overall: dict[str, float] = {}
+        if results:
+            total = {
+                name: np.sum([result.sums[name] for result in results], axis=0)
+                for name in results[0].sums
+            }
+            final = self._objective.finalize(total)
+            overall = {name: float(value) for name, value in final.items()}
+        per_client = {
+            name: np.array([float(metrics[name]) for metrics in each])
+            for name in overall
+        }
+        if results and self._objective.exact:
+            labels = [result.y for result in results]
+            logits = [np.concatenate(result.logits) for result in results]
+            for name, metric in self._objective.exact.items():
+                overall[name] = float(
+                    metric(np.concatenate(labels), np.concatenate(logits))
+                )
+                per_client[name] = np.array(
+                    [metric(y, own) for y, own in zip(labels, logits)]
+                )
+        return Evaluation(overall, tuple(ids), np.array(examples, np.int64), per_client)

@@ -57,8 +57,9 @@ def choose(
 
     Executes the cohort's first chunk in each possible mode and ignores the results; the
     state does not change. For an empty cohort, the first candidate is chosen. The
-    choice is stored for this user. So a second run does not measure again, and does not
-    choose another mode, whose results would be rounded differently.
+    choice is stored for this user. So a second run does not measure again. Another
+    machine, or another user, may choose another mode, whose results are rounded
+    differently: an engine's `choice_file` keeps the mode for the starts of one run.
 
     Returns:
       (mode, the measurements in words).

@@ -1,0 +1,37 @@
+"""What a run chooses once is kept in its folder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tfl_research.errors import UserError
+from tfl_research.storage import kept_choice
+
+
+def parts(record):
+    return int(record["parts"])
+
+
+def test_nothing_is_kept_before_the_first_start(tmp_path):
+    assert kept_choice.kept(tmp_path / "runtime.json", parts) is None
+
+
+def test_what_is_kept_is_read_again(tmp_path):
+    path = tmp_path / "runtime.json"
+    kept_choice.keep(path, {"parts": 3})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"parts": 3}
+    assert kept_choice.kept(path, parts) == 3
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parts": "x"}', "null"])
+def test_what_cannot_be_read_is_one_line(tmp_path, text):
+    path = tmp_path / "runtime.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as raised:
+        kept_choice.kept(path, parts)
+    message = raised.value.for_command_line
+    assert message.startswith(f"{path} does not hold a choice of execution (")
+    assert message.endswith("; start over in another --output_dir")
+    assert "\n" not in message

@@ -1,0 +1,98 @@
+"""The parts of a round, and a client's computation of them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import clients, models
+from tfl_research.aggregators import declarations
+from tfl_research.processes.aggregation import Aggregator
+from tfl_research.processes.client_states import STATE, ClientStateSpec
+from tfl_research.processes.server_work import ServerWork
+from tfl_research.processes.weighting import ClientWeighting
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundParts:
+    """The parts of a round; see `build_fed_avg`.
+
+    Attributes:
+      finalize: the objective's sums -> metrics.
+      client_data_type: TFF type of one client's local steps.
+      plan: the privacy plan; None without a plan.
+      encoded_bytes: bytes of an update as it is sent.
+      received_bytes: bytes that the server sends to a client.
+      reported_bytes: bytes of a client's report. None for the bytes of plain tensors,
+        as for `encoded_bytes` and `received_bytes`.
+    """
+
+    model: models.FunctionalModel
+    client_function: clients.ClientFunction
+    finalize: Callable[[Any], Any]
+    client_data_type: tff.StructWithPythonType
+    server_work: ServerWork
+    aggregator: Aggregator
+    weighting: ClientWeighting
+    client_states: Optional[ClientStateSpec]
+    plan: Any = None
+    encoded_bytes: Optional[int] = None
+    received_bytes: Optional[int] = None
+    reported_bytes: Optional[int] = None
+
+
+def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
+    """Builds (message, local steps) -> update, weight, sums, counts, report, state."""
+    # Robust aggregators count non-finite updates as hostile.
+    screens_updates = declarations(parts.aggregator).screens_updates
+    weighting, server_work = parts.weighting, parts.server_work
+
+    @tff.tensorflow.computation(sent_type, parts.client_data_type)
+    def train_client(message: Any, batches: Any) -> Any:
+        weights, round_number, *shared = message
+        result = parts.client_function(weights, batches, round_number, *shared)
+        sent_back = [*result.update, *tf.nest.flatten(result.report)]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
+
+        # The NaN loss of a diverged client would make the mean loss NaN.
+        def kept(value: tf.Tensor) -> tf.Tensor:
+            return tf.where(finite, value, tf.zeros_like(value))
+
+        counted = result.num_examples
+        if server_work.averages_empty_updates:
+            counted = tf.maximum(counted, 1.0)
+        weight = weighting.weight(counted)
+        reporting = tf.cast(finite & (result.num_examples > 0), tf.float32)
+        report_weight = reporting * (weight if server_work.weighs_reports else 1.0)
+        update = tuple(result.update)
+        if not screens_updates:
+            update, weight = tuple(kept(u) for u in update), kept(weight)
+        client = collections.OrderedDict(
+            update=update,
+            weight=weight,
+            sums=tf.nest.map_structure(kept, result.sums),
+            counts=collections.OrderedDict(
+                clients=tf.constant(1, tf.int32),
+                examples=result.num_examples,
+                excluded=tf.cast(tf.logical_not(finite), tf.int32),
+                reporting=reporting,
+                report_weight=report_weight,
+            ),
+            report=tf.nest.map_structure(
+                lambda r: report_weight * kept(r), result.report
+            ),
+        )
+        if tf.nest.flatten(result.noise_stddev):
+            client["noise_stddev"] = result.noise_stddev
+        if parts.client_states is not None:
+            old, new = batches[STATE], result.client_state
+            usable = finite & tf.reduce_all(tf.math.is_finite(new))
+            client["state"] = tf.where(usable, new, old)
+        return client
+
+    return train_client

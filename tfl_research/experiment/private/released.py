@@ -282,6 +282,9 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     decided_by = "" if column is None else Selection(column).column
     if experiment.release.selection_epsilon is not None:
         decided_by = deciding.PRIVATE_CHOICE
+    if folder.summary_path.exists() and not (folder.export_path / "best").exists():
+        # The run has ended without one.
+        decided_by = ""
     files = [CLIENTS]
     if setup.task.held_out is not None:
         files.append(HELD_OUT_CLIENTS)

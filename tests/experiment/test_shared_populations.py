@@ -80,9 +80,10 @@ def test_records_of_clients_that_a_seed_draws(tmp_path):
 
 def test_what_a_run_says_first_of_its_shared_ledger(tmp_path):
     from tfl_research.privacy.ledger import ledger_budget
+    from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 
     path = tmp_path / "shared.jsonl"
-    ledger_budget.write_budget(path, ledger_budget.LedgerBudget(50.0, 1e-5))
+    ledger_budget.write_budget(path, LedgerBudget(50.0, 1e-5))
     people = privacy.Population.of(map(str, range(1000)))
     fixed = privacy.GaussianEvent("fixed_size", 9.0, 0.05, 1000, 50.0, "replace_one")
     with privacy.SharedLedger(path, "f" * 16, people) as other:

@@ -15,7 +15,9 @@ from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting.losses import gaussian
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger import client_ledgers, head_file
-from tfl_research.privacy.ledger.entries import Round
+from tfl_research.privacy.ledger.lines.entries import (
+    Round,
+)
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))

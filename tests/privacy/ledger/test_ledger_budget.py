@@ -10,7 +10,7 @@ from tfl_research import privacy, sampling
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.ledger import ledger_budget
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 
 POISSON = sampling.Poisson(range(1000), 20, seed=1).amplification
 EVENT = GaussianEvent.of(1.0, POISSON)

@@ -12,7 +12,11 @@ from tfl_research.privacy import mechanisms
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
-from tfl_research.privacy.ledger.entries import Release, Restart, Round
+from tfl_research.privacy.ledger.lines.entries import (
+    Release,
+    Restart,
+    Round,
+)
 
 POISSON = sampling.Poisson(range(1000), 20, seed=1).amplification
 EVENT = GaussianEvent.of(1.0, POISSON)

@@ -20,9 +20,13 @@ from typing import Any
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.relations import Total
-from tfl_research.privacy.ledger.entries import Entry, Restart, Round
 from tfl_research.privacy.ledger.identity import Population
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import (
+    Entry,
+    Restart,
+    Round,
+)
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 
 

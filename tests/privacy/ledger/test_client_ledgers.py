@@ -255,7 +255,7 @@ def test_restarts_and_releases_are_in_every_clients_ledger(tmp_path):
 
 
 def test_a_restart_after_a_kill_between_two_clients(tmp_path):
-    """Some ledgers have round 2 when the run is killed; all get it, then the restart."""
+    """Some ledgers have round 2 when the run is killed; all get it, then restart."""
     with account_in(tmp_path) as account:
         account.charge(1)
         few = account.shared._ledgers["a/b"]

@@ -100,7 +100,8 @@ def test_what_a_run_says_first_of_its_shared_ledger(tmp_path):
     shared = privacy.SharedLedger(path, "0" * 16, people)
     with own, shared:
         account = privacy.RoundAccount(own, plan, shared)
-        together, budget = shared_ledgers.sentences(account, 3)
+        together, budget = shared_ledgers.sentences(account)
+        assert shared_ledgers.sentences(account, 3) == [together, budget]
         assert together.startswith(f"Together with the other runs of {path}: ε = ")
         assert "under replace_one (rounds under add_or_remove_one" in together
         assert f"{path} has a budget that binds all of its runs: ε = 50" in budget

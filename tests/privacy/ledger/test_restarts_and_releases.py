@@ -297,10 +297,12 @@ class TestPlans:
         expected = pytest.approx(epsilon((EVENT, 10), (EVALUATION, 2)))
         with opened(tmp_path, planned_releases=releases) as account:
             assert account.planned_epsilon() == expected
+            assert account.planned_shared_total().epsilon == expected
             for number in (1, 2):
                 account.charge(number)
                 account.charge_release("evaluation", number, EVALUATION)
                 assert account.planned_epsilon() == expected
+                assert account.planned_shared_total().epsilon == expected
             # An evaluation more than was planned.
             account.charge_release("more", 2, EVALUATION)
             assert account.planned_epsilon() == pytest.approx(

@@ -157,7 +157,7 @@ def _first_lines(
             budget_epsilon=account.budget_epsilon,
         ),
     ]
-    lines += shared_ledgers.sentences(account, account.planned_rounds or 0)
+    lines += shared_ledgers.sentences(account)
     return "".join(f"privacy: {line}\n" for line in lines)
 
 

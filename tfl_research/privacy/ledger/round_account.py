@@ -156,13 +156,14 @@ class RoundAccount:
 
     def planned_groups(self) -> list[tuple[Event, int]]:
         """`groups` after the planned rounds, with the planned releases."""
-        due = dict(self._planned_releases)
-        made: dict[Event, int] = {}
-        for release in self.ledger.record_of_run.present_releases:
-            made[release] = made.get(release, 0) + 1
-        left = [(event, due[event] - made.get(event, 0)) for event in due]
         groups = self.groups(max(self.planned_rounds, len(self.ledger)))
-        return [*groups, *((event, count) for event, count in left if count > 0)]
+        return [*groups, *self._releases_left()]
+
+    def _releases_left(self) -> list[tuple[Event, int]]:
+        """The planned releases that the present attempt has not made."""
+        made = self.ledger.record_of_run.present_releases
+        left = [(e, count - made.count(e)) for e, count in self._planned_releases]
+        return [(event, count) for event, count in left if count > 0]
 
     def planned_epsilon(self) -> float:
         """ε after the planned rounds, with the planned releases."""
@@ -341,6 +342,15 @@ class RoundAccount:
         if self.shared is None:
             return None
         return self.shared.total_after(rounds, self.event, self.delta, self.accountant)
+
+    def planned_shared_total(self) -> Total | None:
+        """`shared_total` after the planned rounds, with the planned releases."""
+        if self.shared is None:
+            return None
+        rounds, left = max(self.planned_rounds, len(self.ledger)), self._releases_left()
+        return self.shared.total_after(
+            rounds, self.event, self.delta, self.accountant, left
+        )
 
     def shared_epsilon(self, rounds: int) -> float | None:
         """ε of `shared_total`."""

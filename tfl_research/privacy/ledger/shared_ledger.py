@@ -139,7 +139,12 @@ class SharedLedger(ChainFile):
             shared_checks.check_fits(f"{self.path} has run {run}", recorded, event)
 
     def total_after(
-        self, rounds: int, event: Event, delta: float, accountant: str | None = None
+        self,
+        rounds: int,
+        event: Event,
+        delta: float,
+        accountant: str | None = None,
+        further: Sequence[tuple[Event, int]] = (),
     ) -> Total:
         """ε of all runs, after so many rounds of this run, and its relation.
 
@@ -151,12 +156,19 @@ class SharedLedger(ChainFile):
           event: of this run's rounds that the ledger does not have yet.
           delta: target δ.
           accountant: "pld", "rdp", or None for the tightest that applies to all.
+          further: releases that this run still plans.
 
         Raises:
           ValueError: damage, or rounds that cannot be composed.
         """
         self._rounds.read(repair=False)
         counts = self._with(rounds, event)
+        if further:
+            planned = {
+                (self.run, f"planned {number}", release): count
+                for number, (release, count) in enumerate(further)
+            }
+            return self._totals.total({**counts, **planned}, delta, accountant)
         return self._totals.after_rounds(
             counts, (self.run, "", event), delta, accountant
         )

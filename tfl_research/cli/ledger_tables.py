@@ -27,7 +27,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def short(event: Event) -> str:
-    """Kind, noise multiplier and sampling rate of an event."""
+    """Kind, noise multiplier and sampling rate of an event, or ε of pure DP."""
     words, base = [event.kind], event
     while isinstance(base, HyperparameterSearchEvent):
         base = base.base
@@ -35,6 +35,9 @@ def short(event: Event) -> str:
     for value, symbol in ((base.noise, "z"), (base.rate, "q")):
         if value is not None:
             words.append(f"{symbol}={value:.4g}")
+    pure = base.as_pure_rounds(1)
+    if pure is not None:
+        words.append(f"ε={pure[0]:.4g}")
     return " ".join(words)
 
 

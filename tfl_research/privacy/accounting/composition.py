@@ -49,7 +49,7 @@ def common_accountant(accountant: str | None, events: Sequence[Event]) -> str:
     _check_name(accountant)
     if accountant == "rdp":
         return "rdp"
-    if len(set(events)) == 1:
+    if events and all(e is events[0] or e == events[0] for e in events):
         return events[0].accountants[0]
     everywhere = all("pld" in event.accountants for event in events)
     return "pld" if everywhere else "rdp"

@@ -10,7 +10,7 @@ import pytest
 
 # Each is an experiment, and the words of its refusal or None.
 SCRIPT = """
-import json, sys, warnings
+import dataclasses, json, sys, warnings
 import numpy as np
 import tfl_research as tfl
 from tfl_research import algorithms, aggregators, tasks
@@ -114,6 +114,13 @@ EXPERIMENTS = {
         of(privacy=noised, devices=tfl.Devices(50, availability_by_label=1)),
         "no noise covers",
     ),
+    "pooled rows that are refused": (
+        of(
+            dataclasses.replace(own, pooled=(tasks.Pooled("a scale", "all rows"),)),
+            privacy=noised,
+        ),
+        "computes a scale from all rows",
+    ),
 }
 found = {}
 for name, (experiment, words) in EXPERIMENTS.items():
@@ -156,6 +163,7 @@ NAMES = [
     "a rule that needs more",
     "an attack on no client",
     "devices that are refused",
+    "pooled rows that are refused",
 ]
 
 

@@ -106,6 +106,20 @@ class TestFilter:
         for name in ("examples", "excluded_clients", "round_seconds", "late"):
             assert not release.shows(name)
 
+    @pytest.mark.parametrize(
+        ("mechanism", "is_private"),
+        [
+            ("gaussian", True),
+            ("adaptive_gaussian", True),
+            ("local_gaussian", False),
+        ],
+    )
+    def test_noise_of_clients_tells_how_many_there_are(self, mechanism, is_private):
+        private = UserLevelPrivacy(mechanism, noise_multiplier=0.5)
+        release = released.release_of(prepared(privacy=private))
+        assert release.shows("aggregator_noise_stddev") is is_private
+        assert release.shows("clip_norm")
+
 
 class TestRefusals:
     def test_unknown_names_with_the_list(self):

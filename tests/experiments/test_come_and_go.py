@@ -20,7 +20,8 @@ from tfl_research import devices, privacy, program, tasks
 from tfl_research.data import PoissonBatching
 from tfl_research.experiment import building, engines
 from tfl_research.experiment.configs import Runtime
-from tfl_research.privacy.ledger import ledger_verify, spending
+from tfl_research.privacy.ledger import spending
+from tfl_research.privacy.ledger.checks import ledger_verify
 from tfl_research.privacy.mechanisms import noised_sum
 from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise
 from tfl_research.runtime.in_process import InProcessEngine

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from tfl_research.cli import ledger_tables
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger.entries import Entry, Round
+from tfl_research.privacy.ledger.lines.entries import (
+    Entry,
+    Round,
+)
 from tfl_research.privacy.ledger.shared_rounds import RunSpent
 
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import head_file, ledger_set, ledger_verify, spending
-from tfl_research.privacy.ledger.ledger_set import LedgerSet
+from tfl_research.privacy.ledger import head_file, spending
+from tfl_research.privacy.ledger.checks import ledger_set, ledger_verify
+from tfl_research.privacy.ledger.checks.ledger_set import LedgerSet
 from tfl_research.privacy.ledger.spending import Spending
 
 

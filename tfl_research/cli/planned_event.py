@@ -13,7 +13,7 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
-from tfl_research.privacy.ledger.ledger_set import LedgerSet
+from tfl_research.privacy.ledger.checks.ledger_set import LedgerSet
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
 from tfl_research.privacy.mechanisms.run_context import RunShape
 from tfl_research.privacy.mechanisms.specification import MechanismSettings

@@ -20,9 +20,10 @@ from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event, check_delta
 from tfl_research.privacy.accounting.relations import Total
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger import ledger_budget, ledger_verify
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
-from tfl_research.privacy.ledger.ledger_set import LedgerSet
+from tfl_research.privacy.ledger import ledger_budget
+from tfl_research.privacy.ledger.checks import ledger_verify
+from tfl_research.privacy.ledger.checks.ledger_set import LedgerSet
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 from tfl_research.privacy.ledger.spending import DamageError
 
 _DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)

@@ -14,6 +14,10 @@ from tfl_research.data.batching import ONE_EPOCH
 from tfl_research.data.client_data import AnyBatching, ClientData
 from tfl_research.data.cohort import Examples
 
+# Clients whose rows stay in memory: training loads the same clients again and again,
+# and hashing takes longer than loading.
+_CACHED_CLIENTS = 10_000
+
 
 def split_each_client(
     data: ClientData,
@@ -43,14 +47,17 @@ def split_each_client(
     hold_out.check_fraction("test_fraction", test_fraction)
     deciding = data if unchanged is None else unchanged
 
-    def part(client_id: str, index: int) -> Examples:
-        examples = data.load(client_id)
+    @functools.lru_cache(maxsize=_CACHED_CLIENTS)
+    def rows(client_id: str) -> tuple[np.ndarray, np.ndarray]:
         decides = deciding.load(client_id)
         contents = hold_out.array_contents([decides["x"], decides["y"]])
-        rows = hold_out.examples(
+        return hold_out.examples(
             contents, test_fraction, seed=seed, client_id=client_id
-        )[index]
-        return {name: examples[name][rows] for name in ("x", "y")}
+        )
+
+    def part(client_id: str, index: int) -> Examples:
+        mine, examples = rows(client_id)[index], data.load(client_id)
+        return {name: examples[name][mine] for name in ("x", "y")}
 
     def split(index: int) -> ClientData:
         return dataclasses.replace(data, load=lambda client_id: part(client_id, index))

@@ -18,14 +18,21 @@ from tfl_research.experiment.setup import Setup
 _Factory = Any
 
 
-def process(setup: Setup, *, noise_seed: int) -> processes.FederatedProcess:
+def process(
+    setup: Setup, *, noise_seed: int, secure: Optional[bool] = None
+) -> processes.FederatedProcess:
     """The process of an experiment.
 
     Args:
       setup: of the experiment.
       noise_seed: secret; the noise is a function of it and of the round.
+      secure: whether mechanisms may have secure sums; by default where the runtime can
+        execute them. TFF's runtime cannot take a secure sum of 64-bit integers modulo
+        a number; it gets the plain sum of the same integers.
     """
     experiment = setup.experiment
+    if secure is None:
+        secure = has_secure_sums(setup)
     algorithm = _algorithm(setup)
     work = experiment.compression.wrap(algorithm.client_work)
     work = attacked.client_work(setup, work)
@@ -33,10 +40,15 @@ def process(setup: Setup, *, noise_seed: int) -> processes.FederatedProcess:
     return dataclasses.replace(algorithm, client_work=work).build(
         setup.task,
         max_cohort_size=setup.asked.maximum_cohort_size,
-        aggregator=_aggregator(setup, noise_seed),
+        aggregator=_aggregator(setup, noise_seed, secure),
         client_weighting=audited.client_weighting(setup),
         seed=experiment.training.seed,
     )
+
+
+def has_secure_sums(setup: Setup) -> bool:
+    """Whether the runtime executes all secure sums."""
+    return setup.experiment.runtime.runtime == "in_process"
 
 
 def local_steps(setup: Setup) -> clients.LocalSteps:
@@ -72,10 +84,10 @@ def _algorithm(setup: Setup) -> Algorithm:
     )
 
 
-def _aggregator(setup: Setup, noise_seed: int) -> _Factory:
+def _aggregator(setup: Setup, noise_seed: int, secure: bool) -> _Factory:
     experiment = setup.experiment
     if setup.user_level is not None:
-        mechanism = _mechanism(setup, setup.user_level, noise_seed)
+        mechanism = _mechanism(setup, setup.user_level, noise_seed, secure)
         if experiment.audit is not None:
             return audited.aggregator(setup, mechanism)
         return mechanism
@@ -132,7 +144,9 @@ def check_noise(setup: Setup, *, judged: bool) -> None:
     privacy.probe_noise(first, other=second)
 
 
-def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _Factory:
+def _mechanism(
+    setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int, secure: bool
+) -> _Factory:
     """The mechanism's aggregation factory, with a rule where that is sound."""
     experiment, chosen = setup.experiment, setup.experiment.chosen_aggregator
     has_rule = chosen is None or chosen.NAME != "mean"
@@ -145,9 +159,7 @@ def _mechanism(setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int) -> _F
             learning_rates=_learning_rates(setup),
             linear_server=server.optimizer == "sgd",
             rule=_rule(setup) if after_noise else None,
-            # TFF's runtime cannot take a secure sum of 64-bit integers modulo a
-            # number; it gets the plain sum of the same integers.
-            secure=experiment.runtime.runtime == "in_process",
+            secure=secure,
         )
     )
     if has_rule and not after_noise and chosen is not None:

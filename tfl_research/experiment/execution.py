@@ -147,7 +147,7 @@ def _opened(
                 engines.build(experiment.runtime, process, folder.path)
             )
             fingerprint = fingerprints.of_run(
-                setup, runtime.computation_digests(process), data
+                setup, noise_keys.digests(setup, process), data
             )
             in_state = noise_keys.in_state(setup, process)
             if recharge:

@@ -25,6 +25,23 @@ PUBLIC_SEED = int.from_bytes(
 _OTHER_SEED = PUBLIC_SEED ^ 1
 
 
+def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]:
+    """The digests of a run's computation, equal on every runtime.
+
+    A mechanism under a secure sum is another process where the runtime cannot execute
+    the sum. Its noise is the same integers, so it has the same digests and key.
+
+    Args:
+      setup: of the run.
+      process: built with `PUBLIC_SEED`.
+    """
+    plan = setup.user_level
+    if plan is None or plan.distributed is None or building.has_secure_sums(setup):
+        return runtime.computation_digests(process)
+    secure = building.process(setup, noise_seed=PUBLIC_SEED, secure=True)
+    return runtime.computation_digests(secure)
+
+
 def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
     """Whether the seed of the noise is in the state of the process and nowhere else.
 

@@ -65,7 +65,7 @@ COLUMNS = (
     Output(
         "aggregator_noise_stddev*",
         PRIVATE,
-        "Standard deviation of the noise: the noise multiplier times the clip.",
+        "Standard deviation of the noise that the server adds to the mean.",
         TRAINING,
         "rounds",
     ),

@@ -27,8 +27,9 @@ class Release:
       named: columns and files that are given out all the same, or "all".
       public: exact columns of the table that are public in this run: cohort sizes,
         where settings alone decide them.
-      unproven: private columns of the table that are exact in this run: the clip of a
-        mechanism that the toolkit does not know.
+      unproven: beginnings of private columns of the table that are exact in this run:
+        the clip of a mechanism that the toolkit does not know, or the total noise of
+        clients, which tells how many there are.
 
     Example:
       >>> from tfl_research import outputs

@@ -76,16 +76,16 @@ if TYPE_CHECKING:
     from tfl_research.privacy.ledger.client_ledgers import (
         ClientLedgers as ClientLedgers,
     )
-    from tfl_research.privacy.ledger.entries import (
-        MissingPluginError as MissingPluginError,
-    )
-    from tfl_research.privacy.ledger.header import RunIdentity as RunIdentity
     from tfl_research.privacy.ledger.identity import (
         NO_RUN as NO_RUN,
         Population as Population,
         run_id as run_id,
     )
     from tfl_research.privacy.ledger.ledger import Ledger as Ledger
+    from tfl_research.privacy.ledger.lines.entries import (
+        MissingPluginError as MissingPluginError,
+    )
+    from tfl_research.privacy.ledger.lines.header import RunIdentity as RunIdentity
     from tfl_research.privacy.ledger.record_account import (
         RecordAccount as RecordAccount,
     )
@@ -93,9 +93,11 @@ if TYPE_CHECKING:
         ChargeError as ChargeError,
         RoundAccount as RoundAccount,
     )
+    from tfl_research.privacy.ledger.shared_checks import (
+        PopulationError as PopulationError,
+    )
     from tfl_research.privacy.ledger.shared_ledger import (
         BudgetExceededError as BudgetExceededError,
-        PopulationError as PopulationError,
         SharedLedger as SharedLedger,
     )
     from tfl_research.privacy.mechanisms.catalogue import (

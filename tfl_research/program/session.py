@@ -104,7 +104,8 @@ class Session:
         candidates = self._candidates
         if checkpoint is None:
             cells = candidates.evaluate_untrained(self.state.global_model_weights)
-            self._progress.say(self._progress.untrained_line(cells))
+            if cells:
+                self._progress.say(self._progress.untrained_line(cells))
         else:
             self.state, self.completed = checkpoint.state, checkpoint.round_number
             try:

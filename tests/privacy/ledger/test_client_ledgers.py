@@ -15,7 +15,9 @@ from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting.losses import gaussian
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger import client_ledgers, head_file
-from tfl_research.privacy.ledger.entries import Round
+from tfl_research.privacy.ledger.lines.entries import (
+    Round,
+)
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))
@@ -217,3 +219,53 @@ def test_verify_and_show_one_clients_ledger(tmp_path, capsys):
     (tmp_path / "ledgers" / "many.jsonl.head").unlink()
     assert ledger_cli.main(["verify", path, folder]) == 1
     assert "whose own ledger has 2; lines were lost" in capsys.readouterr().err
+
+
+def test_restarts_and_releases_are_in_every_clients_ledger(tmp_path):
+    evaluation = dataclasses.replace(EVENT, noise_multiplier=90.0)
+    choice = privacy.PureEvent(0.3, "add_or_remove_one", "record")
+    with account_in(tmp_path) as account:
+        for number in (1, 2, 3):
+            account.charge(number)
+        account.charge_release("evaluation", 3, evaluation)
+        account.recharge_after(1)
+        account.charge(2)
+        found = account.charge_release("selection", 2, choice)
+        many = [
+            (EVENT.of_client(3), 4),
+            (evaluation.of_client(3), 1),
+            (choice, 1),
+        ]
+        epsilons = account.client_epsilons(2)
+        assert epsilons[3] == pytest.approx(
+            privacy.composed_epsilon(many, DELTAS[3]), rel=1e-6
+        )
+        assert epsilons[2] == 0
+        assert found == max(epsilons)
+        assert account.shared.client_epsilons(2, EVENT)["many"] == pytest.approx(
+            epsilons[3], rel=1e-6
+        )
+    for name in ("a/b", "Bob's", "many"):
+        kinds = [
+            next(k for k in ("restart", "release", "round") if k in row)
+            for row in rows(tmp_path / "ledgers", name)
+        ]
+        expected = ["round"] * 3 + ["release", "restart", "round", "release"]
+        assert kinds == expected
+
+
+def test_a_restart_after_a_kill_between_two_clients(tmp_path):
+    """Some ledgers have round 2 when the run is killed; all get it, then restart."""
+    with account_in(tmp_path) as account:
+        account.charge(1)
+        few = account.shared._ledgers["a/b"]
+        few.record(2, EVENT.of_client(0))
+    with account_in(tmp_path) as account:
+        assert len(account.ledger) == 1
+        account.recharge_after(1)
+        account.charge(2)
+    found = [len(rows(tmp_path / "ledgers", name)) for name in ("a/b", "Bob's", "many")]
+    assert found == [4, 4, 4]
+    with account_in(tmp_path) as account:
+        assert len(account.ledger.entries) == 4
+        assert account.ledger.entries == account.shared.entries

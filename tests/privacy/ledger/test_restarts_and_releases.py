@@ -12,7 +12,11 @@ from tfl_research.privacy import mechanisms
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
-from tfl_research.privacy.ledger.entries import Release, Restart, Round
+from tfl_research.privacy.ledger.lines.entries import (
+    Release,
+    Restart,
+    Round,
+)
 
 POISSON = sampling.Poisson(range(1000), 20, seed=1).amplification
 EVENT = GaussianEvent.of(1.0, POISSON)
@@ -293,10 +297,12 @@ class TestPlans:
         expected = pytest.approx(epsilon((EVENT, 10), (EVALUATION, 2)))
         with opened(tmp_path, planned_releases=releases) as account:
             assert account.planned_epsilon() == expected
+            assert account.planned_shared_total().epsilon == expected
             for number in (1, 2):
                 account.charge(number)
                 account.charge_release("evaluation", number, EVALUATION)
                 assert account.planned_epsilon() == expected
+                assert account.planned_shared_total().epsilon == expected
             # An evaluation more than was planned.
             account.charge_release("more", 2, EVALUATION)
             assert account.planned_epsilon() == pytest.approx(

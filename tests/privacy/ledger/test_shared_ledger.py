@@ -18,7 +18,9 @@ from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
 from tfl_research.privacy.ledger import hash_chain, head_file
-from tfl_research.privacy.ledger.entries import Round
+from tfl_research.privacy.ledger.lines.entries import (
+    Round,
+)
 from tfl_research.privacy.ledger.shared_ledger import SharedLedger
 
 # Not sampled, so that ε has a closed form and costs nothing.

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from tfl_research import privacy
+from tfl_research import outputs, privacy
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
@@ -21,6 +21,7 @@ from tfl_research.privacy.ledger.statement import (
     privacy_statement,
 )
 from tfl_research.privacy.ledger.statement_numbers import DELTAS
+from tfl_research.privacy.ledger.statement_outputs import GivenOut
 
 # Not sampled: ε and ρ have closed forms.
 PLAIN = GaussianEvent("none", 8.0, 1.0, 5000, 100.0, "add_or_remove_one")
@@ -292,3 +293,84 @@ def test_opening_lines():
 )
 def test_rounding_is_up(value, shown):
     assert rounded_up(value) == shown
+
+
+SHOWN = outputs.Release(is_private=True)
+WITHHELD = outputs.Release(is_private=True, withholds=True)
+
+
+def given_out(release, decided_by="", **more):
+    columns = ("round", "cohort_size", "eval_loss", "held_out_loss", "clip_norm")
+    return GivenOut(release, columns, ("clients.csv",), decided_by, **more)
+
+
+class TestOutputs:
+    def test_what_was_given_out_by_class(self):
+        text, _ = stated(PLAIN, planned_rounds=4, given=given_out(SHOWN, "eval_loss"))
+        for words in (
+            "Private, covered by ε: held_out_loss, clip_norm, export/final.",
+            "Public, the same for any data: round, hparams.json, ",
+            "Exact, outside of ε: cohort_size, eval_loss, clients.csv.",
+            "Withheld: nothing.",
+            "Stays with the owner of the run: run_seed, checkpoints, ",
+            "The metrics eval_... are on the training clients' own test examples",
+            "ε protects the training clients, and no held-out client.",
+            "The best model is chosen by eval_loss, which is exact",
+            "What is given out exactly: cohort_size, eval_loss, clients.csv.",
+            "The choice of the best model, and an early stop, by eval_loss.",
+            "The held-out clients' data: metrics on them are exact.",
+        ):
+            assert words in text, words
+
+    def test_what_was_withheld(self):
+        given = given_out(WITHHELD, "held_out_loss")
+        text, _ = stated(PLAIN, planned_rounds=4, given=given)
+        assert "Exact, outside of ε: nothing." in text
+        assert "Withheld: cohort_size, examples, excluded_clients, train_*" in text
+        assert "audit.json (membership)." in text
+        assert "The best model is chosen by held_out_loss, which ε covers." in text
+        assert "eval_..." not in text
+        assert "What is given out exactly" not in text
+        assert "do not leave the clients" not in text
+        nothing, _ = stated(PLAIN, planned_rounds=4, given=given_out(WITHHELD))
+        assert "No best model is chosen." in nothing
+
+    def test_a_private_evaluation_is_no_exact_one(self):
+        given = GivenOut(WITHHELD, ("private_accuracy",), (), "private_accuracy")
+        text, _ = stated(PLAIN, planned_rounds=4, given=given)
+        assert "with noise that is charged." in text
+        assert "chosen by private_accuracy, which ε covers" in text
+
+    def test_further_charges_are_counted_and_composed(self):
+        choice = privacy.PureEvent(0.5, "add_or_remove_one", population=5000)
+        groups = [(PLAIN, 16), (choice, 1)]
+        text, whole = stated(PLAIN, spent=groups, rounds=16, planned_rounds=16)
+        assert "all that 16 rounds and 1 further charge release together" in text
+        assert "Done: 16 rounds." in text
+        exact = privacy.composed_epsilon(groups, 1e-5)
+        assert numbers(whole)[1e-5][0] == pytest.approx(exact, rel=1e-3)
+        planned, _ = stated(
+            PLAIN, rounds=0, planned_rounds=16, planned_releases=[(choice, 2)]
+        )
+        assert "all that 16 rounds and 2 further charges release together" in planned
+        lines = opening_lines(
+            PLAIN,
+            delta=1e-5,
+            accountant="pld",
+            planned_rounds=16,
+            planned_releases=[(choice, 2)],
+        )
+        assert any("16 rounds and 2 further charges" in line for line in lines)
+
+
+def test_assumptions_come_before_what_is_outside():
+    text, _ = stated(PLAIN, planned_rounds=4, assumptions=["The schema is public."])
+    assert "6. Assumptions - The schema is public. 7. Outside the guarantee" in text
+    assert "Assumptions" not in stated(PLAIN, planned_rounds=4)[0]
+
+
+def test_the_rest_of_delta_of_the_sampler_is_stated():
+    text, _ = stated(PLAIN, planned_rounds=4, sampler_delta=1.23e-9)
+    assert "δ = 1e-05 + 1.3e-09)-differential privacy" in text
+    assert "finitely many random bits" in text
+    assert "finitely many" not in stated(PLAIN, planned_rounds=4)[0]

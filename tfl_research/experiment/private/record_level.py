@@ -192,7 +192,7 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
         f"({account.accountant.upper()} accountant); each client's is in "
         f"{CLIENT_EPSILON_FILE}."
     )
-    together = shared_ledgers.sentences(account, rounds)
+    together = shared_ledgers.sentences(account)
     return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
 
 

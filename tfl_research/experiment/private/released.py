@@ -33,8 +33,8 @@ from tfl_research.storage import RunFolder, atomic, metrics_log
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
 
-# Columns that a mechanism computes; of a user's own mechanism nobody knows how.
-_OF_MECHANISM = ("clip_norm", "aggregator_noise_stddev")
+# Columns that a mechanism computes.
+_CLIP, _NOISE = "clip_norm", "aggregator_noise_stddev"
 
 
 def release_of(setup: Setup) -> outputs.Release:
@@ -55,12 +55,8 @@ def release_of(setup: Setup) -> outputs.Release:
         and asked.minimum_cohort_size == asked.maximum_cohort_size
     ):
         public = frozenset(COHORT)
-    chosen = experiment.privacy
-    if (
-        isinstance(chosen, UserLevelPrivacy)
-        and privacy.MECHANISMS.origin(chosen.chosen.NAME) is not None
-    ):
-        unproven = frozenset(_OF_MECHANISM)
+    if isinstance(experiment.privacy, UserLevelPrivacy):
+        unproven = _unproven(experiment.privacy.chosen)
     return outputs.Release(
         is_private=True,
         withholds=settings.withhold_exact or not setup.task.card.public_data,
@@ -68,6 +64,17 @@ def release_of(setup: Setup) -> outputs.Release:
         public=public,
         unproven=unproven,
     )
+
+
+def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:
+    """The columns of a mechanism that are exact although the table says private.
+
+    Where clients add the noise, its total tells how many took part. Of a user's own
+    mechanism nobody knows how the columns are computed.
+    """
+    if privacy.MECHANISMS.origin(mechanism.NAME) is not None:
+        return frozenset([_CLIP, _NOISE])
+    return frozenset() if mechanism.NOISED_AT == "server" else frozenset([_NOISE])
 
 
 def check(setup: Setup) -> None:
@@ -282,6 +289,9 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     decided_by = "" if column is None else Selection(column).column
     if experiment.release.selection_epsilon is not None:
         decided_by = deciding.PRIVATE_CHOICE
+    if folder.summary_path.exists() and not (folder.export_path / "best").exists():
+        # The run has ended without one.
+        decided_by = ""
     files = [CLIENTS]
     if setup.task.held_out is not None:
         files.append(HELD_OUT_CLIENTS)

@@ -117,17 +117,21 @@ def check_clients(
         raise _refused("record_ledgers", path, error) from error
 
 
-def sentences(account: privacy.RoundAccount, rounds: int) -> list[str]:
+def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> list[str]:
     """What all runs of the shared ledger cost, and what its own budget leaves.
 
     Args:
       account: of the run.
-      rounds: of this run, that are counted.
+      rounds: of this run, that are counted; None for all that it plans.
 
     Returns:
       Sentences; none for a run that shares no ledger.
     """
-    shared, total = account.shared, account.shared_total(rounds)
+    shared = account.shared
+    if rounds is None:
+        total = account.planned_shared_total()
+    else:
+        total = account.shared_total(rounds)
     if shared is None or total is None:
         return []
     of_records = isinstance(shared, privacy.ClientLedgers)

@@ -158,7 +158,7 @@ def _first_lines(
             planned_releases=made.planned_releases,
         ),
     ]
-    lines += shared_ledgers.sentences(account, account.planned_rounds or 0)
+    lines += shared_ledgers.sentences(account)
     return "".join(f"privacy: {line}\n" for line in lines)
 
 

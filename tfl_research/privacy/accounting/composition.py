@@ -293,14 +293,14 @@ def _merged(pairs: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
 
 
 def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
+    units = sorted({event.unit for event, _ in pairs})
+    if len(units) > 1:
+        raise ValueError(
+            f"rounds with different units of privacy ({units}) cannot be composed"
+        )
     relations = sorted({event.neighbouring_relation for event, _ in pairs})
     if len(relations) > 1:
         raise ValueError(
             f"rounds under different neighbouring relations ({relations}) "
             "cannot be composed: keep one sampler for the whole run"
-        )
-    units = sorted({event.unit for event, _ in pairs})
-    if len(units) > 1:
-        raise ValueError(
-            f"rounds with different units of privacy ({units}) cannot be composed"
         )

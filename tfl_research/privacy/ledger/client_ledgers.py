@@ -20,9 +20,13 @@ from typing import Any
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.relations import Total
-from tfl_research.privacy.ledger.entries import Entry, Restart, Round
 from tfl_research.privacy.ledger.identity import Population
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import (
+    Entry,
+    Restart,
+    Round,
+)
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 
 
@@ -234,13 +238,22 @@ class ClientLedgers(contextlib.ExitStack):
         return self.total_after(rounds, event, delta, accountant).epsilon
 
     def total_after(
-        self, rounds: int, event: Event, delta: float, accountant: str | None = None
+        self,
+        rounds: int,
+        event: Event,
+        delta: float,
+        accountant: str | None = None,
+        further: Sequence[tuple[Event, int]] = (),
     ) -> Total:
         """The largest total of a client: see `SharedLedger.total_after`."""
         del delta
         totals = self._each(
             lambda name, ledger: ledger.total_after(
-                rounds, self._at(event, name), self._deltas[name], accountant
+                rounds,
+                self._at(event, name),
+                self._deltas[name],
+                accountant,
+                [(self._at(release, name), count) for release, count in further],
             )
         )
         return max(totals, key=lambda total: total.epsilon, default=Total(0.0, None))

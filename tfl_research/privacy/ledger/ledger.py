@@ -12,10 +12,14 @@ import os
 from collections.abc import Sequence
 
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger.entries import Entry, RunRecord, entry_fields
 from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
-from tfl_research.privacy.ledger.header import Header, RunIdentity
-from tfl_research.privacy.ledger.own_lines import OwnLines
+from tfl_research.privacy.ledger.lines.entries import (
+    Entry,
+    entry_fields,
+)
+from tfl_research.privacy.ledger.lines.header import Header, RunIdentity
+from tfl_research.privacy.ledger.lines.own_lines import OwnLines
+from tfl_research.privacy.ledger.lines.run_record import RunRecord
 
 
 class Ledger(ChainFile):

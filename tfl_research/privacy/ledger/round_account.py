@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tfl_research.privacy.accounting.composition import (
@@ -12,7 +12,9 @@ from tfl_research.privacy.accounting.composition import (
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total
 from tfl_research.privacy.accounting.run_curve import RunCurve
+from tfl_research.privacy.ledger import account_checks
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
+from tfl_research.privacy.ledger.grouped_rounds import GroupedRounds, joined
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 from tfl_research.privacy.plans.plan import PrivacyPlan
@@ -98,10 +100,8 @@ class RoundAccount:
         self._compose_ahead(min(plan.rounds, _AHEAD))
         self.budget_epsilon = plan.budget_epsilon
         self.shared = shared
-        # Consecutive rounds with equal events: [event, number of rounds].
-        self._groups: list[list[Any]] = []
-        self._grouped = 0
-        self._check_ledger()
+        self._grouped = GroupedRounds(ledger)
+        account_checks.check_ledger(ledger, event)
         if shared is not None:
             shared.check_fits(event)
             # A kill between the two writes left the last line in the shared one alone.
@@ -117,33 +117,6 @@ class RoundAccount:
 
     def _compose_ahead(self, rounds: int) -> None:
         self._curve.up_to(rounds)
-
-    def _check_ledger(self) -> None:
-        for _, recorded in self.ledger.record_of_run.counts:
-            self._check_comparable(recorded)
-        for recorded, _ in self._recorded(len(self.ledger)):
-            by_round = recorded.composes_by_round and self.event.composes_by_round
-            if recorded != self.event and not by_round:
-                raise ValueError(
-                    f"{self.ledger.path} has rounds of {recorded}, whose noise does "
-                    f"not go on with rounds of {self.event}: resume with the same "
-                    "privacy settings and number of rounds, or start a new run"
-                )
-
-    def _check_comparable(self, recorded: Event) -> None:
-        if recorded.neighbouring_relation != self.event.neighbouring_relation:
-            raise ValueError(
-                f"{self.ledger.path} was begun under "
-                f"{recorded.neighbouring_relation!r}, this run is under "
-                f"{self.event.neighbouring_relation!r}: resume with the same "
-                "sampler"
-            )
-        if recorded.unit != self.event.unit:
-            raise ValueError(
-                f"{self.ledger.path} was begun with a {recorded.unit} as the unit "
-                f"of privacy, this run has a {self.event.unit}: choose another "
-                "ledger"
-            )
 
     @property
     def charges_abandoned(self) -> bool:
@@ -167,7 +140,7 @@ class RoundAccount:
         rounds that the ledger does not have yet, of the releases after those rounds,
         and of what earlier attempts charged for repeated rounds.
         """
-        groups = self._rounds(rounds)
+        groups = self._grouped.first(rounds, self.event)
         beside = self.ledger.record_of_run.beside(rounds)
         if all(event == self.event for event, _ in groups):
             return self._curve(rounds, beside)
@@ -179,49 +152,24 @@ class RoundAccount:
         First the rounds in their order, then what is charged beside them.
         """
         beside = self.ledger.record_of_run.beside(rounds)
-        return _joined([*self._rounds(rounds), *beside])
+        return joined([*self._grouped.first(rounds, self.event), *beside])
 
     def planned_groups(self) -> list[tuple[Event, int]]:
         """`groups` after the planned rounds, with the planned releases."""
-        due = dict(self._planned_releases)
-        made: dict[Event, int] = {}
-        for release in self.ledger.record_of_run.present_releases:
-            made[release] = made.get(release, 0) + 1
-        left = [(event, due[event] - made.get(event, 0)) for event in due]
         groups = self.groups(max(self.planned_rounds, len(self.ledger)))
-        return [*groups, *((event, count) for event, count in left if count > 0)]
+        return [*groups, *self._releases_left()]
+
+    def _releases_left(self) -> list[tuple[Event, int]]:
+        """The planned releases that the present attempt has not made."""
+        made = self.ledger.record_of_run.present_releases
+        left = [(e, count - made.count(e)) for e, count in self._planned_releases]
+        return [(event, count) for event, count in left if count > 0]
 
     def planned_epsilon(self) -> float:
         """ε after the planned rounds, with the planned releases."""
         if not self._planned_releases:
             return self.epsilon_after(max(self.planned_rounds, len(self.ledger)))
         return composed_epsilon(self.planned_groups(), self.delta, self.accountant)
-
-    def _rounds(self, rounds: int) -> list[tuple[Event, int]]:
-        recorded = min(rounds, len(self.ledger))
-        groups = [*self._recorded(recorded)]
-        if rounds > recorded:
-            groups.append((self.event, rounds - recorded))
-        return _joined(groups)
-
-    def _recorded(self, rounds: int) -> list[tuple[Event, int]]:
-        """The first rounds of the ledger, grouped; a new entry costs O(1)."""
-        if self._grouped > len(self.ledger):
-            # A restart took rounds back.
-            self._groups, self._grouped = [], 0
-        while self._grouped < len(self.ledger):
-            entry = self.ledger[self._grouped]
-            if self._groups and self._groups[-1][0] == entry:
-                self._groups[-1][1] += 1
-            else:
-                self._groups.append([entry, 1])
-            self._grouped += 1
-        groups = []
-        for event, count in self._groups:
-            if rounds > 0:
-                groups.append((event, min(count, rounds)))
-            rounds -= count
-        return groups
 
     def charge(self, round_number: int) -> float | None:
         """Puts the round in the ledger, durably, and returns ε of this run after it.
@@ -269,7 +217,7 @@ class RoundAccount:
             `charge`.
         """
         try:
-            self._check_release(name, event)
+            account_checks.check_release(name, event, self.event)
             record = self.ledger.record_of_run
             where = f"{self.ledger.path}"
             due = record.next_release(where, name, round_number, event)
@@ -292,22 +240,6 @@ class RoundAccount:
         self._resolve_accountant()
         return self.epsilon_after(len(self.ledger))
 
-    def _check_release(self, name: str, event: Event) -> None:
-        for word, of_event, of_run in (
-            ("unit", event.unit, self.event.unit),
-            (
-                "neighbouring_relation",
-                event.neighbouring_relation,
-                self.event.neighbouring_relation,
-            ),
-        ):
-            if of_event != of_run:
-                raise ValueError(
-                    f"the release {name!r} has {word} {of_event!r}, the rounds of this "
-                    f"run have {of_run!r}: no ε covers both; give the release an event "
-                    f"with {word} {of_run!r}"
-                )
-
     def _release_exceeds(self, round_number: int, event: Event) -> bool:
         """Whether this run alone would exceed its budget by the release."""
         if self.budget_epsilon is None:
@@ -329,12 +261,7 @@ class RoundAccount:
             repeated with new noise; or the round is not in the ledger.
         """
         try:
-            if not self.event.composes_by_round:
-                raise ValueError(
-                    f"{self.ledger.path}: the noise of a {self.event.kind} mechanism "
-                    "is correlated over the rounds, so that none can be repeated with "
-                    "new noise: start a new run"
-                )
+            account_checks.check_restart(self.ledger, self.event)
             if self.shared is not None:
                 self.shared.restart(completed_rounds)
                 self.ledger.catch_up(self.shared.entries)
@@ -416,17 +343,16 @@ class RoundAccount:
             return None
         return self.shared.total_after(rounds, self.event, self.delta, self.accountant)
 
+    def planned_shared_total(self) -> Total | None:
+        """`shared_total` after the planned rounds, with the planned releases."""
+        if self.shared is None:
+            return None
+        rounds, left = max(self.planned_rounds, len(self.ledger)), self._releases_left()
+        return self.shared.total_after(
+            rounds, self.event, self.delta, self.accountant, left
+        )
+
     def shared_epsilon(self, rounds: int) -> float | None:
         """ε of `shared_total`."""
         total = self.shared_total(rounds)
         return None if total is None else total.epsilon
-
-
-def _joined(groups: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
-    joined: list[tuple[Event, int]] = []
-    for event, count in groups:
-        if joined and joined[-1][0] == event:
-            joined[-1] = event, joined[-1][1] + count
-        else:
-            joined.append((event, count))
-    return joined

@@ -12,30 +12,26 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from tfl_research.privacy.accounting import relations
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import identity
-from tfl_research.privacy.ledger.entries import (
+from tfl_research.privacy.accounting.relations import Total
+from tfl_research.privacy.ledger import identity, shared_checks
+from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
+from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import (
     Entry,
     Release,
     Restart,
     Round,
-    RunRecord,
     entry_fields,
 )
-from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
-from tfl_research.privacy.ledger.identity import Population
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.run_record import RunRecord
 from tfl_research.privacy.ledger.shared_rounds import Counts, RunSpent, SharedRounds
 from tfl_research.privacy.ledger.shared_totals import SharedTotals
 
 
 class BudgetExceededError(ValueError):
     """The line was not written: all runs together would exceed a budget."""
-
-
-class PopulationError(ValueError):
-    """The ledger is about another population."""
 
 
 class SharedLedger(ChainFile):
@@ -89,29 +85,13 @@ class SharedLedger(ChainFile):
             raise
 
     def _check_population(self) -> None:
-        recorded, own = self._rounds.population, self.population
-        if recorded is not None and recorded != own:
-            raise PopulationError(
-                f"{self.path} is about another population (of {recorded.clients}, "
-                f"fingerprint {recorded.fingerprint[:12]}; this run has {own.clients}, "
-                f"{own.fingerprint[:12]}): what is spent on one does not add up with "
-                "the other; give each population its own ledger"
-            )
+        recorded = self._rounds.population
+        if recorded is not None:
+            shared_checks.check_population(self.path, recorded, self.population)
 
     def _check_recorded(self, recorded: Sequence[Entry]) -> None:
-        shared = self.entries
-        if len(shared) < len(recorded):
-            raise ValueError(
-                f"{self.path} has {len(shared)} lines of this run ({self.run}), whose "
-                f"own ledger has {len(recorded)}: lines were lost, so ε would be "
-                "understated; restore it from a copy"
-            )
-        for shared_entry, entry in zip(shared, recorded):
-            if shared_entry != entry:
-                raise ValueError(
-                    f"{self.path} has {shared_entry} of this run ({self.run}), where "
-                    f"the run's own ledger has {entry}; restore it from a copy"
-                )
+        where = f"{self.path} has", f"of this run ({self.run})"
+        shared_checks.check_recorded(where, self.entries, recorded)
 
     @property
     def _record(self) -> RunRecord:
@@ -156,28 +136,16 @@ class SharedLedger(ChainFile):
             and to which no theorem leads.
         """
         for run, _, recorded in self._rounds.counts:
-            for name, recorded_value, value in (
-                ("unit", recorded.unit, event.unit),
-                (
-                    "neighbouring_relation",
-                    recorded.neighbouring_relation,
-                    event.neighbouring_relation,
-                ),
-            ):
-                if recorded_value != value and not (
-                    name == "neighbouring_relation"
-                    and relations.convertible((recorded_value, value))
-                ):
-                    raise ValueError(
-                        f"{self.path} has run {run} with {name} "
-                        f"{recorded_value!r}, this run has {value!r}: no ε covers "
-                        "both; use another ledger, or the same sampler and "
-                        "mechanism as that run"
-                    )
+            shared_checks.check_fits(f"{self.path} has run {run}", recorded, event)
 
     def total_after(
-        self, rounds: int, event: Event, delta: float, accountant: str | None = None
-    ) -> relations.Total:
+        self,
+        rounds: int,
+        event: Event,
+        delta: float,
+        accountant: str | None = None,
+        further: Sequence[tuple[Event, int]] = (),
+    ) -> Total:
         """ε of all runs, after so many rounds of this run, and its relation.
 
         First reads the lines that other runs have added. All recorded rounds of this
@@ -188,12 +156,19 @@ class SharedLedger(ChainFile):
           event: of this run's rounds that the ledger does not have yet.
           delta: target δ.
           accountant: "pld", "rdp", or None for the tightest that applies to all.
+          further: releases that this run still plans.
 
         Raises:
           ValueError: damage, or rounds that cannot be composed.
         """
         self._rounds.read(repair=False)
         counts = self._with(rounds, event)
+        if further:
+            planned = {
+                (self.run, f"planned {number}", release): count
+                for number, (release, count) in enumerate(further)
+            }
+            return self._totals.total({**counts, **planned}, delta, accountant)
         return self._totals.after_rounds(
             counts, (self.run, "", event), delta, accountant
         )

@@ -9,17 +9,17 @@ from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.ledger import identity
-from tfl_research.privacy.ledger.entries import (
+from tfl_research.privacy.ledger.hash_chain import HashChain
+from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import (
     Entry,
     Release,
     Restart,
     Round,
-    RunRecord,
     parse_entry,
 )
-from tfl_research.privacy.ledger.hash_chain import HashChain
-from tfl_research.privacy.ledger.identity import Population
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.run_record import RunRecord
 
 # Rounds and releases by run, tag (see `RunRecord.counts`) and event.
 Counts = dict[tuple[str, str, Event], int]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 from tfl_research.privacy.ledger.shared_rounds import Counts
 
 if TYPE_CHECKING:

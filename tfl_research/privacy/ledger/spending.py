@@ -12,12 +12,14 @@ from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.ledger import identity
-from tfl_research.privacy.ledger.entries import MissingPluginError
 from tfl_research.privacy.ledger.hash_chain import HashChain
-from tfl_research.privacy.ledger.header import Header
 from tfl_research.privacy.ledger.identity import Population
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
-from tfl_research.privacy.ledger.own_lines import OwnLines
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import (
+    MissingPluginError,
+)
+from tfl_research.privacy.ledger.lines.header import Header
+from tfl_research.privacy.ledger.lines.own_lines import OwnLines
 from tfl_research.privacy.ledger.shared_rounds import RunSpent, SharedRounds
 
 

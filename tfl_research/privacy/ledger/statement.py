@@ -185,22 +185,19 @@ def _guarantee(
     lines = []
     if numbers.rounds:
         epsilon = numbers.epsilon(delta, numbers.accountant)
-        stated = rounded_up(delta + sampler_delta, 6)
+        stated = rounded_up(delta, 6)
         rounds = f"{numbers.rounds} rounds{_further(numbers.releases)}"
         if math.isinf(epsilon):
             lines.append(f"None: ε is infinite at δ = {stated} after {rounds}.")
         else:
+            rest = f" + {rounded_up(sampler_delta, 2)}" if sampler_delta else ""
             lines.append(
-                f"(ε = {rounded_up(epsilon)}, δ = {stated})-differential privacy of "
-                f"all that {rounds} release together and section 5 calls private, "
+                f"(ε = {rounded_up(epsilon)}, δ = {stated}{rest})-differential privacy "
+                f"of all that {rounds} release together and section 5 calls private, "
                 "whatever is done with it."
             )
-        if sampler_delta:
-            lines.append(
-                f"δ is {rounded_up(delta, 6)} by the accountant and "
-                f"{rounded_up(sampler_delta, 2)} since the noise is drawn by a sampler "
-                "of finite precision."
-            )
+            if sampler_delta:
+                lines.append(words.SAMPLER_DELTA)
     lines += [
         f"Unit of privacy: {words.unit(event)}.",
         f"Neighbouring relation: {words.relation(event)}.",

@@ -137,7 +137,7 @@ def _evaluations(given: GivenOut) -> list[str]:
 
 def _best(given: GivenOut) -> str:
     if not given.decided_by:
-        return "No best model is chosen: no metric that is given out could choose it."
+        return "No best model is chosen."
     if not given.release.covers(given.decided_by):
         return (
             f"The best model is chosen by {given.decided_by}, which is exact: the "

@@ -28,6 +28,10 @@ THRESHOLDS = (
     "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
     "wherever an aggregator uses them."
 )
+SAMPLER_DELTA = (
+    "The second part of δ is there because noise is made of finitely many random bits: "
+    "it bounds what could follow if a number were not an exact draw, rounded."
+)
 UNSEARCHED = {
     "client": "Hyperparameters that were chosen by runs on the same data: each such "
     "run costs as much again. Share one ledger between them (--ledger), or account for "

@@ -71,6 +71,7 @@ class MLflow(Callback):
         self._run_id = ""
         self._logged: set[int] = set()
         self._complete = False
+        self._began = 0.0
 
     def on_start(self, run: RunStart) -> None:
         """Creates or continues the MLflow run, and logs the rounds that it lacks."""
@@ -82,6 +83,7 @@ class MLflow(Callback):
                 "callback out"
             ) from error
         self._complete = False
+        self._began = time.time()
         self._client = mlflow.MlflowClient(tracking_uri=self._tracking_uri)
         path = run.path / _FILE
         if path.exists():
@@ -160,7 +162,8 @@ class MLflow(Callback):
         if round_number in self._logged:
             return
         self._logged.add(round_number)
-        now = int(time.time() * 1000)
+        # Where times of rounds are withheld, all rounds have the time of the start.
+        now = int((time.time() if "round_seconds" in cells else self._began) * 1000)
         numbers = {
             name: float(cell)
             for name, cell in cells.items()

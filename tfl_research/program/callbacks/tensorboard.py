@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import socket
+import time
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -51,6 +53,7 @@ class TensorBoard(Callback):
     def __init__(self, logdir: Optional[pathlib.Path] = None):
         self._logdir = logdir
         self._writer: Any = None
+        self._began = 0.0
 
     def on_start(self, run: RunStart) -> None:
         """Writes the rounds that earlier starts completed."""
@@ -58,7 +61,11 @@ class TensorBoard(Callback):
 
         logdir = self._logdir or run.path / "logdir"
         shutil.rmtree(logdir, ignore_errors=True)
-        self._writer = tf.summary.create_file_writer(str(logdir))
+        logdir.mkdir(parents=True)
+        self._began = time.time()
+        name = f"events.out.tfevents.{int(self._began)}.{socket.gethostname()}"
+        self._writer = tf.io.TFRecordWriter(str(logdir / name))
+        self._write(tf.compat.v1.Event(file_version="brain.Event:2"))
         for row in run.rows:
             self._append({name: float(cell) for name, cell in row.items()})
 
@@ -69,8 +76,7 @@ class TensorBoard(Callback):
     def _append(self, row: Mapping[str, Any]) -> None:
         import tensorflow as tf
 
-        # One serialized summary. A call of tf.summary.scalar for each cell would cost
-        # a millisecond a round.
+        # One event: a call of tf.summary.scalar for each cell would cost a millisecond.
         summary = tf.compat.v1.Summary(
             value=[
                 tf.compat.v1.Summary.Value(tag=_tag(name), simple_value=float(cell))
@@ -78,10 +84,14 @@ class TensorBoard(Callback):
                 if isinstance(cell, (int, float)) and name not in _NOT_SCALARS
             ]
         )
-        with self._writer.as_default():
-            tf.summary.experimental.write_raw_pb(
-                summary.SerializeToString(), int(row["round"])
-            )
+        event = tf.compat.v1.Event(step=int(row["round"]), summary=summary)
+        self._write(event, tells_time="round_seconds" in row)
+        self._writer.flush()
+
+    def _write(self, event: Any, *, tells_time: bool = False) -> None:
+        """Writes an event; its time is that of the start where times are withheld."""
+        event.wall_time = time.time() if tells_time else self._began
+        self._writer.write(event.SerializeToString())
 
     def on_close(self, error: Optional[BaseException]) -> None:
         """Flushes and closes the event file."""

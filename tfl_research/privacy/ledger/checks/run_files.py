@@ -19,7 +19,7 @@ from typing import Any
 from tfl_research.privacy.accounting.events import ACCOUNTANTS, Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.ledger import identity
-from tfl_research.privacy.ledger.entries import RunRecord
+from tfl_research.privacy.ledger.lines.run_record import RunRecord
 from tfl_research.privacy.ledger.spending import DamageError, Spending
 
 # Files have ε of nine digits, and an accountant's last digits can differ.

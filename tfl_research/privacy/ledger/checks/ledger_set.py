@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
-from tfl_research.privacy.ledger.entries import Entry, Restart
-from tfl_research.privacy.ledger.ledger_budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import (
+    Entry,
+    Restart,
+)
 from tfl_research.privacy.ledger.shared_rounds import RunSpent
 from tfl_research.privacy.ledger.spending import DamageError, Spending
 

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
-from tfl_research.privacy.ledger import run_files, spending
-from tfl_research.privacy.ledger.entries import Entry, Restart
-from tfl_research.privacy.ledger.ledger_set import at_client, client_of
+from tfl_research.privacy.ledger import spending
+from tfl_research.privacy.ledger.checks import run_files
+from tfl_research.privacy.ledger.checks.ledger_set import at_client, client_of
+from tfl_research.privacy.ledger.lines.entries import (
+    Entry,
+    Restart,
+)
 from tfl_research.privacy.ledger.spending import DamageError, Spending
 
 _CANNOT = (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tfl_research.privacy.ledger.entries import RunRecord, parse_entry
 from tfl_research.privacy.ledger.hash_chain import HashChain
-from tfl_research.privacy.ledger.header import Header
+from tfl_research.privacy.ledger.lines.entries import (
+    parse_entry,
+)
+from tfl_research.privacy.ledger.lines.header import Header
+from tfl_research.privacy.ledger.lines.run_record import RunRecord
 
 
 class OwnLines:

@@ -1,0 +1,79 @@
+"""What an account refuses: rounds and releases that do not go with its run."""
+
+from __future__ import annotations
+
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.ledger.ledger import Ledger
+
+
+def check_ledger(ledger: Ledger, event: Event) -> None:
+    """Checks that a run's rounds go on with what its ledger has.
+
+    Args:
+      ledger: of the run.
+      event: of the run's rounds.
+
+    Raises:
+      ValueError: another neighbouring relation or unit of privacy, or rounds of another
+        event whose noise is correlated.
+    """
+    for _, recorded in ledger.record_of_run.counts:
+        if recorded.neighbouring_relation != event.neighbouring_relation:
+            raise ValueError(
+                f"{ledger.path} was begun under {recorded.neighbouring_relation!r}, "
+                f"this run is under {event.neighbouring_relation!r}: resume with the "
+                "same sampler"
+            )
+        if recorded.unit != event.unit:
+            raise ValueError(
+                f"{ledger.path} was begun with a {recorded.unit} as the unit of "
+                f"privacy, this run has a {event.unit}: choose another ledger"
+            )
+    for recorded in dict.fromkeys(ledger.events):
+        by_round = recorded.composes_by_round and event.composes_by_round
+        if recorded != event and not by_round:
+            raise ValueError(
+                f"{ledger.path} has rounds of {recorded}, whose noise does not go on "
+                f"with rounds of {event}: resume with the same privacy settings and "
+                "number of rounds, or start a new run"
+            )
+
+
+def check_release(name: str, release: Event, event: Event) -> None:
+    """Checks that a further release can be composed with a run's rounds.
+
+    Args:
+      name: of the release.
+      release: what is released.
+      event: of the run's rounds.
+
+    Raises:
+      ValueError: another neighbouring relation or unit of privacy.
+    """
+    for word, of_release, of_run in (
+        ("unit", release.unit, event.unit),
+        (
+            "neighbouring_relation",
+            release.neighbouring_relation,
+            event.neighbouring_relation,
+        ),
+    ):
+        if of_release != of_run:
+            raise ValueError(
+                f"the release {name!r} has {word} {of_release!r}, the rounds of this "
+                f"run have {of_run!r}: no ε covers both; give the release an event "
+                f"with {word} {of_run!r}"
+            )
+
+
+def check_restart(ledger: Ledger, event: Event) -> None:
+    """Checks that rounds can be repeated with new noise, and charged again.
+
+    Raises:
+      ValueError: the noise of the rounds is correlated.
+    """
+    if not event.composes_by_round:
+        raise ValueError(
+            f"{ledger.path}: the noise of a {event.kind} mechanism is correlated over "
+            "the rounds, so that none can be repeated with new noise: start a new run"
+        )

@@ -1,0 +1,1 @@
+"""Several ledgers together, and ledgers against the files of run folders."""

@@ -1,0 +1,77 @@
+"""What a shared ledger refuses: other clients, other units, lost lines."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from tfl_research.privacy.accounting import relations
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.ledger.identity import Population
+from tfl_research.privacy.ledger.lines.entries import Entry
+
+
+class PopulationError(ValueError):
+    """The ledger is about another population."""
+
+
+def check_population(path: pathlib.Path, there: Population, own: Population) -> None:
+    """Raises PopulationError for a ledger about others than the run's clients."""
+    if there != own:
+        raise PopulationError(
+            f"{path} is about another population (of {there.clients}, fingerprint "
+            f"{there.fingerprint[:12]}; this run has {own.clients}, "
+            f"{own.fingerprint[:12]}): what is spent on one does not add up with the "
+            "other; give each population its own ledger"
+        )
+
+
+def check_recorded(
+    where: tuple[str, str], shared: Sequence[Entry], own: Sequence[Entry]
+) -> None:
+    """Checks that a shared ledger has every line of a run's own.
+
+    Args:
+      where: names the ledger and the run in messages.
+      shared: the run's lines in the shared ledger.
+      own: the lines of the run's own ledger.
+
+    Raises:
+      ValueError: lines are missing, or others.
+    """
+    ledger, run = where
+    if len(shared) < len(own):
+        raise ValueError(
+            f"{ledger} {len(shared)} lines {run}, whose own ledger has {len(own)}: "
+            "lines were lost, so ε would be understated; restore it from a copy"
+        )
+    for shared_entry, entry in zip(shared, own):
+        if shared_entry != entry:
+            raise ValueError(
+                f"{ledger} {shared_entry} {run}, where the run's own ledger has "
+                f"{entry}; restore it from a copy"
+            )
+
+
+def check_fits(where: str, recorded: Event, event: Event) -> None:
+    """Checks that a charge can be composed with what is recorded.
+
+    Args:
+      where: names the ledger and the run that recorded.
+      recorded: an event in the ledger.
+      event: of the charge.
+
+    Raises:
+      ValueError: see `SharedLedger.check_fits`.
+    """
+    related = recorded.neighbouring_relation, event.neighbouring_relation
+    for name, there, here, fits in (
+        ("unit", recorded.unit, event.unit, recorded.unit == event.unit),
+        ("neighbouring_relation", *related, relations.convertible(related)),
+    ):
+        if not fits:
+            raise ValueError(
+                f"{where} with {name} {there!r}, this run has {here!r}: no ε covers "
+                "both; use another ledger, or the same sampler and mechanism as that "
+                "run"
+            )

@@ -84,13 +84,18 @@ def other_record(data: Clients) -> None:
     data[CHANGED]["x"][2] += 3
 
 
-def without_examples(task: Any) -> Any:
-    """The task in which the second training client has no training example."""
+def own(task: Any, *, changed: bool) -> Any:
+    """The task with its training data as a user's own.
+
+    Args:
+      task: a built-in task.
+      changed: whether the second training client has no training example.
+    """
     chosen = task.train.client_ids[1]
 
     def load(client_id: str) -> dict[str, np.ndarray]:
         examples = task.train.load(client_id)
-        if client_id != chosen:
+        if not changed or client_id != chosen:
             return examples
         return {name: array[:0] for name, array in examples.items()}
 

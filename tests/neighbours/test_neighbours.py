@@ -92,7 +92,10 @@ _ON_SCREEN = {
     "private accuracy": "private_accuracy",
 }
 # Of summary.json: what is no metric.
-_SUMMARY = ("completed_rounds", "planned_rounds", "stop_reason", "best.selected_by")
+_SUMMARY = (
+    *("completed_rounds", "planned_rounds", "stop_reason", "best.selected_by"),
+    *("epsilon", "best", "no_best", "untrained"),
+)
 # What the tests give differently.
 _GIVEN = ("hparams.json: hparams.data_dir",)
 # What follows from the choice of the best round.
@@ -205,24 +208,27 @@ def test_of_a_record(given_out: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["heart", "mnist", "shakespeare"])
-def test_of_public_tasks_that_withhold(given_out: Any, name: str) -> None:
-    """The data are public; with --withhold_exact they are treated as private."""
+def test_of_kinds_of_data(given_out: Any, name: str) -> None:
+    """Tables, images and text of a user's own, in the form of a built-in task."""
     options = {"mnist": {"num_clients": 20}}.get(name, {})
     built = tfl.tasks.get(name, **options)
 
     def experiment(given: tfl.tasks.Task) -> tfl.Experiment:
         return tfl.Experiment(
-            dataclasses.replace(given, card=built.card),
-            cohorts=tfl.Cohorts("poisson", cohort_size=4 if name != "heart" else 2),
+            given,
+            cohorts=tfl.Cohorts("poisson", cohort_size=2),
             privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0, delta=1e-3),
-            release=tfl.Release(withhold_exact=True),
+            release=tfl.Release(public_schema=name == "shakespeare"),
             training=dataclasses.replace(
                 TRAINING, rounds=2, max_evaluation_examples=50
             ),
             runtime=FAST,
         )
 
-    one, other = experiment(built), experiment(pairs.without_examples(built))
+    one, other = map(
+        experiment, (pairs.own(built, changed=False), pairs.own(built, changed=True))
+    )
+    assert release_of(one).withholds
     check(given_out(one), given_out(other), release_of(one))
 
 

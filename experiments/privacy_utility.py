@@ -18,6 +18,7 @@ from tfl_research.cli.grids import PrivacyUtilityGrid
 from tfl_research.experiment import Experiment, configs, sweeps
 from tfl_research.report import sweeps as pictures
 
+PRIVATE = (configs.UserLevelPrivacy, configs.Release, privacy.MECHANISMS)
 SWEPT = "the grid of the sweep sets it"
 
 
@@ -40,11 +41,7 @@ def main(given: cli.Given) -> None:
 PRESET = cli.Preset(
     "privacy_utility",
     __doc__,
-    (
-        PrivacyUtilityGrid,
-        *(configs.UserLevelPrivacy, configs.Release, privacy.MECHANISMS),
-        *cli.COMMON,
-    ),
+    (PrivacyUtilityGrid, *PRIVATE, *cli.COMMON),
     defaults={"print_every": 20},
     fixed={"privacy_unit": "client"},
     missing={

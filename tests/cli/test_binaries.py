@@ -181,13 +181,14 @@ def test_every_binary_of_one_run_is_here(presets):
 def test_they_run_what_they_describe(presets, monkeypatch, name, given, expected):
     ran = []
 
-    def run(self, folder, *, resume=True, stream=None):
-        ran.append((self.flat(), folder, resume))
+    def run(self, folder, *, resume=True, recharge=False, stream=None):
+        ran.append((self.flat(), folder, resume, recharge))
 
     monkeypatch.setattr(Experiment, "run", run)
     argv = [f"experiments/{name}.py", *given.split(), "--output_dir=a/b", "--noresume"]
     assert cli.execute(presets[name], argv) == 0
-    assert ran == [(expected.flat(), "a/b", False)]
+    assert cli.execute(presets[name], [*argv, "--recharge"]) == 0
+    assert ran == [(expected.flat(), "a/b", False, chosen) for chosen in (False, True)]
 
 
 @pytest.mark.parametrize(

@@ -424,13 +424,18 @@ class TestGiven:
     def test_the_experiment_runs_in_the_folder(self, monkeypatch):
         ran = []
         monkeypatch.setattr(
-            Experiment, "run", lambda self, folder, resume: ran.append((folder, resume))
+            Experiment,
+            "run",
+            lambda self, folder, resume, recharge: ran.append(
+                (folder, resume, recharge)
+            ),
         )
         plain = cli.Preset("fed_avg", "", cli.COMMON)
         argv = ["program", "--task=heart", "--output_dir=a"]
         assert cli.execute(plain, argv) == 0
         assert cli.execute(plain, [*argv, "--resume=false"]) == 0
-        assert ran == [("a", True), ("a", False)]
+        assert cli.execute(plain, [*argv, "--recharge"]) == 0
+        assert ran == [("a", True, False), ("a", False, False), ("a", True, True)]
 
 
 def test_a_command_line_imports_no_tensorflow_before_it_runs(tmp_path):

@@ -95,6 +95,7 @@ class TestWithheld:
             if name not in ("round_seconds", "cohort_size", "excluded_clients")
             and value != round(value)
         }
+        numbers = {number for number in numbers if len(number) > 5}
         assert len(numbers) > 10
         for text in texts:
             for name in exact:

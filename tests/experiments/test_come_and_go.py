@@ -16,17 +16,20 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfl_research import devices, privacy, program, tasks
+from tfl_research import devices, privacy, program, runtime, tasks
 from tfl_research.data import PoissonBatching
-from tfl_research.experiment import building, engines
+from tfl_research.experiment import building, engines, noise_keys
 from tfl_research.experiment.configs import Runtime
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.ledger.checks import ledger_verify
-from tfl_research.privacy.mechanisms import noised_sum
+from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise
+from tfl_research.runtime import keyed
 from tfl_research.runtime.in_process import InProcessEngine
+from tfl_research.storage.computation_record import ComputationRecord
 
 SEED, ROUNDS, COHORT = 12345, 9, 6
+PUBLIC = seed_tensor(noise_keys.PUBLIC_SEED).numpy()
 COMMON = (
     "--task=heart",
     f"--run_seed={SEED}",
@@ -46,6 +49,12 @@ DEVICES = (
 )
 # Eleven days for an example: nobody is in time, and everybody is on-line.
 ALL_LATE = (*DEVICES, "--seconds_per_example=1e6")
+
+
+def key_of(folder):
+    """The key of the noise of a run with the run seed `SEED`."""
+    record = ComputationRecord(folder / "computation.json", SEED, True)
+    return record.attempts().key(SEED)
 
 
 def rows_of(folder, name="metrics.csv"):
@@ -72,8 +81,7 @@ def weights_of(state):
 def start(execute, lean_runs):
     """(experiment, folder, key, flags) -> what the run did.
 
-    Runs of one key share the TFF process that they would each build, with the noise
-    of `SEED`.
+    Runs of one key share the TFF process that they would each build.
     """
     patch = pytest.MonkeyPatch()
     seen: dict = {}
@@ -101,6 +109,17 @@ def start(execute, lean_runs):
         assert code == 0, errors
         calls = tuple(seen.pop("calls"))
         seen["calls"] = []
+        if experiment == "dp_fed_avg":
+            # As in checkpoints: without the secret key.
+            key = seed_tensor(key_of(folder)).numpy()
+            calls = tuple(
+                (
+                    keyed.replaced(old, key, PUBLIC),
+                    names,
+                    keyed.replaced(new, key, PUBLIC),
+                )
+                for old, names, new in calls
+            )
         found = {**seen, "calls": calls, "folder": folder, "output": output}
         return types.SimpleNamespace(**found, rows=rows_of(folder))
 
@@ -121,7 +140,10 @@ def mixed(start, tmp_path_factory):
 def engine_of(run):
     """An engine that executes rounds as the run's did."""
     settings = Runtime(client_execution="folded_graph")
-    return engines.build(settings, run.process, run.folder)
+    engine = engines.build(settings, run.process, run.folder)
+    if run.process.plan is None:
+        return engine
+    return runtime.KeyedEngine(engine, PUBLIC, seed_tensor(key_of(run.folder)))
 
 
 def verified(folder):
@@ -247,7 +269,7 @@ class TestDevices:
         abandoned = abandoned_in(run)
         assert 0 < sum(abandoned) < ROUNDS - 2
         assert {row["cohort_size"] for row in run.rows} == {"0"}
-        seed = noised_sum.seed_tensor(SEED)
+        seed = seed_tensor(key_of(run.folder))
         for number, (before, names, after) in enumerate(run.calls):
             assert names == ()
             # By hand: z S / cohort times the draw of the release, counted from 0.
@@ -285,7 +307,9 @@ class TestDevices:
             assert not {"cohort_size", "late", "bytes_up", "selected"} & row.keys()
             assert row["abandoned"] in ("0", "1")
         assert "late" not in run.output
-        assert "cohort " not in run.output.split("untrained")[1]
+        # The untrained model is not evaluated either.
+        assert "untrained" not in run.output
+        assert "cohort " not in run.output.split("round 1/2")[1]
         texts = [
             " ".join((r.folder / "privacy.txt").read_text(encoding="utf-8").split())
             for r in (mixed, run)

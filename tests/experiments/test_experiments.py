@@ -12,7 +12,7 @@ from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import declared
 
 # Where a run's results go is not part of it, and the run seed is a secret.
-UNRECORDED = {"output_dir", "resume", "plugin", "run_seed"}
+UNRECORDED = {"output_dir", "resume", "recharge", "plugin", "run_seed"}
 
 
 def _hparams(folder):

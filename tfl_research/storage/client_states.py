@@ -76,7 +76,8 @@ class ClientStates:
                 path, isolation_level=None, check_same_thread=False
             )
             # Clients' states stay with the owner of the run.
-            os.chmod(path, 0o600)
+            if str(path) != ":memory:":
+                os.chmod(path, 0o600)
             # A killed process loses no stored rows; `sync` is for a machine that stops.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")

@@ -99,7 +99,8 @@ _SUMMARY = (
 # What the tests give differently.
 _GIVEN = ("hparams.json: hparams.data_dir",)
 # What follows from the choice of the best round.
-_OF_THE_CHOICE = ("in round", "best.value", "best.round", "best.epsilon")
+_OF_THE_CHOICE = ("best.value", "best.round", "best.epsilon")
+_CHOSEN = ("in round", "best model of round")
 # Random numbers of a run's ledger: the run's id, the salt, and hashes over them.
 _RANDOM = ("ledger.jsonl", "run_id", "shared.jsonl")
 
@@ -111,7 +112,7 @@ def kind_of(item: str, release: outputs.Release) -> str:
         for words, column in sorted(_ON_SCREEN.items(), key=lambda w: -len(w[0])):
             if part == words or part.endswith(" " + words):
                 return release.column(column).kind
-        return outputs.DERIVED if part in _OF_THE_CHOICE else outputs.PUBLIC
+        return outputs.DERIVED if part.endswith(_CHOSEN) else outputs.PUBLIC
     if name == "metrics.csv":
         return release.column(part).kind
     if name == "logdir":

@@ -22,8 +22,8 @@ from tfl_research.experiment import building, engines, noise_keys
 from tfl_research.experiment.configs import Runtime
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.ledger.checks import ledger_verify
-from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise
+from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 from tfl_research.runtime import keyed
 from tfl_research.runtime.in_process import InProcessEngine
 from tfl_research.storage.computation_record import ComputationRecord

@@ -267,9 +267,11 @@ def test_a_model_that_is_no_longer_finite(tmp_path):
     assert "\n" not in text
     rows = fake.without_seconds(tmp_path)
     assert len(rows) == 1 + 4
-    assert json.loads((tmp_path / "summary.json").read_text())["stop_reason"] == (
-        "diverged"
-    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["stop_reason"] == "diverged"
+    # With the round that diverged, which is charged and has no row.
+    assert summary["epsilon"] == pytest.approx(math.sqrt(5) / 10)
+    assert summary["final"]["epsilon"] == pytest.approx(math.sqrt(4) / 10)
     final = np.load(tmp_path / "export" / "final" / "weights.npz")
     assert np.isfinite(final["arr_0"]).all()
     # Charged, since the round was computed.

@@ -19,6 +19,7 @@ from tfl_research.errors import (
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import Cohorts, Training, UserLevelPrivacy
 from tfl_research.experiment.sweeps import Point, Sweep
+from tfl_research.experiment.sweeps.sweep import _cells
 from tfl_research.privacy import mechanisms
 
 # Of every toy experiment that ran: folder, learning rate, rounds.
@@ -226,6 +227,16 @@ def test_points_that_have_ended_are_not_checked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Toy, "check", lambda self: checked.append(self))
     Sweep(tmp_path, points((1.0, 2.0))).run(io.StringIO())
     assert [experiment.clients.learning_rate for experiment in checked] == [2.0]
+
+
+def test_epsilon_has_what_is_charged_beside_the_rounds():
+    summary = {
+        "final": {"round": 3, "epsilon": 1.5},
+        "best": {"round": 2, "selected_by": "private_choice", "value": None},
+        "stop_reason": "rounds",
+        "epsilon": 2.25,
+    }
+    assert _cells(summary)["epsilon"] == 2.25
 
 
 def test_a_point_that_diverges_has_a_row_and_the_sweep_goes_on(tmp_path, capsys):

@@ -329,6 +329,9 @@ def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:
     final, best = summary["final"], summary["best"]
     cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
     cells.update((name, value) for name, value in final.items() if name != "round")
+    if "epsilon" in summary:
+        # With what the last row does not have: the choice of the best model.
+        cells["epsilon"] = summary["epsilon"]
     if "epsilon" in cells:
         # JSON has no infinity: summary.json holds "inf".
         cells["epsilon"] = float(cells["epsilon"])

@@ -249,7 +249,7 @@ def test_a_point_that_diverges_has_a_row_and_the_sweep_goes_on(tmp_path, capsys)
     assert [row["rounds"] for row in found] == [7, 2, 7]
     assert "best_value" not in found[1]
     assert rows(tmp_path)[1]["final_value"] == ""
-    assert "[2/3] toy-2: None None, diverged after round 2" in out.getvalue()
+    assert "[2/3] toy-2: no metric, diverged after round 2" in out.getvalue()
     assert capsys.readouterr().err == (
         "point toy-2: round 3: the aggregated model is not finite; give another "
         "--output_dir\n"

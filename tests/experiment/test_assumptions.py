@@ -121,6 +121,8 @@ class TestCsv:
             _prepared(_choice(folder), RECORD, release=DECLARED)
         )
         assert first.startswith("Which clients there are, and how many records")
+        # Which records train follows from what they say.
+        assert "how many records the hash leaves for training" in first
         assert "One record more or less" in rest[0]
 
     def test_runs_without_privacy_derive_what_they_like(self, folder):

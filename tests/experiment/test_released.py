@@ -120,6 +120,13 @@ class TestFilter:
         assert release.shows("aggregator_noise_stddev") is is_private
         assert release.shows("clip_norm")
 
+    def test_nobody_knows_what_a_mechanism_of_ones_own_measures(self, monkeypatch):
+        monkeypatch.setattr(type(privacy.MECHANISMS), "origin", lambda *_: "own")
+        release = released.release_of(prepared())
+        for name in ("clip_norm", "aggregator_noise_stddev", "server_learning_rate"):
+            assert not release.shows(name), name
+            assert not release.covers(name), name
+
 
 class TestRefusals:
     def test_unknown_names_with_the_list(self):
@@ -162,6 +169,32 @@ class TestRefusals:
             "goes with user-level or record-level privacy; leave it out",
             privacy=None,
             release=Release(**{name: value}),
+        )
+
+    def test_held_out_clients_that_are_trained_on(self):
+        # Their metrics would be exact and count as covered.
+        task = dataclasses.replace(TOY, held_out=TOY.test)
+        refused("--task=toy: client 'client_0' is held out and trained on", task)
+        prepared(task, privacy=None)
+
+    def test_a_further_split_whose_columns_would_be_others(self):
+        for name in ("held_out_rows", "private", "train"):
+            with pytest.raises(
+                ValueError, match=f"must begin with 'eval_', got '{name}"
+            ):
+                dataclasses.replace(TOY, further_splits={name: TOY.test})
+        found = dataclasses.replace(TOY, further_splits={"eval_rows": TOY.test})
+        assert not released.release_of(prepared(found)).shows("eval_rows_loss")
+
+    def test_the_private_accuracy_of_a_run_without(self):
+        refused(
+            "--selection_metric=private_accuracy: there is no private_accuracy without "
+            "--evaluation_noise_multiplier",
+            training=Training(selection_metric="private_accuracy"),
+        )
+        prepared(
+            training=Training(selection_metric="private_accuracy"),
+            release=Release(evaluation_noise_multiplier=5.0),
         )
 
     def test_a_metric_that_is_withheld(self):

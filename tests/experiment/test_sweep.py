@@ -19,6 +19,7 @@ from tfl_research.errors import (
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import Cohorts, Training, UserLevelPrivacy
 from tfl_research.experiment.sweeps import Point, Sweep
+from tfl_research.experiment.sweeps.sweep import _cells
 from tfl_research.privacy import mechanisms
 
 # Of every toy experiment that ran: folder, learning rate, rounds.
@@ -228,6 +229,16 @@ def test_points_that_have_ended_are_not_checked_again(tmp_path, monkeypatch):
     assert [experiment.clients.learning_rate for experiment in checked] == [2.0]
 
 
+def test_epsilon_has_what_is_charged_beside_the_rounds():
+    summary = {
+        "final": {"round": 3, "epsilon": 1.5},
+        "best": {"round": 2, "selected_by": "private_choice", "value": None},
+        "stop_reason": "rounds",
+        "epsilon": 2.25,
+    }
+    assert _cells(summary)["epsilon"] == 2.25
+
+
 def test_a_point_that_diverges_has_a_row_and_the_sweep_goes_on(tmp_path, capsys):
     FAILS[2.0] = TrainingDivergedError(
         "round 3: the aggregated model is not finite; give another --output_dir"
@@ -238,7 +249,7 @@ def test_a_point_that_diverges_has_a_row_and_the_sweep_goes_on(tmp_path, capsys)
     assert [row["rounds"] for row in found] == [7, 2, 7]
     assert "best_value" not in found[1]
     assert rows(tmp_path)[1]["final_value"] == ""
-    assert "[2/3] toy-2: None None, diverged after round 2" in out.getvalue()
+    assert "[2/3] toy-2: no metric, diverged after round 2" in out.getvalue()
     assert capsys.readouterr().err == (
         "point toy-2: round 3: the aggregated model is not finite; give another "
         "--output_dir\n"

@@ -62,9 +62,9 @@ def test_a_run_from_start_to_end(tmp_path):
     assert (tmp_path / "clients.csv").read_text().count("final,eval,client") == 8
     assert "<svg" in (tmp_path / "report.html").read_text()
     lines = stream.getvalue().splitlines()
-    assert lines[0].startswith("untrained  eval loss 0.6931")
-    assert lines[1].startswith("round 1/6  cohort ")
-    assert "ε 0.1 (δ 0.0001)" in lines[1]
+    # The account gives ε, and nothing here says that ε covers more than that.
+    assert lines[0].startswith("untrained | not covered: eval loss 0.6931")
+    assert lines[1].startswith("round 1/6  ε 0.1 (δ 0.0001) | not covered: cohort ")
     assert lines[1].endswith(" s")
     assert lines[-2].startswith("complete after round 6: all planned rounds are done")
     assert str(tmp_path / "report.html") in lines[-1]
@@ -267,9 +267,11 @@ def test_a_model_that_is_no_longer_finite(tmp_path):
     assert "\n" not in text
     rows = fake.without_seconds(tmp_path)
     assert len(rows) == 1 + 4
-    assert json.loads((tmp_path / "summary.json").read_text())["stop_reason"] == (
-        "diverged"
-    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["stop_reason"] == "diverged"
+    # With the round that diverged, which is charged and has no row.
+    assert summary["epsilon"] == pytest.approx(math.sqrt(5) / 10)
+    assert summary["final"]["epsilon"] == pytest.approx(math.sqrt(4) / 10)
     final = np.load(tmp_path / "export" / "final" / "weights.npz")
     assert np.isfinite(final["arr_0"]).all()
     # Charged, since the round was computed.
@@ -324,8 +326,8 @@ def test_progress_bar_on_a_terminal(tmp_path):
     text = stream.getvalue()
     assert "5/6" in text
     assert "ε=0.2237" in text
-    assert "loss=" in text
-    assert "round 6/6  cohort" in text
+    assert "loss (not covered)=" in text
+    assert "round 6/6  ε 0.245 (δ 0.0001) | not covered: cohort" in text
 
 
 def test_lines_tell_rate_and_time_left(tmp_path, monkeypatch):

@@ -140,6 +140,48 @@ def test_nothing_private_is_said_so(folder):
     assert "no privacy guarantee" in text
 
 
+def begun_with_a_plan(folder, **plan):
+    record = json.loads((folder / "hparams.json").read_text())
+    record["privacy_plan"] = plan
+    (folder / "hparams.json").write_text(json.dumps(record))
+
+
+def test_epsilon_is_a_bound(folder):
+    metrics = folder / "metrics.csv"
+    metrics.write_text("round,epsilon,delta\n1,7.42693382,0.00012345678\n")
+    text = " ".join(Page(report.write(folder).read_text()).text.split())
+    assert "ε = 7.427 at δ = 0.00012346 after 1 rounds" in text
+
+
+def test_a_private_run_whose_first_round_diverged_has_its_guarantee(folder):
+    begun_with_a_plan(folder, delta=0.001)
+    (folder / "metrics.csv").write_text("round,epsilon,delta\n")
+    summary = {"stop_reason": "diverged", "final": {"round": 0}, "epsilon": 0.75}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(Page(report.write(folder).read_text()).text.split())
+    assert "no privacy guarantee" not in text
+    wanted = "ε = 0.75 at δ = 0.001 after 0 rounds and the round that diverged."
+    assert wanted in text
+    assert "; exact, outside of ε" in text
+
+
+def test_a_private_run_without_a_round_has_spent_nothing(folder):
+    begun_with_a_plan(folder, deltas={"north": 0.001})
+    for name in ("metrics.csv", "summary.json"):
+        (folder / name).unlink()
+    text = " ".join(Page(report.write(folder).read_text()).text.split())
+    assert "ε = 0 after 0 rounds" in text
+
+
+def test_a_choice_without_a_value_has_no_optimistic_value(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["best"].update(selected_by="private_choice", value=None)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(Page(report.write(folder).read_text()).text.split())
+    assert "selected by private_choice ." in text
+    assert "optimistic" not in text
+
+
 def test_a_run_that_has_only_begun(folder):
     for name in ("metrics.csv", "clients.csv", "summary.json", "privacy.txt"):
         (folder / name).unlink()

@@ -34,6 +34,27 @@ def test_the_table_has_median_and_range_by_hand():
     assert lines[4] == "| gaussian | 4 | 0.75 | 0.75 | 0.75 | 1 |"
 
 
+def test_private_runs_that_withhold_the_metric_have_no_value(tmp_path):
+    free = [row for row in ROWS if row["mechanism"] == "none"]
+    without = ("metric", "final_value")
+    private = [
+        {name: cell for name, cell in row.items() if name not in without}
+        for row in ROWS
+        if row["mechanism"] != "none"
+    ]
+    for rows in ([*free, *private], private):
+        lines = sweeps.table(rows, ("mechanism", "target_epsilon")).splitlines()
+        assert lines[-1] == "| gaussian | 4 | nan | nan | nan | 0 |"
+        path = tmp_path / "curve.svg"
+        sweeps.frontier(
+            rows, path, x=("epsilon", "ε"), lines="mechanism", reference="none"
+        )
+        assert path.exists()
+    other = [{**row, "metric": "held_out_accuracy"} for row in ROWS[2:]]
+    head = sweeps.table([*free, *other], ("mechanism",)).splitlines()[0]
+    assert "eval_accuracy or held_out_accuracy, median" in head
+
+
 def test_the_frontier_has_a_line_each_and_the_reference(tmp_path, monkeypatch):
     figures = []
     save = sweeps._save

@@ -74,6 +74,14 @@ def test_round_row():
     }
 
 
+def test_a_metric_of_the_cohort_is_no_learning_rate():
+    found = metrics(clip_norm=np.float32(0.5))
+    found["train"]["client_learning_rate"] = np.float32(7)
+    row = round_row(3, 4, found)
+    assert row["client_learning_rate"] is None
+    assert row["train_client_learning_rate"] == 7
+
+
 def test_nothing_private(tmp_path):
     row = round_row(1, 4, metrics())
     log = MetricsLog(tmp_path / "m.csv")

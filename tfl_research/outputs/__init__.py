@@ -7,7 +7,11 @@ the table does not have counts as exact.
 """
 
 from tfl_research.outputs.columns import COLUMNS as COLUMNS, column as column
-from tfl_research.outputs.files import FILES as FILES, file as file
+from tfl_research.outputs.files import (
+    FILES as FILES,
+    file as file,
+    is_of_table as is_of_table,
+)
 from tfl_research.outputs.output import (
     CLASSES as CLASSES,
     DERIVED as DERIVED,

@@ -96,6 +96,11 @@ FILES = (
 )
 
 
+def is_of_table(name: str) -> bool:
+    """Whether the toolkit itself writes a file or folder of this name."""
+    return any(output.matches(name) for output in FILES)
+
+
 def file(name: str) -> Output:
     """The output that a file or folder is; exact if the table lacks it."""
     for output in FILES:

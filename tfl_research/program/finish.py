@@ -52,7 +52,8 @@ def summarize(
     """Returns the content of summary.json, made from the rows of metrics.csv.
 
     `no_best` says why there is no best model, where there is none. `epsilon` is ε of
-    the run with the choice of the best model; None if the choice costs nothing.
+    the run with what is charged beside the rows, the choice of the best model or a
+    round that diverged; None if the last row has it.
     """
     summary: dict[str, Any] = {
         "completed_rounds": completed_rounds,

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
+from tfl_research.outputs import Release
 from tfl_research.program import interrupts
 from tfl_research.program.callbacks.base import Callback, CallbackError
 from tfl_research.program.config import RunConfig
@@ -89,7 +90,8 @@ def run(
       callbacks: called in this order; they see each round and may stop the run
         (`program.TensorBoard()`).
       stream: where progress is printed; standard output by default.
-      releases: what is given out; by default everything, as in a run without privacy.
+      releases: what is given out; by default everything, and a run with an account
+        marks what ε does not cover.
 
     Raises:
       UserError: the checkpoint or the ledger does not fit the run, the evaluation does
@@ -268,7 +270,7 @@ def _steps(
         personal_evaluator=personal_evaluator,
         message_bytes=message_bytes,
         callbacks=callbacks,
-        releases=releases or Releases(),
+        releases=releases or Releases(Release(is_private=account is not None)),
     )
     ended_by: Optional[BaseException] = None
     try:

@@ -59,6 +59,12 @@ class Rounds:
             return False
         return self._account.would_exceed(self._charged(round_number))
 
+    def epsilon_after(self, round_number: int) -> Optional[float]:
+        """ε with the round charged; None without an account."""
+        if self._account is None:
+            return None
+        return self._account.epsilon_after(self._charged(round_number))
+
     def do(
         self, round_number: int, state: Any, last_good: str
     ) -> Optional[tuple[Any, dict[str, Any]]]:

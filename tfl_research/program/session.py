@@ -248,7 +248,11 @@ class Session:
         )
         if candidates.choice is not None and best_round is None:
             self._progress.say(f"no best model: {candidates.why_no_best}")
-        epsilon = candidates.choice_epsilon
+        beyond_rows = candidates.choice_epsilon
+        if beyond_rows is None and stop_reason == "diverged":
+            # The round that diverged has no row, and is charged.
+            beyond_rows = self._rounds.epsilon_after(self.completed + 1)
+        epsilon = beyond_rows
         if epsilon is None:
             epsilon = float(rows[-1]["epsilon"]) if rows else 0.0
         summary = finish.summarize(
@@ -262,7 +266,7 @@ class Session:
             best_round=best_round,
             best_value=best_value,
             no_best=candidates.why_no_best,
-            epsilon=candidates.choice_epsilon,
+            epsilon=beyond_rows,
         )
         models = {"final": (self.completed, self.state.global_model_weights)}
         if best_round is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
 from tfl_research import outputs
+from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.report import run_results
 from tfl_research.report.run_results import RunResults
 from tfl_research.storage import atomic
@@ -98,6 +99,25 @@ def _last_value(results: RunResults, column: str) -> float:
     return values[-1] if values else math.nan
 
 
+def _spent(results: RunResults) -> tuple[float, float]:
+    """ε and δ of the run so far; a private run without rounds has spent nothing.
+
+    ε is that of the last row, unless the summary has one that covers more: the choice
+    of the best model, or a round that diverged, which has no row.
+    """
+    plan = results.record.get("privacy_plan")
+    unspent = math.inf if plan is None else 0.0
+    rows = results.metrics.get("epsilon", ())
+    epsilon = rows[-1] if rows else unspent
+    # JSON has no infinity: summary.json holds "inf".
+    epsilon = float(results.summary.get("epsilon", epsilon))
+    delta = _last_value(results, "delta")
+    if math.isnan(delta) and plan is not None:
+        # Under record-level privacy each client has its own, in the statement.
+        delta = plan.get("delta", math.nan)
+    return epsilon, delta
+
+
 def _render(results: RunResults) -> str:
     try:
         import jinja2
@@ -114,27 +134,29 @@ def _render(results: RunResults) -> str:
         undefined=jinja2.StrictUndefined,
     )
     summary = results.summary
-    is_private = math.isfinite(_last_value(results, "epsilon"))
+    epsilon, delta = _spent(results)
+    is_private = math.isfinite(epsilon)
     classes = _classes(results) if is_private else {}
     models, model_rows = _model_table(summary, classes)
     clients = _clients(results.clients)
     for table in clients:
         table["title"] = _clients_title(table, is_private=is_private)
-    selected = (summary.get("best") or {}).get("selected_by")
+    best = summary.get("best") or {}
     return environment.get_template("report.html").render(
         title=results.record.get("experiment") or results.name,
         name=results.name,
         completed=len(results.metrics.get("round", ())),
+        diverged=summary.get("stop_reason") == "diverged",
         stop_reason=STOP_REASONS.get(summary.get("stop_reason", ""), ""),
-        epsilon=summary.get("epsilon", _last_value(results, "epsilon")),
-        delta=_last_value(results, "delta"),
-        shown=_shown,
+        epsilon=rounded_up(epsilon, 5),
+        delta="" if math.isnan(delta) else rounded_up(delta, 5),
         is_private=is_private,
         privacy=results.privacy,
         curves=curves.draw(results.metrics),
         models=models,
         model_rows=model_rows,
-        selected_by=selected,
+        selected_by=best.get("selected_by"),
+        selected_value=best.get("value"),
         clients=clients,
         classes=classes,
         columns=results.columns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +15,22 @@ from matplotlib.figure import Figure
 METRIC, VALUE = "metric", "final_value"
 
 
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows; NaN for a value that a private run withholds."""
+    frame = pd.DataFrame(list(rows))
+    frame[VALUE] = pd.to_numeric(frame[VALUE]) if VALUE in frame else math.nan
+    return frame
+
+
+def _metric(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The metric of the values: several, where private runs give out another."""
+    names = dict.fromkeys(row[METRIC] for row in rows if row.get(METRIC))
+    return " or ".join(names) or "no metric"
+
+
 def _by_group(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pd.DataFrame:
     """Median, least and greatest value and number of runs, in the rows' order."""
-    frame = pd.DataFrame(list(rows))
+    frame = _frame(rows)
     groups = frame.groupby(list(keys), sort=False, dropna=False)[VALUE]
     return groups.agg(["median", "min", "max", "count"]).reset_index()
 
@@ -29,7 +43,7 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
       keys: columns whose values identify a line of the table.
     """
     groups = _by_group(rows, keys)
-    head = [*keys, f"{rows[0][METRIC]}, median", "least", "greatest", "runs"]
+    head = [*keys, f"{_metric(rows)}, median", "least", "greatest", "runs"]
     lines = [" | ".join(head), "|".join("---" for _ in head)]
     for cells in groups.itertuples(index=False):
         shown = [f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells]
@@ -88,8 +102,8 @@ def frontier(
         axes.axhline(cells.median, color="black", linestyle="--", label=reference)
         axes.axhspan(cells.min, cells.max, color="black", alpha=0.1)
     costly = [row for row in rows if row[lines] != reference]
-    costs = pd.DataFrame(costly)
-    for name in dict.fromkeys(row[lines] for row in costly):
+    costs = _frame(costly).dropna(subset=[VALUE])
+    for name in dict.fromkeys(costs[lines] if len(costs) else ()):
         of_line = costs[costs[lines] == name].sort_values("target_epsilon")
         grouped = of_line.groupby("target_epsilon")
         middle = grouped[VALUE].median()
@@ -98,7 +112,7 @@ def frontier(
         axes.errorbar(places, middle, spread, marker="o", capsize=3, label=name)
     axes.set_xscale("log")
     axes.set_xlabel(label)
-    axes.set_ylabel(str(rows[0][METRIC]))
+    axes.set_ylabel(_metric(rows))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     _save(figure, path)

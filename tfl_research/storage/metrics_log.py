@@ -100,7 +100,7 @@ def round_row(
     row["epsilon"] = float(epsilon)
     row["delta"] = delta
     for name in ("client_learning_rate", "server_learning_rate"):
-        row[name] = nest.find_scalar(metrics, name)
+        row[name] = nest.find_scalar(aggregator, name)
     for name, value in _scalars(aggregator).items():
         if name not in (f"aggregator_{n}" for n in _CLIP_NORM_NAMES):
             row[name] = value

@@ -108,6 +108,9 @@ class Task:
       pooled: what was computed from the rows of several clients or records together. A
         private run on data that are not public refuses it, unless it is declared
         public knowledge.
+
+    Raises:
+      ValueError: the name of a further split does not begin with "eval_".
     """
 
     name: str
@@ -121,6 +124,16 @@ class Task:
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
     pooled: tuple[Pooled, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Columns of metrics.csv begin with the name, and what a private run gives out
+        # goes by it: held_out_... is never of training clients.
+        for name in self.further_splits:
+            if not name.startswith("eval_"):
+                raise ValueError(
+                    f"further_splits: the name of a split must begin with 'eval_', got "
+                    f"{name!r}; give 'eval_{name}'"
+                )
 
     @property
     def data_sources(self) -> dict[str, Any]:

@@ -335,6 +335,13 @@ class TestOutputs:
         nothing, _ = stated(PLAIN, planned_rounds=4, given=given_out(WITHHELD))
         assert "No best model is chosen." in nothing
 
+    def test_a_file_of_a_callback_is_there_though_exact_ones_are_withheld(self):
+        given = GivenOut(WITHHELD, (), ("clients.csv", "mine.npz", "mlflow.json"))
+        text, _ = stated(PLAIN, planned_rounds=4, given=given)
+        assert "Exact, outside of ε: mine.npz." in text
+        assert "What is given out exactly: mine.npz." in text
+        assert "mlflow.json" in text.split("Public, the same")[1].split("Exact")[0]
+
     def test_a_private_evaluation_is_no_exact_one(self):
         given = GivenOut(WITHHELD, ("private_accuracy",), (), "private_accuracy")
         text, _ = stated(PLAIN, planned_rounds=4, given=given)

@@ -73,7 +73,9 @@ def assumption_lines(setup: Setup) -> list[str]:
     if unit == "record":
         lines.append(
             "Which clients there are, and how many records each trains on, is public "
-            "knowledge: the guarantee is about what the records say."
+            "knowledge: the guarantee is about what the records say. Where a task "
+            "draws test examples by a hash of each record and its seed, that number "
+            "also tells how many records the hash leaves for training."
         )
     if task.card.public_knowledge:
         known = "; ".join(task.card.public_knowledge)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Columns that a mechanism computes.
 _CLIP, _NOISE = "clip_norm", "aggregator_noise_stddev"
+_LEARNING_RATES = ("client_learning_rate", "server_learning_rate")
 
 
 def release_of(setup: Setup) -> outputs.Release:
@@ -73,7 +74,7 @@ def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:
     mechanism nobody knows how the columns are computed.
     """
     if privacy.MECHANISMS.origin(mechanism.NAME) is not None:
-        return frozenset([_CLIP, _NOISE])
+        return frozenset([_CLIP, _NOISE, *_LEARNING_RATES])
     return frozenset() if mechanism.NOISED_AT == "server" else frozenset([_NOISE])
 
 
@@ -81,8 +82,9 @@ def check(setup: Setup) -> None:
     """Refuses settings of the release that cannot be met.
 
     Raises:
-      SettingError: a name that is no exact output; a metric for the best model or for
-        early stopping that is withheld; a private evaluation that is not sound.
+      SettingError: a name that is no exact output; a held-out client that is trained
+        on; a metric for the best model or for early stopping that is withheld; a
+        private evaluation that is not sound.
     """
     experiment, settings = setup.experiment, setup.experiment.release
     if experiment.privacy is None:
@@ -100,6 +102,7 @@ def check(setup: Setup) -> None:
                 f"--release_exact={name}: there is no such exact output; give one of "
                 f"{known}, or {releases.ALL}"
             )
+    _check_held_out(setup)
     _check_private_metrics(setup)
     column = _deciding_column(setup)
     if column is None and experiment.training.early_stopping_patience is not None:
@@ -129,6 +132,21 @@ def _deciding_column(setup: Setup) -> Optional[str]:
         )
     except ValueError as error:
         raise training.refused("selection_metric", str(error)) from error
+
+
+def _check_held_out(setup: Setup) -> None:
+    """Metrics of held-out clients cost nothing, since nothing is trained on these."""
+    task = setup.source
+    if task.held_out is None:
+        return
+    held_out = set(task.held_out.client_ids)
+    both = next((name for name in task.train.client_ids if name in held_out), None)
+    if both is not None:
+        raise SettingError(
+            f"--task={task.name}: client {both!r} is held out and trained on, so that "
+            "ε does not cover metrics on the held-out clients; give a further split "
+            "eval_..., or other clients"
+        )
 
 
 def _check_private_metrics(setup: Setup) -> None:

@@ -285,9 +285,8 @@ class Sweep:
             rows.append(row)
             self._write(rows)
             out.write(
-                f"[{number}/{len(self.points)}] {point.name}: {row.get('metric')} "
-                f"{_shown(row.get('final_value'))}, {row['stop_reason']} after round "
-                f"{row['rounds']} ({state})\n"
+                f"[{number}/{len(self.points)}] {point.name}: {_measured(row)}, "
+                f"{row['stop_reason']} after round {row['rounds']} ({state})\n"
             )
             out.flush()
         return rows
@@ -329,6 +328,9 @@ def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:
     final, best = summary["final"], summary["best"]
     cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
     cells.update((name, value) for name, value in final.items() if name != "round")
+    if "epsilon" in summary:
+        # With what the last row does not have: the choice of the best model.
+        cells["epsilon"] = summary["epsilon"]
     if "epsilon" in cells:
         # JSON has no infinity: summary.json holds "inf".
         cells["epsilon"] = float(cells["epsilon"])
@@ -339,5 +341,10 @@ def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:
     return cells
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _measured(row: Mapping[str, Any]) -> str:
+    """The metric of the final model; a private run may withhold every metric."""
+    value = row.get("final_value")
+    if value is None:
+        return "no metric"
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{row['metric']} {shown}"

@@ -205,7 +205,8 @@ class Candidates:
             cells.update(self._release.row(evaluation.columns(split)))
         selection = self.selection
         if selection is not None and selection.is_decided_by(cells):
-            cells[selection.column] = selection.value_of(cells)
+            score = {selection.column: selection.value_of(cells)}
+            cells.update(self._release.row(score))
         return cells
 
     @property

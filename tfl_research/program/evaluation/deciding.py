@@ -45,11 +45,16 @@ def deciding_column(
         default.
 
     Raises:
-      ValueError: `metric` names a column that is withheld; names the ways out.
+      ValueError: `metric` names a column that is withheld, or the private accuracy of
+        a run without; names the ways out.
     """
     if metric is None and is_private:
         return PRIVATE_ACCURACY
     parts = [part.strip() for part in (metric or task_metric).split(",")]
+    if PRIVATE_ACCURACY in parts and not is_private:
+        raise ValueError(
+            f"there is no {PRIVATE_ACCURACY} without --evaluation_noise_multiplier"
+        )
     columns = [_column(part, _EVAL) for part in parts]
     withheld = [name for name in columns if not release.shows(name.partition(":")[0])]
     if not withheld:

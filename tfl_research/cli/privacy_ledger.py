@@ -253,7 +253,7 @@ def main(arguments: Sequence[str]) -> int:
         return _run(arguments)
 
 
-def _say(message: Warning | str, *_: object) -> None:
+def _say(message: Warning | str, *_: object, **__: object) -> None:
     sys.stderr.write(f"privacy_ledger: {message}\n")
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy.accounting import relations
-from tfl_research.privacy.accounting import totals
+from tfl_research.privacy.accounting import relations, totals
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent

@@ -142,3 +142,20 @@ def test_a_release_is_not_there_twice(call, tmp_path):
     code, _, err = call("show", path)
     assert code == 1
     assert "line 3: has the release 'selection' after round 1 a second time" in err
+
+
+def test_the_order_of_ledgers_does_not_matter(call, tmp_path):
+    smaller = GaussianEvent("none", 20.0, 1.0, 90, 30.0, "add_or_remove_one")
+    for name, event in (("first", EVENT), ("second", smaller)):
+        (tmp_path / name).mkdir()
+        with privacy.Ledger(tmp_path / name / "ledger.jsonl") as ledger:
+            ledger.record(1, event)
+    folders = tmp_path / "first", tmp_path / "second"
+    tables = []
+    for order in (folders, folders[::-1]):
+        code, out, _ = call("show", *order)
+        assert code == 0
+        tables.append(next(x for x in out.splitlines() if x.startswith("all")))
+        # The default δ is that of the larger population.
+        assert f"δ={rounded_up(privacy.default_delta(900))}" in out
+    assert tables[0] == tables[1]

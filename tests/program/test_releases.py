@@ -344,6 +344,17 @@ class TestPrivateEvaluation:
         summary = json.loads((tmp_path / "summary.json").read_text())
         assert summary["best"]["selected_by"] == "private_accuracy"
 
+    def test_the_shared_total_of_a_row_includes_the_evaluation(self, tmp_path):
+        class Sharing(fake.Account):
+            def shared_epsilon(self, rounds):
+                return 7.0 + max(rounds, len(self.charged)) + 100 * len(self.releases)
+
+        with fake.arguments(tmp_path, releases=given(accuracy=private_accuracy())) as o:
+            o["account"] = Sharing(o["folder"].ledger_path)
+            result = program.run(**o)
+        shared = list(result.metrics["shared_epsilon"])
+        assert shared == [8, 109, 110, 211, 212, 313]
+
     def test_a_budget_that_does_not_cover_it_leaves_it_out(self, tmp_path):
         class Refusing(fake.Account):
             def charge_release(self, name, round_number, event):

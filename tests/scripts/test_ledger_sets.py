@@ -312,7 +312,7 @@ class TestBudgets:
         [
             (
                 "{root}/first/ledger.jsonl --epsilon=3 --delta=1e-5",
-                "not a line of a sh",
+                "is one run's own ledger",
             ),
             ("{root}/first --epsilon=3 --delta=1e-5", "is a folder; give the file"),
             ("{root}/shared.jsonl --epsilon=0 --delta=1e-5", "epsilon must be above 0"),

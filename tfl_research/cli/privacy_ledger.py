@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import warnings
 from collections.abc import Sequence
 
 from tfl_research.cli import (
@@ -96,10 +97,14 @@ def _budget_lines(ledgers: LedgerSet, groups: Sequence[tuple[Event, int]]) -> li
     lines = []
     for ledger, budget in ledgers.budgets:
         spent = ledger_tables.epsilon(groups, budget.delta, budget.accountant)
-        left = max(0.0, budget.epsilon - spent)
-        lines.append(
-            f"budget of {ledger.path}: {budget}; spent ε = {rounded_up(spent)}, "
+        left = budget.epsilon - spent
+        where = (
             f"{math.floor(left * 1000) / 1000:g} below the budget"
+            if left >= 0
+            else f"{rounded_up(-left)} above the budget: no run charges a round"
+        )
+        lines.append(
+            f"budget of {ledger.path}: {budget}; spent ε = {rounded_up(spent)}, {where}"
         )
     return lines
 
@@ -136,9 +141,10 @@ def _plan(arguments: argparse.Namespace) -> int:
         others = [] if like is None else like.ledgers
         ledger_reading.check_same_population(event, named, ledgers, others)
     if clients is None and arguments.sampling_rate is None:
-        clients = event.num_clients
+        clients = event.num_clients if like is None else like.clients
     if arguments.delta is None and clients is None:
-        raise ValueError("--delta is missing; give it, or --population")
+        other = "" if like is not None else ", or --population"
+        raise ValueError(f"--delta is missing; give it{other}")
     delta = _delta(arguments.delta, clients, math.nan)
     accountant = _accountant(arguments)
     text = []
@@ -161,7 +167,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.rounds is not None:
         cost = planning.cost(event, arguments.rounds, delta, accountant, spent)
         if spent:
-            before = sum(count for _, count in spent)
+            before = sum(len(run.events) for run in ledgers.runs)
             rows.append(["spent before", "", str(before), rounded_up(cost.before)])
         rows.append(
             [
@@ -242,6 +248,16 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
       The exit code: 0, or 1 for a damaged ledger, or 2 for wrong arguments.
     """
+    with warnings.catch_warnings():
+        warnings.showwarning = _say
+        return _run(arguments)
+
+
+def _say(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"privacy_ledger: {message}\n")
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         plan_arguments.load_plugins(arguments)
         parsed = plan_arguments.parser().parse_args(arguments)

@@ -169,7 +169,7 @@ class Rounds:
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
         )
-        self._add_shared(row, self._charged(round_number))
+        self.add_shared(row, self._charged(round_number))
         return state, row
 
     def _abandoned(self, round_number: int) -> Optional[dict[str, Any]]:
@@ -198,10 +198,11 @@ class Rounds:
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
         )
-        self._add_shared(row, charged)
+        self.add_shared(row, charged)
         return row
 
-    def _add_shared(self, row: dict[str, Any], charged_rounds: int) -> None:
+    def add_shared(self, row: dict[str, Any], charged_rounds: int) -> None:
+        """Puts ε of the shared ledger into a row; its releases so far are counted."""
         if self._account is None:
             return
         total = self._account.shared_epsilon(charged_rounds)

@@ -185,6 +185,8 @@ class Session:
             row.update(cells)
             if self._candidates.epsilon is not None:
                 row["epsilon"] = self._candidates.epsilon
+                # All that is recorded counts, so that no number of rounds is needed.
+                self._rounds.add_shared(row, 0)
         log = self._open_log()
         columns = log.columns
         log.append(row)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy.accounting import relations
+from tfl_research.privacy.accounting import relations, totals
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
@@ -95,6 +95,39 @@ def test_the_total_is_above_every_part(groups, delta):
     ]
     assert total.epsilon > sum(doubled)
     assert total.relation == "replace_one"
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-5, 1e-40])
+def test_little_noise_has_a_finite_bound_by_renyi_divergences(delta):
+    # ε is in the hundreds, and no float is as small as δ e^-ε.
+    first = GaussianEvent("none", 0.1, 1.0, 1000, 1000.0, "add_or_remove_one")
+    second = GaussianEvent("none", 8.0, 1.0, 1000, 1000.0, "replace_one")
+    found = composed_total([(first, 9), (second, 1)], delta)
+    assert "Rényi divergences over two steps" in found.theorem
+    assert found.accountant == "pld and rdp"
+    # Both together are one Gaussian of twice the sensitivity, which is attained.
+    attained = dataclasses.replace(
+        first, noise_multiplier=0.1 / 3, neighbouring_relation="replace_one"
+    )
+    least = composed_epsilon([(attained, 1), (second, 1)], delta)
+    assert least < found.epsilon < 1.2 * least
+
+
+def test_what_other_runs_spent_is_composed_once(monkeypatch):
+    composed = []
+    by = totals.composed_by
+    monkeypatch.setattr(
+        totals, "composed_by", lambda *args: composed.append(args) or by(*args)
+    )
+    spent = [(GaussianEvent.poisson(1.7, 0.02), 40)]
+    own = GaussianEvent("none", 8.0, 1.0, 50, 50.0, "replace_one")
+    composed_total([*spent, (own, 1)], 1e-5)
+    before = len(composed)
+    composed_total([*spent, (own, 2)], 1e-5)
+    # One for each share of δ, all of the run's own rounds.
+    later = composed[before:]
+    assert len(later) == 7
+    assert all(groups == ((own, 2),) for groups, _, _ in later)
 
 
 def test_one_relation_is_composed_as_ever():

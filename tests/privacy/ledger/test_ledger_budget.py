@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -101,6 +102,34 @@ def test_a_clients_own_ledger_may_have_one(tmp_path):
         ledgers.record(2, event)
         assert ledgers.would_exceed(3, event, 1e-3, None, None)
         assert ledgers.budget_spent()[1] == pytest.approx(of_few(2), rel=1e-6)
+
+
+def test_a_refused_release_is_in_no_clients_ledger(tmp_path):
+    event = RecordEvent(30.0, 20.0, 4, 1, (("few", 20), ("many", 400)))
+    release = privacy.PureEvent(0.5, "add_or_remove_one", "record")
+    (tmp_path / "ledgers").mkdir()
+    # The first client's ledger has no budget, the second one's has.
+    ledger_budget.write_budget(
+        tmp_path / "ledgers" / "many.jsonl", LedgerBudget(0.4, 1e-5)
+    )
+    how = 1e-3, None, None
+    with privacy.ClientLedgers(
+        tmp_path / "ledgers", FIRST, event, (1e-3, 1e-5)
+    ) as ledgers:
+        ledgers.record(1, event)
+        with pytest.raises(privacy.BudgetExceededError, match="evaluation after"):
+            ledgers.release("evaluation", 1, release, *how)
+        ledgers.record(2, event)
+        recorded = ledgers.entries
+    assert [entry.round for entry in recorded] == [1, 2]
+    for name in ("few", "many"):
+        lines = (tmp_path / "ledgers" / f"{name}.jsonl").read_text().splitlines()
+        assert not any("release" in json.loads(line) for line in lines)
+    # So that the run can be resumed.
+    with privacy.ClientLedgers(
+        tmp_path / "ledgers", FIRST, event, (1e-3, 1e-5), recorded
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -330,3 +330,23 @@ class TestPlans:
                 target_epsilon=1.0,
                 planned_releases=[(privacy.PureEvent(2.0, "add_or_remove_one"), 1)],
             )
+
+
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("accountant", ["pld", "rdp"])
+def test_a_release_keeps_the_budget_by_the_runs_accountant(
+    tmp_path, shares, accountant
+):
+    groups = [(EVENT, 3), (SELECTION, 1)]
+    by = {name: composed_epsilon(groups, DELTA, name) for name in ("pld", "rdp")}
+    # Between the two: Rényi DP is the larger bound.
+    budget = (by["pld"] + by["rdp"]) / 2
+    with opened(tmp_path, shares, accountant=accountant, budget_epsilon=budget) as own:
+        for number in (1, 2, 3):
+            assert own.charge(number) is not None
+        epsilon = own.charge_release("selection", 3, SELECTION)
+        if accountant == "rdp":
+            assert epsilon is None
+            assert own.epsilon_after(3) < budget
+        else:
+            assert epsilon == pytest.approx(by["pld"], rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 
 
@@ -9,7 +10,7 @@ def rounded_up(value: float, digits: int = 4) -> str:
     """The least decimal of so many significant digits that is not below the value."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
+    up = decimal.Context(prec=digits, rounding=decimal.ROUND_CEILING)
     # A value that only rounding put above a decimal counts as that decimal.
-    scaled = math.ceil(value * 10.0**places * (1 - 1e-12))
-    return f"{scaled / 10.0**places:.{digits}g}"
+    exact = decimal.Decimal(value) * (1 - decimal.Decimal("1e-12"))
+    return f"{float(up.plus(exact)):.{digits}g}"

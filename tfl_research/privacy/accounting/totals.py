@@ -11,19 +11,30 @@ which is group privacy for two (Vadhan 2017, The Complexity of Differential Priv
 Lemma 2.2, has the slightly larger 2 e^ε δ). Under zero-out the two steps are: the
 client's update becomes zero, then another update. The first step leads from D and from
 D' to the same D'', because a client's slot and participation do not depend on its data.
+That gives nothing where e^ε δ is above 1 for every δ that a float can have. Rényi
+divergences over the same two steps give a bound there too, and the smaller one counts
+(Mironov 2017, arXiv 1702.07476, Proposition 11, with p = 2 - 1/α, the best one for
+Gaussian noise):
+
+  D_α(D, D') <= 2α / (2α - 1) D_{2α-1}(D, D'') + D_2α(D'', D')
+
 All guarantees are then under replace-one and add up, Σ ε and Σ δ, also if rounds of the
 relations alternate and depend on each other (Vadhan and Zhang 2023, arXiv 2207.08335).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from tfl_research.privacy.accounting.composition import composed_by
 from tfl_research.privacy.accounting.events import Event, check_delta
+from tfl_research.privacy.accounting.losses.renyi import default_orders, rdp_epsilons
 from tfl_research.privacy.accounting.relations import (
     REPLACE_ONE,
     TWO_STEPS,
@@ -31,9 +42,13 @@ from tfl_research.privacy.accounting.relations import (
     convertible,
 )
 
-# δ is shared out among the relations in so many parts.
+# δ is shared out among the relations in so many parts, and each relation gets one of
+# these numbers: every number takes a composition, and ε changes little between two.
 _PARTS = 16
+_NUMBERS = frozenset([1, 2, 4, 8, 12, 14, 15])
 _STEPS_TO_DELTA = 40
+_BY_STEPS = "group privacy of two steps, (ε, δ) to (2ε, (1 + e^ε) δ)"
+_BY_RENYI = "Rényi divergences over two steps"
 
 
 def composed_total(
@@ -63,28 +78,48 @@ def composed_total(
         epsilon, name = composed_by(events, delta, accountant)
         return Total(epsilon, next(iter(by_relation), None), None, name)
     parts = [
-        _Part(relation, groups, accountant)
+        _part(relation, tuple(groups), accountant)
         for relation, groups in sorted(by_relation.items())
     ]
-    best = min(
-        math.fsum(
-            part.epsilon(delta * share / _PARTS) for part, share in zip(parts, shares)
-        )
+    found = (
+        [part.bound(delta * share / _PARTS) for part, share in zip(parts, shares)]
         for shares in _shares(len(parts))
     )
-    names = sorted({name for part in parts for name in part.names})
+    best = min(found, key=lambda bounds: math.fsum(bound.epsilon for bound in bounds))
+    names = sorted({bound.accountant for bound in best})
     converted = [part.relation for part in parts if part.relation in TWO_STEPS]
+    ways = dict.fromkeys(bound.way for bound in best if bound.way is not None)
     theorem = (
-        f"rounds under {' and '.join(converted)} converted by group privacy of two "
-        "steps, (ε, δ) to (2ε, (1 + e^ε) δ), and added by basic composition"
+        f"rounds under {' and '.join(converted)} converted by {' and by '.join(ways)}, "
+        "and added by basic composition"
     )
-    return Total(best, REPLACE_ONE, theorem, " and ".join(names))
+    epsilon = math.fsum(bound.epsilon for bound in best)
+    return Total(epsilon, REPLACE_ONE, theorem, " and ".join(names))
 
 
 def _shares(parts: int) -> Iterator[tuple[int, ...]]:
-    """All ways to share `_PARTS` out, at least one to each of so many."""
+    """The ways to share `_PARTS` out among so many, in `_NUMBERS`."""
     for cuts in itertools.combinations(range(1, _PARTS), parts - 1):
-        yield tuple(right - left for left, right in zip((0, *cuts), (*cuts, _PARTS)))
+        shares = [right - left for left, right in zip((0, *cuts), (*cuts, _PARTS))]
+        if _NUMBERS.issuperset(shares):
+            yield tuple(shares)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """ε under replace-one, by which accountant, and how it was converted."""
+
+    epsilon: float
+    accountant: str
+    way: str | None = None
+
+
+# A run asks after each of its rounds, and what other runs spent stays the same.
+@functools.lru_cache(maxsize=32)
+def _part(
+    relation: str, groups: tuple[tuple[Event, int], ...], accountant: str | None
+) -> _Part:
+    return _Part(relation, groups, accountant)
 
 
 class _Part:
@@ -97,34 +132,49 @@ class _Part:
         accountant: str | None,
     ) -> None:
         self.relation = relation
-        self.names: set[str] = set()
         self._groups, self._accountant = groups, accountant
-        self.epsilon = functools.lru_cache(maxsize=None)(self._epsilon)
+        self.bound = functools.lru_cache(maxsize=None)(self._bound)
 
-    def _composed(self, delta: float) -> float:
-        epsilon, name = composed_by(self._groups, delta, self._accountant)
-        self.names.add(name)
-        return epsilon
-
-    def _epsilon(self, delta: float) -> float:
-        """ε under replace-one at δ."""
+    def _bound(self, delta: float) -> _Bound:
+        """The smallest bound under replace-one at δ."""
         if self.relation not in TWO_STEPS:
-            return self._composed(delta)
+            return _Bound(*composed_by(self._groups, delta, self._accountant))
+        by_steps = self._by_steps(delta)
+        if self._accountant == "pld" and math.isfinite(by_steps.epsilon):
+            return by_steps
+        orders, divergences = self._divergences
+        by_renyi = float(rdp_epsilons(orders, divergences, delta)[0])
+        if by_steps.epsilon <= by_renyi:
+            return by_steps
+        return _Bound(by_renyi, "rdp", _BY_RENYI)
+
+    @functools.cached_property
+    def _divergences(self) -> tuple[np.ndarray, np.ndarray]:
+        """Orders, and Rényi divergences over two steps: `[1, orders]`."""
+        orders = default_orders()
+        to, back = (
+            np.sum([event.rdp(rounds, at) for event, rounds in self._groups], axis=0)
+            for at in (2 * orders - 1, 2 * orders)
+        )
+        over_two = 2 * orders / (2 * orders - 1) * to + back
+        return orders, over_two[np.newaxis]
+
+    def _by_steps(self, delta: float) -> _Bound:
+        """By group privacy of two steps."""
         # The largest δ'' with (1 + e^ε(δ'')) δ'' <= δ, approached from below.
         log_delta = math.log(delta)
-        log_half = log_delta - math.log(2)
-        best = math.inf
+        log_half, name = log_delta - math.log(2), "rdp"
         for _ in range(_STEPS_TO_DELTA):
             if log_half < math.log(5e-324) + 40:
-                return best
-            epsilon = self._composed(math.exp(log_half))
+                break
+            half = math.exp(log_half)
+            epsilon, name = composed_by(self._groups, half, self._accountant)
             if math.isinf(epsilon):
-                return best
+                break
             grown = epsilon + math.log1p(math.exp(-epsilon))
             if log_half + grown <= log_delta:
-                best = min(best, 2 * epsilon)
-                return best
+                return _Bound(2 * epsilon, name, _BY_STEPS)
             following = log_delta - grown
             # Smaller in any case: the step before was too large.
             log_half = min(following, log_half - 1e-3)
-        return best
+        return _Bound(math.inf, name, _BY_STEPS)

@@ -157,17 +157,28 @@ class ClientLedgers(contextlib.ExitStack):
 
         The event covers each client's records: a `RecordEvent` of all clients, or any
         event whose unit is a record.
+
+        Raises:
+          BudgetExceededError: some client's records would exceed a budget.
         """
-        self._each(
-            lambda client, ledger: ledger.release(
-                name,
-                round_number,
-                self._at(event, client),
-                self._deltas[client],
-                accountant,
-                budget_epsilon,
+        how = accountant, budget_epsilon
+
+        def arguments(client: str) -> tuple[str, int, Event, float]:
+            return name, round_number, self._at(event, client), self._deltas[client]
+
+        # As in `charge`: a refusal leaves no line in any ledger.
+        if any(
+            self._each(
+                lambda client, ledger: ledger.release_would_exceed(
+                    *arguments(client), *how
+                )
             )
-        )
+        ):
+            raise BudgetExceededError(
+                f"{self.path}: {name} after round {round_number} would put ε of a "
+                "client's records above a budget"
+            )
+        self._each(lambda client, ledger: ledger.release(*arguments(client), *how))
 
     def restart(self, after: int) -> None:
         """See `SharedLedger.restart`; first completes a line that only some have."""

@@ -28,6 +28,9 @@ _STARTS = (
     *(b'{"run":"', b'{"budget":'),
 )
 _READ = 1 << 20
+_LONGEST_REASON = 120
+# What `json.loads` raises for other files; RecursionError: for deep nesting.
+NOT_JSON = (ValueError, RecursionError)
 _PATIENCE_SECONDS = 600.0
 _WARN_SECONDS = 5.0
 
@@ -188,9 +191,13 @@ class HashChain:
         try:
             fields: dict[str, Any] = json.loads(line)
             previous, digest = fields.pop("previous"), fields.pop("hash")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{where}: not a ledger line ({error!r})") from error
-        if encode(fields, previous) != (line, digest):
+            written = encode(fields, previous)
+        except (*NOT_JSON, TypeError, KeyError, AttributeError) as error:
+            # A message can repeat the line, which may be of any length.
+            why = f"{type(error).__name__}: {error}"
+            why = why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]}..."
+            raise ValueError(f"{where}: not a ledger line ({why})") from error
+        if written != (line, digest):
             raise ValueError(
                 f"{where}: was edited after it was written, so what was spent is "
                 "unknown; restore the file from a copy"

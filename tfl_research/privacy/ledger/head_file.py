@@ -51,8 +51,8 @@ def read(ledger: pathlib.Path) -> dict[str, Any] | None:
     try:
         position = json.loads(path_of(ledger).read_text(encoding="ascii"))
         lines, digest = position["lines"], position["hash"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    if not isinstance(lines, int) or not isinstance(digest, str):
+    if type(lines) is not int or lines < 0 or not isinstance(digest, str):
         return None
     return {"lines": lines, "hash": digest}

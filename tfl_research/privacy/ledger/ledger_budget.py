@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.ledger.hash_chain import HashChain
 from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 from tfl_research.privacy.ledger.shared_rounds import SharedRounds
@@ -26,10 +27,18 @@ def write_budget(
       The budget until now, or None.
 
     Raises:
-      ValueError: a damaged ledger, one run's own ledger, or a budget that allows more.
+      DamageError: a damaged ledger.
+      ValueError: one run's own ledger, or a budget that allows more.
     """
     if os.path.isdir(path):
         raise ValueError(f"{path}: is a folder; give the file of a shared ledger")
+    if os.path.exists(path):
+        # Before the file is locked, and its end is repaired: it may be another file.
+        there = spending.read(path)
+        if len(there.chain) and not there.shared:
+            raise ValueError(
+                f"{path}: is one run's own ledger; give a ledger that runs share"
+            )
     with contextlib.closing(HashChain(path)) as chain, chain.locked():
         rounds = SharedRounds(chain)
         rounds.read(repair=True)

@@ -141,7 +141,8 @@ class RecordAccount(RoundAccount):
             return False
         groups = [*self.groups(len(self.ledger)), (event, 1)]
         return any(
-            composed_epsilon(self._at(index, groups), delta, None) > self.budget_epsilon
+            composed_epsilon(self._at(index, groups), delta, self.plan.accountant)
+            > self.budget_epsilon
             for index, delta in enumerate(self.deltas)
         )
 

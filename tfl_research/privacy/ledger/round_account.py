@@ -245,7 +245,9 @@ class RoundAccount:
         if self.budget_epsilon is None:
             return False
         groups = [*self.groups(len(self.ledger)), (event, 1)]
-        return composed_epsilon(groups, self.delta, None) > self.budget_epsilon
+        # As the run reports it: by Rényi DP, if that is what was asked for.
+        epsilon = composed_epsilon(groups, self.delta, self.plan.accountant)
+        return epsilon > self.budget_epsilon
 
     def recharge_after(self, completed_rounds: int) -> None:
         """Begins a new attempt, durably: later rounds are repeated with new noise.

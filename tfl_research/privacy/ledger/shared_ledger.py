@@ -220,6 +220,9 @@ class SharedLedger(ChainFile):
         counts[key] = counts.get(key, 0) + more
         return counts
 
+    def _with_entry(self, entry: Round | Release) -> Counts:
+        return self._and(entry.event, 1, self._record.tag(entry))
+
     def record(self, round_number: int, event: Event) -> None:
         """`charge` without a budget of the run."""
         self._charge(round_number, event, None)
@@ -276,6 +279,23 @@ class SharedLedger(ChainFile):
             entry = record.next_release(self._where, name, round_number, event)
             self._put(entry, budget)
 
+    def release_would_exceed(
+        self,
+        name: str,
+        round_number: int,
+        event: Event,
+        delta: float,
+        accountant: str | None,
+        budget_epsilon: float | None,
+    ) -> bool:
+        """Whether `release` would raise BudgetExceededError, by the lines so far."""
+        self._rounds.read(repair=False)
+        entry = self._record.next_release(self._where, name, round_number, event)
+        if entry is None:
+            return False
+        budget = _budget(delta, accountant, budget_epsilon)
+        return self._exceeded(self._with_entry(entry), budget) is not None
+
     def restart(self, after: int) -> None:
         """Puts a restart of this run on disk; see `Ledger.restart`."""
         with self._chain.locked():
@@ -296,8 +316,7 @@ class SharedLedger(ChainFile):
             return
         if not isinstance(entry, Restart):
             self.check_fits(entry.event)
-            counts = self._and(entry.event, 1, self._record.tag(entry))
-            exceeded = self._exceeded(counts, budget)
+            exceeded = self._exceeded(self._with_entry(entry), budget)
             if exceeded is not None:
                 raise BudgetExceededError(
                     f"{self.path}: {_words(entry)} would put ε of all runs above the "

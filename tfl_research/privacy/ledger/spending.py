@@ -12,7 +12,7 @@ from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.ledger import identity
-from tfl_research.privacy.ledger.hash_chain import HashChain
+from tfl_research.privacy.ledger.hash_chain import NOT_JSON, HashChain
 from tfl_research.privacy.ledger.identity import Population
 from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 from tfl_research.privacy.ledger.lines.entries import (
@@ -164,6 +164,6 @@ def _is_shared(path: pathlib.Path) -> bool:
     try:
         fields = json.loads(first_line)
         return "ledger" not in fields and ("run" in fields or "budget" in fields)
-    except (ValueError, TypeError):
+    except (*NOT_JSON, TypeError):
         # An empty file, or a damaged line, which the reader of the lines names.
         return False

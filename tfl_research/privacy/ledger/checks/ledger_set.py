@@ -35,9 +35,9 @@ class LedgerSet:
 
     @property
     def clients(self) -> int | None:
-        """Number of clients, if a ledger has it."""
+        """Number of clients, if a ledger has it; the largest, in whatever order."""
         sizes = (one.clients for one in self.ledgers if one.clients is not None)
-        return next(sizes, None)
+        return max(sizes, default=None)
 
     @property
     def budgets(self) -> list[tuple[Spending, LedgerBudget]]:

@@ -95,6 +95,11 @@ class RunRecord:
                     f"{where}: is a release after round {entry.round}, but the rounds "
                     f"end at {len(self.rounds)}"
                 )
+            if (entry.release, entry.round) in self._present:
+                raise ValueError(
+                    f"{where}: has the release {entry.release!r} after round "
+                    f"{entry.round} a second time"
+                )
             self.releases.append(entry)
             tag = self.tag(entry)
             self._present[entry.release, entry.round] = tag, entry.event

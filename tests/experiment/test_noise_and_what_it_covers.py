@@ -16,6 +16,7 @@ import tfl_research as tfl
 from tfl_research import privacy
 from tfl_research.errors import UserError
 from tfl_research.storage import checkpoints, provenance
+from tfl_research.storage.computation_record import ComputationRecord
 
 CLIENTS, CLIP, NOISE, COHORT = 12, 0.1, 8.0, 6
 STDDEV = CLIP * NOISE / COHORT
@@ -256,14 +257,35 @@ class TestAgainAndAgain:
         second, _ = rounds(copy, tanh, recharge=True)
         check_independent({2: models[2], 3: first[3]}, second, 3)
 
-    def test_an_old_record_put_back_repeats_the_old_rounds_only(self, killed):
-        folder, models = killed
+    def test_an_old_record_put_back_is_no_way_back(self, killed, recharged):
+        """Rounds 4 and 5 of the first attempt would be charged to the second."""
+        folder, _ = killed
         old = (folder / "computation.json").read_bytes()
-        rounds(folder, experiment(task("tanh")), until=5, recharge=True)
+        tanh = experiment(task("tanh"))
+        first, _ = rounds(folder, tanh, until=5, recharge=True)
         (folder / "computation.json").write_bytes(old)
-        again, _ = rounds(folder, until=3)
-        for number in again:
-            np.testing.assert_array_equal(again[number], models[number])
+        text = refused(folder)
+        assert "restarts (0 in computation.json, 1 in ledger.jsonl)" in text
+        again, _ = rounds(folder, recharge=True)
+        assert recharged == [2, 4]
+        assert sorted(again) == [5, 6]
+        check_independent({4: first[4], 5: first[5]}, again, 5)
+
+    def test_a_kill_between_ledger_and_record(self, killed, recharged, monkeypatch):
+        folder, models = killed
+
+        def killed_before(*arguments, **keywords):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ComputationRecord, "begin_attempt", killed_before)
+            with pytest.raises(KeyboardInterrupt):
+                rounds(folder, experiment(task("tanh")), recharge=True)
+        assert "restarts (0 in computation.json, 1" in refused(folder)
+        again, _ = rounds(folder, recharge=True)
+        check_independent(models, again, 3)
+        lines = [json.loads(line) for line in (folder / "ledger.jsonl").open()]
+        assert [line for line in lines if "restart" in line] == lines[4:5]
 
     def test_without_a_checkpoint_everything_is_done_again(self, tmp_path, recharged):
         folder = tmp_path / "run"

@@ -156,6 +156,7 @@ def _opened(
             folder.check_computation(
                 fingerprint,
                 charged_rounds=0 if account is None else len(account.ledger),
+                restarts=recharging.restarts(account),
             )
             engine = noise_keys.engine(setup, folder, public, in_state, stack)
             cohorts = setups.secret_cohorts(

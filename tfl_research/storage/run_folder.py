@@ -213,7 +213,7 @@ class RunFolder:
         return run_seeds.derived(self.run_seed, "checkpoints")
 
     def check_computation(
-        self, fingerprint: Fingerprint, *, charged_rounds: int = 0
+        self, fingerprint: Fingerprint, *, charged_rounds: int = 0, restarts: int = 0
     ) -> None:
         """Records the run's computation at the first start, and compares it later.
 
@@ -222,13 +222,16 @@ class RunFolder:
         Args:
           fingerprint: of this start.
           charged_rounds: rounds in the run's ledger.
+          restarts: in the run's ledger.
 
         Raises:
           UserError: something differs from the first start, or computation.json is
             damaged or lost.
         """
         self.attempts = self.computation.accepted(
-            fingerprint, has_rounds=self.has_rounds(charged_rounds)
+            fingerprint,
+            has_rounds=self.has_rounds(charged_rounds),
+            restarts=restarts,
         )
 
     def has_rounds(self, charged_rounds: int = 0) -> bool:

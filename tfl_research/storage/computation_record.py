@@ -184,7 +184,9 @@ class ComputationRecord:
 def _differing_restarts(before: int, now: int) -> list[str]:
     if before == now:
         return []
-    return [f"the number of restarts ({before} in computation.json, {now} in ledger.jsonl)"]
+    return [
+        f"the number of restarts ({before} in computation.json, {now} in ledger.jsonl)"
+    ]
 
 
 class _Unsealed(UserError):

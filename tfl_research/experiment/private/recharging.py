@@ -29,7 +29,8 @@ def recharge(
 
     The ledger is told first, and computation.json second. A kill between the two leaves
     a ledger that charges repeated rounds again, and a run that cannot go on without
-    this function, whatever its code, since computation.json has fewer restarts. Noise of the new attempt is drawn after both.
+    this function, whatever its code, since computation.json has fewer restarts. Noise
+    of the new attempt is drawn after both.
 
     Args:
       folder: of the run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import pytest
 
 import tfl_research as tfl
 from tfl_research import privacy
-from tfl_research.errors import UserError
+from tfl_research.errors import SettingError, UserError
 from tfl_research.storage import checkpoints, provenance
 from tfl_research.storage.computation_record import ComputationRecord
 
@@ -475,6 +476,33 @@ def test_a_ledger_that_cannot_charge_again_is_one_line(killed, monkeypatch):
     folder, _ = killed
     text = refused(folder, experiment(task("tanh")), recharge=True)
     assert text == "the noise of its rounds is correlated"
+
+
+@pytest.mark.parametrize("call_python", [False, True])
+def test_a_round_that_cannot_be_repeated_is_refused(tmp_path, call_python):
+    """A resumed run would have the same noise on another update."""
+
+    def build_model():
+        import tensorflow as tf
+
+        def draws(x):
+            return x + tf.random.normal(tf.shape(x))
+
+        def calls(x):
+            return tf.ensure_shape(tf.numpy_function(abs, [x], tf.float32), [None, 2])
+
+        layers = tf.keras.layers
+        inputs = layers.Input([2])
+        hidden = layers.Lambda(calls if call_python else draws)(inputs)
+        return tf.keras.Model(inputs, layers.Dense(2)(hidden))
+
+    own = dataclasses.replace(task(), build_model=build_model)
+    with pytest.raises(SettingError) as error:
+        experiment(own).run(tmp_path / "run")
+    name = "PyFunc" if call_python else "RandomStandardNormal"
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
 class TestRecords:

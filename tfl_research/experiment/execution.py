@@ -142,6 +142,7 @@ def _opened(
         judged = folder.computation_path.exists() and not recharge
         building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
+        noise_keys.check_repeatable(setup, process)
         try:
             public = stack.enter_context(
                 engines.build(experiment.runtime, process, folder.path)

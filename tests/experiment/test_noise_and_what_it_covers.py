@@ -16,6 +16,8 @@ import pytest
 import tfl_research as tfl
 from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.sampling import Poisson
 from tfl_research.storage import checkpoints, provenance
 from tfl_research.storage.computation_record import ComputationRecord
 
@@ -248,6 +250,28 @@ class TestAgainAndAgain:
         assert sorted(last) == [5, 6]
         both = {4: first[4], 5: last[5]}
         check_independent({4: first[4], 5: first[5]}, both, 5)
+
+    def test_the_planned_total_has_the_repeated_rounds(self, killed):
+        folder, _ = killed
+        tanh = experiment(task("tanh"))
+        _, before = rounds(folder, until=3)
+        assert "repeated rounds" not in before
+        _, out = rounds(folder, tanh, until=3, recharge=True)
+        _, resumed = rounds(folder, tanh)
+        # Round 3 was done twice.
+        again = privacy.UserLevelPlan.create(
+            "gaussian",
+            l2_norm_clip=CLIP,
+            amplification=Poisson(range(CLIENTS), COHORT, seed=0).amplification,
+            rounds=7,
+            noise_multiplier=NOISE,
+            delta=1e-3,
+        )
+        epsilon = rounded_up(again.event.epsilon(7, 1e-3, "pld"))
+        words = f"charged for repeated rounds: ε = {epsilon} at δ = 0.001."
+        assert words in out
+        assert words in resumed
+        assert f"round 6/6  ε {epsilon}" in resumed
 
     def test_two_recharges_of_one_state_have_two_noises(self, killed, recharged):
         folder, models = killed

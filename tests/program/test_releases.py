@@ -333,6 +333,19 @@ class TestPrivateEvaluation:
         summary = json.loads((tmp_path / "summary.json").read_text())
         assert summary["best"]["selected_by"] == "private_accuracy"
 
+    def test_the_shared_total_of_the_row_includes_it(self, tmp_path):
+        class Shared(fake.Account):
+            def shared_epsilon(self, rounds):
+                return rounds + 100.0 * len(self.releases)
+
+        with fake.arguments(tmp_path, releases=given(accuracy=private_accuracy())) as o:
+            o["account"] = Shared(o["folder"].ledger_path)
+            result = program.run(**o)
+        first = result.metrics["private_accuracy"].notna().to_numpy()
+        expected = [r + 100.0 * n for r, n in enumerate(first.cumsum(), start=1)]
+        assert first.any()
+        assert list(result.metrics["shared_epsilon"]) == expected
+
     def test_a_budget_that_does_not_cover_it_leaves_it_out(self, tmp_path):
         class Refusing(fake.Account):
             def charge_release(self, name, round_number, event):

@@ -195,6 +195,11 @@ class Rounds:
         self._add_shared(row, charged)
         return row
 
+    def renew_shared(self, round_number: int, row: dict[str, Any]) -> None:
+        """Computes `shared_epsilon` of a row again, after a further charge."""
+        if "shared_epsilon" in row:
+            self._add_shared(row, self._charged(round_number))
+
     def _add_shared(self, row: dict[str, Any], charged_rounds: int) -> None:
         if self._account is None:
             return

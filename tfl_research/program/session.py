@@ -185,6 +185,7 @@ class Session:
             row.update(cells)
             if self._candidates.epsilon is not None:
                 row["epsilon"] = self._candidates.epsilon
+                self._rounds.renew_shared(round_number, row)
         log = self._open_log()
         columns = log.columns
         log.append(row)

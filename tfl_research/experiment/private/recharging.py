@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from tfl_research.errors import SettingError, UserError, message_for_command_line
+from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.lines.entries import Restart
 from tfl_research.storage import CheckpointStore, RunFolder
 from tfl_research.storage.fingerprint import Fingerprint
@@ -16,6 +17,15 @@ def restarts(account: Any) -> int:
     if account is None:
         return 0
     return sum(isinstance(entry, Restart) for entry in account.ledger.entries)
+
+
+def planned_again(account: Any) -> str:
+    """The planned ε of a run that has charged rounds again, in a sentence."""
+    return (
+        "Planned with what was charged for repeated rounds: "
+        f"ε = {rounded_up(account.planned_epsilon())} at "
+        f"δ = {rounded_up(account.delta, 6)}."
+    )
 
 
 def recharge(
@@ -73,5 +83,6 @@ def recharge(
     out.write(
         f"recharge: {', '.join(changes)}; {where} are done with new noise, and "
         "those that were done before are charged again\n"
+        f"privacy: {planned_again(account)}\n"
     )
     out.flush()

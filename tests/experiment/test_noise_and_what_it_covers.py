@@ -348,6 +348,19 @@ class TestFixed:
         assert "another experiment" in refused(folder, faster, recharge)
         assert not recharged
 
+    def test_flags_by_which_tensorflow_rounds_otherwise(self, killed, monkeypatch):
+        folder, models = killed
+        own = "--xla_cpu_multi_thread_eigen=false"
+        flags = f"{own} --xla_cpu_enable_fast_math=true"
+        with monkeypatch.context() as patch:
+            patch.setenv("XLA_FLAGS", flags)
+            text = refused(folder)
+        assert "the settings of the runtime or XLA_FLAGS" in text
+        # The flag that the engine sets itself is the same run's.
+        monkeypatch.setenv("XLA_FLAGS", own)
+        again, _ = rounds(folder, until=3)
+        np.testing.assert_array_equal(again[3], models[3])
+
     @pytest.mark.parametrize("recharge", [False, True])
     def test_edited_settings_are_found_out(self, killed, recharge, recharged):
         folder, _ = killed

@@ -542,6 +542,29 @@ def test_a_round_that_cannot_be_repeated_is_refused(tmp_path, call_python):
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
+class TestExecution:
+    """Another way of executing rounds otherwise, under the same noise."""
+
+    def test_edited_or_lost(self, killed):
+        folder, models = killed
+        path = folder / "runtime.json"
+        content = path.read_text()
+        record = json.loads(content)
+        path.write_text(json.dumps({**record, "parallel": record["parallel"] + 1}))
+        assert "its seal does not match the run seed" in refused(folder)
+        path.unlink()
+        assert "runtime.json is missing" in refused(folder)
+        path.write_text(content)
+        again, _ = rounds(folder, until=3)
+        np.testing.assert_array_equal(again[3], models[3])
+
+    def test_a_run_without_privacy_may_choose_again(self, tmp_path):
+        plain = experiment(privacy=None)
+        rounds(tmp_path / "run", plain, until=3)
+        (tmp_path / "run" / "runtime.json").unlink()
+        assert sorted(rounds(tmp_path / "run", plain)[0]) == [3, 4, 5, 6]
+
+
 class TestRecords:
     """Record-level noise and steps come from the same key."""
 

@@ -145,7 +145,7 @@ def _opened(
         noise_keys.check_repeatable(setup, process)
         try:
             public = stack.enter_context(
-                engines.build(experiment.runtime, process, folder.path)
+                engines.build(experiment.runtime, process, folder)
             )
             fingerprint = fingerprints.of_run(
                 setup, noise_keys.digests(setup, process), data

@@ -133,7 +133,7 @@ def engine(
         return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(
-        engines.build(setup.experiment.runtime, process, folder.path)
+        engines.build(setup.experiment.runtime, process, folder)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -65,3 +66,14 @@ def test_memory_layout_byte_order_and_batching_play_no_part():
 def test_objects_are_refused():
     with pytest.raises(ValueError, match="client 'a': y holds Python objects"):
         content_digest({"train": _data(a=(_X, np.array([1, "b", None], object)))})
+
+
+def test_a_loader_must_give_the_same_examples_again():
+    generator = np.random.default_rng(0)
+
+    def load(client_id):
+        return {"x": _X + generator.normal(), "y": _Y}
+
+    steady = _data(a=(_X, _Y))
+    with pytest.raises(ValueError, match="'a': loading the examples twice gave two"):
+        content_digest({"train": dataclasses.replace(steady, load=load)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,8 +15,11 @@ import pytest
 
 import tfl_research as tfl
 from tfl_research import privacy
-from tfl_research.errors import UserError
+from tfl_research.errors import SettingError, UserError
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.sampling import Poisson
 from tfl_research.storage import checkpoints, provenance
+from tfl_research.storage.computation_record import ComputationRecord
 
 CLIENTS, CLIP, NOISE, COHORT = 12, 0.1, 8.0, 6
 STDDEV = CLIP * NOISE / COHORT
@@ -247,6 +251,28 @@ class TestAgainAndAgain:
         both = {4: first[4], 5: last[5]}
         check_independent({4: first[4], 5: first[5]}, both, 5)
 
+    def test_the_planned_total_has_the_repeated_rounds(self, killed):
+        folder, _ = killed
+        tanh = experiment(task("tanh"))
+        _, before = rounds(folder, until=3)
+        assert "repeated rounds" not in before
+        _, out = rounds(folder, tanh, until=3, recharge=True)
+        _, resumed = rounds(folder, tanh)
+        # Round 3 was done twice.
+        again = privacy.UserLevelPlan.create(
+            "gaussian",
+            l2_norm_clip=CLIP,
+            amplification=Poisson(range(CLIENTS), COHORT, seed=0).amplification,
+            rounds=7,
+            noise_multiplier=NOISE,
+            delta=1e-3,
+        )
+        epsilon = rounded_up(again.event.epsilon(7, 1e-3, "pld"))
+        words = f"charged for repeated rounds: ε = {epsilon} at δ = 0.001."
+        assert words in out
+        assert words in resumed
+        assert f"round 6/6  ε {epsilon}" in resumed
+
     def test_two_recharges_of_one_state_have_two_noises(self, killed, recharged):
         folder, models = killed
         tanh = experiment(task("tanh"))
@@ -256,14 +282,35 @@ class TestAgainAndAgain:
         second, _ = rounds(copy, tanh, recharge=True)
         check_independent({2: models[2], 3: first[3]}, second, 3)
 
-    def test_an_old_record_put_back_repeats_the_old_rounds_only(self, killed):
-        folder, models = killed
+    def test_an_old_record_put_back_is_no_way_back(self, killed, recharged):
+        """Rounds 4 and 5 of the first attempt would be charged to the second."""
+        folder, _ = killed
         old = (folder / "computation.json").read_bytes()
-        rounds(folder, experiment(task("tanh")), until=5, recharge=True)
+        tanh = experiment(task("tanh"))
+        first, _ = rounds(folder, tanh, until=5, recharge=True)
         (folder / "computation.json").write_bytes(old)
-        again, _ = rounds(folder, until=3)
-        for number in again:
-            np.testing.assert_array_equal(again[number], models[number])
+        text = refused(folder)
+        assert "restarts (0 in computation.json, 1 in ledger.jsonl)" in text
+        again, _ = rounds(folder, recharge=True)
+        assert recharged == [2, 4]
+        assert sorted(again) == [5, 6]
+        check_independent({4: first[4], 5: first[5]}, again, 5)
+
+    def test_a_kill_between_ledger_and_record(self, killed, recharged, monkeypatch):
+        folder, models = killed
+
+        def killed_before(*arguments, **keywords):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ComputationRecord, "begin_attempt", killed_before)
+            with pytest.raises(KeyboardInterrupt):
+                rounds(folder, experiment(task("tanh")), recharge=True)
+        assert "restarts (0 in computation.json, 1" in refused(folder)
+        again, _ = rounds(folder, recharge=True)
+        check_independent(models, again, 3)
+        lines = [json.loads(line) for line in (folder / "ledger.jsonl").open()]
+        assert [line for line in lines if "restart" in line] == lines[4:5]
 
     def test_without_a_checkpoint_everything_is_done_again(self, tmp_path, recharged):
         folder = tmp_path / "run"
@@ -300,6 +347,19 @@ class TestFixed:
         faster = experiment(client_optimizer=tfl.SGD(0.2))
         assert "another experiment" in refused(folder, faster, recharge)
         assert not recharged
+
+    def test_flags_by_which_tensorflow_rounds_otherwise(self, killed, monkeypatch):
+        folder, models = killed
+        own = "--xla_cpu_multi_thread_eigen=false"
+        flags = f"{own} --xla_cpu_enable_fast_math=true"
+        with monkeypatch.context() as patch:
+            patch.setenv("XLA_FLAGS", flags)
+            text = refused(folder)
+        assert "the settings of the runtime or XLA_FLAGS" in text
+        # The flag that the engine sets itself is the same run's.
+        monkeypatch.setenv("XLA_FLAGS", own)
+        again, _ = rounds(folder, until=3)
+        np.testing.assert_array_equal(again[3], models[3])
 
     @pytest.mark.parametrize("recharge", [False, True])
     def test_edited_settings_are_found_out(self, killed, recharge, recharged):
@@ -453,6 +513,56 @@ def test_a_ledger_that_cannot_charge_again_is_one_line(killed, monkeypatch):
     folder, _ = killed
     text = refused(folder, experiment(task("tanh")), recharge=True)
     assert text == "the noise of its rounds is correlated"
+
+
+@pytest.mark.parametrize("call_python", [False, True])
+def test_a_round_that_cannot_be_repeated_is_refused(tmp_path, call_python):
+    """A resumed run would have the same noise on another update."""
+
+    def build_model():
+        import tensorflow as tf
+
+        def draws(x):
+            return x + tf.random.normal(tf.shape(x))
+
+        def calls(x):
+            return tf.ensure_shape(tf.numpy_function(abs, [x], tf.float32), [None, 2])
+
+        layers = tf.keras.layers
+        inputs = layers.Input([2])
+        hidden = layers.Lambda(calls if call_python else draws)(inputs)
+        return tf.keras.Model(inputs, layers.Dense(2)(hidden))
+
+    own = dataclasses.replace(task(), build_model=build_model)
+    with pytest.raises(SettingError) as error:
+        experiment(own).run(tmp_path / "run")
+    name = "PyFunc" if call_python else "RandomStandardNormal"
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+class TestExecution:
+    """Another way of executing rounds otherwise, under the same noise."""
+
+    def test_edited_or_lost(self, killed):
+        folder, models = killed
+        path = folder / "runtime.json"
+        content = path.read_text()
+        record = json.loads(content)
+        path.write_text(json.dumps({**record, "parallel": record["parallel"] + 1}))
+        assert "its seal does not match the run seed" in refused(folder)
+        path.unlink()
+        assert "runtime.json is missing" in refused(folder)
+        path.write_text(content)
+        again, _ = rounds(folder, until=3)
+        np.testing.assert_array_equal(again[3], models[3])
+
+    def test_a_run_without_privacy_may_choose_again(self, tmp_path):
+        plain = experiment(privacy=None)
+        rounds(tmp_path / "run", plain, until=3)
+        (tmp_path / "run" / "runtime.json").unlink()
+        assert sorted(rounds(tmp_path / "run", plain)[0]) == [3, 4, 5, 6]
 
 
 class TestRecords:

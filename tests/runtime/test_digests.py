@@ -173,6 +173,46 @@ def test_building_blocks_do_not_depend_on_the_names_in_them():
     assert computation_digest(plus.next) != computation_digest(minus.next)
 
 
+def with_layer(function):
+    def build():
+        layers = tf.keras.layers
+        inputs = layers.Input([FEATURES])
+        hidden = layers.Lambda(function)(inputs)
+        return tf.keras.Model(inputs, layers.Dense(CLASSES)(hidden))
+
+    return processes.build_fed_avg(make_task(build), client_optimizer=sgd(0.1))
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (lambda x: x + tf.random.normal(tf.shape(x), seed=1), "RandomStandardNormal"),
+        (lambda x: tf.nn.dropout(x, 0.5), "RandomUniform"),
+        (lambda x: x + tf.random.truncated_normal(tf.shape(x)), "TruncatedNormal"),
+        (lambda x: tf.random.shuffle(x), "RandomShuffle"),
+        (
+            lambda x: tf.ensure_shape(
+                tf.numpy_function(lambda a: 2 * a, [x], tf.float32), [None, FEATURES]
+            ),
+            "PyFunc",
+        ),
+        (
+            lambda x: x + tf.random.stateless_normal(tf.shape(x), [1, 2]),
+            None,
+        ),
+        (lambda x: 2 * x, None),
+    ],
+)
+def test_operations_that_no_digest_covers(function, operation):
+    found = runtime.unrepeatable_operations(with_layer(function))
+    assert found == ([] if operation is None else [operation])
+
+
+@pytest.mark.parametrize("build", RECIPES.values())
+def test_processes_without_such_operations(build):
+    assert not runtime.unrepeatable_operations(build())
+
+
 @pytest.mark.parametrize("first", ["digests", "engine"])
 def test_the_form_is_compiled_once(monkeypatch, first):
     process = summing_process(tff.federated_sum)

@@ -114,7 +114,7 @@ def test_several_parts_and_other_parts(tmp_path):
         ),
         ({"plan": "x"}, "the privacy plan differs", False),
         ({"settings": "x", "data": "y"}, "the data, the settings differ", False),
-        ({"execution": "x"}, "the settings of the runtime differ", False),
+        ({"execution": "x"}, "the settings of the runtime or XLA_FLAGS differ", False),
     ],
 )
 def test_everything_that_noise_covers(tmp_path, change, words, helps):

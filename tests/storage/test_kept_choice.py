@@ -35,3 +35,13 @@ def test_what_cannot_be_read_is_one_line(tmp_path, text):
     assert message.startswith(f"{path} does not hold a choice of execution (")
     assert message.endswith("; start over in another --output_dir")
     assert "\n" not in message
+
+
+def test_a_sealed_file_is_believed_with_its_key_alone(tmp_path):
+    path = tmp_path / "runtime.json"
+    kept_choice.keep(path, {"parts": 3}, b"key")
+    assert kept_choice.kept(path, parts, b"key") == 3
+    for key in (b"other", b"key"):
+        with pytest.raises(UserError, match="its seal does not match"):
+            kept_choice.kept(path, parts, key)
+        path.write_text(path.read_text().replace("3,", "4,"))

@@ -5,13 +5,12 @@ With another way of executing, a resumed run would round differently.
 
 from __future__ import annotations
 
-import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 from tfl_research.errors import UserError
 from tfl_research.experiment.configs import Runtime
-from tfl_research.storage import kept_choice
+from tfl_research.storage import RunFolder, kept_choice
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff
@@ -22,16 +21,17 @@ _FILE = "runtime.json"
 
 
 def build(
-    settings: Runtime, process: tff.templates.IterativeProcess, folder: pathlib.Path
+    settings: Runtime, process: tff.templates.IterativeProcess, folder: RunFolder
 ) -> Engine:
     """An engine for the process. Imports TensorFlow.
 
     The choice of execution and the number of parts or chunks are kept in the run's
-    folder before the first round uses them.
+    folder before the first round uses them. A private run needs them: rounds that are
+    repeated in another way have the same noise on sums that differ by rounding.
 
     Raises:
-      UserError: the remembered choice cannot be read, or the runtime cannot execute
-        the process.
+      UserError: the remembered choice cannot be read, or a private run has lost the
+        choice, or the runtime cannot execute the process.
     """
     from tfl_research import runtime
 
@@ -39,29 +39,35 @@ def build(
         if settings.runtime == "tff":
             return runtime.tff_local(process)
         if settings.runtime == "remote":
-            return _remote(settings, process, folder / _FILE)
-        return _in_process(settings, process, folder / _FILE)
+            return _remote(settings, process, folder)
+        return _in_process(settings, process, folder)
     except runtime.UnsupportedProcess as error:
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
 
 
 def _remote(
-    settings: Runtime, process: tff.templates.IterativeProcess, path: pathlib.Path
+    settings: Runtime, process: tff.templates.IterativeProcess, folder: RunFolder
 ) -> Engine:
     from tfl_research import runtime
 
+    path, key = folder.path / _FILE, folder.choice_key
+    if folder.plan is not None and folder.has_results() and not path.exists():
+        raise UserError(
+            f"{path} is missing, so that it is unknown how the run divided its sums; "
+            "restore it, or choose another --output_dir"
+        )
     engine = runtime.remote(
         process,
         settings.addresses(),
-        parts=kept_choice.kept(path, _parts),
+        parts=kept_choice.kept(path, _parts, key),
         on_change=_warn,
     )
-    kept_choice.keep(path, {"parts": engine.parts})
+    kept_choice.keep(path, {"parts": engine.parts}, key)
     return engine
 
 
 def _in_process(
-    settings: Runtime, process: tff.templates.IterativeProcess, path: pathlib.Path
+    settings: Runtime, process: tff.templates.IterativeProcess, folder: RunFolder
 ) -> Engine:
     from tfl_research import runtime
 
@@ -69,7 +75,12 @@ def _in_process(
     if settings.client_execution != "auto":
         mode = runtime.Mode(*settings.client_execution.split("_"))
     return runtime.in_process(
-        process, mode=mode, chunk_size=settings.chunk_clients, choice_file=path
+        process,
+        mode=mode,
+        chunk_size=settings.chunk_clients,
+        choice_file=folder.path / _FILE,
+        choice_key=folder.choice_key,
+        choice_made=folder.plan is not None and folder.has_results(),
     )
 
 

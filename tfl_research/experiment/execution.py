@@ -142,9 +142,10 @@ def _opened(
         judged = folder.computation_path.exists() and not recharge
         building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
+        noise_keys.check_repeatable(setup, process)
         try:
             public = stack.enter_context(
-                engines.build(experiment.runtime, process, folder.path)
+                engines.build(experiment.runtime, process, folder)
             )
             fingerprint = fingerprints.of_run(
                 setup, noise_keys.digests(setup, process), data
@@ -156,6 +157,7 @@ def _opened(
             folder.check_computation(
                 fingerprint,
                 charged_rounds=0 if account is None else len(account.ledger),
+                restarts=recharging.restarts(account),
             )
             engine = noise_keys.engine(setup, folder, public, in_state, stack)
             cohorts = setups.secret_cohorts(

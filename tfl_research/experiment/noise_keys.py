@@ -42,6 +42,31 @@ def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]
     return runtime.computation_digests(secure)
 
 
+def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
+    """Refuses a private run whose rounds no resumed run could repeat.
+
+    The repeated round would be another one under the same noise.
+
+    Args:
+      setup: of the run.
+      process: of the run.
+
+    Raises:
+      SettingError: an operation draws from a generator with a state, or calls Python.
+    """
+    if setup.plan is None:
+        return
+    found = runtime.unrepeatable_operations(process)
+    if found:
+        raise SettingError(
+            f"--task={setup.task.name}: the model, the objective or another part of "
+            f"the run has the TensorFlow operations {', '.join(found)}, which draw "
+            "from a generator with a state or call Python, so that a resumed run "
+            "would have the same noise on something else; use tf.random.stateless_… "
+            "and TensorFlow's operations, or leave the privacy out"
+        )
+
+
 def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
     """Whether the seed of the noise is in the state of the process and nowhere else.
 
@@ -108,7 +133,7 @@ def engine(
         return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(
-        engines.build(setup.experiment.runtime, process, folder.path)
+        engines.build(setup.experiment.runtime, process, folder)
     )
 
 

@@ -7,7 +7,10 @@ from tfl_research.runtime.compiler.conversion import (
     UnsupportedProcess as UnsupportedProcess,
 )
 from tfl_research.runtime.compiler.mode import Mode as Mode
-from tfl_research.runtime.digests import computation_digests as computation_digests
+from tfl_research.runtime.digests import (
+    computation_digests as computation_digests,
+    unrepeatable_operations as unrepeatable_operations,
+)
 from tfl_research.runtime.engine import ClientValues as ClientValues, Engine as Engine
 from tfl_research.runtime.in_process import (
     InProcessEngine as InProcessEngine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +12,16 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import forms
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.graphs import Graph
+from tfl_research.runtime.compiler.graphs import Graph, operation_types
 
 _others: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
     weakref.WeakKeyDictionary()
+)
+# Python functions, and generators with a state. The names of stateless generators begin
+# with "Stateless".
+_UNREPEATABLE = re.compile(
+    r"(Eager)?PyFunc|Random(?!Dataset)|Stateful(Random|Uniform|StandardNormal|Truncated)"
+    r"|Multinomial|(Parameterized)?TruncatedNormal|Timestamp"
 )
 
 
@@ -50,6 +57,42 @@ def computation_digests(process: tff.templates.IterativeProcess) -> dict[str, st
             "round": computation_digest(process.next),
         }
         return dict(_others[process])
+
+
+def unrepeatable_operations(process: tff.templates.IterativeProcess) -> list[str]:
+    """Names of a process' operations that no digest covers, sorted.
+
+    They call Python functions, of which a graph has a number alone, or they draw from
+    generators whose state is outside of the graph, so that a resumed run draws other
+    numbers.
+    """
+    found: set[str] = set()
+    for computation in (process.initialize, process.next):
+        _collect_operations(tff.framework.serialize_computation(computation), found)
+    return sorted(name for name in found if _UNREPEATABLE.match(name))
+
+
+def _collect_operations(message: Any, found: set[str]) -> None:
+    """Adds the names of all operations of a serialised computation."""
+    kind = message.WhichOneof("computation")
+    part = getattr(message, kind)
+    inner: list[Any] = []
+    if kind == "tensorflow":
+        found |= operation_types(part)
+    elif kind == "block":
+        inner = [*(local.value for local in part.local), part.result]
+    elif kind == "call":
+        inner = [part.function]
+        if part.HasField("argument"):
+            inner.append(part.argument)
+    elif kind == "lambda":
+        inner = [part.result]
+    elif kind == "selection":
+        inner = [part.source]
+    elif kind == "struct":
+        inner = [element.value for element in part.element]
+    for one in inner:
+        _collect_operations(one, found)
 
 
 def computation_digest(computation: tff.Computation) -> str:

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
+from tfl_research.errors import UserError
 from tfl_research.runtime.compiler import choice, chunks, forms
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import chunk_tensors
@@ -63,13 +64,20 @@ class InProcessEngine(ClosedOnExit):
         chunk_size: Optional[int] = None,
         parallel: Optional[int] = None,
         choice_file: Optional[pathlib.Path] = None,
+        choice_key: bytes = b"",
+        choice_made: bool = False,
     ):
         kept = None
         if choice_file is not None:
-            kept = kept_choice.kept(choice_file, _kept_execution)
+            kept = kept_choice.kept(choice_file, _kept_execution, choice_key)
         if kept is not None:
             mode, parallel = mode or kept[0], parallel or kept[1]
         self._programs = forms.claim(process)
+        if choice_made and kept is None and self._programs.pure:
+            raise UserError(
+                f"{choice_file} is missing, so that it is unknown how the run executed "
+                "its rounds; restore it, or choose another --output_dir"
+            )
         self._process = process
         self._state_type = process.next.type_signature.parameter[0].member
         self._output_type = process.next.type_signature.result
@@ -79,7 +87,7 @@ class InProcessEngine(ClosedOnExit):
         self._shapes = chunks.Shapes()
         if self.parallel > 1:
             _keep_chunks_to_a_core_each()
-        self._choice_file = choice_file
+        self._choice_file, self._choice_key = choice_file, choice_key
         self.mode = mode
         self.choice_reason = "given" if mode is not None else ""
         if mode is not None and not self._programs.pure:
@@ -128,6 +136,7 @@ class InProcessEngine(ClosedOnExit):
                 "parallel": self.parallel,
                 "reason": self.choice_reason,
             },
+            self._choice_key,
         )
 
     def _state_leaves(self, state: Any) -> list[tf.Tensor]:
@@ -280,6 +289,8 @@ def in_process(
     chunk_size: Optional[int] = None,
     parallel: Optional[int] = None,
     choice_file: Optional[pathlib.Path] = None,
+    choice_key: bytes = b"",
+    choice_made: bool = False,
 ) -> InProcessEngine:
     """Makes an engine that executes `process` in this Python process.
 
@@ -298,9 +309,12 @@ def in_process(
       choice_file: keeps the mode and `parallel` for later engines of the same run, so
         that they round alike; what it holds comes before a measurement. None keeps
         nothing: a later engine may measure another mode.
+      choice_key: secret; with a key, a choice file that was edited is refused.
+      choice_made: whether a missing choice file is refused, since an earlier engine of
+        the run has executed rounds.
 
     Raises:
-      UserError: the choice file cannot be read.
+      UserError: the choice file cannot be read, was edited or is missing.
       UnsupportedProcess: the process has no map-reduce form, or a mode was given
         that it cannot run in.
     """
@@ -310,4 +324,6 @@ def in_process(
         chunk_size=chunk_size,
         parallel=parallel,
         choice_file=choice_file,
+        choice_key=choice_key,
+        choice_made=choice_made,
     )

@@ -38,7 +38,9 @@ class ComputationRecord:
     seed: int
     private: bool
 
-    def accepted(self, now: Fingerprint, *, has_rounds: bool) -> Attempts:
+    def accepted(
+        self, now: Fingerprint, *, has_rounds: bool, restarts: int = 0
+    ) -> Attempts:
         """The attempts of a run that goes on as it was, or begins.
 
         The file of a new run is written, durably.
@@ -46,6 +48,8 @@ class ComputationRecord:
         Args:
           now: fingerprint of this start.
           has_rounds: whether the run has begun its rounds already.
+          restarts: in the run's ledger. A file with another number is not the newest,
+            so that the ledger's rounds are not those of the last attempt.
 
         Raises:
           UserError: the fingerprint differs, or the file is damaged or lost; names what
@@ -54,19 +58,22 @@ class ComputationRecord:
         if not self.path.exists():
             if has_rounds:
                 raise self._unknown("is missing")
-            return self._write(Attempts(self._first(now)), now)
-        recorded, attempts = self._read()
-        changed = recorded.differences(now)
+            return self._write(Attempts(self._first(now)), now, restarts)
+        recorded, attempts, before = self._read()
+        changed = recorded.differences(now) + _differing_restarts(before, restarts)
         if changed:
             raise self._refused(changed, fixed=bool(recorded.fixed_differences(now)))
         return attempts
 
-    def changes(self, now: Fingerprint, *, has_rounds: bool) -> list[str]:
+    def changes(
+        self, now: Fingerprint, *, has_rounds: bool, restarts: int = 0
+    ) -> list[str]:
         """Why a private run cannot go on with the same noise, in words.
 
         Args:
           now: fingerprint of this start.
           has_rounds: see `accepted`.
+          restarts: see `accepted`.
 
         Returns:
           Phrases; none where the run can go on as it was.
@@ -77,41 +84,45 @@ class ComputationRecord:
         if not self.path.exists():
             return [f"{self.path.name} is missing"] if has_rounds else []
         try:
-            recorded, _ = self._read()
+            recorded, _, before = self._read()
         except _Unsealed as error:
             return [f"{self.path.name} {error.why}"]
         fixed = recorded.fixed_differences(now)
         if fixed:
             raise self._refused(fixed, fixed=True)
-        return recorded.differences(now)
+        return recorded.differences(now) + _differing_restarts(before, restarts)
 
     def attempts(self) -> Attempts:
         """The attempts of a run whose record `changes` found to be the same."""
         return self._read()[1] if self.path.exists() else Attempts()
 
-    def begin_attempt(self, after: int, base: str, now: Fingerprint) -> Attempts:
+    def begin_attempt(
+        self, after: int, base: str, now: Fingerprint, *, restarts: int = 0
+    ) -> Attempts:
         """Records a new attempt, durably, before its noise is drawn.
 
         Args:
           after: rounds that the checkpoint has, 0 without a checkpoint.
           base: name of the attempt that wrote the checkpoint; "" without one.
           now: fingerprint of this start.
+          restarts: in the run's ledger, the new one included.
         """
         try:
-            _, attempts = self._read()
+            _, attempts, _ = self._read()
         except (_Unsealed, FileNotFoundError):
             # Unknown, but the new attempt's random number keeps its key apart.
             attempts = Attempts()
-        return self._write(attempts.begun(after, now.digest, base), now)
+        return self._write(attempts.begun(after, now.digest, base), now, restarts)
 
     def _first(self, now: Fingerprint) -> tuple[Attempt, ...]:
         return (Attempt(0, now.digest),) if self.private else ()
 
-    def _write(self, attempts: Attempts, now: Fingerprint) -> Attempts:
+    def _write(self, attempts: Attempts, now: Fingerprint, restarts: int) -> Attempts:
         record = {
             "format": FORMAT,
             "fingerprint": now.to_json(),
             "attempts": attempts.to_json(),
+            "restarts": restarts,
         }
         record["seal"] = self._seal(record)
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
@@ -123,7 +134,8 @@ class ComputationRecord:
         text = json.dumps(content, sort_keys=True)
         return run_seed.derived(self.seed, "computation.json", text.encode()).hex()
 
-    def _read(self) -> tuple[Fingerprint, Attempts]:
+    def _read(self) -> tuple[Fingerprint, Attempts, int]:
+        """The fingerprint, the attempts, and the restarts of the ledger."""
         try:
             record = json.loads(self.path.read_text(encoding="utf-8"))
             version = record["format"]
@@ -139,6 +151,7 @@ class ComputationRecord:
         return (
             Fingerprint.from_json(record["fingerprint"]),
             Attempts.from_json(record["attempts"]),
+            int(record.get("restarts", 0)),
         )
 
     def _unsealed(self, why: str) -> _Unsealed:
@@ -166,6 +179,14 @@ class ComputationRecord:
             "the same noise on something else is a release that nobody was charged "
             f"for; {fix} {_ELSE}"
         )
+
+
+def _differing_restarts(before: int, now: int) -> list[str]:
+    if before == now:
+        return []
+    return [
+        f"the number of restarts ({before} in computation.json, {now} in ledger.jsonl)"
+    ]
 
 
 class _Unsealed(UserError):

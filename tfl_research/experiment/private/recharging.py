@@ -6,8 +6,26 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from tfl_research.errors import SettingError, UserError, message_for_command_line
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.lines.entries import Restart
 from tfl_research.storage import CheckpointStore, RunFolder
 from tfl_research.storage.fingerprint import Fingerprint
+
+
+def restarts(account: Any) -> int:
+    """How often the ledger of a run has begun again; 0 without a ledger."""
+    if account is None:
+        return 0
+    return sum(isinstance(entry, Restart) for entry in account.ledger.entries)
+
+
+def planned_again(account: Any) -> str:
+    """The planned ε of a run that has charged rounds again, in a sentence."""
+    return (
+        "Planned with what was charged for repeated rounds: "
+        f"ε = {rounded_up(account.planned_epsilon())} at "
+        f"δ = {rounded_up(account.delta, 6)}."
+    )
 
 
 def recharge(
@@ -20,8 +38,9 @@ def recharge(
     """Begins a new attempt of a run, unless the run can go on as it was.
 
     The ledger is told first, and computation.json second. A kill between the two leaves
-    a ledger that charges repeated rounds again, and a run that still cannot go on
-    without this function. Noise of the new attempt is drawn after both.
+    a ledger that charges repeated rounds again, and a run that cannot go on without
+    this function, whatever its code, since computation.json has fewer restarts. Noise
+    of the new attempt is drawn after both.
 
     Args:
       folder: of the run.
@@ -35,7 +54,9 @@ def recharge(
         the ledgers cannot charge rounds again.
     """
     has_rounds = folder.has_rounds(len(account.ledger))
-    changes = folder.computation.changes(fingerprint, has_rounds=has_rounds)
+    changes = folder.computation.changes(
+        fingerprint, has_rounds=has_rounds, restarts=restarts(account)
+    )
     store = CheckpointStore(folder.checkpoints_path, key=folder.checkpoint_key)
     after, base = store.newest()
     if not changes:
@@ -55,10 +76,13 @@ def recharge(
         raise
     except ValueError as error:
         raise SettingError(message_for_command_line(error)) from error
-    folder.computation.begin_attempt(after, base, fingerprint)
+    folder.computation.begin_attempt(
+        after, base, fingerprint, restarts=restarts(account)
+    )
     where = f"the rounds after round {after}" if after else "all rounds"
     out.write(
         f"recharge: {', '.join(changes)}; {where} are done with new noise, and "
         "those that were done before are charged again\n"
+        f"privacy: {planned_again(account)}\n"
     )
     out.flush()

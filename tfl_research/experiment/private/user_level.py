@@ -13,6 +13,7 @@ from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.private import (
     assumptions,
+    recharging,
     released,
     run_seed,
     shared_ledgers,
@@ -158,6 +159,8 @@ def _first_lines(
             planned_releases=made.planned_releases,
         ),
     ]
+    if recharging.restarts(account):
+        lines.append(recharging.planned_again(account))
     lines += shared_ledgers.sentences(account)
     return "".join(f"privacy: {line}\n" for line in lines)
 

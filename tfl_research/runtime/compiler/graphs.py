@@ -209,6 +209,17 @@ def _all_nodes(graph_def: tf.compat.v1.GraphDef) -> Iterator[Any]:
         yield from function.node_def
 
 
+def operation_types(message: Any) -> set[str]:
+    """The names of all operations in a serialised TensorFlow computation.
+
+    Args:
+      message: a `TensorFlow` of TFF's protocol.
+    """
+    graph_def = tf.compat.v1.GraphDef()
+    message.graph_def.Unpack(graph_def)
+    return {node.op for node in _all_nodes(graph_def)}
+
+
 def _needed(graph_def: tf.compat.v1.GraphDef, outputs: Sequence[str]) -> Any:
     """The nodes that the outputs need, with the function library."""
     wanted = sorted({name.partition(":")[0] for name in outputs})

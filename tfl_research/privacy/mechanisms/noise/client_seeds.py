@@ -46,11 +46,13 @@ def check_types(value_type: tff.Type, weight_type: tff.Type) -> None:
 def round_seeds(noise_seed: tf.Tensor, round_number: Any) -> tuple[Any, Any]:
     """(common, private) seeds of a round: int64 `[2]` each.
 
-    The common seed may be public; the private seed must stay secret.
+    The common seed may be public; the private seed must stay secret. Two seeds that
+    are folded from one differ by a known number, so that the common seed is folded
+    once more: the private seed cannot be told from that without inverting Philox.
     """
     fold = stateless_random.fold_in
     seed = fold(noise_seed, round_number)
-    return fold(seed, 0), fold(seed, 1)
+    return fold(fold(seed, 0), 0), fold(seed, 1)
 
 
 def client_seed(private: tf.Tensor, client: tf.Tensor) -> tf.Tensor:

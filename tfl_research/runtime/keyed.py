@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,8 @@ class KeyedEngine(ClosedOnExit):
         self._engine = engine
         self._public = np.asarray(public, np.int64)
         self._key = np.asarray(key, np.int64)
+        # Where the state has seeds; the same in each round.
+        self._paths: Optional[frozenset[str]] = None
 
     def initialize(self) -> Any:
         """See `Engine.initialize`; the state has the public seed.
@@ -44,10 +46,13 @@ class KeyedEngine(ClosedOnExit):
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
         """See `Engine.next`."""
-        new, metrics = self._engine.next(
-            replaced(state, self._public, self._key), cohort
-        )
-        return replaced(new, self._key, self._public), metrics
+        if self._paths is None:
+            self._paths = frozenset(
+                path for path, leaf in nest.flatten(state) if _is(leaf, self._public)
+            )
+        keyed = nest.put(state, self._paths, tf.constant(self._key))
+        new, metrics = self._engine.next(keyed, cohort)
+        return nest.put(new, self._paths, tf.constant(self._public)), metrics
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -8,7 +8,7 @@ classes; None holds nothing; everything else is a leaf. TFF's
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Optional
 
 import numpy as np
@@ -58,6 +58,22 @@ def map_with_path(
     if children is None:
         return function(path, value)
     mapped = [map_with_path(function, child, path + step) for step, child in children]
+    return _remade(value, mapped)
+
+
+def put(value: Any, paths: Collection[str], leaf: Any, path: str = "") -> Any:
+    """The same nest with `leaf` at some paths; parts without such a path are shared."""
+    if path in paths:
+        return leaf
+    children = _children(value)
+    if not children or not any(each.startswith(path) for each in paths):
+        return value
+    changed = [put(child, paths, leaf, path + step) for step, child in children]
+    return _remade(value, changed)
+
+
+def _remade(value: Any, mapped: list[Any]) -> Any:
+    """A nest like `value` with other children."""
     if value is None:
         return None
     if isinstance(value, Mapping):

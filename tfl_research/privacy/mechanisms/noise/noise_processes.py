@@ -96,6 +96,9 @@ class IndependentNoise:
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
         """See `NoiseProcess.next`."""
-        # Index 0 is for the clipped count of an adaptive clip.
-        draws = [noise(seed, round_number, i, v) for i, v in enumerate(like, start=1)]
-        return draws, state
+        # Index 0 is for the clipped count of an adaptive clip. One draw for all values:
+        # each random number takes some twenty operations.
+        sizes = [tf.size(value) for value in like]
+        vector = noise(seed, round_number, 1, tf.zeros([tf.add_n(sizes)]))
+        parts = tf.split(vector, sizes, num=len(like))
+        return [tf.reshape(p, tf.shape(v)) for p, v in zip(parts, like)], state

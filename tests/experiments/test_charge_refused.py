@@ -30,6 +30,7 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
     monkeypatch.setattr(building, "process", lambda *_, **__: process)
     monkeypatch.setattr(engines, "build", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(runtime, "computation_digests", lambda _: {})
+    monkeypatch.setattr(runtime, "unrepeatable_operations", lambda _: [])
     code, _, errors = execute(
         "dp_fed_avg",
         [

@@ -18,8 +18,7 @@ from scipy import stats
 
 from tfl_research import devices, privacy, program, runtime, tasks
 from tfl_research.data import PoissonBatching
-from tfl_research.experiment import building, engines, noise_keys
-from tfl_research.experiment.configs import Runtime
+from tfl_research.experiment import building, noise_keys
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.ledger.checks import ledger_verify
 from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise
@@ -139,8 +138,7 @@ def mixed(start, tmp_path_factory):
 
 def engine_of(run):
     """An engine that executes rounds as the run's did."""
-    settings = Runtime(client_execution="folded_graph")
-    engine = engines.build(settings, run.process, run.folder)
+    engine = runtime.in_process(run.process, mode=runtime.Mode("folded", "graph"))
     if run.process.plan is None:
         return engine
     return runtime.KeyedEngine(engine, PUBLIC, seed_tensor(key_of(run.folder)))

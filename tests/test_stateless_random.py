@@ -162,3 +162,10 @@ def test_tails_are_those_of_the_normal_distribution(drawn):
     # positive cosine, in two equal halves.
     shares = np.array([(k + 1) / 2.0**96 for k in least]).reshape(len(tails), -1)
     np.testing.assert_allclose(shares.mean(axis=1) / 2, tails, rtol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(), [], (0,), [3, 0], (2, 3), tf.TensorShape([4])])
+def test_normal_of_every_kind_of_shape(shape):
+    drawn = stateless_random.normal(shape, tf.constant([1, 2], tf.int64))
+    assert drawn.shape == tf.TensorShape(shape)
+    assert drawn.dtype == tf.float32

@@ -57,9 +57,9 @@ def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     significant bits for differential privacy). A finer generator alone does not close
     this, since the sums to which the noise is added are float32 too.
     """
-    first, second = tf.unstack(
-        integers(tf.concat([[2], shape], 0), fold_in(seed, 0), tf.int64)
-    )
+    # A scalar's shape is empty, and has no dtype of its own.
+    words = tf.concat([[2], tf.convert_to_tensor(shape, tf.int32)], 0)
+    first, second = tf.unstack(integers(words, fold_in(seed, 0), tf.int64))
     upper = first < 0
     # The complement of a negative number: 63 bits of 1 - u, where the sign chose that.
     high = tf.bitwise.bitwise_xor(first, tf.bitwise.right_shift(first, _bits(63)))

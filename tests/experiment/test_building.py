@@ -215,7 +215,9 @@ class TestClientWork:
 
 
 def aggregator(**parts):
-    return building._aggregator(prepared(**parts), noise_seed=7)
+    setup = prepared(**parts)
+    secure = building.has_secure_sums(setup)
+    return building._aggregator(setup, noise_seed=7, secure=secure)
 
 
 class TestAggregators:
@@ -261,7 +263,7 @@ class TestAggregators:
     def test_a_mechanism_carries_its_plan(self):
         parts = {"privacy": UserLevelPrivacy(noise_multiplier=1.0, l2_norm_clip=0.5)}
         found = prepared(**parts)
-        built = building._aggregator(found, noise_seed=7)
+        built = building._aggregator(found, noise_seed=7, secure=True)
         assert isinstance(built, PlannedAggregator)
         assert built.plan == found.user_level
         assert building.process(found, noise_seed=7).plan == found.user_level
@@ -290,7 +292,7 @@ class TestAggregators:
             privacy=UserLevelPrivacy(noise_multiplier=1.0, l2_norm_clip=0.5),
             audit=Audit(canaries=7, canary_scale=20),
         )
-        built = building._aggregator(found, noise_seed=7)
+        built = building._aggregator(found, noise_seed=7, secure=True)
         assert isinstance(built, CanaryObserver)
         assert built.count == 7
         work = audited.client_work(found, building._algorithm(found).client_work)

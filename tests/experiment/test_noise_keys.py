@@ -59,6 +59,14 @@ def leaves(value):
     return [np.asarray(leaf) for _, leaf in nest.flatten(value)]
 
 
+def test_a_state_without_a_seed_is_refused():
+    """The noise would have the public seed in the place of the key."""
+    words = [np.asarray(seed_tensor(s)) for s in (noise_keys.PUBLIC_SEED, KEY)]
+    keyed = runtime.KeyedEngine(None, *words)
+    with pytest.raises(ValueError, match="has no seed of noise"):
+        keyed.next({"seed": words[1]}, None)
+
+
 def check_keyed(setup, process):
     """The public process with a key does what the process of the key does."""
     words = [np.asarray(seed_tensor(s)) for s in (noise_keys.PUBLIC_SEED, KEY)]

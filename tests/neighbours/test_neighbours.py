@@ -106,7 +106,7 @@ _RANDOM = ("ledger.jsonl", "run_id", "shared.jsonl")
 
 
 def kind_of(item: str, release: outputs.Release) -> str:
-    """The class of an item: that of its column, or of its file."""
+    """Returns the class of the column or file that an item belongs to."""
     name, _, part = item.partition(": ")
     if name == "screen":
         for words, column in sorted(_ON_SCREEN.items(), key=lambda w: -len(w[0])):

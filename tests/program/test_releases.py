@@ -362,8 +362,11 @@ class TestPrivateEvaluation:
 
         with fake.arguments(tmp_path, releases=given(accuracy=private_accuracy())) as o:
             o["account"] = Refusing(o["folder"].ledger_path)
+            o["stream"] = stream = io.StringIO()
             result = program.run(**o)
         assert "private_accuracy" not in columns(tmp_path)
+        said = "round 2: no private accuracy, since the budget does not cover it\n"
+        assert stream.getvalue().count(said) == 1
         assert result.best_round is None
 
     def test_an_objective_without_accuracy_is_refused_by_name(self, tmp_path):

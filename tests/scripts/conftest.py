@@ -13,6 +13,8 @@ from typing import Optional
 
 import pytest
 
+from tfl_research.cli import privacy_ledger
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # fmt: off
 _TOOLS = (
@@ -187,6 +189,21 @@ class Machine:
             timeout=60,
             check=False,
         )
+
+
+@pytest.fixture
+def call(capsys):
+    """(arguments of privacy_ledger) -> (exit code, standard output, standard error)."""
+
+    def run(*arguments: object) -> tuple[object, str, str]:
+        try:
+            code: object = privacy_ledger.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
 
 
 @pytest.fixture

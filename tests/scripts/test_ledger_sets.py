@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.accounting.totals import composed_total
@@ -23,19 +22,6 @@ OTHER = EVENT.with_noise(30.0)
 PEOPLE = privacy.Population.of(map(str, range(900)))
 SEED = 77
 DELTA = privacy.default_delta(900)
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        try:
-            code = ledger_cli.main([str(a) for a in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def begin(folder, shared, event=EVENT, rounds=12):

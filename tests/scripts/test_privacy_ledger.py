@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.cli import ledger_tables, privacy_ledger as ledger_cli
+from tfl_research.cli import ledger_tables
 from tfl_research.privacy.accounting import totals
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.ledger import head_file, ledger_plots
@@ -55,19 +55,6 @@ def root(written, tmp_path):
 @pytest.fixture
 def ledger(root):
     return root / "shared.jsonl"
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        try:
-            code = ledger_cli.main([str(a) for a in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def shown(epsilon):

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from tfl_research import privacy
-from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
@@ -18,15 +17,6 @@ EVENT = GaussianEvent("none", 20.0, 1.0, 900, 30.0, "add_or_remove_one")
 SELECTION = privacy.PureEvent(0.5, "add_or_remove_one")
 RUN = "0123456789abcdef"
 PEOPLE = privacy.Population.of(map(str, range(900)))
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        code = ledger_cli.main([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def shared(path, rounds=3, event=EVENT, people=PEOPLE):
@@ -156,6 +146,6 @@ def test_the_order_of_ledgers_does_not_matter(call, tmp_path):
         code, out, _ = call("show", *order)
         assert code == 0
         tables.append(next(x for x in out.splitlines() if x.startswith("all")))
-        # The default δ is that of the larger population.
+        # The larger population decides the default δ.
         assert f"δ={rounded_up(privacy.default_delta(900))}" in out
     assert tables[0] == tables[1]

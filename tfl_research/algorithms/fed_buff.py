@@ -25,7 +25,7 @@ class FedBuffClient(clients.ClientWork):
     """A client that began some server steps ago (Nguyen et al. 2022, arXiv 2106.06639).
 
     The client trains from the model of s server steps ago, where s is its `staleness`,
-    int32 `[]`. A schedule's learning rate is that of the server step at which the
+    int32 `[]`. A schedule gives the learning rate of the server step at which the
     client began. The update is scaled by 1 / sqrt(1 + s) (section 5.1 of the paper).
 
     Attributes:
@@ -114,13 +114,13 @@ class FedBuffServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class."""
+        """Takes the server's step, and keeps the new model for stale clients."""
         optimizer_state, history = state
         weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
         return weights, (optimizer_state, _shifted(weights, history))
 
     def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """See `ServerWork.wait`: the model is also the model of one step ago."""
+        """Keeps the model, also as the model of one step ago; see `ServerWork.wait`."""
         optimizer_state, history = state
         return optimizer_state, _shifted(weights, history)
 

@@ -196,7 +196,7 @@ class MimeServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class."""
+        """Takes the server's step, in Mime after the second exchange of a round."""
         step_state, s, c = state
         trains, round_number = tf.constant(True), round_mean.round_number
         if self.corrects:

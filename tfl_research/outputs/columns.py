@@ -18,6 +18,8 @@ from tfl_research.outputs.output import (
     Output,
 )
 
+# Beginnings of the columns of an evaluation.
+EVALUATED = ("eval_", "held_out_", "private_")
 # Columns that say how many clients took part.
 COHORT = ("cohort_size", "bytes_down", "bytes_up", "selected", "dropped_out")
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tfl_research import report
+from tfl_research.outputs.columns import EVALUATED
 from tfl_research.program.evaluation.client_metrics import Evaluation, client_table
 from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder
-
-# Beginnings of the columns of an evaluation.
-EVALUATED = ("eval_", "held_out_", "private_")
 
 
 def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:

@@ -11,11 +11,11 @@ from typing import Any, Optional, TextIO
 import tqdm
 
 from tfl_research.outputs import Release
+from tfl_research.outputs.columns import EVALUATED
 from tfl_research.privacy.accounting.rounding import rounded_up
 
 # A column of metrics.csv, and the text that a line has of it.
 Part = tuple[str, str]
-_EVALUATED = ("eval_", "held_out_", "private_")
 _WITHOUT_TIME = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
 # Seconds between two lines that have the rate, when there is no progress bar.
 _RATE_EVERY = 10.0
@@ -163,7 +163,7 @@ class Progress:
                 leave=False,
                 bar_format=None if self._tells_time else _WITHOUT_TIME,
             )
-        evaluated = any(name.startswith(_EVALUATED) for name in row)
+        evaluated = any(name.startswith(EVALUATED) for name in row)
         if row["round"] % self._print_every == 0 or evaluated:
             self.say(self._line(row))
         if self._bar is not None:

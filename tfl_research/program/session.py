@@ -187,6 +187,11 @@ class Session:
                 row["epsilon"] = self._candidates.epsilon
                 # All that is recorded counts, so that no number of rounds is needed.
                 self._rounds.add_shared(row, 0)
+            if self._candidates.lacks_accuracy:
+                self._progress.say(
+                    f"round {round_number}: no private accuracy, since the budget does "
+                    "not cover it"
+                )
         log = self._open_log()
         columns = log.columns
         log.append(row)

@@ -40,16 +40,26 @@ class KeyedEngine(ClosedOnExit):
           ValueError: the state has no seed of noise.
         """
         state = self._engine.initialize()
-        if not holds(state, self._public):
-            raise ValueError("the process' state has no seed of noise")
+        self._paths = self._seeds_of(state)
         return state
 
+    def _seeds_of(self, state: Any) -> frozenset[str]:
+        """The paths of the seeds; without one, the noise would not have the key."""
+        found = frozenset(
+            path for path, leaf in nest.flatten(state) if _is(leaf, self._public)
+        )
+        if not found:
+            raise ValueError("the process' state has no seed of noise")
+        return found
+
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """See `Engine.next`."""
+        """See `Engine.next`.
+
+        Raises:
+          ValueError: the state has no seed of noise.
+        """
         if self._paths is None:
-            self._paths = frozenset(
-                path for path, leaf in nest.flatten(state) if _is(leaf, self._public)
-            )
+            self._paths = self._seeds_of(state)
         keyed = nest.put(state, self._paths, tf.constant(self._key))
         new, metrics = self._engine.next(keyed, cohort)
         return nest.put(new, self._paths, tf.constant(self._public)), metrics

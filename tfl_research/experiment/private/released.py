@@ -200,8 +200,8 @@ def _evaluation_event(setup: Setup) -> Event:
     amplification = setup.asked.amplification
     relation, clients = amplification.neighbouring_relation, amplification.population
     noise = float(setup.experiment.release.evaluation_noise_multiplier or 0.0)
-    # A Gaussian event counts its noise in clips, and its sensitivity is twice the clip
-    # under replace-one. Ours is over the sensitivity.
+    # A Gaussian event counts its noise in clips, and under replace-one a sensitivity is
+    # two clips. The setting counts the noise in sensitivities.
     clips = 2.0 if relation == "replace_one" else 1.0
     return privacy.GaussianEvent(
         "none", noise * clips, 1.0, clients, float(clients), relation

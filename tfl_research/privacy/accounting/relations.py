@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from tfl_research.privacy.accounting.events import Event
+
 REPLACE_ONE = "replace_one"
 # Replacing a client is two steps of these: the client goes, and another one comes.
 TWO_STEPS = ("add_or_remove_one", "zero_out")
@@ -34,6 +36,29 @@ class Total:
             return "no rounds"
         converted = "" if self.theorem is None else f" ({self.theorem})"
         return f"under {self.relation}{converted}"
+
+
+def check_release(what: str, release: Event, rounds: Event) -> None:
+    """Checks that one ε covers a further release and a run's rounds.
+
+    Args:
+      what: names the release in the message.
+      release: what is released.
+      rounds: the event of the run's rounds.
+
+    Raises:
+      ValueError: another neighbouring relation or unit of privacy.
+    """
+    of_release = release.neighbouring_relation
+    for name, theirs, ours in (
+        ("unit", release.unit, rounds.unit),
+        ("neighbouring_relation", of_release, rounds.neighbouring_relation),
+    ):
+        if theirs != ours:
+            raise ValueError(
+                f"{what} has {name} {theirs!r}, the rounds of this run have {ours!r}, "
+                f"and no ε covers both; give the release an event with {name} {ours!r}"
+            )
 
 
 def convertible(relations: Iterable[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What an account refuses: rounds and releases that do not go with its run."""
+"""What an account refuses: rounds that do not go with its ledger."""
 
 from __future__ import annotations
 
@@ -36,33 +36,6 @@ def check_ledger(ledger: Ledger, event: Event) -> None:
                 f"{ledger.path} has rounds of {recorded}, whose noise does not go on "
                 f"with rounds of {event}: resume with the same privacy settings and "
                 "number of rounds, or start a new run"
-            )
-
-
-def check_release(name: str, release: Event, event: Event) -> None:
-    """Checks that a further release can be composed with a run's rounds.
-
-    Args:
-      name: of the release.
-      release: what is released.
-      event: of the run's rounds.
-
-    Raises:
-      ValueError: another neighbouring relation or unit of privacy.
-    """
-    for word, of_release, of_run in (
-        ("unit", release.unit, event.unit),
-        (
-            "neighbouring_relation",
-            release.neighbouring_relation,
-            event.neighbouring_relation,
-        ),
-    ):
-        if of_release != of_run:
-            raise ValueError(
-                f"the release {name!r} has {word} {of_release!r}, the rounds of this "
-                f"run have {of_run!r}: no ε covers both; give the release an event "
-                f"with {word} {of_run!r}"
             )
 
 

@@ -10,7 +10,7 @@ from tfl_research.privacy.accounting.composition import (
     composed_epsilon,
 )
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.accounting.relations import Total
+from tfl_research.privacy.accounting.relations import Total, check_release
 from tfl_research.privacy.accounting.run_curve import RunCurve
 from tfl_research.privacy.ledger import account_checks
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
@@ -217,7 +217,7 @@ class RoundAccount:
             `charge`.
         """
         try:
-            account_checks.check_release(name, event, self.event)
+            check_release(f"the release {name!r}", event, self.event)
             record = self.ledger.record_of_run
             where = f"{self.ledger.path}"
             due = record.next_release(where, name, round_number, event)

@@ -10,6 +10,7 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.planning import noise_for
+from tfl_research.privacy.accounting.relations import check_release
 from tfl_research.privacy.mechanisms.run_context import RunShape
 from tfl_research.privacy.mechanisms.specification import MechanismSettings
 
@@ -88,18 +89,8 @@ def checked_releases(
                 f"planned_releases: a {release.kind} release is planned {count} times; "
                 "give at least 0"
             )
-        for name, theirs, ours in (
-            ("unit", release.unit, event.unit),
-            (
-                "neighbouring_relation",
-                release.neighbouring_relation,
-                event.neighbouring_relation,
-            ),
-        ):
-            if theirs != ours:
-                raise SettingError(
-                    f"planned_releases: a {release.kind} has {name} {theirs!r}, "
-                    f"the rounds of this run have {ours!r}, and no ε covers both; give "
-                    f"the release an event with {name} {ours!r}"
-                )
+        try:
+            check_release(f"a {release.kind} release", release, event)
+        except ValueError as error:
+            raise SettingError(f"planned_releases: {error}") from error
     return tuple((release, count) for release, count in releases if count)

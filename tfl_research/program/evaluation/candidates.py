@@ -112,6 +112,11 @@ class Candidates:
         return "no evaluation has a value that could choose one"
 
     @property
+    def lacks_accuracy(self) -> bool:
+        """Whether a budget forbade the last private evaluation."""
+        return self._accuracy is not None and self.epsilon is None
+
+    @property
     def should_stop(self) -> bool:
         """Whether the last evaluations had no better value, see `Selection`."""
         return self.selection is not None and self.selection.should_stop

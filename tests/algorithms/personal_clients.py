@@ -8,8 +8,6 @@ import numpy as np
 import rounds
 import tensorflow as tf
 
-from tfl_research import processes
-
 
 def steps(task: Any, name: str, state: Optional[np.ndarray] = None) -> dict[str, Any]:
     """A client's local steps in round one."""
@@ -23,14 +21,14 @@ def personal(
     task: Any, work: Any, theta: Any, batches: Any, *shared: Any
 ) -> np.ndarray:
     """A client's personal model, as a vector."""
-    model = processes.functional_model(task)
+    model = task.functional_model()
     function = work.build_personal(model, task.build_objective())
     return rounds.vector(function(tensors(theta), batches, tf.constant(0), *shared))
 
 
 def result(task: Any, work: Any, theta: Any, batches: Any) -> Any:
     """What the client work makes of the local steps."""
-    model = processes.functional_model(task)
+    model = task.functional_model()
     function = work.build(model, task.build_objective())
     return function(tensors(theta), batches, tf.constant(0))
 

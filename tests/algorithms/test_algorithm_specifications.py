@@ -10,7 +10,7 @@ import rounds
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import algorithms, clients, processes, runtime, settings
+from tfl_research import algorithms, clients, runtime, settings
 from tfl_research.algorithms import ALGORITHMS
 from tfl_research.errors import SettingError
 from tfl_research.models import ClientOptimizer, ServerOptimizer
@@ -152,7 +152,7 @@ def test_what_a_class_says_is_so(context, six_clients, name):
     assert (settings.buffering is None) == ("staleness" not in work.client_members)
     process = built.build(six_clients, max_cohort_size=4)
     assert (process.client_states is not None) == settings.STATEFUL
-    model = processes.functional_model(six_clients)
+    model = six_clients.functional_model()
     if settings.PERSONAL:
         assert work.build_personal(model, six_clients.build_objective()) is not None
     plain = 3 * 4

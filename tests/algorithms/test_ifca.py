@@ -11,7 +11,7 @@ import pytest
 import rounds
 import tensorflow as tf
 
-from tfl_research import algorithms, data, processes
+from tfl_research import algorithms, data
 
 MODELS = rounds.CLUSTERS
 
@@ -111,7 +111,7 @@ def test_cluster_models_are_those_of_consecutive_seeds(six_clients):
     task = dataclasses.replace(six_clients, build_model=build_model)
     models = algorithms.cluster_models(task, 2, seed=3)
     for j, weights in enumerate(models):
-        same = processes.functional_model(task, 3 + j).initial_weights
+        same = task.functional_model(3 + j).initial_weights
         for ours, expected in zip(weights, same):
             np.testing.assert_array_equal(ours, expected)
     assert np.abs(models[0][0] - models[1][0]).max() > 0.01

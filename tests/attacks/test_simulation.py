@@ -161,7 +161,7 @@ def work():
 @pytest.fixture(scope="module")
 def honest(task):
     """(initial weights, `{client: delta}` of the first round), flat float64."""
-    model = processes.functional_model(task)
+    model = task.functional_model()
     function = work().build(model, task.build_objective())
     start = [tf.constant(w) for w in model.initial_weights]
     ids = task.train.client_ids
@@ -210,7 +210,7 @@ def test_an_omniscient_attack_in_a_round(task, honest):
 
 
 def test_noise_differs_between_clients_and_rounds(task):
-    model = processes.functional_model(task)
+    model = task.functional_model()
     attacked = attacks.AttackedClientWork(work(), attacks.UpdateAttack("gaussian", 3.0))
     function = attacked.build(model, task.build_objective())
     start = [tf.constant(w) for w in model.initial_weights]

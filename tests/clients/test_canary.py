@@ -94,7 +94,7 @@ def task(make_linear_task, two_clients):
 class TestCanaryWork:
     @pytest.mark.parametrize("in_graph", [False, True])
     def test_roles(self, task, in_graph):
-        model = processes.functional_model(task)
+        model = task.functional_model()
         work = clients.CanaryWork(NanWork(), seed=4, norm=50.0)
         build = work.build(model, task.build_objective())
 
@@ -171,7 +171,7 @@ def test_an_observer_keeps_the_released_updates(task):
             state, found = engine.next(state, cohort)
             models.append(flat(state.global_model_weights.trainable))
             metrics.append(found)
-    initial = processes.functional_model(joined).initial_weights
+    initial = joined.functional_model().initial_weights
     found = audit.observed(state, initial, 2, 4)
     shapes = [w.shape for w in initial]
     units = [m / np.linalg.norm(m) for m in np.diff(models, axis=0)]

@@ -51,9 +51,7 @@ class TestFunctionalModel:
     def test_agrees_with_keras(self, model):
         keras = models.initialized(dense_builder, 3)
         x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
-        ours = model.forward(
-            weights_of(model), tf.constant(x), False, tf.zeros(2, tf.int32)
-        )
+        ours = model.predict(weights_of(model), (), tf.constant(x))
         np.testing.assert_allclose(ours, keras(x), atol=1e-6)
 
     def test_a_model_that_lists_its_weights_in_another_order_than_it_made_them(self):
@@ -68,16 +66,15 @@ class TestFunctionalModel:
         ours = models.from_keras(reversed_build, SPEC, seed=3)
         for a, b in zip(ours.initial_weights, keras.trainable_weights):
             np.testing.assert_array_equal(a, b)
-        logits = ours.forward(
-            weights_of(ours), tf.constant(x), False, tf.zeros(2, tf.int32)
-        )
+        logits = ours.predict(weights_of(ours), (), tf.constant(x))
         np.testing.assert_allclose(logits, keras(x), atol=1e-6)
 
     def test_dropout_is_a_function_of_its_seed(self, model):
         x = tf.ones((8, 4))
 
         def out(seed):
-            return model.forward(weights_of(model), x, True, tf.constant(seed)).numpy()
+            forward = model.forward(weights_of(model), (), x, True, tf.constant(seed))
+            return forward.predictions.numpy()
 
         np.testing.assert_array_equal(out([1, 2]), out([1, 2]))
         assert np.abs(out([1, 2]) - out([1, 3])).max() > 0

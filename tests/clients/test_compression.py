@@ -213,7 +213,7 @@ class TestErrorFeedback:
         with pytest.raises(ValueError, match="keep a state of their own"):
             processes.build_fed_avg(task, client_work=twice, max_cohort_size=2)
         with pytest.raises(ValueError, match="keep a state of their own"):
-            twice.build(processes.functional_model(task), task.build_objective())
+            twice.build(task.functional_model(), task.build_objective())
 
 
 def _with_weights(state, other):

@@ -99,7 +99,7 @@ def test_what_wraps_work_declares_the_same(name):
 
 
 def test_a_code_without_feedback_declares_all_but_the_bytes_of_an_update(task):
-    plan, model = object(), processes.functional_model(task)
+    plan, model = object(), task.functional_model()
     coded = clients.CompressedWork(Declaring(plan), clients.Quantized(8))
     assert coded.plan is plan
     assert coded.initial_client_state(model).tolist() == [1, 2]

@@ -63,7 +63,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def model(digits):
-    return processes.functional_model(digits)
+    return digits.functional_model()
 
 
 @pytest.fixture(scope="module")

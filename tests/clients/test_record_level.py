@@ -29,9 +29,10 @@ def batching_of(microbatch_size=1, steps=3):
 
 
 def logistic_model(weight=(0.3, -0.2, 0.1), bias=0.05):
-    def forward(weights, x, training, seed):
+    def forward(weights, state, x, training, seed):
         del training, seed
-        return tf.matmul(x, weights[0]) + weights[1]
+        logits = tf.matmul(x, weights[0]) + weights[1]
+        return models.Forward(logits, tf.constant(0.0), tuple(state))
 
     initial = np.array(weight, np.float32)[:, None], np.array([bias], np.float32)
     return models.FunctionalModel(initial, forward, is_random=False)
@@ -374,8 +375,8 @@ class TestExampleGradients:
                 tape.watch(weights)
                 own = stateless_random.fold_in(seed, index)
                 logits = model.forward(
-                    weights, batch["x"][index : index + 1], True, own
-                )
+                    weights, (), batch["x"][index : index + 1], True, own
+                ).predictions
                 loss = objectives.binary().example_losses(
                     batch["y"][index : index + 1], logits
                 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
-from tfl_research import clients, data, processes, program, tasks
+from tfl_research import clients, data, models, program, tasks
 
 RATE = 0.1
 WEIGHT, BIAS = np.array([[0.3], [0.7]], np.float32), np.array([-0.2], np.float32)
@@ -40,7 +40,7 @@ def task(make_linear_task):
 
 def evaluator(task, batch_size=3):
     steps = clients.LocalSteps(tff.learning.optimizers.build_sgdm(RATE))
-    model = processes.functional_model(task)
+    model = task.functional_model()
     personal = clients.LocalTraining(steps).build_personal(
         model, task.build_objective()
     )
@@ -137,7 +137,7 @@ def test_one_graph_serves_clients_of_every_size(make_linear_task):
     many = make_linear_task(held(sizes, 3), data.Batching(batch_size=2))
     traces = []
     steps = clients.LocalSteps(tff.learning.optimizers.build_sgdm(RATE))
-    model = processes.functional_model(many)
+    model = many.functional_model()
     personal = clients.LocalTraining(steps).build_personal(
         model, many.build_objective()
     )
@@ -199,7 +199,7 @@ def test_the_auc_of_saturated_scores_is_exact(task):
     evaluator = program.PersonalEvaluator(
         binary,
         lambda weights, *_: [-weights[0]],
-        lambda weights, x, *_: x @ weights[0],
+        lambda weights, state, x, *_: models.Forward(x @ weights[0], 0.0, state),
         batch_size=2,
     )
     weights = types.SimpleNamespace(trainable=(np.ones((1, 1), np.float32),))

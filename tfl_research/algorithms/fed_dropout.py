@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -164,12 +165,13 @@ class FedDropoutClient(clients.ClientWork):
 
             def forward(
                 weights: Sequence[tf.Tensor],
-                x: tf.Tensor,
+                state: Sequence[tf.Tensor],
+                x: Any,
                 training: bool,
                 random_seed: tf.Tensor,
-            ) -> tf.Tensor:
+            ) -> models.Forward:
                 left = [f * w for f, w in zip(factors, weights)]
-                return model.forward(left, x, training, random_seed)
+                return model.forward(left, state, x, training, random_seed)
 
             # Gradients of weights that are left out are zero, and so are their steps.
             smaller = dataclasses.replace(model, forward=forward)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfl_research import stateless_random
 from tfl_research.clients.client_work import masked_sum
+from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
@@ -38,22 +39,22 @@ def example_gradients(
     """
 
     def example_gradient(example: Mapping[str, tf.Tensor]) -> Any:
-        x, y = example["x"][tf.newaxis], example["y"][tf.newaxis]
-        own = seed
-        if model.is_random:
-            own = stateless_random.fold_in(seed, example["index"])
+        index = example["index"]
+        single = {n: v[tf.newaxis] for n, v in example.items() if n != "index"}
+        own = stateless_random.fold_in(seed, index) if model.is_random else seed
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            logits = model.forward(weights, x, True, own)
-            loss = objective.example_losses(y, logits)[0]
+            x = structures.packed(single, "x")
+            predictions = model.forward(weights, (), x, True, own).predictions
+            loss = objective.losses(single, predictions)[0]
         gradient = tape.gradient(
             loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         gradient = [tf.convert_to_tensor(g) for g in gradient]
-        sums = objective.example_sums(y, logits)
+        sums = objective.sums(single, predictions)
         return gradient, tf.nest.map_structure(lambda s: s[0], sums)
 
-    examples = {"x": batch["x"], "y": batch["y"]}
+    examples = {n: v for n, v in batch.items() if structures.is_example_array(n)}
     examples["index"] = tf.range(batch["mask"].shape[0])
     gradients, sums = tf.vectorized_map(example_gradient, examples)
     return gradients, tf.nest.map_structure(
@@ -74,13 +75,14 @@ def summed_gradient(
     """
     with tf.GradientTape() as tape:
         tape.watch(weights)
-        logits = model.forward(weights, batch["x"], True, seed)
-        losses = objective.example_losses(batch["y"], logits)
+        x = structures.packed(batch, "x")
+        predictions = model.forward(weights, (), x, True, seed).predictions
+        losses = objective.losses(batch, predictions)
         loss = masked_sum(losses, batch["mask"])
     gradient = tape.gradient(
         loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    sums = objective.example_sums(batch["y"], logits)
+    sums = objective.sums(batch, predictions)
     return [tf.convert_to_tensor(g) for g in gradient], tf.nest.map_structure(
         lambda s: masked_sum(s, batch["mask"]), sums
     )

@@ -12,10 +12,12 @@ import tensorflow_federated as tff
 
 from tfl_research import stateless_random
 from tfl_research.clients.client_work import masked_sum, select
+from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
-# Examples of a local step: x and y [batch, ...], mask bool [batch], seed int32 [2].
+# Examples of a local step: flat arrays [batch, ...] by name, mask bool [batch], seed
+# int32 [2].
 Minibatch = Mapping[str, tf.Tensor]
 
 # (gradient, weights, minibatch) -> gradient for the step; lists of tensors.
@@ -94,13 +96,15 @@ class LocalLoop:
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            logits = self.model.forward(weights, batch["x"], True, batch["seed"])
-            losses = self.objective.example_losses(batch["y"], logits)
+            forward = self.model.forward(
+                weights, (), structures.packed(batch, "x"), True, batch["seed"]
+            )
+            losses = self.objective.losses(batch, forward.predictions)
             loss = masked_sum(losses, mask) / tf.maximum(count, 1.0)
         gradient = tape.gradient(
             loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        sums = self.objective.example_sums(batch["y"], logits)
+        sums = self.objective.sums(batch, forward.predictions)
         return [tf.convert_to_tensor(g) for g in gradient], collections.OrderedDict(
             (name, masked_sum(value, mask)) for name, value in sums.items()
         )
@@ -208,7 +212,11 @@ class LocalLoop:
     def _minibatch(
         self, batches: Mapping[str, tf.Tensor], step: tf.Tensor
     ) -> Minibatch:
-        batch = {name: batches[name][step] for name in ("x", "y", "mask")}
+        batch = {
+            name: values[step]
+            for name, values in batches.items()
+            if name == "mask" or structures.is_example_array(name)
+        }
         batch["seed"] = batches["seed"]
         if self.model.is_random:
             batch["seed"] = stateless_random.fold_in(batches["seed"], step)
@@ -272,15 +280,18 @@ def zero_sums(
     model: FunctionalModel, objective: Objective, batches: Mapping[str, tf.Tensor]
 ) -> collections.OrderedDict[str, tf.Tensor]:
     """The objective's sums over no examples."""
-    x, y = batches["x"], batches["y"]
 
-    def shapes(x: tf.Tensor, y: tf.Tensor) -> object:
+    def shapes(examples: Mapping[str, tf.Tensor]) -> object:
         weights = [tf.zeros(s.shape, s.dtype) for s in model.weight_specs]
-        logits = model.forward(weights, x, False, tf.zeros([2], tf.int32))
-        return objective.example_sums(y, logits)
+        x = structures.packed(examples, "x")
+        return objective.sums(examples, model.predict(weights, (), x))
 
     traced = tf.function(shapes).get_concrete_function(
-        tf.TensorSpec(x.shape[1:], x.dtype), tf.TensorSpec(y.shape[1:], y.dtype)
+        {
+            name: tf.TensorSpec(values.shape[1:], values.dtype)
+            for name, values in batches.items()
+            if structures.is_example_array(name)
+        }
     )
     return collections.OrderedDict(
         (name, tf.zeros(spec.shape[1:], spec.dtype))

@@ -21,7 +21,7 @@ from tfl_research.clients.client_work import (
 )
 from tfl_research.clients.example_gradients import example_gradients, summed_gradient
 from tfl_research.clients.local_loop import initial_optimizer_state, zero_sums
-from tfl_research.data import PoissonBatching
+from tfl_research.data import PoissonBatching, structures
 from tfl_research.data.client_data import AnyBatching
 from tfl_research.data.poisson_batching import ROW_ENDS_NOTHING, ROW_ENDS_STEP
 from tfl_research.models.functional_model import FunctionalModel
@@ -121,7 +121,11 @@ class RecordLevelTraining(ClientWork):
                 return [t / expected for t in total]
 
             def next_row(row: tf.Tensor, state: _State) -> tuple[tf.Tensor, _State]:
-                batch = {name: batches[name][row] for name in ("x", "y", "mask")}
+                batch = {
+                    name: values[row]
+                    for name, values in batches.items()
+                    if name == "mask" or structures.is_example_array(name)
+                }
                 seed = batches["seed"]
                 if model.is_random:
                     seed = stateless_random.fold_in(seed, row)

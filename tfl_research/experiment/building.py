@@ -186,10 +186,8 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     if not experiment.personal_evaluation:
         return None
     algorithm = _algorithm(setup)
-    work, model = (
-        algorithm.client_work,
-        processes.functional_model(setup.task, experiment.training.seed),
-    )
+    work = algorithm.client_work
+    model = setup.task.functional_model(experiment.training.seed)
     objective = setup.task.build_objective()
     build = work.build_personal(model, objective)
     shared = algorithm.server_work.shared

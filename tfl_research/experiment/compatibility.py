@@ -242,10 +242,8 @@ def check_setup(setup: Setup) -> None:
 
     algorithm = experiment.chosen_algorithm
     if algorithm.looks_at_model():
-        from tfl_research import processes
-
         try:
-            algorithm.check_model(processes.functional_model(setup.task).weight_specs)
+            algorithm.check_model(setup.task.functional_model().weight_specs)
         except SettingError:
             raise
         except ValueError as error:

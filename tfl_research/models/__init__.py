@@ -9,6 +9,7 @@ from tfl_research import _lazy
 
 if TYPE_CHECKING:
     from tfl_research.models.functional_model import (
+        Forward as Forward,
         FunctionalModel as FunctionalModel,
         from_keras as from_keras,
         initialized as initialized,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -13,20 +13,48 @@ import tensorflow as tf
 from tfl_research import stateless_random
 
 
-@dataclasses.dataclass(frozen=True)
-class FunctionalModel:
-    """A Keras model without variables.
+class Forward(NamedTuple):
+    """The result of a model for a batch of inputs.
 
     Attributes:
-      initial_weights: trainable weights, NumPy arrays, in creation order.
-      forward: (weights, x `[batch, ...]`, training, seed int32 `[2]`) -> logits.
-        Pure: dropout and other random layers draw from `seed` alone.
+      predictions: `[batch, ...]`, the model's output, or a structure of outputs.
+      penalty: float32 `[]`, the sum of the regularization losses and of what the model
+        adds with `add_loss`; 0 where there are none.
+      state: the non-trainable weights after the batch; unchanged outside of training.
+    """
+
+    predictions: Any
+    penalty: tf.Tensor
+    state: tuple[tf.Tensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionalModel:
+    """A model without variables.
+
+    Attributes:
+      initial_weights: trainable weights, NumPy arrays, in the order of
+        `trainable_variables`.
+      forward: (weights, state, x `[batch, ...]` or a dict, training, seed int32 `[2]`)
+        -> `Forward`. Pure: dropout and other random layers draw from `seed` alone.
       is_random: whether `forward` in training depends on its seed.
+      initial_state: non-trainable weights, NumPy arrays, in the order of
+        `non_trainable_variables`.
     """
 
     initial_weights: tuple[np.ndarray, ...]
-    forward: Callable[[Sequence[tf.Tensor], tf.Tensor, bool, tf.Tensor], tf.Tensor]
+    forward: Callable[
+        [Sequence[tf.Tensor], Sequence[tf.Tensor], Any, bool, tf.Tensor], Forward
+    ]
     is_random: bool = True
+    initial_state: tuple[np.ndarray, ...] = ()
+
+    def predict(
+        self, weights: Sequence[tf.Tensor], state: Sequence[tf.Tensor], x: Any
+    ) -> Any:
+        """The predictions outside of training, `[batch, ...]` or a structure."""
+        seed = tf.zeros([2], tf.int32)
+        return self.forward(weights, state, x, False, seed).predictions
 
     @property
     def weight_specs(self) -> tuple[tf.TensorSpec, ...]:
@@ -192,9 +220,14 @@ def from_keras(
     }
 
     def forward(
-        weights: Sequence[tf.Tensor], x: tf.Tensor, training: bool, seed: tf.Tensor
-    ) -> tf.Tensor:
-        return traced[training](*weights, x, seed)
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+        x: Any,
+        training: bool,
+        seed: tf.Tensor,
+    ) -> Forward:
+        predictions = traced[training](*weights, x, seed)
+        return Forward(predictions, tf.constant(0.0), tuple(state))
 
     return FunctionalModel(
         tuple(w.numpy() for w in trainable),

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tfl_research.processes.fed_avg import (
         build_fed_avg as build_fed_avg,
         cohort_type as cohort_type,
-        functional_model as functional_model,
         model_dimension as model_dimension,
     )
     from tfl_research.processes.federated_process import (

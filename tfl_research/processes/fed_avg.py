@@ -59,17 +59,9 @@ def cohort_type(
     return tff.StructWithPythonType([*members, *further], collections.OrderedDict)
 
 
-def functional_model(task: Task, seed: int = 0) -> models.FunctionalModel:
-    """The task's Keras model as a pure function of its weights."""
-    spec = task.train.specs["x"]
-    return models.from_keras(
-        task.build_model, tf.TensorSpec((None, *spec.shape), spec.dtype), seed=seed
-    )
-
-
 def model_dimension(task: Task) -> int:
     """Number of entries of the task's trainable weights."""
-    specs = tf.nest.flatten(functional_model(task).weight_specs)
+    specs = tf.nest.flatten(task.functional_model().weight_specs)
     return sum(spec.shape.num_elements() for spec in specs)
 
 
@@ -172,7 +164,7 @@ def build_fed_avg(
             f"{type(aggregator).__name__} needs clients with roles; use "
             "task.train.with_roles"
         )
-    model = functional_model(task, seed)
+    model = task.functional_model(seed)
     objective = task.build_objective()
     states = _client_states(client_work, model, max_cohort_size)
     further = [] if states is None else states.members

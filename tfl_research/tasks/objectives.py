@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.data import structures
 from tfl_research.tasks import ranking
 
 # Edges of the histogram that estimates the area under the ROC curve.
@@ -45,6 +47,37 @@ class Objective:
     exact: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = dataclasses.field(
         default_factory=dict
     )
+
+    def losses(self, examples: Mapping[str, tf.Tensor], predictions: Any) -> tf.Tensor:
+        """The loss of each example, times its sample weight if there are weights.
+
+        Args:
+          examples: flat arrays by name (`data.structures`): y, and sample_weight where
+            examples have weights.
+          predictions: the model's output for them.
+
+        Returns:
+          float32 `[batch]`.
+        """
+        losses = self.example_losses(structures.packed(examples, "y"), predictions)
+        return _times_weights(losses, examples)
+
+    def sums(
+        self, examples: Mapping[str, tf.Tensor], predictions: Any
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        """Each example's contribution to every sum; the loss is that of `losses`.
+
+        The arguments are as in `losses`. Only the loss is weighted, as with Keras'
+        `compile(metrics=...)`.
+        """
+        sums = self.example_sums(structures.packed(examples, "y"), predictions)
+        sums["loss"] = _times_weights(sums["loss"], examples)
+        return sums
+
+
+def _times_weights(losses: tf.Tensor, examples: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    weights = examples.get(structures.SAMPLE_WEIGHT)
+    return losses if weights is None else losses * tf.cast(weights, losses.dtype)
 
 
 def _ratio(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research import data
-from tfl_research.data import ClientData
+from tfl_research.data import ClientData, structures
 from tfl_research.data.client_data import AnyBatching
 from tfl_research.tasks.pooled import Pooled
 
 if TYPE_CHECKING:
+    from tfl_research.models import FunctionalModel
     from tfl_research.tasks.objectives import Objective
 
 
@@ -134,6 +135,22 @@ class Task:
                     f"further_splits: the name of a split must begin with 'eval_', got "
                     f"{name!r}; give 'eval_{name}'"
                 )
+
+    def functional_model(self, seed: int = 0) -> FunctionalModel:
+        """The task's model as a pure function of its weights.
+
+        Args:
+          seed: seed of the initial weights.
+        """
+        import tensorflow as tf
+
+        from tfl_research import models
+
+        x = structures.packed(self.train.specs, "x")
+        x_spec = tf.nest.map_structure(
+            lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
+        )
+        return models.from_keras(self.build_model, x_spec, seed=seed)
 
     @property
     def data_sources(self) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, models, processes
+from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_loop import LocalLoop
 from tfl_research.clients.local_training import result_of
-from tfl_research.data import derived_generator
+from tfl_research.data import derived_generator, structures
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
 from tfl_research.tasks.task import Task
@@ -109,15 +109,18 @@ def best_model(
     candidates = [[m[j] for m in models] for j in range(count)]
 
     def add_step(step: tf.Tensor, total: tf.Tensor) -> tuple:
-        x, y, mask = (batches[name][step] for name in ("x", "y", "mask"))
+        examples = {
+            name: values[step]
+            for name, values in batches.items()
+            if structures.is_example_array(name)
+        }
+        x = structures.packed(examples, "x")
         losses = [
-            loop.objective.example_losses(
-                y, loop.model.forward(weights, x, False, batches["seed"])
-            )
+            loop.objective.losses(examples, loop.model.predict(weights, (), x))
             for weights in candidates
         ]
         return step + 1, total + tf.stack(
-            [clients.masked_sum(each, mask) for each in losses]
+            [clients.masked_sum(each, batches["mask"][step]) for each in losses]
         )
 
     _, total = tf.while_loop(
@@ -188,10 +191,7 @@ def cluster_models(
     zero), all clients would stay in the first cluster. In this case normal noise of
     standard deviation 0.1 is added to every model except the first.
     """
-    models = [
-        processes.functional_model(task, seed + j).initial_weights
-        for j in range(clusters)
-    ]
+    models = [task.functional_model(seed + j).initial_weights for j in range(clusters)]
     return [
         _moved(weights, derived_generator("cluster model", seed, j))
         if j and all(np.array_equal(w, f) for w, f in zip(weights, models[0]))

@@ -136,14 +136,13 @@ def examine(
       cohorts: who took part.
       stream: where the findings are printed; standard output by default.
     """
-    from tfl_research import processes
 
     settings, seed = setup.experiment.audit, setup.experiment.training.seed
     if settings is None:
         raise TypeError("expected an audited experiment")
     out = stream or sys.stdout
     joined = canaries(settings, seed)
-    initial = processes.functional_model(setup.task, seed).initial_weights
+    initial = setup.task.functional_model(seed).initial_weights
     dimension = sum(weight.size for weight in initial)
     if dimension < _WEIGHTS_PER_CANARY * joined.count:
         warnings.warn(

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from tfl_research import models
 from tfl_research.data import ClientData, Examples, PoissonBatching
 from tfl_research.program.evaluation.client_metrics import Evaluation, higher_is_better
 from tfl_research.tasks.task import Task
@@ -22,7 +23,7 @@ from tfl_research.tasks.task import Task
 PersonalFunction = Callable[..., Sequence[tf.Tensor]]
 
 # (weights, x, training, seed) -> logits, as `models.FunctionalModel.forward`.
-Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, bool, tf.Tensor], tf.Tensor]
+Forward = Callable[..., models.Forward]
 
 # The clients' states, float32 `[clients, d]`, by their ids.
 StateRows = Callable[[Sequence[str]], np.ndarray]
@@ -176,7 +177,8 @@ class PersonalEvaluator:
         def batch_sums(
             weights: Sequence[tf.Tensor], x: tf.Tensor, y: tf.Tensor
         ) -> tuple[Mapping[str, tf.Tensor], Any]:
-            logits = forward(weights, x, False, tf.zeros([2], tf.int32))
+            seed = tf.zeros([2], tf.int32)
+            logits = forward(weights, (), x, False, seed).predictions
             sums = {
                 name: tf.reduce_sum(tf.cast(value, tf.float64), axis=0)
                 for name, value in self._objective.example_sums(y, logits).items()

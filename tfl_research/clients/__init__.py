@@ -27,7 +27,10 @@ from tfl_research.clients.local_loop import (
     LocalRun as LocalRun,
     LocalSteps as LocalSteps,
 )
-from tfl_research.clients.local_state import LocalState as LocalState
+from tfl_research.clients.local_state import (
+    LocalState as LocalState,
+    with_own_statistics as with_own_statistics,
+)
 from tfl_research.clients.local_training import (
     LocalTraining as LocalTraining,
     local_training as local_training,

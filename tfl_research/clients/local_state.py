@@ -61,7 +61,7 @@ class LocalState(WrappedWork):
             round_number: tf.Tensor,
             *shared: Any,
         ) -> ClientResult:
-            own = self._own(model, batches)
+            own = _own(model, batches)
             result = base(server_weights, own, round_number, *shared)
             state = result.model_state or own[MODEL_STATE]
             kept = [tf.cast(state[index], tf.float32) for index in model.local]
@@ -76,35 +76,42 @@ class LocalState(WrappedWork):
     ) -> Optional[PersonalFunction]:
         """The base's personal model, which begins with the client's own statistics."""
         base = self.base.build_personal(model, objective)
-        if base is None:
-            return None
+        return None if base is None else with_own_statistics(base, model)
 
-        def personal_function(
-            server_weights: Sequence[tf.Tensor],
-            batches: Mapping[str, tf.Tensor],
-            round_number: tf.Tensor,
-            *shared: Any,
-        ) -> Any:
-            return base(
-                server_weights, self._own(model, batches), round_number, *shared
-            )
 
-        return personal_function
+def with_own_statistics(
+    base: PersonalFunction, model: FunctionalModel
+) -> PersonalFunction:
+    """The function of personal models that begin with the client's own statistics.
 
-    def _own(
-        self, model: FunctionalModel, batches: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The local steps with the state of the base, and the client's statistics."""
-        vector = batches["client_state"]
-        split = vector.shape[0] - size_of([model.state_specs[i] for i in model.local])
-        state = list(model_state_of(model, batches))
-        for index, value in local_statistics(model, vector).items():
-            state[index] = value
-        own = {**batches, MODEL_STATE: tuple(state)}
-        del own["client_state"]
-        if split:
-            own["client_state"] = vector[:split]
-        return own
+    The same function for a model of which clients keep nothing.
+    """
+    if not model.local:
+        return base
+
+    def personal_function(
+        server_weights: Sequence[tf.Tensor],
+        batches: Mapping[str, tf.Tensor],
+        round_number: tf.Tensor,
+        *shared: Any,
+    ) -> Any:
+        return base(server_weights, _own(model, batches), round_number, *shared)
+
+    return personal_function
+
+
+def _own(model: FunctionalModel, batches: Mapping[str, Any]) -> dict[str, Any]:
+    """The local steps with the state of the base, and the client's statistics."""
+    vector = batches["client_state"]
+    split = vector.shape[0] - size_of([model.state_specs[i] for i in model.local])
+    state = list(model_state_of(model, batches))
+    for index, value in local_statistics(model, vector).items():
+        state[index] = value
+    own = {**batches, MODEL_STATE: tuple(state)}
+    del own["client_state"]
+    if split:
+        own["client_state"] = vector[:split]
+    return own
 
 
 def local_statistics(model: FunctionalModel, vector: Any) -> dict[int, tf.Tensor]:

@@ -252,8 +252,8 @@ def check_separate_examples(model: FunctionalModel) -> None:
     if model.mixes_examples:
         raise ValueError(
             "record-level privacy clips each example's gradient, and a layer or a "
-            "penalty of the model mixes the examples of a batch; expected layers and penalties "
-            "that treat each example alone"
+            "penalty of the model mixes the examples of a batch; expected layers and "
+            "penalties that treat each example alone"
         )
 
 

@@ -18,6 +18,15 @@ def modules_of(module: Any) -> list[Any]:
     return list(_inside(module, {id(module)}))
 
 
+def inside(held: Any) -> list[Any]:
+    """An object that holds modules as attributes, and all modules inside it."""
+    if isinstance(held, tf.Module):
+        return [held, *modules_of(held)]
+    found = [m for value in vars(held).values() for m in _leaves(value)]
+    unique = {id(m): m for module in found for m in (module, *modules_of(module))}
+    return [held, *unique.values()]
+
+
 def _inside(module: Any, seen: set[int]) -> Iterator[Any]:
     ignored = type(module)._TF_MODULE_IGNORED_PROPERTIES
     found = []

@@ -71,29 +71,78 @@ def pure_function(
         traced = tf.function(function).get_concrete_function(*specs)
     except Exception as error:
         raise ValueError(f"{what} cannot be traced: {_one_line(error)}") from error
-    _check_pure(traced, what, modules)
+    definition = traced.graph.as_graph_def()
+    _check_pure(definition, what, modules)
+    for capture in traced.captured_inputs:
+        if capture.dtype in (tf.resource, tf.variant):
+            raise ValueError(
+                f"{what} holds a variable, table or dataset that is not a weight of "
+                "one of its layers; expected weights that layers create with add_weight"
+            )
     if not traced.captured_inputs:
         return traced
-    constants = [capture.numpy() for capture in traced.captured_inputs]
-    inputs = [tensor.name for tensor in traced.inputs]
-    outputs = [tensor.name for tensor in traced.outputs]
-    definition = traced.graph.as_graph_def()
+    return _imported(
+        definition,
+        specs,
+        traced.inputs,
+        traced.outputs,
+        [capture.numpy() for capture in traced.captured_inputs],
+    )
 
-    def without_captures(*arguments: tf.Tensor) -> list[tf.Tensor]:
+
+def pure_function_of_graph(
+    function: Callable[..., Any], specs: Sequence[tf.TensorSpec], what: str
+) -> Any:
+    """As `pure_function`, for functions that TFF allows in TensorFlow 1 graphs only."""
+    with tf.Graph().as_default() as graph:
+        inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in specs]
+        try:
+            outputs = [tf.identity(output) for output in function(*inputs)]
+        except Exception as error:
+            raise ValueError(f"{what} cannot be traced: {_one_line(error)}") from error
+    definition = graph.as_graph_def()
+    needed = [tensor.op.name for tensor in outputs]
+    needed += [node.name for node in definition.node if node.op == "Assert"]
+    definition = tf.compat.v1.graph_util.extract_sub_graph(definition, needed)
+    _check_pure(definition, what, ())
+    return _imported(definition, specs, inputs, outputs, [])
+
+
+def _imported(
+    definition: Any,
+    specs: Sequence[tf.TensorSpec],
+    inputs: Sequence[tf.Tensor],
+    outputs: Sequence[tf.Tensor],
+    constants: Sequence[Any],
+) -> Any:
+    """A graph as a function of its first inputs; the other inputs are constants."""
+    placeholders = {t.op.name for t in inputs}
+    nodes = [n for n in definition.node if n.name not in placeholders]
+    del definition.node[:]
+    # XLA compiles no placeholders, also where nothing uses them.
+    definition.node.extend(nodes)
+    used = {name.partition(":")[0] for node in nodes for name in node.input}
+    results = [t.name for t in outputs]
+
+    def imported(*arguments: tf.Tensor) -> list[tf.Tensor]:
         values = [*arguments, *(tf.constant(c) for c in constants)]
         return tf.graph_util.import_graph_def(
             definition,
-            input_map=dict(zip(inputs, values)),
-            return_elements=outputs,
+            input_map={
+                tensor.name: value
+                for tensor, value in zip(inputs, values)
+                if tensor.op.name in used
+            },
+            return_elements=results,
             name="",
         )
 
-    return tf.function(without_captures, autograph=False).get_concrete_function(*specs)
+    return tf.function(imported, autograph=False).get_concrete_function(*specs)
 
 
 def _one_line(error: Exception) -> str:
     """The first sentence of an error's own text, without Keras' and AutoGraph's."""
-    text = str(error)
+    text = "\n".join(line.strip() for line in str(error).splitlines())
     layer = re.findall(r"when calling layer '([^']*)'", text)
     place = f"layer {layer[-1]!r}: " if layer else ""
     text = re.split(r"\n\s*Call arguments received", text)[0]
@@ -106,8 +155,8 @@ def _one_line(error: Exception) -> str:
     return line if line.startswith(place.rstrip(": ")) else f"{place}{line}"
 
 
-def _check_pure(traced: Any, what: str, modules: Sequence[Any]) -> None:
-    for node in _called_nodes(traced.graph.as_graph_def()):
+def _check_pure(definition: Any, what: str, modules: Sequence[Any]) -> None:
+    for node in _called_nodes(definition):
         kind = node.op
         if kind in _HARMLESS or not _tff_compat.is_stateful(kind):
             continue
@@ -124,12 +173,6 @@ def _check_pure(traced: Any, what: str, modules: Sequence[Any]) -> None:
             "weights and inputs; expected variables that are weights of its layers, "
             "and no tf.py_function, tables or iterators of its own"
         )
-    for capture in traced.captured_inputs:
-        if capture.dtype in (tf.resource, tf.variant):
-            raise ValueError(
-                f"{what} holds a variable, table or dataset that is not a weight of "
-                "one of its layers; expected weights that layers create with add_weight"
-            )
 
 
 def _called_nodes(definition: Any) -> Iterator[Any]:
@@ -146,31 +189,29 @@ def _called_nodes(definition: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def fresh_functions(modules: Sequence[Any]) -> Iterator[None]:
-    """Makes the `tf.function`s of modules forget what was traced before.
+def inlined_functions(modules: Sequence[Any]) -> Iterator[None]:
+    """Makes the `tf.function`s of modules part of the functions that call them.
 
-    A traced function holds the variables, or the tensors of another graph.
+    A traced function would hold the variables, or the tensors of another graph.
     """
     kind = type(tf.function(lambda: None))
-    changed: list[tuple[Any, str, bool, Any]] = []
+    changed: list[tuple[Any, str, Any]] = []
     try:
         for module in modules:
-            found = dict(vars(module))
+            own = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
+            for name, value in own.items():
+                changed.append((module, name, value))
+                vars(module)[name] = value.python_function
             for owner in type(module).__mro__:
                 for name, value in vars(owner).items():
-                    if isinstance(value, kind) and name not in found:
-                        found[name] = value
-            for name, value in found.items():
-                if not isinstance(value, kind):
-                    continue
-                own = name in vars(module)
-                new = tf.function(value.python_function)
-                changed.append((module, name, own, value))
-                vars(module)[name] = new if own else types.MethodType(new, module)
+                    if isinstance(value, kind) and name not in vars(module):
+                        changed.append((module, name, None))
+                        method = types.MethodType(value.python_function, module)
+                        vars(module)[name] = method
         yield
     finally:
-        for module, name, own, value in changed:
-            if own:
-                vars(module)[name] = value
-            else:
+        for module, name, value in changed:
+            if value is None:
                 del vars(module)[name]
+            else:
+                vars(module)[name] = value

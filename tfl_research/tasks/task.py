@@ -98,8 +98,9 @@ class Task:
       test: the same clients' test splits (a client may have none).
       held_out: clients that are never trained on (all their examples), or None
         where holding a client out makes no sense (four hospitals).
-      build_model: a new Keras model that maps x `[batch, ...]` to logits. Must
-        create its weights in a deterministic order.
+      build_model: a function that returns a new model, which maps x `[batch, ...]` to
+        predictions: a Keras model, or a model of `tff.learning.models`; see
+        `models.as_functional`, which also names what else is possible.
       build_objective: the per-example loss and the metrics.
       selection_metric: the evaluation metric that picks the best model.
       further_splits: clients that models are evaluated on besides, by the split's name;
@@ -124,7 +125,7 @@ class Task:
     train: ClientData
     test: ClientData
     held_out: ClientData | None
-    build_model: Callable[[], Any]
+    build_model: Any
     build_objective: Callable[[], Objective]
     selection_metric: str = "accuracy"
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
@@ -148,16 +149,20 @@ class Task:
         Args:
           seed: seed of the initial weights.
         """
-        import tensorflow as tf
-
         from tfl_research import models
 
-        x = structures.packed(self.train.specs, "x")
-        x_spec = tf.nest.map_structure(
-            lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
+        return models.as_functional(
+            self.build_model, self.x_spec, seed=seed, non_trainable=self.non_trainable
         )
-        return models.from_keras(
-            self.build_model, x_spec, seed=seed, non_trainable=self.non_trainable
+
+    @property
+    def x_spec(self) -> Any:
+        """A batch of inputs: a `tf.TensorSpec` `[None, ...]`, or a dict of them."""
+        import tensorflow as tf
+
+        x = structures.packed(self.train.specs, "x")
+        return tf.nest.map_structure(
+            lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
         )
 
     @property

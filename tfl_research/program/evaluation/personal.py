@@ -20,7 +20,7 @@ from tfl_research.program.evaluation.client_metrics import Evaluation, higher_is
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> personal weights.
-PersonalFunction = Callable[..., Sequence[tf.Tensor]]
+PersonalFunction = Callable[..., Any]
 
 # (weights, x, training, seed) -> logits, as `models.FunctionalModel.forward`.
 Forward = Callable[..., models.Forward]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
@@ -199,6 +200,25 @@ def model_state_of(
     """
     state = tuple(batches.get(MODEL_STATE, ()))
     return state or tuple(tf.constant(s) for s in model.initial_state)
+
+
+def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A minibatch without its padding, which is at the end; one row if all is padding.
+
+    The results for a minibatch with only padding are not used.
+
+    Args:
+      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`; further members
+        do not change.
+    """
+    real = tf.reduce_sum(tf.cast(batch["mask"], tf.int32))
+    rows = tf.maximum(real, 1)
+    return {
+        name: value[:rows]
+        if name == "mask" or structures.is_example_array(name)
+        else value
+        for name, value in batch.items()
+    }
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import stateless_random
-from tfl_research.clients.client_work import masked_sum, model_state_of
+from tfl_research.clients.client_work import (
+    masked_sum,
+    model_state_of,
+    without_padding,
+)
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
@@ -81,6 +85,8 @@ def summed_gradient(
     The arguments are as in `example_gradients`. The gradient has the weights' shapes.
     """
     state = model_state_of(model, batch)
+    if model.drops_padding:
+        batch = without_padding(batch)
     with tf.GradientTape() as tape:
         tape.watch(weights)
         x = structures.packed(batch, "x")

@@ -16,6 +16,7 @@ from tfl_research.clients.client_work import (
     masked_sum,
     model_state_of,
     select,
+    without_padding,
 )
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
@@ -115,8 +116,8 @@ class LocalLoop:
         return step.gradient, step.sums
 
     def _step(self, weights: list[tf.Tensor], batch: Minibatch) -> _Step:
-        if self.model.mixes_examples:
-            batch = _without_padding(batch)
+        if self.model.drops_padding:
+            batch = without_padding(batch)
         mask = batch["mask"]
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
         with tf.GradientTape() as tape:
@@ -306,21 +307,6 @@ class LocalLoop:
         state = self.steps.optimizer.initialize(self.model.weight_specs)
         key = tff.learning.optimizers.LEARNING_RATE_KEY
         return tf.cast(self.steps.optimizer.get_hparams(state)[key], tf.float32)
-
-
-def _without_padding(batch: Minibatch) -> Minibatch:
-    """A minibatch without its padding, which is at the end; one row if all is padding.
-
-    The results for a minibatch with only padding are not used.
-    """
-    real = tf.reduce_sum(tf.cast(batch["mask"], tf.int32))
-    rows = tf.maximum(real, 1)
-    return {
-        name: value[:rows]
-        if name == "mask" or structures.is_example_array(name)
-        else value
-        for name, value in batch.items()
-    }
 
 
 def initial_optimizer_state(

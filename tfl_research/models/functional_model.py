@@ -48,8 +48,10 @@ class FunctionalModel:
         `forward` does not change them. "averaged": clients send the changes, and the
         server adds the aggregate. "local": each client keeps its own.
       mixes_examples: whether the outputs, the penalty or the state in training depend
-        on the batch as a whole (batch normalization, activity penalties), so that
-        padding must be left out.
+        on the batch as a whole (batch normalization, activity penalties).
+      drops_padding: whether padding must be left out of a batch: the model mixes
+        examples, or it may have no finite gradients for padding (masks, a layer of the
+        user's own).
       constrain: applies the weights' constraints, weights -> weights, as Keras does
         after each step of an optimizer; None without constraints.
     """
@@ -65,6 +67,7 @@ class FunctionalModel:
     state_names: tuple[str, ...] = ()
     non_trainable: str = "frozen"
     mixes_examples: bool = False
+    drops_padding: bool = False
     constrain: Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]] = None
 
     def predict(

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.models.functional_model import FunctionalModel
+from tfl_research.models.modules import modules_of
 from tfl_research.models.variable_model import VariableModel, functional
 
 # A model that is returned again has the weights of its last use.
@@ -131,6 +132,18 @@ def _check(model: Any) -> None:
             "the model builder returns the same model each time; expected a new one"
         )
     _SEEN.add(model)
+    if model.optimizer is not None:
+        raise ValueError(
+            "the model is compiled, and federated training would not use its loss and "
+            "optimizer; expected a model that is not compiled: leave out compile(), or "
+            "give load_model(..., compile=False)"
+        )
+    for layer in modules_of(model):
+        if isinstance(layer, tf.keras.layers.RNN) and layer.stateful:
+            raise ValueError(
+                f"layer {layer.name!r} is stateful: a batch would depend on the "
+                "one before, maybe of another client; expected stateful=False"
+            )
     for method in ("train_step", "compute_loss", "make_train_function"):
         kind = next(k for k in type(model).__mro__ if method in vars(k))
         if kind is not tf.keras.Model or method in vars(model):

@@ -30,11 +30,7 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
     """
     if model.changing:
         return True
-    foreign = any(
-        not type(layer).__module__.startswith("keras.") or type(layer).__name__ in _OWN
-        for layer in layers
-    )
-    if not (foreign or model.has_penalty):
+    if not (model.has_penalty or any(_is_own(layer) for layer in layers)):
         return False
     generator = np.random.default_rng(0)
     first = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
@@ -51,6 +47,29 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
         for other in results[1:]
         for a, b in zip(results[0], other)
     )
+
+
+def may_fail_for_padding(layers: Sequence[Any]) -> bool:
+    """Whether the layers may have no finite gradients for rows of zeros.
+
+    A sequence that is masked as a whole has the mean 0/0. What a layer of a user's own
+    does is not known.
+    """
+    return any(_is_own(layer) or _makes_mask(layer) for layer in layers)
+
+
+def _is_own(layer: Any) -> bool:
+    own_function = type(layer).__name__ in _OWN
+    plain_model = type(layer) in (tf.keras.Sequential, tf.keras.Model)
+    return own_function or not (
+        plain_model or type(layer).__module__.startswith("keras.")
+    )
+
+
+def _makes_mask(layer: Any) -> bool:
+    if isinstance(layer, tf.keras.layers.Masking):
+        return True
+    return isinstance(layer, tf.keras.layers.Embedding) and layer.mask_zero
 
 
 def _results(model: FunctionalModel, x: Any) -> list[np.ndarray]:

@@ -109,6 +109,7 @@ def _of_functional_model(model: Any, x_spec: Any) -> FunctionalModel:
         state_names=tuple(f"non_trainable {index}" for index in range(len(fixed))),
         # Functions of a user's own, which were not tried with other batches.
         mixes_examples=True,
+        drops_padding=True,
     )
 
 

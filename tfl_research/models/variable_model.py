@@ -19,7 +19,7 @@ from tfl_research.models.functional_model import (
     check_non_trainable,
 )
 from tfl_research.models.lookups import replaced_tables, tables_in
-from tfl_research.models.mixing import mixes_examples
+from tfl_research.models.mixing import may_fail_for_padding, mixes_examples
 from tfl_research.models.modules import inside
 from tfl_research.models.random_draws import drawn_from, random_layers
 from tfl_research.models.tracing import inlined_functions, pure_function
@@ -116,8 +116,11 @@ def functional(
         non_trainable=non_trainable or "frozen",
         constrain=_constraints(trainable),
     )
+    mixes = mixes_examples(functional, x_spec, layers)
     return dataclasses.replace(
-        functional, mixes_examples=mixes_examples(functional, x_spec, layers)
+        functional,
+        mixes_examples=mixes,
+        drops_padding=mixes or may_fail_for_padding(layers),
     )
 
 

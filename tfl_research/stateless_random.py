@@ -67,9 +67,7 @@ def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     shape = tf.convert_to_tensor(shape, tf.int32)
     size = tf.reduce_prod(shape)
     columns = (size + 2 * _SHARING - 1) // (2 * _SHARING)
-    words = integers(
-        tf.stack([3 * _SHARING + 1, columns]), fold_in(seed, 0), tf.int32
-    )
+    words = integers(tf.stack([3 * _SHARING + 1, columns]), fold_in(seed, 0), tf.int32)
     high, low, angle, finest = tf.split(words, [*[_SHARING] * 3, 1])
     pairs = _box_muller(high, low, finest, angle)
     return tf.reshape(tf.reshape(pairs, [-1])[:size], shape)

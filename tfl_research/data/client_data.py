@@ -161,7 +161,7 @@ class ClientData:
 
 
 def specs_of(examples: Examples) -> dict[str, ArraySpec]:
-    """Shape and dtype of each array of a client, in the order of `structures.ordered`."""
+    """Shape and dtype of each array, in the order of `structures.ordered`."""
     return {
         name: ArraySpec(examples[name].shape[1:], examples[name].dtype)
         for name in structures.ordered(examples)

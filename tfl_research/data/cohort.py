@@ -85,9 +85,10 @@ class Cohort:
 
         Returns:
           `x` `[steps, batch, ...]`, `y` `[steps, batch, ...]` and every other array of
-          `specs` by its flat name, `mask` bool `[steps, batch]` (False = padding), `num_steps` int32 `[]` (leading steps
-          with examples), `num_examples` int32 `[]` (distinct examples in the steps;
-          under Poisson sampling all examples of the client), `seed` int32 `[2]`, with
+          `specs` by its flat name, `mask` bool `[steps, batch]` (False = padding),
+          `num_steps` int32 `[]` (leading steps with examples), `num_examples` int32
+          `[]` (distinct examples in the steps; under Poisson sampling all examples of
+          the client), `seed` int32 `[2]`, with
           roles `role` int32 `[]`, under Poisson sampling `row_ends` int32 `[steps]` and
           `noise_seed` int64 `[2]`, and the members of `with_members` and
           `with_loader`.

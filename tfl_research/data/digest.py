@@ -25,7 +25,8 @@ def content_digest(splits: Mapping[str, Optional[ClientData]]) -> str:
 
     Raises:
       ValueError: an array holds Python objects other than text, whose bytes have no
-        meaning; or the first client of a split has other examples when they are loaded again.
+        meaning; or the first client of a split has other examples when they are loaded
+        again.
     """
     total = hashlib.sha256()
     for split, data in splits.items():

@@ -28,11 +28,11 @@ def cohort_type(
 ) -> tff.StructWithPythonType:
     """The TFF type of one client's local steps in this task.
 
-    The members are x and y `[steps, batch, ...]` by their flat names, mask bool `[steps, batch]`, num_steps
-    and num_examples int32 `[]`, and seed int32 `[2]`. Data with roles also have role
-    int32 `[]`. Under Poisson sampling there are also row_ends int32 `[steps]` and
-    noise_seed int64 `[2]`. The number of steps is not fixed, so that one computation
-    serves clients of every size.
+    The members are x and y `[steps, batch, ...]` by their flat names, mask bool
+    `[steps, batch]`, num_steps and num_examples int32 `[]`, and seed int32 `[2]`. Data
+    with roles also have role int32 `[]`. Under Poisson sampling there are also row_ends
+    int32 `[steps]` and noise_seed int64 `[2]`. The number of steps is not fixed, so
+    that one computation serves clients of every size.
 
     Args:
       task: the task of the clients.

@@ -124,7 +124,7 @@ def from_datasets(
         return conversion.converted(client_id, arrays, sequences)
 
     _check_repeatable(ids, read)
-    return own_data.of_clients(own_data.lazy(ids, read), settings, pooled)
+    return own_data.of_clients(ids, read, settings, pooled)
 
 
 def _opener(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -57,28 +58,29 @@ class TaskSettings:
 
     def __post_init__(self) -> None:
         own_models.check_builder(self.model)
-        for name in ("test", "held_out"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+        for name, value in (("test", self.test), ("held_out", self.held_out)):
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
                 raise ValueError(
                     f"{name} must be a share of at least 0 and below 1, got {value!r}"
                 )
 
     def sequences_by_array(self) -> dict[str, Sequences]:
-        """The sequences by flat name; one `Sequences` is for x, and y where it is one.
-
-        Raises:
-          ValueError: one `Sequences` for data that have several inputs is no error
-            here, but where the data have no x.
-        """
+        """The sequences by flat name; one `Sequences` is for x, and for tokens of y."""
         names = ("x", "y") if self.objective == "next_token" else ("x",)
         return by_array(self.sequences, names)
 
-    def check_labels(self, client_id: str, specs: Mapping[str, Any]) -> None:
-        """Raises ValueError unless a named objective has its single array of labels."""
-        if not isinstance(self.objective, str) or "y" in specs:
-            return
-        labels = [name for name in specs if structures.of(name) == "y"]
+    def labelled(self, client_id: str, examples: Examples) -> Examples:
+        """A client's converted arrays, with labels as a named objective takes them.
+
+        Raises:
+          ValueError: no labels, several arrays of them, or values that the objective
+            does not take.
+        """
+        if not isinstance(self.objective, str):
+            return examples
+        if "y" in examples:
+            return own_models.with_labels(client_id, examples, self.objective)
+        labels = [name for name in examples if structures.of(name) == "y"]
         if labels:
             raise ValueError(
                 f"objective {self.objective!r} takes one array of labels, got "
@@ -86,7 +88,7 @@ class TaskSettings:
             )
         raise ValueError(
             f"client {client_id!r} has no 'y'; objective {self.objective!r} needs "
-            f"labels, got {', '.join(map(repr, specs))}"
+            f"labels, got {', '.join(map(repr, examples))}"
         )
 
     def task(
@@ -148,7 +150,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             )
 
 
-def lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientData:
+def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientData:
     """Clients whose converted arrays are read when they are needed.
 
     The examples of a few hundred clients stay in memory. Names, shapes and dtypes are
@@ -182,21 +184,24 @@ def lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientDa
 
 
 def of_clients(
-    clients: ClientData, settings: TaskSettings, pooled: Sequence[Pooled] = ()
+    client_ids: Sequence[str],
+    read: Callable[[str], Examples],
+    settings: TaskSettings,
+    pooled: Sequence[Pooled] = (),
 ) -> Task:
-    """A task of clients that are loaded when they are needed.
+    """A task of clients that are read when they are needed.
 
     Args:
-      clients: all clients with all their examples.
+      client_ids: all clients.
+      read: gives a client's converted arrays; must be a pure function of the id.
       settings: of the task.
       pooled: what was computed from pooled rows.
 
     Raises:
-      ValueError: see `TaskSettings`; no clients; shares outside [0, 1).
+      ValueError: see `TaskSettings`; no clients, or none with an example; shares
+        outside [0, 1).
     """
-    if not len(clients):
-        raise ValueError("a task needs at least one client, got none")
-    settings.check_labels(clients.client_ids[0], clients.specs)
+    clients = _lazy(client_ids, lambda i: settings.labelled(i, read(i)))
     train_ids, held_out_ids = hold_out.clients(
         clients.client_ids, fraction=settings.held_out, seed=settings.seed
     )
@@ -225,7 +230,7 @@ def of_arrays(
     """
     if not clients:
         raise ValueError("a task needs at least one client, got none")
-    settings.check_labels(*next(iter(clients.items())))
+    clients = {i: settings.labelled(i, each) for i, each in clients.items()}
     num_classes = own_models.num_classes(clients, settings.objective)
     _, held_out_ids = hold_out.clients(
         tuple(clients), fraction=settings.held_out, seed=settings.seed

@@ -23,38 +23,51 @@ OBJECTIVES = {
 }
 
 
+def with_labels(client_id: str, examples: Examples, named: object) -> Examples:
+    """The client's examples, with labels as the named objective takes them.
+
+    Classes that came as whole floats become int32.
+
+    Raises:
+      ValueError: labels that the objective does not take; names client and row.
+    """
+    if named not in ("classification", "binary"):
+        return examples
+    y = examples["y"]
+    wrong = (y != np.floor(y)) | (y < 0)
+    expected = "classes 0, 1, 2, ... as whole numbers"
+    if named == "binary":
+        wrong, expected = wrong | (y > 1), "labels 0 and 1"
+    if wrong.any():
+        row = int(np.argwhere(wrong)[0][0])
+        raise ValueError(
+            f"client {client_id!r}: objective {named!r} takes {expected}, got "
+            f"{y[wrong].flat[0]} in row {row} of y; objective='regression' takes real "
+            "numbers"
+        )
+    return {**examples, "y": y.astype(np.int32, copy=False)}
+
+
 def num_classes(clients: Mapping[str, Examples], named: object) -> Optional[int]:
     """Classes by the largest label; None where labels are no classes."""
-    if named == "classification":
-        expected = "classes 0, 1, 2, ... as integers; give y.astype(int)"
-        top: Optional[int] = None
-    elif named == "binary":
-        expected, top = "labels 0 and 1", 1
-    else:
+    if named != "classification":
         return None
-    largest = 0
-    for client_id, arrays in clients.items():
-        y = arrays["y"]
-        wrong = y[(y != np.floor(y)) | (y < 0) | (y > (y if top is None else top))]
-        if len(y) and (wrong.size or (top is None and y.dtype.kind == "f")):
-            shown = wrong.flat[0] if wrong.size else f"{y.dtype} labels"
-            raise ValueError(
-                f"client {client_id!r}: objective {named!r} takes {expected}, got "
-                f"{shown}; objective='regression' takes real numbers"
-            )
-        largest = max(largest, int(y.max(initial=0)))
-    return largest + 1 if top is None else None
+    return 1 + max(int(each["y"].max(initial=0)) for each in clients.values())
 
 
 def checked(
     build_model: Callable[[], Any], classes: Optional[int]
 ) -> Callable[[], Any]:
     """The function, of whose models those that cannot be trained are refused."""
+    if is_functional(build_model):
+        return build_model
 
     def checked_model() -> Any:
         import tensorflow as tf
 
         model = build_model()
+        if ("tensorflow_federated", "VariableModel") in _kinds(model):
+            return model
         if not isinstance(model, tf.keras.Model):
             raise ValueError(
                 f"model must return a Keras model, got {type(model).__name__}"
@@ -77,13 +90,26 @@ def checked(
     return checked_model
 
 
+def _kinds(value: object) -> set[tuple[str, str]]:
+    """The packages and names of a value's classes; they need no TensorFlow."""
+    return {(k.__module__.split(".")[0], k.__name__) for k in type(value).__mro__}
+
+
+def is_functional(model: object) -> bool:
+    """Whether the model is a functional model, of TFF or of this package."""
+    owners = "tensorflow_federated", "tfl_research"
+    return any((owner, "FunctionalModel") in _kinds(model) for owner in owners)
+
+
 def check_builder(model: object) -> None:
-    """Raises ValueError unless the model is a function that returns one."""
-    # A Keras model can be called too; its class says what it is, without TensorFlow.
-    kinds = {
-        (kind.__module__.split(".")[0], kind.__name__) for kind in type(model).__mro__
-    }
-    if not callable(model) or ("keras", "Model") in kinds:
+    """Raises ValueError unless the model is a function that returns one.
+
+    A functional model may stand for such a function.
+    """
+    # A Keras model can be called too.
+    if is_functional(model):
+        return
+    if not callable(model) or ("keras", "Model") in _kinds(model):
         raise ValueError(
             "model must be a function that returns a new Keras model each time, got "
             f"{type(model).__name__}"

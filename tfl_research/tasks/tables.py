@@ -307,4 +307,4 @@ def _lazy(
         arrays = columns.arrays(client_id, rows(client_id))
         return conversion.converted(client_id, arrays, sequences)
 
-    return own_data.of_clients(own_data.lazy(client_ids, read), settings)
+    return own_data.of_clients(client_ids, read, settings)

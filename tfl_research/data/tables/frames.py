@@ -42,8 +42,8 @@ class FrameColumns:
         labels are numbers.
 
     Raises:
-      ValueError: no columns, a column that is used twice, or classes without a single
-        label column.
+      ValueError: no columns, a column that is both a feature and a label or a weight,
+        or classes without a single label column.
     """
 
     features: Union[Part, Mapping[str, Part]]
@@ -52,11 +52,11 @@ class FrameColumns:
     classes: Optional[tuple[str, ...]] = None
 
     def __post_init__(self) -> None:
-        columns = self.names
         if not columns_of(self.features):
             raise ValueError("features: no column is left for the features")
-        for name in columns:
-            if columns.count(name) > 1:
+        targets = [*columns_of(self.label), self.weight]
+        for name in targets:
+            if name in columns_of(self.features) or targets.count(name) > 1:
                 raise ValueError(
                     f"column {name!r} is used twice, among features, label and weight"
                 )
@@ -72,9 +72,10 @@ class FrameColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are read."""
+        """The columns that are read, each once."""
         weight = () if self.weight is None else (self.weight,)
-        return (*columns_of(self.features), *columns_of(self.label), *weight)
+        names = (*columns_of(self.features), *columns_of(self.label), *weight)
+        return tuple(dict.fromkeys(names))
 
     @property
     def declares(self) -> tuple[str, ...]:

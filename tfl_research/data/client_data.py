@@ -39,6 +39,8 @@ class ClientData:
         empty, every client of a cohort has a member `role`.
       exchanges: number of rounds in a row in which a client has the same local steps,
         counted from round 1; see `algorithms.Algorithm.exchanges`.
+      in_memory: whether all clients are in memory, so that all can be looked at.
+      check: is called with a client's id and examples when it is in a cohort.
     """
 
     client_ids: Sequence[str]
@@ -47,6 +49,10 @@ class ClientData:
     batching: AnyBatching = ONE_EPOCH
     roles: Mapping[str, int] | None = None
     exchanges: int = 1
+    in_memory: bool = False
+    check: Callable[[str, Examples], None] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @classmethod
     def from_arrays(
@@ -79,7 +85,7 @@ class ClientData:
                     raise ValueError(
                         f"client {client_id!r} has {name} of {array}, expected {spec}"
                     )
-        return cls(tuple(clients), clients.__getitem__, specs, batching)
+        return cls(tuple(clients), clients.__getitem__, specs, batching, in_memory=True)
 
     def __len__(self) -> int:
         return len(self.client_ids)
@@ -133,6 +139,8 @@ class ClientData:
             generator = derived_generator("client", seed, client_id, round_number)
             seeds[row] = generator.integers(0, 2**31 - 1, size=2)
             examples = self.load(client_id)
+            if self.check is not None:
+                self.check(client_id, examples)
             loaded_bytes += sum(examples[name].nbytes for name in self.specs)
             if loaded_bytes <= _CACHE_BYTES:
                 cached[client_id] = examples

@@ -171,7 +171,7 @@ def test_the_auc_is_exact_for_few_positives_and_saturated_scores(share, scale, s
         )
     # What a round selects the best model by.
     assert found.columns("eval")["eval_auc"] == found.overall["auc"]
-    assert list(found.overall) == ["loss", "accuracy", "auc"]
+    assert list(found.overall) == ["loss", "accuracy", "auc", "pr_auc"]
 
 
 def test_the_auc_of_no_examples_and_of_a_subset():
@@ -185,7 +185,7 @@ def test_the_auc_of_no_examples_and_of_a_subset():
     flat = some.evaluate(model)
     kept = some._flat["eval"]
     assert int(flat.examples.sum()) == 5
-    expected = mann_whitney(kept.y, kept.x[:, 0])
+    expected = mann_whitney(kept.arrays["y"], kept.arrays["x"][:, 0])
     assert flat.overall["auc"] == pytest.approx(expected)
     empty, model = one_logit([0, 0], y[:0], scores[:0])
     assert math.isnan(Evaluator(empty).evaluate(model).overall["auc"])

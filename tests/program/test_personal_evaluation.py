@@ -44,13 +44,11 @@ def evaluator(task, batch_size=3):
     personal = clients.LocalTraining(steps).build_personal(
         model, task.build_objective()
     )
-    return program.PersonalEvaluator(
-        task, personal, model.forward, batch_size=batch_size
-    )
+    return program.PersonalEvaluator(task, personal, model, batch_size=batch_size)
 
 
 def state():
-    weights = types.SimpleNamespace(trainable=(WEIGHT, BIAS))
+    weights = types.SimpleNamespace(trainable=(WEIGHT, BIAS), non_trainable=())
     return types.SimpleNamespace(global_model_weights=weights, finalizer=())
 
 
@@ -146,7 +144,7 @@ def test_one_graph_serves_clients_of_every_size(make_linear_task):
         traces.append(None)
         return personal(*arguments)
 
-    made = program.PersonalEvaluator(many, counted, model.forward)
+    made = program.PersonalEvaluator(many, counted, model)
     made.evaluate(state(), 1, progress_bar=False)
     # The first two sizes, and one graph for all others.
     assert len(traces) <= 2
@@ -196,13 +194,14 @@ def test_the_auc_of_saturated_scores_is_exact(task):
         test=clients_data,
         build_objective=tasks.objectives.binary,
     )
-    evaluator = program.PersonalEvaluator(
-        binary,
-        lambda weights, *_: [-weights[0]],
+    model = models.FunctionalModel(
+        (np.ones((1, 1), np.float32),),
         lambda weights, state, x, *_: models.Forward(x @ weights[0], 0.0, state),
-        batch_size=2,
     )
-    weights = types.SimpleNamespace(trainable=(np.ones((1, 1), np.float32),))
+    evaluator = program.PersonalEvaluator(
+        binary, lambda weights, *_: [-weights[0]], model, batch_size=2
+    )
+    weights = types.SimpleNamespace(trainable=model.initial_weights, non_trainable=())
     state = types.SimpleNamespace(global_model_weights=weights, finalizer=())
     found = evaluator.evaluate(state, 1, progress_bar=False)
     # Scores of the positives 300, 200, 100 and 300, of the negatives 100 and 400.

@@ -12,17 +12,17 @@ import pytest
 from tfl_research.program.evaluation.client_metrics import (
     Evaluation,
     client_table,
-    higher_is_better,
 )
 from tfl_research.program.evaluation.selection import Selection
+from tfl_research.tasks.metrics import higher_is_better
 
 
 def test_direction_is_known_by_name():
-    assert higher_is_better("eval_accuracy")
-    assert higher_is_better("held_out_auc")
-    assert not higher_is_better("eval_client_worst_loss")
+    assert higher_is_better("eval_accuracy", {})
+    assert higher_is_better("held_out_auc", {})
+    assert not higher_is_better("eval_client_worst_loss", {})
     with pytest.raises(ValueError, match="cannot tell whether a higher 'eval_size'"):
-        higher_is_better("eval_size")
+        higher_is_better("eval_size", {})
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_means_weighted_by_client():
     assert cells["eval_weighted_mean_accuracy"] == pytest.approx((0.2 + 2.7) / 4)
     assert cells["eval_weighted_mean_auc"] == pytest.approx((0.5 + 2.4) / 4)
     assert cells["eval_client_mean_accuracy"] == pytest.approx(0.5)
-    assert higher_is_better("eval_weighted_mean_accuracy")
+    assert higher_is_better("eval_weighted_mean_accuracy", {})
     # A client that diverged is not hidden, unless it counts nothing.
     columns["accuracy"][1] = math.nan
     assert found.weighted_mean("accuracy") == pytest.approx((0.2 + 2.7) / 4)

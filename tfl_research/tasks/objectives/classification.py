@@ -38,6 +38,7 @@ def itself(predictions: tf.Tensor) -> tf.Tensor:
 
 def classes(y: tf.Tensor, rank: int) -> tf.Tensor:
     """Labels of any dtype as int32, without a last axis of length 1."""
+    y = tf.convert_to_tensor(y)
     if y.shape.rank == rank + 1:
         y = tf.squeeze(y, axis=-1)
     return tf.cast(y, tf.int32)

@@ -32,26 +32,40 @@ class EmbeddedIds:
     def __init__(self, model: tf.keras.Model):
         self._model = model
         self._noted: list[tuple[Any, tf.Tensor]] = []
+        self._is_tracing = False
         self._limits: list[tuple[str, int]] = []
         layers = [
             m for m in model.submodules if isinstance(m, tf.keras.layers.Embedding)
         ]
-        for layer in layers:
-            layer.call = self._noting(layer)
-        self._ids = Traced("the model", self._traced_ids) if layers else None
+        self._ids: Any = None
+        if layers and all(_takes_the_input(layer, model) for layer in layers):
+            self._limits = [(layer.name, layer.input_dim) for layer in layers]
+            self._ids = lambda x: [x for _ in layers]
+        elif layers:
+            for layer in layers:
+                layer.call = self._noting(layer)
+            self._ids = Traced("the model", self._traced_ids)
 
     def _noting(self, layer: Any) -> Any:
         call = layer.call
 
         def noting(inputs: Any) -> Any:
-            self._noted.append((layer, tf.convert_to_tensor(inputs)))
-            return call(inputs)
+            if not self._is_tracing:
+                return call(inputs)
+            ids = tf.convert_to_tensor(inputs)
+            self._noted.append((layer, ids))
+            # Nothing is looked up, which an id out of range would make an error.
+            return tf.zeros([*tf.unstack(tf.shape(ids)), layer.output_dim])
 
         return noting
 
     def _traced_ids(self, x: Any) -> list[tf.Tensor]:
         self._noted.clear()
-        self._model(x, training=False)
+        self._is_tracing = True
+        try:
+            self._model(x, training=False)
+        finally:
+            self._is_tracing = False
         graph = tf.compat.v1.get_default_graph()
         held = [(layer, ids) for layer, ids in self._noted if ids.graph is graph]
         self._limits = [(layer.name, layer.input_dim) for layer, _ in held]
@@ -61,9 +75,9 @@ class EmbeddedIds:
         """The first row of a client with an id that an embedding lacks, or None."""
         if self._ids is None:
             return None
-        found: Sequence[tf.Tensor] = self._ids(structures.packed(examples, "x"))
+        found: Sequence[Any] = self._ids(structures.packed(examples, "x"))
         for ids, (name, input_dim) in zip(found, self._limits):
-            values = ids.numpy()
+            values = np.asarray(ids)
             wrong = ~((values >= 0) & (values < input_dim))
             row = rows_where(wrong) if len(values) else None
             if row is not None:
@@ -74,3 +88,9 @@ class EmbeddedIds:
                     "input_dim, or the token another id",
                 )
         return None
+
+
+def _takes_the_input(layer: Any, model: tf.keras.Model) -> bool:
+    """Whether an embedding's only input is the only input of the model."""
+    nodes, inputs = layer.inbound_nodes, model.inputs or []
+    return len(nodes) == len(inputs) == 1 and layer.input is inputs[0]

@@ -68,15 +68,14 @@ class Fitting:
             labels = np.asarray(examples[name])
             wrong = rule.wrong_label(labels, shape) if len(labels) else None
             if wrong is not None:
-                where = "" if name == "y" else f" of {name}"
-                raise UserError(
-                    f"client {client_id!r}, row {wrong.row}{where}: {wrong.why}"
-                )
-        if self._ids is not None:
-            wrong = self._ids.wrong_id(examples)
-            if wrong is not None:
-                raise UserError(f"client {client_id!r}, row {wrong.row}: {wrong.why}")
+                raise UserError(f"client {client_id!r}, {name} row {wrong}")
+        self._check_ids(client_id, examples)
         self._seen.add((split, client_id))
+
+    def _check_ids(self, client_id: str, examples: Examples) -> None:
+        wrong = None if self._ids is None else self._ids.wrong_id(examples)
+        if wrong is not None:
+            raise UserError(f"client {client_id!r}, x row {wrong}")
 
     def check_model(self, task: Task, model: FunctionalModel) -> None:
         """Checks the model's head on some real examples, and all clients in memory.
@@ -87,19 +86,21 @@ class Fitting:
         """
         if self._is_checked:
             return
-        probe = _probe(task)
-        if probe is None:
+        found = _probe(task)
+        if found is None:
             return
-        objective = task.build_objective()
+        client_id, probe = found
         keras_model = _keras_model(task)
-        try:
-            self._rules = _checked_heads(objective, model, keras_model, probe)
-        except ValueError as error:
-            raise UserError(f"task {task.name}: {error}") from error
         if keras_model is not None:
             from tfl_research.tasks.embedded_ids import EmbeddedIds
 
             self._ids = EmbeddedIds(keras_model)
+            self._check_ids(client_id, probe)
+        objective = task.build_objective()
+        try:
+            self._rules = _checked_heads(objective, model, keras_model, probe)
+        except ValueError as error:
+            raise UserError(f"task {task.name}: {error}") from error
         self._is_checked = True
         for split, clients in _splits(task).items():
             if clients.in_memory:
@@ -117,8 +118,8 @@ def _splits(task: Task) -> dict[str, ClientData]:
     return {name: split for name, split in splits.items() if split is not None}
 
 
-def _probe(task: Task) -> Optional[dict[str, np.ndarray]]:
-    """A few real examples, of the first client that has some."""
+def _probe(task: Task) -> Optional[tuple[str, dict[str, np.ndarray]]]:
+    """The first client that has examples, and a few of them."""
     for clients in _splits(task).values():
         for client_id in clients.client_ids[:_SEARCHED]:
             examples = clients.load(client_id)
@@ -128,7 +129,7 @@ def _probe(task: Task) -> Optional[dict[str, np.ndarray]]:
                 if structures.is_example_array(name)
             }
             if rows and len(next(iter(rows.values()))):
-                return rows
+                return client_id, rows
     return None
 
 

@@ -272,12 +272,10 @@ class PersonalEvaluator:
             steps = collections.OrderedDict((n, v[0]) for n, v in stacked.items())
         if states is not None:
             steps["client_state"] = states([client_id])[0]
+        tensors: dict[str, Any] = {n: tf.constant(v) for n, v in steps.items()}
         if model_state:
-            steps["model_state"] = model_state
-        return {
-            name: tf.nest.map_structure(tf.constant, value)
-            for name, value in steps.items()
-        }
+            tensors["model_state"] = tuple(model_state)
+        return tensors
 
     def _result(
         self,

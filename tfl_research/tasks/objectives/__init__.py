@@ -5,7 +5,6 @@ objectives, and `from_keras` makes one of Keras' losses and metrics (`keras_loss
 `keras_metrics`, `tracing`). `rules` say what a loss takes of labels and outputs.
 """
 
-from tfl_research.tasks.named_objectives import named as named
 from tfl_research.tasks.objectives.classification import (
     binary as binary,
     multi_label as multi_label,

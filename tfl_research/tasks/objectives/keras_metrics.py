@@ -83,7 +83,9 @@ class _Accumulator:
         return self.value_now[index]
 
 
-def _to_tensor(value: Any, dtype: Any = None, name: Any = None, as_ref: Any = False):
+def _to_tensor(
+    value: _Accumulator, dtype: Any = None, name: Any = None, as_ref: bool = False
+) -> tf.Tensor:
     del name, as_ref
     tensor = value.value_now
     return tensor if dtype is None else tf.cast(tensor, dtype)
@@ -143,7 +145,7 @@ class ExampleMetric:
                 "it an average, as average='macro'"
             )
         results = [float(value), float(self.result(*sums))]
-        pairs = [
+        pairs: list[tuple[Any, Any]] = [
             *zip(values[0], values[1]),
             *zip(values[0], sums),
             (results[0], results[1]),

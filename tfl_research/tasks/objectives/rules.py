@@ -23,6 +23,9 @@ class Wrong(NamedTuple):
     row: int
     why: str
 
+    def __str__(self) -> str:
+        return f"{self.row}: {self.why}"
+
 
 class Rule(abc.ABC):
     """What a loss takes of one head."""
@@ -141,14 +144,12 @@ class Classes(Rule):
         row = rows_where(wrong)
         if row is None:
             return None
-        found = first_entry(values, wrong, row)
-        fix = (
-            f"give the last layer {float(found):.0f} + 1 units"
-            if (values[row][wrong[row]].flat[0] >= number)
-            else "number the classes from 0"
-        )
+        label = values[row][wrong[row]].flat[0]
+        fix = "number the classes 0, 1, 2, ..."
+        if label >= number and label == np.floor(label):
+            fix = f"give the last layer {label + 1:.0f} units"
         return Wrong(
-            row, f"label {found}, expected a class of 0 to {number - 1}; {fix}"
+            row, f"label {label:g}, expected a class of 0 to {number - 1}; {fix}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -248,7 +249,17 @@ def _each(
     listed = metrics if isinstance(metrics, Sequence) else [metrics]
     if isinstance(listed, str):
         listed = [listed]
-    return tuple(example_metric(m, loss.rule, higher_is_better) for m in listed)
+    found: list[ExampleMetric] = []
+    for metric in listed:
+        made = example_metric(metric, loss.rule, higher_is_better)
+        names, number = {other.name for other in found}, 1
+        if made.is_usual and made.name in names:
+            # As Keras numbers metrics of a kind, but from this objective's first on.
+            while f"{made.name}_{number}" in names:
+                number += 1
+            made = dataclasses.replace(made, name=f"{made.name}_{number}")
+        found.append(made)
+    return tuple(found)
 
 
 def _labels(name: str) -> Callable[[Any], Any]:

@@ -83,6 +83,7 @@ def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> Examp
     traced = Traced(f"loss {name!r}", call)
 
     def of_examples(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        y, predictions = tf.convert_to_tensor(y), tf.convert_to_tensor(predictions)
         losses = traced(y, predictions)
         if losses.shape.rank == 0:
             raise ValueError(

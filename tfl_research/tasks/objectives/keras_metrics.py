@@ -10,6 +10,7 @@ metric for which they differ.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -22,6 +23,7 @@ from tfl_research.tasks.objectives.rules import Binary, Classes, OneHot, Rule
 from tfl_research.tasks.objectives.tracing import (
     Traced,
     as_in_fit,
+    last_line,
     required_arguments,
 )
 
@@ -58,9 +60,9 @@ _HIGHER = (
 class _Accumulator:
     """Stands in for a metric's variable: a tensor that assignments replace."""
 
-    def __init__(self, value: tf.Tensor):
-        self.value_now = value
-        self.shape, self.dtype = value.shape, value.dtype
+    def __init__(self, value: np.ndarray):
+        self.value_now: Any = value
+        self.shape, self.dtype = value.shape, tf.as_dtype(value.dtype)
         self.name, self.trainable, self.aggregation = "accumulator", False, None
 
     def assign(self, value: Any, *_: Any, **__: Any) -> tf.Tensor:
@@ -68,26 +70,26 @@ class _Accumulator:
         return self.value_now
 
     def assign_add(self, delta: Any, *_: Any, **__: Any) -> tf.Tensor:
-        return self.assign(self.value_now + tf.cast(delta, self.dtype))
+        return self.assign(self.read_value() + tf.cast(delta, self.dtype))
 
     def assign_sub(self, delta: Any, *_: Any, **__: Any) -> tf.Tensor:
-        return self.assign(self.value_now - tf.cast(delta, self.dtype))
+        return self.assign(self.read_value() - tf.cast(delta, self.dtype))
 
     def read_value(self) -> tf.Tensor:
-        return self.value_now
+        return tf.convert_to_tensor(self.value_now)
 
     def value(self) -> tf.Tensor:
-        return self.value_now
+        return self.read_value()
 
     def __getitem__(self, index: Any) -> tf.Tensor:
-        return self.value_now[index]
+        return self.read_value()[index]
 
 
 def _to_tensor(
     value: _Accumulator, dtype: Any = None, name: Any = None, as_ref: bool = False
 ) -> tf.Tensor:
     del name, as_ref
-    tensor = value.value_now
+    tensor = value.read_value()
     return tensor if dtype is None else tf.cast(tensor, dtype)
 
 
@@ -98,8 +100,9 @@ for _operator in ("add", "sub", "mul", "truediv", "pow", "gt", "ge", "lt", "le")
         if hasattr(tf.Tensor, _name):
 
             def _forwarded(self: Any, other: Any, _name: str = _name) -> Any:
-                other = getattr(other, "value_now", other)
-                return getattr(self.value_now, _name)(other)
+                if isinstance(other, _Accumulator):
+                    other = other.read_value()
+                return getattr(self.read_value(), _name)(other)
 
             setattr(_Accumulator, _name, _forwarded)
 
@@ -110,6 +113,7 @@ class ExampleMetric:
 
     Attributes:
       name: of the metric.
+      is_usual: whether the name is the one that Keras gives to metrics of this kind.
       metric: direction and aggregation.
       sums: (y, predictions) -> the contributions of each example to the metric's
         variables, `[batch, ...]` each; None for a metric of all examples.
@@ -118,6 +122,7 @@ class ExampleMetric:
     """
 
     name: str
+    is_usual: bool
     metric: Metric
     sums: Any = None
     result: Any = None
@@ -130,12 +135,16 @@ class ExampleMetric:
           ValueError: the metric is no sum over examples.
         """
         y, predictions = as_in_fit(tf.constant(y), tf.constant(predictions))
-        whole = self.fresh()
-        whole.update_state(y, predictions)
-        parts = self.fresh()
-        for rows in (slice(0, 1), slice(1, None)):
-            if len(y[rows]):
-                parts.update_state(y[rows], predictions[rows])
+        whole, parts = self.fresh(), self.fresh()
+        try:
+            whole.update_state(y, predictions)
+            for rows in (slice(0, 1), slice(1, None)):
+                if len(y[rows]):
+                    parts.update_state(y[rows], predictions[rows])
+        except Exception as error:  # Of a user's function: any.
+            raise ValueError(
+                f"metric {self.name!r} fails: {last_line(error)}"
+            ) from error
         sums = [np.sum(value, axis=0) for value in self.sums(y, predictions)]
         values = [[np.asarray(v) for v in m.variables] for m in (whole, parts)]
         value = whole.result()
@@ -177,7 +186,7 @@ def example_metric(
     """
     fresh = _fresh(metric, rule)
     with_variables = fresh()
-    name = with_variables.name
+    name, is_usual = _name(with_variables)
     if name in higher_is_better:
         higher: Optional[bool] = higher_is_better[name]
     else:
@@ -185,7 +194,8 @@ def example_metric(
     if isinstance(with_variables, tf.keras.metrics.AUC):
         of_examples = _area(with_variables)
         if of_examples is not None:
-            return ExampleMetric(name, Metric(True, True, of_examples))
+            area = Metric(True, is_partial=True, of_examples=of_examples)
+            return ExampleMetric(name, is_usual, area)
     examples: list[Any] = []
 
     def contributions(y: tf.Tensor, predictions: tf.Tensor) -> list[tf.Tensor]:
@@ -194,7 +204,7 @@ def example_metric(
             with tf.variable_creator_scope(_creating(held)):
                 rows = as_in_fit(example[0][tf.newaxis], example[1][tf.newaxis])
                 fresh().update_state(*rows)
-            return [accumulator.value_now for accumulator in held]
+            return [accumulator.read_value() for accumulator in held]
 
         examples[:] = [tf.TensorSpec(v.shape[1:], v.dtype) for v in (y, predictions)]
         fixed = _mean_of_function(with_variables, y, predictions)
@@ -215,6 +225,7 @@ def example_metric(
     title = f"metric {name!r}, updated with one example and without variables,"
     return ExampleMetric(
         name,
+        is_usual,
         Metric(higher),
         Traced(title, contributions),
         Traced(title, result, False),
@@ -222,12 +233,22 @@ def example_metric(
     )
 
 
+def _name(metric: Any) -> tuple[str, bool]:
+    """The name without the number that Keras adds, and whether it is the kind's."""
+    words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(metric).__name__)
+    usual = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
+    is_usual = re.fullmatch(rf"{usual}(_\d+)?", metric.name) is not None
+    return (usual if is_usual else str(metric.name)), is_usual
+
+
 def _creating(held: list[_Accumulator]) -> Any:
     """Creates tensors in the place of a metric's variables, and adds them to a list."""
 
     def create(_: Any, **kwargs: Any) -> _Accumulator:
         initial = kwargs["initial_value"]
-        held.append(_Accumulator(initial() if callable(initial) else initial))
+        # Keras makes it outside of the graph, which has constants of its own.
+        value = initial() if callable(initial) else initial
+        held.append(_Accumulator(np.asarray(value)))
         return held[-1]
 
     return create
@@ -288,6 +309,8 @@ def _fresh(metric: Any, rule: Rule) -> Any:
             raise ValueError(f"Keras has no metric {name!r}") from error
         if isinstance(metric, type):
             return metric
+        if isinstance(metric, str) or not callable(metric):
+            raise ValueError(f"Keras has no metric {name!r}")
         if not isinstance(metric, metrics.Metric):
             function = metric
             return lambda: metrics.MeanMetricWrapper(function, name=name)

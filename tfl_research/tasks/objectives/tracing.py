@@ -9,7 +9,7 @@ each shape, in a thread, where TensorFlow is as in a program of Keras.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -33,6 +33,7 @@ class Traced:
         self._is_batched = is_batched
         self._traced: dict[Any, Any] = {}
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, *arguments: Any) -> Any:
         """The function's value for these arguments."""
         arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
@@ -59,17 +60,59 @@ class Traced:
         ]
 
         def trace() -> Any:
-            return tf.function(flat).get_concrete_function(*named)
+            traced = tf.function(flat).get_concrete_function(*named)
+            return (
+                _without_captures(traced, named) if traced.captured_inputs else traced
+            )
 
         with futures.ThreadPoolExecutor(1) as thread:
             try:
                 return thread.submit(trace).result()
             except Exception as error:  # Of a user's function: any.
-                lines = [line.strip() for line in str(error).splitlines()]
-                last = next((line for line in reversed(lines) if line), "")
-                kind = type(error).__name__
-                last = last if last.startswith(kind) else f"{kind}: {last}"
-                raise ValueError(f"{self._name} fails: {last}") from error
+                raise ValueError(f"{self._name} fails: {last_line(error)}") from error
+
+
+def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:
+    """The same function with the tensors from outside as constants of its own.
+
+    A graph of TFF cannot call a function that refers to tensors of the process.
+
+    Raises:
+      ValueError: the function uses a variable.
+    """
+    graph = traced.graph
+    constants = {}
+    for outside, inside in graph.captures:
+        if outside.dtype == tf.resource:
+            raise ValueError(
+                "a variable is used, which clients do not have; use constants"
+            )
+        constants[inside.name] = outside.numpy()
+    inputs = [tensor.name for tensor in graph.inputs if tensor.name not in constants]
+    outputs = [tensor.name for tensor in tf.nest.flatten(graph.structured_outputs)]
+    graph_def = graph.as_graph_def()
+    # The inputs' own nodes would stay as placeholders, which XLA cannot compile.
+    mapped = {tensor.op.name for tensor in graph.inputs}
+    nodes = [node for node in graph_def.node if node.name not in mapped]
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+
+    def imported(*leaves: tf.Tensor) -> Any:
+        given = {name: tf.constant(value) for name, value in constants.items()}
+        found = tf.graph_util.import_graph_def(
+            graph_def, {**dict(zip(inputs, leaves)), **given}, outputs, name=""
+        )
+        return tf.nest.pack_sequence_as(graph.structured_outputs, found)
+
+    return tf.function(imported, autograph=False).get_concrete_function(*specs)
+
+
+def last_line(error: Exception) -> str:
+    """The kind of an error and the last line of its message."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    last = next((line for line in reversed(lines) if line), "")
+    kind = type(error).__name__
+    return last if last.startswith(kind) else f"{kind}: {last}"
 
 
 def as_in_fit(y: tf.Tensor, predictions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

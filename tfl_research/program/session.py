@@ -81,7 +81,11 @@ class Session:
         self._candidates = Candidates(
             evaluator,
             deciding.selection(
-                config, task.selection_metric, evaluator.splits, releases
+                config,
+                task.selection_metric,
+                evaluator.splits,
+                releases,
+                evaluator.metrics,
             ),
             releases.release,
             accuracy=releases.accuracy,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tfl_research import data
 from tfl_research.data import ClientData, structures
 from tfl_research.data.client_data import AnyBatching
+from tfl_research.tasks.fitting import Fitting
 from tfl_research.tasks.pooled import Pooled
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Task:
       pooled: what was computed from the rows of several clients or records together. A
         private run on data that are not public refuses it, unless it is declared
         public knowledge.
+      fitting: checks that data, model and objective fit together.
 
     Raises:
       ValueError: the name of a further split does not begin with "eval_".
@@ -125,6 +127,9 @@ class Task:
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
     pooled: tuple[Pooled, ...] = ()
+    fitting: Fitting = dataclasses.field(
+        default_factory=Fitting, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         # Columns of metrics.csv begin with the name, and what a private run gives out
@@ -135,12 +140,21 @@ class Task:
                     f"further_splits: the name of a split must begin with 'eval_', got "
                     f"{name!r}; give 'eval_{name}'"
                 )
+        fitting = self.fitting.of(self.build_model, self.build_objective)
+        object.__setattr__(self, "fitting", fitting)
+        # Clients that are not in memory are checked when they are first in a cohort.
+        train = dataclasses.replace(self.train, check=fitting.check)
+        object.__setattr__(self, "train", train)
 
     def functional_model(self, seed: int = 0) -> FunctionalModel:
         """The task's model as a pure function of its weights.
 
         Args:
           seed: seed of the initial weights.
+
+        Raises:
+          UserError: the model's head does not fit the objective or the labels, or a
+            client in memory has labels or tokens that do not (`fitting`).
         """
         import tensorflow as tf
 
@@ -150,7 +164,9 @@ class Task:
         x_spec = tf.nest.map_structure(
             lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
         )
-        return models.from_keras(self.build_model, x_spec, seed=seed)
+        model = models.from_keras(self.build_model, x_spec, seed=seed)
+        self.fitting.check_model(self, model)
+        return model
 
     @property
     def data_sources(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tfl_research.clients.client_work import (
     ClientResult as ClientResult,
     ClientWork as ClientWork,
     PersonalFunction as PersonalFunction,
+    PersonalModel as PersonalModel,
     WrappedWork as WrappedWork,
     masked_sum as masked_sum,
 )
@@ -26,6 +27,7 @@ from tfl_research.clients.local_loop import (
     LocalRun as LocalRun,
     LocalSteps as LocalSteps,
 )
+from tfl_research.clients.local_state import LocalState as LocalState
 from tfl_research.clients.local_training import (
     LocalTraining as LocalTraining,
     local_training as local_training,

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from tfl_research.models.functional_model import (
         Forward as Forward,
         FunctionalModel as FunctionalModel,
+    )
+    from tfl_research.models.keras_model import (
+        built_model as built_model,
         from_keras as from_keras,
         initialized as initialized,
     )

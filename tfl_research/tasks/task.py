@@ -100,7 +100,7 @@ class Task:
       held_out: clients that are never trained on (all their examples), or None
         where holding a client out makes no sense (four hospitals).
       build_model: a new Keras model that maps x `[batch, ...]` to logits. Must
-        create its weights in a deterministic order and keep no running statistics.
+        create its weights in a deterministic order.
       build_objective: the per-example loss and the metrics.
       selection_metric: the evaluation metric that picks the best model.
       further_splits: clients that models are evaluated on besides, by the split's name;
@@ -111,6 +111,11 @@ class Task:
         private run on data that are not public refuses it, unless it is declared
         public knowledge.
       fitting: checks that data, model and objective fit together.
+      non_trainable: what happens to the model's non-trainable weights that training
+        changes: "frozen" (nothing), "averaged" (the server averages the clients'
+        changes) or "local" (each client keeps its own); see
+        `models.FunctionalModel.non_trainable`. None refuses models that have such
+        weights.
 
     Raises:
       ValueError: the name of a further split does not begin with "eval_".
@@ -130,6 +135,7 @@ class Task:
     fitting: Fitting = dataclasses.field(
         default_factory=Fitting, compare=False, repr=False
     )
+    non_trainable: Optional[str] = None
 
     def __post_init__(self) -> None:
         # Columns of metrics.csv begin with the name, and what a private run gives out
@@ -164,7 +170,9 @@ class Task:
         x_spec = tf.nest.map_structure(
             lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
         )
-        model = models.from_keras(self.build_model, x_spec, seed=seed)
+        model = models.from_keras(
+            self.build_model, x_spec, seed=seed, non_trainable=self.non_trainable
+        )
         self.fitting.check_model(self, model)
         return model
 

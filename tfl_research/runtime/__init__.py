@@ -16,12 +16,12 @@ from tfl_research.runtime.explanation import (
     Explanation as Explanation,
     explain as explain,
 )
+from tfl_research.runtime.graphs.process_shape import as_process as as_process
 from tfl_research.runtime.in_process import (
     InProcessEngine as InProcessEngine,
     in_process as in_process,
 )
 from tfl_research.runtime.keyed import KeyedEngine as KeyedEngine
-from tfl_research.runtime.process_shape import as_process as as_process
 from tfl_research.runtime.remote import RemoteEngine as RemoteEngine, remote as remote
 from tfl_research.runtime.tff_local import (
     TffLocalEngine as TffLocalEngine,

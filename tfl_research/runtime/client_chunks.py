@@ -12,13 +12,13 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import chunks
-from tfl_research.runtime.compiler.sequences import (
+from tfl_research.runtime.graphs.sequences import (
     ClientLayout,
     element_specs,
     is_ragged,
     nest_order,
 )
-from tfl_research.runtime.compiler.structures import flatten, leaf_types
+from tfl_research.runtime.graphs.structures import flatten, leaf_types
 
 # One client's dataset: for each element its tensors.
 Elements = list[list[np.ndarray]]
@@ -153,9 +153,7 @@ def _elements(index: int, value: Any, sequence: tff.SequenceType) -> Elements:
             for element in value.with_options(_read_options())
         ]
     else:
-        elements = [
-            _element(index, element, sequence.element) for element in value
-        ]
+        elements = [_element(index, element, sequence.element) for element in value]
     # A string scalar's `numpy()` is bytes.
     return [
         [

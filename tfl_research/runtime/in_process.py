@@ -14,19 +14,19 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
-from tfl_research.runtime import process_shape
 from tfl_research.runtime.client_chunks import chunks_of_values
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import choice, chunks
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.interpreter import CannotTrace
 from tfl_research.runtime.compiler.map_reduce import run_chunk
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.runtime.explanation import Explanation, examine
+from tfl_research.runtime.explanation import examine, handed
+from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
 from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
+from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _LOG = logging.getLogger(__name__)
 
@@ -93,11 +93,12 @@ class InProcessEngine(ClosedOnExit):
         self._shapes = chunks.Shapes()
         self.mode = mode
         self.choice_reason = "given" if mode is not None else ""
-        self._mode_given = mode is not None
         self._handed: Optional[TffLocalEngine] = None
-        if programs is None or (kept is not None and kept.mode is None):
-            reason = self.explanation.reason if programs is None else kept.reason
-            self._hand_over(reason)
+        if programs is None:
+            self._hand_over(self.explanation.reason)
+            return
+        if kept is not None and kept.mode is None:
+            self._hand_over(kept.reason)
             return
         self._programs = programs
         if choice_made:
@@ -107,7 +108,7 @@ class InProcessEngine(ClosedOnExit):
         if mode is not None:
             self._check(mode)
             if kept is None:
-                self._write()
+                self._keep.write(Execution(mode, self.parallel, "given"))
 
     def _check(self, mode: Mode) -> None:
         """Refuses a mode that cannot execute this process as TFF does."""
@@ -122,28 +123,23 @@ class InProcessEngine(ClosedOnExit):
                 "mode out, or use Mode('folded', 'graph')"
             )
 
-    def _write(self) -> None:
-        """Keeps the execution, before a round uses it."""
-        mode = None if self._handed is not None else self.mode
-        self._keep.write(Execution(mode, self.parallel, self.choice_reason))
-
-    def _hand_over(self, reason: str) -> None:
+    def _hand_over(self, reason: str) -> TffLocalEngine:
         """Gives the process to TFF's runtime."""
         _LOG.warning("TFF's runtime executes this process: %s", reason)
         self.explanation = handed(self._process, reason)
         self.mode, self.choice_reason = None, reason
         self._handed = tff_local(self._process)
+        return self._handed
 
     def initialize(self) -> Any:
         """The initial server state, leaves as TensorFlow tensors or NumPy arrays."""
-        if self._handed is None:
-            try:
-                leaves = self._programs.initialize.run()
-            except CannotTrace as error:
-                self._give_up(error)
-            else:
-                return pack(iter(leaves), self._process.initialize.type_signature.result)
-        return self._handed.initialize()
+        if self._handed is not None:
+            return self._handed.initialize()
+        try:
+            leaves = self._programs.initialize.run()
+        except CannotTrace as error:
+            return self._give_up(error).initialize()
+        return pack(iter(leaves), self._process.initialize.type_signature.result)
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
         """Executes a round; returns (new state, metrics) with TensorFlow tensors.
@@ -157,38 +153,35 @@ class InProcessEngine(ClosedOnExit):
         Raises:
           ValueError: a client's value does not have the process' type.
         """
-        if self._handed is None:
-            leaves = self._state_leaves(state)
-            mode = self.mode or self._chosen(leaves, cohort)
-            if mode is not None:
-                output = self._next_by_chunks(leaves, cohort, mode)
-                packed = pack(iter(output), self._output_type)
-                return process_shape.split(packed, self._process)
-        return self._handed.next(state, cohort)
-
-    def _chosen(
-        self, state: Sequence[tf.Tensor], cohort: ClientValues
-    ) -> Optional[Mode]:
-        """Chooses the mode; None if the programs cannot be built."""
+        if self._handed is not None:
+            return self._handed.next(state, cohort)
+        leaves = self._state_leaves(state)
         try:
-            mode, reason = choice.choose(self._programs, state, self._chunks(cohort))
-            self._programs.build(mode)
+            mode = self.mode or self._chosen(leaves, cohort)
         except CannotTrace as error:
-            self._give_up(error)
-            return None
+            return self._give_up(error).next(state, cohort)
+        output = self._next_by_chunks(leaves, cohort, mode)
+        packed = pack(iter(output), self._output_type)
+        return process_shape.split(packed, self._process)
+
+    def _chosen(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Mode:
+        """Chooses the mode, and keeps the choice before a round uses it."""
+        mode, reason = choice.choose(self._programs, state, self._chunks(cohort))
+        self._programs.build(mode)
         self.mode, self.choice_reason = mode, reason
-        self._write()
+        self._keep.write(Execution(mode, self.parallel, reason))
         return mode
 
-    def _give_up(self, error: CannotTrace) -> None:
+    def _give_up(self, error: CannotTrace) -> TffLocalEngine:
         """Gives the process to TFF's runtime, if no mode was asked for."""
-        if self._mode_given:
+        if self.mode is not None:
             raise UnsupportedProcess(
-                f"mode {self.mode} cannot execute this process: {error}; leave the mode "
-                "out: TFF's runtime is used"
+                f"mode {self.mode} cannot execute this process: {error}; leave the "
+                "mode out: TFF's runtime is used"
             ) from error
-        self._hand_over(str(error))
-        self._write()
+        engine = self._hand_over(str(error))
+        self._keep.write(Execution(None, self.parallel, str(error)))
+        return engine
 
     def _state_leaves(self, state: Any) -> list[tf.Tensor]:
         types = leaf_types(self._state_type)

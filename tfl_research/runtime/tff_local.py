@@ -8,7 +8,7 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.runtime.process_shape import client_type, split
+from tfl_research.runtime.graphs.process_shape import client_type, split
 from tfl_research.runtime.workers.worker import Worker, worker_context
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research.runtime.compiler import choice_cache, chunks
-from tfl_research.runtime.compiler.interpreter import CannotTrace
 from tfl_research.runtime.compiler.map_reduce import MapReduce, chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +23,17 @@ _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 _SHORT_SECONDS = 0.0005
 # After so many seconds of executions, a candidate is measured.
 _ENOUGH_SECONDS = 0.3
+# How TensorFlow says that it cannot build or compile a program.
+_FAILURES = (
+    tf.errors.OpError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Number of clients on which folded candidates are measured. The programs compile for
 # the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
@@ -114,8 +125,7 @@ def _measured(
     def measure(mode: Mode) -> None:
         try:
             measured[mode] = _seconds(programs, mode, state, chunk)
-        # What TensorFlow cannot build or compile it says with any exception.
-        except Exception as error:
+        except _FAILURES as error:
             failures.append(error)
             reason = str(error).strip().partition("\n")[0][:160]
             notes.append(f"{mode}: cannot ({type(error).__name__}: {reason})")

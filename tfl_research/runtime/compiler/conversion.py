@@ -7,7 +7,7 @@ import logging
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime import process_shape
+from tfl_research.runtime.graphs import process_shape
 
 # How TensorFlow names functions of the toolkit that are traced again.
 _OURS = ("tfl_research", "Evaluator.")

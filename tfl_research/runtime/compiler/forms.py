@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.tracing.graph import Graph
 
 _lock = threading.RLock()
 _digests: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (

@@ -12,16 +12,16 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
-from tfl_research.runtime import process_shape
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
-from tfl_research.runtime.compiler.graphs import Graph
-from tfl_research.runtime.compiler.imports import Use
-from tfl_research.runtime.compiler.interpreter import CannotTrace
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.compiler.sequences import ClientLayout
-from tfl_research.runtime.compiler.structures import leaf_types
+from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.sequences import ClientLayout
+from tfl_research.runtime.graphs.structures import leaf_types
+from tfl_research.runtime.tracing.graph import Graph
+from tfl_research.runtime.tracing.imports import PLAIN, Use
+from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
@@ -99,7 +99,7 @@ class MapReduce:
         self,
         graph: Graph,
         *arguments: Any,
-        use: Use = Use(),
+        use: Use = PLAIN,
         violations: Optional[list[tf.Tensor]] = None,
     ) -> list[tf.Tensor]:
         lifted = self._lifted_tensors.get(graph)
@@ -158,7 +158,8 @@ class MapReduce:
         if not loops:
             parts.update(zero=self.zero, accumulate=self.accumulate)
         reasons = [
-            f"{name} has the operation {operation}, which XLA executes otherwise"
+            f"{name} has the operation {operation}, which XLA is not known to execute "
+            "as TensorFlow does"
             for name, graph in parts.items()
             for operation in graph.not_for_xla(loops=loops)
         ]

@@ -51,7 +51,7 @@ _DEVICE_DEPENDENT = frozenset(
 # and a `CheckNumerics` become guards, and a graph that prints is not compiled.
 ASSERTIONS = frozenset({"Assert", "CheckNumerics", "CheckNumericsV2"})
 _PRINTS = frozenset({"Print", "PrintV2"})
-# Generators with a state of their own. XLA has other generators.
+# Generators with a state of their own.
 _GENERATORS = frozenset(
     {
         "RandomUniform",
@@ -69,50 +69,56 @@ _GENERATORS = frozenset(
 )
 EFFECTS = ASSERTIONS | _PRINTS | _GENERATORS
 
-# Stateless operations whose results under XLA may differ from TensorFlow's, and which no
-# guard covers. The same seed gives other random numbers under XLA.
-_OTHER_UNDER_XLA = frozenset(
-    {
-        "StatelessRandomUniform",
-        "StatelessRandomUniformV2",
-        "StatelessRandomUniformInt",
-        "StatelessRandomUniformIntV2",
-        "StatelessRandomUniformFullInt",
-        "StatelessRandomNormal",
-        "StatelessRandomNormalV2",
-        "StatelessTruncatedNormal",
-        "StatelessTruncatedNormalV2",
-        "StatelessParameterizedTruncatedNormal",
-        "StatelessRandomBinomial",
-        "StatelessRandomGammaV2",
-        "StatelessRandomGammaV3",
-        "StatelessRandomPoisson",
-        "StatelessShuffle",
-        "StatelessRandomGetAlg",
-        "StatelessRandomGetKeyCounterAlg",
-        "Bincount",
-        "DenseBincount",
-        "SegmentSum",
-        "SegmentMean",
-        "SegmentProd",
-        "SegmentMax",
-        "SegmentMin",
-        "SegmentSumV2",
-        "SegmentProdV2",
-        "SegmentMaxV2",
-        "SegmentMinV2",
-        "InvertPermutation",
-        "InTopK",
-        "InTopKV2",
-    }
+# What XLA computes as TensorFlow does, where the guards of `graphs.guards` hold. Random
+# numbers are other ones under XLA, except for Philox' integers; so are some transforms.
+_PURE_AND_COMPILED = """
+Abs Acos Acosh Add AddN AddV2 All Any ApproximateEqual ArgMax ArgMin Asin Asinh Atan
+Atan2 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
+BatchMatMulV3 BatchToSpaceND BiasAdd BiasAddGrad BitwiseAnd BitwiseOr BitwiseXor
+BroadcastArgs BroadcastGradientArgs BroadcastTo Cast Ceil Cholesky ClipByValue Concat
+ConcatOffset ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput Conv3D
+Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh Cross Cumprod Cumsum
+DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropFilter
+DepthwiseConv2dNativeBackpropInput Diag DiagPart Digamma Div DivNoNan DynamicStitch
+Einsum Elu EluGrad Empty EmptyTensorList EnsureShape Equal Erf Erfc Erfinv Exp
+ExpandDims Expm1 Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormGrad
+FusedBatchNormGradV2 FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Gather
+GatherNd GatherV2 Greater GreaterEqual Identity IdentityN Inv InvGrad Invert IsFinite
+IsInf IsNan L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad LeftShift Less LessEqual Lgamma
+LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart
+MatrixDiag MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+MatrixInverse MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3 MatrixSolve
+MatrixTriangularSolve Max MaxPool MaxPool3D MaxPool3DGrad MaxPoolGrad MaxPoolGradV2
+MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorPadGrad Mod Mul MulNoNan Neg
+NextAfter NoOp NotEqual OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch
+Placeholder PlaceholderWithDefault Pow PreventGradient Prod Range Rank RealDiv
+Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
+ResizeBilinearGrad ResizeNearestNeighbor ResizeNearestNeighborGrad Reverse
+ReverseSequence ReverseV2 RightShift Rint Roll Round Rsqrt RsqrtGrad ScatterNd Select
+SelectV2 Selu SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Slice
+Snapshot Softmax SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign
+SoftsignGrad SpaceToBatchND SpaceToDepth SparseSoftmaxCrossEntropyWithLogits Split
+SplitV Sqrt SqrtGrad Square SquaredDifference Squeeze StatelessRandomGetKeyCounter
+StatelessRandomUniformFullIntV2 StopGradient StridedSlice StridedSliceGrad Sub Sum Tan
+Tanh TanhGrad TensorListConcatV2 TensorListElementShape TensorListFromTensor
+TensorListGather TensorListGetItem TensorListLength TensorListPopBack
+TensorListPushBack TensorListReserve TensorListSetItem TensorListSplit TensorListStack
+TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub
+TensorScatterUpdate Tile TopK TopKV2 Transpose TruncateDiv TruncateMod Unpack
+UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum Xdivy
+Xlog1py Xlogy ZerosLike
+"""
+COMPILED = (
+    CONTROL_FLOW
+    | VARIABLES
+    | frozenset({"Assert", "CheckNumerics", "CheckNumericsV2"})
+    | frozenset(_PURE_AND_COMPILED.split())
 )
-# Not compiled: besides the above, what XLA would leave out.
-GRAPH_ONLY = _OTHER_UNDER_XLA | _PRINTS | _GENERATORS
 
 _FUNCTIONS_OF_HANDLES = (tf.resource.as_datatype_enum,)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def is_pure(operation: str) -> bool:
     """Whether results depend on arguments alone, and nothing else happens.
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler import guards
-from tfl_research.runtime.compiler.carried import Carried, loop
-from tfl_research.runtime.compiler.interpreter import (
+from tfl_research.runtime.graphs import guards
+from tfl_research.runtime.tracing.carried import Carried, loop
+from tfl_research.runtime.tracing.interpreter import (
     CannotTrace,
     Handler,
     State,
@@ -44,7 +44,7 @@ def _while(trace: Trace, node: Any) -> list[Value]:
         return values
 
     def go_on(tensors: list[tf.Tensor], state: State) -> tf.Tensor:
-        (result,) = interpreter.run(condition, whole(tensors), state)
+        result: Any = interpreter.run(condition, whole(tensors), state)[0]
         return result if result.dtype == tf.bool else tf.not_equal(result, 0)
 
     def step(tensors: list[tf.Tensor], state: State) -> list[tf.Tensor]:
@@ -73,7 +73,8 @@ def _while(trace: Trace, node: Any) -> list[Value]:
 def _branches(trace: Trace, node: Any, names: Sequence[str]) -> list[Value]:
     """Executes one of several functions; the first input says which."""
     interpreter = trace.interpreter
-    chosen, *given = trace.inputs(node)
+    given = trace.inputs(node)[1:]
+    chosen = trace.tensor(node.input[0], node)
     carried = Carried.of(trace.state, given)
     bodies = [interpreter.library.body(name) for name in names]
 
@@ -107,7 +108,7 @@ def _case(trace: Trace, node: Any) -> list[Value]:
 
 def _assertion(trace: Trace, node: Any) -> list[Value]:
     """Under XLA, which leaves assertions out, a failed one violates a guard."""
-    value = trace.value(node.input[0])
+    value = trace.tensor(node.input[0], node)
     trace.state.violated |= guards.failed_assertion(node.op, value)
     return [] if node.op == "Assert" else [value]
 

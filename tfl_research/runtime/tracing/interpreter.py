@@ -15,11 +15,11 @@ from typing import Any, Optional, Union
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler import guards, operations
-from tfl_research.runtime.compiler.bodies import Body, Library, node_name, tensor_name
-from tfl_research.runtime.compiler.in_place import reuse_buffers
-from tfl_research.runtime.compiler.loading import Loader
-from tfl_research.runtime.compiler.sequences import ClientSequence
+from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_name
+from tfl_research.runtime.graphs.in_place import reuse_buffers
+from tfl_research.runtime.graphs.loading import Loader
+from tfl_research.runtime.graphs.sequences import ClientSequence
 
 
 class CannotTrace(ValueError):
@@ -228,7 +228,7 @@ class Trace:
                 copied.input.append(reference)
                 if node_name(reference) not in own:
                     name = tensor_name(reference)
-                    outside[name] = self._tensor(name, node)
+                    outside[name] = self.tensor(name, node)
             loaded |= bool(self.interpreter.library.called(node))
             self.interpreter.loader.rename_references(copied)
         if self._in_place:
@@ -249,8 +249,13 @@ class Trace:
                 if violation is not None:
                     self.state.violated = self.state.violated | violation
 
-    def _tensor(self, name: str, user: Any) -> tf.Tensor:
-        value = self._values[name]
+    def tensor(self, name: str, user: Any) -> tf.Tensor:
+        """The value of a tensor that the node `user` takes.
+
+        Raises:
+          CannotTrace: it is a handle.
+        """
+        value = self.value(name)
         if isinstance(value, Variable):
             raise CannotTrace(f"its operation {user.op} takes a variable")
         if isinstance(value, ClientSequence):
@@ -258,5 +263,7 @@ class Trace:
                 f"its operation {user.op} takes a client's dataset, of which only "
                 "reductions are known"
             )
+        if value.graph is not tf.compat.v1.get_default_graph():
+            # Inside of a loop or branch, nodes take tensors of the same graph alone.
+            value = self._values[tensor_name(name)] = tf.identity(value)
         return value
-

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler import guards
-from tfl_research.runtime.compiler.interpreter import (
+from tfl_research.runtime.graphs import guards
+from tfl_research.runtime.tracing.interpreter import (
     CannotTrace,
     Handler,
     Trace,
@@ -51,17 +51,17 @@ def _read(trace: Trace, node: Any) -> list[Value]:
 
 
 def _assign(trace: Trace, node: Any) -> list[Value]:
-    return _set(trace, _variable(trace, node), trace.value(node.input[1]))
+    return _set(trace, _variable(trace, node), trace.tensor(node.input[1], node))
 
 
 def _add(trace: Trace, node: Any) -> list[Value]:
     variable, value = _current(trace, node)
-    return _set(trace, variable, value + trace.value(node.input[1]))
+    return _set(trace, variable, value + trace.tensor(node.input[1], node))
 
 
 def _subtract(trace: Trace, node: Any) -> list[Value]:
     variable, value = _current(trace, node)
-    return _set(trace, variable, value - trace.value(node.input[1]))
+    return _set(trace, variable, value - trace.tensor(node.input[1], node))
 
 
 def _is_initialized(trace: Trace, node: Any) -> list[Value]:
@@ -75,7 +75,7 @@ def _shape(trace: Trace, node: Any) -> list[Value]:
 
 def _gather(trace: Trace, node: Any) -> list[Value]:
     _, value = _current(trace, node)
-    indices = trace.value(node.input[1])
+    indices = trace.tensor(node.input[1], node)
     batch = node.attr["batch_dims"].i
     if trace.interpreter.guarded:
         trace.state.violated |= guards.gathered(value, indices, batch)
@@ -85,7 +85,10 @@ def _gather(trace: Trace, node: Any) -> list[Value]:
 def _scatter(change: Any) -> Handler:
     def scatter(trace: Trace, node: Any) -> list[Value]:
         variable, value = _current(trace, node)
-        indices, updates = trace.value(node.input[1]), trace.value(node.input[2])
+        indices, updates = (
+            trace.tensor(node.input[1], node),
+            trace.tensor(node.input[2], node),
+        )
         if trace.interpreter.guarded:
             trace.state.violated |= guards.gathered(value, indices, 0)
         shape = tf.concat([tf.shape(indices), tf.shape(value)[1:]], 0)

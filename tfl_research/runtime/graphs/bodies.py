@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tfl_research import _tff_compat
-from tfl_research.runtime.compiler.inlining import function_graph_def
+from tfl_research.runtime.graphs.inlining import function_graph_def
 
 
 def tensor_name(reference: str) -> str:
@@ -136,5 +136,7 @@ class Library:
 
     def calls(self, node: Any, condition: Callable[[Any], bool]) -> bool:
         """Whether a function that the node calls has a node with a property."""
-        inner = [n for name in self.called(node) for n in self.body(name).nodes.values()]
+        inner = [
+            n for name in self.called(node) for n in self.body(name).nodes.values()
+        ]
         return any(condition(one) for one in self.reachable(inner))

@@ -8,11 +8,11 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler import guards, operations
-from tfl_research.runtime.compiler.bodies import Body, Library
-from tfl_research.runtime.compiler.constants import ScalarConstants
-from tfl_research.runtime.compiler.fingerprint import fingerprint
-from tfl_research.runtime.compiler.imports import Import, Interpreted, Use
+from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs.bodies import Body, Library
+from tfl_research.runtime.graphs.constants import ScalarConstants
+from tfl_research.runtime.graphs.fingerprint import fingerprint
+from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use
 
 
 class Graph:
@@ -84,7 +84,7 @@ class Graph:
           loops: whether only the loops over a client's dataset are compiled.
         """
         found = self._loop_types if loops else self.op_types
-        return sorted(found & operations.GRAPH_ONLY)
+        return sorted(found - operations.COMPILED)
 
     def _imported(self, lifted: tuple[int, ...], use: Use) -> Any:
         """The graph to add to another graph, with some constants as arguments."""
@@ -132,7 +132,7 @@ class Graph:
         self,
         *arguments: Any,
         lifted: Optional[Mapping[int, tf.Tensor]] = None,
-        use: Use = Use(),
+        use: Use = PLAIN,
         violations: Optional[list[tf.Tensor]] = None,
     ) -> list[tf.Tensor]:
         """Adds the computation to the graph that is being traced.

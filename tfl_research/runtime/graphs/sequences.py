@@ -10,7 +10,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler.structures import leaf_types
+from tfl_research.runtime.graphs.structures import leaf_types
 
 
 def nest_order(element_type: tff.Type) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfl_research import _tff_compat
-from tfl_research.runtime.compiler.inlining import Inlined, function_graph_def
+from tfl_research.runtime.graphs.inlining import Inlined, function_graph_def
 
 
 class Loader:

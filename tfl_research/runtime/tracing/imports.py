@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler import control_flow, reductions, variables
-from tfl_research.runtime.compiler.bodies import Body, Library
-from tfl_research.runtime.compiler.in_place import reuse_buffers
-from tfl_research.runtime.compiler.inlining import Inlined
-from tfl_research.runtime.compiler.interpreter import Interpreter, State
-from tfl_research.runtime.compiler.loading import Loader
+from tfl_research.runtime.graphs.bodies import Body, Library
+from tfl_research.runtime.graphs.in_place import reuse_buffers
+from tfl_research.runtime.graphs.inlining import Inlined
+from tfl_research.runtime.graphs.loading import Loader
+from tfl_research.runtime.tracing import control_flow, reductions, variables
+from tfl_research.runtime.tracing.interpreter import Interpreter, State
 
 _HANDLERS = {**variables.HANDLERS, **control_flow.HANDLERS, **reductions.HANDLERS}
 
@@ -32,6 +32,9 @@ class Use:
     in_place: bool = False
     guarded: bool = False
     compiled_loops: bool = False
+
+
+PLAIN = Use()
 
 
 class Import:

@@ -7,8 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler.carried import Carried, loop
-from tfl_research.runtime.compiler.interpreter import (
+from tfl_research.runtime.graphs.operations import REDUCE
+from tfl_research.runtime.graphs.sequences import ClientSequence
+from tfl_research.runtime.tracing.carried import Carried, loop
+from tfl_research.runtime.tracing.interpreter import (
     CannotTrace,
     Handler,
     Interpreter,
@@ -16,8 +18,6 @@ from tfl_research.runtime.compiler.interpreter import (
     Trace,
     Value,
 )
-from tfl_research.runtime.compiler.operations import REDUCE
-from tfl_research.runtime.compiler.sequences import ClientSequence
 
 
 def _reduce(trace: Trace, node: Any) -> list[Value]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.runtime.compiler.interpreter import CannotTrace, State, Value, Variable
+from tfl_research.runtime.tracing.interpreter import CannotTrace, State, Value, Variable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,13 +62,21 @@ def chunks_of_values(
         return
     size = chunk_size or chunks.CHUNK_CLIENTS
     clients = (_arrays(i, value, client_type) for i, value in enumerate(values))
+    position = 0
     for _, run in itertools.groupby(clients, lambda c: [a.shape for a in c]):
         same = list(run)
         for first in range(0, len(same), size):
+            start = position + first
             part = same[first : first + size]
             pad = chunks.bucket(len(part)) - len(part)
             rows = part + [part[-1]] * pad
-            yield chunks.Chunk([np.stack(column) for column in zip(*rows)], len(part))
+            stacks = [np.stack(column) for column in zip(*rows)]
+            yield chunks.Chunk(stacks, len(part), _names(start, len(part)))
+        position += len(same)
+
+
+def _names(first: int, count: int) -> list[str]:
+    return [f"client {first + i} of the cohort" for i in range(count)]
 
 
 def _leaves(index: int, value: Any, client_type: tff.Type) -> list[Any]:
@@ -120,10 +128,10 @@ def _chunks_of_datasets(
         part.append(client)
         total += sum(map(_bytes, client))
         if len(part) == size or total > chunks.CHUNK_BYTES:
-            yield _stacked(part, layout)
+            yield _stacked(part, layout, index + 1)
             part, total = [], 0
     if part:
-        yield _stacked(part, layout)
+        yield _stacked(part, layout, len(values))
 
 
 def _bytes(leaf: Any) -> int:
@@ -170,8 +178,10 @@ def _element(index: int, value: Any, element_type: tff.Type) -> list[np.ndarray]
     return [arrays[position] for position in nest_order(element_type)]
 
 
-def _stacked(clients: Sequence[Sequence[Any]], layout: ClientLayout) -> chunks.Chunk:
-    """Stacks the clients' leaves in the order of the layout."""
+def _stacked(
+    clients: Sequence[Sequence[Any]], layout: ClientLayout, end: int
+) -> chunks.Chunk:
+    """Stacks the leaves of the clients before position `end`, in the layout's order."""
     arrays: list[np.ndarray] = []
     for position, leaf_type in enumerate(layout.types):
         column = [client[position] for client in clients]
@@ -179,7 +189,8 @@ def _stacked(clients: Sequence[Sequence[Any]], layout: ClientLayout) -> chunks.C
             arrays += _stacked_datasets(column, element_specs(leaf_type))
         else:
             arrays.append(np.stack(column))
-    return chunks.Chunk(arrays, len(clients))
+    number = len(clients)
+    return chunks.Chunk(arrays, number, _names(end - number, number))
 
 
 def _stacked_datasets(

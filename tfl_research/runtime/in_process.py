@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
+from tfl_research.runtime import failures
 from tfl_research.runtime.client_chunks import chunks_of_values
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import choice, chunks
@@ -152,6 +153,8 @@ class InProcessEngine(ClosedOnExit):
 
         Raises:
           ValueError: a client's value does not have the process' type.
+          UserError: a client's computation fails, for instance on a label that is out
+            of range.
         """
         if self._handed is not None:
             return self._handed.next(state, cohort)
@@ -166,7 +169,11 @@ class InProcessEngine(ClosedOnExit):
 
     def _chosen(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Mode:
         """Chooses the mode, and keeps the choice before a round uses it."""
-        mode, reason = choice.choose(self._programs, state, self._chunks(cohort))
+        try:
+            mode, reason = choice.choose(self._programs, state, self._chunks(cohort))
+        except tf.errors.InvalidArgumentError:
+            # The round fails on the same client, and names the client.
+            return Mode("folded", "graph")
         self._programs.build(mode)
         self.mode, self.choice_reason = mode, reason
         self._keep.write(Execution(mode, self.parallel, reason))
@@ -221,7 +228,11 @@ class InProcessEngine(ClosedOnExit):
         context = self._programs.start(mode)(state)
 
         def compute(make: Any) -> list[tf.Tensor]:
-            return run_chunk(self._programs, mode, context, make())
+            chunk = make()
+            try:
+                return run_chunk(self._programs, mode, context, chunk)
+            except tf.errors.InvalidArgumentError as error:
+                raise failures.named(self._programs, context, chunk, error) from error
 
         # The finishing program combines the last accumulators.
         parts: list[list[tf.Tensor]] = []

@@ -61,62 +61,84 @@ def _members(output: Any) -> list[Any]:
     return list(output)
 
 
-def as_process(computation: tff.Computation) -> tff.templates.IterativeProcess:
-    """A TFF computation as a process without a state, for engines and `program.run`.
+def as_process(
+    computation: tff.Computation, server: Any = None
+) -> tff.templates.IterativeProcess:
+    """A TFF computation as a process, for engines and `program.run`.
 
     Example:
 
-        count = runtime.as_process(tff.analytics.build_...(...))
-        with runtime.in_process(count) as engine:
-            _, result = engine.next(engine.initialize(), clients)
+        sketch = tff.analytics.heavy_hitters.iblt.build_iblt_computation(...)
+        with runtime.in_process(runtime.as_process(sketch)) as engine:
+            _, found = engine.next(engine.initialize(), clients)
 
     Args:
-      computation: takes one value that is placed at the clients, or nothing; its
-        result is placed at the server.
+      computation: takes a value that is placed at the clients, or a pair of a value
+        that is placed at the server and one at the clients, or nothing.
+      server: the server's value, for a computation that takes one.
 
     Returns:
-      A process whose metrics are the computation's result.
+      A process whose metrics are the computation's result. Its state is the server's
+      value, and does not change; () without one.
 
     Raises:
-      ValueError: the computation takes more than one value, or its result is not
-        placed at the server.
+      ValueError: the computation takes other values, or its result is not placed at
+        the server.
     """
     parameter = computation.type_signature.parameter
     result = computation.type_signature.result
-    placed = _placed(result)
-    if not placed:
+    if not _placed(result, tff.SERVER):
         raise ValueError(
             f"the result of the computation must be placed at the server, got {result}"
         )
-    if parameter is not None and not isinstance(parameter, tff.FederatedType):
+    state_type: tff.Type = tff.FederatedType(
+        tff.StructWithPythonType([], tuple), tff.SERVER
+    )
+    client_type, value = parameter, ()
+    takes_state = isinstance(parameter, tff.StructType) and len(parameter) == 2
+    if takes_state:
+        state_type, client_type = (m for _, m in tff.structure.iter_elements(parameter))
+        value = server
+    at_clients = isinstance(client_type, tff.FederatedType) and (
+        client_type.placement is tff.CLIENTS
+    )
+    if not _placed(state_type, tff.SERVER) or not (at_clients or parameter is None):
         raise ValueError(
-            "the computation must take one value that is placed at the clients, got "
-            f"{parameter}"
+            "the computation must take a value that is placed at the clients, after a "
+            f"value that is placed at the server if there is one, got {parameter}"
         )
-    empty = tff.FederatedType(tff.StructWithPythonType([], tuple), tff.SERVER)
+
+    def zipped(found: Any) -> Any:
+        return tff.federated_zip(found) if isinstance(result, tff.StructType) else found
+
+    @tff.tensorflow.computation
+    def first_state() -> Any:
+        return value
 
     @tff.federated_computation
     def initialize() -> Any:
-        return tff.federated_value((), tff.SERVER)
+        return tff.federated_eval(first_state, tff.SERVER)
 
     if parameter is None:
 
-        @tff.federated_computation(empty)
+        @tff.federated_computation(state_type)
         def next_round(state: Any) -> Any:
-            return state, computation()
+            return state, zipped(computation())
 
     else:
 
-        @tff.federated_computation(empty, parameter)
-        def next_round(state: Any, values: Any) -> Any:
-            return state, computation(values)
+        @tff.federated_computation(state_type, client_type)
+        def next_round(state: Any, clients: Any) -> Any:
+            given = (state, clients) if takes_state else (clients,)
+            return state, zipped(computation(*given))
 
     return tff.templates.IterativeProcess(initialize, next_round)
 
 
-def _placed(result: tff.Type) -> bool:
-    if isinstance(result, tff.FederatedType):
-        return result.placement is tff.SERVER
-    return isinstance(result, tff.StructType) and all(
-        _placed(member) for _, member in tff.structure.iter_elements(result)
+def _placed(value_type: tff.Type, placement: Any) -> bool:
+    if isinstance(value_type, tff.FederatedType):
+        return value_type.placement is placement
+    return isinstance(value_type, tff.StructType) and all(
+        _placed(member, placement)
+        for _, member in tff.structure.iter_elements(value_type)
     )

@@ -60,7 +60,7 @@ FILES = (
     Output(
         "measurements.jsonl",
         DERIVED,
-        "Vectors and texts of each round; each has the class of the column of its name.",
+        "Vectors and texts of each round; each has the class of a column of its name.",
     ),
     Output("summary.json", DERIVED, "Metrics of the untrained, final and best model."),
     Output("report.html", DERIVED, "Page about the run."),

@@ -21,12 +21,12 @@ from tfl_research.program.interfaces import (
     Exporter,
     Sampler,
 )
-from tfl_research.program.round_log import RoundLog
-from tfl_research.program.states import NOT_EVALUATED, NoEvaluation, StateOptions
 from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
+from tfl_research.program.round_log import RoundLog
+from tfl_research.program.states import NOT_EVALUATED, NoEvaluation, StateOptions
 from tfl_research.storage import atomic, nest
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.storage.run_folder import RunFolder
@@ -129,7 +129,7 @@ class Session:
         candidates = self._candidates
         if checkpoint is None:
             cells = candidates.evaluate_untrained(self._weights)
-            if cells:
+            if cells and self._progress.shows_metric(cells):
                 self._progress.say(self._progress.untrained_line(cells))
         else:
             self.state, self.completed = checkpoint.state, checkpoint.round_number

@@ -6,9 +6,9 @@ A file of JSON lines, only in runs that have such measurements. The first line i
     {"round": 3, "values": {"centers": {"dtype": "float32", "shape": [2, 2], "values":
     [0.5, 1.0, 2.0, "nan"]}}}
 
-`values` are the elements in row-major order. Numbers that JSON has not are texts ("nan",
-"inf", "-inf"), and complex numbers are texts. Texts have the dtype "text"; bytes that are
-not UTF-8 have the dtype "base64", other bytes "bytes".
+`values` are the elements in row-major order. Numbers that JSON has not are texts
+("nan", "inf", "-inf"), and complex numbers are texts. Texts have the dtype "text";
+bytes have the dtype "bytes", or "base64" where they are not UTF-8.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ def decoded(described: Mapping[str, Any]) -> np.ndarray:
     dtype, values = described["dtype"], described["values"]
     if dtype in ("text", "bytes", "base64"):
         array = np.empty(len(values), object)
-        decode = {"text": str, "bytes": str.encode, "base64": base64.b64decode}[dtype]
-        array[:] = [decode(each) for each in values]
+        array[:] = [_text(dtype, each) for each in values]
         return array.reshape(described["shape"])
     try:
         exact = np.dtype(dtype)
@@ -73,6 +72,12 @@ def decoded(described: Mapping[str, Any]) -> np.ndarray:
     elif exact.kind == "f":
         values = [float(each) for each in values]
     return np.array(values, exact).reshape(described["shape"])
+
+
+def _text(dtype: str, value: str) -> Any:
+    if dtype == "bytes":
+        return value.encode()
+    return value if dtype == "text" else base64.b64decode(value)
 
 
 def read(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Union
 
 from tfl_research.errors import UserError
 from tfl_research.storage import atomic

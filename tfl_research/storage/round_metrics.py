@@ -4,9 +4,9 @@ A scalar number becomes a cell. Everything else (vectors, matrices, texts) becom
 measurement, see `measurements`. Both have the same names:
 
 - `client_work.train.loss`, where TFF's learning processes report, and `train.loss`, of
-  the toolkit's processes, become `train_loss`. `train_accuracy` also has what Keras calls
-  `sparse_categorical_accuracy`, `categorical_accuracy` or `binary_accuracy`, if there is
-  one of them, and `examples` has `num_examples`.
+  the toolkit's processes, become `train_loss`. `train_accuracy` also has what Keras
+  calls `sparse_categorical_accuracy`, `categorical_accuracy` or `binary_accuracy`, if
+  there is one of them, and `examples` has `num_examples`.
 - A scalar of `aggregator` becomes `aggregator_...`; a clip and the learning rates have
   columns of their own.
 - Everything else has its path, with dots: `finalizer.update_non_finite`. A path that

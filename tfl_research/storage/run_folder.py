@@ -40,9 +40,9 @@ class RunFolder:
       resumed: whether the folder already held this experiment.
       attempts: of a private run, once `check_computation` has accepted the start.
       hparams_path, metrics_path, measurements_path, columns_path, clients_path,
-        personal_clients_path, summary_path, ledger_path, privacy_path, computation_path, checkpoints_path,
-        logdir_path, export_path, report_path: paths of files and folders in the run's
-        folder.
+        personal_clients_path, summary_path, ledger_path, privacy_path,
+        computation_path, checkpoints_path, logdir_path, export_path, report_path: paths
+        of files and folders in the run's folder.
     """
 
     def __init__(

@@ -102,8 +102,11 @@ def encode(value: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
 
 
 def _dtypes_fit(stored: str, expected: np.ndarray, kinds: Sequence[str]) -> bool:
-    if stored in (_BYTES, _TEXT) or expected.dtype.kind in "OSU":
-        return stored in (_BYTES, _TEXT) and expected.dtype.kind in "OSU"
+    if stored in (_BYTES, _TEXT):
+        return expected.dtype.kind in "OSU"
+    if expected.dtype.kind in "OSU":
+        # Of an earlier version: texts of a fixed length.
+        return stored == expected.dtype.str
     if any(kind in _PYTHON_TYPES for kind in kinds):
         # A Python number stands for any width of its kind.
         return np.dtype(stored).kind == expected.dtype.kind

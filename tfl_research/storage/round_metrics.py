@@ -147,7 +147,8 @@ def _has_other_meaning(name: str) -> bool:
     output = outputs.column(name)
     exact_pattern = output.name.endswith("*") and output.kind == outputs.EXACT
     in_table = outputs.is_column_of_table(name) and not exact_pattern
-    return in_table or name in COLUMNS
+    is_train = name.startswith("train_")
+    return not is_train and (in_table or name in COLUMNS)
 
 
 def _add_known(row: dict[str, Cell], train: Mapping[str, Cell]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Optional
 
@@ -271,10 +272,38 @@ def _as_sequence(where: str, value: Any, sequence: tff.SequenceType) -> Any:
         raise _refused(
             where, value, sequence, "give a tf.data.Dataset, or a list of its elements"
         )
-    return [
+    elements = [
         as_value(f"{where}, element {number}", element, sequence.element)
         for number, element in enumerate(value)
     ]
+    return _dataset_of(elements, sequence.element)
+
+
+def _dataset_of(elements: list[Any], element_type: tff.Type) -> tf.data.Dataset:
+    """A dataset of elements whose shapes may differ, in their order."""
+    types = leaf_types(element_type)
+    rows = [[np.asarray(x) for x in flatten(e, element_type)] for e in elements]
+    parts = []
+    for _, same in itertools.groupby(rows, lambda row: [x.shape for x in row]):
+        columns = [np.stack(column) for column in zip(*same)]
+        parts.append(_slices(columns, element_type))
+    if not parts:
+        shapes = [[1, *(size or 0 for size in each.shape or ())] for each in types]
+        columns = [
+            np.full(shape, b"", object)
+            if np.issubdtype(each.dtype, np.str_)
+            else np.zeros(shape, each.dtype)
+            for shape, each in zip(shapes, types)
+        ]
+        return _slices(columns, element_type).take(0)
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.concatenate(part)
+    return whole
+
+
+def _slices(columns: list[np.ndarray], element_type: tff.Type) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(pack(iter(columns), element_type))
 
 
 def _as_dataset(

@@ -82,7 +82,8 @@ def randomness(process: tff.templates.IterativeProcess) -> Randomness:
 def loose_digest(process: tff.templates.IterativeProcess) -> dict[str, str]:
     """Digests of a process by which two starts of a run are compared.
 
-    They cover the types, the operations and their number, and the float constants.
+    They cover the types, the operations and their number, TFF's literals, and the
+    float constants of graphs.
     `runtime.computation_digests` covers more: also constants that are integers. Among
     these are the seeds that Keras draws, for initial weights without a seed, whenever a
     program starts, so that it cannot tell two starts from two processes.
@@ -104,8 +105,11 @@ def _loose(computation: tff.Computation) -> str:
         dtype = tf.as_dtype(node.attr["dtype"].type)
         if dtype.is_floating:
             array = tf.make_ndarray(node.attr["value"].tensor)
-            content = np.asarray(array, np.float64).tobytes()
-            constants[hashlib.sha256(content).hexdigest()] += 1
+            constants[np.asarray(array, np.float64).tobytes().hex()] += 1
+    for part in _parts(tff.framework.serialize_computation(computation)):
+        if part.WhichOneof("computation") == "literal":
+            content = part.literal.SerializeToString(deterministic=True)
+            constants[content.hex()] += 1
     described = (
         str(computation.type_signature),
         sorted(operations.items()),
@@ -120,20 +124,23 @@ def _operations(computation: tff.Computation) -> set[str]:
 
 def _nodes(computation: tff.Computation) -> Iterator[Any]:
     """The nodes of all graphs of a computation."""
-    yield from _nodes_of(tff.framework.serialize_computation(computation))
-
-
-def _nodes_of(message: Any) -> Iterator[Any]:
-    kind = message.WhichOneof("computation")
-    part = getattr(message, kind)
-    inner: list[Any] = []
-    if kind == "tensorflow":
+    for part in _parts(tff.framework.serialize_computation(computation)):
+        if part.WhichOneof("computation") != "tensorflow":
+            continue
         graph_def = tf.compat.v1.GraphDef()
-        part.graph_def.Unpack(graph_def)
+        part.tensorflow.graph_def.Unpack(graph_def)
         yield from graph_def.node
         for function in graph_def.library.function:
             yield from function.node_def
-    elif kind == "block":
+
+
+def _parts(message: Any) -> Iterator[Any]:
+    """A serialised computation and all computations in it."""
+    yield message
+    kind = message.WhichOneof("computation")
+    part = getattr(message, kind)
+    inner: list[Any] = []
+    if kind == "block":
         inner = [*(local.value for local in part.local), part.result]
     elif kind == "call":
         inner = [part.function]
@@ -146,4 +153,4 @@ def _nodes_of(message: Any) -> Iterator[Any]:
     elif kind == "struct":
         inner = [element.value for element in part.element]
     for each in inner:
-        yield from _nodes_of(each)
+        yield from _parts(each)

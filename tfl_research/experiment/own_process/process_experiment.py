@@ -42,12 +42,12 @@ class ProcessExperiment:
         id. If `next` takes several values of a client, a value has them by name. A
         client's value should be the same whenever it is read: a shuffle needs a seed.
       client_ids: for a function.
-      evaluate: (model) -> numbers by name, every `training.evaluate_every` rounds. Of a
-        process without a model, the function gets the state.
-      model: a function that returns the Keras model, or TFF's `model_fn`, whose weights
-        the process trains. A Keras model is exported.
-      test: test datasets by client, on which `model` is evaluated; a Keras model must be
-        compiled with its loss and metrics.
+      evaluate: (model) -> numbers by name, every `training.evaluate_every` rounds. Of
+        a process without a model, the function gets the state.
+      model: a function that returns the Keras model, or TFF's `model_fn`, whose
+        weights the process trains. A Keras model is exported.
+      test: test datasets by client, on which `model` is evaluated; a Keras model must
+        be compiled with its loss and metrics.
       cohorts: who takes part in a round. For a computation everybody, once, by default.
       training: number of rounds, seed, evaluation, checkpoints.
       privacy: what each round releases. Without a declaration no ε is known.

@@ -54,8 +54,8 @@ class ProcessForm:
 
     @property
     def state_type(self) -> tff.Type:
-        """Type of the state, without its placement."""
-        found = self.process.initialize.type_signature.result
+        """Type of the state that `next` takes, without its placement."""
+        found = self.process.state_type
         return found.member if isinstance(found, tff.FederatedType) else found
 
 

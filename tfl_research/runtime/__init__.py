@@ -9,6 +9,7 @@ from tfl_research.runtime.compiler.conversion import (
 from tfl_research.runtime.compiler.mode import Mode as Mode
 from tfl_research.runtime.digests import (
     computation_digests as computation_digests,
+    is_unrepeatable_operation as is_unrepeatable_operation,
     unrepeatable_operations as unrepeatable_operations,
 )
 from tfl_research.runtime.engine import ClientValues as ClientValues, Engine as Engine

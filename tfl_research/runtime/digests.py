@@ -69,7 +69,12 @@ def unrepeatable_operations(process: tff.templates.IterativeProcess) -> list[str
     found: set[str] = set()
     for computation in (process.initialize, process.next):
         _collect_operations(tff.framework.serialize_computation(computation), found)
-    return sorted(name for name in found if _UNREPEATABLE.match(name))
+    return sorted(filter(is_unrepeatable_operation, found))
+
+
+def is_unrepeatable_operation(name: str) -> bool:
+    """Whether an operation of this name is one of `unrepeatable_operations`."""
+    return _UNREPEATABLE.match(name) is not None
 
 
 def _collect_operations(message: Any, found: set[str]) -> None:

@@ -110,6 +110,11 @@ def function_name(function: Any) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
+def operation_definition(name: str) -> Any:
+    """TensorFlow's OpDef of an operation, None where its registry has none."""
+    return _op_def_registry.get(name)
+
+
 def num_outputs(node: Any) -> Iterator[tuple[str, int]]:
     """A NodeDef's results: (name of the result, number of tensors), in order."""
     for argument in _op_def_registry.get(node.op).output_arg:

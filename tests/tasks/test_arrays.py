@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(options, message):
 @pytest.mark.parametrize(
     ("y", "objective", "message"),
     [
-        (np.zeros(10), "classification", r"'a': .* give y.astype\(int\), got float32"),
+        (np.full(10, 0.5), "classification", "whole numbers, got 0.5 in row 0 of y"),
         (np.full(10, -1), "classification", "takes classes 0, 1, 2, .*, got -1"),
         (np.full(10, 2), "binary", "takes labels 0 and 1, got 2"),
         (np.full(10, 0.5), "binary", "takes labels 0 and 1, got 0.5"),
@@ -107,10 +107,13 @@ def test_labels_that_the_objective_does_not_take(y, objective, message):
 def test_labels_that_the_objective_takes():
     for y, objective in (
         (np.ones(10, bool), "classification"),
+        (np.ones(10), "classification"),
         (np.ones(10), "binary"),
         (np.full(10, -0.5), "regression"),
     ):
-        _made({"a": {"x": _X, "y": y}}, objective=objective)
+        task = _made({"a": {"x": _X, "y": y}}, objective=objective)
+        dtype = np.float32 if objective == "regression" else np.int32
+        assert task.train.specs["y"].dtype == dtype
 
 
 def test_features_that_are_not_finite_are_refused():
@@ -166,9 +169,13 @@ def test_no_clients_and_models_that_are_no_functions_are_refused():
     ("objective", "metric", "names"),
     [
         ("classification", "accuracy", {"loss", "accuracy"}),
-        ("binary", "auc", {"loss", "accuracy", "auc"}),
-        ("regression", "loss", {"loss", "mean_absolute_error"}),
-        (tasks.objectives.regression, "loss", {"loss", "mean_absolute_error"}),
+        ("binary", "auc", {"loss", "accuracy", "auc", "pr_auc"}),
+        ("regression", "loss", {"loss", "mean_absolute_error", "rmse", "r2"}),
+        (
+            tasks.objectives.regression,
+            "loss",
+            {"loss", "mean_absolute_error", "rmse", "r2"},
+        ),
         (tasks.objectives.multiclass(), "loss", {"loss", "accuracy"}),
     ],
 )
@@ -178,10 +185,12 @@ def test_objectives_by_name_and_of_ones_own(objective, metric, names):
     built = task.build_objective()
     labels = np.array([0, 1], np.int32)
     logits = np.array([[0.0, 2.0], [1.0, 1.0]], np.float32)
-    if "mean_absolute_error" in names:
+    if "mean_absolute_error" in names or "auc" in names:
         logits = logits[:, :1]
     sums = built.example_sums(labels, logits)
-    assert set(built.finalize({n: np.sum(s, axis=0) for n, s in sums.items()})) == names
+    of_sums = set(built.finalize({n: np.sum(s, axis=0) for n, s in sums.items()}))
+    assert of_sums | set(built.of_examples) == names
+    assert set(built.metrics) == names
     chosen = _made(objective=objective, selection_metric="loss:1")
     assert chosen.selection_metric == "loss:1"
 

@@ -202,7 +202,7 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     return program.PersonalEvaluator(
         setup.task,
         build,
-        model.forward,
+        model,
         shared=shared,
         seed=experiment.training.seed,
     )

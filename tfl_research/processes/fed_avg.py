@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.aggregators import UpdateAggregator, declarations
-from tfl_research.data import PoissonBatching
+from tfl_research.data import PoissonBatching, structures
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
@@ -29,11 +29,11 @@ def cohort_type(
 ) -> tff.StructWithPythonType:
     """The TFF type of one client's local steps in this task.
 
-    The members are x and y `[steps, batch, ...]`, mask bool `[steps, batch]`, num_steps
-    and num_examples int32 `[]`, and seed int32 `[2]`. Data with roles also have role
-    int32 `[]`. Under Poisson sampling there are also row_ends int32 `[steps]` and
-    noise_seed int64 `[2]`. The number of steps is not fixed, so that one computation
-    serves clients of every size.
+    The members are x and y `[steps, batch, ...]` by their flat names, mask bool
+    `[steps, batch]`, num_steps and num_examples int32 `[]`, and seed int32 `[2]`. Data
+    with roles also have role int32 `[]`. Under Poisson sampling there are also row_ends
+    int32 `[steps]` and noise_seed int64 `[2]`. The number of steps is not fixed, so
+    that one computation serves clients of every size.
 
     Args:
       task: the task of the clients.
@@ -41,7 +41,7 @@ def cohort_type(
     """
     lead = [None, task.train.batching.batch_size]
     members = [
-        (name, tff.TensorType(spec.dtype, lead + list(spec.shape)))
+        (name, tff.TensorType(_tff_dtype(spec.dtype), lead + list(spec.shape)))
         for name, spec in task.train.specs.items()
     ]
     members += [
@@ -58,6 +58,11 @@ def cohort_type(
             ("noise_seed", tff.TensorType(tf.int64.as_numpy_dtype, [2])),
         ]
     return tff.StructWithPythonType([*members, *further], collections.OrderedDict)
+
+
+def _tff_dtype(dtype: np.dtype) -> Any:
+    """TFF's dtype; text is an array of objects in NumPy."""
+    return np.str_ if structures.is_text(dtype) else dtype
 
 
 def model_dimension(task: Task) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tfl_research import data
 from tfl_research.data import ClientData, structures
 from tfl_research.data.client_data import AnyBatching
+from tfl_research.tasks.fitting import Fitting
 from tfl_research.tasks.pooled import Pooled
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Task:
       pooled: what was computed from the rows of several clients or records together. A
         private run on data that are not public refuses it, unless it is declared
         public knowledge.
+      fitting: checks that data, model and objective fit together.
       non_trainable: what happens to the model's non-trainable weights that training
         changes: "frozen" (nothing), "averaged" (the server averages the clients'
         changes) or "local" (each client keeps its own); see
@@ -131,6 +133,9 @@ class Task:
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
     pooled: tuple[Pooled, ...] = ()
+    fitting: Fitting = dataclasses.field(
+        default_factory=Fitting, compare=False, repr=False
+    )
     non_trainable: Optional[str] = None
 
     def __post_init__(self) -> None:
@@ -142,18 +147,29 @@ class Task:
                     f"further_splits: the name of a split must begin with 'eval_', got "
                     f"{name!r}; give 'eval_{name}'"
                 )
+        fitting = self.fitting.of(self.build_model, self.build_objective)
+        object.__setattr__(self, "fitting", fitting)
+        # Clients that are not in memory are checked when they are first in a cohort.
+        train = dataclasses.replace(self.train, check=fitting.check)
+        object.__setattr__(self, "train", train)
 
     def functional_model(self, seed: int = 0) -> FunctionalModel:
         """The task's model as a pure function of its weights.
 
         Args:
           seed: seed of the initial weights.
+
+        Raises:
+          UserError: the model's head does not fit the objective or the labels, or a
+            client in memory has labels or tokens that do not (`fitting`).
         """
         from tfl_research import models
 
-        return models.as_functional(
+        model = models.as_functional(
             self.build_model, self.x_spec, seed=seed, non_trainable=self.non_trainable
         )
+        self.fitting.check_model(self, model)
+        return model
 
     @property
     def x_spec(self) -> Any:

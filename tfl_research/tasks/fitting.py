@@ -135,13 +135,11 @@ def _keras_model(task: Task) -> Any:
     """A model of Keras that the task's builder makes; None for other models."""
     import tensorflow as tf
 
-    from tfl_research.models import functional_model
+    from tfl_research import models
 
-    if isinstance(task.build_model, functional_model.FunctionalModel) or not callable(
-        task.build_model
-    ):
+    if not callable(task.build_model):
         return None
-    built = functional_model.initialized(task.build_model, 0)
+    built = models.initialized(task.build_model, 0)
     return built if isinstance(built, tf.keras.Model) else None
 
 

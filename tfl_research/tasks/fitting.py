@@ -106,8 +106,8 @@ class Fitting:
         self.check(client_id, examples, split)
         for split, clients in _splits(task).items():
             if clients.in_memory:
-                for client_id, examples in clients.items():
-                    self.check(client_id, examples, split)
+                for client_id, held in clients.items():
+                    self.check(client_id, held, split)
 
 
 def _splits(task: Task) -> dict[str, ClientData]:
@@ -120,7 +120,7 @@ def _splits(task: Task) -> dict[str, ClientData]:
     return {name: split for name, split in splits.items() if split is not None}
 
 
-def _probe(task: Task) -> Optional[tuple[str, str, dict[str, np.ndarray]]]:
+def _probe(task: Task) -> Optional[tuple[str, str, Examples]]:
     """The first client that has examples: split, id and arrays with a row for each."""
     for split, clients in _splits(task).items():
         for client_id in clients.client_ids[:_SEARCHED]:

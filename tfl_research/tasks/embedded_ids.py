@@ -45,7 +45,7 @@ class EmbeddedIds:
         elif layers:
             for layer in layers:
                 layer.call = self._noting(layer)
-            self._ids = Traced("the model", self._traced_ids)
+            self._ids = Traced("the model", self._traced_ids, is_pure=False)
 
     def _noting(self, layer: Any) -> Any:
         call = layer.call

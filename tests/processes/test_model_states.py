@@ -15,6 +15,7 @@ from tfl_research import (
     runtime,
     tasks,
 )
+from tfl_research.algorithms.scaffold import ScaffoldClient
 from tfl_research.runtime import Mode
 
 L = tf.keras.layers
@@ -129,21 +130,31 @@ def averaged():
     return task, process_of(task)
 
 
-class TestOneClientIsKerasFit:
-    def test_penalties_and_constraints(self):
-        task = task_of(penalized, ["a"])
-        weights, state, _ = run(task, process_of(task), rounds=2)
-        expected, _ = fitted(penalized, "a", epochs=2)
-        assert_close(weights, expected)
-        assert state == []
-        assert np.linalg.norm(weights[2], axis=0).max() <= 0.5 + 1e-6
+def trained(build, name, non_trainable, work=None):
+    """The result of a client's work, without a process."""
+    task = task_of(build, [name], non_trainable=non_trainable)
+    model = task.functional_model()
+    work = clients.LocalState.around(
+        work or clients.local_training(optimizer=SGD), model
+    )
+    function = work.build(model, task.build_objective())
+    steps = task.train.cohort([name], seed=3, round_number=1).batches(0)
+    own = work.initial_client_state(model)
+    if own is not None:
+        steps["client_state"] = own
+    steps = {key: tf.constant(value) for key, value in steps.items()}
+    steps["model_state"] = tuple(tf.constant(s) for s in model.initial_state)
+    start = [tf.constant(w) for w in model.initial_weights]
+    return function, work, model, start, steps
 
-    def test_running_statistics(self):
-        task = task_of(normalized, ["a"], non_trainable="averaged")
-        weights, state, _ = run(task, process_of(task), rounds=2)
-        expected = fitted(normalized, "a", epochs=2)
-        assert_close(weights, expected[0])
-        assert_close(state, expected[1])
+
+def test_a_client_with_penalties_and_constraints_is_keras_fit():
+    task = task_of(penalized, ["a"])
+    weights, state, _ = run(task, process_of(task), rounds=2)
+    expected, _ = fitted(penalized, "a", epochs=2)
+    assert_close(weights, expected)
+    assert state == []
+    assert np.linalg.norm(weights[2], axis=0).max() <= 0.5 + 1e-6
 
 
 class TestAveragedStatistics:
@@ -153,10 +164,9 @@ class TestAveragedStatistics:
         a, b = fitted(normalized, "a")[1], fitted(normalized, "b")[1]
         assert_close(state, [(7 * s + 10 * t) / 17 for s, t in zip(a, b)])
 
-    @pytest.mark.parametrize("compiler", ["graph", "xla"])
-    def test_every_compiler_agrees_with_tff(self, averaged, compiler):
+    def test_every_compiler_agrees_with_tff(self, averaged):
         task, process = averaged
-        ours = run(task, process, 2, Mode("folded", compiler))
+        ours = run(task, process, 2, Mode("folded", "xla"))
         theirs = runtime.tff_local(process)
         state = theirs.initialize()
         for number in (1, 2):
@@ -165,83 +175,59 @@ class TestAveragedStatistics:
         assert_close(ours[1], state.global_model_weights.non_trainable)
 
     def test_count_as_bytes(self, averaged):
-        process, plain = averaged[1], process_of(task_of(penalized))
-        # gamma, beta; and two vectors of four statistics.
-        assert process.upload_bytes == plain.upload_bytes + 4 * (8 + 8)
-        assert process.download_bytes == plain.download_bytes + 4 * (8 + 8)
-
-    def test_every_aggregator_gets_them(self):
-        task = task_of(normalized, non_trainable="averaged")
-        process = process_of(task, aggregator=tff.aggregators.UnweightedMeanFactory())
-        a, b = fitted(normalized, "a")[1], fitted(normalized, "b")[1]
-        assert_close(run(task, process)[1], [(s + t) / 2 for s, t in zip(a, b)])
+        process = averaged[1]
+        # Kernels and biases of 28 and 10, gamma and beta, and two statistics of 4.
+        assert process.upload_bytes == process.download_bytes == 4 * (38 + 8 + 8)
 
 
 class TestLocalStatistics:
-    def test_stay_at_the_client_and_continue_there(self):
+    def test_stay_at_the_client(self):
         task = task_of(normalized, non_trainable="local")
         process = process_of(task)
-        weights, state, metrics = run(task, process)
+        _weights, state, metrics = run(task, process)
         assert_close(state, task.functional_model().initial_state)
         rows = np.asarray(metrics["client_states"])
         for row, name in zip(rows, ("a", "b")):
             own = process.client_states.model_state(row, state)
             assert_close(own, fitted(normalized, name)[1])
         # Only weights are sent, in both directions.
-        sent = sum(w.nbytes for w in weights)
-        assert (process.upload_bytes, process.download_bytes) == (sent, sent)
-        _, _, later = run(task, process, rounds=2)
-        assert np.abs(np.asarray(later["client_states"]) - rows).max() > 1e-3
+        assert process.upload_bytes == process.download_bytes == 4 * (38 + 8)
 
-    def test_stand_after_the_state_of_the_algorithm(self):
-        steps = clients.LocalSteps(SGD)
-        task = task_of(normalized, non_trainable="local")
-        algorithm = algorithms.build_scaffold(steps, population=2)
-        process = algorithm.build(task, max_cohort_size=2)
-        model = task.functional_model()
-        size = sum(w.size for w in model.initial_weights)
-        assert process.client_states.initial.shape == (size + 8,)
-        _, state, metrics = run(task, process)
-        row = np.asarray(metrics["client_states"])[0]
-        own = process.client_states.model_state(row, state)
+    def test_stand_after_the_state_of_the_algorithm_and_continue(self):
+        work = ScaffoldClient(clients.LocalSteps(SGD))
+        function, work, model, start, steps = trained(normalized, "a", "local", work)
+        zeros = [tf.zeros_like(w) for w in start]
+        first = function(start, steps, tf.constant(0), zeros)
         # SCAFFOLD's first round takes the steps of FedAvg.
-        assert_close(own, fitted(normalized, "a")[1])
+        expected = fitted(normalized, "a")[1]
+        assert_close([first.client_state[-8:]], [np.concatenate(expected)])
+        steps["client_state"] = first.client_state
+        second = function(start, steps, tf.constant(1), zeros)
+        # With a momentum of 1/2, statistics of the same batches come closer to them.
+        moved = np.abs(second.client_state[-8:] - first.client_state[-8:])
+        assert 0 < moved.max() < np.abs(first.client_state[-8:]).max()
+        assert work.initial_client_state(model).shape == (38 + 8 + 8,)
 
     def test_personal_models_have_them(self):
-        task = task_of(normalized, non_trainable="local")
-        process, model = process_of(task), task.functional_model()
-        work = clients.LocalState.around(clients.local_training(optimizer=SGD), model)
-        personal = work.build_personal(model, task.build_objective())
-        steps = cohort_of(task, process, 1).batches(0)
-        steps["client_state"] = process.client_states.initial
-        steps = {name: tf.constant(value) for name, value in steps.items()}
-        start = [tf.constant(w) for w in model.initial_weights]
-        made = personal(start, steps, tf.constant(0))
+        _, work, model, start, steps = trained(normalized, "a", "local")
+        objective = tasks.objectives.multiclass()
+        made = work.build_personal(model, objective)(start, steps, tf.constant(0))
         assert_close(made.weights, fitted(normalized, "a")[0])
         assert_close(made.model_state, fitted(normalized, "a")[1])
 
 
-class TestFrozenStatistics:
-    def test_never_change_and_are_not_sent_back(self):
-        task = task_of(normalized, non_trainable="frozen")
-        process = process_of(task)
-        _, state, _ = run(task, process, rounds=2)
-        assert_close(state, task.functional_model().initial_state)
-        assert process.download_bytes == process.upload_bytes + 4 * 8
+def test_frozen_statistics_never_change():
+    def frozen():
+        model = normalized()
+        model.layers[1].trainable = False
+        return model
 
-    def test_are_those_of_a_frozen_layer(self):
-        def frozen():
-            model = normalized()
-            model.layers[1].trainable = False
-            # gamma and beta are 1 and 0, so that only their training differs.
-            return model
-
-        weights, state, _ = run(
-            task_of(frozen, ["a"]), process_of(task_of(frozen, ["a"]))
-        )
-        expected = fitted(frozen, "a")
-        assert_close(weights, expected[0])
-        assert_close(state, expected[1])
+    # A frozen layer has four weights that are fixed, and none of them changes.
+    function, _, _, start, steps = trained(frozen, "a", None)
+    result = function(start, steps, tf.constant(0))
+    expected = fitted(frozen, "a")
+    assert_close([w + u for w, u in zip(start, result.update)], expected[0])
+    assert_close(result.model_state, expected[1])
 
 
 class TestRefusals:

@@ -84,7 +84,8 @@ def _of_functional_model(model: Any, x_spec: Any) -> FunctionalModel:
             x = tf.nest.pack_sequence_as(x_spec, arguments[count:-1])
             with drawn_from(arguments[-1], []) as drawn:
                 outputs = model.predict_on_batch(weights, x, training)
-            structures[training], draws[training] = outputs, drawn.count
+            structures[training] = tf.nest.map_structure(lambda _: 0, outputs)
+            draws[training] = drawn.count
             return tf.nest.flatten(outputs)
 
         traced[training] = pure_function_of_graph(

@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def blocks():
     found = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(found) == 2
+    assert len(found) == 3
     return found
 
 
@@ -55,9 +55,34 @@ def test_an_experiment_of_ones_own(blocks, tmp_path, monkeypatch):
     }
 
 
+def test_data_of_ones_own(blocks, tmp_path, monkeypatch):
+    names = executed(blocks[1], tmp_path, monkeypatch)
+    sizes = {
+        name: sum(
+            split.num_examples(client_id)
+            for split in (names[name].train, names[name].test)
+            for client_id in split.client_ids
+        )
+        for name in ("arrays", "frame", "declared", "parquet", "datasets", "from_tff")
+    }
+    assert sizes == {
+        "arrays": 9,
+        "frame": 4,
+        "declared": 4,
+        "parquet": 4,
+        "datasets": 9,
+        "from_tff": 9,
+    }
+    assert names["tokens"].train.specs["x"].shape == (20,)
+    assert names["declared"].train.specs["x"].shape == (3,)
+    for name in (*sizes, "tokens"):
+        assert names[name].build_model().count_params() > 0
+        assert names[name].pooled == ()
+
+
 def test_a_rule_of_ones_own(blocks, tmp_path, monkeypatch):
     try:
-        result = executed(blocks[1], tmp_path, monkeypatch)["result"]
+        result = executed(blocks[2], tmp_path, monkeypatch)["result"]
     finally:
         tfl.aggregators.AGGREGATORS.unregister("midrange")
     losses = result.metrics["train_loss"]

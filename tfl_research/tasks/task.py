@@ -109,6 +109,11 @@ class Task:
       pooled: what was computed from the rows of several clients or records together. A
         private run on data that are not public refuses it, unless it is declared
         public knowledge.
+      non_trainable: what happens to the model's non-trainable weights that training
+        changes: "frozen" (nothing), "averaged" (the server averages the clients'
+        changes) or "local" (each client keeps its own); see
+        `models.FunctionalModel.non_trainable`. None refuses models that have such
+        weights.
 
     Raises:
       ValueError: the name of a further split does not begin with "eval_".
@@ -125,6 +130,7 @@ class Task:
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
     recipe: Optional[TaskRecipe] = None
     pooled: tuple[Pooled, ...] = ()
+    non_trainable: Optional[str] = None
 
     def __post_init__(self) -> None:
         # Columns of metrics.csv begin with the name, and what a private run gives out

@@ -59,16 +59,16 @@ def converted(
             f"...}}, got {type(arrays).__name__}"
         )
     flat = _flat(client_id, arrays)
+    for name in sequences:
+        if name not in flat:
+            raise ValueError(
+                f"sequences: client {client_id!r} has no array {name!r}; it has "
+                f"{', '.join(structures.ordered(flat))}; give Sequences by such a name"
+            )
     examples = {
         name: _array(f"client {client_id!r}", name, flat[name], sequences.get(name))
         for name in structures.ordered(flat)
     }
-    for name in sequences:
-        if name not in examples:
-            raise ValueError(
-                f"sequences: client {client_id!r} has no array {name!r}; it has "
-                f"{', '.join(examples)}"
-            )
     first = next(iter(examples))
     for name, array in examples.items():
         if len(array) != len(examples[first]):

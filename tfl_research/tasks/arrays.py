@@ -35,6 +35,7 @@ def from_arrays(
     public_data: bool = False,
     pooled: Sequence[Pooled] = (),
     sequences: Union[Sequences, Mapping[str, Sequences], None] = None,
+    non_trainable: Optional[str] = None,
 ) -> Task:
     """Makes a task of arrays, for data that fit into memory.
 
@@ -73,6 +74,8 @@ def from_arrays(
         were handed over, such as a vocabulary; see `Task.pooled`.
       sequences: the length to which rows of different lengths are padded: of x (and of
         y, if the objective is "next_token"), or by array, as {"x/words": ...}.
+      non_trainable: of weights that the model does not train, see
+        `Task.non_trainable`.
 
     Raises:
       ValueError: no clients, arrays that disagree in names, shape, dtype or length,
@@ -112,6 +115,7 @@ def from_arrays(
         public_data,
         pooled,
         sequences,
+        non_trainable,
     )
     if not isinstance(clients, Mapping):
         raise ValueError(

@@ -64,8 +64,8 @@ def from_datasets(
       batched: whether an element is a batch of examples. By default it is read off the
         shapes, and refused where these leave it open.
       options: objective, test (a share), held_out (a share), batching, seed, name,
-        selection_metric, label_names, public_data, pooled and sequences, as in
-        `from_arrays`.
+        selection_metric, label_names, public_data, pooled, sequences and
+        non_trainable, as in `from_arrays`.
 
     Raises:
       ValueError: other elements, datasets without an end, datasets that differ when

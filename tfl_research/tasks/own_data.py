@@ -53,6 +53,7 @@ class TaskSettings:
     public_data: bool = False
     pooled: Sequence[Pooled] = ()
     sequences: Union[Sequences, Mapping[str, Sequences], None] = None
+    non_trainable: Optional[str] = None
     source: str = "arrays in memory"
     public_knowledge: tuple[str, ...] = ()
 
@@ -133,6 +134,7 @@ class TaskSettings:
             build_objective,
             self.selection_metric or metric,
             pooled=(*self.pooled, *pooled),
+            non_trainable=self.non_trainable,
         )
 
 

@@ -190,9 +190,9 @@ def _cause(error: Exception) -> str:
     """The line of an error's message that says the most."""
     text = str(error)
     # TFF's worker reports by gRPC.
-    details = re.search(r'details = "(.*)"', text)
+    details = re.search(r'details = "(.*?)"\n', text, re.DOTALL)
     if details is not None:
-        text = details.group(1).replace("\\n", "\n")
+        text = details.group(1)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if not _FRAMES.match(line)]
     return (telling or lines or ["no message"])[0][:300]

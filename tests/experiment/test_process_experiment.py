@@ -144,13 +144,10 @@ def test_another_process_is_refused(averaging, tmp_path):
     )
     with pytest.raises(UserError, match="was begun with another process"):
         run(other, tmp_path, CLIENTS)
+    others = {**CLIENTS, "another": CLIENTS["client 2"]}
+    del others["client 2"]
     with pytest.raises(UserError, match="the data differs"):
-        run(
-            averaging,
-            tmp_path,
-            {**CLIENTS, "one more": dataset(3, 9)},
-            cohorts=tfl.Cohorts(cohort_size=3),
-        )
+        run(averaging, tmp_path, others)
 
 
 def test_a_keras_model_is_evaluated_and_exported(averaging, tmp_path):
@@ -363,3 +360,21 @@ def test_a_function_that_evaluates_a_state_without_a_model(tmp_path):
     assert result.metrics["eval_total"].tolist() == [1.0, 2.0]
     assert not (tmp_path / "export").exists()
     assert json.loads((tmp_path / "summary.json").read_text())["best"] is None
+
+
+def test_a_fault_in_a_round_is_one_line(tmp_path):
+    @tff.tensorflow.computation(np.float32)
+    def checked(value):
+        with tf.control_dependencies(
+            [tf.debugging.assert_positive(value, "temperatures are in kelvin")]
+        ):
+            return tf.identity(value)
+
+    @tff.federated_computation(tff.FederatedType(np.float32, tff.CLIENTS))
+    def mean(values):
+        return tff.federated_mean(tff.federated_map(checked, values))
+
+    with pytest.raises(UserError, match="a round of 2 clients failed") as error:
+        run(mean, tmp_path, {"a": 1.0, "b": -1.0}, runtime=tfl.Runtime("tff"))
+    assert "\n" not in str(error.value)
+    assert "kelvin" in str(error.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import weakref
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -13,9 +12,6 @@ import tensorflow as tf
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.models.modules import modules_of
 from tfl_research.models.variable_model import VariableModel, functional
-
-# A model that is returned again has the weights of its last use.
-_SEEN: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def initialized(build_model: Callable[[], Any], seed: int) -> Any:
@@ -40,7 +36,15 @@ def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -
       build_model: makes a new Keras model.
       x_spec: a batch of inputs, a `tf.TensorSpec` or a structure of them.
       seed: seed of the initial weights.
+
+    Raises:
+      ValueError: a Keras model that was there before.
     """
+    created = []
+
+    def record(create: Callable[..., Any], **arguments: Any) -> Any:
+        created.append(create(**arguments))
+        return created[-1]
 
     def build() -> Any:
         model = build_model()
@@ -48,7 +52,13 @@ def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -
             model(tf.nest.map_structure(_zeros, x_spec))
         return model
 
-    return initialized(build, seed)
+    with tf.variable_creator_scope(record):
+        model = initialized(build, seed)
+    if isinstance(model, tf.keras.Model) and model.variables and not created:
+        raise ValueError(
+            "the model builder returns the same model each time; expected a new one"
+        )
+    return model
 
 
 def _zeros(spec: tf.TensorSpec) -> tf.Tensor:
@@ -127,11 +137,6 @@ def _check(model: Any) -> None:
             f"the model builder returned a {type(model).__name__}; expected a "
             "tf.keras.Model"
         )
-    if model in _SEEN:
-        raise ValueError(
-            "the model builder returns the same model each time; expected a new one"
-        )
-    _SEEN.add(model)
     if model.optimizer is not None:
         raise ValueError(
             "the model is compiled, and federated training would not use its loss and "

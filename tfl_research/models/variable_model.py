@@ -165,12 +165,16 @@ def traced_model(
     variables = [_tff_compat.resource_variable(v) for v in (*trainable, *fixed)]
     weight_specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
     count, structures, facts = len(variables), {}, {}
+    preprocesses = any(".preprocessing." in type(m).__module__ for m in modules)
     traced = {}
     for training in (True, False):
 
         def flat(*arguments: tf.Tensor, training: bool = training) -> list[tf.Tensor]:
             seed = arguments[-1]
             x = tf.nest.pack_sequence_as(x_spec, arguments[count:-1])
+            if preprocesses:
+                # Some layers for images have no gradient, and inputs need none.
+                x = tf.nest.map_structure(tf.stop_gradient, x)
             with bound(variables, arguments[:count]) as values:
                 with prepared(seed) as draws:
                     predictions, penalty = call(x, training)
@@ -273,13 +277,24 @@ def _metric_values(
     ]
 
 
+def _constrained(constraint: Callable[[Any], Any], weight: tf.Tensor) -> tf.Tensor:
+    """The constraint of a weight. A variable that it makes is its initial value."""
+
+    def initial(_: Any, **arguments: Any) -> tf.Tensor:
+        value = arguments["initial_value"]
+        return tf.convert_to_tensor(value() if callable(value) else value)
+
+    with tf.variable_creator_scope(initial):
+        return constraint(weight)
+
+
 def _constraints(
     variables: Sequence[tf.Variable],
 ) -> Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]]:
     """Applies the variables' constraints; None if there are none."""
     traced = {
         index: pure_function(
-            lambda w, constraint=variable.constraint: [constraint(w)],
+            lambda w, constraint=variable.constraint: [_constrained(constraint, w)],
             [tf.TensorSpec(variable.shape, variable.dtype)],
             f"the constraint of {variable.name}",
         )

@@ -89,7 +89,8 @@ class Fitting:
         found = _probe(task)
         if found is None:
             return
-        client_id, probe = found
+        split, client_id, examples = found
+        probe = {n: np.asarray(array)[:_PROBED] for n, array in examples.items()}
         keras_model = _keras_model(task)
         if keras_model is not None:
             from tfl_research.tasks.embedded_ids import EmbeddedIds
@@ -102,10 +103,11 @@ class Fitting:
         except ValueError as error:
             raise UserError(f"task {task.name}: {error}") from error
         self._is_checked = True
+        self.check(client_id, examples, split)
         for split, clients in _splits(task).items():
             if clients.in_memory:
-                for client_id, examples in clients.items():
-                    self.check(client_id, examples, split)
+                for client_id, held in clients.items():
+                    self.check(client_id, held, split)
 
 
 def _splits(task: Task) -> dict[str, ClientData]:
@@ -118,18 +120,14 @@ def _splits(task: Task) -> dict[str, ClientData]:
     return {name: split for name, split in splits.items() if split is not None}
 
 
-def _probe(task: Task) -> Optional[tuple[str, dict[str, np.ndarray]]]:
-    """The first client that has examples, and a few of them."""
-    for clients in _splits(task).values():
+def _probe(task: Task) -> Optional[tuple[str, str, Examples]]:
+    """The first client that has examples: split, id and arrays with a row for each."""
+    for split, clients in _splits(task).items():
         for client_id in clients.client_ids[:_SEARCHED]:
-            examples = clients.load(client_id)
-            rows = {
-                name: np.asarray(array)[:_PROBED]
-                for name, array in examples.items()
-                if structures.is_example_array(name)
-            }
-            if rows and len(next(iter(rows.values()))):
-                return client_id, rows
+            held = clients.load(client_id)
+            arrays = {n: a for n, a in held.items() if structures.is_example_array(n)}
+            if arrays and len(next(iter(arrays.values()))):
+                return split, client_id, arrays
     return None
 
 
@@ -139,9 +137,7 @@ def _keras_model(task: Task) -> Any:
 
     from tfl_research import models
 
-    if isinstance(task.build_model, models.FunctionalModel) or not callable(
-        task.build_model
-    ):
+    if not callable(task.build_model):
         return None
     built = models.initialized(task.build_model, 0)
     return built if isinstance(built, tf.keras.Model) else None

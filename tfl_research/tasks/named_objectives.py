@@ -23,7 +23,7 @@ _FIX = (
 )
 
 
-def named(objective: Any) -> tuple[Callable[[], Objective], str]:
+def named(objective: Any, *, pad_id: int = 0) -> tuple[Callable[[], Objective], str]:
     """The builder of an objective, and the metric that picks the best model.
 
     Args:
@@ -31,6 +31,7 @@ def named(objective: Any) -> tuple[Callable[[], Objective], str]:
         "next_token"); a loss of Keras, its name ("mse"), or a dict or list of losses
         for a model of several outputs (`objectives.from_keras`); an `Objective`, or a
         function without arguments that returns one.
+      pad_id: the label of padding, for "next_token".
 
     Raises:
       ValueError: anything else. A loss of Keras is judged by the builder, since
@@ -47,6 +48,8 @@ def named(objective: Any) -> tuple[Callable[[], Objective], str]:
         def by_name() -> Objective:
             from tfl_research.tasks import objectives
 
+            if objective == "next_token":
+                return objectives.next_token(pad_id)
             build: Callable[[], Objective] = getattr(objectives, function)
             return build()
 

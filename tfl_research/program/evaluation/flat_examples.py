@@ -63,7 +63,7 @@ class FlatExamples:
         batch = {}
         for name, array in self.arrays.items():
             real = array[start : start + size]
-            # Strings are padded with empty strings, numbers with zeros.
-            batch[name] = np.zeros((size, *array.shape[1:]), array.dtype)
+            blank = b"" if array.dtype.hasobject else 0
+            batch[name] = np.full((size, *array.shape[1:]), blank, array.dtype)
             batch[name][: len(real)] = real
         return batch

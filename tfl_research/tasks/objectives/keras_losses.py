@@ -145,11 +145,11 @@ def _rule(loss: Any) -> Rule:
     config = {} if isinstance(loss, _FunctionLoss) else loss.get_config()
     from_logits = bool(config.get("from_logits", False))
     if kind in _CLASSES:
-        return Classes(from_logits, "from_keras", _CLASSES[0])
+        return Classes(from_logits)
     if kind in _ONE_HOT:
-        return OneHot(from_logits, "from_keras", _ONE_HOT[0])
+        return OneHot(from_logits)
     if kind in _BINARY:
-        return Binary(from_logits, False, True, "from_keras", _BINARY[0])
+        return Binary(from_logits, single=False, soft=True)
     return Numbers()
 
 

@@ -186,7 +186,7 @@ def example_metric(
     """
     fresh = _fresh(metric, rule)
     with_variables = fresh()
-    name, is_usual = _name(with_variables)
+    name, is_usual = _unnumbered(with_variables)
     if name in higher_is_better:
         higher: Optional[bool] = higher_is_better[name]
     else:
@@ -233,7 +233,7 @@ def example_metric(
     )
 
 
-def _name(metric: Any) -> tuple[str, bool]:
+def _unnumbered(metric: Any) -> tuple[str, bool]:
     """The name without the number that Keras adds, and whether it is the kind's."""
     words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(metric).__name__)
     usual = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()

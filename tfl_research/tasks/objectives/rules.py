@@ -12,7 +12,7 @@ import numpy as np
 # Probabilities in half precision add up to 1 within this.
 _TOLERANCE = 0.02
 _FIX_LOGITS = (
-    "leave the activation out of the last layer, or say from_logits=False, as "
+    "leave the activation out of the last layer, or give a loss of probabilities, as "
     "objectives.{name}(from_logits=False) or Keras' {keras}()"
 )
 
@@ -149,7 +149,9 @@ class Classes(Rule):
         if label >= number and label == np.floor(label):
             fix = f"give the last layer {label + 1:.0f} units"
         return Wrong(
-            row, f"label {label:g}, expected a class of 0 to {number - 1}; {fix}"
+            row,
+            f"label {label:g}, expected a class of 0 to {number - 1}, since the model "
+            f"has outputs for {number} classes; {fix}",
         )
 
 
@@ -158,8 +160,8 @@ class OneHot(Rule):
     """A distribution over classes as the label, and an output for each class."""
 
     from_logits: bool = True
-    name: str = "from_keras"
     keras: str = "CategoricalCrossentropy"
+    name: str = "multiclass"
 
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
         """See `Rule`."""

@@ -23,11 +23,18 @@ class Traced:
       name: of the function, for messages.
       function: returns tensors or structures of them.
       is_batched: whether the arguments have a first axis of examples.
+      is_pure: whether a graph of TFF can call it: it may use no variables, and tensors
+        from outside become constants.
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], is_batched: bool = True
+        self,
+        name: str,
+        function: Callable[..., Any],
+        is_batched: bool = True,
+        is_pure: bool = True,
     ):
+        self._is_pure = is_pure
         self._name = name
         self._function = function
         self._is_batched = is_batched
@@ -61,9 +68,9 @@ class Traced:
 
         def trace() -> Any:
             traced = tf.function(flat).get_concrete_function(*named)
-            return (
-                _without_captures(traced, named) if traced.captured_inputs else traced
-            )
+            if self._is_pure and traced.captured_inputs:
+                traced = _without_captures(traced, named)
+            return traced
 
         with futures.ThreadPoolExecutor(1) as thread:
             try:

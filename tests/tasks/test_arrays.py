@@ -7,8 +7,9 @@ import doctest
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
-from tfl_research import data, tasks
+from tfl_research import data, processes, tasks
 from tfl_research.data import structures
 from tfl_research.data.tables import schema
 from tfl_research.models import functional_model
@@ -316,3 +317,13 @@ def test_ragged_tensors_are_rows():
 def test_functional_models_are_taken_as_they_are():
     model = functional_model.from_keras(_model, tf.TensorSpec([None, 2]))
     assert tasks.from_arrays(_clients(), model=model).build_model is model
+
+
+def test_local_steps_of_text_and_several_inputs_have_a_type_of_tff():
+    clients = {"a": {"x": {"b": ["u", "v"], "a": _X[:2]}, "y": [0, 1]}}
+    task = tasks.from_arrays(clients, model=_functional, test=0)
+    found = processes.cohort_type(task)
+    steps = task.train.cohort(["a"], seed=0, round_number=1).batches(0)
+    assert [name for name, _ in tff.structure.iter_elements(found)] == list(steps)
+    assert found["x/b"] == tff.TensorType(np.str_, [None, 20])
+    assert found["x/a"] == tff.TensorType(np.float32, [None, 20, 2])

@@ -19,8 +19,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def blocks():
-    found = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(found) == 3
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def block(blocks, word):
+    """The one block with a word in it."""
+    (found,) = [each for each in blocks if word in each]
     return found
 
 
@@ -33,9 +37,10 @@ def executed(code, folder, monkeypatch):
 
 
 def test_an_experiment_of_ones_own(blocks, tmp_path, monkeypatch):
-    lines = [line for line in blocks[0].splitlines() if line.strip()]
+    code = block(blocks, "local_gaussian")
+    lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 25
-    names = executed(blocks[0], tmp_path, monkeypatch)
+    names = executed(code, tmp_path, monkeypatch)
     result = names["result"]
     assert len(result.metrics) == 10
     assert 7.9 < result.epsilon <= 8
@@ -71,7 +76,7 @@ def saved_reviews(folder):
 
 def test_data_of_ones_own(blocks, tmp_path, monkeypatch):
     saved_reviews(tmp_path / "reviews")
-    names = executed(blocks[1], tmp_path, monkeypatch)
+    names = executed(block(blocks, "from_dataframe"), tmp_path, monkeypatch)
     sizes = {
         name: sum(
             split.num_examples(client_id)
@@ -97,9 +102,21 @@ def test_data_of_ones_own(blocks, tmp_path, monkeypatch):
         assert names[name].pooled == ()
 
 
+def test_a_tff_process_of_ones_own(blocks, tmp_path, monkeypatch):
+    code = block(blocks, "ProcessExperiment")
+    loop = code[code.index("result = ") :].splitlines()
+    assert len(loop) <= 10
+    result = executed(code, tmp_path, monkeypatch)["result"]
+    assert result.metrics["train_loss"].notna().sum() == 5
+    untrained = result.summary["untrained"]["eval_loss"]
+    assert result.metrics["eval_loss"].iloc[-1] < untrained
+    assert result.weights.trainable[0].shape == (784, 128)
+
+
 def test_a_rule_of_ones_own(blocks, tmp_path, monkeypatch):
     try:
-        result = executed(blocks[2], tmp_path, monkeypatch)["result"]
+        code = block(blocks, "Midrange")
+        result = executed(code, tmp_path, monkeypatch)["result"]
     finally:
         tfl.aggregators.AGGREGATORS.unregister("midrange")
     losses = result.metrics["train_loss"]

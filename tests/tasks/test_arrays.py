@@ -171,9 +171,13 @@ def test_no_clients_and_models_that_are_no_functions_are_refused():
     ("objective", "metric", "names"),
     [
         ("classification", "accuracy", {"loss", "accuracy"}),
-        ("binary", "auc", {"loss", "accuracy", "auc"}),
-        ("regression", "loss", {"loss", "mean_absolute_error"}),
-        (tasks.objectives.regression, "loss", {"loss", "mean_absolute_error"}),
+        ("binary", "auc", {"loss", "accuracy", "auc", "pr_auc"}),
+        ("regression", "loss", {"loss", "mean_absolute_error", "rmse", "r2"}),
+        (
+            tasks.objectives.regression,
+            "loss",
+            {"loss", "mean_absolute_error", "rmse", "r2"},
+        ),
         (tasks.objectives.multiclass(), "loss", {"loss", "accuracy"}),
     ],
 )
@@ -183,10 +187,12 @@ def test_objectives_by_name_and_of_ones_own(objective, metric, names):
     built = task.build_objective()
     labels = np.array([0, 1], np.int32)
     logits = np.array([[0.0, 2.0], [1.0, 1.0]], np.float32)
-    if "mean_absolute_error" in names:
+    if "mean_absolute_error" in names or "auc" in names:
         logits = logits[:, :1]
     sums = built.example_sums(labels, logits)
-    assert set(built.finalize({n: np.sum(s, axis=0) for n, s in sums.items()})) == names
+    of_sums = set(built.finalize({n: np.sum(s, axis=0) for n, s in sums.items()}))
+    assert of_sums | set(built.of_examples) == names
+    assert set(built.metrics) == names
     chosen = _made(objective=objective, selection_metric="loss:1")
     assert chosen.selection_metric == "loss:1"
 

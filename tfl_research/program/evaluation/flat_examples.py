@@ -63,7 +63,7 @@ class FlatExamples:
         batch = {}
         for name, array in self.arrays.items():
             real = array[start : start + size]
-            # Strings are padded with empty strings, numbers with zeros.
-            batch[name] = np.zeros((size, *array.shape[1:]), array.dtype)
+            # Text is padded with empty texts, numbers with zeros.
+            batch[name] = structures.blank((size, *array.shape[1:]), array.dtype)
             batch[name][: len(real)] = real
         return batch

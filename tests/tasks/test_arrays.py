@@ -7,11 +7,11 @@ import doctest
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
-from tfl_research import data, tasks
+from tfl_research import data, models, processes, tasks
 from tfl_research.data import structures
 from tfl_research.data.tables import schema
-from tfl_research.models import functional_model
 
 _X = np.arange(20, dtype=np.float64).reshape(10, 2)
 
@@ -79,7 +79,7 @@ def test_test_and_held_out_arrays_of_ones_own():
             {"held_out": {"new": {"x": _X[:, :1], "y": np.zeros(10, int)}}},
             r"held_out has arrays of .*shape=\(1,\).*, expected .*shape=\(2,\)",
         ),
-        ({"objective": "guessing"}, "objective must be one of .*, got 'guessing'"),
+        ({"objective": 3}, "objective is 3; expected one of classification, binary"),
         ({"clients": {"a": {"x": _X}}}, "client 'a' has no 'y'; .* got 'x'"),
         ({"clients": {"a": {"x": _X, "y": ["b"] * 10}}}, "'a': y must be .* numbers"),
         ({"clients": {"a": {"x": _X, "y": [1]}}}, "'a' has 10 rows of x but 1 of y"),
@@ -124,30 +124,43 @@ def test_features_that_are_not_finite_are_refused():
 
 
 def _compiled():
-    model = _model()
+    model = _two_units()
     model.compile("sgd", "mse")
     return model
+
+
+def _two_units():
+    return tf.keras.Sequential([tf.keras.layers.Input([2]), tf.keras.layers.Dense(2)])
 
 
 @pytest.mark.parametrize(
     ("model", "largest", "message"),
     [
-        (lambda: None, 0, "model must return a Keras model, got NoneType"),
-        (_compiled, 0, r"compiled model; leave compile\(\) out"),
-        (_model, 7, "has . logits, but the largest label is 7; .* 8 units"),
+        (
+            lambda: None,
+            0,
+            "model builder returned a NoneType; expected a tf.keras.Model",
+        ),
+        (_compiled, 0, r"the model is compiled, .* leave out compile\(\)"),
+        (_model, 7, "the model has 1 output, but a loss of classes takes one for each"),
+        (
+            _two_units,
+            7,
+            "client 'a', y row 0: label 7, expected a class of 0 to 1; .* 8",
+        ),
     ],
 )
 def test_models_that_cannot_be_trained_are_refused(model, largest, message):
     y = np.full(10, largest)
     task = tasks.from_arrays({"a": {"x": _X, "y": y}}, model=model)
     with pytest.raises(ValueError, match=message):
-        task.build_model()
+        task.functional_model()
 
 
 def test_a_builder_that_returns_the_same_model_is_refused():
-    model = _model()
+    model = _two_units()
     with pytest.raises(ValueError, match="returns the same model each time"):
-        functional_model.from_keras(lambda: model, tf.TensorSpec([None, 2]))
+        tasks.from_arrays(_clients(), model=lambda: model).functional_model()
 
 
 def test_arrays_that_have_no_names_are_refused():
@@ -320,5 +333,28 @@ def test_ragged_tensors_are_rows():
 
 
 def test_functional_models_are_taken_as_they_are():
-    model = functional_model.from_keras(_model, tf.TensorSpec([None, 2]))
-    assert tasks.from_arrays(_clients(), model=model).build_model is model
+    model = models.from_keras(_two_units, tf.TensorSpec([None, 2]))
+    task = tasks.from_arrays(_clients(), model=model)
+    assert task.build_model is model
+    assert task.functional_model() is model
+
+
+def test_names_that_no_objective_has_are_refused_by_its_builder():
+    with pytest.raises(ValueError, match=r"objective 'guessing': .*classification"):
+        _made(objective="guessing").build_objective()
+
+
+def test_losses_of_keras_need_labels():
+    for objective in ("mse", tf.keras.losses.MeanSquaredError(), {"a": "mse"}):
+        with pytest.raises(ValueError, match=r"client 'a' has no 'y'; .* got 'x'"):
+            _made({"a": {"x": _X}}, objective=objective)
+
+
+def test_local_steps_of_text_and_several_inputs_have_a_type_of_tff():
+    clients = {"a": {"x": {"b": ["u", "v"], "a": _X[:2]}, "y": [0, 1]}}
+    task = tasks.from_arrays(clients, model=_functional, test=0)
+    found = processes.cohort_type(task)
+    steps = task.train.cohort(["a"], seed=0, round_number=1).batches(0)
+    assert [name for name, _ in tff.structure.iter_elements(found)] == list(steps)
+    assert found["x/b"] == tff.TensorType(np.str_, [None, 20])
+    assert found["x/a"] == tff.TensorType(np.float32, [None, 20, 2])

@@ -204,7 +204,15 @@ class _Names:
                     f"{where}: elements have the name {name!r}, expected x, y and "
                     "sample_weight; name the input and the label by x= and y="
                 )
-            flat.update(structures.flattened(name, value))
+            if isinstance(value, (tuple, list)):
+                raise ValueError(
+                    f"{where}: {name} is a {type(value).__name__} of tensors; give a "
+                    "dict of them, by the names of the model's inputs"
+                )
+            try:
+                flat.update(structures.flattened(name, value))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
         return flat
 
     def _chosen(self, where: str, element: Any) -> dict[str, Any]:

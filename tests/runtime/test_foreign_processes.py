@@ -308,6 +308,18 @@ class TestDatasets:
         with pytest.raises(ValueError, match="client 0 of the cohort has a dataset of"):
             total(self.process(), [tf.data.Dataset.range(3)], mode=GRAPH)
 
+    def test_equal_computations_on_elements_of_other_shapes(self):
+        """Their graphs are equal, but one of them needs the sizes of elements."""
+
+        def process(shape):
+            def work(dataset):
+                return dataset.reduce(0.0, lambda s, e: s + tf.reduce_mean(e))
+
+            return summing(work, tff.SequenceType(tff.TensorType(np.float32, shape)))
+
+        assert total(process([2]), [[[1, 3], [5, 7]]], mode=GRAPH) == 8.0
+        assert total(process([None]), [[[1, 3], [5]], [[9, 9, 9]]], mode=GRAPH) == 16.0
+
     def test_strings_are_not_compiled(self):
         def work(dataset):
             return dataset.reduce(

@@ -117,10 +117,10 @@ def _opened(
             )
         )
         account = stack.enter_context(declared.opened_account(prepared, folder, out))
-        engine = stack.enter_context(_Explained(_engine(prepared, folder, out)))
         declared.check_start(
             prepared, folder, account, fingerprint, out, recharge=recharge
         )
+        engine = stack.enter_context(_Explained(_engine(prepared, folder, out)))
         write = declared.statement_writer(prepared, folder, account)
         if write is not None and account is not None:
             stack.enter_context(

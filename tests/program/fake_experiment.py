@@ -139,6 +139,7 @@ class Evaluator:
     """Loss and accuracy of the logistic regression on every client."""
 
     splits = ("eval",)
+    metrics: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, data: Optional[ClientData] = None):
         self.data = data or clients()

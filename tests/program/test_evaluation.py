@@ -12,7 +12,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorboard.backend.event_processing import event_accumulator
 
-from tfl_research.data import ClientData
+from tfl_research.data import ArraySpec, ClientData
+from tfl_research.models import Forward, FunctionalModel
 from tfl_research.program import (
     Evaluator,
     RunConfig,
@@ -171,7 +172,7 @@ def test_the_auc_is_exact_for_few_positives_and_saturated_scores(share, scale, s
         )
     # What a round selects the best model by.
     assert found.columns("eval")["eval_auc"] == found.overall["auc"]
-    assert list(found.overall) == ["loss", "accuracy", "auc"]
+    assert list(found.overall) == ["loss", "accuracy", "auc", "pr_auc"]
 
 
 def test_the_auc_of_no_examples_and_of_a_subset():
@@ -185,7 +186,7 @@ def test_the_auc_of_no_examples_and_of_a_subset():
     flat = some.evaluate(model)
     kept = some._flat["eval"]
     assert int(flat.examples.sum()) == 5
-    expected = mann_whitney(kept.y, kept.x[:, 0])
+    expected = mann_whitney(kept.arrays["y"], kept.arrays["x"][:, 0])
     assert flat.overall["auc"] == pytest.approx(expected)
     empty, model = one_logit([0, 0], y[:0], scores[:0])
     assert math.isnan(Evaluator(empty).evaluate(model).overall["auc"])
@@ -207,6 +208,73 @@ def test_auc_of_each_client():
     assert math.isnan(found.per_client["auc"][2])
     assert found.per_client["loss"][2] > 0
     assert "eval_client_worst_auc" in found.columns("eval")
+
+
+def with_model(model, data, objective):
+    """A task whose functional model is given."""
+
+    class Given(Task):
+        def functional_model(self, seed=0):
+            return model
+
+    return Given("t", CARD, data, data, None, lambda: None, objective)
+
+
+def test_dicts_of_inputs_and_labels_and_sample_weights():
+    """The numbers are Keras' own, for the outputs of a model by hand."""
+    generator = np.random.default_rng(0)
+    x = {name: generator.normal(size=(9, 3)).astype(np.float32) for name in "ab"}
+    y = {"kind": np.arange(9) % 3, "size": x["a"][:, :1]}
+    weight = np.linspace(0, 2, 9, dtype=np.float32)
+    arrays = {f"x/{n}": v for n, v in x.items()} | {f"y/{n}": v for n, v in y.items()}
+    arrays["sample_weight"] = weight
+    specs = {n: ArraySpec(v.shape[1:], v.dtype) for n, v in arrays.items()}
+    data = ClientData(("c",), {"c": arrays}.__getitem__, specs)
+
+    def forward(weights, state, x, training, seed):
+        outputs = {"kind": tf.nn.softmax(x["a"]), "size": x["b"][:, :1] * weights[0]}
+        return Forward(outputs, 0.0, tuple(state))
+
+    losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
+    both = with_model(
+        FunctionalModel((np.float32(2.0),), forward),
+        data,
+        lambda: objectives.from_keras(losses, {"kind": ["accuracy"]}),
+    )
+    found = Evaluator(both, batch_size=4).evaluate(
+        tff.learning.models.ModelWeights([np.float32(2.0)], [])
+    )
+    kind = tf.keras.losses.SparseCategoricalCrossentropy()
+    size = tf.keras.losses.MeanSquaredError()
+    outputs = tf.nn.softmax(x["a"]), 2 * x["b"][:, :1]
+    expected = [float(kind(y["kind"], outputs[0])), float(size(y["size"], outputs[1]))]
+    assert found.overall["kind_loss"] == pytest.approx(expected[0], rel=1e-5)
+    assert found.overall["size_loss"] == pytest.approx(expected[1], rel=1e-5)
+    hits = x["a"].argmax(axis=1) == y["kind"]
+    assert found.overall["kind_accuracy"] == pytest.approx(hits.mean())
+    # The loss alone is weighted.
+    weighted = kind(y["kind"], outputs[0], weight) + size(y["size"], outputs[1], weight)
+    assert found.overall["loss"] == pytest.approx(float(weighted), rel=1e-5)
+
+
+def test_non_trainable_weights_are_those_of_the_server():
+    data = client_data([6])
+
+    def forward(weights, state, x, training, seed):
+        return Forward(x[:, :1] * weights[0] + state[0], 0.0, tuple(state))
+
+    model = FunctionalModel(
+        (np.float32(2.0),), forward, False, (np.zeros(1, np.float32),)
+    )
+    evaluator = Evaluator(with_model(model, data, objectives.regression))
+    found = evaluator.evaluate(
+        tff.learning.models.ModelWeights([np.float32(2.0)], [np.full(1, 5.0)])
+    )
+    examples = data.load("c0")
+    expected = np.mean((2 * examples["x"][:, 0] + 5 - examples["y"]) ** 2)
+    assert found.overall["loss"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="non_trainable weights have shapes"):
+        evaluator.evaluate(tff.learning.models.ModelWeights([np.float32(2.0)], []))
 
 
 def test_no_examples_at_all():

@@ -44,13 +44,11 @@ def evaluator(task, batch_size=3):
     personal = clients.LocalTraining(steps).build_personal(
         model, task.build_objective()
     )
-    return program.PersonalEvaluator(
-        task, personal, model.forward, batch_size=batch_size
-    )
+    return program.PersonalEvaluator(task, personal, model, batch_size=batch_size)
 
 
 def state():
-    weights = types.SimpleNamespace(trainable=(WEIGHT, BIAS))
+    weights = types.SimpleNamespace(trainable=(WEIGHT, BIAS), non_trainable=())
     return types.SimpleNamespace(global_model_weights=weights, finalizer=())
 
 
@@ -146,7 +144,7 @@ def test_one_graph_serves_clients_of_every_size(make_linear_task):
         traces.append(None)
         return personal(*arguments)
 
-    made = program.PersonalEvaluator(many, counted, model.forward)
+    made = program.PersonalEvaluator(many, counted, model)
     made.evaluate(state(), 1, progress_bar=False)
     # The first two sizes, and one graph for all others.
     assert len(traces) <= 2
@@ -196,13 +194,14 @@ def test_the_auc_of_saturated_scores_is_exact(task):
         test=clients_data,
         build_objective=tasks.objectives.binary,
     )
-    evaluator = program.PersonalEvaluator(
-        binary,
-        lambda weights, *_: [-weights[0]],
+    model = models.FunctionalModel(
+        (np.ones((1, 1), np.float32),),
         lambda weights, state, x, *_: models.Forward(x @ weights[0], 0.0, state),
-        batch_size=2,
     )
-    weights = types.SimpleNamespace(trainable=(np.ones((1, 1), np.float32),))
+    evaluator = program.PersonalEvaluator(
+        binary, lambda weights, *_: [-weights[0]], model, batch_size=2
+    )
+    weights = types.SimpleNamespace(trainable=model.initial_weights, non_trainable=())
     state = types.SimpleNamespace(global_model_weights=weights, finalizer=())
     found = evaluator.evaluate(state, 1, progress_bar=False)
     # Scores of the positives 300, 200, 100 and 300, of the negatives 100 and 400.
@@ -212,3 +211,30 @@ def test_the_auc_of_saturated_scores_is_exact(task):
         found.global_model.per_client["auc"], [1.0, 0.0, np.nan]
     )
     np.testing.assert_array_equal(found.personal.per_client["auc"], [0.0, 1.0, np.nan])
+
+
+def test_personal_models_have_their_own_non_trainable_weights():
+    """The prediction is x times the weight, plus the model's state."""
+    arrays = {"a": {"x": np.ones((2, 1), np.float32), "y": np.zeros(2, np.float32)}}
+    held = data.ClientData.from_arrays(arrays)
+    card = tasks.Card("t", "client", "y", "here", "none")
+    made = tasks.Task("t", card, held, held, None, None, tasks.objectives.regression)
+    model = models.FunctionalModel(
+        (np.ones((1, 1), np.float32),),
+        lambda weights, state, x, *_: models.Forward(
+            x @ weights[0] + state[0], 0.0, state
+        ),
+        initial_state=(np.zeros(1, np.float32),),
+    )
+
+    def personal(weights, steps, round_number):
+        return [2 * weights[0]], (steps["model_state"][0] + 10.0,)
+
+    evaluator = program.PersonalEvaluator(made, personal, model)
+    given = types.SimpleNamespace(
+        trainable=model.initial_weights, non_trainable=(np.full(1, 3.0, np.float32),)
+    )
+    state = types.SimpleNamespace(global_model_weights=given, finalizer=())
+    found = evaluator.evaluate(state, 1, progress_bar=False)
+    assert found.global_model.overall["loss"] == pytest.approx((1 + 3) ** 2)
+    assert found.personal.overall["loss"] == pytest.approx((2 + 13) ** 2)

@@ -12,17 +12,17 @@ import pytest
 from tfl_research.program.evaluation.client_metrics import (
     Evaluation,
     client_table,
-    higher_is_better,
 )
 from tfl_research.program.evaluation.selection import Selection
+from tfl_research.tasks.metrics import Metric, higher_is_better
 
 
 def test_direction_is_known_by_name():
-    assert higher_is_better("eval_accuracy")
-    assert higher_is_better("held_out_auc")
-    assert not higher_is_better("eval_client_worst_loss")
+    assert higher_is_better("eval_accuracy", {})
+    assert higher_is_better("held_out_auc", {})
+    assert not higher_is_better("eval_client_worst_loss", {})
     with pytest.raises(ValueError, match="cannot tell whether a higher 'eval_size'"):
-        higher_is_better("eval_size")
+        higher_is_better("eval_size", {})
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,32 @@ def test_best_round(metric, values, best_round):
         selection.update(number, value)
     assert selection.best_round == best_round
     assert not selection.should_stop
+
+
+def test_a_declared_metric_has_its_direction_under_any_name():
+    declared = {"my_error": Metric(True), "size": Metric(False), "error": Metric(False)}
+    for column, best in (
+        ("eval_my_error", 2),
+        ("eval_client_mean_size", 1),
+        ("held_out_error", 1),
+    ):
+        selection = Selection(column, metrics=declared)
+        for number, value in enumerate([0.1, 0.3, 0.2], start=1):
+            selection.update(number, value)
+        assert selection.best_round == best
+    both = Selection("eval_my_error:1,eval_size:2", metrics=declared)
+    assert both.value_of({"eval_my_error": 0.5, "eval_size": 0.2}) == pytest.approx(0.1)
+    found = dataclasses.replace(
+        evaluation(my_error=[0.2, 0.4, 0.9, math.nan], spot=[1.0, 2.0, 3.0, math.nan]),
+        metrics=declared,
+    )
+    assert found.spread("my_error").worst == 0.2
+    assert found.spread("my_error").worst_decile == 0.2
+    # Nobody has said which spots are good.
+    assert math.isnan(found.spread("spot").worst)
+    assert found.spread("spot").mean == pytest.approx(2.0)
+    assert "eval_client_mean_spot" in found.columns("eval")
+    assert "eval_client_worst_spot" not in found.columns("eval")
 
 
 def test_patience_counts_evaluations_without_improvement():
@@ -152,7 +178,7 @@ def test_means_weighted_by_client():
     assert cells["eval_weighted_mean_accuracy"] == pytest.approx((0.2 + 2.7) / 4)
     assert cells["eval_weighted_mean_auc"] == pytest.approx((0.5 + 2.4) / 4)
     assert cells["eval_client_mean_accuracy"] == pytest.approx(0.5)
-    assert higher_is_better("eval_weighted_mean_accuracy")
+    assert higher_is_better("eval_weighted_mean_accuracy", {})
     # A client that diverged is not hidden, unless it counts nothing.
     columns["accuracy"][1] = math.nan
     assert found.weighted_mean("accuracy") == pytest.approx((0.2 + 2.7) / 4)

@@ -20,6 +20,10 @@ def _metrics(objective, y, logits):
     )
 
 
+def _of_examples(objective, name, y, outputs):
+    return objective.metrics[name].of_examples(y, np.asarray(outputs))
+
+
 def _softmax_losses(y, logits):
     shifted = logits - logits.max(axis=-1, keepdims=True)
     log_shares = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -92,44 +96,43 @@ def test_binary_by_hand():
     # A logit of 0 is class 0: only the last is right.
     assert float(metrics["accuracy"]) == pytest.approx(1 / 3)
     # Of the two pairs (positive, negative) one is in order.
-    assert float(metrics["auc"]) == pytest.approx(0.5)
+    assert _of_examples(objectives.binary(), "auc", y, logits) == pytest.approx(0.5)
+    # In the order of the scores: positive, negative, positive.
+    found = _of_examples(objectives.binary(), "pr_auc", y, logits)
+    assert found == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_auc_counts_ties_half():
-    # Positives at bins 10, 20; negatives at 10, 5: pairs 1/2, 1, 1, 1.
-    y = np.array([1, 1, 0, 0], np.int32)
-    scores = np.array([10.5, 20.5, 10.5, 5.5]) / 200
-    logits = np.log(scores / (1 - scores))[:, np.newaxis]
-    assert float(_metrics(objectives.binary(), y, logits)["auc"]) == pytest.approx(
-        0.875
+def test_training_has_no_area_under_a_curve():
+    """No sum over clients of a usable size would be right for every score."""
+    assert list(_metrics(objectives.binary(), np.array([0, 1]), [[0.0], [1.0]])) == [
+        "loss",
+        "accuracy",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "scale", "shift"),
+    [(0.3, 1.0, 0.0), (0.0001, 1.0, -9.0), (0.002, 1e-4, 1.0), (0.3, 100.0, 300.0)],
+)
+def test_areas_against_scikit_learn(share, scale, shift):
+    generator = np.random.default_rng(3)
+    y = (np.arange(20_000) < max(share * 20_000, 4)).astype(np.int32)
+    scores = scale * (generator.normal(size=20_000) + 1.5 * y) + shift
+    logits = np.round(scores, 3).astype(np.float32)[:, np.newaxis]
+    binary = objectives.binary()
+    assert _of_examples(binary, "auc", y, logits) == pytest.approx(
+        sklearn.metrics.roc_auc_score(y, logits), abs=1e-9
     )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_auc_against_scikit_learn(seed):
-    generator = np.random.default_rng(seed)
-    y = (generator.random(500) < 0.2).astype(np.int32)
-    logits = (generator.normal(size=500) + 1.2 * y - 1.5).astype(np.float32)
-    auc = float(_metrics(objectives.binary(), y, logits[:, np.newaxis])["auc"])
-    scores = tf.sigmoid(logits).numpy()
-    binned = np.clip((scores * np.float32(200)).astype(int), 0, 199)
-    assert auc == pytest.approx(sklearn.metrics.roc_auc_score(y, binned), abs=1e-6)
-    assert auc == pytest.approx(sklearn.metrics.roc_auc_score(y, scores), abs=5e-3)
-
-
-def test_auc_of_extreme_scores():
-    y = np.array([0, 1], np.int32)
-    logits = np.array([[-1e4], [1e4]])
-    metrics = _metrics(objectives.binary(), y, logits)
-    assert float(metrics["auc"]) == 1.0
-    assert float(metrics["loss"]) == 0.0
-    assert float(_metrics(objectives.binary(), 1 - y, logits)["auc"]) == 0.0
+    assert _of_examples(binary, "pr_auc", y, logits) == pytest.approx(
+        sklearn.metrics.average_precision_score(y, logits), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("y", [[1, 1], [0, 0]])
 def test_auc_of_one_class_is_nan(y):
-    metrics = _metrics(objectives.binary(), np.array(y, np.int32), [[1.0], [2.0]])
-    assert math.isnan(metrics["auc"])
+    logits = np.array([[1.0], [2.0]])
+    assert math.isnan(_of_examples(objectives.binary(), "auc", np.array(y), logits))
+    metrics = _metrics(objectives.binary(), np.array(y, np.int32), logits)
     assert math.isfinite(metrics["loss"])
 
 
@@ -199,11 +202,43 @@ def test_losses_have_finite_gradients_at_extreme_logits(name):
 def test_regression_by_hand():
     y = np.array([1.0, 2.0, 4.0], np.float32)
     predictions = np.array([[1.5], [2.0], [1.0]], np.float32)
-    losses = objectives.regression().example_losses(y, predictions)
+    regression = objectives.regression()
+    losses = regression.example_losses(y, predictions)
     assert losses.numpy().tolist() == [0.25, 0.0, 9.0]
-    metrics = _metrics(objectives.regression(), y, predictions)
+    metrics = _metrics(regression, y, predictions)
     assert float(metrics["loss"]) == pytest.approx(9.25 / 3)
     assert float(metrics["mean_absolute_error"]) == pytest.approx(3.5 / 3)
+    assert float(metrics["rmse"]) == pytest.approx(math.sqrt(9.25 / 3))
+    # The labels' mean is 7/3, their squared distances 16/9, 1/9 and 25/9.
+    r2 = _of_examples(regression, "r2", y, predictions)
+    assert r2 == pytest.approx(1 - 9.25 / (42 / 9))
+
+
+def test_absolute_and_huber_losses_by_hand():
+    y = np.array([[1.0], [2.0], [4.0]])
+    predictions = np.array([[1.5], [2.0], [1.0]], np.float32)
+    mae = objectives.regression("mae").example_losses(y, predictions)
+    assert mae.numpy().tolist() == [0.5, 0.0, 3.0]
+    huber = objectives.regression("huber", delta=2.0)
+    # Beyond 2: 2 * (3 - 1).
+    assert huber.example_losses(y, predictions).numpy().tolist() == [0.125, 0.0, 4.0]
+    with pytest.raises(
+        ValueError, match="loss must be one of mse, mae, huber, got 'l'"
+    ):
+        objectives.regression("l")
+    with pytest.raises(ValueError, match="delta must be above 0, got 0"):
+        objectives.regression("huber", delta=0)
+
+
+def test_r2_of_large_labels_against_scikit_learn():
+    generator = np.random.default_rng(0)
+    y = 1e6 + generator.normal(size=500)
+    predictions = (y + 0.3 * generator.normal(size=500)).astype(np.float64)
+    found = _of_examples(objectives.regression(), "r2", y, predictions)
+    assert found == pytest.approx(sklearn.metrics.r2_score(y, predictions), abs=1e-9)
+    assert math.isnan(
+        _of_examples(objectives.regression(), "r2", y[:1], predictions[:1])
+    )
 
 
 def test_regression_of_several_outputs_is_their_mean():
@@ -214,3 +249,66 @@ def test_regression_of_several_outputs_is_their_mean():
     nothing = _metrics(objectives.regression(), y[:0], predictions[:0])
     assert math.isnan(nothing["loss"])
     assert math.isnan(nothing["mean_absolute_error"])
+
+
+@pytest.mark.parametrize("name", ["multiclass", "binary", "next_token", "multi_label"])
+def test_probabilities_give_the_losses_of_their_logits(name):
+    generator = np.random.default_rng(2)
+    shape = {"multiclass": (9, 4), "binary": (9, 1), "multi_label": (9, 3)}
+    logits = generator.normal(size=shape.get(name, (9, 5, 4))).astype(np.float32)
+    labels = {"multiclass": (4, [9]), "binary": (2, [9]), "multi_label": (2, [9, 3])}
+    y = generator.integers(0, *labels.get(name, (4, [9, 5]))).astype(np.int32)
+    is_softmax = name in ("multiclass", "next_token")
+    shares = (tf.nn.softmax if is_softmax else tf.sigmoid)(logits)
+    build = getattr(objectives, name)
+    given = _metrics(build(), y, logits)
+    found = _metrics(build(from_logits=False), y, shares)
+    for metric, value in given.items():
+        assert float(found[metric]) == pytest.approx(float(value), rel=1e-4)
+
+
+def test_class_weights_against_keras():
+    generator = np.random.default_rng(4)
+    y = generator.integers(0, 3, 8).astype(np.int32)
+    logits = generator.normal(size=(8, 3)).astype(np.float32)
+    table = np.array([1.0, 3.0, 0.5], np.float32)
+    weighted = objectives.multiclass(class_weight={1: 3.0, 2: 0.5})
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    expected = float(loss(y, logits, sample_weight=table[y]))
+    assert float(_metrics(weighted, y, logits)["loss"]) == pytest.approx(expected)
+    twice = objectives.binary(class_weight=[1.0, 2.0])
+    y, logits = np.array([0, 1]), np.zeros((2, 1), np.float32)
+    losses = twice.example_losses(y, logits).numpy()
+    np.testing.assert_allclose(losses, [math.log(2), 2 * math.log(2)], rtol=1e-6)
+    with pytest.raises(ValueError, match="weight of class 3, expected classes of 0 to"):
+        objectives.multiclass(class_weight={3: 1.0}).example_losses(y, np.eye(3)[:2])
+
+
+def test_several_labels_by_hand():
+    y = np.array([[1, 0], [0, 0]], np.uint8)
+    logits = np.array([[0.0, 0.0], [-2.0, 1.0]], np.float32)
+    metrics = _metrics(objectives.multi_label(), y, logits)
+    losses = [math.log(2), (math.log1p(math.exp(-2)) + math.log1p(math.e)) / 2]
+    assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-6)
+    # A logit of 0 is no: one wrong in each row.
+    assert float(metrics["accuracy"]) == 0.5
+    weighted = objectives.multi_label(positive_weight=[3.0, 1.0])
+    found = weighted.example_losses(y, logits).numpy()
+    np.testing.assert_allclose(found, [2 * math.log(2), losses[1]], rtol=1e-6)
+    # The second label has one class, and so no area.
+    assert _of_examples(objectives.multi_label(), "auc", y, logits) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64, bool])
+def test_labels_of_any_dtype_and_a_last_axis_of_one(dtype):
+    y = np.array([0, 1, 1])
+    logits = np.array([[0.3, 1.0], [0.2, 0.1], [-1.0, 2.0]], np.float32)
+    for objective, outputs in (
+        (objectives.multiclass(), logits),
+        (objectives.binary(), logits[:, :1]),
+        (objectives.binary(), logits[:, 0]),
+    ):
+        expected = objective.example_losses(y, outputs)
+        for labels in (y.astype(dtype), y.astype(dtype)[:, np.newaxis]):
+            found = objective.example_losses(tf.constant(labels), tf.constant(outputs))
+            np.testing.assert_array_equal(found, expected)

@@ -43,7 +43,9 @@ def candidates(
     elif metric is None:
         reason = "no selection_metric is given"
     else:
-        selection = deciding.selection(config, metric, evaluator.splits, releases)
+        selection = deciding.selection(
+            config, metric, evaluator.splits, releases, evaluator.metrics
+        )
     kept = Candidates(
         evaluator,
         selection,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from tfl_research.program.evaluation.client_metrics import Evaluation
     from tfl_research.program.evaluation.personal import PersonalEvaluation
+    from tfl_research.tasks.metrics import Metric
 
 # (weights, path) -> None, writes a model.
 Exporter = Callable[[Any, pathlib.Path], None]
@@ -144,6 +145,9 @@ class Evaluates(Protocol):
 
     @property
     def splits(self) -> Sequence[str]: ...
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]: ...
 
     def evaluate(self, weights: Any, split: str = ...) -> Evaluation: ...
 

@@ -22,6 +22,7 @@ _RATE_EVERY = 10.0
 
 # Begins the part of a line that ε does not cover.
 NOT_COVERED = "| not covered:"
+_CLIENT_MEAN = "eval_client_mean_"
 _SHOWN_METRICS = (
     ("private_accuracy", "private accuracy"),
     ("train_loss", "loss"),
@@ -38,10 +39,16 @@ def _number(value: float) -> str:
 
 
 def _metrics(cells: Mapping[str, Any]) -> list[Part]:
-    """The metrics of a row that a printed line shows."""
+    """The metrics of a row that a printed line shows: all of the test splits."""
+    shown = dict(_SHOWN_METRICS)
+    for column in cells:
+        # Each metric of an evaluation also has its mean over clients.
+        metric = column[len(_CLIENT_MEAN) :]
+        if column.startswith(_CLIENT_MEAN) and f"eval_{metric}" not in shown:
+            shown[f"eval_{metric}"] = f"eval {metric}"
     return [
         (name, f"{label} {_number(cells[name])}")
-        for name, label in _SHOWN_METRICS
+        for name, label in shown.items()
         if cells.get(name) is not None
     ]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn, Optional, Protocol, runtime_checkable
+
+from tfl_research.tasks.metrics import Metric
 
 # The part of a state that is evaluated and exported, or None.
 WeightsOf = Callable[[Any], Any]
@@ -46,6 +49,7 @@ class NoEvaluation:
     """In the place of an evaluator, in runs without a model to evaluate."""
 
     splits: Sequence[str] = ()
+    metrics: Mapping[str, Metric] = MappingProxyType({})
 
     def evaluate(self, weights: Any, split: str = "") -> NoReturn:
         """Nothing has a split to evaluate."""

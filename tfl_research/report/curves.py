@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -34,6 +35,25 @@ _PANELS = (
     ),
     ("Privacy loss ε", (("epsilon", "ε"),)),
 )
+# Each metric of an evaluation also has its mean over clients.
+_CLIENT_MEAN = "eval_client_mean_"
+
+
+def _further_panels(columns: Iterable[str]) -> list[tuple[str, Any]]:
+    """A panel for each metric of the test splits beside loss and accuracy."""
+    names = [c[len(_CLIENT_MEAN) :] for c in columns if c.startswith(_CLIENT_MEAN)]
+    return [
+        (
+            name,
+            (
+                (f"eval_{name}", "test splits"),
+                (f"held_out_{name}", "held-out clients"),
+                (f"eval_client_worst_decile_{name}", "worst tenth of clients"),
+            ),
+        )
+        for name in names
+        if name not in ("loss", "accuracy")
+    ]
 
 
 def _points(
@@ -55,7 +75,7 @@ def _svg(figure: Figure) -> str:
 
 
 def draw(metrics: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
-    """Loss, accuracy and ε over rounds.
+    """Loss, accuracy, ε and the other metrics of evaluations over rounds.
 
     Args:
       metrics: metrics.csv by column, NaN where there is no value.
@@ -65,7 +85,7 @@ def draw(metrics: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
       elements are unique among them.
     """
     panels = []
-    for title, series in _PANELS:
+    for title, series in [*_PANELS, *_further_panels(metrics)]:
         figure = Figure(figsize=(5.4, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for name, label in series:

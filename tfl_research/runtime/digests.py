@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import forms
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.graphs import Graph, operation_types
+from tfl_research.runtime.tracing.graph import Graph, operation_types
 
 _others: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
     weakref.WeakKeyDictionary()

@@ -24,7 +24,6 @@ COLUMNS = (
     "excluded_clients",
     "train_loss",
     "train_accuracy",
-    "train_auc",
     "eval_loss",
     "eval_accuracy",
     "eval_auc",

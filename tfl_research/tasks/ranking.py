@@ -33,3 +33,52 @@ def auc(positive: np.ndarray, scores: np.ndarray) -> float:
     rank_sum = float(mean_ranks[places[positive]].sum())
     wins = rank_sum - num_positive * (num_positive + 1) / 2
     return wins / (num_positive * num_negative)
+
+
+def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
+    """The area under the precision-recall curve, as the average precision.
+
+    It is Σ (R_k - R_{k-1}) P_k over the distinct scores from the highest to the lowest,
+    where P_k and R_k are precision and recall of the examples with at least the k-th
+    score. No interpolation between two scores is made.
+
+    The arguments are as in `auc`.
+
+    Returns:
+      The area; NaN without positive examples, or if a score is NaN.
+    """
+    scores = np.asarray(scores)
+    positive = np.asarray(positive, bool)
+    num_positive = int(np.count_nonzero(positive))
+    if not num_positive or np.isnan(scores).any():
+        return float("nan")
+    values, places = np.unique(-scores, return_inverse=True)
+    at_least = np.cumsum(np.bincount(places, minlength=len(values)))
+    hits = np.bincount(places, weights=positive, minlength=len(values))
+    precision = np.cumsum(hits) / at_least
+    return float((hits * precision).sum() / num_positive)
+
+
+def auc_of_labels(y: np.ndarray, outputs: np.ndarray) -> float:
+    """`auc` of labels 0 and 1, and one output for each example."""
+    return auc(np.reshape(y, -1) > 0.5, np.reshape(outputs, -1))
+
+
+def average_precision_of_labels(y: np.ndarray, outputs: np.ndarray) -> float:
+    """`average_precision` of labels 0 and 1, and one output for each example."""
+    return average_precision(np.reshape(y, -1) > 0.5, np.reshape(outputs, -1))
+
+
+def mean_auc(y: np.ndarray, outputs: np.ndarray) -> float:
+    """The mean `auc` over labels `[n, labels]`; labels of one class are left out."""
+    areas = [auc(y[:, i] > 0.5, outputs[:, i]) for i in range(y.shape[1])]
+    known = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def mean_average_precision(y: np.ndarray, outputs: np.ndarray) -> float:
+    """The mean `average_precision` over labels `[n, labels]` that have positives."""
+    columns = range(y.shape[1])
+    areas = [average_precision(y[:, i] > 0.5, outputs[:, i]) for i in columns]
+    known = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(known)) if known else float("nan")

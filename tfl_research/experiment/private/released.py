@@ -27,7 +27,7 @@ from tfl_research.program.evaluation.private_metrics import (
     sensitivity,
 )
 from tfl_research.program.evaluation.releases import Releases
-from tfl_research.program.evaluation.selection import Selection
+from tfl_research.program.evaluation.selection import selection_column
 from tfl_research.storage import RunFolder, atomic, metrics_log
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
     column = _deciding_column(setup)
-    decided_by = "" if column is None else Selection(column).column
+    decided_by = "" if column is None else selection_column(column)
     if experiment.release.selection_epsilon is not None:
         decided_by = deciding.PRIVATE_CHOICE
     if folder.summary_path.exists() and not (folder.export_path / "best").exists():

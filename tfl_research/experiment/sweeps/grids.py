@@ -22,6 +22,8 @@ from tfl_research.experiment.configs import (
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.setup import built_task
 from tfl_research.experiment.sweeps.sweep import Point
+from tfl_research.program.evaluation.selection import metric_weights
+from tfl_research.tasks.metrics import metric_of_column
 
 # Further settings by a value of the grid.
 Further = Mapping[str, Mapping[str, Any]]
@@ -76,8 +78,8 @@ def check_higher_is_better(base: Experiment) -> None:
           ...
       tfl_research.errors.SettingError: selection_metric=loss: ...
     """
-    metric = base.training.selection_metric
-    if metric is not None and "loss" in metric:
+    names = metric_weights(base.training.selection_metric or "accuracy")
+    if any(metric_of_column(name, {}).higher_is_better is False for name in names):
         raise base.training.refused(
             "selection_metric",
             "the target is one that higher values reach; name accuracy or auc",

@@ -12,28 +12,14 @@ from typing import Optional
 
 import numpy as np
 
-_HIGHER = ("accuracy", "auc", "precision", "recall", "f1")
-_LOWER = ("loss", "error", "perplexity")
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether larger values of a metric are better, judged by the name's last word.
-
-    Raises:
-      ValueError: the last word is not a known metric.
-    """
-    last = metric.rpartition("_")[2]
-    if last in _HIGHER + _LOWER:
-        return last in _HIGHER
-    raise ValueError(
-        f"cannot tell whether a higher {metric!r} is better; expected a name that "
-        f"ends in one of {', '.join(_HIGHER + _LOWER)}"
-    )
+from tfl_research.tasks.metrics import Metric, metric as metric_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
     """A metric across clients, each client counting once.
+
+    The two worst are NaN for a metric without a declared direction.
 
     Attributes:
       mean: the mean over clients.
@@ -60,6 +46,7 @@ class Evaluation:
       per_client: `{metric: float64 [clients]}`, NaN for clients without examples.
       weights: float64 `[clients]`, at least 0, weights of the weighted mean across
         clients; None for no weighted mean.
+      metrics: the declared metrics, by name; see `tasks.metrics`.
     """
 
     overall: Mapping[str, float]
@@ -67,12 +54,13 @@ class Evaluation:
     examples: np.ndarray
     per_client: Mapping[str, np.ndarray]
     weights: Optional[np.ndarray] = None
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     def _valued(self, metric: str, counts: np.ndarray) -> np.ndarray:
         """bool `[clients]`: the clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
-        if metric.rpartition("_")[2] == "auc":
-            # Undefined for a client whose examples are all of one class.
+        if metric_of(metric, self.metrics).is_partial:
+            # As an AUC of a client whose examples are all of one class.
             counts = counts & ~np.isnan(self.per_client[metric])
         return counts
 
@@ -101,7 +89,10 @@ class Evaluation:
         if len(values) == 0 or np.isnan(values).any():
             return Spread(math.nan, math.nan, math.nan)
         worst_first = np.sort(values)
-        if not higher_is_better(metric):
+        higher = metric_of(metric, self.metrics).higher_is_better
+        if higher is None:
+            return Spread(float(values.mean()), math.nan, math.nan)
+        if not higher:
             worst_first = worst_first[::-1]
         worst_tenth = worst_first[: -(-len(values) // 10)]
         return Spread(
@@ -123,8 +114,9 @@ class Evaluation:
         for name in self.per_client:
             spread = self.spread(name)
             cells[f"{split}_client_mean_{name}"] = spread.mean
-            cells[f"{split}_client_worst_decile_{name}"] = spread.worst_decile
-            cells[f"{split}_client_worst_{name}"] = spread.worst
+            if metric_of(name, self.metrics).higher_is_better is not None:
+                cells[f"{split}_client_worst_decile_{name}"] = spread.worst_decile
+                cells[f"{split}_client_worst_{name}"] = spread.worst
             if self.weights is not None:
                 cells[f"{split}_weighted_mean_{name}"] = self.weighted_mean(name)
         return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Optional
 
 from tfl_research.errors import UserError
@@ -10,6 +10,7 @@ from tfl_research.outputs import Release
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.evaluation.selection import Selection
+from tfl_research.tasks.metrics import Metric
 
 PRIVATE_ACCURACY = "private_accuracy"
 # In the place of a column, where the exponential mechanism chooses the best model.
@@ -76,7 +77,11 @@ def _column(metric: str, prefix: str) -> str:
 
 
 def selection(
-    config: RunConfig, task_metric: str, splits: Collection[str], releases: Releases
+    config: RunConfig,
+    task_metric: str,
+    splits: Collection[str],
+    releases: Releases,
+    metrics: Mapping[str, Metric],
 ) -> Optional[Selection]:
     """What picks the best model; None where no metric may, or a private choice does.
 
@@ -85,9 +90,11 @@ def selection(
       task_metric: the task's metric.
       splits: names of the evaluated splits.
       releases: what the run gives out.
+      metrics: the declared metrics, by name; see `tasks.metrics`.
 
     Raises:
-      UserError: the metric of the configuration is withheld.
+      UserError: the metric of the configuration is withheld, or nobody has said which
+        direction of the metric is better.
     """
     if releases.choice is not None:
         return None
@@ -99,9 +106,9 @@ def selection(
             splits,
             is_private=releases.accuracy is not None,
         )
+        if column is None:
+            return None
+        return Selection(column, config.early_stopping_patience, metrics)
     except ValueError as error:
-        given = f"--selection_metric={config.selection_metric}"
+        given = f"--selection_metric={config.selection_metric or task_metric}"
         raise UserError(f"{given}: {error}") from error
-    if column is None:
-        return None
-    return Selection(column, config.early_stopping_patience)

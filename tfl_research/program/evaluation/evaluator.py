@@ -9,55 +9,21 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.data import ClientData, derived_generator
+from tfl_research.data import ClientData, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.program.export import assign_weights
+from tfl_research.program.evaluation.flat_examples import FlatExamples
+from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.task import Task
-
-
-class _FlatExamples:
-    """The evaluated examples of all clients, one after another.
-
-    Attributes:
-      x, y: `[examples, ...]`, in the order of the clients.
-      counts: int64 `[clients]`, number of examples.
-    """
-
-    def __init__(self, clients: ClientData, max_examples: Optional[int], seed: int):
-        chosen: Optional[np.ndarray] = None
-        if max_examples is not None:
-            sizes = np.array([clients.num_examples(c) for c in clients.client_ids])
-            if sizes.sum() > max_examples:
-                generator = derived_generator("evaluation", seed)
-                chosen = np.sort(
-                    generator.choice(sizes.sum(), max_examples, replace=False)
-                )
-        parts: dict[str, list[np.ndarray]] = {"x": [], "y": []}
-        counts = []
-        start = 0
-        for _, examples in clients.items():
-            size = len(examples["y"])
-            rows: Any = slice(None)
-            if chosen is not None:
-                first, last = np.searchsorted(chosen, [start, start + size])
-                rows = chosen[first:last] - start
-            for name in parts:
-                parts[name].append(examples[name][rows])
-            counts.append(len(parts["y"][-1]))
-            start += size
-        self.x = np.concatenate(parts["x"])
-        self.y = np.concatenate(parts["y"])
-        self.counts = np.array(counts, np.int64)
 
 
 class Evaluator:
     """Evaluates model weights on a task's test splits and held-out clients.
 
-    The Keras model runs over batches of a fixed size. The batches hold the examples of
-    all clients, one client after another. Each example's sums
-    (`Objective.example_sums`) are added up by client in float64. Memory holds the
-    activations of one batch and one copy of the evaluated examples. It also holds their
-    logits if the objective has metrics of all examples (`Objective.exact`: the AUC).
+    The task's functional model runs over batches of a fixed size. The batches hold the
+    examples of all clients, one client after another. Each example's sums
+    (`Objective.sums`) are added up by client in float64. Memory holds the activations
+    of one batch and one copy of the evaluated examples. It also holds the predictions
+    if the objective has metrics of all examples (`Metric.of_examples`, as the AUC).
 
     Args:
       task: the task.
@@ -101,21 +67,27 @@ class Evaluator:
         self._max_examples = max_examples
         self._seed = seed
         self._objective = task.build_objective()
-        self._model = task.build_model()
-        self._flat: dict[str, _FlatExamples] = {}
+        self._fitting = task.fitting
+        self._model = model = task.functional_model()
+        self._flat: dict[str, FlatExamples] = {}
 
         @tf.function(reduce_retracing=True)
         def batch_sums(
-            x: tf.Tensor, y: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor
+            weights: Sequence[tf.Tensor],
+            state: Sequence[tf.Tensor],
+            examples: Mapping[str, tf.Tensor],
+            segments: tf.Tensor,
+            num_segments: tf.Tensor,
         ) -> tuple[Mapping[str, tf.Tensor], Any]:
-            logits = self._model(x, training=False)
+            x = structures.packed(examples, "x")
+            predictions = model.predict(weights, state, x)
             sums = {
                 name: tf.math.unsorted_segment_sum(
                     tf.cast(value, tf.float64), segments, num_segments
                 )
-                for name, value in self._objective.example_sums(y, logits).items()
+                for name, value in self._objective.sums(examples, predictions).items()
             }
-            return sums, logits if self._objective.exact else ()
+            return sums, predictions if self._objective.of_examples else ()
 
         @tf.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
@@ -130,6 +102,11 @@ class Evaluator:
     def splits(self) -> Sequence[str]:
         """Names: "eval" (test splits), "held_out" if it exists, and further splits."""
         return [name for name, clients in self._clients.items() if clients is not None]
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Directions and aggregation of the declared metrics, by name."""
+        return self._objective.metrics
 
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
         """Returns the metrics of the model with these weights on a split.
@@ -149,11 +126,18 @@ class Evaluator:
         clients = self._clients.get(split)
         if clients is None:
             raise ValueError(f"split {split!r} is not one of {list(self.splits)}")
-        assign_weights(self._model, weights)
+        values = self._values(weights)
         if split not in self._flat:
-            self._flat[split] = _FlatExamples(clients, self._max_examples, self._seed)
+            self._flat[split] = FlatExamples(
+                clients,
+                self._max_examples,
+                self._seed,
+                lambda client_id, examples: self._fitting.check(
+                    client_id, examples, split
+                ),
+            )
         flat = self._flat[split]
-        sums, logits = self._sums(flat)
+        sums, predictions = self._sums(flat, *values)
         final = self._objective.finalize({k: v.sum(axis=0) for k, v in sums.items()})
         overall = collections.OrderedDict((k, float(v)) for k, v in final.items())
         finalized = self._finalize_each(
@@ -161,19 +145,45 @@ class Evaluator:
         )
         # In the order of `overall`: tf.function sorts the keys.
         per_client = {name: np.asarray(finalized[name]) for name in overall}
-        if logits is not None:
-            ends = np.cumsum(flat.counts)[:-1]
-            each = list(zip(np.split(flat.y, ends), np.split(logits, ends)))
-            for name, metric in self._objective.exact.items():
-                overall[name] = float(metric(flat.y, logits))
-                per_client[name] = np.array([metric(y, own) for y, own in each])
+        ends = [0, *np.cumsum(flat.counts)]
+        y = structures.packed(flat.arrays, "y")
+        for name, metric in self._objective.of_examples.items():
+            overall[name] = float(metric(y, predictions))
+            each = [
+                metric(*(_rows((y, predictions), start, end)))
+                for start, end in zip(ends, ends[1:])
+            ]
+            per_client[name] = np.array(each)
         return Evaluation(
             overall,
             tuple(clients.client_ids),
             flat.counts,
             per_client,
             self._weights(clients) if split == "eval" else None,
+            self.metrics,
         )
+
+    def _values(self, weights: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """The trainable and the non-trainable weights, which must fit the model."""
+        found = []
+        for kind, given, initial in (
+            ("trainable", weights.trainable, self._model.initial_weights),
+            ("non_trainable", weights.non_trainable, self._model.initial_state),
+        ):
+            shapes = [np.shape(value) for value in tf.nest.flatten(given)]
+            expected = [np.shape(value) for value in initial]
+            if shapes != expected:
+                raise ValueError(
+                    f"{kind} weights have shapes {shapes}, expected the model's "
+                    f"{expected}"
+                )
+            found.append(
+                [
+                    tf.convert_to_tensor(value, dtype=held.dtype)
+                    for value, held in zip(tf.nest.flatten(given), initial)
+                ]
+            )
+        return found[0], found[1]
 
     def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
         weights = self._client_weights
@@ -182,11 +192,14 @@ class Evaluator:
         return np.array([weights.get(i, 1.0) for i in clients.client_ids], np.float64)
 
     def _sums(
-        self, flat: _FlatExamples
-    ) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
-        """Returns every sum of the objective, float64 `[clients, ...]`, and logits.
+        self,
+        flat: FlatExamples,
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+    ) -> tuple[dict[str, np.ndarray], Any]:
+        """Every sum of the objective, float64 `[clients, ...]`, and the predictions.
 
-        The logits are `[examples, ...]`, or None if no metric needs them.
+        The predictions are `[examples, ...]`, or None if no metric needs them.
         """
         size = self._batch_size
         # Segments are numbered within a batch, so that a batch's result has a row for
@@ -198,23 +211,36 @@ class Evaluator:
         batches = [ranks[i : i + size] for i in range(0, len(ranks), size)] or [ranks]
         num_segments = 1 + max(int(np.ptp(b)) + 1 if len(b) else 0 for b in batches)
         totals: dict[str, np.ndarray] = {}
-        logits: list[np.ndarray] = []
+        predictions: list[Any] = []
         for index, batch_ranks in enumerate(batches):
             start, real = index * size, len(batch_ranks)
-            arrays = []
-            for array in (flat.x, flat.y):
-                padded = np.zeros((size, *array.shape[1:]), array.dtype)
-                padded[:real] = array[start : start + real]
-                arrays.append(padded)
             batch_clients = np.unique(batch_ranks)
             segments = np.full(size, num_segments - 1, np.int32)
             segments[:real] = np.searchsorted(batch_clients, batch_ranks)
-            sums, found = self._batch_sums(*arrays, segments, np.int32(num_segments))
-            if self._objective.exact:
-                logits.append(found.numpy()[:real])
+            sums, found = self._batch_sums(
+                weights,
+                state,
+                flat.padded_batch(start, size),
+                segments,
+                np.int32(num_segments),
+            )
+            if self._objective.of_examples:
+                predictions.append(_rows(found, 0, real))
             for name, value in sums.items():
                 array = value.numpy()
                 if name not in totals:
                     totals[name] = np.zeros((len(flat.counts), *array.shape[1:]))
                 totals[name][present[batch_clients]] += array[: len(batch_clients)]
-        return totals, np.concatenate(logits) if logits else None
+        return totals, joined(predictions)
+
+
+def _rows(arrays: Any, start: int, end: int) -> Any:
+    """Rows of an array, or of each array of a structure."""
+    return tf.nest.map_structure(lambda a: np.asarray(a)[start:end], arrays)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Arrays or structures of arrays, one after another; None for no parts."""
+    if not parts:
+        return None
+    return tf.nest.map_structure(lambda *a: np.concatenate(a), *parts)

@@ -15,15 +15,14 @@ import tensorflow as tf
 import tqdm
 
 from tfl_research import models
-from tfl_research.data import ClientData, Examples, PoissonBatching
-from tfl_research.program.evaluation.client_metrics import Evaluation, higher_is_better
+from tfl_research.data import ClientData, Examples, PoissonBatching, structures
+from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.evaluator import joined
+from tfl_research.tasks.metrics import metric as metric_of
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> personal weights.
-PersonalFunction = Callable[..., Sequence[tf.Tensor]]
-
-# (weights, x, training, seed) -> logits, as `models.FunctionalModel.forward`.
-Forward = Callable[..., models.Forward]
+PersonalFunction = Callable[..., Any]
 
 # The clients' states, float32 `[clients, d]`, by their ids.
 StateRows = Callable[[Sequence[str]], np.ndarray]
@@ -49,15 +48,17 @@ class PersonalEvaluation:
     def gains(self, metric: str) -> float:
         """Returns the share of clients whose personal model is strictly better.
 
-        Clients without a value of both metrics are left out; NaN for no clients.
+        Clients without a value of both metrics are left out; NaN for no clients, and
+        for a metric without a declared direction.
         """
         ours, theirs = (
             e.per_client[metric] for e in (self.personal, self.global_model)
         )
         known = ~(np.isnan(ours) | np.isnan(theirs))
-        if not known.any():
+        higher = metric_of(metric, self.personal.metrics).higher_is_better
+        if higher is None or not known.any():
             return float("nan")
-        better = ours > theirs if higher_is_better(metric) else ours < theirs
+        better = ours > theirs if higher else ours < theirs
         return float(better[known].mean())
 
     def summary(self) -> dict[str, Any]:
@@ -118,14 +119,14 @@ class PersonalEvaluation:
 
 
 class _Result(NamedTuple):
-    """A model's sums on a client's test examples, and the examples' labels and logits.
+    """A model's sums on a client's test examples, and their labels and predictions.
 
-    There are no logits if no metric needs them.
+    There are no predictions if no metric needs them.
     """
 
     sums: Mapping[str, np.ndarray]
-    y: np.ndarray
-    logits: Sequence[np.ndarray]
+    y: Any
+    predictions: Sequence[Any]
 
 
 class PersonalEvaluator:
@@ -138,7 +139,9 @@ class PersonalEvaluator:
     Args:
       task: the task; its clients without test examples are left out.
       personal: computes a client's personal weights.
-      forward: the model's forward pass.
+      model: the task's functional model. The global model has the server's
+        non-trainable weights. So has a personal model, unless `personal` returns its
+        own beside the weights, as a pair of sequences.
       shared: (global weights, server state) -> the values that the server sends beside
         the model; None for no values.
       seed: seed of the clients' local steps.
@@ -152,7 +155,7 @@ class PersonalEvaluator:
         self,
         task: Task,
         personal: PersonalFunction,
-        forward: Forward,
+        model: models.FunctionalModel,
         *,
         shared: Callable[[Any, Any], Any] = lambda weights, state: None,
         seed: int = 0,
@@ -175,15 +178,17 @@ class PersonalEvaluator:
 
         @tf.function(reduce_retracing=True)
         def batch_sums(
-            weights: Sequence[tf.Tensor], x: tf.Tensor, y: tf.Tensor
+            weights: Sequence[tf.Tensor],
+            state: Sequence[tf.Tensor],
+            examples: Mapping[str, tf.Tensor],
         ) -> tuple[Mapping[str, tf.Tensor], Any]:
-            seed = tf.zeros([2], tf.int32)
-            logits = forward(weights, (), x, False, seed).predictions
+            x = structures.packed(examples, "x")
+            predictions = model.predict(weights, state, x)
             sums = {
                 name: tf.reduce_sum(tf.cast(value, tf.float64), axis=0)
-                for name, value in self._objective.example_sums(y, logits).items()
+                for name, value in self._objective.sums(examples, predictions).items()
             }
-            return sums, logits if self._objective.exact else ()
+            return sums, predictions if self._objective.of_examples else ()
 
         self._batch_sums = batch_sums
 
@@ -206,6 +211,9 @@ class PersonalEvaluator:
           progress_bar: whether a progress bar is drawn; by default on a terminal.
         """
         weights = [tf.constant(w) for w in state.global_model_weights.trainable]
+        common_state = tuple(
+            tf.constant(w) for w in state.global_model_weights.non_trainable
+        )
         sent = self._shared(tuple(weights), state.finalizer)
         shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
         model_results: list[list[_Result]] = [[], []]
@@ -220,14 +228,22 @@ class PersonalEvaluator:
             leave=False,
         )
         for client_id, test_examples in bar:
-            if len(test_examples["y"]) == 0:
+            count = len(next(iter(test_examples.values())))
+            if count == 0:
                 continue
-            steps = self._steps(client_id, round_number + 1, states)
+            self._task.fitting.check(client_id, test_examples, "eval")
+            steps = self._steps(client_id, round_number + 1, states, common_state)
             own = self._make(weights, steps, tf.constant(round_number), *shared)
-            for results, model in zip(model_results, (weights, list(own))):
-                results.append(self._result(model, test_examples))
+            # A pair has the model's own non-trainable weights too.
+            own_weights, own_state = own, common_state
+            if len(own) == 2 and all(isinstance(part, (list, tuple)) for part in own):
+                own_weights, own_state = own
+            for results, *parts in zip(
+                model_results, (weights, own_weights), (common_state, own_state)
+            ):
+                results.append(self._result(parts[0], parts[1], test_examples))
             ids.append(client_id)
-            examples.append(len(test_examples["y"]))
+            examples.append(count)
             trained.append(int(steps["num_examples"]))
         common, personal = (
             self._evaluation(ids, examples, results) for results in model_results
@@ -237,8 +253,12 @@ class PersonalEvaluator:
         )
 
     def _steps(
-        self, client_id: str, round_number: int, states: Optional[StateRows]
-    ) -> Mapping[str, tf.Tensor]:
+        self,
+        client_id: str,
+        round_number: int,
+        states: Optional[StateRows],
+        model_state: Sequence[tf.Tensor],
+    ) -> Mapping[str, Any]:
         """The client's local steps; no steps for a client that is not trained on."""
         train: ClientData = self._task.train
         if client_id in self._train_ids:
@@ -252,21 +272,31 @@ class PersonalEvaluator:
             steps = collections.OrderedDict((n, v[0]) for n, v in stacked.items())
         if states is not None:
             steps["client_state"] = states([client_id])[0]
-        return {name: tf.constant(value) for name, value in steps.items()}
+        tensors: dict[str, Any] = {n: tf.constant(v) for n, v in steps.items()}
+        if model_state:
+            tensors["model_state"] = tuple(model_state)
+        return tensors
 
-    def _result(self, weights: Sequence[tf.Tensor], examples: Examples) -> _Result:
+    def _result(
+        self,
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+        examples: Examples,
+    ) -> _Result:
         total: dict[str, np.ndarray] = {}
-        logits: list[np.ndarray] = []
-        for first in range(0, len(examples["y"]), self._batch_size):
+        predictions: list[Any] = []
+        arrays = {n: a for n, a in examples.items() if structures.is_example_array(n)}
+        count = len(next(iter(arrays.values())))
+        for first in range(0, count, self._batch_size):
             rows = slice(first, first + self._batch_size)
             sums, found = self._batch_sums(
-                weights, examples["x"][rows], examples["y"][rows]
+                list(weights), tuple(state), {n: a[rows] for n, a in arrays.items()}
             )
             for name, value in sums.items():
                 total[name] = total.get(name, 0.0) + value.numpy()
-            if self._objective.exact:
-                logits.append(found.numpy())
-        return _Result(total, np.asarray(examples["y"]), logits)
+            if self._objective.of_examples:
+                predictions.append(tf.nest.map_structure(np.asarray, found))
+        return _Result(total, structures.packed(arrays, "y"), predictions)
 
     def _evaluation(
         self,
@@ -287,14 +317,18 @@ class PersonalEvaluator:
             name: np.array([float(metrics[name]) for metrics in each])
             for name in overall
         }
-        if results and self._objective.exact:
+        if results:
             labels = [result.y for result in results]
-            logits = [np.concatenate(result.logits) for result in results]
-            for name, metric in self._objective.exact.items():
-                overall[name] = float(
-                    metric(np.concatenate(labels), np.concatenate(logits))
-                )
+            found = [joined(result.predictions) for result in results]
+            for name, metric in self._objective.of_examples.items():
+                overall[name] = float(metric(joined(labels), joined(found)))
                 per_client[name] = np.array(
-                    [metric(y, own) for y, own in zip(labels, logits)]
+                    [metric(y, own) for y, own in zip(labels, found)]
                 )
-        return Evaluation(overall, tuple(ids), np.array(examples, np.int64), per_client)
+        return Evaluation(
+            overall,
+            tuple(ids),
+            np.array(examples, np.int64),
+            per_client,
+            metrics=self._objective.metrics,
+        )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Optional
 
-from tfl_research.program.evaluation.client_metrics import higher_is_better
+from tfl_research.tasks.metrics import Metric, higher_is_better
 
 # The columns of metrics.csv that have a weighted sum of metrics: any sum, and a sum of
 # metrics of held-out clients alone.
@@ -17,8 +18,8 @@ def metric_weights(text: str) -> dict[str, float]:
     """Parses "METRIC" or "METRIC:WEIGHT,METRIC:WEIGHT" into weights by metric.
 
     Raises:
-      ValueError: a weight that is not above 0, a metric that is given twice or without
-        a weight, or a metric for which `higher_is_better` knows no answer.
+      ValueError: a weight that is not above 0, or a metric that is given twice or
+        without a weight.
     """
     parts = [part.strip() for part in text.split(",")]
     weights: dict[str, float] = {}
@@ -34,9 +35,17 @@ def metric_weights(text: str) -> dict[str, float]:
             raise ValueError(f"{part!r} has no weight above 0; expected METRIC:WEIGHT")
         if name in weights:
             raise ValueError(f"{name!r} is given twice")
-        higher_is_better(name)
         weights[name] = value
     return weights
+
+
+def selection_column(metric: str) -> str:
+    """The column of metrics.csv that has the selection value of `Selection(metric)`."""
+    weights = metric_weights(metric)
+    if len(weights) == 1:
+        return metric
+    held_out = all(name.startswith("held_out_") for name in weights)
+    return HELD_OUT_SCORE if held_out else SCORE
 
 
 class Selection:
@@ -53,7 +62,7 @@ class Selection:
       here "eval_weighted_mean_...", or "eval_client_mean_..." for equal weights) or by
       local iterations (the closest column here is "eval_...", weighted by examples).
     - FLARE selects by one metric, and a flag negates a metric for which lower is
-      better. Here the metric's name gives the direction, and several metrics can be
+      better. Here the metric has its direction, and several metrics can be
       weighed.
     - FLARE's clients evaluate the model of the round before when they receive it, and
       only the clients in the cohort count. Here the test splits of all clients count,
@@ -64,12 +73,19 @@ class Selection:
         weights, "eval_auc:0.7,eval_accuracy:0.3".
       patience: number of evaluations in a row without a better value after which the
         run stops, at least 1; None never stops the run.
+      metrics: the declared metrics, by name; see `tasks.metrics`.
 
     Raises:
-      ValueError: `patience` below 1, or an error of `metric_weights`.
+      ValueError: `patience` below 1, an error of `metric_weights`, or a metric whose
+        direction nobody has said.
     """
 
-    def __init__(self, metric: str, patience: Optional[int] = None):
+    def __init__(
+        self,
+        metric: str,
+        patience: Optional[int] = None,
+        metrics: Mapping[str, Metric] = MappingProxyType({}),
+    ):
         if patience is not None and patience < 1:
             raise ValueError(
                 f"early_stopping_patience must be at least 1, got {patience}"
@@ -78,7 +94,10 @@ class Selection:
         self._patience = patience
         self._weights = metric_weights(metric)
         self._sums = len(self._weights) > 1
-        self._higher = self._sums or higher_is_better(next(iter(self._weights)))
+        self._signs = {
+            name: 1 if higher_is_better(name, metrics) else -1 for name in self._weights
+        }
+        self._higher = self._sums or self._signs[next(iter(self._weights))] > 0
         self.best_value: Optional[float] = None
         self.best_round: Optional[int] = None
         self._without_improvement = 0
@@ -86,10 +105,7 @@ class Selection:
     @property
     def column(self) -> str:
         """The column of metrics.csv that has the selection value."""
-        if not self._sums:
-            return self.metric
-        held_out = all(name.startswith("held_out_") for name in self._weights)
-        return HELD_OUT_SCORE if held_out else SCORE
+        return selection_column(self.metric)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -105,7 +121,7 @@ class Selection:
         if not self._sums:
             return cells[next(iter(self._weights))]
         return sum(
-            (weight if higher_is_better(name) else -weight) * cells[name]
+            self._signs[name] * weight * cells[name]
             for name, weight in self._weights.items()
         )
 

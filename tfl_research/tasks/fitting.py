@@ -1,0 +1,206 @@
+"""Checks where data and model meet: heads, labels and token ids.
+
+A head that does not fit the loss, labels that the loss does not take, and token ids
+that an embedding lacks would train to nonsense, and differently under each compiler. So
+they are refused before anything is trained, on every runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from tfl_research.data import ClientData, Examples, derived_generator, structures
+from tfl_research.errors import UserError
+
+if TYPE_CHECKING:
+    from tfl_research.models import FunctionalModel
+    from tfl_research.tasks.objectives import Objective
+    from tfl_research.tasks.objectives.rules import Rule
+    from tfl_research.tasks.task import Task
+
+# Examples on which heads are checked, and clients that are loaded to find some.
+_PROBED, _SEARCHED = 8, 20
+_RANDOM_WEIGHTS = 3
+
+
+class Fitting:
+    """Whether a task's data, model and objective fit together.
+
+    A task and its copies with other clients share one. The model is checked when it is
+    first made. Clients are checked once each: those in memory with the model, others
+    when they are first in a cohort or an evaluation.
+
+    Args:
+      build_model, build_objective: of the task.
+    """
+
+    def __init__(
+        self,
+        build_model: Optional[Callable[[], Any]] = None,
+        build_objective: Optional[Callable[[], Objective]] = None,
+    ):
+        self._of = build_model, build_objective
+        self._is_checked = False
+        self._rules: list[tuple[str, Rule, tuple[int, ...]]] = []
+        self._ids: Any = None
+        self._seen: set[tuple[str, str]] = set()
+
+    def of(
+        self, build_model: Callable[[], Any], build_objective: Callable[[], Objective]
+    ) -> Fitting:
+        """This one if it is of the same model and objective, else a new one."""
+        if self._of[0] is build_model and self._of[1] is build_objective:
+            return self
+        return Fitting(build_model, build_objective)
+
+    def check(self, client_id: str, examples: Examples, split: str = "train") -> None:
+        """Checks a client's labels and token ids, once, if the model is known.
+
+        Raises:
+          UserError: names the client, the row, the value and the fix.
+        """
+        if (split, client_id) in self._seen or not self._is_checked:
+            return
+        for name, rule, shape in self._rules:
+            labels = np.asarray(examples[name])
+            wrong = rule.wrong_label(labels, shape) if len(labels) else None
+            if wrong is not None:
+                raise UserError(f"client {client_id!r}, {name} row {wrong}")
+        self._check_ids(client_id, examples)
+        self._seen.add((split, client_id))
+
+    def _check_ids(self, client_id: str, examples: Examples) -> None:
+        wrong = None if self._ids is None else self._ids.wrong_id(examples)
+        if wrong is not None:
+            raise UserError(f"client {client_id!r}, x row {wrong}")
+
+    def check_model(self, task: Task, model: FunctionalModel) -> None:
+        """Checks the model's head on some real examples, and all clients in memory.
+
+        Raises:
+          UserError: the head, a label or a token does not fit; the first line says
+            what to change.
+        """
+        if self._is_checked:
+            return
+        found = _probe(task)
+        if found is None:
+            return
+        client_id, probe = found
+        keras_model = _keras_model(task)
+        if keras_model is not None:
+            from tfl_research.tasks.embedded_ids import EmbeddedIds
+
+            self._ids = EmbeddedIds(keras_model)
+            self._check_ids(client_id, probe)
+        objective = task.build_objective()
+        try:
+            self._rules = _checked_heads(objective, model, keras_model, probe)
+        except ValueError as error:
+            raise UserError(f"task {task.name}: {error}") from error
+        self._is_checked = True
+        for split, clients in _splits(task).items():
+            if clients.in_memory:
+                for client_id, examples in clients.items():
+                    self.check(client_id, examples, split)
+
+
+def _splits(task: Task) -> dict[str, ClientData]:
+    splits = {
+        "train": task.train,
+        "eval": task.test,
+        "held_out": task.held_out,
+        **task.further_splits,
+    }
+    return {name: split for name, split in splits.items() if split is not None}
+
+
+def _probe(task: Task) -> Optional[tuple[str, dict[str, np.ndarray]]]:
+    """The first client that has examples, and a few of them."""
+    for clients in _splits(task).values():
+        for client_id in clients.client_ids[:_SEARCHED]:
+            examples = clients.load(client_id)
+            rows = {
+                name: np.asarray(array)[:_PROBED]
+                for name, array in examples.items()
+                if structures.is_example_array(name)
+            }
+            if rows and len(next(iter(rows.values()))):
+                return client_id, rows
+    return None
+
+
+def _keras_model(task: Task) -> Any:
+    """A model of Keras that the task's builder makes; None for other models."""
+    import tensorflow as tf
+
+    from tfl_research import models
+
+    if isinstance(task.build_model, models.FunctionalModel) or not callable(
+        task.build_model
+    ):
+        return None
+    built = models.initialized(task.build_model, 0)
+    return built if isinstance(built, tf.keras.Model) else None
+
+
+def _checked_heads(
+    objective: Objective,
+    model: FunctionalModel,
+    keras_model: Any,
+    probe: Mapping[str, np.ndarray],
+) -> list[tuple[str, Rule, tuple[int, ...]]]:
+    """The rules of labels, by array, with the shape of an example's outputs.
+
+    Raises:
+      ValueError: a head does not fit.
+    """
+    import tensorflow as tf
+
+    x = tf.nest.map_structure(tf.constant, structures.packed(probe, "x"))
+    state = [tf.constant(value) for value in model.initial_state]
+    predictions = [
+        model.predict([tf.constant(w) for w in weights], state, x)
+        for weights in _weights(model.initial_weights)
+    ]
+    if keras_model is not None:
+        objective.check_keras_model(keras_model, x)
+    rules = []
+    for part in objective.parts:
+        outputs = [np.asarray(part.pick(found)) for found in predictions]
+        if part.label not in probe:
+            raise ValueError(
+                f"the objective needs labels {part.label!r}, got "
+                f"{', '.join(n for n in probe if not n.startswith('x'))}"
+            )
+        part.rule.check_outputs(probe[part.label], outputs)
+        rules.append((part.label, part.rule, outputs[0].shape[1:]))
+    for name, rule, shape in rules:
+        # The examples of the probe may be wrong themselves, which `check` tells.
+        if rule.wrong_label(probe[name], shape) is not None:
+            return rules
+    losses = objective.losses(
+        {name: tf.constant(value) for name, value in probe.items()}, predictions[0]
+    )
+    count = len(next(iter(probe.values())))
+    if losses.shape != (count,):
+        raise ValueError(
+            f"the losses of {count} examples have shape {list(losses.shape)}, expected "
+            f"{[count]}: one loss for each example"
+        )
+    if objective.check_examples is not None:
+        objective.check_examples(structures.packed(probe, "y"), predictions[0])
+    return rules
+
+
+def _weights(initial: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """The initial weights, and some random ones around them."""
+    generator = derived_generator("heads", 0)
+    found = [list(initial)]
+    for _ in range(_RANDOM_WEIGHTS if initial else 0):
+        noise = [generator.normal(size=w.shape).astype(w.dtype) for w in initial]
+        found.append([w + n for w, n in zip(initial, noise)])
+    return found

@@ -1,0 +1,22 @@
+"""Per-example losses, and metrics as sums that clients can add up.
+
+`objective` has the type. `classification` and `regression` have the toolkit's own
+objectives, and `from_keras` makes one of Keras' losses and metrics (`keras_losses`,
+`keras_metrics`, `tracing`). `rules` say what a loss takes of labels and outputs.
+"""
+
+from tfl_research.tasks.objectives.classification import (
+    binary as binary,
+    multi_label as multi_label,
+    multiclass as multiclass,
+    next_token as next_token,
+)
+from tfl_research.tasks.objectives.from_keras import from_keras as from_keras
+from tfl_research.tasks.objectives.objective import (
+    Objective as Objective,
+    Part as Part,
+)
+from tfl_research.tasks.objectives.regression import regression as regression
+from tfl_research.tasks.objectives.tracing import (
+    required_arguments as required_arguments,
+)

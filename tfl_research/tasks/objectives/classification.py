@@ -1,0 +1,284 @@
+"""Objectives over classes: multiclass, binary, several labels, and next tokens."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Optional, Union
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research.tasks import ranking
+from tfl_research.tasks.metrics import Metric
+from tfl_research.tasks.objectives.objective import Objective, Part, ratio
+from tfl_research.tasks.objectives.rules import Binary, Classes
+
+# The weight of each class in the loss, by class.
+ClassWeight = Union[Mapping[int, float], Sequence[float]]
+
+_LOSS, _ACCURACY = Metric(higher_is_better=False), Metric(higher_is_better=True)
+# Keras keeps probabilities this far from 0 and 1 in its losses.
+_EPSILON = 1e-7
+
+
+def _ratios(
+    sums: Mapping[str, tf.Tensor],
+) -> collections.OrderedDict[str, tf.Tensor]:
+    return collections.OrderedDict(
+        loss=ratio(sums["loss"], sums["examples"]),
+        accuracy=ratio(sums["correct"], sums["predictions"]),
+    )
+
+
+def itself(predictions: tf.Tensor) -> tf.Tensor:
+    """The only output of a model."""
+    return predictions
+
+
+def classes(y: tf.Tensor, rank: int) -> tf.Tensor:
+    """Labels of any dtype as int32, without a last axis of length 1."""
+    y = tf.convert_to_tensor(y)
+    if y.shape.rank == rank + 1:
+        y = tf.squeeze(y, axis=-1)
+    return tf.cast(y, tf.int32)
+
+
+def weight_table(class_weight: Optional[ClassWeight], number: int) -> np.ndarray:
+    """The weights of classes 0, 1, ... as float32; 1 for classes without a weight.
+
+    Raises:
+      ValueError: a class that is none of them, or a weight below 0.
+    """
+    table = np.ones(number, np.float32)
+    if class_weight is None:
+        return table
+    if not isinstance(class_weight, Mapping):
+        class_weight = dict(enumerate(class_weight))
+    for label, weight in class_weight.items():
+        if label not in range(number):
+            raise ValueError(
+                f"class_weight has a weight of class {label!r}, expected classes of 0 "
+                f"to {number - 1}"
+            )
+        if not 0 <= weight < float("inf"):
+            raise ValueError(
+                f"class_weight of class {label} must be at least 0, got {weight}"
+            )
+        table[label] = weight
+    return table
+
+
+def _cross_entropy(y: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """-log of the probability of the class, float32, of the shape of y."""
+    outputs = tf.cast(outputs, tf.float32)
+    if not from_logits:
+        outputs = tf.math.log(tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON))
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
+
+
+def _hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    predicted = tf.argmax(outputs, axis=-1, output_type=y.dtype)
+    return tf.cast(tf.equal(predicted, y), tf.float32)
+
+
+def multiclass(
+    *, from_logits: bool = True, class_weight: Optional[ClassWeight] = None
+) -> Objective:
+    """Cross-entropy over integer labels `[batch]`; loss and accuracy.
+
+    Labels `[batch, 1]` and labels of any dtype are taken, if they are whole numbers.
+
+    Args:
+      from_logits: whether the outputs `[batch, classes]` are logits. If not, they are
+        probabilities, as of a softmax layer.
+      class_weight: the loss of an example is multiplied by the weight of its class, as
+        with Keras' `fit(class_weight=...)`; 1 for classes without a weight.
+    """
+
+    def example_losses(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        y = classes(y, 1)
+        losses = _cross_entropy(y, outputs, from_logits)
+        if class_weight is None:
+            return losses
+        return losses * tf.gather(weight_table(class_weight, outputs.shape[-1]), y)
+
+    def example_sums(
+        y: tf.Tensor, outputs: tf.Tensor
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        ones = tf.ones_like(outputs[:, 0], tf.float32)
+        return collections.OrderedDict(
+            loss=example_losses(y, outputs),
+            examples=ones,
+            correct=_hits(classes(y, 1), outputs),
+            predictions=ones,
+        )
+
+    return Objective(
+        example_losses,
+        example_sums,
+        _ratios,
+        {"loss": _LOSS, "accuracy": _ACCURACY},
+        (Part("y", itself, Classes(from_logits)),),
+    )
+
+
+def next_token(pad_id: int = 0, *, from_logits: bool = True) -> Objective:
+    """Mean cross-entropy over the tokens of a sequence; padding does not count.
+
+    Labels are integer `[batch, length]`, outputs `[batch, length, vocabulary]`.
+    An example's loss is the mean over its tokens, so that one example has one
+    bounded say; accuracy is over tokens.
+
+    Args:
+      pad_id: the label of padding.
+      from_logits: whether the outputs are logits, or else probabilities.
+    """
+
+    def token_losses(y: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        real = tf.cast(tf.not_equal(y, pad_id), tf.float32)
+        return _cross_entropy(y, outputs, from_logits) * real, real
+
+    def example_losses(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        losses, real = token_losses(classes(y, 2), outputs)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(losses, axis=1), tf.reduce_sum(real, axis=1)
+        )
+
+    def example_sums(
+        y: tf.Tensor, outputs: tf.Tensor
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        y = classes(y, 2)
+        losses, real = token_losses(y, outputs)
+        tokens = tf.reduce_sum(real, axis=1)
+        return collections.OrderedDict(
+            loss=tf.math.divide_no_nan(tf.reduce_sum(losses, axis=1), tokens),
+            examples=tf.ones_like(tokens),
+            correct=tf.reduce_sum(_hits(y, outputs) * real, axis=1),
+            predictions=tokens,
+        )
+
+    return Objective(
+        example_losses,
+        example_sums,
+        _ratios,
+        {"loss": _LOSS, "accuracy": _ACCURACY},
+        (Part("y", itself, Classes(from_logits, name="next_token")),),
+    )
+
+
+def _sigmoid_losses(
+    targets: tf.Tensor, outputs: tf.Tensor, from_logits: bool
+) -> tf.Tensor:
+    outputs = tf.cast(outputs, tf.float32)
+    if from_logits:
+        return tf.nn.sigmoid_cross_entropy_with_logits(targets, outputs)
+    clipped = tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON)
+    log, log_other = tf.math.log(clipped), tf.math.log(1 - clipped)
+    return -(targets * log + (1 - targets) * log_other)
+
+
+def binary(
+    *, from_logits: bool = True, class_weight: Optional[ClassWeight] = None
+) -> Objective:
+    """Cross-entropy over 0/1 labels `[batch]`; loss, accuracy, and in evaluations AUC.
+
+    Outputs are `[batch, 1]` or `[batch]`. Evaluations have the area under the ROC curve
+    (`auc`) and the average precision (`pr_auc`), exactly, from the ranks of all
+    examples (`ranking`). Training has neither: no sum over clients of a usable size
+    gives an area within 0.001 where positives are few or scores are saturated.
+
+    Args:
+      from_logits: whether the outputs are logits, or else probabilities.
+      class_weight: as in `multiclass`.
+    """
+
+    def flat(values: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.cast(values, tf.float32), [-1])
+
+    def example_losses(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        targets = flat(y)
+        losses = _sigmoid_losses(targets, flat(outputs), from_logits)
+        if class_weight is None:
+            return losses
+        zero, one = weight_table(class_weight, 2)
+        return losses * tf.where(targets > 0.5, one, zero)
+
+    def example_sums(
+        y: tf.Tensor, outputs: tf.Tensor
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        target = flat(y)
+        threshold = 0.0 if from_logits else 0.5
+        positive = tf.cast(flat(outputs) > threshold, tf.float32)
+        ones = tf.ones_like(target)
+        return collections.OrderedDict(
+            loss=example_losses(y, outputs),
+            examples=ones,
+            correct=tf.cast(tf.equal(positive, target), tf.float32),
+            predictions=ones,
+        )
+
+    return Objective(
+        example_losses,
+        example_sums,
+        _ratios,
+        {
+            "loss": _LOSS,
+            "accuracy": _ACCURACY,
+            "auc": Metric(True, is_partial=True, of_examples=ranking.auc_of_labels),
+            "pr_auc": Metric(
+                True, is_partial=True, of_examples=ranking.average_precision_of_labels
+            ),
+        },
+        (Part("y", itself, Binary(from_logits)),),
+    )
+
+
+def multi_label(
+    *,
+    from_logits: bool = True,
+    positive_weight: Union[float, Sequence[float]] = 1.0,
+) -> Objective:
+    """Mean cross-entropy over 0/1 labels `[batch, labels]`; several may be 1.
+
+    Accuracy is the share of labels that are predicted right. Evaluations also have the
+    area under the ROC curve, `auc`, the mean over the labels that have both classes.
+
+    Args:
+      from_logits: whether the outputs `[batch, labels]` are logits, or else
+        probabilities.
+      positive_weight: factor of the loss of labels that are 1, for all labels or for
+        each, as in `tf.nn.weighted_cross_entropy_with_logits`.
+    """
+
+    def example_losses(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        targets = tf.cast(y, tf.float32)
+        losses = _sigmoid_losses(targets, outputs, from_logits)
+        factors = tf.where(targets > 0.5, tf.constant(positive_weight, tf.float32), 1.0)
+        return tf.reduce_mean(losses * factors, axis=-1)
+
+    def example_sums(
+        y: tf.Tensor, outputs: tf.Tensor
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        targets = tf.cast(y, tf.float32)
+        positive = tf.cast(outputs > (0.0 if from_logits else 0.5), tf.float32)
+        right = tf.cast(tf.equal(positive, targets), tf.float32)
+        ones = tf.ones_like(targets[:, 0])
+        return collections.OrderedDict(
+            loss=example_losses(y, outputs),
+            examples=ones,
+            correct=tf.reduce_mean(right, axis=-1),
+            predictions=ones,
+        )
+
+    return Objective(
+        example_losses,
+        example_sums,
+        _ratios,
+        {
+            "loss": _LOSS,
+            "accuracy": _ACCURACY,
+            "auc": Metric(True, is_partial=True, of_examples=ranking.mean_auc),
+        },
+        (Part("y", itself, Binary(from_logits, single=False, name="multi_label")),),
+    )

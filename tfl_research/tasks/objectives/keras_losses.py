@@ -1,0 +1,176 @@
+"""Losses of Keras as the loss of each example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from tfl_research.tasks.objectives.classification import ClassWeight, weight_table
+from tfl_research.tasks.objectives.rules import Binary, Classes, Numbers, OneHot, Rule
+from tfl_research.tasks.objectives.tracing import (
+    Traced,
+    as_in_fit,
+    required_arguments,
+)
+
+# What Keras' mean over a batch is called.
+_MEANS = ("auto", "sum_over_batch_size")
+_CLASSES = ("SparseCategoricalCrossentropy", "sparse_categorical_crossentropy")
+_ONE_HOT = (
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+)
+_BINARY = (
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleLoss:
+    """A loss of Keras for each example.
+
+    Attributes:
+      of_examples: (y `[batch, ...]`, predictions `[batch, ...]`) -> float32 `[batch]`,
+        the mean over an example's outputs.
+      rule: what the loss takes.
+    """
+
+    of_examples: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    rule: Rule
+
+
+def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> ExampleLoss:
+    """The loss of each example, whose mean over a batch is that of Keras' `fit`.
+
+    Args:
+      loss: a loss of Keras, its name, or a function of labels and predictions.
+      class_weight: see `from_keras`.
+
+    Raises:
+      ValueError: no such loss, a loss that is no mean over examples, or class weights
+        for a loss without classes.
+    """
+    found = _resolved(loss)
+    name = found.name
+    if found.reduction not in _MEANS:
+        raise ValueError(
+            f"loss {name!r} has reduction={found.reduction!r}; expected "
+            "'sum_over_batch_size', since a local step takes the mean over its examples"
+        )
+    if type(found).__call__ is not tf.keras.losses.Loss.__call__:
+        raise ValueError(
+            f"loss {name!r} defines __call__, which weighs and averages; define "
+            "call(y_true, y_pred), the loss of each example, in its place"
+        )
+    rule = _rule(found)
+    if class_weight is not None and isinstance(rule, Numbers):
+        raise ValueError(
+            f"class_weight: loss {name!r} has no classes; give sample_weight with the "
+            "examples"
+        )
+
+    def call(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        return tf.cast(found.call(*as_in_fit(y, predictions)), tf.float32)
+
+    traced = Traced(f"loss {name!r}", call)
+
+    def of_examples(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        y, predictions = tf.convert_to_tensor(y), tf.convert_to_tensor(predictions)
+        losses = traced(y, predictions)
+        if losses.shape.rank == 0:
+            raise ValueError(
+                f"loss {name!r} returns one number for a batch; expected the loss of "
+                "each example, as tf.reduce_mean(..., axis=-1)"
+            )
+        losses = tf.reduce_mean(losses, axis=list(range(1, losses.shape.rank)))
+        if class_weight is None:
+            return losses
+        return losses * _weights(class_weight, rule, y, predictions)
+
+    return ExampleLoss(of_examples, rule)
+
+
+def _resolved(loss: Any) -> Any:
+    if isinstance(loss, tf.keras.losses.Loss):
+        return loss
+    if isinstance(loss, type) and issubclass(loss, tf.keras.losses.Loss):
+        raise ValueError(f"loss is the class {loss.__name__}; give {loss.__name__}()")
+    if isinstance(loss, str):
+        try:
+            loss = tf.keras.losses.get(loss)
+        except ValueError as error:
+            raise ValueError(f"Keras has no loss {loss!r}") from error
+        if isinstance(loss, tf.keras.losses.Loss):
+            return loss
+    if not callable(loss) or required_arguments(loss) != 2:
+        raise ValueError(
+            f"loss must be a loss of Keras, its name, or a function of labels and "
+            f"predictions, got {loss!r}"
+        )
+    return _FunctionLoss(loss)
+
+
+class _FunctionLoss(tf.keras.losses.Loss):
+    """A function of labels and predictions as a loss."""
+
+    def __init__(self, function: Callable[..., tf.Tensor]):
+        super().__init__(name=str(getattr(function, "__name__", "loss")))
+        self.function = function
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """See Keras; ranks that differ by one are made equal, as Keras does."""
+        rank, given = y_pred.shape.rank, y_true.shape.rank
+        if given == rank - 1 and y_pred.shape[-1] == 1:
+            y_pred = tf.squeeze(y_pred, axis=-1)
+        elif given == rank + 1 and y_true.shape[-1] == 1:
+            y_true = tf.squeeze(y_true, axis=-1)
+        return self.function(y_true, y_pred)
+
+
+def _rule(loss: Any) -> Rule:
+    kind = loss.name if isinstance(loss, _FunctionLoss) else type(loss).__name__
+    module = type(loss).__module__
+    if isinstance(loss, _FunctionLoss):
+        module = str(loss.function.__module__)
+    if module.split(".")[0] != "keras":
+        return Numbers(is_strict=False)
+    config = {} if isinstance(loss, _FunctionLoss) else loss.get_config()
+    from_logits = bool(config.get("from_logits", False))
+    if kind in _CLASSES:
+        return Classes(from_logits, "from_keras", _CLASSES[0])
+    if kind in _ONE_HOT:
+        return OneHot(from_logits, "from_keras", _ONE_HOT[0])
+    if kind in _BINARY:
+        return Binary(from_logits, False, True, "from_keras", _BINARY[0])
+    return Numbers()
+
+
+def _weights(
+    class_weight: ClassWeight, rule: Rule, y: tf.Tensor, predictions: tf.Tensor
+) -> tf.Tensor:
+    """The weight of each example's class."""
+    if isinstance(rule, Binary):
+        table = weight_table(class_weight, 2)
+        labels = tf.cast(tf.reshape(tf.cast(y, tf.float32), [-1]) > 0.5, tf.int32)
+        if predictions.shape[1:].num_elements() != 1:
+            raise ValueError("class_weight: several labels of an example have no class")
+        return tf.gather(table, labels)
+    table = weight_table(class_weight, predictions.shape[-1])
+    if isinstance(rule, OneHot):
+        labels = tf.argmax(y, axis=-1, output_type=tf.int32)
+    else:
+        labels = tf.cast(y, tf.int32)
+        if labels.shape.rank == predictions.shape.rank:
+            labels = tf.squeeze(labels, axis=-1)
+    weights = tf.gather(table, labels)
+    if weights.shape.rank != 1:
+        raise ValueError("class_weight: an example with several labels has no class")
+    return weights

@@ -1,0 +1,297 @@
+"""What a loss takes of labels and of a model's outputs, checked on real examples."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+# Probabilities in half precision add up to 1 within this.
+_TOLERANCE = 0.02
+_FIX_LOGITS = (
+    "leave the activation out of the last layer, or say from_logits=False, as "
+    "objectives.{name}(from_logits=False) or Keras' {keras}()"
+)
+
+
+class Wrong(NamedTuple):
+    """The first row of an array that a loss does not take, and the reason."""
+
+    row: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.row}: {self.why}"
+
+
+class Rule(abc.ABC):
+    """What a loss takes of one head."""
+
+    @abc.abstractmethod
+    def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        """Checks a head.
+
+        Args:
+          labels: `[batch, ...]`, of a few examples.
+          outputs: `[batch, ...]` each, of the same examples: first for the model's
+            initial weights, then for random weights.
+
+        Raises:
+          ValueError: the head does not fit the loss or the labels.
+        """
+
+    @abc.abstractmethod
+    def wrong_label(
+        self, labels: np.ndarray, output_shape: Sequence[int]
+    ) -> Optional[Wrong]:
+        """The first label that the loss does not take; None where all are fine.
+
+        Args:
+          labels: `[n, ...]`, of one client.
+          output_shape: the head's outputs of one example.
+        """
+
+
+def rows_where(wrong: np.ndarray) -> Optional[int]:
+    """The first row with a true entry, or None."""
+    rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+    return int(rows[0]) if len(rows) else None
+
+
+def first_entry(values: np.ndarray, wrong: np.ndarray, row: int) -> str:
+    """The first wrong entry of a row, as text."""
+    return f"{values[row][wrong[row]].flat[0]:g}"
+
+
+def finite(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs in float64, without those that random weights made overflow."""
+    wide = [np.asarray(o, np.float64) for o in outputs]
+    return [o for o in wide if np.isfinite(o).all() and o.size]
+
+
+def in_unit_interval(outputs: Sequence[np.ndarray]) -> bool:
+    """Whether the head is bounded by 0 and 1 for any weights, as a sigmoid is."""
+    found = finite(outputs)
+    return len(found) > 1 and all((o >= 0).all() and (o <= 1).all() for o in found)
+
+
+def are_distributions(outputs: Sequence[np.ndarray]) -> bool:
+    """Whether the last axis holds probabilities of several classes, as of softmax."""
+    return in_unit_interval(outputs) and all(
+        (abs(o.sum(axis=-1) - 1) < _TOLERANCE).all() for o in finite(outputs)
+    )
+
+
+def shapes(labels: np.ndarray, output: np.ndarray) -> str:
+    """The shapes of labels and outputs, for messages."""
+    return (
+        f"the labels of an example have shape {list(labels.shape[1:])}, the model's "
+        f"outputs {list(output.shape[1:])}"
+    )
+
+
+def without_unit_axis(labels: np.ndarray, rank: int) -> np.ndarray:
+    """Labels `[..., 1]` as `[...]`, where the rank should be one less."""
+    if labels.ndim == rank + 1 and labels.shape[-1] == 1:
+        return labels[..., 0]
+    return labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes(Rule):
+    """Integer classes, and an output for each class.
+
+    Attributes:
+      from_logits: whether the outputs are logits.
+      name, keras: of the loss, for messages.
+    """
+
+    from_logits: bool = True
+    name: str = "multiclass"
+    keras: str = "SparseCategoricalCrossentropy"
+
+    def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        """See `Rule`."""
+        output = outputs[0]
+        labels = without_unit_axis(labels, output.ndim - 1)
+        if output.ndim < 2 or labels.shape != output.shape[:-1]:
+            if labels.shape == output.shape and output.ndim > 1:
+                raise ValueError(
+                    f"the labels are one-hot ({shapes(labels, output)}), but the loss "
+                    "takes classes; give y.argmax(-1), or CategoricalCrossentropy"
+                )
+            raise ValueError(
+                f"{shapes(labels, output)}; a loss of classes takes a class, and one "
+                "output for each class, of every prediction"
+            )
+        if output.shape[-1] == 1:
+            raise ValueError(
+                "the model has 1 output, but a loss of classes takes one for each "
+                "class; give the last layer more units, or objective='binary'"
+            )
+        _check_activation(self, outputs, are_distributions(outputs), "softmax")
+
+    def wrong_label(
+        self, labels: np.ndarray, output_shape: Sequence[int]
+    ) -> Optional[Wrong]:
+        """See `Rule`."""
+        number = output_shape[-1]
+        values = np.asarray(labels, np.float64)
+        wrong = ~((values >= 0) & (values < number) & (values == np.floor(values)))
+        row = rows_where(wrong)
+        if row is None:
+            return None
+        label = values[row][wrong[row]].flat[0]
+        fix = "number the classes 0, 1, 2, ..."
+        if label >= number and label == np.floor(label):
+            fix = f"give the last layer {label + 1:.0f} units"
+        return Wrong(
+            row, f"label {label:g}, expected a class of 0 to {number - 1}; {fix}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OneHot(Rule):
+    """A distribution over classes as the label, and an output for each class."""
+
+    from_logits: bool = True
+    name: str = "from_keras"
+    keras: str = "CategoricalCrossentropy"
+
+    def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        """See `Rule`."""
+        output = outputs[0]
+        if labels.shape != output.shape or output.shape[-1] < 2:
+            raise ValueError(
+                f"{shapes(labels, output)}; {self.keras} takes one-hot labels and an "
+                "output for each class: for integer classes give "
+                "SparseCategoricalCrossentropy"
+            )
+        _check_activation(self, outputs, are_distributions(outputs), "softmax")
+
+    def wrong_label(
+        self, labels: np.ndarray, output_shape: Sequence[int]
+    ) -> Optional[Wrong]:
+        """See `Rule`."""
+        del output_shape
+        values = np.asarray(labels, np.float64)
+        wrong = ~((values >= 0) & (values <= 1))
+        wrong |= abs(values.sum(axis=-1, keepdims=True) - 1) > _TOLERANCE
+        row = rows_where(wrong)
+        if row is None:
+            return None
+        return Wrong(row, "the label is no distribution over classes; give one-hot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Binary(Rule):
+    """Yes or no for each output; labels of the outputs' shape.
+
+    Attributes:
+      from_logits: whether the outputs are logits.
+      single: whether there is one output for an example.
+      soft: whether labels between 0 and 1 are taken.
+      name, keras: of the loss, for messages.
+    """
+
+    from_logits: bool = True
+    single: bool = True
+    soft: bool = False
+    name: str = "binary"
+    keras: str = "BinaryCrossentropy"
+
+    def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        """See `Rule`."""
+        output = outputs[0]
+        if self.single and output.size != len(output):
+            raise ValueError(
+                f"the model has {output[0].size} outputs, but a binary loss takes one; "
+                "give the last layer 1 unit, or objective='classification' for one "
+                "output a class"
+            )
+        given = without_unit_axis(labels, output.ndim)
+        wanted = without_unit_axis(output, given.ndim)
+        if given.size != wanted.size or given.shape != wanted.shape:
+            raise ValueError(
+                f"{shapes(labels, output)}; a loss of yes or no takes a label for "
+                "each output"
+            )
+        is_probability = in_unit_interval(outputs)
+        _check_activation(self, outputs, is_probability, "sigmoid")
+
+    def wrong_label(
+        self, labels: np.ndarray, output_shape: Sequence[int]
+    ) -> Optional[Wrong]:
+        """See `Rule`."""
+        del output_shape
+        values = np.asarray(labels, np.float64)
+        wrong = ~((values >= 0) & (values <= 1))
+        if not self.soft:
+            wrong |= (values != 0) & (values != 1)
+        row = rows_where(wrong)
+        if row is None:
+            return None
+        found = first_entry(values, wrong, row)
+        fix = "; give (y + 1) / 2 for labels -1 and 1" if found == "-1" else ""
+        return Wrong(row, f"label {found}, expected 0 or 1{fix}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers(Rule):
+    """Numbers of the outputs' shape, `[batch]` and `[batch, 1]` being alike.
+
+    Attributes:
+      is_strict: whether other shapes are refused; a user's own loss may take any.
+    """
+
+    is_strict: bool = True
+
+    def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        """See `Rule`."""
+        output = outputs[0]
+        if self.is_strict and without_unit_axis(labels, output.ndim).shape not in (
+            output.shape,
+            without_unit_axis(output, labels.ndim).shape,
+        ):
+            raise ValueError(
+                f"{shapes(labels, output)}; the loss takes a number for each output"
+            )
+
+    def wrong_label(
+        self, labels: np.ndarray, output_shape: Sequence[int]
+    ) -> Optional[Wrong]:
+        """See `Rule`."""
+        del output_shape
+        if labels.dtype.kind != "f":
+            return None
+        wrong = ~np.isfinite(labels)
+        row = rows_where(wrong)
+        if row is None:
+            return None
+        return Wrong(row, f"label {first_entry(labels, wrong, row)} is not finite")
+
+
+def _check_activation(
+    rule: Classes | OneHot | Binary,
+    outputs: Sequence[np.ndarray],
+    is_probability: bool,
+    activation: str,
+) -> None:
+    """Refuses probabilities under a loss of logits, and the other way round."""
+    if rule.from_logits:
+        bounded = is_probability or in_unit_interval(outputs)
+        if bounded:
+            head = activation if is_probability else "sigmoid"
+            raise ValueError(
+                f"the model's outputs are probabilities (a {head}), but the loss takes "
+                "logits; " + _FIX_LOGITS.format(name=rule.name, keras=rule.keras)
+            )
+    elif not is_probability and len(finite(outputs)) > 1:
+        raise ValueError(
+            f"the model's outputs are no probabilities, but the loss has "
+            f"from_logits=False; give the last layer activation={activation!r}, or the "
+            "loss from_logits=True"
+        )

@@ -1,0 +1,141 @@
+"""Functions of Keras' losses and metrics, traced apart from the graph that calls them.
+
+Keras decides by the graph in which its objects are used how they behave: whether Python
+conditions are converted, and whether a metric's update is wrapped once more. Inside a
+TFF computation the graph is none of Keras' own. So each function is traced once for
+each shape, in a thread, where TensorFlow is as in a program of Keras.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any
+
+import tensorflow as tf
+
+
+class Traced:
+    """A function of tensors or structures of them, traced once for each shape.
+
+    Args:
+      name: of the function, for messages.
+      function: returns tensors or structures of them.
+      is_batched: whether the arguments have a first axis of examples.
+    """
+
+    def __init__(
+        self, name: str, function: Callable[..., Any], is_batched: bool = True
+    ):
+        self._name = name
+        self._function = function
+        self._is_batched = is_batched
+        self._traced: dict[Any, Any] = {}
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's value for these arguments."""
+        arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+        specs = tf.nest.map_structure(self._spec, arguments)
+        leaves = tf.nest.flatten(specs)
+        key = (tuple((s.shape.rank, *s.shape, s.dtype) for s in leaves),)
+        if key not in self._traced:
+            self._traced[key] = self._trace(specs)
+        return self._traced[key](*tf.nest.flatten(arguments))
+
+    def _spec(self, tensor: tf.Tensor) -> tf.TensorSpec:
+        shape = tensor.shape
+        if self._is_batched and shape.rank:
+            shape = tf.TensorShape([None, *shape[1:]])
+        return tf.TensorSpec(shape, tensor.dtype)
+
+    def _trace(self, specs: Any) -> Any:
+        def flat(*leaves: tf.Tensor) -> Any:
+            return self._function(*tf.nest.pack_sequence_as(specs, leaves))
+
+        named = [
+            tf.TensorSpec(spec.shape, spec.dtype, f"leaf_{index}")
+            for index, spec in enumerate(tf.nest.flatten(specs))
+        ]
+
+        def trace() -> Any:
+            traced = tf.function(flat).get_concrete_function(*named)
+            return (
+                _without_captures(traced, named) if traced.captured_inputs else traced
+            )
+
+        with futures.ThreadPoolExecutor(1) as thread:
+            try:
+                return thread.submit(trace).result()
+            except Exception as error:  # Of a user's function: any.
+                raise ValueError(f"{self._name} fails: {last_line(error)}") from error
+
+
+def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:
+    """The same function with the tensors from outside as constants of its own.
+
+    A graph of TFF cannot call a function that refers to tensors of the process.
+
+    Raises:
+      ValueError: the function uses a variable.
+    """
+    graph = traced.graph
+    constants = {}
+    for outside, inside in graph.captures:
+        if outside.dtype == tf.resource:
+            raise ValueError(
+                "a variable is used, which clients do not have; use constants"
+            )
+        constants[inside.name] = outside.numpy()
+    inputs = [tensor.name for tensor in graph.inputs if tensor.name not in constants]
+    outputs = [tensor.name for tensor in tf.nest.flatten(graph.structured_outputs)]
+    graph_def = graph.as_graph_def()
+    # The inputs' own nodes would stay as placeholders, which XLA cannot compile.
+    mapped = {tensor.op.name for tensor in graph.inputs}
+    nodes = [node for node in graph_def.node if node.name not in mapped]
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+
+    def imported(*leaves: tf.Tensor) -> Any:
+        given = {name: tf.constant(value) for name, value in constants.items()}
+        found = tf.graph_util.import_graph_def(
+            graph_def, {**dict(zip(inputs, leaves)), **given}, outputs, name=""
+        )
+        return tf.nest.pack_sequence_as(graph.structured_outputs, found)
+
+    return tf.function(imported, autograph=False).get_concrete_function(*specs)
+
+
+def last_line(error: Exception) -> str:
+    """The kind of an error and the last line of its message."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    last = next((line for line in reversed(lines) if line), "")
+    kind = type(error).__name__
+    return last if last.startswith(kind) else f"{kind}: {last}"
+
+
+def as_in_fit(y: tf.Tensor, predictions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Labels and predictions as Keras' `fit` gives them to losses and metrics.
+
+    Labels `[batch]` get the last axis of predictions `[batch, ...]`, and labels of
+    another kind of number their dtype, if both are floats or both are integers.
+    """
+    if y.shape.rank == 1 and predictions.shape.rank == 2:
+        y = y[:, tf.newaxis]
+    kinds = y.dtype, predictions.dtype
+    if all(k.is_floating for k in kinds) or all(k.is_integer for k in kinds):
+        y = tf.cast(y, predictions.dtype)
+    return y, predictions
+
+
+def required_arguments(function: Callable[..., Any]) -> int:
+    """The number of arguments that a call of the function must give by position."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    return sum(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in parameters
+    )

@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 import tfl_research as tfl
 from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.own_process.prepared import prepare
 from tfl_research.privacy import GaussianEvent, Ledger
 from tfl_research.runtime import InProcessEngine
 from tfl_research.storage.computation_record import ComputationRecord
@@ -342,7 +343,7 @@ def test_ledgers_of_such_runs_can_be_read(drawing, tmp_path):
         assert list(ledger.events) == [EVENT, EVENT]
 
 
-def test_a_process_of_the_toolkit_has_its_own_plan(tmp_path):
+def test_a_process_of_the_toolkit_has_its_own_plan():
     arrays = {
         name: {"x": np.ones((2, 1), np.float32), "y": np.array([0, 1], np.int32)}
         for name in CLIENTS
@@ -368,8 +369,13 @@ def test_a_process_of_the_toolkit_has_its_own_plan(tmp_path):
         aggregator=mechanism.aggregator,
     )
     options = {"clients": task, "privacy": None}
-    result = run(process, tmp_path / "run", rounds=2, **options)
-    assert result.epsilon == pytest.approx(epsilon(2), rel=1e-6)
+    ready = prepare(experiment(process, rounds=2, **options))
+    assert ready.plan is plan
+    assert ready.is_repeatable
+    # The task's local steps are what the process takes.
+    steps = ready.clients.cohort(["c0"], seed=1, round_number=1)[0]
+    assert steps["x"].shape == (1, 20, 1)
+    assert steps["mask"].sum() == 2
     with pytest.raises(SettingError, match="rounds=5: the process' plan is of 2"):
         experiment(process, **options).check()
     with pytest.raises(SettingError, match="privacy: the process was built from a"):

@@ -41,17 +41,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=is_late)
 
 
-# Folders whose tests are about the choice of an execution, or compare executions.
-_MEASURE = ("runtime", "algorithms")
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leaves out what takes most of the time of small runs, once TFF is imported.
+    """Leaves out what takes most of the time of small runs, once it is imported.
 
     A process is compiled once for all engines that a test makes of it. Where a run
     would measure how to execute its clients, it takes one execution: tracing and
-    compiling the others takes seconds.
+    compiling the others takes seconds. Runs of `experiments` write no report and no
+    SavedModel.
     """
+    folder, file = item.path.parent.name, item.path.name
+    measures = folder in ("runtime", "algorithms")
+    writes = folder != "experiments" or file == "test_what_leaves.py"
+    for module, name, lighter, is_whole in (
+        ("tfl_research.runtime.compiler.choice", "_measured", _not_measured, measures),
+        ("tfl_research.program.export", "export_model", _not_saved, writes),
+        ("tfl_research.report", "write", _not_reported, writes),
+    ):
+        if module in sys.modules:
+            members = vars(sys.modules[module])
+            whole = members.setdefault(f"{name} outside of tests", members[name])
+            members[name] = whole if is_whole else lighter
     tff = sys.modules.get("tensorflow_federated")
     if tff is not None and "compiled_once" not in vars(tff.backends.mapreduce):
         tff.backends.mapreduce.compiled_once = True
@@ -61,19 +70,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ):
             inner = getattr(tff.backends.mapreduce, name)
             setattr(tff.backends.mapreduce, name, _once_for_each(inner))
-    choice = sys.modules.get("tfl_research.runtime.compiler.choice")
-    if choice is not None:
-        if "measured" not in vars(choice):
-            choice.measured = choice._measured
-        measures = item.path.parent.name in _MEASURE
-        choice._measured = choice.measured if measures else _without_measuring
 
 
-def _without_measuring(*_: Any) -> tuple[Any, str]:
+def _not_measured(*_: Any) -> tuple[Any, str]:
     """In the place of `choice._measured`."""
     from tfl_research.runtime import Mode
 
     return Mode("folded", "graph"), "not measured, in a test"
+
+
+def _not_saved(task: Any, weights: Any, path: pathlib.Path) -> None:
+    """In the place of `export.export_model`."""
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _not_reported(folder: pathlib.Path) -> None:
+    """In the place of `report.write`."""
 
 
 def _once_for_each(convert: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

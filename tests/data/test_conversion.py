@@ -64,6 +64,7 @@ def test_types_of_labels_and_weights():
         ({"x": {"b": {"c": X}}}, "client 'a': x: 'b' is a dict in a dict"),
         ({"x/b": {"c": X}}, "client 'a': 'x/b' is a dict; expected an array"),
         ({"x": {"a": X, "b": X[:2]}}, "'a' has 3 rows of x/a but 2 of x/b"),
+        ({"x": (X, X)}, "'a': x is a tuple of arrays; give a dict"),
         ({"x": 3}, "'a': x must be an array of numbers with an axis of examples"),
         ({"x": [1, "b", 2]}, r"'a': x must be .*; row 0 holds 1 \(int\)"),
         ({"x": ["a", None]}, "'a': x must be .*; row 1 holds None"),

@@ -95,9 +95,13 @@ def test_any_form():
     }
     assert given(()) == {}
     # A path and a name that look alike are both there.
-    assert given({"a.b": 1, "a": {"b": 2}}) == {"a.b": 1, "a.b'": 2}
+    assert given({"a.b": 1, "a": {"b": 2}}) == {"a.b": 1, "a.b_2": 2}
     assert given({"train": np.float32(1)}) == {"train": 1.0}
     assert given({"train_loss": np.float32(1)}) == {"train_loss": 1.0}
+
+
+def test_names_that_mlflow_takes():
+    assert given({"top 5 (%)": 1, "a/b": 2}) == {"top 5 ___": 1, "a/b": 2}
 
 
 def test_client_states_of_another_process_are_metrics():

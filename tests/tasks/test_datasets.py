@@ -172,6 +172,8 @@ def test_clients_without_examples():
             {},
             "client 'a': reading the dataset twice gave other .*; leave shuffle",
         ),
+        (_of((X, X), Y), {}, "client 'a': x is a tuple of tensors; give a dict"),
+        (_of({"a b": X}, Y), {}, "client 'a': x: the name 'a b' must be letters"),
         (_of(X, Y, W, W), {}, r"elements are tuples of 4, expected \(x, y\) or"),
         (
             _of({"pixels": X, "label": Y}),

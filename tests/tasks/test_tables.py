@@ -101,7 +101,7 @@ def test_labels_by_name_and_no_labels():
     assert a["y/kind"].tolist() == [1, 0, 1]
     assert a["y/amounts"].tolist() == [[1.5, 0.5], [2.5, 0], [4.5, 1]]
     assert set(_made(label=None, objective=objective).train.specs) == {"x"}
-    with pytest.raises(ValueError, match="client 'a' has no 'y'; .*'classification'"):
+    with pytest.raises(ValueError, match=r"client 'a' has no 'y'; .*'classification'"):
         _made(label=None)
     with pytest.raises(ValueError, match="takes one array of labels, got y/amounts, y"):
         _made(features=["age"], label=label)
@@ -298,22 +298,23 @@ def _saved(folder, table, features, files=1):
     (folder / "dataset_info.json").write_text(json.dumps(info))
 
 
-class TestHuggingFace:
-    TABLE = pa.table(
-        {
-            "who": ["b", "a", "a"],
-            "ids": pa.array([[1, 2, 3], [4], []], pa.list_(pa.int32())),
-            "text": ["good", "bad", "fine"],
-            "picture": [b"", b"", b""],
-            "label": [1, 0, 1],
-        }
-    )
-    FEATURES = {
-        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
-        "picture": {"_type": "Image"},
-        "who": {"dtype": "string", "_type": "Value"},
+SAVED = pa.table(
+    {
+        "who": ["b", "a", "a"],
+        "ids": pa.array([[1, 2, 3], [4], []], pa.list_(pa.int32())),
+        "text": ["good", "bad", "fine"],
+        "picture": [b"", b"", b""],
+        "label": [1, 0, 1],
     }
+)
+FEATURES = {
+    "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+    "picture": {"_type": "Image"},
+    "who": {"dtype": "string", "_type": "Value"},
+}
 
+
+class TestHuggingFace:
     def _made(self, path, **options):
         given = {
             "client": "who",
@@ -327,7 +328,7 @@ class TestHuggingFace:
         return tasks.from_huggingface(path, **given)
 
     def test_a_data_set(self, tmp_path):
-        _saved(tmp_path / "d", self.TABLE, self.FEATURES, files=2)
+        _saved(tmp_path / "d", SAVED, FEATURES, files=2)
         task = self._made(tmp_path / "d")
         assert task.train.client_ids == ("a", "b")
         a = task.train.load("a")
@@ -338,7 +339,7 @@ class TestHuggingFace:
         assert task.card.label_names == ("neg", "pos")
 
     def test_a_split_of_several(self, tmp_path):
-        _saved(tmp_path / "d" / "train", self.TABLE, self.FEATURES)
+        _saved(tmp_path / "d" / "train", SAVED, FEATURES)
         (tmp_path / "d" / "dataset_dict.json").write_text(
             '{"splits": ["train", "dev"]}'
         )
@@ -351,7 +352,7 @@ class TestHuggingFace:
             self._made(tmp_path / "d" / "train", split="x")
 
     def test_what_does_not_fit(self, tmp_path):
-        _saved(tmp_path / "d", self.TABLE, self.FEATURES)
+        _saved(tmp_path / "d", SAVED, FEATURES)
         with pytest.raises(
             ValueError, match="column 'picture' is of Image, whose cells"
         ):

@@ -59,16 +59,16 @@ def converted(
             f"...}}, got {type(arrays).__name__}"
         )
     flat = _flat(client_id, arrays)
+    for name in sequences:
+        if name not in flat:
+            raise ValueError(
+                f"sequences: client {client_id!r} has no array {name!r}; it has "
+                f"{', '.join(structures.ordered(flat))}; give Sequences by such a name"
+            )
     examples = {
         name: _array(f"client {client_id!r}", name, flat[name], sequences.get(name))
         for name in structures.ordered(flat)
     }
-    for name in sequences:
-        if name not in examples:
-            raise ValueError(
-                f"sequences: client {client_id!r} has no array {name!r}; it has "
-                f"{', '.join(examples)}"
-            )
     first = next(iter(examples))
     for name, array in examples.items():
         if len(array) != len(examples[first]):
@@ -186,6 +186,11 @@ def _weights(where: str, array: np.ndarray) -> np.ndarray:
 def _rows_or_array(where: str, value: Any) -> Any:
     """An array of numbers, or of bytes; or a list of arrays where rows differ."""
     kind = type(value)
+    if kind is tuple and value and all(isinstance(v, np.ndarray) for v in value):
+        raise ValueError(
+            f"{where} is a tuple of arrays; give a dict of them, by the names of the "
+            "model's inputs, or one array"
+        )
     if kind.__name__ in ("RaggedTensor", "RaggedTensorValue"):
         rows = value.numpy() if kind.__name__ == "RaggedTensor" else value.to_list()
         value = list(rows)

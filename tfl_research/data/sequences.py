@@ -34,7 +34,8 @@ class Sequences:
       ValueError: a length below 1, a pad that is not finite, or another word.
 
     Example:
-      >>> Sequences(80)
+      >>> from tfl_research import tasks
+      >>> tasks.Sequences(80)
       Sequences(length=80, pad=0, longer='refuse')
     """
 

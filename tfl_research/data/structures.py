@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,10 @@ SAMPLE_WEIGHT = "sample_weight"
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def packed(arrays: Mapping[str, T], name: str) -> Union[T, dict[str, T]]:
+def packed(arrays: Mapping[str, Any], name: str) -> Any:
     """The array `name`, or a dict of all arrays whose name begins with `name/`.
+
+    None for the labels of data that have none.
 
     Raises:
       KeyError: no array has such a name.
@@ -34,27 +36,15 @@ def packed(arrays: Mapping[str, T], name: str) -> Union[T, dict[str, T]]:
       1
       >>> packed({"x/age": 1, "x/image": 2, "y": 3}, "x")
       {'age': 1, 'image': 2}
+      >>> packed({"x": 1}, "y")
     """
     if name in arrays:
         return arrays[name]
     prefix = f"{name}/"
     parts = {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}
-    if not parts:
+    if not parts and name != "y":
         raise KeyError(name)
-    return parts
-
-
-def labels(arrays: Mapping[str, T]) -> Optional[Union[T, dict[str, T]]]:
-    """The labels, as `packed` gives them; None where there are none.
-
-    Example:
-      >>> labels({"x": 1, "y/age": 2})
-      {'age': 2}
-      >>> labels({"x": 1})
-    """
-    if any(of(name) == "y" for name in arrays):
-        return packed(arrays, "y")
-    return None
+    return parts or None
 
 
 def flattened(name: str, value: Any) -> dict[str, Any]:

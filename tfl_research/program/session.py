@@ -7,11 +7,10 @@ from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
-from tfl_research.program import finish
+from tfl_research.program import choosing, finish
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation import deciding
-from tfl_research.program.evaluation.candidates import Candidates
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
@@ -26,7 +25,7 @@ from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.program.round_log import RoundLog
-from tfl_research.program.states import NOT_EVALUATED, NoEvaluation, StateOptions
+from tfl_research.program.states import StateOptions
 from tfl_research.storage import atomic, nest
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.storage.run_folder import RunFolder
@@ -94,24 +93,8 @@ class Session:
             states.weights_of,
             states.any_shape,
         )
-        # Why no metric chooses a best model, where none is meant to.
-        self._no_best: Optional[str] = None
-        metric = config.selection_metric or task.selection_metric
-        if not evaluator.splits:
-            self._no_best = NOT_EVALUATED
-        elif metric is None:
-            self._no_best = "no selection_metric is given"
-        self._candidates = Candidates(
-            evaluator,
-            None
-            if self._no_best is not None
-            else deciding.selection(
-                config, metric, evaluator.splits, releases, evaluator.metrics
-            ),
-            releases.release,
-            accuracy=releases.accuracy,
-            choice=releases.choice,
-            account=account,
+        self._candidates, self._no_best = choosing.candidates(
+            evaluator, config, task.selection_metric, releases, account
         )
         self.state: Any = None
         self.completed = 0
@@ -126,7 +109,9 @@ class Session:
         """
         self.state = self._engine.initialize()
         if self._weights is None:
-            self._evaluate_nothing()
+            self._candidates, self._no_best = choosing.nothing(
+                self._config, self._release
+            )
         checkpoint = self._recovery.load(self.state)
         candidates = self._candidates
         if checkpoint is None:
@@ -168,19 +153,6 @@ class Session:
     def _weights(self) -> Any:
         """The model in the state; None where the process trains none."""
         return self._states.weights_of(self.state)
-
-    def _evaluate_nothing(self) -> None:
-        """Refuses settings that need a model, where the state has none."""
-        config = self._config
-        for name in ("selection_metric", "early_stopping_patience"):
-            value = getattr(config, name)
-            if value is not None:
-                raise UserError(
-                    f"--{name}={value}: the state of the process has no model "
-                    "(global_model_weights) to evaluate; leave it out"
-                )
-        self._no_best = NOT_EVALUATED
-        self._candidates = Candidates(NoEvaluation(), None, self._release)
 
     def _keeps_initial_state(self) -> bool:
         """Whether a later start could not make the initial state again."""

@@ -214,7 +214,9 @@ def _stacked_datasets(
         for client, elements in enumerate(column):
             for step, element in enumerate(elements):
                 array = element[place]
-                stack[(client, step, *(slice(size) for size in array.shape))] = array
+                place_in = (client, step, *(slice(size) for size in array.shape))
+                # A scalar string is an object, not an array with one.
+                stack[place_in] = array[()]
                 sizes[client, step] = array.shape
                 if array.shape != largest:
                     full[client] = min(full[client], step)

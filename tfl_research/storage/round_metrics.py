@@ -11,6 +11,7 @@ measurement, see `measurements`. Both have the same names:
   columns of their own.
 - Everything else has its path, with dots: `finalizer.update_non_finite`. A path that
   would be a column with another meaning, such as `epsilon`, gets `metrics.` before it.
+  Of paths that look alike, the second gets `_2`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tfl_research.outputs.columns import EVALUATED
 from tfl_research.storage import nest
 from tfl_research.storage.metrics_log import COLUMNS, Cell
 
-Names = tuple[str, ...]
+# Characters that MLflow's names cannot have.
+_UNSAFE = re.compile(r"[^\w.\- /]")
 _CLIP_NORM_NAMES = ("clip_norm", "l2_norm_clip", "clipping_norm", "clip")
 _LEARNING_RATES = ("client_learning_rate", "server_learning_rate")
 _ACCURACIES = (
@@ -122,18 +124,20 @@ def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
     for path, leaf in nest.named_leaves(metrics):
         if ours and path[0] in ("cohort", *_NO_METRICS):
             continue
-        name = _name(path)
+        name = first = _name([_UNSAFE.sub("_", part) for part in path])
+        number = 1
         while name in taken:
-            name += "'"
+            number += 1
+            name = f"{first}_{number}"
         taken.add(name)
         yield name, leaf
 
 
-def _name(path: Names) -> str:
-    for beginning in (("client_work", "train"), ("train",)):
+def _name(path: list[str]) -> str:
+    for beginning in (["client_work", "train"], ["train"]):
         if path[: len(beginning)] == beginning and len(path) > len(beginning):
             return "train_" + ".".join(path[len(beginning) :])
-    if path[:1] == ("aggregator",) and len(path) > 1:
+    if path[:1] == ["aggregator"] and len(path) > 1:
         words = re.findall(r"\w+", " ".join(path[1:]))
         return "aggregator_" + "_".join(words)
     name = ".".join(path) or "metrics"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
 from tfl_research.data import ClientData, Examples, conversion, structures
 from tfl_research.data.client_data import AnyBatching
@@ -12,9 +12,6 @@ from tfl_research.data.sequences import Sequences
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Task
-
-if TYPE_CHECKING:
-    from tfl_research.tasks.objectives import Objective
 
 # Arrays by client: "x" and "y", or anything that NumPy turns into arrays.
 Clients = Mapping[str, Mapping[str, Any]]
@@ -24,7 +21,7 @@ def from_arrays(
     clients: Clients,
     *,
     model: Callable[[], Any],
-    objective: Union[str, Objective, Callable[[], Objective]] = "classification",
+    objective: Any = "classification",
     test: Union[float, Clients] = 0.2,
     held_out: Union[float, Clients] = 0.0,
     batching: AnyBatching = own_data.BATCHING,
@@ -35,6 +32,7 @@ def from_arrays(
     public_data: bool = False,
     pooled: Sequence[Pooled] = (),
     sequences: Union[Sequences, Mapping[str, Sequences], None] = None,
+    non_trainable: Optional[str] = None,
 ) -> Task:
     """Makes a task of arrays, for data that fit into memory.
 
@@ -50,11 +48,12 @@ def from_arrays(
         loss of each example. y may be left out where an objective of your own needs
         none.
       model: a function that returns a new Keras model, which maps x `[batch, ...]` to
-        logits; see `Task.build_model`.
+        logits, or a model of TFF; see `Task.build_model`.
       objective: "classification" (labels are classes, a logit for each class),
-        "binary" (labels 0 and 1, one logit), "regression" (squared error), "next_token"
-        (sequences of token ids, padded with 0), an `Objective`, or a function that
-        returns one.
+        "binary" (labels 0 and 1, one logit), "multi_label" (a 0 or 1 for each label),
+        "regression" (squared error), "next_token" (sequences of token ids, padded with
+        0); a loss of Keras, or a dict of such for several outputs; an `Objective`, or a
+        function that returns one.
       test: the share of each client's examples that is held out for testing, in
         [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
         may be left out.
@@ -73,15 +72,17 @@ def from_arrays(
         were handed over, such as a vocabulary; see `Task.pooled`.
       sequences: the length to which rows of different lengths are padded: of x (and of
         y, if the objective is "next_token"), or by array, as {"x/words": ...}.
+      non_trainable: of weights that the model does not train, see
+        `Task.non_trainable`.
 
     Raises:
       ValueError: no clients, arrays that disagree in names, shape, dtype or length,
         values that are missing or not finite, labels that the named objective does not
         take, test arrays of an unknown client, a held-out client that is also trained
-        on, a
-        fraction outside [0, 1), an unknown objective, or a model that is not a
-        function. The task's `build_model` raises it where the function returns
-        anything but an uncompiled Keras model with a logit for each class.
+        on, a fraction outside [0, 1), no objective, or a model that is not a function.
+        The task's `functional_model` raises it where the function returns anything but
+        an uncompiled model whose outputs fit the objective and the labels, and its
+        `build_objective` for an unknown name.
 
     Example:
       >>> import numpy as np
@@ -112,6 +113,7 @@ def from_arrays(
         public_data,
         pooled,
         sequences,
+        non_trainable,
     )
     if not isinstance(clients, Mapping):
         raise ValueError(

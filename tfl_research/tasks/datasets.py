@@ -64,8 +64,8 @@ def from_datasets(
       batched: whether an element is a batch of examples. By default it is read off the
         shapes, and refused where these leave it open.
       options: objective, test (a share), held_out (a share), batching, seed, name,
-        selection_metric, label_names, public_data, pooled and sequences, as in
-        `from_arrays`.
+        selection_metric, label_names, public_data, pooled, sequences and
+        non_trainable, as in `from_arrays`.
 
     Raises:
       ValueError: other elements, datasets without an end, datasets that differ when
@@ -204,7 +204,15 @@ class _Names:
                     f"{where}: elements have the name {name!r}, expected x, y and "
                     "sample_weight; name the input and the label by x= and y="
                 )
-            flat.update(structures.flattened(name, value))
+            if isinstance(value, (tuple, list)):
+                raise ValueError(
+                    f"{where}: {name} is a {type(value).__name__} of tensors; give a "
+                    "dict of them, by the names of the model's inputs"
+                )
+            try:
+                flat.update(structures.flattened(name, value))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
         return flat
 
     def _chosen(self, where: str, element: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
 from tfl_research.data import (
     Batching,
@@ -21,9 +21,6 @@ from tfl_research.data.sequences import Sequences, by_array
 from tfl_research.tasks import own_models
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
-
-if TYPE_CHECKING:
-    from tfl_research.tasks.objectives import Objective
 
 BATCHING = Batching()
 # Clients whose examples stay in memory: training and evaluation read the same clients
@@ -42,7 +39,7 @@ class TaskSettings:
     """
 
     model: Any
-    objective: Union[str, Objective, Callable[[], Objective]] = "classification"
+    objective: Any = "classification"
     test: float = 0.2
     held_out: float = 0.0
     batching: AnyBatching = BATCHING
@@ -53,6 +50,7 @@ class TaskSettings:
     public_data: bool = False
     pooled: Sequence[Pooled] = ()
     sequences: Union[Sequences, Mapping[str, Sequences], None] = None
+    non_trainable: Optional[str] = None
     source: str = "arrays in memory"
     public_knowledge: tuple[str, ...] = ()
 
@@ -76,28 +74,26 @@ class TaskSettings:
           ValueError: no labels, several arrays of them, or values that the objective
             does not take.
         """
-        if not isinstance(self.objective, str):
-            return examples
-        if "y" in examples:
-            return own_models.with_labels(client_id, examples, self.objective)
         labels = [name for name in examples if structures.of(name) == "y"]
-        if labels:
+        if labels == ["y"]:
+            return own_models.with_labels(client_id, examples, self.objective)
+        if labels and isinstance(self.objective, str):
             raise ValueError(
                 f"objective {self.objective!r} takes one array of labels, got "
-                f"{', '.join(labels)}; give an Objective of your own"
+                f"{', '.join(labels)}; give losses by name, or an Objective of your own"
             )
-        raise ValueError(
-            f"client {client_id!r} has no 'y'; objective {self.objective!r} needs "
-            f"labels, got {', '.join(map(repr, examples))}"
-        )
+        if not labels and own_models.needs_labels(self.objective):
+            raise ValueError(
+                f"client {client_id!r} has no 'y'; objective {self.objective!r} needs "
+                f"labels, got {', '.join(map(repr, examples))}"
+            )
+        return examples
 
     def task(
         self,
         train: ClientData,
         test: ClientData,
         held_out: Optional[ClientData],
-        *,
-        num_classes: Optional[int] = None,
         pooled: Sequence[Pooled] = (),
     ) -> Task:
         """The task of these splits.
@@ -106,7 +102,6 @@ class TaskSettings:
           train: the training clients' training examples.
           test: the same clients' test examples.
           held_out: the held-out clients; None for none.
-          num_classes: of the labels, where they were looked at.
           pooled: what the constructor computed from pooled rows.
         """
         build_objective, metric = own_models.objective(
@@ -129,10 +124,11 @@ class TaskSettings:
             train.with_batching(self.batching),
             test,
             held_out,
-            own_models.checked(self.model, num_classes),
+            self.model,
             build_objective,
             self.selection_metric or metric,
             pooled=(*self.pooled, *pooled),
+            non_trainable=self.non_trainable,
         )
 
 
@@ -209,7 +205,7 @@ def of_clients(
         clients.subset(train_ids), test_fraction=settings.test, seed=settings.seed
     )
     held_out = clients.subset(held_out_ids) if held_out_ids else None
-    return settings.task(train, test, held_out, pooled=pooled)
+    return settings.task(train, test, held_out, pooled)
 
 
 def of_arrays(
@@ -231,7 +227,6 @@ def of_arrays(
     if not clients:
         raise ValueError("a task needs at least one client, got none")
     clients = {i: settings.labelled(i, each) for i, each in clients.items()}
-    num_classes = own_models.num_classes(clients, settings.objective)
     _, held_out_ids = hold_out.clients(
         tuple(clients), fraction=settings.held_out, seed=settings.seed
     )
@@ -241,4 +236,4 @@ def of_arrays(
         test_fraction=settings.test,
         seed=settings.seed,
     )
-    return settings.task(train, test, held_out, num_classes=num_classes, pooled=pooled)
+    return settings.task(train, test, held_out, pooled)

@@ -59,8 +59,8 @@ def from_dataframe(
         not read off the rows.
       weight: the column of the examples' weights in the loss.
       options: objective, test (a share), held_out (a share), batching, seed, name,
-        selection_metric, label_names, public_data, pooled and sequences, as in
-        `from_arrays`.
+        selection_metric, label_names, public_data, pooled, sequences and
+        non_trainable, as in `from_arrays`.
 
     Raises:
       ValueError: an unknown column, a cell that is missing or does not fit (names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
@@ -19,7 +20,8 @@ from tfl_research.experiment.own_process.result import ProcessResult
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
-from tfl_research.runtime.compiler.structures import leaf_types
+from tfl_research.runtime.engine import ClosedOnExit
+from tfl_research.runtime.graphs.structures import leaf_types
 from tfl_research.storage import RunFolder, nest, provenance, run_record
 from tfl_research.storage.fingerprint import Fingerprint, digest
 
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from tfl_research.program import RoundReport, RunResult
 
 Folder = Union[str, os.PathLike[str]]
+# Lines of TensorFlow's messages that name no fault.
+_FRAMES = re.compile(
+    r"(Graph execution error|Detected at node|<stack traces|File |Traceback|\[\["
+    r"|The op is created|in user code|\^)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +117,11 @@ def _opened(
             )
         )
         account = stack.enter_context(declared.opened_account(prepared, folder, out))
-        engine = stack.enter_context(_engine(prepared, folder, out))
         declared.check_start(
             prepared, folder, account, fingerprint, out, recharge=recharge
         )
+        built = engines.build(experiment.runtime, form.process, folder)
+        engine = stack.enter_context(_Explained(built))
         write = declared.statement_writer(prepared, folder, account)
         if write is not None and account is not None:
             stack.enter_context(
@@ -146,23 +154,54 @@ def _opened(
         }
 
 
+class _Explained(ClosedOnExit):
+    """An engine whose errors are one line with the round's clients."""
+
+    def __init__(self, engine: Any):
+        self._engine = engine
+
+    def initialize(self) -> Any:
+        """See `Engine.initialize`."""
+        return self._engine.initialize()
+
+    def next(self, state: Any, cohort: Any) -> tuple[Any, Any]:
+        """See `Engine.next`.
+
+        Raises:
+          UserError: the process failed.
+        """
+        try:
+            new, metrics = self._engine.next(state, cohort)
+        except (UserError, SystemExit, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"process: a round of {len(cohort)} clients failed "
+                f"({type(error).__name__}: {_cause(error)}); tfl.Runtime('tff') "
+                "executes it as TFF does"
+            ) from error
+        return new, metrics
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._engine.close()
+
+
+def _cause(error: Exception) -> str:
+    """The line of an error's message that says the most."""
+    text = str(error)
+    # TFF's worker reports by gRPC.
+    details = re.search(r'details = "(.*?)"\n', text, re.DOTALL)
+    if details is not None:
+        text = details.group(1)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if not _FRAMES.match(line)]
+    return (telling or lines or ["no message"])[0][:300]
+
+
 def _whole(state: Any) -> Any:
     """A state without a model, for a function that evaluates states."""
     return state
-
-
-def _engine(prepared: Prepared, folder: RunFolder, out: TextIO) -> Any:
-    """The engine; TFF's own where the one in process cannot execute the process."""
-    settings, process = prepared.experiment.runtime, prepared.form.process
-    try:
-        return engines.build(settings, process, folder)
-    except UserError as error:
-        unsupported = isinstance(error.__cause__, runtime.UnsupportedProcess)
-        chosen = settings.client_execution != "auto"
-        if settings.runtime != "in_process" or chosen or not unsupported:
-            raise
-        out.write(f"runtime: TFF's own executes the rounds ({error.__cause__})\n")
-        return runtime.tff_local(process)
 
 
 def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:

@@ -122,6 +122,7 @@ def prepare(experiment: ProcessExperiment) -> Prepared:
       SettingError: see `ProcessExperiment.check`.
     """
     form = form_of(experiment.process)
+    _check_no_client_states(experiment.process)
     clients = clients_of(experiment.clients, experiment.client_ids, form.client_type)
     if form.client_type is not None:
         # A value that is not of the type is refused before anything is written.
@@ -168,6 +169,14 @@ def _cohorts(experiment: ProcessExperiment, form: ProcessForm) -> Cohorts:
     elif form.is_computation and cohorts.cohort_size is None:
         sampler = "full"
     return dataclasses.replace(cohorts, sampler=sampler)
+
+
+def _check_no_client_states(process: Any) -> None:
+    if isinstance(process, processes.FederatedProcess) and process.client_states:
+        raise SettingError(
+            "process: its clients keep a state between rounds, in a table that goes "
+            "with a task; give the algorithm to tfl.Experiment"
+        )
 
 
 def plan_of(process: Any) -> Any:
@@ -266,7 +275,7 @@ def _check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) 
 
 def _metric_names(form: ProcessForm) -> list[str]:
     """The names of what a round measures, by the type of the metrics."""
-    from tfl_research.runtime.compiler.structures import leaf_types, pack
+    from tfl_research.runtime.graphs.structures import leaf_types, pack
 
     names = (str(number) for number, _ in enumerate(leaf_types(form.metrics_type)))
     return round_metrics.column_names(pack(iter(names), form.metrics_type))

@@ -68,12 +68,12 @@ class ProcessExperiment:
       ... def mean_temperature(temperatures):
       ...     return tff.federated_mean(temperatures)
       >>> experiment = tfl.ProcessExperiment(
-      ...     mean_temperature, {"north": 11.0, "south": 17.0}
+      ...     mean_temperature, {"north": 11.0, "south": 18.0}
       ... )
       >>> result = experiment.run("results/temperature")
       privacy: no ε is known, since the process declares no noise; ...
       >>> result.metrics["result"].tolist()
-      [14.0]
+      [14.5]
     """
 
     process: Any

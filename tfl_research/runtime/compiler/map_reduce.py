@@ -88,7 +88,10 @@ class MapReduce:
             tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self._secure_types
         ]
         constants = tuple(value for graph in self.graphs for value in graph.constants)
-        shared = family(tuple(graph.fingerprint for graph in self.graphs), constants)
+        # A graph does not know the shapes of a dataset's elements.
+        layout = str(self.layout.specs) if self.layout.has_sequences else ""
+        structure = (*(graph.fingerprint for graph in self.graphs), layout)
+        shared = family(structure, constants)
         self._programs = shared.programs
         self._lifted = shared.lifted
         self._lifted_values = [tf.constant(constants[i]) for i in shared.lifted]

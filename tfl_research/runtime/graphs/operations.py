@@ -47,6 +47,10 @@ _DEVICE_DEPENDENT = frozenset(
     {"StatelessRandomGetAlg", "StatelessRandomGetKeyCounterAlg"}
 )
 
+# The registry does not call these stateful, although they depend on more than their
+# arguments.
+_OUTSIDE = frozenset({"ReadFile", "MatchingFiles", "PyFuncStateless"})
+
 # Operations that fail or print. They are kept in graphs that run; under XLA an `Assert`
 # and a `CheckNumerics` become guards, and a graph that prints is not compiled.
 ASSERTIONS = frozenset({"Assert", "CheckNumerics", "CheckNumericsV2"})
@@ -131,7 +135,7 @@ def is_pure(operation: str) -> bool:
     definition = _tff_compat.operation_definition(operation)
     if definition is None or definition.is_stateful:
         return False
-    if "Dataset" in operation or "Iterator" in operation:
+    if "Dataset" in operation or "Iterator" in operation or operation in _OUTSIDE:
         return False
     arguments = [*definition.input_arg, *definition.output_arg]
     return not any(

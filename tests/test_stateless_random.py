@@ -61,70 +61,86 @@ def test_dropout_keeps_the_mean_and_honours_the_noise_shape():
     np.testing.assert_array_equal(stateless_random.dropout(ones, 0, SEED), ones)
 
 
-def words(numbers, angle=0):
-    """What `normal` draws for u = (k + 1/2) 2^-96 and an angle of 32 bits."""
-    first, second = [], []
-    for k, turn in zip(numbers, np.broadcast_to(angle, len(numbers))):
-        upper = k >= 2**95
-        rest = 2**96 - 1 - k if upper else k
-        high, low = rest >> 32, rest % 2**32
-        first.append(~high if upper else high)
-        word = (low << 32) + int(turn) % 2**32
-        second.append(word - 2**64 if word >= 2**63 else word)
-    return np.array([first, second], np.int64)
+def centred(number):
+    """The 32 low bits as a signed number, and what is left of the number."""
+    low = (number + 2**31) % 2**32 - 2**31
+    return low, (number - low) >> 32
+
+
+def words(numbers):
+    """The words high, low and finest of u = k 2^-96, int32 `[3, n]`."""
+    found = []
+    for k in numbers:
+        finest, rest = centred(k)
+        low, rest = centred(rest)
+        found.append((centred(rest)[0], low, finest))
+    return np.array(found, np.int32).T
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """`normal` of chosen words, in TensorFlow's own kernels or compiled."""
-    integers = stateless_random.integers
+def drawn():
+    """Normal numbers of chosen u and angles, `[2, n]`; in kernels, or compiled."""
+    specification = [tf.TensorSpec([None], tf.int32)] * 4
+    kept = {}
 
     def of(numbers, angle=0, compiled=False):
-        chosen = words(numbers, angle)
-
-        def patched(shape, seed, dtype):
-            if not tf.is_tensor(shape):
-                return integers(shape, seed, dtype)
-            assert dtype == tf.int64
-            return tf.constant(chosen)
-
-        with monkeypatch.context() as patches:
-            patches.setattr(stateless_random, "integers", patched)
-            draw = tf.function(
-                lambda: stateless_random.normal([len(numbers)], SEED),
+        if compiled not in kept:
+            kept[compiled] = tf.function(
+                stateless_random._box_muller,
+                specification,
                 autograph=False,
                 jit_compile=compiled,
             )
-            return draw().numpy()
+        angles = np.broadcast_to(np.asarray(angle, np.int32), len(numbers))
+        return kept[compiled](*words(numbers), angles).numpy()
 
     return of
 
 
 def exact_radius(k):
-    """sqrt(-2 log((k + 1/2) 2^-96)) by float64, from the nearer end."""
-    u = Fraction(2 * k + 1, 2**97)
+    """sqrt(-2 log(k 2^-96)) by float64, from the nearer end."""
+    u = Fraction(k, 2**96)
     logarithm = math.log(u) if u < Fraction(1, 2) else math.log1p(-float(1 - u))
     return math.sqrt(-2 * logarithm)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_the_radius_is_exact_at_every_scale(drawn, compiled):
+def numbers_of_every_scale():
     generator = np.random.default_rng(1)
-    numbers = [0, 1, 2**96 - 1, 2**95 - 1, 2**95, 2**64, 2**63, 2**32 - 1, 2**32]
+    numbers = [1, 2**96 - 1, 2**95 - 1, 2**95, 2**64, 2**63, 2**32 - 1, 2**32]
     for bits in range(1, 96):
         mantissa = int(generator.integers(2**62)) | 2**61
         k = (mantissa << 40 >> (102 - bits)) | 1 << (bits - 1)
-        numbers += [k, 2**96 - 1 - k]
-    # A radius of so few bits as 2^-97 has is still a radius.
-    found = drawn(numbers, compiled=compiled)
-    expected = np.array([exact_radius(k) for k in numbers])
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert found.max() == pytest.approx(11.596, abs=1e-3)
-    assert found.min() > 0
+        numbers += [k, 2**96 - k]
+    return numbers
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("bits", [0, -1, 2**63 - 1, -(2**63)])
+def test_the_radius_is_exact_at_every_scale(drawn, compiled):
+    numbers = numbers_of_every_scale()
+    # An angle of so few bits as pi 2^-32 is no angle.
+    found = drawn(numbers, compiled=compiled)[0]
+    expected = np.array([exact_radius(k) for k in numbers])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.min() > 0
+    # The least u is half of the least k.
+    least = drawn([0], compiled=compiled)[0]
+    assert least == pytest.approx(math.sqrt(2 * 97 * math.log(2)), rel=1e-6)
+    assert least == pytest.approx(11.596, abs=1e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_numbers_have_one_radius_and_one_angle(drawn, compiled):
+    turns = np.arange(-(2**31), 2**31, 2**26 + 12345)
+    k = 2**96 // 3
+    angles = (turns + 0.5) * (math.pi * 2.0**-31)
+    exact = exact_radius(k) * np.stack([np.cos(angles), np.sin(angles)])
+    np.testing.assert_allclose(
+        drawn([k] * len(turns), turns, compiled), exact, rtol=0, atol=5e-7
+    )
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("bits", [0, -1, 2**31 - 1, -(2**31)])
 def test_no_word_gives_an_infinity(monkeypatch, compiled, bits):
     monkeypatch.setattr(
         stateless_random,
@@ -140,17 +156,49 @@ def test_no_word_gives_an_infinity(monkeypatch, compiled, bits):
     assert np.isfinite(draw().numpy()).all()
 
 
-def test_tails_are_those_of_the_normal_distribution(drawn):
+def test_every_word_is_of_one_radius_except_the_finest(monkeypatch):
+    """128 radii share a finest word, and 2 numbers all others."""
+    inner = stateless_random.integers
+    rows, size = 3 * 128 + 1, 2 * 128 * 3
+    base = inner([rows, 3], stateless_random.fold_in(SEED, 0), tf.int32).numpy()
+    # Radii that depend on the finest word.
+    base[:256, 1] = 0
+    changed = []
+
+    def patched(shape, seed, dtype):
+        if dtype != tf.int32:
+            return inner(shape, seed, dtype)
+        assert tf.get_static_value(tf.convert_to_tensor(shape)).tolist() == [rows, 3]
+        return tf.constant(changed[-1])
+
+    monkeypatch.setattr(stateless_random, "integers", patched)
+
+    def draw(row=None, column=1):
+        changed.append(base.copy())
+        if row is not None:
+            changed[-1][row, column] ^= 1 << 30
+        return stateless_random.normal([size], SEED).numpy().reshape(2, 128, 3)
+
+    unchanged = draw()
+    for row in (0, 127, 128, 255, 256, 383):
+        differs = draw(row) != unchanged
+        assert differs[:, row % 128, 1].all()
+        assert differs.sum() == 2
+    differs = draw(384) != unchanged
+    assert differs[:, :, 1].all()
+    assert not differs[:, :, [0, 2]].any()
+    # Elsewhere j is large, and the finest word is beyond float32.
+    np.testing.assert_array_equal(draw(384, column=0), unchanged)
+
+
+def tails_by_bisection(drawn, quantiles, words_of_k):
     """P(X > x) from the bit patterns, by bisection through the real code."""
-    tails = [0.1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14, 1e-16, 1e-18]
-    quantiles = stats.norm.isf(tails)
     # The angle far in the tail is small: x / cos(angle) grows by angle² x / 2.
     fractions = (np.arange(400) + 0.5) / 400
-    least, most = [], []
-    angles = np.concatenate([fractions * 2.0**30] * len(tails)).astype(np.int64)
+    angles = np.concatenate([fractions * 2.0**30] * len(quantiles)).astype(np.int64)
     limits = np.repeat(quantiles, len(fractions))
-    least, most = [-1] * len(limits), [2**96 - 1] * len(limits)
-    for _ in range(96):
+    least, most = [-1] * len(limits), [words_of_k] * len(limits)
+    while any(high - low > 1 for low, high in zip(least, most)):
         middle = [(low + high) // 2 for low, high in zip(least, most)]
         above = drawn([max(k, 0) for k in middle], angles) > limits
         for index, (k, is_above) in enumerate(zip(middle, above)):
@@ -158,10 +206,37 @@ def test_tails_are_those_of_the_normal_distribution(drawn):
                 least[index] = k
             else:
                 most[index] = k
-    # Radii of k and less are above: so many words of 2^96. Half of all angles have a
-    # positive cosine, in two equal halves.
-    shares = np.array([(k + 1) / 2.0**96 for k in least]).reshape(len(tails), -1)
-    np.testing.assert_allclose(shares.mean(axis=1) / 2, tails, rtol=2e-3)
+    # Radii of k and less are above: so many words. Half of all angles have a positive
+    # cosine, in two equal halves.
+    shares = np.array([(k + 1) / words_of_k for k in least])
+    return shares.reshape(len(quantiles), -1).mean(axis=1) / 2
+
+
+TAILS = [0.1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14, 1e-16, 1e-18]
+
+
+def test_tails_are_those_of_the_normal_distribution(drawn):
+    found = tails_by_bisection(
+        lambda numbers, angles: drawn(numbers, angles)[0],
+        stats.norm.isf(TAILS),
+        2**96,
+    )
+    np.testing.assert_allclose(found, TAILS, rtol=2e-3)
+
+
+def test_a_radius_of_32_bits_has_no_such_tails():
+    """The same measure finds a generator whose tails end at 6.8 deviations."""
+
+    def drawn(numbers, angles):
+        u = (np.array(numbers, np.float64) + 0.5) * 2.0**-32
+        turns = (angles + 0.5) * math.pi * 2.0**-31
+        return np.sqrt(-2 * np.log(u)) * np.cos(turns)
+
+    found = tails_by_bisection(drawn, stats.norm.isf(TAILS), 2**32)
+    near = np.abs(found / TAILS - 1) < 2e-3
+    assert near[:3].all()
+    assert not near[5:].any()
+    assert (found[6:] == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(), [], (0,), [3, 0], (2, 3), tf.TensorShape([4])])

@@ -47,7 +47,11 @@ if TYPE_CHECKING:
         tasks as tasks,
     )
     from tfl_research.errors import SettingError as SettingError, UserError as UserError
-    from tfl_research.experiment import Experiment as Experiment, Result as Result
+    from tfl_research.experiment import (
+        Experiment as Experiment,
+        ProcessExperiment as ProcessExperiment,
+        Result as Result,
+    )
     from tfl_research.experiment.configs import (
         Attack as Attack,
         Audit as Audit,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
         Cohorts as Cohorts,
         Compression as Compression,
         Devices as Devices,
+        ProcessPrivacy as ProcessPrivacy,
         RecordLevelPrivacy as RecordLevelPrivacy,
         Release as Release,
         Runtime as Runtime,

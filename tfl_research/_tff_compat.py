@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +21,14 @@ from tensorflow.python.eager.polymorphic_function import (
 from tensorflow.python.framework import (
     func_graph as _func_graph,
     op_def_registry as _op_def_registry,
+)
+
+# A layer of a user's own may call any function of tf.random, and hold the function
+# itself. All of them call these two modules, by name, when the layer is traced.
+from tensorflow.python.ops import (
+    control_flow_v2_func_graphs as _control_flow_graphs,
+    gen_random_ops as _gen_random_ops,
+    stateless_random_ops as _stateless_random_ops,
 )
 
 # TFF's stub has no call that waits until a worker answers, with a time-out; the message
@@ -81,6 +90,12 @@ def executor_request() -> bytes:
     return request.SerializeToString()
 
 
+def is_stateful(operation: str) -> bool:
+    """Whether an operation type has side effects or depends on more than its inputs."""
+    definition = _op_def_registry.get(operation)
+    return definition is not None and definition.is_stateful
+
+
 def function_references(node: Any) -> Iterator[Any]:
     """The functions that a NodeDef calls, as mutable NameAttrList messages."""
     for attribute in node.attr.values():
@@ -93,6 +108,11 @@ def function_name(function: Any) -> str:
     """The name under which a concrete function is known to graphs."""
     name = function.name
     return name.decode() if isinstance(name, bytes) else name
+
+
+def operation_definition(name: str) -> Any:
+    """TensorFlow's OpDef of an operation, None where its registry has none."""
+    return _op_def_registry.get(name)
 
 
 def num_outputs(node: Any) -> Iterator[tuple[str, int]]:
@@ -149,3 +169,42 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
     which at three calls a round is a good part of a short round.
     """
     return function._inference_function
+
+
+def resource_variable(variable: Any) -> Any:
+    """The variable of TensorFlow inside Keras' wrapper for mixed precision."""
+    return vars(variable).get("_variable", variable)
+
+
+def is_inside_loop(outer: Any) -> bool:
+    """Whether the current graph is the body of a loop that was built inside `outer`."""
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not outer and isinstance(graph, _func_graph.FuncGraph):
+        loops = (
+            _control_flow_graphs.WhileBodyFuncGraph,
+            _control_flow_graphs.WhileCondFuncGraph,
+        )
+        if isinstance(graph, loops) or "loop_body" in graph.name:
+            return True
+        graph = graph.outer_graph
+    return False
+
+
+@contextmanager
+def redirected_random_operations(replacement: Any) -> Iterator[None]:
+    """Replaces TensorFlow's random operations while a model is traced.
+
+    Args:
+      replacement: an object with methods of the operations' names and arguments.
+    """
+    kept = []
+    try:
+        for module in (_gen_random_ops, _stateless_random_ops):
+            for name in dir(type(replacement)):
+                if not name.startswith("_") and name in vars(module):
+                    kept.append((module, name, vars(module)[name]))
+                    setattr(module, name, getattr(replacement, name))
+        yield
+    finally:
+        for module, name, original in kept:
+            setattr(module, name, original)

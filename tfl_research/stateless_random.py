@@ -40,44 +40,63 @@ def uniform(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     return (bits + 0.5) * 2.0**-32
 
 
+# Radii that share one finest word.
+_SHARING = 128
+
+
 def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     """float32 standard normal numbers, by the transform of Box and Muller (1958).
 
-    A number takes one block of Philox, two words of 64 bits: 96 bits for the radius,
-    32 bits for the angle. The radius is sqrt(-2 log u) with u = (k + 1/2) 2^-96 for a
-    uniform k in [0, 2^96). In float32, u keeps 24 significant bits down to 2^-72, and
-    the least u is 2^-97: tails end at 11.6 standard deviations. The first bit chooses
-    between u and 1 - u, of which the smaller one has the other 95 bits, so that small
-    radii are as exact as large ones.
+    Two numbers are the cosine and the sine of one angle times one radius. The radius is
+    sqrt(-2 log u), where u = t mod 1 and t = (j + v) 2^-64. The integer j has 64 random
+    bits and lies around 0, and v in [-1/2, 1/2) has 32 bits. So u and 1 - u keep 24
+    significant bits down to 2^-72: tails and small radii are as exact as the rest. The
+    least u is 2^-97, so that tails end at 11.6 standard deviations. The angle has 32
+    bits.
 
-    A number is that of an exact draw up to the rounding of float32, except with
-    probability 2^-72 (`privacy.accounting.sampler_rest`). What is left is the rounding:
-    a float32 number is not drawn as often as a normal number is rounded to it, which an
-    attacker who sees all bits can use (Mironov 2012, On significance of the least
-    significant bits for differential privacy). A finer generator alone does not close
-    this, since the sums to which the noise is added are float32 too.
+    v changes a radius only where |j| < 2^24, which has probability 2^-39. So 128 radii
+    share one v. A number is that of an exact draw up to the rounding of float32, except
+    with probability 2^-70 (`privacy.accounting.sampler_rest` has the proof). What is
+    left is the rounding: a float32 number is not drawn as often as a normal number is
+    rounded to it, which an attacker who sees all bits can use (Mironov 2012, On
+    significance of the least significant bits for differential privacy). A finer
+    generator alone does not close this, since the sums to which the noise is added are
+    float32 too.
     """
     # A scalar's shape is empty, and has no dtype of its own.
-    words = tf.concat([[2], tf.convert_to_tensor(shape, tf.int32)], 0)
-    first, second = tf.unstack(integers(words, fold_in(seed, 0), tf.int64))
-    upper = first < 0
-    # The complement of a negative number: 63 bits of 1 - u, where the sign chose that.
-    high = tf.bitwise.bitwise_xor(first, tf.bitwise.right_shift(first, _bits(63)))
-    low = tf.bitwise.bitwise_and(
-        tf.bitwise.right_shift(second, _bits(32)), _bits(2**32 - 1)
-    )
-    # At most 1/2 and at least 2^-97, with no subnormal number on the way.
-    smaller = tf.cast(high, tf.float32) * 2.0**-64 + (
-        tf.cast(low, tf.float32) * 2.0**-96 + 2.0**-97
-    )
-    logarithm = tf.where(upper, tf.math.log1p(-smaller), tf.math.log(smaller))
-    # The low word, signed: an angle in (-pi, pi).
-    angle = (tf.cast(tf.cast(second, tf.int32), tf.float32) + 0.5) * 2.0**-31
-    return tf.sqrt(-2.0 * logarithm) * tf.cos(math.pi * angle)
+    shape = tf.convert_to_tensor(shape, tf.int32)
+    size = tf.reduce_prod(shape)
+    columns = (size + 2 * _SHARING - 1) // (2 * _SHARING)
+    words = integers(tf.stack([3 * _SHARING + 1, columns]), fold_in(seed, 0), tf.int32)
+    high, low, angle, finest = tf.split(words, [*[_SHARING] * 3, 1])
+    pairs = _box_muller(high, low, finest, angle)
+    return tf.reshape(tf.reshape(pairs, [-1])[:size], shape)
 
 
-def _bits(number: int) -> tf.Tensor:
-    return tf.constant(number, tf.int64)
+def _box_muller(
+    high: tf.Tensor, low: tf.Tensor, finest: tf.Tensor, angle: tf.Tensor
+) -> tf.Tensor:
+    """Two normal numbers `[2, ...]` of words, int32 of shapes that fit each other.
+
+    Args:
+      high: of j, the upper word.
+      low: of j, the lower word, signed: j = 2^32 high + low.
+      finest: v in units of 2^-32.
+      angle: in units of pi 2^-31.
+    """
+    high, low, finest, angle = (
+        tf.cast(word, tf.float32) for word in (high, low, finest, angle)
+    )
+    t = (high + (low + finest * 2.0**-32) * 2.0**-32) * 2.0**-32
+    whole = tf.floor(t)
+    u = t - whole
+    # What rounding took from u close to 1: log(u + rest) = log(u) + rest / u.
+    rest = t - (u + whole)
+    u = tf.maximum(u, 2.0**-97)
+    radius = tf.sqrt(-2.0 * (tf.math.log(u) + rest / u))
+    radians = (angle + 0.5) * (math.pi * 2.0**-31)
+    # In this form XLA computes a radius once.
+    return radius * tf.stack([tf.cos(radians), tf.sin(radians)])
 
 
 def dropout(

@@ -100,7 +100,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
         "--workloads",
-        default="W1,W2,W3,W4,heart,shakespeare,flights",
+        default="W1,W2,W3,W4,W5,heart,shakespeare,flights",
         help="which of %(default)s; may be empty",
     )
     parser.add_argument("--contenders", default=",".join(CONTENDERS))

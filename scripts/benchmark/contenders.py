@@ -58,6 +58,9 @@ def in_process(workload: Workload) -> Round:
     """The toolkit's in-process runtime, everything chosen by itself."""
     from tfl_research import runtime
 
+    if workload.datasets:
+        process, datasets = _tutorial(workload)
+        return _on_datasets(runtime.in_process(process), datasets)
     return _on_engine(workload, runtime.in_process(_process(workload)))
 
 
@@ -65,11 +68,26 @@ def tff_runtime(workload: Workload) -> Round:
     """The toolkit's process on TFF's C++ runtime (--runtime=tff)."""
     from tfl_research import runtime
 
+    if workload.datasets:
+        process, datasets = _tutorial(workload)
+        return _on_datasets(runtime.tff_local(process), datasets)
     return _on_engine(workload, runtime.tff_local(_process(workload)))
 
 
-def plain_tff(workload: Workload) -> Round:
-    """TFF as its tutorial writes it: a Keras model and batched datasets."""
+def _on_datasets(engine: Any, datasets: list[Any]) -> Round:
+    state = engine.initialize()
+
+    def run(round_number: int) -> None:
+        nonlocal state
+        del round_number
+        state, metrics = engine.next(state, datasets)
+        float(metrics["client_work"]["train"]["loss"])
+
+    return run
+
+
+def _tutorial(workload: Workload) -> tuple[Any, list[Any]]:
+    """The process and the clients' datasets as TFF's tutorial writes them."""
     import tensorflow as tf
     import tensorflow_federated as tff
 
@@ -106,6 +124,12 @@ def plain_tff(workload: Workload) -> Round:
                 1.0, float(len(workload.cohort)), workload.clip
             ),
         )
+    return process, datasets
+
+
+def plain_tff(workload: Workload) -> Round:
+    """TFF as its tutorial writes it: a Keras model and batched datasets."""
+    process, datasets = _tutorial(workload)
     state = process.initialize()
 
     def run(round_number: int) -> None:

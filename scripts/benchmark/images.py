@@ -22,16 +22,18 @@ class Images:
 
     Attributes:
       title: what it is.
-      num_clients: the cohort, which is everyone, of `EXAMPLES` examples each.
+      num_clients: the cohort, which is everyone.
       model: "mlp" (784-128-10) or "cnn" (the EMNIST CNN of Reddi et al. 2020).
       clip: l2 norm clip of a Gaussian mechanism with `NOISE_MULTIPLIER` on the sum
         of the clients' model deltas, or None.
+      examples: number of examples of each client.
     """
 
     title: str
     num_clients: int
     model: str
     clip: Optional[float] = None
+    examples: int = EXAMPLES
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ class Images:
         return layers
 
     def clients(self) -> dict[str, dict[str, np.ndarray]]:
-        """`{client: {"x": [100, *shape] float32, "y": [100] int32}}`."""
+        """`{client: {"x": [examples, *shape] float32, "y": [examples] int32}}`."""
         generator = np.random.default_rng(0)
         return {
             f"client{i}": self._examples(generator) for i in range(self.num_clients)
@@ -76,8 +78,10 @@ class Images:
 
     def _examples(self, generator: np.random.Generator) -> dict[str, np.ndarray]:
         return {
-            "x": generator.random((EXAMPLES, *self.shape), dtype=np.float32),
-            "y": generator.integers(0, self.num_classes, EXAMPLES).astype(np.int32),
+            "x": generator.random((self.examples, *self.shape), dtype=np.float32),
+            "y": generator.integers(0, self.num_classes, self.examples).astype(
+                np.int32
+            ),
         }
 
 

@@ -26,6 +26,8 @@ class Workload:
       synthetic: whether its data are random images, which the hand-written
         contenders know how to make.
       sampler: draws each round's cohort from `cohort`; all of it when left out.
+      datasets: whether all engines execute TFF's own process over clients'
+        `tf.data` datasets, in place of the toolkit's process over arrays.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Workload:
     rule: Optional[aggregators.RuleSettings] = None
     synthetic: bool = False
     sampler: Optional[sampling.Sampler] = None
+    datasets: bool = False
 
     def rounds_cohort(self, round_number: int) -> data.Cohort:
         """The cohort's local steps in a round (numbered from 0), shuffled anew."""
@@ -105,6 +108,14 @@ def _poisson(population: int, expected_cohort: float) -> Workload:
     return dataclasses.replace(workload, sampler=sampler)
 
 
+def _foreign() -> Workload:
+    title = "TFF's build_weighted_fed_avg over datasets, MLP, 20 clients x 200"
+    images = dataclasses.replace(
+        IMAGES["W1"], title=title, num_clients=20, examples=200
+    )
+    return dataclasses.replace(on_images(images), datasets=True)
+
+
 def _ruled(rule: Optional[aggregators.RuleSettings]) -> Workload:
     images = dataclasses.replace(IMAGES["W3"], title="W3, 100 clients", num_clients=100)
     return dataclasses.replace(on_images(images), rule=rule)
@@ -118,6 +129,7 @@ def _real(name: str, cohort: int, batching: data.Batching, rate: float) -> Workl
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     **{name: functools.partial(on_images, images) for name, images in IMAGES.items()},
+    "W5": _foreign,
     "heart": lambda: _real("heart", 4, data.Batching(20), 0.1),
     "shakespeare": lambda: _real(
         "shakespeare", 100, data.Batching(50, max_examples=200), 1.0

@@ -114,12 +114,14 @@ def test_one_step_runs_everywhere_and_under_secure_sums(make_linear_task, two_cl
     np.testing.assert_allclose(secure, plain, atol=1e-5)
 
 
-def test_more_steps_are_refused_where_they_cannot_run(make_linear_task, two_clients):
+def test_more_steps_are_handed_to_tffs_runtime(make_linear_task, two_clients):
     task = make_linear_task(two_clients)
     process = _process(task, RepeatedMeanFactory(steps=2))
-    with pytest.raises(runtime.UnsupportedProcess, match=r"runtime\.tff_local"):
-        runtime.in_process(process)
-    assert np.isfinite(_final(runtime.tff_local(process), task)).all()
+    with pytest.raises(runtime.UnsupportedProcess, match="no map-reduce form"):
+        runtime.in_process(process, mode=GRAPH)
+    engine = runtime.in_process(process)
+    assert engine.explanation.runtime == "tff_local"
+    assert np.isfinite(_final(engine, task)).all()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import tensorflow_federated as tff
 from tfl_research import processes, runtime
 from tfl_research.aggregators import MeanRule, StackingFactory
 from tfl_research.aggregators.stack import Layout, stack_computations
-from tfl_research.runtime.compiler import graphs
-from tfl_research.runtime.compiler.graphs import Graph
+from tfl_research.runtime.tracing import imports
+from tfl_research.runtime.tracing.graph import Graph
+from tfl_research.runtime.tracing.imports import Use
 
 SGD = tff.learning.optimizers.build_sgdm
 REUSING = "ScatterNdNonAliasingAdd"
@@ -44,7 +45,9 @@ def test_an_accumulated_client_is_the_same_and_the_operation_another(accumulate)
     found = {}
     for in_place in (False, True):
         traced = tf.function(
-            lambda *a, in_place=in_place: accumulate.trace(*a, in_place=in_place)
+            lambda *a, in_place=in_place: accumulate.trace(
+                *a, use=Use(in_place=in_place)
+            )
         ).get_concrete_function(*(tf.TensorSpec(a.shape, a.dtype) for a in arguments))
         counts = operations(traced)
         # The rows and their weights.
@@ -74,11 +77,11 @@ def test_rounds_are_the_same_and_only_graphs_reuse(make_linear_task, monkeypatch
     )
     replaced: list[int] = []
 
-    def counting(graph_def, original=graphs.reuse_buffers):
+    def counting(graph_def, original=imports.reuse_buffers):
         replaced.append(original(graph_def))
         return replaced[-1]
 
-    monkeypatch.setattr(graphs, "reuse_buffers", counting)
+    monkeypatch.setattr(imports, "reuse_buffers", counting)
     final = {}
     for compiler in ("xla", "graph"):
         replaced.clear()

@@ -7,7 +7,7 @@ import pytest
 import rounds
 
 from tfl_research import runtime
-from tfl_research.runtime.compiler.structures import flatten
+from tfl_research.runtime.graphs.structures import flatten
 
 COMPILED = (runtime.Mode("folded", "xla"), runtime.Mode("vectorised", "xla"))
 # Of others, with the same parts on the runtime.

@@ -103,11 +103,11 @@ class TestFunctionalModel:
         with pytest.raises(ValueError, match="use GroupNormalization"):
             models.from_keras(build, SPEC)
 
-    def test_an_unbuilt_model_is_refused(self):
-        with pytest.raises(ValueError, match="input shape"):
-            models.from_keras(
-                lambda: tf.keras.Sequential([tf.keras.layers.Dense(2)]), SPEC
-            )
+    def test_a_model_without_an_input_shape_is_built_for_the_inputs(self):
+        model = models.from_keras(
+            lambda: tf.keras.Sequential([tf.keras.layers.Dense(2)]), SPEC
+        )
+        assert [w.shape for w in model.initial_weights] == [(4, 2), (2,)]
 
 
 class TestLocalTraining:

@@ -62,7 +62,12 @@ FURTHER = (
     "tfl_research.settings.text",
     "tfl_research.tasks.Task",
     "tfl_research.tasks.content_digest",
+    "tfl_research.tasks.Sequences",
     "tfl_research.tasks.from_arrays",
+    "tfl_research.tasks.from_dataframe",
+    "tfl_research.tasks.from_datasets",
+    "tfl_research.tasks.from_huggingface",
+    "tfl_research.tasks.from_parquet",
     "tfl_research.tasks.get",
     "tfl_research.tasks.register",
 )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfl_research.program.progress import breakdown_line
-from tfl_research.storage.metrics_log import round_row
+from tfl_research.storage.round_metrics import round_row
 
 
 def row(cohort_size=2, **aggregator):

@@ -8,9 +8,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import chunks
-from tfl_research.runtime.compiler.fingerprint import fingerprint
-from tfl_research.runtime.compiler.graphs import Graph
-from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
+from tfl_research.runtime.graphs.fingerprint import fingerprint
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.tracing.graph import Graph
 
 
 def nested_computation(scale, layer_name="inner"):

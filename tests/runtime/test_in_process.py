@@ -188,10 +188,10 @@ class TestChoice:
 
     def test_a_mode_for_datasets_is_refused_with_the_reason(self):
         process = tff_processes()["fed_sgd"]()
-        with pytest.raises(runtime.UnsupportedProcess, match="datasets or variables"):
-            runtime.in_process(process, mode=MODES[0])
+        with pytest.raises(runtime.UnsupportedProcess, match="clients hold datasets"):
+            runtime.in_process(process, mode=Mode("vectorised", "graph"))
 
-    def test_a_process_without_map_reduce_form_names_the_runtime_that_can(self):
+    def test_a_process_without_map_reduce_form_is_handed_over(self, tmp_path, caplog):
         @tff.federated_computation
         def initialize():
             return tff.federated_value(0, tff.SERVER)
@@ -207,8 +207,16 @@ class TestChoice:
             return state, again
 
         process = tff.templates.IterativeProcess(initialize, twice)
-        with pytest.raises(runtime.UnsupportedProcess, match="tff_local"):
-            runtime.in_process(process)
+        with pytest.raises(runtime.UnsupportedProcess, match="no map-reduce form"):
+            runtime.in_process(process, mode=MODES[0])
+        caplog.clear()
+        with runtime.in_process(process, choice_file=tmp_path / "choice") as engine:
+            # 1 + 2 is sent to both, and added to what they have.
+            assert engine.next(engine.initialize(), [1, 2]) == (0, 9)
+            assert engine.mode is None
+        assert "no map-reduce form" in engine.choice_reason
+        (line,) = [r for r in caplog.records if "TFF's runtime executes" in r.message]
+        assert line.levelname == "WARNING"
 
     def test_bad_words(self):
         for arguments in (("parallel", "xla"), ("folded", "jax")):

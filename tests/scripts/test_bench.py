@@ -212,7 +212,10 @@ def test_table_and_plot_show_every_contender(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workloads=W9"], "--workloads: 'W9' is not one of W1, W2, W3, W4, heart"),
+        (
+            ["--workloads=W9"],
+            "--workloads: 'W9' is not one of W1, W2, W3, W4, W5",
+        ),
         (["--workloads=cohort_100"], "--workloads: 'cohort_100' is not one of"),
         (["--contenders=jax"], "--contenders: 'jax' is not one of plain_tff"),
         (

@@ -237,10 +237,12 @@ class TestDamage:
 
     def test_the_head_file_is_never_ahead(self, root, monkeypatch):
         seen = []
-        fsync, replace = os.fsync, os.replace
+        fsync, write = os.fsync, head_file.Writer.write
         monkeypatch.setattr(os, "fsync", lambda fd: (seen.append("line"), fsync(fd)))
         monkeypatch.setattr(
-            os, "replace", lambda *names: (seen.append("head"), replace(*names))
+            head_file.Writer,
+            "write",
+            lambda *given: (seen.append("head"), write(*given)),
         )
         with privacy.Ledger(root / "first" / "ledger.jsonl") as ledger:
             ledger.record(13, EVENT)

@@ -7,10 +7,11 @@ import doctest
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
-from tfl_research import data, tasks
+from tfl_research import data, models, processes, tasks
+from tfl_research.data import structures
 from tfl_research.data.tables import schema
-from tfl_research.models import functional_model
 
 _X = np.arange(20, dtype=np.float64).reshape(10, 2)
 
@@ -78,7 +79,7 @@ def test_test_and_held_out_arrays_of_ones_own():
             {"held_out": {"new": {"x": _X[:, :1], "y": np.zeros(10, int)}}},
             r"held_out has arrays of .*shape=\(1,\).*, expected .*shape=\(2,\)",
         ),
-        ({"objective": "guessing"}, "objective must be one of .*, got 'guessing'"),
+        ({"objective": 3}, "objective is 3; expected one of classification, binary"),
         ({"clients": {"a": {"x": _X}}}, "client 'a' has no 'y'; .* got 'x'"),
         ({"clients": {"a": {"x": _X, "y": ["b"] * 10}}}, "'a': y must be .* numbers"),
         ({"clients": {"a": {"x": _X, "y": [1]}}}, "'a' has 10 rows of x but 1 of y"),
@@ -92,7 +93,7 @@ def test_what_does_not_fit_is_refused(options, message):
 @pytest.mark.parametrize(
     ("y", "objective", "message"),
     [
-        (np.zeros(10), "classification", r"'a': .* give y.astype\(int\), got float32"),
+        (np.full(10, 0.5), "classification", "whole numbers, got 0.5 in row 0 of y"),
         (np.full(10, -1), "classification", "takes classes 0, 1, 2, .*, got -1"),
         (np.full(10, 2), "binary", "takes labels 0 and 1, got 2"),
         (np.full(10, 0.5), "binary", "takes labels 0 and 1, got 0.5"),
@@ -107,10 +108,13 @@ def test_labels_that_the_objective_does_not_take(y, objective, message):
 def test_labels_that_the_objective_takes():
     for y, objective in (
         (np.ones(10, bool), "classification"),
+        (np.ones(10), "classification"),
         (np.ones(10), "binary"),
         (np.full(10, -0.5), "regression"),
     ):
-        _made({"a": {"x": _X, "y": y}}, objective=objective)
+        task = _made({"a": {"x": _X, "y": y}}, objective=objective)
+        dtype = np.float32 if objective == "regression" else np.int32
+        assert task.train.specs["y"].dtype == dtype
 
 
 def test_features_that_are_not_finite_are_refused():
@@ -120,30 +124,43 @@ def test_features_that_are_not_finite_are_refused():
 
 
 def _compiled():
-    model = _model()
+    model = _two_units()
     model.compile("sgd", "mse")
     return model
+
+
+def _two_units():
+    return tf.keras.Sequential([tf.keras.layers.Input([2]), tf.keras.layers.Dense(2)])
 
 
 @pytest.mark.parametrize(
     ("model", "largest", "message"),
     [
-        (lambda: None, 0, "model must return a Keras model, got NoneType"),
-        (_compiled, 0, r"compiled model; leave compile\(\) out"),
-        (_model, 7, "has . logits, but the largest label is 7; .* 8 units"),
+        (
+            lambda: None,
+            0,
+            "model builder returned a NoneType; expected a tf.keras.Model",
+        ),
+        (_compiled, 0, r"the model is compiled, .* leave out compile\(\)"),
+        (_model, 7, "the model has 1 output, but a loss of classes takes one for each"),
+        (
+            _two_units,
+            7,
+            "client 'a', y row 0: label 7, expected a class of 0 to 1; .* 8",
+        ),
     ],
 )
 def test_models_that_cannot_be_trained_are_refused(model, largest, message):
     y = np.full(10, largest)
     task = tasks.from_arrays({"a": {"x": _X, "y": y}}, model=model)
     with pytest.raises(ValueError, match=message):
-        task.build_model()
+        task.functional_model()
 
 
 def test_a_builder_that_returns_the_same_model_is_refused():
-    model = _model()
+    model = _two_units()
     with pytest.raises(ValueError, match="returns the same model each time"):
-        functional_model.from_keras(lambda: model, tf.TensorSpec([None, 2]))
+        tasks.from_arrays(_clients(), model=lambda: model).functional_model()
 
 
 def test_arrays_that_have_no_names_are_refused():
@@ -208,3 +225,136 @@ def test_what_is_named_as_pooled_and_public_is_kept():
     assert task.with_batching(data.Batching(3)).pooled == (word,)
     assert _made().pooled == ()
     assert not _made().card.public_data
+
+
+def _functional():
+    a, b = tf.keras.Input([2], name="a"), tf.keras.Input([], name="b", dtype=tf.string)
+    known = tf.keras.layers.StringLookup(vocabulary=["u", "v"], output_mode="one_hot")
+    return tf.keras.Model(
+        {"a": a, "b": b},
+        tf.keras.layers.Dense(2)(tf.keras.layers.Concatenate()([a, known(b[:, None])])),
+    )
+
+
+def test_several_inputs_text_and_weights():
+    texts = np.array(["u", "v"] * 5)
+    clients = {
+        i: {
+            "x": {"b": texts, "a": _X},
+            "y": np.arange(10) % 2,
+            "sample_weight": np.arange(10) / 2,
+        }
+        for i in ("c0", "c1")
+    }
+    task = tasks.from_arrays(clients, model=_functional, test=0.4)
+    assert list(task.train.specs) == ["x/a", "x/b", "y", "sample_weight"]
+    both = [task.train.load("c0"), task.test.load("c0")]
+    rows = {float(x[0]): i for i, x in enumerate(_X)}
+    for part in both:
+        assert len(part["y"]) > 0
+        for a, b, y, weight in zip(*part.values()):
+            row = rows[float(a[0])]
+            assert (b, y, weight) == (texts[row].encode(), row % 2, row / 2)
+    x = structures.packed(both[0], "x")
+    found = task.build_model()({n: tf.constant(array) for n, array in x.items()})
+    assert found.shape == (len(both[0]["y"]), 2)
+
+
+def test_data_without_labels_need_an_objective_of_ones_own():
+    clients = {"a": {"x": _X}}
+    with pytest.raises(ValueError, match=r"client 'a' has no 'y'; .* got 'x'"):
+        _made(clients)
+    task = _made(clients, objective=tasks.objectives.regression())
+    assert list(task.train.specs) == ["x"]
+    assert task.card.target == "none"
+
+
+def test_clients_without_examples():
+    clients = {"a": {"x": [], "y": []}, **_clients(1)}
+    task = _made(clients)
+    assert task.train.num_examples("a") == 0
+    assert task.train.load("a")["x"].shape == (0, 2)
+
+
+def test_sequences_of_different_lengths():
+    rows = {"x": [[1, 2, 3], [4]], "y": [[2, 3, 4], [5]]}
+    clients = {"a": rows, "b": {"x": [[6, 7]], "y": [[7, 8]]}}
+    options = {"objective": "next_token", "test": 0}
+    with pytest.raises(
+        ValueError, match="'a': x has rows of different lengths, 1 to 3"
+    ):
+        _made(clients, **options)
+    task = _made(clients, sequences=tasks.Sequences(4, pad=9), **options)
+    assert task.train.load("a")["x"].tolist() == [[1, 2, 3, 9], [4, 9, 9, 9]]
+    assert task.train.load("b")["y"].tolist() == [[7, 8, 9, 9]]
+    assert task.pooled == ()
+    # The padding counts for nothing: one uniform guess among 10 for each real token.
+    losses = task.build_objective().losses(
+        {"y": task.train.load("a")["y"]}, tf.zeros([2, 4, 10])
+    )
+    np.testing.assert_allclose(losses, [np.log(10)] * 2, rtol=1e-6)
+    predictions = tf.one_hot([[2, 3, 4, 9], [0, 0, 0, 9]], 10)
+    sums = task.build_objective().sums({"y": task.train.load("a")["y"]}, predictions)
+    assert sums["predictions"].numpy().tolist() == [3, 1]
+    assert sums["correct"].numpy().tolist() == [3, 0]
+
+
+def test_the_longest_sequence_is_declared_as_pooled():
+    clients = {"a": {"x": [[1, 2], [3]], "y": [0, 1]}, "b": {"x": [[4]], "y": [0]}}
+    test = {"b": {"x": [[5, 6, 7]], "y": [1]}}
+    longest = tasks.Sequences("longest")
+    task = _made(clients, test=test, sequences=longest)
+    assert task.train.specs["x"].shape == (3,)
+    (fact,) = task.pooled
+    assert (fact.what, fact.source) == (
+        "the length of x",
+        "the longest x of all clients",
+    )
+    assert fact.concerns("client")
+    with pytest.raises(ValueError, match="x has no row with an element"):
+        _made({"a": {"x": [[]], "y": [0]}}, sequences=longest)
+
+
+def test_one_sequence_is_for_one_array():
+    clients = {"a": {"x": {"words": [[1], [2, 3]], "age": [1, 2]}, "y": [0, 1]}}
+    with pytest.raises(ValueError, match="client 'a' has no array 'x'; it has x/age"):
+        _made(clients, sequences=tasks.Sequences(3))
+    task = _made(clients, test=0, sequences={"x/words": tasks.Sequences(3)})
+    assert task.train.load("a")["x/words"].tolist() == [[1, 0, 0], [2, 3, 0]]
+    assert task.train.load("a")["x/age"].tolist() == [1, 2]
+
+
+def test_ragged_tensors_are_rows():
+    x = tf.ragged.constant([[1, 2, 3], [4]])
+    task = _made(
+        {"a": {"x": x, "y": [0, 1]}}, test=0, sequences=tasks.Sequences(3, pad=-1)
+    )
+    assert task.train.load("a")["x"].tolist() == [[1, 2, 3], [4, -1, -1]]
+
+
+def test_functional_models_are_taken_as_they_are():
+    model = models.from_keras(_two_units, tf.TensorSpec([None, 2]))
+    task = tasks.from_arrays(_clients(), model=model)
+    assert task.build_model is model
+    assert task.functional_model() is model
+
+
+def test_names_that_no_objective_has_are_refused_by_its_builder():
+    with pytest.raises(ValueError, match=r"objective 'guessing': .*classification"):
+        _made(objective="guessing").build_objective()
+
+
+def test_losses_of_keras_need_labels():
+    for objective in ("mse", tf.keras.losses.MeanSquaredError(), {"a": "mse"}):
+        with pytest.raises(ValueError, match=r"client 'a' has no 'y'; .* got 'x'"):
+            _made({"a": {"x": _X}}, objective=objective)
+
+
+def test_local_steps_of_text_and_several_inputs_have_a_type_of_tff():
+    clients = {"a": {"x": {"b": ["u", "v"], "a": _X[:2]}, "y": [0, 1]}}
+    task = tasks.from_arrays(clients, model=_functional, test=0)
+    found = processes.cohort_type(task)
+    steps = task.train.cohort(["a"], seed=0, round_number=1).batches(0)
+    assert [name for name, _ in tff.structure.iter_elements(found)] == list(steps)
+    assert found["x/b"] == tff.TensorType(np.str_, [None, 20])
+    assert found["x/a"] == tff.TensorType(np.float32, [None, 20, 2])

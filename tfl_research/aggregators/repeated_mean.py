@@ -34,7 +34,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
     weighted mean of unit vectors towards the clients, scaled by their harmonic mean
     distance. With more steps, a round runs the paper's algorithm. Each step then needs
     its own broadcast and aggregation, which a map-reduce form does not have:
-    `runtime.in_process` refuses the process, and `runtime.tff_local` runs it.
+    `runtime.in_process` hands the process to TFF's runtime.
 
     A client whose update or weight is not finite, or whose weight is negative, sends
     zeros and counts as excluded. Under secure aggregation the server cannot check this:

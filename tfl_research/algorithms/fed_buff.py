@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfl_research import clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.local_training import check_no_statistics
 from tfl_research.processes.server_work import (
     AVERAGING,
     Aggregated,
@@ -51,6 +52,8 @@ class FedBuffClient(clients.ClientWork):
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
+        if model.averaged:
+            check_no_statistics(model, "FedBuff", "stale clients would send old ones")
         base = self.base.build(model, objective)
 
         @tf.function

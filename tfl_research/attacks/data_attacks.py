@@ -13,7 +13,7 @@ from typing import Optional
 import numpy as np
 
 from tfl_research.attacks.catalogue import LABEL_FLIPS
-from tfl_research.data import ClientData, derived_generator
+from tfl_research.data import ClientData, derived_generator, structures
 from tfl_research.data.cohort import Examples
 
 # (client id, examples) -> examples.
@@ -25,7 +25,7 @@ _SMALLEST_FLAT_IMAGE = 100
 
 def check_labels(clients: ClientData) -> None:
     """Raises ValueError unless the label of an example is one integer."""
-    spec = clients.specs["y"]
+    spec = structures.single(clients.specs, "y", "an attack on labels")
     if spec.shape != () or not np.issubdtype(spec.dtype, np.integer):
         raise ValueError(
             "label attacks need one class per example, got labels of shape "
@@ -227,7 +227,7 @@ def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poiso
         raise ValueError(f"target must be at least 0, got {target}")
 
     def poison(client_id: str, examples: Examples) -> Examples:
-        size = len(examples["y"])
+        size = structures.num_examples(examples)
         count = min(max(math.floor(share * size + 0.5), 1), size)
         generator = derived_generator("backdoor", seed, client_id)
         rows = generator.permutation(size)[:count]
@@ -262,7 +262,11 @@ def triggered(clients: ClientData, trigger: Trigger, target: int) -> ClientData:
     def load(client_id: str) -> Examples:
         examples = honest(client_id)
         others = examples["y"] != target
-        x = trigger.apply(examples["x"][others])
-        return {"x": x, "y": np.full_like(examples["y"][others], target)}
+        chosen = {name: array[others] for name, array in examples.items()}
+        return {
+            **chosen,
+            "x": trigger.apply(chosen["x"]),
+            "y": np.full_like(chosen["y"], target),
+        }
 
     return dataclasses.replace(clients, load=load, roles=None)

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfl_research import tasks
 from tfl_research.cli import schema_draft
-from tfl_research.data import ClientData, derived_generator
+from tfl_research.data import ArraySpec, ClientData, derived_generator, structures
 from tfl_research.data.partitions import divergence, partition_options, statistics
 from tfl_research.data.partitions.feature_divergence import feature_divergence
 
@@ -93,7 +93,6 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
     """
     train = _sampled(task.train, clients, seed)
     test = _sampled(task.test, clients, seed)
-    shape = task.train.specs["x"].shape
     total = f"{len(task.train):,} to train on"
     if task.held_out is not None:
         total += f", {len(task.held_out):,} held out"
@@ -108,7 +107,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
         *_privacy_lines(task),
         _entry("options", _options(name)),
         _entry("selection metric", task.selection_metric),
-        _entry("features", f"{task.train.specs['x'].dtype} {list(shape)}"),
+        *_array_lines(task.train.specs),
         _entry("clients", total),
         _entry("training examples", _sizes(statistics.example_counts(train))),
         _entry("test examples", _sizes(statistics.example_counts(test))),
@@ -139,9 +138,24 @@ def _privacy_lines(task: tasks.Task) -> list[str]:
     return lines
 
 
+def _array_lines(specs: Mapping[str, ArraySpec]) -> list[str]:
+    """A line for each array, under the name of the whole where there is only one."""
+    lines = []
+    for name, spec in specs.items():
+        kind = "text" if structures.is_text(spec.dtype) else str(spec.dtype)
+        if name == "x":
+            lines.append(_entry("features", f"{kind} {list(spec.shape)}"))
+        elif name != "y":
+            lines.append(_entry(name, f"{kind} {list(spec.shape)}"))
+    return lines
+
+
 def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
     """Lines on class shares, and on how labels differ between clients."""
-    labels = train.specs["y"]
+    labels = train.specs.get("y")
+    if labels is None:
+        reason = "not applicable: there is no label, or there are several"
+        return [_entry("label statistics", reason)]
     if np.dtype(labels.dtype).kind not in "iu":
         reason = f"not applicable: targets are {labels.dtype}, not classes"
         return [_entry("label statistics", reason)]
@@ -183,6 +197,8 @@ def _feature_lines(train: ClientData) -> list[str]:
     statistic_values = feature_divergence(train)
     if not statistic_values:
         reason = "not applicable: features are no numbers, or all the same"
+        if "x" not in train.specs:
+            reason = "not applicable: features are in several arrays"
         return [_entry("feature statistics", reason)]
     note = (
         "squared distances of clients' mean features from those of all clients, and "
@@ -220,9 +236,10 @@ def _plot(name: str, task: tasks.Task, path: str, *, clients: int, seed: int) ->
     from tfl_research.report import label_picture
 
     train = _sampled(task.train, clients, seed)
-    if np.dtype(train.specs["y"].dtype).kind not in "iu":
+    labels = structures.single(train.specs, "y", f"--plot={path}")
+    if np.dtype(labels.dtype).kind not in "iu":
         raise ValueError(
-            f"--plot={path}: task {name!r} has targets of {train.specs['y'].dtype}; "
+            f"--plot={path}: task {name!r} has targets of {labels.dtype}; "
             "only classes and tokens can be drawn"
         )
     title = textwrap.fill(f"{name}: {task.card.title}", 60)

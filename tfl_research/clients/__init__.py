@@ -9,6 +9,7 @@ from tfl_research.clients.client_work import (
     ClientResult as ClientResult,
     ClientWork as ClientWork,
     PersonalFunction as PersonalFunction,
+    PersonalModel as PersonalModel,
     WrappedWork as WrappedWork,
     masked_sum as masked_sum,
 )
@@ -25,6 +26,10 @@ from tfl_research.clients.local_loop import (
     LocalLoop as LocalLoop,
     LocalRun as LocalRun,
     LocalSteps as LocalSteps,
+)
+from tfl_research.clients.local_state import (
+    LocalState as LocalState,
+    with_own_statistics as with_own_statistics,
 )
 from tfl_research.clients.local_training import (
     LocalTraining as LocalTraining,

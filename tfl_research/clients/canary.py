@@ -13,6 +13,7 @@ from tfl_research.clients.client_work import (
     ClientResult,
     ClientWork,
     WrappedWork,
+    model_state_of,
     select,
 )
 from tfl_research.models.functional_model import FunctionalModel
@@ -80,6 +81,10 @@ class CanaryWork(WrappedWork):
                 update=select(is_canary, own, list(trained.update)),
                 num_examples=tf.where(is_canary, 0.0, trained.num_examples),
                 sums=select(is_canary, zeros, trained.sums),
+                model_state=trained.model_state
+                and select(
+                    is_canary, model_state_of(model, batches), trained.model_state
+                ),
             )
 
         return client_function

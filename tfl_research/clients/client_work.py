@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import collections
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
@@ -27,6 +28,9 @@ class ClientResult(NamedTuple):
         cohort; None if clients keep no state.
       noise_stddev: float32 `[]`, standard deviation of the noise that the client adds
         to the sum of gradients of a local step; () where clients add none.
+      model_state: the model's non-trainable weights after the local steps, in the order
+        of `FunctionalModel.initial_state`; None from client work that does not change
+        them.
     """
 
     update: list[tf.Tensor]
@@ -35,18 +39,37 @@ class ClientResult(NamedTuple):
     report: Any = ()
     client_state: Optional[tf.Tensor] = None
     noise_stddev: Any = ()
+    model_state: Optional[tuple[tf.Tensor, ...]] = None
+
+
+class PersonalModel(NamedTuple):
+    """A client's personal model.
+
+    Attributes:
+      weights: the trainable weights.
+      model_state: the non-trainable weights.
+    """
+
+    weights: list[tf.Tensor]
+    model_state: tuple[tf.Tensor, ...]
+
+
+# The member of the local steps with the model's non-trainable weights, a tuple.
+MODEL_STATE = "model_state"
 
 
 # (server weights, local steps, round number) -> result. If the server work shares
 # values: (server weights, local steps, round number, shared) -> result. The local steps
 # are x and y [steps, batch, ...], mask bool [steps, batch], num_steps and num_examples
-# int32 [] and seed int32 [2]. The round number is int32 and counts from 0. Only the
-# first num_steps steps have examples; further steps must not change the result.
+# int32 [] and seed int32 [2]. Of models with non-trainable weights there is
+# model_state, a tuple of the weights. The round number is int32 and counts from 0. Only
+# the first num_steps steps have examples; further steps must not change the result.
 ClientFunction = Callable[..., ClientResult]
 
-# The same arguments -> weights of the client's personal model, which is evaluated on
-# the client's own test examples.
-PersonalFunction = Callable[..., "list[tf.Tensor]"]
+# The same arguments -> the client's personal model, which is evaluated on the client's
+# own test examples: its weights, or a `PersonalModel` where training changes
+# non-trainable weights too.
+PersonalFunction = Callable[..., Union["list[tf.Tensor]", PersonalModel]]
 
 
 class ClientWork(abc.ABC):
@@ -166,6 +189,36 @@ class WrappedWork(ClientWork):
     def reported_bytes(self, model: FunctionalModel) -> Optional[int]:
         """See `ClientWork`."""
         return self.base.reported_bytes(model)
+
+
+def model_state_of(
+    model: FunctionalModel, batches: Mapping[str, Any]
+) -> tuple[tf.Tensor, ...]:
+    """The model's non-trainable weights at the beginning of a client's local steps.
+
+    The initial ones, where the local steps have none.
+    """
+    state = tuple(batches.get(MODEL_STATE, ()))
+    return state or tuple(tf.constant(s) for s in model.initial_state)
+
+
+def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A minibatch without its padding, which is at the end; one row if all is padding.
+
+    The results for a minibatch with only padding are not used.
+
+    Args:
+      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`; further members
+        do not change.
+    """
+    real = tf.reduce_sum(tf.cast(batch["mask"], tf.int32))
+    rows = tf.maximum(real, 1)
+    return {
+        name: value[:rows]
+        if name == "mask" or structures.is_example_array(name)
+        else value
+        for name, value in batch.items()
+    }
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import stateless_random
-from tfl_research.clients.client_work import masked_sum
+from tfl_research.clients.client_work import (
+    masked_sum,
+    model_state_of,
+    without_padding,
+)
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
@@ -21,22 +25,26 @@ def example_gradients(
     model: FunctionalModel,
     objective: Objective,
     weights: Sequence[tf.Tensor],
-    batch: Mapping[str, tf.Tensor],
+    batch: Mapping[str, Any],
     seed: tf.Tensor,
 ) -> tuple[list[tf.Tensor], Sums]:
     """Computes the gradient of each example, vectorised over a row of examples.
 
     Args:
       model: pure function of the weights.
-      objective: the objective whose example losses are differentiated.
+      objective: the objective whose example losses are differentiated, each with the
+        model's penalty added.
       weights: the weights at which the gradients are computed.
-      batch: x and y `[batch, ...]`, mask bool `[batch]`.
+      batch: x and y `[batch, ...]`, mask bool `[batch]`, and the model_state of models
+        with non-trainable weights.
       seed: int32 `[2]`, seed of dropout; examples draw independently.
 
     Returns:
       Gradients `[batch, ...]` for each weight (undefined for masked examples), and the
       objective's sums over the examples.
     """
+
+    state = model_state_of(model, batch)
 
     def example_gradient(example: Mapping[str, tf.Tensor]) -> Any:
         index = example["index"]
@@ -45,8 +53,11 @@ def example_gradients(
         with tf.GradientTape() as tape:
             tape.watch(weights)
             x = structures.packed(single, "x")
-            predictions = model.forward(weights, (), x, True, own).predictions
+            forward = model.forward(weights, state, x, True, own)
+            predictions = forward.predictions
             loss = objective.losses(single, predictions)[0]
+            if model.has_penalty:
+                loss += forward.penalty
         gradient = tape.gradient(
             loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -66,19 +77,26 @@ def summed_gradient(
     model: FunctionalModel,
     objective: Objective,
     weights: Sequence[tf.Tensor],
-    batch: Mapping[str, tf.Tensor],
+    batch: Mapping[str, Any],
     seed: tf.Tensor,
 ) -> tuple[list[tf.Tensor], Sums]:
     """Computes the sum of a row's gradients, at the cost of an ordinary gradient.
 
     The arguments are as in `example_gradients`. The gradient has the weights' shapes.
     """
+    state = model_state_of(model, batch)
+    if model.drops_padding:
+        batch = without_padding(batch)
     with tf.GradientTape() as tape:
         tape.watch(weights)
         x = structures.packed(batch, "x")
-        predictions = model.forward(weights, (), x, True, seed).predictions
+        forward = model.forward(weights, state, x, True, seed)
+        predictions = forward.predictions
         losses = objective.losses(batch, predictions)
         loss = masked_sum(losses, batch["mask"])
+        if model.has_penalty:
+            count = tf.reduce_sum(tf.cast(batch["mask"], tf.float32))
+            loss += count * forward.penalty
     gradient = tape.gradient(
         loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )

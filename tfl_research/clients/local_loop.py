@@ -11,14 +11,20 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
-from tfl_research.clients.client_work import masked_sum, select
+from tfl_research.clients.client_work import (
+    MODEL_STATE,
+    masked_sum,
+    model_state_of,
+    select,
+    without_padding,
+)
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
 # Examples of a local step: flat arrays [batch, ...] by name, mask bool [batch], seed
-# int32 [2].
-Minibatch = Mapping[str, tf.Tensor]
+# int32 [2], and the model_state before the step, a tuple of tensors.
+Minibatch = Mapping[str, Any]
 
 # (gradient, weights, minibatch) -> gradient for the step; lists of tensors.
 Adjust = Callable[[list[tf.Tensor], list[tf.Tensor], Minibatch], list[tf.Tensor]]
@@ -34,11 +40,21 @@ class LocalRun(NamedTuple):
       weights: weights after the last step.
       sums: the objective's sums over the examples, each computed before its step.
       num_steps: float32 scalar, number of steps with examples.
+      model_state: the model's non-trainable weights after the last step.
     """
 
     weights: list[tf.Tensor]
     sums: collections.OrderedDict[str, tf.Tensor]
     num_steps: tf.Tensor
+    model_state: tuple[tf.Tensor, ...] = ()
+
+
+class _Step(NamedTuple):
+    """What a minibatch gives: the gradient, the sums, and the new model state."""
+
+    gradient: list[tf.Tensor]
+    sums: collections.OrderedDict[str, tf.Tensor]
+    state: tuple[tf.Tensor, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +91,9 @@ class LocalSteps:
 class LocalLoop:
     """Minibatch steps of an optimizer on one client's examples.
 
-    A minibatch's loss is the mean over its examples without padding. A step with only
-    padding changes neither the weights nor the optimizer state.
+    A minibatch's loss is the mean over its examples without padding, plus the model's
+    penalty. After a step the weights' constraints are applied, as Keras does. A step
+    with only padding changes neither the weights nor the states.
 
     Attributes:
       model: the model that is trained.
@@ -91,22 +108,41 @@ class LocalLoop:
     def gradient_and_sums(
         self, weights: list[tf.Tensor], batch: Minibatch
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
-        """The gradient of the mean loss, and the objective's sums, of a minibatch."""
+        """The gradient of the mean loss, and the objective's sums, of a minibatch.
+
+        The loss includes the model's penalty, and the sums do not.
+        """
+        step = self._step(weights, batch)
+        return step.gradient, step.sums
+
+    def _step(self, weights: list[tf.Tensor], batch: Minibatch) -> _Step:
+        if self.model.drops_padding:
+            batch = without_padding(batch)
         mask = batch["mask"]
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(weights)
             forward = self.model.forward(
-                weights, (), structures.packed(batch, "x"), True, batch["seed"]
+                weights,
+                batch[MODEL_STATE],
+                structures.packed(batch, "x"),
+                True,
+                batch["seed"],
             )
             losses = self.objective.losses(batch, forward.predictions)
             loss = masked_sum(losses, mask) / tf.maximum(count, 1.0)
+            if self.model.has_penalty:
+                loss += forward.penalty
         gradient = tape.gradient(
             loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         sums = self.objective.sums(batch, forward.predictions)
-        return [tf.convert_to_tensor(g) for g in gradient], collections.OrderedDict(
-            (name, masked_sum(value, mask)) for name, value in sums.items()
+        return _Step(
+            [tf.convert_to_tensor(g) for g in gradient],
+            collections.OrderedDict(
+                (name, masked_sum(value, mask)) for name, value in sums.items()
+            ),
+            forward.state,
         )
 
     def run(
@@ -132,12 +168,24 @@ class LocalLoop:
         """
         optimizer, clip_norm = self.steps.optimizer, self.steps.gradient_clip_norm
         frozen = frozen_state is not None
+        first_state, changing = self.model_state(batches), self.model.changing
+
+        def joined(changed: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            state = list(first_state)
+            for index, value in zip(changing, changed):
+                state[index] = value
+            return tuple(state)
 
         def local_step(
-            step: tf.Tensor, weights: list, optimizer_state: Any, sums: Any, taken: Any
+            step: tf.Tensor,
+            weights: list,
+            optimizer_state: Any,
+            sums: Any,
+            taken: Any,
+            changed: list,
         ) -> tuple:
-            batch = self._minibatch(batches, step)
-            gradient, step_sums = self.gradient_and_sums(weights, batch)
+            batch = self._minibatch(batches, step, joined(changed))
+            gradient, step_sums, state = self._step(weights, batch)
             if adjust is not None:
                 gradient = adjust(gradient, weights, batch)
             if clip_norm is not None:
@@ -146,6 +194,8 @@ class LocalLoop:
                 optimizer_state, tuple(weights), tuple(gradient)
             )
             new = list(stepped)
+            if self.model.constrain is not None:
+                new = self.model.constrain(new)
             if restrict is not None:
                 new = restrict(step, new, weights)
             active = tf.reduce_any(batch["mask"])
@@ -157,10 +207,11 @@ class LocalLoop:
                 else select(active, new_state, optimizer_state),
                 tf.nest.map_structure(tf.add, sums, step_sums),
                 taken + tf.cast(active, tf.float32),
+                select(active, [state[index] for index in changing], changed),
             )
 
         num_steps = batches["num_steps"]
-        _, weights, _, sums, taken = tf.while_loop(
+        _, weights, _, sums, taken, changed = tf.while_loop(
             lambda step, *_: step < num_steps,
             local_step,
             (
@@ -169,9 +220,10 @@ class LocalLoop:
                 frozen_state if frozen else self.optimizer_state(round_number),
                 zero_sums(self.model, self.objective, batches),
                 tf.constant(0.0),
+                [first_state[index] for index in changing],
             ),
         )
-        return LocalRun(weights, sums, taken)
+        return LocalRun(weights, sums, taken, joined(changed))
 
     def mean_gradient(
         self, weights: Sequence[tf.Tensor], batches: Mapping[str, tf.Tensor]
@@ -179,14 +231,14 @@ class LocalLoop:
         """The gradient of the mean loss over all local steps' examples, and the sums.
 
         An example in several epochs counts several times. The gradient is zero if there
-        are no examples.
+        are no examples. The model's non-trainable weights do not change between steps.
         """
-        fixed = list(weights)
+        fixed, state = list(weights), self.model_state(batches)
 
         def add_step(
             step: tf.Tensor, total: list, count: tf.Tensor, sums: Any
         ) -> tuple:
-            batch = self._minibatch(batches, step)
+            batch = self._minibatch(batches, step, state)
             gradient, step_sums = self.gradient_and_sums(fixed, batch)
             size = tf.reduce_sum(tf.cast(batch["mask"], tf.float32))
             return (
@@ -209,14 +261,22 @@ class LocalLoop:
         )
         return [t / tf.maximum(count, 1.0) for t in total], sums
 
+    def model_state(self, batches: Mapping[str, Any]) -> tuple[tf.Tensor, ...]:
+        """The model's non-trainable weights before the first step."""
+        return model_state_of(self.model, batches)
+
     def _minibatch(
-        self, batches: Mapping[str, tf.Tensor], step: tf.Tensor
+        self,
+        batches: Mapping[str, tf.Tensor],
+        step: tf.Tensor,
+        state: tuple[tf.Tensor, ...],
     ) -> Minibatch:
-        batch = {
+        batch: dict[str, Any] = {
             name: values[step]
             for name, values in batches.items()
             if name == "mask" or structures.is_example_array(name)
         }
+        batch[MODEL_STATE] = state
         batch["seed"] = batches["seed"]
         if self.model.is_random:
             batch["seed"] = stateless_random.fold_in(batches["seed"], step)
@@ -283,8 +343,9 @@ def zero_sums(
 
     def shapes(examples: Mapping[str, tf.Tensor]) -> object:
         weights = [tf.zeros(s.shape, s.dtype) for s in model.weight_specs]
+        state = [tf.zeros(s.shape, s.dtype) for s in model.state_specs]
         x = structures.packed(examples, "x")
-        return objective.sums(examples, model.predict(weights, (), x))
+        return objective.sums(examples, model.predict(weights, state, x))
 
     traced = tf.function(shapes).get_concrete_function(
         {

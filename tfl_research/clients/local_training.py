@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -14,6 +14,7 @@ from tfl_research.clients.client_work import (
     ClientResult,
     ClientWork,
     PersonalFunction,
+    PersonalModel,
 )
 from tfl_research.clients.local_loop import (
     Adjust,
@@ -82,14 +83,15 @@ class LocalTraining(ClientWork):
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
-        ) -> list[tf.Tensor]:
+        ) -> Union[list[tf.Tensor], PersonalModel]:
             start = list(server_weights)
-            return loop.run(
+            run = loop.run(
                 start,
                 batches,
                 round_number,
                 adjust=proximal(start, self.proximal_strength),
-            ).weights
+            )
+            return personal_model(run, model)
 
         return personal_function
 
@@ -121,8 +123,32 @@ def result_of(
         update=[w - w_t for w, w_t in zip(run.weights, start)],
         num_examples=tf.cast(batches["num_examples"], tf.float32),
         sums=run.sums,
+        model_state=run.model_state,
         **further,
     )
+
+
+def personal_model(
+    run: LocalRun, model: FunctionalModel
+) -> Union[list[tf.Tensor], PersonalModel]:
+    """The result of a `PersonalFunction` after these local steps."""
+    if not model.changing:
+        return run.weights
+    return PersonalModel(run.weights, run.model_state)
+
+
+def check_no_statistics(model: FunctionalModel, algorithm: str, reason: str) -> None:
+    """Refuses a model whose non-trainable weights change, for an algorithm.
+
+    Raises:
+      ValueError: training changes the model's non-trainable weights.
+    """
+    if model.changing:
+        raise ValueError(
+            f"{algorithm} takes no model whose non-trainable weights "
+            f"({model.state_names[model.changing[0]]}) are {model.non_trainable}: "
+            f"{reason}; give non_trainable='frozen', or use GroupNormalization"
+        )
 
 
 def local_training(

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Optional, cast
+from typing import Any, Optional, cast
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -14,9 +14,11 @@ import tensorflow_federated as tff
 from tfl_research import stateless_random
 from tfl_research.clients import record_noise
 from tfl_research.clients.client_work import (
+    MODEL_STATE,
     ClientFunction,
     ClientResult,
     ClientWork,
+    model_state_of,
     select,
 )
 from tfl_research.clients.example_gradients import example_gradients, summed_gradient
@@ -88,6 +90,7 @@ class RecordLevelTraining(ClientWork):
         so the task's batching must be `batching`.
         """
         specs = model.weight_specs
+        check_separate_examples(model)
         # One gradient for each example, or for each microbatch.
         by_example = self.batching.microbatch_size == 1
         gradient_of_row = example_gradients if by_example else summed_gradient
@@ -103,7 +106,7 @@ class RecordLevelTraining(ClientWork):
                     "record-level training got client data without Poisson sampling: "
                     "expected a task with_batching(data.PoissonBatching(...))"
                 )
-            start = list(server_weights)
+            start, model_state = list(server_weights), model_state_of(model, batches)
             num_examples = tf.cast(batches["num_examples"], tf.float32)
             # A client without examples has no steps, and divides no sum.
             expected = tf.maximum(
@@ -121,11 +124,12 @@ class RecordLevelTraining(ClientWork):
                 return [t / expected for t in total]
 
             def next_row(row: tf.Tensor, state: _State) -> tuple[tf.Tensor, _State]:
-                batch = {
+                batch: dict[str, Any] = {
                     name: values[row]
                     for name, values in batches.items()
                     if name == "mask" or structures.is_example_array(name)
                 }
+                batch[MODEL_STATE] = model_state
                 seed = batches["seed"]
                 if model.is_random:
                     seed = stateless_random.fold_in(seed, row)
@@ -145,17 +149,20 @@ class RecordLevelTraining(ClientWork):
                     addition = self._clipped_mean(microbatch, closes)
                     microbatch = select(closes, _zeros_like(microbatch), microbatch)
                 total = _added(state.total, addition)
-                new_state, new_weights = self.optimizer.next(
+                new_state, stepped = self.optimizer.next(
                     state.optimizer,
                     tuple(state.weights),
                     tuple(noised(total, state.step)),
                 )
+                new_weights = list(stepped)
+                if model.constrain is not None:
+                    new_weights = model.constrain(new_weights)
                 sums = state.sums
                 if self.report_metrics:
                     sums = tf.nest.map_structure(tf.add, sums, row_sums)
                 return row + 1, _State(
                     state.step + tf.cast(step_ends, tf.int32),
-                    select(step_ends, list(new_weights), state.weights),
+                    select(step_ends, new_weights, state.weights),
                     select(step_ends, new_state, state.optimizer),
                     select(step_ends, _zeros_like(total), total),
                     microbatch,
@@ -231,6 +238,23 @@ def _zeros_like(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 def _count(mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(mask, tf.float32))
+
+
+def check_separate_examples(model: FunctionalModel) -> None:
+    """Raises ValueError for a model whose examples have no gradients of their own."""
+    if model.changing:
+        name = model.state_names[model.changing[0]]
+        raise ValueError(
+            f"record-level privacy clips each example's gradient, and the layer of "
+            f"{name} mixes the examples of a batch; expected GroupNormalization, or "
+            "non_trainable='frozen'"
+        )
+    if model.mixes_examples:
+        raise ValueError(
+            "record-level privacy clips each example's gradient, and a layer or a "
+            "penalty of the model mixes the examples of a batch; expected layers and "
+            "penalties that treat each example alone"
+        )
 
 
 def record_level_training(

@@ -8,6 +8,7 @@ from typing import Union
 
 import numpy as np
 
+from tfl_research.data import structures
 from tfl_research.data.batching import (
     ONE_EPOCH,
     Batching,
@@ -32,7 +33,8 @@ class ClientData:
     Attributes:
       client_ids: ids of all clients, in a fixed order.
       load: gives a client's examples; must be a pure function of the id.
-      specs: `{"x": ArraySpec, "y": ArraySpec}` of an example.
+      specs: `{"x": ArraySpec, "y": ArraySpec}` of an example; the names are flat, see
+        `data.structures`.
       batching: divides examples into local steps in `cohort`.
       roles: an int above 0 by client id for clients with another role than honest
         training (an attacker, a canary); 0 for other clients. If not None, even if
@@ -61,30 +63,27 @@ class ClientData:
         """Client data of arrays in memory.
 
         Args:
-          clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n may be 0 and may
-            differ by client; trailing shapes and dtypes are equal.
+          clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`, with flat names as
+            "x/age" (see `data.structures`); n may be 0 and may differ by client; names,
+            trailing shapes and dtypes are equal.
           batching: divides examples into local steps.
 
         Raises:
-          ValueError: no clients, or clients that disagree in shape, dtype or in
-            the lengths of `x` and `y`.
+          ValueError: no clients, a name that is not an example's, or clients that
+            disagree in names, shape, dtype or in the lengths of their arrays.
         """
         if not clients:
             raise ValueError("client data needs at least one client, got none")
-        sample = next(iter(clients.values()))
-        specs = {n: ArraySpec(sample[n].shape[1:], sample[n].dtype) for n in ("x", "y")}
-        for client_id, examples in clients.items():
-            if len(examples["x"]) != len(examples["y"]):
+        first, sample = next(iter(clients.items()))
+        for name in sample:
+            if not structures.is_example_array(name):
                 raise ValueError(
-                    f"client {client_id!r} has {len(examples['x'])} rows of x but "
-                    f"{len(examples['y'])} of y"
+                    f"client {first!r}: unknown array {name!r}; expected x, y, x/NAME, "
+                    f"y/NAME and {structures.SAMPLE_WEIGHT}"
                 )
-            for name, spec in specs.items():
-                array = ArraySpec(examples[name].shape[1:], examples[name].dtype)
-                if array != spec:
-                    raise ValueError(
-                        f"client {client_id!r} has {name} of {array}, expected {spec}"
-                    )
+        specs = specs_of(sample)
+        for client_id, examples in clients.items():
+            check_fits(client_id, examples, specs)
         return cls(tuple(clients), clients.__getitem__, specs, batching, in_memory=True)
 
     def __len__(self) -> int:
@@ -92,7 +91,7 @@ class ClientData:
 
     def num_examples(self, client_id: str) -> int:
         """The number of examples that the client holds."""
-        return len(self.load(client_id)["y"])
+        return structures.num_examples(self.load(client_id))
 
     def items(self) -> Iterator[tuple[str, Examples]]:
         """Every client's id and examples, loaded one after another."""
@@ -144,11 +143,12 @@ class ClientData:
             loaded_bytes += sum(examples[name].nbytes for name in self.specs)
             if loaded_bytes <= _CACHE_BYTES:
                 cached[client_id] = examples
+            size = structures.num_examples(examples)
             if isinstance(self.batching, PoissonBatching):
-                poisson.append(self.batching.draw(len(examples["y"]), generator))
+                poisson.append(self.batching.draw(size, generator))
                 orders.append(poisson[-1].order)
             else:
-                orders.append(step_order(len(examples["y"]), self.batching, generator))
+                orders.append(step_order(size, self.batching, generator))
 
         def load(client_id: str) -> Examples:
             return cached[client_id] if client_id in cached else self.load(client_id)
@@ -166,3 +166,39 @@ class ClientData:
             roles,
             tuple(poisson) if isinstance(self.batching, PoissonBatching) else None,
         )
+
+
+def specs_of(examples: Examples) -> dict[str, ArraySpec]:
+    """Shape and dtype of each array, in the order of `structures.ordered`."""
+    return {
+        name: ArraySpec(examples[name].shape[1:], examples[name].dtype)
+        for name in structures.ordered(examples)
+    }
+
+
+def check_fits(
+    client_id: str, examples: Examples, specs: Mapping[str, ArraySpec]
+) -> None:
+    """Raises ValueError unless the client's arrays have these names and specs.
+
+    The error names the client and the array, and says both lengths if they differ.
+    """
+    for names, other, verb in ((specs, examples, "lacks"), (examples, specs, "has")):
+        for name in names:
+            if name not in other:
+                raise ValueError(
+                    f"client {client_id!r} {verb} the array {name!r}; expected "
+                    f"{', '.join(specs)}"
+                )
+    first = next(iter(specs))
+    for name, spec in specs.items():
+        array = ArraySpec(examples[name].shape[1:], examples[name].dtype)
+        if array != spec:
+            raise ValueError(
+                f"client {client_id!r} has {name} of {array}, expected {spec}"
+            )
+        if len(examples[name]) != len(examples[first]):
+            raise ValueError(
+                f"client {client_id!r} has {len(examples[first])} rows of {first} but "
+                f"{len(examples[name])} of {name}"
+            )

@@ -9,7 +9,7 @@ from typing import Optional
 
 import numpy as np
 
-from tfl_research.data import hold_out
+from tfl_research.data import hold_out, structures
 from tfl_research.data.batching import ONE_EPOCH
 from tfl_research.data.client_data import AnyBatching, ClientData
 from tfl_research.data.cohort import Examples
@@ -17,6 +17,12 @@ from tfl_research.data.cohort import Examples
 # Clients whose rows stay in memory: training loads the same clients again and again,
 # and hashing takes longer than loading.
 _CACHED_CLIENTS = 10_000
+
+
+def contents_of(examples: Examples) -> list[bytes]:
+    """What tells a client's examples apart: all arrays, weights among them."""
+    names = structures.ordered(examples)
+    return hold_out.array_contents([examples[name] for name in names])
 
 
 def split_each_client(
@@ -50,14 +56,14 @@ def split_each_client(
     @functools.lru_cache(maxsize=_CACHED_CLIENTS)
     def rows(client_id: str) -> tuple[np.ndarray, np.ndarray]:
         decides = deciding.load(client_id)
-        contents = hold_out.array_contents([decides["x"], decides["y"]])
+        contents = contents_of(decides)
         return hold_out.examples(
             contents, test_fraction, seed=seed, client_id=client_id
         )
 
     def part(client_id: str, index: int) -> Examples:
         mine, examples = rows(client_id)[index], data.load(client_id)
-        return {name: examples[name][mine] for name in ("x", "y")}
+        return {name: examples[name][mine] for name in data.specs}
 
     def split(index: int) -> ClientData:
         return dataclasses.replace(data, load=lambda client_id: part(client_id, index))
@@ -77,14 +83,14 @@ def split_arrays(
     """Training, test and held-out clients of arrays, split at once.
 
     Args:
-      clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`.
+      clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`, by flat names.
       held_out: ids of the held-out clients; may be empty.
       test_fraction: of each training client's examples, in [0, 1); see
         `hold_out.examples`.
       seed: of the splits.
       batching: of the training data.
-      contents: what tells each client's examples apart, where x and y depend on other
-        examples; x and y when not given.
+      contents: what tells each client's examples apart, where their arrays depend on
+        other examples; `contents_of` when not given.
 
     Returns:
       The training splits, the test splits of the same clients, and the held-out
@@ -105,15 +111,13 @@ def split_arrays(
         if name in held_out:
             continue
         parts = hold_out.examples(
-            hold_out.array_contents([examples["x"], examples["y"]])
-            if contents is None
-            else contents[name],
+            contents_of(examples) if contents is None else contents[name],
             test_fraction,
             seed=seed,
             client_id=name,
         )
         for split, rows in zip((train, test), parts):
-            split[name] = {key: examples[key][rows] for key in ("x", "y")}
+            split[name] = {key: array[rows] for key, array in examples.items()}
     if not train:
         raise ValueError("no client is left to train on; hold fewer out")
     return (

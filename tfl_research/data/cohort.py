@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from tfl_research.data import structures
 from tfl_research.data.poisson_batching import PoissonSteps
 
-# One client's examples: "x" and "y", arrays whose first axis counts examples.
+# One client's examples: "x" and "y" (or "x/age" and so on, see `structures`), arrays
+# whose first axis counts examples.
 Examples = Mapping[str, np.ndarray]
 
 # Gives the values of a member for some clients, by id: an array `[clients, ...]`.
@@ -26,8 +28,6 @@ class ArraySpec:
 
 
 _RESERVED_MEMBERS = (
-    "x",
-    "y",
     "mask",
     "num_steps",
     "num_examples",
@@ -51,7 +51,7 @@ class Cohort:
       orders: each client's int64 `[steps, batch]` example indices, -1 = padding.
       seeds: int32 `[clients, 2]`, the seed of each client's own randomness
         (dropout, local noise) in this round.
-      specs: `{"x": ArraySpec, "y": ArraySpec}` of one example.
+      specs: `{"x": ArraySpec, "y": ArraySpec}` of one example, by flat name.
       batch_size: examples in a minibatch.
       roles: int32 `[clients]`, see `ClientData.roles`; None for data without roles.
       poisson: each client's steps under Poisson sampling, where several rows can
@@ -84,10 +84,11 @@ class Cohort:
         """One client's local steps.
 
         Returns:
-          `x` `[steps, batch, ...]`, `y` `[steps, batch, ...]`, `mask` bool
-          `[steps, batch]` (False = padding), `num_steps` int32 `[]` (leading steps
-          with examples), `num_examples` int32 `[]` (distinct examples in the steps;
-          under Poisson sampling all examples of the client), `seed` int32 `[2]`, with
+          `x` `[steps, batch, ...]`, `y` `[steps, batch, ...]` and every other array of
+          `specs` by its flat name, `mask` bool `[steps, batch]` (False = padding),
+          `num_steps` int32 `[]` (leading steps with examples), `num_examples` int32
+          `[]` (distinct examples in the steps; under Poisson sampling all examples of
+          the client), `seed` int32 `[2]`, with
           roles `role` int32 `[]`, under Poisson sampling `row_ends` int32 `[steps]` and
           `noise_seed` int64 `[2]`, and the members of `with_members` and
           `with_loader`.
@@ -127,7 +128,7 @@ class Cohort:
         return dataclasses.replace(self, loaders={**self.loaders, name: load})
 
     def _check_new(self, names: Iterable[str]) -> None:
-        used = {*_RESERVED_MEMBERS, *self.members, *self.loaders}
+        used = {*_RESERVED_MEMBERS, *self.specs, *self.members, *self.loaders}
         for name in names:
             if name in used:
                 raise ValueError(f"the cohort's clients have a member {name!r} already")
@@ -175,14 +176,17 @@ class Cohort:
     def stacked(
         self, *, num_clients: int | None = None, num_steps: int | None = None
     ) -> collections.OrderedDict[str, np.ndarray]:
-        """All clients' local steps in one array per name, zero-padded.
+        """All clients' local steps in one array per name, padded with zeros.
+
+        Text is padded with texts without a character.
 
         Args:
           num_clients: pads with clients without examples up to this many.
           num_steps: pads with masked steps up to this many.
 
         Returns:
-          `x` `[clients, steps, batch, ...]`, `y` likewise, `mask` bool
+          `x` `[clients, steps, batch, ...]`, `y` likewise, and every other array of
+          `specs` by its flat name, in the order of `specs`; `mask` bool
           `[clients, steps, batch]`, `num_steps` and `num_examples` int32
           `[clients]`, `seed` int32 `[clients, 2]`, with roles `role` int32 `[clients]`
           (0 for padding clients), under Poisson sampling `row_ends` int32
@@ -204,8 +208,8 @@ class Cohort:
         for row, order in enumerate(self.orders):
             np.greater_equal(order, 0, out=mask[row, : len(order)])
         result: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict(
-            (name, np.zeros(lead + spec.shape, spec.dtype))
-            for name, spec in ((name, self.specs[name]) for name in ("x", "y"))
+            (name, structures.blank(lead + tuple(spec.shape), spec.dtype))
+            for name, spec in self.specs.items()
         )
         for row, (client_id, order) in enumerate(zip(self.client_ids, self.orders)):
             examples = self.load(client_id)

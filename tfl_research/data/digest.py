@@ -24,8 +24,9 @@ def content_digest(splits: Mapping[str, Optional[ClientData]]) -> str:
       splits: client data by the split's name; None for a split that does not exist.
 
     Raises:
-      ValueError: an array holds Python objects, whose bytes have no meaning; or the
-        first client of a split has other examples when they are loaded again.
+      ValueError: an array holds Python objects other than text, whose bytes have no
+        meaning; or the first client of a split has other examples when they are loaded
+        again.
     """
     total = hashlib.sha256()
     for split, data in splits.items():
@@ -56,10 +57,16 @@ def _add(total: Any, client_id: str, examples: Examples) -> None:
     for name in sorted(examples):
         array = np.asarray(examples[name])
         if array.dtype.hasobject:
-            raise ValueError(
-                f"client {client_id!r}: {name} holds Python objects, expected "
-                "numbers or text of fixed length"
-            )
+            total.update(_line([client_id, name, "text", *array.shape]))
+            for text in array.reshape(-1).tolist():
+                if not isinstance(text, (bytes, str)):
+                    raise ValueError(
+                        f"client {client_id!r}: {name} holds Python objects, expected "
+                        f"numbers or text, got {type(text).__name__}"
+                    )
+                content = text.encode() if isinstance(text, str) else text
+                total.update(len(content).to_bytes(8, "big") + content)
+            continue
         # In little-endian order on every machine.
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
         kind = array.dtype.str

@@ -1,22 +1,32 @@
 """Inputs and labels with several parts, as flat arrays by name.
 
 Client data hold flat arrays by name. A task with one input has the array `x`. A task
-with several inputs has an array `x/NAME` for each of them, and labels likewise. The
-array `sample_weight`, if there is one, holds the weights of the examples in the loss.
+with several inputs has an array `x/NAME` for each of them, and labels likewise. A task
+whose model needs no labels has no `y`. The array `sample_weight`, if there is one,
+holds the weights of the examples in the loss.
+
+Text is held as bytes in arrays of Python objects, as TensorFlow gives it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, Union
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
 SAMPLE_WEIGHT = "sample_weight"
+# What TensorFlow takes in the name of an argument.
+_PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def packed(arrays: Mapping[str, T], name: str) -> Union[T, dict[str, T]]:
+def packed(arrays: Mapping[str, Any], name: str) -> Any:
     """The array `name`, or a dict of all arrays whose name begins with `name/`.
+
+    None for the labels of data that have none.
 
     Raises:
       KeyError: no array has such a name.
@@ -26,18 +36,23 @@ def packed(arrays: Mapping[str, T], name: str) -> Union[T, dict[str, T]]:
       1
       >>> packed({"x/age": 1, "x/image": 2, "y": 3}, "x")
       {'age': 1, 'image': 2}
+      >>> packed({"x": 1}, "y")
     """
     if name in arrays:
         return arrays[name]
     prefix = f"{name}/"
     parts = {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}
-    if not parts:
+    if not parts and name != "y":
         raise KeyError(name)
-    return parts
+    return parts or None
 
 
 def flattened(name: str, value: Any) -> dict[str, Any]:
     """The opposite of `packed`: flat arrays by name of an array or a dict of arrays.
+
+    Raises:
+      ValueError: an empty dict, a dict in a dict, or the name of a part that TensorFlow
+        does not take.
 
     Example:
       >>> flattened("x", {"age": 1, "image": 2})
@@ -45,9 +60,104 @@ def flattened(name: str, value: Any) -> dict[str, Any]:
     """
     if not isinstance(value, Mapping):
         return {name: value}
+    if not value:
+        raise ValueError(f"{name} is an empty dict; expected an array by name")
+    for part, array in value.items():
+        if not isinstance(part, str) or not _PART.fullmatch(part):
+            raise ValueError(
+                f"{name}: the name {part!r} must be letters, digits, '_', '.' and '-' "
+                "only; give the part another name"
+            )
+        if isinstance(array, Mapping):
+            raise ValueError(
+                f"{name}: {part!r} is a dict in a dict; give its arrays names of one "
+                f"level, as {part}_{next(iter(array), 'name')}"
+            )
     return {f"{name}/{part}": array for part, array in value.items()}
+
+
+def of(name: str) -> str:
+    """What a flat array belongs to: "x", "y", "sample_weight" or another name.
+
+    Example:
+      >>> of("x/age"), of("y"), of("mask")
+      ('x', 'y', 'mask')
+    """
+    whole, slash, _ = name.partition("/")
+    return whole if slash and whole in ("x", "y") else name
 
 
 def is_example_array(name: str) -> bool:
     """Whether an array of this name has a row for each example."""
-    return name in ("x", "y", SAMPLE_WEIGHT) or name.startswith(("x/", "y/"))
+    return of(name) in ("x", "y", SAMPLE_WEIGHT)
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in their one order: inputs, labels, weights, each by name.
+
+    The order is no fact about the data: it is the same whoever comes first.
+
+    Example:
+      >>> ordered(["sample_weight", "y", "x/b", "x/a"])
+      ('x/a', 'x/b', 'y', 'sample_weight')
+    """
+    ranks = {"x": 0, "y": 1, SAMPLE_WEIGHT: 2}
+    return tuple(sorted(names, key=lambda name: (ranks.get(of(name), 3), name)))
+
+
+def num_examples(arrays: Mapping[str, Any]) -> int:
+    """The number of a client's examples: the length of its arrays.
+
+    Example:
+      >>> num_examples({"x/age": [30, 40], "x/sex": [0, 1]})
+      2
+    """
+    return len(next(array for name, array in arrays.items() if is_example_array(name)))
+
+
+def single(arrays: Mapping[str, T], name: str, user: str) -> T:
+    """The array `name` of data that have one input, or one label.
+
+    Args:
+      arrays: arrays, or their specs, by flat name.
+      name: "x" or "y".
+      user: what needs a single array, for the error.
+
+    Raises:
+      ValueError: none, or several.
+
+    Example:
+      >>> single({"x/age": 1, "x/image": 2}, "x", "a backdoor")
+      Traceback (most recent call last):
+      ValueError: a backdoor needs one array x; the data have x/age, x/image
+    """
+    if name in arrays:
+        return arrays[name]
+    there = [n for n in ordered(arrays) if of(n) == name] or [f"no {name}"]
+    raise ValueError(f"{user} needs one array {name}; the data have {', '.join(there)}")
+
+
+def is_text(dtype: Any) -> bool:
+    """Whether arrays of this dtype hold text."""
+    return np.dtype(dtype).kind in "OSU"
+
+
+def blank(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of padding: zeros, or texts without a character.
+
+    Example:
+      >>> blank((2,), np.int32).tolist(), blank((1,), object).tolist()
+      ([0, 0], [b''])
+    """
+    if np.dtype(dtype).hasobject:
+        return np.full(shape, b"", dtype)
+    return np.zeros(shape, dtype)
+
+
+def no_examples(specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a client without examples.
+
+    Args:
+      specs: `ArraySpec` by name.
+    """
+    return {n: blank((0, *spec.shape), spec.dtype) for n, spec in specs.items()}

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tfl_research.data.client_data import ClientData
-from tfl_research.data.cohort import ArraySpec, Examples
+from tfl_research.data import structures
+from tfl_research.data.client_data import ClientData, specs_of
+from tfl_research.data.cohort import Examples
 
 # Examples read at once from a tf.data dataset.
 _BLOCK = 512
@@ -32,8 +33,8 @@ def from_tff(
 
     Args:
       client_data: elements are mappings from names to tensors of fixed shape.
-      convert: (`{name: [n, ...]}`) -> `{"x": [n, ...], "y": [n, ...]}`; must
-        accept n = 0. Text arrives as bytes in an object array.
+      convert: (`{name: [n, ...]}`) -> `{"x": [n, ...], "y": [n, ...]}`, by flat names;
+        must accept n = 0. Text arrives as bytes in an object array.
       maximum_examples: reads at most so many examples of each client, the first ones.
 
     Returns:
@@ -41,7 +42,7 @@ def from_tff(
       the examples of a few hundred clients stay in memory.
     """
     empty = {
-        name: np.zeros([0, *spec.shape.as_list()], spec.dtype.as_numpy_dtype)
+        name: structures.blank((0, *spec.shape.as_list()), spec.dtype.as_numpy_dtype)
         for name, spec in client_data.element_type_structure.items()
     }
 
@@ -55,11 +56,7 @@ def from_tff(
             {name: np.concatenate([block[name] for block in blocks]) for name in empty}
         )
 
-    specs = {
-        name: ArraySpec(array.shape[1:], array.dtype)
-        for name, array in convert(empty).items()
-    }
-    return ClientData(tuple(client_data.client_ids), load, specs)
+    return ClientData(tuple(client_data.client_ids), load, specs_of(convert(empty)))
 
 
 def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
@@ -85,7 +82,8 @@ def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
         ]
         return {
             name: np.concatenate(
-                [np.zeros((0, *spec.shape), spec.dtype)] + [e[name] for e in pieces]
+                [structures.blank((0, *spec.shape), spec.dtype)]
+                + [e[name] for e in pieces]
             )
             for name, spec in specs.items()
         }

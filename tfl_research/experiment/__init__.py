@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tfl_research.experiment import configs as configs, sweeps as sweeps
     from tfl_research.experiment.description import Description as Description
     from tfl_research.experiment.experiment import Experiment as Experiment
+    from tfl_research.experiment.own_process.process_experiment import (
+        ProcessExperiment as ProcessExperiment,
+    )
     from tfl_research.experiment.result import Result as Result
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

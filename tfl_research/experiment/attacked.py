@@ -9,6 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tfl_research import attacks
+from tfl_research.data import structures
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import Attack
 from tfl_research.experiment.configs.attack import BACKDOOR_SPLIT
@@ -116,7 +117,7 @@ def _with_backdoor(
             "backdoor_target", f"the task has classes 0 to {classes - 1}"
         )
     trigger = attacks.Trigger.for_examples(
-        task.train.specs["x"].shape,
+        structures.single(task.train.specs, "x", "a backdoor").shape,
         settings.backdoor_trigger,
         value=settings.backdoor_value,
         size=settings.backdoor_patch_size or 3,

@@ -189,12 +189,13 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     work = algorithm.client_work
     model = setup.task.functional_model(experiment.training.seed)
     objective = setup.task.build_objective()
-    build = work.build_personal(model, objective)
+    build = clients.LocalState.around(work, model).build_personal(model, objective)
     shared = algorithm.server_work.shared
     if build is None:
         # Without personal models: the client takes its local steps from the final one.
         fine_tuned = clients.LocalTraining(local_steps(setup))
-        build, shared = fine_tuned.build_personal(model, objective), _nothing
+        personal = fine_tuned.build_personal(model, objective)
+        build, shared = clients.with_own_statistics(personal, model), _nothing
         if algorithm.exchanges > 1:
             build = _in_paper_rounds(build, algorithm.exchanges)
 

@@ -194,6 +194,8 @@ def _opened(
                         setup, folder.attempts.key(folder.run_seed), write
                     ),
                     "stream": stream,
+                    # The toolkit's initial states are functions of the seed.
+                    "states": program.StateOptions(keep_initial_state=False),
                 },
             )
         except runtime.WorkerUnavailable as error:

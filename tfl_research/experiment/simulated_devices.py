@@ -48,7 +48,8 @@ class Registered:
         settings = experiment.devices
         if settings.devices is None:
             return None
-        if settings.availability_by_label > 0 and task.train.specs["y"].shape:
+        label = task.train.specs.get("y")
+        if settings.availability_by_label > 0 and (label is None or label.shape):
             raise settings.refused(
                 "availability_by_label",
                 "this task's examples have no single label; leave it out",

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from tfl_research import _lazy
 
 if TYPE_CHECKING:
+    from tfl_research.models.adapters import lora as lora
     from tfl_research.models.functional_model import (
         Forward as Forward,
         FunctionalModel as FunctionalModel,
+    )
+    from tfl_research.models.keras_model import (
+        built_model as built_model,
         from_keras as from_keras,
         initialized as initialized,
     )
@@ -23,5 +27,6 @@ if TYPE_CHECKING:
         ServerOptimizer as ServerOptimizer,
         Yogi as Yogi,
     )
+    from tfl_research.models.tff_models import as_functional as as_functional
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

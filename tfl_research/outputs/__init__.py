@@ -6,7 +6,11 @@ run's folder. `release.Release` decides for one run which of them are given out.
 the table does not have counts as exact.
 """
 
-from tfl_research.outputs.columns import COLUMNS as COLUMNS, column as column
+from tfl_research.outputs.columns import (
+    COLUMNS as COLUMNS,
+    column as column,
+    is_column_of_table as is_column_of_table,
+)
 from tfl_research.outputs.files import (
     FILES as FILES,
     file as file,

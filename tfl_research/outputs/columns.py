@@ -119,3 +119,8 @@ def column(name: str) -> Output:
         if output.matches(name):
             return output
     return Output(name, EXACT, "A column of the user's own parts.", TRAINING)
+
+
+def is_column_of_table(name: str) -> bool:
+    """Whether the table has a column, by its name or a pattern."""
+    return any(output.matches(name) for output in COLUMNS)

@@ -57,6 +57,11 @@ FILES = (
         TRAINING,
     ),
     Output("metrics.csv", DERIVED, "A row for each round."),
+    Output(
+        "measurements.jsonl",
+        DERIVED,
+        "Vectors and texts of each round; each has the class of a column of its name.",
+    ),
     Output("summary.json", DERIVED, "Metrics of the untrained, final and best model."),
     Output("report.html", DERIVED, "Page about the run."),
     Output("logdir", DERIVED, "TensorBoard events: a tag for each column."),

@@ -30,6 +30,8 @@ class Release:
       unproven: beginnings of private columns of the table that are exact in this run:
         the clip of a mechanism that the toolkit does not know, or the total noise of
         clients, which tells how many there are.
+      proven: beginnings of columns that the run's event covers, although the table says
+        exact: what a process of the user's own declares.
 
     Example:
       >>> from tfl_research import outputs
@@ -43,6 +45,7 @@ class Release:
     named: frozenset[str] = frozenset()
     public: frozenset[str] = frozenset()
     unproven: frozenset[str] = frozenset()
+    proven: frozenset[str] = frozenset()
 
     @functools.cached_property
     def _shown(self) -> dict[str, bool]:
@@ -55,6 +58,10 @@ class Release:
             return dataclasses.replace(output, name=name, kind=PUBLIC, whose=NOBODY)
         if name.startswith(tuple(self.unproven)):
             return dataclasses.replace(output, name=name, kind=EXACT, paid_by="")
+        if output.kind == EXACT and name.startswith(tuple(self.proven)):
+            return dataclasses.replace(
+                output, name=name, kind=PRIVATE, paid_by="rounds"
+            )
         return dataclasses.replace(output, name=name)
 
     def shows(self, name: str) -> bool:

@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from tfl_research.privacy.mechanisms.specification import (
         MechanismSettings as MechanismSettings,
     )
+    from tfl_research.privacy.plans.declared import DeclaredPlan as DeclaredPlan
     from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
     from tfl_research.privacy.plans.probe import probe_noise as probe_noise
     from tfl_research.privacy.plans.record_level import (

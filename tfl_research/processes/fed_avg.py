@@ -12,7 +12,8 @@ import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.aggregators import UpdateAggregator, declarations
-from tfl_research.data import PoissonBatching
+from tfl_research.data import PoissonBatching, structures
+from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
@@ -28,11 +29,11 @@ def cohort_type(
 ) -> tff.StructWithPythonType:
     """The TFF type of one client's local steps in this task.
 
-    The members are x and y `[steps, batch, ...]`, mask bool `[steps, batch]`, num_steps
-    and num_examples int32 `[]`, and seed int32 `[2]`. Data with roles also have role
-    int32 `[]`. Under Poisson sampling there are also row_ends int32 `[steps]` and
-    noise_seed int64 `[2]`. The number of steps is not fixed, so that one computation
-    serves clients of every size.
+    The members are x and y `[steps, batch, ...]` by their flat names, mask bool
+    `[steps, batch]`, num_steps and num_examples int32 `[]`, and seed int32 `[2]`. Data
+    with roles also have role int32 `[]`. Under Poisson sampling there are also row_ends
+    int32 `[steps]` and noise_seed int64 `[2]`. The number of steps is not fixed, so
+    that one computation serves clients of every size.
 
     Args:
       task: the task of the clients.
@@ -40,7 +41,7 @@ def cohort_type(
     """
     lead = [None, task.train.batching.batch_size]
     members = [
-        (name, tff.TensorType(spec.dtype, lead + list(spec.shape)))
+        (name, tff.TensorType(_tff_dtype(spec.dtype), lead + list(spec.shape)))
         for name, spec in task.train.specs.items()
     ]
     members += [
@@ -59,9 +60,15 @@ def cohort_type(
     return tff.StructWithPythonType([*members, *further], collections.OrderedDict)
 
 
+def _tff_dtype(dtype: np.dtype) -> Any:
+    """TFF's dtype; text is an array of objects in NumPy."""
+    return np.str_ if structures.is_text(dtype) else dtype
+
+
 def model_dimension(task: Task) -> int:
-    """Number of entries of the task's trainable weights."""
-    specs = tf.nest.flatten(task.functional_model().weight_specs)
+    """Number of entries of an update: trainable weights, and averaged statistics."""
+    model = task.functional_model()
+    specs = [*model.weight_specs, *(model.state_specs[i] for i in model.averaged)]
     return sum(spec.shape.num_elements() for spec in specs)
 
 
@@ -137,8 +144,8 @@ def build_fed_avg(
         state; a weighting other than uniform for an aggregator without weights; an
         aggregator that is not an aggregation factory; a client_work that is not a
         `clients.ClientWork`; a client work and an aggregator with different privacy
-        plans; a model with running statistics; an aggregator that needs roles, and
-        client data without roles.
+        plans; a privacy plan and statistics that are averaged or kept at clients; an
+        aggregator that needs roles, and client data without roles.
     """
     if (client_optimizer is None) == (client_work is None):
         raise ValueError("give exactly one of client_optimizer and client_work")
@@ -165,11 +172,15 @@ def build_fed_avg(
             "task.train.with_roles"
         )
     model = task.functional_model(seed)
+    client_work = clients.LocalState.around(client_work, model)
     objective = task.build_objective()
     states = _client_states(client_work, model, max_cohort_size)
     further = [] if states is None else states.members
     for name, spec in client_work.client_members.items():
         further.append((name, tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape)))
+    plan = _plan(client_work, declared)
+    if plan is not None:
+        _check_private(model)
     return assemble(
         RoundParts(
             model,
@@ -180,7 +191,7 @@ def build_fed_avg(
             aggregator,
             client_weighting,
             states,
-            _plan(client_work, declared),
+            plan,
             client_work.encoded_bytes(model),
             client_work.received_bytes(model),
             client_work.reported_bytes(model),
@@ -201,7 +212,20 @@ def _client_states(
             f"clients keep a state under {type(client_work).__name__}, so "
             "max_cohort_size is needed; give the sampler's maximum_cohort_size"
         )
-    return ClientStateSpec(np.asarray(initial, np.float32), max_cohort_size)
+    return ClientStateSpec(
+        np.asarray(initial, np.float32), max_cohort_size, model if model.local else None
+    )
+
+
+def _check_private(model: models.FunctionalModel) -> None:
+    """Refuses statistics that a privacy plan would clip and noise, or leave out."""
+    if model.changing:
+        raise SettingError(
+            f"non_trainable: clients' statistics ({model.state_names[0]}) cannot be "
+            f"{model.non_trainable} under a privacy plan, which clips and noises the "
+            "trainable weights' updates alone; give non_trainable='frozen', or a model "
+            "with GroupNormalization"
+        )
 
 
 def _plan(client_work: clients.ClientWork, declared: UpdateAggregator) -> Any:

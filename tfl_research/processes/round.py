@@ -24,12 +24,14 @@ _INTEGER = tff.TensorType(tf.int32.as_numpy_dtype)
 def assemble(parts: RoundParts) -> FederatedProcess:
     """Assembles the process from its parts; see `build_fed_avg`."""
     specs = tuple(parts.model.weight_specs)
-    weights_type = tff.StructWithPythonType(
-        [(None, tff.TensorType(s.dtype.as_numpy_dtype, s.shape)) for s in specs], tuple
-    )
+    state_specs = tuple(parts.model.state_specs)
+    averaged = parts.model.averaged
+    weights_type, state_type = _tuple_type(specs), _tuple_type(state_specs)
+    # Clients send the changes of averaged non-trainable weights after the weights'.
+    update_type = _tuple_type([*specs, *(state_specs[index] for index in averaged)])
     client_data_type = parts.client_data_type
     aggregation, weighted = create_aggregation(
-        parts.aggregator, weights_type, parts.weighting, client_data_type
+        parts.aggregator, update_type, parts.weighting, client_data_type
     )
     skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
@@ -38,14 +40,20 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     @tff.tensorflow.computation
     def initial_model() -> Any:
         weights = tuple(tf.constant(w) for w in parts.model.initial_weights)
-        return weights, server_work.initial_state(weights), tf.constant(0, tf.int32)
+        state = tuple(tf.constant(s) for s in parts.model.initial_state)
+        server_state = server_work.initial_state(weights)
+        return weights, server_state, tf.constant(0, tf.int32), state
 
     server_type = initial_model.type_signature.result[1]
 
-    @tff.tensorflow.computation(weights_type, server_type, _INTEGER)
-    def sent(weights: Any, server_state: Any, round_number: tf.Tensor) -> Any:
+    @tff.tensorflow.computation(weights_type, server_type, _INTEGER, state_type)
+    def sent(
+        weights: Any, server_state: Any, round_number: tf.Tensor, state: Any
+    ) -> Any:
         shared = server_work.shared(tuple(weights), server_state)
-        return (tuple(weights), round_number) + (() if shared is None else (shared,))
+        message = (tuple(weights), round_number)
+        message += () if shared is None else (shared,)
+        return message + ((tuple(state),) if state_specs else ())
 
     sent_type = sent.type_signature.result
     shares = len(sent_type) > 2
@@ -64,7 +72,13 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     )
 
     @tff.tensorflow.computation(
-        weights_type, server_type, weights_type, report_type, counts_type, _INTEGER
+        weights_type,
+        server_type,
+        update_type,
+        report_type,
+        counts_type,
+        _INTEGER,
+        state_type,
     )
     def update_server(
         weights: Any,
@@ -73,22 +87,32 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         report: Any,
         counts: Any,
         round_number: tf.Tensor,
+        state: Any,
     ) -> Any:
         weight = counts["report_weight"]
         mean = tf.nest.map_structure(lambda r: tf.math.divide_no_nan(r, weight), report)
-        aggregated = Aggregated(list(update), mean, counts["reporting"], round_number)
-        new_weights, new_state = server_work.apply(
+        moves = list(update)
+        aggregated = Aggregated(
+            moves[: len(specs)], mean, counts["reporting"], round_number
+        )
+        new_weights, new_server = server_work.apply(
             tuple(weights), server_state, aggregated
         )
-        return tuple(new_weights), new_state, round_number + 1
+        if parts.model.constrain is not None:
+            new_weights = parts.model.constrain(new_weights)
+        new_state = list(state)
+        for index, change in zip(averaged, moves[len(specs) :]):
+            new_state[index] += change
+        return tuple(new_weights), new_server, round_number + 1, tuple(new_state)
 
     @tff.tensorflow.computation(
         update_server.type_signature.result,
         weights_type,
         server_type,
-        weights_type,
+        update_type,
         counts_type,
         _INTEGER,
+        state_type,
     )
     def unless_waiting(
         updated: Any,
@@ -97,6 +121,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         update: Any,
         counts: Any,
         skipped: tf.Tensor,
+        state: Any,
     ) -> Any:
         # With a zero update, the optimizer's momentum would still move the model.
         waits = skipped > 0
@@ -107,6 +132,9 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             tf.nest.map_structure(partial(tf.where, waits), weights, updated[0]),
             tf.nest.map_structure(partial(tf.where, waits), waiting, updated[1]),
             updated[2],
+            tf.nest.map_structure(
+                partial(tf.where, waits), tuple(state), tuple(updated[3])
+            ),
         )
 
     @tff.tensorflow.computation
@@ -131,7 +159,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     def initialize() -> Any:
         start = tff.federated_eval(initial_model, tff.SERVER)
         return tff.federated_zip(
-            _state(start[0], start[2], aggregation.initialize(), start[1])
+            _state(start[0], start[3], start[2], aggregation.initialize(), start[1])
         )
 
     @tff.federated_computation(
@@ -140,10 +168,14 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     )
     def next_round(state: Any, cohort: Any) -> Any:
         weights, round_number = state.global_model_weights.trainable, state.client_work
+        model_state = state.global_model_weights.non_trainable
         message = tff.federated_zip((weights, round_number))
         if shares:
             message = tff.federated_map(
-                sent, tff.federated_zip((weights, state.finalizer, round_number))
+                sent,
+                tff.federated_zip(
+                    (weights, state.finalizer, round_number, model_state)
+                ),
             )
         trained = tff.federated_map(
             train_client, tff.federated_zip((tff.federated_broadcast(message), cohort))
@@ -168,6 +200,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                     tff.federated_sum(trained["report"]),
                     counts,
                     round_number,
+                    model_state,
                 )
             ),
         )
@@ -187,12 +220,15 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                         aggregated.result,
                         counts,
                         skipped,
+                        model_state,
                     )
                 ),
             )
-        new_weights, server_state, new_round = updated
+        new_weights, server_state, new_round, new_model_state = updated
         new_state = tff.federated_zip(
-            _state(new_weights, new_round, aggregated.state, server_state)
+            _state(
+                new_weights, new_model_state, new_round, aggregated.state, server_state
+            )
         )
         metrics = collections.OrderedDict(
             train=tff.federated_map(
@@ -217,16 +253,22 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         )
 
     # If the aggregator has its own message type, that type gives the bytes.
-    message_type = declared.message_type(weights_type)
+    message_type = declared.message_type(update_type)
     sent_bytes = parts.encoded_bytes
     if message_type is not None or sent_bytes is None:
         sent_bytes = size_in_bytes(
-            weights_type if message_type is None else message_type
+            update_type if message_type is None else message_type
         )
+    else:
+        sent_bytes += size_in_bytes(update_type) - size_in_bytes(weights_type)
+    # Clients keep local statistics, which the server does not send.
+    kept_bytes = sum(parts.model.initial_state[i].nbytes for i in parts.model.local)
     received_bytes = parts.received_bytes
     if received_bytes is None:
         # The 4 bytes of the round number do not count.
-        received_bytes = size_in_bytes(sent_type) - 4
+        received_bytes = size_in_bytes(sent_type) - 4 - kept_bytes
+    elif state_specs:
+        received_bytes += size_in_bytes(state_type) - kept_bytes
     reported_bytes = parts.reported_bytes
     if reported_bytes is None:
         reported_bytes = size_in_bytes(report_type)
@@ -247,9 +289,17 @@ def _says_nothing(update: Sequence[tf.Tensor]) -> tf.Tensor:
     return zero | tf.logical_not(finite)
 
 
-def _state(weights: Any, round_number: Any, aggregator: Any, optimizer: Any) -> Any:
+def _tuple_type(specs: Sequence[tf.TensorSpec]) -> tff.StructWithPythonType:
+    return tff.StructWithPythonType(
+        [(None, tff.TensorType(s.dtype.as_numpy_dtype, s.shape)) for s in specs], tuple
+    )
+
+
+def _state(
+    weights: Any, model_state: Any, round_number: Any, aggregator: Any, optimizer: Any
+) -> Any:
     return tff.learning.templates.LearningAlgorithmState(
-        global_model_weights=tff.learning.models.ModelWeights(weights, ()),
+        global_model_weights=tff.learning.models.ModelWeights(weights, model_state),
         distributor=(),
         client_work=round_number,
         aggregator=aggregator,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.aggregators import declarations
+from tfl_research.clients.client_work import MODEL_STATE
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import STATE, ClientStateSpec
 from tfl_research.processes.server_work import ServerWork
@@ -55,8 +56,14 @@ def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computatio
     @tff.tensorflow.computation(sent_type, parts.client_data_type)
     def train_client(message: Any, batches: Any) -> Any:
         weights, round_number, *shared = message
+        state: tuple[Any, ...] = ()
+        if parts.model.initial_state:
+            state = tuple(shared.pop())
+            batches = {**batches, MODEL_STATE: state}
         result = parts.client_function(weights, batches, round_number, *shared)
-        sent_back = [*result.update, *tf.nest.flatten(result.report)]
+        changes = _state_changes(parts.model, state, result.model_state)
+        update = (*result.update, *changes)
+        sent_back = [*update, *tf.nest.flatten(result.report)]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
 
         # The NaN loss of a diverged client would make the mean loss NaN.
@@ -69,7 +76,6 @@ def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computatio
         weight = weighting.weight(counted)
         reporting = tf.cast(finite & (result.num_examples > 0), tf.float32)
         report_weight = reporting * (weight if server_work.weighs_reports else 1.0)
-        update = tuple(result.update)
         if not screens_updates:
             update, weight = tuple(kept(u) for u in update), kept(weight)
         client = collections.OrderedDict(
@@ -96,3 +102,18 @@ def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computatio
         return client
 
     return train_client
+
+
+def _state_changes(
+    model: models.FunctionalModel,
+    old: Sequence[tf.Tensor],
+    new: Optional[Sequence[tf.Tensor]],
+) -> list[tf.Tensor]:
+    """A client's changes of the non-trainable weights that the server averages."""
+    if model.changing and new is None:
+        raise ValueError(
+            f"the client work does not return the model's non-trainable weights "
+            f"({model.state_names[model.changing[0]]}), which training changes; "
+            "expected ClientResult.model_state, or non_trainable='frozen'"
+        )
+    return [new[index] - old[index] for index in model.averaged] if new else []

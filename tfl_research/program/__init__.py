@@ -30,5 +30,9 @@ if TYPE_CHECKING:
     )
     from tfl_research.program.export import export_model as export_model
     from tfl_research.program.loop import rounds as rounds, run as run
+    from tfl_research.program.states import (
+        NoEvaluation as NoEvaluation,
+        StateOptions as StateOptions,
+    )
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Trained models as Keras SavedModels, which load without this package."""
+"""Trained models as SavedModels, which load without this package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfl_research import models
+from tfl_research.models.adapters import merged
 from tfl_research.storage import atomic
 from tfl_research.tasks.task import Task
 
@@ -30,14 +32,40 @@ def assign_weights(model: Any, weights: Any) -> None:
     for kind in ("trainable", "non_trainable"):
         variables = getattr(model, f"{kind}_variables")
         values = list(getattr(weights, kind))
-        shapes = [tuple(variable.shape) for variable in variables]
-        given = [np.shape(value) for value in values]
-        if shapes != given:
-            raise ValueError(
-                f"{kind} weights have shapes {given}, expected the model's {shapes}"
-            )
+        _check_shapes(kind, variables, values)
         for variable, value in zip(variables, values):
             variable.assign(value)
+
+
+class _Exported(tf.Module):
+    """A model that is no Keras model, with its weights as variables."""
+
+    def __init__(self, task: Task, weights: Any):
+        super().__init__()
+        model, x_spec = task.functional_model(), task.x_spec
+        _check_shapes("trainable", model.initial_weights, weights.trainable)
+        _check_shapes("non_trainable", model.initial_state, weights.non_trainable)
+        self.trained = [tf.Variable(np.asarray(w)) for w in weights.trainable]
+        self.fixed = [
+            tf.Variable(np.asarray(w), trainable=False) for w in weights.non_trainable
+        ]
+        self.predict = tf.function(
+            lambda x: model.predict(
+                [tf.convert_to_tensor(w) for w in self.trained],
+                [tf.convert_to_tensor(w) for w in self.fixed],
+                x,
+            ),
+            input_signature=[x_spec],
+        )
+
+
+def _check_shapes(kind: str, own: Any, given: Any) -> None:
+    shapes = [tuple(value.shape) for value in own]
+    if [np.shape(value) for value in given] != shapes:
+        raise ValueError(
+            f"{kind} weights have shapes {[np.shape(value) for value in given]}, "
+            f"expected the model's {shapes}"
+        )
 
 
 @contextmanager
@@ -55,17 +83,27 @@ def _quiet_saving() -> Iterator[None]:
 def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
     """Writes the task's model with these weights to the folder `path`.
 
-    `tf.keras.models.load_model(path)` loads the model. An earlier export in the folder
-    is replaced when the new export is complete.
+    `tf.keras.models.load_model(path)` loads a Keras model. Low-rank adapters
+    (`models.lora`) are merged into the weights that they adapt. Other models are loaded
+    with `tf.saved_model.load(path)`, and have the function `predict`, from inputs to
+    predictions. An earlier export in the folder is replaced when the new export is
+    complete.
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
     """
-    model = task.build_model()
-    assign_weights(model, weights)
+    built = task.build_model if callable(task.build_model) else None
+    model = models.built_model(built, task.x_spec) if built else None
+    is_keras = isinstance(model, tf.keras.Model)
+    if is_keras:
+        assign_weights(model, weights)
+        model = merged(model)
     temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     with _quiet_saving():
-        model.save(temporary, save_format="tf")
+        if is_keras:
+            model.save(temporary, save_format="tf")
+        else:
+            tf.saved_model.save(_Exported(task, weights), str(temporary))
     atomic.replace_folder(temporary, path)

@@ -24,6 +24,7 @@ from tfl_research.program.interfaces import (
 from tfl_research.program.plan_check import check_plans
 from tfl_research.program.reports import RoundReport, RunResult
 from tfl_research.program.session import Session
+from tfl_research.program.states import StateOptions
 from tfl_research.storage.client_states import ClientStates, ClientStateSpec
 from tfl_research.storage.run_folder import RunFolder
 
@@ -47,6 +48,7 @@ def run(
     callbacks: Sequence[Callback] = (),
     stream: Optional[TextIO] = None,
     releases: Optional[Releases] = None,
+    states: StateOptions = StateOptions(),  # noqa: B008
 ) -> RunResult:
     """Runs, or resumes, the rounds of an experiment and writes its results.
 
@@ -67,8 +69,9 @@ def run(
 
     Args:
       task: a `tasks.Task`.
-      engine: executes the process; its states have `global_model_weights` with
-        `trainable` and `non_trainable` (`LearningAlgorithmState`).
+      engine: executes the process. Where its states have `global_model_weights`, with
+        `trainable` and `non_trainable` (`LearningAlgorithmState`), the model is
+        evaluated and exported.
       sampler: draws the client ids of each round.
       folder: the run folder, opened with `RunFolder.open`.
       config: length, evaluation, checkpoints and output.
@@ -92,6 +95,9 @@ def run(
       stream: where progress is printed; standard output by default.
       releases: what is given out; by default everything, and a run with an account
         marks what ε does not cover.
+      states: which part of a state is the model, and what a checkpoint must know of
+        states. By default the initial state is made twice, and kept as a checkpoint
+        if it differs, as random initial weights without a seed do.
 
     Raises:
       UserError: the checkpoint or the ledger does not fit the run, the evaluation does
@@ -117,6 +123,7 @@ def run(
         callbacks,
         stream,
         releases,
+        states,
     )
     with interrupts.raised_on_signals():
         while True:
@@ -145,6 +152,7 @@ def rounds(
     callbacks: Sequence[Callback] = (),
     stream: Optional[TextIO] = None,
     releases: Optional[Releases] = None,
+    states: StateOptions = StateOptions(),  # noqa: B008
 ) -> Steps:
     """Runs the rounds of an experiment one at a time, for your own loop.
 
@@ -166,7 +174,7 @@ def rounds(
     Args:
       task, engine, sampler, folder, config, account, process_plan, client_states,
         message_bytes, evaluator, personal_evaluator, exporter, callbacks, stream,
-        releases: see `run`.
+        releases, states: see `run`.
 
     Returns:
       The generator; it yields a `RoundReport` after each round, and returns the
@@ -192,6 +200,7 @@ def rounds(
         callbacks,
         stream,
         releases,
+        states,
     )
     return _with_signals(steps)
 
@@ -236,6 +245,7 @@ def _steps(
     callbacks: Sequence[Callback],
     stream: Optional[TextIO],
     releases: Optional[Releases],
+    state_options: StateOptions,
 ) -> Steps:
     """Runs one start of the run, one round at each step; see `run`."""
     if evaluator is None:
@@ -271,6 +281,7 @@ def _steps(
         message_bytes=message_bytes,
         callbacks=callbacks,
         releases=releases or Releases(Release(is_private=account is not None)),
+        states=state_options,
     )
     ended_by: Optional[BaseException] = None
     try:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Optional
 
+import numpy as np
+
 from tfl_research.errors import TrainingDivergedError, UserError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
@@ -17,13 +19,17 @@ from tfl_research.program.interfaces import (
     Sampler,
     SimulatesDevices,
 )
+from tfl_research.program.states import WeightsOf
 from tfl_research.storage import nest
 from tfl_research.storage.client_states import ClientStates
-from tfl_research.storage.metrics_log import round_row
+from tfl_research.storage.round_metrics import measurements, round_row
 
 
 class Rounds:
     """Runs rounds, each from the state after the round before; for `session.Session`.
+
+    Attributes:
+      measurements: what the last round measured beside numbers, by name.
 
     Args:
       clients: the training data, a `data.ClientData`.
@@ -33,6 +39,7 @@ class Rounds:
       account: charges rounds to a privacy budget, or None.
       client_states: the table of the clients' states, or None.
       message_bytes: bytes to and from a client in a round, or None.
+      weights_of: the model in a state, or None.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Rounds:
         account: Optional[Account],
         client_states: Optional[ClientStates],
         message_bytes: Optional[tuple[int, int]],
+        weights_of: WeightsOf,
     ):
         self._clients = clients
         self._engine = engine
@@ -52,6 +60,8 @@ class Rounds:
         self._account = account
         self._client_states = client_states
         self._message_bytes = message_bytes
+        self._weights_of = weights_of
+        self.measurements: Mapping[str, np.ndarray] = {}
 
     def exceeds_budget(self, round_number: int) -> bool:
         """Whether the round would exceed the privacy budget."""
@@ -84,6 +94,7 @@ class Rounds:
           UserError: the round's noise is not the noise of the account's plan.
         """
         start = time.perf_counter()
+        self.measurements = {}
         outcome = self._outcome(round_number)
         if outcome is not None and outcome.abandoned:
             row = self._abandoned(round_number)
@@ -154,13 +165,17 @@ class Rounds:
         state, metrics = self._engine.next(state, cohort)
         # The check comes before the round is written, printed or evaluated.
         self._check_measured(round_number, metrics)
-        _check_finite(round_number, state.global_model_weights, last_good)
-        # A skipped round does not change the server, so it must not change clients.
-        skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
-        if self._client_states is not None and not skipped:
-            self._client_states.store(
-                round_number, client_ids, metrics["client_states"]
-            )
+        weights = self._weights_of(state)
+        if weights is not state:
+            _check_finite(round_number, weights, last_good)
+        if self._client_states is not None:
+            # A skipped round does not change the server, so it must not change clients.
+            skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
+            if not skipped:
+                self._client_states.store(
+                    round_number, client_ids, metrics["client_states"]
+                )
+        self.measurements = measurements(metrics)
         row = round_row(
             round_number,
             len(client_ids) - self._num_companions(),

@@ -186,6 +186,10 @@ class Progress:
     def _tells_time(self) -> bool:
         return self._release.shows("round_seconds")
 
+    def shows_metric(self, cells: Mapping[str, Any]) -> bool:
+        """Whether a line has any metric of these cells."""
+        return bool(_metrics(cells))
+
     def untrained_line(self, cells: Mapping[str, float]) -> str:
         """The line of the untrained model's metrics."""
         return self._joined([("round", "untrained"), *_metrics(cells)])

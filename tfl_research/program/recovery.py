@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
 from tfl_research.errors import UserError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import Account
+from tfl_research.program.states import WeightsOf, model_weights
 from tfl_research.storage.checkpoints import Checkpoint, CheckpointStore
 from tfl_research.storage.client_states import EMPTY_TABLE, ClientStates
 from tfl_research.storage.run_folder import RunFolder
@@ -27,7 +28,11 @@ class Recovery:
         config: RunConfig,
         account: Optional[Account],
         client_states: Optional[ClientStates],
+        weights_of: WeightsOf = model_weights,
+        any_shape: Collection[str] = (),
     ):
+        self._weights_of = weights_of
+        self._any_shape = any_shape
         self._store = CheckpointStore(
             folder.checkpoints_path,
             keep=config.keep_checkpoints,
@@ -47,8 +52,11 @@ class Recovery:
           UserError: the checkpoint does not fit the process, or a ledger has lost
             entries that it had when the checkpoint was written.
         """
-        weights = initial_state.global_model_weights
-        checkpoint = self._store.load_latest(initial_state, weights)
+        checkpoint = self._store.load_latest(
+            initial_state,
+            self._weights_of(initial_state),
+            any_shape=self._any_shape,
+        )
         if checkpoint is not None:
             self._check_ledgers(checkpoint.progress["ledgers"])
         if self._client_states is not None:

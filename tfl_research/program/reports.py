@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.storage import measurements
+
 if TYPE_CHECKING:
     import pandas
 
@@ -72,7 +74,10 @@ class RoundReport:
       stop_reason: why the run ends with this round (a key of `STOP_REASONS`); None
         when the run continues. A run with a shared budget can end without a reason in
         any report, when other runs spend the rest of the budget between two rounds.
-      weights: the global model after the round, with `trainable` and `non_trainable`.
+      weights: the global model after the round, with `trainable` and `non_trainable`;
+        None where the process trains none.
+      measurements: what the round measured beside numbers, arrays by name (vectors,
+        and texts as arrays of objects); see `storage.measurements`.
 
     Example:
       >>> import io
@@ -90,6 +95,9 @@ class RoundReport:
     epsilon: float
     stop_reason: Optional[str] = None
     weights: Any = dataclasses.field(default=None, repr=False)
+    measurements: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,3 +149,11 @@ class RunResult:
         import pandas
 
         return pandas.read_csv(io.StringIO(self.metrics_csv))
+
+    @functools.cached_property
+    def measurements(self) -> dict[int, dict[str, Any]]:
+        """What the rounds measured beside numbers, arrays by round and by name.
+
+        It comes from measurements.jsonl, see `storage.measurements`.
+        """
+        return measurements.read(self.path / "measurements.jsonl")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import UserError
-from tfl_research.program import finish
+from tfl_research.program import choosing, finish
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation import deciding
-from tfl_research.program.evaluation.candidates import Candidates
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
@@ -26,9 +24,10 @@ from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
-from tfl_research.storage import atomic
+from tfl_research.program.round_log import RoundLog
+from tfl_research.program.states import StateOptions
+from tfl_research.storage import atomic, nest
 from tfl_research.storage.client_states import ClientStates
-from tfl_research.storage.metrics_log import MetricsLog
 from tfl_research.storage.run_folder import RunFolder
 
 
@@ -56,12 +55,21 @@ class Session:
         message_bytes: Optional[tuple[int, int]],
         callbacks: Sequence[Callback],
         releases: Releases,
+        states: StateOptions,
     ):
         self._callbacks = Callbacks(callbacks)
         self._engine = engine
         self._rounds = Rounds(
-            task.train, engine, sampler, config, account, client_states, message_bytes
+            task.train,
+            engine,
+            sampler,
+            config,
+            account,
+            client_states,
+            message_bytes,
+            states.weights_of,
         )
+        self._states = states
         self._folder = folder
         self._config = config
         self._account = account
@@ -77,24 +85,20 @@ class Session:
             print_every=config.print_every,
             release=releases.release,
         )
-        self._recovery = Recovery(folder, config, account, client_states)
-        self._candidates = Candidates(
-            evaluator,
-            deciding.selection(
-                config,
-                task.selection_metric,
-                evaluator.splits,
-                releases,
-                evaluator.metrics,
-            ),
-            releases.release,
-            accuracy=releases.accuracy,
-            choice=releases.choice,
-            account=account,
+        self._recovery = Recovery(
+            folder,
+            config,
+            account,
+            client_states,
+            states.weights_of,
+            states.any_shape,
+        )
+        self._candidates, self._no_best = choosing.candidates(
+            evaluator, config, task.selection_metric, releases, account
         )
         self.state: Any = None
         self.completed = 0
-        self._log: Optional[MetricsLog] = None
+        self._log: Optional[RoundLog] = None
         self._stopped_by: Optional[Stop] = None
 
     def start(self) -> None:
@@ -104,11 +108,15 @@ class Session:
           UserError: see `program.run`.
         """
         self.state = self._engine.initialize()
+        if self._weights is None:
+            self._candidates, self._no_best = choosing.nothing(
+                self._config, self._release
+            )
         checkpoint = self._recovery.load(self.state)
         candidates = self._candidates
         if checkpoint is None:
-            cells = candidates.evaluate_untrained(self.state.global_model_weights)
-            if cells:
+            cells = candidates.evaluate_untrained(self._weights)
+            if cells and self._progress.shows_metric(cells):
                 self._progress.say(self._progress.untrained_line(cells))
         else:
             self.state, self.completed = checkpoint.state, checkpoint.round_number
@@ -120,16 +128,14 @@ class Session:
                 f"resumes {self._folder.path} after round {self.completed} of "
                 f"{self._config.rounds}"
             )
-        if candidates.selection is None and candidates.choice is None:
+        undecided = candidates.selection is None and candidates.choice is None
+        if undecided and self._no_best is None:
             self._progress.say(f"no best model: {deciding.NOTHING_DECIDES}")
         # Nothing refuses the start any more.
         self._folder.accept()
-        self._log = MetricsLog(
-            self._folder.metrics_path,
-            completed_rounds=self.completed,
-            shows=self._release.shows,
-        )
-        self._describe_columns()
+        self._log = RoundLog(self._folder, self.completed, self._release)
+        if checkpoint is None and self._keeps_initial_state():
+            self._save()
         self._callbacks.on_start(
             RunStart(
                 self._folder.path,
@@ -142,6 +148,18 @@ class Session:
                 dict(candidates.untrained),
             )
         )
+
+    @property
+    def _weights(self) -> Any:
+        """The model in the state; None where the process trains none."""
+        return self._states.weights_of(self.state)
+
+    def _keeps_initial_state(self) -> bool:
+        """Whether a later start could not make the initial state again."""
+        kept = self._states.keep_initial_state
+        if kept is None:
+            kept = not nest.equal(self.state, self._engine.initialize())
+        return kept
 
     def rounds(self) -> Generator[RoundReport, None, str]:
         """Runs rounds until there is a reason to stop; returns the reason.
@@ -185,7 +203,9 @@ class Session:
         # From here on the row has what is given out, and nothing else.
         row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
-            cells = self._candidates.evaluate(round_number, state.global_model_weights)
+            cells = self._candidates.evaluate(
+                round_number, self._states.weights_of(state)
+            )
             row.update(cells)
             if self._candidates.epsilon is not None:
                 row["epsilon"] = self._candidates.epsilon
@@ -196,11 +216,7 @@ class Session:
                     f"round {round_number}: no private accuracy, since the budget does "
                     "not cover it"
                 )
-        log = self._open_log()
-        columns = log.columns
-        log.append(row)
-        if log.columns != columns:
-            self._describe_columns()
+        measured = self._open_log().append(row, self._rounds.measurements)
         self.state, self.completed = state, round_number
         warning = breakdown_line(row, self._release)
         if warning is not None:
@@ -214,7 +230,8 @@ class Session:
             cells,
             float(row["epsilon"]),
             self._stop_reason(),
-            state.global_model_weights,
+            self._weights,
+            measured,
         )
         stop = self._callbacks.on_round(report)
         if stop is not None and report.stop_reason is None:
@@ -222,13 +239,7 @@ class Session:
             report = dataclasses.replace(report, stop_reason="callback")
         return report
 
-    def _describe_columns(self) -> None:
-        """Writes columns.json."""
-        described = self._release.described(self._open_log().columns)
-        content = json.dumps({"format": 1, "columns": described}, indent=1) + "\n"
-        atomic.write(self._folder.columns_path, content.encode())
-
-    def _open_log(self) -> MetricsLog:
+    def _open_log(self) -> RoundLog:
         if self._log is None:
             raise RuntimeError("call start() first")
         return self._log
@@ -276,10 +287,12 @@ class Session:
             selection_column=candidates.decided_by,
             best_round=best_round,
             best_value=best_value,
-            no_best=candidates.why_no_best,
+            no_best=self._no_best or candidates.why_no_best,
             epsilon=beyond_rows,
         )
-        models = {"final": (self.completed, self.state.global_model_weights)}
+        models = {}
+        if self._weights is not None:
+            models["final"] = (self.completed, self._weights)
         if best_round is not None:
             models["best"] = (best_round, candidates.best)
         evaluations = candidates.evaluations(models)

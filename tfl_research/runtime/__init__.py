@@ -9,9 +9,15 @@ from tfl_research.runtime.compiler.conversion import (
 from tfl_research.runtime.compiler.mode import Mode as Mode
 from tfl_research.runtime.digests import (
     computation_digests as computation_digests,
+    is_unrepeatable_operation as is_unrepeatable_operation,
     unrepeatable_operations as unrepeatable_operations,
 )
 from tfl_research.runtime.engine import ClientValues as ClientValues, Engine as Engine
+from tfl_research.runtime.explanation import (
+    Explanation as Explanation,
+    explain as explain,
+)
+from tfl_research.runtime.graphs.process_shape import as_process as as_process
 from tfl_research.runtime.in_process import (
     InProcessEngine as InProcessEngine,
     in_process as in_process,

@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import forms
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.graphs import Graph, operation_types
+from tfl_research.runtime.tracing.graph import Graph, operation_types
 
 _others: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
     weakref.WeakKeyDictionary()
@@ -69,7 +69,12 @@ def unrepeatable_operations(process: tff.templates.IterativeProcess) -> list[str
     found: set[str] = set()
     for computation in (process.initialize, process.next):
         _collect_operations(tff.framework.serialize_computation(computation), found)
-    return sorted(name for name in found if _UNREPEATABLE.match(name))
+    return sorted(filter(is_unrepeatable_operation, found))
+
+
+def is_unrepeatable_operation(name: str) -> bool:
+    """Whether an operation of this name is one of `unrepeatable_operations`."""
+    return _UNREPEATABLE.match(name) is not None
 
 
 def _collect_operations(message: Any, found: set[str]) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import itertools
+import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
-from tfl_research.errors import UserError
-from tfl_research.runtime.compiler import choice, chunks, forms
+from tfl_research.runtime import failures
+from tfl_research.runtime.client_chunks import chunks_of_values
+from tfl_research.runtime.client_values import client_values
+from tfl_research.runtime.compiler import choice, chunks
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.map_reduce import chunk_tensors
+from tfl_research.runtime.compiler.map_reduce import run_chunk
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.storage import kept_choice
+from tfl_research.runtime.explanation import examine, handed
+from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.kept_execution import Execution, KeptExecution
+from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
+from tfl_research.runtime.tracing.interpreter import CannotTrace
+
+_LOG = logging.getLogger(__name__)
 
 # Largest number of accumulators that the finishing program takes.
 _PARTS = 2
@@ -46,14 +53,15 @@ def _keep_chunks_to_a_core_each() -> None:
 class InProcessEngine(ClosedOnExit):
     """Executes TFF processes that compile to a map-reduce form.
 
-    Cohorts of the toolkit are divided into chunks. All cores compute chunks at the same
-    time, and a chunk is one compiled program. Processes with datasets at the clients
-    run in TensorFlow's executor, one client after another.
+    Cohorts are divided into chunks. All cores compute chunks at the same time, and a
+    chunk is one compiled program. Clients' datasets are read into tensors once a round.
+    A process that the programs cannot hold is handed to TFF's runtime.
 
     Attributes:
       mode: how clients are executed; None until the first round chooses a mode.
       choice_reason: the reason for the mode, in words.
       parallel: number of chunks that are computed at the same time.
+      explanation: how the process is executed, and why; see `runtime.explain`.
     """
 
     def __init__(
@@ -67,41 +75,71 @@ class InProcessEngine(ClosedOnExit):
         choice_key: bytes = b"",
         choice_made: bool = False,
     ):
-        kept = None
-        if choice_file is not None:
-            kept = kept_choice.kept(choice_file, _kept_execution, choice_key)
-        if kept is not None:
-            mode, parallel = mode or kept[0], parallel or kept[1]
-        self._programs = forms.claim(process)
-        if choice_made and kept is None and self._programs.pure:
-            raise UserError(
-                f"{choice_file} is missing, so that it is unknown how the run executed "
-                "its rounds; restore it, or choose another --output_dir"
-            )
         self._process = process
-        self._state_type = process.next.type_signature.parameter[0].member
+        self._keep = KeptExecution(choice_file, choice_key)
+        kept = self._keep.read()
+        if kept is not None:
+            mode, parallel = mode or kept.mode, parallel or kept.parallel
+        programs, self.explanation = examine(process)
+        if programs is None and mode is not None:
+            raise UnsupportedProcess(
+                f"mode {mode} is for processes that run in process, but "
+                f"{self.explanation.reason}; leave the mode out: TFF's runtime is used"
+            )
+        self._state_type = process_shape.parameters(process)[0]
         self._output_type = process.next.type_signature.result
         self._chunk_size = chunk_size
         self.parallel = parallel or chunks.available_cores()
         self._pool: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._shapes = chunks.Shapes()
-        if self.parallel > 1:
-            _keep_chunks_to_a_core_each()
-        self._choice_file, self._choice_key = choice_file, choice_key
         self.mode = mode
         self.choice_reason = "given" if mode is not None else ""
-        if mode is not None and not self._programs.pure:
+        self._handed: Optional[TffLocalEngine] = None
+        if programs is None:
+            self._hand_over(self.explanation.reason)
+            return
+        if kept is not None and kept.mode is None:
+            self._hand_over(kept.reason)
+            return
+        self._programs = programs
+        if choice_made:
+            self._keep.require(kept)
+        if self.parallel > 1:
+            _keep_chunks_to_a_core_each()
+        if mode is not None:
+            self._check(mode)
+            if kept is None:
+                self._keep.write(Execution(mode, self.parallel, "given"))
+
+    def _check(self, mode: Mode) -> None:
+        """Refuses a mode that cannot execute this process as TFF does."""
+        programs, reasons = self._programs, []
+        if mode.clients == "vectorised" and not programs.vectorises:
+            reasons = ["its clients hold datasets, variables or effects"]
+        elif mode.compiler == "xla":
+            reasons = programs.not_for_xla
+        if reasons:
             raise UnsupportedProcess(
-                f"mode {mode} needs client data that are tensors, but this process' "
-                "clients hold datasets or variables; leave the mode out, or use "
-                "runtime.tff_local(process)"
+                f"mode {mode} cannot execute this process: {reasons[0]}; leave the "
+                "mode out, or use Mode('folded', 'graph')"
             )
-        if mode is not None and kept is None:
-            self._keep_choice()
+
+    def _hand_over(self, reason: str) -> TffLocalEngine:
+        """Gives the process to TFF's runtime."""
+        _LOG.warning("TFF's runtime executes this process: %s", reason)
+        self.explanation = handed(self._process, reason)
+        self.mode, self.choice_reason = None, reason
+        self._handed = tff_local(self._process)
+        return self._handed
 
     def initialize(self) -> Any:
-        """The initial server state, leaves as TensorFlow tensors."""
-        leaves = self._programs.initialize.run()
+        """The initial server state, leaves as TensorFlow tensors or NumPy arrays."""
+        if self._handed is not None:
+            return self._handed.initialize()
+        try:
+            leaves = self._programs.initialize.run()
+        except CannotTrace as error:
+            return self._give_up(error).initialize()
         return pack(iter(leaves), self._process.initialize.type_signature.result)
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
@@ -110,34 +148,47 @@ class InProcessEngine(ClosedOnExit):
         Args:
           state: a state of `initialize` or of an earlier round, from any engine.
           cohort: a cohort of the toolkit, or a list with one value per client of
-            the type that the process takes; may be empty.
-        """
-        leaves = self._state_leaves(state)
-        if not self._programs.pure:
-            output = self._next_by_datasets(leaves, cohort)
-        else:
-            if self.mode is None:
-                self.mode, self.choice_reason = choice.choose(
-                    self._programs, leaves, self._chunks(cohort)
-                )
-                self._keep_choice()
-            output = self._next_by_chunks(leaves, cohort, self.mode)
-        new_state, metrics = pack(iter(output), self._output_type)
-        return new_state, metrics
+            the type that the process takes; may be empty. A client's dataset is a
+            `tf.data.Dataset` or a list of elements.
 
-    def _keep_choice(self) -> None:
-        """Writes the mode to the choice file, before the mode is used."""
-        if self._choice_file is None or self.mode is None:
-            return
-        kept_choice.keep(
-            self._choice_file,
-            {
-                **dataclasses.asdict(self.mode),
-                "parallel": self.parallel,
-                "reason": self.choice_reason,
-            },
-            self._choice_key,
-        )
+        Raises:
+          ValueError: a client's value does not have the process' type.
+          UserError: a client's computation fails, for instance on a label that is out
+            of range.
+        """
+        if self._handed is not None:
+            return self._handed.next(state, cohort)
+        leaves = self._state_leaves(state)
+        try:
+            mode = self.mode or self._chosen(leaves, cohort)
+        except CannotTrace as error:
+            return self._give_up(error).next(state, cohort)
+        output = self._next_by_chunks(leaves, cohort, mode)
+        packed = pack(iter(output), self._output_type)
+        return process_shape.split(packed, self._process)
+
+    def _chosen(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Mode:
+        """Chooses the mode, and keeps the choice before a round uses it."""
+        try:
+            mode, reason = choice.choose(self._programs, state, self._chunks(cohort))
+        except tf.errors.InvalidArgumentError:
+            # The round fails on the same client, and names the client.
+            return Mode("folded", "graph")
+        self._programs.build(mode)
+        self.mode, self.choice_reason = mode, reason
+        self._keep.write(Execution(mode, self.parallel, reason))
+        return mode
+
+    def _give_up(self, error: CannotTrace) -> TffLocalEngine:
+        """Gives the process to TFF's runtime, if no mode was asked for."""
+        if self.mode is not None:
+            raise UnsupportedProcess(
+                f"mode {self.mode} cannot execute this process: {error}; leave the "
+                "mode out: TFF's runtime is used"
+            ) from error
+        engine = self._hand_over(str(error))
+        self._keep.write(Execution(None, self.parallel, str(error)))
+        return engine
 
     def _state_leaves(self, state: Any) -> list[tf.Tensor]:
         types = leaf_types(self._state_type)
@@ -149,11 +200,9 @@ class InProcessEngine(ClosedOnExit):
 
     def _chunks(self, cohort: ClientValues) -> Iterator[Any]:
         """Yields functions that make the chunks of a cohort, in a fixed order."""
-        if isinstance(cohort, Cohort):
-            names = [
-                name
-                for name, _ in tff.structure.iter_elements(self._programs.client_type)
-            ]
+        client_type = self._programs.client_type
+        if isinstance(cohort, Cohort) and not self._programs.layout.has_sequences:
+            names = [name for name, _ in tff.structure.iter_elements(client_type)]
             division = chunks.divide(
                 cohort,
                 chunk_size=self._chunk_size,
@@ -164,37 +213,26 @@ class InProcessEngine(ClosedOnExit):
                 yield lambda group=group, shape=shape: chunks.gather(
                     cohort, group, shape, names
                 )
-        else:
-            yield from self._chunks_of_values(cohort)
-
-    def _chunks_of_values(self, values: Iterable[Any]) -> Iterator[Any]:
-        """Makes chunks of a user's values; stacks neighbours of equal shapes."""
-        types = leaf_types(self._programs.client_type)
-        size = self._chunk_size or chunks.CHUNK_CLIENTS
-
-        def arrays(value: Any) -> list[np.ndarray]:
-            leaves = flatten(value, self._programs.client_type)
-            return [np.asarray(v, leaf.dtype) for v, leaf in zip(leaves, types)]
-
-        clients = (arrays(value) for value in values)
-        for _, run in itertools.groupby(clients, lambda c: [a.shape for a in c]):
-            same = list(run)
-            for first in range(0, len(same), size):
-                part = same[first : first + size]
-                pad = chunks.bucket(len(part)) - len(part)
-                rows = part + [part[-1]] * pad
-                stacked = [np.stack(column) for column in zip(*rows)]
-                chunk = chunks.Chunk(stacked, len(part))
-                yield lambda chunk=chunk: chunk
+            return
+        for chunk in chunks_of_values(
+            client_values(cohort, client_type),
+            client_type,
+            chunk_size=self._chunk_size,
+            parallel=self.parallel,
+        ):
+            yield lambda chunk=chunk: chunk
 
     def _next_by_chunks(
         self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
     ) -> list[tf.Tensor]:
         context = self._programs.start(mode)(state)
-        program = self._programs.chunk(mode)
 
         def compute(make: Any) -> list[tf.Tensor]:
-            return run_chunk(program, context, make())
+            chunk = make()
+            try:
+                return run_chunk(self._programs, mode, context, chunk)
+            except tf.errors.InvalidArgumentError as error:
+                raise failures.named(self._programs, context, chunk, error) from error
 
         # The finishing program combines the last accumulators.
         parts: list[list[tf.Tensor]] = []
@@ -223,63 +261,13 @@ class InProcessEngine(ClosedOnExit):
             ]
             yield done
 
-    def _next_by_datasets(
-        self, state: Sequence[tf.Tensor], cohort: ClientValues
-    ) -> list[tf.Tensor]:
-        programs = self._programs
-        context = programs.prepare.run(*state)
-        accumulator = list(programs.zero.run())
-        secure = programs.zero_secure_sums()
-        if isinstance(cohort, Cohort):
-            cohort = [cohort.batches(index) for index in range(len(cohort))]
-        for value in cohort:
-            client = _client_tensors(value, programs.client_type)
-            reported = programs.work.run(*client, *context)
-            count = programs.num_update_leaves
-            accumulator = list(programs.accumulate.run(*accumulator, *reported[:count]))
-            secure = [a + b for a, b in zip(secure, reported[count:])]
-        reported = programs.report.run(*accumulator)
-        return programs.update.run(*state, *reported, *programs.reduced_secure(secure))
-
     def close(self) -> None:
         """Ends the threads; compiled programs remain for other engines."""
+        if self._handed is not None:
+            self._handed.close()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
-
-
-def _kept_execution(record: dict[str, Any]) -> tuple[Mode, int]:
-    return Mode(record["clients"], record["compiler"]), int(record["parallel"])
-
-
-def run_chunk(
-    program: Any, context: Sequence[tf.Tensor], chunk: chunks.Chunk
-) -> list[tf.Tensor]:
-    """Executes a chunk program on a chunk's arrays."""
-    return program(context, *chunk_tensors(chunk))
-
-
-def _client_tensors(value: Any, client_type: tff.Type) -> list[tf.Tensor]:
-    """A client's leaves as tensors; a dataset becomes a variant tensor."""
-    tensors = []
-    for leaf, leaf_type in zip(flatten(value, client_type), leaf_types(client_type)):
-        if isinstance(leaf_type, tff.SequenceType):
-            tensors.append(tf.data.experimental.to_variant(_dataset(leaf)))
-        else:
-            tensors.append(tf.convert_to_tensor(leaf, tf.as_dtype(leaf_type.dtype)))
-    return tensors
-
-
-def _dataset(value: Any) -> tf.data.Dataset:
-    if isinstance(value, tf.data.Dataset):
-        return value
-    elements = list(value)
-    return tf.data.Dataset.from_generator(
-        lambda: iter(elements),
-        output_signature=tf.nest.map_structure(
-            lambda e: tf.TensorSpec(np.shape(e), np.asarray(e).dtype), elements[0]
-        ),
-    )
 
 
 def in_process(
@@ -301,7 +289,9 @@ def in_process(
         program.run(engine=engine, folder=folder, ...)
 
     Args:
-      process: any `tff.templates.IterativeProcess` that has a map-reduce form.
+      process: any `tff.templates.IterativeProcess`. TFF's runtime executes a process
+        that has no map-reduce form, or operations that the programs cannot hold
+        (`runtime.explain`); a line of the log says so.
       mode: how clients are executed; by default measured in the first round.
       chunk_size: number of clients in a chunk; by default bounded by memory.
       parallel: number of chunks that are computed at the same time; by default the
@@ -315,8 +305,7 @@ def in_process(
 
     Raises:
       UserError: the choice file cannot be read, was edited or is missing.
-      UnsupportedProcess: the process has no map-reduce form, or a mode was given
-        that it cannot run in.
+      UnsupportedProcess: the process cannot run in the mode that was given.
     """
     return InProcessEngine(
         process,

@@ -13,8 +13,8 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.structures import flatten, pack
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
+from tfl_research.runtime.graphs.structures import flatten, pack
 from tfl_research.runtime.workers.remote_worker import RemoteWorker, WorkerUnavailable
 from tfl_research.runtime.workers.worker import compiled, worker_context
 

@@ -8,6 +8,7 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
+from tfl_research.runtime.graphs.process_shape import client_type, split
 from tfl_research.runtime.workers.worker import Worker, worker_context
 
 
@@ -19,7 +20,7 @@ class TffLocalEngine(ClosedOnExit):
 
     def __init__(self, process: tff.templates.IterativeProcess):
         self._process = process
-        self._client_type = process.next.type_signature.parameter[1].member
+        self._client_type = client_type(process)
         self._worker = Worker()
         self._context: Any = None
 
@@ -38,15 +39,16 @@ class TffLocalEngine(ClosedOnExit):
         Args:
           state: of `initialize` or an earlier round, of any engine.
           cohort: a cohort of the toolkit, or a list with one value per client of
-            the type that the process takes; may be empty.
+            the type that the process takes; may be empty. Ignored if the process has
+            no clients.
 
         Raises:
           RuntimeError: the worker ended.
         """
-        values = client_values(cohort, self._client_type)
-        output = self._invoke(self._process.next, state, values)
-        new_state, metrics = output
-        return new_state, metrics
+        arguments = [state]
+        if self._client_type is not None:
+            arguments.append(client_values(cohort, self._client_type))
+        return split(self._invoke(self._process.next, *arguments), self._process)
 
     def _invoke(self, computation: Any, *arguments: Any) -> Any:
         if self._context is None:

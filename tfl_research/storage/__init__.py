@@ -20,9 +20,12 @@ older versions are refused where this list says so.
 - `metrics.csv`: a header and a row a round. The header begins with
   `metrics_log.COLUMNS`, further columns follow, and `round_seconds` is the last column.
   Columns that the run withholds are absent. Empty cells have no value.
+- `measurements.jsonl` (format 1): vectors and texts of each round, see `measurements`;
+  absent where no round measures any.
 - `columns.json` (format 1): a JSON object with `format` and `columns`, for each column
   of metrics.csv its `class`, `depends_on` and `what`, see `outputs.Output`.
-- `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt2`): see `CheckpointStore`. Files
+- `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt2`): see `CheckpointStore`. Round 0
+  is an initial state that no later start could make again. Files
   with the magic `tflckpt1` have no seal; they can be read, but not resumed.
 - `client_states.sqlite`: one table, see `client_states.ClientStates`.
 - `clients.csv`, `personal_clients.csv`, `summary.json`, `report.html`, `export/`:

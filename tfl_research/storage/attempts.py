@@ -92,7 +92,8 @@ class Attempts:
             return True
         last = self.all[-1]
         if name == self.name:
-            return round_number > last.after
+            # The first attempt may have kept the initial state, as round 0.
+            return round_number >= last.after
         return bool(last.base) and (round_number, name) == (last.after, last.base)
 
     def later_seeds(self, seed: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import pathlib
 import re
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
@@ -23,6 +23,8 @@ _MAGIC = b"tflckpt2"
 _EARLIER_MAGIC = b"tflckpt1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d{8})\.ckpt")
+# The version of a run before its first round.
+INITIAL_STATE = "round-00000000.ckpt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,11 @@ class CheckpointStore:
         return path
 
     def load_latest(
-        self, template: Any, best_template: Any = None
+        self,
+        template: Any,
+        best_template: Any = None,
+        *,
+        any_shape: Collection[str] = (),
     ) -> Optional[Checkpoint]:
         """The newest undamaged version of the last attempt; None without one.
 
@@ -132,6 +138,8 @@ class CheckpointStore:
           template: a state with the structure, shapes and dtypes to expect, such as
             `engine.initialize()`.
           best_template: weights with the structure, shapes and dtypes to expect.
+          any_shape: paths of the state's leaves whose shape may differ from the
+            template's, since the process' type leaves the shape open.
 
         Raises:
           UserError: the stored state does not fit the template; a version is of an
@@ -148,7 +156,9 @@ class CheckpointStore:
                 )
                 continue
             try:
-                state, best_bytes = leaves.decode(header["state"], payload, template)
+                state, best_bytes = leaves.decode(
+                    header["state"], payload, template, any_shape
+                )
                 best = None
                 if header["best"] is not None:
                     best, _ = leaves.decode(header["best"], best_bytes, best_template)

@@ -96,6 +96,14 @@ class ComputationRecord:
         """The attempts of a run whose record `changes` found to be the same."""
         return self._read()[1] if self.path.exists() else Attempts()
 
+    def restarts(self) -> int:
+        """The restarts in the run's ledger when the last attempt began.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        return self._read()[2] if self.path.exists() else 0
+
     def begin_attempt(
         self, after: int, base: str, now: Fingerprint, *, restarts: int = 0
     ) -> Attempts:

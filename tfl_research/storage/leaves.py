@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfl_research.storage import nest
 
-_PYTHON_TYPES = {"bool": bool, "int": int, "float": float}
+_PYTHON_TYPES = {"bool": bool, "int": int, "float": float, "complex": complex}
+_TEXT_TYPES: dict[str, type[Any]] = {"python_bytes": bytes, "python_text": str}
+# In the place of a dtype: an array of texts of any length.
+_BYTES, _TEXT = "bytes", "text"
 
 
 def _kind(leaf: Any) -> str:
-    for name, python_type in _PYTHON_TYPES.items():
+    for name, python_type in {**_PYTHON_TYPES, **_TEXT_TYPES}.items():
         if type(leaf) is python_type:
             return name
     if isinstance(leaf, np.generic):
@@ -22,58 +26,109 @@ def _kind(leaf: Any) -> str:
     return "tensor" if type(leaf).__module__.startswith("tensorflow") else "array"
 
 
-def _dtype_name(dtype: np.dtype) -> str:
+def _dtype_name(array: np.ndarray) -> str:
+    dtype = array.dtype
+    if dtype.kind in "OSU":
+        return _TEXT if any(isinstance(each, str) for each in array.flat) else _BYTES
     # NumPy's types with byte order and width; TensorFlow's types (bfloat16) have only
     # a name.
     return dtype.name if dtype.kind == "V" else dtype.str
 
 
 def _as_array(path: str, leaf: Any) -> np.ndarray:
+    if isinstance(leaf, (bytes, str)):
+        # As an object, since NumPy's own texts lose zero bytes at their end.
+        array = np.empty((), object)
+        array[()] = leaf
+        return array
     array = np.asarray(leaf)
-    if array.dtype.kind == "O" or (array.dtype.kind == "V" and array.dtype.names):
+    texts = array.dtype.kind == "O" and (
+        all(isinstance(each, bytes) for each in array.flat)
+        or all(isinstance(each, str) for each in array.flat)
+    )
+    if (array.dtype.kind == "O" and not texts) or (
+        array.dtype.kind == "V" and array.dtype.names
+    ):
         raise ValueError(
-            f"state{path} is a {type(leaf).__name__}; expected an array, a number or "
-            "a tensor"
+            f"state{path} is a {type(leaf).__name__}; expected an array, a number, a "
+            "text or a tensor"
         )
     return array
+
+
+def _content(array: np.ndarray) -> bytes:
+    if array.dtype.kind not in "OSU":
+        return array.tobytes()
+    texts = [t.encode() if isinstance(t, str) else bytes(t) for t in array.flat]
+    return b"".join(struct.pack("<Q", len(text)) + text for text in texts)
+
+
+def _texts(raw: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The texts of `_content`, as an array of objects."""
+    texts: list[Any] = []
+    position = 0
+    while position < len(raw):
+        (length,) = struct.unpack_from("<Q", raw, position)
+        position += 8
+        text = raw[position : position + length]
+        texts.append(text.decode() if dtype == _TEXT else text)
+        position += length
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(shape)
 
 
 def encode(value: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
     """A JSON description of every leaf, and every leaf's bytes, in the same order.
 
     Raises:
-      ValueError: a leaf that is neither an array, a number nor a tensor.
+      ValueError: a leaf that is neither an array, a number, a text nor a tensor.
     """
     described, content = [], []
     for path, leaf in nest.flatten(value):
         array = _as_array(path, leaf)
+        raw = _content(array)
         described.append(
             {
                 "path": path,
                 "kind": _kind(leaf),
-                "dtype": _dtype_name(array.dtype),
+                "dtype": _dtype_name(array),
                 "shape": list(array.shape),
-                "bytes": array.nbytes,
+                "bytes": len(raw),
             }
         )
-        content.append(array.tobytes())
+        content.append(raw)
     return described, content
 
 
-def _dtypes_fit(stored: str, expected_dtype: np.dtype, kinds: Sequence[str]) -> bool:
+def _dtypes_fit(stored: str, expected: np.ndarray, kinds: Sequence[str]) -> bool:
+    if stored in (_BYTES, _TEXT):
+        return expected.dtype.kind in "OSU"
+    if expected.dtype.kind in "OSU":
+        # Of an earlier version: texts of a fixed length.
+        return stored == expected.dtype.str
     if any(kind in _PYTHON_TYPES for kind in kinds):
         # A Python number stands for any width of its kind.
-        return np.dtype(stored).kind == expected_dtype.kind
-    return stored == _dtype_name(expected_dtype)
+        return np.dtype(stored).kind == expected.dtype.kind
+    return stored == _dtype_name(expected)
 
 
 def decode(
-    described: Sequence[dict[str, Any]], content: memoryview, template: Any
+    described: Sequence[dict[str, Any]],
+    content: memoryview,
+    template: Any,
+    any_shape: Collection[str] = (),
 ) -> tuple[Any, memoryview]:
     """The stored leaves in the structure of `template`, and the remaining bytes.
 
-    A leaf has its original type: a Python number, a NumPy scalar, a writable array, or
-    a TensorFlow tensor for any other array type.
+    A leaf has its original type: a Python number or text, a NumPy scalar, a writable
+    array, or a TensorFlow tensor for any other array type.
+
+    Args:
+      described: of `encode`.
+      content: the leaves' bytes, and what follows them.
+      template: a nest of the same structure, shapes and dtypes.
+      any_shape: paths of leaves whose shape may differ from the template's.
 
     Raises:
       ValueError: structure, shape or dtype differ from the template's.
@@ -96,16 +151,17 @@ def decode(
         expected = _as_array(path, like)
         shape, dtype = tuple(description["shape"]), description["dtype"]
         kind = description["kind"]
-        if shape != expected.shape or not _dtypes_fit(
-            dtype, expected.dtype, (kind, _kind(like))
-        ):
+        fits = shape == expected.shape or path in any_shape
+        if not fits or not _dtypes_fit(dtype, expected, (kind, _kind(like))):
             raise ValueError(
                 f"its state{path} is {dtype} {list(shape)}, expected "
-                f"{_dtype_name(expected.dtype)} {list(expected.shape)}"
+                f"{_dtype_name(expected)} {list(expected.shape)}"
             )
+        if dtype in (_BYTES, _TEXT):
+            return _restored_texts(_texts(bytes(raw), shape, dtype), kind, expected)
         # The template's dtype if possible: NumPy does not know the names of
         # TensorFlow's types.
-        is_templates = dtype == _dtype_name(expected.dtype)
+        is_templates = dtype == _dtype_name(expected)
         exact = expected.dtype if is_templates else np.dtype(dtype)
         array = np.frombuffer(raw, exact).reshape(shape).copy()
         if kind in _PYTHON_TYPES:
@@ -118,3 +174,18 @@ def decode(
         return array
 
     return nest.map_with_path(restored, template), content
+
+
+def _restored_texts(texts: np.ndarray, kind: str, like: np.ndarray) -> Any:
+    """Texts in the type that they had: a text, a NumPy scalar, an array or a tensor."""
+    if kind in _TEXT_TYPES:
+        return texts[()]
+    if kind == "tensor" and "tensorflow" in sys.modules:
+        tensorflow = sys.modules["tensorflow"]
+        return tensorflow.constant(texts, tensorflow.string)
+    if like.dtype.kind in "SU" or kind == "scalar":
+        fixed = texts.astype(
+            "U" if any(isinstance(t, str) for t in texts.flat) else "S"
+        )
+        return fixed[()] if kind == "scalar" else fixed
+    return texts

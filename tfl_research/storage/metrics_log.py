@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import collections
 import csv
 import io
-import math
 import os
 import pathlib
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, Union
-
-import numpy as np
+from typing import Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, nest
+from tfl_research.storage import atomic
 
 Cell = Union[int, float, str, None]
 
@@ -46,7 +41,6 @@ COLUMNS = (
     "server_learning_rate",
     "round_seconds",
 )
-_CLIP_NORM_NAMES = ("clip_norm", "l2_norm_clip", "clipping_norm", "clip")
 
 
 def _text(cell: Cell) -> str:
@@ -57,63 +51,6 @@ def _text(cell: Cell) -> str:
         # Nine digits tell any two float32 apart.
         return f"{cell:.9g}"
     return str(cell)
-
-
-def round_row(
-    round_number: int,
-    cohort_size: int,
-    metrics: Mapping[str, Any],
-    *,
-    epsilon: float = math.inf,
-    delta: Optional[float] = None,
-    noise_multiplier: Optional[float] = None,
-) -> collections.OrderedDict[str, Cell]:
-    """A round's cells, without evaluation and time.
-
-    Args:
-      round_number: from 1.
-      cohort_size: clients sampled.
-      metrics: from `engine.next`: `train`, `cohort` and `aggregator`. Scalars of
-        `aggregator` without a column become `aggregator_...`.
-      epsilon: spent up to this round; infinite without privacy.
-      delta: δ of `epsilon`; None without privacy.
-      noise_multiplier: of the mechanism, or None.
-    """
-    row: collections.OrderedDict[str, Cell] = collections.OrderedDict()
-    row["round"] = round_number
-    row["cohort_size"] = cohort_size
-    cohort = metrics.get("cohort", {})
-    if "excluded" in cohort:
-        row["excluded_clients"] = int(cohort["excluded"])
-    if "examples" in cohort:
-        row["examples"] = float(cohort["examples"])
-    for name, value in metrics.get("train", {}).items():
-        row[f"train_{name}"] = float(value)
-    aggregator = metrics.get("aggregator", ())
-    for name in _CLIP_NORM_NAMES:
-        clip = nest.find_scalar(aggregator, name)
-        if clip is not None:
-            row["clip_norm"] = clip
-            break
-    row["noise_multiplier"] = noise_multiplier
-    row["epsilon"] = float(epsilon)
-    row["delta"] = delta
-    for name in ("client_learning_rate", "server_learning_rate"):
-        row[name] = nest.find_scalar(aggregator, name)
-    for name, value in _scalars(aggregator).items():
-        if name not in (f"aggregator_{n}" for n in _CLIP_NORM_NAMES):
-            row[name] = value
-    return row
-
-
-def _scalars(aggregator: Any) -> dict[str, float]:
-    scalars = {}
-    for path, leaf in nest.flatten(aggregator):
-        array = np.asarray(leaf)
-        if array.ndim == 0 and array.dtype.kind in "biuf":
-            name = "_".join(re.findall(r"\w+", path))
-            scalars[f"aggregator_{name}"] = float(array)
-    return scalars
 
 
 class MetricsLog:

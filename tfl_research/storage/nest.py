@@ -1,33 +1,56 @@
 """Nested states as flat leaves with paths, and back.
 
-A nest is made of mappings, named tuples, tuples, lists, dataclasses and attrs
-classes; None holds nothing; everything else is a leaf. TFF's
-`LearningAlgorithmState` and `ModelWeights` are named tuples and so are covered.
+A nest is made of mappings, named tuples, tuples, lists, dataclasses, attrs classes and
+TFF's `Struct`; None holds nothing; everything else is a leaf.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Optional
 
 import numpy as np
 
 
-def _children(value: Any) -> Optional[list[tuple[str, Any]]]:
-    """(path step, child) of each child, or None when `value` is a leaf."""
+def _named_children(value: Any) -> Optional[list[tuple[str, str, Any]]]:
+    """(path step, name, child) of each child, or None when `value` is a leaf."""
     if value is None:
         return []
     if isinstance(value, Mapping):
-        return [(f"[{key!r}]", child) for key, child in value.items()]
+        return [(f"[{key!r}]", str(key), child) for key, child in value.items()]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return [(f".{name}", getattr(value, name)) for name in value._fields]
+        return [(f".{name}", name, getattr(value, name)) for name in value._fields]
     if isinstance(value, (list, tuple)):
-        return [(f"[{index}]", child) for index, child in enumerate(value)]
+        return [(f"[{index}]", str(index), each) for index, each in enumerate(value)]
+    elements = _struct_elements(value)
+    if elements is not None:
+        return [
+            (f"[{index}]", str(index), child)
+            if name is None
+            else (f".{name}", name, child)
+            for index, (name, child) in enumerate(elements)
+        ]
     names = _field_names(value)
     if names is not None:
-        return [(f".{name}", getattr(value, name)) for name in names]
+        return [(f".{name}", name, getattr(value, name)) for name in names]
     return None
+
+
+def _children(value: Any) -> Optional[list[tuple[str, Any]]]:
+    """(path step, child) of each child, or None when `value` is a leaf."""
+    named = _named_children(value)
+    return None if named is None else [(step, child) for step, _, child in named]
+
+
+def _struct_elements(value: Any) -> Optional[list[tuple[Optional[str], Any]]]:
+    """(name or None, member) of each member of TFF's `Struct`; None for others."""
+    # Whoever has such a value has imported TFF.
+    tff = sys.modules.get("tensorflow_federated")
+    if tff is None or not isinstance(value, tff.structure.Struct):
+        return None
+    return list(tff.structure.iter_elements(value))
 
 
 def _field_names(value: Any) -> Optional[list[str]]:
@@ -48,6 +71,21 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for step, child in children:
         yield from flatten(child, path + step)
+
+
+def named_leaves(
+    value: Any, names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(names, leaf) of every leaf, depth first.
+
+    The names are the keys, the fields and the positions on the way to the leaf.
+    """
+    children = _named_children(value)
+    if children is None:
+        yield names, value
+        return
+    for _, name, child in children:
+        yield from named_leaves(child, (*names, name))
 
 
 def map_with_path(
@@ -84,6 +122,9 @@ def _remade(value: Any, mapped: list[Any]) -> Any:
         return type(value)(*mapped)
     if isinstance(value, (list, tuple)):
         return type(value)(mapped)
+    elements = _struct_elements(value)
+    if elements is not None:
+        return type(value)((name, new) for (name, _), new in zip(elements, mapped))
     names = _field_names(value) or []
     # attrs strips a leading underscore from the name of the argument.
     arguments = (
@@ -96,7 +137,21 @@ def _remade(value: Any, mapped: list[Any]) -> Any:
 
 def copied(value: Any) -> Any:
     """The nest with every leaf copied into a NumPy array."""
-    return map_with_path(lambda _, leaf: np.array(leaf), value)
+    return map_with_path(
+        lambda _, leaf: leaf if isinstance(leaf, (bytes, str)) else np.array(leaf),
+        value,
+    )
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two nests have the same paths and equal leaves."""
+    pairs = list(flatten(one)), list(flatten(other))
+    if [path for path, _ in pairs[0]] != [path for path, _ in pairs[1]]:
+        return False
+    return all(
+        np.array_equal(np.asarray(first), np.asarray(second))
+        for (_, first), (_, second) in zip(*pairs)
+    )
 
 
 def find_scalar(value: Any, name: str) -> Optional[float]:
@@ -112,6 +167,8 @@ def find_scalar(value: Any, name: str) -> Optional[float]:
 def first_non_finite(value: Any) -> Optional[str]:
     """Path of the first numeric leaf that holds a NaN or an infinity, or None."""
     for path, leaf in flatten(value):
-        if not np.isfinite(np.asarray(leaf)).all():
+        array = np.asarray(leaf)
+        # TensorFlow's own types of floats, as bfloat16, are of the kind "V".
+        if array.dtype.kind in "fcV" and not np.isfinite(array).all():
             return path
     return None

@@ -18,6 +18,7 @@ from tfl_research.storage import (
     run_seed as run_seeds,
 )
 from tfl_research.storage.attempts import Attempts
+from tfl_research.storage.checkpoints import INITIAL_STATE
 from tfl_research.storage.computation_record import ComputationRecord
 from tfl_research.storage.fingerprint import Fingerprint
 
@@ -38,10 +39,10 @@ class RunFolder:
         subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
       attempts: of a private run, once `check_computation` has accepted the start.
-      hparams_path, metrics_path, columns_path, clients_path, personal_clients_path,
-        summary_path, ledger_path, privacy_path, computation_path, checkpoints_path,
-        logdir_path, export_path, report_path: paths of files and folders in the run's
-        folder.
+      hparams_path, metrics_path, measurements_path, columns_path, clients_path,
+        personal_clients_path, summary_path, ledger_path, privacy_path,
+        computation_path, checkpoints_path, logdir_path, export_path, report_path: paths
+        of files and folders in the run's folder.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RunFolder:
         self._lock: Optional[int] = lock
         self.hparams_path = path / "hparams.json"
         self.metrics_path = path / "metrics.csv"
+        self.measurements_path = path / "measurements.jsonl"
         self.columns_path = path / "columns.json"
         self.clients_path = path / "clients.csv"
         self.personal_clients_path = path / "personal_clients.csv"
@@ -221,7 +223,8 @@ class RunFolder:
 
     def has_results(self) -> bool:
         """Whether a round of the run has been completed, as far as its files tell."""
-        if any(self.checkpoints_path.glob("*.ckpt")):
+        checkpoints = {path.name for path in self.checkpoints_path.glob("*.ckpt")}
+        if checkpoints - {INITIAL_STATE}:
             return True
         if not self.metrics_path.exists():
             return False

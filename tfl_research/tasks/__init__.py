@@ -1,8 +1,9 @@
 """Federated tasks: data by client, a Keras model builder, an objective, a card.
 
-`registry` has tasks by name, `built_in` has the tasks of the toolkit, and `arrays`
-makes tasks of arrays in memory. Only models and objectives import TensorFlow, when they
-are built.
+`registry` has tasks by name, and `built_in` has the tasks of the toolkit. Your own data
+become tasks in `arrays`, `tables` (DataFrames, Parquet, Hugging Face) and `datasets`
+(tf.data, TFF); `own_data` does what these have in common. Only models and objectives
+import TensorFlow, when they are built, and only `tables` needs pandas.
 """
 
 from typing import TYPE_CHECKING
@@ -28,7 +29,14 @@ from tfl_research.tasks.task import (
 )
 
 if TYPE_CHECKING:
+    from tfl_research.data.sequences import Sequences as Sequences
     from tfl_research.tasks import objectives as objectives
+    from tfl_research.tasks.datasets import from_datasets as from_datasets
     from tfl_research.tasks.objectives import Objective as Objective
+    from tfl_research.tasks.tables import (
+        from_dataframe as from_dataframe,
+        from_huggingface as from_huggingface,
+        from_parquet as from_parquet,
+    )
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

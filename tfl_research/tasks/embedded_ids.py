@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import structures
+from tfl_research.models.modules import modules_of
 from tfl_research.tasks.objectives.rules import Wrong, first_entry, rows_where
 from tfl_research.tasks.objectives.tracing import Traced
 
@@ -35,7 +36,7 @@ class EmbeddedIds:
         self._is_tracing = False
         self._limits: list[tuple[str, int]] = []
         layers = [
-            m for m in model.submodules if isinstance(m, tf.keras.layers.Embedding)
+            m for m in modules_of(model) if isinstance(m, tf.keras.layers.Embedding)
         ]
         self._ids: Any = None
         if layers and all(_takes_the_input(layer, model) for layer in layers):

@@ -99,8 +99,9 @@ class Task:
       test: the same clients' test splits (a client may have none).
       held_out: clients that are never trained on (all their examples), or None
         where holding a client out makes no sense (four hospitals).
-      build_model: a new Keras model that maps x `[batch, ...]` to logits. Must
-        create its weights in a deterministic order and keep no running statistics.
+      build_model: a function that returns a new model, which maps x `[batch, ...]` to
+        predictions: a Keras model, or a model of `tff.learning.models`; see
+        `models.as_functional`, which also names what else is possible.
       build_objective: the per-example loss and the metrics.
       selection_metric: the evaluation metric that picks the best model.
       further_splits: clients that models are evaluated on besides, by the split's name;
@@ -111,6 +112,11 @@ class Task:
         private run on data that are not public refuses it, unless it is declared
         public knowledge.
       fitting: checks that data, model and objective fit together.
+      non_trainable: what happens to the model's non-trainable weights that training
+        changes: "frozen" (nothing), "averaged" (the server averages the clients'
+        changes) or "local" (each client keeps its own); see
+        `models.FunctionalModel.non_trainable`. None refuses models that have such
+        weights.
 
     Raises:
       ValueError: the name of a further split does not begin with "eval_".
@@ -121,7 +127,7 @@ class Task:
     train: ClientData
     test: ClientData
     held_out: ClientData | None
-    build_model: Callable[[], Any]
+    build_model: Any
     build_objective: Callable[[], Objective]
     selection_metric: str = "accuracy"
     further_splits: Mapping[str, ClientData] = dataclasses.field(default_factory=dict)
@@ -130,6 +136,7 @@ class Task:
     fitting: Fitting = dataclasses.field(
         default_factory=Fitting, compare=False, repr=False
     )
+    non_trainable: Optional[str] = None
 
     def __post_init__(self) -> None:
         # Columns of metrics.csv begin with the name, and what a private run gives out
@@ -156,17 +163,23 @@ class Task:
           UserError: the model's head does not fit the objective or the labels, or a
             client in memory has labels or tokens that do not (`fitting`).
         """
-        import tensorflow as tf
-
         from tfl_research import models
 
-        x = structures.packed(self.train.specs, "x")
-        x_spec = tf.nest.map_structure(
-            lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
+        model = models.as_functional(
+            self.build_model, self.x_spec, seed=seed, non_trainable=self.non_trainable
         )
-        model = models.from_keras(self.build_model, x_spec, seed=seed)
         self.fitting.check_model(self, model)
         return model
+
+    @property
+    def x_spec(self) -> Any:
+        """A batch of inputs: a `tf.TensorSpec` `[None, ...]`, or a dict of them."""
+        import tensorflow as tf
+
+        x = structures.packed(self.train.specs, "x")
+        return tf.nest.map_structure(
+            lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype), x
+        )
 
     @property
     def data_sources(self) -> dict[str, Any]:

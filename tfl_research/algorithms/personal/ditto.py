@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
 
 from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
-from tfl_research.clients.local_training import proximal, result_of
+from tfl_research.clients.local_training import personal_model, proximal, result_of
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
 from tfl_research.processes.server_work import AVERAGING, OptimizerStep
 from tfl_research.tasks.objectives import Objective
@@ -88,7 +89,7 @@ class DittoClient(clients.ClientWork):
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
-        ) -> list[tf.Tensor]:
+        ) -> Union[list[tf.Tensor], clients.PersonalModel]:
             center, state = list(server_weights), batches["client_state"]
             took_part = tf.reduce_any(tf.not_equal(state, 0.0))
             kept = _personal_model(model, state)
@@ -98,7 +99,7 @@ class DittoClient(clients.ClientWork):
                 round_number,
                 adjust=proximal(center, self.strength),
             )
-            return run.weights
+            return personal_model(run, model)
 
         return personal_function
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.personal.part import PersonalPart
 from tfl_research.clients.client_work import ClientResult
+from tfl_research.clients.local_training import personal_model
 from tfl_research.clients.vectors import from_vector, to_vector
 from tfl_research.processes.server_work import AVERAGING, OptimizerStep
 from tfl_research.tasks.objectives import Objective
@@ -68,6 +70,7 @@ class FedRepClient(clients.ClientWork):
                 num_examples=tf.cast(batches["num_examples"], tf.float32),
                 sums=run.sums,
                 client_state=to_vector(part.of(run.weights)),
+                model_state=run.model_state,
             )
 
         return client_function
@@ -83,9 +86,10 @@ class FedRepClient(clients.ClientWork):
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
-        ) -> list[tf.Tensor]:
+        ) -> Union[list[tf.Tensor], clients.PersonalModel]:
             start = self._start(model, server_weights, batches)
-            return self.part.train_personal(loop, start, batches, round_number).weights
+            run = self.part.train_personal(loop, start, batches, round_number)
+            return personal_model(run, model)
 
         return personal_function
 

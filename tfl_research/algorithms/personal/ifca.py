@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_loop import LocalLoop
-from tfl_research.clients.local_training import result_of
+from tfl_research.clients.local_training import check_no_statistics, result_of
 from tfl_research.data import derived_generator, structures
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
@@ -48,6 +48,7 @@ class IfcaClient(clients.ClientWork):
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         """See `ClientWork.build`."""
+        check_no_statistics(model, "IFCA", "each of its models needs its own")
         loop = self.steps.loop(model, objective)
 
         @tf.function
@@ -108,6 +109,8 @@ def best_model(
     count = int(models[0].shape[0])
     candidates = [[m[j] for m in models] for j in range(count)]
 
+    state = loop.model_state(batches)
+
     def add_step(step: tf.Tensor, total: tf.Tensor) -> tuple:
         examples = {
             name: values[step]
@@ -116,7 +119,7 @@ def best_model(
         }
         x = structures.packed(examples, "x")
         losses = [
-            loop.objective.losses(examples, loop.model.predict(weights, (), x))
+            loop.objective.losses(examples, loop.model.predict(weights, state, x))
             for weights in candidates
         ]
         return step + 1, total + tf.stack(

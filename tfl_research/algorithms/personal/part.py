@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from tfl_research import models
+from tfl_research.clients.client_work import MODEL_STATE
 from tfl_research.clients.local_loop import LocalLoop, LocalRun
 
 
@@ -117,11 +118,13 @@ class PersonalPart:
         """Trains both parts, in their phases."""
         personal, shared = self.phases(batches)
         own = self._train(loop, start, personal, round_number, personal=True)
+        shared[MODEL_STATE] = own.model_state
         common = self._train(loop, own.weights, shared, round_number, personal=False)
         return LocalRun(
             common.weights,
             tf.nest.map_structure(tf.add, own.sums, common.sums),
             own.num_steps + common.num_steps,
+            common.model_state,
         )
 
     def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Union
 
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.personal.part import PersonalPart
 from tfl_research.clients.client_work import ClientResult
+from tfl_research.clients.local_training import personal_model
 from tfl_research.processes.server_work import AVERAGING, OptimizerStep
 from tfl_research.tasks.objectives import Objective
 
@@ -63,6 +65,7 @@ class ReconstructionClient(clients.ClientWork):
                 update=part.shared_update(run.weights, server_weights),
                 num_examples=tf.cast(_query_examples(part, batches), tf.float32),
                 sums=run.sums,
+                model_state=run.model_state,
             )
 
         return client_function
@@ -78,9 +81,10 @@ class ReconstructionClient(clients.ClientWork):
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
             round_number: tf.Tensor,
-        ) -> list[tf.Tensor]:
+        ) -> Union[list[tf.Tensor], clients.PersonalModel]:
             start = self._start(model, server_weights)
-            return self.part.train_personal(loop, start, batches, round_number).weights
+            run = self.part.train_personal(loop, start, batches, round_number)
+            return personal_model(run, model)
 
         return personal_function
 

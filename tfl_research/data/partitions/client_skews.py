@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfl_research.data import structures
 from tfl_research.data.batching import derived_generator
 from tfl_research.data.client_data import ClientData
 from tfl_research.data.cohort import Examples
@@ -153,20 +154,22 @@ def rotation(
       image_shape: shape of an image, if x has flattened images.
 
     Raises:
-      ValueError: `degrees` is out of its range, or the images are not square.
+      ValueError: `degrees` is out of its range, the images are not square, or there is
+        not one array x.
     """
-    shape = image_shape or data.specs["x"].shape
+    x_shape = structures.single(data.specs, "x", "rotation").shape
+    shape = image_shape or x_shape
     if len(shape) < 2 or shape[0] != shape[1]:
         raise ValueError(f"rotation expects square images, got x of {shape}")
-    if math.prod(shape) != math.prod(data.specs["x"].shape):
-        raise ValueError(f"x of {data.specs['x'].shape} does not hold {shape}")
+    if math.prod(shape) != math.prod(x_shape):
+        raise ValueError(f"x of {x_shape} does not hold {shape}")
     angles = client_angles(len(data), degrees)
 
     def turned(place: int, _: str, examples: Examples) -> Examples:
         x = examples["x"]
         images = x.reshape(len(x), *shape)
         images = rotate_images(images, float(angles[place]), background=background)
-        return {"x": images.reshape(x.shape).astype(x.dtype), "y": examples["y"]}
+        return {**examples, "x": images.reshape(x.shape).astype(x.dtype)}
 
     return _changed(data, turned)
 
@@ -185,9 +188,10 @@ def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> Clien
         client ids get independent noise.
 
     Raises:
-      ValueError: `level` is not above 0 and finite, or x is not floating-point.
+      ValueError: `level` is not above 0 and finite, or x is not one floating-point
+        array.
     """
-    dtype = data.specs["x"].dtype
+    dtype = structures.single(data.specs, "x", "noise").dtype
     if np.dtype(dtype).kind != "f":
         raise ValueError(f"noise expects floating-point features, got {dtype}")
     levels = client_noise_levels(len(data), level)
@@ -196,7 +200,7 @@ def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> Clien
         x = examples["x"]
         generator = derived_generator("feature_noise", seed, part, client_id)
         feature_noise = generator.standard_normal(x.shape) * levels[place]
-        return {"x": (x + feature_noise).astype(x.dtype), "y": examples["y"]}
+        return {**examples, "x": (x + feature_noise).astype(x.dtype)}
 
     return _changed(data, noised)
 
@@ -218,9 +222,10 @@ def concept_shift(
       seed: of the permutations.
 
     Raises:
-      ValueError: `num_concepts` is out of its range, or y is not an integer.
+      ValueError: `num_concepts` is out of its range, or y is not one array of
+        integers.
     """
-    dtype = data.specs["y"].dtype
+    dtype = structures.single(data.specs, "y", "concept shift").dtype
     if np.dtype(dtype).kind not in "iu":
         raise ValueError(f"concept shift expects integer labels, got {dtype}")
     generator = derived_generator("concept_shift", seed)
@@ -229,7 +234,7 @@ def concept_shift(
 
     def relabelled(place: int, _: str, examples: Examples) -> Examples:
         y = labels[concepts[place]][examples["y"]].astype(examples["y"].dtype)
-        return {"x": examples["x"], "y": y}
+        return {**examples, "y": y}
 
     return _changed(data, relabelled)
 

@@ -9,7 +9,7 @@ exact and needs no draws.
 from __future__ import annotations
 
 import collections
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -72,13 +72,15 @@ def feature_divergence(data: ClientData) -> dict[str, Figures]:
       data: x of a floating-point type; every client is loaded twice.
 
     Returns:
-      Statistics by name; empty if features are not of a floating-point type, or all
-      equal.
+      Statistics by name; empty if features are several arrays, not of a floating-point
+      type, or all equal.
     """
-    if np.dtype(data.specs["x"].dtype).kind != "f":
+    if "x" not in data.specs or np.dtype(data.specs["x"].dtype).kind != "f":
         return {}
-    labels = data.specs["y"]
-    classes = np.dtype(labels.dtype).kind in "iu" and not labels.shape
+    labels = data.specs.get("y")
+    classes = (
+        labels is not None and np.dtype(labels.dtype).kind in "iu" and not labels.shape
+    )
     dimension = int(np.prod(data.specs["x"].shape, dtype=np.int64))
     pools: dict[int, _Pool] = collections.defaultdict(lambda: _Pool(dimension))
     all_examples = _Pool(dimension)
@@ -95,15 +97,19 @@ def feature_divergence(data: ClientData) -> dict[str, Figures]:
         x = np.asarray(examples["x"], np.float64).reshape(-1, dimension)
         if not len(x):
             continue
-        for name, pair in _of_client(x, examples["y"], all_examples, pools).items():
+        y = examples.get("y")
+        for name, pair in _of_client(x, y, all_examples, pools).items():
             pairs[name][0][row], pairs[name][1][row] = pair
     return {name: Figures(*pair) for name, pair in pairs.items()}
 
 
 def _of_client(
-    x: np.ndarray, y: np.ndarray, all_examples: _Pool, pools: dict[int, _Pool]
+    x: np.ndarray,
+    y: Optional[np.ndarray],
+    all_examples: _Pool,
+    pools: dict[int, _Pool],
 ) -> dict[str, tuple[float, float]]:
-    """A client's statistics and their expectations."""
+    """A client's statistics and their expectations; y may be None without pools."""
     size, total, variance = len(x), all_examples.count, all_examples.variance
     mean = x.mean(axis=0)
     spread = float(np.square(x - mean).sum() / size)
@@ -115,7 +121,7 @@ def _of_client(
         ),
         "variance": (spread / variance, unbiased * (size - 1) / size),
     }
-    if pools:
+    if pools and y is not None:
         shift = expected = 0.0
         for label, count in zip(*np.unique(y, return_counts=True)):
             pool, share = pools[int(label)], count / size

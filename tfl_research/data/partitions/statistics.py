@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from tfl_research.data import structures
 from tfl_research.data.client_data import ClientData
 
 
@@ -42,12 +43,15 @@ def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
     Args:
       data: labels are non-negative integers, `[n]` or (sequences) `[n, length]`.
       pad_id: label that pads sequences; it counts in labels that are no sequences.
+
+    Raises:
+      ValueError: no labels, or several arrays of them.
     """
+    sequences = len(structures.single(data.specs, "y", "a count of labels").shape) > 0
     examples = np.zeros(len(data), np.int64)
     counts = []
-    sequences = len(data.specs["y"].shape) > 0
     for row, (_, client) in enumerate(data.items()):
-        examples[row] = len(client["y"])
+        examples[row] = structures.num_examples(client)
         labels = client["y"].reshape(-1)
         counts.append(np.bincount(labels[labels != pad_id] if sequences else labels))
     table = np.zeros((len(data), max((len(c) for c in counts), default=0)), np.int64)

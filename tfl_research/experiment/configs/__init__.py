@@ -14,6 +14,9 @@ from tfl_research.experiment.configs.cohorts import (
 )
 from tfl_research.experiment.configs.compression import Compression as Compression
 from tfl_research.experiment.configs.devices import Devices as Devices
+from tfl_research.experiment.configs.process_privacy import (
+    ProcessPrivacy as ProcessPrivacy,
+)
 from tfl_research.experiment.configs.record_privacy import (
     RecordLevelPrivacy as RecordLevelPrivacy,
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 import numpy as np
 
 from tfl_research import privacy
-from tfl_research.data import ClientData, derived_generator
+from tfl_research.data import ClientData, derived_generator, structures
 from tfl_research.experiment.configs import Audit
 from tfl_research.experiment.private import released
 from tfl_research.outputs.files import MEMBERSHIP
@@ -200,20 +200,26 @@ def _membership(
         _examples(setup.task.train.subset(trained), most, seed),
         _examples(setup.task.test, most, seed),
     ]
-    if min(len(kind["y"]) for kind in kinds) < 2:
+    if min(structures.num_examples(kind) for kind in kinds) < 2:
         return None
     model = tf.keras.models.load_model(
         str(result.path / "export" / "final"), compile=False
     )
     objective = setup.task.build_objective()
+
+    def losses_of(kind: Mapping[str, np.ndarray], rows: slice) -> np.ndarray:
+        batch = {name: tf.constant(array[rows]) for name, array in kind.items()}
+        predictions = model(structures.packed(batch, "x"), training=False)
+        losses: np.ndarray = objective.example_losses(
+            structures.packed(batch, "y"), predictions
+        ).numpy()
+        return losses
+
     losses = [
         np.concatenate(
             [
-                objective.example_losses(
-                    tf.constant(kind["y"][start : start + 512]),
-                    model(tf.constant(kind["x"][start : start + 512]), training=False),
-                ).numpy()
-                for start in range(0, len(kind["y"]), 512)
+                losses_of(kind, slice(start, start + 512))
+                for start in range(0, structures.num_examples(kind), 512)
             ]
         )
         for kind in kinds
@@ -229,14 +235,14 @@ def _examples(clients: ClientData, most: int, seed: int) -> dict[str, np.ndarray
     total = sum(sizes)
     generator = derived_generator("attack examples", seed)
     chosen = np.sort(generator.permutation(total)[:most])
-    found: dict[str, list[np.ndarray]] = {"x": [], "y": []}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in clients.specs}
     start = 0
     for (_, examples), size in zip(clients.items(), sizes):
         first, last = np.searchsorted(chosen, [start, start + size])
         for name, parts in found.items():
             parts.append(examples[name][chosen[first:last] - start])
         start += size
+    nothing = structures.no_examples(clients.specs)
     return {
-        name: np.concatenate(parts) if parts else np.zeros((0,))
-        for name, parts in found.items()
+        name: np.concatenate([nothing[name], *parts]) for name, parts in found.items()
     }

@@ -1,14 +1,25 @@
 """The δ that is left because noise comes from finitely many random bits.
 
 The noise of a run is not exactly the noise of its account. Normal numbers are made from
-96 random bits, and integer noise from a table of 62-bit thresholds. This module bounds
-the difference.
+96 random bits for two and from 32 bits that 256 share, and integer noise from a table
+of 62-bit thresholds. This module bounds the difference.
 
-A normal number is a function of u = (k + 1/2) 2^-96 for a uniform k in [0, 2^96)
-(`stateless_random.normal`). Let U be uniform on [0, 1], and let k be the whole part of
-2^96 U. Unless U < 2^-72, u and U agree to 24 significant bits, so that the radius is
-the radius of an exact draw up to the rounding of float32. So with probability of at
-least 1 - n 2^-72 all n numbers of a run are exact draws, rounded.
+A normal number has a radius, a function of u = (j + v) 2^-64 mod 1 with a uniform
+64-bit integer j around 0, and v = e 2^-32 with a uniform 32-bit integer e in
+[-2^31, 2^31) (`stateless_random.normal`). Let V = (e + W) 2^-32, where W is uniform on
+[0, 1). Then (j + V) 2^-64 mod 1 is exactly uniform on [0, 1), and the radius of an
+exact draw is the function of this number. The numbers j + v and j + V agree to 24
+significant bits where j is not 0, since then |j + V| >= 1/2 and |v - V| <= 2^-32, and
+where j = 0 and |V| >= 2^-8. What is left has probability 2^-64 2^-7 = 2^-71. In all
+other cases the radius is the radius of an exact draw, up to the rounding of float32.
+
+128 radii share one e, where exact draws have a V each. Another V changes j + V only in
+bits beyond 24 significant ones if |j| >= 2^24. So the radii are those of separate V
+unless two of the 128 have |j| < 2^24, which has probability below 2^-39 for one of
+them. For m of the radii this is at most m^2/2 2^-78 <= m 2^-72.
+
+A number has one radius. So with probability of at least
+1 - n (2^-71 + 2^-72) >= 1 - n 2^-70, all n numbers of a run are exact draws, rounded.
 
 An integer is drawn from a table whose distribution is within 2^-61 of the exact
 distribution in total variation (`noise_tables.alias_table`), so that n integers are
@@ -33,7 +44,7 @@ import dataclasses
 import math
 
 # Of one number, from its ideal distribution; see above.
-NORMAL_DISTANCE = 2.0**-72
+NORMAL_DISTANCE = 2.0**-70
 INTEGER_DISTANCE = 2.0**-61
 
 
@@ -84,7 +95,7 @@ def sampler_delta(draws: Draws, epsilon: float) -> float:
       >>> from tfl_research.privacy.accounting import sampler_rest
       >>> draws = sampler_rest.Draws(normal=10**6 * 1500)
       >>> sampler_rest.sampler_delta(draws, 3.0)
-      6.6...e-12
+      2.6...e-11
     """
     distance = draws.distance
     if distance == 0:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfl_research.data import ClientData, derived_generator
+from tfl_research.data import ClientData, derived_generator, structures
 
 # Statistics of the releases: see `CanaryObserver` and `canary_directions.cosines`.
 STATISTICS = ("mean", "max", "final")
@@ -83,10 +83,7 @@ class Canaries:
                 f"{_PREFIX}…, got {sorted(conflicting)[:1] or 'roles'}"
             )
         canaries = frozenset(self.client_ids)
-        empty = {
-            name: np.zeros((0, *spec.shape), spec.dtype)
-            for name, spec in clients.specs.items()
-        }
+        empty = structures.no_examples(clients.specs)
         load = clients.load
         return dataclasses.replace(
             clients,

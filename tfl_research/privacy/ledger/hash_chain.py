@@ -71,6 +71,7 @@ class HashChain:
         self.path = pathlib.Path(path)
         # Before any line is read: a run that writes is never behind it.
         self.head = head_file.read(self.path)
+        self._head_file = head_file.Writer(self.path)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND if writable else os.O_RDONLY
         try:
             self.descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o644)
@@ -237,7 +238,7 @@ class HashChain:
                 "mend that, then resume"
             ) from error
         self._advance(line, digest)
-        head_file.write(self.path, self.position)
+        self._head_file.write(self.position)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -284,6 +285,7 @@ class HashChain:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+        self._head_file.close()
 
 
 def sync_folder(folder: pathlib.Path) -> None:

@@ -3,6 +3,10 @@
 It is written after each line, and so never has more lines than the ledger. A ledger
 with fewer lines lost its end. It guards against accidents: whoever can write the ledger
 can write this file too.
+
+The file has two lines of one length, each with a position of the ledger and a checksum.
+A new position replaces the older of the two, in its place. A write that a power failure
+tears leaves the other line, which is a position that the ledger had too.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 SUFFIX = ".head"
+# Bytes of a line, its line end included.
+_LENGTH = 128
 
 
 def path_of(ledger: pathlib.Path) -> pathlib.Path:
@@ -21,26 +28,86 @@ def path_of(ledger: pathlib.Path) -> pathlib.Path:
     return ledger.with_name(ledger.name + SUFFIX)
 
 
-def write(ledger: pathlib.Path, position: Mapping[str, Any]) -> None:
-    """Replaces the head file, in one step and without fsync.
+class Writer:
+    """Writes the head file of a ledger, which it keeps open.
 
-    The ledger's lock must be held. A file that cannot be written is left alone: the
-    ledger itself is what counts, and an older head is still one that it had.
+    Args:
+      ledger: path of the ledger.
     """
-    target = path_of(ledger)
-    temporary = target.with_name(target.name + ".tmp")
-    text = f'{{"lines":{position["lines"]},"hash":"{position["hash"]}"}}\n'
-    try:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
-        )
+
+    def __init__(self, ledger: pathlib.Path) -> None:
+        self._path = path_of(ledger)
+        self._descriptor = -1
+
+    def write(self, position: Mapping[str, Any]) -> None:
+        """Records a position, in one step and without fsync.
+
+        The ledger's lock must be held. A file that cannot be written is left alone: the
+        ledger itself is what counts, and an older head is still one that it had.
+
+        Args:
+          position: of `HashChain.position`.
+        """
+        line = _line(position)
         try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, target)
-    except OSError:
-        return
+            if self._is_in_place() or self._open():
+                # Lines come one after another, so the older position is replaced.
+                offset = position["lines"] % 2 * _LENGTH
+                os.pwrite(self._descriptor, line, offset)
+            else:
+                self._create(line)
+        except OSError:
+            return
+
+    def _is_in_place(self) -> bool:
+        """Whether the open file is still the one of that name, and has two lines."""
+        if self._descriptor < 0:
+            return False
+        ours = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(ours, there) and there.st_size == 2 * _LENGTH
+
+    def _open(self) -> bool:
+        """Opens the file of that name; False without a file of two lines."""
+        self.close()
+        try:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        return os.fstat(self._descriptor).st_size == 2 * _LENGTH
+
+    def _create(self, line: bytes) -> None:
+        """Puts a file of this position in the place of whatever is there."""
+        self.close()
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(temporary, flags, 0o644)
+        os.write(self._descriptor, line + line)
+        os.replace(temporary, self._path)
+
+    def close(self) -> None:
+        """Closes the file; may be called again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def write(ledger: pathlib.Path, position: Mapping[str, Any]) -> None:
+    """Records a position as `Writer.write`."""
+    writer = Writer(ledger)
+    try:
+        writer.write(position)
+    finally:
+        writer.close()
+
+
+def _line(position: Mapping[str, Any]) -> bytes:
+    text = f'{{"lines":{position["lines"]},"hash":"{position["hash"]}"'
+    line = f'{text},"check":"{zlib.crc32(text.encode()):08x}"}}'
+    return f"{line:<{_LENGTH - 1}}\n".encode()
 
 
 def read(ledger: pathlib.Path) -> dict[str, Any] | None:
@@ -49,10 +116,27 @@ def read(ledger: pathlib.Path) -> dict[str, Any] | None:
     A file without a position, which a power failure can leave, counts as none.
     """
     try:
-        position = json.loads(path_of(ledger).read_text(encoding="ascii"))
-        lines, digest = position["lines"], position["hash"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = path_of(ledger).read_bytes()
+    except OSError:
         return None
-    if type(lines) is not int or lines < 0 or not isinstance(digest, str):
+    lines = content.splitlines()
+    # Earlier versions wrote one line without a checksum.
+    checked = len(content) == 2 * _LENGTH
+    positions = [_position(line, checked=checked) for line in lines]
+    found = [one for one in positions if one is not None]
+    return max(found, key=lambda one: one["lines"], default=None)
+
+
+def _position(line: bytes, *, checked: bool) -> dict[str, Any] | None:
+    try:
+        fields = json.loads(line)
+        position = {"lines": fields["lines"], "hash": fields["hash"]}
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return {"lines": lines, "hash": digest}
+    if type(position["lines"]) is not int or position["lines"] < 0:
+        return None
+    if not isinstance(position["hash"], str):
+        return None
+    if checked and line + b"\n" != _line(position):
+        return None
+    return position

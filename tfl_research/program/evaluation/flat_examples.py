@@ -63,7 +63,7 @@ class FlatExamples:
         batch = {}
         for name, array in self.arrays.items():
             real = array[start : start + size]
-            blank = b"" if array.dtype.hasobject else 0
-            batch[name] = np.full((size, *array.shape[1:]), blank, array.dtype)
+            # Text is padded with empty texts, numbers with zeros.
+            batch[name] = structures.blank((size, *array.shape[1:]), array.dtype)
             batch[name][: len(real)] = real
         return batch

@@ -23,7 +23,7 @@ from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> personal weights.
-PersonalFunction = Callable[..., Sequence[tf.Tensor]]
+PersonalFunction = Callable[..., Any]
 
 # The clients' states, float32 `[clients, d]`, by their ids.
 StateRows = Callable[[Sequence[str]], np.ndarray]

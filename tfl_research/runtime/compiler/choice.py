@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfl_research.runtime.compiler import choice_cache, chunks
 from tfl_research.runtime.compiler.map_reduce import MapReduce, chunk_tensors
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,6 +23,17 @@ _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 _SHORT_SECONDS = 0.0005
 # After so many seconds of executions, a candidate is measured.
 _ENOUGH_SECONDS = 0.3
+# How TensorFlow says that it cannot build or compile a program.
+_FAILURES = (
+    tf.errors.OpError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Number of clients on which folded candidates are measured. The programs compile for
 # the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
@@ -50,6 +62,14 @@ def _seconds(
     return best / max(clients, 1)
 
 
+def candidates(programs: MapReduce) -> list[Mode]:
+    """The modes to measure first."""
+    modes = [Mode("folded", "graph")]
+    if not programs.not_for_xla and programs.work.op_types.isdisjoint(_CONVOLUTIONS):
+        modes.insert(0, Mode("folded", "xla"))
+    return modes
+
+
 def choose(
     programs: MapReduce, state: Sequence[tf.Tensor], jobs: Iterator[Any]
 ) -> tuple[Mode, str]:
@@ -63,15 +83,20 @@ def choose(
 
     Returns:
       (mode, the measurements in words).
+
+    Raises:
+      CannotTrace: no mode can execute the process.
+      InvalidArgumentError: the clients' values are bad.
     """
-    candidates = [Mode("folded", "graph")]
-    if programs.work.op_types.isdisjoint(_CONVOLUTIONS):
-        candidates.insert(0, Mode("folded", "xla"))
+    modes = candidates(programs)
     first = next(jobs, None)
     if first is None:
-        return candidates[0], "the first cohort was empty: nothing to measure"
-    if len(candidates) == 1:
-        return candidates[0], "convolutions: XLA's are slower than TensorFlow's on CPU"
+        return modes[0], "the first cohort was empty: nothing to measure"
+    if len(modes) == 1:
+        reasons = programs.not_for_xla or [
+            "convolutions: XLA's are slower than TensorFlow's on CPU"
+        ]
+        return modes[0], reasons[0]
     chunk = first()
     key = choice_cache.key(
         programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves]
@@ -80,7 +105,7 @@ def choose(
     if remembered is not None:
         clients, compiler, reason = remembered
         return Mode(clients, compiler), reason
-    best, reason = _measured(programs, state, chunk, candidates)
+    best, reason = _measured(programs, state, chunk, modes)
     choice_cache.remember(key, (best.clients, best.compiler, reason))
     _LOG.info("in-process runtime: %s (%s)", best, reason)
     return best, reason
@@ -90,23 +115,30 @@ def _measured(
     programs: MapReduce,
     state: Sequence[tf.Tensor],
     chunk: chunks.Chunk,
-    candidates: Sequence[Mode],
+    modes: Sequence[Mode],
 ) -> tuple[Mode, str]:
     measured: dict[Mode, float] = {}
     notes = []
 
+    failures: list[Exception] = []
+
     def measure(mode: Mode) -> None:
         try:
             measured[mode] = _seconds(programs, mode, state, chunk)
-        except (tf.errors.OpError, ValueError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0][:160]
+        except _FAILURES as error:
+            failures.append(error)
+            reason = str(error).strip().partition("\n")[0][:160]
             notes.append(f"{mode}: cannot ({type(error).__name__}: {reason})")
 
-    for mode in candidates:
+    for mode in modes:
         measure(mode)
     if not measured:
-        raise RuntimeError(f"no mode can execute this process: {'; '.join(notes)}")
-    if min(measured.values()) < _SHORT_SECONDS:
+        bad = [e for e in failures if isinstance(e, tf.errors.InvalidArgumentError)]
+        if bad:
+            # Bad values of a client, which fail on TFF's runtime too.
+            raise bad[-1]
+        raise CannotTrace("; ".join(notes))
+    if programs.vectorises and min(measured.values()) < _SHORT_SECONDS:
         compiler = min(measured, key=measured.__getitem__).compiler
         measure(Mode("vectorised", compiler))
     best = min(measured, key=measured.__getitem__)

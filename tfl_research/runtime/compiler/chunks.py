@@ -43,10 +43,12 @@ class Chunk:
       leaves: client leaves, arrays `[padded clients, ...]`, in the order of the
         process' client type.
       count: how many of the clients are real.
+      names: what error messages call them.
     """
 
     leaves: list[np.ndarray]
     count: int
+    names: Sequence[str] = ()
 
 
 class Shapes:
@@ -152,4 +154,5 @@ def gather(
     """The arrays of one chunk, padded to `shape`, leaves in the order of `names`."""
     part = cohort.select(group)
     stacked: dict[str, Any] = part.stacked(num_clients=shape[0], num_steps=shape[1])
-    return Chunk([stacked[name] for name in names], len(part))
+    leaves = [stacked[name] for name in names]
+    return Chunk(leaves, len(part), [f"client {i}" for i in part.client_ids])

@@ -7,6 +7,8 @@ import logging
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.runtime.graphs import process_shape
+
 # How TensorFlow names functions of the toolkit that are traced again.
 _OURS = ("tfl_research", "Evaluator.")
 
@@ -31,7 +33,7 @@ tf.get_logger().addFilter(_is_for_users)
 
 
 class UnsupportedProcess(ValueError):
-    """A runtime cannot execute the process; the message names a runtime that can."""
+    """A runtime, or a mode of it, cannot execute the process."""
 
 
 def _without_grappler() -> tf.compat.v1.ConfigProto:
@@ -53,6 +55,8 @@ def map_reduce_form(
     Raises:
       UnsupportedProcess: the process has no map-reduce form.
     """
+    if process_shape.client_type(process) is None:
+        raise UnsupportedProcess("the process has no clients")
     config = _without_grappler()
     try:
         form = tff.backends.mapreduce.get_map_reduce_form_for_computation(
@@ -63,8 +67,7 @@ def map_reduce_form(
         )
     except Exception as error:
         raise UnsupportedProcess(
-            "the process has no map-reduce form, so it cannot run in process "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "runtime.tff_local(process) can run it"
+            "the process has no map-reduce form "
+            f"({type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]})"
         ) from error
     return initialize, form

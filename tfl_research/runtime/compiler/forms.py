@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.tracing.graph import Graph
 
 _lock = threading.RLock()
 _digests: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
@@ -36,6 +36,18 @@ def claim(process: tff.templates.IterativeProcess) -> MapReduce:
         return form
 
 
+def peek(process: tff.templates.IterativeProcess) -> MapReduce:
+    """Returns a form of the process to look at, which an engine may claim later.
+
+    Raises:
+      UnsupportedProcess: the process has no map-reduce form.
+    """
+    with _lock:
+        if process not in _unclaimed:
+            _unclaimed[process] = MapReduce(process)
+        return _unclaimed[process]
+
+
 def digests(process: tff.templates.IterativeProcess) -> dict[str, str]:
     """SHA-256 of each part of the process' form; see `runtime.computation_digests`.
 
@@ -44,9 +56,7 @@ def digests(process: tff.templates.IterativeProcess) -> dict[str, str]:
     """
     with _lock:
         if process not in _digests:
-            form = MapReduce(process)
-            _unclaimed[process] = form
-            _digests[process] = _form_digests(form)
+            _digests[process] = _form_digests(peek(process))
         return dict(_digests[process])
 
 

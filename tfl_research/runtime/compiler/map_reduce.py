@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -15,9 +15,13 @@ from tfl_research import _tff_compat
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
-from tfl_research.runtime.compiler.graphs import Graph
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.compiler.structures import leaf_types
+from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.sequences import ClientLayout
+from tfl_research.runtime.graphs.structures import leaf_types
+from tfl_research.runtime.tracing.graph import Graph
+from tfl_research.runtime.tracing.imports import PLAIN, Use
+from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
@@ -25,13 +29,8 @@ _SCALAR = tf.TensorSpec([], tf.float32)
 
 
 def _specs(value_type: tff.Type) -> list[Any]:
-    """Specs of the tensors in a type; a dataset is a variant."""
-    return [
-        tf.TensorSpec(leaf.shape, leaf.dtype)
-        if isinstance(leaf, tff.TensorType)
-        else tf.TensorSpec([], tf.variant)
-        for leaf in leaf_types(value_type)
-    ]
+    """Specs of the tensors in a type without datasets."""
+    return [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in leaf_types(value_type)]
 
 
 # Members of a client's value in the toolkit's own processes
@@ -71,17 +70,14 @@ class MapReduce:
         self.report = Graph(form.report)
         self.update = Graph(form.update)
         self.moduli = Graph(form.secure_modular_sum_modulus)
-        self.client_type = process.next.type_signature.parameter[1].member
+        self.client_type = process_shape.client_type(process)
         update, *secure = form.work.type_signature.result
         self.num_update_leaves = len(leaf_types(update))
         self.num_modular_leaves = len(leaf_types(secure[2]))
         self._secure_types = [leaf for part in secure for leaf in leaf_types(part)]
         self._state = _specs(process.next.type_signature.parameter[0])
         self._context = _specs(form.prepare.type_signature.result)
-        self._stacked = [
-            tf.TensorSpec(tf.TensorShape([None]).concatenate(spec.shape), spec.dtype)
-            for spec in _specs(self.client_type)
-        ]
+        self.layout = ClientLayout(self.client_type)
         names = _member_names(self.client_type)
         # Position of a client's number of steps. More steps do not change the result,
         # so vectorised clients can share one number of steps and one loop.
@@ -92,7 +88,10 @@ class MapReduce:
             tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self._secure_types
         ]
         constants = tuple(value for graph in self.graphs for value in graph.constants)
-        shared = family(tuple(graph.fingerprint for graph in self.graphs), constants)
+        # A graph does not know the shapes of a dataset's elements.
+        layout = str(self.layout.specs) if self.layout.has_sequences else ""
+        structure = (*(graph.fingerprint for graph in self.graphs), layout)
+        shared = family(structure, constants)
         self._programs = shared.programs
         self._lifted = shared.lifted
         self._lifted_values = [tf.constant(constants[i]) for i in shared.lifted]
@@ -100,10 +99,14 @@ class MapReduce:
         self._lifted_tensors: dict[Graph, dict[int, tf.Tensor]] = {}
 
     def _trace(
-        self, graph: Graph, *arguments: Any, in_place: bool = False
+        self,
+        graph: Graph,
+        *arguments: Any,
+        use: Use = PLAIN,
+        violations: Optional[list[tf.Tensor]] = None,
     ) -> list[tf.Tensor]:
         lifted = self._lifted_tensors.get(graph)
-        return graph.trace(*arguments, lifted=lifted, in_place=in_place)
+        return graph.trace(*arguments, lifted=lifted, use=use, violations=violations)
 
     @contextlib.contextmanager
     def _lifting(self, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
@@ -122,26 +125,55 @@ class MapReduce:
             self._lifted_tensors = {}
 
     @property
-    def graphs(self) -> tuple[Graph, ...]:
-        """All graphs that a round executes."""
-        return (
-            self.prepare,
-            self.work,
-            self.zero,
-            self.accumulate,
-            self.merge,
-            self.report,
-            self.update,
-            self.moduli,
-        )
+    def parts(self) -> dict[str, Graph]:
+        """All graphs, by name."""
+        return {
+            "initialize": self.initialize,
+            "prepare": self.prepare,
+            "work": self.work,
+            "zero": self.zero,
+            "accumulate": self.accumulate,
+            "merge": self.merge,
+            "report": self.report,
+            "update": self.update,
+            "moduli": self.moduli,
+        }
 
     @property
-    def pure(self) -> bool:
-        """Whether every part is a pure function of tensors (no datasets)."""
-        tensors = all(
-            isinstance(leaf, tff.TensorType) for leaf in leaf_types(self.client_type)
-        )
-        return tensors and all(graph.pure for graph in self.graphs)
+    def graphs(self) -> tuple[Graph, ...]:
+        """All graphs that a round executes."""
+        return tuple(self.parts.values())[1:]
+
+    @property
+    def untraceable(self) -> list[str]:
+        """Why the toolkit's programs cannot hold the process, in words."""
+        return [
+            f"{name} has the operation {operation}"
+            for name, graph in self.parts.items()
+            for operation in graph.untraceable
+        ]
+
+    @property
+    def not_for_xla(self) -> list[str]:
+        """Why XLA must not compile the chunks, in words."""
+        loops = self.layout.has_sequences
+        parts = {"work": self.work}
+        if not loops:
+            parts.update(zero=self.zero, accumulate=self.accumulate)
+        reasons = [
+            f"{name} has the operation {operation}, which XLA is not known to execute "
+            "as TensorFlow does"
+            for name, graph in parts.items()
+            for operation in graph.not_for_xla(loops=loops)
+        ]
+        if any(spec.dtype == tf.string for spec in self.layout.specs):
+            reasons.append("XLA does not know strings")
+        return reasons
+
+    @property
+    def vectorises(self) -> bool:
+        """Whether clients can be executed at once: all parts are pure functions."""
+        return not self.layout.has_sequences and all(g.pure for g in self.graphs)
 
     def zero_secure_sums(self) -> list[tf.Tensor]:
         """Zeros of the secure sums' types."""
@@ -150,40 +182,60 @@ class MapReduce:
         ]
 
     def _folded(self, report: Any, count: tf.Tensor, mode: Mode) -> list[tf.Tensor]:
-        """Accumulates the results of `report(index)` for the first `count` clients."""
-        num_updates = self.num_update_leaves
+        """Accumulates the results of `report(index, violations)` for `count` clients.
 
-        def body(index: tf.Tensor, accumulator: Any) -> Any:
-            reported = report(index)
+        Returns:
+          The accumulator, and whether a guard was violated (for XLA).
+        """
+        num_updates = self.num_update_leaves
+        xla = mode.compiler == "xla"
+        use = Use(in_place=True)
+        if xla and not self.layout.has_sequences:
+            use = Use(guarded=True)
+
+        def body(index: tf.Tensor, accumulator: Any, violated: tf.Tensor) -> Any:
+            violations = [violated]
+            reported = report(index, violations)
             split = len(accumulator) - len(self._secure_types)
             folded = self._trace(
                 self.accumulate,
                 *accumulator[:split],
                 *reported[:num_updates],
-                in_place=mode.compiler == "graph",
+                use=use,
+                violations=violations,
             )
             secure = zip(accumulator[split:], reported[num_updates:])
-            return index + 1, list(folded) + [total + value for total, value in secure]
+            return (
+                index + 1,
+                list(folded) + [total + value for total, value in secure],
+                functools.reduce(tf.logical_or, violations),
+            )
 
         start = list(self._trace(self.zero)) + self.zero_secure_sums()
-        return tf.while_loop(
-            lambda index, _: index < count,
+        _, accumulator, violated = tf.while_loop(
+            lambda index, *_: index < count,
             body,
-            (tf.constant(0), start),
+            (tf.constant(0), start, tf.constant(False)),
             parallel_iterations=1,
-        )[1]
+        )
+        return [*accumulator, violated] if xla else accumulator
 
     def chunk(self, mode: Mode) -> Any:
         """The program of a chunk of clients.
 
         (context leaves, client leaves `[clients, ...]`, count int32) -> accumulator
-        leaves, secure sums last. Only the first `count` clients count.
+        leaves, secure sums last. Only the first `count` clients count. A program for
+        XLA has one more result: whether a guard was violated, so that the other results
+        are worthless.
         """
+        xla, loops = mode.compiler == "xla", self.layout.has_sequences
+        use = Use(guarded=xla and not loops, compiled_loops=xla and loops)
 
         def folded(context: Any, leaves: Any, count: tf.Tensor) -> Any:
-            def report(index: tf.Tensor) -> Any:
+            def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
+                client = self.layout.unpack([leaf[index] for leaf in leaves])
                 return self._trace(
-                    self.work, *(leaf[index] for leaf in leaves), *context
+                    self.work, *client, *context, use=use, violations=violations
                 )
 
             return self._folded(report, count, mode)
@@ -196,17 +248,45 @@ class MapReduce:
 
             def work(client: Any) -> Any:
                 values = {**client, **common}
-                return self._trace(
-                    self.work, *(values[i] for i in range(len(leaves))), *context
+                violations: list[tf.Tensor] = [tf.constant(False)]
+                reported = self._trace(
+                    self.work,
+                    *(values[i] for i in range(len(leaves))),
+                    *context,
+                    use=use,
+                    violations=violations,
                 )
+                return [*reported, functools.reduce(tf.logical_or, violations)]
 
-            reported = tf.vectorized_map(work, own)
-            return self._folded(lambda index: [v[index] for v in reported], count, mode)
+            *reported, violated = tf.vectorized_map(work, own)
+
+            def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
+                violations.append(violated[index])
+                return [value[index] for value in reported]
+
+            return self._folded(report, count, mode)
 
         program = folded if mode.clients == "folded" else vectorised
         return self._compiled(
-            "chunk", mode, program, self._context, self._stacked, _COUNT
+            "chunk", mode, program, self._context, self.layout.specs, _COUNT
         )
+
+    def build(self, mode: Mode) -> None:
+        """Builds the programs of a round.
+
+        Raises:
+          CannotTrace: TensorFlow cannot build them.
+        """
+        try:
+            self.start(mode)
+            self.chunk(mode)
+            self.finish(mode, 1)
+        except CannotTrace:
+            raise
+        # What TensorFlow cannot build it says with any exception.
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise CannotTrace(f"{type(error).__name__}: {reason}") from error
 
     def start(self, mode: Mode) -> Any:
         """The program (state leaves) -> context leaves for the clients."""
@@ -281,10 +361,30 @@ class MapReduce:
                 traced = tf.function(
                     lifted,
                     input_signature=([_SCALAR] * len(self._lifted), *signature),
-                    jit_compile=name == "chunk" and mode.compiler == "xla",
+                    jit_compile=name == "chunk"
+                    and mode.compiler == "xla"
+                    and not self.layout.has_sequences,
                     autograph=False,
                 ).get_concrete_function()
                 # The function must outlive its call.
                 self._programs[key] = traced, _tff_compat.flat_call(traced)
         call, constants = self._programs[key][1], self._lifted_values
         return lambda *values: list(call(*constants, *tf.nest.flatten(values)))
+
+
+def run_chunk(
+    programs: MapReduce, mode: Mode, context: Sequence[tf.Tensor], chunk: Chunk
+) -> list[tf.Tensor]:
+    """Executes a chunk program on a chunk's arrays.
+
+    Where XLA would compute something from bad values, on which TensorFlow fails, the
+    chunk is executed in TensorFlow's executor.
+    """
+    leaves, count = chunk_tensors(chunk)
+    results = programs.chunk(mode)(context, leaves, count)
+    if mode.compiler == "graph":
+        return results
+    *accumulator, violated = results
+    if not violated:
+        return accumulator
+    return programs.chunk(Mode("folded", "graph"))(context, leaves, count)

@@ -14,7 +14,8 @@ class Mode:
 
     Attributes:
       clients: "folded" (one after another) or "vectorised" (all at once).
-      compiler: "xla" or "graph" (TensorFlow's own executor).
+      compiler: "xla" or "graph" (TensorFlow's own executor). Where clients hold
+        datasets, XLA compiles the loops over full batches alone.
 
     Raises:
       ValueError: another value.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tfl_research import _tff_compat
-from tfl_research.runtime.compiler.constants import is_scalar
+from tfl_research.runtime.graphs.constants import is_scalar
 
 
 def fingerprint(

@@ -1,0 +1,204 @@
+"""What is refused of a process, its clients and its settings, in one line each."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+import tfl_research as tfl
+from tfl_research.errors import SettingError
+from tfl_research.experiment.own_process.client_values import as_value, clients_of
+
+PAIR = tff.StructWithPythonType(
+    [("x", tff.TensorType(np.float32, [None, 2])), ("y", np.int32)],
+    collections.OrderedDict,
+)
+
+
+def sum_of(member):
+    @tff.federated_computation(tff.FederatedType(member, tff.CLIENTS))
+    def total(values):
+        return tff.federated_sum(values)
+
+    return total
+
+
+TOTAL = sum_of(np.int32)
+
+
+def refused(match, process=TOTAL, clients=None, **options):
+    with pytest.raises(SettingError, match=match) as error:
+        tfl.ProcessExperiment(process, clients, **options).check()
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_process():
+    refused("must be a TFF process, got str; give a", "a process")
+    refused(r"MeanFactory \(a factory makes a process", tff.aggregators.MeanFactory())
+
+    @tff.federated_computation(
+        tff.FederatedType(np.int32, tff.SERVER),
+        tff.FederatedType(np.int32, tff.CLIENTS),
+    )
+    def two(model, values):
+        return model, tff.federated_sum(values)
+
+    refused("takes model of type int32@SERVER, which is no value of each", two)
+
+    @tff.federated_computation(tff.FederatedType(np.int32, tff.CLIENTS))
+    def same(values):
+        return values
+
+    refused("returns .*@CLIENTS, a value of each client; aggregate it", same)
+
+
+@pytest.mark.parametrize(
+    ("clients", "options", "match"),
+    [
+        (None, {}, "clients must be a mapping from ids to values of type int32"),
+        ({}, {}, "clients: there are none"),
+        (lambda name: 1, {}, "client_ids is missing"),
+        (lambda name: 1, {"client_ids": ["a", "a"]}, "has 'a' twice"),
+        ({"a": 1}, {"client_ids": ["a"]}, "goes with a function"),
+        ({"a": 1.5}, {}, r"clients\['a'\]: a float is float64; convert it to int32"),
+        ({"a": np.int64(1)}, {}, r"clients\['a'\]: a int64 is int64; convert it"),
+        ({"a": [1, 2]}, {}, r"clients\['a'\]: a list has shape \[2\]; the process"),
+        ({"a": "text"}, {}, r"clients\['a'\]: a str"),
+        (lambda name: {}["x"], {"client_ids": ["a"]}, r"reading it failed \(KeyError"),
+        (
+            {"a": 1},
+            {"cohorts": tfl.Cohorts(cohort_size=2)},
+            "cohort_size=2: there are 1",
+        ),
+        ({"a": 1}, {"test": {}}, "model is missing: test examples need a model"),
+        ({"a": 1}, {"model": lambda: 1}, "the process has no global_model_weights"),
+        (
+            {"a": 1},
+            {"training": tfl.Training(selection_metric="accuracy")},
+            "selection_metric=accuracy: nothing is evaluated",
+        ),
+        (
+            {"a": 1},
+            {"training": tfl.Training(max_evaluation_examples=3)},
+            "max_evaluation_examples=3: is for tasks",
+        ),
+        ({"a": 1}, {"release": tfl.Release(withhold_exact=True)}, "withhold_exact"),
+    ],
+)
+def test_clients_and_settings(clients, options, match):
+    refused(match, clients=clients, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("cohorts", 3, "cohorts must be Cohorts, got int; give tfl.Cohorts"),
+        ("privacy", tfl.UserLevelPrivacy(noise_multiplier=1), "must be ProcessPrivacy"),
+        ("evaluate", 3, "evaluate must be a function of the model"),
+    ],
+)
+def test_parts_of_another_kind(name, value, match):
+    with pytest.raises(SettingError, match=match):
+        tfl.ProcessExperiment(TOTAL, {"a": 1}, **{name: value})
+
+
+def value(given, value_type=PAIR):
+    return as_value("clients['a']", given, value_type)
+
+
+def test_members_are_taken_by_name_and_not_by_place():
+    given = value({"y": 3, "x": [[1, 2]]})
+    assert list(given) == ["x", "y"]
+    assert (given["x"].tolist(), int(given["y"])) == ([[1.0, 2.0]], 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"x": [[1.0, 2.0]]}, "has no member y"),
+        ({"x": [[1.0, 2.0]], "y": 1, "z": 2}, "has a further 'z'"),
+        (
+            {"x": [[1.0]], "y": 1},
+            r"has shape \[1, 1\]; the process takes float32\[\?,2\]",
+        ),
+        ({"x": np.zeros((1, 2)), "y": 1}, "is float64; convert it to float32"),
+        ([[[1.0, 2.0]], 1, 2], "has 3 members"),
+    ],
+)
+def test_a_structure_of_another_form(given, match):
+    with pytest.raises(SettingError, match=match):
+        value(given)
+
+
+SEQUENCE = tff.SequenceType(PAIR)
+
+
+def test_datasets_and_lists_of_elements():
+    dataset = tf.data.Dataset.from_tensors({"y": 1, "x": [[1.0, 2.0]]})
+    (element,) = value(dataset, SEQUENCE)
+    assert list(element) == ["x", "y"]
+    (element,) = value([{"y": 1, "x": [[1.0, 2.0]]}], SEQUENCE)
+    assert list(element) == ["x", "y"]
+    # As the type has it, a dataset is not touched.
+    same = tf.data.Dataset.from_tensors(
+        collections.OrderedDict(x=tf.zeros((1, 2)), y=tf.constant(1))
+    )
+    assert (
+        value(same, tff.SequenceType(tff.types.tensorflow_to_type(same.element_spec)))
+        is same
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (3, "give a tf.data.Dataset, or a list of its elements"),
+        ({"x": 1}, "a dict give a tf.data.Dataset"),
+        ([{"x": [[1.0, 2.0]]}], r"clients\['a'\], element 0: a dict .*no member y"),
+        (
+            tf.data.Dataset.from_tensors({"x": [[1.0, 2.0]], "y": np.int64(1)}),
+            r"has elements <x=float32\[1,2\],y=int64>; the process takes",
+        ),
+        (tf.data.Dataset.range(3), "has elements int64; the process takes"),
+    ],
+)
+def test_a_dataset_of_another_form(given, match):
+    with pytest.raises(SettingError, match=match):
+        value(given, SEQUENCE)
+
+
+def test_texts():
+    words = tff.TensorType(np.str_, [None])
+    assert value(["ε", b"b"], words).tolist() == ["ε".encode(), b"b"]
+    with pytest.raises(SettingError, match=r"a list is int\d+; the process takes str"):
+        value([1, 2], words)
+
+
+def test_tffs_client_data():
+    source = tff.simulation.datasets.TestClientData(
+        {"a": {"x": np.zeros((2, 1, 2), np.float32), "y": np.array([1, 2], np.int32)}}
+    )
+    clients = clients_of(source, None, SEQUENCE)
+    assert clients.client_ids == ("a",)
+    elements = list(clients.cohort(["a"], seed=0, round_number=1)[0])
+    assert [int(each["y"]) for each in elements] == [1, 2]
+
+
+def test_the_digest_of_clients_sees_every_value():
+    def digest(values):
+        return clients_of(values, None, SEQUENCE).digest()
+
+    def data(y):
+        return [{"x": [[1.0, 2.0]], "y": y}]
+
+    one = digest({"a": data(1), "b": data(2)})
+    assert one == digest({"a": data(1), "b": data(2)})
+    assert len({one, digest({"a": data(1), "b": data(3)}), digest({"a": data(1)})}) == 3
+    numbers = {"x": tf.zeros((9, 1, 2)), "y": tf.range(9)}
+    shuffled = tf.data.Dataset.from_tensor_slices(numbers).shuffle(9)
+    with pytest.raises(SettingError, match="has other values when it is read again"):
+        digest({"a": shuffled})

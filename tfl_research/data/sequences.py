@@ -1,0 +1,163 @@
+"""Sequences of different lengths, padded to one length."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Union
+
+import numpy as np
+
+from tfl_research.data import structures
+
+LONGEST = "longest"
+# What happens to a sequence above the length.
+LONGER = ("refuse", "cut")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """How the rows of an array, which differ in length, are brought to one length.
+
+    Attributes:
+      length: of every row, at least 1; or "longest", the longest row of all clients.
+        The latter is a fact about all clients, which a task declares (`Task.pooled`)
+        and a private run refuses.
+      pad: what fills a shorter row at its end: a token's number, a float, or text. An
+        integer or text must not occur in the rows themselves, since nothing would tell
+        it from padding. Where no row has an element, the pad's type decides.
+      longer: for a row above the length, "refuse" raises an error and "cut" keeps the
+        first elements.
+
+    Raises:
+      ValueError: a length below 1, a pad that is not finite, or another word.
+
+    Example:
+      >>> from tfl_research import tasks
+      >>> tasks.Sequences(80)
+      Sequences(length=80, pad=0, longer='refuse')
+    """
+
+    length: Union[int, str]
+    pad: Union[int, float, str] = 0
+    longer: str = "refuse"
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.length, (int, np.integer))
+        if self.length != LONGEST and not (is_number and int(self.length) >= 1):
+            raise ValueError(
+                f"length must be a whole number of at least 1 or {LONGEST!r}, got "
+                f"{self.length!r}"
+            )
+        if self.longer not in LONGER:
+            raise ValueError(
+                f"longer must be {' or '.join(LONGER)}, got {self.longer!r}"
+            )
+        if not isinstance(self.pad, str) and not math.isfinite(self.pad):
+            raise ValueError(f"pad must be finite, got {self.pad}")
+
+    def padded(self, where: str, rows: Sequence[np.ndarray]) -> np.ndarray:
+        """The rows in one array, `[n, length, ...]`.
+
+        Args:
+          where: names the client and the array in an error.
+          rows: each `[steps, ...]`, of the same trailing shape; text as bytes in
+            arrays of objects.
+
+        Raises:
+          ValueError: a row above the length that is not cut, a row that holds the pad,
+            rows of different trailing shapes, or of text and numbers; names the row.
+        """
+        if not isinstance(self.length, (int, np.integer)):
+            raise ValueError(f"{where}: length={self.length!r} is no number yet")
+        length = int(self.length)
+        pad, dtype = self._pad_and_dtype(where, rows)
+        inner = next((row.shape[1:] for row in rows if row.size), ())
+        result = np.full((len(rows), length, *inner), pad, dtype)
+        for number, row in enumerate(rows):
+            if len(row) > length and self.longer == "refuse":
+                raise ValueError(
+                    f"{where}, row {number}: {len(row)} elements, above the declared "
+                    f"length of {length}; give a greater length, or longer='cut'"
+                )
+            if row.size and row.shape[1:] != inner:
+                raise ValueError(
+                    f"{where}, row {number}: elements of shape {row.shape[1:]}, "
+                    f"expected {inner} as in the other rows"
+                )
+            kept = row[:length]
+            if dtype.kind != "f" and kept.size and np.any(kept == pad):
+                raise ValueError(
+                    f"{where}, row {number}: holds {self.pad!r}, which is the padding; "
+                    "give Sequences(pad=...) that does not occur"
+                )
+            if kept.size:
+                result[number, : len(kept)] = kept
+        return result
+
+    def _pad_and_dtype(
+        self, where: str, rows: Sequence[np.ndarray]
+    ) -> tuple[Union[int, float, str, bytes], np.dtype]:
+        # A row of objects without an element may be of any type.
+        filled = [row for row in rows if row.size or row.dtype != object]
+        text = [structures.is_text(row.dtype) for row in filled]
+        if any(text):
+            if not all(text):
+                number = next(
+                    i
+                    for i, row in enumerate(rows)
+                    if row.size and not structures.is_text(row.dtype)
+                )
+                raise ValueError(
+                    f"{where}, row {number}: numbers, but other rows hold text"
+                )
+            pad = self.pad if isinstance(self.pad, str) else ""
+            return pad.encode(), np.dtype(object)
+        if isinstance(self.pad, str):
+            if filled:
+                raise ValueError(
+                    f"{where}: pad={self.pad!r} is text, but the rows hold numbers"
+                )
+            return self.pad.encode(), np.dtype(object)
+        kinds = {row.dtype for row in filled} or {np.asarray(self.pad).dtype}
+        dtype = np.result_type(*kinds)
+        if dtype.kind != "f" and isinstance(self.pad, float):
+            if not self.pad.is_integer():
+                raise ValueError(
+                    f"{where}: pad={self.pad} does not fit rows of whole numbers"
+                )
+            return int(self.pad), dtype
+        return self.pad, dtype
+
+
+def by_array(
+    sequences: Union[Sequences, Mapping[str, Sequences], None], names: Sequence[str]
+) -> dict[str, Sequences]:
+    """The sequences by flat name of array.
+
+    Args:
+      sequences: for x, or by the array's flat name.
+      names: the arrays that one `Sequences` is for.
+
+    Raises:
+      ValueError: something else, or a name that no array can have.
+    """
+    if sequences is None:
+        return {}
+    if isinstance(sequences, Sequences):
+        return dict.fromkeys(names, sequences)
+    if not isinstance(sequences, Mapping) or not all(
+        isinstance(each, Sequences) for each in sequences.values()
+    ):
+        raise ValueError(
+            "sequences must be Sequences(...) or such by the array's name, got "
+            f"{sequences!r}"
+        )
+    for name in sequences:
+        if structures.of(name) not in ("x", "y"):
+            raise ValueError(
+                f"sequences: {name!r} is no array of inputs or labels; expected x, y, "
+                "x/NAME or y/NAME"
+            )
+    return dict(sequences)

@@ -1,0 +1,219 @@
+"""Parquet files and saved Hugging Face data sets, as Arrow tables."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data.tables.files import list_files
+from tfl_research.data.tables.schema_file import SCHEMA_FILE
+
+_INSTALL = "needs pyarrow; install it with: pip install 'tfl_research[data]'"
+_INDEX = "__index_level_"
+# Kinds of Hugging Face features whose columns are files and no values.
+_FILES = ("Image", "Audio", "Video", "Pdf")
+
+
+def _pyarrow(path: pathlib.Path) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f"{path}: reading it {_INSTALL}") from None
+    return pa
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def parquet_files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The Parquet file, or those of a folder, by name.
+
+    Raises:
+      ValueError: nothing there, an entry of another kind, or a schema.json, which
+        belongs to the task `csv`.
+    """
+    if path.is_file():
+        return [path]
+    files = list_files(path)
+    for file in files:
+        if file.suffix != ".parquet":
+            raise ValueError(
+                f"{file}: no .parquet file; the task csv reads folders of CSV files"
+            )
+    if (path / SCHEMA_FILE).exists():
+        raise ValueError(
+            f"{path / SCHEMA_FILE} is read by the task csv only; declare columns with "
+            "features=tables.Schema(...), or use the task csv"
+        )
+    return files
+
+
+def parquet_columns(path: pathlib.Path) -> dict[str, str]:
+    """The columns of a Parquet file with their types, without reading the rows.
+
+    Raises:
+      ValueError: not a readable Parquet file.
+    """
+    pa = _pyarrow(path)
+    try:
+        schema = pa.parquet.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path}: not a readable Parquet file: {_reason(error)}"
+        ) from None
+    return {f.name: str(f.type) for f in schema if not f.name.startswith(_INDEX)}
+
+
+def read_parquet(path: pathlib.Path, columns: Optional[Sequence[str]] = None) -> Any:
+    """A Parquet file's rows, or those columns of them, as an Arrow table.
+
+    Raises:
+      ValueError: not a readable Parquet file.
+    """
+    pa = _pyarrow(path)
+    try:
+        return pa.parquet.ParquetFile(path).read(columns)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path}: not a readable Parquet file: {_reason(error)}"
+        ) from None
+
+
+def joined(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> Any:
+    """The rows of several Parquet files, one file after another.
+
+    Raises:
+      ValueError: files that disagree in the types of these columns.
+    """
+    pa = _pyarrow(paths[0])
+    check_alike(paths, columns)
+    return pa.concat_tables([read_parquet(path, columns) for path in paths])
+
+
+def check_alike(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> None:
+    """Raises ValueError unless the files have these columns, of the same types."""
+    first = parquet_columns(paths[0])
+    for path in paths:
+        types = parquet_columns(path)
+        for name in columns:
+            if name not in types:
+                raise ValueError(
+                    f"{path}: no column {name!r}; it has {', '.join(types)}"
+                )
+            if types[name] != first.get(name):
+                raise ValueError(
+                    f"{path}: column {name!r} is of {types[name]}, but of "
+                    f"{first.get(name)} in {paths[0].name}"
+                )
+
+
+def frame(table: Any, rows: Optional[np.ndarray] = None) -> pd.DataFrame:
+    """Rows of an Arrow table as a DataFrame, whose index is the rows' numbers from 0.
+
+    Args:
+      table: the table.
+      rows: int64 `[n]`; all rows when not given.
+    """
+    import pyarrow as pa
+
+    if rows is not None:
+        table = table.take(pa.array(rows, pa.int64()))
+    found: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    found.index = pd.RangeIndex(len(found)) if rows is None else pd.Index(rows)
+    return found
+
+
+def saved_dataset(
+    path: pathlib.Path, split: Optional[str]
+) -> tuple[Any, dict[str, Any]]:
+    """A data set that `datasets.Dataset.save_to_disk` left, and its features.
+
+    The files are mapped into memory, so that rows are read when they are needed.
+
+    Args:
+      path: the folder of a `Dataset`, or of a `DatasetDict`.
+      split: which data set of a `DatasetDict`; None for a `Dataset`.
+
+    Returns:
+      An Arrow table, and the entry `features` of dataset_info.json by column.
+
+    Raises:
+      ValueError: no such folder, a split that is missing or not there, or files that
+        cannot be read.
+    """
+    pa = _pyarrow(path)
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such folder; expected a saved data set")
+    splits = path / "dataset_dict.json"
+    if splits.exists():
+        names = _json(splits).get("splits", [])
+        if split not in names:
+            raise ValueError(
+                f"{path}: split must be one of {', '.join(names)}, got {split!r}"
+            )
+        path = path / str(split)
+    elif split is not None:
+        raise ValueError(f"{path} has no splits; leave split={split!r} out")
+    state = _json(path / "state.json")
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise ValueError(
+            f"{path}: the rows are chosen by an index; save the data set again after "
+            "flatten_indices()"
+        )
+    tables = []
+    for entry in state.get("_data_files", []):
+        file = path / entry["filename"]
+        try:
+            source = pa.memory_map(str(file))
+            tables.append(pa.ipc.open_stream(source).read_all())
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{file}: not a readable Arrow file: {_reason(error)}"
+            ) from None
+    if not tables:
+        raise ValueError(f"{path}: state.json names no data files")
+    features = _json(path / "dataset_info.json").get("features") or {}
+    return pa.concat_tables(tables), features
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path.parent} has no {path.name}; expected a folder that "
+            "Dataset.save_to_disk wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {_reason(error)}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object")
+    return content
+
+
+def check_features(features: dict[str, Any], columns: Sequence[str]) -> None:
+    """Raises ValueError for a column whose cells are files, such as images."""
+    for column in columns:
+        kind = features.get(column)
+        kind = kind.get("_type") if isinstance(kind, dict) else None
+        if kind in _FILES:
+            raise ValueError(
+                f"column {column!r} is of {kind}, whose cells are files; decode them "
+                "into a column of arrays first"
+            )
+
+
+def class_names(features: dict[str, Any], column: Any) -> tuple[str, ...]:
+    """The names of a ClassLabel column; none for another column."""
+    kind = features.get(column) if isinstance(column, str) else None
+    if isinstance(kind, dict) and kind.get("_type") == "ClassLabel":
+        return tuple(map(str, kind.get("names") or ()))
+    return ()

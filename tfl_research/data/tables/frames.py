@@ -1,0 +1,270 @@
+"""Rows of a DataFrame as flat arrays: which columns are features, labels and weights.
+
+Nothing is computed from the rows: numbers stay as they are, and text is an input of its
+own or has declared categories (`Schema`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data import structures
+from tfl_research.data.tables.cells import CellNamer, refuse, text_of
+from tfl_research.data.tables.schema import Schema
+
+# A column by its name as it is; columns as a matrix of floats; or declared columns.
+Part = Union[str, Sequence[str], Schema]
+Parts = Union[None, Part, Mapping[str, Part]]
+
+
+def _columns_of(part: Part) -> tuple[str, ...]:
+    if isinstance(part, Schema):
+        return part.column_names
+    return (part,) if isinstance(part, str) else tuple(part)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameColumns:
+    """What each column of a table is.
+
+    Attributes:
+      features: columns of x, one matrix of float32; a `Schema` of declared columns; or
+        a dict of inputs by name, each a column as it is (`[n]`, numbers, text or
+        sequences), a list of columns (a matrix) or a `Schema`.
+      label: a column of y `[n]`, a list of columns (a matrix), a dict of such, or None.
+      weight: column of the examples' weights, or None.
+      classes: texts of the label's cells, in the order of their numbers; None where
+        labels are numbers.
+
+    Raises:
+      ValueError: no columns, a column that is both a feature and a label or a weight,
+        or classes without a single label column.
+    """
+
+    features: Union[Part, Mapping[str, Part]]
+    label: Parts = None
+    weight: Optional[str] = None
+    classes: Optional[tuple[str, ...]] = None
+
+    def __post_init__(self) -> None:
+        if not columns_of(self.features):
+            raise ValueError("features: no column is left for the features")
+        targets = [*columns_of(self.label), self.weight]
+        for name in targets:
+            if name in columns_of(self.features) or targets.count(name) > 1:
+                raise ValueError(
+                    f"column {name!r} is used twice, among features, label and weight"
+                )
+        if self.classes is not None:
+            if not isinstance(self.label, str):
+                raise ValueError(
+                    f"classes need one label column, got label={self.label!r}"
+                )
+            if len(set(self.classes)) < len(self.classes) or len(self.classes) < 2:
+                raise ValueError(
+                    f"classes must be two or more distinct names, got {self.classes}"
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are read, each once."""
+        weight = () if self.weight is None else (self.weight,)
+        names = (*columns_of(self.features), *columns_of(self.label), *weight)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def declares(self) -> tuple[str, ...]:
+        """What is taken for public knowledge."""
+        parts = (
+            self.features.values()
+            if isinstance(self.features, Mapping)
+            else [self.features]
+        )
+        facts = []
+        if any(isinstance(part, Schema) for part in parts):
+            facts.append("the columns, ranges and categories of the schema")
+        if self.classes is not None:
+            facts.append("the classes of the label")
+        return tuple(facts)
+
+    def check(self, columns: Sequence[Hashable], where: str) -> None:
+        """Raises ValueError unless each column is there, once."""
+        for name in self.names:
+            count = sum(column == name for column in columns)
+            if count != 1:
+                problem = "no column" if not count else f"{count} columns called"
+                raise ValueError(
+                    f"{where} has {problem} {name!r}; it has "
+                    f"{', '.join(map(str, columns))}"
+                )
+
+    def arrays(self, client_id: str, frame: pd.DataFrame) -> dict[str, Any]:
+        """A client's arrays, as `conversion.converted` takes them.
+
+        Args:
+          client_id: the client, for errors.
+          frame: the client's rows; its index names them in errors.
+
+        Raises:
+          ValueError: a cell that is missing or does not fit; names client, column and
+            row.
+        """
+
+        def at(row: int, column: str) -> str:
+            return f"client {client_id!r}, column {column!r}, row {frame.index[row]}"
+
+        found: dict[str, Any] = {}
+        for whole, parts in (("x", self.features), ("y", self.label)):
+            if parts is None:
+                continue
+            for name, part in structures.flattened(whole, parts).items():
+                found[name] = self._array(name, part, frame, at)
+        if self.weight is not None:
+            found[structures.SAMPLE_WEIGHT] = _numbers(
+                self.weight, frame[self.weight], at, "weights are numbers"
+            )
+        return found
+
+    def _array(self, name: str, part: Part, frame: pd.DataFrame, at: CellNamer) -> Any:
+        if isinstance(part, Schema):
+            return part.encode(frame, at)
+        if structures.of(name) == "x":
+            if isinstance(part, str):
+                return _as_it_is(part, frame[part], at)
+            return _matrix(part, frame, at)
+        if isinstance(part, str):
+            if self.classes is not None:
+                return _class_numbers(part, frame[part], self.classes, at)
+            return _numbers(part, frame[part], at, "give classes=[...] in their order")
+        advice = "labels of several columns are numbers"
+        columns = [_numbers(column, frame[column], at, advice) for column in part]
+        return np.stack(columns, axis=1)
+
+
+def columns_of(parts: Parts) -> tuple[str, ...]:
+    """The columns of features or labels, in order."""
+    if parts is None:
+        return ()
+    if isinstance(parts, Mapping):
+        return tuple(name for part in parts.values() for name in _columns_of(part))
+    return _columns_of(parts)
+
+
+def _present(column: str, cells: pd.Series, at: CellNamer) -> pd.Series:
+    """The cells; ValueError where one is missing."""
+    missing = cells.isna().to_numpy()
+    if missing.any():
+        raise ValueError(
+            f"{at(int(np.argmax(missing)), column)}: no value; fill it in, leave the "
+            "row out, or declare the column in a tables.Schema"
+        )
+    return cells
+
+
+def _numbers(column: str, cells: pd.Series, at: CellNamer, advice: str) -> np.ndarray:
+    """Numbers or truth values, in their own type."""
+    cells = _present(column, cells, at)
+    kind = cells.dtype
+    if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+        wrong = np.ones(len(cells), bool)
+        if pd.api.types.is_object_dtype(kind):
+            wrong = np.array(
+                [not isinstance(c, (int, float, np.number, np.bool_)) for c in cells],
+                bool,
+            )
+        if not len(cells):
+            return np.zeros(0, np.float32)
+        if wrong.any():
+            refuse(column, cells, wrong, f"is no number ({kind}); {advice}", at)
+        return np.asarray(cells.tolist())
+    array: np.ndarray = cells.to_numpy()
+    if array.dtype == object:
+        array = np.asarray(cells.tolist())
+    return array
+
+
+def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.ndarray:
+    """Columns of numbers as float32 `[n, columns]`."""
+    x = np.zeros((len(frame), len(columns)), np.float32)
+    advice = (
+        "declare its categories in a tables.Schema, give the column an input of its "
+        "own (features={...}), or leave it out of features"
+    )
+    for place, column in enumerate(columns):
+        numbers = _numbers(column, frame[column], at, advice)
+        with np.errstate(over="ignore"):
+            x[:, place] = numbers
+        if numbers.dtype.kind in "iu":
+            wrong = x[:, place].astype(np.float64) != numbers.astype(np.float64)
+            if wrong.any():
+                problem = (
+                    "is not exact in float32; give the column an input of its own "
+                    "(features={...})"
+                )
+                refuse(column, frame[column], wrong, problem, at)
+        if not np.isfinite(x[:, place]).all():
+            wrong = ~np.isfinite(x[:, place])
+            refuse(column, frame[column], wrong, "is not finite in float32", at)
+    return x
+
+
+def _as_it_is(column: str, cells: pd.Series, at: CellNamer) -> Any:
+    """A column's numbers, texts or sequences."""
+    cells = _present(column, cells, at)
+    kind = cells.dtype
+    if pd.api.types.is_numeric_dtype(kind):
+        return _numbers(column, cells, at, "")
+    values = cells.tolist()
+    plain = (str, bytes, bool, int, float, np.number, list, tuple, np.ndarray)
+    wrong = np.array([not isinstance(value, plain) for value in values], bool)
+    if wrong.any():
+        problem = f"is neither a number, nor text, nor a sequence ({kind}); convert it"
+        refuse(column, cells, wrong, problem, at)
+    texts = np.array([isinstance(value, (str, bytes)) for value in values], bool)
+    if texts.any() and not texts.all():
+        refuse(column, cells, ~texts, "is no text, but other cells are", at)
+    return np.array(values, object) if texts.any() else values
+
+
+def _class_numbers(
+    column: str, cells: pd.Series, classes: Sequence[str], at: CellNamer
+) -> np.ndarray:
+    """The numbers of the classes, int32 `[n]`."""
+    cells = _present(column, cells, at)
+    numbered = {text_of(name): number for number, name in enumerate(classes)}
+    found = cells.astype(object).map(lambda cell: numbered.get(text_of(cell), -1))
+    numbers = found.to_numpy(np.int32)
+    if (numbers < 0).any():
+        declared = ", ".join(map(str, classes))
+        problem = f"is not one of the declared classes: {declared}"
+        refuse(column, cells.astype(object), numbers < 0, problem, at)
+    return numbers
+
+
+def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
+    """The places of each client's rows, by the client's name, in the names' order.
+
+    Args:
+      column: name of the column that says whose row it is.
+      cells: the column; 3 and 3.0 are the client "3".
+
+    Raises:
+      ValueError: a row without a client.
+    """
+    missing = cells.isna().to_numpy()
+    if missing.any():
+        row = cells.index[int(np.argmax(missing))]
+        raise ValueError(f"column {column!r}, row {row}: no client; whose row is it?")
+    codes, distinct = pd.factorize(cells.astype(object))
+    names = [text_of(value) for value in distinct]
+    rows: dict[str, list[np.ndarray]] = {}
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    for name, places in zip(names, np.split(order, ends[:-1]) if names else ()):
+        rows.setdefault(name, []).append(places)
+    return {name: np.sort(np.concatenate(rows[name])) for name in sorted(rows)}

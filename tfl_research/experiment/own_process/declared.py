@@ -1,0 +1,259 @@
+"""ε of a process of one's own: what is said, charged, and written in the statement."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Optional, TextIO
+
+from tfl_research import privacy
+from tfl_research.errors import SettingError, UserError, message_for_command_line
+from tfl_research.experiment.private import recharging, run_seed
+from tfl_research.privacy import DeclaredPlan
+from tfl_research.privacy.ledger.statement import opening_lines, privacy_statement
+from tfl_research.privacy.ledger.statement_outputs import GivenOut
+from tfl_research.sampling import Sampler, Successive
+from tfl_research.storage import (
+    CheckpointStore,
+    RunFolder,
+    atomic,
+    measurements,
+    metrics_log,
+)
+from tfl_research.storage.fingerprint import Fingerprint
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.own_process.prepared import Prepared
+
+_AT_EVERY = (
+    "The process draws new noise at every execution. So every execution is charged, "
+    "before it begins, also of a round that is repeated after a kill."
+)
+_ONCE = (
+    "The noise of the process is a function of its state, which checkpoints keep. So a "
+    "round that is repeated after a kill has the same noise, and is charged once."
+)
+_DECLARED = (
+    "The noise is what the builder of the process declares. Neither the noise nor the "
+    "clip was measured or tested."
+)
+
+
+def undeclared_line(prepared: Prepared) -> str:
+    """What a run says whose process declares no noise."""
+    drawn = prepared.randomness.drawn
+    how = "declare it by privacy=tfl.ProcessPrivacy(...)"
+    if any("Normal" in name for name in drawn):
+        return (
+            f"privacy: this process draws noise ({', '.join(drawn)}); ε is not "
+            f"accounted unless you {how}"
+        )
+    if drawn:
+        return (
+            f"privacy: this process draws random numbers ({', '.join(drawn)}); if they "
+            f"are noise for privacy, ε is not accounted unless you {how}"
+        )
+    return (
+        "privacy: no ε is known, since the process declares no noise; if it has some, "
+        f"{how}"
+    )
+
+
+def secret_cohorts(prepared: Prepared, folder: RunFolder) -> Sampler:
+    """The cohorts of a run, of a private run by its secret seed.
+
+    Repeated rounds of an attempt with new noise have new cohorts: amplification by
+    sampling counts on cohorts that are independent of each other.
+    """
+    if prepared.plan is None or prepared.form.client_type is None:
+        return prepared.cohorts
+
+    def drawn(seed: int) -> Sampler:
+        digest = hashlib.sha256(b"cohorts %d" % seed).digest()
+        return prepared.cohort_settings.build(
+            prepared.clients.client_ids, int.from_bytes(digest, "big")
+        )
+
+    later = folder.attempts.later_seeds(folder.run_seed)
+    first = drawn(folder.run_seed)
+    if not later:
+        return first
+    return Successive(((0, first), *((after, drawn(seed)) for after, seed in later)))
+
+
+@contextlib.contextmanager
+def opened_account(
+    prepared: Prepared, folder: RunFolder, out: TextIO
+) -> Iterator[Optional[privacy.RoundAccount]]:
+    """Opens the run's ledger and prints the guarantee in a few lines.
+
+    Yields:
+      The account; None where nothing is declared.
+
+    Raises:
+      SettingError: a ledger that is damaged, in use, or of another run.
+    """
+    plan = prepared.plan
+    if plan is None:
+        out.write(f"{undeclared_line(prepared)}\n")
+        out.flush()
+        yield None
+        return
+    with contextlib.ExitStack() as opened:
+        try:
+            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
+            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
+            account = privacy.RoundAccount(own, plan)
+        except ValueError as error:
+            raise SettingError(message_for_command_line(error)) from error
+        lines = [
+            *opening_lines(
+                account.event,
+                delta=account.delta,
+                accountant=account.accountant,
+                planned_rounds=account.planned_rounds,
+                budget_epsilon=account.budget_epsilon,
+            ),
+            _how_charged(prepared),
+        ]
+        if recharging.restarts(account):
+            lines.append(recharging.planned_again(account))
+        out.write("".join(f"privacy: {line}\n" for line in lines))
+        out.flush()
+        try:
+            yield account
+        except privacy.ChargeError as error:
+            raise SettingError(message_for_command_line(error)) from error
+
+
+def _how_charged(prepared: Prepared) -> str:
+    return _ONCE if prepared.is_repeatable else _AT_EVERY
+
+
+def check_start(
+    prepared: Prepared,
+    folder: RunFolder,
+    account: Optional[privacy.RoundAccount],
+    fingerprint: Fingerprint,
+    out: TextIO,
+    *,
+    recharge: bool,
+) -> None:
+    """Compares a start with the first one, and charges repeated rounds again.
+
+    The ledger is told first, and computation.json second: a kill between the two leaves
+    a ledger with a restart more, for which the next start begins the attempt.
+
+    Args:
+      prepared: of the run.
+      folder: of the run.
+      account: of the run.
+      fingerprint: of this start.
+      out: where it is said what happens.
+      recharge: whether the rounds after the last checkpoint may be those of another
+        process; for noise that is drawn anew.
+
+    Raises:
+      UserError: something differs from the first start; or noise by a seed would be
+        used on other sums; or correlated noise would be repeated.
+    """
+    charged = 0 if account is None else len(account.ledger)
+    store = CheckpointStore(folder.checkpoints_path, key=folder.checkpoint_key)
+    if account is None or prepared.is_repeatable:
+        folder.check_computation(fingerprint, charged_rounds=charged)
+        if charged and not store.newest()[1]:
+            raise UserError(
+                f"{folder.checkpoints_path} has lost every checkpoint, and the initial "
+                "state of the process cannot be made again, so that the noise would be "
+                "used on other sums; restore them, or choose another --output_dir"
+            )
+        return
+    restarts, recorded = recharging.restarts(account), folder.computation.restarts()
+    changes: list[str] = []
+    if recharge:
+        changes = folder.computation.changes(
+            fingerprint, has_rounds=folder.has_rounds(charged), restarts=recorded
+        )
+    if not changes:
+        folder.check_computation(fingerprint, charged_rounds=charged, restarts=recorded)
+    after, base = store.newest()
+    repeated = charged > after
+    if not repeated and restarts == recorded and not changes:
+        return
+    if repeated:
+        try:
+            account.recharge_after(after)
+        except ValueError as error:
+            raise SettingError(
+                f"{folder.path}: round {after + 1} was begun and is in no checkpoint, "
+                "so that its noise would be drawn anew: "
+                f"{message_for_command_line(error)}"
+            ) from error
+    folder.attempts = folder.computation.begin_attempt(
+        after, base, fingerprint, restarts=recharging.restarts(account)
+    )
+    if repeated:
+        out.write(
+            f"privacy: the rounds {after + 1} to {charged} may have been executed, "
+            "after the last checkpoint; they are executed again with new noise, and "
+            f"charged again\nprivacy: {recharging.planned_again(account)}\n"
+        )
+        out.flush()
+
+
+def statement_writer(
+    prepared: Prepared, folder: RunFolder, account: Optional[privacy.RoundAccount]
+) -> Optional[Callable[[], None]]:
+    """What writes privacy.txt; None where nothing is declared."""
+    if account is None:
+        return None
+    return functools.partial(_write_statement, prepared, folder, account)
+
+
+def _write_statement(
+    prepared: Prepared, folder: RunFolder, account: privacy.RoundAccount
+) -> None:
+    done = len(account.ledger)
+    assumptions = [
+        "Whatever was computed from clients' data before they reached the process is "
+        "not covered.",
+    ]
+    if isinstance(prepared.plan, DeclaredPlan):
+        assumptions.append(_DECLARED)
+    outside = run_seed.outside_lines(folder)
+    if prepared.is_repeatable:
+        outside.append(
+            "Whoever sees another run of the process from the same initial state: its "
+            "noise is the same."
+        )
+    text = privacy_statement(
+        account.event,
+        delta=account.delta,
+        accountant=account.accountant,
+        spent=account.groups(done),
+        planned_rounds=account.planned_rounds,
+        budget_epsilon=account.budget_epsilon,
+        outside=outside,
+        notes=[_how_charged(prepared)],
+        rounds=done,
+        given=_given_out(prepared, folder),
+        assumptions=assumptions,
+    )
+    atomic.write(folder.privacy_path, text.encode())
+
+
+def _given_out(prepared: Prepared, folder: RunFolder) -> GivenOut:
+    columns = list(metrics_log.COLUMNS)
+    if folder.metrics_path.exists():
+        with folder.metrics_path.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), columns)
+    columns = [name for name in columns if not name.startswith("held_out_")]
+    rounds = measurements.read(folder.measurements_path)
+    columns += dict.fromkeys(name for each in rounds.values() for name in each)
+    files = ["measurements.jsonl"] if rounds else []
+    if prepared.training.tensorboard:
+        files.append("logdir")
+    return GivenOut(prepared.release(), columns, files, "")

@@ -1,0 +1,310 @@
+"""Evaluation and export of the model of a process of one's own. Imports TensorFlow."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
+from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.storage import atomic, nest
+
+# Sums of TFF's models that are no metrics.
+_COUNTS = ("num_examples", "num_batches")
+_KINDS = ("trainable", "non_trainable")
+
+
+class FunctionEvaluation:
+    """Metrics that a function computes from the model, or from a state without one.
+
+    Args:
+      function: (model) -> numbers by name; `accuracy` becomes the column
+        `eval_accuracy`.
+    """
+
+    splits: Sequence[str] = ("eval",)
+
+    def __init__(self, function: Callable[[Any], Mapping[str, float]]):
+        self._function = function
+
+    def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
+        """The function's metrics.
+
+        Raises:
+          UserError: it returns no numbers by name.
+        """
+        del split
+        try:
+            found = self._function(weights)
+        except Exception as error:
+            what = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"evaluate failed ({type(error).__name__}: {what})"
+            ) from error
+        if not isinstance(found, Mapping):
+            raise UserError(
+                f"evaluate returned a {type(found).__name__}; expected numbers by "
+                'name, as {"accuracy": 0.5}'
+            )
+        overall = collections.OrderedDict[str, float]()
+        for name, value in found.items():
+            array = np.asarray(value)
+            if array.size != 1 or array.dtype.kind not in "biufV":
+                raise UserError(
+                    f"evaluate returned {name} of type {type(value).__name__} and "
+                    f"shape {list(array.shape)}; expected a number"
+                )
+            overall[str(name)] = float(array.reshape(()))
+        return Evaluation(overall, (), np.zeros(0, np.int64), {})
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltModel:
+    """A user's model, whose weights can be replaced.
+
+    Attributes:
+      model: a Keras model, or a TFF `VariableModel`.
+    """
+
+    model: Any
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether it is a Keras model."""
+        return isinstance(self.model, tf.keras.Model)
+
+    def assign(self, weights: Any) -> None:
+        """Sets the model's weights.
+
+        Raises:
+          SettingError: weights of other shapes.
+        """
+        for kind in _KINDS:
+            variables = list(getattr(self.model, f"{kind}_variables"))
+            values = [np.asarray(value) for value in getattr(weights, kind)]
+            shapes = [tuple(variable.shape) for variable in variables]
+            if shapes != [value.shape for value in values]:
+                raise SettingError(
+                    f"model: its {kind} weights have shapes {shapes}, and the process "
+                    f"trains {[value.shape for value in values]}; give the model that "
+                    "the process was built from"
+                )
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+
+
+def built_model(model: Any) -> BuiltModel:
+    """The model that a user gave, built.
+
+    Args:
+      model: a function that returns a Keras model or a TFF `VariableModel` (a
+        `model_fn`), or a TFF `FunctionalModel`.
+
+    Raises:
+      SettingError: anything else.
+    """
+    if isinstance(model, tff.learning.models.FunctionalModel):
+        return BuiltModel(tff.learning.models.model_from_functional(model))
+    made = (
+        model() if callable(model) and not isinstance(model, tf.keras.Model) else model
+    )
+    if isinstance(made, (tf.keras.Model, tff.learning.models.VariableModel)):
+        return BuiltModel(made)
+    raise SettingError(
+        f"model must be a function that returns a Keras model or a tff.learning model, "
+        f"got {type(made).__name__}"
+    )
+
+
+class ModelEvaluation:
+    """Metrics of a model on the test examples of each client and of all together.
+
+    Args:
+      built: with the metrics: a TFF model's own, or those that a Keras model was
+        compiled with.
+      test: test datasets by client.
+
+    Raises:
+      SettingError: a Keras model that is not compiled, or data of another type than
+        the model takes.
+    """
+
+    splits: Sequence[str] = ("eval",)
+
+    def __init__(self, built: BuiltModel, test: Any):
+        self._built = built
+        if built.is_keras:
+            if not built.model._is_compiled:
+                raise SettingError(
+                    "model: the Keras model is not compiled, so that it has no loss to "
+                    "evaluate; compile it with a loss and metrics, give a tff.learning "
+                    "model_fn, or leave test out"
+                )
+            self._clients = _datasets(test)
+            return
+        spec = built.model.input_spec
+        self._clients = clients_of(
+            test, None, tff.SequenceType(tff.types.tensorflow_to_type(spec))
+        )
+        self._forward = tf.function(
+            lambda batch: built.model.forward_pass(batch, training=False).num_examples
+        )
+
+    def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
+        """Metrics over all examples and by client."""
+        del split
+        self._built.assign(weights)
+        if self._built.is_keras:
+            return self._by_keras()
+        return self._by_tff()
+
+    def _by_tff(self) -> Evaluation:
+        model, clients = self._built.model, self._clients
+        finalizers = model.metric_finalizers()
+        counts, by_client, total = [], [], None
+        for client_id in clients.client_ids:
+            model.reset_metrics()
+            count = 0
+            for batch in _elements(clients.checked(client_id)):
+                count += int(self._forward(batch))
+            sums = tf.nest.map_structure(
+                np.asarray, dict(model.report_local_unfinalized_metrics())
+            )
+            counts.append(count)
+            by_client.append(_final(finalizers, sums))
+            total = (
+                sums if total is None else tf.nest.map_structure(np.add, total, sums)
+            )
+        overall = _final(finalizers, total or {})
+        return _evaluation(overall, clients.client_ids, counts, by_client)
+
+    def _by_keras(self) -> Evaluation:
+        model, clients = self._built.model, self._clients
+        counts, by_client = [], []
+        for client_id in clients.client_ids:
+            found, count = self._tested([clients.checked(client_id)])
+            counts.append(count)
+            by_client.append(found)
+        every = (clients.checked(client_id) for client_id in clients.client_ids)
+        overall, _ = self._tested(every)
+        model.reset_metrics()
+        return _evaluation(overall, clients.client_ids, counts, by_client)
+
+    def _tested(self, datasets: Any) -> tuple[dict[str, float], int]:
+        model, count = self._built.model, 0
+        model.reset_metrics()
+        found: dict[str, float] = {}
+        for dataset in datasets:
+            for element in _elements(dataset):
+                parts = element if isinstance(element, tuple) else tuple(element)
+                found = model.test_on_batch(
+                    *parts, reset_metrics=False, return_dict=True
+                )
+                count += len(tf.nest.flatten(parts[0])[0])
+        return dict(found), count
+
+
+def _datasets(test: Any) -> ProcessClients:
+    """Test datasets of any elements, by client."""
+    if not isinstance(test, Mapping) or not test:
+        raise SettingError(
+            "test must be a mapping from client ids to datasets of (x, y), got "
+            f"{type(test).__name__}"
+        )
+    values = {str(name): dataset for name, dataset in test.items()}
+    return ProcessClients(tuple(values), None, lambda name, *_: values[name], True)
+
+
+def _elements(dataset: Any) -> Iterator[Any]:
+    yield from dataset
+
+
+def _final(finalizers: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, float]:
+    final: dict[str, float] = {}
+    for name, finalizer in finalizers.items():
+        if name in sums and name not in _COUNTS:
+            # A tf.function that makes a metric's variables, in each of its calls.
+            if isinstance(finalizer, tf.types.experimental.GenericFunction):
+                finalizer = finalizer.python_function
+            tensors = tf.nest.map_structure(tf.convert_to_tensor, sums[name])
+            value = np.asarray(finalizer(tensors))
+            if value.ndim == 0:
+                final[name] = float(value)
+    return final
+
+
+def _evaluation(
+    overall: Mapping[str, float],
+    client_ids: Sequence[str],
+    counts: Sequence[int],
+    by_client: Sequence[Mapping[str, float]],
+) -> Evaluation:
+    examples = np.array(counts, np.int64)
+    per_client = {
+        name: np.where(
+            examples > 0, [found.get(name, np.nan) for found in by_client], np.nan
+        )
+        for name in overall
+    }
+    return Evaluation(dict(overall), tuple(client_ids), examples, per_client)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exporter:
+    """Writes a model: a Keras SavedModel, or else `weights.npz`.
+
+    Attributes:
+      built: the user's model, or None. Without a Keras model, a folder has
+        `weights.npz`, whose names are the paths of the weights.
+      has_model: whether a state has a model; a state without one is not exported.
+    """
+
+    built: Optional[BuiltModel]
+    has_model: bool
+
+    def __call__(self, weights: Any, path: pathlib.Path) -> None:
+        """Writes the folder `path`, when it is complete."""
+        if not self.has_model:
+            return
+        temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        if self.built is not None and self.built.is_keras:
+            self.built.assign(weights)
+            logger = tf.get_logger()
+            level = logger.level
+            logger.setLevel(logging.ERROR)
+            try:
+                self.built.model.save(temporary, save_format="tf")
+            finally:
+                logger.setLevel(level)
+        else:
+            np.savez(
+                temporary / "weights.npz",
+                **{_name(p): _plain(leaf) for p, leaf in nest.named_leaves(weights)},
+            )
+        atomic.replace_folder(temporary, path)
+
+
+def _name(path: Sequence[str]) -> str:
+    return ".".join(path) or "weights"
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    """A leaf as an array of a type that NumPy's files have."""
+    array = np.asarray(leaf)
+    if array.dtype.kind == "V":
+        return array.astype(np.float32)
+    if array.dtype.kind == "O":
+        return array.astype("S" if isinstance(array.flat[0], bytes) else "U")
+    return array

@@ -1,0 +1,156 @@
+"""What a process' computation tells about its randomness. Imports TensorFlow.
+
+A process draws random numbers by the operations of TensorFlow in its computation:
+
+- from a generator with a state, as `tf.random.normal` does and as
+  `tff.aggregators.DifferentiallyPrivateFactory` therefore does: an execution that is
+  repeated draws other numbers;
+- by functions of a seed (`tf.random.stateless_...`), whose seed comes from the state or
+  is a constant: an execution that is repeated draws the same numbers.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import runtime
+
+_RANDOM = re.compile(
+    r"(Stateless|Stateful)?(Random|ParameterizedTruncatedNormal|TruncatedNormal"
+    r"|StandardNormal|Uniform|Truncated|Multinomial|Binomial|Poisson|Gamma)"
+)
+_NO_NUMBERS = re.compile(r".*(GetKeyCounter|GetAlg|Shuffle|Dataset|Seed|Queue)")
+# How initial weights without a seed are drawn: in every client's graph, and unused.
+_UNIFORM = re.compile(r"StatelessRandomUniform(V2)?$|StatelessTruncatedNormal(V2)?$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Randomness:
+    """The random operations of a process.
+
+    Attributes:
+      anew: operations of `next` whose numbers differ when a round is repeated, and
+        calls of Python; sorted.
+      by_seed: operations of `next` that draw noise as a function of a seed.
+    """
+
+    anew: tuple[str, ...]
+    by_seed: tuple[str, ...]
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether `next` is a function of its arguments."""
+        return not self.anew
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The operations of `next` that draw random numbers in rounds."""
+        drawing = [
+            name
+            for name in self.anew
+            if _RANDOM.match(name) and not _NO_NUMBERS.match(name)
+        ]
+        return tuple(sorted({*drawing, *self.by_seed}))
+
+
+def randomness(process: tff.templates.IterativeProcess) -> Randomness:
+    """The random operations of a process."""
+    in_next = _operations(process.next)
+    by_seed = [
+        name
+        for name in in_next
+        if name.startswith("Stateless")
+        and _RANDOM.match(name)
+        and not _NO_NUMBERS.match(name)
+        and not _UNIFORM.match(name)
+    ]
+    return Randomness(
+        tuple(sorted(filter(runtime.is_unrepeatable_operation, in_next))),
+        tuple(sorted(by_seed)),
+    )
+
+
+def loose_digest(process: tff.templates.IterativeProcess) -> dict[str, str]:
+    """Digests of a process by which two starts of a run are compared.
+
+    They cover the types, the operations and their number, TFF's literals, and the
+    float constants of graphs.
+    `runtime.computation_digests` covers more: also constants that are integers. Among
+    these are the seeds that Keras draws, for initial weights without a seed, whenever a
+    program starts, so that it cannot tell two starts from two processes.
+
+    Args:
+      process: of the run.
+    """
+    parts = {"initial_state": process.initialize, "round": process.next}
+    return {name: _loose(computation) for name, computation in parts.items()}
+
+
+def _loose(computation: tff.Computation) -> str:
+    operations: collections.Counter[str] = collections.Counter()
+    constants: collections.Counter[str] = collections.Counter()
+    for node in _nodes(computation):
+        operations[node.op] += 1
+        if node.op != "Const":
+            continue
+        dtype = tf.as_dtype(node.attr["dtype"].type)
+        if dtype.is_floating:
+            array = tf.make_ndarray(node.attr["value"].tensor)
+            constants[np.asarray(array, np.float64).tobytes().hex()] += 1
+    for part in _parts(tff.framework.serialize_computation(computation)):
+        if part.WhichOneof("computation") == "literal":
+            content = part.literal.SerializeToString(deterministic=True)
+            constants[content.hex()] += 1
+    described = (
+        str(computation.type_signature),
+        sorted(operations.items()),
+        sorted(constants.items()),
+    )
+    return hashlib.sha256(repr(described).encode()).hexdigest()
+
+
+def _operations(computation: tff.Computation) -> set[str]:
+    return {node.op for node in _nodes(computation)}
+
+
+def _nodes(computation: tff.Computation) -> Iterator[Any]:
+    """The nodes of all graphs of a computation."""
+    for part in _parts(tff.framework.serialize_computation(computation)):
+        if part.WhichOneof("computation") != "tensorflow":
+            continue
+        graph_def = tf.compat.v1.GraphDef()
+        part.tensorflow.graph_def.Unpack(graph_def)
+        yield from graph_def.node
+        for function in graph_def.library.function:
+            yield from function.node_def
+
+
+def _parts(message: Any) -> Iterator[Any]:
+    """A serialised computation and all computations in it."""
+    yield message
+    kind = message.WhichOneof("computation")
+    part = getattr(message, kind)
+    inner: list[Any] = []
+    if kind == "block":
+        inner = [*(local.value for local in part.local), part.result]
+    elif kind == "call":
+        inner = [part.function]
+        if part.HasField("argument"):
+            inner.append(part.argument)
+    elif kind == "lambda":
+        inner = [part.result]
+    elif kind == "selection":
+        inner = [part.source]
+    elif kind == "struct":
+        inner = [element.value for element in part.element]
+    for each in inner:
+        yield from _parts(each)

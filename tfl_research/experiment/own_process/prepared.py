@@ -1,0 +1,344 @@
+"""A checked experiment with a process: its form, clients, cohorts and plan.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research import outputs, processes
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import Cohorts, Training
+from tfl_research.experiment.own_process import evaluation, noise
+from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
+from tfl_research.experiment.own_process.process_form import (
+    ProcessForm,
+    form_of,
+    short_type,
+)
+from tfl_research.outputs import release as releases
+from tfl_research.outputs.columns import COHORT
+from tfl_research.privacy import DeclaredPlan, UserLevelPlan
+from tfl_research.sampling import Sampler
+from tfl_research.storage import round_metrics
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.own_process.process_experiment import (
+        ProcessExperiment,
+    )
+
+# Columns that a mechanism of the toolkit computes, and a process in its own way.
+_UNPROVEN = (
+    "clip_norm",
+    "aggregator_noise_stddev",
+    "client_learning_rate",
+    "server_learning_rate",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A checked experiment with its process read.
+
+    Attributes:
+      experiment: as described.
+      form: the process in the form that engines execute.
+      clients: with a value for each.
+      training: length, seeds, checkpoints.
+      cohort_settings: who takes part, with a sampler by name.
+      cohorts: who takes part, drawn by the public seed.
+      randomness: what the computation draws.
+      plan: what is declared and charged; None for no declaration.
+      evaluator: of the model, or None.
+      exporter: of the model.
+    """
+
+    experiment: ProcessExperiment
+    form: ProcessForm
+    clients: ProcessClients
+    training: Training
+    cohort_settings: Cohorts
+    cohorts: Sampler
+    randomness: noise.Randomness
+    plan: Any
+    evaluator: Any
+    exporter: evaluation.Exporter
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a repeated round is charged once."""
+        plan = self.plan
+        return not isinstance(plan, DeclaredPlan) or plan.repeatable
+
+    def hparams(self) -> dict[str, Any]:
+        """What the run's folder records."""
+        experiment = self.experiment
+        return {
+            "process": type(experiment.process).__name__,
+            "client_type": short_type(self.form.client_type),
+            "num_clients": len(self.clients.client_ids),
+            "expected_cohort_size": self.cohorts.expected_cohort_size,
+            "public_data": experiment.public_data,
+            "evaluation": _kind_of_evaluation(experiment),
+            **self.cohort_settings.flat(),
+            **self.training.flat(),
+            **experiment.release.flat(),
+            **experiment.runtime.flat(),
+        }
+
+    def ids_digest(self) -> str:
+        """SHA-256 of the clients' ids."""
+        text = repr(self.clients.client_ids)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def release(self) -> outputs.Release:
+        """The filter of the run's outputs.
+
+        Nobody but the user knows how a process computes what it measures, so that all
+        of it is exact unless the user declares that the event covers it.
+        """
+        experiment = self.experiment
+        if self.plan is None:
+            return outputs.Release()
+        sizes = self.cohorts.minimum_cohort_size, self.cohorts.maximum_cohort_size
+        covers = () if experiment.privacy is None else experiment.privacy.covers
+        return outputs.Release(
+            is_private=True,
+            withholds=experiment.release.withhold_exact or not experiment.public_data,
+            named=frozenset(experiment.release.release_exact),
+            public=frozenset(COHORT) if sizes[0] == sizes[1] else frozenset(),
+            unproven=frozenset(_UNPROVEN),
+            proven=frozenset(covers),
+        )
+
+
+def prepare(experiment: ProcessExperiment) -> Prepared:
+    """Reads the process and the clients, and checks what goes together.
+
+    Raises:
+      SettingError: see `ProcessExperiment.check`.
+    """
+    form = form_of(experiment.process)
+    _check_no_client_states(experiment.process)
+    clients = clients_of(experiment.clients, experiment.client_ids, form.client_type)
+    if form.client_type is not None:
+        # A value that is not of the type is refused before anything is written.
+        clients.checked(clients.client_ids[0])
+    training = experiment.training
+    if training is None:
+        training = Training(rounds=1) if form.is_computation else Training()
+    for name in ("client_weight", "max_evaluation_examples"):
+        if getattr(training, name):
+            raise training.refused(name, "is for tasks; leave it out")
+    settings = _cohorts(experiment, form)
+    cohorts = settings.build(clients.client_ids, training.seed)
+    randomness = noise.randomness(form.process)
+    plan = _plan(experiment, settings, cohorts, training, randomness)
+    _check_release(experiment, form, plan)
+    evaluator, exporter = _evaluation(experiment, form, training)
+    return Prepared(
+        experiment,
+        form,
+        clients,
+        training,
+        settings,
+        cohorts,
+        randomness,
+        plan,
+        evaluator,
+        exporter,
+    )
+
+
+def _cohorts(experiment: ProcessExperiment, form: ProcessForm) -> Cohorts:
+    cohorts = experiment.cohorts
+    if form.client_type is None:
+        if cohorts != Cohorts():
+            raise SettingError(
+                "cohorts: the process takes no clients' values; leave it out"
+            )
+        return Cohorts("full")
+    if cohorts.sampler is not None:
+        return cohorts
+    sampler = "fixed"
+    if experiment.privacy is not None or plan_of(experiment.process) is not None:
+        sampler = "poisson"
+    elif form.is_computation and cohorts.cohort_size is None:
+        sampler = "full"
+    return dataclasses.replace(cohorts, sampler=sampler)
+
+
+def _check_no_client_states(process: Any) -> None:
+    if isinstance(process, processes.FederatedProcess) and process.client_states:
+        raise SettingError(
+            "process: its clients keep a state between rounds, in a table that goes "
+            "with a task; give the algorithm to tfl.Experiment"
+        )
+
+
+def plan_of(process: Any) -> Any:
+    """The plan that a process of the toolkit carries; None for others."""
+    if isinstance(process, processes.FederatedProcess):
+        return process.plan
+    return None
+
+
+def _plan(
+    experiment: ProcessExperiment,
+    settings: Cohorts,
+    cohorts: Sampler,
+    training: Training,
+    randomness: noise.Randomness,
+) -> Any:
+    own, declared = plan_of(experiment.process), experiment.privacy
+    if own is not None:
+        return _own_plan(experiment, own, cohorts, training)
+    if declared is None:
+        return None
+    repeatable = declared.repeatable
+    if repeatable and not randomness.is_repeatable:
+        raise SettingError(
+            "repeatable=True: the process has the operations "
+            f"{', '.join(randomness.anew)}, with which a repeated round is another "
+            "one; give repeatable=False, so that every execution is charged, or draw "
+            "by tf.random.stateless_... from a seed in the state"
+        )
+    if repeatable is None:
+        if randomness.anew and randomness.by_seed:
+            raise SettingError(
+                "repeatable is missing: the process draws "
+                f"{', '.join(randomness.by_seed)} by a seed and "
+                f"{', '.join(randomness.anew)} anew at each execution. Is the noise "
+                "drawn anew (repeatable=False)? Noise by a seed would be the same on "
+                "other sums when a round is repeated; leave the other operations out"
+            )
+        repeatable = randomness.is_repeatable
+    return declared.plan(
+        str(settings.sampler), cohorts, training.rounds, repeatable=repeatable
+    )
+
+
+def _own_plan(
+    experiment: ProcessExperiment, own: Any, cohorts: Sampler, training: Training
+) -> UserLevelPlan:
+    if experiment.privacy is not None:
+        raise SettingError(
+            "privacy: the process was built from a privacy plan, which says what it "
+            "costs; leave privacy out"
+        )
+    if not isinstance(own, UserLevelPlan):
+        raise SettingError(
+            "process: was built from a plan of record-level privacy, whose steps a "
+            "task draws; give the plan's settings to tfl.Experiment"
+        )
+    if own.amplification != cohorts.amplification:
+        raise SettingError(
+            f"cohorts: the process' plan is about {own.amplification}, and the cohorts "
+            f"are {cohorts.amplification}; give the cohorts of the plan"
+        )
+    if own.rounds != training.rounds:
+        raise training.refused("rounds", f"the process' plan is of {own.rounds} rounds")
+    return own
+
+
+def _check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -> None:
+    release = experiment.release
+    if plan is None:
+        release.check_without_privacy()
+        return
+    for name in ("public_schema", "evaluation_noise_multiplier", "selection_epsilon"):
+        if getattr(release, name):
+            raise release.refused(name, "is for tasks; leave it out")
+    if release.release_exact and experiment.public_data:
+        raise release.refused(
+            "release_exact", "public_data shows every output; leave it out"
+        )
+    measured = _metric_names(form)
+    for name in release.release_exact:
+        known = name == releases.ALL or releases.is_withheld_name(name)
+        if not known and name not in measured:
+            raise SettingError(
+                f"--release_exact={name}: there is no such exact output; the process "
+                f"measures {', '.join(measured) or 'nothing'}"
+            )
+    privacy = experiment.privacy
+    for name in () if privacy is None else privacy.covers:
+        if not any(each.startswith(name) for each in measured):
+            raise SettingError(
+                f"covers={name}: no metric of the process has such a name; it has "
+                f"{', '.join(measured) or 'none'}"
+            )
+
+
+def _metric_names(form: ProcessForm) -> list[str]:
+    """The names of what a round measures, by the type of the metrics."""
+    from tfl_research.runtime.compiler.structures import leaf_types, pack
+
+    names = (str(number) for number, _ in enumerate(leaf_types(form.metrics_type)))
+    return round_metrics.column_names(pack(iter(names), form.metrics_type))
+
+
+def _evaluation(
+    experiment: ProcessExperiment, form: ProcessForm, training: Training
+) -> tuple[Any, evaluation.Exporter]:
+    has_model = "global_model_weights" in _state_members(form) or isinstance(
+        experiment.process, _learning_process()
+    )
+    if experiment.evaluate is not None and experiment.test is not None:
+        raise SettingError("evaluate: goes without test; give one of them")
+    if experiment.test is not None and experiment.model is None:
+        raise SettingError(
+            "model is missing: test examples need a model to evaluate; give model=, "
+            "or evaluate= in the place of test"
+        )
+    if experiment.model is not None and not has_model:
+        raise SettingError(
+            "model: the state of the process has no global_model_weights; leave it out"
+        )
+    built = None
+    if experiment.model is not None:
+        built = evaluation.built_model(experiment.model)
+    evaluator: Any = None
+    if experiment.test is not None and built is not None:
+        evaluator = evaluation.ModelEvaluation(built, experiment.test)
+    elif experiment.evaluate is not None:
+        evaluator = evaluation.FunctionEvaluation(experiment.evaluate)
+    if evaluator is None:
+        for name in ("selection_metric", "early_stopping_patience"):
+            if getattr(training, name) is not None:
+                raise training.refused(
+                    name,
+                    "nothing is evaluated; give evaluate= or test=, or leave it out",
+                )
+    elif (
+        experiment.test is None
+        and training.selection_metric is None
+        and training.early_stopping_patience is not None
+    ):
+        raise training.refused(
+            "early_stopping_patience", "give a selection_metric of evaluate too"
+        )
+    return evaluator, evaluation.Exporter(built, has_model)
+
+
+def _learning_process() -> Any:
+    import tensorflow_federated as tff
+
+    return tff.learning.templates.LearningProcess
+
+
+def _state_members(form: ProcessForm) -> list[Optional[str]]:
+    import tensorflow_federated as tff
+
+    if not isinstance(form.state_type, tff.StructType):
+        return []
+    return [name for name, _ in tff.structure.iter_elements(form.state_type)]
+
+
+def _kind_of_evaluation(experiment: ProcessExperiment) -> str:
+    if experiment.test is not None:
+        return "model"
+    return "none" if experiment.evaluate is None else "function"

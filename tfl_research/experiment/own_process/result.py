@@ -1,0 +1,71 @@
+"""What a finished run of a process gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tfl_research.experiment.own_process.process_experiment import (
+        ProcessExperiment,
+    )
+    from tfl_research.program import RunResult
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ProcessResult:
+    """A finished run of a `ProcessExperiment`.
+
+    Attributes:
+      experiment: that was run.
+      ended: how the rounds ended.
+      weights: the model in the final state; None where the process trains none.
+    """
+
+    experiment: ProcessExperiment
+    ended: RunResult
+    weights: Any = None
+
+    def __repr__(self) -> str:
+        return (
+            f"ProcessResult({str(self.path)!r}: {self.stop_reason} after round "
+            f"{self.ended.completed_rounds}, epsilon={self.epsilon:g})"
+        )
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The run's folder."""
+        return self.ended.path
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended, see `storage.run_record.STOP_REASONS`."""
+        return self.ended.stop_reason
+
+    @property
+    def state(self) -> Any:
+        """The state after the last round."""
+        return self.ended.state
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds."""
+        return self.ended.summary
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The rounds: a row a round, columns as in metrics.csv."""
+        return self.ended.metrics
+
+    @property
+    def measurements(self) -> dict[int, dict[str, Any]]:
+        """What the rounds measured beside numbers: arrays by round and by name."""
+        return self.ended.measurements
+
+    @property
+    def epsilon(self) -> float:
+        """ε of all executed rounds at the run's δ; infinite where none is declared."""
+        return self.ended.epsilon

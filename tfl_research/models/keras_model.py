@@ -1,0 +1,159 @@
+"""Keras models as pure functions of their weights."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research.models.functional_model import FunctionalModel
+from tfl_research.models.modules import modules_of
+from tfl_research.models.variable_model import VariableModel, functional
+
+
+def initialized(build_model: Callable[[], Any], seed: int) -> Any:
+    """A new Keras model whose initial weights are a pure function of `seed`.
+
+    The process-wide generators of Python and NumPy do not change. TensorFlow's global
+    seed is set, since TensorFlow cannot restore an earlier seed.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        tf.keras.utils.set_random_seed(seed)
+        return build_model()
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -> Any:
+    """A new Keras model with weights, also if its first call creates them.
+
+    Args:
+      build_model: makes a new Keras model.
+      x_spec: a batch of inputs, a `tf.TensorSpec` or a structure of them.
+      seed: seed of the initial weights.
+
+    Raises:
+      ValueError: a Keras model that was there before.
+    """
+    created = []
+
+    def record(create: Callable[..., Any], **arguments: Any) -> Any:
+        created.append(create(**arguments))
+        return created[-1]
+
+    def build() -> Any:
+        model = build_model()
+        if isinstance(model, tf.keras.Model) and not model.built:
+            model(tf.nest.map_structure(_zeros, x_spec))
+        return model
+
+    with tf.variable_creator_scope(record):
+        model = initialized(build, seed)
+    if isinstance(model, tf.keras.Model) and model.variables and not created:
+        raise ValueError(
+            "the model builder returns the same model each time; expected a new one"
+        )
+    return model
+
+
+def _zeros(spec: tf.TensorSpec) -> tf.Tensor:
+    shape = [1 if size is None else size for size in spec.shape.as_list()]
+    if spec.dtype == tf.string:
+        return tf.fill(shape, "")
+    return tf.zeros(shape, spec.dtype)
+
+
+def from_keras(
+    build_model: Callable[[], Any],
+    x_spec: Any,
+    *,
+    seed: int = 0,
+    non_trainable: Optional[str] = None,
+) -> FunctionalModel:
+    """Wraps a Keras model builder as a pure function of its weights.
+
+    Whatever the model declares counts: penalties and `add_loss`, constraints, trainable
+    flags, non-trainable weights, masks, mixed precision. Its random layers draw from
+    the run's seed. Lookup tables and adapted layers become constants. Nothing of
+    `compile` is read: the task's objective has the loss. Call this function outside of
+    graphs.
+
+    Args:
+      build_model: makes a new Keras model (functional, sequential or subclassed).
+      x_spec: a batch of inputs, `[batch, ...]`, or a dict of them; the batch size may
+        be None.
+      seed: seed of the initial weights.
+      non_trainable: what happens to non-trainable weights that training changes, see
+        `FunctionalModel.non_trainable`. "frozen" also makes BatchNormalization
+        normalize by its statistics in training, as `layer.trainable = False` does.
+
+    Raises:
+      ValueError: no Keras model; the same model at each call; a `train_step` or the
+        like of its own, which federated clients would not run; operations that are
+        not pure; training changes non-trainable weights, and there is no choice for
+        them.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> def build_model():
+      ...     layers = [tf.keras.Input([3]), tf.keras.layers.Dense(2)]
+      ...     return tf.keras.Sequential(layers)
+      >>> model = models.from_keras(build_model, tf.TensorSpec([None, 3]))
+      >>> [w.shape for w in model.initial_weights]
+      [(3, 2), (2,)]
+    """
+
+    return of_keras_model(
+        built_model(build_model, x_spec, seed=seed), x_spec, non_trainable
+    )
+
+
+def of_keras_model(
+    model: Any, x_spec: Any, non_trainable: Optional[str] = None
+) -> FunctionalModel:
+    """A built Keras model as a pure function of its weights; see `from_keras`."""
+    _check(model)
+    return functional(
+        VariableModel(
+            model,
+            model.trainable_variables,
+            model.non_trainable_variables,
+            lambda x, training: model(x, training=training),
+        ),
+        x_spec,
+        non_trainable,
+    )
+
+
+def _check(model: Any) -> None:
+    """Refuses what is no Keras model, and models that train in a way of their own."""
+    if not isinstance(model, tf.keras.Model):
+        raise ValueError(
+            f"the model builder returned a {type(model).__name__}; expected a "
+            "tf.keras.Model"
+        )
+    if model.optimizer is not None:
+        raise ValueError(
+            "the model is compiled, and federated training would not use its loss and "
+            "optimizer; expected a model that is not compiled: leave out compile(), or "
+            "give load_model(..., compile=False)"
+        )
+    for layer in modules_of(model):
+        if isinstance(layer, tf.keras.layers.RNN) and layer.stateful:
+            raise ValueError(
+                f"layer {layer.name!r} is stateful: a batch would depend on the "
+                "one before, maybe of another client; expected stateful=False"
+            )
+    for method in ("train_step", "compute_loss", "make_train_function"):
+        kind = next(k for k in type(model).__mro__ if method in vars(k))
+        if kind is not tf.keras.Model or method in vars(model):
+            raise ValueError(
+                f"{type(model).__name__}.{method} is the model's own way to train, "
+                "which clients would not run; expected a model with Keras' train_step: "
+                "put the loss into the task's objective and penalties into add_loss"
+            )

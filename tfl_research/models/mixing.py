@@ -1,0 +1,95 @@
+"""Finds models whose examples influence each other within a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research.models.functional_model import FunctionalModel
+
+# Examples of the probe, of which the last ones differ between two calls.
+_ROWS, _SAME = 4, 2
+# Layers of Keras that apply a function of the user's own.
+_OWN = ("Lambda", "TFOpLambda", "SlicingOpLambda")
+
+
+def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -> bool:
+    """Whether results of training depend on the batch as a whole.
+
+    True for models that change their state. Penalties and layers of a user's own are
+    tried with two batches that differ in some examples. Keras' other layers treat each
+    example alone.
+
+    Args:
+      model: the model; `mixes_examples` is not read.
+      x_spec: a batch of inputs.
+      layers: the Keras layers in the model.
+    """
+    if model.changing:
+        return True
+    if not (model.has_penalty or any(_is_own(layer) for layer in layers)):
+        return False
+    generator = np.random.default_rng(0)
+    first = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
+    second = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
+    joined = tf.nest.map_structure(
+        lambda a, b: tf.concat([a[:_SAME], b[_SAME:]], 0), first, second
+    )
+    results = [_results(model, x) for x in (first, joined)]
+    # Batches of another size can be mixed by their size alone.
+    shorter = tf.nest.map_structure(lambda a: a[:_SAME], first)
+    results.append(_results(model, shorter) if not model.is_random else results[0])
+    return any(
+        not np.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
+        for other in results[1:]
+        for a, b in zip(results[0], other)
+    )
+
+
+def may_fail_for_padding(layers: Sequence[Any]) -> bool:
+    """Whether the layers may have no finite gradients for rows of zeros.
+
+    A sequence that is masked as a whole has the mean 0/0. What a layer of a user's own
+    does is not known.
+    """
+    return any(_is_own(layer) or _makes_mask(layer) for layer in layers)
+
+
+def _is_own(layer: Any) -> bool:
+    own_function = type(layer).__name__ in _OWN
+    plain_model = type(layer) in (tf.keras.Sequential, tf.keras.Model)
+    return own_function or not (
+        plain_model or type(layer).__module__.startswith("keras.")
+    )
+
+
+def _makes_mask(layer: Any) -> bool:
+    if isinstance(layer, tf.keras.layers.Masking):
+        return True
+    return isinstance(layer, tf.keras.layers.Embedding) and layer.mask_zero
+
+
+def _results(model: FunctionalModel, x: Any) -> list[np.ndarray]:
+    """What training gives for the first examples of a batch."""
+    result = model.forward(
+        [tf.constant(w) for w in model.initial_weights],
+        [tf.constant(w) for w in model.initial_state],
+        x,
+        True,
+        tf.constant([1, 2], tf.int32),
+    )
+    outputs = tf.nest.flatten(result.predictions)
+    return [result.penalty.numpy(), *(np.asarray(o[:_SAME]) for o in outputs)]
+
+
+def _probe(spec: tf.TensorSpec, generator: np.random.Generator) -> tf.Tensor:
+    shape = [2 if size is None else size for size in spec.shape.as_list()]
+    shape[0] = _ROWS
+    if spec.dtype == tf.string:
+        return tf.constant(generator.choice(["a", "b"], shape))
+    if spec.dtype.is_floating:
+        return tf.constant(generator.normal(size=shape), spec.dtype)
+    return tf.cast(tf.constant(generator.integers(0, 2, shape)), spec.dtype)

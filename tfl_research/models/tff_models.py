@@ -1,0 +1,136 @@
+"""Models of `tff.learning.models` as pure functions of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.models.functional_model import Forward, FunctionalModel
+from tfl_research.models.keras_model import built_model, of_keras_model
+from tfl_research.models.random_draws import drawn_from
+from tfl_research.models.tracing import pure_function_of_graph
+from tfl_research.models.variable_model import VariableModel, functional
+
+
+def as_functional(
+    model: Any, x_spec: Any, *, seed: int = 0, non_trainable: Optional[str] = None
+) -> FunctionalModel:
+    """Any kind of model as a pure function of its weights.
+
+    Of TFF's models the weights, the predictions and Keras' penalties count. The loss
+    and the metrics are those of the task's objective.
+
+    Args:
+      model: a function without arguments that returns a new Keras model, a
+        `tff.learning.models.VariableModel` (such as the `model_fn` of
+        `from_keras_model`) or a `tff.learning.models.ReconstructionModel`; or a
+        `tff.learning.models.FunctionalModel`; or a `models.FunctionalModel`. The
+        weights of a reconstruction model are the global ones, and then the local ones.
+      x_spec: a batch of inputs, `[batch, ...]`, or a dict of them.
+      seed: seed of the initial weights; functional models have their own.
+      non_trainable: what happens to non-trainable weights that training changes, see
+        `FunctionalModel.non_trainable`.
+
+    Raises:
+      ValueError: another kind of model, or an error of `models.from_keras`.
+    """
+    if isinstance(model, FunctionalModel):
+        return model
+    if isinstance(model, tff.learning.models.FunctionalModel):
+        return _of_functional_model(model, x_spec)
+    if not callable(model):
+        raise ValueError(
+            f"expected a function that returns a new model, got a {_kind(model)}"
+        )
+    built = built_model(model, x_spec, seed=seed)
+    if isinstance(built, (FunctionalModel, tff.learning.models.FunctionalModel)):
+        return as_functional(built, x_spec)
+    if isinstance(built, tf.keras.Model):
+        return of_keras_model(built, x_spec, non_trainable)
+    if isinstance(built, tff.learning.models.VariableModel):
+        variables = VariableModel(
+            built,
+            list(built.trainable_variables),
+            list(built.non_trainable_variables),
+            lambda x, training: built.predict_on_batch(x, training=training),
+        )
+        return functional(variables, x_spec, non_trainable)
+    if isinstance(built, tff.learning.models.ReconstructionModel):
+        return functional(_of_reconstruction_model(built), x_spec, non_trainable)
+    raise ValueError(
+        f"the model builder returned a {_kind(built)}; expected a tf.keras.Model, or a "
+        "VariableModel, ReconstructionModel or FunctionalModel of tff.learning.models"
+    )
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _of_functional_model(model: Any, x_spec: Any) -> FunctionalModel:
+    trainable, fixed = (tf.nest.flatten(part) for part in model.initial_weights)
+    count = len(trainable) + len(fixed)
+    specs = [tf.TensorSpec(w.shape, w.dtype) for w in (*trainable, *fixed)]
+    structures, draws, traced = {}, {}, {}
+    for training in (True, False):
+
+        def flat(*arguments: tf.Tensor, training: bool = training) -> list[tf.Tensor]:
+            weights = tf.nest.pack_sequence_as(
+                tuple(model.initial_weights), arguments[:count]
+            )
+            x = tf.nest.pack_sequence_as(x_spec, arguments[count:-1])
+            with drawn_from(arguments[-1], []) as drawn:
+                outputs = model.predict_on_batch(weights, x, training)
+            structures[training], draws[training] = outputs, drawn.count
+            return tf.nest.flatten(outputs)
+
+        traced[training] = pure_function_of_graph(
+            flat,
+            [*specs, *tf.nest.flatten(x_spec), tf.TensorSpec([2], tf.int32)],
+            "the model",
+        )
+
+    def forward(
+        weights: Any, state: Any, x: Any, training: bool, seed: tf.Tensor
+    ) -> Forward:
+        arguments = [*weights, *state, *tf.nest.flatten(x), seed]
+        outputs = list(traced[training](*map(tf.convert_to_tensor, arguments)))
+        predictions = tf.nest.pack_sequence_as(structures[training], outputs)
+        return Forward(predictions, tf.constant(0.0), tuple(state))
+
+    return FunctionalModel(
+        tuple(trainable),
+        forward,
+        is_random=draws[True] > 0,
+        initial_state=tuple(fixed),
+        state_names=tuple(f"non_trainable {index}" for index in range(len(fixed))),
+        # Functions of a user's own, which were not tried with other batches.
+        mixes_examples=True,
+        drops_padding=True,
+    )
+
+
+def _of_reconstruction_model(model: Any) -> VariableModel:
+    labels = _labels(model.input_spec)
+
+    def call(x: Any, training: bool) -> Any:
+        rows = tf.shape(tf.nest.flatten(x)[0])[0]
+        # The predictions do not depend on the labels, which only pass through.
+        y = tf.nest.map_structure(
+            lambda s: tf.zeros(tf.concat([[rows], s.shape[1:]], 0), s.dtype), labels
+        )
+        return model.forward_pass({"x": x, "y": y}, training=training).predictions
+
+    return VariableModel(
+        model,
+        [*model.global_trainable_variables, *model.local_trainable_variables],
+        [*model.global_non_trainable_variables, *model.local_non_trainable_variables],
+        call,
+    )
+
+
+def _labels(input_spec: Any) -> Any:
+    return input_spec["y"] if isinstance(input_spec, Mapping) else input_spec[1]

@@ -1,0 +1,217 @@
+"""Traces models to pure functions, or says what is not pure in them."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from tfl_research import _tff_compat
+from tfl_research.models.modules import layer_in
+
+# Stateful operations of TensorFlow that are pure here: control flow, calls, and checks.
+_HARMLESS = {
+    "Assert",
+    "Case",
+    "If",
+    "PartitionedCall",
+    "Print",
+    "PrintV2",
+    "StatefulPartitionedCall",
+    "StatelessCase",
+    "While",
+}
+_RANDOM = {
+    "Multinomial",
+    "ParameterizedTruncatedNormal",
+    "RandomGammaV2",
+    "RandomGamma",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "RngReadAndSkip",
+    "StatefulStandardNormalV2",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+    "StatefulUniformInt",
+    "TruncatedNormal",
+}
+
+
+def pure_function(
+    function: Callable[..., Any],
+    specs: Sequence[tf.TensorSpec],
+    what: str,
+    modules: Sequence[Any] = (),
+) -> Any:
+    """Traces a function of tensors, and checks that it is pure.
+
+    A model is traced here, outside of TFF's computations, in which Keras would build
+    layers for a TensorFlow 1 graph. Tensors that the function holds become constants.
+
+    Args:
+      function: tensors -> list of tensors.
+      specs: of the arguments.
+      what: the traced thing, for messages ("the model").
+      modules: the model's layers, which messages name.
+
+    Returns:
+      A concrete function of tensors, whose results are flat.
+
+    Raises:
+      ValueError: tracing fails, or the function has an operation that is not pure.
+    """
+    try:
+        traced = tf.function(function).get_concrete_function(*specs)
+    except Exception as error:
+        raise ValueError(f"{what} cannot be traced: {_one_line(error)}") from error
+    definition = traced.graph.as_graph_def()
+    _check_pure(definition, what, modules)
+    for capture in traced.captured_inputs:
+        if capture.dtype in (tf.resource, tf.variant):
+            raise ValueError(
+                f"{what} holds a variable, table or dataset that is not a weight of "
+                "one of its layers; expected weights that layers create with add_weight"
+            )
+    if not traced.captured_inputs:
+        return traced
+    return _imported(
+        definition,
+        specs,
+        traced.inputs,
+        traced.outputs,
+        [capture.numpy() for capture in traced.captured_inputs],
+    )
+
+
+def pure_function_of_graph(
+    function: Callable[..., Any], specs: Sequence[tf.TensorSpec], what: str
+) -> Any:
+    """As `pure_function`, for functions that TFF allows in TensorFlow 1 graphs only."""
+    with tf.Graph().as_default() as graph:
+        inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in specs]
+        try:
+            outputs = [tf.identity(output) for output in function(*inputs)]
+        except Exception as error:
+            raise ValueError(f"{what} cannot be traced: {_one_line(error)}") from error
+    definition = graph.as_graph_def()
+    needed = [tensor.op.name for tensor in outputs]
+    needed += [node.name for node in definition.node if node.op == "Assert"]
+    definition = tf.compat.v1.graph_util.extract_sub_graph(definition, needed)
+    _check_pure(definition, what, ())
+    return _imported(definition, specs, inputs, outputs, [])
+
+
+def _imported(
+    definition: Any,
+    specs: Sequence[tf.TensorSpec],
+    inputs: Sequence[tf.Tensor],
+    outputs: Sequence[tf.Tensor],
+    constants: Sequence[Any],
+) -> Any:
+    """A graph as a function of its first inputs; the other inputs are constants."""
+    placeholders = {t.op.name for t in inputs}
+    nodes = [n for n in definition.node if n.name not in placeholders]
+    del definition.node[:]
+    # XLA compiles no placeholders, also where nothing uses them.
+    definition.node.extend(nodes)
+    used = {name.partition(":")[0] for node in nodes for name in node.input}
+    results = [t.name for t in outputs]
+
+    def imported(*arguments: tf.Tensor) -> list[tf.Tensor]:
+        values = [*arguments, *(tf.constant(c) for c in constants)]
+        return tf.graph_util.import_graph_def(
+            definition,
+            input_map={
+                tensor.name: value
+                for tensor, value in zip(inputs, values)
+                if tensor.op.name in used
+            },
+            return_elements=results,
+            name="",
+        )
+
+    return tf.function(imported, autograph=False).get_concrete_function(*specs)
+
+
+def _one_line(error: Exception) -> str:
+    """The first sentence of an error's own text, without Keras' and AutoGraph's."""
+    text = "\n".join(line.strip() for line in str(error).splitlines())
+    layer = re.findall(r"when calling layer '([^']*)'", text)
+    place = f"layer {layer[-1]!r}: " if layer else ""
+    text = re.split(r"\n\s*Call arguments received", text)[0]
+    told = re.findall(r"^\s*\w*(?:Error|Exception): (.*(?:\n.+)*)", text, re.MULTILINE)
+    told = [t for t in told if not t.startswith(("Exception enc", "in user code"))]
+    own = told[-1] if told else text.split("Exception encountered")[-1]
+    paragraphs = [p for p in re.split(r"\n\s*\n", own) if "calling layer" not in p]
+    line = " ".join((paragraphs or [type(error).__name__])[0].split())
+    line = line if len(line) <= 300 else line.partition(". ")[0]
+    return line if line.startswith(place.rstrip(": ")) else f"{place}{line}"
+
+
+def _check_pure(definition: Any, what: str, modules: Sequence[Any]) -> None:
+    for node in _called_nodes(definition):
+        kind = node.op
+        if kind in _HARMLESS or not _tff_compat.is_stateful(kind):
+            continue
+        layer = layer_in(node.name, list(modules))
+        place = "" if layer is None else f" in layer {layer!r}"
+        if kind in _RANDOM:
+            raise ValueError(
+                f"{what} draws random numbers with {kind}{place}, which no seed of the "
+                "run decides; expected tf.random.normal or tf.random.uniform, called "
+                "when the layer is called, or a random layer of Keras"
+            )
+        raise ValueError(
+            f"{what} has the operation {kind}{place}, which is not a pure function of "
+            "weights and inputs; expected variables that are weights of its layers, "
+            "and no tf.py_function, tables or iterators of its own"
+        )
+
+
+def _called_nodes(definition: Any) -> Iterator[Any]:
+    """The nodes of a graph, and of the functions that it calls."""
+    library = {f.signature.name: f.node_def for f in definition.library.function}
+    pending, seen = [definition.node], set()
+    while pending:
+        for node in pending.pop():
+            yield node
+            for function in _tff_compat.function_references(node):
+                if function.name in library and function.name not in seen:
+                    seen.add(function.name)
+                    pending.append(library[function.name])
+
+
+@contextmanager
+def inlined_functions(modules: Sequence[Any]) -> Iterator[None]:
+    """Makes the `tf.function`s of modules part of the functions that call them.
+
+    A traced function would hold the variables, or the tensors of another graph.
+    """
+    kind = type(tf.function(lambda: None))
+    changed: list[tuple[Any, str, Any]] = []
+    try:
+        for module in modules:
+            own = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
+            for name, value in own.items():
+                changed.append((module, name, value))
+                vars(module)[name] = value.python_function
+            for owner in type(module).__mro__:
+                for name, value in vars(owner).items():
+                    if isinstance(value, kind) and name not in vars(module):
+                        changed.append((module, name, None))
+                        method = types.MethodType(value.python_function, module)
+                        vars(module)[name] = method
+        yield
+    finally:
+        for module, name, value in changed:
+            if value is None:
+                del vars(module)[name]
+            else:
+                vars(module)[name] = value

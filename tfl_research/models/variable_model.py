@@ -1,0 +1,313 @@
+"""Models that hold variables, as pure functions of their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import _tff_compat
+from tfl_research.models.bound_variables import bound
+from tfl_research.models.functional_model import (
+    Forward,
+    FunctionalModel,
+    check_changing,
+    check_non_trainable,
+)
+from tfl_research.models.lookups import replaced_tables, tables_in
+from tfl_research.models.mixing import may_fail_for_padding, mixes_examples
+from tfl_research.models.modules import inside
+from tfl_research.models.random_draws import drawn_from, random_layers
+from tfl_research.models.tracing import inlined_functions, pure_function
+
+_WHAT = "the model"
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableModel:
+    """A model that holds its weights in variables.
+
+    Attributes:
+      held: the object that holds the layers and variables.
+      trainable: the trainable variables.
+      fixed: the non-trainable variables.
+      call: (x, training) -> predictions.
+    """
+
+    held: Any
+    trainable: Sequence[tf.Variable]
+    fixed: Sequence[tf.Variable]
+    call: Callable[[Any, bool], Any]
+
+
+def functional(
+    model: VariableModel, x_spec: Any, non_trainable: Optional[str]
+) -> FunctionalModel:
+    """Traces a model with variables, in training and outside of training.
+
+    Args:
+      model: the model, whose variables keep their values.
+      x_spec: a batch of inputs.
+      non_trainable: see `FunctionalModel.non_trainable`; None for no choice.
+
+    Raises:
+      ValueError: see `models.from_keras`.
+    """
+    check_non_trainable(non_trainable)
+    trainable, fixed = list(model.trainable), list(model.fixed)
+    if not trainable:
+        raise ValueError(
+            "the model has no trainable weights; expected at least one: set "
+            "trainable=True for a layer"
+        )
+    modules = inside(model.held)
+    layers = [m for m in modules if isinstance(m, tf.keras.layers.Layer)]
+    keras = [m for m in modules if isinstance(m, tf.keras.Model)]
+    whole = [m for m in keras if not any(m in inside(o)[1:] for o in keras)]
+    tables = tables_in(modules)
+    metrics = [pair for m in whole for pair in _metric_values(m, fixed)]
+
+    def call(x: Any, training: bool) -> tuple[Any, Any]:
+        predictions = model.call(x, training)
+        losses = [loss for m in whole for loss in m.losses]
+        losses = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in losses]
+        return predictions, tf.add_n(losses) if losses else None
+
+    @contextmanager
+    def prepared(seed: tf.Tensor) -> Iterator[Any]:
+        with ExitStack() as stack:
+            stack.enter_context(replaced_tables(tables))
+            stack.enter_context(inlined_functions(modules))
+            stack.enter_context(
+                bound([v for v, _ in metrics], [tf.constant(c) for _, c in metrics])
+            )
+            if non_trainable == "frozen":
+                stack.enter_context(_statistics_in_use(layers))
+            yield stack.enter_context(drawn_from(seed, modules[1:]))
+
+    traced = traced_model(
+        call,
+        prepared,
+        trainable=trainable,
+        fixed=fixed,
+        x_spec=x_spec,
+        keeps_state=non_trainable == "frozen",
+        modules=modules[1:],
+    )
+    changing = traced.changing
+    names = tuple(variable.name.partition(":")[0] for variable in fixed)
+    check_changing(
+        [names[index] for index in changing],
+        [fixed[index].dtype for index in changing],
+        non_trainable,
+    )
+    functional = FunctionalModel(
+        tuple(w.numpy() for w in trainable),
+        traced.forward,
+        is_random=bool(random_layers(modules)) or traced.draws > 0,
+        initial_state=tuple(w.numpy() for w in fixed),
+        has_penalty=traced.has_penalty,
+        changing=changing,
+        state_names=names,
+        non_trainable=non_trainable or "frozen",
+        constrain=_constraints(trainable),
+    )
+    mixes = mixes_examples(functional, x_spec, layers)
+    return dataclasses.replace(
+        functional,
+        mixes_examples=mixes,
+        drops_padding=mixes or may_fail_for_padding(layers),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedModel:
+    """A model's traced functions.
+
+    Attributes:
+      forward: see `FunctionalModel.forward`.
+      changing: indices of the non-trainable weights that training changes.
+      has_penalty: whether there are penalties.
+      draws: number of random draws in training.
+    """
+
+    forward: Callable[..., Forward]
+    changing: tuple[int, ...]
+    has_penalty: bool
+    draws: int
+
+
+def traced_model(
+    call: Callable[[Any, bool], tuple[Any, Any]],
+    prepared: Callable[[tf.Tensor], Any],
+    *,
+    trainable: Sequence[tf.Variable],
+    fixed: Sequence[tf.Variable],
+    x_spec: Any,
+    keeps_state: bool = False,
+    modules: Sequence[Any] = (),
+) -> TracedModel:
+    """Traces a model that holds variables, in training and outside of training.
+
+    Args:
+      call: (x, training) -> predictions and penalty (None without penalties).
+      prepared: seed -> a context in which the model is traced, with the random draws.
+      trainable: the trainable variables.
+      fixed: the non-trainable variables.
+      x_spec: a batch of inputs.
+      keeps_state: whether what `call` assigns to `fixed` is discarded.
+      modules: the model's layers, which messages name.
+    """
+    variables = [_tff_compat.resource_variable(v) for v in (*trainable, *fixed)]
+    weight_specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
+    count, structures, facts = len(variables), {}, {}
+    preprocesses = any(".preprocessing." in type(m).__module__ for m in modules)
+    traced = {}
+    for training in (True, False):
+
+        def flat(*arguments: tf.Tensor, training: bool = training) -> list[tf.Tensor]:
+            seed = arguments[-1]
+            x = tf.nest.pack_sequence_as(x_spec, arguments[count:-1])
+            if preprocesses:
+                # Some layers for images have no gradient, and inputs need none.
+                x = tf.nest.map_structure(tf.stop_gradient, x)
+            with bound(variables, arguments[:count]) as values:
+                with prepared(seed) as draws:
+                    predictions, penalty = call(x, training)
+                predictions = tf.nest.map_structure(_in_float32, predictions)
+                assigned = values.assigned()
+                after = values.tensors()
+            _check_assigned(trainable, assigned)
+            structures[training] = predictions
+            changes = training and not keeps_state
+            changing = [
+                index
+                for index in range(len(fixed))
+                if changes and assigned[len(trainable) + index]
+            ]
+            facts[training] = (penalty is not None, draws.count, tuple(changing))
+            state = [after[len(trainable) + index] for index in changing]
+            penalties = [] if penalty is None else [penalty]
+            return [*tf.nest.flatten(predictions), *penalties, *state]
+
+        traced[training] = pure_function(
+            flat,
+            [*weight_specs, *tf.nest.flatten(x_spec), tf.TensorSpec([2], tf.int32)],
+            _WHAT,
+            modules,
+        )
+
+    def forward(
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+        x: Any,
+        training: bool,
+        seed: tf.Tensor,
+    ) -> Forward:
+        arguments = [*weights, *state, *tf.nest.flatten(x), seed]
+        results = list(traced[training](*map(tf.convert_to_tensor, arguments)))
+        structure = structures[training]
+        outputs = len(tf.nest.flatten(structure))
+        predictions = tf.nest.pack_sequence_as(structure, results[:outputs])
+        has_penalty, _, changing = facts[training]
+        penalty = results[outputs] if has_penalty else tf.constant(0.0)
+        new = dict(zip(changing, results[outputs + has_penalty :]))
+        state = tuple(new.get(index, old) for index, old in enumerate(state))
+        return Forward(predictions, penalty, state)
+
+    has_penalty, draws, changing = facts[True]
+    return TracedModel(forward, changing, has_penalty, draws)
+
+
+def _in_float32(output: Any) -> tf.Tensor:
+    if isinstance(output, (tf.RaggedTensor, tf.SparseTensor)):
+        raise ValueError(
+            f"the model's output is a {type(output).__name__}; expected dense tensors"
+        )
+    half = output.dtype in (tf.float16, tf.bfloat16)
+    return tf.cast(output, tf.float32) if half else output
+
+
+def _check_assigned(trainable: Sequence[tf.Variable], assigned: Sequence[bool]) -> None:
+    for variable, changed in zip(trainable, assigned):
+        if changed:
+            raise ValueError(
+                f"the model assigns to its trainable weight {variable.name} when it is "
+                "called; expected that optimizers alone change trainable weights"
+            )
+
+
+@contextmanager
+def _statistics_in_use(layers: Sequence[Any]) -> Iterator[None]:
+    """Makes BatchNormalization normalize by its statistics, also in training."""
+    changed = []
+    try:
+        for layer in layers:
+            if isinstance(layer, tf.keras.layers.BatchNormalization):
+                changed.append(layer)
+                layer.call = _without_training(layer.call)
+        yield
+    finally:
+        for layer in changed:
+            del layer.call
+
+
+def _without_training(call: Callable[..., Any]) -> Callable[..., Any]:
+    def inference(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        del training
+        return call(inputs, training=False)
+
+    return inference
+
+
+def _metric_values(
+    model: Any, fixed: Sequence[tf.Variable]
+) -> list[tuple[tf.Variable, np.ndarray]]:
+    """The variables of metrics that layers add in their call, and their values."""
+    weights = {id(variable) for variable in fixed}
+    return [
+        (_tff_compat.resource_variable(v), v.numpy())
+        for metric in model.metrics
+        for v in metric.variables
+        if id(v) not in weights
+    ]
+
+
+def _constrained(constraint: Callable[[Any], Any], weight: tf.Tensor) -> tf.Tensor:
+    """The constraint of a weight. A variable that it makes is its initial value."""
+
+    def initial(_: Any, **arguments: Any) -> tf.Tensor:
+        value = arguments["initial_value"]
+        return tf.convert_to_tensor(value() if callable(value) else value)
+
+    with tf.variable_creator_scope(initial):
+        return constraint(weight)
+
+
+def _constraints(
+    variables: Sequence[tf.Variable],
+) -> Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]]:
+    """Applies the variables' constraints; None if there are none."""
+    traced = {
+        index: pure_function(
+            lambda w, constraint=variable.constraint: [_constrained(constraint, w)],
+            [tf.TensorSpec(variable.shape, variable.dtype)],
+            f"the constraint of {variable.name}",
+        )
+        for index, variable in enumerate(variables)
+        if variable.constraint is not None
+    }
+    if not traced:
+        return None
+
+    def constrain(weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        return [
+            tf.ensure_shape(traced[index](w)[0], w.shape) if index in traced else w
+            for index, w in enumerate(weights)
+        ]
+
+    return constrain

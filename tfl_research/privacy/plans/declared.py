@@ -1,0 +1,176 @@
+"""The plan of a process that the toolkit did not build: its user declares the event."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from tfl_research.errors import SettingError
+from tfl_research.privacy.accounting import events
+from tfl_research.privacy.accounting.composition import EpsilonCurve, accountant_of
+from tfl_research.privacy.accounting.events import Event
+from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
+from tfl_research.privacy.mechanisms.specification import checked_accountant
+from tfl_research.privacy.plans.user_level_values import checked_delta
+from tfl_research.sampling import Amplification
+
+
+@dataclasses.dataclass(frozen=True)
+class DeclaredPlan:
+    """What each execution of a process releases, as its user declares.
+
+    No round measures the noise, so that nothing compares it with the declaration.
+
+    Attributes:
+      event: each execution of a round is charged as this event.
+      delta: target δ.
+      accountant: "pld" or "rdp".
+      rounds: planned.
+      repeatable: whether a repeated round has the same noise on the same sums, so that
+        it is charged once; otherwise every execution is charged.
+      budget_epsilon: ε that no round may exceed, or None.
+    """
+
+    event: Event
+    delta: float
+    accountant: str
+    rounds: int
+    repeatable: bool
+    budget_epsilon: Optional[float] = None
+
+    @classmethod
+    def create(
+        cls,
+        event: Event,
+        amplification: Amplification,
+        *,
+        rounds: int,
+        repeatable: bool,
+        delta: Optional[float] = None,
+        accountant: str = "auto",
+        budget_epsilon: Optional[float] = None,
+    ) -> DeclaredPlan:
+        """Makes a plan, once the event fits the run's cohorts.
+
+        Args:
+          event: of one execution of a round.
+          amplification: of the run's sampler.
+          rounds: planned, at least 1.
+          repeatable: see the class.
+          delta: target δ; `default_delta` of the population when None.
+          accountant: "pld", "rdp", or "auto" for the tightest that applies.
+          budget_epsilon: ε that no round may exceed, or None.
+
+        Raises:
+          SettingError: an event that is not registered or does not cover the cohorts,
+            or an accountant or budget that does not go with the event.
+        """
+        try:
+            events.check_registered(event)
+            events.check_readable(event)
+            check_covers(event, amplification, rounds)
+        except ValueError as error:
+            raise SettingError(f"event: {error}") from error
+        delta = checked_delta(delta, amplification.population)
+        checked_accountant(accountant, event)
+        resolved = accountant_of(accountant, [(event, rounds)], delta)
+        if budget_epsilon is not None:
+            first = EpsilonCurve(event, delta, resolved).at(1)
+            if first > budget_epsilon:
+                raise SettingError(
+                    f"--budget_epsilon={budget_epsilon:g}: the first round alone costs "
+                    f"ε = {first:.4g} at δ = {delta:g}; raise it, or add noise"
+                )
+        return cls(event, delta, resolved, rounds, repeatable, budget_epsilon)
+
+    @property
+    def planned_releases(self) -> tuple[tuple[Event, int], ...]:
+        """None beside the rounds."""
+        return ()
+
+    def record(self) -> dict[str, Any]:
+        """See `PrivacyPlan`."""
+        return {
+            "declared": True,
+            "repeatable": self.repeatable,
+            "delta": self.delta,
+            "accountant": self.accountant,
+            "event": self.event.to_dict(),
+        }
+
+    def draws(self, size: RunSize) -> Draws:
+        """None: nobody knows of what numbers the process makes its noise."""
+        del size
+        return Draws()
+
+    def check_measured(self, metrics: Mapping[str, Any]) -> None:
+        """Compares nothing, see the class."""
+
+
+def check_covers(event: Event, amplification: Amplification, rounds: int) -> None:
+    """Checks that an event may be charged for cohorts of a sampler.
+
+    An event that counts on sampling needs cohorts of the same kind that are drawn at
+    most at its rate, under the same neighbouring relation. An event without may also be
+    one of zero-out or replace-one, under which the same clients take part in both
+    populations. Events of correlated noise need clients that take part at most as often
+    as they say.
+
+    Args:
+      event: of a round.
+      amplification: of the sampler.
+      rounds: planned.
+
+    Raises:
+      ValueError: says what the event counts on, and what the cohorts are.
+    """
+    if event.is_search or event.unit != "client":
+        raise ValueError(
+            f"a {event.kind!r} event is not about the clients of one round; give an "
+            "event whose unit is a client"
+        )
+    fields = event.to_dict()
+    sampling = str(fields.get("sampling", "none"))
+    if "sampling" not in fields and event.rate is not None and event.rate < 1:
+        sampling = "cyclic_poisson"
+    relations = {amplification.neighbouring_relation}
+    if sampling == "none":
+        relations |= {"zero_out", "replace_one"}
+    elif sampling != amplification.kind:
+        raise ValueError(
+            f"it counts on {sampling} sampling, and the cohorts are of kind "
+            f"{amplification.kind}; give cohorts of that kind, or an event of these"
+        )
+    if event.neighbouring_relation not in relations:
+        raise ValueError(
+            f"it is about neighbours by {event.neighbouring_relation}, and the cohorts "
+            f"are drawn so that neighbours differ by "
+            f"{amplification.neighbouring_relation}; give an event under "
+            f"{' or '.join(sorted(relations))}"
+        )
+    if sampling != "none":
+        rate = event.rate
+        if rate is not None and rate < amplification.sampling_rate * (1 - 1e-9):
+            raise ValueError(
+                f"it counts on a sampling rate of {rate:g}, and a client takes part "
+                f"with probability {amplification.sampling_rate:g}; give an event of "
+                "at least that rate"
+            )
+        if sampling == "fixed_size" and event.num_clients != amplification.population:
+            raise ValueError(
+                f"it counts on {event.num_clients} clients, and there are "
+                f"{amplification.population}; give an event of that population"
+            )
+    for name in ("min_separation", "rounds_per_epoch"):
+        if int(fields.get(name, 1)) > int(dataclasses.asdict(amplification)[name]):
+            raise ValueError(
+                f"it counts on a {name} of {fields[name]}, and the cohorts have "
+                f"{dataclasses.asdict(amplification)[name]}; give cohorts that keep "
+                "clients' rounds apart, or an event of these"
+            )
+    if not event.composes_by_round and int(fields.get("rounds", rounds)) < rounds:
+        raise ValueError(
+            f"it is of {fields['rounds']} rounds, and {rounds} are planned; give an "
+            "event of as many"
+        )

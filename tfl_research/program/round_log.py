@@ -1,0 +1,88 @@
+"""The rounds of a run on disk: metrics.csv, measurements.jsonl and columns.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfl_research.outputs import Release
+from tfl_research.storage import atomic
+from tfl_research.storage.measurements import MeasurementsLog
+from tfl_research.storage.metrics_log import MetricsLog
+from tfl_research.storage.run_folder import RunFolder
+
+
+class RoundLog:
+    """Writes what each round gives out.
+
+    Args:
+      folder: of the run.
+      completed_rounds: rounds of the checkpoint; later rounds are dropped.
+      release: which columns and measurements are given out.
+    """
+
+    def __init__(self, folder: RunFolder, completed_rounds: int, release: Release):
+        self._columns_path = folder.columns_path
+        self._release = release
+        self._metrics = MetricsLog(
+            folder.metrics_path,
+            completed_rounds=completed_rounds,
+            shows=release.shows,
+        )
+        self._measurements = MeasurementsLog(
+            folder.measurements_path, completed_rounds=completed_rounds
+        )
+        self._describe()
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, str]]:
+        """See `MetricsLog.rows`."""
+        return self._metrics.rows
+
+    @property
+    def dropped_rounds(self) -> tuple[int, ...]:
+        """See `MetricsLog.dropped_rounds`."""
+        return self._metrics.dropped_rounds
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*self._metrics.columns, *self._measurements.names)
+
+    def append(
+        self, row: Mapping[str, Any], measurements: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Adds a round.
+
+        Args:
+          row: cells that are given out.
+          measurements: what the round measured beside numbers, by name.
+
+        Returns:
+          The measurements that are given out.
+        """
+        names = self._names
+        given = {n: each for n, each in measurements.items() if self._release.shows(n)}
+        self._metrics.append(row)
+        self._measurements.append(int(row["round"]), given)
+        if self._names != names:
+            self._describe()
+        return given
+
+    def _describe(self) -> None:
+        """Writes columns.json."""
+        described = self._release.described(self._names)
+        content = json.dumps({"format": 1, "columns": described}, indent=1) + "\n"
+        atomic.write(self._columns_path, content.encode())
+
+    def sync(self) -> None:
+        """Makes the rounds durable; call it before a checkpoint that needs them."""
+        self._metrics.sync()
+        self._measurements.sync()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._metrics.close()
+        self._measurements.close()

@@ -1,0 +1,42 @@
+"""A failure of a client's computation, in one line that names the client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfl_research.errors import UserError
+from tfl_research.runtime.compiler import chunks
+from tfl_research.runtime.compiler.map_reduce import MapReduce, run_chunk
+from tfl_research.runtime.compiler.mode import Mode
+
+# What TensorFlow adds to a kernel's message.
+_ADDED = re.compile(
+    r"Graph execution error:|Detected at node|<stack traces unavailable>|Stack trace"
+    r"|\[\[\{\{node|\d+ root error|\(\d+\) "
+)
+
+
+def message(error: tf.errors.OpError) -> str:
+    """A kernel's message in one line, without TensorFlow's additions."""
+    lines = [line.strip() for line in str(error.message).splitlines()]
+    kept = [line for line in lines if line and not _ADDED.search(line)]
+    return " ".join(kept or lines).strip() or type(error).__name__
+
+
+def named(
+    programs: MapReduce,
+    context: Sequence[tf.Tensor],
+    chunk: chunks.Chunk,
+    error: tf.errors.OpError,
+) -> UserError:
+    """The error of the first client of a chunk whose computation fails alone."""
+    for index in range(chunk.count):
+        alone = chunks.Chunk([leaf[index : index + 1] for leaf in chunk.leaves], 1)
+        try:
+            run_chunk(programs, Mode("folded", "graph"), context, alone)
+        except tf.errors.OpError as own:
+            return UserError(f"{chunk.names[index]}: {message(own)}")
+    return UserError(f"a client of the cohort: {message(error)}")

@@ -1,0 +1,168 @@
+"""Conditions under which XLA computes something where TensorFlow fails.
+
+TensorFlow's kernels fail on an index or a label out of range. XLA clamps an index, and
+leaves NaN for a label. A program for XLA also computes whether a guard was violated.
+Then the runtime ignores its results and executes the same clients in TensorFlow's
+executor, so that bad values have the same consequences everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+import tensorflow as tf
+
+
+def gathered(params: tf.Tensor, indices: tf.Tensor, axis: Any) -> Any:
+    """Whether an index of a gather is out of range along `axis`."""
+    size = tf.cast(tf.gather(tf.shape(params), axis), indices.dtype)
+    return tf.reduce_any((indices < 0) | (indices >= size))
+
+
+def _gather(op: Any) -> Any:
+    params, indices, axis = op.inputs
+    return gathered(params, indices, axis)
+
+
+def _points(shape: tf.Tensor, indices: tf.Tensor) -> Any:
+    """Whether index tuples `[..., depth]` lie outside of a tensor's shape."""
+    limits = tf.cast(shape, indices.dtype)[: indices.shape[-1]]
+    return tf.reduce_any((indices < 0) | (indices >= limits))
+
+
+def _gather_nd(op: Any) -> Any:
+    return _points(tf.shape(op.inputs[0]), op.inputs[1])
+
+
+def _scatter_nd(op: Any) -> Any:
+    return _points(op.inputs[2], op.inputs[0])
+
+
+def _labels(op: Any) -> Any:
+    logits, labels = op.inputs
+    classes = tf.cast(tf.shape(logits)[-1], labels.dtype)
+    return tf.reduce_any((labels < 0) | (labels >= classes))
+
+
+def _segments(op: Any) -> Any:
+    ids, number = op.inputs[1], op.inputs[2]
+    return tf.reduce_any(ids >= tf.cast(number, ids.dtype))
+
+
+def _division(op: Any) -> Any:
+    divisor = op.inputs[1]
+    return tf.reduce_any(tf.equal(divisor, 0)) if divisor.dtype.is_integer else None
+
+
+def _strided(op: Any) -> Any:
+    """A position, `x[i]`, may be out of range; ranges, `x[i:j]`, are cut."""
+    tensor, begin = op.inputs[0], op.inputs[1]
+    shrink = op.get_attr("shrink_axis_mask")
+    ellipsis, new = op.get_attr("ellipsis_mask"), op.get_attr("new_axis_mask")
+    begin_mask = op.get_attr("begin_mask")
+    if not shrink or tf.get_static_value(begin) is not None:
+        return None
+    length = begin.shape[0]
+    shape, rank = tf.shape(tensor), tf.rank(tensor)
+    after = sum(
+        not (new >> i) & 1 for i in range(length) if ellipsis and ellipsis < (1 << i)
+    )
+    axis: Any = 0
+    bad = []
+    for i in range(length):
+        if (ellipsis >> i) & 1:
+            axis = rank - after
+        elif (new >> i) & 1:
+            continue
+        else:
+            if (shrink >> i) & 1 and not (begin_mask >> i) & 1:
+                size = tf.cast(tf.gather(shape, axis), begin.dtype)
+                bad.append((begin[i] >= size) | (begin[i] < -size))
+            axis += 1
+    return tf.reduce_any(tf.stack(bad)) if bad else None
+
+
+def _slice(op: Any) -> Any:
+    tensor, begin, size = op.inputs
+    if tf.get_static_value(begin) is not None:
+        return None
+    end = begin + tf.maximum(size, 0)
+    return tf.reduce_any((begin < 0) | (end > tf.shape(tensor, out_type=begin.dtype)))
+
+
+def _not_finite(tensor: tf.Tensor) -> Any:
+    return tf.reduce_any(~tf.math.is_finite(tensor))
+
+
+def _solved(op: Any) -> Any:
+    first = op.outputs[0]
+    values = tf.abs(first) if first.dtype.is_complex else first
+    return _not_finite(values)
+
+
+_GUARDS: dict[str, Callable[[Any], Any]] = {
+    "GatherV2": _gather,
+    "GatherNd": _gather_nd,
+    "ScatterNd": _scatter_nd,
+    **dict.fromkeys(
+        (
+            "TensorScatterAdd",
+            "TensorScatterSub",
+            "TensorScatterUpdate",
+            "TensorScatterMax",
+            "TensorScatterMin",
+        ),
+        _gather_nd,
+    ),
+    "SparseSoftmaxCrossEntropyWithLogits": _labels,
+    **dict.fromkeys(
+        (
+            "UnsortedSegmentSum",
+            "UnsortedSegmentMax",
+            "UnsortedSegmentMin",
+            "UnsortedSegmentProd",
+        ),
+        _segments,
+    ),
+    **dict.fromkeys(
+        ("Div", "FloorDiv", "TruncateDiv", "RealDiv", "FloorMod", "Mod", "TruncateMod"),
+        _division,
+    ),
+    "StridedSlice": _strided,
+    "Slice": _slice,
+    **dict.fromkeys(
+        ("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "Qr"),
+        _solved,
+    ),
+}
+
+_INTEGERS = {d.as_datatype_enum for d in (tf.int8, tf.int16, tf.int32, tf.int64)} | {
+    d.as_datatype_enum for d in (tf.uint8, tf.uint16, tf.uint32, tf.uint64)
+}
+
+
+def is_guarded(node: Any) -> bool:
+    """Whether a NodeDef may need a guard under XLA."""
+    guard = _GUARDS.get(node.op)
+    if guard is _strided:
+        return node.attr["shrink_axis_mask"].i != 0
+    if guard is _division:
+        return node.attr["T"].type in _INTEGERS
+    return guard is not None
+
+
+def violation(op: tf.Operation) -> Optional[tf.Tensor]:
+    """A bool scalar: whether TensorFlow's kernel of this operation would fail.
+
+    Returns:
+      None for an operation that cannot fail.
+    """
+    return _GUARDS[op.type](op) if op.type in _GUARDS else None
+
+
+def failed_assertion(operation: str, value: tf.Tensor) -> tf.Tensor:
+    """A bool scalar: whether an assertion about `value`, its first input, fails."""
+    if operation == "Assert":
+        return ~value
+    return _not_finite(value)

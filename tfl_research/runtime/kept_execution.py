@@ -1,0 +1,73 @@
+"""How a run executes its rounds, kept in a file for the run's later starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any, Optional
+
+from tfl_research.errors import UserError
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.storage import kept_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How rounds are executed.
+
+    Attributes:
+      mode: how clients are executed in this process; None on TFF's runtime.
+      parallel: number of chunks that are computed at the same time.
+      reason: why, in words.
+    """
+
+    mode: Optional[Mode]
+    parallel: int
+    reason: str
+
+
+class KeptExecution:
+    """The file that keeps an execution; without a path nothing is kept."""
+
+    def __init__(self, path: Optional[pathlib.Path], key: bytes):
+        self._path, self._key = path, key
+
+    def read(self) -> Optional[Execution]:
+        """What an earlier start wrote; None if there is nothing.
+
+        Raises:
+          UserError: the file cannot be read, or was edited.
+        """
+        if self._path is None:
+            return None
+        return kept_choice.kept(self._path, _execution, self._key)
+
+    def require(self, execution: Optional[Execution]) -> None:
+        """Refuses to go on without the execution of the run's earlier rounds.
+
+        Raises:
+          UserError: there is none.
+        """
+        if execution is None:
+            raise UserError(
+                f"{self._path} is missing, so that it is unknown how the run executed "
+                "its rounds; restore it, or choose another --output_dir"
+            )
+
+    def write(self, execution: Execution) -> None:
+        """Keeps an execution, before a round uses it."""
+        if self._path is None:
+            return
+        if execution.mode is None:
+            how: dict[str, Any] = {"runtime": "tff"}
+        else:
+            how = {**dataclasses.asdict(execution.mode), "parallel": execution.parallel}
+        kept_choice.keep(self._path, {**how, "reason": execution.reason}, self._key)
+
+
+def _execution(record: dict[str, Any]) -> Execution:
+    reason = str(record.get("reason", ""))
+    if record.get("runtime") == "tff":
+        return Execution(None, 1, reason)
+    mode = Mode(record["clients"], record["compiler"])
+    return Execution(mode, int(record["parallel"]), reason)

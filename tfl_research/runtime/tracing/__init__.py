@@ -1,0 +1,1 @@
+"""Adds TFF's graphs to the programs that are being traced."""

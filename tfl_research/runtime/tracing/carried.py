@@ -1,0 +1,121 @@
+"""Loops and branches that carry variables and guards along with tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import tensorflow as tf
+
+from tfl_research.runtime.tracing.interpreter import CannotTrace, State, Value, Variable
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """The state that a loop or a branch may change.
+
+    Attributes:
+      state: as it is before the loop.
+      keys: the variables that may change.
+    """
+
+    state: State
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: State, values: Iterable[Value]) -> Carried:
+        """Carries the variables among the values that functions get."""
+        keys = {value.key for value in values if isinstance(value, Variable)}
+        missing = sorted(keys - set(state.variables))
+        if missing:
+            raise CannotTrace(
+                f"a loop or branch gets the variable {missing[0]} before a first value"
+            )
+        return cls(state, tuple(sorted(keys)))
+
+    def tensors(self) -> list[tf.Tensor]:
+        """The tensors that are carried, `violated` last."""
+        return [
+            *(self.state.variables[key] for key in self.keys),
+            self.state.violated,
+        ]
+
+    def inside(self, tensors: Sequence[tf.Tensor]) -> State:
+        """The state inside of a loop's body, where the carried tensors are others."""
+        variables = {**self.state.variables, **dict(zip(self.keys, tensors))}
+        return State(variables, tensors[len(self.keys)])
+
+    def after(self, inner: State) -> list[tf.Tensor]:
+        """The carried tensors at the end of a body.
+
+        Raises:
+          CannotTrace: the body changed another variable.
+        """
+        for key, value in inner.variables.items():
+            if key not in self.keys and self.state.variables.get(key) is not value:
+                raise CannotTrace(f"a loop or branch changes the variable {key}")
+        return [*(inner.variables[key] for key in self.keys), inner.violated]
+
+    def leave(self, tensors: Sequence[tf.Tensor]) -> None:
+        """Changes the state to that after the loop."""
+        self.state.variables.update(zip(self.keys, tensors))
+        self.state.violated = tensors[len(self.keys)]
+
+
+# (tensors, state) -> new tensors; changes the state.
+Step = Callable[[list[tf.Tensor], State], Sequence[tf.Tensor]]
+Condition = Callable[[list[tf.Tensor], State], tf.Tensor]
+
+
+def loop(
+    condition: Condition,
+    step: Step,
+    start: Sequence[tf.Tensor],
+    shapes: Sequence[tf.TensorShape],
+    carried: Carried,
+    parallel_iterations: int = 1,
+) -> list[tf.Tensor]:
+    """Executes a loop, and changes the carried state.
+
+    Args:
+      condition: whether to go on; changes nothing.
+      step: one iteration.
+      start: tensors before the first iteration.
+      shapes: static shapes of the tensors in all iterations.
+      carried: the state that the loop may change.
+      parallel_iterations: see `tf.while_loop`.
+
+    Returns:
+      The tensors after the last iteration.
+    """
+    number = len(start)
+    common = [
+        value.shape.most_specific_compatible_shape(shape)
+        for value, shape in zip(start, shapes)
+    ]
+    common += [tensor.shape for tensor in carried.tensors()]
+
+    def go_on(*values: tf.Tensor) -> tf.Tensor:
+        state = carried.inside(values[number:])
+        violated = state.violated
+        result = condition(list(values[:number]), state)
+        if state.violated is not violated:
+            raise CannotTrace("a loop's condition has an operation that may fail")
+        return result
+
+    def body(*values: tf.Tensor) -> list[tf.Tensor]:
+        state = carried.inside(values[number:])
+        results = [*step(list(values[:number]), state), *carried.after(state)]
+        for result, shape in zip(results, common):
+            result.set_shape(shape)
+        return results
+
+    results = tf.while_loop(
+        go_on,
+        body,
+        [*start, *carried.tensors()],
+        shape_invariants=common,
+        parallel_iterations=parallel_iterations,
+    )
+    carried.leave(results[number:])
+    return list(results[:number])

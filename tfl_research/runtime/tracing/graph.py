@@ -1,0 +1,200 @@
+"""TensorFlow graphs of compiled TFF computations, callable in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs.bodies import Body, Library
+from tfl_research.runtime.graphs.constants import ScalarConstants
+from tfl_research.runtime.graphs.fingerprint import fingerprint
+from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use
+
+
+class Graph:
+    """One TensorFlow computation of a `MapReduceForm`, as a function of flat tensors.
+
+    Attributes:
+      parameter_type: the computation's TFF parameter type, or None.
+      result_type: its TFF result type.
+      op_types: names of all operations that it executes, functions included.
+      untraceable: the operations among them that `trace` cannot add to a program.
+      pure: whether all operations are pure; others are interpreted when it is traced.
+      fingerprint: equal for computations that differ only in names and in the values
+        of `constants`.
+      constants: values of its scalar float constants, by position.
+    """
+
+    def __init__(self, computation: tff.Computation):
+        message = tff.framework.serialize_computation(computation).tensorflow
+        graph_def = tf.compat.v1.GraphDef()
+        message.graph_def.Unpack(graph_def)
+        self.parameter_type = computation.type_signature.parameter
+        self.result_type = computation.type_signature.result
+        self._inputs = list(_tensor_names(message.parameter))
+        self._outputs = list(_tensor_names(message.result))
+        self._initialize_op = message.initialize_op
+        roots = [*self._outputs, *filter(None, [self._initialize_op])]
+        graph_def = _needed(graph_def, roots)
+        library = Library(graph_def)
+        nodes = list(library.reachable(graph_def.node))
+        self.op_types = {node.op for node in nodes}
+        self.untraceable = sorted(
+            op for op in self.op_types if not operations.is_traceable(op)
+        )
+        self.pure = not self._initialize_op and all(
+            operations.is_pure(op) for op in self.op_types
+        )
+        self._guarded = any(guards.is_guarded(node) for node in nodes)
+        self._loop_types = {
+            inner.op
+            for node in nodes
+            if node.op == operations.REDUCE
+            for name in library.called(node)
+            for inner in library.reachable(library.body(name).nodes.values())
+        }
+        self._runnable: Any = None
+        self._imports: dict[tuple[tuple[int, ...], Use], Any] = {}
+        self._graph_def = graph_def
+        self._scalars = ScalarConstants(graph_def)
+        self.constants = tuple(self._scalars.values)
+        self.fingerprint = fingerprint(
+            graph_def, self._inputs, self._outputs, self._scalars.functions
+        )
+
+    @property
+    def how(self) -> str:
+        """How `trace` adds the graph to programs, in words."""
+        if self.untraceable:
+            return f"not added: {', '.join(self.untraceable)}"
+        if self.pure:
+            return "calls inlined, imported as a whole"
+        kept = sorted(self.op_types & (operations.EFFECTS | {operations.REDUCE}))
+        names = f" ({', '.join(kept)})" if kept else ""
+        return f"interpreted: variables are values of the graph{names}"
+
+    def not_for_xla(self, *, loops: bool) -> list[str]:
+        """Operations that keep XLA from compiling the graph.
+
+        Args:
+          loops: whether only the loops over a client's dataset are compiled.
+        """
+        found = self._loop_types if loops else self.op_types
+        return sorted(found - operations.COMPILED)
+
+    def _imported(self, lifted: tuple[int, ...], use: Use) -> Any:
+        """The graph to add to another graph, with some constants as arguments."""
+        key = lifted, use
+        if key not in self._imports:
+            graph_def = self._graph_def
+            names: list[str] = []
+            if lifted:
+                positions = [self._scalars.positions[i] for i in lifted]
+                graph_def, names = self._scalars.lifted(positions)
+            inputs = [*self._inputs, *names]
+            if self.pure and not (use.guarded and self._guarded):
+                self._imports[key] = Import(
+                    graph_def, inputs, self._outputs, in_place=use.in_place
+                )
+            else:
+                body = Body(graph_def.node, inputs, self._outputs)
+                self._imports[key] = Interpreted(
+                    graph_def, body, self._initialize_op, use
+                )
+        return self._imports[key]
+
+    @property
+    def aliases(self) -> Optional[list[int]]:
+        """For each result, the argument that it is; None if a result is computed."""
+        if not self.pure:
+            return None
+        imported = self._imported((), Use())
+        forwards = {
+            node.name: node.input[0]
+            for node in imported.graph_def.node
+            if node.op == "Identity" and len(node.input) == 1
+        }
+        aliases = []
+        for name in imported.outputs:
+            while name.partition(":")[0] in forwards:
+                name = forwards[name.partition(":")[0]]
+            name = name if ":" in name else f"{name}:0"
+            if name not in self._inputs:
+                return None
+            aliases.append(self._inputs.index(name))
+        return aliases
+
+    def trace(
+        self,
+        *arguments: Any,
+        lifted: Optional[Mapping[int, tf.Tensor]] = None,
+        use: Use = PLAIN,
+        violations: Optional[list[tf.Tensor]] = None,
+    ) -> list[tf.Tensor]:
+        """Adds the computation to the graph that is being traced.
+
+        Args:
+          *arguments: tensors, or `ClientSequence`s for datasets, in the order of the
+            parameter type's leaves.
+          lifted: float32 scalars that replace some of `constants`, by index.
+          use: how the graph is added.
+          violations: gets bool scalars that say whether a guard was violated.
+
+        Returns:
+          Tensors in the order of the result type's leaves.
+
+        Raises:
+          CannotTrace: the graph has something that programs cannot hold.
+        """
+        lifted = lifted or {}
+        imported = self._imported(tuple(lifted), use)
+        results, violated = imported.trace([*arguments, *lifted.values()])
+        if violated is not None and violations is not None:
+            violations.append(violated)
+        return results
+
+    def run(self, *arguments: Any) -> list[tf.Tensor]:
+        """Executes the computation once, from the first values of its variables."""
+        if self._runnable is None:
+            self._runnable = tf.function(
+                self.trace, reduce_retracing=True, autograph=False
+            )
+        return list(self._runnable(*arguments))
+
+
+def _tensor_names(binding: Any) -> Iterator[str]:
+    kind = binding.WhichOneof("binding")
+    if kind == "tensor":
+        yield binding.tensor.tensor_name
+    elif kind == "sequence":
+        yield binding.sequence.variant_tensor_name
+    elif kind == "struct":
+        for element in binding.struct.element:
+            yield from _tensor_names(element)
+
+
+def operation_types(message: Any) -> set[str]:
+    """The names of all operations in a serialised TensorFlow computation.
+
+    Args:
+      message: a `TensorFlow` of TFF's protocol.
+    """
+    graph_def = tf.compat.v1.GraphDef()
+    message.graph_def.Unpack(graph_def)
+    nodes = [*graph_def.node]
+    for function in graph_def.library.function:
+        nodes += function.node_def
+    return {node.op for node in nodes}
+
+
+def _needed(graph_def: tf.compat.v1.GraphDef, roots: Sequence[str]) -> Any:
+    """The nodes that the roots need, with the function library."""
+    wanted = sorted({name.partition(":")[0] for name in roots})
+    kept = tf.compat.v1.graph_util.extract_sub_graph(graph_def, wanted)
+    return tf.compat.v1.GraphDef(
+        node=kept.node, versions=graph_def.versions, library=graph_def.library
+    )

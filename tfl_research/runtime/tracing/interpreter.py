@@ -1,0 +1,269 @@
+"""Adds graphs with variables, assertions and client datasets to other graphs.
+
+The interpreter goes through a graph's nodes in the order of their execution, as the
+graph that is being traced is built. Variables become tensors that it carries along,
+through calls, loops and branches. A reduction of a client's dataset becomes a loop over
+its stacked elements. All other nodes are copied. What results has no state, so that
+clients can share it, and XLA can compile it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, Union
+
+import tensorflow as tf
+
+from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_name
+from tfl_research.runtime.graphs.in_place import reuse_buffers
+from tfl_research.runtime.graphs.loading import Loader
+from tfl_research.runtime.graphs.sequences import ClientSequence
+
+
+class CannotTrace(ValueError):
+    """A graph has something that the toolkit's programs cannot hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """The handle of a variable.
+
+    Attributes:
+      key: names the variable in a `State`.
+      shape: its static shape.
+      dtype: its type.
+    """
+
+    key: str
+    shape: tf.TensorShape
+    dtype: tf.DType
+
+
+Value = Union[tf.Tensor, Variable, ClientSequence]
+# (trace, NodeDef) -> the values of the node's outputs.
+Handler = Callable[["Trace", Any], list[Value]]
+
+
+@dataclasses.dataclass
+class State:
+    """What changes while a graph executes.
+
+    Attributes:
+      variables: the value of each variable that has one.
+      violated: whether a guard was violated, a bool scalar.
+    """
+
+    variables: dict[str, tf.Tensor]
+    violated: tf.Tensor
+
+    def copy(self) -> State:
+        return State(dict(self.variables), self.violated)
+
+
+class Interpreter:
+    """Traces the nodes of one graph.
+
+    Attributes:
+      library: the graph's functions.
+      loader: rebuilds those that are copied.
+      handlers: functions that execute the operations that cannot be copied.
+      guarded: whether XLA compiles what is traced, so that guards are needed.
+      compiled_loops: whether XLA compiles loops over clients' batches alone.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        loader: Loader,
+        handlers: Mapping[str, Handler],
+        *,
+        guarded: bool,
+        compiled_loops: bool,
+        in_place: bool = False,
+    ):
+        self.library = library
+        self.guarded = guarded
+        self.compiled_loops = compiled_loops
+        self.loader = loader
+        self.handlers = handlers
+        self._in_place = in_place
+
+    def within_xla(self) -> Interpreter:
+        """An interpreter for a part of the graph that XLA compiles."""
+        return Interpreter(
+            self.library,
+            self.loader,
+            self.handlers,
+            guarded=True,
+            compiled_loops=False,
+        )
+
+    def is_special(self, node: Any) -> bool:
+        """Whether a node cannot be copied as it is."""
+        if operations.needs_interpretation(node):
+            return True
+        return self.guarded and guards.is_guarded(node)
+
+    def run(
+        self,
+        body: Body,
+        arguments: Sequence[Value],
+        state: State,
+        results: Optional[Sequence[str]] = None,
+    ) -> list[Value]:
+        """Executes a body.
+
+        Args:
+          body: the nodes.
+          arguments: in the order of `body.arguments`.
+          state: is changed.
+          results: names of tensors, in place of the body's.
+        """
+        wanted = body.results if results is None else list(results)
+        roots = [*wanted, *body.controls]
+        given = dict(zip(body.arguments, arguments))
+        trace = Trace(self, given, state, self._in_place)
+        for node in body.order(roots):
+            if f"{node.name}:0" not in given:
+                trace.add(node)
+        trace.flush()
+        return [trace.value(name) for name in wanted]
+
+    def initialize(self, body: Body, initialize_op: str, state: State) -> None:
+        """Executes the operation that gives variables their first values.
+
+        It does not depend on arguments.
+        """
+        trace = Trace(self, {}, state, False)
+        for node in body.order([initialize_op]):
+            trace.add(node)
+        trace.flush()
+
+
+class Trace:
+    """One execution of a body."""
+
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        given: Mapping[str, Value],
+        state: State,
+        in_place: bool,
+    ):
+        self.interpreter = interpreter
+        self.state = state
+        self._values: dict[str, Value] = dict(given)
+        self._in_place = in_place
+        # Nodes to copy, until one of their results is needed.
+        self._pending: list[Any] = []
+
+    def add(self, node: Any) -> None:
+        """Executes a node, or notes that it has to be copied."""
+        special = self._handler(node)
+        if special is None:
+            self._pending.append(node)
+            return
+        outputs = special(self, node)
+        for index, output in enumerate(outputs):
+            self._values[f"{node.name}:{index}"] = output
+
+    def _handler(self, node: Any) -> Optional[Handler]:
+        """The function that executes a node; None if the node is copied."""
+        interpreter = self.interpreter
+        if node.op in ("Identity", *operations.SAME_DATASET):
+            known = self._values.get(tensor_name(node.input[0]))
+            if isinstance(known, (Variable, ClientSequence)):
+                return lambda *_: [known]
+        if node.op in operations.CONTROL_FLOW:
+            special = interpreter.library.calls(node, interpreter.is_special)
+            if special or node.op in operations.CALLS:
+                return interpreter.handlers[node.op]
+            return None
+        if node.op in operations.ASSERTIONS:
+            return interpreter.handlers[node.op] if interpreter.guarded else None
+        if node.op in interpreter.handlers:
+            return interpreter.handlers[node.op]
+        if not operations.is_traceable(node.op):
+            raise CannotTrace(f"it has the operation {node.op}")
+        if interpreter.library.calls(node, interpreter.is_special):
+            raise CannotTrace(
+                f"its operation {node.op} calls a function with a state or an effect"
+            )
+        return None
+
+    def value(self, name: str) -> Value:
+        """The value of a tensor."""
+        name = tensor_name(name)
+        if name not in self._values:
+            self.flush()
+        return self._values[name]
+
+    def inputs(self, node: Any) -> list[Value]:
+        """The values of a node's inputs."""
+        return [self.value(name) for name in node.input if not name.startswith("^")]
+
+    def flush(self) -> None:
+        """Copies the pending nodes to the graph that is being traced."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        graph_def = tf.compat.v1.GraphDef()
+        graph_def.versions.CopyFrom(self.interpreter.library.versions)
+        own = {node.name for node in pending}
+        outside: dict[str, tf.Tensor] = {}
+        loaded = False
+        for node in pending:
+            copied = graph_def.node.add()
+            copied.CopyFrom(node)
+            copied.attr.pop("_class", None)
+            copied.device = ""
+            del copied.input[:]
+            for reference in node.input:
+                if reference.startswith("^"):
+                    if node_name(reference) in own:
+                        copied.input.append(reference)
+                    continue
+                copied.input.append(reference)
+                if node_name(reference) not in own:
+                    name = tensor_name(reference)
+                    outside[name] = self.tensor(name, node)
+            loaded |= bool(self.interpreter.library.called(node))
+            self.interpreter.loader.rename_references(copied)
+        if self._in_place:
+            reuse_buffers(graph_def)
+        if loaded:
+            self.interpreter.loader.add_to(tf.compat.v1.get_default_graph())
+        copies = tf.graph_util.import_graph_def(
+            graph_def,
+            input_map=outside,
+            return_elements=[node.name for node in pending],
+            name="computation",
+        )
+        for node, copy in zip(pending, copies):
+            for index, output in enumerate(copy.outputs):
+                self._values[f"{node.name}:{index}"] = output
+            if self.interpreter.guarded and guards.is_guarded(node):
+                violation = guards.violation(copy)
+                if violation is not None:
+                    self.state.violated = self.state.violated | violation
+
+    def tensor(self, name: str, user: Any) -> tf.Tensor:
+        """The value of a tensor that the node `user` takes.
+
+        Raises:
+          CannotTrace: it is a handle.
+        """
+        value = self.value(name)
+        if isinstance(value, Variable):
+            raise CannotTrace(f"its operation {user.op} takes a variable")
+        if isinstance(value, ClientSequence):
+            raise CannotTrace(
+                f"its operation {user.op} takes a client's dataset, of which only "
+                "reductions are known"
+            )
+        if value.graph is not tf.compat.v1.get_default_graph():
+            # Inside of a loop or branch, nodes take tensors of the same graph alone.
+            value = self._values[tensor_name(name)] = tf.identity(value)
+        return value

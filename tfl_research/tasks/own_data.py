@@ -1,0 +1,239 @@
+"""Tasks of one's own data: what all constructors `from_...` do alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, Union
+
+from tfl_research.data import (
+    Batching,
+    ClientData,
+    Examples,
+    client_splits,
+    hold_out,
+    structures,
+)
+from tfl_research.data.client_data import AnyBatching, check_fits, specs_of
+from tfl_research.data.sequences import Sequences, by_array
+from tfl_research.tasks import own_models
+from tfl_research.tasks.pooled import Pooled
+from tfl_research.tasks.task import Card, Task
+
+BATCHING = Batching()
+# Clients whose examples stay in memory: training and evaluation read the same clients
+# again and again.
+_CACHED_CLIENTS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSettings:
+    """What a task of one's own data is told beside its data.
+
+    Attributes:
+      model: see `from_arrays`, as all attributes that are not named here.
+      source: where the data come from, for the card.
+      public_knowledge: see `Card.public_knowledge`.
+    """
+
+    model: Any
+    objective: Any = "classification"
+    test: float = 0.2
+    held_out: float = 0.0
+    batching: AnyBatching = BATCHING
+    seed: int = 0
+    name: str = "own"
+    selection_metric: Optional[str] = None
+    label_names: Sequence[str] = ()
+    public_data: bool = False
+    pooled: Sequence[Pooled] = ()
+    sequences: Union[Sequences, Mapping[str, Sequences], None] = None
+    non_trainable: Optional[str] = None
+    source: str = "arrays in memory"
+    public_knowledge: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        own_models.check_builder(self.model)
+        for name, value in (("test", self.test), ("held_out", self.held_out)):
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise ValueError(
+                    f"{name} must be a share of at least 0 and below 1, got {value!r}"
+                )
+
+    def sequences_by_array(self) -> dict[str, Sequences]:
+        """The sequences by flat name; one `Sequences` is for x, and for tokens of y."""
+        names = ("x", "y") if self.objective == "next_token" else ("x",)
+        return by_array(self.sequences, names)
+
+    def labelled(self, client_id: str, examples: Examples) -> Examples:
+        """A client's converted arrays, with labels as a named objective takes them.
+
+        Raises:
+          ValueError: no labels, several arrays of them, or values that the objective
+            does not take.
+        """
+        labels = [name for name in examples if structures.of(name) == "y"]
+        if labels == ["y"]:
+            return own_models.with_labels(client_id, examples, self.objective)
+        if labels and isinstance(self.objective, str):
+            raise ValueError(
+                f"objective {self.objective!r} takes one array of labels, got "
+                f"{', '.join(labels)}; give losses by name, or an Objective of your own"
+            )
+        if not labels and own_models.needs_labels(self.objective):
+            raise ValueError(
+                f"client {client_id!r} has no 'y'; objective {self.objective!r} needs "
+                f"labels, got {', '.join(map(repr, examples))}"
+            )
+        return examples
+
+    def task(
+        self,
+        train: ClientData,
+        test: ClientData,
+        held_out: Optional[ClientData],
+        pooled: Sequence[Pooled] = (),
+    ) -> Task:
+        """The task of these splits.
+
+        Args:
+          train: the training clients' training examples.
+          test: the same clients' test examples.
+          held_out: the held-out clients; None for none.
+          pooled: what the constructor computed from pooled rows.
+        """
+        build_objective, metric = own_models.objective(
+            self.objective, self.sequences_by_array().get("y")
+        )
+        unlabelled = not any(structures.of(name) == "y" for name in train.specs)
+        card = Card(
+            title=self.name,
+            client_unit="client",
+            target="none" if unlabelled else "y",
+            source=self.source,
+            licence="that of the data",
+            label_names=tuple(self.label_names),
+            public_data=self.public_data,
+            public_knowledge=self.public_knowledge,
+        )
+        return Task(
+            self.name,
+            card,
+            train.with_batching(self.batching),
+            test,
+            held_out,
+            self.model,
+            build_objective,
+            self.selection_metric or metric,
+            pooled=(*self.pooled, *pooled),
+            non_trainable=self.non_trainable,
+        )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises ValueError for an option that the constructors do not have."""
+    known = [
+        field.name
+        for field in dataclasses.fields(TaskSettings)
+        if field.name not in ("model", "source", "public_knowledge")
+    ]
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"unknown option {name!r}; expected one of {', '.join(known)}"
+            )
+
+
+def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientData:
+    """Clients whose converted arrays are read when they are needed.
+
+    The examples of a few hundred clients stay in memory. Names, shapes and dtypes are
+    those of the first client that has examples, and the others are checked when they
+    are read.
+
+    Args:
+      client_ids: all clients.
+      read: gives a client's flat arrays; must be a pure function of the id.
+
+    Raises:
+      ValueError: no clients, or none of them has an example.
+    """
+    if not client_ids:
+        raise ValueError("a task needs at least one client, got none")
+    examples = (read(client_id) for client_id in client_ids)
+    sample = next((e for e in examples if structures.num_examples(e)), None)
+    if sample is None:
+        raise ValueError("no client has an example")
+    specs = specs_of(sample)
+
+    @functools.lru_cache(maxsize=_CACHED_CLIENTS)
+    def load(client_id: str) -> Examples:
+        found = read(client_id)
+        if not structures.num_examples(found) and found.keys() == specs.keys():
+            return structures.no_examples(specs)
+        check_fits(client_id, found, specs)
+        return found
+
+    return ClientData(tuple(client_ids), load, specs)
+
+
+def of_clients(
+    client_ids: Sequence[str],
+    read: Callable[[str], Examples],
+    settings: TaskSettings,
+    pooled: Sequence[Pooled] = (),
+) -> Task:
+    """A task of clients that are read when they are needed.
+
+    Args:
+      client_ids: all clients.
+      read: gives a client's converted arrays; must be a pure function of the id.
+      settings: of the task.
+      pooled: what was computed from pooled rows.
+
+    Raises:
+      ValueError: see `TaskSettings`; no clients, or none with an example; shares
+        outside [0, 1).
+    """
+    clients = _lazy(client_ids, lambda i: settings.labelled(i, read(i)))
+    train_ids, held_out_ids = hold_out.clients(
+        clients.client_ids, fraction=settings.held_out, seed=settings.seed
+    )
+    train, test = client_splits.split_each_client(
+        clients.subset(train_ids), test_fraction=settings.test, seed=settings.seed
+    )
+    held_out = clients.subset(held_out_ids) if held_out_ids else None
+    return settings.task(train, test, held_out, pooled)
+
+
+def of_arrays(
+    clients: Mapping[str, Examples],
+    settings: TaskSettings,
+    pooled: Sequence[Pooled] = (),
+) -> Task:
+    """A task of converted arrays in memory, split at once.
+
+    Args:
+      clients: flat arrays by client.
+      settings: of the task.
+      pooled: what was computed from pooled rows.
+
+    Raises:
+      ValueError: see `TaskSettings`; no clients; clients that disagree; shares outside
+        [0, 1); labels that a named objective does not take.
+    """
+    if not clients:
+        raise ValueError("a task needs at least one client, got none")
+    clients = {i: settings.labelled(i, each) for i, each in clients.items()}
+    _, held_out_ids = hold_out.clients(
+        tuple(clients), fraction=settings.held_out, seed=settings.seed
+    )
+    train, test, held_out = client_splits.split_arrays(
+        clients,
+        held_out=held_out_ids,
+        test_fraction=settings.test,
+        seed=settings.seed,
+    )
+    return settings.task(train, test, held_out, pooled)

@@ -1,0 +1,100 @@
+"""Models and objectives that come with one's own data: which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from tfl_research.data import Examples
+from tfl_research.data.sequences import Sequences
+from tfl_research.tasks.named_objectives import named
+
+if TYPE_CHECKING:
+    from tfl_research.tasks.objectives import Objective
+
+
+def with_labels(client_id: str, examples: Examples, objective_name: object) -> Examples:
+    """The client's examples, with labels as the named objective takes them.
+
+    Classes that came as whole floats become int32.
+
+    Raises:
+      ValueError: labels that the objective does not take; names client and row.
+    """
+    if objective_name not in ("classification", "binary"):
+        return examples
+    y = examples["y"]
+    wrong = (y != np.floor(y)) | (y < 0)
+    expected = "classes 0, 1, 2, ... as whole numbers"
+    if objective_name == "binary":
+        wrong, expected = wrong | (y > 1), "labels 0 and 1"
+    if wrong.any():
+        row = int(np.argwhere(wrong)[0][0])
+        raise ValueError(
+            f"client {client_id!r}: objective {objective_name!r} takes {expected}, got "
+            f"{y[wrong].flat[0]} in row {row} of y; objective='regression' takes real "
+            "numbers"
+        )
+    return {**examples, "y": y.astype(np.int32, copy=False)}
+
+
+def _kinds(value: object) -> set[tuple[str, str]]:
+    """The packages and names of a value's classes; they need no TensorFlow."""
+    return {(k.__module__.split(".")[0], k.__name__) for k in type(value).__mro__}
+
+
+def is_functional(model: object) -> bool:
+    """Whether the model is a functional model, of TFF or of this package."""
+    owners = "tensorflow_federated", "tfl_research"
+    return any((owner, "FunctionalModel") in _kinds(model) for owner in owners)
+
+
+def check_builder(model: object) -> None:
+    """Raises ValueError unless the model is a function that returns one.
+
+    A functional model may stand for such a function.
+    """
+    # A Keras model can be called too.
+    if is_functional(model):
+        return
+    if not callable(model) or ("keras", "Model") in _kinds(model):
+        raise ValueError(
+            "model must be a function that returns a new Keras model each time, got "
+            f"{type(model).__name__}"
+        )
+
+
+def needs_labels(chosen: object) -> bool:
+    """Whether the objective is a name or a loss of Keras, which compare with labels."""
+    is_keras = any(package == "keras" for package, _ in _kinds(chosen))
+    return is_keras or isinstance(chosen, (str, Mapping, list, tuple))
+
+
+def objective(
+    chosen: Any, sequences: Optional[Sequences] = None
+) -> tuple[Callable[[], Objective], str]:
+    """The builder of the objective, and the metric that picks the best model.
+
+    Args:
+      chosen: see `from_arrays`.
+      sequences: of the labels; their pad does not count in "next_token".
+
+    Raises:
+      ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.
+    """
+    build, metric = named(chosen)
+    if sequences is None or not isinstance(chosen, str) or chosen != "next_token":
+        return build, metric
+    pad = sequences.pad
+    if not isinstance(pad, int):
+        raise ValueError(f"sequences: tokens are padded with an integer, got {pad!r}")
+
+    def with_pad() -> Objective:
+        # Objectives need TensorFlow, whose import takes seconds.
+        from tfl_research.tasks import objectives
+
+        return objectives.next_token(pad_id=pad)
+
+    return with_pad, metric

@@ -1,0 +1,66 @@
+"""The lengths to which sequences are padded, where the longest of all decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfl_research.data import structures
+from tfl_research.data.sequences import LONGEST, Sequences
+from tfl_research.tasks.pooled import Pooled
+
+
+def resolved(
+    sequences: Mapping[str, Sequences], populations: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, Sequences], tuple[Pooled, ...]]:
+    """The sequences with numbers for lengths, and what was read off all clients.
+
+    Args:
+      sequences: by flat name of array.
+      populations: arrays by client, of every split.
+
+    Raises:
+      ValueError: the longest is asked for and there is no row.
+    """
+    result = dict(sequences)
+    facts = []
+    for name, sequence in sequences.items():
+        if sequence.length != LONGEST:
+            continue
+        longest = max(
+            (
+                len(row)
+                for clients in populations
+                for arrays in clients.values()
+                for row in _rows(arrays, name)
+            ),
+            default=0,
+        )
+        if not longest:
+            raise ValueError(
+                f"sequences: {name} has no row with an element, so that no row is the "
+                "longest; give a length"
+            )
+        result[name] = dataclasses.replace(sequence, length=longest)
+        facts.append(
+            Pooled(
+                f"the length of {name}",
+                f"the longest {name} of all clients",
+                remedy="give sequences=tasks.Sequences(length)",
+            )
+        )
+    return result, tuple(facts)
+
+
+def _rows(arrays: Any, name: str) -> Iterable[Any]:
+    """The rows of an array; none where it is absent, which is refused later."""
+    if not isinstance(arrays, Mapping):
+        return ()
+    whole, part = structures.of(name), name.partition("/")[2]
+    value = arrays.get(name, arrays.get(whole))
+    if isinstance(value, Mapping):
+        value = value.get(part)
+    if value is None:
+        return ()
+    return value if isinstance(value, (list, tuple)) else iter(value)

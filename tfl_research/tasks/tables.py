@@ -1,0 +1,310 @@
+"""Tasks of tables: a DataFrame, Parquet files, or a saved Hugging Face data set.
+
+Needs pandas, and pyarrow for the latter two: `pip install 'tfl_research[data]'`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data import Examples, conversion
+from tfl_research.data.sequences import LONGEST, Sequences
+from tfl_research.data.tables import arrow
+from tfl_research.data.tables.frames import (
+    FrameColumns,
+    Part,
+    Parts,
+    columns_of,
+    rows_by_client,
+)
+from tfl_research.tasks import own_data, padding
+from tfl_research.tasks.task import Task
+
+
+def from_dataframe(
+    df: pd.DataFrame,
+    *,
+    client: str,
+    label: Parts,
+    model: Callable[[], Any],
+    features: Parts = None,
+    classes: Optional[Sequence[str]] = None,
+    weight: Optional[str] = None,
+    **options: Any,
+) -> Task:
+    """Makes a task of a pandas DataFrame that has a row for each example.
+
+    Nothing is computed from the rows: no scale, no category and no class. Numbers stay
+    as they are, as float32. A column of text needs declared categories, or an input of
+    its own. Scales and vocabularies that were computed before are named in `pooled`.
+
+    Args:
+      df: the rows; its index names a row in an error.
+      client: the column that says whose row it is; 3 and 3.0 are the client "3".
+      label: the column of y; a list of columns for y `[n, columns]`; a dict of such for
+        labels by name; None for no labels.
+      model: see `from_arrays`.
+      features: a list of columns, which are numbers, for x `[n, columns]`; by default
+        all columns that are not named elsewhere. A `data.tables.Schema` encodes columns
+        by declared ranges and categories. A dict makes inputs by name, each a column
+        (`[n]`, numbers, text, or sequences with `sequences`), a list of columns, or a
+        Schema.
+      classes: the label's texts in the order of their numbers; they are declared, and
+        not read off the rows.
+      weight: the column of the examples' weights in the loss.
+      options: objective, test (a share), held_out (a share), batching, seed, name,
+        selection_metric, label_names, public_data, pooled, sequences and
+        non_trainable, as in `from_arrays`.
+
+    Raises:
+      ValueError: an unknown column, a cell that is missing or does not fit (names
+        client, column and row), or what `from_arrays` refuses.
+
+    Example:
+      >>> import pandas as pd
+      >>> from tfl_research import tasks
+      >>> rows = pd.DataFrame(
+      ...     {"ward": ["a", "a", "b"], "age": [30, 40, 50], "fell": ["N", "Y", "N"]}
+      ... )
+      >>> def model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([1]), tf.keras.layers.Dense(2)]
+      ...     return tf.keras.Sequential(layers)
+      >>> task = tasks.from_dataframe(
+      ...     rows, client="ward", label="fell", classes=["N", "Y"], model=model, test=0
+      ... )
+      >>> task.train.load("a")["x"].tolist(), task.train.load("a")["y"].tolist()
+      ([[30.0], [40.0]], [0, 1])
+    """
+    if not isinstance(df, pd.DataFrame):
+        raise ValueError(
+            f"df must be a pandas DataFrame, got {type(df).__name__}; convert it first"
+        )
+    columns = _columns(list(df.columns), client, label, features, classes, weight)
+    columns.check(list(df.columns), "the DataFrame")
+    settings = _settings(columns, model, "a DataFrame", options)
+    arrays = {
+        name: columns.arrays(name, df.iloc[rows])
+        for name, rows in _rows(client, df[client]).items()
+    }
+    lengths, longest = padding.resolved(settings.sequences_by_array(), [arrays])
+    examples = {
+        name: conversion.converted(name, each, lengths) for name, each in arrays.items()
+    }
+    return own_data.of_arrays(examples, settings, longest)
+
+
+def from_parquet(
+    path: Union[str, os.PathLike[str]],
+    *,
+    client: Optional[str],
+    label: Parts,
+    model: Callable[[], Any],
+    features: Parts = None,
+    classes: Optional[Sequence[str]] = None,
+    weight: Optional[str] = None,
+    **options: Any,
+) -> Task:
+    """Makes a task of a Parquet file, or of a folder of Parquet files.
+
+    Args:
+      path: the file, or a folder.
+      client: the column that says whose row it is: the columns that are read are then
+        in memory. None for a folder with a file for each client, whose name is the
+        client's: a client's file is then read when it is needed.
+      label: as in `from_dataframe`, as all further arguments.
+      model: see `from_arrays`.
+      features: see `from_dataframe`.
+      classes: see `from_dataframe`.
+      weight: see `from_dataframe`.
+      options: see `from_dataframe`.
+
+    Raises:
+      ValueError: pyarrow is not installed; a file that cannot be read, or of other
+        columns or types than the others; or what `from_dataframe` refuses, of a file
+        for each client when it is read.
+
+    Example:
+      >>> import pandas as pd
+      >>> from tfl_research import tasks
+      >>> for ward in ("north", "south"):
+      ...     rows = pd.DataFrame({"age": [30.0, 40.0], "fell": [0, 1]})
+      ...     rows.to_parquet(f"{ward}.parquet")
+      >>> def model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([1]), tf.keras.layers.Dense(2)]
+      ...     return tf.keras.Sequential(layers)
+      >>> task = tasks.from_parquet(".", client=None, label="fell", model=model, test=0)
+      >>> task.train.client_ids, task.train.load("north")["x"].tolist()
+      (('north', 'south'), [[30.0], [40.0]])
+    """
+    place = pathlib.Path(path).expanduser()
+    if client is None and place.is_file():
+        raise ValueError(
+            f"{place} is one file; client= must name the column that says whose row it "
+            "is"
+        )
+    files = arrow.parquet_files(place)
+    present = list(arrow.parquet_columns(files[0]))
+    columns = _columns(present, client, label, features, classes, weight)
+    columns.check(present, str(files[0]))
+    settings = _settings(columns, model, str(place), options)
+    if client is not None:
+        table = arrow.joined(files, [*columns.names, client])
+        return _of_table(table, client, columns, settings)
+    arrow.check_alike(files, columns.names)
+    by_id = {file.stem: file for file in files}
+
+    def rows(client_id: str) -> pd.DataFrame:
+        return arrow.frame(arrow.read_parquet(by_id[client_id], columns.names))
+
+    return _lazy(tuple(by_id), rows, columns, settings)
+
+
+def from_huggingface(
+    path: Union[str, os.PathLike[str]],
+    *,
+    client: str,
+    label: Parts,
+    model: Callable[[], Any],
+    features: Parts = None,
+    classes: Optional[Sequence[str]] = None,
+    weight: Optional[str] = None,
+    split: Optional[str] = None,
+    **options: Any,
+) -> Task:
+    """Makes a task of a data set that Hugging Face's `save_to_disk` wrote.
+
+    The files are mapped into memory and a client's rows are read when they are needed.
+    The package `datasets` is not needed. The names of a ClassLabel are those of the
+    classes in reports.
+
+    Args:
+      path: the folder of a `Dataset` or a `DatasetDict`.
+      client: the column that says whose row it is.
+      label: as in `from_dataframe`, as all further arguments.
+      model: see `from_arrays`.
+      features: see `from_dataframe`; a column of token ids is an input of its own, with
+        `sequences`.
+      classes: see `from_dataframe`.
+      weight: see `from_dataframe`.
+      split: which data set of a `DatasetDict`.
+      options: see `from_dataframe`.
+
+    Raises:
+      ValueError: pyarrow is not installed; a folder of another kind; a column whose
+        cells are files, such as images; or what `from_dataframe` refuses, when a
+        client is read.
+
+    Example:
+      >>> import json, pathlib
+      >>> import pyarrow as pa
+      >>> from tfl_research import tasks
+      >>> rows = pa.table({"who": ["ann", "bob"], "age": [30.0, 40.0], "fell": [0, 1]})
+      >>> with pa.ipc.new_stream("data-00000-of-00001.arrow", rows.schema) as file:
+      ...     file.write_table(rows)
+      >>> names = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+      >>> _ = pathlib.Path("state.json").write_text(json.dumps(names))
+      >>> _ = pathlib.Path("dataset_info.json").write_text(json.dumps({"features": {}}))
+      >>> def model():
+      ...     import tensorflow as tf
+      ...     layers = [tf.keras.layers.Input([1]), tf.keras.layers.Dense(2)]
+      ...     return tf.keras.Sequential(layers)
+      >>> task = tasks.from_huggingface(".", client="who", label="fell", model=model)
+      >>> task.train.client_ids
+      ('ann', 'bob')
+    """
+    place = pathlib.Path(path).expanduser()
+    table, kinds = arrow.saved_dataset(place, split)
+    columns = _columns(table.column_names, client, label, features, classes, weight)
+    columns.check(table.column_names, str(place))
+    arrow.check_features(kinds, columns.names)
+    names = arrow.class_names(kinds, label)
+    settings = _settings(columns, model, str(place), {"label_names": names, **options})
+    return _of_table(table.select([*columns.names, client]), client, columns, settings)
+
+
+def _columns(
+    present: list[Any],
+    client: Optional[str],
+    label: Parts,
+    features: Parts,
+    classes: Optional[Sequence[str]],
+    weight: Optional[str],
+) -> FrameColumns:
+    """What each column is; by default all columns that are not named are features."""
+    if client is not None and present.count(client) != 1:
+        count = "no column" if client not in present else "the name of several columns"
+        raise ValueError(
+            f"client={client!r} is {count}; the columns are "
+            f"{', '.join(map(str, present))}"
+        )
+    if isinstance(features, str):
+        raise ValueError(
+            f"features={features!r} must be a list of columns, a Schema or a dict of "
+            f"inputs; give [{features!r}]"
+        )
+    chosen: Union[Part, Mapping[str, Part], None] = features
+    if chosen is None:
+        used = {client, weight, *columns_of(label)}
+        chosen = [name for name in present if name not in used]
+    elif client in columns_of(chosen):
+        raise ValueError(f"the client column {client!r} cannot be a feature as well")
+    return FrameColumns(
+        chosen, label, weight, None if classes is None else tuple(map(str, classes))
+    )
+
+
+def _settings(
+    columns: FrameColumns, model: Any, source: str, options: Mapping[str, Any]
+) -> own_data.TaskSettings:
+    own_data.check_options(options)
+    given = {"label_names": columns.classes or (), **options}
+    return own_data.TaskSettings(
+        model, source=source, public_knowledge=columns.declares, **given
+    )
+
+
+def _rows(client: str, cells: pd.Series) -> dict[str, np.ndarray]:
+    rows = rows_by_client(client, cells)
+    if not rows:
+        raise ValueError("the table has no rows, so that there is no client")
+    return rows
+
+
+def _of_table(
+    table: Any, client: str, columns: FrameColumns, settings: own_data.TaskSettings
+) -> Task:
+    cells = table.column(client).to_pandas()
+    rows = _rows(client, cells)
+    return _lazy(
+        tuple(rows), lambda name: arrow.frame(table, rows[name]), columns, settings
+    )
+
+
+def _lazy(
+    client_ids: Sequence[str],
+    rows: Callable[[str], pd.DataFrame],
+    columns: FrameColumns,
+    settings: own_data.TaskSettings,
+) -> Task:
+    """The task of clients whose rows are read when they are needed."""
+    sequences: Mapping[str, Sequences] = settings.sequences_by_array()
+    for name, sequence in sequences.items():
+        if sequence.length == LONGEST:
+            raise ValueError(
+                f"sequences: {name} has length={LONGEST!r}, but rows are read when "
+                "they are needed; give a number"
+            )
+
+    def read(client_id: str) -> Examples:
+        arrays = columns.arrays(client_id, rows(client_id))
+        return conversion.converted(client_id, arrays, sequences)
+
+    return own_data.of_clients(client_ids, read, settings)

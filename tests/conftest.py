@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Optional
+import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -35,6 +39,75 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.path not in slow and folder not in ("experiments", "front_door")
 
     items.sort(key=is_late)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out what takes most of the time of small runs, once it is imported.
+
+    A process is compiled once for all engines that a test makes of it. Where a run
+    would measure how to execute its clients, it takes one execution: tracing and
+    compiling the others takes seconds. Runs of `experiments` write no report and no
+    SavedModel.
+    """
+    folder, file = item.path.parent.name, item.path.name
+    measures = folder in ("runtime", "algorithms")
+    writes = folder != "experiments" or file == "test_what_leaves.py"
+    for module, name, lighter, is_whole in (
+        ("tfl_research.runtime.compiler.choice", "_measured", _not_measured, measures),
+        ("tfl_research.program.export", "export_model", _not_saved, writes),
+        ("tfl_research.report", "write", _not_reported, writes),
+    ):
+        if module in sys.modules:
+            members = vars(sys.modules[module])
+            whole = members.setdefault(f"{name} outside of tests", members[name])
+            members[name] = whole if is_whole else lighter
+    tff = sys.modules.get("tensorflow_federated")
+    if tff is not None and "compiled_once" not in vars(tff.backends.mapreduce):
+        tff.backends.mapreduce.compiled_once = True
+        for name in (
+            "get_map_reduce_form_for_computation",
+            "get_state_initialization_computation",
+        ):
+            inner = getattr(tff.backends.mapreduce, name)
+            setattr(tff.backends.mapreduce, name, _once_for_each(inner))
+
+
+def _not_measured(*_: Any) -> tuple[Any, str]:
+    """In the place of `choice._measured`."""
+    from tfl_research.runtime import Mode
+
+    return Mode("folded", "graph"), "not measured, in a test"
+
+
+def _not_saved(task: Any, weights: Any, path: pathlib.Path) -> None:
+    """In the place of `export.export_model`."""
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _not_reported(folder: pathlib.Path) -> None:
+    """In the place of `report.write`."""
+
+
+def _once_for_each(convert: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """TFF's conversion of a computation, which is a function of its arguments."""
+    # By identity: computations compare by their content, which takes long.
+    kept: dict[int, tuple[Any, Any, Any]] = {}
+
+    def converted(computation: Any, config: Any = None) -> Any:
+        found = kept.get(id(computation))
+        if found is None or found[0]() is not computation or found[1] != config:
+            result = convert(computation, config)
+            forget = functools.partial(_forget, kept, id(computation))
+            found = weakref.ref(computation, forget), config, result
+            kept[id(computation)] = found
+        return found[2]
+
+    return converted
+
+
+def _forget(kept: dict[int, Any], key: int, reference: Any) -> None:
+    if key in kept and kept[key][0] is reference:
+        del kept[key]
 
 
 def linear_objective():
@@ -105,6 +178,56 @@ def no_worker_of_tffs_own():
     before = _started_by_tff()
     yield
     assert _started_by_tff() == before, "a computation ran outside of an engine"
+
+
+@pytest.fixture(scope="session")
+def lean_runs():
+    """(patch, key): runs of one `key()` share the TFF process that they would each
+    build, and outputs of a finished run are left out. None is a key of no other run."""
+    from tfl_research import processes
+    from tfl_research.aggregators.contract import declarations
+    from tfl_research.program import RunResult, session
+
+    def patched(patch: pytest.MonkeyPatch, key: Callable[[], Any]) -> None:
+        build, built = processes.build_fed_avg, {}
+
+        def built_once(task, *, client_work, aggregator=None, **kwargs):
+            # A mechanism under a secure sum is built with and without the sum.
+            mechanism = getattr(aggregator, "inner", None)
+            found = key(), getattr(mechanism, "secure", None)
+            if found[0] is None or found not in built:
+                built[found] = build(
+                    task, client_work=client_work, aggregator=aggregator, **kwargs
+                )
+            process = built[found]
+            declared = None if aggregator is None else declarations(aggregator).plan
+            plan = client_work.plan or declared
+            if plan is not None:
+                # The same noise and charge, in a run of another length or budget.
+                assert plan.record() == process.plan.record()
+                process.plan = plan
+            return process
+
+        def state_alone(ended, stop_reason, _):
+            """No model, table or report is written."""
+            return RunResult(
+                ended.completed,
+                stop_reason,
+                ended.state,
+                None,
+                None,
+                {},
+                pathlib.Path(),
+                epsilon=math.nan,
+                evaluations={},
+                metrics_csv="",
+            )
+
+        patch.setattr(processes, "build_fed_avg", built_once)
+        patch.setattr(session.Session, "write_outputs", state_alone)
+        patch.setattr(session.Session, "end", lambda *_: None)
+
+    return patched
 
 
 @pytest.fixture(scope="session")

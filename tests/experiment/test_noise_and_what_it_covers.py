@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -27,6 +28,12 @@ STDDEV = CLIP * NOISE / COHORT
 EVERY = 2
 
 
+# The activation of each model, by the function that builds the model.
+_ACTIVATIONS = {}
+_seen = {"key": None}
+
+
+@functools.cache
 def task(activation="relu", first_value=None):
     def build_model():
         import tensorflow as tf
@@ -46,7 +53,37 @@ def task(activation="relu", first_value=None):
         clients[f"client {number}"] = {"x": x, "y": x[:, 0] > x[:, 1]}
     if first_value is not None:
         clients["client 0"]["x"][0, 0] = first_value
-    return tfl.tasks.from_arrays(clients, model=build_model)
+    found = tfl.tasks.from_arrays(clients, model=build_model)
+    _ACTIVATIONS[found.build_model] = activation
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lean(lean_runs):
+    """No model or report is written; equal experiments share one TFF process.
+
+    Nor is a checkpoint written after 30 seconds, which a busy machine takes.
+    """
+
+    def is_due(self, round_number):
+        return round_number % EVERY == 0
+
+    from tfl_research.program import recovery
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery.Recovery, "is_due", is_due)
+        lean_runs(patch, lambda: _seen["key"])
+        yield
+
+
+@contextlib.contextmanager
+def shared_process(own):
+    parts = own.privacy, own.client_optimizer, own.cohorts
+    _seen["key"] = _ACTIVATIONS[own.task.build_model], *map(repr, parts)
+    try:
+        yield
+    finally:
+        _seen["key"] = None
 
 
 def experiment(own_task=None, noise=NOISE, **parts):
@@ -77,10 +114,10 @@ def rounds(folder, own=None, until=6, recharge=False):
 
     A copy of the folder as it is at the kill is left in its place.
     """
-    models, out = {}, io.StringIO()
-    with warnings.catch_warnings():
+    models, out, own = {}, io.StringIO(), own or experiment()
+    with warnings.catch_warnings(), shared_process(own):
         warnings.simplefilter("ignore")
-        started = (own or experiment()).rounds(folder, recharge=recharge, stream=out)
+        started = own.rounds(folder, recharge=recharge, stream=out)
         with contextlib.closing(started):
             for report in started:
                 models[report.round_number] = flat(report)

@@ -67,10 +67,9 @@ def test_a_state_without_a_seed_is_refused():
         keyed.next({"seed": words[1]}, None)
 
 
-def check_keyed(setup, process):
+def check_keyed(setup, process, direct):
     """The public process with a key does what the process of the key does."""
     words = [np.asarray(seed_tensor(s)) for s in (noise_keys.PUBLIC_SEED, KEY)]
-    direct = building.process(setup, noise_seed=KEY)
     with runtime.in_process(process) as engine, runtime.in_process(direct) as whole:
         keyed = runtime.KeyedEngine(engine, *words)
         state, expected = keyed.initialize(), whole.initialize()
@@ -107,7 +106,7 @@ def test_the_toolkits_mechanisms_keep_it_in_the_state_alone(mechanism):
     assert digests.pop("initial_state") != others.pop("initial_state")
     assert digests == others
     assert noise_keys.in_state(setup, public)
-    check_keyed(setup, public)
+    check_keyed(setup, public, other)
 
 
 class Sum(privacy.MechanismSettings):
@@ -217,7 +216,8 @@ class TestOfAUsersOwn:
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         assert noise_keys.in_state(setup, process) is expected
         if expected:
-            check_keyed(setup, process)
+            direct = building.process(setup, noise_seed=KEY)
+            check_keyed(setup, process, direct)
 
     @pytest.mark.parametrize("mechanism", ["seed_in_state", "seed_in_graph"])
     def test_it_runs_resumes_and_is_recharged_where_that_is_sound(

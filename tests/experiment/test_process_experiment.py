@@ -82,17 +82,22 @@ def leaves(state):
     return [np.asarray(leaf) for leaf in tf.nest.flatten(state)]
 
 
-def test_the_tutorials_averaging_agrees_with_plain_tff(averaging, tmp_path):
-    stream = io.StringIO()
-    ours = run(
-        averaging,
-        tmp_path / "run",
-        CLIENTS,
-        stream=stream,
-        cohorts=tfl.Cohorts("full"),
-        model=model_fn,
-        test=CLIENTS,
-    )
+EVALUATED = {
+    "cohorts": tfl.Cohorts("full"),
+    "model": model_fn,
+    "test": CLIENTS,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(averaging, tmp_path_factory):
+    """A run that was not stopped, and what it printed."""
+    folder, stream = tmp_path_factory.mktemp("averaging"), io.StringIO()
+    return run(averaging, folder / "whole", CLIENTS, stream, **EVALUATED), stream
+
+
+def test_the_tutorials_averaging_agrees_with_plain_tff(averaging, whole):
+    ours, stream = whole
     with runtime.tff_local(averaging) as engine:
         state = engine.initialize()
         for _ in range(3):
@@ -118,36 +123,35 @@ def test_the_tutorials_averaging_agrees_with_plain_tff(averaging, tmp_path):
     assert row["eval_client_worst_loss"] >= row["eval_client_mean_loss"]
     assert (ours.ended.best_round, ours.epsilon) == (3, np.inf)
     assert "no ε is known" in stream.getvalue()
-    files = {path.name for path in (tmp_path / "run").iterdir()}
+    files = {path.name for path in ours.path.iterdir()}
     assert files >= {"metrics.csv", "checkpoints", "export", "report.html"}
-    names = np.load(tmp_path / "run" / "export" / "final" / "weights.npz").files
+    names = np.load(ours.path / "export" / "final" / "weights.npz").files
     assert names == [f"trainable.{number}" for number in range(4)]
 
 
-def test_a_killed_run_ends_as_one_that_was_not(averaging, tmp_path):
+def test_a_killed_run_ends_as_one_that_was_not(averaging, whole, tmp_path):
     """Its initial weights have no seed, so that only a checkpoint has them."""
-    kill(averaging, tmp_path / "killed", CLIENTS)
-    resumed = run(averaging, tmp_path / "killed", CLIENTS)
-    whole = run(averaging, tmp_path / "whole", CLIENTS)
-    for one, other in zip(leaves(resumed.state), leaves(whole.state)):
+    kill(averaging, tmp_path, CLIENTS, **EVALUATED)
+    resumed = run(averaging, tmp_path, CLIENTS, **EVALUATED)
+    for one, other in zip(leaves(resumed.state), leaves(whole[0].state)):
         np.testing.assert_array_equal(one, other)
-    pairs = [
-        result.metrics.drop(columns="round_seconds") for result in (resumed, whole)
+    tables = [
+        result.metrics.drop(columns="round_seconds") for result in (resumed, whole[0])
     ]
-    assert pairs[0].equals(pairs[1])
+    assert tables[0].equals(tables[1])
 
 
-def test_another_process_is_refused(averaging, tmp_path):
-    kill(averaging, tmp_path, CLIENTS, after=1)
+def test_another_process_is_refused(averaging, whole):
     other = tff.learning.algorithms.build_weighted_fed_avg(
         model_fn, client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.2)
     )
+    folder = whole[0].path
     with pytest.raises(UserError, match="was begun with another process"):
-        run(other, tmp_path, CLIENTS)
+        run(other, folder, CLIENTS, **EVALUATED)
     others = {**CLIENTS, "another": CLIENTS["client 2"]}
     del others["client 2"]
     with pytest.raises(UserError, match="the data differs"):
-        run(averaging, tmp_path, others)
+        run(averaging, folder, others, **EVALUATED)
 
 
 def test_a_keras_model_is_evaluated_and_exported(averaging, tmp_path):
@@ -328,7 +332,7 @@ def test_an_aggregation_process(tmp_path):
     np.testing.assert_allclose(result.measurements[1]["result"], [2.5, 5.0])
 
 
-def test_our_own_client_data_as_datasets_and_as_a_process_of_ours(averaging, tmp_path):
+def test_our_own_client_data_as_datasets(averaging, whole, tmp_path):
     arrays = {}
     for name, examples in CLIENTS.items():
         x, y = (np.concatenate(part) for part in zip(*examples.as_numpy_iterator()))
@@ -336,13 +340,10 @@ def test_our_own_client_data_as_datasets_and_as_a_process_of_ours(averaging, tmp
     ours = tfl.data.ClientData.from_arrays(
         arrays, tfl.data.Batching(batch_size=4, shuffle=False)
     )
-    checked = tfl.ProcessExperiment(averaging, ours)
-    checked.check()
-    one, other = (
-        run(averaging, tmp_path / name, clients, training=tfl.Training(rounds=1))
-        for name, clients in (("ours", ours), ("datasets", CLIENTS))
-    )
-    assert one.metrics["train_loss"][0] == pytest.approx(other.metrics["train_loss"][0])
+    once = tfl.Training(rounds=1, tensorboard=False)
+    one = run(averaging, tmp_path, ours, training=once, cohorts=tfl.Cohorts("full"))
+    expected = whole[0].metrics["train_loss"][0]
+    assert one.metrics["train_loss"][0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_function_that_evaluates_a_state_without_a_model(tmp_path):

@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 import tfl_research as tfl
 from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.own_process.prepared import prepare
 from tfl_research.privacy import GaussianEvent, Ledger
 from tfl_research.runtime import InProcessEngine
 from tfl_research.storage.computation_record import ComputationRecord
@@ -340,3 +341,46 @@ def test_ledgers_of_such_runs_can_be_read(drawing, tmp_path):
     run(drawing, tmp_path, rounds=2)
     with Ledger(tmp_path / "ledger.jsonl") as ledger:
         assert list(ledger.events) == [EVENT, EVENT]
+
+
+def test_a_process_of_the_toolkit_has_its_own_plan():
+    arrays = {
+        name: {"x": np.ones((2, 1), np.float32), "y": np.array([0, 1], np.int32)}
+        for name in CLIENTS
+    }
+    task = tfl.tasks.from_arrays(
+        arrays,
+        model=lambda: tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(1,))]),
+    )
+    cohorts = tfl.sampling.Poisson(tuple(CLIENTS), 4, 1)
+    plan = privacy.UserLevelPlan.create(
+        "gaussian",
+        l2_norm_clip=0.5,
+        amplification=cohorts.amplification,
+        rounds=2,
+        noise_multiplier=1.0,
+        delta=DELTA,
+    )
+    mechanism = plan.build(privacy.MechanismContext(noise_seed=2**70 + 3))
+    process = tfl.processes.build_fed_avg(
+        task,
+        client_optimizer=tff.learning.optimizers.build_sgdm(0.1),
+        client_weighting=tfl.processes.uniform(),
+        aggregator=mechanism.aggregator,
+    )
+    options = {"clients": task, "privacy": None}
+    ready = prepare(experiment(process, rounds=2, **options))
+    assert ready.plan is plan
+    assert ready.is_repeatable
+    # The task's local steps are what the process takes.
+    steps = ready.clients.cohort(["c0"], seed=1, round_number=1)[0]
+    assert steps["x"].shape == (1, 20, 1)
+    assert steps["mask"].sum() == 2
+    with pytest.raises(SettingError, match="rounds=5: the process' plan is of 2"):
+        experiment(process, **options).check()
+    with pytest.raises(SettingError, match="privacy: the process was built from a"):
+        experiment(process, rounds=2, clients=task).check()
+    with pytest.raises(SettingError, match="cohorts: the process' plan is about"):
+        experiment(
+            process, rounds=2, cohorts=tfl.Cohorts(cohort_size=2), **options
+        ).check()

@@ -6,16 +6,14 @@ import contextlib
 import csv
 import importlib
 import io
-import math
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import pytest
 
-from tfl_research import cli, processes
-from tfl_research.program import RunResult, session
+from tfl_research import cli
 from tfl_research.storage import provenance
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
@@ -73,55 +71,6 @@ def refused(execute):
         assert not folder.exists()
 
     return run
-
-
-@pytest.fixture(scope="session")
-def lean_runs():
-    """(patch, key): runs of one `key()` share the TFF process that they would each
-    build, and outputs of a finished run are left out."""
-    from tfl_research.aggregators.contract import declarations
-
-    def patched(patch: pytest.MonkeyPatch, key: Callable[[], str]) -> None:
-        build, built = processes.build_fed_avg, {}
-
-        def built_once(task, *, client_work, aggregator=None, **kwargs):
-            # A mechanism under a secure sum is built with and without the sum.
-            mechanism = getattr(aggregator, "inner", None)
-            found = key(), getattr(mechanism, "secure", None)
-            if found not in built:
-                built[found] = build(
-                    task, client_work=client_work, aggregator=aggregator, **kwargs
-                )
-            process = built[found]
-            declared = None if aggregator is None else declarations(aggregator).plan
-            plan = client_work.plan or declared
-            if plan is not None:
-                # The same noise and charge, in a run of another length or budget.
-                assert plan.record() == process.plan.record()
-                process.plan = plan
-            return process
-
-        patch.setattr(processes, "build_fed_avg", built_once)
-        patch.setattr(session.Session, "write_outputs", _state_alone)
-        patch.setattr(session.Session, "end", lambda *_: None)
-
-    return patched
-
-
-def _state_alone(ended: session.Session, stop_reason: str, _: object) -> RunResult:
-    """In the place of `Session.write_outputs`: no model, table or report is written."""
-    return RunResult(
-        ended.completed,
-        stop_reason,
-        ended.state,
-        None,
-        None,
-        {},
-        pathlib.Path(),
-        epsilon=math.nan,
-        evaluations={},
-        metrics_csv="",
-    )
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from started_once import Starter
 
 from tfl_research.privacy.ledger import spending
 
@@ -40,7 +41,6 @@ STATEFUL = (
 
 def command(folder, binary, *more):
     return [
-        sys.executable,
         str(EXPERIMENTS / binary),
         "--task=heart",
         "--checkpoint_every=3",
@@ -85,35 +85,67 @@ def states(folder):
         )
 
 
+class Programs:
+    """Starts binaries as a user does, each with a Python of its own."""
+
+    def __init__(self, environment):
+        self._environment = environment
+        self._process = None
+
+    def start(self, arguments):
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return self._process.pid
+
+    def wait(self):
+        return self._process.wait()
+
+    def close(self):
+        """Nothing is left."""
+
+
+@pytest.fixture
+def stack():
+    with contextlib.ExitStack() as opened:
+        yield opened
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "runtime", "kills"),
     [(PRIVATE, "in_process", 10), (PRIVATE, "tff", 2), (STATEFUL, "in_process", 1)],
     ids=["private", "private on TFF", "stateful"],
 )
-def test_kill_9_again_and_again(tmp_path, experiment, runtime, kills):
+def test_kill_9_again_and_again(tmp_path, stack, experiment, runtime, kills):
     flags = [*experiment, f"--runtime={runtime}", f"--rounds={ROUNDS[runtime]}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(command(whole, *flags), check=True, env=environment, **quiet)
+    # TFF's runtime starts programs of its own, from a Python that is like a user's.
+    kind = Programs if runtime == "tff" else Starter
+    starter = stack.enter_context(contextlib.closing(kind(environment)))
+    starter.start(command(whole, *flags))
+    assert starter.wait() == 0
     moments = random.Random(7)
     for _ in range(kills):
-        process = subprocess.Popen(command(killed, *flags), env=environment, **quiet)
+        process = starter.start(command(killed, *flags))
         # Some die while they set up, most in the middle of a round.
         wanted = len(rows(killed)) + moments.choice([0, 1, 1, 2, 3, 4])
         deadline = time.monotonic() + 120
         while len(rows(killed)) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.05))
-        workers = descendants(process.pid)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        workers = descendants(process)
+        os.kill(process, signal.SIGKILL)
+        assert starter.wait() == -signal.SIGKILL
         time.sleep(0.2)
         assert not [pid for pid in workers if pathlib.Path(f"/proc/{pid}/exe").exists()]
     assert len(rows(killed)) < ROUNDS[runtime]
-    subprocess.run(command(killed, *flags), check=True, env=environment, **quiet)
+    starter.start(command(killed, *flags))
+    assert starter.wait() == 0
 
     def comparable(folder):
         return [

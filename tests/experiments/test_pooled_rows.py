@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -47,8 +49,10 @@ def _released(folder, output, **release):
         release=tfl.Release(**release),
         training=tfl.Training(rounds=1, run_seed="7"),
     )
-    model = experiment.run(output).model()
-    return np.concatenate([w.numpy().ravel() for w in model.trainable_weights])
+    # Nobody looks at what the run would write at its end.
+    with contextlib.closing(experiment.rounds(output, stream=io.StringIO())) as rounds:
+        weights = next(rounds).weights.trainable
+    return np.concatenate([np.asarray(w).ravel() for w in weights])
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import types
 from typing import Any, NamedTuple
 
 import fake_experiment as fake
@@ -111,6 +112,7 @@ def test_an_initial_state_that_can_be_made_again_is_not_kept(tmp_path):
 def test_a_part_of_the_state_can_be_the_model(tmp_path):
     class Evaluator:
         splits = ("eval",)
+        metrics = types.MappingProxyType({})
 
         def evaluate(self, weights, split="eval"):
             overall = {"loss": float(weights)}

@@ -15,7 +15,7 @@ import tensorflow_federated as tff
 from tfl_research.data import ClientData
 from tfl_research.errors import SettingError
 from tfl_research.experiment.own_process.process_form import short_type
-from tfl_research.runtime.compiler.structures import flatten, leaf_types, pack
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 from tfl_research.tasks import Task
 
 

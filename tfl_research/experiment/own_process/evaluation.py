@@ -8,6 +8,7 @@ import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Optional
 
 import numpy as np
@@ -18,6 +19,7 @@ from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.storage import atomic, nest
+from tfl_research.tasks.metrics import Metric
 
 # Sums of TFF's models that are no metrics.
 _COUNTS = ("num_examples", "num_batches")
@@ -33,6 +35,8 @@ class FunctionEvaluation:
     """
 
     splits: Sequence[str] = ("eval",)
+    # The directions of metrics follow from their names.
+    metrics: Mapping[str, Metric] = MappingProxyType({})
 
     def __init__(self, function: Callable[[Any], Mapping[str, float]]):
         self._function = function
@@ -140,6 +144,8 @@ class ModelEvaluation:
     """
 
     splits: Sequence[str] = ("eval",)
+    # The directions of metrics follow from their names.
+    metrics: Mapping[str, Metric] = MappingProxyType({})
 
     def __init__(self, built: BuiltModel, test: Any):
         self._built = built

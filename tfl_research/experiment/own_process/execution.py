@@ -20,8 +20,8 @@ from tfl_research.experiment.own_process.result import ProcessResult
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
-from tfl_research.runtime.compiler.structures import leaf_types
 from tfl_research.runtime.engine import ClosedOnExit
+from tfl_research.runtime.graphs.structures import leaf_types
 from tfl_research.storage import RunFolder, nest, provenance, run_record
 from tfl_research.storage.fingerprint import Fingerprint, digest
 
@@ -117,10 +117,11 @@ def _opened(
             )
         )
         account = stack.enter_context(declared.opened_account(prepared, folder, out))
-        engine = stack.enter_context(_Explained(_engine(prepared, folder, out)))
         declared.check_start(
             prepared, folder, account, fingerprint, out, recharge=recharge
         )
+        built = engines.build(experiment.runtime, form.process, folder)
+        engine = stack.enter_context(_Explained(built))
         write = declared.statement_writer(prepared, folder, account)
         if write is not None and account is not None:
             stack.enter_context(
@@ -201,20 +202,6 @@ def _cause(error: Exception) -> str:
 def _whole(state: Any) -> Any:
     """A state without a model, for a function that evaluates states."""
     return state
-
-
-def _engine(prepared: Prepared, folder: RunFolder, out: TextIO) -> Any:
-    """The engine; TFF's own where the one in process cannot execute the process."""
-    settings, process = prepared.experiment.runtime, prepared.form.process
-    try:
-        return engines.build(settings, process, folder)
-    except UserError as error:
-        unsupported = isinstance(error.__cause__, runtime.UnsupportedProcess)
-        chosen = settings.client_execution != "auto"
-        if settings.runtime != "in_process" or chosen or not unsupported:
-            raise
-        out.write(f"runtime: TFF's own executes the rounds ({error.__cause__})\n")
-        return runtime.tff_local(process)
 
 
 def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:

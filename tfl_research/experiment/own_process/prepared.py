@@ -275,7 +275,7 @@ def _check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) 
 
 def _metric_names(form: ProcessForm) -> list[str]:
     """The names of what a round measures, by the type of the metrics."""
-    from tfl_research.runtime.compiler.structures import leaf_types, pack
+    from tfl_research.runtime.graphs.structures import leaf_types, pack
 
     names = (str(number) for number, _ in enumerate(leaf_types(form.metrics_type)))
     return round_metrics.column_names(pack(iter(names), form.metrics_type))

@@ -146,7 +146,7 @@ def _two_units():
         (
             _two_units,
             7,
-            "client 'a', y row 0: label 7, expected a class of 0 to 1; .* 8",
+            "client 'a', y row 0: label 7, expected a class of 0 to 1, .* 8",
         ),
     ],
 )

@@ -137,7 +137,9 @@ def _keras_model(task: Task) -> Any:
 
     from tfl_research import models
 
-    if not callable(task.build_model):
+    if isinstance(task.build_model, models.FunctionalModel) or not callable(
+        task.build_model
+    ):
         return None
     built = models.initialized(task.build_model, 0)
     return built if isinstance(built, tf.keras.Model) else None
@@ -155,6 +157,8 @@ def _checked_heads(
       ValueError: a head does not fit.
     """
     import tensorflow as tf
+
+    from tfl_research.tasks import objectives
 
     x = tf.nest.map_structure(tf.constant, structures.packed(probe, "x"))
     state = [tf.constant(value) for value in model.initial_state]
@@ -188,7 +192,7 @@ def _checked_heads(
             f"{[count]}: one loss for each example"
         )
     if objective.check_examples is not None:
-        objective.check_examples(structures.packed(probe, "y"), predictions[0])
+        objective.check_examples(objectives.labels_of(probe), predictions[0])
     return rules
 
 

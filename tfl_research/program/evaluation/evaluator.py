@@ -13,6 +13,7 @@ from tfl_research.data import ClientData, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
+from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
 
@@ -146,7 +147,7 @@ class Evaluator:
         # In the order of `overall`: tf.function sorts the keys.
         per_client = {name: np.asarray(finalized[name]) for name in overall}
         ends = [0, *np.cumsum(flat.counts)]
-        y = structures.packed(flat.arrays, "y")
+        y = labels_of(flat.arrays)
         for name, metric in self._objective.of_examples.items():
             overall[name] = float(metric(y, predictions))
             each = [
@@ -236,11 +237,13 @@ class Evaluator:
 
 def _rows(arrays: Any, start: int, end: int) -> Any:
     """Rows of an array, or of each array of a structure."""
-    return tf.nest.map_structure(lambda a: np.asarray(a)[start:end], arrays)
+    return tf.nest.map_structure(
+        lambda a: None if a is None else np.asarray(a)[start:end], arrays
+    )
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Arrays or structures of arrays, one after another; None for no parts."""
-    if not parts:
+    """Arrays or structures of arrays, one after another; None for no arrays."""
+    if not parts or parts[0] is None:
         return None
     return tf.nest.map_structure(lambda *a: np.concatenate(a), *parts)

@@ -19,6 +19,7 @@ from tfl_research.data import ClientData, Examples, PoissonBatching, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.evaluator import joined
 from tfl_research.tasks.metrics import metric as metric_of
+from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> personal weights.
@@ -296,7 +297,7 @@ class PersonalEvaluator:
                 total[name] = total.get(name, 0.0) + value.numpy()
             if self._objective.of_examples:
                 predictions.append(tf.nest.map_structure(np.asarray, found))
-        return _Result(total, structures.packed(arrays, "y"), predictions)
+        return _Result(total, labels_of(arrays), predictions)
 
     def _evaluation(
         self,

@@ -15,6 +15,7 @@ from tfl_research.tasks.objectives.from_keras import from_keras as from_keras
 from tfl_research.tasks.objectives.objective import (
     Objective as Objective,
     Part as Part,
+    labels_of as labels_of,
 )
 from tfl_research.tasks.objectives.regression import regression as regression
 from tfl_research.tasks.objectives.tracing import (

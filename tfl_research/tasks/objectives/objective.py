@@ -90,7 +90,7 @@ class Objective:
         Returns:
           float32 `[batch]`.
         """
-        losses = self.example_losses(structures.packed(examples, "y"), predictions)
+        losses = self.example_losses(labels_of(examples), predictions)
         return _times_weights(losses, examples)
 
     def sums(
@@ -102,7 +102,7 @@ class Objective:
         `compile(metrics=...)`.
         """
         sums = collections.OrderedDict(
-            self.example_sums(structures.packed(examples, "y"), predictions)
+            self.example_sums(labels_of(examples), predictions)
         )
         sums["loss"] = _times_weights(sums["loss"], examples)
         return sums
@@ -144,6 +144,13 @@ class Objective:
             for name, metric in self.metrics.items()
             if metric.of_examples is not None
         }
+
+
+def labels_of(examples: Mapping[str, Any]) -> Any:
+    """The labels of flat arrays by name: an array, a dict, or None without labels."""
+    if any(name == "y" or name.startswith("y/") for name in examples):
+        return structures.packed(examples, "y")
+    return None
 
 
 def _times_weights(losses: tf.Tensor, examples: Mapping[str, tf.Tensor]) -> tf.Tensor:

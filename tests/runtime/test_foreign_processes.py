@@ -10,6 +10,7 @@ import tensorflow_federated as tff
 from tfl_research import runtime
 from tfl_research.errors import UserError
 from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import choice
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 GRAPH, XLA = Mode("folded", "graph"), Mode("folded", "xla")
@@ -113,6 +114,15 @@ def test_a_variable_starts_anew_for_each_client():
         process = summing(work, tff.TensorType(np.float32))
         # (3 * 1)^2 + (3 * 2)^2; a kept variable would give (3 * 3)^2 for the second.
         assert total(process, [1.0, 2.0], mode=mode) == 45.0
+
+
+def test_a_remembered_mode_that_would_be_refused_is_not_used(monkeypatch):
+    """Another version of the toolkit may have measured it."""
+    remembered = ("vectorised", "graph", "remembered")
+    monkeypatch.setattr(choice.choice_cache, "recall", lambda _: remembered)
+    with runtime.in_process(TestBadValues().checked()) as engine:
+        engine.next(engine.initialize(), [1.0])
+        assert engine.mode in (XLA, GRAPH)
 
 
 def test_generators_with_a_state_draw_anew_for_each_client():

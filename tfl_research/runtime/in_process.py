@@ -113,11 +113,7 @@ class InProcessEngine(ClosedOnExit):
 
     def _check(self, mode: Mode) -> None:
         """Refuses a mode that cannot execute this process as TFF does."""
-        programs, reasons = self._programs, []
-        if mode.clients == "vectorised" and not programs.vectorises:
-            reasons = ["its clients hold datasets, variables or effects"]
-        elif mode.compiler == "xla":
-            reasons = programs.not_for_xla
+        reasons = choice.refusals(self._programs, mode)
         if reasons:
             raise UnsupportedProcess(
                 f"mode {mode} cannot execute this process: {reasons[0]}; leave the "

@@ -70,6 +70,13 @@ def candidates(programs: MapReduce) -> list[Mode]:
     return modes
 
 
+def refusals(programs: MapReduce, mode: Mode) -> list[str]:
+    """Why a mode cannot execute a process as TFF does; empty if it can."""
+    if mode.clients == "vectorised" and not programs.vectorises:
+        return ["its clients hold datasets, variables or effects"]
+    return programs.not_for_xla if mode.compiler == "xla" else []
+
+
 def choose(
     programs: MapReduce, state: Sequence[tf.Tensor], jobs: Iterator[Any]
 ) -> tuple[Mode, str]:
@@ -104,7 +111,10 @@ def choose(
     remembered = choice_cache.recall(key)
     if remembered is not None:
         clients, compiler, reason = remembered
-        return Mode(clients, compiler), reason
+        mode = Mode(clients, compiler)
+        # Another version of the toolkit may have measured what this one refuses.
+        if not refusals(programs, mode):
+            return mode, reason
     best, reason = _measured(programs, state, chunk, modes)
     choice_cache.remember(key, (best.clients, best.compiler, reason))
     _LOG.info("in-process runtime: %s (%s)", best, reason)

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
+from tfl_research.runtime.compiler.chunk_program import ChunkProgram
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
@@ -74,18 +75,18 @@ class MapReduce:
         update, *secure = form.work.type_signature.result
         self.num_update_leaves = len(leaf_types(update))
         self.num_modular_leaves = len(leaf_types(secure[2]))
-        self._secure_types = [leaf for part in secure for leaf in leaf_types(part)]
+        self.secure_types = [leaf for part in secure for leaf in leaf_types(part)]
         self._state = _specs(process.next.type_signature.parameter[0])
         self._context = _specs(form.prepare.type_signature.result)
         self.layout = ClientLayout(self.client_type)
         names = _member_names(self.client_type)
         # Position of a client's number of steps. More steps do not change the result,
         # so vectorised clients can share one number of steps and one loop.
-        self._step_bound = (
+        self.step_bound = (
             names.index("num_steps") if set(names) >= set(COHORT_MEMBERS) else None
         )
         self._accumulator = _specs(form.zero.type_signature.result) + [
-            tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self._secure_types
+            tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self.secure_types
         ]
         constants = tuple(value for graph in self.graphs for value in graph.constants)
         # A graph does not know the shapes of a dataset's elements.
@@ -98,13 +99,17 @@ class MapReduce:
         # The lifted constants of each graph, while a program is traced.
         self._lifted_tensors: dict[Graph, dict[int, tf.Tensor]] = {}
 
-    def _trace(
+    def trace(
         self,
         graph: Graph,
         *arguments: Any,
         use: Use = PLAIN,
         violations: Optional[list[tf.Tensor]] = None,
     ) -> list[tf.Tensor]:
+        """Adds a graph of the process to the program that is being traced.
+
+        See `Graph.trace`; constants that the program has as arguments are replaced.
+        """
         lifted = self._lifted_tensors.get(graph)
         return graph.trace(*arguments, lifted=lifted, use=use, violations=violations)
 
@@ -178,47 +183,8 @@ class MapReduce:
     def zero_secure_sums(self) -> list[tf.Tensor]:
         """Zeros of the secure sums' types."""
         return [
-            tf.zeros(leaf.shape, tf.as_dtype(leaf.dtype)) for leaf in self._secure_types
+            tf.zeros(leaf.shape, tf.as_dtype(leaf.dtype)) for leaf in self.secure_types
         ]
-
-    def _folded(self, report: Any, count: tf.Tensor, mode: Mode) -> list[tf.Tensor]:
-        """Accumulates the results of `report(index, violations)` for `count` clients.
-
-        Returns:
-          The accumulator, and whether a guard was violated (for XLA).
-        """
-        num_updates = self.num_update_leaves
-        xla = mode.compiler == "xla"
-        use = Use(in_place=True)
-        if xla and not self.layout.has_sequences:
-            use = Use(guarded=True)
-
-        def body(index: tf.Tensor, accumulator: Any, violated: tf.Tensor) -> Any:
-            violations = [violated]
-            reported = report(index, violations)
-            split = len(accumulator) - len(self._secure_types)
-            folded = self._trace(
-                self.accumulate,
-                *accumulator[:split],
-                *reported[:num_updates],
-                use=use,
-                violations=violations,
-            )
-            secure = zip(accumulator[split:], reported[num_updates:])
-            return (
-                index + 1,
-                list(folded) + [total + value for total, value in secure],
-                functools.reduce(tf.logical_or, violations),
-            )
-
-        start = list(self._trace(self.zero)) + self.zero_secure_sums()
-        _, accumulator, violated = tf.while_loop(
-            lambda index, *_: index < count,
-            body,
-            (tf.constant(0), start, tf.constant(False)),
-            parallel_iterations=1,
-        )
-        return [*accumulator, violated] if xla else accumulator
 
     def chunk(self, mode: Mode) -> Any:
         """The program of a chunk of clients.
@@ -228,45 +194,7 @@ class MapReduce:
         XLA has one more result: whether a guard was violated, so that the other results
         are worthless.
         """
-        xla, loops = mode.compiler == "xla", self.layout.has_sequences
-        use = Use(guarded=xla and not loops, compiled_loops=xla and loops)
-
-        def folded(context: Any, leaves: Any, count: tf.Tensor) -> Any:
-            def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
-                client = self.layout.unpack([leaf[index] for leaf in leaves])
-                return self._trace(
-                    self.work, *client, *context, use=use, violations=violations
-                )
-
-            return self._folded(report, count, mode)
-
-        def vectorised(context: Any, leaves: Any, count: tf.Tensor) -> Any:
-            own = dict(enumerate(leaves))
-            common = {}
-            if self._step_bound is not None:
-                common[self._step_bound] = tf.reduce_max(own.pop(self._step_bound))
-
-            def work(client: Any) -> Any:
-                values = {**client, **common}
-                violations: list[tf.Tensor] = [tf.constant(False)]
-                reported = self._trace(
-                    self.work,
-                    *(values[i] for i in range(len(leaves))),
-                    *context,
-                    use=use,
-                    violations=violations,
-                )
-                return [*reported, functools.reduce(tf.logical_or, violations)]
-
-            *reported, violated = tf.vectorized_map(work, own)
-
-            def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
-                violations.append(violated[index])
-                return [value[index] for value in reported]
-
-            return self._folded(report, count, mode)
-
-        program = folded if mode.clients == "folded" else vectorised
+        program = ChunkProgram(self, mode).trace
         return self._compiled(
             "chunk", mode, program, self._context, self.layout.specs, _COUNT
         )
@@ -296,13 +224,13 @@ class MapReduce:
         return self._compiled(
             "start",
             mode,
-            lambda state: list(self._trace(self.prepare, *state)),
+            lambda state: list(self.trace(self.prepare, *state)),
             self._state,
         )
 
     def _combined(self, first: Any, second: Any) -> list[tf.Tensor]:
-        split = len(first) - len(self._secure_types)
-        merged = self._trace(self.merge, *first[:split], *second[:split])
+        split = len(first) - len(self.secure_types)
+        merged = self.trace(self.merge, *first[:split], *second[:split])
         secure = zip(first[split:], second[split:])
         return list(merged) + [a + b for a, b in secure]
 
@@ -318,9 +246,9 @@ class MapReduce:
             total = accumulators[0]
             for part in accumulators[1:]:
                 total = self._combined(total, part)
-            split = len(total) - len(self._secure_types)
-            reported = self._trace(self.report, *total[:split])
-            return self._trace(
+            split = len(total) - len(self.secure_types)
+            reported = self.trace(self.report, *total[:split])
+            return self.trace(
                 self.update, *state, *reported, *self.reduce_secure(total[split:])
             )
 
@@ -340,7 +268,7 @@ class MapReduce:
         modular = sums[len(plain) :]
         if not modular:
             return plain
-        moduli = self._trace(self.moduli)
+        moduli = self.trace(self.moduli)
         return plain + [
             tf.math.floormod(total, tf.cast(modulus, total.dtype))
             for total, modulus in zip(modular, moduli)

@@ -1,0 +1,112 @@
+"""The program that executes the clients of a chunk and accumulates what they report."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.tracing.imports import Use
+
+if TYPE_CHECKING:
+    from tfl_research.runtime.compiler.map_reduce import MapReduce
+
+
+class ChunkProgram:
+    """Traces the work of a chunk's clients in a mode.
+
+    Args:
+      form: the graphs of the process.
+      mode: how clients are executed.
+    """
+
+    def __init__(self, form: MapReduce, mode: Mode):
+        self._form, self._mode = form, mode
+        self._xla = mode.compiler == "xla"
+        # Where clients hold datasets, XLA compiles a part of the work alone.
+        loops = form.layout.has_sequences
+        self._use = Use(
+            guarded=self._xla and not loops, compiled_loops=self._xla and loops
+        )
+
+    def trace(self, context: Any, leaves: Any, count: tf.Tensor) -> list[tf.Tensor]:
+        """Traces it; see `MapReduce.chunk`."""
+        report = self._folded if self._mode.clients == "folded" else self._vectorised
+        return self._accumulated(report(context, leaves), count)
+
+    def _folded(self, context: Any, leaves: Any) -> Any:
+        form = self._form
+
+        def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
+            client = form.layout.unpack([leaf[index] for leaf in leaves])
+            return form.trace(
+                form.work, *client, *context, use=self._use, violations=violations
+            )
+
+        return report
+
+    def _vectorised(self, context: Any, leaves: Any) -> Any:
+        form = self._form
+        own = dict(enumerate(leaves))
+        common: dict[int, tf.Tensor] = {}
+        if form.step_bound is not None:
+            common[form.step_bound] = tf.reduce_max(own.pop(form.step_bound))
+
+        def work(client: Any) -> Any:
+            values = {**client, **common}
+            violations = [tf.constant(False)]
+            reported = form.trace(
+                form.work,
+                *(values[i] for i in range(len(leaves))),
+                *context,
+                use=self._use,
+                violations=violations,
+            )
+            return [*reported, functools.reduce(tf.logical_or, violations)]
+
+        *reported, violated = tf.vectorized_map(work, own)
+
+        def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
+            violations.append(violated[index])
+            return [value[index] for value in reported]
+
+        return report
+
+    def _accumulated(self, report: Any, count: tf.Tensor) -> list[tf.Tensor]:
+        """Accumulates the results of `report(index, violations)` for `count` clients.
+
+        Returns:
+          The accumulator, and for XLA whether a guard was violated.
+        """
+        form = self._form
+        number = form.num_update_leaves
+        use = self._use if self._use.guarded else Use(in_place=True)
+
+        def body(index: tf.Tensor, accumulator: Any, violated: tf.Tensor) -> Any:
+            violations = [violated]
+            reported = report(index, violations)
+            split = len(accumulator) - len(form.secure_types)
+            folded = form.trace(
+                form.accumulate,
+                *accumulator[:split],
+                *reported[:number],
+                use=use,
+                violations=violations,
+            )
+            secure = zip(accumulator[split:], reported[number:])
+            return (
+                index + 1,
+                list(folded) + [total + value for total, value in secure],
+                functools.reduce(tf.logical_or, violations),
+            )
+
+        start = list(form.trace(form.zero)) + form.zero_secure_sums()
+        _, accumulator, violated = tf.while_loop(
+            lambda index, *_: index < count,
+            body,
+            (tf.constant(0), start, tf.constant(False)),
+            parallel_iterations=1,
+        )
+        return [*accumulator, violated] if self._xla else accumulator

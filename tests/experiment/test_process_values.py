@@ -11,7 +11,8 @@ import tensorflow_federated as tff
 
 import tfl_research as tfl
 from tfl_research.errors import SettingError
-from tfl_research.experiment.own_process.client_values import as_value, clients_of
+from tfl_research.experiment.own_process.client_values import clients_of
+from tfl_research.experiment.own_process.typed_values import as_value
 
 PAIR = tff.StructWithPythonType(
     [("x", tff.TensorType(np.float32, [None, 2])), ("y", np.int32)],

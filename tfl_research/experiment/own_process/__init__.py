@@ -1,8 +1,8 @@
 """`ProcessExperiment`: any TFF process as a run with a folder, metrics and an account.
 
 A process that the toolkit did not build is known by its types alone: `process_form`
-gives every process one form, and `client_values` reads clients' data as the values that
-the form takes. `noise` says what the computation tells about its randomness, and
-`declared` what its user declares. `prepared` checks all of this, and `execution` runs
-it.
+gives every process one form, and `client_values` and `typed_values` read clients' data
+as the values that the form takes. `noise` says what the computation tells about its
+randomness, and `declared` what its user declares. `prepared` checks all of this, and
+`execution` runs it.
 """

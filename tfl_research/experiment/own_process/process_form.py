@@ -123,9 +123,9 @@ def _checked_clients(
     for name, value_type in arguments:
         if not _is_placed(value_type, tff.CLIENTS) or value_type.all_equal:
             raise SettingError(
-                f"process: {what} takes {name} of type {_short(value_type)}, which is "
-                "no value of each client; bind it in a tff.federated_computation that "
-                "takes the clients' values alone"
+                f"process: {what} takes {name} of type {short_type(value_type)}, which "
+                "is no value of each client; bind it in a tff.federated_computation "
+                "that takes the clients' values alone"
             )
     return arguments
 
@@ -202,8 +202,8 @@ def _at_server(what: str, value: Any) -> Any:
         return value
     if isinstance(value_type, tff.FederatedType):
         raise SettingError(
-            f"process: {what} returns {_short(value_type)}, a value of each client; "
-            "aggregate it, as by tff.federated_sum"
+            f"process: {what} returns {short_type(value_type)}, a value of each "
+            "client; aggregate it, as by tff.federated_sum"
         )
     try:
         if isinstance(value_type, tff.StructType) and len(value_type):
@@ -213,7 +213,7 @@ def _at_server(what: str, value: Any) -> Any:
         return tff.federated_value(value, tff.SERVER)
     except (TypeError, ValueError) as error:
         raise SettingError(
-            f"process: {what} returns {_short(value_type)}; expected values at the "
+            f"process: {what} returns {short_type(value_type)}; expected values at the "
             "server"
         ) from error
 
@@ -293,9 +293,6 @@ def _model_of(process: tff.learning.templates.LearningProcess) -> WeightsOf:
     return weights_of
 
 
-def _short(value_type: Any) -> str:
+def short_type(value_type: Any) -> str:
     text = " ".join(str(value_type).split())
     return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-short_type = _short

@@ -119,12 +119,14 @@ def read(ledger: pathlib.Path) -> dict[str, Any] | None:
         content = path_of(ledger).read_bytes()
     except OSError:
         return None
-    lines = content.splitlines()
     # Earlier versions wrote one line without a checksum.
     checked = len(content) == 2 * _LENGTH
-    positions = [_position(line, checked=checked) for line in lines]
-    found = [one for one in positions if one is not None]
-    return max(found, key=lambda one: one["lines"], default=None)
+    newest: dict[str, Any] | None = None
+    for line in content.splitlines():
+        found = _position(line, checked=checked)
+        if found is not None and (newest is None or found["lines"] > newest["lines"]):
+            newest = found
+    return newest
 
 
 def _position(line: bytes, *, checked: bool) -> dict[str, Any] | None:

@@ -44,13 +44,23 @@ NOISE = {
         lambda: _SelfAttention(),
         random=True,
     ),
+    "own_random_layer": sequential(
+        VECTOR, lambda: layers.Dense(3), lambda: _Shaken(), random=True
+    ),
     "seeded_dropout": sequential(
         VECTOR, lambda: layers.Dropout(0.5, seed=3), random=True, quick=False
     ),
 }
 
 
-class _SelfAttention(layers.Layer):
+class _Shaken(tf.keras.layers.Layer):
+    """Draws from TensorFlow's own generator, which has no seed here."""
+
+    def call(self, x, training=None):
+        return x + tf.random.normal(tf.shape(x)) if training else x
+
+
+class _SelfAttention(tf.keras.layers.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.attention = layers.MultiHeadAttention(2, 3, dropout=0.5)

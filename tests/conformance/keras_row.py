@@ -101,6 +101,14 @@ def set_weights(model: Any, trainable: Any, non_trainable: Any) -> None:
             variable.assign(value)
 
 
+def built(row: Row) -> Any:
+    """The row's Keras model with all of its weights."""
+    model = row.build()
+    if not model.built:
+        model(row.x)
+    return model
+
+
 def keras_fit(
     row: Row, trainable: Any, non_trainable: Any, epochs: int = ROUNDS
 ) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
@@ -109,7 +117,7 @@ def keras_fit(
     The batches are those of a client whose examples are not shuffled, and the last is
     smaller than the others.
     """
-    model = row.build()
+    model = built(row)
     set_weights(model, trainable, non_trainable)
     model.compile(
         tf.keras.optimizers.legacy.SGD(row.rate), row.loss(), run_eagerly=True
@@ -132,7 +140,7 @@ def keras_fit(
 
 def keras_predictions(row: Row, trainable: Any, non_trainable: Any) -> Any:
     """Predictions outside of training of the Keras model with these weights."""
-    model = row.build()
+    model = built(row)
     set_weights(model, trainable, non_trainable)
     return model(row.x, training=False)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from keras_row import BATCH_SIZE, ROUNDS, Row, keras_fit
+from keras_row import BATCH_SIZE, ROUNDS, Row, built, keras_fit
 
 from tfl_research import clients, data, processes
 from tfl_research.data.cohort import ArraySpec
@@ -36,7 +36,6 @@ def task_of(row: Row, num_clients: int = 1) -> Task:
     specs = {name: ArraySpec(a.shape[1:], a.dtype) for name, a in arrays.items()}
     batching = data.Batching(batch_size=BATCH_SIZE, shuffle=False)
     split = data.ClientData(tuple(held), held.__getitem__, specs, batching)
-    more = {} if row.non_trainable is None else {"non_trainable": row.non_trainable}
     return Task(
         "row",
         Card("", "", "", "", ""),
@@ -45,7 +44,7 @@ def task_of(row: Row, num_clients: int = 1) -> Task:
         None,
         row.build,
         lambda: objective_of(row),
-        **more,
+        non_trainable=row.non_trainable,
     )
 
 
@@ -79,7 +78,10 @@ def _tensor(array: np.ndarray) -> tf.Tensor:
 
 def trained(row: Row, seed: int = 5) -> Trained:
     """Three rounds of the toolkit's local training of one client."""
-    model = task_of(row).functional_model(0)
+    task = task_of(row)
+    model = task.functional_model(0)
+    # Labels are checked here, as in every run.
+    task.train.cohort(task.train.client_ids, seed=1, round_number=1)
     optimizer = tff.learning.optimizers.build_sgdm(row.rate)
     work = clients.local_training(optimizer=optimizer)
     train = work.build(model, objective_of(row))
@@ -93,7 +95,7 @@ def trained(row: Row, seed: int = 5) -> Trained:
         result = train(weights, batches, tf.constant(number))
         weights = [w + u for w, u in zip(weights, result.update)]
         if state:
-            state = tuple(result.model_state)
+            state = tuple(result.model_state or ())
     x = tf.nest.map_structure(_tensor, row.x)
     return Trained(
         [np.asarray(w) for w in model.initial_weights],
@@ -171,7 +173,7 @@ def by_tff(row: Row) -> list[np.ndarray]:
 
     def model_fn() -> Any:
         return tff.learning.models.from_keras_model(
-            row.build(), loss=row.loss(), input_spec=values[0].element_spec
+            built(row), loss=row.loss(), input_spec=values[0].element_spec
         )
 
     process = tff.learning.algorithms.build_weighted_fed_avg(

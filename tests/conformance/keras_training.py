@@ -13,7 +13,7 @@ layers, losses = tf.keras.layers, tf.keras.losses
 regularizers, constraints = tf.keras.regularizers, tf.keras.constraints
 
 
-class _Activity(layers.Layer):
+class _Activity(tf.keras.layers.Layer):
     """Adds the mean square of its inputs to the loss."""
 
     def call(self, x: Any) -> Any:

@@ -114,6 +114,7 @@ def test_federated_averaging_agrees_with_keras_and_tff(name, on_a_worker):
         assert_close(found[0].weights, by_tff(row), row.tolerance)
 
 
+@pytest.mark.skipif(not ALL, reason="builds every model")
 def test_every_layer_of_keras_is_in_a_row():
     found = set()
     for row in EVERY.values():

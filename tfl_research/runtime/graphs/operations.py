@@ -78,7 +78,7 @@ EFFECTS = ASSERTIONS | _PRINTS | _GENERATORS
 _PURE_AND_COMPILED = """
 Abs Acos Acosh Add AddN AddV2 All Any ApproximateEqual ArgMax ArgMin Asin Asinh Atan
 Atan2 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
-BatchMatMulV3 BatchToSpaceND BiasAdd BiasAddGrad BitwiseAnd BitwiseOr BitwiseXor
+BatchMatMulV3 BatchToSpaceND BiasAdd BiasAddGrad Bitcast BitwiseAnd BitwiseOr BitwiseXor
 BroadcastArgs BroadcastGradientArgs BroadcastTo Cast Ceil Cholesky ClipByValue Concat
 ConcatOffset ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput Conv3D
 Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh Cross Cumprod Cumsum

@@ -290,7 +290,7 @@ RECOMMENDED = {
     "learning_dp": _row(
         lambda: learning.dp_aggregator(0.0, 3.0),
         "learning.dp_aggregator",
-        tff_fails="positive|noise_multiplier",
+        random_state=True,
     ),
     "compression": _weighted(
         learning.compression_aggregator,

@@ -40,7 +40,17 @@ def _iblt(**more: Any) -> Any:
 def _hitters(metrics: Any) -> list[Any]:
     """The words in order, each with its counts, and the numbers beside them."""
     clients, words, unique, counts, lost = plain(metrics)
-    return [clients, *sorted(zip(words, unique, counts)), lost]
+    return [
+        clients,
+        lost,
+        *(part for row in sorted(zip(words, unique, counts)) for part in row),
+    ]
+
+
+def _sketched(metrics: Any) -> list[Any]:
+    """The words in order, each with its values, and how many were not decoded."""
+    words, values, *more = plain(metrics)
+    return [*(part for pair in sorted(zip(words, values)) for part in pair), *more]
 
 
 def _counted(*words: str) -> tf.data.Dataset:
@@ -104,6 +114,7 @@ TABLE = {
             [_counted("green"), _counted("red", "green", "red")],
         ],
         ("analytics.IbltFactory",),
+        canonical=_sketched,
     ),
     "distinct_count": Row(
         analytics.count_distinct.create_federated_hyperloglog_computation,

@@ -53,6 +53,7 @@ class Task:
     name: str = "fake"
     train: ClientData = dataclasses.field(default_factory=clients)
     selection_metric: str = "accuracy"
+    non_trainable: None = None
 
 
 @dataclasses.dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Protocol
 
 from tfl_research.errors import UserError
 from tfl_research.outputs import Release
@@ -13,11 +13,26 @@ from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import Account, Evaluates
 from tfl_research.program.states import NOT_EVALUATED, NoEvaluation
 
+OWN_STATISTICS = (
+    "clients keep their own statistics (non_trainable='local'), those of their last "
+    "round alone; the exported model has the initial statistics"
+)
+
+
+class Chooses(Protocol):
+    """The part of `tasks.Task` that decides about a best model."""
+
+    @property
+    def selection_metric(self) -> Optional[str]: ...
+
+    @property
+    def non_trainable(self) -> Optional[str]: ...
+
 
 def candidates(
     evaluator: Evaluates,
     config: RunConfig,
-    task_metric: Optional[str],
+    task: Chooses,
     releases: Releases,
     account: Optional[Account],
 ) -> tuple[Candidates, Optional[str]]:
@@ -26,7 +41,7 @@ def candidates(
     Args:
       evaluator: of models.
       config: has the metric that the user gave.
-      task_metric: the task's metric, or None.
+      task: its `selection_metric`, or None for no metric, and its `non_trainable`.
       releases: what the run gives out.
       account: charges private metrics.
 
@@ -36,10 +51,13 @@ def candidates(
     Raises:
       UserError: see `deciding.selection`.
     """
-    selection, metric = None, config.selection_metric or task_metric
+    selection, metric = None, config.selection_metric or task.selection_metric
     reason: Optional[str] = None
     if not evaluator.splits:
         reason = NOT_EVALUATED
+    elif task.non_trainable == "local":
+        reason = OWN_STATISTICS
+        _refuse_selection(config, reason)
     elif metric is None:
         reason = "no selection_metric is given"
     else:
@@ -63,13 +81,17 @@ def nothing(config: RunConfig, release: Release) -> tuple[Candidates, str]:
     Raises:
       UserError: a setting needs a model.
     """
+    _refuse_selection(
+        config,
+        "the state of the process has no model (global_model_weights) to evaluate",
+    )
+    return Candidates(NoEvaluation(), None, release), NOT_EVALUATED
+
+
+def _refuse_selection(config: RunConfig, reason: str) -> None:
     for name, value in (
         ("selection_metric", config.selection_metric),
         ("early_stopping_patience", config.early_stopping_patience),
     ):
         if value is not None:
-            raise UserError(
-                f"--{name}={value}: the state of the process has no model "
-                "(global_model_weights) to evaluate; leave it out"
-            )
-    return Candidates(NoEvaluation(), None, release), NOT_EVALUATED
+            raise UserError(f"--{name}={value}: {reason}; leave it out")

@@ -248,6 +248,9 @@ def _steps(
     state_options: StateOptions,
 ) -> Steps:
     """Runs one start of the run, one round at each step; see `run`."""
+    states = None
+    if client_states is not None:
+        states = ClientStates(folder.client_states_path, client_states)
     if evaluator is None:
         from tfl_research.program.evaluation.evaluator import (
             Evaluator,  # imports TensorFlow
@@ -259,14 +262,12 @@ def _steps(
             max_examples=config.max_evaluation_examples,
             seed=config.seed,
             client_weights=config.client_weights,
+            states=None if states is None else states.rows,
         )
     if exporter is None:
         from tfl_research.program.export import export_model
 
         exporter = functools.partial(export_model, task)
-    states = None
-    if client_states is not None:
-        states = ClientStates(folder.client_states_path, client_states)
     session = Session(
         task,
         engine,

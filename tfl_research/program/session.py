@@ -94,7 +94,7 @@ class Session:
             states.any_shape,
         )
         self._candidates, self._no_best = choosing.candidates(
-            evaluator, config, task.selection_metric, releases, account
+            evaluator, config, task, releases, account
         )
         self.state: Any = None
         self.completed = 0
@@ -268,6 +268,8 @@ class Session:
             candidates.choose(self.completed),
             candidates.best_value,
         )
+        if self._no_best == choosing.OWN_STATISTICS:
+            self._progress.say(f"no best model: {self._no_best}")
         if candidates.choice is not None and best_round is None:
             self._progress.say(f"no best model: {candidates.why_no_best}")
         beyond_rows = candidates.choice_epsilon

@@ -147,6 +147,7 @@ class Task:
                     f"further_splits: the name of a split must begin with 'eval_', got "
                     f"{name!r}; give 'eval_{name}'"
                 )
+        _check_own_statistics(self)
         fitting = self.fitting.of(self.build_model, self.build_objective)
         object.__setattr__(self, "fitting", fitting)
         # Clients that are not in memory are checked when they are first in a cohort.
@@ -230,6 +231,21 @@ class Task:
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""
         return dataclasses.replace(self, train=self.train.with_batching(batching))
+
+
+def _check_own_statistics(task: Task) -> None:
+    """Refuses clients that never keep statistics, where each client keeps its own."""
+    if task.non_trainable != "local":
+        return
+    trained = set(task.train.client_ids)
+    for name, split in {"held_out": task.held_out, **task.further_splits}.items():
+        unknown = () if split is None else set(split.client_ids) - trained
+        if unknown:
+            raise ValueError(
+                f"non_trainable='local': client {min(unknown)!r} of {name} is never "
+                "trained, so that it has no statistics to be evaluated with; leave the "
+                "clients out, or give non_trainable='averaged'"
+            )
 
 
 def content_digest(task: Task) -> str:

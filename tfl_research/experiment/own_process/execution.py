@@ -46,6 +46,7 @@ class _Clients:
     train: ProcessClients
     selection_metric: Optional[str]
     name: str = "process"
+    non_trainable: Optional[str] = None
 
 
 def run(

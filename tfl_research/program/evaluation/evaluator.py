@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.clients.local_state import local_statistics
 from tfl_research.data import ClientData, structures
+from tfl_research.models import FunctionalModel
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
+
+# The clients' states, float32 `[clients, d]`, by their ids.
+StateRows = Callable[[Sequence[str]], np.ndarray]
 
 
 class Evaluator:
@@ -36,6 +41,9 @@ class Evaluator:
       client_weights: weight of a client in the weighted mean over the training
         clients' test splits, at least 0, by client id; 1 for other clients. Empty for
         no weighted mean.
+      states: the clients' states, for a model of which clients keep statistics
+        (`Task.non_trainable` of "local"). Each client's examples are then evaluated
+        with the client's own statistics.
 
     Raises:
       ValueError: a number is below its minimum.
@@ -49,6 +57,7 @@ class Evaluator:
         max_examples: Optional[int] = None,
         seed: int = 0,
         client_weights: Optional[Mapping[str, float]] = None,
+        states: Optional[StateRows] = None,
     ):
         for client_id, weight in (client_weights or {}).items():
             if not 0 <= weight < np.inf:
@@ -56,6 +65,7 @@ class Evaluator:
                     f"weight of {client_id} must be at least 0 and finite, got {weight}"
                 )
         self._client_weights = client_weights
+        self._states = states
         for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -122,7 +132,8 @@ class Evaluator:
           and do not count in the overall metrics.
 
         Raises:
-          ValueError: an unknown split, or weights of other shapes than the model's.
+          ValueError: an unknown split, weights of other shapes than the model's, or no
+            `states` for a model of which clients keep statistics.
         """
         clients = self._clients.get(split)
         if clients is None:
@@ -138,7 +149,7 @@ class Evaluator:
                 ),
             )
         flat = self._flat[split]
-        sums, predictions = self._sums(flat, *values)
+        sums, predictions = self._sums(flat, clients.client_ids, *values)
         final = self._objective.finalize({k: v.sum(axis=0) for k, v in sums.items()})
         overall = collections.OrderedDict((k, float(v)) for k, v in final.items())
         finalized = self._finalize_each(
@@ -186,6 +197,14 @@ class Evaluator:
             )
         return found[0], found[1]
 
+    def _own_state(self, client_id: str, state: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        if self._states is None:
+            raise ValueError(
+                "clients keep statistics of this model (non_trainable='local'), and "
+                "their states are not known; give states"
+            )
+        return own_state(self._model, self._states([client_id])[0], state)
+
     def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
         weights = self._client_weights
         if not weights:
@@ -195,6 +214,7 @@ class Evaluator:
     def _sums(
         self,
         flat: FlatExamples,
+        client_ids: Sequence[str],
         weights: Sequence[tf.Tensor],
         state: Sequence[tf.Tensor],
     ) -> tuple[dict[str, np.ndarray], Any]:
@@ -208,14 +228,18 @@ class Evaluator:
         # the padding.
         present = np.flatnonzero(flat.counts)
         ranks = np.repeat(np.arange(len(present)), flat.counts[present])
-        # A split without examples is one batch of padding.
-        batches = [ranks[i : i + size] for i in range(0, len(ranks), size)] or [ranks]
-        num_segments = 1 + max(int(np.ptp(b)) + 1 if len(b) else 0 for b in batches)
+        of_each = bool(self._model.local)
+        starts = _starts(flat.counts[present], size, of_each)
+        batches = [(i, ranks[i : min(i + size, end)]) for i, end in starts]
+        num_segments = 1 + max(int(np.ptp(b)) + 1 if len(b) else 0 for _, b in batches)
         totals: dict[str, np.ndarray] = {}
         predictions: list[Any] = []
-        for index, batch_ranks in enumerate(batches):
-            start, real = index * size, len(batch_ranks)
+        for start, batch_ranks in batches:
+            real = len(batch_ranks)
             batch_clients = np.unique(batch_ranks)
+            if of_each and real:
+                client_id = client_ids[present[batch_ranks[0]]]
+                state = self._own_state(client_id, state)
             segments = np.full(size, num_segments - 1, np.int32)
             segments[:real] = np.searchsorted(batch_clients, batch_ranks)
             sums, found = self._batch_sums(
@@ -233,6 +257,38 @@ class Evaluator:
                     totals[name] = np.zeros((len(flat.counts), *array.shape[1:]))
                 totals[name][present[batch_clients]] += array[: len(batch_clients)]
         return totals, joined(predictions)
+
+
+def own_state(
+    model: FunctionalModel, row: np.ndarray, state: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """The non-trainable weights, of which a client's own replace the server's.
+
+    Args:
+      model: the model.
+      row: float32 `[d]`, the client's state.
+      state: the server's non-trainable weights.
+    """
+    own = local_statistics(model, row)
+    return [own.get(index, value) for index, value in enumerate(state)]
+
+
+def _starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int, int]]:
+    """The first example of each batch, and the example before which the batch ends.
+
+    Args:
+      counts: int64 `[clients]`, number of examples of each client.
+      size: most examples in a batch.
+      of_each: whether a batch has the examples of one client alone.
+    """
+    # Examples of no clients are one batch of padding.
+    groups = counts if of_each and len(counts) else np.array([counts.sum()])
+    begin = 0
+    for count in groups:
+        end = begin + int(count)
+        for start in range(begin, max(end, begin + 1), size):
+            yield start, end
+        begin = end
 
 
 def _rows(arrays: Any, start: int, end: int) -> Any:

@@ -17,16 +17,13 @@ import tqdm
 from tfl_research import models
 from tfl_research.data import ClientData, Examples, PoissonBatching, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.program.evaluation.evaluator import joined
+from tfl_research.program.evaluation.evaluator import StateRows, joined, own_state
 from tfl_research.tasks.metrics import metric as metric_of
 from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> personal weights.
 PersonalFunction = Callable[..., Any]
-
-# The clients' states, float32 `[clients, d]`, by their ids.
-StateRows = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +172,7 @@ class PersonalEvaluator:
         self._seed = seed
         self._batch_size = batch_size
         self._objective = task.build_objective()
+        self._model = model
         self._make = tf.function(personal, reduce_retracing=True)
 
         @tf.function(reduce_retracing=True)
@@ -235,12 +233,16 @@ class PersonalEvaluator:
             self._task.fitting.check(client_id, test_examples, "eval")
             steps = self._steps(client_id, round_number + 1, states, common_state)
             own = self._make(weights, steps, tf.constant(round_number), *shared)
+            kept_state: Sequence[Any] = common_state
+            if self._model.local and states is not None:
+                row = states([client_id])[0]
+                kept_state = own_state(self._model, row, common_state)
             # A pair has the model's own non-trainable weights too.
-            own_weights, own_state = own, common_state
+            own_weights, personal_state = own, kept_state
             if len(own) == 2 and all(isinstance(part, (list, tuple)) for part in own):
-                own_weights, own_state = own
+                own_weights, personal_state = own
             for results, *parts in zip(
-                model_results, (weights, own_weights), (common_state, own_state)
+                model_results, (weights, own_weights), (kept_state, personal_state)
             ):
                 results.append(self._result(parts[0], parts[1], test_examples))
             ids.append(client_id)

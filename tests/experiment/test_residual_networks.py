@@ -1,0 +1,136 @@
+"""Residual networks with batch normalization, whose statistics are averaged or local."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import tfl_research as tfl
+from tfl_research import tasks
+from tfl_research.errors import SettingError, UserError
+
+CLIENTS = ("north", "south", "west")
+
+
+def residual_network():
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    images = layers.Input([6, 6, 1])
+    x = layers.Conv2D(4, 3, padding="same")(images)
+    for _ in range(2):
+        inner = layers.BatchNormalization(momentum=0.5)(x)
+        inner = layers.Conv2D(4, 3, padding="same")(layers.ReLU()(inner))
+        x = layers.Add()([x, layers.BatchNormalization(momentum=0.5)(inner)])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    return tf.keras.Model(images, layers.Dense(2)(x))
+
+
+def task_of(non_trainable, **options):
+    """Clients whose images differ in brightness, as from different cameras."""
+    generator = np.random.default_rng(0)
+    clients = {}
+    for number, name in enumerate(CLIENTS):
+        x = generator.normal(2.0 * number, 1.0 + number, size=(12, 6, 6, 1))
+        clients[name] = {"x": x, "y": (x.mean((1, 2, 3)) > 2 * number).astype(int)}
+    return tasks.from_arrays(
+        clients,
+        model=residual_network,
+        non_trainable=non_trainable,
+        test=0.25,
+        **options,
+    )
+
+
+def experiment_of(task, rounds=2, **training):
+    return tfl.Experiment(
+        task,
+        client_optimizer=tfl.SGD(0.1),
+        batches=tfl.Batches(batch_size=3),
+        cohorts=tfl.Cohorts(cohort_size=2),
+        training=tfl.Training(rounds=rounds, **training),
+    )
+
+
+def test_averaged_statistics_are_in_the_model_that_is_evaluated_and_exported(tmp_path):
+    task = task_of("averaged")
+    result = experiment_of(task).run(tmp_path / "run")
+    model = result.model()
+    moved = [w for w in model.non_trainable_weights if "mean" in w.name]
+    assert all(np.abs(w.numpy()).max() > 0 for w in moved)
+    x, y = (
+        np.concatenate([task.test.load(name)[part] for name in task.test.client_ids])
+        for part in ("x", "y")
+    )
+    right = model.predict(x, verbose=0).argmax(1) == y
+    assert result.metrics["eval_accuracy"].iloc[-1] == pytest.approx(right.mean())
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("local") / "run"
+    task = task_of("local")
+    return task, experiment_of(task).run(folder)
+
+
+def test_clients_are_evaluated_with_their_own_statistics(local):
+    from tfl_research.clients.local_state import local_statistics
+
+    task, result = local
+    functional = task.functional_model()
+    spec = _Spec(_initial(functional))
+    states = tfl.storage.client_states.ClientStates(
+        result.path / "client_states.sqlite", spec
+    )
+    model, found, of_all = result.model(), {}, []
+    initial = [w.numpy() for w in model.non_trainable_weights]
+    for name in CLIENTS:
+        own = local_statistics(functional, states.rows([name])[0])
+        for index, weight in enumerate(model.non_trainable_weights):
+            weight.assign(own.get(index, initial[index]))
+        examples = task.test.load(name)
+        if not len(examples["y"]):
+            continue
+        predicted = model.predict(examples["x"], verbose=0)
+        shifted = predicted - predicted.max(1, keepdims=True)
+        logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        of_all.append(-logs[np.arange(len(logs)), examples["y"]])
+        found[name] = float(of_all[-1].mean())
+    evaluation = result.ended.evaluations["final", "eval"]
+    losses = dict(zip(evaluation.client_ids, evaluation.per_client["loss"]))
+    assert len(found) >= 2
+    for name, loss in found.items():
+        assert losses[name] == pytest.approx(loss, abs=1e-5)
+    assert result.metrics["eval_loss"].iloc[-1] == pytest.approx(
+        np.concatenate(of_all).mean(), abs=1e-5
+    )
+
+
+def test_no_model_of_an_earlier_round_is_the_best(local, tmp_path):
+    _, result = local
+    assert result.ended.best_round is None
+    assert "own statistics" in str(result.summary)
+    chooses = experiment_of(task_of("local"), selection_metric="eval_loss")
+    with pytest.raises(UserError, match="selection_metric.*own statistics"):
+        chooses.run(tmp_path / "run")
+
+
+def test_clients_without_statistics_are_refused():
+    with pytest.raises(ValueError, match="'far' of held_out is never trained"):
+        task_of("local", held_out={"far": {"x": np.zeros((2, 6, 6, 1)), "y": [0, 1]}})
+    with pytest.raises((SettingError, ValueError), match="averaged"):
+        dataclasses.replace(
+            experiment_of(task_of("averaged")),
+            privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0),
+        ).run("never")
+
+
+@dataclasses.dataclass
+class _Spec:
+    initial: np.ndarray
+    capacity: int = 1
+
+
+def _initial(functional):
+    parts = [np.ravel(functional.initial_state[index]) for index in functional.local]
+    return np.concatenate(parts).astype(np.float32)

@@ -72,12 +72,14 @@ HEADS = {
 DENSE = {
     "dense": on(VECTOR, "Dense", 5, activation="tanh"),
     "dense_without_bias": on(VECTOR, "Dense", 5, use_bias=False, quick=False),
-    "dense_on_axis": on(SIGNAL, "Dense", 5, activation="gelu"),
+    "dense_on_axis": on(SIGNAL, "Dense", 5, activation="gelu", quick=False),
     "einsum_dense": on(SIGNAL, "EinsumDense", "abc,cd->abd", (None, 4), bias_axes="d"),
 }
 
 CONVOLUTIONS = {
-    "conv_1d": on(SIGNAL, "Conv1D", 3, 2, padding="causal", activation="relu"),
+    "conv_1d": on(
+        SIGNAL, "Conv1D", 3, 2, padding="causal", activation="relu", quick=False
+    ),
     "conv_2d": on(IMAGE, "Conv2D", 3, 3, strides=2, activation="relu"),
     "conv_2d_dilated": on(
         IMAGE, "Conv2D", 3, 2, dilation_rate=2, padding="same", quick=False
@@ -86,18 +88,20 @@ CONVOLUTIONS = {
     "separable_conv_1d": on(
         SIGNAL, "SeparableConv1D", 3, 2, depth_multiplier=2, quick=False
     ),
-    "separable_conv_2d": on(IMAGE, "SeparableConv2D", 3, 3),
+    "separable_conv_2d": on(IMAGE, "SeparableConv2D", 3, 3, quick=False),
     "depthwise_conv_1d": on(SIGNAL, "DepthwiseConv1D", 2, quick=False),
-    "depthwise_conv_2d": on(IMAGE, "DepthwiseConv2D", 3, padding="same"),
+    "depthwise_conv_2d": on(IMAGE, "DepthwiseConv2D", 3, padding="same", quick=False),
     "conv_1d_transpose": on(SIGNAL, "Conv1DTranspose", 2, 3, strides=2, quick=False),
-    "conv_2d_transpose": on(IMAGE, "Conv2DTranspose", 2, 3, padding="same"),
+    "conv_2d_transpose": on(
+        IMAGE, "Conv2DTranspose", 2, 3, padding="same", quick=False
+    ),
     "conv_3d_transpose": on(VOLUME, "Conv3DTranspose", 2, 2, quick=False),
     "locally_connected_1d": on(SIGNAL, "LocallyConnected1D", 2, 3, quick=False),
-    "locally_connected_2d": on(IMAGE, "LocallyConnected2D", 2, 3),
+    "locally_connected_2d": on(IMAGE, "LocallyConnected2D", 2, 3, quick=False),
 }
 
 
-def _pooled(x: np.ndarray, suffix: str) -> Row:
+def _pooled(x: np.ndarray, suffix: str, quick: bool = True) -> Row:
     def build() -> Any:
         start = tf.keras.Input(x.shape[1:])
         before = layers.Dense(3)(start)
@@ -112,13 +116,13 @@ def _pooled(x: np.ndarray, suffix: str) -> Row:
         ]
         return tf.keras.Model(start, layers.Dense(CLASSES)(tf.concat(parts, axis=-1)))
 
-    return Row(build, x, LABELS)
+    return Row(build, x, LABELS, quick=quick)
 
 
 POOLING = {
-    "pooling_1d": _pooled(SIGNAL, "1D"),
+    "pooling_1d": _pooled(SIGNAL, "1D", quick=False),
     "pooling_2d": _pooled(IMAGE, "2D"),
-    "pooling_3d": _pooled(VOLUME, "3D"),
+    "pooling_3d": _pooled(VOLUME, "3D", quick=False),
 }
 
 SHAPES = {
@@ -127,11 +131,10 @@ SHAPES = {
         lambda: layers.Reshape((3, 6)),
         lambda: layers.Permute((2, 1)),
         lambda: layers.Dense(2),
+        quick=False,
     ),
     "repeat_vector": sequential(
-        VECTOR,
-        lambda: layers.RepeatVector(3),
-        lambda: layers.Conv1D(2, 2),
+        VECTOR, lambda: layers.RepeatVector(3), lambda: layers.Conv1D(2, 2), quick=False
     ),
     "pad_and_crop_1d": sequential(
         SIGNAL,
@@ -147,6 +150,7 @@ SHAPES = {
         lambda: layers.UpSampling2D(2, interpolation="bilinear"),
         lambda: layers.Cropping2D(3),
         lambda: layers.Conv2D(2, 2),
+        quick=False,
     ),
     "pad_and_crop_3d": sequential(
         VOLUME,
@@ -177,14 +181,14 @@ def _activated(*makers: Any, **more: Any) -> Row:
 ACTIVATIONS = {
     "prelu": on(SIGNAL, "PReLU", alpha_initializer="ones", shared_axes=[1]),
     "leaky_relu_and_elu": _activated(
-        lambda: layers.LeakyReLU(0.2), lambda: layers.ELU(0.5)
+        lambda: layers.LeakyReLU(0.2), lambda: layers.ELU(0.5), quick=False
     ),
     "relu_and_thresholded_relu": _activated(
         lambda: layers.ReLU(max_value=2.0, negative_slope=0.1),
         lambda: layers.ThresholdedReLU(0.1),
         quick=False,
     ),
-    "softmax_layer": _activated(lambda: layers.Softmax()),
+    "softmax_layer": _activated(lambda: layers.Softmax(), quick=False),
     "activation_strings": _activated(
         lambda: layers.Activation("swish"),
         lambda: layers.Activation("selu"),
@@ -237,22 +241,25 @@ NORMALIZATION = {
             )
         ),
     ),
-    "layer_normalization": on(SIGNAL, "LayerNormalization"),
+    "layer_normalization": on(SIGNAL, "LayerNormalization", quick=False),
     "group_normalization": sequential(
         IMAGE,
         lambda: layers.Conv2D(4, 2),
         lambda: layers.GroupNormalization(2),
     ),
     "unit_normalization": sequential(
-        VECTOR, lambda: layers.Dense(4), lambda: layers.UnitNormalization()
+        VECTOR, lambda: layers.Dense(4), lambda: layers.UnitNormalization(), quick=False
     ),
     "adapted_normalization": sequential(VECTOR, _adapted),
-    "given_normalization": on(VECTOR, "Normalization", mean=0.5, variance=2.0),
+    "given_normalization": on(
+        VECTOR, "Normalization", mean=0.5, variance=2.0, quick=False
+    ),
     "spectral_normalization": sequential(
         VECTOR,
         lambda: layers.SpectralNormalization(layers.Dense(4)),
         non_trainable="averaged",
         tff=False,
+        quick=False,
     ),
 }
 

@@ -12,7 +12,9 @@ NOISE = {
     "dropout": sequential(
         VECTOR, lambda: layers.Dropout(0.5), random=True, represents=True
     ),
-    "alpha_dropout": sequential(VECTOR, lambda: layers.AlphaDropout(0.3), random=True),
+    "alpha_dropout": sequential(
+        VECTOR, lambda: layers.AlphaDropout(0.3), random=True, quick=False
+    ),
     "spatial_dropout_1d": sequential(
         SIGNAL, lambda: layers.SpatialDropout1D(0.5), random=True, quick=False
     ),
@@ -23,7 +25,7 @@ NOISE = {
         VOLUME, lambda: layers.SpatialDropout3D(0.5), random=True, quick=False
     ),
     "gaussian_noise": sequential(
-        VECTOR, lambda: layers.GaussianNoise(0.5), random=True
+        VECTOR, lambda: layers.GaussianNoise(0.5), random=True, quick=False
     ),
     "gaussian_dropout": sequential(
         VECTOR, lambda: layers.GaussianDropout(0.3), random=True, quick=False
@@ -40,9 +42,7 @@ NOISE = {
         quick=False,
     ),
     "attention_dropout": sequential(
-        SIGNAL,
-        lambda: _SelfAttention(),
-        random=True,
+        SIGNAL, lambda: _SelfAttention(), random=True, quick=False
     ),
     "own_random_layer": sequential(
         VECTOR, lambda: layers.Dense(3), lambda: _Shaken(), random=True
@@ -89,7 +89,9 @@ AUGMENTATION = {
         random=True,
         quick=False,
     ),
-    "random_crop": sequential(IMAGE, lambda: layers.RandomCrop(4, 4), random=True),
+    "random_crop": sequential(
+        IMAGE, lambda: layers.RandomCrop(4, 4), random=True, quick=False
+    ),
     "random_height_and_width": sequential(
         IMAGE,
         lambda: layers.RandomHeight(0.5),
@@ -105,7 +107,6 @@ AUGMENTATION = {
         lambda: layers.Conv2D(3, 3),
         lambda: layers.Dropout(0.3),
         random=True,
-        represents=True,
     ),
 }
 

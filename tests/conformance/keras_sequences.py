@@ -22,9 +22,9 @@ CLIP = reals(3, 4, 4, 2)
 
 RECURRENT = {
     "lstm": on(SIGNAL, "LSTM", 3),
-    "gru": on(SIGNAL, "GRU", 3),
+    "gru": on(SIGNAL, "GRU", 3, quick=False),
     "gru_reset_before": on(SIGNAL, "GRU", 3, reset_after=False, quick=False),
-    "simple_rnn": on(SIGNAL, "SimpleRNN", 3, go_backwards=True),
+    "simple_rnn": on(SIGNAL, "SimpleRNN", 3, go_backwards=True, quick=False),
     "stacked_rnn": sequential(
         SIGNAL,
         lambda: layers.LSTM(3, return_sequences=True),
@@ -42,10 +42,12 @@ RECURRENT = {
         quick=False,
     ),
     "time_distributed": sequential(
-        SIGNAL, lambda: layers.TimeDistributed(layers.Dense(2, activation="relu"))
+        SIGNAL,
+        lambda: layers.TimeDistributed(layers.Dense(2, activation="relu")),
+        quick=False,
     ),
     "conv_lstm_1d": on(reals(3, 5, 2), "ConvLSTM1D", 2, 2, quick=False),
-    "conv_lstm_2d": on(CLIP, "ConvLSTM2D", 2, 2),
+    "conv_lstm_2d": on(CLIP, "ConvLSTM2D", 2, 2, quick=False),
     "conv_lstm_3d": on(reals(2, 3, 3, 3, 2), "ConvLSTM3D", 2, 2, quick=False),
 }
 
@@ -79,7 +81,9 @@ def _encoder(x: Any) -> Any:
 
 ATTENTION = {
     "attention": _functional(
-        SIGNAL, lambda x: _attended(x, lambda: layers.Attention(use_scale=True))
+        SIGNAL,
+        lambda x: _attended(x, lambda: layers.Attention(use_scale=True)),
+        quick=False,
     ),
     "additive_attention": _functional(
         SIGNAL, lambda x: _attended(x, layers.AdditiveAttention), quick=False
@@ -92,7 +96,7 @@ ATTENTION = {
 }
 
 MASKS = {
-    "embedding": sequential(WORDS, lambda: layers.Embedding(10, 3)),
+    "embedding": sequential(WORDS, lambda: layers.Embedding(10, 3), quick=False),
     "embedding_mask_lstm": _functional(
         WORDS,
         lambda x: layers.LSTM(3)(layers.Embedding(10, 3, mask_zero=True)(x)),
@@ -103,7 +107,6 @@ MASKS = {
         lambda x: layers.GlobalAveragePooling1D()(
             layers.Embedding(10, 3, mask_zero=True)(x)
         ),
-        represents=True,
     ),
     "embedding_mask_attention": _functional(
         WORDS,
@@ -147,6 +150,7 @@ LOOKUPS = {
     "integer_lookup": sequential(
         NUMBERS.astype(np.int64),
         lambda: layers.IntegerLookup(vocabulary=[1, 2, 3], output_mode="multi_hot"),
+        quick=False,
     ),
     "discretization": sequential(
         SIGNAL[:, 0],
@@ -157,10 +161,11 @@ LOOKUPS = {
         NUMBERS.astype(np.int64),
         lambda: layers.Hashing(5),
         lambda: layers.Embedding(5, 2),
+        quick=False,
     ),
     "hashed_crossing": _crossed(),
     "category_encoding": sequential(
-        NUMBERS, lambda: layers.CategoryEncoding(6, output_mode="count")
+        NUMBERS, lambda: layers.CategoryEncoding(6, output_mode="count"), quick=False
     ),
     "text_vectorization": sequential(
         np.array([["a b"], ["b"], ["c a a"], ["d"], ["a"]], object),

@@ -147,7 +147,7 @@ def _with_dtype(dtype: str) -> Any:
 
 
 TABLE = {
-    "merging": _functional(_merged),
+    "merging": _functional(_merged, quick=False),
     "shared_layer": _functional(_shared),
     "branches": _functional(_branches),
     # The last batch has one example: its variance is rounding alone.
@@ -158,25 +158,35 @@ TABLE = {
         VECTOR,
         lambda: layers.Dense(4),
         lambda: layers.Lambda(lambda x: tf.square(x) - 1.0),
+        quick=False,
     ),
-    "identity": sequential(VECTOR, lambda: layers.Dense(2), layers.Identity),
-    "operations": _functional(lambda x: tf.nn.relu(layers.Dense(4)(x)) * 2.0 + x),
+    "identity": sequential(
+        VECTOR, lambda: layers.Dense(2), layers.Identity, quick=False
+    ),
+    "operations": _functional(
+        lambda x: tf.nn.relu(layers.Dense(4)(x)) * 2.0 + x, quick=False
+    ),
     "nested_models": _functional(
         lambda x: tf.keras.Sequential(
             [layers.InputLayer(4), layers.Dense(3, activation="relu")]
-        )(x)
+        )(x),
+        quick=False,
     ),
     "unbuilt": Row(
         lambda: tf.keras.Sequential([layers.Dense(3), layers.Dense(CLASSES)]),
         VECTOR,
         LABELS,
     ),
-    "subclassed": Row(_built(_Own), VECTOR, LABELS),
+    "subclassed": Row(_built(_Own), VECTOR, LABELS, quick=False),
     "subclassed_nested": Row(_built(_Outer), VECTOR, LABELS),
-    "own_layer": sequential(VECTOR, _Scaled),
+    "own_layer": sequential(VECTOR, _Scaled, quick=False),
     "own_statistic": sequential(VECTOR, _Counting, non_trainable="averaged"),
     "two_inputs": Row(
-        _two_inputs, {"left": VECTOR, "words": WORDS}, LABELS, represents=True
+        _two_inputs,
+        {"left": VECTOR, "words": WORDS},
+        LABELS,
+        represents=True,
+        quick=False,
     ),
     "two_outputs": Row(
         _two_outputs,
@@ -193,10 +203,10 @@ TABLE = {
         tff=False,
     ),
     "mixed_bfloat16": Row(
-        _with_dtype("mixed_bfloat16"), VECTOR, LABELS, tolerance=2e-2
+        _with_dtype("mixed_bfloat16"), VECTOR, LABELS, tolerance=2e-2, quick=False
     ),
-    "mixed_float16": Row(
-        _with_dtype("mixed_float16"), VECTOR, LABELS, tolerance=5e-3, represents=True
+    "mixed_float16": Row(_with_dtype("mixed_float16"), VECTOR, LABELS, tolerance=5e-3),
+    "float64": Row(
+        _with_dtype("float64"), VECTOR.astype(np.float64), LABELS, quick=False
     ),
-    "float64": Row(_with_dtype("float64"), VECTOR.astype(np.float64), LABELS),
 }

@@ -40,9 +40,16 @@ PENALTIES = {
         VECTOR,
         lambda: layers.Dense(5, kernel_regularizer=regularizers.L2(0.3)),
     ),
-    "kernel_l1": on(SIGNAL, "Conv1D", 3, 2, kernel_regularizer=regularizers.L1(0.2)),
+    "kernel_l1": on(
+        SIGNAL, "Conv1D", 3, 2, kernel_regularizer=regularizers.L1(0.2), quick=False
+    ),
     "bias_penalty": on(
-        VECTOR, "Dense", 5, bias_regularizer="l1_l2", bias_initializer="ones"
+        VECTOR,
+        "Dense",
+        5,
+        bias_regularizer="l1_l2",
+        bias_initializer="ones",
+        quick=False,
     ),
     "orthogonal_penalty": on(
         VECTOR,
@@ -57,6 +64,7 @@ PENALTIES = {
     "embedding_penalty": sequential(
         np.arange(10, dtype=np.int32).reshape(5, 2) % 6,
         lambda: layers.Embedding(6, 3, embeddings_regularizer=regularizers.L2(0.3)),
+        quick=False,
     ),
     "normalization_penalty": on(
         VECTOR,
@@ -75,12 +83,13 @@ PENALTIES = {
         VECTOR,
         lambda: layers.Dense(4, bias_initializer="ones"),
         lambda: layers.ActivityRegularization(l1=0.2),
+        quick=False,
     ),
     "layer_add_loss": sequential(
         VECTOR, lambda: layers.Dense(4, bias_initializer="ones"), _Activity
     ),
     "model_add_loss": Row(_model_loss, VECTOR, LABELS),
-    "shared_penalty": Row(_shared_penalty, VECTOR, LABELS),
+    "shared_penalty": Row(_shared_penalty, VECTOR, LABELS, quick=False),
     "frozen_penalty": sequential(
         VECTOR,
         lambda: _frozen(layers.Dense(4, kernel_regularizer="l2")),
@@ -91,7 +100,6 @@ CONSTRAINTS = {
     "max_norm": sequential(
         VECTOR,
         lambda: layers.Dense(5, kernel_constraint=constraints.MaxNorm(0.4)),
-        represents=True,
         tff=False,
     ),
     "non_negative": sequential(
@@ -110,6 +118,7 @@ CONSTRAINTS = {
             5, kernel_constraint=constraints.MinMaxNorm(0.5, 0.9, rate=0.5)
         ),
         tff=False,
+        quick=False,
     ),
     "radial": sequential(
         IMAGE,
@@ -124,6 +133,7 @@ CONSTRAINTS = {
         ),
         rate=1.0,
         tff=False,
+        quick=False,
     ),
 }
 
@@ -153,8 +163,9 @@ FROZEN = {
         VECTOR,
         lambda: _frozen(layers.Dense(4, activation="relu")),
         lambda: layers.Dense(4, activation="relu"),
+        quick=False,
     ),
-    "frozen_backbone": Row(_backbone, IMAGE, LABELS, represents=True),
+    "frozen_backbone": Row(_backbone, IMAGE, LABELS),
     "frozen_embedding": sequential(
         np.arange(10, dtype=np.int32).reshape(5, 2) % 6,
         lambda: layers.Embedding(
@@ -170,7 +181,11 @@ FROZEN = {
 
 
 def _target(
-    loss: Any, y: np.ndarray, units: int = 1, activation: str = "linear"
+    loss: Any,
+    y: np.ndarray,
+    units: int = 1,
+    activation: str = "linear",
+    quick: bool = True,
 ) -> Row:
     def build() -> Any:
         return tf.keras.Sequential(
@@ -181,7 +196,7 @@ def _target(
             ]
         )
 
-    return Row(build, VECTOR, y, loss)
+    return Row(build, VECTOR, y, loss, quick=quick)
 
 
 REALS = reals(1, seed=3)
@@ -190,14 +205,23 @@ MANY = (reals(4, seed=5) > 0).astype(np.float32)
 
 LOSSES = {
     "mean_squared_error": _target(losses.MeanSquaredError, REALS),
-    "mean_absolute_error": _target(losses.MeanAbsoluteError, REALS),
+    "mean_absolute_error": _target(losses.MeanAbsoluteError, REALS, quick=False),
     "huber": _target(lambda: losses.Huber(0.5), REALS),
-    "log_cosh": _target(losses.LogCosh, REALS),
-    "poisson": _target(losses.Poisson, np.abs(REALS), activation="softplus"),
-    "several_targets": _target(losses.MeanSquaredError, reals(3, seed=4), units=3),
-    "cosine_similarity": _target(losses.CosineSimilarity, reals(3, seed=4), units=3),
+    "log_cosh": _target(losses.LogCosh, REALS, quick=False),
+    "poisson": _target(
+        losses.Poisson, np.abs(REALS), activation="softplus", quick=False
+    ),
+    "several_targets": _target(
+        losses.MeanSquaredError, reals(3, seed=4), units=3, quick=False
+    ),
+    "cosine_similarity": _target(
+        losses.CosineSimilarity, reals(3, seed=4), units=3, quick=False
+    ),
     "one_hot": _target(
-        lambda: losses.CategoricalCrossentropy(from_logits=True), ONE_HOT, CLASSES
+        lambda: losses.CategoricalCrossentropy(from_logits=True),
+        ONE_HOT,
+        CLASSES,
+        quick=False,
     ),
     "label_smoothing": _target(
         lambda: losses.CategoricalCrossentropy(label_smoothing=0.1),
@@ -205,17 +229,21 @@ LOSSES = {
         CLASSES,
         "softmax",
     ),
-    "kl_divergence": _target(losses.KLDivergence, ONE_HOT, CLASSES, "softmax"),
-    "categorical_hinge": _target(losses.CategoricalHinge, ONE_HOT, CLASSES),
+    "kl_divergence": _target(
+        losses.KLDivergence, ONE_HOT, CLASSES, "softmax", quick=False
+    ),
+    "categorical_hinge": _target(
+        losses.CategoricalHinge, ONE_HOT, CLASSES, quick=False
+    ),
     "hinge": _target(losses.Hinge, 2 * TRUTHS - 1),
     "binary_focal": _target(
-        lambda: losses.BinaryFocalCrossentropy(from_logits=True), TRUTHS
+        lambda: losses.BinaryFocalCrossentropy(from_logits=True), TRUTHS, quick=False
     ),
     "multi_label": _target(
         lambda: losses.BinaryCrossentropy(from_logits=True), MANY, units=4
     ),
     "multi_label_sigmoid": _target(
-        losses.BinaryCrossentropy, MANY, units=4, activation="sigmoid"
+        losses.BinaryCrossentropy, MANY, units=4, activation="sigmoid", quick=False
     ),
 }
 

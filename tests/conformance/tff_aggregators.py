@@ -179,7 +179,8 @@ PLAIN = {
         value_type=PAIR,
     ),
     "clipping_by_quantile": _weighted(
-        lambda: aggregators.clipping_factory(_quantile(), aggregators.MeanFactory())
+        lambda: aggregators.clipping_factory(_quantile(), aggregators.MeanFactory()),
+        quick=False,
     ),
     "zeroing": _row(
         lambda: aggregators.zeroing_factory(1.2, aggregators.SumFactory()),
@@ -188,7 +189,8 @@ PLAIN = {
     "zeroing_by_quantile": _weighted(
         lambda: aggregators.zeroing_factory(
             _quantile(), aggregators.MeanFactory(), norm_order=2.0
-        )
+        ),
+        quick=False,
     ),
     "measurements": Row(
         lambda: of_aggregator(_measured(), VECTOR, True),
@@ -211,6 +213,7 @@ ROTATED = {
         "HadamardTransformFactory",
         value_type=PAIR,
         random_state=True,
+        quick=False,
     ),
     "fourier": _row(
         aggregators.DiscreteFourierTransformFactory,
@@ -222,7 +225,7 @@ ROTATED = {
 
 SECURE = {
     "secure_sum": _row(
-        lambda: _bounds(aggregators.SecureSumFactory), "SecureSumFactory"
+        lambda: _bounds(aggregators.SecureSumFactory), "SecureSumFactory", quick=False
     ),
     "secure_sum_by_quantile": _row(
         lambda: aggregators.SecureSumFactory(_quantile()), quick=False
@@ -248,6 +251,7 @@ SAMPLES = {
         lambda: aggregators.UnweightedReservoirSamplingFactory(10),
         "UnweightedReservoirSamplingFactory",
         canonical=_sample,
+        quick=False,
     ),
     "federated_sample": Row(
         lambda: _one_state(aggregators.federated_sample, VECTOR),
@@ -267,6 +271,7 @@ PRIVATE = {
     "dp_adaptive": _row(
         lambda: aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(0.0, 3.0),
         random_state=True,
+        quick=False,
     ),
     "dp_tree": _row(
         lambda: aggregators.DifferentiallyPrivateFactory.tree_aggregation(
@@ -277,6 +282,7 @@ PRIVATE = {
         ),
         value_type=PAIR,
         random_state=True,
+        quick=False,
     ),
     "dp_query": _row(
         lambda: aggregators.DifferentiallyPrivateFactory(
@@ -286,11 +292,14 @@ PRIVATE = {
 }
 
 RECOMMENDED = {
-    "robust": _weighted(learning.robust_aggregator, "learning.robust_aggregator"),
+    "robust": _weighted(
+        learning.robust_aggregator, "learning.robust_aggregator", quick=False
+    ),
     "learning_dp": _row(
         lambda: learning.dp_aggregator(0.0, 3.0),
         "learning.dp_aggregator",
         random_state=True,
+        quick=False,
     ),
     "compression": _weighted(
         learning.compression_aggregator,
@@ -303,6 +312,7 @@ RECOMMENDED = {
     "debugging": _weighted(
         lambda: learning.add_debug_measurements(aggregators.MeanFactory()),
         "learning.add_debug_measurements",
+        quick=False,
     ),
     "debugging_mixed": _weighted(
         lambda: learning.add_debug_measurements_with_mixed_dtype(

@@ -65,6 +65,7 @@ TABLE = {
         _histogram(clip_mechanism="distinct"),
         NUMBERS,
         ("analytics.build_hierarchical_histogram_process",),
+        quick=False,
     ),
     "histogram_secure": Row(
         _histogram(clip_mechanism="distinct", enable_secure_sum=True),
@@ -86,6 +87,7 @@ TABLE = {
         BATCHES,
         ("analytics.heavy_hitters.iblt.build_iblt_computation",),
         canonical=_hitters,
+        quick=False,
     ),
     "heavy_hitters_secure": Row(
         _iblt(secure_sum_bitwidth=20, max_words_per_user=4),

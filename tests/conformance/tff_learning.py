@@ -195,7 +195,7 @@ AVERAGING = {
     "weighted_fed_avg": _row(
         lambda: build.build_weighted_fed_avg(model_fn, _sgd()),
         "build_weighted_fed_avg",
-        quick=True,
+        quick=False,
     ),
     "unweighted_fed_avg": _row(
         lambda: build.build_unweighted_fed_avg(

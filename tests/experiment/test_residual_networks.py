@@ -1,4 +1,4 @@
-"""Residual networks with batch normalization, whose statistics are averaged or local."""
+"""Residual networks with batch normalization: averaged and local statistics."""
 
 import dataclasses
 
@@ -111,7 +111,7 @@ def test_no_model_of_an_earlier_round_is_the_best(local, tmp_path):
     assert result.ended.best_round is None
     assert "own statistics" in str(result.summary)
     chooses = experiment_of(task_of("local"), selection_metric="eval_loss")
-    with pytest.raises(UserError, match="selection_metric.*own statistics"):
+    with pytest.raises(UserError, match=r"selection_metric.*own statistics"):
         chooses.run(tmp_path / "run")
 
 

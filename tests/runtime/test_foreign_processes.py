@@ -185,6 +185,17 @@ class TestShapes:
             state, metrics = engine.next(engine.initialize(), [7, 8])
         assert (int(state), int(metrics)) == (2, 5)
 
+    def test_values_that_another_process_does_not_have(self):
+        one = tff.TensorType(np.float32)
+        alone = summing(lambda value: 2 * value, one)
+        weighted = summing(
+            lambda pair: 2 * pair[0], tff.StructType([("value", one), ("weight", one)])
+        )
+        assert total(alone, [1.0, 2.0], mode=GRAPH) == 6
+        # The graphs are equal, for the weight is not used.
+        pairs = [collections.OrderedDict(value=3.0, weight=5.0)]
+        assert total(weighted, pairs, mode=GRAPH) == 6
+
     def test_a_round_that_gives_the_state_alone(self):
         @tff.federated_computation
         def initialize():

@@ -91,8 +91,15 @@ class MapReduce:
         constants = tuple(value for graph in self.graphs for value in graph.constants)
         # A graph does not know the shapes of a dataset's elements.
         layout = str(self.layout.specs) if self.layout.has_sequences else ""
-        structure = (*(graph.fingerprint for graph in self.graphs), layout)
-        shared = family(structure, constants)
+        # A graph does not have its arguments that it does not use.
+        arguments = tuple(
+            ""
+            if graph.parameter_type is None
+            else str(leaf_types(graph.parameter_type))
+            for graph in self.graphs
+        )
+        fingerprints = tuple(graph.fingerprint for graph in self.graphs)
+        shared = family((*fingerprints, *arguments, layout), constants)
         self._programs = shared.programs
         self._lifted = shared.lifted
         self._lifted_values = [tf.constant(constants[i]) for i in shared.lifted]

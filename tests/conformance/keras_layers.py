@@ -254,13 +254,6 @@ NORMALIZATION = {
     "given_normalization": on(
         VECTOR, "Normalization", mean=0.5, variance=2.0, quick=False
     ),
-    "spectral_normalization": sequential(
-        VECTOR,
-        lambda: layers.SpectralNormalization(layers.Dense(4)),
-        non_trainable="averaged",
-        tff=False,
-        quick=False,
-    ),
 }
 
 TABLE = {

@@ -90,6 +90,12 @@ MODELS = {
         sequential(VECTOR, lambda: _Numpy(name="outside")),
         refused=r"outside",
     ),
+    # Keras' own fit fails too, unless it runs eagerly.
+    "spectral_normalization": dataclasses.replace(
+        sequential(VECTOR, lambda: layers.SpectralNormalization(layers.Dense(4))),
+        non_trainable="averaged",
+        refused=r"spectral_normalization.*cannot be traced|cannot be traced.*spectral",
+    ),
     "unknown_policy": dataclasses.replace(
         sequential(VECTOR, lambda: layers.BatchNormalization()),
         non_trainable="averages",

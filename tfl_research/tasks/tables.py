@@ -89,14 +89,14 @@ def from_dataframe(
     columns = _columns(list(df.columns), client, label, features, classes, weight)
     columns.check(list(df.columns), "the DataFrame")
     settings = _settings(columns, model, "a DataFrame", options)
-    arrays = {
-        name: columns.arrays(name, df.iloc[rows])
-        for name, rows in _rows(client, df[client]).items()
-    }
+    frames = {name: df.iloc[rows] for name, rows in _rows(client, df[client]).items()}
+    arrays = {name: columns.arrays(name, frame) for name, frame in frames.items()}
     lengths, longest = padding.resolved(settings.sequences_by_array(), [arrays])
-    examples = {
-        name: conversion.converted(name, each, lengths) for name, each in arrays.items()
-    }
+    examples = {}
+    for name, each in arrays.items():
+        places = columns.places(name, frames[name])
+        found = conversion.converted(name, each, lengths, places)
+        examples[name] = settings.labelled(name, found, places.get("y"))
     return own_data.of_arrays(examples, settings, longest)
 
 
@@ -151,6 +151,8 @@ def from_parquet(
             "is"
         )
     files = arrow.parquet_files(place)
+    if features is None:
+        arrow.check_same_columns(files)
     present = list(arrow.parquet_columns(files[0]))
     columns = _columns(present, client, label, features, classes, weight)
     columns.check(present, str(files[0]))
@@ -256,6 +258,8 @@ def _columns(
         chosen = [name for name in present if name not in used]
     elif client in columns_of(chosen):
         raise ValueError(f"the client column {client!r} cannot be a feature as well")
+    if isinstance(classes, str):
+        raise ValueError(f"classes must be a list of names, got the text {classes!r}")
     return FrameColumns(
         chosen, label, weight, None if classes is None else tuple(map(str, classes))
     )
@@ -304,7 +308,10 @@ def _lazy(
             )
 
     def read(client_id: str) -> Examples:
-        arrays = columns.arrays(client_id, rows(client_id))
-        return conversion.converted(client_id, arrays, sequences)
+        frame = rows(client_id)
+        arrays = columns.arrays(client_id, frame)
+        places = columns.places(client_id, frame)
+        found = conversion.converted(client_id, arrays, sequences, places)
+        return settings.labelled(client_id, found, places.get("y"))
 
     return own_data.of_clients(client_ids, read, settings)

@@ -31,7 +31,7 @@ class Fitting:
 
     A task and its copies with other clients share one. The model is checked when it is
     first made. Clients are checked once each: those in memory with the model, others
-    when they are first in a cohort or an evaluation.
+    when they are first in a cohort or an evaluation, or before a private run.
 
     Args:
       build_model, build_objective: of the task.
@@ -71,6 +71,16 @@ class Fitting:
                 raise UserError(f"client {client_id!r}, {name} row {wrong}")
         self._check_ids(client_id, examples)
         self._seen.add((split, client_id))
+
+    def check_everyone(self, task: Task) -> None:
+        """Checks all clients, if the model is known; each is loaded.
+
+        Raises:
+          UserError: see `check`.
+        """
+        for split, clients in _splits(task).items():
+            for client_id, held in clients.items():
+                self.check(client_id, held, split)
 
     def _check_ids(self, client_id: str, examples: Examples) -> None:
         wrong = None if self._ids is None else self._ids.wrong_id(examples)

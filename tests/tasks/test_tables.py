@@ -321,6 +321,9 @@ class TestParquet:
         made(features=["age"])
         with pytest.raises(ValueError, match=r"b.parquet: column 'dose', which a.par"):
             made()
+        (tmp_path / "b.parquet").unlink()
+        rows.rename_axis("key").to_parquet(tmp_path / "a.parquet")
+        assert made(test=0).train.load("b")["x"].tolist() == [[30.0], [60.0]]
         twice = pa.table([[1.0], [2.0]], names=["age", "age"])
         pq.write_table(twice, tmp_path / "a.parquet")
         with pytest.raises(ValueError, match=r"a.parquet: 2 columns are called 'age'"):

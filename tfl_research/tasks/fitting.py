@@ -68,8 +68,10 @@ class Fitting:
             labels = np.asarray(examples[name])
             wrong = rule.wrong_label(labels, shape) if len(labels) else None
             if wrong is not None:
-                raise UserError(f"client {client_id!r}, {name} row {wrong}")
-        self._check_ids(client_id, examples)
+                raise UserError(
+                    f"client {client_id!r}, {name} row {wrong}{_counted(split)}"
+                )
+        self._check_ids(client_id, examples, split)
         self._seen.add((split, client_id))
 
     def check_everyone(self, task: Task) -> None:
@@ -82,10 +84,10 @@ class Fitting:
             for client_id, held in clients.items():
                 self.check(client_id, held, split)
 
-    def _check_ids(self, client_id: str, examples: Examples) -> None:
+    def _check_ids(self, client_id: str, examples: Examples, split: str) -> None:
         wrong = None if self._ids is None else self._ids.wrong_id(examples)
         if wrong is not None:
-            raise UserError(f"client {client_id!r}, x row {wrong}")
+            raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
 
     def check_model(self, task: Task, model: FunctionalModel) -> None:
         """Checks the model's head on some real examples, and all clients in memory.
@@ -106,7 +108,7 @@ class Fitting:
             from tfl_research.tasks.embedded_ids import EmbeddedIds
 
             self._ids = EmbeddedIds(keras_model)
-            self._check_ids(client_id, probe)
+            self._check_ids(client_id, probe, split)
         objective = task.build_objective()
         try:
             self._rules = _checked_heads(objective, model, keras_model, probe)
@@ -118,6 +120,12 @@ class Fitting:
             if clients.in_memory:
                 for client_id, held in clients.items():
                     self.check(client_id, held, split)
+
+
+def _counted(split: str) -> str:
+    """Where the rows of an error are counted, if a client's examples were divided."""
+    parts = {"train": "training", "eval": "test"}
+    return f"; rows are those of its {parts[split]} split" if split in parts else ""
 
 
 def _splits(task: Task) -> dict[str, ClientData]:

@@ -120,7 +120,7 @@ def from_parquet(
         client's: a client's file is then read when it is needed.
       label: as in `from_dataframe`, as all further arguments.
       model: see `from_arrays`.
-      features: see `from_dataframe`.
+      features: see `from_dataframe`; the index of a DataFrame is none by default.
       classes: see `from_dataframe`.
       weight: see `from_dataframe`.
       options: see `from_dataframe`.
@@ -154,6 +154,9 @@ def from_parquet(
     if features is None:
         arrow.check_same_columns(files)
     present = list(arrow.parquet_columns(files[0]))
+    if features is None:
+        used = {client, weight, *columns_of(label), *arrow.index_columns(files[0])}
+        features = [name for name in present if name not in used]
     columns = _columns(present, client, label, features, classes, weight)
     columns.check(present, str(files[0]))
     settings = _settings(columns, model, str(place), options)

@@ -73,6 +73,13 @@ def parquet_columns(path: pathlib.Path) -> dict[str, str]:
     return {f.name: str(f.type) for f in schema if not f.name.startswith(_INDEX)}
 
 
+def index_columns(path: pathlib.Path) -> tuple[str, ...]:
+    """The columns that were the index of the DataFrame that pandas wrote."""
+    pa = _pyarrow(path)
+    written = (pa.parquet.read_schema(path).pandas_metadata or {}).get("index_columns")
+    return tuple(name for name in written or () if isinstance(name, str))
+
+
 def check_names(path: pathlib.Path, names: Sequence[str]) -> None:
     """Raises ValueError for a name that two columns have."""
     for name in names:

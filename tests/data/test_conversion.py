@@ -66,21 +66,27 @@ def test_types_of_labels_and_weights():
         ({"x": {"a": X, "b": X[:2]}}, "'a' has 3 rows of x/a but 2 of x/b"),
         ({"x": (X, X)}, "'a': x is a tuple of arrays; give a dict"),
         ({"x": 3}, "'a': x must be an array of numbers with an axis of examples"),
-        ({"x": [1, "b", 2]}, r"'a': x must be .*; row 0 holds 1 \(int\)"),
-        ({"x": ["a", None]}, "'a': x must be .*; row 1 holds None"),
-        ({"x": pd.Series([1, None], dtype="Int64")}, "first nan in row 1"),
+        ({"x": [1, "b", 2]}, r"'a': x, row 0: holds 1 \(int\), but other"),
+        ({"x": ["a", None]}, "'a': x, row 1: no value"),
+        ({"x": pd.Series([1, None], dtype="Int64")}, "x, row 1: nan is not finite"),
+        ({"x": [[1.0], [None]]}, "'a': x, row 1: no value"),
+        ({"x": ["a", "\ud800"]}, "'a': x, row 1: .* is no valid text"),
+        ({"x": [2**70, 1]}, "'a': x holds numbers as Python objects"),
+        ({"x": X, "y": [1, None, 2]}, "'a': y, row 1: no value"),
+        ({"x/a/b": X}, "'a': x: the name 'a/b' must be letters"),
+        ({"x/": X}, "'a': x: the name '' must be letters"),
         ({"x": np.array(["2020-01-01"], "M8[D]")}, "'a': x must be .* got datetime64"),
         ({"x": X * 1j}, "'a': x must be .* got complex128; convert it first"),
         ({"x": np.ma.masked_equal(X, 3)}, "'a': x, row 1: a masked value"),
         ({"x": sparse.csr_matrix(X)}, "'a': x is a csr_matrix; give a dense array"),
-        ({"x": np.where(X == 4, 1e300, X)}, "not finite in float32, first .* in row 2"),
+        ({"x": np.where(X == 4, 1e300, X)}, "row 2: 1e.300 is not finite in float32"),
         ({"x": X, "y": ["a", "b", "c"]}, "'a': y must be .* number of each class"),
         ({"x": X, "y": [1, 2**40, 3]}, "'a': y, row 1: 1099511627776 does not fit"),
         ({"x": X, "sample_weight": X}, "'a': sample_weight must be one number for"),
         ({"x": X, "sample_weight": [1, 2, -1]}, "'a': sample_weight, row 2: -1 is neg"),
         (
             {"x": X, "sample_weight": [1, 2, np.nan]},
-            "sample_weight has values .* row 2",
+            "sample_weight, row 2: nan is not finite",
         ),
         (
             {"x": [[1, 2], [3]]},
@@ -97,6 +103,8 @@ def test_what_is_refused_is_named_in_one_line(arrays, message):
 def test_client_ids_are_text():
     with pytest.raises(ValueError, match="client ids must be text, got 3; give '3'"):
         conversion.converted(3, {"x": X})
+    with pytest.raises(ValueError, match="no valid text"):
+        conversion.converted("\ud800", {"x": X})
 
 
 @pytest.mark.parametrize(
@@ -143,6 +151,8 @@ def test_an_empty_row_has_the_type_of_the_others():
             Sequences(2, pad="p"),
             "'a': x: pad='p' is text, but the rows hold num",
         ),
+        (np.uint8([[1]]), Sequences(2, pad=300), "pad=300 does not fit .* uint8, 0 to"),
+        (np.uint8([[1]]), Sequences(2, pad=-1.0), "pad=-1.0 does not fit .* uint8"),
         ([[1]], Sequences(2, pad=0.5), "'a': x: pad=0.5 does not fit rows of whole"),
         ([1, 2], Sequences(2), "'a': x, row 0: expected a sequence of .* one value"),
         ([[[1, 2]], [[1]]], Sequences(2), r"'a': x, row 1: elements of shape \(1,\)"),
@@ -159,6 +169,8 @@ def test_rows_that_cannot_be_padded(given, sequence, message):
         ({"length": 0}, "length must be a whole number of at least 1 or 'longest'"),
         ({"length": "short"}, "length must be .* got 'short'"),
         ({"length": 2.5}, "length must be .* got 2.5"),
+        ({"length": True}, "length must be .* got True"),
+        ({"length": 2, "pad": None}, "pad must be a number or text, got None"),
         ({"length": 2, "longer": "drop"}, "longer must be refuse or cut, got 'drop'"),
         ({"length": 2, "pad": float("nan")}, "pad must be finite, got nan"),
     ],

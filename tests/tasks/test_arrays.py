@@ -93,11 +93,11 @@ def test_what_does_not_fit_is_refused(options, message):
 @pytest.mark.parametrize(
     ("y", "objective", "message"),
     [
-        (np.full(10, 0.5), "classification", "whole numbers, got 0.5 in row 0 of y"),
-        (np.full(10, -1), "classification", "takes classes 0, 1, 2, .*, got -1"),
-        (np.full(10, 2), "binary", "takes labels 0 and 1, got 2"),
-        (np.full(10, 0.5), "binary", "takes labels 0 and 1, got 0.5"),
-        (np.full(10, np.nan), "regression", "'a': y has values that are not finite"),
+        (np.full(10, 0.5), "classification", "y, row 0: 0.5, .* whole numbers"),
+        (np.full(10, -1), "classification", "-1, but .* takes classes 0, 1, 2"),
+        (np.full(10, 2), "binary", ": 2, but .* takes labels 0 and 1"),
+        (np.full(10, 0.5), "binary", ": 0.5, but .* takes labels 0 and 1"),
+        (np.full(10, np.nan), "regression", "'a': y, row 0: nan is not finite"),
     ],
 )
 def test_labels_that_the_objective_does_not_take(y, objective, message):
@@ -119,7 +119,7 @@ def test_labels_that_the_objective_takes():
 
 def test_features_that_are_not_finite_are_refused():
     x = np.where(np.arange(10)[:, None] == 3, np.inf, _X)
-    with pytest.raises(ValueError, match="'a': x has values that are not finite"):
+    with pytest.raises(ValueError, match="'a': x, row 3: inf is not finite"):
         _made({"a": {"x": x, "y": np.zeros(10, int)}})
 
 

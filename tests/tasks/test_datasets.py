@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import tasks
-from tfl_research.tasks import datasets
+from tfl_research.tasks import datasets, own_data
 
 X = np.arange(10, dtype=np.float32).reshape(5, 2)
 Y = np.array([0, 1, 1, 0, 1])
@@ -192,7 +192,7 @@ def test_clients_without_examples():
         (_of(X, Y).batch(5, True), {}, "do not tell whether these are batches"),
         (_of(X, Y), {"client_ids": ["a"]}, "client_ids goes with a function"),
         (_of(X, Y.astype(str)), {}, "client 'a': y must be .* got text"),
-        (_of(X, Y - 1), {}, "client 'a': .* takes classes .* got -1 in row 0 of y"),
+        (_of(X, Y - 1), {}, "client 'a': y, row 0: -1, but .* takes classes"),
         (
             _of(tf.sparse.from_dense(X), Y),
             {},
@@ -207,9 +207,45 @@ def test_what_does_not_fit_is_named_in_one_line(dataset, options, message):
     assert "\n" not in str(error.value)
 
 
+def _changing():
+    made = []
+
+    def numbers():
+        made.append(None)
+        for number in range(10):
+            yield np.full(2, number * len(made), np.float32), 0
+
+    return tf.data.Dataset.from_generator(
+        numbers, output_signature=(tf.TensorSpec([2]), tf.TensorSpec([], tf.int32))
+    )
+
+
+def test_a_later_client_that_changes_is_refused(monkeypatch):
+    monkeypatch.setattr(own_data, "_CACHED_CLIENTS", 1)
+    clients = {**dict.fromkeys("abc", _of(X, Y)), "d": _changing()}
+    task = tasks.from_datasets(clients, model=_model, test=0.5)
+    task.train.load("d")
+    task.train.load("a")
+    with pytest.raises(ValueError, match="client 'd': reading the examples again"):
+        task.test.load("d")
+
+
+def test_datasets_without_an_end_that_do_not_say_so(monkeypatch):
+    monkeypatch.setattr(datasets, "_MOST_OF_UNKNOWN", 600)
+    endless = _of(X, Y).repeat().filter(lambda x, y: True)
+    with pytest.raises(
+        ValueError, match=r"'a': the dataset has gone on for .* elements"
+    ):
+        _made({"a": endless})
+    with pytest.raises(ValueError, match=r"'a': the dataset failed after .* zero"):
+        _made({"a": _of(Y, Y).map(lambda x, y: (1 // x, y))})
+
+
 def test_later_clients_are_checked_when_they_are_read():
     task = _made({"a": _of(X, Y), "b": _of(X[:, :1], Y), "c": _of(X)}, batched=False)
-    with pytest.raises(ValueError, match=r"client 'b' has x of .*\(1,\).* expected"):
+    with pytest.raises(
+        ValueError, match=r"client 'b' has x of float32 \[1\], expected"
+    ):
         task.train.load("b")
 
 

@@ -137,6 +137,8 @@ def test_tokens_that_an_embedding_lacks_are_refused():
     with pytest.raises(UserError, match="x row 2: token 10 in Embedding"):
         task(words(True), objectives.multiclass, x=ids).functional_model()
     task(words(True, 11), objectives.multiclass, x=ids).functional_model()
+    with pytest.raises(UserError, match="; rows are those of its training split"):
+        task(words(), objectives.multiclass, x=ids).functional_model()
     ids[8, 2] = -1
     with pytest.raises(UserError, match="x row 2: token -1 in Embedding 'words'"):
         task(words(), objectives.multiclass, x=ids).functional_model()

@@ -11,6 +11,7 @@ import sklearn.metrics
 import tensorflow as tf
 
 from tfl_research.tasks import objectives
+from tfl_research.tasks.objectives.regression import r2 as r2_of
 
 
 def _metrics(objective, y, logits):
@@ -210,6 +211,7 @@ def test_regression_by_hand():
     assert float(metrics["mean_absolute_error"]) == pytest.approx(3.5 / 3)
     assert float(metrics["rmse"]) == pytest.approx(math.sqrt(9.25 / 3))
     # The labels' mean is 7/3, their squared distances 16/9, 1/9 and 25/9.
+    assert np.isnan(r2_of(np.zeros([0]), np.zeros([0, 1])))
     r2 = _of_examples(regression, "r2", y, predictions)
     assert r2 == pytest.approx(1 - 9.25 / (42 / 9))
 

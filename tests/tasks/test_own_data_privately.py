@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +13,7 @@ import tensorflow as tf
 
 import tfl_research as tfl
 from tfl_research import tasks
+from tfl_research.errors import UserError
 
 
 def _model():
@@ -101,3 +106,18 @@ def test_one_record_or_client_more_moves_no_other(made):
         assert trained(made(changed)) ^ before <= {("a", 8)}
     fewer = trained(made(rows.drop(index=8)))
     assert fewer == before - {("a", 8)}
+
+
+def test_a_label_that_does_not_fit_stops_a_private_run_before_any_release(tmp_path):
+    clients = {
+        str(i): tf.data.Dataset.from_tensor_slices((X, Y if i else Y + 2))
+        for i in range(9, -1, -1)
+    }
+    experiment = dataclasses.replace(
+        _private(tasks.from_datasets(clients, model=_model, test=0)),
+        cohorts=tfl.Cohorts("poisson", cohort_size=1),
+        training=tfl.Training(rounds=2, run_seed="1", evaluate_every=9),
+    )
+    rounds = experiment.rounds(tmp_path, stream=io.StringIO())
+    with contextlib.closing(rounds), pytest.raises(UserError, match=r"'0', .* label 2"):
+        next(rounds)

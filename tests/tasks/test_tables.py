@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from pyarrow import ipc
+from pyarrow import ipc, parquet as pq
 
 from tfl_research import tasks
-from tfl_research.data.tables import Categorical, Numeric, Schema
+from tfl_research.data.tables import Categorical, Numeric, Schema, arrow
 
 
 def _model():
@@ -157,9 +157,42 @@ def test_declared_categories_and_classes():
             {"features": {"age": "age"}},
             "column 'age', row 11: .* is neither a number, nor text, nor a sequence",
         ),
+        ({"fell": [0, 1, 2**40, 1, 1]}, {}, "'fell', row .*: 1099511627776 does not"),
+        ({"age": [1, 2, 2**60 + 1, 4, 5]}, {}, "row 12: .* is not exact in float"),
+        (
+            {"age": np.array([1, 2**63, -1, 1, 1], object)},
+            {},
+            "'age', row 11: 9223372036854775808 does not fit into int64",
+        ),
+        (
+            {"age": np.array([np.complex64(1j), 1, 1, 1, 1], object)},
+            {},
+            "'age', row 10: 1j is no number",
+        ),
+        *(
+            (
+                {"age": pd.Series([value] * 5).to_numpy()},
+                {"features": Schema((Numeric("age", 0, 10),))},
+                "'age', row 11: .* is not a number; convert it first",
+            )
+            for value in (pd.Timestamp("2020"), pd.Timedelta(1), 1j)
+        ),
+        (
+            {"city": [1, True, 1, 1, 1]},
+            {"features": Schema((Categorical("city", ("1",)),))},
+            "'city', row 11: True is not one of the 1 declared categories",
+        ),
+        ({"ward": [1, True, 1, 1, 1]}, {}, "'ward', row 11: the client True is nei"),
+        ({"ward": ["1", 1, 1, 1, 1]}, {}, "'ward', row 11: the client 1 is a number"),
+        ({"ward": [1, 2.5, 1, 1, 1]}, {}, "'ward', row 11: the client 2.5 is neither"),
+        ({}, {"classes": "ny"}, "classes must be a list of names, got the text 'ny'"),
+        ({}, {"public_data": "no"}, "public_data must be True or False, got 'no'"),
+        ({}, {"seed": "a"}, "seed must be a whole number"),
+        ({}, {"pooled": "the scale"}, "pooled must be a list of tasks.Pooled"),
+        ({}, {"batching": 3}, "batching must be a Batching or a Poisson"),
         ({"ward": ["a", None, "b", "a", "a"]}, {}, "column 'ward', row 11: no client"),
         ({"fell": [0, 1, None, 1, 1]}, {}, "'a', column 'fell', row 12: no value"),
-        ({"fell": [0, 1, -1, 1, 1]}, {}, "client 'a': .* got -1 in row 1 of y"),
+        ({"fell": [0, 1, -1, 1, 1]}, {}, "client 'a', column 'fell', row 12: -1, but"),
     ],
 )
 def test_what_does_not_fit_is_named_in_one_line(change, options, message):
@@ -275,6 +308,27 @@ class TestParquet:
         with pytest.raises(ValueError, match=r"c.csv: no .parquet file; the task csv"):
             made()
 
+    def test_columns_that_no_other_file_has(self, tmp_path):
+        rows = _frame()[["ward", "age", "fell"]]
+        rows.to_parquet(tmp_path / "a.parquet")
+        rows.assign(dose=1.0).to_parquet(tmp_path / "b.parquet")
+
+        def made(**options):
+            return tasks.from_parquet(
+                tmp_path, client="ward", label="fell", model=_model, **options
+            )
+
+        made(features=["age"])
+        with pytest.raises(ValueError, match=r"b.parquet: column 'dose', which a.par"):
+            made()
+        (tmp_path / "b.parquet").unlink()
+        rows.rename_axis("key").to_parquet(tmp_path / "a.parquet")
+        assert made(test=0).train.load("b")["x"].tolist() == [[30.0], [60.0]]
+        twice = pa.table([[1.0], [2.0]], names=["age", "age"])
+        pq.write_table(twice, tmp_path / "a.parquet")
+        with pytest.raises(ValueError, match=r"a.parquet: 2 columns are called 'age'"):
+            made()
+
 
 def _saved(folder, table, features, files=1):
     """What `datasets.Dataset.save_to_disk` writes."""
@@ -312,6 +366,16 @@ FEATURES = {
     "picture": {"_type": "Image"},
     "who": {"dtype": "string", "_type": "Value"},
 }
+
+
+OTHER = pa.table({"user": ["c"]})
+
+
+def test_files_within_lists_are_no_values():
+    feature = {"feature": {"_type": "Image"}, "_type": "Sequence"}
+    for kind in (feature, [{"_type": "Image"}]):
+        with pytest.raises(ValueError, match="'v' is of Image"):
+            arrow.check_features({"v": kind}, ["v"])
 
 
 class TestHuggingFace:
@@ -359,9 +423,22 @@ class TestHuggingFace:
             self._made(tmp_path / "d", features={"p": "picture"}, sequences=None)
         task = self._made(tmp_path / "d", sequences={"x/ids": tasks.Sequences(2)})
         with pytest.raises(
-            ValueError, match="'b': x/ids, row 0: 3 elements, above the"
+            ValueError, match=r"'b', column 'ids', row .: 3 elements, above"
         ):
             task.train.load("b")
+        state = tmp_path / "d" / "state.json"
+        names = state.read_text()
+        state.write_text('{"_data_files": [{}]}')
+        with pytest.raises(ValueError, match="_data_files are no names of files"):
+            self._made(tmp_path / "d")
+        other = {"filename": "other.arrow"}
+        content = json.loads(names)
+        state.write_text(json.dumps({"_data_files": [*content["_data_files"], other]}))
+        with ipc.new_stream(tmp_path / "d" / "other.arrow", OTHER.schema) as file:
+            file.write_table(OTHER)
+        with pytest.raises(ValueError, match=r"other.arrow has the columns user \(str"):
+            self._made(tmp_path / "d")
+        state.write_text(names)
         (tmp_path / "d" / "data-00000-of-00001.arrow").write_bytes(b"no arrow")
         with pytest.raises(
             ValueError, match=r"of-00001.arrow: not a readable Arrow fil"

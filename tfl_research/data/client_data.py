@@ -195,7 +195,8 @@ def check_fits(
         array = ArraySpec(examples[name].shape[1:], examples[name].dtype)
         if array != spec:
             raise ValueError(
-                f"client {client_id!r} has {name} of {array}, expected {spec}"
+                f"client {client_id!r} has {name} of {array}, expected {spec} as in "
+                "the clients before; give all clients arrays of one type and shape"
             )
         if len(examples[name]) != len(examples[first]):
             raise ValueError(

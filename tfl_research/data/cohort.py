@@ -26,6 +26,9 @@ class ArraySpec:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
 
 _RESERVED_MEMBERS = (
     "mask",

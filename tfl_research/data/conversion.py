@@ -6,7 +6,8 @@ the array and, where there is one, the row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
 import numpy as np
@@ -18,13 +19,61 @@ from tfl_research.data.sequences import Sequences
 # A row of no elements, and so of no type.
 _UNTYPED = np.zeros(0, object)
 _NOTHING: Mapping[str, Sequences] = {}
+_NO_PLACES: Mapping[str, Place] = {}
 _EXPECTED = "x (an array, or a dict of arrays), y and sample_weight"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Names an array and its rows in an error.
+
+    Attributes:
+      text: names the array, and the client.
+      rows: the user's name of each row; its number from 0 where not given.
+      unit: of the first axis.
+    """
+
+    text: str
+    rows: Optional[Collection[Any]] = None
+    unit: str = "row"
+
+    def row(self, number: int) -> str:
+        """Names a row by its number."""
+        if self.rows is None:
+            return f"{self.text}, {self.unit} {number}"
+        return f"{self.text}, {self.unit} {list(self.rows)[number]}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def check_id(client_id: object) -> None:
+    """Raises ValueError unless a client's id is text that can be written."""
+    if not isinstance(client_id, str):
+        raise ValueError(
+            f"client ids must be text, got {client_id!r}; give {str(client_id)!r}"
+        )
+    if not _can_be_written(client_id):
+        raise ValueError(
+            f"client id {client_id!r} is no valid text (a lone surrogate); decode it "
+            "with the right encoding"
+        )
+
+
+def _can_be_written(text: str) -> bool:
+    """Whether text is UTF-8, but for bytes of files' names that are not."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def converted(
     client_id: str,
     arrays: Mapping[str, Any],
     sequences: Mapping[str, Sequences] = _NOTHING,
+    places: Mapping[str, Place] = _NO_PLACES,
 ) -> Examples:
     """The client's arrays, flat and by name.
 
@@ -37,6 +86,8 @@ def converted(
         arrays, or lists of rows of different lengths; x and y may be dicts, or have
         flat names as "x/age".
       sequences: how rows of different lengths are padded, by flat name.
+      places: names of arrays and rows in errors, by flat name, where they are not
+        those of the arguments.
 
     Raises:
       ValueError: another name, no x, lengths that differ, or values that are not
@@ -49,10 +100,7 @@ def converted(
       >>> {name: str(array.dtype) for name, array in flat.items()}
       {'x/age': 'int64', 'x/city': 'object', 'y': 'int32'}
     """
-    if not isinstance(client_id, str):
-        raise ValueError(
-            f"client ids must be text, got {client_id!r}; give {str(client_id)!r}"
-        )
+    check_id(client_id)
     if not isinstance(arrays, Mapping):
         raise ValueError(
             f"client {client_id!r} must have its arrays by name, {{'x': ..., 'y': "
@@ -66,7 +114,12 @@ def converted(
                 f"{', '.join(structures.ordered(flat))}; give Sequences by such a name"
             )
     examples = {
-        name: _array(f"client {client_id!r}", name, flat[name], sequences.get(name))
+        name: _array(
+            places.get(name) or Place(f"client {client_id!r}: {name}"),
+            name,
+            flat[name],
+            sequences.get(name),
+        )
         for name in structures.ordered(flat)
     }
     first = next(iter(examples))
@@ -88,6 +141,10 @@ def _flat(client_id: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
                 f"client {client_id!r}: unknown array {name!r}; expected {_EXPECTED}"
             )
         whole = structures.of(name)
+        try:
+            structures.check_part(name)
+        except ValueError as error:
+            raise ValueError(f"client {client_id!r}: {error}") from None
         if name != whole and whole in arrays:
             raise ValueError(
                 f"client {client_id!r} has both {whole!r} and {name!r}; give one"
@@ -108,12 +165,11 @@ def _flat(client_id: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _array(client: str, name: str, value: Any, sequence: Optional[Sequences]) -> Any:
-    where = f"{client}: {name}"
+def _array(where: Place, name: str, value: Any, sequence: Optional[Sequences]) -> Any:
     array = _rows_or_array(where, value)
     if sequence is not None:
         rows = array if isinstance(array, list) else _rows_of(where, array)
-        array = sequence.padded(where, rows)
+        array = sequence.padded(str(where), rows, where.row)
     if isinstance(array, list) and len({row.shape for row in array}) == 1:
         array = np.stack(array)
     if isinstance(array, list):
@@ -142,7 +198,7 @@ def _array(client: str, name: str, value: Any, sequence: Optional[Sequences]) ->
     return array if array.dtype.kind == "f" else _integers(where, array)
 
 
-def _numbers(where: str, array: np.ndarray) -> np.ndarray:
+def _numbers(where: Place, array: np.ndarray) -> np.ndarray:
     """Numbers as they are, but for floats, which become float32."""
     if array.dtype.kind in "iub":
         return array
@@ -153,13 +209,13 @@ def _numbers(where: str, array: np.ndarray) -> np.ndarray:
         row = int(np.argwhere(wrong)[0][0])
         shown = array[wrong].flat[0]
         raise ValueError(
-            f"{where} has values that are not finite in float32, first {shown} in row "
-            f"{row}; leave these examples out or fill them in"
+            f"{where.row(row)}: {shown} is not finite in float32; leave such examples "
+            "out or fill them in"
         )
     return single
 
 
-def _integers(where: str, array: np.ndarray) -> np.ndarray:
+def _integers(where: Place, array: np.ndarray) -> np.ndarray:
     """Labels as int32."""
     limits = np.iinfo(np.int32)
     if array.dtype.kind != "b" and array.size:
@@ -167,23 +223,23 @@ def _integers(where: str, array: np.ndarray) -> np.ndarray:
         if wrong.any():
             row = int(np.argwhere(wrong)[0][0])
             raise ValueError(
-                f"{where}, row {row}: {array[wrong].flat[0]} does not fit into int32"
+                f"{where.row(row)}: {array[wrong].flat[0]} does not fit into int32"
             )
     return array.astype(np.int32, copy=False)
 
 
-def _weights(where: str, array: np.ndarray) -> np.ndarray:
+def _weights(where: Place, array: np.ndarray) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(
             f"{where} must be one number for each example, got {list(array.shape)}"
         )
     if (array < 0).any():
         row = int(np.argmax(array < 0))
-        raise ValueError(f"{where}, row {row}: {array[row]} is negative")
+        raise ValueError(f"{where.row(row)}: {array[row]} is negative")
     return array.astype(np.float32)
 
 
-def _rows_or_array(where: str, value: Any) -> Any:
+def _rows_or_array(where: Place, value: Any) -> Any:
     """An array of numbers, or of bytes; or a list of arrays where rows differ."""
     kind = type(value)
     if kind is tuple and value and all(isinstance(v, np.ndarray) for v in value):
@@ -201,7 +257,7 @@ def _rows_or_array(where: str, value: Any) -> Any:
         )
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
-        raise ValueError(f"{where}, row {row}: a masked value; fill it in")
+        raise ValueError(f"{where.row(row)}: a masked value; fill it in")
     try:
         array = np.asarray(value)
     except ValueError:
@@ -222,24 +278,23 @@ def _rows_or_array(where: str, value: Any) -> Any:
     return array
 
 
-def _rows_of(where: str, values: Any) -> list[np.ndarray]:
+def _rows_of(where: Place, values: Any) -> list[np.ndarray]:
     rows = []
     for number, value in enumerate(values):
         if isinstance(value, (list, tuple)) and not value:
             rows.append(_UNTYPED)
             continue
-        row = _rows_or_array(f"{where}, row {number}", value)
+        row = _rows_or_array(Place(where.row(number), unit="element"), value)
         if isinstance(row, list) or not row.ndim:
             got = "rows of different lengths" if isinstance(row, list) else "one value"
             raise ValueError(
-                f"{where}, row {number}: expected a sequence of equal elements, got "
-                f"{got}"
+                f"{where.row(number)}: expected a sequence of equal elements, got {got}"
             )
         rows.append(row)
     return rows
 
 
-def _text(where: str, array: np.ndarray) -> Any:
+def _text(where: Place, array: np.ndarray) -> Any:
     """Bytes by element; or arrays by row where the elements are sequences."""
     elements = array.reshape(-1).tolist()
     if elements and all(isinstance(e, (list, tuple, np.ndarray)) for e in elements):
@@ -247,14 +302,37 @@ def _text(where: str, array: np.ndarray) -> Any:
     result = np.empty(array.shape, object)
     flat = result.reshape(-1)
     for place, element in enumerate(elements):
-        if isinstance(element, str):
+        if isinstance(element, str) and _can_be_written(element):
             flat[place] = element.encode("utf-8", "surrogateescape")
         elif isinstance(element, bytes):
             flat[place] = element
         else:
-            row = np.unravel_index(place, array.shape)[0] if array.ndim else 0
-            raise ValueError(
-                f"{where} must be an array of numbers or of text with an axis of "
-                f"examples; row {row} holds {element!r} ({type(element).__name__})"
-            )
+            _refuse_objects(where, array, elements)
     return result
+
+
+def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> None:
+    """Raises ValueError that names the worst element of an array of objects."""
+    are_numbers = not any(isinstance(e, (str, bytes)) for e in elements)
+    fine = (bool, int, float, np.number) if are_numbers else (str, bytes)
+    odd = [
+        place
+        for place, e in enumerate(elements)
+        if not isinstance(e, fine) or (isinstance(e, str) and not _can_be_written(e))
+    ]
+    if not odd:
+        raise ValueError(
+            f"{where} holds numbers as Python objects; give numbers of one type, as by "
+            ".astype(...), which no integer above 64 bits has"
+        )
+    element = elements[odd[0]]
+    row = odd[0] // max(1, int(np.prod(array.shape[1:])))
+    kind = type(element).__name__
+    problem = f"holds {element!r} ({kind}), expected a number or text"
+    if element is None or kind in ("NAType", "NaTType"):
+        problem = "no value; leave the example out or fill it in"
+    elif isinstance(element, str):
+        problem = f"{element!r} is no valid text; decode it with the right encoding"
+    elif not are_numbers:
+        problem = f"holds {element!r} ({kind}), but other elements are text"
+    raise ValueError(f"{where.row(row)}: {problem}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Union
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Optional, Union
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Sequences:
     longer: str = "refuse"
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.length, (int, np.integer))
+        is_number = _is_a(self.length, numbers.Integral)
         if self.length != LONGEST and not (is_number and int(self.length) >= 1):
             raise ValueError(
                 f"length must be a whole number of at least 1 or {LONGEST!r}, got "
@@ -54,16 +55,24 @@ class Sequences:
             raise ValueError(
                 f"longer must be {' or '.join(LONGER)}, got {self.longer!r}"
             )
+        if not isinstance(self.pad, str) and not _is_a(self.pad, numbers.Real):
+            raise ValueError(f"pad must be a number or text, got {self.pad!r}")
         if not isinstance(self.pad, str) and not math.isfinite(self.pad):
             raise ValueError(f"pad must be finite, got {self.pad}")
 
-    def padded(self, where: str, rows: Sequence[np.ndarray]) -> np.ndarray:
+    def padded(
+        self,
+        where: str,
+        rows: Sequence[np.ndarray],
+        name_row: Optional[Callable[[int], str]] = None,
+    ) -> np.ndarray:
         """The rows in one array, `[n, length, ...]`.
 
         Args:
           where: names the client and the array in an error.
           rows: each `[steps, ...]`, of the same trailing shape; text as bytes in
             arrays of objects.
+          name_row: names a row in an error; by default by its number.
 
         Raises:
           ValueError: a row above the length that is not cut, a row that holds the pad,
@@ -72,24 +81,25 @@ class Sequences:
         if not isinstance(self.length, (int, np.integer)):
             raise ValueError(f"{where}: length={self.length!r} is no number yet")
         length = int(self.length)
-        pad, dtype = self._pad_and_dtype(where, rows)
+        at = name_row or (lambda number: f"{where}, row {number}")
+        pad, dtype = self._pad_and_dtype(where, rows, at)
         inner = next((row.shape[1:] for row in rows if row.size), ())
         result = np.full((len(rows), length, *inner), pad, dtype)
         for number, row in enumerate(rows):
             if len(row) > length and self.longer == "refuse":
                 raise ValueError(
-                    f"{where}, row {number}: {len(row)} elements, above the declared "
+                    f"{at(number)}: {len(row)} elements, above the declared "
                     f"length of {length}; give a greater length, or longer='cut'"
                 )
             if row.size and row.shape[1:] != inner:
                 raise ValueError(
-                    f"{where}, row {number}: elements of shape {row.shape[1:]}, "
+                    f"{at(number)}: elements of shape {row.shape[1:]}, "
                     f"expected {inner} as in the other rows"
                 )
             kept = row[:length]
             if dtype.kind != "f" and kept.size and np.any(kept == pad):
                 raise ValueError(
-                    f"{where}, row {number}: holds {self.pad!r}, which is the padding; "
+                    f"{at(number)}: holds {self.pad!r}, which is the padding; "
                     "give Sequences(pad=...) that does not occur"
                 )
             if kept.size:
@@ -97,7 +107,7 @@ class Sequences:
         return result
 
     def _pad_and_dtype(
-        self, where: str, rows: Sequence[np.ndarray]
+        self, where: str, rows: Sequence[np.ndarray], at: Callable[[int], str]
     ) -> tuple[Union[int, float, str, bytes], np.dtype]:
         # A row of objects without an element may be of any type.
         filled = [row for row in rows if row.size or row.dtype != object]
@@ -109,9 +119,7 @@ class Sequences:
                     for i, row in enumerate(rows)
                     if row.size and not structures.is_text(row.dtype)
                 )
-                raise ValueError(
-                    f"{where}, row {number}: numbers, but other rows hold text"
-                )
+                raise ValueError(f"{at(number)}: numbers, but other rows hold text")
             pad = self.pad if isinstance(self.pad, str) else ""
             return pad.encode(), np.dtype(object)
         if isinstance(self.pad, str):
@@ -122,13 +130,26 @@ class Sequences:
             return self.pad.encode(), np.dtype(object)
         kinds = {row.dtype for row in filled} or {np.asarray(self.pad).dtype}
         dtype = np.result_type(*kinds)
-        if dtype.kind != "f" and isinstance(self.pad, float):
-            if not self.pad.is_integer():
-                raise ValueError(
-                    f"{where}: pad={self.pad} does not fit rows of whole numbers"
-                )
-            return int(self.pad), dtype
-        return self.pad, dtype
+        if dtype.kind != "f" and float(self.pad) != int(self.pad):
+            raise ValueError(
+                f"{where}: pad={self.pad} does not fit rows of whole numbers"
+            )
+        if dtype.kind == "f":
+            return self.pad, dtype
+        low, high = 0, 1
+        if dtype.kind in "iu":
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if not low <= self.pad <= high:
+            raise ValueError(
+                f"{where}: pad={self.pad} does not fit into the rows' {dtype}, {low} "
+                f"to {high}; give another pad or a wider type"
+            )
+        return int(self.pad), dtype
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Whether a value is a number of a kind, and no truth value."""
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
 
 def by_array(

@@ -63,17 +63,27 @@ def flattened(name: str, value: Any) -> dict[str, Any]:
     if not value:
         raise ValueError(f"{name} is an empty dict; expected an array by name")
     for part, array in value.items():
-        if not isinstance(part, str) or not _PART.fullmatch(part):
-            raise ValueError(
-                f"{name}: the name {part!r} must be letters, digits, '_', '.' and '-' "
-                "only; give the part another name"
-            )
+        _check_part(name, part)
         if isinstance(array, Mapping):
             raise ValueError(
                 f"{name}: {part!r} is a dict in a dict; give its arrays names of one "
                 f"level, as {part}_{next(iter(array), 'name')}"
             )
     return {f"{name}/{part}": array for part, array in value.items()}
+
+
+def check_part(name: str) -> None:
+    """Raises ValueError if a flat name has a part that TensorFlow does not take."""
+    if of(name) != name:
+        _check_part(of(name), name.partition("/")[2])
+
+
+def _check_part(name: str, part: object) -> None:
+    if not isinstance(part, str) or not _PART.fullmatch(part):
+        raise ValueError(
+            f"{name}: the name {part!r} must be letters, digits, '_', '.' and '-' "
+            "only; give the part another name"
+        )
 
 
 def of(name: str) -> str:

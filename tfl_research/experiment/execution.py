@@ -138,6 +138,8 @@ def _opened(
             from tfl_research.experiment.private import audited
 
             audited.warn_of_sabotage(experiment.audit, folder)
+        if setup.plan is not None:
+            fingerprints.check_examples(setup)
         # Recorded once the noise was judged: a start that was refused is no judgement.
         judged = folder.computation_path.exists() and not recharge
         building.check_noise(setup, judged=judged)

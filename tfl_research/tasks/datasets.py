@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Protocol, Union, runtime_checkable
 
 import numpy as np
@@ -18,6 +19,8 @@ from tfl_research.tasks.task import Task
 _BLOCK = 512
 # Clients whose datasets are read twice at first, to see whether they are the same.
 _COMPARED = 3
+# Elements after which a dataset of unknown length counts as endless.
+_MOST_OF_UNKNOWN = 1_000_000
 _Keys = Union[None, str, Sequence[str], Mapping[str, str]]
 
 
@@ -88,6 +91,7 @@ def from_datasets(
     own_data.check_options(options)
     settings = own_data.TaskSettings(model, source="tf.data datasets", **options)
     ids, open_dataset = _opener(clients, client_ids)
+    own_data.check_ids(ids)
     pooled: tuple[Pooled, ...] = ()
     if isinstance(clients, (list, tuple)):
         pooled = (
@@ -108,7 +112,13 @@ def from_datasets(
 
     def read(client_id: str) -> Examples:
         where = f"client {client_id!r}"
-        dataset = open_dataset(client_id)
+        try:
+            dataset = open_dataset(client_id)
+        except Exception as error:
+            raise ValueError(
+                f"{where}: the function that makes the dataset failed: "
+                f"{type(error).__name__}: {_line(error)}"
+            ) from error
         if not isinstance(dataset, tf.data.Dataset):
             raise ValueError(
                 f"{where} must have a tf.data.Dataset, got {type(dataset).__name__}"
@@ -119,6 +129,7 @@ def from_datasets(
                 "experiment's batching says how many epochs there are"
             )
         flat = names.flat(where, dataset.element_spec)
+        _check_specs(where, flat)
         in_batches = _is_batched(where, flat, batched, bool(sequences))
         arrays = _arrays(where, dataset, names, flat, in_batches)
         return conversion.converted(client_id, arrays, sequences)
@@ -138,6 +149,10 @@ def _opener(
             f"only with it; got {type(clients).__name__}"
         )
     if client_ids is not None:
+        if isinstance(client_ids, str):
+            raise ValueError(
+                f"client_ids must be a list of ids, got the text {client_ids!r}"
+            )
         return tuple(client_ids), clients
     if isinstance(clients, _ClientDatasets):
         return tuple(clients.client_ids), clients.create_tf_dataset_for_client
@@ -149,11 +164,6 @@ def _opener(
             "a function with client_ids, or a TFF ClientData, got "
             f"{type(clients).__name__}"
         )
-    for client_id in clients:
-        if not isinstance(client_id, str):
-            raise ValueError(
-                f"client ids must be text, got {client_id!r}; give {str(client_id)!r}"
-            )
 
     def by_id(client_id: str) -> Any:
         dataset = clients[client_id]
@@ -277,14 +287,8 @@ def _is_batched(
     )
 
 
-def _arrays(
-    where: str,
-    dataset: tf.data.Dataset,
-    names: _Names,
-    specs: Mapping[str, Any],
-    batched: bool,
-) -> dict[str, Any]:
-    """All examples of a dataset, by flat name; lists of rows where shapes vary."""
+def _check_specs(where: str, specs: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the components are tensors, dense or ragged."""
     for name, spec in specs.items():
         if isinstance(spec, tf.SparseTensorSpec):
             raise ValueError(
@@ -294,15 +298,62 @@ def _arrays(
             raise ValueError(
                 f"{where}: {name} is a {type(spec).__name__}, expected a tensor"
             )
+
+
+def _elements(where: str, dataset: tf.data.Dataset, size: int) -> Iterator[Any]:
+    """The elements; an error within the dataset in one line.
+
+    Args:
+      where: names the client in an error.
+      dataset: the elements.
+      size: the number of the user's elements in each.
+
+    Raises:
+      ValueError: the dataset fails, or gives more elements than anybody's, whose number
+        TensorFlow does not know.
+    """
+    unknown = dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    number = 0
+    try:
+        for element in dataset:
+            number += size
+            if unknown and number > _MOST_OF_UNKNOWN:
+                raise ValueError(
+                    f"{where}: the dataset has gone on for {number} elements and does "
+                    "not tell their number; if it has an end, say so by "
+                    ".apply(tf.data.experimental.assert_cardinality(n))"
+                )
+            yield element
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"{where}: the dataset failed after element {number}: {_line(error)}"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, without TensorFlow's name of the place."""
+    text = re.sub(r"^\{\{function_node .*?\}\}\s*", "", str(error))
+    return (text.splitlines() or [type(error).__name__])[0]
+
+
+def _arrays(
+    where: str,
+    dataset: tf.data.Dataset,
+    names: _Names,
+    specs: Mapping[str, Any],
+    batched: bool,
+) -> dict[str, Any]:
+    """All examples of a dataset, by flat name; lists of rows where shapes vary."""
     shapes = {n: s.shape[1:] if batched else s.shape for n, s in specs.items()}
     fixed = all(
         isinstance(spec, tf.TensorSpec) and shapes[name].is_fully_defined()
         for name, spec in specs.items()
     )
+    size = 1
     if fixed and not batched:
-        dataset, batched = dataset.batch(_BLOCK), True
+        dataset, batched, size = dataset.batch(_BLOCK), True, _BLOCK
     found: dict[str, list[Any]] = {name: [] for name in specs}
-    for element in dataset:
+    for element in _elements(where, dataset, size):
         for name, value in names.flat(where, element).items():
             found[name].extend(value if batched and not fixed else [value])
     rows = {name: [_row(value) for value in values] for name, values in found.items()}

@@ -31,7 +31,7 @@ class Fitting:
 
     A task and its copies with other clients share one. The model is checked when it is
     first made. Clients are checked once each: those in memory with the model, others
-    when they are first in a cohort or an evaluation.
+    when they are first in a cohort or an evaluation, or before a private run.
 
     Args:
       build_model, build_objective: of the task.
@@ -68,14 +68,26 @@ class Fitting:
             labels = np.asarray(examples[name])
             wrong = rule.wrong_label(labels, shape) if len(labels) else None
             if wrong is not None:
-                raise UserError(f"client {client_id!r}, {name} row {wrong}")
-        self._check_ids(client_id, examples)
+                raise UserError(
+                    f"client {client_id!r}, {name} row {wrong}{_counted(split)}"
+                )
+        self._check_ids(client_id, examples, split)
         self._seen.add((split, client_id))
 
-    def _check_ids(self, client_id: str, examples: Examples) -> None:
+    def check_everyone(self, task: Task) -> None:
+        """Checks all clients, if the model is known; each is loaded.
+
+        Raises:
+          UserError: see `check`.
+        """
+        for split, clients in _splits(task).items():
+            for client_id, held in clients.items():
+                self.check(client_id, held, split)
+
+    def _check_ids(self, client_id: str, examples: Examples, split: str) -> None:
         wrong = None if self._ids is None else self._ids.wrong_id(examples)
         if wrong is not None:
-            raise UserError(f"client {client_id!r}, x row {wrong}")
+            raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
 
     def check_model(self, task: Task, model: FunctionalModel) -> None:
         """Checks the model's head on some real examples, and all clients in memory.
@@ -96,7 +108,7 @@ class Fitting:
             from tfl_research.tasks.embedded_ids import EmbeddedIds
 
             self._ids = EmbeddedIds(keras_model)
-            self._check_ids(client_id, probe)
+            self._check_ids(client_id, probe, split)
         objective = task.build_objective()
         try:
             self._rules = _checked_heads(objective, model, keras_model, probe)
@@ -108,6 +120,12 @@ class Fitting:
             if clients.in_memory:
                 for client_id, held in clients.items():
                     self.check(client_id, held, split)
+
+
+def _counted(split: str) -> str:
+    """Where the rows of an error are counted, if a client's examples were divided."""
+    parts = {"train": "training", "eval": "test"}
+    return f"; rows are those of its {parts[split]} split" if split in parts else ""
 
 
 def _splits(task: Task) -> dict[str, ClientData]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Optional, Union
 
 from tfl_research.data import (
     Batching,
     ClientData,
     Examples,
+    PoissonBatching,
     client_splits,
+    conversion,
     hold_out,
     structures,
 )
@@ -61,14 +64,60 @@ class TaskSettings:
                 raise ValueError(
                     f"{name} must be a share of at least 0 and below 1, got {value!r}"
                 )
+        self._check_types()
+
+    def _check_types(self) -> None:
+        """Raises ValueError for a setting of another type, which could mean anything.
+
+        A text for a truth value would count as true.
+        """
+        for name, is_fine, value, expected in (
+            (
+                "public_data",
+                isinstance(self.public_data, bool),
+                self.public_data,
+                "True or False",
+            ),
+            (
+                "seed",
+                isinstance(self.seed, numbers.Integral),
+                self.seed,
+                "a whole number",
+            ),
+            ("name", isinstance(self.name, str), self.name, "text"),
+            (
+                "batching",
+                isinstance(self.batching, (Batching, PoissonBatching)),
+                self.batching,
+                "a Batching or a PoissonBatching",
+            ),
+        ):
+            if not is_fine:
+                raise ValueError(f"{name} must be {expected}, got {value!r}")
+        for name, values, kind, expected in (
+            ("pooled", self.pooled, Pooled, "tasks.Pooled(...)"),
+            ("label_names", self.label_names, str, "text"),
+        ):
+            if isinstance(values, str) or not all(isinstance(v, kind) for v in values):
+                raise ValueError(f"{name} must be a list of {expected}, got {values!r}")
 
     def sequences_by_array(self) -> dict[str, Sequences]:
         """The sequences by flat name; one `Sequences` is for x, and for tokens of y."""
         names = ("x", "y") if self.objective == "next_token" else ("x",)
         return by_array(self.sequences, names)
 
-    def labelled(self, client_id: str, examples: Examples) -> Examples:
+    def labelled(
+        self,
+        client_id: str,
+        examples: Examples,
+        place: Optional[conversion.Place] = None,
+    ) -> Examples:
         """A client's converted arrays, with labels as a named objective takes them.
+
+        Args:
+          client_id: the client.
+          examples: its arrays.
+          place: names the labels and their rows in an error.
 
         Raises:
           ValueError: no labels, several arrays of them, or values that the objective
@@ -76,7 +125,8 @@ class TaskSettings:
         """
         labels = [name for name in examples if structures.of(name) == "y"]
         if labels == ["y"]:
-            return own_models.with_labels(client_id, examples, self.objective)
+            place = place or conversion.Place(f"client {client_id!r}: y")
+            return own_models.with_labels(place, examples, self.objective)
         if labels and isinstance(self.objective, str):
             raise ValueError(
                 f"objective {self.objective!r} takes one array of labels, got "
@@ -146,12 +196,40 @@ def check_options(options: Mapping[str, Any]) -> None:
             )
 
 
+def check_ids(client_ids: Iterable[object]) -> None:
+    """Raises ValueError unless there are clients, with distinct texts for ids."""
+    seen = set()
+    for client_id in client_ids:
+        conversion.check_id(client_id)
+        if client_id in seen:
+            raise ValueError(
+                f"client {client_id!r} is there twice; a client's examples count once, "
+                "so give each id once"
+            )
+        seen.add(client_id)
+    if not seen:
+        raise ValueError("a task needs at least one client, got none")
+
+
+def _digest(examples: Examples) -> bytes:
+    """A hash of a client's examples in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in structures.ordered(examples):
+        array = examples[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        text = array.dtype.hasobject
+        digest.update(repr(array.tolist()).encode() if text else array.tobytes())
+    return digest.digest()
+
+
 def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientData:
     """Clients whose converted arrays are read when they are needed.
 
     The examples of a few hundred clients stay in memory. Names, shapes and dtypes are
     those of the first client that has examples, and the others are checked when they
-    are read.
+    are read. A client that is read again must have the same examples in the same order:
+    the split into training and test examples goes by a row's place, so that another
+    order would let a test example into training.
 
     Args:
       client_ids: all clients.
@@ -160,17 +238,24 @@ def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientD
     Raises:
       ValueError: no clients, or none of them has an example.
     """
-    if not client_ids:
-        raise ValueError("a task needs at least one client, got none")
+    check_ids(client_ids)
     examples = (read(client_id) for client_id in client_ids)
     sample = next((e for e in examples if structures.num_examples(e)), None)
     if sample is None:
         raise ValueError("no client has an example")
     specs = specs_of(sample)
+    digests: dict[str, bytes] = {}
 
     @functools.lru_cache(maxsize=_CACHED_CLIENTS)
     def load(client_id: str) -> Examples:
         found = read(client_id)
+        digest = digests.setdefault(client_id, _digest(found))
+        if digest != _digest(found):
+            raise ValueError(
+                f"client {client_id!r}: reading the examples again gave other examples "
+                "or another order; they must be the same at each reading, so leave "
+                "shuffle() out, since the experiment's batching shuffles"
+            )
         if not structures.num_examples(found) and found.keys() == specs.keys():
             return structures.no_examples(specs)
         check_fits(client_id, found, specs)

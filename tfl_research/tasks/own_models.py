@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from tfl_research.data import Examples
+from tfl_research.data.conversion import Place
 from tfl_research.data.sequences import Sequences
 from tfl_research.tasks.named_objectives import named
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
 
 
-def with_labels(client_id: str, examples: Examples, objective_name: object) -> Examples:
+def with_labels(place: Place, examples: Examples, objective_name: object) -> Examples:
     """The client's examples, with labels as the named objective takes them.
 
     Classes that came as whole floats become int32.
@@ -33,9 +34,8 @@ def with_labels(client_id: str, examples: Examples, objective_name: object) -> E
     if wrong.any():
         row = int(np.argwhere(wrong)[0][0])
         raise ValueError(
-            f"client {client_id!r}: objective {objective_name!r} takes {expected}, got "
-            f"{y[wrong].flat[0]} in row {row} of y; objective='regression' takes real "
-            "numbers"
+            f"{place.row(row)}: {y[wrong].flat[0]}, but objective {objective_name!r} "
+            f"takes {expected}; objective='regression' takes real numbers"
         )
     return {**examples, "y": y.astype(np.int32, copy=False)}
 

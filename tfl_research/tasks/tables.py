@@ -89,14 +89,14 @@ def from_dataframe(
     columns = _columns(list(df.columns), client, label, features, classes, weight)
     columns.check(list(df.columns), "the DataFrame")
     settings = _settings(columns, model, "a DataFrame", options)
-    arrays = {
-        name: columns.arrays(name, df.iloc[rows])
-        for name, rows in _rows(client, df[client]).items()
-    }
+    frames = {name: df.iloc[rows] for name, rows in _rows(client, df[client]).items()}
+    arrays = {name: columns.arrays(name, frame) for name, frame in frames.items()}
     lengths, longest = padding.resolved(settings.sequences_by_array(), [arrays])
-    examples = {
-        name: conversion.converted(name, each, lengths) for name, each in arrays.items()
-    }
+    examples = {}
+    for name, each in arrays.items():
+        places = columns.places(name, frames[name])
+        found = conversion.converted(name, each, lengths, places)
+        examples[name] = settings.labelled(name, found, places.get("y"))
     return own_data.of_arrays(examples, settings, longest)
 
 
@@ -120,7 +120,7 @@ def from_parquet(
         client's: a client's file is then read when it is needed.
       label: as in `from_dataframe`, as all further arguments.
       model: see `from_arrays`.
-      features: see `from_dataframe`.
+      features: see `from_dataframe`; the index of a DataFrame is none by default.
       classes: see `from_dataframe`.
       weight: see `from_dataframe`.
       options: see `from_dataframe`.
@@ -151,7 +151,12 @@ def from_parquet(
             "is"
         )
     files = arrow.parquet_files(place)
+    if features is None:
+        arrow.check_same_columns(files)
     present = list(arrow.parquet_columns(files[0]))
+    if features is None:
+        used = {client, weight, *columns_of(label), *arrow.index_columns(files[0])}
+        features = [name for name in present if name not in used]
     columns = _columns(present, client, label, features, classes, weight)
     columns.check(present, str(files[0]))
     settings = _settings(columns, model, str(place), options)
@@ -256,6 +261,8 @@ def _columns(
         chosen = [name for name in present if name not in used]
     elif client in columns_of(chosen):
         raise ValueError(f"the client column {client!r} cannot be a feature as well")
+    if isinstance(classes, str):
+        raise ValueError(f"classes must be a list of names, got the text {classes!r}")
     return FrameColumns(
         chosen, label, weight, None if classes is None else tuple(map(str, classes))
     )
@@ -304,7 +311,10 @@ def _lazy(
             )
 
     def read(client_id: str) -> Examples:
-        arrays = columns.arrays(client_id, rows(client_id))
-        return conversion.converted(client_id, arrays, sequences)
+        frame = rows(client_id)
+        arrays = columns.arrays(client_id, frame)
+        places = columns.places(client_id, frame)
+        found = conversion.converted(client_id, arrays, sequences, places)
+        return settings.labelled(client_id, found, places.get("y"))
 
     return own_data.of_clients(client_ids, read, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -69,7 +69,24 @@ def parquet_columns(path: pathlib.Path) -> dict[str, str]:
         raise ValueError(
             f"{path}: not a readable Parquet file: {_reason(error)}"
         ) from None
+    check_names(path, schema.names)
     return {f.name: str(f.type) for f in schema if not f.name.startswith(_INDEX)}
+
+
+def index_columns(path: pathlib.Path) -> tuple[str, ...]:
+    """The columns that were the index of the DataFrame that pandas wrote."""
+    pa = _pyarrow(path)
+    written = (pa.parquet.read_schema(path).pandas_metadata or {}).get("index_columns")
+    return tuple(name for name in written or () if isinstance(name, str))
+
+
+def check_names(path: pathlib.Path, names: Sequence[str]) -> None:
+    """Raises ValueError for a name that two columns have."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{path}: {names.count(name)} columns are called {name!r}; rename them"
+            )
 
 
 def read_parquet(path: pathlib.Path, columns: Optional[Sequence[str]] = None) -> Any:
@@ -96,6 +113,18 @@ def joined(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> Any:
     pa = _pyarrow(paths[0])
     check_alike(paths, columns)
     return pa.concat_tables([read_parquet(path, columns) for path in paths])
+
+
+def check_same_columns(paths: Sequence[pathlib.Path]) -> None:
+    """Raises ValueError for a file with columns that the first does not have."""
+    first = parquet_columns(paths[0])
+    for path in paths:
+        for name in parquet_columns(path):
+            if name not in first:
+                raise ValueError(
+                    f"{path}: column {name!r}, which {paths[0].name} does not have; "
+                    "name the columns to read in features"
+                )
 
 
 def check_alike(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> None:
@@ -154,11 +183,12 @@ def saved_dataset(
         raise ValueError(f"{path}: no such folder; expected a saved data set")
     splits = path / "dataset_dict.json"
     if splits.exists():
-        names = _json(splits).get("splits", [])
+        names = _json(splits).get("splits")
+        if not isinstance(names, list):
+            raise ValueError(f"{splits}: expected a list of 'splits', got {names!r}")
         if split not in names:
-            raise ValueError(
-                f"{path}: split must be one of {', '.join(names)}, got {split!r}"
-            )
+            listed = ", ".join(map(str, names))
+            raise ValueError(f"{path}: split must be one of {listed}, got {split!r}")
         path = path / str(split)
     elif split is not None:
         raise ValueError(f"{path} has no splits; leave split={split!r} out")
@@ -168,20 +198,38 @@ def saved_dataset(
             f"{path}: the rows are chosen by an index; save the data set again after "
             "flatten_indices()"
         )
-    tables = []
-    for entry in state.get("_data_files", []):
-        file = path / entry["filename"]
-        try:
-            source = pa.memory_map(str(file))
-            tables.append(pa.ipc.open_stream(source).read_all())
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{file}: not a readable Arrow file: {_reason(error)}"
-            ) from None
+    entries = state.get("_data_files") or []
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("filename"), str) for e in entries
+    ):
+        raise ValueError(f"{path / 'state.json'}: _data_files are no names of files")
+    tables = [_shard(pa, path / entry["filename"]) for entry in entries]
     if not tables:
         raise ValueError(f"{path}: state.json names no data files")
+    for entry, table in zip(entries, tables):
+        if not table.schema.equals(tables[0].schema):
+            raise ValueError(
+                f"{path / entry['filename']} has the columns {_columns(table)}, but "
+                f"{entries[0]['filename']} has {_columns(tables[0])}"
+            )
+    check_names(path, tables[0].schema.names)
     features = _json(path / "dataset_info.json").get("features") or {}
+    if not isinstance(features, dict):
+        raise ValueError(f"{path / 'dataset_info.json'}: features is no object")
     return pa.concat_tables(tables), features
+
+
+def _shard(pa: Any, file: pathlib.Path) -> Any:
+    try:
+        return pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{file}: not a readable Arrow file: {_reason(error)}"
+        ) from None
+
+
+def _columns(table: Any) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in table.schema)
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
@@ -202,13 +250,22 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 def check_features(features: dict[str, Any], columns: Sequence[str]) -> None:
     """Raises ValueError for a column whose cells are files, such as images."""
     for column in columns:
-        kind = features.get(column)
-        kind = kind.get("_type") if isinstance(kind, dict) else None
-        if kind in _FILES:
+        kind = next((k for k in _kinds(features.get(column)) if k in _FILES), None)
+        if kind is not None:
             raise ValueError(
                 f"column {column!r} is of {kind}, whose cells are files; decode them "
                 "into a column of arrays first"
             )
+
+
+def _kinds(feature: Any) -> Iterator[str]:
+    """The kinds of a Hugging Face feature, and of those within it."""
+    if isinstance(feature, dict):
+        if isinstance(feature.get("_type"), str):
+            yield feature["_type"]
+        feature = list(feature.values())
+    for part in feature if isinstance(feature, list) else ():
+        yield from _kinds(part)
 
 
 def class_names(features: dict[str, Any], column: Any) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,19 @@ def finite_numbers(
     Raises:
       ValueError: a cell is not a number, or is infinite.
     """
+    # Times are numbers to pandas, of a unit that nobody gave.
+    no_numbers = (complex, np.complexfloating, np.datetime64, np.timedelta64)
+    wrong = np.zeros(len(cells), bool)
+    if cells.dtype.kind not in "fiub":
+        wrong = np.array(
+            [
+                isinstance(c, (*no_numbers, datetime.date, datetime.timedelta))
+                for c in cells
+            ],
+            bool,
+        )
+    if wrong.any():
+        refuse(column, cells, wrong, "is not a number; convert it first", at)
     values = numbers(cells).to_numpy()
     wrong = np.isnan(values) & cells.notna().to_numpy()
     if wrong.any():

@@ -226,10 +226,13 @@ class Categorical(Column):
         missing = cells.isna().to_numpy()
         if not self.may_be_missing:
             refuse_missing(self.column, missing, at)
-        # Each distinct value is compared once; -1 is a missing value.
-        codes, distinct = pd.factorize(cells)
-        texts = [text_of(value) for value in distinct] + [None]
-        position = pd.Index(self.categories, dtype=object).get_indexer(texts)[codes]
+        # Each distinct text is compared once; -1 is a missing value. Values are made
+        # text before, since True and 1 are the same to pandas.
+        texts = [None if no else text_of(c) for c, no in zip(cells, missing)]
+        codes, distinct = pd.factorize(pd.Series(texts, dtype=object))
+        listed_texts = [*distinct, None]
+        listed_at = pd.Index(self.categories, dtype=object).get_indexer(listed_texts)
+        position = listed_at[codes]
         unknown = (position < 0) & ~missing
         if self.unknown == "refuse" and unknown.any():
             refuse(self.column, cells, unknown, self._not_listed(), at)

@@ -13,7 +13,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import pandas as pd
 
-from tfl_research.data import structures
+from tfl_research.data import conversion, structures
 from tfl_research.data.tables.cells import CellNamer, refuse, text_of
 from tfl_research.data.tables.schema import Schema
 
@@ -130,6 +130,24 @@ class FrameColumns:
             )
         return found
 
+    def places(
+        self, client_id: str, frame: pd.DataFrame
+    ) -> dict[str, conversion.Place]:
+        """How errors name the arrays and their rows, by flat name."""
+        named: dict[str, Part] = {}
+        for whole, parts in (("x", self.features), ("y", self.label)):
+            if parts is not None:
+                named.update(structures.flattened(whole, parts))
+        if self.weight is not None:
+            named[structures.SAMPLE_WEIGHT] = self.weight
+        found = {}
+        for name, part in named.items():
+            text = f"client {client_id!r}: {name}"
+            if isinstance(part, str):
+                text = f"client {client_id!r}, column {part!r}"
+            found[name] = conversion.Place(text, frame.index)
+        return found
+
     def _array(self, name: str, part: Part, frame: pd.DataFrame, at: CellNamer) -> Any:
         if isinstance(part, Schema):
             return part.encode(frame, at)
@@ -174,17 +192,39 @@ def _numbers(column: str, cells: pd.Series, at: CellNamer, advice: str) -> np.nd
         wrong = np.ones(len(cells), bool)
         if pd.api.types.is_object_dtype(kind):
             wrong = np.array(
-                [not isinstance(c, (int, float, np.number, np.bool_)) for c in cells],
+                [
+                    not isinstance(c, (int, float, np.number, np.bool_))
+                    or isinstance(c, np.complexfloating)
+                    for c in cells
+                ],
                 bool,
             )
         if not len(cells):
             return np.zeros(0, np.float32)
         if wrong.any():
             refuse(column, cells, wrong, f"is no number ({kind}); {advice}", at)
-        return np.asarray(cells.tolist())
+        return _of_objects(column, cells, at)
     array: np.ndarray = cells.to_numpy()
-    if array.dtype == object:
-        array = np.asarray(cells.tolist())
+    return _of_objects(column, cells, at) if array.dtype == object else array
+
+
+def _of_objects(column: str, cells: pd.Series, at: CellNamer) -> np.ndarray:
+    """Cells that are Python's numbers, as an array of one type.
+
+    Raises:
+      ValueError: an integer that NumPy has no type for, or would make a float.
+    """
+    values = cells.tolist()
+    array = np.asarray(values)
+    limits = np.iinfo(np.int64)
+    wrong = np.array(
+        [isinstance(v, int) and not limits.min <= v <= limits.max for v in values], bool
+    )
+    if array.dtype.kind not in "iub" and wrong.any():
+        refuse(column, cells, wrong, "does not fit into int64", at)
+    if array.dtype.kind not in "fiub":
+        wrong = np.ones(len(cells), bool)
+        refuse(column, cells, wrong, "is no number that NumPy has a type for", at)
     return array
 
 
@@ -200,7 +240,7 @@ def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.nd
         with np.errstate(over="ignore"):
             x[:, place] = numbers
         if numbers.dtype.kind in "iu":
-            wrong = x[:, place].astype(np.float64) != numbers.astype(np.float64)
+            wrong = _are_rounded(numbers, x[:, place])
             if wrong.any():
                 problem = (
                     "is not exact in float32; give the column an input of its own "
@@ -211,6 +251,16 @@ def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.nd
             wrong = ~np.isfinite(x[:, place])
             refuse(column, frame[column], wrong, "is not finite in float32", at)
     return x
+
+
+def _are_rounded(integers: np.ndarray, floats: np.ndarray) -> np.ndarray:
+    """Which integers are not exactly their float32."""
+    wrong = np.zeros(len(integers), bool)
+    # All integers up to 2^24 are.
+    large = np.flatnonzero((integers > 2**24) | (integers < -(2**24)))
+    pairs = zip(integers[large].tolist(), floats[large].tolist())
+    wrong[large] = [integer != int(number) for integer, number in pairs]
+    return wrong
 
 
 def _as_it_is(column: str, cells: pd.Series, at: CellNamer) -> Any:
@@ -237,8 +287,8 @@ def _class_numbers(
     """The numbers of the classes, int32 `[n]`."""
     cells = _present(column, cells, at)
     numbered = {text_of(name): number for number, name in enumerate(classes)}
-    found = cells.astype(object).map(lambda cell: numbered.get(text_of(cell), -1))
-    numbers = found.to_numpy(np.int32)
+    found = [numbered.get(text_of(cell), -1) for cell in cells.astype(object)]
+    numbers = np.array(found, np.int32)
     if (numbers < 0).any():
         declared = ", ".join(map(str, classes))
         problem = f"is not one of the declared classes: {declared}"
@@ -254,13 +304,28 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
       cells: the column; 3 and 3.0 are the client "3".
 
     Raises:
-      ValueError: a row without a client.
+      ValueError: a row without a client, or with one that is neither text nor a whole
+        number, or numbers among texts; names the row.
     """
     missing = cells.isna().to_numpy()
     if missing.any():
         row = cells.index[int(np.argmax(missing))]
         raise ValueError(f"column {column!r}, row {row}: no client; whose row is it?")
-    codes, distinct = pd.factorize(cells.astype(object))
+    values = cells.astype(object)
+    is_text = np.array([isinstance(value, str) for value in values], bool)
+    is_number = np.array([_is_whole(value) for value in values], bool)
+    for wrong, problem in (
+        (~is_text & ~is_number, "is neither text nor a whole number"),
+        (is_number & is_text.any(), "is a number, but other clients are text"),
+    ):
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            raise ValueError(
+                f"column {column!r}, row {cells.index[place]}: the client "
+                f"{values.iloc[place]!r} {problem}; make the column text, as by "
+                ".astype(str)"
+            )
+    codes, distinct = pd.factorize(values)
     names = [text_of(value) for value in distinct]
     rows: dict[str, list[np.ndarray]] = {}
     order = np.argsort(codes, kind="stable")
@@ -268,3 +333,12 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
     for name, places in zip(names, np.split(order, ends[:-1]) if names else ()):
         rows.setdefault(name, []).append(places)
     return {name: np.sort(np.concatenate(rows[name])) for name in sorted(rows)}
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a cell is a whole number, and no truth value."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, (float, np.floating)):
+        return float(value).is_integer()
+    return isinstance(value, (int, np.integer))

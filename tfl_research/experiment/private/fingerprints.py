@@ -58,17 +58,36 @@ def data_digest(setup: Setup) -> str:
     Raises:
       SettingError: data that have no digest.
     """
+    known = _known_digest(setup)
+    return content_digest(setup.source) if known is None else known
+
+
+def check_examples(setup: Setup) -> None:
+    """Checks all clients of a private run before its first round.
+
+    A run that stops at a client's first round would tell who took part in this round,
+    after others were released. Data of files that have a digest of their own are those
+    of packages and of the task `csv`, which are checked when they are read.
+
+    Raises:
+      UserError: a label or token that the model or the loss does not take.
+    """
+    if _known_digest(setup) is None:
+        setup.task.functional_model(setup.experiment.training.seed)
+        setup.task.fitting.check_everyone(setup.task)
+
+
+def _known_digest(setup: Setup) -> Optional[str]:
+    """The digest of data that need not be read; None for other data."""
     task = setup.source
     choice = _choice(setup.experiment)
-    if choice is not None:
-        files = choice.files_digest()
-        if files is not None:
-            return files
-        options = task.recipe.options if task.recipe is not None else choice.options()
-        downloaded = downloads.digest(str(choice.task), options)
-        if downloaded is not None:
-            return downloaded
-    return content_digest(task)
+    if choice is None:
+        return None
+    files = choice.files_digest()
+    if files is not None:
+        return files
+    options = task.recipe.options if task.recipe is not None else choice.options()
+    return downloads.digest(str(choice.task), options)
 
 
 def own_data_digest(experiment: Description, task: Task) -> Optional[str]:

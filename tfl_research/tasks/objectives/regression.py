@@ -20,12 +20,12 @@ def r2(y: np.ndarray, predictions: np.ndarray) -> float:
     """The coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)², in float64.
 
     The sums are over all examples and outputs; each output has its own mean. It is NaN
-    where the labels do not vary, as for a client with one example.
+    where the labels do not vary, as for a client with one example or none.
     """
+    if not len(y):
+        return float("nan")
     target = np.asarray(y, np.float64).reshape(len(y), -1)
     found = np.asarray(predictions, np.float64).reshape(len(y), -1)
-    if not len(target):
-        return float("nan")
     spread = float(((target - target.mean(axis=0)) ** 2).sum())
     return 1 - float(((target - found) ** 2).sum()) / spread if spread else float("nan")
 

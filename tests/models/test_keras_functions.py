@@ -163,6 +163,14 @@ CASES = {
         WORDS,
         {},
     ),
+    # A layer of Keras that mixes examples, behind a head that hides what it does.
+    "unit_batch": (
+        lambda: sequential(
+            L.UnitNormalization(axis=0), L.Dense(2, kernel_initializer="zeros")
+        ),
+        numbers(4, 6),
+        {"mixes_examples": True},
+    ),
     "mixing": (
         lambda: sequential(L.Lambda(lambda x: x - tf.reduce_mean(x, 0)), L.Dense(2)),
         numbers(4, 6),

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.models import heads
 from tfl_research.models.bound_variables import bound
 from tfl_research.models.functional_model import (
     Forward,
@@ -164,7 +165,7 @@ def traced_model(
     """
     variables = [_tff_compat.resource_variable(v) for v in (*trainable, *fixed)]
     weight_specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
-    count, structures, facts = len(variables), {}, {}
+    count, structures, facts, found = len(variables), {}, {}, {}
     preprocesses = any(".preprocessing." in type(m).__module__ for m in modules)
     traced = {}
     for training in (True, False):
@@ -183,6 +184,9 @@ def traced_model(
                 after = values.tensors()
             _check_assigned(trainable, assigned)
             structures[training] = tf.nest.map_structure(lambda _: 0, predictions)
+            outputs = tf.nest.flatten(predictions)
+            found[training] = [heads.traced(output) for output in outputs]
+            outputs = [h.logits if h else o for h, o in zip(found[training], outputs)]
             changes = training and not keeps_state
             changing = [
                 index
@@ -192,7 +196,7 @@ def traced_model(
             facts[training] = (penalty is not None, draws.count, tuple(changing))
             state = [after[len(trainable) + index] for index in changing]
             penalties = [] if penalty is None else [penalty]
-            return [*tf.nest.flatten(predictions), *penalties, *state]
+            return [*outputs, *penalties, *state]
 
         traced[training] = pure_function(
             flat,
@@ -211,8 +215,11 @@ def traced_model(
         arguments = [*weights, *state, *tf.nest.flatten(x), seed]
         results = list(traced[training](*map(tf.convert_to_tensor, arguments)))
         structure = structures[training]
-        outputs = len(tf.nest.flatten(structure))
-        predictions = tf.nest.pack_sequence_as(structure, results[:outputs])
+        outputs = len(found[training])
+        predictions = tf.nest.pack_sequence_as(
+            structure,
+            [h.output(r) if h else r for h, r in zip(found[training], results)],
+        )
         has_penalty, _, changing = facts[training]
         penalty = results[outputs] if has_penalty else tf.constant(0.0)
         new = dict(zip(changing, results[outputs + has_penalty :]))

@@ -296,10 +296,25 @@ def test_redirected_numbers_have_their_distributions():
     assert abs(categories.mean() - 0.8) < 0.03
 
 
+SHARED = L.Dense(6, name="shared")
+SHARED.build([None, 6])
+
 REFUSED = {
     "train_step": (
         lambda: type("Own", (Subclassed,), {"train_step": lambda self, data: {}})(),
         "Own.train_step is the model's own way to train",
+    ),
+    "test_step": (
+        lambda: type("Own", (Subclassed,), {"test_step": lambda self, data: {}})(),
+        "Own.test_step is the model's own way",
+    ),
+    "shared_layer": (
+        lambda: sequential(SHARED, L.Dense(2)),
+        "the weight kernel.* was there before",
+    ),
+    "builder": (
+        lambda: sequential(L.Lambda(lambda x: x @ tf.ones([7, 2]), name="wrong")),
+        "the model builder fails: layer 'wrong': .*6 and 7",
     ),
     "py_function": (
         lambda: sequential(

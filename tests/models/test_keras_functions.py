@@ -314,7 +314,7 @@ REFUSED = {
     ),
     "builder": (
         lambda: sequential(L.Lambda(lambda x: x @ tf.ones([7, 2]), name="wrong")),
-        "the model builder fails: layer 'wrong': .*6 and 7",
+        "the model builder fails: Dimensions must be equal, .*6 and 7",
     ),
     "py_function": (
         lambda: sequential(

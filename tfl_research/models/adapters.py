@@ -128,6 +128,12 @@ def lora(
 
     def build() -> Any:
         model = build_model()
+        if not model.built:
+            raise ValueError(
+                "the model has no weights for adapters yet; expected a model that was "
+                "built: give a Sequential an Input, or call the model once in the "
+                "function that makes it"
+            )
         if isinstance(model, tf.keras.Sequential):
             # A sequential model does not track further layers.
             model = tf.keras.Model(model.inputs, model.outputs)
@@ -188,13 +194,7 @@ def _check_weights(layers: Sequence[Any], adapted: Sequence[Any]) -> None:
     if any(isinstance(layer, Adapters) for layer in layers):
         raise ValueError("the model has adapters already; expected a model without")
     for layer in adapted:
-        name = _ADAPTED[_kind(layer)]
-        weight = vars(layer).get(name)
-        if weight is None:
-            raise ValueError(
-                f"layer {layer.name!r} has no {name} for adapters yet; expected a "
-                "model with weights: call it once in the function that makes it"
-            )
+        weight = vars(layer)[_ADAPTED[_kind(layer)]]
         for other in layers:
             own = [*other._trainable_weights, *other._non_trainable_weights]
             if other is not layer and any(w is weight for w in own):

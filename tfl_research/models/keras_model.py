@@ -187,5 +187,6 @@ def _check(model: Any) -> None:
             raise ValueError(
                 f"{type(model).__name__}.{method} is the model's own way to train, "
                 "evaluate or predict, which clients would not run; expected a model "
-                f"with Keras' {method}: put the loss into the task's objective and penalties into add_loss"
+                f"with Keras' {method}: put the loss into the task's objective and "
+                "penalties into add_loss"
             )

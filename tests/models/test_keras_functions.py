@@ -296,6 +296,12 @@ def test_redirected_numbers_have_their_distributions():
     assert abs(categories.mean() - 0.8) < 0.03
 
 
+class Growing(L.Layer):
+    def call(self, x):
+        self.add_loss(lambda: 1.0)
+        return x
+
+
 SHARED = L.Dense(6, name="shared")
 SHARED.build([None, 6])
 
@@ -311,6 +317,10 @@ REFUSED = {
     "shared_layer": (
         lambda: sequential(SHARED, L.Dense(2)),
         "the weight kernel.* was there before",
+    ),
+    "loss_function": (
+        lambda: sequential(Growing(name="growing"), L.Dense(2)),
+        "'growing' gives add_loss a function when it is called",
     ),
     "builder": (
         lambda: sequential(L.Lambda(lambda x: x @ tf.ones([7, 2]), name="wrong")),

@@ -73,7 +73,15 @@ def functional(
     metrics = [pair for m in whole for pair in _metric_values(m, fixed)]
 
     def call(x: Any, training: bool) -> tuple[Any, Any]:
+        before = [len(vars(layer)["_callable_losses"]) for layer in layers]
         predictions = model.call(x, training)
+        for layer, count in zip(layers, before):
+            if len(vars(layer)["_callable_losses"]) > count:
+                raise ValueError(
+                    f"layer {layer.name!r} gives add_loss a function when it is "
+                    "called, which Keras counts once more after every call; expected "
+                    "a tensor, or a function given once in __init__ or build"
+                )
         losses = [loss for m in whole for loss in m.losses]
         losses = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in losses]
         return predictions, tf.add_n(losses) if losses else None

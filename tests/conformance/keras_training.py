@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,12 @@ def _target(
     return Row(build, VECTOR, y, loss, quick=quick)
 
 
+def _steep(units: int, activation: str) -> Any:
+    kernel = tf.keras.initializers.RandomNormal(0.0, 60.0)
+    head = layers.Dense(units, activation=activation, kernel_initializer=kernel)
+    return tf.keras.Sequential([layers.InputLayer(4), head])
+
+
 REALS = reals(1, seed=3)
 ONE_HOT = np.eye(CLASSES, dtype=np.float32)[LABELS]
 MANY = (reals(4, seed=5) > 0).astype(np.float32)
@@ -241,6 +248,17 @@ LOSSES = {
     ),
     "multi_label": _target(
         lambda: losses.BinaryCrossentropy(from_logits=True), MANY, units=4
+    ),
+    # Keras takes the logits of these heads: saturated outputs have no logarithms.
+    "saturated_softmax": dataclasses.replace(
+        _target(
+            lambda: losses.SparseCategoricalCrossentropy(), LABELS, CLASSES, "softmax"
+        ),
+        build=lambda: _steep(CLASSES, "softmax"),
+    ),
+    "saturated_sigmoid": dataclasses.replace(
+        _target(losses.BinaryCrossentropy, TRUTHS, activation="sigmoid"),
+        build=lambda: _steep(1, "sigmoid"),
     ),
     "multi_label_sigmoid": _target(
         losses.BinaryCrossentropy, MANY, units=4, activation="sigmoid", quick=False

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import data, models, tasks
+from tfl_research.models.adapters import merged
 from tfl_research.program import export
 
 L = tf.keras.layers
@@ -111,6 +112,17 @@ def transformer():
     return tf.keras.Model(ids, L.Dense(2, name="head")(pooled))
 
 
+class _Tied(L.Layer):
+    """Logits by the embeddings of another layer."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def call(self, hidden):
+        return tf.matmul(hidden, self.words.embeddings, transpose_b=True)
+
+
 class TestLora:
     IDS = np.random.default_rng(1).integers(0, 9, (3, 4)).astype(np.int32)
 
@@ -152,6 +164,31 @@ class TestLora:
         # W + 3 A B = [[4, -3], [6, -5]]
         np.testing.assert_array_equal(model(np.eye(2)), [[4, -3], [6, -5]])
 
+    @pytest.mark.parametrize("kind", ["tied", "nested"])
+    def test_is_merged_wherever_the_weights_are_used(self, kind):
+        def tied():
+            ids = L.Input([4], dtype=tf.int32)
+            words = L.Embedding(9, 3)
+            return tf.keras.Model(ids, _Tied(words)(L.Dense(3)(words(ids))))
+
+        def nested():
+            ids = L.Input([4], dtype=tf.int32)
+            return tf.keras.Model(ids, L.Dense(2)(models.lora(transformer, 2)()(ids)))
+
+        build = nested
+        if kind == "tied":
+            build = models.lora(tied, 2, layers=lambda layer: True)
+        spec = tf.TensorSpec([None, 4], tf.int32)
+        model = models.from_keras(build, spec)
+        weights = [w + 0.5 for w in model.initial_weights]
+        expected = model.predict(weights, model.initial_state, self.IDS)
+        keras = models.built_model(build, spec)
+        export.assign_weights(keras, Weights(weights, model.initial_state))
+        keras = merged(keras)
+        np.testing.assert_allclose(keras(self.IDS), expected, rtol=1e-5, atol=1e-5)
+        names = [type(layer).__name__ for layer in keras.submodules]
+        assert "Adapters" not in names
+
     def test_refuses_what_it_cannot_adapt(self):
         with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
             models.lora(transformer, 0)
@@ -159,3 +196,7 @@ class TestLora:
             models.lora(transformer, 1, trainable=["tail"])()
         with pytest.raises(ValueError, match="no layer for adapters"):
             models.lora(transformer, 1, layers=lambda layer: False)()
+        with pytest.raises(ValueError, match="has adapters already"):
+            models.lora(models.lora(transformer, 1), 1)()
+        with pytest.raises(ValueError, match="no weights for adapters yet"):
+            models.lora(lambda: tf.keras.Sequential([L.Dense(2, name="late")]), 1)()

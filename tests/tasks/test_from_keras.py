@@ -347,3 +347,16 @@ def _sgd():
     import tensorflow_federated as tff
 
     return tff.learning.optimizers.build_sgdm(0.1)
+
+
+class _WithoutConfiguration(tf.keras.metrics.Mean):
+    """Takes no dtype, which its configuration has."""
+
+    def __init__(self, name="gap"):
+        super().__init__(name=name)
+
+
+def test_a_metric_without_a_configuration_is_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"'gap' cannot be made anew.*'dtype'") as told:
+        objectives.from_keras("mean_squared_error", [_WithoutConfiguration()])
+    assert "\n" not in str(told.value)

@@ -52,35 +52,36 @@ class Adapters(tf.keras.layers.Layer):
         """The inputs: the adapters act within the layers that they adapt."""
         return inputs
 
-    def adapt(self) -> None:
-        """Makes the layers use the adapted weights."""
-        for index, (layer, name) in enumerate(self._adapted):
-            layer.call = self._adapted_call(layer.call, layer, name, index)
+    def adapt(self, model: Any) -> None:
+        """Makes a model's layers use the adapted weights whenever it is called.
+
+        All layers do, also those that use a weight of another layer (tied weights).
+        """
+        model.call = self._adapted_call(model.call)
 
     def merge(self) -> None:
-        """Adds the adapters to the layers' own weights, and lets go of the layers."""
+        """Adds the adapters to the layers' own weights."""
         for index, (layer, name) in enumerate(self._adapted):
             vars(layer)[name].assign_add(self._change(index, vars(layer)[name]))
-            del layer.call
 
     def _change(self, index: int, weight: Any) -> tf.Tensor:
         a, b = self._factors[index]
         change = tf.reshape(tf.matmul(a, b), weight.shape)
         return self._scale * change
 
-    def _adapted_call(
-        self, call: Callable[..., Any], layer: Any, name: str, index: int
-    ) -> Callable[..., Any]:
+    def _adapted_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def adapted(*args: Any, **kwargs: Any) -> Any:
-            weight = vars(layer)[name]
-            change = self._change(index, weight)
-            # A layer in mixed precision reads its weight in half precision.
-            value = tf.convert_to_tensor(weight)
-            vars(layer)[name] = value + tf.cast(change, value.dtype)
+            weights = [vars(layer)[name] for layer, name in self._adapted]
             try:
+                for index, (layer, name) in enumerate(self._adapted):
+                    weight = weights[index]
+                    value = tf.convert_to_tensor(weight) + self._change(index, weight)
+                    # A layer in mixed precision reads its weight in half precision.
+                    vars(layer)[name] = tf.cast(value, layer.compute_dtype)
                 return call(*args, **kwargs)
             finally:
-                vars(layer)[name] = weight
+                for (layer, name), weight in zip(self._adapted, weights):
+                    vars(layer)[name] = weight
 
         return adapted
 
@@ -110,7 +111,8 @@ def lora(
 
     Raises:
       ValueError: a rank below 1. The builder raises it for a model without such
-        layers, and for an unknown name in `trainable`.
+        layers, for layers whose weights are not there yet or are held by two layers,
+        for a model with adapters, and for an unknown name in `trainable`.
 
     Example:
       >>> import tensorflow as tf
@@ -126,6 +128,12 @@ def lora(
 
     def build() -> Any:
         model = build_model()
+        if not model.built:
+            raise ValueError(
+                "the model has no weights for adapters yet; expected a model that was "
+                "built: give a Sequential an Input, or call the model once in the "
+                "function that makes it"
+            )
         if isinstance(model, tf.keras.Sequential):
             # A sequential model does not track further layers.
             model = tf.keras.Model(model.inputs, model.outputs)
@@ -153,13 +161,14 @@ def lora(
                 "the model has no layer for adapters; expected Dense, EinsumDense, "
                 "Embedding, Conv1D or Conv2D layers that `layers` chooses"
             )
+        _check_weights(found, adapted)
         inner = _inside_trainable(found, trainable)
         for layer in found:
             if id(layer) not in inner and not _contains(layer, inner):
                 layer.trainable = False
         adapters = Adapters(adapted, rank, rank if alpha is None else alpha)
         model.lora = adapters
-        adapters.adapt()
+        adapters.adapt(model)
         return model
 
     return build
@@ -168,13 +177,32 @@ def lora(
 def merged(model: Any) -> Any:
     """The model without adapters, whose weights have the adapters' changes.
 
-    The model itself changes. A model without adapters stays as it is.
+    The model itself changes, and models with adapters inside it. A model without
+    adapters stays as it is.
     """
-    adapters = vars(model).get("lora")
-    if isinstance(adapters, Adapters):
-        adapters.merge()
-        del model.lora
+    for part in [model, *modules_of(model)]:
+        adapters = vars(part).get("lora")
+        if isinstance(adapters, Adapters):
+            adapters.merge()
+            del part.call
+            del part.lora
     return model
+
+
+def _check_weights(layers: Sequence[Any], adapted: Sequence[Any]) -> None:
+    """Raises ValueError for weights that adapters cannot replace everywhere."""
+    if any(isinstance(layer, Adapters) for layer in layers):
+        raise ValueError("the model has adapters already; expected a model without")
+    for layer in adapted:
+        weight = vars(layer)[_ADAPTED[_kind(layer)]]
+        for other in layers:
+            own = [*other._trainable_weights, *other._non_trainable_weights]
+            if other is not layer and any(w is weight for w in own):
+                raise ValueError(
+                    f"layers {layer.name!r} and {other.name!r} hold the same weight, "
+                    "of which adapters would change only one; expected that a layer "
+                    "reads the weight from the other layer when it is called"
+                )
 
 
 def _kind(layer: Any) -> Any:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
+from tfl_research import _tff_compat
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.models.modules import modules_of
+from tfl_research.models.tracing import one_line
 from tfl_research.models.variable_model import VariableModel, functional
+
+# Methods in which a model trains, is evaluated, or predicts in a way of its own.
+_OWN_WAYS = (
+    "train_step",
+    "compute_loss",
+    "make_train_function",
+    "fit",
+    "test_step",
+    "predict_step",
+)
 
 
 def initialized(build_model: Callable[[], Any], seed: int) -> Any:
@@ -38,7 +50,8 @@ def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -
       seed: seed of the initial weights.
 
     Raises:
-      ValueError: a Keras model that was there before.
+      ValueError: a Keras model, or trainable weights of it, that were there before; an
+        error of the builder.
     """
     created = []
 
@@ -53,12 +66,31 @@ def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -
         return model
 
     with tf.variable_creator_scope(record):
-        model = initialized(build, seed)
-    if isinstance(model, tf.keras.Model) and model.variables and not created:
+        try:
+            model = initialized(build, seed)
+        except Exception as error:  # Of a user's function: any.
+            if isinstance(error, ValueError) and "\n" not in str(error):
+                raise
+            raise ValueError(f"the model builder fails: {one_line(error)}") from error
+    if isinstance(model, tf.keras.Model):
+        _check_new(model, created)
+    return model
+
+
+def _check_new(model: Any, created: Sequence[tf.Variable]) -> None:
+    """Raises ValueError for trainable weights that were there before the model."""
+    if model.variables and not created:
         raise ValueError(
             "the model builder returns the same model each time; expected a new one"
         )
-    return model
+    new = {id(_tff_compat.resource_variable(v)) for v in created}
+    for variable in model.trainable_variables:
+        if id(_tff_compat.resource_variable(variable)) not in new:
+            raise ValueError(
+                f"the weight {variable.name} was there before the model builder was "
+                "called, so that each model would go on with the weights of the one "
+                "before; expected that the function makes all layers that are trained"
+            )
 
 
 def _zeros(spec: tf.TensorSpec) -> tf.Tensor:
@@ -149,11 +181,12 @@ def _check(model: Any) -> None:
                 f"layer {layer.name!r} is stateful: a batch would depend on the "
                 "one before, maybe of another client; expected stateful=False"
             )
-    for method in ("train_step", "compute_loss", "make_train_function"):
+    for method in _OWN_WAYS:
         kind = next(k for k in type(model).__mro__ if method in vars(k))
         if kind is not tf.keras.Model or method in vars(model):
             raise ValueError(
                 f"{type(model).__name__}.{method} is the model's own way to train, "
-                "which clients would not run; expected a model with Keras' train_step: "
-                "put the loss into the task's objective and penalties into add_loss"
+                "evaluate or predict, which clients would not run; expected a model "
+                f"with Keras' {method}: put the loss into the task's objective and "
+                "penalties into add_loss"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,9 @@ _OWN = ("Lambda", "TFOpLambda", "SlicingOpLambda")
 def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -> bool:
     """Whether results of training depend on the batch as a whole.
 
-    True for models that change their state. Penalties and layers of a user's own are
-    tried with two batches that differ in some examples. Keras' other layers treat each
-    example alone.
+    True for models that change their state. Others are tried with two batches that
+    differ in some examples, and those with penalties or with layers of a user's own
+    with a smaller batch too.
 
     Args:
       model: the model; `mixes_examples` is not read.
@@ -30,23 +31,42 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
     """
     if model.changing:
         return True
-    if not (model.has_penalty or any(_is_own(layer) for layer in layers)):
-        return False
     generator = np.random.default_rng(0)
     first = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
     second = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
-    joined = tf.nest.map_structure(
-        lambda a, b: tf.concat([a[:_SAME], b[_SAME:]], 0), first, second
-    )
-    results = [_results(model, x) for x in (first, joined)]
-    # Batches of another size can be mixed by their size alone.
-    shorter = tf.nest.map_structure(lambda a: a[:_SAME], first)
-    results.append(_results(model, shorter) if not model.is_random else results[0])
+    batches = [
+        first,
+        tf.nest.map_structure(
+            lambda a, b: tf.concat([a[:_SAME], b[_SAME:]], 0), first, second
+        ),
+    ]
+    is_tried = model.has_penalty or any(_is_own(layer) for layer in layers)
+    if is_tried and not model.is_random:
+        # Batches of another size can be mixed by their size alone.
+        batches.append(tf.nest.map_structure(lambda a: a[:_SAME], first))
+    # Weights that begin at zero may hide what others show.
+    weights = [w + _noise(w, generator) for w in model.initial_weights]
+    try:
+        results = [_results(model, weights, x) for x in batches]
+    except tf.errors.OpError:
+        # The model takes other inputs than the probe, and nothing is known.
+        return True
     return any(
-        not np.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
+        not np.allclose(a, b, rtol=1e-4, atol=1e-4 * _size(a), equal_nan=True)
         for other in results[1:]
         for a, b in zip(results[0], other)
     )
+
+
+def _noise(weight: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    inputs = max(1, math.prod(weight.shape[:-1]))
+    noise = generator.standard_normal(weight.shape, np.float32)
+    return (noise / math.sqrt(inputs)).astype(weight.dtype)
+
+
+def _size(values: np.ndarray) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max()) if finite.size else 1.0
 
 
 def may_fail_for_padding(layers: Sequence[Any]) -> bool:
@@ -72,10 +92,12 @@ def _makes_mask(layer: Any) -> bool:
     return isinstance(layer, tf.keras.layers.Embedding) and layer.mask_zero
 
 
-def _results(model: FunctionalModel, x: Any) -> list[np.ndarray]:
+def _results(
+    model: FunctionalModel, weights: Sequence[np.ndarray], x: Any
+) -> list[np.ndarray]:
     """What training gives for the first examples of a batch."""
     result = model.forward(
-        [tf.constant(w) for w in model.initial_weights],
+        [tf.constant(w) for w in weights],
         [tf.constant(w) for w in model.initial_state],
         x,
         True,

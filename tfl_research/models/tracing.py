@@ -70,7 +70,7 @@ def pure_function(
     try:
         traced = tf.function(function).get_concrete_function(*specs)
     except Exception as error:
-        raise ValueError(f"{what} cannot be traced: {_one_line(error)}") from error
+        raise ValueError(f"{what} cannot be traced: {one_line(error)}") from error
     definition = traced.graph.as_graph_def()
     _check_pure(definition, what, modules)
     for capture in traced.captured_inputs:
@@ -99,7 +99,7 @@ def pure_function_of_graph(
         try:
             outputs = [tf.identity(output) for output in function(*inputs)]
         except Exception as error:
-            raise ValueError(f"{what} cannot be traced: {_one_line(error)}") from error
+            raise ValueError(f"{what} cannot be traced: {one_line(error)}") from error
     definition = graph.as_graph_def()
     needed = [tensor.op.name for tensor in outputs]
     needed += [node.name for node in definition.node if node.op == "Assert"]
@@ -140,7 +140,7 @@ def _imported(
     return tf.function(imported, autograph=False).get_concrete_function(*specs)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first sentence of an error's own text, without Keras' and AutoGraph's."""
     text = "\n".join(line.strip() for line in str(error).splitlines())
     layer = re.findall(r"when calling layer '([^']*)'", text)

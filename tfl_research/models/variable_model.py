@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.models import heads
 from tfl_research.models.bound_variables import bound
 from tfl_research.models.functional_model import (
     Forward,
@@ -72,7 +73,15 @@ def functional(
     metrics = [pair for m in whole for pair in _metric_values(m, fixed)]
 
     def call(x: Any, training: bool) -> tuple[Any, Any]:
+        before = [len(vars(layer)["_callable_losses"]) for layer in layers]
         predictions = model.call(x, training)
+        for layer, count in zip(layers, before):
+            if len(vars(layer)["_callable_losses"]) > count:
+                raise ValueError(
+                    f"layer {layer.name!r} gives add_loss a function when it is "
+                    "called, which Keras counts once more after every call; expected "
+                    "a tensor, or a function given once in __init__ or build"
+                )
         losses = [loss for m in whole for loss in m.losses]
         losses = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in losses]
         return predictions, tf.add_n(losses) if losses else None
@@ -164,7 +173,7 @@ def traced_model(
     """
     variables = [_tff_compat.resource_variable(v) for v in (*trainable, *fixed)]
     weight_specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
-    count, structures, facts = len(variables), {}, {}
+    count, structures, facts, found = len(variables), {}, {}, {}
     preprocesses = any(".preprocessing." in type(m).__module__ for m in modules)
     traced = {}
     for training in (True, False):
@@ -183,6 +192,9 @@ def traced_model(
                 after = values.tensors()
             _check_assigned(trainable, assigned)
             structures[training] = tf.nest.map_structure(lambda _: 0, predictions)
+            outputs = tf.nest.flatten(predictions)
+            found[training] = [heads.traced(output) for output in outputs]
+            outputs = [h.logits if h else o for h, o in zip(found[training], outputs)]
             changes = training and not keeps_state
             changing = [
                 index
@@ -192,7 +204,7 @@ def traced_model(
             facts[training] = (penalty is not None, draws.count, tuple(changing))
             state = [after[len(trainable) + index] for index in changing]
             penalties = [] if penalty is None else [penalty]
-            return [*tf.nest.flatten(predictions), *penalties, *state]
+            return [*outputs, *penalties, *state]
 
         traced[training] = pure_function(
             flat,
@@ -211,8 +223,11 @@ def traced_model(
         arguments = [*weights, *state, *tf.nest.flatten(x), seed]
         results = list(traced[training](*map(tf.convert_to_tensor, arguments)))
         structure = structures[training]
-        outputs = len(tf.nest.flatten(structure))
-        predictions = tf.nest.pack_sequence_as(structure, results[:outputs])
+        outputs = len(found[training])
+        predictions = tf.nest.pack_sequence_as(
+            structure,
+            [h.output(r) if h else r for h, r in zip(found[training], results)],
+        )
         has_penalty, _, changing = facts[training]
         penalty = results[outputs] if has_penalty else tf.constant(0.0)
         new = dict(zip(changing, results[outputs + has_penalty :]))

@@ -159,7 +159,7 @@ def _keras_model(task: Task) -> Any:
         task.build_model
     ):
         return None
-    built = models.initialized(task.build_model, 0)
+    built = models.built_model(task.build_model, task.x_spec)
     return built if isinstance(built, tf.keras.Model) else None
 
 
@@ -188,7 +188,13 @@ def _checked_heads(
         objective.check_keras_model(keras_model, x)
     rules = []
     for part in objective.parts:
-        outputs = [np.asarray(part.pick(found)) for found in predictions]
+        picked = [part.pick(found) for found in predictions]
+        if tf.nest.is_nested(picked[0]):
+            raise ValueError(
+                f"the model has {len(tf.nest.flatten(picked[0]))} outputs, but the "
+                "objective has one; give objectives.from_keras a loss for each output"
+            )
+        outputs = [np.asarray(output) for output in picked]
         if part.label not in probe:
             raise ValueError(
                 f"the objective needs labels {part.label!r}, got "

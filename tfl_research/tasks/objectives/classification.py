@@ -9,6 +9,7 @@ from typing import Optional, Union
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.models import heads
 from tfl_research.tasks import ranking
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives.objective import Objective, Part, ratio
@@ -71,10 +72,22 @@ def weight_table(class_weight: Optional[ClassWeight], number: int) -> np.ndarray
 
 def _cross_entropy(y: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """-log of the probability of the class, float32, of the shape of y."""
-    outputs = tf.cast(outputs, tf.float32)
+    outputs, from_logits = _logits(outputs, "Softmax", from_logits)
     if not from_logits:
         outputs = tf.math.log(tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON))
     return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
+
+
+def _logits(outputs: tf.Tensor, kind: str, from_logits: bool) -> tuple[tf.Tensor, bool]:
+    """The logits of probabilities where the model's head is known, as Keras does.
+
+    Returns:
+      float32 outputs, and whether they are logits.
+    """
+    head = heads.of(outputs)
+    if from_logits or head is None or head.kind != kind:
+        return tf.cast(outputs, tf.float32), from_logits
+    return tf.cast(head.logits, tf.float32), True
 
 
 def _hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -170,7 +183,8 @@ def next_token(pad_id: int = 0, *, from_logits: bool = True) -> Objective:
 def _sigmoid_losses(
     targets: tf.Tensor, outputs: tf.Tensor, from_logits: bool
 ) -> tf.Tensor:
-    outputs = tf.cast(outputs, tf.float32)
+    outputs, from_logits = _logits(outputs, "Sigmoid", from_logits)
+    outputs = tf.reshape(outputs, tf.shape(targets))
     if from_logits:
         return tf.nn.sigmoid_cross_entropy_with_logits(targets, outputs)
     clipped = tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON)
@@ -198,7 +212,7 @@ def binary(
 
     def example_losses(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         targets = flat(y)
-        losses = _sigmoid_losses(targets, flat(outputs), from_logits)
+        losses = _sigmoid_losses(targets, outputs, from_logits)
         if class_weight is None:
             return losses
         zero, one = weight_table(class_weight, 2)

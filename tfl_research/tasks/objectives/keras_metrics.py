@@ -322,7 +322,7 @@ def _fresh(metric: Any, rule: Rule) -> Any:
         except Exception as error:
             raise ValueError(
                 f"metric {given.name!r} cannot be made anew from get_config() "
-                f"({type(error).__name__}: {error}); give a function that returns a "
+                f"({last_line(error)}); give a function that returns a "
                 "new one"
             ) from error
         shapes = [[tuple(v.shape) for v in m.variables] for m in (given, made)]

@@ -11,9 +11,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
+
+from tfl_research.models import heads
 
 
 class Traced:
@@ -45,11 +47,15 @@ class Traced:
         """The function's value for these arguments."""
         arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
         specs = tf.nest.map_structure(self._spec, arguments)
-        leaves = tf.nest.flatten(specs)
-        key = (tuple((s.shape.rank, *s.shape, s.dtype) for s in leaves),)
+        given = tf.nest.flatten(arguments)
+        found = [heads.of(tensor) for tensor in given]
+        key = tuple(
+            (s.shape.rank, *s.shape, s.dtype, *(h[:2] if h else ()))
+            for s, h in zip(tf.nest.flatten(specs), found)
+        )
         if key not in self._traced:
-            self._traced[key] = self._trace(specs)
-        return self._traced[key](*tf.nest.flatten(arguments))
+            self._traced[key] = self._trace(specs, found)
+        return self._traced[key](*(h.logits if h else t for h, t in zip(found, given)))
 
     def _spec(self, tensor: tf.Tensor) -> tf.TensorSpec:
         shape = tensor.shape
@@ -57,9 +63,10 @@ class Traced:
             shape = tf.TensorShape([None, *shape[1:]])
         return tf.TensorSpec(shape, tensor.dtype)
 
-    def _trace(self, specs: Any) -> Any:
+    def _trace(self, specs: Any, found: Sequence[Optional[heads.Head]]) -> Any:
         def flat(*leaves: tf.Tensor) -> Any:
-            return self._function(*tf.nest.pack_sequence_as(specs, leaves))
+            tensors = [h.output(t) if h else t for h, t in zip(found, leaves)]
+            return self._function(*tf.nest.pack_sequence_as(specs, tensors))
 
         named = [
             tf.TensorSpec(spec.shape, spec.dtype, f"leaf_{index}")

@@ -163,6 +163,14 @@ CASES = {
         WORDS,
         {},
     ),
+    # A layer of Keras that mixes examples, behind a head that hides what it does.
+    "unit_batch": (
+        lambda: sequential(
+            L.UnitNormalization(axis=0), L.Dense(2, kernel_initializer="zeros")
+        ),
+        numbers(4, 6),
+        {"mixes_examples": True},
+    ),
     "mixing": (
         lambda: sequential(L.Lambda(lambda x: x - tf.reduce_mean(x, 0)), L.Dense(2)),
         numbers(4, 6),
@@ -288,10 +296,35 @@ def test_redirected_numbers_have_their_distributions():
     assert abs(categories.mean() - 0.8) < 0.03
 
 
+class Growing(L.Layer):
+    def call(self, x):
+        self.add_loss(lambda: 1.0)
+        return x
+
+
+SHARED = L.Dense(6, name="shared")
+SHARED.build([None, 6])
+
 REFUSED = {
     "train_step": (
         lambda: type("Own", (Subclassed,), {"train_step": lambda self, data: {}})(),
         "Own.train_step is the model's own way to train",
+    ),
+    "test_step": (
+        lambda: type("Own", (Subclassed,), {"test_step": lambda self, data: {}})(),
+        "Own.test_step is the model's own way",
+    ),
+    "shared_layer": (
+        lambda: sequential(SHARED, L.Dense(2)),
+        "the weight kernel.* was there before",
+    ),
+    "loss_function": (
+        lambda: sequential(Growing(name="growing"), L.Dense(2)),
+        "'growing' gives add_loss a function when it is called",
+    ),
+    "builder": (
+        lambda: sequential(L.Lambda(lambda x: x @ tf.ones([7, 2]), name="wrong")),
+        "the model builder fails: Dimensions must be equal, .*6 and 7",
     ),
     "py_function": (
         lambda: sequential(

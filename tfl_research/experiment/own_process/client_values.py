@@ -121,7 +121,7 @@ def clients_of(
     if isinstance(clients, Mapping):
         values = {str(name): value for name, value in clients.items()}
         return _checked_ids(
-            tuple(values), client_type, lambda name, *_: values[name], True
+            tuple(clients), client_type, lambda name, *_: values[name], True
         )
     if is_function:
         if client_ids is None:
@@ -154,7 +154,9 @@ def _checked_ids(
         raise SettingError("clients: there are none; give at least one client")
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise SettingError(f"client_ids: has {twice!r} twice; give each client once")
+        raise SettingError(
+            f"clients: there are two with the id {twice!r}; give each another id"
+        )
     return ProcessClients(ids, client_type, value, is_enumerable)
 
 

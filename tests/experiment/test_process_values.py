@@ -10,8 +10,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tfl_research as tfl
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.own_process.client_values import clients_of
+from tfl_research.experiment.own_process.evaluation import FunctionEvaluation
 from tfl_research.experiment.own_process.typed_values import as_value
 
 PAIR = tff.StructWithPythonType(
@@ -244,3 +245,18 @@ def test_the_digest_of_clients_sees_every_value():
     shuffled = tf.data.Dataset.from_tensor_slices(numbers).shuffle(9)
     with pytest.raises(SettingError, match="has other values when it is read again"):
         digest({"a": shuffled})
+
+
+def test_names_of_what_a_function_evaluates():
+    def evaluated(found):
+        return FunctionEvaluation(lambda _: found).evaluate(None).overall
+
+    assert evaluated({"a,b\n": 1, "=x": 2}) == {"a_b_": 1.0, "_x": 2.0}
+    for found in ({"": 1}, {1: 1, "1": 2}):
+        with pytest.raises(UserError, match="give each metric its own name"):
+            evaluated(found)
+
+
+def test_a_callback_of_another_kind():
+    with pytest.raises(SettingError, match="callbacks must be instances"):
+        tfl.ProcessExperiment(None, callbacks=[print])

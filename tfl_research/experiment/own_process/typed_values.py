@@ -87,7 +87,8 @@ def _converted(array: np.ndarray, dtype: Any) -> np.ndarray:
     numbers = "biuf" if np.dtype(dtype).kind not in "biu" else "biu"
     if array.dtype.kind not in numbers + np.dtype(dtype).kind and array.size:
         raise ValueError(f"is {array.dtype}; convert it to {np.dtype(dtype).name}")
-    exact = array.astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = array.astype(dtype)
     if array.dtype.kind in "biu" and exact.dtype.kind in "biu":
         same = exact == array
     else:

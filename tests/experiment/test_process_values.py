@@ -245,6 +245,9 @@ def test_the_digest_of_clients_sees_every_value():
     shuffled = tf.data.Dataset.from_tensor_slices(numbers).shuffle(9)
     with pytest.raises(SettingError, match="has other values when it is read again"):
         digest({"a": shuffled})
+    endless = tf.data.Dataset.from_tensor_slices(numbers).repeat()
+    with pytest.raises(SettingError, match=r"clients\['a'\].*without an end; cut it"):
+        digest({"a": endless})
 
 
 def test_names_of_what_a_function_evaluates():

@@ -224,7 +224,8 @@ class InProcessEngine(ClosedOnExit):
     def _next_by_chunks(
         self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
     ) -> list[tf.Tensor]:
-        context = self._programs.start(mode)(state)
+        with failures.at_server():
+            context = self._programs.start(mode)(state)
 
         def compute(make: Any) -> list[tf.Tensor]:
             chunk = make()
@@ -242,7 +243,8 @@ class InProcessEngine(ClosedOnExit):
         if not parts:
             zero = self._programs.zero.run()
             parts = [list(zero) + self._programs.zero_secure_sums()]
-        return self._programs.finish(mode, len(parts))(state, parts)
+        with failures.at_server():
+            return self._programs.finish(mode, len(parts))(state, parts)
 
     def _in_order(self, compute: Any, jobs: Iterator[Any]) -> Iterator[Any]:
         """Yields results in the jobs' order; at most `parallel` jobs run at once."""

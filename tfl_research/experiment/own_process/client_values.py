@@ -68,7 +68,14 @@ class ProcessClients:
         """
         total = hashlib.sha256()
         for client_id in self.client_ids:
-            parts = [_digest(self.checked(client_id)) for _ in range(2)]
+            values = [self.checked(client_id) for _ in range(2)]
+            try:
+                parts = list(map(_digest, values))
+            except (SettingError, tf.errors.OpError) as error:
+                what = " ".join(str(error).split())[:200]
+                raise SettingError(
+                    f"clients[{client_id!r}]: its values cannot all be read ({what})"
+                ) from error
             if parts[0] != parts[1]:
                 raise SettingError(
                     f"clients[{client_id!r}]: has other values when it is read again, "
@@ -200,6 +207,8 @@ def _digest(value: Any) -> str:
 
     def add(part: Any) -> None:
         if isinstance(part, tf.data.Dataset):
+            if int(part.cardinality()) == tf.data.INFINITE_CARDINALITY:
+                raise SettingError("a dataset without an end; cut it, as by take")
             for element in part.as_numpy_iterator():
                 digest.update(b"element")
                 for leaf in tf.nest.flatten(element):

@@ -387,13 +387,13 @@ class TestFixed:
 
     def test_flags_by_which_tensorflow_rounds_otherwise(self, killed, monkeypatch):
         folder, models = killed
-        own = "--xla_cpu_multi_thread_eigen=false"
+        own = "--xla_cpu_multi_thread_eigen=false --xla_cpu_enable_fast_min_max=false"
         flags = f"{own} --xla_cpu_enable_fast_math=true"
         with monkeypatch.context() as patch:
             patch.setenv("XLA_FLAGS", flags)
             text = refused(folder)
         assert "the settings of the runtime or XLA_FLAGS" in text
-        # The flag that the engine sets itself is the same run's.
+        # The flags that the engine sets itself are the same run's.
         monkeypatch.setenv("XLA_FLAGS", own)
         again, _ = rounds(folder, until=3)
         np.testing.assert_array_equal(again[3], models[3])

@@ -316,13 +316,18 @@ def test_declarations_that_are_none(options, match):
         tfl.ProcessPrivacy(**options)
 
 
-def test_two_kinds_of_noise_need_a_word():
+@pytest.mark.parametrize(
+    "draw", [tf.random.stateless_normal, tf.random.stateless_uniform]
+)
+def test_two_kinds_of_noise_need_a_word(draw):
     """Noise by a seed on sums that are drawn anew would be used on two sums."""
 
     @tff.tensorflow.computation(STATE, tff.TensorType(np.float32, (3,)))
     def twice(state, total):
-        by_seed = tf.random.stateless_normal([3], state["seed"])
-        return state, total + by_seed + tf.random.normal([3])
+        by_seed = draw([3], state["seed"])
+        # As of initial weights, whose seeds are constants: no noise.
+        weights = 0.0 * tf.random.stateless_uniform([3], [1, 2])
+        return state, total + by_seed + weights + tf.random.normal([3])
 
     @tff.federated_computation(*next_round.type_signature.parameter)
     def both(state, values):

@@ -10,8 +10,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tfl_research as tfl
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.own_process.client_values import clients_of
+from tfl_research.experiment.own_process.evaluation import FunctionEvaluation
 from tfl_research.experiment.own_process.typed_values import as_value
 
 PAIR = tff.StructWithPythonType(
@@ -63,7 +64,8 @@ def test_what_is_no_process():
         (None, {}, "clients must be a mapping from ids to values of type int32"),
         ({}, {}, "clients: there are none"),
         (lambda name: 1, {}, "client_ids is missing"),
-        (lambda name: 1, {"client_ids": ["a", "a"]}, "has 'a' twice"),
+        (lambda name: 1, {"client_ids": ["a", "a"]}, "two with the id 'a'"),
+        ({1: 1, "1": 2}, {}, "two with the id '1'"),
         ({"a": 1}, {"client_ids": ["a"]}, "goes with a function"),
         ({"a": 1.5}, {}, r"clients\['a'\]: a float is float64; convert it to int32"),
         ({"a": np.int64(1)}, {}, r"clients\['a'\]: a int64 is int64; convert it"),
@@ -172,6 +174,46 @@ def test_a_dataset_of_another_form(given, match):
         value(given, SEQUENCE)
 
 
+@pytest.mark.parametrize(
+    ("given", "dtype", "match"),
+    [
+        (300, np.uint8, "has 300, which no uint8 can hold"),
+        ([1, -1], np.uint8, "has -1, which no uint8"),
+        (2**31, np.int32, "has 2147483648, which no int32"),
+        (2**63, np.int64, "has 9223372036854775808, which no int64"),
+        (2, np.bool_, "has 2, which no bool"),
+        (1e300, np.float32, r"has 1e\+300, which no float32"),
+        ("12", np.float32, "is <U2; convert it to float32"),
+        (None, np.float32, "is object; convert it to float32"),
+        (1 + 2j, np.float32, "is complex128; convert it to float32"),
+    ],
+)
+def test_numbers_that_the_type_cannot_hold(given, dtype, match):
+    shape = np.shape(given)
+    with pytest.raises(SettingError, match=match):
+        value(given, tff.TensorType(dtype, shape))
+
+
+def test_numbers_of_python_in_another_type():
+    floats = tff.TensorType(np.float32, [None])
+    assert value([1, True, 2.5, np.inf], floats).tolist() == [1, 1, 2.5, np.inf]
+    assert value([], tff.TensorType(np.int32, [None])).dtype == np.int32
+    assert value(1, tff.TensorType(np.bool_)).dtype == np.bool_
+    assert value([1.5, 2], tff.TensorType(tf.bfloat16.as_numpy_dtype, [2])).sum() == 3.5
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (iter([{"x": [[1.0, 2.0]], "y": 1}]), "can be read only once; give a list"),
+        ({1, 2}, "a set give a tf.data.Dataset, or a list"),
+    ],
+)
+def test_elements_without_an_order_or_that_are_read_once(given, match):
+    with pytest.raises(SettingError, match=match):
+        value(given, SEQUENCE)
+
+
 def test_texts():
     words = tff.TensorType(np.str_, [None])
     assert value(["ε", b"b"], words).tolist() == ["ε".encode(), b"b"]
@@ -203,3 +245,21 @@ def test_the_digest_of_clients_sees_every_value():
     shuffled = tf.data.Dataset.from_tensor_slices(numbers).shuffle(9)
     with pytest.raises(SettingError, match="has other values when it is read again"):
         digest({"a": shuffled})
+    endless = tf.data.Dataset.from_tensor_slices(numbers).repeat()
+    with pytest.raises(SettingError, match=r"clients\['a'\].*without an end; cut it"):
+        digest({"a": endless})
+
+
+def test_names_of_what_a_function_evaluates():
+    def evaluated(found):
+        return FunctionEvaluation(lambda _: found).evaluate(None).overall
+
+    assert evaluated({"a,b\n": 1, "=x": 2}) == {"a_b_": 1.0, "_x": 2.0}
+    for found in ({"": 1}, {1: 1, "1": 2}):
+        with pytest.raises(UserError, match="give each metric its own name"):
+            evaluated(found)
+
+
+def test_a_callback_of_another_kind():
+    with pytest.raises(SettingError, match="callbacks must be instances"):
+        tfl.ProcessExperiment(None, callbacks=[print])

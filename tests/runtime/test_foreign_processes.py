@@ -380,3 +380,62 @@ def test_the_explanation_reads_well():
     assert "not compiled by XLA: work has the operation RandomStandardNormal" in str(
         runtime.explain(random)
     )
+
+
+class TestFaultsThatAreNotInAClientsComputation:
+    """One line says whose fault it is."""
+
+    @pytest.fixture(scope="class")
+    def process(self):
+        @tff.tensorflow.computation(tff.SequenceType(np.float32))
+        def total_of(dataset):
+            return dataset.reduce(0.0, lambda total, value: total + value)
+
+        @tff.tensorflow.computation(np.float32, np.float32)
+        def added(state, total):
+            low = tf.debugging.assert_less(total, 8.0, message="a sum too large")
+            with tf.control_dependencies([low]):
+                return state + total
+
+        @tff.federated_computation
+        def initialize():
+            return tff.federated_value(np.float32(0), tff.SERVER)
+
+        @tff.federated_computation(
+            initialize.type_signature.result,
+            tff.FederatedType(tff.SequenceType(np.float32), tff.CLIENTS),
+        )
+        def next_round(state, datasets):
+            total = tff.federated_sum(tff.federated_map(total_of, datasets))
+            return tff.federated_map(added, (state, total)), total
+
+        return tff.templates.IterativeProcess(initialize, next_round)
+
+    @pytest.mark.parametrize(
+        ("dataset", "error", "match"),
+        [
+            (
+                tf.data.Dataset.from_tensor_slices([5.0, 4.0]),
+                UserError,
+                "the server's computation: .*a sum too large",
+            ),
+            (
+                tf.data.Dataset.from_tensor_slices([0.0]).map(
+                    lambda x: tf.debugging.check_numerics(1 / x, "bad file")
+                ),
+                UserError,
+                r"client 1 of the cohort: reading its dataset failed \(bad file",
+            ),
+            (
+                tf.data.Dataset.from_tensors(1.0).repeat(),
+                ValueError,
+                "client 1 of the cohort has a dataset without an end",
+            ),
+        ],
+    )
+    def test_one_line(self, process, dataset, error, match):
+        first = tf.data.Dataset.from_tensor_slices([1.0])
+        engine = runtime.in_process(process)
+        with engine, pytest.raises(error, match=match) as caught:
+            engine.next(engine.initialize(), [first, dataset])
+        assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_federated as tff
 from hypothesis import given, settings, strategies as st
 from toy_processes import (
@@ -260,3 +261,31 @@ def test_a_given_mode_is_kept_too(tmp_path):
     path.write_text('{"clients": "sideways", "compiler": "xla", "parallel": 2}')
     with pytest.raises(UserError, match="does not hold a choice of execution"):
         runtime.in_process(process, choice_file=path)
+
+
+@pytest.mark.parametrize("compiler", ["xla", "graph"])
+def test_a_clipped_nan_stays_nan(compiler):
+    """XLA's fast minimum and maximum would make a number of it."""
+
+    @tff.tensorflow.computation(np.float32)
+    def clipped(value):
+        several = tf.stack([0.5, value])
+        return tf.clip_by_value(value, -1.0, 1.0) + tf.reduce_max(several)
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(np.float32(0), tff.SERVER)
+
+    @tff.federated_computation(
+        initialize.type_signature.result, tff.FederatedType(np.float32, tff.CLIENTS)
+    )
+    def next_round(state, values):
+        return state, tff.federated_sum(tff.federated_map(clipped, values))
+
+    process = tff.templates.IterativeProcess(initialize, next_round)
+    with runtime.in_process(process, mode=Mode("folded", compiler)) as engine:
+        state = engine.initialize()
+        _, total = engine.next(state, [np.float32(3), np.float32("nan")])
+        assert np.isnan(total)
+        _, total = engine.next(state, [np.float32(3), np.float32(0)])
+        assert float(total) == 4.5

@@ -130,3 +130,28 @@ class TestGuards:
         run(tf.constant(good))
         with pytest.raises(tf.errors.InvalidArgumentError):
             run(tf.constant(bad))
+
+    @pytest.mark.parametrize(
+        ("dtype", "good", "bad"),
+        [
+            (tf.int32, [-(2.0**31), 2.0**31 - 128], [2.0**31]),
+            (tf.int64, [-(2.0**63), 1e18], [float("nan")]),
+            (tf.uint8, [-0.5, 255.5], [-1.0]),
+        ],
+    )
+    def test_floats_that_an_integer_cannot_hold(self, dtype, good, bad):
+        """Their integers are other ones under XLA."""
+
+        @tf.function(autograph=False)
+        def violated(values):
+            return guards.violation(tf.cast(values, dtype).op)
+
+        assert not violated(tf.constant(good))
+        assert violated(tf.constant(bad))
+
+
+def test_singular_systems_are_left_to_tensorflow():
+    """XLA finds numbers where TensorFlow's kernels fail."""
+    for name in ("MatrixInverse", "MatrixSolve", "MatrixTriangularSolve"):
+        assert operations.is_pure(name)
+        assert name not in operations.COMPILED

@@ -104,6 +104,21 @@ def test_names_that_mlflow_takes():
     assert given({"top 5 (%)": 1, "a/b": 2}) == {"top 5 ___": 1, "a/b": 2}
 
 
+def test_names_that_tables_would_compute():
+    found = given({"=1+1": 1, "-1": 2, "a,b\n": 3})
+    assert found == {"_1_1": 1, "_1": 2, "a_b_": 3}
+
+
+def test_a_cohort_of_another_process_is_a_metric():
+    metrics = {
+        "train": {"loss": 1.0},
+        "cohort": {"size": 3, "excluded": np.array([1, 2])},
+        "client_states": 4.0,
+    }
+    assert given(metrics) == {"train_loss": 1.0, "cohort.size": 3, "client_states": 4.0}
+    assert measured(metrics)["cohort.excluded"].tolist() == [1, 2]
+
+
 def test_client_states_of_another_process_are_metrics():
     assert given({"client_states": np.float32(1)}) == {"client_states": 1.0}
 
@@ -175,7 +190,15 @@ def test_rounds_after_the_checkpoint_are_dropped(tmp_path):
 
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "measurements.jsonl"
-    for text in ("no JSON\n", '{"format": 9}\n', '{"format": 1}\n{"round": 1}\n'):
-        path.write_text(text)
+    value = '{"dtype": "int64", "shape": [5], "values": [1]}'
+    other_shape = f'{{"format": 1}}\n{{"round": 1, "values": {{"a": {value}}}}}\n'
+    for text in (
+        "no JSON\n",
+        '{"format": 9}\n',
+        '{"format": 1}\n{"round": 1}\n',
+        other_shape,
+        "\udcff\n",
+    ):
+        path.write_bytes(text.encode(errors="surrogateescape"))
         with pytest.raises(UserError, match="measurements"):
             measurements.read(path)

@@ -92,6 +92,7 @@ def test_tensors_of_every_type(tmp_path):
         "text": tf.constant(b"x\0"),
         "none": tf.constant([], tf.string),
         "bfloat16": tf.constant([0.1, 3e38], tf.bfloat16),
+        "one bfloat16": tf.constant(0.1, tf.bfloat16),
         "float16": tf.constant([0.1], tf.float16),
         "bool": tf.constant(True),
         "int8": tf.constant([-128], tf.int8),
@@ -102,6 +103,8 @@ def test_tensors_of_every_type(tmp_path):
         assert loaded[name].dtype == tensor.dtype, name
         assert loaded[name].shape == tensor.shape, name
         np.testing.assert_array_equal(loaded[name].numpy(), tensor.numpy())
+    assert nest.first_non_finite(state) is None
+    assert nest.equal(nest.copied(state), state)
 
 
 def test_nests_of_every_kind(tmp_path):

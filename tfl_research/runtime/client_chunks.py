@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.runtime import failures
 from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.graphs.sequences import (
     ClientLayout,
@@ -156,10 +157,16 @@ def _elements(index: int, value: Any, sequence: tff.SequenceType) -> Elements:
                 f"client {index} of the cohort has a dataset of "
                 f"{value.element_spec}, expected {sequence}"
             )
-        elements = [
-            [part.numpy() for part in tf.nest.flatten(element)]
-            for element in value.with_options(_read_options())
-        ]
+        if int(value.cardinality()) == tf.data.INFINITE_CARDINALITY:
+            raise ValueError(
+                f"client {index} of the cohort has a dataset without an end; cut it, "
+                "as by take"
+            )
+        with failures.reading(index):
+            elements = [
+                [part.numpy() for part in tf.nest.flatten(element)]
+                for element in value.with_options(_read_options())
+            ]
     else:
         elements = [_element(index, element, sequence.element) for element in value]
     # A string scalar's `numpy()` is bytes.

@@ -1,9 +1,10 @@
-"""A failure of a client's computation, in one line that names the client."""
+"""A failure of a computation, in one line that names the client or the server."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -23,7 +24,8 @@ def message(error: tf.errors.OpError) -> str:
     """A kernel's message in one line, without TensorFlow's additions."""
     lines = [line.strip() for line in str(error.message).splitlines()]
     kept = [line for line in lines if line and not _ADDED.search(line)]
-    return " ".join(kept or lines).strip() or type(error).__name__
+    text = re.sub(r"\{\{.*?\}\} ?", "", " ".join(kept or lines))
+    return text.strip() or type(error).__name__
 
 
 def named(
@@ -40,3 +42,32 @@ def named(
         except tf.errors.OpError as own:
             return UserError(f"{chunk.names[index]}: {message(own)}")
     return UserError(f"a client of the cohort: {message(error)}")
+
+
+@contextlib.contextmanager
+def at_server() -> Iterator[None]:
+    """Makes a kernel's failure a line that names the server.
+
+    Raises:
+      UserError: a kernel failed, as of an assertion.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(f"the server's computation: {message(error)}") from error
+
+
+@contextlib.contextmanager
+def reading(index: int) -> Iterator[None]:
+    """Makes a failure in a client's dataset a line that names the client.
+
+    Raises:
+      UserError: the dataset failed.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"client {index} of the cohort: reading its dataset failed "
+            f"({message(error)})"
+        ) from error

@@ -35,19 +35,22 @@ _LOG = logging.getLogger(__name__)
 _PARTS = 2
 
 
-_EIGEN_THREADS = "--xla_cpu_multi_thread_eigen"
+# Each of XLA's flags that the engine sets, unless the user has set it.
+_XLA_FLAGS = ("--xla_cpu_multi_thread_eigen", "--xla_cpu_enable_fast_min_max")
 
 
-def _keep_chunks_to_a_core_each() -> None:
-    """Makes XLA compute each chunk on one core, since chunks already use all cores.
+def _set_flags_of_xla() -> None:
+    """Keeps each chunk on one core, and NaN in minima and maxima.
 
-    Dividing a client's small matrix products over cores makes rounds slower (W1 of
-    scripts/bench: 20 ms a round with division, 16 ms without). XLA reads its flags
-    once, at the first compilation. A flag that the user has set does not change.
+    Chunks use all cores already. Dividing a client's small matrix products over cores
+    makes rounds slower (W1 of scripts/bench: 20 ms a round with division, 16 ms
+    without). XLA's fast minimum and maximum lose NaN: a clipped NaN would become a
+    number. XLA reads its flags once, at the first compilation.
     """
-    given = os.environ.get("XLA_FLAGS", "")
-    if _EIGEN_THREADS not in given:
-        os.environ["XLA_FLAGS"] = f"{given} {_EIGEN_THREADS}=false".strip()
+    for flag in _XLA_FLAGS:
+        given = os.environ.get("XLA_FLAGS", "")
+        if flag not in given:
+            os.environ["XLA_FLAGS"] = f"{given} {flag}=false".strip()
 
 
 class InProcessEngine(ClosedOnExit):
@@ -105,7 +108,7 @@ class InProcessEngine(ClosedOnExit):
         if choice_made:
             self._keep.require(kept)
         if self.parallel > 1:
-            _keep_chunks_to_a_core_each()
+            _set_flags_of_xla()
         if mode is not None:
             self._check(mode)
             if kept is None:
@@ -221,7 +224,8 @@ class InProcessEngine(ClosedOnExit):
     def _next_by_chunks(
         self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
     ) -> list[tf.Tensor]:
-        context = self._programs.start(mode)(state)
+        with failures.at_server():
+            context = self._programs.start(mode)(state)
 
         def compute(make: Any) -> list[tf.Tensor]:
             chunk = make()
@@ -239,7 +243,8 @@ class InProcessEngine(ClosedOnExit):
         if not parts:
             zero = self._programs.zero.run()
             parts = [list(zero) + self._programs.zero_secure_sums()]
-        return self._programs.finish(mode, len(parts))(state, parts)
+        with failures.at_server():
+            return self._programs.finish(mode, len(parts))(state, parts)
 
     def _in_order(self, compute: Any, jobs: Iterator[Any]) -> Iterator[Any]:
         """Yields results in the jobs' order; at most `parallel` jobs run at once."""

@@ -41,7 +41,7 @@ def _as_array(path: str, leaf: Any) -> np.ndarray:
         array = np.empty((), object)
         array[()] = leaf
         return array
-    array = np.asarray(leaf)
+    array = nest.as_array(leaf)
     texts = array.dtype.kind == "O" and (
         all(isinstance(each, bytes) for each in array.flat)
         or all(isinstance(each, str) for each in array.flat)

@@ -88,16 +88,22 @@ def read(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
     Raises:
       UserError: the file is damaged or of a later format.
     """
-    return {
-        round_number: {name: decoded(value) for name, value in values.items()}
-        for round_number, values in _lines(path)
-    }
+    try:
+        return {
+            round_number: {name: decoded(value) for name, value in values.items()}
+            for round_number, values in _lines(path)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
 
 
 def _lines(path: pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
     if not path.exists():
         return []
-    content = path.read_text(encoding="utf-8")
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, error) from error
     lines = content[: content.rfind("\n") + 1].splitlines()
     if not lines:
         return []
@@ -110,10 +116,14 @@ def _lines(path: pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
             )
         return [(int(row["round"]), dict(row["values"])) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no file of measurements ({error}); restore it, or move it away "
-            "to go on without the rounds in it"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is no file of measurements ({error}); restore it, or move it away to "
+        "go on without the rounds in it"
+    )
 
 
 class MeasurementsLog:

@@ -135,10 +135,24 @@ def _remade(value: Any, mapped: list[Any]) -> Any:
     return type(value)(**dict(zip(arguments, mapped)))
 
 
+def as_array(leaf: Any) -> np.ndarray:
+    """A leaf as an array; NumPy cannot ask TensorFlow for a scalar of type bfloat16."""
+    tensorflow = sys.modules.get("tensorflow")
+    if (
+        tensorflow is not None
+        and isinstance(leaf, tensorflow.Tensor)
+        and leaf.dtype == tensorflow.bfloat16
+    ):
+        leaf = leaf.numpy()
+    return np.asarray(leaf)
+
+
 def copied(value: Any) -> Any:
     """The nest with every leaf copied into a NumPy array."""
     return map_with_path(
-        lambda _, leaf: leaf if isinstance(leaf, (bytes, str)) else np.array(leaf),
+        lambda _, leaf: (
+            leaf if isinstance(leaf, (bytes, str)) else np.array(as_array(leaf))
+        ),
         value,
     )
 
@@ -149,7 +163,7 @@ def equal(one: Any, other: Any) -> bool:
     if [path for path, _ in pairs[0]] != [path for path, _ in pairs[1]]:
         return False
     return all(
-        np.array_equal(np.asarray(first), np.asarray(second))
+        np.array_equal(as_array(first), as_array(second))
         for (_, first), (_, second) in zip(*pairs)
     )
 
@@ -158,7 +172,7 @@ def find_scalar(value: Any, name: str) -> Optional[float]:
     """The first numeric scalar leaf whose last path step is `name`, else None."""
     for path, leaf in flatten(value):
         if path.endswith((f"['{name}']", f".{name}")):
-            array = np.asarray(leaf)
+            array = as_array(leaf)
             if array.ndim == 0 and array.dtype.kind in "biuf":
                 return float(array)
     return None
@@ -167,7 +181,7 @@ def find_scalar(value: Any, name: str) -> Optional[float]:
 def first_non_finite(value: Any) -> Optional[str]:
     """Path of the first numeric leaf that holds a NaN or an infinity, or None."""
     for path, leaf in flatten(value):
-        array = np.asarray(leaf)
+        array = as_array(leaf)
         # TensorFlow's own types of floats, as bfloat16, are of the kind "V".
         if array.dtype.kind in "fcV" and not np.isfinite(array).all():
             return path

@@ -41,7 +41,10 @@ _VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
 )
-_OWN_FLAG = "--xla_cpu_multi_thread_eigen=false"
+_OWN_FLAGS = (
+    "--xla_cpu_multi_thread_eigen=false",
+    "--xla_cpu_enable_fast_min_max=false",
+)
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -62,10 +65,11 @@ def package_versions() -> dict[str, Optional[str]]:
 def numeric_environment() -> dict[str, str]:
     """The environment variables by which TensorFlow computes, and rounds, otherwise.
 
-    Without the flag that `runtime.in_process` sets itself.
+    Without the flags that `runtime.in_process` sets itself.
     """
     found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    flags = [flag for flag in found.pop("XLA_FLAGS", "").split() if flag != _OWN_FLAG]
+    given = found.pop("XLA_FLAGS", "").split()
+    flags = [flag for flag in given if flag not in _OWN_FLAGS]
     if flags:
         found["XLA_FLAGS"] = " ".join(flags)
     return found

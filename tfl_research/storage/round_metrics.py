@@ -38,7 +38,8 @@ _ACCURACIES = (
     "categorical_accuracy",
     "binary_accuracy",
 )
-# Of the toolkit's processes: parts that are no metrics of a round.
+# Of the toolkit's processes: counts of a cohort, and parts that are no metrics.
+_COUNTS = ("clients", "examples", "excluded")
 _NO_METRICS = ("client_states", "client_noise_stddev")
 
 
@@ -112,9 +113,12 @@ def column_names(metrics: Any) -> list[str]:
 
 def _is_ours(metrics: Any) -> bool:
     """Whether a process of the toolkit gave the metrics."""
-    return isinstance(metrics, Mapping) and all(
-        isinstance(metrics.get(name), Mapping) for name in ("train", "cohort")
-    )
+    if not isinstance(metrics, Mapping):
+        return False
+    train, cohort = metrics.get("train"), metrics.get("cohort")
+    if not isinstance(train, Mapping) or not isinstance(cohort, Mapping):
+        return False
+    return all(name in _COUNTS and _is_number(each) for name, each in cohort.items())
 
 
 def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
@@ -124,13 +128,18 @@ def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
     for path, leaf in nest.named_leaves(metrics):
         if ours and path[0] in ("cohort", *_NO_METRICS):
             continue
-        name = first = _name([_UNSAFE.sub("_", part) for part in path])
+        name = first = _name(list(map(safe_name, path)))
         number = 1
         while name in taken:
             number += 1
             name = f"{first}_{number}"
         taken.add(name)
         yield name, leaf
+
+
+def safe_name(name: str) -> str:
+    """A name without the characters that MLflow refuses, and that begin formulas."""
+    return re.sub("^-", "_", _UNSAFE.sub("_", name))
 
 
 def _name(path: list[str]) -> str:
@@ -169,7 +178,7 @@ def _array(leaf: Any) -> np.ndarray:
         array = np.empty((), object)
         array[()] = leaf
         return array
-    return np.asarray(leaf)
+    return nest.as_array(leaf)
 
 
 def _is_number(leaf: Any) -> bool:

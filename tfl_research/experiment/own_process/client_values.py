@@ -68,7 +68,14 @@ class ProcessClients:
         """
         total = hashlib.sha256()
         for client_id in self.client_ids:
-            parts = [_digest(self.checked(client_id)) for _ in range(2)]
+            values = [self.checked(client_id) for _ in range(2)]
+            try:
+                parts = list(map(_digest, values))
+            except (SettingError, tf.errors.OpError) as error:
+                what = " ".join(str(error).split())[:200]
+                raise SettingError(
+                    f"clients[{client_id!r}]: its values cannot all be read ({what})"
+                ) from error
             if parts[0] != parts[1]:
                 raise SettingError(
                     f"clients[{client_id!r}]: has other values when it is read again, "
@@ -121,7 +128,7 @@ def clients_of(
     if isinstance(clients, Mapping):
         values = {str(name): value for name, value in clients.items()}
         return _checked_ids(
-            tuple(values), client_type, lambda name, *_: values[name], True
+            tuple(clients), client_type, lambda name, *_: values[name], True
         )
     if is_function:
         if client_ids is None:
@@ -154,7 +161,9 @@ def _checked_ids(
         raise SettingError("clients: there are none; give at least one client")
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise SettingError(f"client_ids: has {twice!r} twice; give each client once")
+        raise SettingError(
+            f"clients: there are two with the id {twice!r}; give each another id"
+        )
     return ProcessClients(ids, client_type, value, is_enumerable)
 
 
@@ -198,6 +207,8 @@ def _digest(value: Any) -> str:
 
     def add(part: Any) -> None:
         if isinstance(part, tf.data.Dataset):
+            if int(part.cardinality()) == tf.data.INFINITE_CARDINALITY:
+                raise SettingError("a dataset without an end; cut it, as by take")
             for element in part.as_numpy_iterator():
                 digest.update(b"element")
                 for leaf in tf.nest.flatten(element):

@@ -18,7 +18,7 @@ import tensorflow_federated as tff
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.storage import atomic, nest
+from tfl_research.storage import atomic, nest, round_metrics
 from tfl_research.tasks.metrics import Metric
 
 # Sums of TFF's models that are no metrics.
@@ -68,7 +68,13 @@ class FunctionEvaluation:
                     f"evaluate returned {name} of type {type(value).__name__} and "
                     f"shape {list(array.shape)}; expected a number"
                 )
-            overall[str(name)] = float(array.reshape(()))
+            column = round_metrics.safe_name(str(name))
+            if not column or column in overall:
+                raise UserError(
+                    f"evaluate returned a metric with the name {name!r}, which is "
+                    "empty or that of another one; give each metric its own name"
+                )
+            overall[column] = float(array.reshape(()))
         return Evaluation(overall, (), np.zeros(0, np.int64), {})
 
 

@@ -29,7 +29,8 @@ _RANDOM = re.compile(
     r"|StandardNormal|Uniform|Truncated|Multinomial|Binomial|Poisson|Gamma)"
 )
 _NO_NUMBERS = re.compile(r".*(GetKeyCounter|GetAlg|Shuffle|Dataset|Seed|Queue)")
-# How initial weights without a seed are drawn: in every client's graph, and unused.
+# How initial weights without a seed are drawn, by a constant seed: in every client's
+# graph, and unused.
 _UNIFORM = re.compile(r"StatelessRandomUniform(V2)?$|StatelessTruncatedNormal(V2)?$")
 
 
@@ -40,7 +41,8 @@ class Randomness:
     Attributes:
       anew: operations of `next` whose numbers differ when a round is repeated, and
         calls of Python; sorted.
-      by_seed: operations of `next` that draw noise as a function of a seed.
+      by_seed: operations of `next` that draw noise as a function of a seed; uniform
+        numbers by a constant seed are those of initial weights.
     """
 
     anew: tuple[str, ...]
@@ -73,9 +75,11 @@ def randomness(process: tff.templates.IterativeProcess) -> Randomness:
         and not _NO_NUMBERS.match(name)
         and not _UNIFORM.match(name)
     ]
+    for nodes in _graphs(process.next):
+        by_seed += _uniform_of_a_seed(nodes)
     return Randomness(
         tuple(sorted(filter(runtime.is_unrepeatable_operation, in_next))),
-        tuple(sorted(by_seed)),
+        tuple(sorted(set(by_seed))),
     )
 
 
@@ -124,14 +128,44 @@ def _operations(computation: tff.Computation) -> set[str]:
 
 def _nodes(computation: tff.Computation) -> Iterator[Any]:
     """The nodes of all graphs of a computation."""
+    for nodes in _graphs(computation):
+        yield from nodes
+
+
+def _graphs(computation: tff.Computation) -> Iterator[list[Any]]:
+    """The nodes of each graph and each function of a computation."""
     for part in _parts(tff.framework.serialize_computation(computation)):
         if part.WhichOneof("computation") != "tensorflow":
             continue
         graph_def = tf.compat.v1.GraphDef()
         part.tensorflow.graph_def.Unpack(graph_def)
-        yield from graph_def.node
+        yield list(graph_def.node)
         for function in graph_def.library.function:
-            yield from function.node_def
+            yield list(function.node_def)
+
+
+def _uniform_of_a_seed(nodes: list[Any]) -> list[str]:
+    """The operations of a graph that draw uniform numbers by a seed it is given."""
+    by_name = {node.name: node for node in nodes}
+
+    def is_given(name: str, seen: set[str]) -> bool:
+        """Whether a placeholder or an argument is among what a value is made of."""
+        name = name.lstrip("^").split(":")[0]
+        if name in seen:
+            return False
+        seen.add(name)
+        node = by_name.get(name)
+        if node is None or node.op == "Placeholder":
+            return True
+        return any(is_given(each, seen) for each in node.input)
+
+    return [
+        node.op
+        for node in nodes
+        if _UNIFORM.match(node.op)
+        # The first input is the shape.
+        and any(is_given(each, set()) for each in node.input[1:])
+    ]
 
 
 def _parts(message: Any) -> Iterator[Any]:

@@ -116,6 +116,12 @@ class ProcessExperiment:
         if self.client_ids is not None:
             object.__setattr__(self, "client_ids", tuple(self.client_ids))
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        for each in self.callbacks:
+            if not isinstance(each, Callback):
+                raise SettingError(
+                    f"callbacks must be instances of tfl.Callback, got "
+                    f"{type(each).__name__}"
+                )
 
     def __repr__(self) -> str:
         return f"ProcessExperiment({type(self.process).__name__}, name={self.name!r})"

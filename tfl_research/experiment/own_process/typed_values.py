@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, Optional
 
 import numpy as np
@@ -68,10 +68,7 @@ def _as_tensor(where: str, value: Any, leaf: tff.TensorType, whole: tff.Type) ->
         elif array.dtype != leaf.dtype:
             if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
                 raise ValueError(f"is {array.dtype}; convert it to {leaf.dtype}")
-            exact = array.astype(leaf.dtype)
-            if array.dtype.kind == "f" and exact.dtype.kind in "iub":
-                raise ValueError(f"is {array.dtype}; convert it to {leaf.dtype}")
-            array = exact
+            array = _converted(array, leaf.dtype)
         if leaf.shape is not None:
             expected = tf.TensorShape(leaf.shape)
             if not expected.is_compatible_with(array.shape):
@@ -79,6 +76,28 @@ def _as_tensor(where: str, value: Any, leaf: tff.TensorType, whole: tff.Type) ->
     except (ValueError, TypeError) as error:
         raise _refused(where, value, leaf, str(error), whole) from error
     return array
+
+
+def _converted(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """Numbers of Python in a type that can hold each of them.
+
+    Raises:
+      ValueError: another kind of value, or a number that the type cannot hold.
+    """
+    numbers = "biuf" if np.dtype(dtype).kind not in "biu" else "biu"
+    if array.dtype.kind not in numbers + np.dtype(dtype).kind and array.size:
+        raise ValueError(f"is {array.dtype}; convert it to {np.dtype(dtype).name}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = array.astype(dtype)
+    if array.dtype.kind in "biu" and exact.dtype.kind in "biu":
+        same = exact == array
+    else:
+        wide = exact.astype(np.complex128)
+        same = np.isfinite(wide) | ~np.isfinite(array)
+    if not np.all(same):
+        wrong = array[~same][0]
+        raise ValueError(f"has {wrong}, which no {exact.dtype.name} can hold")
+    return exact
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:
@@ -90,7 +109,12 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
 def _as_sequence(where: str, value: Any, sequence: tff.SequenceType) -> Any:
     if isinstance(value, tf.data.Dataset):
         return _as_dataset(where, value, sequence)
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, Iterator):
+        raise _refused(
+            where, value, sequence, "can be read only once; give a list of its elements"
+        )
+    no_order = (str, bytes, Mapping, Set)
+    if isinstance(value, no_order) or not isinstance(value, Iterable):
         raise _refused(
             where, value, sequence, "give a tf.data.Dataset, or a list of its elements"
         )

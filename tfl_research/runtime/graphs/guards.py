@@ -1,9 +1,10 @@
 """Conditions under which XLA computes something where TensorFlow fails.
 
 TensorFlow's kernels fail on an index or a label out of range. XLA clamps an index, and
-leaves NaN for a label. A program for XLA also computes whether a guard was violated.
-Then the runtime ignores its results and executes the same clients in TensorFlow's
-executor, so that bad values have the same consequences everywhere.
+leaves NaN for a label. A float that does not fit into an integer becomes another one.
+A program for XLA also computes whether a guard was violated. Then the runtime ignores
+its results and executes the same clients in TensorFlow's executor, so that bad values
+have the same consequences everywhere.
 """
 
 from __future__ import annotations
@@ -101,6 +102,18 @@ def _solved(op: Any) -> Any:
     return _not_finite(values)
 
 
+def _cast(op: Any) -> Any:
+    """A float that the integer type cannot hold; each compiler has its own result."""
+    value, to = op.inputs[0], op.outputs[0].dtype
+    if not (value.dtype.is_floating and to.is_integer):
+        return None
+    # Powers of two, which every float type has.
+    limit = 2.0 ** (8 * to.size - (0 if to.is_unsigned else 1))
+    wide = tf.cast(value, tf.float64)
+    above = wide > -1.0 if to.is_unsigned else wide >= -limit
+    return tf.reduce_any(~(above & (wide < limit)))
+
+
 _GUARDS: dict[str, Callable[[Any], Any]] = {
     "GatherV2": _gather,
     "GatherNd": _gather_nd,
@@ -131,15 +144,14 @@ _GUARDS: dict[str, Callable[[Any], Any]] = {
     ),
     "StridedSlice": _strided,
     "Slice": _slice,
-    **dict.fromkeys(
-        ("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "Qr"),
-        _solved,
-    ),
+    "Cast": _cast,
+    "Cholesky": _solved,
 }
 
 _INTEGERS = {d.as_datatype_enum for d in (tf.int8, tf.int16, tf.int32, tf.int64)} | {
     d.as_datatype_enum for d in (tf.uint8, tf.uint16, tf.uint32, tf.uint64)
 }
+_BOOLEAN = {tf.bool.as_datatype_enum}
 
 
 def is_guarded(node: Any) -> bool:
@@ -149,6 +161,10 @@ def is_guarded(node: Any) -> bool:
         return node.attr["shrink_axis_mask"].i != 0
     if guard is _division:
         return node.attr["T"].type in _INTEGERS
+    if guard is _cast:
+        return node.attr["DstT"].type in _INTEGERS and (
+            node.attr["SrcT"].type not in _INTEGERS | _BOOLEAN
+        )
     return guard is not None
 
 

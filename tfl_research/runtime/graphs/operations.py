@@ -75,6 +75,7 @@ EFFECTS = ASSERTIONS | _PRINTS | _GENERATORS
 
 # What XLA computes as TensorFlow does, where the guards of `graphs.guards` hold. Random
 # numbers are other ones under XLA, except for Philox' integers; so are some transforms.
+# Inverses and solutions of singular systems fail in TensorFlow, and are numbers in XLA.
 _PURE_AND_COMPILED = """
 Abs Acos Acosh Add AddN AddV2 All Any ApproximateEqual ArgMax ArgMin Asin Asinh Atan
 Atan2 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
@@ -91,8 +92,8 @@ GatherNd GatherV2 Greater GreaterEqual Identity IdentityN Inv InvGrad Invert IsF
 IsInf IsNan L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad LeftShift Less LessEqual Lgamma
 LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart
 MatrixDiag MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
-MatrixInverse MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3 MatrixSolve
-MatrixTriangularSolve Max MaxPool MaxPool3D MaxPool3DGrad MaxPoolGrad MaxPoolGradV2
+MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3
+Max MaxPool MaxPool3D MaxPool3DGrad MaxPoolGrad MaxPoolGradV2
 MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorPadGrad Mod Mul MulNoNan Neg
 NextAfter NoOp NotEqual OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch
 Placeholder PlaceholderWithDefault Pow PreventGradient Prod Range Rank RealDiv

@@ -41,6 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=is_late)
 
 
+# Files of tests/experiments whose tests, or whose binaries, read exports or reports.
+_READ_OUTPUTS = {
+    "test_byzantine.py",
+    "test_come_and_go.py",
+    "test_command_lines.py",
+    "test_federated.py",
+    "test_privacy_audit.py",
+    "test_what_leaves.py",
+}
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leaves out what takes most of the time of small runs, once it is imported.
 
@@ -51,7 +62,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     folder, file = item.path.parent.name, item.path.name
     measures = folder in ("runtime", "algorithms")
-    writes = folder != "experiments" or file == "test_what_leaves.py"
+    writes = folder != "experiments" or file in _READ_OUTPUTS
     for module, name, lighter, is_whole in (
         ("tfl_research.runtime.compiler.choice", "_measured", _not_measured, measures),
         ("tfl_research.program.export", "export_model", _not_saved, writes),

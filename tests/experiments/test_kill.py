@@ -21,7 +21,7 @@ from tfl_research.privacy.ledger import spending
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 # Far more rounds than the kills let through, however fast the machine is.
-ROUNDS = {"in_process": 240, "tff": 40}
+ROUNDS = {"in_process": 120, "tff": 25}
 PRIVATE = (
     "dp_fed_avg.py",
     "--sampler=poisson",
@@ -117,7 +117,7 @@ def stack():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "runtime", "kills"),
-    [(PRIVATE, "in_process", 10), (PRIVATE, "tff", 2), (STATEFUL, "in_process", 1)],
+    [(PRIVATE, "in_process", 6), (PRIVATE, "tff", 2), (STATEFUL, "in_process", 1)],
     ids=["private", "private on TFF", "stateful"],
 )
 def test_kill_9_again_and_again(tmp_path, stack, experiment, runtime, kills):

@@ -250,3 +250,32 @@ def test_the_program_does_not_import_tensorflow():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_several_inputs_and_labels_have_a_line_each(capsys):
+    arrays = {
+        "x/age": np.zeros((2, 3), np.float32),
+        "x/city": np.array([b"Oslo", b"Rome"], object),
+        "y/fell": np.zeros(2, np.int32),
+        "sample_weight": np.ones(2, np.float32),
+    }
+    clients = ClientData.from_arrays({"c": arrays})
+    card = tasks.Card("Own", "one", "what", "here", "none")
+    made = tasks.Task("own", card, clients, clients, None, dict, dict)
+    tasks.register("own", lambda *, seed=0: made)
+    try:
+        out = _lines(capsys, "own")
+        assert describe.main(["own", "--plot=a.png"]) == 2
+    finally:
+        tasks.unregister("own")
+    for line in (
+        r"x/age +float32 \[3\]",
+        r"x/city +text \[\]",
+        r"y/fell +int32 \[\]",
+        r"sample_weight +float32 \[\]",
+        "2 in 1 clients; per client min 2",
+        "label statistics +not applicable: there is no label, or there are several",
+        "feature statistics +not applicable: features are in several arrays",
+    ):
+        assert re.search(line, out), line
+    assert "needs one array y; the data have y/fell" in capsys.readouterr().err

@@ -99,15 +99,15 @@ def _not_reported(folder: pathlib.Path) -> None:
     """In the place of `report.write`."""
 
 
-def _once_for_each(convert: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _once_for_each(convert: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """TFF's conversion of a computation, which is a function of its arguments."""
     # By identity: computations compare by their content, which takes long.
     kept: dict[int, tuple[Any, Any, Any]] = {}
 
-    def converted(computation: Any, config: Any = None) -> Any:
+    def converted(computation: Any, *config: Any) -> Any:
         found = kept.get(id(computation))
         if found is None or found[0]() is not computation or found[1] != config:
-            result = convert(computation, config)
+            result = convert(computation, *config)
             forget = functools.partial(_forget, kept, id(computation))
             found = weakref.ref(computation, forget), config, result
             kept[id(computation)] = found

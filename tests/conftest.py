@@ -31,8 +31,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files that start programs first, so that no worker ends with one alone."""
+    """Puts files that start programs first, so that no worker ends with one alone.
+
+    Leaves out the cases of long campaigns, unless they are asked for.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
+    if os.environ.get("TFL_CAMPAIGN") != "all":
+        skip = pytest.mark.skip(reason="runs with TFL_CAMPAIGN=all")
+        for item in items:
+            if item.get_closest_marker("campaign"):
+                item.add_marker(skip)
 
     def is_late(item: pytest.Item) -> bool:
         folder = item.path.parent.name

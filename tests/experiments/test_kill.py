@@ -117,7 +117,11 @@ def stack():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "runtime", "kills"),
-    [(PRIVATE, "in_process", 6), (PRIVATE, "tff", 2), (STATEFUL, "in_process", 1)],
+    [
+        (PRIVATE, "in_process", 6),
+        pytest.param(PRIVATE, "tff", 2, marks=pytest.mark.campaign),
+        (STATEFUL, "in_process", 1),
+    ],
     ids=["private", "private on TFF", "stateful"],
 )
 def test_kill_9_again_and_again(tmp_path, stack, experiment, runtime, kills):

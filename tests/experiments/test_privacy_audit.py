@@ -100,14 +100,15 @@ def test_the_other_clients_train_as_ever(honest):
     ("mechanism", "flags"),
     [
         ("adaptive_gaussian", "--clipped_count_stddev=10"),
-        (
+        pytest.param(
             "bounded_weight",
             "--client_weighting=capped --weight_cap=250 --audit_statistic=max",
+            marks=pytest.mark.campaign,
         ),
         # Its clients' weights carry a seed beside the role.
         ("discrete_gaussian", "--audit_statistic=final"),
         ("tree", APART),
-        ("banded_matrix", f"--bands=2 {APART}"),
+        pytest.param("banded_matrix", f"--bands=2 {APART}", marks=pytest.mark.campaign),
     ],
 )
 def test_other_mechanisms_are_audited(run, mechanism, flags):
@@ -128,7 +129,11 @@ def test_other_mechanisms_are_audited(run, mechanism, flags):
     [
         *[(s, "") for s in audit.SABOTAGES if s != "none"],
         ("noise_off", f"--mechanism=tree {APART}"),
-        ("clip_off", f"--mechanism=banded_matrix --bands=2 {APART}"),
+        pytest.param(
+            "clip_off",
+            f"--mechanism=banded_matrix --bands=2 {APART}",
+            marks=pytest.mark.campaign,
+        ),
     ],
 )
 def test_a_sabotaged_mechanism_is_caught(run, honest, sabotage, flags):

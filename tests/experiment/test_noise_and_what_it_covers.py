@@ -571,7 +571,7 @@ def test_a_round_that_cannot_be_repeated_is_refused(tmp_path, call_python):
         return tf.keras.Model(inputs, layers.Dense(2)(hidden))
 
     own = dataclasses.replace(task(), build_model=build_model)
-    with pytest.raises(ValueError, match="lambda|numpy_function|PyFunc") as error:
+    with pytest.raises(ValueError, match=r"lambda|numpy_function|PyFunc") as error:
         experiment(own).run(tmp_path / "run")
     name = "PyFunc" if call_python else "RngReadAndSkip"
     assert name in str(error.value)

@@ -65,7 +65,14 @@ def test_dropout_is_the_same_on_both_runtimes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", tff_processes())
+@pytest.mark.parametrize(
+    "name",
+    # The tables of tests/conformance have all of them.
+    [
+        name if index < 3 else pytest.param(name, marks=pytest.mark.campaign)
+        for index, name in enumerate(tff_processes())
+    ],
+)
 def test_tffs_dataset_processes_run_in_process(name):
     process = tff_processes()[name]()
     values = client_datasets()

@@ -70,7 +70,6 @@ def in_process(process, first, rounds, mode=None):
     return own, history
 
 
-@pytest.mark.slow
 # Rows whose kind another row has already.
 _FURTHER = {
     "broadcast",
@@ -88,6 +87,7 @@ _FURTHER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in TABLE if ALL or (TABLE[n].quick and n not in _FURTHER)]
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -197,14 +199,34 @@ def redirected_random_operations(replacement: Any) -> Iterator[None]:
     Args:
       replacement: an object with methods of the operations' names and arguments.
     """
-    kept = []
+    for module in (_gen_random_ops, _stateless_random_ops):
+        for name in dir(type(replacement)):
+            if not name.startswith("_") and name in vars(module):
+                _install_redirection(module, name)
+    stack = _redirections.__dict__.setdefault("stack", [])
+    stack.append(replacement)
     try:
-        for module in (_gen_random_ops, _stateless_random_ops):
-            for name in dir(type(replacement)):
-                if not name.startswith("_") and name in vars(module):
-                    kept.append((module, name, vars(module)[name]))
-                    setattr(module, name, getattr(replacement, name))
         yield
     finally:
-        for module, name, original in kept:
-            setattr(module, name, original)
+        stack.pop()
+
+
+# The replacements of each thread, the innermost last. Threads that trace models at the
+# same time, or draw numbers beside a trace, must not see each other's.
+_redirections = threading.local()
+
+
+def _install_redirection(module: Any, name: str) -> None:
+    """Lets an operation ask for the thread's replacement; stays for good."""
+    original = vars(module)[name]
+    if hasattr(original, "is_redirectable"):
+        return
+
+    @functools.wraps(original)
+    def redirectable(*arguments: Any, **named: Any) -> Any:
+        stack = _redirections.__dict__.get("stack")
+        replaced = getattr(stack[-1], name, None) if stack else None
+        return (original if replaced is None else replaced)(*arguments, **named)
+
+    vars(redirectable)["is_redirectable"] = True
+    setattr(module, name, redirectable)

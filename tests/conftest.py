@@ -80,6 +80,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             members = vars(sys.modules[module])
             whole = members.setdefault(f"{name} outside of tests", members[name])
             members[name] = whole if is_whole else lighter
+    # The package keeps what it has read of its modules.
+    if "tfl_research.program" in sys.modules:
+        vars(sys.modules["tfl_research.program"]).pop("export_model", None)
     tff = sys.modules.get("tensorflow_federated")
     if tff is not None and "compiled_once" not in vars(tff.backends.mapreduce):
         tff.backends.mapreduce.compiled_once = True

@@ -114,7 +114,7 @@ def keras_fit(
 ) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
     """Keras' own `fit`: trainable and other weights afterwards, and predictions.
 
-    The batches are those of a client whose examples are not shuffled, and the last is
+    A client has the same batches if its examples are not shuffled. The last batch is
     smaller than the others.
     """
     model = built(row)

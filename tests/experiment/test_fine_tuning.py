@@ -79,7 +79,7 @@ def test_only_the_trained_part_moves_and_is_clipped(name, tmp_path):
         assert 0.05 * CLIP < norm <= CLIP * (1 + 1e-4)
         kept = zip(before.non_trainable_weights, after.non_trainable_weights)
     else:
-        # Merged: the layers without adapters are those of the base.
+        # Merging leaves the layers without adapters as they were.
         kept = [(before.layers[1].embeddings, after.layers[1].embeddings)]
     for a, b in kept:
         np.testing.assert_array_equal(a, b)

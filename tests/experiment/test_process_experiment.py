@@ -91,7 +91,7 @@ EVALUATED = {
 
 @pytest.fixture(scope="module")
 def whole(averaging, tmp_path_factory):
-    """A run that was not stopped, and what it printed."""
+    """An uninterrupted run, and the text that the run printed."""
     folder, stream = tmp_path_factory.mktemp("averaging"), io.StringIO()
     return run(averaging, folder / "whole", CLIENTS, stream, **EVALUATED), stream
 
@@ -111,7 +111,7 @@ def test_the_tutorials_averaging_agrees_with_plain_tff(averaging, whole):
     assert row["train_accuracy"] == pytest.approx(accuracy, rel=1e-5)
     assert row["examples"] == row["train_num_examples"] == 18
     assert row["finalizer.update_non_finite"] == 0
-    # The evaluation is that of Keras.
+    # Keras evaluates the same model to the same numbers.
     model = build_model()
     ours.weights.assign_weights_to(model)
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])

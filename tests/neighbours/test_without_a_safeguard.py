@@ -246,7 +246,7 @@ class TestLedgers:
 
 
 class TestStatement:
-    """A statement of fixed sentences, or that of the start, would not be true."""
+    """Fixed sentences, or the statement of the start, would not be true."""
 
     def test_it_names_what_was_given_out_at_the_end(
         self,

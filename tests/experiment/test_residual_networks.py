@@ -74,7 +74,7 @@ def local(tmp_path_factory):
 
 
 def test_clients_are_evaluated_with_their_own_statistics(local):
-    from tfl_research.clients.local_state import local_statistics
+    from tfl_research.clients.local_state import own_state
 
     task, result = local
     functional = task.functional_model()
@@ -85,9 +85,9 @@ def test_clients_are_evaluated_with_their_own_statistics(local):
     model, found, of_all = result.model(), {}, []
     initial = [w.numpy() for w in model.non_trainable_weights]
     for name in CLIENTS:
-        own = local_statistics(functional, states.rows([name])[0])
-        for index, weight in enumerate(model.non_trainable_weights):
-            weight.assign(own.get(index, initial[index]))
+        own = own_state(functional, states.rows([name])[0], initial)
+        for weight, value in zip(model.non_trainable_weights, own):
+            weight.assign(value)
         examples = task.test.load(name)
         if not len(examples["y"]):
             continue

@@ -81,7 +81,7 @@ class Table(L.Layer):
 
 
 WORDS = np.array([["a", "z", "b"], ["c", "c", "a"]], object)
-# Model, inputs, and facts that differ from those of a plain model.
+# Model, inputs, and the attributes in which it differs from a plain model.
 CASES = {
     "penalty": (
         lambda: sequential(L.Dense(2, kernel_regularizer="l2")),

@@ -16,6 +16,7 @@ from tfl_research import (
     tasks,
 )
 from tfl_research.algorithms.scaffold import ScaffoldClient
+from tfl_research.clients.local_state import own_state
 from tfl_research.runtime import Mode
 
 L = tf.keras.layers
@@ -188,7 +189,7 @@ class TestLocalStatistics:
         assert_close(state, task.functional_model().initial_state)
         rows = np.asarray(metrics["client_states"])
         for row, name in zip(rows, ("a", "b")):
-            own = process.client_states.model_state(row, state)
+            own = own_state(task.functional_model(), row, state)
             assert_close(own, fitted(normalized, name)[1])
         # Only weights are sent, in both directions.
         assert process.upload_bytes == process.download_bytes == 4 * (38 + 8)

@@ -228,7 +228,9 @@ def test_personal_models_have_their_own_non_trainable_weights():
     )
 
     def personal(weights, steps, round_number):
-        return [2 * weights[0]], (steps["model_state"][0] + 10.0,)
+        return clients.PersonalModel(
+            [2 * weights[0]], (steps["model_state"][0] + 10.0,)
+        )
 
     evaluator = program.PersonalEvaluator(made, personal, model)
     given = types.SimpleNamespace(

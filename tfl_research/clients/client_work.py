@@ -202,6 +202,18 @@ def model_state_of(
     return state or tuple(tf.constant(s) for s in model.initial_state)
 
 
+def minibatch_of(batches: Mapping[str, Any], row: tf.Tensor) -> dict[str, Any]:
+    """The flat arrays and the mask of one row of a client's local steps.
+
+    Args:
+      batches: the local steps.
+      row: int32 `[]`.
+    """
+    batch = {n: v[row] for n, v in structures.example_arrays(batches).items()}
+    batch["mask"] = batches["mask"][row]
+    return batch
+
+
 def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
     """A minibatch without its padding, which is at the end; one row if all is padding.
 

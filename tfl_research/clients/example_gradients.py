@@ -65,7 +65,7 @@ def example_gradients(
         sums = objective.sums(single, predictions)
         return gradient, tf.nest.map_structure(lambda s: s[0], sums)
 
-    examples = {n: v for n, v in batch.items() if structures.is_example_array(n)}
+    examples = structures.example_arrays(batch)
     examples["index"] = tf.range(batch["mask"].shape[0])
     gradients, sums = tf.vectorized_map(example_gradient, examples)
     return gradients, tf.nest.map_structure(

@@ -14,6 +14,7 @@ from tfl_research import stateless_random
 from tfl_research.clients.client_work import (
     MODEL_STATE,
     masked_sum,
+    minibatch_of,
     model_state_of,
     select,
     without_padding,
@@ -271,11 +272,7 @@ class LocalLoop:
         step: tf.Tensor,
         state: tuple[tf.Tensor, ...],
     ) -> Minibatch:
-        batch: dict[str, Any] = {
-            name: values[step]
-            for name, values in batches.items()
-            if name == "mask" or structures.is_example_array(name)
-        }
+        batch = minibatch_of(batches, step)
         batch[MODEL_STATE] = state
         batch["seed"] = batches["seed"]
         if self.model.is_random:
@@ -350,8 +347,7 @@ def zero_sums(
     traced = tf.function(shapes).get_concrete_function(
         {
             name: tf.TensorSpec(values.shape[1:], values.dtype)
-            for name, values in batches.items()
-            if structures.is_example_array(name)
+            for name, values in structures.example_arrays(batches).items()
         }
     )
     return collections.OrderedDict(

@@ -104,26 +104,27 @@ def _own(model: FunctionalModel, batches: Mapping[str, Any]) -> dict[str, Any]:
     """The local steps with the state of the base, and the client's statistics."""
     vector = batches["client_state"]
     split = vector.shape[0] - size_of([model.state_specs[i] for i in model.local])
-    state = list(model_state_of(model, batches))
-    for index, value in local_statistics(model, vector).items():
-        state[index] = value
-    own = {**batches, MODEL_STATE: tuple(state)}
+    state = own_state(model, vector, model_state_of(model, batches))
+    own = {**batches, MODEL_STATE: state}
     del own["client_state"]
     if split:
         own["client_state"] = vector[:split]
     return own
 
 
-def local_statistics(model: FunctionalModel, vector: Any) -> dict[int, tf.Tensor]:
-    """The non-trainable weights in a client's state, by index.
+def own_state(
+    model: FunctionalModel, vector: Any, common: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The non-trainable weights of a client: its own, and otherwise the server's.
 
     Args:
       model: a model of which clients keep non-trainable weights.
-      vector: float32 `[d]`, a state of `LocalState`.
+      vector: float32 `[d]`, the client's state of `LocalState`.
+      common: the server's non-trainable weights.
     """
     specs = [model.state_specs[index] for index in model.local]
     values = from_vector(tf.convert_to_tensor(vector)[-size_of(specs) :], specs)
-    return {
-        index: tf.cast(value, spec.dtype)
-        for index, value, spec in zip(model.local, values, specs)
-    }
+    state = list(common)
+    for index, value, spec in zip(model.local, values, specs):
+        state[index] = tf.cast(value, spec.dtype)
+    return tuple(state)

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, cast
+from typing import Optional, cast
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -18,12 +18,13 @@ from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
     ClientWork,
+    minibatch_of,
     model_state_of,
     select,
 )
 from tfl_research.clients.example_gradients import example_gradients, summed_gradient
 from tfl_research.clients.local_loop import initial_optimizer_state, zero_sums
-from tfl_research.data import PoissonBatching, structures
+from tfl_research.data import PoissonBatching
 from tfl_research.data.client_data import AnyBatching
 from tfl_research.data.poisson_batching import ROW_ENDS_NOTHING, ROW_ENDS_STEP
 from tfl_research.models.functional_model import FunctionalModel
@@ -124,11 +125,7 @@ class RecordLevelTraining(ClientWork):
                 return [t / expected for t in total]
 
             def next_row(row: tf.Tensor, state: _State) -> tuple[tf.Tensor, _State]:
-                batch: dict[str, Any] = {
-                    name: values[row]
-                    for name, values in batches.items()
-                    if name == "mask" or structures.is_example_array(name)
-                }
+                batch = minibatch_of(batches, row)
                 batch[MODEL_STATE] = model_state
                 seed = batches["seed"]
                 if model.is_random:

@@ -102,6 +102,16 @@ def is_example_array(name: str) -> bool:
     return of(name) in ("x", "y", SAMPLE_WEIGHT)
 
 
+def example_arrays(arrays: Mapping[str, T]) -> dict[str, T]:
+    """The arrays that have a row for each example.
+
+    Example:
+      >>> example_arrays({"x": 1, "y": 2, "mask": 3})
+      {'x': 1, 'y': 2}
+    """
+    return {name: array for name, array in arrays.items() if is_example_array(name)}
+
+
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
     """The names in their one order: inputs, labels, weights, each by name.
 

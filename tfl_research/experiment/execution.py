@@ -24,7 +24,7 @@ from tfl_research.experiment.private import (
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
-from tfl_research.storage import RunFolder
+from tfl_research.storage import RunFolder, run_folder
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
@@ -105,11 +105,7 @@ def _opened(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> Iterator[Opened]:
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise UserError(
-            f"--output_dir={path!r}: must be the path of the run's folder, as "
-            "'results/mine'"
-        )
+    run_folder.check_path(path)
     setup = setups.prepare(experiment)
     if recharge and setup.plan is None:
         raise UserError(

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-
-from tfl_research import models
-from tfl_research.clients.local_state import local_statistics
 
 # Members of a client's data, beside its local steps.
 STATE = "client_state"
@@ -29,13 +25,10 @@ class ClientStateSpec:
     Attributes:
       initial: float32 `[d]`, a client's state before its first round.
       capacity: largest number of clients in a cohort.
-      model: the model, if clients keep its statistics at the end of their states; None
-        otherwise.
     """
 
     initial: np.ndarray
     capacity: int
-    model: Optional[models.FunctionalModel] = None
 
     def __post_init__(self) -> None:
         if self.initial.ndim != 1 or self.initial.dtype != np.float32:
@@ -45,26 +38,6 @@ class ClientStateSpec:
             )
         if self.capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {self.capacity}")
-
-    def model_state(
-        self, row: np.ndarray, common: Sequence[Any]
-    ) -> tuple[np.ndarray, ...]:
-        """The non-trainable weights with which a client's model is evaluated.
-
-        Args:
-          row: float32 `[d]`, the client's state; `initial` for a client that never took
-            part.
-          common: the server's non-trainable weights.
-
-        Returns:
-          The client's own statistics where clients keep statistics, in place of the
-          server's.
-        """
-        state = [np.asarray(value) for value in common]
-        if self.model is not None:
-            for index, value in local_statistics(self.model, row).items():
-                state[index] = value.numpy()
-        return tuple(state)
 
     @property
     def members(self) -> list[tuple[str, tff.TensorType]]:

@@ -212,9 +212,7 @@ def _client_states(
             f"clients keep a state under {type(client_work).__name__}, so "
             "max_cohort_size is needed; give the sampler's maximum_cohort_size"
         )
-    return ClientStateSpec(
-        np.asarray(initial, np.float32), max_cohort_size, model if model.local else None
-    )
+    return ClientStateSpec(np.asarray(initial, np.float32), max_cohort_size)
 
 
 def _check_private(model: models.FunctionalModel) -> None:

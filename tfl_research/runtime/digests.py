@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow_federated as tff
@@ -68,7 +68,9 @@ def unrepeatable_operations(process: tff.templates.IterativeProcess) -> list[str
     """
     found: set[str] = set()
     for computation in (process.initialize, process.next):
-        _collect_operations(tff.framework.serialize_computation(computation), found)
+        for part in computation_parts(computation):
+            if part.WhichOneof("computation") == "tensorflow":
+                found |= operation_types(part.tensorflow)
     return sorted(filter(is_unrepeatable_operation, found))
 
 
@@ -77,14 +79,17 @@ def is_unrepeatable_operation(name: str) -> bool:
     return _UNREPEATABLE.match(name) is not None
 
 
-def _collect_operations(message: Any, found: set[str]) -> None:
-    """Adds the names of all operations of a serialised computation."""
+def computation_parts(computation: tff.Computation) -> Iterator[Any]:
+    """The computation as a message of TFF's protocol, and all computations in it."""
+    yield from _parts(tff.framework.serialize_computation(computation))
+
+
+def _parts(message: Any) -> Iterator[Any]:
+    yield message
     kind = message.WhichOneof("computation")
     part = getattr(message, kind)
     inner: list[Any] = []
-    if kind == "tensorflow":
-        found |= operation_types(part)
-    elif kind == "block":
+    if kind == "block":
         inner = [*(local.value for local in part.local), part.result]
     elif kind == "call":
         inner = [part.function]
@@ -96,8 +101,8 @@ def _collect_operations(message: Any, found: set[str]) -> None:
         inner = [part.source]
     elif kind == "struct":
         inner = [element.value for element in part.element]
-    for one in inner:
-        _collect_operations(one, found)
+    for each in inner:
+        yield from _parts(each)
 
 
 def computation_digest(computation: tff.Computation) -> str:

@@ -23,6 +23,19 @@ from tfl_research.storage.computation_record import ComputationRecord
 from tfl_research.storage.fingerprint import Fingerprint
 
 
+def check_path(path: object) -> None:
+    """Refuses what is no path of a run's folder, before anything is prepared.
+
+    Raises:
+      UserError: another type, or an empty path.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise UserError(
+            f"--output_dir={path!r}: must be the path of the run's folder, as "
+            "'results/mine'"
+        )
+
+
 class RunFolder:
     """The opened, locked folder of one run; made by `RunFolder.open`.
 

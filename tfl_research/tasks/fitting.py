@@ -143,8 +143,8 @@ def _probe(task: Task) -> Optional[tuple[str, str, Examples]]:
     for split, clients in _splits(task).items():
         for client_id in clients.client_ids[:_SEARCHED]:
             held = clients.load(client_id)
-            arrays = {n: a for n, a in held.items() if structures.is_example_array(n)}
-            if arrays and len(next(iter(arrays.values()))):
+            arrays = structures.example_arrays(held)
+            if structures.num_examples(arrays):
                 return split, client_id, arrays
     return None
 
@@ -209,7 +209,7 @@ def _checked_heads(
     losses = objective.losses(
         {name: tf.constant(value) for name, value in probe.items()}, predictions[0]
     )
-    count = len(next(iter(probe.values())))
+    count = structures.num_examples(probe)
     if losses.shape != (count,):
         raise ValueError(
             f"the losses of {count} examples have shape {list(losses.shape)}, expected "

@@ -84,17 +84,9 @@ def objective(
     Raises:
       ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.
     """
-    build, metric = named(chosen)
     if sequences is None or not isinstance(chosen, str) or chosen != "next_token":
-        return build, metric
+        return named(chosen)
     pad = sequences.pad
     if not isinstance(pad, int):
         raise ValueError(f"sequences: tokens are padded with an integer, got {pad!r}")
-
-    def with_pad() -> Objective:
-        # Objectives need TensorFlow, whose import takes seconds.
-        from tfl_research.tasks import objectives
-
-        return objectives.next_token(pad_id=pad)
-
-    return with_pad, metric
+    return named(chosen, pad_id=pad)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfl_research import clients, models
 from tfl_research.algorithms.algorithm import Algorithm
+from tfl_research.clients.client_work import minibatch_of
 from tfl_research.clients.local_loop import LocalLoop
 from tfl_research.clients.local_training import check_no_statistics, result_of
 from tfl_research.data import derived_generator, structures
@@ -112,18 +113,14 @@ def best_model(
     state = loop.model_state(batches)
 
     def add_step(step: tf.Tensor, total: tf.Tensor) -> tuple:
-        examples = {
-            name: values[step]
-            for name, values in batches.items()
-            if structures.is_example_array(name)
-        }
+        examples = minibatch_of(batches, step)
         x = structures.packed(examples, "x")
         losses = [
             loop.objective.losses(examples, loop.model.predict(weights, state, x))
             for weights in candidates
         ]
         return step + 1, total + tf.stack(
-            [clients.masked_sum(each, batches["mask"][step]) for each in losses]
+            [clients.masked_sum(each, examples["mask"]) for each in losses]
         )
 
     _, total = tf.while_loop(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Optional, TextIO
 
 from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError, message_for_command_line
-from tfl_research.experiment.private import recharging, run_seed
+from tfl_research.experiment.private import accounts, recharging, run_seed
 from tfl_research.privacy import DeclaredPlan
 from tfl_research.privacy.ledger.statement import opening_lines, privacy_statement
 from tfl_research.privacy.ledger.statement_outputs import GivenOut
@@ -72,9 +71,8 @@ def secret_cohorts(prepared: Prepared, folder: RunFolder) -> Sampler:
         return prepared.cohorts
 
     def drawn(seed: int) -> Sampler:
-        digest = hashlib.sha256(b"cohorts %d" % seed).digest()
         return prepared.cohort_settings.build(
-            prepared.clients.client_ids, int.from_bytes(digest, "big")
+            prepared.clients.client_ids, run_seed.cohort_seed(seed)
         )
 
     later = folder.attempts.later_seeds(folder.run_seed)
@@ -102,14 +100,9 @@ def opened_account(
         out.flush()
         yield None
         return
-    with contextlib.ExitStack() as opened:
-        try:
-            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
-            account = privacy.RoundAccount(own, plan)
-        except ValueError as error:
-            raise SettingError(message_for_command_line(error)) from error
-        lines = [
+
+    def lines(account: privacy.RoundAccount) -> list[str]:
+        found = [
             *opening_lines(
                 account.event,
                 delta=account.delta,
@@ -120,13 +113,13 @@ def opened_account(
             _how_charged(prepared),
         ]
         if recharging.restarts(account):
-            lines.append(recharging.planned_again(account))
-        out.write("".join(f"privacy: {line}\n" for line in lines))
-        out.flush()
-        try:
-            yield account
-        except privacy.ChargeError as error:
-            raise SettingError(message_for_command_line(error)) from error
+            found.append(recharging.planned_again(account))
+        return found
+
+    with accounts.opened(
+        folder, out, lambda own, _: privacy.RoundAccount(own, plan), lines
+    ) as account:
+        yield account
 
 
 def _how_charged(prepared: Prepared) -> str:

@@ -22,7 +22,7 @@ from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
 from tfl_research.runtime.engine import ClosedOnExit
 from tfl_research.runtime.graphs.structures import leaf_types
-from tfl_research.storage import RunFolder, nest, provenance, run_record
+from tfl_research.storage import RunFolder, nest, provenance, run_folder, run_record
 from tfl_research.storage.fingerprint import Fingerprint, digest
 
 if TYPE_CHECKING:
@@ -93,11 +93,7 @@ def _opened(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> Iterator[dict[str, Any]]:
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise UserError(
-            f"--output_dir={path!r}: must be the path of the run's folder, as "
-            "'results/mine'"
-        )
+    run_folder.check_path(path)
     prepared = prepare(experiment)
     if recharge and (prepared.plan is None or prepared.is_repeatable):
         raise SettingError(

@@ -23,6 +23,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import runtime
+from tfl_research.runtime.digests import computation_parts
 
 _RANDOM = re.compile(
     r"(Stateless|Stateful)?(Random|ParameterizedTruncatedNormal|TruncatedNormal"
@@ -110,7 +111,7 @@ def _loose(computation: tff.Computation) -> str:
         if dtype.is_floating:
             array = tf.make_ndarray(node.attr["value"].tensor)
             constants[np.asarray(array, np.float64).tobytes().hex()] += 1
-    for part in _parts(tff.framework.serialize_computation(computation)):
+    for part in computation_parts(computation):
         if part.WhichOneof("computation") == "literal":
             content = part.literal.SerializeToString(deterministic=True)
             constants[content.hex()] += 1
@@ -134,7 +135,7 @@ def _nodes(computation: tff.Computation) -> Iterator[Any]:
 
 def _graphs(computation: tff.Computation) -> Iterator[list[Any]]:
     """The nodes of each graph and each function of a computation."""
-    for part in _parts(tff.framework.serialize_computation(computation)):
+    for part in computation_parts(computation):
         if part.WhichOneof("computation") != "tensorflow":
             continue
         graph_def = tf.compat.v1.GraphDef()
@@ -166,25 +167,3 @@ def _uniform_of_a_seed(nodes: list[Any]) -> list[str]:
         # The first input is the shape.
         and any(is_given(each, set()) for each in node.input[1:])
     ]
-
-
-def _parts(message: Any) -> Iterator[Any]:
-    """A serialised computation and all computations in it."""
-    yield message
-    kind = message.WhichOneof("computation")
-    part = getattr(message, kind)
-    inner: list[Any] = []
-    if kind == "block":
-        inner = [*(local.value for local in part.local), part.result]
-    elif kind == "call":
-        inner = [part.function]
-        if part.HasField("argument"):
-            inner.append(part.argument)
-    elif kind == "lambda":
-        inner = [part.result]
-    elif kind == "selection":
-        inner = [part.source]
-    elif kind == "struct":
-        inner = [element.value for element in part.element]
-    for each in inner:
-        yield from _parts(each)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional, TextIO
 
 from tfl_research import privacy
 from tfl_research.data import PoissonBatching
 from tfl_research.devices import UnreliableSilos
-from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment.configs import RecordLevelPrivacy
 from tfl_research.experiment.private import (
+    accounts,
     assumptions,
     released,
     run_seed,
@@ -97,10 +96,9 @@ def secret_cohort_seed(key: int) -> int:
     return int.from_bytes(digest, "big")
 
 
-@contextlib.contextmanager
 def opened_account(
     setup: Setup, made: privacy.RecordLevelPlan, folder: RunFolder, out: TextIO
-) -> Iterator[privacy.RecordAccount]:
+) -> contextlib.AbstractContextManager[privacy.RecordAccount]:
     """Opens the run's ledger, each client's of --record_ledgers, and the table of ε.
 
     Prints the guarantee in a few lines; `kept_statement` writes all of it.
@@ -114,27 +112,20 @@ def opened_account(
     Raises:
       SettingError: the ledger is damaged, or in use, or of another run.
     """
-    with contextlib.ExitStack() as opened:
-        try:
-            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
-            shared = _client_ledgers(setup, made, folder, own)
-            if shared is not None:
-                opened.enter_context(shared)
-            account = privacy.RecordAccount(
-                own,
-                made,
-                table_path=folder.path / CLIENT_EPSILON_FILE,
-                shared=shared,
-            )
-        except ValueError as error:
-            raise SettingError(message_for_command_line(error)) from error
-        out.write(_first_lines(account, made.rounds))
-        out.flush()
-        try:
-            yield account
-        except privacy.ChargeError as error:
-            raise SettingError(message_for_command_line(error)) from error
+
+    def build(
+        own: privacy.Ledger, stack: contextlib.ExitStack
+    ) -> privacy.RecordAccount:
+        shared = _client_ledgers(setup, made, folder, own)
+        if shared is not None:
+            stack.enter_context(shared)
+        return privacy.RecordAccount(
+            own, made, table_path=folder.path / CLIENT_EPSILON_FILE, shared=shared
+        )
+
+    return accounts.opened(
+        folder, out, build, lambda account: _first_lines(account, made.rounds)
+    )
 
 
 def _settings(setup: Setup) -> RecordLevelPrivacy:
@@ -174,7 +165,7 @@ def _silo_notes(sampler: Sampler) -> list[str]:
     ]
 
 
-def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
+def _first_lines(account: privacy.RecordAccount, rounds: int) -> list[str]:
     lines = opening_lines(
         account.event,
         delta=account.delta,
@@ -193,7 +184,7 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> str:
         f"{CLIENT_EPSILON_FILE}."
     )
     together = shared_ledgers.sentences(account)
-    return "".join(f"privacy: {line}\n" for line in (*lines, planned, *together))
+    return [*lines, planned, *together]
 
 
 def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedTotal]:

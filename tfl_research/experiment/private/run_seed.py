@@ -6,6 +6,7 @@ nothing differs that the noise covers. What accountants compose for them is no b
 
 from __future__ import annotations
 
+import hashlib
 from typing import Optional
 
 from tfl_research.errors import SettingError
@@ -16,6 +17,14 @@ _OUTSIDE = (
     "another run that was begun with the same one: their cohorts are the same, and "
     "so is their noise where nothing else differs."
 )
+
+
+def cohort_seed(run_seed: int) -> int:
+    """The seed of a run's secret cohorts.
+
+    Derived from the run seed by SHA-256, so that noise and cohorts share no stream.
+    """
+    return int.from_bytes(hashlib.sha256(b"cohorts %d" % run_seed).digest(), "big")
 
 
 def check_not_shared(

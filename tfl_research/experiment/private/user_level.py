@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Iterator
+import functools
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from tfl_research import privacy
-from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.private import (
+    accounts,
     assumptions,
     recharging,
     released,
@@ -70,22 +69,18 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
 def secret_cohorts(setup: Setup, seed: int) -> Sampler:
     """The run's cohorts, drawn by its secret run seed instead of the public one.
 
-    The seed is derived by SHA-256, so that noise and cohorts share no stream.
-
     Args:
       setup: of the run.
       seed: the run seed.
     """
-    digest = hashlib.sha256(b"cohorts %d" % seed).digest()
     return setup.experiment.resolved_cohorts.build(
-        setup.task.train.client_ids, int.from_bytes(digest, "big")
+        setup.task.train.client_ids, run_seed.cohort_seed(seed)
     )
 
 
-@contextlib.contextmanager
 def opened_account(
     setup: Setup, made: privacy.UserLevelPlan, folder: RunFolder, out: TextIO
-) -> Iterator[privacy.RoundAccount]:
+) -> contextlib.AbstractContextManager[privacy.RoundAccount]:
     """Opens the run's ledger, and the shared one of --ledger.
 
     Prints the guarantee in a few lines; `kept_statement` writes all of it.
@@ -100,22 +95,16 @@ def opened_account(
       SettingError: a ledger is damaged, or in use, or of another neighbouring relation,
         population or unit of privacy, now or when a round is to be charged.
     """
-    with contextlib.ExitStack() as opened:
-        try:
-            run = privacy.RunIdentity(privacy.run_id(folder.path), folder.run_seed)
-            own = opened.enter_context(privacy.Ledger(folder.ledger_path, run))
-            shared = _shared_ledger(setup, folder, own)
-            if shared is not None:
-                opened.enter_context(shared)
-            account = _account_kind(setup)(own, made, shared)
-        except ValueError as error:
-            raise SettingError(message_for_command_line(error)) from error
-        out.write(_first_lines(setup, made, account))
-        out.flush()
-        try:
-            yield account
-        except privacy.ChargeError as error:
-            raise SettingError(message_for_command_line(error)) from error
+
+    def build(own: privacy.Ledger, stack: contextlib.ExitStack) -> privacy.RoundAccount:
+        shared = _shared_ledger(setup, folder, own)
+        if shared is not None:
+            stack.enter_context(shared)
+        return _account_kind(setup)(own, made, shared)
+
+    return accounts.opened(
+        folder, out, build, functools.partial(_first_lines, setup, made)
+    )
 
 
 def _settings(setup: Setup) -> UserLevelPrivacy:
@@ -146,7 +135,7 @@ def _shared_ledger(
 
 def _first_lines(
     setup: Setup, made: privacy.UserLevelPlan, account: privacy.RoundAccount
-) -> str:
+) -> list[str]:
     """The guarantee in a few lines."""
     lines = [
         made.mechanism.sentence(),
@@ -162,7 +151,7 @@ def _first_lines(
     if recharging.restarts(account):
         lines.append(recharging.planned_again(account))
     lines += shared_ledgers.sentences(account)
-    return "".join(f"privacy: {line}\n" for line in lines)
+    return lines
 
 
 def write_statement(

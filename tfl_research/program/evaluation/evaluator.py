@@ -9,9 +9,8 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.clients.local_state import local_statistics
+from tfl_research.clients.local_state import own_state
 from tfl_research.data import ClientData, structures
-from tfl_research.models import FunctionalModel
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
@@ -197,13 +196,15 @@ class Evaluator:
             )
         return found[0], found[1]
 
-    def _own_state(self, client_id: str, state: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def _own_state(
+        self, client_id: str, common: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, ...]:
         if self._states is None:
             raise ValueError(
                 "clients keep statistics of this model (non_trainable='local'), and "
                 "their states are not known; give states"
             )
-        return own_state(self._model, self._states([client_id])[0], state)
+        return own_state(self._model, self._states([client_id])[0], common)
 
     def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
         weights = self._client_weights
@@ -237,14 +238,15 @@ class Evaluator:
         for start, batch_ranks in batches:
             real = len(batch_ranks)
             batch_clients = np.unique(batch_ranks)
+            used: Sequence[tf.Tensor] = state
             if of_each and real:
                 client_id = client_ids[present[batch_ranks[0]]]
-                state = self._own_state(client_id, state)
+                used = self._own_state(client_id, state)
             segments = np.full(size, num_segments - 1, np.int32)
             segments[:real] = np.searchsorted(batch_clients, batch_ranks)
             sums, found = self._batch_sums(
                 weights,
-                state,
+                used,
                 flat.padded_batch(start, size),
                 segments,
                 np.int32(num_segments),
@@ -257,20 +259,6 @@ class Evaluator:
                     totals[name] = np.zeros((len(flat.counts), *array.shape[1:]))
                 totals[name][present[batch_clients]] += array[: len(batch_clients)]
         return totals, joined(predictions)
-
-
-def own_state(
-    model: FunctionalModel, row: np.ndarray, state: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-    """The non-trainable weights, of which a client's own replace the server's.
-
-    Args:
-      model: the model.
-      row: float32 `[d]`, the client's state.
-      state: the server's non-trainable weights.
-    """
-    own = local_statistics(model, row)
-    return [own.get(index, value) for index, value in enumerate(state)]
 
 
 def _starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int, int]]:

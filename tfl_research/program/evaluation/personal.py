@@ -15,9 +15,11 @@ import tensorflow as tf
 import tqdm
 
 from tfl_research import models
+from tfl_research.clients import PersonalModel
+from tfl_research.clients.local_state import own_state
 from tfl_research.data import ClientData, Examples, PoissonBatching, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.program.evaluation.evaluator import StateRows, joined, own_state
+from tfl_research.program.evaluation.evaluator import StateRows, joined
 from tfl_research.tasks.metrics import metric as metric_of
 from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
@@ -138,8 +140,8 @@ class PersonalEvaluator:
       task: the task; its clients without test examples are left out.
       personal: computes a client's personal weights.
       model: the task's functional model. The global model has the server's
-        non-trainable weights. So has a personal model, unless `personal` returns its
-        own beside the weights, as a pair of sequences.
+        non-trainable weights, or those that the client keeps. So has a personal model,
+        unless `personal` returns a `clients.PersonalModel`.
       shared: (global weights, server state) -> the values that the server sends beside
         the model; None for no values.
       seed: seed of the clients' local steps.
@@ -227,7 +229,7 @@ class PersonalEvaluator:
             leave=False,
         )
         for client_id, test_examples in bar:
-            count = len(next(iter(test_examples.values())))
+            count = structures.num_examples(test_examples)
             if count == 0:
                 continue
             self._task.fitting.check(client_id, test_examples, "eval")
@@ -237,9 +239,8 @@ class PersonalEvaluator:
             if self._model.local and states is not None:
                 row = states([client_id])[0]
                 kept_state = own_state(self._model, row, common_state)
-            # A pair has the model's own non-trainable weights too.
             own_weights, personal_state = own, kept_state
-            if len(own) == 2 and all(isinstance(part, (list, tuple)) for part in own):
+            if isinstance(own, PersonalModel):
                 own_weights, personal_state = own
             for results, *parts in zip(
                 model_results, (weights, own_weights), (kept_state, personal_state)
@@ -288,9 +289,8 @@ class PersonalEvaluator:
     ) -> _Result:
         total: dict[str, np.ndarray] = {}
         predictions: list[Any] = []
-        arrays = {n: a for n, a in examples.items() if structures.is_example_array(n)}
-        count = len(next(iter(arrays.values())))
-        for first in range(0, count, self._batch_size):
+        arrays = structures.example_arrays(examples)
+        for first in range(0, structures.num_examples(arrays), self._batch_size):
             rows = slice(first, first + self._batch_size)
             sums, found = self._batch_sums(
                 list(weights), tuple(state), {n: a[rows] for n, a in arrays.items()}

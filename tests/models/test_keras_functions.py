@@ -372,6 +372,13 @@ def test_what_cannot_be_honoured_is_refused_in_one_line(name):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_refused_model_leaves_the_scope_of_variables_as_it_was():
+    build, _ = REFUSED["loop"]
+    with pytest.raises(ValueError, match="inside a loop"):
+        models.from_keras(build, tf.TensorSpec([None, 6]))
+    assert tf.compat.v1.get_variable_scope().caching_device is None
+
+
 def test_a_model_that_was_there_before_is_refused():
     model = sequential(L.Dense(2))
     with pytest.raises(ValueError, match="same model each time"):

@@ -68,7 +68,8 @@ def pure_function(
       ValueError: tracing fails, or the function has an operation that is not pure.
     """
     try:
-        traced = tf.function(function).get_concrete_function(*specs)
+        with _kept_variable_scope():
+            traced = tf.function(function).get_concrete_function(*specs)
     except Exception as error:
         raise ValueError(f"{what} cannot be traced: {one_line(error)}") from error
     definition = traced.graph.as_graph_def()
@@ -106,6 +107,22 @@ def pure_function_of_graph(
     definition = tf.compat.v1.graph_util.extract_sub_graph(definition, needed)
     _check_pure(definition, what, ())
     return _imported(definition, specs, inputs, outputs, [])
+
+
+@contextmanager
+def _kept_variable_scope() -> Iterator[None]:
+    """Restores what `tf.map_fn` leaves behind if its function raises.
+
+    `tf.map_fn` sets the caching device of the scope that all functions share, and
+    resets it only if nothing raises. TensorFlow's encoders refuse such a scope.
+    """
+    scope = tf.compat.v1.get_variable_scope()
+    device = scope.caching_device
+    try:
+        yield
+    finally:
+        with tf.Graph().as_default():  # the method refuses to run eagerly
+            scope.set_caching_device(device)
 
 
 def _imported(

@@ -13,6 +13,7 @@ from tfl_research import outputs, processes
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import Cohorts, Training
 from tfl_research.experiment.own_process import evaluation, noise
+from tfl_research.experiment.own_process.client_digest import ValuesDigest, digest_of
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.experiment.own_process.process_form import (
     ProcessForm,
@@ -73,9 +74,38 @@ class Prepared:
         plan = self.plan
         return not isinstance(plan, DeclaredPlan) or plan.repeatable
 
-    def hparams(self) -> dict[str, Any]:
-        """What the run's folder records."""
+    def values_digest(self) -> Optional[ValuesDigest]:
+        """The digest of the clients' values; None for a process without clients.
+
+        Raises:
+          SettingError: see `digest_of`; or noise by a seed could be used on other data.
+        """
+        if self.form.client_type is None:
+            return None
+        must_be_same = self.plan is not None and self.is_repeatable
+        if must_be_same and self.clients.is_function:
+            raise SettingError(
+                "clients: noise by a seed must never be used on other data, and the "
+                "values of a function cannot all be compared; give a mapping from ids "
+                "to values, or ProcessPrivacy(repeatable=False), so that every "
+                "execution is charged"
+            )
+        found = digest_of(self.clients)
+        if must_be_same:
+            found.check_same()
+        return found
+
+    def hparams(self, values: Optional[ValuesDigest]) -> dict[str, Any]:
+        """What the run's folder records.
+
+        Args:
+          values: of `values_digest`. A private run keeps it where only the owner can
+            read it.
+        """
         experiment = self.experiment
+        data = {}
+        if values is not None and self.plan is None:
+            data["data_sha256"] = values.sha256
         return {
             "process": type(experiment.process).__name__,
             "client_type": short_type(self.form.client_type),
@@ -83,6 +113,7 @@ class Prepared:
             "expected_cohort_size": self.cohorts.expected_cohort_size,
             "public_data": experiment.public_data,
             "evaluation": _kind_of_evaluation(experiment),
+            **data,
             **self.cohort_settings.flat(),
             **self.training.flat(),
             **experiment.release.flat(),
@@ -126,7 +157,7 @@ def prepare(experiment: ProcessExperiment) -> Prepared:
     clients = clients_of(experiment.clients, experiment.client_ids, form.client_type)
     if form.client_type is not None:
         # A value that is not of the type is refused before anything is written.
-        clients.checked(clients.client_ids[0])
+        clients.check()
     training = experiment.training
     if training is None:
         training = Training(rounds=1) if form.is_computation else Training()

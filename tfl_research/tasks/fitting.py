@@ -7,6 +7,7 @@ they are refused before anything is trained, on every runtime.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -114,6 +115,8 @@ class Fitting:
             self._rules = _checked_heads(objective, model, keras_model, probe)
         except ValueError as error:
             raise UserError(f"task {task.name}: {error}") from error
+        if keras_model is None:
+            _compare_losses(task, model, objective, probe)
         self._is_checked = True
         self.check(client_id, examples, split)
         for split, clients in _splits(task).items():
@@ -161,6 +164,37 @@ def _keras_model(task: Task) -> Any:
         return None
     built = models.built_model(task.build_model, task.x_spec)
     return built if isinstance(built, tf.keras.Model) else None
+
+
+def _compare_losses(
+    task: Task,
+    model: FunctionalModel,
+    objective: Objective,
+    probe: Mapping[str, np.ndarray],
+) -> None:
+    """Says which loss counts, if a model of TFF has another one than the task.
+
+    Raises:
+      UserError: nobody has named the task's objective.
+    """
+    from tfl_research.tasks.objectives import of_tff_models
+
+    x = structures.packed(probe, "x")
+    predictions = model.predict(model.initial_weights, model.initial_state, x)
+    differs = of_tff_models.difference(task.build_model, objective, probe, predictions)
+    if differs is None:
+        return
+    if objective.is_assumed:
+        raise UserError(
+            f"task {task.name}: no objective is given, and the model's own loss is not "
+            f"that of objective='classification' ({differs}); give objective='model' "
+            "for the model's loss and metrics, or name another objective"
+        )
+    warnings.warn(
+        f"task {task.name}: the task's objective counts, and not the loss that the "
+        f"model of TFF has, which differs ({differs})",
+        stacklevel=2,
+    )
 
 
 def _checked_heads(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -14,6 +15,9 @@ from tfl_research.tasks.named_objectives import named
 
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
+
+# The objective that nobody named, and the one that a model of TFF has itself.
+ASSUMED, MODEL = "classification", "model"
 
 
 def with_labels(place: Place, examples: Examples, objective_name: object) -> Examples:
@@ -73,20 +77,35 @@ def needs_labels(chosen: object) -> bool:
 
 
 def objective(
-    chosen: Any, sequences: Optional[Sequences] = None
+    chosen: Any, model: Any, sequences: Optional[Sequences] = None
 ) -> tuple[Callable[[], Objective], str]:
     """The builder of the objective, and the metric that picks the best model.
 
     Args:
       chosen: see `from_arrays`.
+      model: the model, or its builder.
       sequences: of the labels; their pad does not count in "next_token".
 
     Raises:
       ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.
     """
+    if chosen is None:
+        return _assumed, named(ASSUMED)[1]
+    if isinstance(chosen, str) and chosen == MODEL:
+
+        def of_model() -> Objective:
+            from tfl_research.tasks.objectives import of_tff_models
+
+            return of_tff_models.of_model(model)
+
+        return of_model, "loss"
     if sequences is None or not isinstance(chosen, str) or chosen != "next_token":
         return named(chosen)
     pad = sequences.pad
     if not isinstance(pad, int):
         raise ValueError(f"sequences: tokens are padded with an integer, got {pad!r}")
     return named(chosen, pad_id=pad)
+
+
+def _assumed() -> Objective:
+    return dataclasses.replace(named(ASSUMED)[0](), is_assumed=True)

@@ -55,6 +55,8 @@ class Objective:
       weighted_sums: (y, predictions, sample weights `[batch]`) -> the sums of metrics
         that are weighted, beside "loss"; `finalize` takes them too. They replace those
         of `example_sums`. None without such metrics.
+      is_assumed: whether nobody has named an objective, so that a model with a loss of
+        its own must agree with it.
       refuses_masks: whether a mask of a Keras model's output, of its padded steps, is
         refused.
 
@@ -84,6 +86,7 @@ class Objective:
     weighted_sums: Optional[
         Callable[[Any, Any, tf.Tensor], Mapping[str, tf.Tensor]]
     ] = None
+    is_assumed: bool = False
 
     def losses(self, examples: Mapping[str, tf.Tensor], predictions: Any) -> tf.Tensor:
         """The loss of each example, times its sample weight if there are weights.

@@ -150,7 +150,7 @@ def test_another_process_is_refused(averaging, whole):
         run(other, folder, CLIENTS, **EVALUATED)
     others = {**CLIENTS, "another": CLIENTS["client 2"]}
     del others["client 2"]
-    with pytest.raises(UserError, match="the data differs"):
+    with pytest.raises(UserError, match="digest of all clients' examples"):
         run(averaging, folder, others, **EVALUATED)
 
 

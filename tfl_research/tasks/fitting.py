@@ -47,6 +47,7 @@ class Fitting:
         self._is_checked = False
         self._rules: list[tuple[str, Rule, tuple[int, ...]]] = []
         self._ids: Any = None
+        self._floats: Any = None
         self._seen: set[tuple[str, str]] = set()
 
     def of(
@@ -87,6 +88,8 @@ class Fitting:
 
     def _check_ids(self, client_id: str, examples: Examples, split: str) -> None:
         wrong = None if self._ids is None else self._ids.wrong_id(examples)
+        if wrong is None and self._floats is not None:
+            wrong = self._floats.wrong_number(examples)
         if wrong is not None:
             raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
 
@@ -107,7 +110,9 @@ class Fitting:
         keras_model = _keras_model(task)
         if keras_model is not None:
             from tfl_research.tasks.embedded_ids import EmbeddedIds
+            from tfl_research.tasks.float_inputs import FloatInputs
 
+            self._floats = FloatInputs(keras_model, examples)
             self._ids = EmbeddedIds(keras_model)
             self._check_ids(client_id, probe, split)
         objective = task.build_objective()

@@ -130,6 +130,9 @@ class TaskSettings:
         labels = [name for name in examples if structures.of(name) == "y"]
         if labels == ["y"]:
             place = place or conversion.Place(f"client {client_id!r}: y")
+            if isinstance(self._named, str) and self._named == "next_token":
+                pads = {n: each.pad for n, each in self.sequences_by_array().items()}
+                own_models.check_tokens(place, examples, pads)
             return own_models.with_labels(place, examples, self._named)
         is_own = isinstance(self._named, str) and self._named == own_models.MODEL
         if labels and isinstance(self._named, str) and not is_own:

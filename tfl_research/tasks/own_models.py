@@ -10,6 +10,7 @@ import numpy as np
 
 from tfl_research.data import Examples
 from tfl_research.data.conversion import Place
+from tfl_research.data.exactness import rounded_integers
 from tfl_research.data.sequences import Sequences
 from tfl_research.tasks.named_objectives import named
 
@@ -28,6 +29,14 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
     Raises:
       ValueError: labels that the objective does not take; names client and row.
     """
+    if objective_name == "regression":
+        rounded = rounded_integers(examples["y"])
+        if rounded.any():
+            row = int(np.argwhere(rounded)[0][0])
+            raise ValueError(
+                f"{place.row(row)}: {examples['y'][rounded].flat[0]} would be rounded "
+                "in float32, in which the loss is computed; scale the labels"
+            )
     if objective_name not in ("classification", "binary"):
         return examples
     y = examples["y"]
@@ -42,6 +51,41 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
             f"takes {expected}; objective='regression' takes real numbers"
         )
     return {**examples, "y": y.astype(np.int32, copy=False)}
+
+
+def check_tokens(place: Place, examples: Examples, pads: Mapping[str, Any]) -> None:
+    """Refuses sequences whose labels go on after the tokens that they are labels of.
+
+    Args:
+      place: names the labels and their rows in an error.
+      examples: a client's arrays; nothing is checked unless x is one array of tokens.
+      pads: the padding of x and y, by name, where it was declared.
+
+    Raises:
+      ValueError: names client and row.
+    """
+    if "x" not in examples or examples["x"].ndim != 2 or examples["y"].ndim != 2:
+        return
+    # The padding of labels is 0 unless another one is declared.
+    known = {"x": pads.get("x"), "y": pads.get("y", 0)}
+    lengths = {name: _lengths(examples[name], pad) for name, pad in known.items()}
+    wrong = lengths["y"] > lengths["x"]
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"{place.row(row)}: {lengths['y'][row]} labels for the {lengths['x'][row]} "
+            "tokens of x; a token has one label, the token after it: give "
+            "x=tokens[:-1] and y=tokens[1:]"
+        )
+
+
+def _lengths(rows: np.ndarray, pad: Any) -> np.ndarray:
+    """The place after the last element that is no padding, int64 `[n]`."""
+    if pad is None or not rows.size:
+        return np.full(len(rows), rows.shape[1])
+    real = rows != pad
+    last = rows.shape[1] - np.argmax(real[:, ::-1], axis=1)
+    return np.where(real.any(axis=1), last, 0)
 
 
 def _kinds(value: object) -> set[tuple[str, str]]:

@@ -101,7 +101,7 @@ def test_clients_and_settings(clients, options, match):
     ("name", "value", "match"),
     [
         ("cohorts", 3, "cohorts must be Cohorts, got int; give tfl.Cohorts"),
-        ("privacy", tfl.UserLevelPrivacy(noise_multiplier=1), "must be ProcessPrivacy"),
+        ("privacy", "gaussian", "must be ProcessPrivacy"),
         ("evaluate", 3, "evaluate must be a function of the model"),
     ],
 )
@@ -112,6 +112,21 @@ def test_parts_of_another_kind(name, value, match):
 
 def value(given, value_type=PAIR):
     return as_value("clients['a']", given, value_type)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "match"),
+    [
+        (tfl.UserLevelPrivacy(noise_multiplier=1.0), "adds noise to the updates of a"),
+        (
+            tfl.RecordLevelPrivacy(record_target_epsilon=4),
+            "is about local steps, which",
+        ),
+    ],
+)
+def test_the_privacy_of_a_task_is_refused_with_the_way_out(privacy, match):
+    with pytest.raises(SettingError, match=f"privacy: .*{match}.*tfl.ProcessPrivacy"):
+        tfl.ProcessExperiment(TOTAL, {"a": 1}, privacy=privacy)
 
 
 def test_members_are_taken_by_name_and_not_by_place():

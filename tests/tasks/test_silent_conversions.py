@@ -209,3 +209,14 @@ def test_large_integers_that_a_model_takes_as_floats_are_refused(part):
         task.functional_model()
     fine = tasks.from_arrays(held, model=lambda: model("int64"), test=0)
     fine.functional_model()
+
+
+def test_tokens_that_an_embedding_would_cut_are_refused():
+    def model():
+        layers = [tf.keras.layers.Embedding(5, 2), tf.keras.layers.Flatten()]
+        return tf.keras.Sequential([tf.keras.layers.Input([1]), *layers])
+
+    held = {"a": {"x": np.array([[1.0], [1.5]]), "y": [0, 1]}}
+    task = tasks.from_arrays(held, model=model, test=0)
+    with pytest.raises(UserError, match=r"'a', x row 1: token 1\.5 in Embedding"):
+        task.functional_model()

@@ -129,7 +129,7 @@ class Result:
           >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
           >>> result = experiment.run("results/heart")
           untrained  eval loss 0.6931 ...
-          >>> model = result.model_of("cleveland", personal=True)
+          >>> model = result.model_of("Cleveland", personal=True)
           >>> model.predict(np.zeros((3, 35)), verbose=0).shape
           (3, 1)
         """

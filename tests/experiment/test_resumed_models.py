@@ -91,9 +91,7 @@ def statistics(non_trainable):
 
 
 ROWS = {
-    "averaged, fed_dyn": (statistics("averaged"), "fed_dyn"),
     "averaged, mime": (statistics("averaged"), "mime"),
-    "local, fed_nova": (statistics("local"), "fed_nova"),
     "two outputs": (
         lambda: tasks.from_arrays(
             clients(True), model=two_outputs, objective=two_losses

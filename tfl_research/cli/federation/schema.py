@@ -7,7 +7,7 @@ import pathlib
 import sys
 from typing import Any
 
-from tfl_research.cli.federation.names import check_site_name
+from tfl_research.federation.authentication import check_name
 from tfl_research.storage import atomic
 
 _MOST_LINES = 20
@@ -146,7 +146,7 @@ def _draft(arguments: argparse.Namespace) -> int:
     from tfl_research.data.tables.agreement import drafting
     from tfl_research.data.tables.agreement.draft import as_json
 
-    check_site_name("--site", arguments.site)
+    check_name(arguments.site, "--site")
     output = _new_file("--output", arguments.output)
     choices = drafting.Choices(
         minimum_count=arguments.minimum_count,

@@ -147,6 +147,11 @@ def read_file(path: pathlib.Path, label_column: str) -> Schema:
         raise ValueError(f"{path}: line {error.lineno}: {error.msg}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
+    return of_content(str(path), content, label_column)
+
+
+def of_content(path: str, content: Any, label_column: str) -> Schema:
+    """The schema of the content of a file; `path` is for errors. See `read_file`."""
     columns = content.get("columns") if isinstance(content, dict) else None
     if not isinstance(columns, dict) or not columns:
         raise ValueError(f"{path}: expected an object with 'columns'")
@@ -157,7 +162,7 @@ def read_file(path: pathlib.Path, label_column: str) -> Schema:
         raise ValueError(
             f"{path}: the label column {label_column!r} belongs under 'label'"
         )
-    schema = Schema(tuple(_column(str(path), n, entry) for n, entry in columns.items()))
+    schema = Schema(tuple(_column(path, n, entry) for n, entry in columns.items()))
     if "label" not in content:
         return schema
     label = content["label"]

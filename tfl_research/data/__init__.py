@@ -13,6 +13,7 @@ from tfl_research.data.cohort import ArraySpec, Cohort, Examples
 from tfl_research.data.digest import content_digest
 from tfl_research.data.partitions import PartitionOptions
 from tfl_research.data.poisson_batching import PoissonBatching
+from tfl_research.data.site_clients import SiteClients, SiteCohort
 from tfl_research.data.tff_adapter import from_tff
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Examples",
     "PartitionOptions",
     "PoissonBatching",
+    "SiteClients",
+    "SiteCohort",
     "client_splits",
     "content_digest",
     "derived_generator",

@@ -48,7 +48,7 @@ def process(
 
 def has_secure_sums(setup: Setup) -> bool:
     """Whether the runtime executes all secure sums."""
-    return setup.experiment.runtime.runtime == "in_process"
+    return setup.experiment.runtime.runtime in ("in_process", "federation")
 
 
 def local_steps(setup: Setup) -> clients.LocalSteps:

@@ -14,6 +14,7 @@ from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.federated import coordinator
 from tfl_research.experiment.private import (
     fingerprints,
     recharging,
@@ -142,9 +143,14 @@ def _opened(
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         noise_keys.check_repeatable(setup, process)
         try:
-            public = stack.enter_context(
-                engines.build(experiment.runtime, process, folder)
-            )
+            coordinated: Optional[coordinator.Coordinated] = None
+            if setup.facts is not None:
+                coordinated = coordinator.Coordinated(setup, process, folder, stack)
+                public: Any = coordinated.engine
+            else:
+                public = stack.enter_context(
+                    engines.build(experiment.runtime, process, folder)
+                )
             fingerprint = fingerprints.of_run(
                 setup, noise_keys.digests(setup, process), data
             )
@@ -180,7 +186,9 @@ def _opened(
                     "task": setup.task,
                     "engine": engine,
                     "process_plan": process.plan,
-                    "client_states": process.client_states,
+                    # Clients of a federation keep their states at their sites.
+                    "client_states": None if coordinated else process.client_states,
+                    "evaluator": coordinated.evaluator if coordinated else None,
                     "sampler": with_message_bytes(cohorts, process.message_bytes),
                     "folder": folder,
                     "config": _config(setup, folder),
@@ -211,7 +219,10 @@ def _config(setup: Setup, folder: RunFolder) -> Any:
         key = folder.attempts.key(folder.run_seed)
         seed = record_level.secret_cohort_seed(key)
     return dataclasses.replace(
-        config, cohort_seed=seed, client_weights=setup.client_weights
+        config,
+        cohort_seed=seed,
+        client_weights=setup.client_weights,
+        evaluate_separately=setup.experiment.runtime.separately,
     )
 
 

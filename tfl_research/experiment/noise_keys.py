@@ -131,6 +131,12 @@ def engine(
     key = folder.attempts.key(folder.run_seed)
     if seed_in_state:
         return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
+    if setup.facts is not None:
+        raise SettingError(
+            f"--mechanism={setup.user_level.mechanism.NAME}: does not keep its noise "
+            "seed in the state alone, so that the sites would build another process; "
+            "leave it out with --runtime=federation"
+        )
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(
         engines.build(setup.experiment.runtime, process, folder)

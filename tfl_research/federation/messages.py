@@ -252,9 +252,10 @@ def _tensors(table: Any, content: bytes, start: int) -> dict[str, np.ndarray]:
         if name in tensors:
             raise MessageError(f"the message has the tensor {name!r} twice")
         count = size // dtype.itemsize
-        if dtype == np.bool_ and np.frombuffer(content, np.uint8, count, start).max(
-            initial=0
-        ) > 1:
+        if (
+            dtype == np.bool_
+            and np.frombuffer(content, np.uint8, count, start).max(initial=0) > 1
+        ):
             raise MessageError(f"tensor {name!r} has bytes that are no booleans")
         stored = np.frombuffer(content, dtype.newbyteorder("<"), count, start)
         # A copy: aligned, and the caller may write to it.

@@ -32,6 +32,8 @@ class RunConfig:
         (record-level privacy).
       max_evaluation_examples: largest number of evaluated examples of a split.
       evaluation_batch_size: examples in a batch of the evaluation.
+      evaluate_separately: whether a batch of the evaluation has the examples of one
+        client alone; see `evaluation.Evaluator`.
       report: whether report.html is written when the run ends.
       progress_bar: whether a progress bar is drawn; by default on a terminal.
       print_every: rounds from one printed line to the next.
@@ -52,6 +54,7 @@ class RunConfig:
     cohort_seed: Optional[int] = dataclasses.field(default=None, repr=False)
     max_evaluation_examples: Optional[int] = None
     evaluation_batch_size: int = 512
+    evaluate_separately: bool = False
     report: bool = True
     progress_bar: Optional[bool] = None
     print_every: int = 1

@@ -100,11 +100,11 @@ def asked(round_number: int = 1, kind: str = "round", size: int = 3) -> Message:
     )
 
 
-def request(site: str, key: bytes, sequence: int, **changes) -> bytes:
+def request(name: str, key: bytes, sequence: int, **changes) -> bytes:
     """A sealed request, as a coordinator sends it."""
     header = {"run": RUN, "round": 1, "completed": 0}
     body = encode(Message("round", header, {"x": np.arange(3.0)}))
-    seal = Seal(False, site, RUN, sequence)._replace(**changes)
+    seal = Seal(False, name, RUN, sequence)._replace(**changes)
     return sealed(body, key, seal)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tfl_research.cli.federation import schema
+from tfl_research.cli.federation import provision, schema
 from tfl_research.errors import UserError
 
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     schema.add_parsers(
         schemas.add_subparsers(dest="step", required=True, metavar="STEP")
     )
+    provision.add_parser(commands)
     return whole
 
 

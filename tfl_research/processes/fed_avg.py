@@ -11,7 +11,13 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
-from tfl_research.aggregators import UpdateAggregator, declarations
+from tfl_research.aggregators import (
+    SumFormats,
+    UpdateAggregator,
+    averaging,
+    declarations,
+)
+from tfl_research.aggregators.secure_sums import averaging as secure_averaging
 from tfl_research.data import PoissonBatching, structures
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
@@ -83,6 +89,7 @@ def build_fed_avg(
     server_work: Optional[ServerWork] = None,
     max_cohort_size: Optional[int] = None,
     seed: int = 0,
+    secure_sums: Optional[SumFormats] = None,
 ) -> FederatedProcess:
     """Builds generalised federated averaging (FedOpt) as a TFF process.
 
@@ -137,6 +144,12 @@ def build_fed_avg(
       max_cohort_size: largest number of clients in a cohort; needed if clients keep a
         state.
       seed: seed of the initial weights.
+      secure_sums: the numbers of secure sums, for a process in which everything that
+        clients report goes through TFF's secure sums. The default aggregator and the
+        process' own sums use them; an aggregator that is given must sum securely
+        itself. The metrics then have `secure_sums`, of which `clipped_clients` is the
+        number of clients that reported a number beyond its bound. A table of client
+        states is no sum, and remains beside them.
 
     Raises:
       ValueError: both or neither of client_optimizer and client_work; both
@@ -159,7 +172,9 @@ def build_fed_avg(
         raise ValueError("give server_optimizer or server_work, not both")
     work = server_work or OptimizerStep(server_optimizer)
     if aggregator is None:
-        aggregator = tff.aggregators.MeanFactory(no_nan_division=True)
+        aggregator = averaging.mean()
+        if secure_sums is not None:
+            aggregator = secure_averaging.mean(secure_sums)
     if client_weighting is None:
         takes_weights = isinstance(
             aggregator, tff.aggregators.WeightedAggregationFactory
@@ -195,6 +210,7 @@ def build_fed_avg(
             client_work.encoded_bytes(model),
             client_work.received_bytes(model),
             client_work.reported_bytes(model),
+            secure_sums,
         )
     )
 

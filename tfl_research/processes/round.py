@@ -14,6 +14,7 @@ from tfl_research.aggregators import declarations
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import create_aggregation, may_skip
 from tfl_research.processes.client_states import POSITION, collect
+from tfl_research.processes.client_sums import client_sums
 from tfl_research.processes.federated_process import FederatedProcess, size_in_bytes
 from tfl_research.processes.round_parts import RoundParts, client_computation
 from tfl_research.processes.server_work import Aggregated
@@ -189,7 +190,8 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             )
         arguments = (trained["update"], weight) if weighted else (trained["update"],)
         aggregated = aggregation.next(state.aggregator, *arguments)
-        counts = tff.federated_sum(trained["counts"])
+        totals = client_sums(parts.secure_sums, trained)
+        counts = totals.of("counts")
         updated = tff.federated_map(
             update_server,
             tff.federated_zip(
@@ -197,7 +199,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                     weights,
                     state.finalizer,
                     aggregated.result,
-                    tff.federated_sum(trained["report"]),
+                    totals.of("report"),
                     counts,
                     round_number,
                     model_state,
@@ -232,7 +234,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         )
         metrics = collections.OrderedDict(
             train=tff.federated_map(
-                finalize_metrics, tff.federated_sum(trained["sums"])
+                finalize_metrics, totals.of("sums")
             ),
             cohort=tff.federated_map(cohort_metrics, counts),
             aggregator=aggregated.measurements,
@@ -241,9 +243,11 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             metrics["client_noise_stddev"] = tff.federated_map(
                 client_mean,
                 tff.federated_zip(
-                    (tff.federated_sum(trained["noise_stddev"]), counts["clients"])
+                    (totals.of("noise_stddev"), counts["clients"])
                 ),
             )
+        if totals.measured is not None:
+            metrics["secure_sums"] = totals.measured
         if states is not None:
             metrics["client_states"] = collect(
                 states, trained["state"], cohort[POSITION]

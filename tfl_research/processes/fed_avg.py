@@ -18,7 +18,7 @@ from tfl_research.aggregators import (
     declarations,
 )
 from tfl_research.aggregators.secure_sums import averaging as secure_averaging
-from tfl_research.data import PoissonBatching, structures
+from tfl_research.data import CLIENT_SECRET, PoissonBatching, structures
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
@@ -134,8 +134,9 @@ def build_fed_avg(
       aggregator: any TFF aggregation factory; by default a weighted mean, which is zero
         when no client counts. An `aggregators.UpdateAggregator` with `client_members`,
         names of members of `cohort_type(task)`, gets weights that are structures of
-        `weight` and these members ("seed" for noise at the clients, "role" for
-        attacks).
+        `weight` and these members ("seed" or "client_secret" for noise at the clients,
+        "role" for attacks). With "client_secret" clients have this member too, see
+        `data.client_secrets`.
       client_work: the computation of a client.
       client_weighting: how much a client counts; by default by its number of examples
         if the aggregator takes weights, otherwise uniform.
@@ -193,6 +194,8 @@ def build_fed_avg(
     further = [] if states is None else states.members
     for name, spec in client_work.client_members.items():
         further.append((name, tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape)))
+    if CLIENT_SECRET in declared.client_members:
+        further.append((CLIENT_SECRET, tff.TensorType(np.int64, [2])))
     plan = _plan(client_work, declared)
     if plan is not None:
         _check_private(model)

@@ -86,9 +86,7 @@ def _quantile(
     def scaled(estimate: tf.Tensor) -> Any:
         return multiplier * estimate + increment
 
-    @tff.federated_computation(
-        tff.FederatedType(tf.float32.as_numpy_dtype, tff.SERVER)
-    )
+    @tff.federated_computation(tff.FederatedType(tf.float32.as_numpy_dtype, tff.SERVER))
     def at_server(estimate: Any) -> Any:
         return tff.federated_map(scaled, estimate)
 

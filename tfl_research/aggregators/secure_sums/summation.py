@@ -229,6 +229,6 @@ def bounded(formats: SumFormats) -> SecureSumFactory:
 
 def or_plain(
     formats: Optional[SumFormats],
-) -> Optional[tff.aggregators.UnweightedAggregationFactory]:
-    """`updates`; None without formats."""
-    return None if formats is None else updates(formats)
+) -> tff.aggregators.UnweightedAggregationFactory:
+    """`updates`; plain summation without formats."""
+    return tff.aggregators.SumFactory() if formats is None else updates(formats)

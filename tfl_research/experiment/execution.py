@@ -29,6 +29,7 @@ from tfl_research.storage import RunFolder, run_folder
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
+    from tfl_research.processes import FederatedProcess
     from tfl_research.program import RoundReport, RunResult
 
 Folder = Union[str, os.PathLike[str]]
@@ -142,6 +143,7 @@ def _opened(
         building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         noise_keys.check_repeatable(setup, process)
+        building.check_sums(setup, process)
         try:
             coordinated: Optional[coordinator.Coordinated] = None
             if setup.facts is not None:
@@ -167,8 +169,8 @@ def _opened(
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )
-            # An update without compression has as many scalars as the model.
-            dimension = -(-max(process.message_bytes) // 4)
+            # A private run's update has as many scalars as the model that is sent.
+            dimension = -(-process.download_bytes // 4)
             write = _statement_writer(setup, folder, account, dimension)
             if write is not None:
                 stack.enter_context(
@@ -191,7 +193,7 @@ def _opened(
                     "evaluator": coordinated.evaluator if coordinated else None,
                     "sampler": with_message_bytes(cohorts, process.message_bytes),
                     "folder": folder,
-                    "config": _config(setup, folder),
+                    "config": _config(setup, folder, process),
                     "account": account,
                     "message_bytes": process.message_bytes,
                     "personal_evaluator": building.personal_evaluator(setup),
@@ -212,15 +214,18 @@ def _opened(
             ) from error
 
 
-def _config(setup: Setup, folder: RunFolder) -> Any:
+def _config(setup: Setup, folder: RunFolder, process: FederatedProcess) -> Any:
     config = setup.experiment.training.config()
-    seed = None
+    cohort_seed = client_secret = None
+    key = folder.attempts.key(folder.run_seed)
     if setup.record_level is not None:
-        key = folder.attempts.key(folder.run_seed)
-        seed = record_level.secret_cohort_seed(key)
+        cohort_seed = record_level.secret_cohort_seed(key)
+    if process.client_secrets:
+        client_secret = user_level.client_secret(key)
     return dataclasses.replace(
         config,
-        cohort_seed=seed,
+        cohort_seed=cohort_seed,
+        client_secret=client_secret,
         client_weights=setup.client_weights,
         evaluate_separately=setup.experiment.runtime.separately,
     )

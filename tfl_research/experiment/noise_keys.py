@@ -28,15 +28,18 @@ _OTHER_SEED = PUBLIC_SEED ^ 1
 def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]:
     """The digests of a run's computation, equal on every runtime.
 
-    A mechanism under a secure sum is another process where the runtime cannot execute
-    the sum. Its noise is the same integers, so it has the same digests and key.
+    With secure sums there is another process where the runtime cannot execute these
+    sums. It adds the same integers, so it has the same digests and key.
 
     Args:
       setup: of the run.
       process: built with `PUBLIC_SEED`.
     """
     plan = setup.user_level
-    if plan is None or plan.distributed is None or building.has_secure_sums(setup):
+    sums = setup.experiment.secure_sums.secure_sums or (
+        plan is not None and plan.distributed is not None
+    )
+    if not sums or building.has_secure_sums(setup):
         return runtime.computation_digests(process)
     secure = building.process(setup, noise_seed=PUBLIC_SEED, secure=True)
     return runtime.computation_digests(secure)

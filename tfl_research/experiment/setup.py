@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from tfl_research.aggregators import SumFormats
 from tfl_research.data import ClientData, SiteClients
 from tfl_research.devices import PacedRounds
 from tfl_research.experiment import (
@@ -78,6 +79,19 @@ class Setup:
     def record_level(self) -> Optional[RecordLevelPlan]:
         """The plan of record-level privacy, if there is one."""
         return self.plan if isinstance(self.plan, RecordLevelPlan) else None
+
+    def sum_formats(self, *, secure: bool = True) -> Optional[SumFormats]:
+        """The numbers of secure sums for the largest cohort; None for plain sums.
+
+        Args:
+          secure: whether the runtime executes secure sums.
+
+        Raises:
+          SettingError: cohorts that are too large for the bits.
+        """
+        return self.experiment.secure_sums.formats(
+            max(1, self.asked.maximum_cohort_size), secure=secure
+        )
 
     def hparams(self) -> dict[str, Any]:
         """What the run's folder records: every setting, and what follows from them."""

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tfl_research.data import CLIENT_SECRET, client_secrets
 from tfl_research.errors import RoundAbandoned, TrainingDivergedError, UserError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
@@ -152,6 +153,9 @@ class Rounds:
         cohort = self._clients.cohort(
             client_ids, seed=cohort_seed, round_number=round_number
         )
+        if config.client_secret is not None:
+            secrets = client_secrets(config.client_secret, client_ids, round_number)
+            cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
         if outcome is not None:
             cohort = outcome.prepared(cohort)
         if self._client_states is not None:

@@ -48,9 +48,9 @@ def _size(kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> in
 
 
 def _vector(place: int, size: int) -> np.ndarray:
-    bounds = np.iinfo(_DTYPE)
+    bounds = np.iinfo(np.int32)
     generator = np.random.default_rng(place)
-    return generator.integers(bounds.min, bounds.max, size, _DTYPE, endpoint=True)
+    return generator.integers(bounds.min, bounds.max, size, np.int32, endpoint=True)
 
 
 def measure(count: int, size: int, lost: int) -> dict[str, Any]:

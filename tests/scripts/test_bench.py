@@ -215,8 +215,8 @@ def test_secure_sums_are_measured_against_plain_sums():
     row = secure_sums.measure(5, 100, lost=2)
     assert (row["parties"], row["integers"], row["lost"]) == (5, 100, 2)
     assert row["threshold"] == 3
-    # Four bytes for an integer, and what belongs to a message and to the protocol: two
-    # keys, four ciphertexts of 60 bytes, digests of 32 and shares of 16 for each of five.
+    # Four bytes for an integer, and what belongs to a message and to the protocol:
+    # two keys, four ciphertexts of 60 bytes, digests of 32 and shares of 16 for five.
     protocol_bytes = 2 * 32 + 4 * 60 + 5 * (32 + 16)
     assert 400 < row["plain_sent_bytes"] < 500
     assert 400 + protocol_bytes < row["sent_bytes"] < 400 + protocol_bytes + 1500

@@ -12,7 +12,12 @@ from tfl_research.cli.federation import site_template
 from tfl_research.cli.federation.names import site_names
 from tfl_research.errors import UserError
 from tfl_research.federation import authentication, federation_file
-from tfl_research.federation.federation_file import CARRIERS, LOCAL
+from tfl_research.federation.federation_file import (
+    CARRIERS,
+    LOCAL,
+    ROUND_DEADLINE,
+    START_DEADLINE,
+)
 from tfl_research.storage import atomic
 
 FILE = "federation.toml"
@@ -45,12 +50,7 @@ def add_parser(commands: Any) -> None:
         "--round_deadline",
         type=float,
         metavar="SECONDS",
-        help="go on without sites that have not answered (default: the run's)",
-    )
-    parser.add_argument(
-        "--minimum_clients",
-        type=int,
-        help="abandon a round of fewer clients (default: the run's)",
+        help="go on without sites that have not answered (default: 600)",
     )
     parser.add_argument(
         "--label_column", default="", help="column of the label, for site.toml"
@@ -67,7 +67,6 @@ def _run(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         carrier=arguments.carrier,
         round_deadline=arguments.round_deadline,
-        minimum_clients=arguments.minimum_clients,
         label_column=arguments.label_column,
     )
     sys.stdout.write(f"{folder / FILE}: for the coordinator\n")
@@ -87,7 +86,6 @@ def provision(
     name: Optional[str] = None,
     carrier: Optional[str] = None,
     round_deadline: Optional[float] = None,
-    minimum_clients: Optional[int] = None,
     label_column: str = "",
 ) -> list[pathlib.Path]:
     """Makes a federation, or adds sites to it; an interrupted call can be repeated.
@@ -97,8 +95,7 @@ def provision(
       names: of the sites to add.
       name: of the federation; None is the folder's name.
       carrier: one of `CARRIERS`; None is that of the federation, or "local".
-      round_deadline: see `FederationFile`, as the next one; for a new federation.
-      minimum_clients: see `FederationFile`.
+      round_deadline: see `FederationFile`; for a new federation.
       label_column: for the site.toml of the sites, "" if unknown.
 
     Returns:
@@ -108,7 +105,7 @@ def provision(
       UserError: a site that has its key, or a federation of another carrier or name.
     """
     path = folder / FILE
-    text, known, carrier = _head(path, name, carrier, round_deadline, minimum_clients)
+    text, known, carrier = _head(path, name, carrier, round_deadline)
     for site in names:
         if site in known:
             raise UserError(
@@ -136,7 +133,6 @@ def _head(
     name: Optional[str],
     carrier: Optional[str],
     round_deadline: Optional[float],
-    minimum_clients: Optional[int],
 ) -> tuple[str, tuple[str, ...], str]:
     """What federation.toml begins with, the sites that are in it, and the carrier."""
     if carrier is not None and carrier not in CARRIERS:
@@ -145,7 +141,7 @@ def _head(
         carrier = carrier or LOCAL
         title = path.parent.name if name is None else name
         return (
-            _new_head(title, carrier, round_deadline, minimum_clients),
+            _new_head(title, carrier, round_deadline),
             (),
             carrier,
         )
@@ -154,7 +150,6 @@ def _head(
         "name": (name, file.name),
         "carrier": (carrier, file.carrier),
         "round_deadline": (round_deadline, file.round_deadline),
-        "minimum_clients": (minimum_clients, file.minimum_clients),
     }
     for flag, (given, present) in differing.items():
         if given is not None and given != present:
@@ -169,15 +164,10 @@ def _new_head(
     name: str,
     carrier: str,
     round_deadline: Optional[float],
-    minimum_clients: Optional[int],
 ) -> str:
     if round_deadline is not None and not round_deadline > 0:
         raise UserError(f"--round_deadline={round_deadline:g}: must be above 0")
-    if minimum_clients is not None and minimum_clients < 1:
-        raise UserError(f"--minimum_clients={minimum_clients}: must be at least 1")
-    deadline = "600.0" if round_deadline is None else repr(round_deadline)
-    least = "1" if minimum_clients is None else repr(minimum_clients)
-    off = ["# " if value is None else "" for value in (round_deadline, minimum_clients)]
+    deadline = ROUND_DEADLINE if round_deadline is None else round_deadline
     return f"""\
 # The coordinator's list of sites. Paths start at this file's folder. The keys in
 # {KEYS}/ must stay secret: whoever has a site's key can speak for the site.
@@ -186,9 +176,9 @@ name = {site_template.quoted(name)}
 # What carries messages: local, flare or flower.
 carrier = "{carrier}"
 # Seconds after which a round goes on without the sites that have not answered.
-{off[0]}round_deadline = {deadline}
-# A round of fewer clients is abandoned.
-{off[1]}minimum_clients = {least}
+round_deadline = {deadline!r}
+# Seconds that a site has to begin a run: it reads its data and compiles its work.
+start_deadline = {START_DEADLINE!r}
 """
 
 
@@ -221,18 +211,15 @@ def _site(folder: pathlib.Path, site: str, label_column: str) -> pathlib.Path:
     _private(own)
     if not key.exists():
         authentication.make_key(key)
-    if authentication.read_key(key) != _key_at(own / SITE_KEY):
-        atomic.write(own / SITE_KEY, key.read_bytes(), mode=0o600)
+    content, copy = key.read_bytes(), own / SITE_KEY
+    if not os.path.lexists(copy):
+        atomic.write(copy, content, mode=0o600)
+    elif authentication.read_key(copy) != authentication.read_key(key):
+        raise UserError(
+            f"--sites={site}: {copy} is another key than {key}; move the one that "
+            "nobody uses away"
+        )
     if not (own / SITE_FILE).exists():
-        content = site_template.text(site, label_column)
-        atomic.write(own / SITE_FILE, content.encode(), mode=0o600)
+        text = site_template.text(site, label_column)
+        atomic.write(own / SITE_FILE, text.encode(), mode=0o600)
     return own
-
-
-def _key_at(path: pathlib.Path) -> Optional[bytes]:
-    """The key in a file, or None without the file; UserError if the key is another's.
-
-    Raises:
-      UserError: no key is in the file.
-    """
-    return authentication.read_key(path) if os.path.lexists(path) else None

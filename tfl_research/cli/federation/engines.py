@@ -1,0 +1,1 @@
+"""FLARE and Flower: their environments, their jobs, and carrying a federation."""

@@ -17,7 +17,7 @@ from tfl_research.cli.federation import engines, hospitals, provision, schema
 from tfl_research.cli.federation.processes import Started, ending
 from tfl_research.errors import UserError
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
-from tfl_research.storage import RunFolder, atomic
+from tfl_research.storage import atomic
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _EXPERIMENT = _ROOT / "experiments" / "record_dp_fed_avg.py"
@@ -249,7 +249,7 @@ class Demo:
         )
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")
-        self._say(f"report: {RunFolder(self._run_folder).report_path}")
+        self._say(f"report: {self._run_folder / 'report.html'}")
         self._say(f"results: {self._run_folder}; sites: {self._folder / 'sites'}")
         if differences:
             self._say("The result is NOT the simulation's.")

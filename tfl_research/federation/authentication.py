@@ -15,6 +15,9 @@ So a message that was altered, or meant for another site, run, direction or requ
 refused. The receiver refuses a message that came before: sites by
 `site_requests.Requests`, the coordinator since it takes only the answer to what it
 asked last.
+
+Bytes that begin with "tflunfit" are no message: a text in UTF-8 follows that says why
+there is no reply. Anyone may have written the text.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from tfl_research.errors import UserError
 
 KEY_BYTES = 32
 _MAGIC = b"tflseal1"
+_NO_REPLY = b"tflunfit"
 _MAC = 32
 _FRONT = struct.Struct(">BQ32sH")
 _LENGTH = struct.Struct(">H")
@@ -139,6 +143,18 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
         raise AuthenticationError("the sealed message is cut off")
     run, end = _text(rest, end + _LENGTH.size, *_LENGTH.unpack_from(rest, end))
     return Seal(bool(direction), site, run, sequence, answered), bytes(rest[end:])
+
+
+def no_reply(reason: str) -> bytes:
+    """What goes back, without a seal, where no reply can be trusted or carried."""
+    return _NO_REPLY + reason.encode(errors="replace")[:500]
+
+
+def why_no_reply(content: bytes) -> str | None:
+    """The reason in bytes of `no_reply`; None for other bytes."""
+    if not content.startswith(_NO_REPLY):
+        return None
+    return content[len(_NO_REPLY) :][:500].decode(errors="replace")
 
 
 def _text(content: memoryview, start: int, length: int) -> tuple[str, int]:

@@ -13,9 +13,16 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfl_research.cli.federation import engines, hospitals, provision, schema
+from tfl_research.cli.federation import (
+    engines,
+    hospitals,
+    provision,
+    provisioned_files as files,
+    schema,
+)
 from tfl_research.cli.federation.processes import Started, ending
 from tfl_research.errors import UserError
+from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
 from tfl_research.storage import atomic
 
@@ -97,7 +104,7 @@ class Demo:
         return self._folder / "run"
 
     def _site(self, name: str) -> pathlib.Path:
-        return self._folder / provision.SITES / name
+        return self._folder / files.SITES / name
 
     def run(self) -> int:
         """Runs the demonstration; returns the exit code."""
@@ -114,7 +121,7 @@ class Demo:
         return self._compare()
 
     def _provision(self) -> None:
-        if (self._folder / provision.FILE).exists():
+        if (self._folder / files.FILE).exists():
             return
         self._command(
             "provision",
@@ -129,6 +136,7 @@ class Demo:
             name="hospitals",
             carrier=self._engine,
             label_column=hospitals.LABEL,
+            say=self._say,
         )
 
     def _agree(self) -> None:
@@ -191,7 +199,7 @@ class Demo:
                 f"site {name}",
                 [
                     *(sys.executable, "-m", "tfl_research.cli.site"),
-                    f"--config={provision.SITE_FILE}",
+                    f"--config={files.SITE_FILE}",
                 ],
                 folder=self._site(name),
                 log=self._logs / f"{name}.log",
@@ -201,7 +209,7 @@ class Demo:
         with ending(sites):
             for site, name in zip(sites, hospitals.NAMES):
                 site.wait_until(
-                    self._site(name) / provision.SITE_SOCKET, _SECONDS_TO_LISTEN
+                    self._site(name) / files.SITE_SOCKET, _SECONDS_TO_LISTEN
                 )
                 self._say(
                     f"site {name}: process {site.pid}, lines in {self._short(site.log)}"
@@ -209,7 +217,7 @@ class Demo:
             with self._carrier():
                 command = [
                     *(sys.executable, str(_EXPERIMENT), "--runtime=federation"),
-                    f"--federation={self._folder / provision.FILE}",
+                    f"--federation={self._folder / files.FILE}",
                     f"--data_dir={self._folder / 'coordinator'}",
                     *FLAGS,
                     f"--rounds={self._rounds}",
@@ -230,7 +238,8 @@ class Demo:
         if self._engine == LOCAL:
             yield
             return
-        with engines.carrying(self._engine, self._folder, self._logs, self._say):
+        file = federation_file.read(self._folder / files.FILE)
+        with engines.carrying(file, {n: self._site(n) for n in hospitals.NAMES}):
             yield
 
     def _compare(self) -> int:

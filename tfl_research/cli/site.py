@@ -10,19 +10,24 @@ from collections.abc import Sequence
 from tfl_research.errors import UserError
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serves the site until SIGINT or SIGTERM; returns the exit code."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    whole = argparse.ArgumentParser(
         prog="scripts/site",
         description="The process of a site: answers the coordinator with the site's "
         "own data, within the site's policy, until Ctrl-C or SIGTERM. It can be ended "
         "or killed at any moment and started again; docs/federation.md says more.",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    whole.add_argument(
         "--config", metavar="FILE", required=True, help="the site.toml of the site"
     )
-    parsed = parser.parse_args(arguments)
+    return whole
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves the site until SIGINT or SIGTERM; returns the exit code."""
+    parsed = parser().parse_args(arguments)
     path = pathlib.Path(parsed.config).expanduser()
     try:
         if not path.is_file():

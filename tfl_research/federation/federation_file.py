@@ -13,6 +13,9 @@ from tfl_research.federation import authentication, toml_file
 
 CARRIERS = ("local", "flare", "flower")
 LOCAL = "local"
+ROUND_DEADLINE = 600.0
+START_DEADLINE = 600.0
+_DEADLINES = {"round_deadline": ROUND_DEADLINE, "start_deadline": START_DEADLINE}
 _COORDINATOR_SOCKET = "coordinator.sock"
 
 
@@ -41,16 +44,17 @@ class FederationFile:
       carrier: "local", "flare" or "flower".
       sites: in the order of the file, which is the order in which reports are added.
       round_deadline: seconds after which a round goes on without the sites that have
-        not answered; None leaves it to the run's settings.
-      minimum_clients: least number of clients of a round; None likewise.
+        not answered.
+      start_deadline: seconds that a site has to begin a run: it reads its data and
+        compiles its work.
     """
 
     path: pathlib.Path
     name: str
     carrier: str
     sites: tuple[FederationSite, ...]
-    round_deadline: Optional[float] = None
-    minimum_clients: Optional[int] = None
+    round_deadline: float = ROUND_DEADLINE
+    start_deadline: float = START_DEADLINE
 
     @property
     def folder(self) -> pathlib.Path:
@@ -113,7 +117,7 @@ def read(path: pathlib.Path) -> FederationFile:
     if not isinstance(table, dict):
         raise UserError(f"{path}: has no table [federation]; add it")
     where = f"{path}: [federation]"
-    fields = ("name", "carrier", "round_deadline", "minimum_clients")
+    fields = ("name", "carrier", *_DEADLINES)
     toml_file.check_names(where, table, fields)
     name = table.get("name")
     if not isinstance(name, str) or not name:
@@ -131,9 +135,11 @@ def read(path: pathlib.Path) -> FederationFile:
     for site in names:
         if names.count(site) > 1:
             raise UserError(f"{path}: two tables [[site]] are of {site!r}; remove one")
-    return FederationFile(
-        path, name, carrier, sites, _deadline(where, table), _least(where, table)
-    )
+    deadlines = {
+        field: _deadline(where, field, table.get(field, default))
+        for field, default in _DEADLINES.items()
+    }
+    return FederationFile(path, name, carrier, sites, **deadlines)
 
 
 def _site(path: pathlib.Path, carrier: str, entry: Any) -> FederationSite:
@@ -160,25 +166,8 @@ def _path(
     return file.parent / pathlib.Path(value).expanduser()
 
 
-def _deadline(where: str, table: Mapping[str, Any]) -> Optional[float]:
-    value = table.get("round_deadline")
-    if value is None:
-        return None
+def _deadline(where: str, field: str, value: Any) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 < value < math.inf:
-        raise UserError(
-            f"{where}: round_deadline must be seconds above 0, got {value!r}"
-        )
+        raise UserError(f"{where}: {field} must be seconds above 0, got {value!r}")
     return float(value)
-
-
-def _least(where: str, table: Mapping[str, Any]) -> Optional[int]:
-    value = table.get("minimum_clients")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(
-            f"{where}: minimum_clients must be a whole number of at least 1, got "
-            f"{value!r}"
-        )
-    return value

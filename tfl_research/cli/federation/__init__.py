@@ -2,6 +2,7 @@
 
 `__main__` reads the command line. `schema` drafts, merges and checks schemas, and
 `disclosure` says what a draft tells of a site. `provision` writes federation.toml, keys
-and the folders of the sites. `engines` makes environments and jobs of FLARE and
-Flower, and `demo` runs four hospitals on this machine.
+and the folders of the sites, with `provisioned_files`, `site_template`, `names` and,
+for FLARE and Flower, `provisioned_engine`. `engines` makes their environments and runs
+them. `demo` runs four `hospitals` on this machine, as `processes`.
 """

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tfl_research.cli.federation import provision, schema
+from tfl_research.cli.federation import demo, engines, provision, schema
 from tfl_research.errors import UserError
 
 
@@ -28,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
         schemas.add_subparsers(dest="step", required=True, metavar="STEP")
     )
     provision.add_parser(commands)
+    engines.add_parsers(commands)
+    demo.add_parser(commands)
     return whole
 
 

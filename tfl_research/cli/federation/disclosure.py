@@ -50,7 +50,8 @@ def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
     lines.append(
         f"Read {path} too, and give it to other sites only if all of this may leave."
     )
-    return "\n".join(_wrapped(line) for line in lines) + "\n"
+    # Paths stay whole.
+    return "\n".join(line if path in line else _wrapped(line) for line in lines) + "\n"
 
 
 def _row(name: str, words: str, width: int) -> str:

@@ -155,7 +155,7 @@ class SitePolicy:
             raise Refused(
                 "what a client reports in a round has its number of examples: "
                 f"site.toml has metrics = {list(self.metrics or ())}, without "
-                f"{EXAMPLES!r}; give --secure_sums, which show the sum of all sites"
+                f"{EXAMPLES!r}; --secure_sums shows the sum of all sites alone"
             )
         self._check_privacy(flat)
         self._check_examples(task)

@@ -165,8 +165,8 @@ class SiteSums:
             return Party.from_bytes(path.read_bytes())
         except SecureSumError as error:
             raise SecureSumError(
-                f"{path}: {error}; remove the file, which loses the sum that the run is "
-                "at"
+                f"{path}: {error}; remove the file, which loses the sum that the run "
+                "is at"
             ) from None
 
     def _keep(self, run: str, party: Party) -> None:
@@ -181,7 +181,7 @@ class SiteSums:
             version, rounds = content["format"], content["rounds"]
         except (KeyError, TypeError, ValueError):
             raise SecureSumError(
-                f"{path} is damaged: it is no record of rounds"
+                f"{path} is damaged: it is no record of rounds; restore the file"
             ) from None
         if version != _FORMAT:
             raise SecureSumError(

@@ -13,7 +13,7 @@ from tfl_research.federation.authentication import (
     AuthenticationError,
     Seal,
     check_name,
-    digest,
+    mac_of,
     make_key,
     opened,
     read_key,
@@ -71,8 +71,9 @@ class TestSeal:
         with pytest.raises(AuthenticationError, match=words):
             opened(b"tflseal1" + mac + rest, _KEY)
 
-    def test_digest(self):
-        assert digest(b"abc") == hashlib.sha256(b"abc").digest()
+    def test_the_mac_tells_messages_apart(self):
+        one, other = (sealed(body, _KEY, _SEAL) for body in (b"body", b"bodz"))
+        assert mac_of(one) == one[8:40] != mac_of(other)
 
 
 class TestKeys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -15,6 +16,7 @@ from tfl_research.federation.authentication import Seal, sealed
 from tfl_research.federation.exchange import Refusal
 from tfl_research.federation.handler import Refused
 from tfl_research.federation.messages import Message, MessageError, encode
+from tfl_research.federation.sockets import Listener, connected
 
 
 def _only(exchange, site="nord", message=None, seconds=5.0, **options):
@@ -91,7 +93,9 @@ class TestRefusals:
         answer = _only(sites.exchange())
         assert answer.kind == "failed"
         assert answer.reason == "KeyError; the site's errors.log has the details"
-        assert "patient 17" in (sites.folder / "nord" / "errors.log").read_text()
+        log = sites.folder / "nord" / "errors.log"
+        assert "patient 17" in log.read_text()
+        assert log.stat().st_mode & 0o777 == 0o600
         assert "patient 17" in sites.site_lines["nord"][0]
 
     def test_a_reply_that_is_no_message(self, sites):
@@ -126,6 +130,22 @@ class TestRefusals:
         assert answers["west"] == Refusal("west", "cannot be reached", "unreached")
         assert isinstance(answers["nord"], Message)
         assert exchange.carrier.sites == ("nord",)
+
+    def test_a_site_before_which_many_wait(self, sites):
+        """The site listens, and imports TensorFlow before it serves."""
+        sites.keys["nord"] = bytes(32)
+        listener = Listener(sites.socket("nord"), 1000)
+        waiting = []
+        with contextlib.closing(listener):
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(1000):
+                    waiting.append(connected(sites.socket("nord"), "nord", 1000))
+            carrier = sites.carrier(patience=0.1)
+            assert carrier.sites == ("nord",)
+            answer = _only(sites.exchange(carrier), seconds=0.5)
+            assert answer.kind == "silent"
+        for connection in waiting:
+            connection.close()
 
     def test_a_late_answer(self, sites):
         free = threading.Event()
@@ -274,8 +294,8 @@ class TestSitesThatErr:
     @staticmethod
     def _answered(sites, body):
         def change(site, reply, n):
-            digest = authentication.digest(carrier.sent[n - 1][site])
-            return sealed(body, sites.keys[site], Seal(True, site, RUN, n, digest))
+            mac = authentication.mac_of(carrier.sent[n - 1][site])
+            return sealed(body, sites.keys[site], Seal(True, site, RUN, n, mac))
 
         carrier = Altering(sites.carrier(), change)
         answer = _only(sites.exchange(carrier))

@@ -32,9 +32,11 @@ class Relay(threading.Thread):
 
     def run(self):
         for _ in range(self.lives):
-            with socket.socket(socket.AF_UNIX) as self.upstream:
-                self.upstream.connect(str(self.path))
-                _send(self.upstream, b"sites\n" + "\n".join(self.sockets).encode())
+            # The carrier may close first.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as up:
+                self.upstream = up
+                up.connect(str(self.path))
+                _send(up, b"sites\n" + "\n".join(self.sockets).encode())
                 self._serve()
 
     def _serve(self):

@@ -18,7 +18,6 @@ import pytest
 from fake_sites import RUN, Doubling, asked, request
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication
 from tfl_research.federation.authentication import Seal, opened, sealed
 from tfl_research.federation.carriers import LocalCarrier
 from tfl_research.federation.exchange import Exchange
@@ -27,6 +26,7 @@ from tfl_research.federation.site_requests import Requests
 from tfl_research.federation.site_server import SiteServer
 
 KEY = b"n" * 32
+_ONE, _TWO = request("nord", KEY, 1), request("nord", KEY, 2)
 
 
 @pytest.fixture
@@ -201,17 +201,16 @@ class TestFiles:
     def test_a_line_that_a_kill_cut_off_does_not_count(self, tmp_path):
         folder = tmp_path / "run1"
         requests = Requests(folder, KEY)
-        assert requests.taken(1, b"one") is None
+        assert requests.taken(1, _ONE) is None
         requests.close()
         with open(folder / "requests", "a") as file:
             file.write("2 abc")
         requests = Requests(folder, KEY)
-        assert requests.taken(2, b"two") is None
+        assert requests.taken(2, _TWO) is None
         with pytest.raises(UserError, match="is not new"):
-            requests.taken(1, b"one")
+            requests.taken(1, _ONE)
         requests.close()
-        digest = authentication.digest
-        expected = f"1 {digest(b'one').hex()}\n2 {digest(b'two').hex()}\n"
+        expected = f"1 {_ONE[8:40].hex()}\n2 {_TWO[8:40].hex()}\n"
         assert (folder / "requests").read_text() == expected
 
     def test_a_damaged_file(self, tmp_path):
@@ -224,22 +223,33 @@ class TestFiles:
     @pytest.mark.parametrize("content", [b"", b"tflseal1 cut off", None])
     def test_a_kept_reply_that_is_lost_is_made_again(self, tmp_path, content):
         requests = Requests(tmp_path / "run1", KEY)
-        requests.taken(1, b"one")
+        requests.taken(1, _ONE)
         requests.keep(sealed(b"reply", KEY, Seal(True, "nord", RUN, 1)))
         path = tmp_path / "run1" / "reply"
         path.unlink() if content is None else path.write_bytes(content)
-        assert requests.taken(1, b"one") is None
+        assert requests.taken(1, _ONE) is None
         requests.close()
+
+    def test_a_reply_that_cannot_be_kept_goes_out(self, server, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Requests, "keep", full)
+        handler = Doubling()
+        for calls in (1, 2):
+            reply = _reply(server.answer(request("nord", KEY, 1), handler))
+            assert reply.header["calls"] == calls
+        assert "asked again, the site computes again" in server.lines[0]
 
     def test_a_full_disk_takes_no_request(self, tmp_path, monkeypatch):
         requests = Requests(tmp_path / "run1", KEY)
         real = os.write
         monkeypatch.setattr(os, "write", lambda file, line: real(file, line[:7]))
         with pytest.raises(UserError, match="No space left"):
-            requests.taken(1, b"one")
+            requests.taken(1, _ONE)
         monkeypatch.undo()
         assert (tmp_path / "run1" / "requests").read_bytes() == b""
-        assert requests.taken(1, b"one") is None
+        assert requests.taken(1, _ONE) is None
         requests.close()
 
 

@@ -172,6 +172,10 @@ class LocalCarrier:
         except FrameError as error:
             self._say(str(error))
             return False
+        except BlockingIOError:
+            # It listens; others wait before this request.
+            request.next_try = now + PAUSE
+            return True
         except OSError:
             request.next_try = now + PAUSE
             return now < request.give_up

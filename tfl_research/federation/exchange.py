@@ -206,8 +206,8 @@ class Exchange:
         if text is not None:
             raise AuthenticationError(f"no reply that is sealed, but {text!r}")
         seal, body = authentication.opened(content, self._keys[site])
-        digest = authentication.digest(asked.content)
-        expected = Seal(True, site, self.run, asked.sequence, digest)
+        mac = authentication.mac_of(asked.content)
+        expected = Seal(True, site, self.run, asked.sequence, mac)
         if seal != expected:
             raise AuthenticationError(
                 f"this is no reply to request {asked.sequence} of the run {self.run} "

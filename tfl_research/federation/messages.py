@@ -176,7 +176,8 @@ def encode(message: Message) -> bytes:
         plain_json.check(header, "header")
     except ValueError as error:
         raise MessageError(f"the message {message.kind!r}: {error}") from error
-    table, data = [], []
+    table: list[list[Any]] = []
+    data: list[memoryview] = []
     for name, tensor in message.tensors.items():
         _check_name(name)
         array = np.asarray(tensor)
@@ -189,9 +190,9 @@ def encode(message: Message) -> bytes:
             raise MessageError(
                 f"tensor {name!r} has {array.ndim} dimensions; {_DIMENSIONS} fit"
             )
-        content = array.astype(array.dtype.newbyteorder("<")).tobytes()
-        table.append([name, array.dtype.name, list(array.shape), len(content)])
-        data.append(content)
+        stored = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        table.append([name, array.dtype.name, list(array.shape), array.nbytes])
+        data.append(stored.reshape(-1).view(np.uint8).data)
     described = {"kind": message.kind, "header": header, "tensors": table}
     text = json.dumps(described, allow_nan=False, separators=(",", ":")).encode()
     if len(text) > _JSON_LIMIT:

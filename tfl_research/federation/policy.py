@@ -39,7 +39,8 @@ class SitePolicy:
         clients. If both are given, a run has to keep one of the two.
       largest_epsilon: of the records of each client, over all runs in the site's
         ledger; runs without record-level privacy are refused.
-      delta: at which that ε is computed; each client's own δ when None.
+      delta: at which that ε is computed; when None, n^-1.1 for a client of n examples,
+        at most 0.001.
       least_examples: of each client.
 
     Raises:

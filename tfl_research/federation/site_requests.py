@@ -2,9 +2,9 @@
 
 Files of a run's folder at a site:
 
-- `requests`: a line for each request that was taken, "SEQUENCE DIGEST\\n": the number
-  in decimal, and the SHA-256 of the sealed request in hexadecimal. A line is on disk
-  before the request is handled. A last line without its end does not count.
+- `requests`: a line for each request that was taken, "SEQUENCE HMAC\\n": the number in
+  decimal, and the HMAC of the sealed request in hexadecimal. A line is on disk before
+  the request is handled. A last line without its end does not count.
 - `reply`: the sealed reply to the last request whose reply was made.
 """
 
@@ -48,10 +48,10 @@ class Requests:
         self._key = key
         private_folder(folder)
         path = folder / "requests"
-        self._sequence, self._digest = _last(path)
+        self._sequence, self._mac = _last(path)
         # A file of one line; the lines of this process follow.
-        last = b"%d %s\n" % (self._sequence, self._digest.hex().encode())
-        atomic.write(path, last if self._digest else b"", mode=0o600)
+        last = b"%d %s\n" % (self._sequence, self._mac.hex().encode())
+        atomic.write(path, last if self._mac else b"", mode=0o600)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def taken(self, sequence: int, request: bytes) -> bytes | None:
@@ -68,17 +68,17 @@ class Requests:
         Raises:
           AuthenticationError: an earlier number, or other bytes of the same number.
         """
-        digest = authentication.digest(request)
-        if self._digest and sequence <= self._sequence:
-            if (sequence, digest) != (self._sequence, self._digest):
+        mac = authentication.mac_of(request)
+        if self._mac and sequence <= self._sequence:
+            if (sequence, mac) != (self._sequence, self._mac):
                 raise AuthenticationError(
                     f"request {sequence} of the run {self.folder.name} is not new: "
                     f"request {self._sequence} came before; it was replayed, or the "
                     "coordinator lost its file of sequence numbers"
                 )
             return self._kept()
-        self._append(b"%d %s\n" % (sequence, digest.hex().encode()))
-        self._sequence, self._digest = sequence, digest
+        self._append(b"%d %s\n" % (sequence, mac.hex().encode()))
+        self._sequence, self._mac = sequence, mac
         return None
 
     def _append(self, line: bytes) -> None:
@@ -110,7 +110,7 @@ class Requests:
             seal, _ = authentication.opened(reply, self._key)
         except (OSError, AuthenticationError):
             return None
-        return reply if seal.answered == self._digest else None
+        return reply if seal.answered == self._mac else None
 
     def close(self) -> None:
         """Closes the files."""
@@ -118,7 +118,7 @@ class Requests:
 
 
 def _last(path: pathlib.Path) -> tuple[int, bytes]:
-    """Number and digest of the last request; 0 and no bytes for none."""
+    """Number and HMAC of the last request; 0 and no bytes for none."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

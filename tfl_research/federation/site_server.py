@@ -6,6 +6,8 @@ was kept; what is no request of this site's coordinator is refused.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import selectors
 import socket
@@ -178,11 +180,17 @@ class SiteServer:
             )
             return kept
         reply_seal = Seal(
-            True, self.site, seal.run, seal.sequence, authentication.digest(payload)
+            True, self.site, seal.run, seal.sequence, authentication.mac_of(payload)
         )
         content = self._handled(seal.run, body, handler)
         reply = authentication.sealed(content, self._key, reply_seal)
-        requests.keep(reply)
+        try:
+            requests.keep(reply)
+        except OSError as error:
+            self._say(
+                f"cannot keep the reply to request {seal.sequence} ({error.strerror}): "
+                "asked again, the site computes again"
+            )
         return reply
 
     def _check(self, seal: Seal) -> None:
@@ -233,7 +241,12 @@ class SiteServer:
 
     def _note(self, text: str) -> None:
         """Adds a traceback to the site's file of errors."""
-        with open(self._folder / ERRORS_FILE, "a", encoding="utf-8") as file:
+        path, flags = self._folder / ERRORS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        # A full disk must not end the site.
+        with (
+            contextlib.suppress(OSError),
+            os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file,
+        ):
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
 
 

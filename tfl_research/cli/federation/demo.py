@@ -38,7 +38,7 @@ FLAGS = (
     "--client_learning_rate=0.5",
     "--record_noise_multiplier=2",
     "--sampler=full",
-    "--secure_sums",
+    # "--secure_sums",
 )
 
 

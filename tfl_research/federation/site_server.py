@@ -57,7 +57,7 @@ class SiteServer:
     """Listens at a socket and answers requests; close it in the end.
 
     Example:
-      >>> import pathlib
+      >>> import pathlib, threading
       >>> from tfl_research.federation.messages import Message
       >>> from tfl_research.federation.site_server import SiteServer
       >>> class Echo:
@@ -65,7 +65,10 @@ class SiteServer:
       ...         return Message(request.kind, {}, request.tensors)
       >>> folder = pathlib.Path("nord")
       >>> server = SiteServer(folder / "site.sock", "nord", bytes(32), folder)
-      >>> server.run(Echo())  # until `stop`, from a signal or another thread
+      >>> serving = threading.Thread(target=server.run, args=(Echo(),))
+      >>> serving.start()
+      >>> server.stop()
+      >>> serving.join()
       >>> server.close()
     """
 

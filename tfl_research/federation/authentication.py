@@ -6,7 +6,7 @@ Each site and the coordinator share a key of 32 bytes. A sealed message is (big-
     32 bytes  HMAC-SHA256 by the key, over everything that follows
     1 byte    direction: 0 from the coordinator to the site, 1 back
     8 bytes   sequence number: a reply has its request's
-    32 bytes  SHA-256 of the sealed request that is answered; zeros in a request
+    32 bytes  HMAC of the sealed request that is answered; zeros in a request
     2 bytes   length of the site's name, then the name in UTF-8
     2 bytes   length of the run's id, then the id in UTF-8
     the rest  the message
@@ -15,6 +15,9 @@ So a message that was altered, or meant for another site, run, direction or requ
 refused. The receiver refuses a message that came before: sites by
 `site_requests.Requests`, the coordinator since it takes only the answer to what it
 asked last.
+
+Bytes that begin with "tflunfit" are no message: a text in UTF-8 follows that says why
+there is no reply. Anyone may have written the text.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from tfl_research.errors import UserError
 
 KEY_BYTES = 32
 _MAGIC = b"tflseal1"
+_NO_REPLY = b"tflunfit"
 _MAC = 32
 _FRONT = struct.Struct(">BQ32sH")
 _LENGTH = struct.Struct(">H")
@@ -53,7 +57,7 @@ class Seal(NamedTuple):
       site: the site's name.
       run: the run's id.
       sequence: the request's number, larger than those before.
-      answered: SHA-256 of the sealed request; `NOTHING` in a request.
+      answered: the HMAC of the request, see `mac_of`; `NOTHING` in a request.
     """
 
     is_reply: bool
@@ -78,9 +82,9 @@ def check_name(name: object, what: str) -> str:
     return name
 
 
-def digest(sealed_request: bytes) -> bytes:
-    """SHA-256 of a sealed request, which the reply names."""
-    return hashlib.sha256(sealed_request).digest()
+def mac_of(content: bytes) -> bytes:
+    """The HMAC in a sealed message, which tells the message from all others."""
+    return content[len(_MAGIC) : len(_MAGIC) + _MAC]
 
 
 def sealed(body: bytes, key: bytes, seal: Seal) -> bytes:
@@ -94,16 +98,15 @@ def sealed(body: bytes, key: bytes, seal: Seal) -> bytes:
       (Seal(is_reply=False, site='hospital', run='run1', sequence=7, ...), b'text')
     """
     site, run = seal.site.encode(), seal.run.encode()
-    rest = b"".join(
+    front = b"".join(
         [
             _FRONT.pack(seal.is_reply, seal.sequence, seal.answered, len(site)),
             site,
             _LENGTH.pack(len(run)),
             run,
-            body,
         ]
     )
-    return b"".join([_MAGIC, _mac(rest, key), rest])
+    return b"".join([_MAGIC, _mac(key, front, body), front, body])
 
 
 def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
@@ -128,7 +131,7 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
             f"{_MAGIC!r}"
         )
     rest = memoryview(content)[front:]
-    if not hmac.compare_digest(content[len(_MAGIC) : front], _mac(rest, key)):
+    if not hmac.compare_digest(mac_of(content), _mac(key, rest)):
         raise AuthenticationError(
             "the message was altered, or sealed by another key than the one that this "
             "side has"
@@ -139,6 +142,18 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
         raise AuthenticationError("the sealed message is cut off")
     run, end = _text(rest, end + _LENGTH.size, *_LENGTH.unpack_from(rest, end))
     return Seal(bool(direction), site, run, sequence, answered), bytes(rest[end:])
+
+
+def no_reply(reason: str) -> bytes:
+    """What goes back, without a seal, where no reply can be trusted or carried."""
+    return _NO_REPLY + reason.encode(errors="replace")[:500]
+
+
+def why_no_reply(content: bytes) -> str | None:
+    """The reason in bytes of `no_reply`; None for other bytes."""
+    if not content.startswith(_NO_REPLY):
+        return None
+    return content[len(_NO_REPLY) :][:500].decode(errors="replace")
 
 
 def _text(content: memoryview, start: int, length: int) -> tuple[str, int]:
@@ -152,8 +167,11 @@ def _text(content: memoryview, start: int, length: int) -> tuple[str, int]:
         raise AuthenticationError("the sealed message's names are no text") from error
 
 
-def _mac(rest: bytes | memoryview, key: bytes) -> bytes:
-    return hmac.new(key, rest, hashlib.sha256).digest()
+def _mac(key: bytes, *parts: bytes | memoryview) -> bytes:
+    made = hmac.new(key, digestmod=hashlib.sha256)
+    for part in parts:
+        made.update(part)
+    return made.digest()
 
 
 def make_key(path: pathlib.Path) -> bytes:

@@ -39,10 +39,22 @@ _PARTS = {"kind", "header", "tensors"}
 _DIMENSIONS = 16
 _DTYPES = {
     name: np.dtype(name)
-    for name in (
-        "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 "
-        "float16 float32 float64 complex64 complex128"
-    ).split()
+    for name in [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
 }
 _KIND = re.compile(r"[a-z][a-z_]{0,39}")
 _NAME_LIMIT = 500
@@ -164,7 +176,8 @@ def encode(message: Message) -> bytes:
         plain_json.check(header, "header")
     except ValueError as error:
         raise MessageError(f"the message {message.kind!r}: {error}") from error
-    table, data = [], []
+    table: list[list[Any]] = []
+    data: list[memoryview] = []
     for name, tensor in message.tensors.items():
         _check_name(name)
         array = np.asarray(tensor)
@@ -175,11 +188,11 @@ def encode(message: Message) -> bytes:
             )
         if array.ndim > _DIMENSIONS:
             raise MessageError(
-                f"tensor {name!r} has {array.ndim} dimensions, at most {_DIMENSIONS} fit"
+                f"tensor {name!r} has {array.ndim} dimensions; {_DIMENSIONS} fit"
             )
-        content = array.astype(array.dtype.newbyteorder("<")).tobytes()
-        table.append([name, array.dtype.name, list(array.shape), len(content)])
-        data.append(content)
+        stored = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        table.append([name, array.dtype.name, list(array.shape), array.nbytes])
+        data.append(stored.reshape(-1).view(np.uint8).data)
     described = {"kind": message.kind, "header": header, "tensors": table}
     text = json.dumps(described, allow_nan=False, separators=(",", ":")).encode()
     if len(text) > _JSON_LIMIT:
@@ -252,9 +265,10 @@ def _tensors(table: Any, content: bytes, start: int) -> dict[str, np.ndarray]:
         if name in tensors:
             raise MessageError(f"the message has the tensor {name!r} twice")
         count = size // dtype.itemsize
-        if dtype == np.bool_ and np.frombuffer(content, np.uint8, count, start).max(
-            initial=0
-        ) > 1:
+        if (
+            dtype == np.bool_
+            and np.frombuffer(content, np.uint8, count, start).max(initial=0) > 1
+        ):
             raise MessageError(f"tensor {name!r} has bytes that are no booleans")
         stored = np.frombuffer(content, dtype.newbyteorder("<"), count, start)
         # A copy: aligned, and the caller may write to it.
@@ -303,8 +317,8 @@ def _row(row: Any, available: int) -> tuple[str, np.dtype, list[int], int]:
 def _check_kind(kind: Any) -> None:
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         raise MessageError(
-            f"the kind of a message is {str(kind)[:80]!r}, expected up to 40 lower-case "
-            "letters and '_'"
+            f"the kind of a message is {str(kind)[:80]!r}, expected up to 40 "
+            "lower-case letters and '_'"
         )
 
 

@@ -118,6 +118,8 @@ def provision(
             str(folder / "project.yml"),
             "-w",
             str(folder),
+            # The authority that is there vouches for further sites as well.
+            "--force",
         ],
         folder=folder,
     )

@@ -1,0 +1,259 @@
+"""Asks the sites of a run: facts, work of a round, sums of an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Union
+
+import numpy as np
+
+from tfl_research.errors import UserError
+from tfl_research.federation.facts import AllFacts, SiteFacts
+from tfl_research.federation.messages import Message, MessageError
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSpec:
+    """One tensor of what a client reports.
+
+    Attributes:
+      dtype: of the tensor.
+      shape: of the tensor.
+      kept: whether the tensor stays at the site, as a client's own state; zeros stand
+        for it at the coordinator.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    kept: bool = False
+
+    def zeros(self) -> np.ndarray:
+        """Zeros of the shape."""
+        return np.zeros(self.shape, self.dtype)
+
+
+class Refusal(Protocol):
+    """A site's answer that it does not do what it was asked."""
+
+    @property
+    def site(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class Asks(Protocol):
+    """Sends requests to sites; see `exchange.Exchange`."""
+
+    def ask(
+        self, requests: Mapping[str, Message], seconds: float
+    ) -> Iterator[tuple[str, Union[Message, Refusal]]]:
+        """Sends a request to each site; yields the answers as they come."""
+        ...
+
+
+class Sites:
+    """The sites of one run, as the coordinator sees them.
+
+    Args:
+      exchange: sends the requests.
+      names: of all sites of the federation.
+      round_deadline: seconds that a site has for a round.
+      start_deadline: seconds that a site has to read its data or to build the process.
+      say: prints a line for the user.
+    """
+
+    def __init__(
+        self,
+        exchange: Asks,
+        names: Sequence[str],
+        *,
+        round_deadline: float,
+        start_deadline: float,
+        say: Callable[[str], None],
+    ):
+        self._exchange = exchange
+        self._names = names
+        self._round_deadline = round_deadline
+        self._start_deadline = start_deadline
+        self._say = say
+        self._site_of: dict[str, str] = {}
+        self._begin: dict[str, Message] = {}
+        self._specs: Sequence[ReportSpec] = ()
+
+    def facts(self, experiment: Mapping[str, Any]) -> AllFacts:
+        """What every site tells of itself.
+
+        Args:
+          experiment: the experiment's flat settings, without this machine's paths.
+
+        Raises:
+          UserError: a site refuses or does not answer, or the sites' data differ in
+            form.
+        """
+        header = {"round": 0, "completed": 0, "experiment": dict(experiment)}
+        request = Message("hello", header)
+        answers = self._all(dict.fromkeys(self._names, request))
+        return AllFacts(
+            {site: SiteFacts.of(site, answers[site].header) for site in answers}
+        )
+
+    def begin(
+        self,
+        experiment: Mapping[str, Any],
+        facts: AllFacts,
+        *,
+        compiler: str,
+        digests: Mapping[str, str],
+        specs: Sequence[ReportSpec],
+    ) -> None:
+        """Has every site build the process, and compares the computations.
+
+        Args:
+          experiment: the experiment's flat settings, without this machine's paths.
+          facts: of all sites.
+          compiler: of the clients' work.
+          digests: of the coordinator's computation.
+          specs: of the tensors of a report.
+
+        Raises:
+          UserError: a site refuses, does not answer or has another computation.
+        """
+        self._site_of = facts.site_of
+        self._specs = specs
+        header = {
+            "round": 0,
+            "completed": 0,
+            "experiment": dict(experiment),
+            "sites": facts.header(),
+            "compiler": compiler,
+            "digests": dict(digests),
+        }
+        self._begin = dict.fromkeys(facts.sites, Message("begin", header))
+        self._all(self._begin)
+
+    def reports(
+        self,
+        round_number: int,
+        client_ids: Sequence[str],
+        state_rounds: Mapping[str, int],
+        context: Sequence[np.ndarray],
+    ) -> dict[str, list[np.ndarray]]:
+        """What the clients of a round report; see `engine.CollectsReports`."""
+        requests = {}
+        for site in dict.fromkeys(self._site_of[i] for i in client_ids):
+            own = [i for i in client_ids if self._site_of[i] == site]
+            requests[site] = Message(
+                "round",
+                {
+                    "round": round_number,
+                    "completed": round_number - 1,
+                    "clients": own,
+                    "state_rounds": {i: state_rounds[i] for i in own},
+                },
+                {f"context/{n}": tensor for n, tensor in enumerate(context)},
+            )
+        found: dict[str, list[np.ndarray]] = {}
+        for site, answer in self._answers(requests, self._round_deadline):
+            own = requests[site].texts("clients")
+            try:
+                found.update(self._reports_of(own, answer))
+            except MessageError as error:
+                self._say(f"round {round_number}: site {site}: {error}; left out")
+        return found
+
+    def _reports_of(
+        self, client_ids: Sequence[str], answer: Message
+    ) -> dict[str, list[np.ndarray]]:
+        return {
+            client_id: [
+                spec.zeros()
+                if spec.kept
+                else answer.tensor(f"{place}/{n}", dtype=spec.dtype, shape=spec.shape)
+                for n, spec in enumerate(self._specs)
+            ]
+            for place, client_id in enumerate(client_ids)
+        }
+
+    def evaluations(
+        self, request: Message, sites: Sequence[str]
+    ) -> Iterator[tuple[str, Message]]:
+        """Has sites evaluate a model; yields their answers in the order of `sites`.
+
+        Raises:
+          UserError: a site refuses or does not answer.
+        """
+        answers = self._all(dict.fromkeys(sites, request))
+        for site in sites:
+            yield site, answers[site]
+
+    def end(self) -> None:
+        """Tells the sites that the run is over; does not wait for those that are away.
+
+        A site that does not hear of it keeps the run's state, and answers other runs
+        all the same.
+        """
+        requests = dict.fromkeys(
+            self._begin, Message("end", {"round": 0, "completed": 0})
+        )
+        for _ in self._exchange.ask(requests, min(5.0, self._round_deadline)):
+            pass
+
+    def _answers(
+        self, requests: Mapping[str, Message], seconds: float
+    ) -> Iterator[tuple[str, Message]]:
+        """The answers that come in time; a refusal is printed and left out.
+
+        A site that was started again since the run began has forgotten the process: it
+        begins again, and is asked again.
+        """
+        forgotten: dict[str, Message] = {}
+        for site, answer in self._exchange.ask(requests, seconds):
+            if not isinstance(answer, Message):
+                self._say(f"site {site} refuses: {answer.reason}")
+            elif answer.header.get("forgotten"):
+                forgotten[site] = requests[site]
+            else:
+                yield site, answer
+        if forgotten:
+            begun = self._all({site: self._begin[site] for site in forgotten})
+            again = {site: forgotten[site] for site in begun}
+            for site, answer in self._exchange.ask(again, seconds):
+                if isinstance(answer, Message):
+                    yield site, answer
+                else:
+                    self._say(f"site {site} refuses: {answer.reason}")
+
+    def _all(self, requests: Mapping[str, Message]) -> dict[str, Message]:
+        """The answers of all sites that were asked, in the order of the requests.
+
+        Raises:
+          UserError: a site refuses, or does not answer in time.
+        """
+        found: dict[str, Message] = {}
+        for site, answer in self._answered(requests):
+            found[site] = answer
+        missing = [site for site in requests if site not in found]
+        if missing:
+            raise UserError(
+                f"site {', '.join(missing)}: no answer within "
+                f"{self._start_deadline:g} s; start it with scripts/site "
+                "--config=site.toml, then the same command goes on"
+            )
+        return {site: found[site] for site in requests}
+
+    def _answered(
+        self, requests: Mapping[str, Message]
+    ) -> Iterator[tuple[str, Message]]:
+        for site, answer in self._exchange.ask(requests, self._start_deadline):
+            if not isinstance(answer, Message):
+                raise UserError(f"site {site} refuses: {answer.reason}")
+            if answer.header.get("forgotten"):
+                request = self._begin.get(site)
+                if request is None or requests[site] is request:
+                    raise UserError(f"site {site}: has forgotten the run")
+                self._all({site: request})
+                yield from self._all({site: requests[site]}).items()
+            else:
+                yield site, answer

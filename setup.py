@@ -44,7 +44,11 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.9,<3.12",
     packages=setuptools.find_packages(include=["tfl_research", "tfl_research.*"]),
-    package_data={"tfl_research": ["py.typed"], "tfl_research.report": ["*.html"]},
+    package_data={
+        "tfl_research": ["py.typed"],
+        "tfl_research.federation.engines": ["*.lock", "relays/*", "relays/*/*"],
+        "tfl_research.report": ["*.html"],
+    },
     install_requires=[
         "absl-py>=1.4",
         "dp-accounting>=0.4.3",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import stat
+from typing import ClassVar
 
 import pytest
 
 from tfl_research.cli.federation.__main__ import main
 from tfl_research.federation import authentication, federation_file
+from tfl_research.federation.engines import deployment
 
 
 def _mode(path: pathlib.Path) -> int:
@@ -100,13 +103,58 @@ def test_what_is_refused_leaves_nothing(tmp_path, capsys, sites, more, message):
     assert not folder.exists()
 
 
-def test_a_federation_keeps_its_carrier(tmp_path, capsys):
-    folder = tmp_path / "wards"
-    assert _provision(folder, "north", "--carrier=flare") == 0
+class _Engine(deployment.Deployment):
+    """Stands in for an engine: notes down what it is asked to provision."""
+
+    asked: ClassVar[list] = []
+
+    def __init__(self, place, say):
+        self._place, self._say = place, say
+
+    def provision(self, folder, names, sites):
+        self.asked.append((self._place, tuple(names), tuple(sites)))
+        for own in sites.values():
+            (own / "certificate").write_text(self._place.engine)
+
+    def server(self, folder, socket, sites, started):
+        raise NotImplementedError
+
+    def site(self, folder, name, socket, started):
+        raise NotImplementedError
+
+
+def test_an_engine_gets_its_certificates(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deployment, "_DEPLOYMENTS", {"flare": _Engine})
+    monkeypatch.setattr(_Engine, "asked", [])
+    folder = tmp_path / "Wards of 2026"
+    assert _provision(folder, "north", "--carrier=flare", "--port=9000") == 0
     assert "socket" not in (folder / "federation.toml").read_text()
-    assert _provision(folder, "south", "--carrier=local") == 2
-    assert "--carrier=local: " in capsys.readouterr().err
+    assert "each site runs: scripts/federation carry" in capsys.readouterr().out
+    place = deployment.Place("flare", "wards-of-2026", "localhost", 9000)
+    assert _Engine.asked == [(place, ("north",), ("north",))]
+    own = folder / "sites" / "north" / "engine"
+    assert deployment.Place.read(own) == place
+    assert (own / "certificate").read_text() == "flare"
+    assert _mode(own) == _mode(folder / "engine") == 0o700
+    # The folder of a site that was handed over is not made again.
+    shutil.rmtree(folder / "sites" / "north")
     assert _provision(folder, "south") == 0
+    assert _Engine.asked[1:] == [(place, ("north", "south"), ("south",))]
+    assert not (folder / "sites" / "north").exists()
+    for flag, present in (("--carrier=local", "flare"), ("--port=9001", "9000")):
+        assert _provision(folder, "west", flag) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"federation: {flag}: ")
+        assert present in error
+    # A call that failed in between can be repeated.
+    assert _provision(folder, "west") == 0
+
+
+def test_the_carrier_local_has_no_server(tmp_path, capsys):
+    folder = tmp_path / "wards"
+    assert _provision(folder, "north", "--port=9000") == 2
+    assert "--port=9000: the carrier local opens no port" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_a_folder_that_others_may_enter_is_refused(tmp_path, capsys):

@@ -7,10 +7,12 @@ site's folder gets an `engine/` of its own. `Place` is what both know.
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import json
 import pathlib
 import shutil
+import socket as socketlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,6 +31,8 @@ FOLDER = "engine"
 _PLACE_FILE = "engine.json"
 _LOOPBACK = "localhost"
 _SECONDS_TO_START = 120.0
+# What Flower says of a site that was let in before.
+_REGISTERED = "already in use"
 Say = Callable[[str], None]
 
 
@@ -259,10 +263,16 @@ class _Flower(Deployment):
             port=self._place.port,
         )
         started.add(superlink.process)
+        _wait_for_port(self._place.port, superlink.process)
+        for name in sites:
+            # A SuperNode that is not known yet would give up.
+            try:
+                superlink.register(name)
+            except UserError as error:
+                if _REGISTERED not in str(error):
+                    raise
 
         def start_relay() -> None:
-            for name in sites:
-                superlink.register(name)
             app = flower_app.write_relay(folder / "relay")
             number = superlink.run(
                 app, {"coordinator-socket": str(socket), "minimum-sites": 1}
@@ -287,6 +297,7 @@ class _Flower(Deployment):
                 socket=socket,
                 folder=folder / "supernode",
                 superlink=f"{self._place.server}:{self._place.port}",
+                port=_free_port(),
             )
         )
 
@@ -302,6 +313,31 @@ def of(place: Place, say: Say) -> Deployment:
       UserError: the environment cannot be made.
     """
     return _DEPLOYMENTS[place.engine](place, say)
+
+
+def _free_port() -> int:
+    """A port of the loopback interface, for a SuperNode beside others."""
+    with socketlib.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(port: int, process: processes.Process) -> None:
+    """Waits until the process listens at a port of this machine."""
+    end = time.monotonic() + _SECONDS_TO_START
+    while True:
+        process.check()
+        with (
+            contextlib.suppress(OSError),
+            socketlib.create_connection(("127.0.0.1", port), 1.0),
+        ):
+            return
+        if time.monotonic() > end:
+            raise UserError(
+                f"{process.name} does not listen at port {port} after "
+                f"{_SECONDS_TO_START:g} s; its log is {process.log}"
+            )
+        time.sleep(0.2)
 
 
 def _copy(kit: pathlib.Path, target: pathlib.Path) -> None:

@@ -20,8 +20,14 @@ from tfl_research.federation.engines import environments, processes
 
 ADMINISTRATOR = "administrator@federation.local"
 
-_RELAYS = pathlib.Path(__file__).with_name("relays")
-_INSTALLED = ("tfl_relay_frames.py", "tfl_flare_relay.py", "tfl_flare_training.py")
+RELAYS = pathlib.Path(__file__).with_name("relays")
+# The code of a kit: of the relay, and of FLARE's own averaging.
+INSTALLED = (
+    "tfl_relay_frames.py",
+    "tfl_flare_relay.py",
+    "tfl_flare_training.py",
+    "tfl_training.py",
+)
 # What a job may name, at the server and at a site.
 _SERVER_CLASSES = (
     "tfl_flare_relay.CoordinatorRelay",
@@ -154,8 +160,8 @@ def prepare_kit(
         )
     custom = local / "custom"
     custom.mkdir(exist_ok=True)
-    for module in _INSTALLED:
-        shutil.copyfile(_RELAYS / module, custom / module)
+    for module in INSTALLED:
+        shutil.copyfile(RELAYS / module, custom / module)
     _write(
         local / "tfl_relay.json",
         {
@@ -228,7 +234,7 @@ def ask_server(
         f"FLARE's {command}",
         [
             str(environment.python),
-            str(_RELAYS / "tfl_flare_admin.py"),
+            str(RELAYS / "tfl_flare_admin.py"),
             str(kit.absolute()),
             ADMINISTRATOR,
             command,

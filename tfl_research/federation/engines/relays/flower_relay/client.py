@@ -1,8 +1,9 @@
 """The site's side: one message to the site's process, and its reply."""
 
-from flower_relay import tfl_relay_frames as frames
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
+
+from flower_relay import tfl_relay_frames as frames
 
 app = ClientApp()
 

@@ -3,9 +3,10 @@
 import threading
 import time
 
-from flower_relay import tfl_relay_frames as frames
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import ServerApp
+
+from flower_relay import tfl_relay_frames as frames
 
 # Flower holds a message for a node this long; a round at a site may take as long.
 _SECONDS = 24 * 3600.0

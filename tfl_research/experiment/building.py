@@ -166,8 +166,7 @@ def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
 def _client_secrets(setup: Setup) -> bool:
     """Whether clients' own noise must be unknown to the server."""
     experiment = setup.experiment
-    federated = experiment.runtime.runtime == "federation"
-    return federated or experiment.secure_sums.secure_sums
+    return experiment.runtime.separately or experiment.secure_sums.secure_sums
 
 
 def check_noise(setup: Setup, *, judged: bool) -> None:

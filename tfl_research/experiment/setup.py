@@ -133,7 +133,7 @@ def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
     compatibility.check(experiment)
     seed = experiment.training.seed
     facts: Optional[AllFacts] = None
-    if experiment.runtime.runtime == "federation":
+    if source is None and experiment.runtime.runtime == "federation":
         source, facts = coordinator.described(experiment)
     if source is None:
         source = built_task(experiment)

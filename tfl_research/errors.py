@@ -69,6 +69,10 @@ class TrainingDivergedError(UserError):
     """The aggregated model is no longer finite; the run cannot go on."""
 
 
+class RoundAbandoned(Exception):
+    """A round has no result, since too few clients answered; the run goes on."""
+
+
 class RunInterrupted(SystemExit):
     """Ctrl-C or SIGTERM: everything up to the last checkpoint is kept.
 

@@ -123,6 +123,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="also rounds of 100 clients of the EMNIST CNN, by aggregation rule",
     )
     parser.add_argument(
+        "--secure_sums",
+        action="store_true",
+        help="also secure sums against plain sums: bytes and seconds, by parties "
+        "and integers",
+    )
+    parser.add_argument(
         "--poisson_rounds",
         type=int,
         default=0,
@@ -150,7 +156,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         )
     if flags.peers and not set(flags.workloads) & set(IMAGES):
         parser.error(f"--peers run only on {', '.join(IMAGES)}; add one to --workloads")
-    further = (flags.memory, flags.robust_rules, flags.poisson_rounds)
+    further = (
+        flags.memory,
+        flags.robust_rules,
+        flags.secure_sums,
+        flags.poisson_rounds,
+    )
     if not (flags.workloads or any(further)):
         parser.error("nothing to measure: --workloads is empty")
     if flags.output is not None and not flags.output.parent.is_dir():
@@ -182,6 +193,12 @@ def main() -> None:
             if flags.robust_rules:
                 extra_results["robust_rules"] = endurance.robust_rules(folder)
                 save()
+            if flags.secure_sums:
+                # Needs the packages of the extra `federation`.
+                from benchmark import secure_sums
+
+                extra_results["secure_sums"] = secure_sums.run()
+                save()
             if flags.poisson_rounds:
                 extra_results["poisson"] = endurance.poisson(
                     flags.poisson_rounds, folder
@@ -192,7 +209,10 @@ def main() -> None:
     if report.contenders_of(results):
         print(report.table(results))
     for kind, values in extra_results.items():
-        print(kind, json.dumps(values))
+        print(
+            kind,
+            report.sums_table(values) if kind == "secure_sums" else json.dumps(values),
+        )
     if flags.output is not None and report.contenders_of(results):
         picture = flags.output.with_suffix(".svg")
         report.plot(results, picture)

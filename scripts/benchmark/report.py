@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from benchmark.contender import Contender
@@ -81,6 +81,27 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
             else:
                 cells.append(f"{seconds:.4f} ({seconds / ours:.2f})")
         lines.append(f"| {workload} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def sums_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Secure sums against plain sums as a Markdown table, a row per measurement.
+
+    Args:
+      rows: what `secure_sums.measure` gives.
+    """
+    lines = [
+        "",
+        "| parties | integers | drop out | a party sends, bytes | plain | "
+        "a party receives, bytes | a party, s | server, s | plain, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    counts = ("parties", "integers", "lost", "sent_bytes", "plain_sent_bytes")
+    seconds = ("party_seconds", "server_seconds", "plain_seconds")
+    for row in rows:
+        cells = [f"{row[name]:,}" for name in (*counts, "received_bytes")]
+        cells += [f"{row[name]:.4f}" for name in seconds]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from benchmark import (  # noqa: E402
     images,
     protocol,
     report,
+    secure_sums,
     workloads,
 )
 from benchmark.contender import Contender, ContenderFailed, last_error  # noqa: E402
@@ -207,6 +208,26 @@ def test_table_and_plot_show_every_contender(tmp_path):
     ]
     report.plot(results, tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_secure_sums_are_measured_against_plain_sums():
+    assert bench.parse(["--workloads=", "--secure_sums"]).secure_sums
+    row = secure_sums.measure(5, 100, lost=2)
+    assert (row["parties"], row["integers"], row["lost"]) == (5, 100, 2)
+    assert row["threshold"] == 3
+    # Four bytes for an integer, and what belongs to a message and to the protocol:
+    # two keys, four ciphertexts of 60 bytes, digests of 32 and shares of 16 for five.
+    protocol_bytes = 2 * 32 + 4 * 60 + 5 * (32 + 16)
+    assert 400 < row["plain_sent_bytes"] < 500
+    assert 400 + protocol_bytes < row["sent_bytes"] < 400 + protocol_bytes + 1500
+    # Two keys and a ciphertext of each other party, at least.
+    assert row["received_bytes"] > 4 * (2 * 32 + 60)
+    assert all(row[f"{name}_seconds"] > 0 for name in ("party", "server", "plain"))
+    row.update(party_seconds=0.25, server_seconds=1.5, plain_seconds=0.0, integers=1000)
+    row.update(sent_bytes=5000, plain_sent_bytes=4000, received_bytes=999)
+    assert report.sums_table([row]).splitlines()[3] == (
+        "| 5 | 1,000 | 2 | 5,000 | 4,000 | 999 | 0.2500 | 1.5000 | 0.0000 |"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from tfl_research.aggregators.rule_specification import (
     MeanRule as MeanRule,
     RuleSettings as RuleSettings,
 )
+from tfl_research.aggregators.secure_sums.formats import SumFormats as SumFormats
 from tfl_research.aggregators.specification import (
     AGGREGATORS as AGGREGATORS,
     NOISED_AT as NOISED_AT,

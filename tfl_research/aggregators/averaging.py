@@ -10,8 +10,8 @@ import tensorflow_federated as tff
 from tfl_research.aggregators.contract import UpdateAggregator
 
 # The quantiles of `tff.learning.robust_aggregator`.
-_CLIPPING = {"initial_estimate": 1.0, "target_quantile": 0.8, "learning_rate": 0.2}
-_ZEROING = {
+CLIPPING = {"initial_estimate": 1.0, "target_quantile": 0.8, "learning_rate": 0.2}
+ZEROING = {
     "initial_estimate": 10.0,
     "target_quantile": 0.98,
     "learning_rate": math.log(10.0),
@@ -43,7 +43,7 @@ def clipping(
     with TFF's parameters in `tff.learning.robust_aggregator`). Clipping bounds
     outliers. It gives no differential privacy.
     """
-    norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**_CLIPPING)
+    norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**CLIPPING)
     return tff.aggregators.clipping_factory(norm, inner or mean())
 
 
@@ -56,7 +56,7 @@ def zeroing(
     if its largest magnitude exceeds twice the quantile plus one. This gives no
     differential privacy.
     """
-    norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**_ZEROING)
+    norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**ZEROING)
     return tff.aggregators.zeroing_factory(norm, inner or mean(), norm_order=math.inf)
 
 
@@ -139,7 +139,7 @@ def _secure_mean() -> tff.aggregators.WeightedAggregationFactory:
 def _secure_clipping(
     inner: tff.aggregators.WeightedAggregationFactory,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    norm = _secure_quantile(**_CLIPPING)
+    norm = _secure_quantile(**CLIPPING)
     return tff.aggregators.clipping_factory(
         norm, inner, clipped_count_sum_factory=_secure_count()
     )
@@ -149,7 +149,7 @@ def _secure_zeroing(
     inner: tff.aggregators.WeightedAggregationFactory,
 ) -> tff.aggregators.WeightedAggregationFactory:
     return tff.aggregators.zeroing_factory(
-        _secure_quantile(**_ZEROING),
+        _secure_quantile(**ZEROING),
         inner,
         zeroed_count_sum_factory=_secure_count(),
         norm_order=math.inf,

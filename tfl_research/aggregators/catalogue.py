@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tfl_research.aggregators.stacking import StackingFactory
     from tfl_research.aggregators.trusted_root import TrustedRootFactory
 
-# ν of the repeated median under secure sums, which round to 2^-31. A distance below ν
-# counts as ν.
+# ν of the repeated median under secure sums, which round ν β. A distance below ν counts
+# as ν.
 _SECURE_SMOOTHING = 1e-3
 _QUANTILES = "Andrew et al. 2021, arXiv 1905.03871"
 
@@ -45,8 +45,10 @@ class Mean(AggregatorSettings):
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
+        from tfl_research.aggregators.secure_sums import averaging as secure
 
-        return averaging.mean()
+        formats = context.secure_sums
+        return averaging.mean() if formats is None else secure.mean(formats)
 
     def build_stacked(self, context: AggregatorContext) -> StackingFactory:
         """See `AggregatorSettings.build_stacked`."""
@@ -68,12 +70,15 @@ class Robust(AggregatorSettings):
     SENSITIVITY = (
         "its zeroing follows exact norms of the clients, which no noise covers"
     )
+    SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
+        from tfl_research.aggregators.secure_sums import averaging as secure
 
-        return averaging.robust()
+        formats = context.secure_sums
+        return averaging.robust() if formats is None else secure.robust(formats)
 
 
 @register
@@ -89,12 +94,15 @@ class Zeroing(AggregatorSettings):
     SUMMARY = "TFF's adaptive zeroing"
     PAPERS = (_QUANTILES,)
     SENSITIVITY = "it follows exact norms of the clients, which no noise covers"
+    SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
+        from tfl_research.aggregators.secure_sums import averaging as secure
 
-        return averaging.zeroing()
+        formats = context.secure_sums
+        return averaging.zeroing() if formats is None else secure.zeroing(formats)
 
 
 @register
@@ -113,12 +121,15 @@ class Clipping(AggregatorSettings):
         "its norm follows an exact quantile of the clients' norms, which no noise "
         "covers; use the mechanism's adaptive clipping"
     )
+    SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
+        from tfl_research.aggregators.secure_sums import averaging as secure
 
-        return averaging.clipping()
+        formats = context.secure_sums
+        return averaging.clipping() if formats is None else secure.clipping(formats)
 
 
 @register
@@ -169,9 +180,8 @@ class RepeatedGeometricMedian(AggregatorSettings):
     """The geometric median by repeated means, for which sums are enough.
 
     Example:
-      >>> weighting = tfl.Weighting("uniform")
-      >>> aggregator = tfl.aggregators.RepeatedGeometricMedian(secure_sums=True)
-      >>> tfl.Experiment("heart", aggregator=aggregator, weighting=weighting).check()
+      >>> aggregator = tfl.aggregators.RepeatedGeometricMedian()
+      >>> tfl.Experiment("heart", aggregator=aggregator).check()
     """
 
     NAME = "repeated_geometric_median"
@@ -188,31 +198,11 @@ class RepeatedGeometricMedian(AggregatorSettings):
         "Steps a round of repeated_geometric_median. More than 1 need --runtime=tff.",
         minimum=1,
     )
-    secure_sums: bool = settings.switch(
-        False,
-        "repeated_geometric_median adds what clients send by secure sums, of weights "
-        "of at most 1 (--client_weighting uniform or capped).",
-    )
 
     @property
     def has_map_reduce_form(self) -> bool:
         """See `AggregatorSettings.has_map_reduce_form`."""
         return self.weiszfeld_steps == 1
-
-    @property
-    def needs_bounded_weights(self) -> bool:
-        """See `AggregatorSettings.needs_bounded_weights`."""
-        return self.secure_sums
-
-    def check_weights(self, kind: str) -> None:
-        """See `AggregatorSettings.check_weights`."""
-        super().check_weights(kind)
-        if self.secure_sums and kind == "examples":
-            raise self.refused(
-                "secure_sums",
-                "numbers of examples have no bound that a secure sum could have; give "
-                "--client_weighting=uniform or capped",
-            )
 
     def check_runtime(self, runtime: str) -> None:
         """See `AggregatorSettings.check_runtime`."""
@@ -225,14 +215,12 @@ class RepeatedGeometricMedian(AggregatorSettings):
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """See `AggregatorSettings.build`."""
-        import tensorflow_federated as tff
-
         from tfl_research.aggregators.repeated_mean import RepeatedMeanFactory
+        from tfl_research.aggregators.secure_sums import summation
 
-        if not self.secure_sums:
+        if context.secure_sums is None:
             return RepeatedMeanFactory(self.weiszfeld_steps)
-        # With weights of at most 1, all values that clients send are in these bounds.
-        sums = tff.aggregators.SecureSumFactory(1.0, -1.0)
+        sums = summation.updates(context.secure_sums)
         return RepeatedMeanFactory(self.weiszfeld_steps, _SECURE_SMOOTHING, sums)
 
 

@@ -130,10 +130,15 @@ class NormClipping(RuleSettings):
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
         """See `AggregatorSettings.build`."""
         from tfl_research.aggregators.norm_clipping import NormClippingFactory
+        from tfl_research.aggregators.secure_sums import averaging
 
         if self.stacked:
             return self.build_stacked(context)
-        return NormClippingFactory(self.clip_radius or 0.0)
+        if context.secure_sums is None:
+            return NormClippingFactory(self.clip_radius or 0.0)
+        return NormClippingFactory(
+            self.clip_radius or 0.0, averaging.mean(context.secure_sums)
+        )
 
     def before_noise(
         self, mechanism: tff.aggregators.WeightedAggregationFactory

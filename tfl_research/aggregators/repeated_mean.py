@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -111,11 +112,18 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
         def initial_estimate() -> tf.Tensor:
             return tf.zeros([layout.size], tf.float32)
 
-        @tff.tensorflow.computation(vector_type, tf.float32, tf.float32)
-        def release(estimate: tf.Tensor, excluded: Any, step_norm: Any) -> Any:
+        # A secure sum measures how many clients it clipped.
+        sums_type = inner.next.type_signature.result.measurements.member
+
+        @tff.tensorflow.computation(vector_type, tf.float32, tf.float32, sums_type)
+        def release(
+            estimate: tf.Tensor, excluded: Any, step_norm: Any, of_sums: Any
+        ) -> Any:
             measurements = collections.OrderedDict(
                 excluded=excluded, step_norm=step_norm
             )
+            if isinstance(of_sums, Mapping):
+                measurements.update(of_sums)
             return layout.unflatten(estimate), measurements
 
         @tff.federated_computation
@@ -142,7 +150,8 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
                 )
                 estimate = moved[0]
             released = tff.federated_map(
-                release, tff.federated_zip((moved[0], moved[1], moved[2]))
+                release,
+                tff.federated_zip((moved[0], moved[1], moved[2], summed.measurements)),
             )
             return tff.templates.MeasuredProcessOutput(
                 tff.federated_zip((estimate, inner_state)), released[0], released[1]

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Optional, Union
 
+from tfl_research.aggregators.secure_sums.formats import SumFormats
 from tfl_research.errors import SettingError
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import NamedSettings
@@ -35,12 +36,15 @@ class AggregatorContext:
       minimum_cohort_size: smallest number of clients in a cohort.
       weighted: whether client weights differ.
       seed: seed of the aggregator's randomness.
+      secure_sums: the numbers that clients send; everything that they send must then go
+        through secure sums. None for plain sums.
     """
 
     maximum_cohort_size: int
     minimum_cohort_size: int
     weighted: bool
     seed: int = 0
+    secure_sums: Optional[SumFormats] = None
 
 
 class Act(NamedTuple):
@@ -71,7 +75,7 @@ class AggregatorSettings(NamedSettings):
         mechanism that noises a sum of clipped updates, as the end of a sentence; None
         if the aggregator keeps the bound. By default an aggregator breaks the bound.
       SUMS_ONLY: whether sums over clients are enough, so that the aggregator works
-        under a secure sum.
+        under a secure sum. Its `build` must then heed `AggregatorContext.secure_sums`.
       BY_COORDINATE: the problem when clients send some coordinates only, for
         aggregators that aggregate every coordinate by itself; None for others.
       WEIGHTED: whether the aggregator is defined for different client weights.
@@ -163,11 +167,6 @@ class AggregatorSettings(NamedSettings):
     def has_map_reduce_form(self) -> bool:
         """Whether a round is one aggregation, which every runtime executes."""
         return True
-
-    @property
-    def needs_bounded_weights(self) -> bool:
-        """Whether client weights must have a bound that is known beforehand."""
-        return False
 
     @property
     def acts(self) -> tuple[Act, ...]:

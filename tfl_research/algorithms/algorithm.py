@@ -8,6 +8,7 @@ from typing import Optional
 import tensorflow_federated as tff
 
 from tfl_research import clients, processes
+from tfl_research.aggregators import SumFormats
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.tasks.task import Task
@@ -27,9 +28,8 @@ class Algorithm:
         `data.ClientData.with_exchanges`).
       needs_mean: whether the updates must be averaged without changes. Reports of
         clients are always averaged, since an aggregator acts on updates only. So no
-        robust rule protects a report, no mechanism noises a report and no secure sum
-        hides a report. And where clients keep what they sent, the server must add up
-        exactly what they sent.
+        robust rule protects a report, and no mechanism noises a report. And where
+        clients keep what they sent, the server must add up exactly what they sent.
     """
 
     client_work: clients.ClientWork
@@ -46,6 +46,7 @@ class Algorithm:
         aggregator: Optional[Aggregator] = None,
         client_weighting: Optional[processes.ClientWeighting] = None,
         seed: int = 0,
+        secure_sums: Optional[SumFormats] = None,
     ) -> processes.FederatedProcess:
         """Builds the algorithm's process for a task; see `processes.build_fed_avg`.
 
@@ -78,4 +79,5 @@ class Algorithm:
             client_weighting=client_weighting,
             max_cohort_size=max_cohort_size,
             seed=seed,
+            secure_sums=secure_sums,
         )

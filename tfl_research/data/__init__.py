@@ -9,13 +9,16 @@ imports TensorFlow.
 from tfl_research.data import client_splits, hold_out, partitions
 from tfl_research.data.batching import Batching, derived_generator
 from tfl_research.data.client_data import ClientData
+from tfl_research.data.client_secrets import CLIENT_SECRET, client_secrets
 from tfl_research.data.cohort import ArraySpec, Cohort, Examples
 from tfl_research.data.digest import content_digest
 from tfl_research.data.partitions import PartitionOptions
 from tfl_research.data.poisson_batching import PoissonBatching
+from tfl_research.data.site_clients import SiteClients, SiteCohort
 from tfl_research.data.tff_adapter import from_tff
 
 __all__ = [
+    "CLIENT_SECRET",
     "ArraySpec",
     "Batching",
     "ClientData",
@@ -23,6 +26,9 @@ __all__ = [
     "Examples",
     "PartitionOptions",
     "PoissonBatching",
+    "SiteClients",
+    "SiteCohort",
+    "client_secrets",
     "client_splits",
     "content_digest",
     "derived_generator",

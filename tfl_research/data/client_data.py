@@ -89,6 +89,11 @@ class ClientData:
     def __len__(self) -> int:
         return len(self.client_ids)
 
+    @property
+    def here(self) -> Sequence[str]:
+        """The clients whose examples can be loaded here: all of them."""
+        return self.client_ids
+
     def num_examples(self, client_id: str) -> int:
         """The number of examples that the client holds."""
         return structures.num_examples(self.load(client_id))

@@ -8,7 +8,15 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research import aggregators, attacks, clients, privacy, processes, program
+from tfl_research import (
+    aggregators,
+    attacks,
+    clients,
+    privacy,
+    processes,
+    program,
+    runtime,
+)
 from tfl_research.algorithms import Algorithm, AlgorithmContext
 from tfl_research.experiment import attacked
 from tfl_research.experiment.private import audited, released
@@ -30,9 +38,13 @@ def process(
         execute them. TFF's runtime cannot take a secure sum of 64-bit integers modulo
         a number; it gets the plain sum of the same integers.
     """
+    return _built(
+        setup, noise_seed, has_secure_sums(setup) if secure is None else secure
+    )
+
+
+def _built(setup: Setup, noise_seed: int, secure: bool) -> processes.FederatedProcess:
     experiment = setup.experiment
-    if secure is None:
-        secure = has_secure_sums(setup)
     algorithm = _algorithm(setup)
     work = experiment.compression.wrap(algorithm.client_work)
     work = attacked.client_work(setup, work)
@@ -43,12 +55,13 @@ def process(
         aggregator=_aggregator(setup, noise_seed, secure),
         client_weighting=audited.client_weighting(setup),
         seed=experiment.training.seed,
+        secure_sums=setup.sum_formats(secure=secure),
     )
 
 
 def has_secure_sums(setup: Setup) -> bool:
     """Whether the runtime executes all secure sums."""
-    return setup.experiment.runtime.runtime == "in_process"
+    return setup.experiment.runtime.runtime in ("in_process", "federation")
 
 
 def local_steps(setup: Setup) -> clients.LocalSteps:
@@ -92,28 +105,68 @@ def _aggregator(setup: Setup, noise_seed: int, secure: bool) -> _Factory:
             return audited.aggregator(setup, mechanism)
         return mechanism
     if experiment.attack.kind != attacks.OMNISCIENT:
-        return _rule(setup)
+        return _rule(setup, secure)
     chosen = experiment.chosen_aggregator
     if chosen is None:
         raise TypeError("an attack on all updates needs an aggregator of settings")
-    return attacked.aggregator(setup, chosen.build_stacked(_context(setup)))
+    return attacked.aggregator(setup, chosen.build_stacked(_context(setup, secure)))
 
 
-def _rule(setup: Setup) -> _Factory:
+def _rule(setup: Setup, secure: bool) -> _Factory:
     """The aggregation factory, without privacy and attack."""
     chosen = setup.experiment.chosen_aggregator
     if chosen is None:
         return setup.experiment.aggregator
-    return chosen.build(_context(setup))
+    return chosen.build(_context(setup, secure))
 
 
-def _context(setup: Setup) -> aggregators.AggregatorContext:
+def _context(setup: Setup, secure: bool) -> aggregators.AggregatorContext:
     return aggregators.AggregatorContext(
         maximum_cohort_size=setup.reporting.maximum_cohort_size,
         minimum_cohort_size=setup.reporting.minimum_cohort_size,
         weighted=setup.experiment.resolved_weighting.client_weighting != "uniform",
         seed=setup.experiment.training.seed,
+        secure_sums=setup.sum_formats(secure=secure),
     )
+
+
+def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
+    """Refuses a process of --secure_sums whose clients send something beside sums.
+
+    The toolkit's parts are refused before they are built; this is about parts of a
+    user's own, and about states that clients keep.
+
+    Raises:
+      SettingError: as described.
+    """
+    secure = setup.experiment.secure_sums
+    if not secure.secure_sums:
+        return
+    if process.client_states is not None:
+        raise secure.refused(
+            "secure_sums",
+            "clients keep a state between rounds, which is in a table and in no sum; "
+            "give an --algorithm and a model without states of clients, or leave it "
+            "out",
+        )
+    if not has_secure_sums(setup):
+        # The seed is of no run: nothing of the process is released.
+        process = _built(setup, secrets.randbits(128), True)
+    left = runtime.plain_leaves(process)
+    if left:
+        raise secure.refused(
+            "secure_sums",
+            f"clients send {left} values outside of secure sums, of a part of your own "
+            f"(--aggregator={setup.experiment.aggregator_name}, a mechanism or an "
+            "algorithm); let it use the secure sums of its context, or leave "
+            "--secure_sums out",
+        )
+
+
+def _client_secrets(setup: Setup) -> bool:
+    """Whether clients' own noise must be unknown to the server."""
+    experiment = setup.experiment
+    return experiment.runtime.separately or experiment.secure_sums.secure_sums
 
 
 def check_noise(setup: Setup, *, judged: bool) -> None:
@@ -158,8 +211,10 @@ def _mechanism(
             server_momentum=server.momentum or 0.0,
             learning_rates=_learning_rates(setup),
             linear_server=server.optimizer == "sgd",
-            rule=_rule(setup) if after_noise else None,
+            rule=_rule(setup, secure) if after_noise else None,
             secure=secure,
+            secure_sums=setup.sum_formats(secure=secure),
+            client_secrets=_client_secrets(setup),
         )
     )
     if has_rule and not after_noise and chosen is not None:

@@ -198,6 +198,54 @@ def _silos(experiment: Description) -> None:
         )
 
 
+def _secure_sums(experiment: Description) -> None:
+    """Secure sums with what the server would need single values for."""
+    secure, aggregator = experiment.secure_sums, experiment.chosen_aggregator
+    if not secure.secure_sums:
+        return
+    if aggregator is not None:
+        try:
+            aggregator.check_with_secure_sum()
+        except SettingError as error:
+            raise secure.refused("secure_sums", error.for_command_line) from error
+        if aggregator.stacked:
+            raise secure.refused(
+                "secure_sums",
+                f"--aggregator={aggregator.NAME} stacks the updates of a round, of "
+                "which the server sees the sum only; give --aggregator=mean, or "
+                "norm_clipping with --clip_radius alone",
+            )
+        if not aggregator.has_map_reduce_form:
+            raise secure.refused(
+                "secure_sums",
+                "a round is one secure sum; give --weiszfeld_steps=1",
+            )
+    algorithm, attack = experiment.chosen_algorithm, experiment.attack
+    if algorithm.STATEFUL or algorithm.KEEPS_SENT:
+        raise secure.refused(
+            "secure_sums",
+            f"clients of {algorithm.NAME} keep a state between rounds, which a "
+            "simulation holds in one table and no sum; give --algorithm=fed_avg, "
+            "fed_prox or fed_nova, or leave it out",
+        )
+    if experiment.compression.compression != NONE:
+        raise experiment.compression.refused(
+            "compression",
+            "saves nothing under --secure_sums, which mask every coordinate; leave it "
+            "out, and give --secure_sum_bits for smaller messages",
+        )
+    if attack.kind == attacks.OMNISCIENT:
+        raise attack.refused(
+            "attack",
+            "needs all updates of a round, which --secure_sums hide; leave one of them "
+            "out",
+        )
+    if experiment.audit is not None and experiment.audit.sabotage != NONE:
+        raise experiment.audit.refused(
+            "sabotage", "breaks the bounds of --secure_sums; leave one of them out"
+        )
+
+
 # Every rule, in the order in which they are asked.
 RULES: tuple[Callable[[Description], None], ...] = (
     _devices,
@@ -211,6 +259,7 @@ RULES: tuple[Callable[[Description], None], ...] = (
     privacy_rules.beside_privacy,
     _attack,
     _aggregator,
+    _secure_sums,
 )
 
 
@@ -234,6 +283,8 @@ def check_setup(setup: Setup) -> None:
     """
     experiment, reporting = setup.experiment, setup.reporting
     assumptions.check(setup)
+    # Raises where the bits do not hold the sums of the largest cohort.
+    setup.sum_formats()
     aggregator = experiment.chosen_aggregator
     if aggregator is not None:
         aggregator.check_cohort(

@@ -22,6 +22,7 @@ from tfl_research.experiment.configs import (
     RecordLevelPrivacy,
     Release,
     Runtime,
+    SecureSums,
     Silos,
     TaskChoice,
     Training,
@@ -61,6 +62,7 @@ class Description:
     release: Release = dataclasses.field(default_factory=Release)
     aggregator: Union[str, AggregatorSettings, Aggregator] = "mean"
     compression: Compression = dataclasses.field(default_factory=Compression)
+    secure_sums: SecureSums = dataclasses.field(default_factory=SecureSums)
     devices: Devices = dataclasses.field(default_factory=Devices)
     silos: Silos = dataclasses.field(default_factory=Silos)
     attack: Attack = dataclasses.field(default_factory=Attack)
@@ -79,6 +81,7 @@ class Description:
         "weighting": Weighting,
         "release": Release,
         "compression": Compression,
+        "secure_sums": SecureSums,
         "devices": Devices,
         "silos": Silos,
         "attack": Attack,

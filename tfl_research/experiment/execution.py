@@ -14,6 +14,7 @@ from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.federated import coordinator
 from tfl_research.experiment.private import (
     fingerprints,
     recharging,
@@ -28,6 +29,7 @@ from tfl_research.storage import RunFolder, run_folder
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
+    from tfl_research.processes import FederatedProcess
     from tfl_research.program import RoundReport, RunResult
 
 Folder = Union[str, os.PathLike[str]]
@@ -141,10 +143,16 @@ def _opened(
         building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         noise_keys.check_repeatable(setup, process)
+        building.check_sums(setup, process)
         try:
-            public = stack.enter_context(
-                engines.build(experiment.runtime, process, folder)
-            )
+            coordinated: Optional[coordinator.Coordinated] = None
+            if setup.facts is not None:
+                coordinated = coordinator.Coordinated(setup, process, folder, stack)
+                public: Any = coordinated.engine
+            else:
+                public = stack.enter_context(
+                    engines.build(experiment.runtime, process, folder)
+                )
             fingerprint = fingerprints.of_run(
                 setup, noise_keys.digests(setup, process), data
             )
@@ -161,8 +169,8 @@ def _opened(
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )
-            # An update without compression has as many scalars as the model.
-            dimension = -(-max(process.message_bytes) // 4)
+            # A private run's update has as many scalars as the model that is sent.
+            dimension = -(-process.download_bytes // 4)
             write = _statement_writer(setup, folder, account, dimension)
             if write is not None:
                 stack.enter_context(
@@ -180,10 +188,12 @@ def _opened(
                     "task": setup.task,
                     "engine": engine,
                     "process_plan": process.plan,
-                    "client_states": process.client_states,
+                    # Clients of a federation keep their states at their sites.
+                    "client_states": None if coordinated else process.client_states,
+                    "evaluator": coordinated.evaluator if coordinated else None,
                     "sampler": with_message_bytes(cohorts, process.message_bytes),
                     "folder": folder,
-                    "config": _config(setup, folder),
+                    "config": _config(setup, folder, process),
                     "account": account,
                     "message_bytes": process.message_bytes,
                     "personal_evaluator": building.personal_evaluator(setup),
@@ -204,14 +214,20 @@ def _opened(
             ) from error
 
 
-def _config(setup: Setup, folder: RunFolder) -> Any:
+def _config(setup: Setup, folder: RunFolder, process: FederatedProcess) -> Any:
     config = setup.experiment.training.config()
-    seed = None
+    cohort_seed = client_secret = None
+    key = folder.attempts.key(folder.run_seed)
     if setup.record_level is not None:
-        key = folder.attempts.key(folder.run_seed)
-        seed = record_level.secret_cohort_seed(key)
+        cohort_seed = record_level.secret_cohort_seed(key)
+    if process.client_secrets:
+        client_secret = user_level.client_secret(key)
     return dataclasses.replace(
-        config, cohort_seed=seed, client_weights=setup.client_weights
+        config,
+        cohort_seed=cohort_seed,
+        client_secret=client_secret,
+        client_weights=setup.client_weights,
+        evaluate_separately=setup.experiment.runtime.separately,
     )
 
 

@@ -39,6 +39,7 @@ class Experiment(Description):
         With user-level privacy, where a mechanism noises a sum at the server, only
         aggregators that keep its sensitivity are accepted.
       compression: a code for the clients' updates.
+      secure_sums: whether everything that clients report goes through secure sums.
       devices: simulated devices in the place of clients that are always there.
       silos: clients that are down in some rounds.
       attack: what malicious clients do, in a simulation.

@@ -28,15 +28,18 @@ _OTHER_SEED = PUBLIC_SEED ^ 1
 def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]:
     """The digests of a run's computation, equal on every runtime.
 
-    A mechanism under a secure sum is another process where the runtime cannot execute
-    the sum. Its noise is the same integers, so it has the same digests and key.
+    With secure sums there is another process where the runtime cannot execute these
+    sums. It adds the same integers, so it has the same digests and key.
 
     Args:
       setup: of the run.
       process: built with `PUBLIC_SEED`.
     """
     plan = setup.user_level
-    if plan is None or plan.distributed is None or building.has_secure_sums(setup):
+    sums = setup.experiment.secure_sums.secure_sums or (
+        plan is not None and plan.distributed is not None
+    )
+    if not sums or building.has_secure_sums(setup):
         return runtime.computation_digests(process)
     secure = building.process(setup, noise_seed=PUBLIC_SEED, secure=True)
     return runtime.computation_digests(secure)
@@ -131,6 +134,12 @@ def engine(
     key = folder.attempts.key(folder.run_seed)
     if seed_in_state:
         return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
+    if setup.facts is not None:
+        raise SettingError(
+            f"--mechanism={setup.user_level.mechanism.NAME}: does not keep its noise "
+            "seed in the state alone, so that the sites would build another process; "
+            "leave it out with --runtime=federation"
+        )
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(
         engines.build(setup.experiment.runtime, process, folder)

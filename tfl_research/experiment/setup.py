@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from tfl_research.data import ClientData
+from tfl_research.aggregators import SumFormats
+from tfl_research.data import ClientData, SiteClients
 from tfl_research.devices import PacedRounds
 from tfl_research.experiment import (
     attacked,
@@ -23,6 +24,7 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
 )
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.federated import coordinator
 from tfl_research.experiment.private import (
     audited,
     fingerprints,
@@ -30,6 +32,7 @@ from tfl_research.experiment.private import (
     released,
     user_level,
 )
+from tfl_research.federation.facts import AllFacts
 from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
 from tfl_research.sampling import Repeated, Sampler, Successive
 from tfl_research.tasks import Task
@@ -52,6 +55,7 @@ class Setup:
       client_weights: of the weighted metrics, by client.
       malicious: ids of the malicious clients.
       population: whom a shared ledger is about, or None without one.
+      facts: what the sites of a federation tell of themselves, or None.
     """
 
     experiment: Description
@@ -64,6 +68,7 @@ class Setup:
     client_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     malicious: tuple[str, ...] = ()
     population: Optional[Population] = None
+    facts: Optional[AllFacts] = None
 
     @property
     def user_level(self) -> Optional[UserLevelPlan]:
@@ -74,6 +79,19 @@ class Setup:
     def record_level(self) -> Optional[RecordLevelPlan]:
         """The plan of record-level privacy, if there is one."""
         return self.plan if isinstance(self.plan, RecordLevelPlan) else None
+
+    def sum_formats(self, *, secure: bool = True) -> Optional[SumFormats]:
+        """The numbers of secure sums for the largest cohort; None for plain sums.
+
+        Args:
+          secure: whether the runtime executes secure sums.
+
+        Raises:
+          SettingError: cohorts that are too large for the bits.
+        """
+        return self.experiment.secure_sums.formats(
+            max(1, self.asked.maximum_cohort_size), secure=secure
+        )
 
     def hparams(self) -> dict[str, Any]:
         """What the run's folder records: every setting, and what follows from them."""
@@ -102,15 +120,23 @@ class Setup:
         return {} if digest is None else {"data_sha256": digest}
 
 
-def prepare(experiment: Description) -> Setup:
+def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
     """Reads the data, draws up the plan, and checks what goes with what.
+
+    Args:
+      experiment: as described.
+      source: the experiment's task where it was built already, as at a site.
 
     Raises:
       SettingError: see `Experiment.check`.
     """
     compatibility.check(experiment)
     seed = experiment.training.seed
-    source = built_task(experiment)
+    facts: Optional[AllFacts] = None
+    if source is None and experiment.runtime.runtime == "federation":
+        source, facts = coordinator.described(experiment)
+    if source is None:
+        source = built_task(experiment)
     task = experiment.batches.applied_to(source)
     task = experiment.baseline.applied_to(task)
     if experiment.audit is not None:
@@ -122,7 +148,11 @@ def prepare(experiment: Description) -> Setup:
     asked = experiment.resolved_cohorts.build(task.train.client_ids, seed)
     if devices is not None:
         asked = devices.rounds(experiment, asked)
-    found = Setup(experiment, source, task, asked, asked, asked, client_weights=weights)
+    found = Setup(
+        *(experiment, source, task, asked, asked, asked),
+        client_weights=weights,
+        facts=facts,
+    )
     found = _private(found)
     found = _reporting(found)
     compatibility.check_setup(found)
@@ -164,7 +194,11 @@ def _private(setup: Setup) -> Setup:
 def _reporting(setup: Setup) -> Setup:
     """The setup without the silos that are down, and with repeated cohorts."""
     experiment = setup.experiment
-    reporting = experiment.silos.sampler(setup.asked, experiment.training.seed)
+    if isinstance(setup.task.train, SiteClients):
+        # The engine sees who answers.
+        reporting: Sampler = setup.asked
+    else:
+        reporting = experiment.silos.sampler(setup.asked, experiment.training.seed)
     exchanges = experiment.chosen_algorithm.EXCHANGES
     if exchanges == 1:
         return dataclasses.replace(setup, reporting=reporting, cohorts=reporting)

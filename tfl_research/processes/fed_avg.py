@@ -11,8 +11,14 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
-from tfl_research.aggregators import UpdateAggregator, declarations
-from tfl_research.data import PoissonBatching, structures
+from tfl_research.aggregators import (
+    SumFormats,
+    UpdateAggregator,
+    averaging,
+    declarations,
+)
+from tfl_research.aggregators.secure_sums import averaging as secure_averaging
+from tfl_research.data import CLIENT_SECRET, PoissonBatching, structures
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
@@ -83,6 +89,7 @@ def build_fed_avg(
     server_work: Optional[ServerWork] = None,
     max_cohort_size: Optional[int] = None,
     seed: int = 0,
+    secure_sums: Optional[SumFormats] = None,
 ) -> FederatedProcess:
     """Builds generalised federated averaging (FedOpt) as a TFF process.
 
@@ -127,8 +134,9 @@ def build_fed_avg(
       aggregator: any TFF aggregation factory; by default a weighted mean, which is zero
         when no client counts. An `aggregators.UpdateAggregator` with `client_members`,
         names of members of `cohort_type(task)`, gets weights that are structures of
-        `weight` and these members ("seed" for noise at the clients, "role" for
-        attacks).
+        `weight` and these members ("seed" or "client_secret" for noise at the clients,
+        "role" for attacks). With "client_secret" clients have this member too, see
+        `data.client_secrets`.
       client_work: the computation of a client.
       client_weighting: how much a client counts; by default by its number of examples
         if the aggregator takes weights, otherwise uniform.
@@ -137,6 +145,12 @@ def build_fed_avg(
       max_cohort_size: largest number of clients in a cohort; needed if clients keep a
         state.
       seed: seed of the initial weights.
+      secure_sums: the numbers of secure sums, for a process in which everything that
+        clients report goes through TFF's secure sums. The default aggregator and the
+        process' own sums use them; an aggregator that is given must sum securely
+        itself. The metrics then have `secure_sums`, of which `clipped_clients` is the
+        number of clients that reported a number beyond its bound. A table of client
+        states is no sum, and remains beside them.
 
     Raises:
       ValueError: both or neither of client_optimizer and client_work; both
@@ -159,7 +173,9 @@ def build_fed_avg(
         raise ValueError("give server_optimizer or server_work, not both")
     work = server_work or OptimizerStep(server_optimizer)
     if aggregator is None:
-        aggregator = tff.aggregators.MeanFactory(no_nan_division=True)
+        aggregator = averaging.mean()
+        if secure_sums is not None:
+            aggregator = secure_averaging.mean(secure_sums)
     if client_weighting is None:
         takes_weights = isinstance(
             aggregator, tff.aggregators.WeightedAggregationFactory
@@ -178,6 +194,8 @@ def build_fed_avg(
     further = [] if states is None else states.members
     for name, spec in client_work.client_members.items():
         further.append((name, tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape)))
+    if CLIENT_SECRET in declared.client_members:
+        further.append((CLIENT_SECRET, tff.TensorType(np.int64, [2])))
     plan = _plan(client_work, declared)
     if plan is not None:
         _check_private(model)
@@ -195,6 +213,7 @@ def build_fed_avg(
             client_work.encoded_bytes(model),
             client_work.received_bytes(model),
             client_work.reported_bytes(model),
+            secure_sums,
         )
     )
 

@@ -21,6 +21,8 @@ class FederatedProcess(tff.templates.IterativeProcess):
         are coded. The client's weight and counts, a few numbers, are left out.
       plan: the privacy plan that the process was built from, as the aggregator or the
         client work declares the plan; None without a plan.
+      client_secrets: whether each client's value has a `client_secret`, from which the
+        client draws noise (`data.client_secrets`).
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class FederatedProcess(tff.templates.IterativeProcess):
         download_bytes: int,
         upload_bytes: int,
         plan: Any = None,
+        client_secrets: bool = False,
     ):
         super().__init__(initialize, next_round)
         self.client_states = client_states
         self.download_bytes = download_bytes
         self.upload_bytes = upload_bytes
         self.plan = plan
+        self.client_secrets = client_secrets
 
     @property
     def message_bytes(self) -> tuple[int, int]:
@@ -47,13 +51,18 @@ class FederatedProcess(tff.templates.IterativeProcess):
 
 def size_in_bytes(value_type: tff.Type) -> int:
     """Bytes of a structure of tensors; tensors of unknown shape count as 0."""
-    total = 0
+    return sum(size * leaf.dtype.itemsize for leaf, size in _sizes(value_type))
+
+
+def count_scalars(value_type: tff.Type) -> int:
+    """Scalars in a structure of tensors; tensors of unknown shape count as 0."""
+    return sum(size for _, size in _sizes(value_type))
+
+
+def _sizes(value_type: tff.Type) -> list[tuple[tff.TensorType, int]]:
     leaves = (
         tff.structure.flatten(value_type)
         if isinstance(value_type, tff.StructType)
         else [value_type]
     )
-    for leaf in leaves:
-        size = tf.TensorShape(leaf.shape).num_elements() or 0
-        total += size * leaf.dtype.itemsize
-    return total
+    return [(leaf, tf.TensorShape(leaf.shape).num_elements() or 0) for leaf in leaves]

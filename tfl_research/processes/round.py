@@ -11,10 +11,16 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.aggregators import declarations
+from tfl_research.data import CLIENT_SECRET
 from tfl_research.errors import SettingError
 from tfl_research.processes.aggregation import create_aggregation, may_skip
 from tfl_research.processes.client_states import POSITION, collect
-from tfl_research.processes.federated_process import FederatedProcess, size_in_bytes
+from tfl_research.processes.client_sums import client_sums
+from tfl_research.processes.federated_process import (
+    FederatedProcess,
+    count_scalars,
+    size_in_bytes,
+)
 from tfl_research.processes.round_parts import RoundParts, client_computation
 from tfl_research.processes.server_work import Aggregated
 
@@ -189,7 +195,8 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             )
         arguments = (trained["update"], weight) if weighted else (trained["update"],)
         aggregated = aggregation.next(state.aggregator, *arguments)
-        counts = tff.federated_sum(trained["counts"])
+        totals = client_sums(parts.secure_sums, trained)
+        counts = totals.of("counts")
         updated = tff.federated_map(
             update_server,
             tff.federated_zip(
@@ -197,7 +204,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
                     weights,
                     state.finalizer,
                     aggregated.result,
-                    tff.federated_sum(trained["report"]),
+                    totals.of("report"),
                     counts,
                     round_number,
                     model_state,
@@ -231,19 +238,17 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             )
         )
         metrics = collections.OrderedDict(
-            train=tff.federated_map(
-                finalize_metrics, tff.federated_sum(trained["sums"])
-            ),
+            train=tff.federated_map(finalize_metrics, totals.of("sums")),
             cohort=tff.federated_map(cohort_metrics, counts),
             aggregator=aggregated.measurements,
         )
         if adds_noise:
             metrics["client_noise_stddev"] = tff.federated_map(
                 client_mean,
-                tff.federated_zip(
-                    (tff.federated_sum(trained["noise_stddev"]), counts["clients"])
-                ),
+                tff.federated_zip((totals.of("noise_stddev"), counts["clients"])),
             )
+        if totals.measured is not None:
+            metrics["secure_sums"] = totals.measured
         if states is not None:
             metrics["client_states"] = collect(
                 states, trained["state"], cohort[POSITION]
@@ -252,6 +257,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
             new_state, tff.federated_zip(metrics)
         )
 
+    secure = parts.secure_sums
     # If the aggregator has its own message type, that type gives the bytes.
     message_type = declared.message_type(update_type)
     sent_bytes = parts.encoded_bytes
@@ -272,6 +278,10 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     reported_bytes = parts.reported_bytes
     if reported_bytes is None:
         reported_bytes = size_in_bytes(report_type)
+    if secure is not None:
+        # A code or another message is no shorter once it is masked.
+        sent_bytes = secure.coordinate_bytes * count_scalars(update_type)
+        reported_bytes = secure.coordinate_bytes * count_scalars(report_type)
     return FederatedProcess(
         initialize,
         next_round,
@@ -279,6 +289,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         download_bytes=received_bytes,
         upload_bytes=sent_bytes + reported_bytes,
         plan=parts.plan,
+        client_secrets=CLIENT_SECRET in declared.client_members,
     )
 
 

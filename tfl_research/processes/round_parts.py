@@ -11,7 +11,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
-from tfl_research.aggregators import declarations
+from tfl_research.aggregators import SumFormats, declarations
+from tfl_research.aggregators.secure_sums.summation import rounded
 from tfl_research.clients.client_work import MODEL_STATE
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import STATE, ClientStateSpec
@@ -31,6 +32,7 @@ class RoundParts:
       received_bytes: bytes that the server sends to a client.
       reported_bytes: bytes of a client's report. None for the bytes of plain tensors,
         as for `encoded_bytes` and `received_bytes`.
+      secure_sums: the numbers that clients report; None for plain sums.
     """
 
     model: models.FunctionalModel
@@ -45,6 +47,7 @@ class RoundParts:
     encoded_bytes: Optional[int] = None
     received_bytes: Optional[int] = None
     reported_bytes: Optional[int] = None
+    secure_sums: Optional[SumFormats] = None
 
 
 def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
@@ -74,6 +77,9 @@ def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computatio
         if server_work.averages_empty_updates:
             counted = tf.maximum(counted, 1.0)
         weight = weighting.weight(counted)
+        if parts.secure_sums is not None:
+            # The weight of an update and the summed weight are the same number.
+            weight = rounded(weight, parts.secure_sums.weights)
         reporting = tf.cast(finite & (result.num_examples > 0), tf.float32)
         report_weight = reporting * (weight if server_work.weighs_reports else 1.0)
         if not screens_updates:

@@ -30,8 +30,12 @@ class RunConfig:
       seed: seed of the clients' local shuffles.
       cohort_seed: replaces `seed` where nobody may know which examples a client uses
         (record-level privacy).
+      client_secret: from it clients' secrets are drawn, where they add noise that the
+        server must not know (`data.client_secrets`); None without such noise.
       max_evaluation_examples: largest number of evaluated examples of a split.
       evaluation_batch_size: examples in a batch of the evaluation.
+      evaluate_separately: whether a batch of the evaluation has the examples of one
+        client alone; see `evaluation.Evaluator`.
       report: whether report.html is written when the run ends.
       progress_bar: whether a progress bar is drawn; by default on a terminal.
       print_every: rounds from one printed line to the next.
@@ -50,8 +54,10 @@ class RunConfig:
     early_stopping_patience: Optional[int] = None
     seed: int = 0
     cohort_seed: Optional[int] = dataclasses.field(default=None, repr=False)
+    client_secret: Optional[int] = dataclasses.field(default=None, repr=False)
     max_evaluation_examples: Optional[int] = None
     evaluation_batch_size: int = 512
+    evaluate_separately: bool = False
     report: bool = True
     progress_bar: Optional[bool] = None
     print_every: int = 1

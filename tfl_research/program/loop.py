@@ -263,6 +263,7 @@ def _steps(
             seed=config.seed,
             client_weights=config.client_weights,
             states=None if states is None else states.rows,
+            separately=config.evaluate_separately,
         )
     if exporter is None:
         from tfl_research.program.export import export_model

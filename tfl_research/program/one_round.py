@@ -9,7 +9,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfl_research.errors import TrainingDivergedError, UserError
+from tfl_research.data import CLIENT_SECRET, client_secrets
+from tfl_research.errors import RoundAbandoned, TrainingDivergedError, UserError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
@@ -152,6 +153,9 @@ class Rounds:
         cohort = self._clients.cohort(
             client_ids, seed=cohort_seed, round_number=round_number
         )
+        if config.client_secret is not None:
+            secrets = client_secrets(config.client_secret, client_ids, round_number)
+            cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
         if outcome is not None:
             cohort = outcome.prepared(cohort)
         if self._client_states is not None:
@@ -162,7 +166,11 @@ class Rounds:
         )
         if epsilon is None:
             return None
-        state, metrics = self._engine.next(state, cohort)
+        try:
+            state, metrics = self._engine.next(state, cohort)
+        except RoundAbandoned:
+            # The engine has said why. The charge stands: it was made before.
+            return state, self._row(round_number, 0, {}, epsilon)
         # The check comes before the round is written, printed or evaluated.
         self._check_measured(round_number, metrics)
         weights = self._weights_of(state)
@@ -176,16 +184,24 @@ class Rounds:
                     round_number, client_ids, metrics["client_states"]
                 )
         self.measurements = measurements(metrics)
+        size = len(client_ids) - self._num_companions()
+        return state, self._row(round_number, size, metrics, epsilon)
+
+    def _row(
+        self, round_number: int, cohort_size: int, metrics: Any, epsilon: float
+    ) -> dict[str, Any]:
+        """The row of a round that was charged."""
+        account = self._account
         row = round_row(
             round_number,
-            len(client_ids) - self._num_companions(),
+            cohort_size,
             metrics,
             epsilon=epsilon,
             delta=None if account is None else account.delta,
             noise_multiplier=None if account is None else account.noise_multiplier,
         )
         self.add_shared(row, self._charged(round_number))
-        return state, row
+        return row
 
     def _abandoned(self, round_number: int) -> Optional[dict[str, Any]]:
         """Returns the row of a round without a cohort, which changes no state.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import logging
 import os
@@ -26,6 +27,7 @@ from tfl_research.runtime.explanation import examine, handed
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
+from tfl_research.runtime.separate import SeparateClients
 from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 
@@ -162,7 +164,10 @@ class InProcessEngine(ClosedOnExit):
             mode = self.mode or self._chosen(leaves, cohort)
         except CannotTrace as error:
             return self._give_up(error).next(state, cohort)
-        output = self._next_by_chunks(leaves, cohort, mode)
+        if mode.clients == "separate":
+            output = self._next_separately(leaves, cohort, mode)
+        else:
+            output = self._next_by_chunks(leaves, cohort, mode)
         packed = pack(iter(output), self._output_type)
         return process_shape.split(packed, self._process)
 
@@ -245,6 +250,27 @@ class InProcessEngine(ClosedOnExit):
             parts = [list(zero) + self._programs.zero_secure_sums()]
         with failures.at_server():
             return self._programs.finish(mode, len(parts))(state, parts)
+
+    def _next_separately(
+        self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
+    ) -> list[tf.Tensor]:
+        clients = SeparateClients(self._programs, mode.compiler)
+        context = clients.context(state)
+        if isinstance(cohort, Cohort):
+            jobs: Iterator[Any] = (
+                functools.partial(clients.chunk, cohort, index)
+                for index in range(len(cohort))
+            )
+        else:
+            values = client_values(cohort, self._programs.client_type)
+            jobs = (
+                lambda chunk=chunk: chunk
+                for chunk in chunks_of_values(
+                    values, self._programs.client_type, chunk_size=1, parallel=1
+                )
+            )
+        reports = self._in_order(lambda make: clients.report(context, make()), jobs)
+        return clients.result(state, clients.total(reports))
 
     def _in_order(self, compute: Any, jobs: Iterator[Any]) -> Iterator[Any]:
         """Yields results in the jobs' order; at most `parallel` jobs run at once."""

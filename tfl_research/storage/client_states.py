@@ -168,6 +168,37 @@ class ClientStates:
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self._path} cannot be written ({error})") from error
 
+    def keep_only(self, client_id: str, round_number: int) -> None:
+        """Keeps a client's state after one round alone.
+
+        States of later rounds do not count, and nothing goes back to earlier ones.
+
+        Args:
+          client_id: the client.
+          round_number: the last round that counts; 0 for none.
+
+        Raises:
+          UserError: the table lacks the client's state of that round.
+        """
+        try:
+            with self._database:
+                self._database.execute(
+                    "delete from states where client = ? and round <> ?",
+                    (client_id, round_number),
+                )
+            last = self._database.execute(
+                "select coalesce(max(round), 0) from states where client = ?",
+                (client_id,),
+            ).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from error
+        if last[0] != round_number:
+            raise UserError(
+                f"{self._path} has the state of client {client_id!r} after round "
+                f"{last[0]}, and the run goes on from its state after round "
+                f"{round_number}; restore the file, or start a new run"
+            )
+
     def restore(self, round_number: int, extent: Sequence[int]) -> None:
         """Goes back to the states after a round.
 

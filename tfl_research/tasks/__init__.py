@@ -12,6 +12,7 @@ from tfl_research import _lazy
 from tfl_research.tasks.arrays import from_arrays as from_arrays
 from tfl_research.tasks.pooled import Pooled as Pooled
 from tfl_research.tasks.registry import (
+    blueprint as blueprint,
     from_recipe as from_recipe,
     get as get,
     names as names,

@@ -149,7 +149,7 @@ def _splits(task: Task) -> dict[str, ClientData]:
 def _probe(task: Task) -> Optional[tuple[str, str, Examples]]:
     """The first client that has examples: split, id and arrays with a row for each."""
     for split, clients in _splits(task).items():
-        for client_id in clients.client_ids[:_SEARCHED]:
+        for client_id in clients.here[:_SEARCHED]:
             held = clients.load(client_id)
             arrays = structures.example_arrays(held)
             if structures.num_examples(arrays):

@@ -34,6 +34,10 @@ TASKS: Registry[Build] = Registry(
         for name, module in _MODULES.items()
     },
 )
+# Builders of tasks without rows, by the task's name.
+BLUEPRINTS: Registry[Build] = Registry(
+    "task", {"csv": "tfl_research.tasks.built_in.csv_silos:blueprint"}
+)
 
 _TRUTHS = {
     "true": True,
@@ -196,6 +200,28 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
     defaults = {option: parameter.default for option, parameter in known.items()}
     recipe = TaskRecipe(name, seed, {**defaults, **options}, task.data_sources)
     return dataclasses.replace(task, recipe=recipe)
+
+
+def blueprint(name: str, *, seed: int = 0, **options: Any) -> Task:
+    """Builds a task for a coordinator whose clients' examples are at their sites.
+
+    A task without a blueprint is built as `get` builds it. Its clients' ids and its
+    model count, and its rows are not used.
+
+    Args:
+      name: one of `names()`.
+      seed: as for `get`.
+      **options: the task's own, see `options(name)`.
+
+    Raises:
+      ValueError: as `get`.
+    """
+    if name not in BLUEPRINTS.names():
+        return get(name, seed=seed, **options)
+    build = BLUEPRINTS.get(name)
+    _check_options(name, _options_of(build), options)
+    task = build(seed=seed, **options)
+    return dataclasses.replace(task, recipe=TaskRecipe(name, seed, dict(options)))
 
 
 def from_recipe(recipe: TaskRecipe) -> Task:

@@ -117,6 +117,8 @@ class Task:
         changes) or "local" (each client keeps its own); see
         `models.FunctionalModel.non_trainable`. None refuses models that have such
         weights.
+      agreed: digest of what all sites of a federation must have alike, such as a schema
+        file; empty where the options say everything.
 
     Raises:
       ValueError: the name of a further split does not begin with "eval_".
@@ -137,6 +139,7 @@ class Task:
         default_factory=Fitting, compare=False, repr=False
     )
     non_trainable: Optional[str] = None
+    agreed: str = ""
 
     def __post_init__(self) -> None:
         # Columns of metrics.csv begin with the name, and what a private run gives out

@@ -2,7 +2,8 @@
 
 `cells` reads single cells, `columns` has the kinds of columns, and `schema` is the
 encoder. `schema_file` reads a schema.json, and `derived_schema` makes a schema of
-training rows. `files` reads CSV and Parquet files, `labels` their classes, and `silos`
+training rows. `agreement` makes a schema.json of drafts that sites publish, without
+their rows. `files` reads CSV and Parquet files, `labels` their classes, and `silos`
 a whole folder. Which rows are held out is decided in `data.hold_out`; the tables of
 the built-in tasks, and their downloads, are in `tasks`.
 

@@ -46,15 +46,19 @@ def _holds_text(cells: pd.Series) -> Optional[bool]:
     return 2 * int(numbers(cells).notna().sum()) <= present if present else None
 
 
-def _is_numeric(silos: Sequence[Silo], name: str) -> bool:
-    """Whether the column holds numbers in all files; ValueError if files disagree."""
+def is_numeric(silos: Sequence[Silo], name: str) -> Optional[bool]:
+    """Whether the column holds numbers in all files; None if no cell has a value.
+
+    The majority of a file's cells decides.
+
+    Raises:
+      ValueError: the files disagree; names a cell.
+    """
     kinds = [(silo, _holds_text(silo.frame[name])) for silo in silos]
     texts = [silo for silo, text in kinds if text]
     numeric = [silo for silo, text in kinds if text is False]
     if not texts and not numeric:
-        raise ValueError(
-            f"column {name!r} has no value in any file; name it in drop_columns"
-        )
+        return None
     if texts and numeric:
         cells = texts[0].frame[name]
         row = int((cells.notna() & numbers(cells).isna()).to_numpy().argmax())
@@ -67,7 +71,11 @@ def _is_numeric(silos: Sequence[Silo], name: str) -> bool:
 
 
 def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> Column:
-    numeric = _is_numeric(silos, name)
+    numeric = is_numeric(silos, name)
+    if numeric is None:
+        raise ValueError(
+            f"column {name!r} has no value in any file; name it in drop_columns"
+        )
     missing = any(bool(silo.frame[name].isna().any()) for silo in silos)
     if numeric:
         for silo in silos:

@@ -75,32 +75,49 @@ def classes(
         (names file, line and column); a single class; or too many distinct labels for
         classes.
     """
-    named = [_names(silo, label) for silo in silos]
     if declared is not None:
-        for silo, names in zip(silos, named):
-            unknown = ~names.isin(declared)
+        for silo in silos:
+            named = _names(silo, label)
+            unknown = ~named.isin(declared)
             if unknown.any():
                 row = _first_row(unknown)
                 raise ValueError(
                     f"{silo.at(row, label)}: unknown label "
-                    f"{names.iloc[row]!r}; schema.json declares "
+                    f"{named.iloc[row]!r}; schema.json declares "
                     f"{', '.join(declared)}"
                 )
         return declared
-    integers = _are_integers(silos, label)
-    together = pd.concat(named)
-    distinct = together.unique().tolist()
-    if len(distinct) < 2:
+    names = tuple(counts(silos, label))
+    if len(names) < 2:
         raise ValueError(
-            f"label column {label!r} holds only {distinct[0]!r}; expected at least two "
+            f"label column {label!r} holds only {names[0]!r}; expected at least two "
             "classes"
         )
-    if len(distinct) > max(_MOST_SMALL_CLASSES, len(together) / _ROWS_PER_CLASS):
+    return names
+
+
+def counts(silos: Sequence[Silo], label: str) -> dict[str, int]:
+    """The number of rows of each class, the classes in their order.
+
+    Classes are sorted as integers if all are integers, or else as text.
+
+    Raises:
+      ValueError: a label that is missing, or neither an integer nor text (names file,
+        line and column); or too many distinct labels for classes.
+    """
+    named = [_names(silo, label) for silo in silos]
+    integers = _are_integers(silos, label)
+    together = pd.concat(named)
+    rows = together.value_counts()
+    if len(rows) > max(_MOST_SMALL_CLASSES, len(together) / _ROWS_PER_CLASS):
         raise ValueError(
-            f"label column {label!r} holds {len(distinct)} distinct values in "
+            f"label column {label!r} holds {len(rows)} distinct values in "
             f"{len(together)} rows; expected classes: is it the right column?"
         )
-    return tuple(sorted(distinct, key=int if integers else str))
+    return {
+        str(name): int(rows[name])
+        for name in sorted(rows.index, key=int if integers else str)
+    }
 
 
 def encode(silo: Silo, label: str, names: Sequence[str]) -> np.ndarray:

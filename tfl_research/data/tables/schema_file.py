@@ -15,6 +15,7 @@ from tfl_research.data.tables.columns import (
     Categorical,
     Column,
     Numeric,
+    Standardised,
 )
 from tfl_research.data.tables.schema import Schema
 
@@ -58,6 +59,14 @@ def _column(where: str, name: str, entry: Any) -> Column:
         return Numeric(
             name, float(low), float(high), may_be_missing=missing, outside=outside
         )
+    if keys == {"mean", "deviation"}:
+        mean, deviation = entry["mean"], entry["deviation"]
+        if not (_is_number(mean) and _is_number(deviation) and deviation > 0):
+            raise ValueError(
+                f"{where}: mean and deviation are numbers, the deviation above 0; got "
+                f"{mean!r} and {deviation!r}"
+            )
+        return Standardised(name, float(mean), float(deviation), may_be_missing=missing)
     if {"categories"} <= keys <= {"categories", "unknown"}:
         categories = _names(entry["categories"])
         if categories is None:
@@ -65,8 +74,9 @@ def _column(where: str, name: str, entry: Any) -> Column:
         unknown = _word(where, entry, "unknown", UNKNOWN)
         return Categorical(name, categories, unknown, may_be_missing=missing)
     raise ValueError(
-        f"{where}: expected minimum and maximum (numeric, optionally outside) or "
-        "categories (optionally unknown), and optionally missing; got "
+        f"{where}: expected minimum and maximum (numeric, optionally outside), mean "
+        "and deviation (numeric), or categories (optionally unknown), and optionally "
+        "missing; got "
         f"{', '.join(sorted(entry)) or 'nothing'}"
     )
 
@@ -106,27 +116,42 @@ def draft(schema: Schema) -> dict[str, Any]:
 def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
     """The schema in the folder's schema.json, or None where the file does not exist.
 
-    Its form: `{"columns": {name: {"minimum": a, "maximum": b} or {"categories":
-    [...]}, each with an optional "missing": false}, "label": {"classes": [...]}}`;
-    "label" may be left out, but not for a private run. Numbers outside of the range and
-    categories that are not listed are refused when rows are encoded, which stops the
-    run before it begins. `"outside": "clip"` beside a range moves such numbers to the
-    nearer end instead, and `"unknown": "zeros"` or `"other"` beside categories encodes
-    such a category as no category, or as a category of all unlisted ones: the value
-    then changes the features of its own row alone.
+    See `read_file` for its form.
 
     Raises:
-      ValueError: not JSON, or another form; names the column.
+      ValueError: see `read_file`.
     """
     path = folder / SCHEMA_FILE
-    if not path.exists():
-        return None
+    return read_file(path, label_column) if path.exists() else None
+
+
+def read_file(path: pathlib.Path, label_column: str) -> Schema:
+    """The schema in a file.
+
+    Its form: `{"columns": {name: {"minimum": a, "maximum": b}, {"mean": m, "deviation":
+    s} or {"categories": [...]}, each with an optional "missing": false}, "label":
+    {"classes": [...]}}`; "label" may be left out, but not for a private run. A range
+    becomes [-1, 1]; of a number with mean and deviation, (number - m) / s is taken.
+    Numbers outside of the range and categories that are not listed are refused when
+    rows are encoded, which stops the run before it begins. `"outside": "clip"` beside a
+    range moves such numbers to the nearer end instead, and `"unknown": "zeros"` or
+    `"other"` beside categories encodes such a category as no category, or as a category
+    of all unlisted ones: the value then changes the features of its own row alone.
+
+    Raises:
+      ValueError: no such file, not JSON, or another form; names the column.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: line {error.lineno}: {error.msg}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
+    return of_content(str(path), content, label_column)
+
+
+def of_content(path: str, content: Any, label_column: str) -> Schema:
+    """The schema of the content of a file; `path` is for errors. See `read_file`."""
     columns = content.get("columns") if isinstance(content, dict) else None
     if not isinstance(columns, dict) or not columns:
         raise ValueError(f"{path}: expected an object with 'columns'")
@@ -137,7 +162,7 @@ def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
         raise ValueError(
             f"{path}: the label column {label_column!r} belongs under 'label'"
         )
-    schema = Schema(tuple(_column(str(path), n, entry) for n, entry in columns.items()))
+    schema = Schema(tuple(_column(path, n, entry) for n, entry in columns.items()))
     if "label" not in content:
         return schema
     label = content["label"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
 from typing import Optional
 
+import numpy as np
+
 from tfl_research.data import client_splits, hold_out
 from tfl_research.data.client_data import ClientData
+from tfl_research.data.cohort import ArraySpec, Examples
 from tfl_research.data.tables import derived_schema, files, labels, schema_file
 from tfl_research.data.tables.cells import text_of
 from tfl_research.data.tables.files import Silo
@@ -44,6 +48,11 @@ class SiloData:
     def classes(self) -> tuple[str, ...]:
         """Names of the label's classes, in order."""
         return self.schema.classes or ()
+
+    @property
+    def schema_digest(self) -> str:
+        """SHA-256 of what a row's encoding depends on, in hex."""
+        return hashlib.sha256(repr(self.schema).encode()).hexdigest()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -190,6 +199,46 @@ def load(
         declared=declared is not None,
         declared_classes=declared is not None and declared.classes is not None,
     )
+
+
+def without_rows(
+    folder: pathlib.Path, label_column: str, drop_columns: Sequence[str]
+) -> SiloData:
+    """What the folder's schema.json declares, with no client.
+
+    Args:
+      folder: with a schema.json; files of silos are not read.
+      label_column: the class.
+      drop_columns: columns to leave out.
+
+    Raises:
+      ValueError: no schema.json, one without classes, or a column to leave out that
+        schema.json does not have.
+    """
+    declared = schema_file.read(folder, label_column)
+    if declared is None or declared.classes is None:
+        raise ValueError(
+            f"{folder / schema_file.SCHEMA_FILE}: must declare the columns and the "
+            "label's classes, since no site may compute them from the rows of others; "
+            "scripts/federation schema drafts and merges such files"
+        )
+    for name in drop_columns:
+        if name not in declared.column_names:
+            raise ValueError(
+                f"drop_columns: {name!r} is not a column of {schema_file.SCHEMA_FILE}"
+            )
+    columns = tuple(c for c in declared.columns if c.column not in drop_columns)
+    schema = Schema(columns, declared.classes)
+    specs = {
+        "x": ArraySpec((len(schema.feature_names),), np.dtype(np.float32)),
+        "y": ArraySpec((), np.dtype(np.int32)),
+    }
+    nobody = ClientData((), _no_client, specs, in_memory=True)
+    return SiloData(nobody, nobody, None, schema, True, True)
+
+
+def _no_client(client_id: str) -> Examples:
+    raise KeyError(client_id)
 
 
 def _row_contents(silo: Silo, names: Sequence[str]) -> list[bytes]:

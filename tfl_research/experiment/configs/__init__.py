@@ -22,6 +22,7 @@ from tfl_research.experiment.configs.record_privacy import (
 )
 from tfl_research.experiment.configs.release import Release as Release
 from tfl_research.experiment.configs.runtime import Runtime as Runtime
+from tfl_research.experiment.configs.secure_sums import SecureSums as SecureSums
 from tfl_research.experiment.configs.silos import Silos as Silos
 from tfl_research.experiment.configs.task import (
     Batches as Batches,

@@ -14,6 +14,8 @@ _EXECUTIONS = (
     "folded_graph",
     "vectorised_xla",
     "vectorised_graph",
+    "separate_xla",
+    "separate_graph",
 )
 
 
@@ -33,8 +35,14 @@ class Runtime(Settings):
         "in_process",
         "What executes a round. in_process: compiled, in this process. tff: TFF's C++ "
         "runtime on this machine, slower and the reference. remote: the TFF workers of "
-        "--workers, each of which computes a part of the cohort.",
-        ("in_process", "tff", "remote"),
+        "--workers, each of which computes a part of the cohort. federation: the sites "
+        "of --federation, which keep their data.",
+        ("in_process", "tff", "remote", "federation"),
+    )
+    federation: Optional[str] = settings.text(
+        None,
+        "The federation.toml of --runtime=federation, which names the sites; "
+        "scripts/federation provision writes one.",
     )
     workers: Optional[str] = settings.text(
         None,
@@ -46,6 +54,8 @@ class Runtime(Settings):
         "auto",
         "How in_process runs the clients of a chunk: one after another (folded) or all "
         "at once (vectorised), compiled by XLA or in TensorFlow's executor (graph). "
+        "separate executes and evaluates each client by itself, as the sites of a "
+        "federation do, and gives the federation's results to the last bit. "
         "auto measures before the first round and keeps to the choice on resuming.",
         _EXECUTIONS,
     )
@@ -62,8 +72,16 @@ class Runtime(Settings):
                 ("client_execution", "auto"),
                 ("chunk_clients", None),
             ):
-                if getattr(self, name) != default:
+                value = getattr(self, name)
+                separate = str(value).startswith("separate")
+                if value != default and not (self._is_federation and separate):
                     raise self.refused(name, "is for --runtime=in_process only")
+        if self._is_federation and self.federation is None:
+            raise self.refused(
+                "runtime", "needs --federation=federation.toml, see scripts/federation"
+            )
+        if self.federation is not None and not self._is_federation:
+            raise self.refused("federation", "is for --runtime=federation only")
         if self.runtime == "remote":
             if self.workers is None:
                 raise self.refused(
@@ -73,6 +91,15 @@ class Runtime(Settings):
             self.addresses()
         elif self.workers is not None:
             raise self.refused("workers", "is for --runtime=remote only")
+
+    @property
+    def _is_federation(self) -> bool:
+        return self.runtime == "federation"
+
+    @property
+    def separately(self) -> bool:
+        """Whether clients are executed and evaluated each by itself."""
+        return self._is_federation or self.client_execution.startswith("separate")
 
     def addresses(self) -> list[str]:
         """The workers' addresses.

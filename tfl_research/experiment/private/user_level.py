@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from tfl_research import privacy
@@ -76,6 +77,20 @@ def secret_cohorts(setup: Setup, seed: int) -> Sampler:
     return setup.experiment.resolved_cohorts.build(
         setup.task.train.client_ids, run_seed.cohort_seed(seed)
     )
+
+
+def client_secret(key: int) -> int:
+    """Secret from which a simulation draws its clients' secrets.
+
+    Clients' noise must never be drawn twice for different things, so the secret comes
+    from the key of the run's noise; by SHA-256, so that it shares no stream with what
+    else is drawn from the key. In a federation each site has a secret of its own.
+
+    Args:
+      key: of the run's noise, see `storage.Attempts.key`.
+    """
+    digest = hashlib.sha256(b"client secrets %d" % key).digest()
+    return int.from_bytes(digest, "big")
 
 
 def opened_account(

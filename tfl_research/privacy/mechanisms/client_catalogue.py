@@ -181,6 +181,8 @@ class DiscreteGaussian(DistributedNoise):
             plan=plan.grid,
             noise_seed=context.noise_seed,
             secure=context.secure,
+            secure_sums=context.secure_sums,
+            client_secrets=context.client_secrets,
         )
 
 
@@ -213,6 +215,8 @@ class Skellam(DistributedNoise):
             plan=plan.grid,
             noise_seed=context.noise_seed,
             secure=context.secure,
+            secure_sums=context.secure_sums,
+            client_secrets=context.client_secrets,
         )
 
 
@@ -267,12 +271,16 @@ class LocalGaussian(MechanismSettings):
                 noise_multiplier=plan.noise_multiplier,
                 noise_seed=context.noise_seed,
                 rule=context.rule,
+                secure_sums=context.secure_sums,
+                client_secrets=context.client_secrets,
             )
         return local_gaussian.local_gaussian_aggregator(
             l2_norm_clip=plan.l2_norm_clip,
             noise_multiplier=plan.noise_multiplier,
             expected_cohort_size=plan.expected_cohort_size,
             noise_seed=context.noise_seed,
+            secure_sums=context.secure_sums,
+            client_secrets=context.client_secrets,
         )
 
     def declared_noise(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.aggregators import SumFormats
+from tfl_research.aggregators.secure_sums.summation import Numbers, federated_total
 from tfl_research.privacy.mechanisms.noise import client_seeds
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 
@@ -32,11 +34,15 @@ def client_noised_sum(
     encode: Encode,
     sum_factory: tff.aggregators.UnweightedAggregationFactory,
     release: Release,
+    variance: float = 1.0,
+    secure_sums: Optional[SumFormats] = None,
+    secret: bool = False,
 ) -> tff.templates.AggregationProcess:
     """Encodes at the clients, sums, and releases at the server.
 
     The state is (`round_number` and `noise_seed`, state of the summation). A client's
-    noise is a function of these two and of the client's seed of the round. The number
+    noise is a function of these two and of the client's seed of the round, or of the
+    client's secret. The number
     of reporting clients and the size of their noise are no secrets: they are the same
     for all neighbours.
 
@@ -47,11 +53,15 @@ def client_noised_sum(
       encode: turns a client's update into its message, see `Encode`.
       sum_factory: sums the messages.
       release: turns the sum into the mean, see `Release`.
+      variance: of a client's noise as it is planned, the unit of the variances that
+        are summed securely.
+      secure_sums: the numbers of secure sums. `sum_factory` must then sum securely too.
+      secret: whether clients have secrets, see `client_seeds.seeded_weight_type`.
 
     Raises:
       ValueError: values of another dtype, or weights without a seed.
     """
-    client_seeds.check_types(value_type, weight_type)
+    client_seeds.check_types(value_type, weight_type, secret=secret)
     specs = tff.types.type_to_tf_tensor_specs(value_type)
 
     @tff.tensorflow.computation
@@ -69,7 +79,7 @@ def client_noised_sum(
     @tff.tensorflow.computation(value_type, weight_type, seeds.type_signature.result)
     def send(value: Any, weight: Any, round_seeds: Any) -> Any:
         common, private = round_seeds
-        seed = client_seeds.client_seed(private, weight["seed"])
+        seed = client_seeds.noise_seed(private, weight)
         sent, variance = encode(tf.nest.flatten(value), weight["weight"], common, seed)
         return sent, tf.constant(1, tf.int32), variance
 
@@ -77,14 +87,22 @@ def client_noised_sum(
     sum_type = summation.next.type_signature.result.result.member
 
     @tff.tensorflow.computation(noise_state_type, sum_type, np.int32, np.float32)
-    def finish(
-        state: Any, total: Any, reporting: tf.Tensor, variance: tf.Tensor
+    def finished(
+        state: Any, total: Any, reporting: tf.Tensor, variances: tf.Tensor
     ) -> Any:
-        mean, measurements = release(total, reporting, variance, seeds(state)[0])
+        mean, measurements = release(total, reporting, variances, seeds(state)[0])
         new_state = collections.OrderedDict(
             round_number=state["round_number"] + 1, noise_seed=state["noise_seed"]
         )
         return new_state, tf.nest.pack_sequence_as(specs, mean), measurements
+
+    of_sum = summation.next.type_signature.result.measurements.member
+    measures = bool(tff.structure.flatten(of_sum))
+
+    @tff.tensorflow.computation(finished.type_signature.result[2], of_sum)
+    def merged(own: Any, others: Any) -> Any:
+        further = others.items() if isinstance(others, Mapping) else ()
+        return collections.OrderedDict([*own.items(), *further])
 
     @tff.federated_computation
     def initialize() -> Any:
@@ -101,19 +119,45 @@ def client_noised_sum(
         round_seeds = tff.federated_broadcast(tff.federated_map(seeds, noise_state))
         sent = tff.federated_map(send, tff.federated_zip((value, weight, round_seeds)))
         summed = summation.next(inner_state, sent[0])
+        reporting, variances = _reported(sent, variance, secure_sums)
         new_noise_state, mean, measurements = tff.federated_map(
-            finish,
-            tff.federated_zip(
-                (
-                    noise_state,
-                    summed.result,
-                    tff.federated_sum(sent[1]),
-                    tff.federated_sum(sent[2]),
-                )
-            ),
+            finished,
+            tff.federated_zip((noise_state, summed.result, reporting, variances)),
         )
+        if measures:
+            measurements = tff.federated_map(
+                merged, tff.federated_zip((measurements, summed.measurements))
+            )
         return tff.templates.MeasuredProcessOutput(
             tff.federated_zip((new_noise_state, summed.state)), mean, measurements
         )
 
     return tff.templates.AggregationProcess(initialize, next_sum)
+
+
+def _reported(sent: Any, unit: float, secure_sums: Optional[SumFormats]) -> Any:
+    """The number of reporting clients and the sum of their variances, at the server.
+
+    Under secure sums variances are summed in units of the planned one, of which a
+    client's is 1: so their sum is exact, whatever their size.
+    """
+    if secure_sums is None:
+        return tff.federated_sum(sent[1]), tff.federated_sum(sent[2])
+
+    @tff.tensorflow.computation(np.int32, np.float32)
+    def in_units(reporting: tf.Tensor, variance: tf.Tensor) -> Any:
+        return (reporting,), (variance / unit,)
+
+    @tff.tensorflow.computation(np.float32)
+    def back(total: tf.Tensor) -> tf.Tensor:
+        return total * unit
+
+    numbers = [
+        Numbers(form, form) for form in (secure_sums.counts, secure_sums.deviations)
+    ]
+    total, _ = federated_total(
+        tff.federated_map(in_units, tff.federated_zip((sent[1], sent[2]))),
+        numbers,
+        secure=secure_sums.secure,
+    )
+    return total[0][0], tff.federated_map(back, total[1][0])

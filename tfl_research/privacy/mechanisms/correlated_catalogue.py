@@ -99,9 +99,9 @@ class Tree(CorrelatedNoise):
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
         """See `MechanismSettings`."""
-        from tfl_research.privacy.mechanisms import correlated_mechanisms
+        from tfl_research.privacy.mechanisms import correlated_mechanisms, noised_sum
 
-        return correlated_mechanisms.tree_aggregator(
+        built = correlated_mechanisms.tree_aggregator(
             l2_norm_clip=plan.l2_norm_clip,
             noise_multiplier=plan.noise_multiplier,
             expected_cohort_size=plan.expected_cohort_size,
@@ -109,6 +109,7 @@ class Tree(CorrelatedNoise):
             restart_every=self.restart_every or plan.rounds,
             efficient=self.tree_efficient,
         )
+        return noised_sum.over_secure_sums(built, context.secure_sums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,14 +163,14 @@ class BandedMatrix(CorrelatedNoise):
         Adaptive server optimizers are not linear in the means. Their matrix is
         optimised for plain sums.
         """
-        from tfl_research.privacy.mechanisms import correlated_mechanisms
+        from tfl_research.privacy.mechanisms import correlated_mechanisms, noised_sum
 
         workload: dict[str, Any] = {}
         if context.linear_server:
             workload["momentum"] = context.server_momentum
             if context.learning_rates is not None:
                 workload["learning_rates"] = list(context.learning_rates)
-        return correlated_mechanisms.banded_matrix_aggregator(
+        built = correlated_mechanisms.banded_matrix_aggregator(
             l2_norm_clip=plan.l2_norm_clip,
             noise_multiplier=plan.noise_multiplier,
             expected_cohort_size=plan.expected_cohort_size,
@@ -178,3 +179,4 @@ class BandedMatrix(CorrelatedNoise):
             bands=self._bands(plan.amplification.min_separation, plan.rounds),
             **workload,
         )
+        return noised_sum.over_secure_sums(built, context.secure_sums)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
@@ -32,11 +33,13 @@ class DistributedSumFactory(
     l2_norm_clip: float
     noise_seed: int
     secure: bool
+    secure_sums: Optional[SumFormats] = None
+    client_secrets: bool = False
 
     @property
     def client_members(self) -> tuple[str, ...]:
         """The seed of a client's noise."""
-        return ("seed",)
+        return (client_seeds.member(self.client_secrets),)
 
     @property
     def scale(self) -> float:
@@ -71,7 +74,7 @@ class DistributedSumFactory(
         variance = 0.0
         if plan.share_stddev > 0:
             table = noise_table(plan.mechanism, plan.share_stddev)
-            variance = table.variance
+            variance = variance_of_share(plan)
             rounded += discrete_noise.draw(
                 [plan.padded_dimension], fold(client_seed, 1), table
             )
@@ -96,13 +99,14 @@ class DistributedSumFactory(
 
         Args:
           value_type: of updates, with the plan's number of scalars.
-          weight_type: `client_seeds.seeded_weight_type()`.
+          weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
           ValueError: values of another dtype or number of scalars, or weights
             without a seed.
         """
-        client_seeds.check_types(value_type, weight_type)
+        secret = self.client_secrets
+        client_seeds.check_types(value_type, weight_type, secret=secret)
         specs = tff.types.type_to_tf_tensor_specs(value_type)
         shapes = [spec.shape for spec in tf.nest.flatten(specs)]
         sizes = [shape.num_elements() for shape in shapes]
@@ -145,7 +149,17 @@ class DistributedSumFactory(
             encode=self.encode,
             sum_factory=sum_factory,
             release=release,
+            variance=variance_of_share(plan) or 1.0,
+            secure_sums=self.secure_sums,
+            secret=secret,
         )
+
+
+def variance_of_share(plan: DistributedPlan) -> float:
+    """Variance of a client's share of the noise in quanta, of the table it is from."""
+    if plan.share_stddev <= 0:
+        return 0.0
+    return float(noise_table(plan.mechanism, plan.share_stddev).variance)
 
 
 def _factory(
@@ -154,11 +168,15 @@ def _factory(
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool,
+    secure_sums: Optional[SumFormats],
+    client_secrets: bool,
 ) -> DistributedSumFactory:
     if plan.mechanism != kind:
         raise ValueError(f"the plan is for {plan.mechanism!r}, expected {kind!r}")
     check_settings(plan.noise_multiplier, None, l2_norm_clip)
-    return DistributedSumFactory(plan, l2_norm_clip, noise_seed, secure)
+    return DistributedSumFactory(
+        plan, l2_norm_clip, noise_seed, secure, secure_sums, client_secrets
+    )
 
 
 def discrete_gaussian_aggregator(
@@ -167,6 +185,8 @@ def discrete_gaussian_aggregator(
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool = True,
+    secure_sums: Optional[SumFormats] = None,
+    client_secrets: bool = False,
 ) -> DistributedSumFactory:
     """Discrete Gaussian noise at the clients and a secure modular sum.
 
@@ -182,9 +202,10 @@ def discrete_gaussian_aggregator(
     Measurements: `reporting_clients`, `released` (0 or 1) and `noise_stddev`, the
     standard deviation of the result's noise.
 
-    In this simulation every client's noise is a function of a secret seed, the round
-    and the client's own seed, so that a resumed round repeats the noise. In a
-    deployment each client draws from its own source, which the server must not know.
+    Every client's noise is a function of a secret seed, the round and the client's own
+    seed, so that a resumed round repeats the noise. In a simulation the client's seed
+    need not be secret. In a deployment the noise must be drawn from what the server
+    does not know: with `client_secrets` the noise is keyed by the client's secret.
 
     Args:
       l2_norm_clip: S, positive.
@@ -194,6 +215,11 @@ def discrete_gaussian_aggregator(
         `runtime.in_process` executes as a sum. TFF's runtime cannot execute a secure
         sum of 64-bit integers; give False for a plain sum of the same integers, with
         the same result.
+      secure_sums: the numbers of secure sums for what clients report beside the
+        integers (one number for each client, and the variance of its noise); None for
+        plain sums of these.
+      client_secrets: whether the noise is drawn from the member `client_secret` of a
+        client's value (`data.client_secrets`) in the place of `seed`.
 
     Raises:
       ValueError: another mechanism's plan, or a clip that is not positive.
@@ -204,6 +230,8 @@ def discrete_gaussian_aggregator(
         plan,
         noise_seed,
         secure,
+        secure_sums,
+        client_secrets,
     )
 
 
@@ -213,6 +241,8 @@ def skellam_aggregator(
     plan: DistributedPlan,
     noise_seed: int,
     secure: bool = True,
+    secure_sums: Optional[SumFormats] = None,
+    client_secrets: bool = False,
 ) -> DistributedSumFactory:
     """Skellam noise at the clients and a secure modular sum.
 
@@ -228,4 +258,6 @@ def skellam_aggregator(
         plan,
         noise_seed,
         secure,
+        secure_sums,
+        client_secrets,
     )

@@ -10,9 +10,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.contract import UpdateAggregator
+from tfl_research.aggregators.secure_sums import summation
 from tfl_research.privacy.mechanisms.client_noised_sum import client_noised_sum
 from tfl_research.privacy.mechanisms.independent import check_settings
+from tfl_research.privacy.mechanisms.noise import client_seeds
 from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 
 
@@ -53,11 +56,13 @@ class LocalGaussianFactory(
     denominator: float
     noise_seed: int
     sum_factory: tff.aggregators.UnweightedAggregationFactory
+    secure_sums: Optional[SumFormats] = None
+    client_secrets: bool = False
 
     @property
     def client_members(self) -> tuple[str, ...]:
         """The seed of a client's noise."""
-        return ("seed",)
+        return (client_seeds.member(self.client_secrets),)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
@@ -66,7 +71,7 @@ class LocalGaussianFactory(
 
         Args:
           value_type: of updates.
-          weight_type: `client_seeds.seeded_weight_type()`.
+          weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
           ValueError: values of another dtype, or weights without a seed.
@@ -99,6 +104,9 @@ class LocalGaussianFactory(
             encode=encode,
             sum_factory=self.sum_factory,
             release=release,
+            variance=(self.noise_multiplier * self.l2_norm_clip) ** 2 or 1.0,
+            secure_sums=self.secure_sums,
+            secret=self.client_secrets,
         )
 
 
@@ -109,6 +117,8 @@ def local_gaussian_aggregator(
     expected_cohort_size: float,
     noise_seed: int,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+    secure_sums: Optional[SumFormats] = None,
+    client_secrets: bool = False,
 ) -> LocalGaussianFactory:
     """Local differential privacy: each client noises its own update.
 
@@ -126,7 +136,11 @@ def local_gaussian_aggregator(
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; a client's noise is a pure function of this seed, of the
         round and of the client's seed of the round.
-      sum_factory: sums the noised deltas; plain summation by default.
+      sum_factory: sums the noised deltas; by default plain summation, or with
+        `secure_sums` their sum.
+      secure_sums: the numbers of secure sums; None for plain sums.
+      client_secrets: whether the noise is drawn from the member `client_secret` of a
+        client's value (`data.client_secrets`) in the place of `seed`.
 
     Raises:
       ValueError: an argument outside of its range.
@@ -137,5 +151,7 @@ def local_gaussian_aggregator(
         noise_multiplier,
         expected_cohort_size,
         noise_seed,
-        sum_factory or tff.aggregators.SumFactory(),
+        sum_factory or summation.or_plain(secure_sums),
+        secure_sums,
+        client_secrets,
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.contract import UpdateAggregator, declarations
+from tfl_research.aggregators.secure_sums.summation import Numbers, federated_total
 from tfl_research.privacy.mechanisms.independent import check_settings
 from tfl_research.privacy.mechanisms.local_gaussian import noised_update
 from tfl_research.privacy.mechanisms.noise import client_seeds
@@ -33,11 +35,13 @@ class LocallyNoisedFactory(
     noise_multiplier: float
     noise_seed: int
     rule: Rule
+    secure_sums: Optional[SumFormats] = None
+    client_secrets: bool = False
 
     @property
     def client_members(self) -> tuple[str, ...]:
         """The seed of a client's noise."""
-        return ("seed",)
+        return (client_seeds.member(self.client_secrets),)
 
     @property
     def _stddev(self) -> float:
@@ -50,12 +54,13 @@ class LocallyNoisedFactory(
 
         Args:
           value_type: of updates.
-          weight_type: `client_seeds.seeded_weight_type()`.
+          weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
           ValueError: values of another dtype, or weights without a seed.
         """
-        client_seeds.check_types(value_type, weight_type)
+        secret = self.client_secrets
+        client_seeds.check_types(value_type, weight_type, secret=secret)
 
         @tff.tensorflow.computation
         def initial_state() -> Any:
@@ -86,7 +91,7 @@ class LocallyNoisedFactory(
             sent = noised_update(
                 tf.nest.flatten(value),
                 weight["weight"],
-                client_seeds.client_seed(private, weight["seed"]),
+                client_seeds.noise_seed(private, weight),
                 l2_norm_clip=self.l2_norm_clip,
                 stddev=stddev,
             )
@@ -131,7 +136,7 @@ class LocallyNoisedFactory(
             sent = tff.federated_map(send, tff.federated_zip((value, weight, private)))
             arguments = (sent[0], sent[1]) if weighted else (sent[0],)
             output = inner.next(rule_state, *arguments)
-            stddev = tff.federated_map(measured, tff.federated_sum(sent[2]))
+            stddev = tff.federated_map(measured, self._summed(sent[2]))
             return tff.templates.MeasuredProcessOutput(
                 tff.federated_zip(
                     (tff.federated_map(advanced, noise_state), output.state)
@@ -143,6 +148,31 @@ class LocallyNoisedFactory(
             )
 
         return tff.templates.AggregationProcess(initialize, next_rule)
+
+    def _summed(self, reported: Any) -> Any:
+        """Sums pairs of a standard deviation and 1 over the clients."""
+        if self.secure_sums is None:
+            return tff.federated_sum(reported)
+        # In units of the planned deviation the sum is exact.
+        unit = self._stddev or 1.0
+
+        @tff.tensorflow.computation(reported.type_signature.member)
+        def in_units(pair: Any) -> Any:
+            return ((pair[0] / unit, pair[1]),)
+
+        numbers = self.secure_sums.deviations
+        total, _ = federated_total(
+            tff.federated_map(in_units, reported),
+            [Numbers(numbers, numbers)],
+            secure=self.secure_sums.secure,
+        )
+
+        @tff.tensorflow.computation(total.type_signature.member)
+        def back(parts: Any) -> Any:
+            stddev, reporting = parts[0]
+            return stddev * unit, reporting
+
+        return tff.federated_map(back, total)
 
 
 def _named(measurements: Any) -> list[tuple[str, Any]]:
@@ -158,6 +188,8 @@ def local_gaussian_rule(
     noise_multiplier: float,
     noise_seed: int,
     rule: Rule,
+    secure_sums: Optional[SumFormats] = None,
+    client_secrets: bool = False,
 ) -> LocallyNoisedFactory:
     """Like `local_gaussian_aggregator`, with another aggregation in place of the mean.
 
@@ -175,6 +207,9 @@ def local_gaussian_rule(
         `local_gaussian_aggregator`.
       rule: aggregates the noised updates. Its measurements are returned, together with
         `client_noise_stddev`, float32 `[1]`.
+      secure_sums: the numbers of secure sums; None for plain sums. The rule must then
+        sum securely too.
+      client_secrets: see `local_gaussian_aggregator`.
 
     Raises:
       ValueError: an argument outside of its range, or a rule that needs more from a
@@ -187,4 +222,6 @@ def local_gaussian_rule(
             f"{type(rule).__name__} needs the clients' {' and '.join(members)}, which "
             "noised updates do not carry"
         )
-    return LocallyNoisedFactory(l2_norm_clip, noise_multiplier, noise_seed, rule)
+    return LocallyNoisedFactory(
+        l2_norm_clip, noise_multiplier, noise_seed, rule, secure_sums, client_secrets
+    )

@@ -12,7 +12,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
+from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.contract import UpdateAggregator
+from tfl_research.aggregators.secure_sums import summation
 from tfl_research.privacy.mechanisms.noise.noise_processes import (
     IndependentNoise,
     NoiseProcess,
@@ -93,6 +95,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
       noise_process: gives the noise that is added to the sum.
       clipped_denominator: divide by the larger of `denominator` and the sum of the
         weights; the average's noise is then 2 x unit / `denominator`.
+      unit_records: whether clients send their contributions over the clip, of norm at
+        most 1, and the server multiplies the sum by the clip.
 
     Raises:
       ValueError: an adaptive clip with a clipped denominator, or with correlated noise
@@ -107,6 +111,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
     sum_factory: tff.aggregators.UnweightedAggregationFactory
     noise_process: NoiseProcess = _INDEPENDENT
     clipped_denominator: bool = False
+    unit_records: bool = False
 
     def __post_init__(self) -> None:
         if self.adaptation is None:
@@ -134,6 +139,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
         @tff.tensorflow.computation(value_type, weight_type, np_float32())
         def to_record(value: Any, weight: tf.Tensor, clip: tf.Tensor) -> Any:
             record, norm = bounded_record(tf.nest.flatten(value), weight, clip)
+            if self.unit_records:
+                record = [part / clip for part in record]
             parts = collections.OrderedDict(
                 value=tf.nest.pack_sequence_as(value, record)
             )
@@ -176,6 +183,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
             stddev = self.value_noise_multiplier * clip
             value = total if plain else total["value"]
             values = tf.nest.flatten(value)
+            if self.unit_records:
+                values = [part * clip for part in values]
             draws, noise_state = process.next(
                 state.get("noise_state", ()), seed, round_number, values
             )
@@ -235,6 +244,27 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
             )
 
         return tff.templates.AggregationProcess(initialize, next_sum)
+
+
+def over_secure_sums(
+    factory: NoisedSumFactory, formats: Optional[SumFormats]
+) -> NoisedSumFactory:
+    """The same mechanism, whose clients send everything by secure sums.
+
+    Clients send their contributions over the clip, of norm at most 1, in steps that are
+    rounded towards zero. So a contribution's norm does not grow, the sum has the same
+    sensitivity, and no number is beyond its bound. With n clients a coordinate of the
+    sum is off by at most n steps times the clip.
+
+    Args:
+      factory: of a mechanism that noises a sum at the server.
+      formats: the numbers of the secure sums; None for the factory itself.
+    """
+    if formats is None:
+        return factory
+    return dataclasses.replace(
+        factory, sum_factory=summation.bounded(formats), unit_records=True
+    )
 
 
 def _is_not_float32(part: tff.Type) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Optional, Union
 
+from tfl_research.aggregators import SumFormats
 from tfl_research.sampling import Amplification
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class MechanismContext:
         mean.
       secure: whether the computation has a secure sum; False for TFF's own runtime,
         which cannot execute a secure sum of 64-bit integers modulo a number.
+      secure_sums: the numbers of secure sums, if everything that clients report must go
+        through them; None otherwise. `secure` alone is about the integers of a
+        mechanism that needs a secure sum.
+      client_secrets: whether noise that clients add is drawn from the member
+        `client_secret` of a client's value (`data.client_secrets`), which the server
+        does not know, in the place of `seed`.
     """
 
     noise_seed: int
@@ -60,3 +67,5 @@ class MechanismContext:
         None,
     ] = None
     secure: bool = True
+    secure_sums: Optional[SumFormats] = None
+    client_secrets: bool = False

@@ -53,14 +53,15 @@ class Gaussian(MechanismSettings):
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
         """See `MechanismSettings`."""
-        from tfl_research.privacy.mechanisms import independent
+        from tfl_research.privacy.mechanisms import independent, noised_sum
 
-        return independent.gaussian_aggregator(
+        built = independent.gaussian_aggregator(
             l2_norm_clip=plan.l2_norm_clip,
             noise_multiplier=plan.noise_multiplier,
             expected_cohort_size=plan.expected_cohort_size,
             noise_seed=context.noise_seed,
         )
+        return noised_sum.over_secure_sums(built, context.secure_sums)
 
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
@@ -145,9 +146,9 @@ class AdaptiveGaussian(MechanismSettings):
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
         """See `MechanismSettings`."""
-        from tfl_research.privacy.mechanisms import independent
+        from tfl_research.privacy.mechanisms import independent, noised_sum
 
-        return independent.adaptive_gaussian_aggregator(
+        built = independent.adaptive_gaussian_aggregator(
             initial_l2_norm_clip=plan.l2_norm_clip,
             target_unclipped_quantile=self.target_unclipped_quantile,
             clip_learning_rate=self.clip_learning_rate,
@@ -156,6 +157,7 @@ class AdaptiveGaussian(MechanismSettings):
             noise_seed=context.noise_seed,
             clipped_count_stddev=self.count_stddev(plan.expected_cohort_size),
         )
+        return noised_sum.over_secure_sums(built, context.secure_sums)
 
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
@@ -244,15 +246,16 @@ class BoundedWeight(MechanismSettings):
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
         """See `MechanismSettings`."""
-        from tfl_research.privacy.mechanisms import independent
+        from tfl_research.privacy.mechanisms import independent, noised_sum
 
-        return independent.bounded_weight_aggregator(
+        built = independent.bounded_weight_aggregator(
             l2_norm_clip=plan.l2_norm_clip,
             noise_multiplier=plan.noise_multiplier,
             expected_cohort_weight=self.denominator(plan.expected_cohort_size),
             noise_seed=context.noise_seed,
             clipped_denominator=self.clipped_denominator,
         )
+        return noised_sum.over_secure_sums(built, context.secure_sums)
 
     def denominator(self, expected_cohort_size: float) -> float:
         """The mean of a cohort's sum of weights, or for f_c the least sum."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.clients.local_state import own_state
-from tfl_research.data import ClientData, structures
+from tfl_research.data import structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
@@ -19,6 +20,26 @@ from tfl_research.tasks.task import Task
 
 # The clients' states, float32 `[clients, d]`, by their ids.
 StateRows = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientSums:
+    """What metrics are computed from, by client.
+
+    Attributes:
+      client_ids: the clients of the split.
+      counts: int64 `[clients]`, numbers of evaluated examples.
+      sums: the objective's sums, float64 `[clients, ...]`, by name.
+      of_examples: metrics of each client's examples (`Metric.of_examples`), float64
+        `[clients]`, by name.
+      of_all_examples: the same metrics over the examples of all clients.
+    """
+
+    client_ids: tuple[str, ...]
+    counts: np.ndarray
+    sums: Mapping[str, np.ndarray]
+    of_examples: Mapping[str, np.ndarray]
+    of_all_examples: Mapping[str, float]
 
 
 class Evaluator:
@@ -43,6 +64,8 @@ class Evaluator:
       states: the clients' states, for a model of which clients keep statistics
         (`Task.non_trainable` of "local"). Each client's examples are then evaluated
         with the client's own statistics.
+      separately: whether a batch has the examples of one client alone, as at the sites
+        of a federation, so that the sums are the same to the last bit.
 
     Raises:
       ValueError: a number is below its minimum.
@@ -57,6 +80,7 @@ class Evaluator:
         seed: int = 0,
         client_weights: Optional[Mapping[str, float]] = None,
         states: Optional[StateRows] = None,
+        separately: bool = False,
     ):
         for client_id, weight in (client_weights or {}).items():
             if not 0 <= weight < np.inf:
@@ -65,6 +89,7 @@ class Evaluator:
                 )
         self._client_weights = client_weights
         self._states = states
+        self._separately = separately
         for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -118,6 +143,16 @@ class Evaluator:
         """Directions and aggregation of the declared metrics, by name."""
         return self._objective.metrics
 
+    @property
+    def of_examples(self) -> Sequence[str]:
+        """Names of the metrics that need all predictions, as the AUC."""
+        return list(self._objective.of_examples)
+
+    @property
+    def sums_and_metrics(self) -> Sequence[str]:
+        """Names of what `client_sums` has by client."""
+        return sorted(self._objective.metrics)
+
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
         """Returns the metrics of the model with these weights on a split.
 
@@ -134,6 +169,10 @@ class Evaluator:
           ValueError: an unknown split, weights of other shapes than the model's, or no
             `states` for a model of which clients keep statistics.
         """
+        return self.evaluation(split, self.client_sums(weights, split))
+
+    def client_sums(self, weights: Any, split: str = "eval") -> ClientSums:
+        """Evaluates each client of a split; see `evaluate`."""
         clients = self._clients.get(split)
         if clients is None:
             raise ValueError(f"split {split!r} is not one of {list(self.splits)}")
@@ -149,26 +188,42 @@ class Evaluator:
             )
         flat = self._flat[split]
         sums, predictions = self._sums(flat, clients.client_ids, *values)
-        final = self._objective.finalize({k: v.sum(axis=0) for k, v in sums.items()})
+        ends = [0, *np.cumsum(flat.counts)]
+        y = labels_of(flat.arrays)
+        overall, each = {}, {}
+        for name, metric in self._objective.of_examples.items():
+            overall[name] = float(metric(y, predictions))
+            each[name] = np.array(
+                [
+                    metric(*(_rows((y, predictions), start, end)))
+                    for start, end in zip(ends, ends[1:])
+                ]
+            )
+        return ClientSums(tuple(clients.client_ids), flat.counts, sums, each, overall)
+
+    def evaluation(self, split: str, found: ClientSums) -> Evaluation:
+        """The metrics of clients' sums.
+
+        Args:
+          split: one of `splits`.
+          found: of `client_sums`, or of the sites of a federation.
+        """
+        final = self._objective.finalize(
+            {k: v.sum(axis=0) for k, v in found.sums.items()}
+        )
         overall = collections.OrderedDict((k, float(v)) for k, v in final.items())
         finalized = self._finalize_each(
-            {name: tf.constant(value) for name, value in sums.items()}
+            {name: tf.constant(value) for name, value in found.sums.items()}
         )
         # In the order of `overall`: tf.function sorts the keys.
         per_client = {name: np.asarray(finalized[name]) for name in overall}
-        ends = [0, *np.cumsum(flat.counts)]
-        y = labels_of(flat.arrays)
-        for name, metric in self._objective.of_examples.items():
-            overall[name] = float(metric(y, predictions))
-            each = [
-                metric(*(_rows((y, predictions), start, end)))
-                for start, end in zip(ends, ends[1:])
-            ]
-            per_client[name] = np.array(each)
+        overall.update(found.of_all_examples)
+        per_client.update(found.of_examples)
+        clients = found.client_ids
         return Evaluation(
             overall,
-            tuple(clients.client_ids),
-            flat.counts,
+            clients,
+            found.counts,
             per_client,
             self._weights(clients) if split == "eval" else None,
             self.metrics,
@@ -206,11 +261,11 @@ class Evaluator:
             )
         return own_state(self._model, self._states([client_id])[0], common)
 
-    def _weights(self, clients: ClientData) -> Optional[np.ndarray]:
+    def _weights(self, client_ids: Sequence[str]) -> Optional[np.ndarray]:
         weights = self._client_weights
         if not weights:
             return None
-        return np.array([weights.get(i, 1.0) for i in clients.client_ids], np.float64)
+        return np.array([weights.get(i, 1.0) for i in client_ids], np.float64)
 
     def _sums(
         self,
@@ -229,7 +284,7 @@ class Evaluator:
         # the padding.
         present = np.flatnonzero(flat.counts)
         ranks = np.repeat(np.arange(len(present)), flat.counts[present])
-        of_each = bool(self._model.local)
+        of_each = self._separately or bool(self._model.local)
         starts = _starts(flat.counts[present], size, of_each)
         batches = [(i, ranks[i : min(i + size, end)]) for i, end in starts]
         num_segments = 1 + max(int(np.ptp(b)) + 1 if len(b) else 0 for _, b in batches)
@@ -239,7 +294,7 @@ class Evaluator:
             real = len(batch_ranks)
             batch_clients = np.unique(batch_ranks)
             used: Sequence[tf.Tensor] = state
-            if of_each and real:
+            if self._model.local and real:
                 client_id = client_ids[present[batch_ranks[0]]]
                 used = self._own_state(client_id, state)
             segments = np.full(size, num_segments - 1, np.int32)

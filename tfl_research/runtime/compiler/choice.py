@@ -74,6 +74,8 @@ def refusals(programs: MapReduce, mode: Mode) -> list[str]:
     """Why a mode cannot execute a process as TFF does; empty if it can."""
     if mode.clients == "vectorised" and not programs.vectorises:
         return ["its clients hold datasets, variables or effects"]
+    if mode.clients == "separate" and programs.layout.has_sequences:
+        return ["its clients hold datasets"]
     return programs.not_for_xla if mode.compiler == "xla" else []
 
 

@@ -26,6 +26,8 @@ from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
+# The programs that XLA compiles.
+_OF_CLIENTS = ("chunk", "client")
 _SCALAR = tf.TensorSpec([], tf.float32)
 
 
@@ -77,7 +79,7 @@ class MapReduce:
         self.num_modular_leaves = len(leaf_types(secure[2]))
         self.secure_types = [leaf for part in secure for leaf in leaf_types(part)]
         self._state = _specs(process.next.type_signature.parameter[0])
-        self._context = _specs(form.prepare.type_signature.result)
+        self.context_specs = _specs(form.prepare.type_signature.result)
         self.layout = ClientLayout(self.client_type)
         names = _member_names(self.client_type)
         # Position of a client's number of steps. More steps do not change the result,
@@ -85,9 +87,9 @@ class MapReduce:
         self.step_bound = (
             names.index("num_steps") if set(names) >= set(COHORT_MEMBERS) else None
         )
-        self._accumulator = _specs(form.zero.type_signature.result) + [
-            tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self.secure_types
-        ]
+        secure_specs = [tf.TensorSpec(t.shape, t.dtype) for t in self.secure_types]
+        self.accumulator_specs = _specs(form.zero.type_signature.result) + secure_specs
+        self.report_specs = _specs(update) + secure_specs
         constants = tuple(value for graph in self.graphs for value in graph.constants)
         # A graph does not know the shapes of a dataset's elements.
         layout = str(self.layout.specs) if self.layout.has_sequences else ""
@@ -202,8 +204,8 @@ class MapReduce:
         are worthless.
         """
         program = ChunkProgram(self, mode).trace
-        return self._compiled(
-            "chunk", mode, program, self._context, self.layout.specs, _COUNT
+        return self.compiled(
+            "chunk", mode, program, self.context_specs, self.layout.specs, _COUNT
         )
 
     def build(self, mode: Mode) -> None:
@@ -228,7 +230,7 @@ class MapReduce:
         aliases = self.prepare.aliases
         if aliases is not None:
             return lambda state: [state[index] for index in aliases]
-        return self._compiled(
+        return self.compiled(
             "start",
             mode,
             lambda state: list(self.trace(self.prepare, *state)),
@@ -243,8 +245,8 @@ class MapReduce:
 
     def combine(self, mode: Mode) -> Any:
         """The program (accumulator, accumulator) -> accumulator of all clients."""
-        accumulator = self._accumulator
-        return self._compiled("combine", mode, self._combined, accumulator, accumulator)
+        accumulator = self.accumulator_specs
+        return self.compiled("combine", mode, self._combined, accumulator, accumulator)
 
     def finish(self, mode: Mode, parts: int) -> Any:
         """The program (state leaves, accumulators) -> new state and metrics leaves."""
@@ -259,10 +261,8 @@ class MapReduce:
                 self.update, *state, *reported, *self.reduce_secure(total[split:])
             )
 
-        accumulators = [self._accumulator] * parts
-        return self._compiled(
-            f"finish {parts}", mode, finish, self._state, accumulators
-        )
+        accumulators = [self.accumulator_specs] * parts
+        return self.compiled(f"finish {parts}", mode, finish, self._state, accumulators)
 
     @functools.cached_property
     def reduced_secure(self) -> Any:
@@ -281,7 +281,7 @@ class MapReduce:
             for total, modulus in zip(modular, moduli)
         ]
 
-    def _compiled(self, name: str, mode: Mode, program: Any, *signature: Any) -> Any:
+    def compiled(self, name: str, mode: Mode, program: Any, *signature: Any) -> Any:
         # One trace serves all shapes; XLA compiles it once for each shape. The server's
         # programs are small, and compiling them would take more time than it saves.
         key = (name, mode)
@@ -296,7 +296,7 @@ class MapReduce:
                 traced = tf.function(
                     lifted,
                     input_signature=([_SCALAR] * len(self._lifted), *signature),
-                    jit_compile=name == "chunk"
+                    jit_compile=name in _OF_CLIENTS
                     and mode.compiler == "xla"
                     and not self.layout.has_sequences,
                     autograph=False,

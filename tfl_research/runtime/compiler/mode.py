@@ -1,10 +1,10 @@
-"""The ways in which a chunk's clients can be executed."""
+"""The ways in which a cohort's clients can be executed."""
 
 from __future__ import annotations
 
 import dataclasses
 
-CLIENT_MODES = ("folded", "vectorised")
+CLIENT_MODES = ("folded", "vectorised", "separate")
 COMPILERS = ("xla", "graph")
 
 
@@ -13,7 +13,9 @@ class Mode:
     """How the clients of a chunk are executed.
 
     Attributes:
-      clients: "folded" (one after another) or "vectorised" (all at once).
+      clients: "folded" (one after another in one program), "vectorised" (all at once)
+        or "separate" (each by a program of its own, as at the sites of a federation;
+        their reports are added up one by one in the order of the cohort).
       compiler: "xla" or "graph" (TensorFlow's own executor). Where clients hold
         datasets, XLA compiles the loops over full batches alone.
 

@@ -108,25 +108,30 @@ class Graph:
         return self._imports[key]
 
     @property
-    def aliases(self) -> Optional[list[int]]:
-        """For each result, the argument that it is; None if a result is computed."""
+    def forwarded(self) -> list[Optional[int]]:
+        """For each result, the argument that it is; None for a computed result."""
         if not self.pure:
-            return None
+            return [None] * len(self._outputs)
         imported = self._imported((), Use())
         forwards = {
             node.name: node.input[0]
             for node in imported.graph_def.node
             if node.op == "Identity" and len(node.input) == 1
         }
-        aliases = []
+        found: list[Optional[int]] = []
         for name in imported.outputs:
             while name.partition(":")[0] in forwards:
                 name = forwards[name.partition(":")[0]]
             name = name if ":" in name else f"{name}:0"
-            if name not in self._inputs:
-                return None
-            aliases.append(self._inputs.index(name))
-        return aliases
+            known = name in self._inputs
+            found.append(self._inputs.index(name) if known else None)
+        return found
+
+    @property
+    def aliases(self) -> Optional[list[int]]:
+        """For each result, the argument that it is; None if a result is computed."""
+        found = [index for index in self.forwarded if index is not None]
+        return found if len(found) == len(self._outputs) else None
 
     def trace(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from tfl_research.data import hold_out
 from tfl_research.data.tables import schema_file, silos
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
@@ -47,20 +48,73 @@ def build(
       ValueError: a file, column or cell that does not fit, naming file, line and
         column; or an option out of its range.
     """
-    if model not in _MODELS:
-        raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
-    if hidden_units < 1:
-        raise ValueError(f"hidden_units must be at least 1, got {hidden_units}")
+    _check_model(model, hidden_units)
     folder = pathlib.Path(data_dir).expanduser()
     data = silos.load(
         folder,
         label_column=label_column,
-        drop_columns=[name.strip() for name in drop_columns.split(",") if name.strip()],
+        drop_columns=_names(drop_columns),
         delimiter=delimiter,
         held_out_clients=held_out_clients,
         test_fraction=test_fraction,
         seed=seed,
     )
+    return _task(data, folder, label_column, model, hidden_units)
+
+
+def blueprint(
+    *,
+    seed: int = 0,
+    data_dir: str,
+    label_column: str,
+    drop_columns: str = "",
+    delimiter: str = ",",
+    held_out_clients: int = 0,
+    test_fraction: float = 0.2,
+    model: str = "mlp",
+    hidden_units: int = 64,
+) -> Task:
+    """The task without a row, from the schema.json of a folder without silos.
+
+    Args:
+      seed, data_dir, label_column, drop_columns, delimiter, held_out_clients,
+        test_fraction, model, hidden_units: see `build`.
+
+    Raises:
+      ValueError: no schema.json, or one that leaves something to the rows; or an option
+        out of its range.
+    """
+    del seed, delimiter
+    _check_model(model, hidden_units)
+    hold_out.check_fraction("test_fraction", test_fraction)
+    if held_out_clients:
+        raise ValueError(
+            f"held_out_clients={held_out_clients}: held-out clients are drawn from "
+            "all clients' files, which no site has; leave it out"
+        )
+    folder = pathlib.Path(data_dir).expanduser()
+    data = silos.without_rows(folder, label_column, _names(drop_columns))
+    return _task(data, folder, label_column, model, hidden_units)
+
+
+def _check_model(model: str, hidden_units: int) -> None:
+    if model not in _MODELS:
+        raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
+    if hidden_units < 1:
+        raise ValueError(f"hidden_units must be at least 1, got {hidden_units}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _task(
+    data: silos.SiloData,
+    folder: pathlib.Path,
+    label_column: str,
+    model: str,
+    hidden_units: int,
+) -> Task:
     num_classes = len(data.classes)
     binary = num_classes == 2
 
@@ -106,6 +160,7 @@ def build(
         build_objective=build_objective,
         selection_metric="auc" if binary else "accuracy",
         pooled=_pooled(data),
+        agreed=data.schema_digest,
     )
 
 

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import stateless_random
+from tfl_research import data, stateless_random
 
 
-def seeded_weight_type() -> tff.StructWithPythonType:
-    """The type of weights of aggregators with `client_members` ("seed",).
+def seeded_weight_type(*, secret: bool = False) -> tff.StructWithPythonType:
+    """The type of weights of aggregators with `client_members` of `member(secret)`.
 
-    `weight` float32 `[]`, and `seed` int32 `[2]`, which differs between the clients
-    of a round (`Cohort.seeds`); it need not be secret.
+    `weight` float32 `[]`, and one of these: `seed` int32 `[2]`, which differs between
+    the clients of a round (`Cohort.seeds`) and need not be secret; or `client_secret`
+    int64 `[2]`, which nobody but the client knows (`data.client_secrets`).
+
+    Args:
+      secret: whether clients have secrets.
     """
+    seed = (data.CLIENT_SECRET, tff.TensorType(np.int64, [2]))
+    if not secret:
+        seed = ("seed", tff.TensorType(np.int32, [2]))
     return tff.StructWithPythonType(
-        [
-            ("weight", tff.TensorType(np.float32)),
-            ("seed", tff.TensorType(np.int32, [2])),
-        ],
-        collections.OrderedDict,
+        [("weight", tff.TensorType(np.float32)), seed], collections.OrderedDict
     )
 
 
-def check_types(value_type: tff.Type, weight_type: tff.Type) -> None:
+def member(secret: bool) -> str:
+    """The name of the member of a client's value from which the noise is drawn."""
+    return data.CLIENT_SECRET if secret else "seed"
+
+
+def check_types(
+    value_type: tff.Type, weight_type: tff.Type, *, secret: bool = False
+) -> None:
     """Raises ValueError unless values are float32 and weights carry a seed."""
 
     def is_not_float32(part: tff.Type) -> bool:
@@ -35,10 +46,11 @@ def check_types(value_type: tff.Type, weight_type: tff.Type) -> None:
 
     if tff.types.count(value_type, is_not_float32):
         raise ValueError(f"values must be float32 tensors, got {value_type}")
-    if not seeded_weight_type().is_assignable_from(weight_type):
+    expected = seeded_weight_type(secret=secret)
+    if not expected.is_assignable_from(weight_type):
         raise ValueError(
             "clients that add their own noise need seeds of their own: weights must "
-            f"be {seeded_weight_type()}, got {weight_type}; "
+            f"be {expected}, got {weight_type}; "
             "processes.build_fed_avg gives aggregators with client_members such"
         )
 
@@ -53,6 +65,23 @@ def round_seeds(noise_seed: tf.Tensor, round_number: Any) -> tuple[Any, Any]:
     fold = stateless_random.fold_in
     seed = fold(noise_seed, round_number)
     return fold(fold(seed, 0), 0), fold(seed, 1)
+
+
+def noise_seed(private: tf.Tensor, weight: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """The seed of a client's noise in a round, int64 `[2]`.
+
+    With a `client_secret` the seed is keyed by the secret: whoever knows the server's
+    seed, and not the client's secret, knows nothing of the noise. The server's seed is
+    mixed in, so that new noise of the server (--recharge) is new noise of the clients.
+
+    Args:
+      private: the server's seed of the round.
+      weight: of the type of `seeded_weight_type`.
+    """
+    if data.CLIENT_SECRET not in weight:
+        return client_seed(private, weight["seed"])
+    fold = stateless_random.fold_in
+    return fold(fold(weight[data.CLIENT_SECRET], private[0]), private[1])
 
 
 def client_seed(private: tf.Tensor, client: tf.Tensor) -> tf.Tensor:

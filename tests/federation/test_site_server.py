@@ -1,0 +1,362 @@
+"""A site answers its coordinator alone, keeps replies, and loses nothing by kills."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from fake_sites import RUN, Doubling, asked, request
+
+from tfl_research.errors import UserError
+from tfl_research.federation.authentication import Seal, opened, sealed
+from tfl_research.federation.carriers import LocalCarrier
+from tfl_research.federation.exchange import Exchange
+from tfl_research.federation.messages import Message, decode, encode
+from tfl_research.federation.site_requests import Requests
+from tfl_research.federation.site_server import SiteServer
+
+KEY = b"n" * 32
+_ONE, _TWO = request("nord", KEY, 1), request("nord", KEY, 2)
+
+
+@pytest.fixture
+def server(tmp_path):
+    lines: list[str] = []
+    made = SiteServer(
+        tmp_path / "nord" / "site.sock", "nord", KEY, tmp_path / "nord", lines.append
+    )
+    made.lines = lines
+    yield made
+    made.close()
+
+
+def _reply(content: bytes) -> Message:
+    return decode(opened(content, KEY)[1])
+
+
+class TestReplay:
+    def test_a_repeated_request_gets_the_kept_reply(self, server):
+        handler = Doubling()
+        first = server.answer(request("nord", KEY, 5), handler)
+        assert _reply(first).tensors["x"].tolist() == [0, 2, 4]
+        assert server.answer(request("nord", KEY, 5), handler) == first
+        assert len(handler.requests) == 1
+
+    def test_an_old_request_is_refused(self, server):
+        handler = Doubling()
+        server.answer(request("nord", KEY, 5), handler)
+        server.answer(request("nord", KEY, 6), handler)
+        answer = server.answer(request("nord", KEY, 5), handler)
+        assert b"request 5 of the run run1 is not new" in answer
+        assert answer.startswith(b"tflunfit")
+        assert len(handler.requests) == 2
+
+    def test_other_bytes_of_the_same_number_are_refused(self, server):
+        handler = Doubling()
+        server.answer(request("nord", KEY, 5), handler)
+        body = encode(Message("round", {"run": RUN, "round": 9, "completed": 8}))
+        other = sealed(body, KEY, Seal(False, "nord", RUN, 5))
+        assert b"is not new" in server.answer(other, handler)
+        assert len(handler.requests) == 1
+
+    def test_numbers_are_by_run(self, server):
+        handler = Doubling()
+        server.answer(request("nord", KEY, 5), handler)
+        body = encode(Message("round", {"run": "run2", "round": 1, "completed": 0}))
+        other = sealed(body, KEY, Seal(False, "nord", "run2", 1))
+        assert _reply(server.answer(other, handler)).header["run"] == "run2"
+
+    def test_many_runs_do_not_use_up_the_open_files(self, server):
+        def ask(run, sequence):
+            body = encode(Message("hello", {"run": run, "round": 0, "completed": 0}))
+            content = sealed(body, KEY, Seal(False, "nord", run, sequence))
+            return server.answer(content, Doubling())
+
+        ask("run0", 2)
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 30):
+            assert _reply(ask(f"run{number}", 1)).kind == "hello"
+        assert len(os.listdir("/proc/self/fd")) <= before + 8
+        # A run whose files were closed is remembered all the same.
+        assert b"is not new" in ask("run0", 1)
+        assert _reply(ask("run0", 3)).kind == "hello"
+
+    def test_a_site_that_restarts_remembers(self, tmp_path):
+        folder, handler = tmp_path / "nord", Doubling()
+
+        def answers(*sequences):
+            with contextlib.closing(
+                SiteServer(folder / "site.sock", "nord", KEY, folder)
+            ) as server:
+                return [
+                    server.answer(request("nord", KEY, n), handler) for n in sequences
+                ]
+
+        first, last = answers(5, 6)
+        old, again, new = answers(5, 6, 7)
+        assert b"request 5 of the run run1 is not new" in old
+        assert again == last != first
+        assert _reply(new).header["calls"] == 3
+
+
+class TestStrangers:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"site": "ost"}, b"for the site 'ost', this is 'nord'"),
+            ({"is_reply": True}, b"sites get requests"),
+            ({"answered": b"x" * 32}, b"sites get requests"),
+            ({"run": "../x"}, b"the run's id is '../x'"),
+            ({"run": "run2"}, None),
+        ],
+    )
+    def test_messages_that_are_not_for_this_site(self, server, changes, words):
+        handler = Doubling()
+        answer = server.answer(request("nord", KEY, 1, **changes), handler)
+        assert handler.requests == []
+        if words is None:
+            assert "of the run 'run1', its seal of 'run2'" in _reply(answer).text(
+                "reason"
+            )
+        else:
+            assert words in answer
+        assert not (server._folder / "runs" / "x").exists()
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"x", bytes(300), b"tflseal1" + bytes(300)]
+    )
+    def test_garbage(self, server, content):
+        handler = Doubling()
+        assert server.answer(content, handler).startswith(b"tflunfit")
+        assert len(server.lines) == 1
+        assert handler.requests == []
+
+    def test_an_altered_request(self, server):
+        content = bytearray(request("nord", KEY, 1))
+        content[-1] ^= 1
+        handler = Doubling()
+        assert b"altered" in server.answer(bytes(content), handler)
+        # Its number is not used up.
+        assert _reply(server.answer(request("nord", KEY, 1), handler)).kind == "round"
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b"nonsense 1234", "begin with"),
+            (encode(Message("round", {"run": RUN, "completed": 0})), "field 'round'"),
+            (encode(Message("round", {"run": RUN, "round": 1})), "field 'completed'"),
+            (encode(Message("round", {"round": 1, "completed": 0})), "field 'run'"),
+        ],
+    )
+    def test_sealed_bodies_that_do_not_fit(self, server, body, words):
+        content = sealed(body, KEY, Seal(False, "nord", RUN, 1))
+        reply = _reply(server.answer(content, Doubling()))
+        assert reply.kind == "refused"
+        assert words in reply.text("reason")
+
+    def test_another_user_is_refused(self, sites, monkeypatch):
+        handler = sites.start("nord")
+        uid = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        assert sites.carrier().sites == ()
+        monkeypatch.undo()
+        assert sites.carrier().sites == ("nord",)
+        assert handler.requests == []
+
+    def test_a_connection_that_sends_slowly_holds_nobody_up(self, sites):
+        sites.start("nord")
+        slow = socket.socket(socket.AF_UNIX)
+        slow.connect(str(sites.socket("nord")))
+        slow.send(b"\0\0\0")
+        ((_, answer),) = sites.exchange().ask({"nord": asked()}, 5.0)
+        assert isinstance(answer, Message)
+        # The slow one is served all the same, frame after frame.
+        for sequence in (1001, 1002):
+            content = request("nord", sites.keys["nord"], sequence)
+            frame = struct.pack(">Q", len(content)) + content
+            slow.sendall(frame[3:] if sequence == 1001 else frame)
+            (length,) = struct.unpack(">Q", slow.recv(8, socket.MSG_WAITALL))
+            reply = slow.recv(length, socket.MSG_WAITALL)
+            assert opened(reply, sites.keys["nord"])[0].sequence == sequence
+        slow.close()
+
+
+class TestFiles:
+    def test_are_private(self, server):
+        server.answer(request("nord", KEY, 1), Doubling())
+        for path in [server._folder, *server._folder.rglob("*")]:
+            expected = 0o700 if path.is_dir() else 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+    def test_a_folder_that_others_may_enter(self, tmp_path):
+        (tmp_path / "nord").mkdir(mode=0o755)
+        with pytest.raises(UserError, match=r"mode 0755.*chmod 700"):
+            SiteServer(tmp_path / "nord/site.sock", "nord", KEY, tmp_path / "nord")
+
+    def test_a_second_server(self, server):
+        with pytest.raises(UserError, match="another process listens at"):
+            SiteServer(server._folder / "site.sock", "nord", KEY, server._folder)
+
+    def test_a_path_that_is_longer_than_the_kernel_takes(self, sites):
+        sites.folder = sites.folder / ("long" * 30)
+        sites.start("nord")
+        ((_, answer),) = sites.exchange().ask({"nord": asked()}, 5.0)
+        assert isinstance(answer, Message)
+
+    def test_a_line_that_a_kill_cut_off_does_not_count(self, tmp_path):
+        folder = tmp_path / "run1"
+        requests = Requests(folder, KEY)
+        assert requests.taken(1, _ONE) is None
+        requests.close()
+        with open(folder / "requests", "a") as file:
+            file.write("2 abc")
+        requests = Requests(folder, KEY)
+        assert requests.taken(2, _TWO) is None
+        with pytest.raises(UserError, match="is not new"):
+            requests.taken(1, _ONE)
+        requests.close()
+        expected = f"1 {_ONE[8:40].hex()}\n2 {_TWO[8:40].hex()}\n"
+        assert (folder / "requests").read_text() == expected
+
+    def test_a_damaged_file(self, tmp_path):
+        folder = tmp_path / "run1"
+        Requests(folder, KEY).close()
+        (folder / "requests").write_text("1 xyz\n")
+        with pytest.raises(UserError, match="is damaged"):
+            Requests(folder, KEY)
+
+    @pytest.mark.parametrize("content", [b"", b"tflseal1 cut off", None])
+    def test_a_kept_reply_that_is_lost_is_made_again(self, tmp_path, content):
+        requests = Requests(tmp_path / "run1", KEY)
+        requests.taken(1, _ONE)
+        requests.keep(sealed(b"reply", KEY, Seal(True, "nord", RUN, 1)))
+        path = tmp_path / "run1" / "reply"
+        path.unlink() if content is None else path.write_bytes(content)
+        assert requests.taken(1, _ONE) is None
+        requests.close()
+
+    def test_a_reply_that_cannot_be_kept_goes_out(self, server, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Requests, "keep", full)
+        handler = Doubling()
+        for calls in (1, 2):
+            reply = _reply(server.answer(request("nord", KEY, 1), handler))
+            assert reply.header["calls"] == calls
+        assert "asked again, the site computes again" in server.lines[0]
+
+    def test_a_full_disk_takes_no_request(self, tmp_path, monkeypatch):
+        requests = Requests(tmp_path / "run1", KEY)
+        real = os.write
+        monkeypatch.setattr(os, "write", lambda file, line: real(file, line[:7]))
+        with pytest.raises(UserError, match="No space left"):
+            requests.taken(1, _ONE)
+        monkeypatch.undo()
+        assert (tmp_path / "run1" / "requests").read_bytes() == b""
+        assert requests.taken(1, _ONE) is None
+        requests.close()
+
+
+_SITE = """
+import os, pathlib, signal, sys
+from tfl_research.federation.messages import Message
+from tfl_research.federation.site_requests import Requests
+from tfl_research.federation.site_server import serve
+
+folder, where = pathlib.Path(sys.argv[1]), sys.argv[2]
+
+def die_once(place):
+    mark = folder / f"died-{place}"
+    if where == place and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Counting:
+    def handle(self, request):
+        die_once("before")
+        with open(folder / "calls", "a") as file:
+            file.write("x")
+        die_once("computed")
+        return Message(request.kind, {"pid": os.getpid()})
+
+keep = Requests.keep
+def keep_and_die(self, reply):
+    keep(self, reply)
+    die_once("kept")
+Requests.keep = keep_and_die
+assert "tensorflow" not in sys.modules and "scipy" not in sys.modules
+serve(folder / "site.sock", "nord", b"n" * 32, Counting, state_folder=folder,
+      say=lambda line: print(line, flush=True))
+"""
+
+
+class TestKills:
+    @staticmethod
+    def _start(folder: pathlib.Path, where: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", _SITE, str(folder), where],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @pytest.mark.parametrize(
+        ("where", "calls"), [("before", 1), ("computed", 2), ("kept", 1)]
+    )
+    def test_between_computing_and_replying(self, tmp_path, where, calls):
+        """The coordinator's exchange goes on with the site's next process.
+
+        After a kill between computing and keeping the request is handled once more.
+        """
+        folder = tmp_path / "nord"
+        folder.mkdir(mode=0o700)
+        first = self._start(folder, where)
+        carrier = LocalCarrier({"nord": folder / "site.sock"}, print, patience=20.0)
+        exchange = Exchange(carrier, {"nord": KEY}, RUN, tmp_path / "sequence")
+        answers = exchange.ask({"nord": asked()}, 30.0)
+        second = None
+        try:
+            while not carrier.sites and first.poll() is None:
+                time.sleep(0.02)
+            # Sends, and waits for the reply in the background of the restart.
+            second = _restarted(first, lambda: self._start(folder, where), answers)
+            assert first.returncode == -signal.SIGKILL
+            assert (folder / "calls").read_text() == "x" * calls
+        finally:
+            for process in (first, second):
+                if process is not None and process.poll() is None:
+                    process.terminate()
+                    process.wait()
+        assert second is not None
+        output = second.stdout.read()
+        assert second.returncode == 0
+        assert "site nord ends: SIGTERM" in output
+        assert ("the kept reply goes out again" in output) == (where == "kept")
+        assert not (folder / "site.sock").exists()
+
+
+def _restarted(first, start, answers):
+    """Starts the second process when the first has ended, while answers are awaited."""
+    started = []
+
+    def restart():
+        first.wait(30)
+        started.append(start())
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    ((site, answer),) = answers
+    thread.join()
+    assert site == "nord"
+    assert isinstance(answer, Message), answer
+    return started[0]

@@ -1,0 +1,173 @@
+"""Fixed-point numbers: real numbers as the integers that secure sums add."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+# Bits of the widest number: sums of int64 can hold it with room for its sign.
+WIDEST = 62
+# With fewer steps than these, a number would be a few bits.
+_FEWEST_STEPS = 128
+# The largest weight, report weight or number of examples of a client that float32
+# holds with all whole numbers below it.
+_WEIGHT_BOUND = 2.0**24
+_METRIC_BOUND = 2.0**36
+_DEVIATION_BOUND = 2.0**16
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedPoint:
+    """Real numbers in [-bound, bound] as whole numbers of steps, summed modulo 2^bits.
+
+    Attributes:
+      bits: of a number, and of the sum; the modulus is 2^bits.
+      fraction_bits: binary digits after the point; a step is 2^-fraction_bits.
+      largest: largest magnitude of a client's number, in steps.
+    """
+
+    bits: int
+    fraction_bits: int
+    largest: int
+
+    @classmethod
+    def of(cls, bound: float, clients: int, bits: int) -> FixedPoint:
+        """The finest format in which so many clients' numbers add up without overflow.
+
+        The step is the smallest power of two with clients x bound <= (2^(bits-1) - 1)
+        x step.
+
+        Args:
+          bound: largest magnitude of a client's number, above 0.
+          clients: largest number of clients in a sum, at least 1.
+          bits: of a number, at most `WIDEST`.
+
+        Raises:
+          ValueError: a bound that is not positive and finite, no clients, or bits that
+            leave a client fewer than 128 steps.
+        """
+        if not (0 < bound < math.inf):
+            raise ValueError(f"the bound must be positive and finite, got {bound}")
+        if clients < 1:
+            raise ValueError(f"clients must be at least 1, got {clients}")
+        if bits > WIDEST:
+            raise ValueError(f"bits must be at most {WIDEST}, got {bits}")
+        most = (2 ** (bits - 1) - 1) // clients
+        if most < _FEWEST_STEPS:
+            raise ValueError(
+                f"{bits} bits leave each of {clients} clients {most} steps, expected "
+                f"at least {_FEWEST_STEPS}"
+            )
+        fraction_bits = math.frexp(most / bound)[1] - 1
+        while math.ldexp(bound, fraction_bits) > most:
+            fraction_bits -= 1
+        return cls(bits, fraction_bits, int(math.ldexp(bound, fraction_bits)))
+
+    @classmethod
+    def whole(cls, clients: int) -> FixedPoint:
+        """Whole numbers, as many as fit: sums of so many clients are exact."""
+        return cls(WIDEST, 0, (2 ** (WIDEST - 1) - 1) // clients)
+
+    @property
+    def step(self) -> float:
+        """The distance between two neighbouring numbers."""
+        return math.ldexp(1.0, -self.fraction_bits)
+
+    @property
+    def bound(self) -> float:
+        """The largest magnitude of a client's number."""
+        return math.ldexp(self.largest, -self.fraction_bits)
+
+    @property
+    def modulus(self) -> int:
+        """2^bits."""
+        return 1 << self.bits
+
+    def largest_error(self, clients: int) -> float:
+        """How far a sum of clients' numbers within the bound can be off.
+
+        Each number is rounded to the nearest step: half a step for each client. The
+        sum of the rounded numbers is exact until it becomes float32.
+        """
+        return clients * self.step / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class SumFormats:
+    """The numbers that clients report under secure sums, by what they are.
+
+    Scalars cost nothing beside an update, so that every scalar has 62 bits. Tensors of
+    updates and reports have `bits`. A sum of rounded numbers does not depend on the
+    order of the clients.
+
+    Attributes:
+      clients: largest number of clients in a cohort.
+      bits: of a coordinate of an update or report, from 2 to 62.
+      bound: largest magnitude of a coordinate, after it was multiplied by the client's
+        weight. A larger one is clipped, and the client is counted.
+      secure: whether sums are TFF's secure sums; otherwise plain sums of the same
+        integers, with the same results, for runtimes that execute no secure sums.
+
+    Raises:
+      ValueError: see `FixedPoint.of`.
+
+    Example:
+      >>> formats = tfl.aggregators.SumFormats(clients=50)
+      >>> formats.tensors.step == 2**-35, formats.tensors.bound == 2**20
+      (True, True)
+      >>> tfl.aggregators.SumFormats(clients=50, bits=32, bound=16.0).tensors.step
+      3.814697265625e-06
+    """
+
+    clients: int
+    bits: int = WIDEST
+    bound: float = 2.0**20
+    secure: bool = True
+
+    def __post_init__(self) -> None:
+        # Each raises for sizes that do not fit.
+        _ = self.tensors, self.units, self.metrics
+
+    @property
+    def tensors(self) -> FixedPoint:
+        """Of coordinates of updates and reports."""
+        return FixedPoint.of(self.bound, self.clients, self.bits)
+
+    @property
+    def scalars(self) -> FixedPoint:
+        """Of scalars with the bound of coordinates."""
+        return self.wide(self.bound)
+
+    @property
+    def units(self) -> FixedPoint:
+        """Of coordinates of updates whose l2 norm is at most 1."""
+        return FixedPoint.of(1.0, self.clients, self.bits)
+
+    @property
+    def weights(self) -> FixedPoint:
+        """Of clients' weights: up to 2^24, and exact for whole numbers."""
+        return self.wide(_WEIGHT_BOUND)
+
+    @property
+    def counts(self) -> FixedPoint:
+        """Of clients and examples: exact."""
+        return FixedPoint.whole(self.clients)
+
+    @property
+    def metrics(self) -> FixedPoint:
+        """Of the sums that train metrics are made of: up to 2^36."""
+        return self.wide(_METRIC_BOUND)
+
+    @property
+    def deviations(self) -> FixedPoint:
+        """Of standard deviations of clients' own noise: up to 2^16."""
+        return self.wide(_DEVIATION_BOUND)
+
+    def wide(self, bound: float) -> FixedPoint:
+        """Of scalars with this bound."""
+        return FixedPoint.of(bound, self.clients, WIDEST)
+
+    @property
+    def coordinate_bytes(self) -> int:
+        """Bytes of a coordinate of an update as a client sends it."""
+        return -(-self.bits // 8)

@@ -1,0 +1,235 @@
+"""Secure sums of fixed-point numbers, inside TFF computations."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.aggregators.secure_sums.formats import FixedPoint, SumFormats
+
+
+def encode(
+    value: tf.Tensor, numbers: FixedPoint, *, towards_zero: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A client's numbers in steps, and whether one of them was clipped.
+
+    A number beyond the bound becomes the bound, NaN becomes 0, and both count as
+    clipped. Zero stays zero.
+
+    Args:
+      value: float or integer tensor.
+      numbers: the format.
+      towards_zero: rounds towards zero, so that no magnitude grows (and no norm, on
+        which a guarantee counts); otherwise to the nearest step, at a tie to the even
+        number of steps.
+
+    Returns:
+      int64 of the same shape, and bool `[]`.
+    """
+    exact = tf.cast(value, tf.float64)
+    scaled = exact * tf.constant(math.ldexp(1.0, numbers.fraction_bits), tf.float64)
+    most = tf.constant(float(numbers.largest), tf.float64)
+    # False for NaN too.
+    fits = tf.abs(scaled) <= most
+    scaled = tf.where(tf.math.is_nan(scaled), tf.zeros_like(scaled), scaled)
+    scaled = tf.minimum(tf.maximum(scaled, -most), most)
+    steps = tf.cast(scaled if towards_zero else tf.round(scaled), tf.int64)
+    return steps, tf.logical_not(tf.reduce_all(fits))
+
+
+def decode(total: tf.Tensor, numbers: FixedPoint, dtype: tf.DType) -> tf.Tensor:
+    """The sum of clients' numbers.
+
+    Args:
+      total: int64, sum of the steps modulo 2^bits, in any range.
+      numbers: the format.
+      dtype: of the result.
+    """
+    half = tf.constant(numbers.modulus // 2, tf.int64)
+    mask = tf.constant(numbers.modulus - 1, tf.int64)
+    residue = tf.bitwise.bitwise_and(total + half, mask)
+    steps = residue - half
+    if dtype.is_integer:
+        return tf.cast(steps, dtype)
+    return tf.cast(tf.cast(steps, tf.float64) * numbers.step, dtype)
+
+
+def rounded(value: tf.Tensor, numbers: FixedPoint) -> tf.Tensor:
+    """A client's number as the server will read it, of the dtype of `value`."""
+    return decode(encode(value, numbers)[0], numbers, value.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """The formats of a structure: of its scalars, and of its other tensors."""
+
+    scalars: FixedPoint
+    tensors: FixedPoint
+    towards_zero: bool = False
+
+    def of(self, spec: tf.TensorSpec) -> FixedPoint:
+        """The format of a tensor."""
+        return self.scalars if spec.shape.rank == 0 else self.tensors
+
+
+def federated_total(
+    value: Any, numbers: Sequence[Numbers], *, secure: bool
+) -> tuple[Any, Any]:
+    """Sums a tuple of structures over the clients, in a federated computation.
+
+    Args:
+      value: at the clients, a structure without names, of a structure of tensors for
+        each of `numbers`.
+      numbers: of each structure.
+      secure: see `SumFormats`.
+
+    Returns:
+      At the server: the sums, and int32 `[]`, the number of clients of which a number
+      was clipped.
+    """
+    value_type = value.type_signature.member
+    specs = tuple(tff.types.type_to_tf_tensor_specs(part) for part in value_type)
+    formats = [
+        (each.of(spec), each.towards_zero)
+        for each, part in zip(numbers, specs)
+        for spec in tf.nest.flatten(part)
+    ]
+    ones = FixedPoint(numbers[0].scalars.bits, 0, 1)
+    moduli = [numbers.modulus for numbers, _ in formats] + [ones.modulus]
+
+    @tff.tensorflow.computation(value_type)
+    def send(parts: Any) -> Any:
+        sent, clipped = [], tf.constant(False)
+        leaves = [leaf for part in tuple(parts) for leaf in tf.nest.flatten(part)]
+        for leaf, (form, towards_zero) in zip(leaves, formats):
+            steps, beyond = encode(leaf, form, towards_zero=towards_zero)
+            sent.append(steps)
+            clipped |= beyond
+        sent.append(tf.cast(clipped, tf.int64))
+        if not secure:
+            return sent
+        return [
+            tf.bitwise.bitwise_and(steps, tf.constant(modulus - 1, tf.int64))
+            for steps, modulus in zip(sent, moduli)
+        ]
+
+    sent = tff.federated_map(send, value)
+    if secure:
+        total = tff.backends.mapreduce.federated_secure_modular_sum(sent, moduli)
+    else:
+        total = tff.federated_sum(sent)
+
+    @tff.tensorflow.computation(total.type_signature.member)
+    def receive(totals: Any) -> Any:
+        *left, clipped = list(totals)
+        parts, place = [], 0
+        for part in specs:
+            leaves = tf.nest.flatten(part)
+            own = range(place, place + len(leaves))
+            place += len(leaves)
+            read = [
+                decode(left[i], formats[i][0], spec.dtype)
+                for i, spec in zip(own, leaves)
+            ]
+            parts.append(tf.nest.pack_sequence_as(part, read))
+        return tuple(parts), decode(clipped, ones, tf.int32)
+
+    received = tff.federated_map(receive, total)
+    return received[0], received[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class SecureSumFactory(tff.aggregators.UnweightedAggregationFactory):
+    """Sums structures of fixed-point numbers by TFF's modular secure sums.
+
+    The result is off by at most half a step for each client and coordinate
+    (`FixedPoint.largest_error`), or by a step where numbers are rounded towards zero.
+    Whole numbers within the bound are exact.
+
+    Attributes:
+      numbers: the formats.
+      secure: see `SumFormats`.
+      counts_clipped: whether `clipped_clients`, int32 `[]`, is measured: how many
+        clients had a number beyond its bound. Without this nothing is measured, for
+        numbers that are within the bound by construction.
+    """
+
+    numbers: Numbers
+    secure: bool = True
+    counts_clipped: bool = True
+
+    def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
+        """Creates the summation of a tensor or a structure of tensors."""
+
+        @tff.federated_computation
+        def initialize() -> Any:
+            return tff.federated_value((), tff.SERVER)
+
+        pair = tff.StructWithPythonType([(None, value_type)], tuple)
+
+        @tff.tensorflow.computation(value_type)
+        def alone(value: Any) -> Any:
+            return (value,)
+
+        @tff.tensorflow.computation(pair)
+        def first(values: Any) -> Any:
+            return values[0]
+
+        @tff.tensorflow.computation(tf.int32.as_numpy_dtype)
+        def measured(clipped: tf.Tensor) -> Any:
+            return collections.OrderedDict(clipped_clients=clipped)
+
+        @tff.federated_computation(
+            initialize.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+        )
+        def next_sum(state: Any, value: Any) -> Any:
+            totals, clipped = federated_total(
+                tff.federated_map(alone, value), [self.numbers], secure=self.secure
+            )
+            measurements = tff.federated_value((), tff.SERVER)
+            if self.counts_clipped:
+                measurements = tff.federated_map(measured, clipped)
+            return tff.templates.MeasuredProcessOutput(
+                state, tff.federated_map(first, totals), measurements
+            )
+
+        return tff.templates.AggregationProcess(initialize, next_sum)
+
+
+def updates(formats: SumFormats) -> SecureSumFactory:
+    """Sums updates and reports, and counts clients whose numbers are clipped."""
+    return SecureSumFactory(Numbers(formats.scalars, formats.tensors), formats.secure)
+
+
+def weights(formats: SumFormats) -> SecureSumFactory:
+    """Sums clients' weights, and counts clients whose weight is clipped."""
+    return SecureSumFactory(Numbers(formats.weights, formats.weights), formats.secure)
+
+
+def counts(formats: SumFormats) -> SecureSumFactory:
+    """Sums whole numbers, exactly."""
+    numbers = Numbers(formats.counts, formats.counts)
+    return SecureSumFactory(numbers, formats.secure, counts_clipped=False)
+
+
+def bounded(formats: SumFormats) -> SecureSumFactory:
+    """Sums structures whose numbers are within [-1, 1], and whose norms must not grow.
+
+    Numbers are rounded towards zero.
+    """
+    numbers = Numbers(formats.wide(1.0), formats.units, towards_zero=True)
+    return SecureSumFactory(numbers, formats.secure, counts_clipped=False)
+
+
+def or_plain(
+    formats: Optional[SumFormats],
+) -> tff.aggregators.UnweightedAggregationFactory:
+    """`updates`; plain summation without formats."""
+    return tff.aggregators.SumFactory() if formats is None else updates(formats)

@@ -1,0 +1,56 @@
+"""Reads the command line of `scripts/federation`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tfl_research.cli.federation import demo, engines, provision, schema
+from tfl_research.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    whole = argparse.ArgumentParser(
+        prog="scripts/federation",
+        description="Federations whose data stay at their sites: schemas, keys, "
+        "engines, and a demonstration. docs/federation.md goes through them.",
+        allow_abbrev=False,
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    schemas = commands.add_parser(
+        "schema",
+        help="agree on the columns, levels, scales and classes of tables",
+        allow_abbrev=False,
+    )
+    schema.add_parsers(
+        schemas.add_subparsers(dest="step", required=True, metavar="STEP")
+    )
+    provision.add_parser(commands)
+    engines.add_parsers(commands)
+    demo.add_parser(commands)
+    return whole
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command.
+
+    Returns:
+      The exit code: 0; 1 for data that do not fit a schema; 2 for wrong arguments.
+    """
+    parsed = parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except UserError as error:
+        sys.stderr.write(f"federation: {error.for_command_line}\n")
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"federation: {error}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""Names of sites, which are also names of files, folders and clients of engines."""
+
+from __future__ import annotations
+
+from tfl_research.errors import UserError, alternatives
+from tfl_research.federation.authentication import check_name
+
+# What FLARE calls other participants.
+_RESERVED = ("administrator", "localhost", "server")
+
+
+def site_names(flag: str, text: str) -> tuple[str, ...]:
+    """The names of a list separated by commas.
+
+    Raises:
+      UserError: no name, a name twice, or a name that no site may have.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"{flag}={text}: no site is named; give the names of all")
+    for name in names:
+        check_name(name, flag)
+        if any(word in name.lower() for word in _RESERVED):
+            raise UserError(
+                f"{flag}={text}: {name} must not contain {alternatives(_RESERVED)}; "
+                "give another name"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"{flag}={text}: names {name} twice; leave one out")
+    return tuple(names)

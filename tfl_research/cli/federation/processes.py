@@ -1,0 +1,129 @@
+"""Processes that a command starts, and ends by their ids."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Optional
+
+from tfl_research.errors import UserError
+
+_PR_SET_PDEATHSIG = 1
+# A site may have to write its ledger; TensorFlow takes a moment to end.
+_SECONDS_TO_END = 20.0
+_LINES_SHOWN = 5
+
+
+class Started:
+    """A process in the background whose lines go to a log.
+
+    It gets SIGTERM when the process that started it ends, however that happens.
+
+    Attributes:
+      name: for messages.
+      log: the file with its lines.
+
+    Args:
+      name, log: see above.
+      arguments: program and arguments.
+      folder: where it runs.
+      environment: variables beside those of this process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        folder: pathlib.Path,
+        log: pathlib.Path,
+        environment: Optional[Mapping[str, str]] = None,
+    ):
+        self.name = name
+        self.log = log
+        parent = os.getpid()
+        libc = ctypes.CDLL(None)
+
+        def end_with_parent() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        with log.open("ab") as output:
+            self._began = output.tell()
+            self._process = subprocess.Popen(
+                list(arguments),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                # Ctrl-C is for the experiment; sites are ended after it.
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def last_lines(self) -> str:
+        """The last lines that the process printed, on one line."""
+        with self.log.open("rb") as file:
+            file.seek(self._began)
+            lines = file.read().decode(errors="replace").splitlines()
+        return " / ".join(line for line in lines[-_LINES_SHOWN:] if line.strip())
+
+    def wait_until(self, path: pathlib.Path, seconds: float) -> None:
+        """Waits until the process made a file or a socket.
+
+        Raises:
+          UserError: the process ended, or the time is over.
+        """
+        end = time.monotonic() + seconds
+        while not path.exists():
+            if not self.is_running:
+                raise UserError(
+                    f"{self.name} ended before {path.name} was there: "
+                    f"{self.last_lines() or f'see {self.log}'}"
+                )
+            if time.monotonic() > end:
+                raise UserError(
+                    f"{self.name} made no {path} in {seconds:g} s; see {self.log}"
+                )
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """Ends the process: by SIGTERM, and by SIGKILL if that takes too long."""
+        if self.is_running:
+            self._process.terminate()
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def ending(processes: Sequence[Started]) -> Iterator[None]:
+    """Ends the processes in the end, all at once."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.is_running:
+                os.kill(process.pid, signal.SIGTERM)
+        for process in processes:
+            process.end()

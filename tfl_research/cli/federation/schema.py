@@ -1,0 +1,314 @@
+"""`scripts/federation schema draft|merge|check`: a schema that no pooled row enters."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from typing import Any
+
+from tfl_research.federation.authentication import check_name
+from tfl_research.storage import atomic
+
+_MOST_LINES = 20
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds the parsers of the three commands.
+
+    Args:
+      commands: what `add_subparsers` of the parser `schema` gave.
+    """
+    draft = commands.add_parser(
+        "draft",
+        help="draft the schema of this site's own files, and say what the draft tells",
+        allow_abbrev=False,
+    )
+    _add_data(draft)
+    draft.add_argument("--site", required=True, help="name of this site")
+    draft.add_argument(
+        "--output", metavar="FILE", required=True, help="the draft, a new file"
+    )
+    draft.add_argument(
+        "--minimum_count",
+        type=int,
+        default=5,
+        help="leave out levels and classes that fewer rows hold, and let each end of a "
+        "range be one that so many values reach; 1 leaves nothing out (default: 5)",
+    )
+    draft.add_argument(
+        "--scales",
+        default="range",
+        help="publish of numbers their range, their mean with deviation and count, or "
+        "none (default: range)",
+    )
+    draft.add_argument(
+        "--scale_digits",
+        type=int,
+        default=1,
+        help="round scales to so many digits of their size, ranges outward; 0 does not "
+        "round (default: 1)",
+    )
+    draft.add_argument(
+        "--missing",
+        default="found",
+        help="found: publish whether a cell of a column is missing; possible: say of "
+        "all columns that cells may be missing (default: found)",
+    )
+    draft.add_argument(
+        "--categories",
+        default="",
+        metavar="COLUMNS",
+        help="columns of numbers that are codes of categories, separated by commas",
+    )
+    draft.set_defaults(run=_draft)
+    merge = commands.add_parser(
+        "merge",
+        help="merge drafts that sites published into a schema.json",
+        allow_abbrev=False,
+    )
+    merge.add_argument("drafts", nargs="+", metavar="DRAFT", help="files of drafts")
+    merge.add_argument(
+        "--output", metavar="FILE", required=True, help="the schema, a new file"
+    )
+    merge.add_argument(
+        "--range",
+        action="append",
+        default=[],
+        metavar="COLUMN=LOW:HIGH",
+        help="a range that is known without the data; may be repeated",
+    )
+    merge.add_argument(
+        "--levels",
+        action="append",
+        default=[],
+        metavar="COLUMN=LEVEL,...",
+        help="further levels that are known without the data; may be repeated",
+    )
+    merge.add_argument(
+        "--classes", default="", metavar="NAMES", help="further classes of the label"
+    )
+    merge.add_argument(
+        "--distinct",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="levels of this column may differ by case, space or accent alone; may be "
+        "repeated",
+    )
+    merge.add_argument(
+        "--drop_columns", default="", metavar="COLUMNS", help="columns to leave out"
+    )
+    merge.add_argument(
+        "--unknown",
+        help="encode a level that is not listed as other or zeros, or refuse it "
+        "(default: zeros if a site left out rare levels, else refuse)",
+    )
+    merge.add_argument(
+        "--outside",
+        help="clip a number outside of a range, or refuse it (default: clip if a site "
+        "left out rare values, else refuse)",
+    )
+    merge.set_defaults(run=_merge)
+    check = commands.add_parser(
+        "check",
+        help="check this site's files against a schema.json",
+        allow_abbrev=False,
+    )
+    _add_data(check)
+    check.add_argument("--schema", required=True, metavar="FILE")
+    check.add_argument(
+        "--install",
+        action="store_true",
+        help="if the files fit, copy the schema into the data's folder",
+    )
+    check.set_defaults(run=_check)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data_dir", required=True, help="folder of this site's .csv or .parquet files"
+    )
+    parser.add_argument("--label_column", required=True, help="column of the label")
+    parser.add_argument(
+        "--drop_columns", default="", metavar="COLUMNS", help="columns to leave out"
+    )
+    parser.add_argument("--delimiter", default=",", help="of CSV files (default: ,)")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _draft(arguments: argparse.Namespace) -> int:
+    from tfl_research.cli.federation import disclosure
+    from tfl_research.data.tables import files
+    from tfl_research.data.tables.agreement import drafting
+    from tfl_research.data.tables.agreement.draft import as_json
+
+    check_name(arguments.site, "--site")
+    output = _new_file("--output", arguments.output)
+    choices = drafting.Choices(
+        minimum_count=arguments.minimum_count,
+        scales=arguments.scales,
+        scale_digits=arguments.scale_digits,
+        missing=arguments.missing,
+        categories=_names(arguments.categories),
+        dropped=_names(arguments.drop_columns),
+    )
+    folder = pathlib.Path(arguments.data_dir).expanduser()
+    _check_outside(output, folder)
+    silos = files.read_folder(folder, arguments.delimiter)
+    drafted = drafting.make(arguments.site, silos, arguments.label_column, choices)
+    _write(output, as_json(drafted.draft.content()))
+    hidden = arguments.missing == drafting.POSSIBLE
+    sys.stdout.write(disclosure.text(str(output), drafted, missing_hidden=hidden))
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from tfl_research.data.tables import schema_file
+    from tfl_research.data.tables.agreement import draft, merging
+    from tfl_research.data.tables.agreement.decisions import ConflictError, Decisions
+
+    output = _new_file("--output", arguments.output)
+    ranges = dict(_range(text) for text in arguments.range)
+    decisions = Decisions(
+        ranges=ranges,
+        levels=dict(_levels(text) for text in arguments.levels),
+        classes=_names(arguments.classes),
+        distinct=tuple(arguments.distinct),
+        dropped=_names(arguments.drop_columns),
+        unknown=arguments.unknown,
+        outside=arguments.outside,
+    )
+    drafts = [draft.read(pathlib.Path(path)) for path in arguments.drafts]
+    try:
+        content = merging.merge(drafts, decisions)
+    except ConflictError as error:
+        for line in error.lines:
+            sys.stderr.write(f"federation schema merge: {line}\n")
+        return 2
+    label_column = drafts[0].label_column
+    schema = schema_file.of_content(str(output), content, label_column)
+    _write(output, draft.as_json(content))
+    sites = ", ".join(sorted(each.site for each in drafts))
+    sys.stdout.write(
+        f"{output}: {len(content['columns'])} columns, {len(schema.feature_names)} "
+        f"features, label {label_column!r} with the classes "
+        f"{', '.join(schema.classes or ())}; from the drafts of {sites}\n"
+    )
+    for name, entry in content["columns"].items():
+        sys.stdout.write(f"  {name}: {_entry(entry)}\n")
+    if decisions.dropped:
+        sys.stdout.write(
+            f"sites whose files have them give drop_columns="
+            f"{','.join(decisions.dropped)} to check and to the task\n"
+        )
+    sys.stdout.write(
+        "Give this file to all sites; each runs: scripts/federation schema check "
+        f"--schema={output} --data_dir=DIR --label_column={label_column} --install\n"
+    )
+    return 0
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    missing = "" if entry.get("missing", True) else ", none missing"
+    if "categories" in entry:
+        levels = ", ".join(entry["categories"])
+        return f"{levels}; others: {entry['unknown']}{missing}"
+    if "mean" in entry:
+        return f"mean {entry['mean']:g}, deviation {entry['deviation']:g}{missing}"
+    return (
+        f"{entry['minimum']:g} to {entry['maximum']:g}; outside: "
+        f"{entry['outside']}{missing}"
+    )
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from tfl_research.data.tables import files, schema_file
+    from tfl_research.data.tables.agreement import fit
+
+    path = pathlib.Path(arguments.schema).expanduser()
+    schema = schema_file.read_file(path, arguments.label_column)
+    if schema.classes is None:
+        raise ValueError(
+            f"{path}: has no 'label' with classes; merge the drafts again, or add them"
+        )
+    folder = pathlib.Path(arguments.data_dir).expanduser()
+    silos = files.read_folder(folder, arguments.delimiter)
+    dropped = _names(arguments.drop_columns)
+    lines = fit.misfits(silos, schema, arguments.label_column, dropped)
+    for line in lines[:_MOST_LINES]:
+        sys.stderr.write(f"federation schema check: {line}\n")
+    if lines:
+        more = len(lines) - _MOST_LINES
+        if more > 0:
+            sys.stderr.write(f"federation schema check: and {more} more columns\n")
+        return 1
+    rows = sum(len(silo.frame) for silo in silos)
+    sys.stdout.write(f"{folder}: all {rows} rows of {_files(len(silos))} fit {path}\n")
+    if arguments.install:
+        _install(path, folder / schema_file.SCHEMA_FILE)
+    return 0
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _install(path: pathlib.Path, target: pathlib.Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if target.exists() and target.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"--install: {target} differs from {path}; compare the two, then remove "
+            "the one in the data's folder"
+        )
+    if not target.exists():
+        _write(target, text)
+    sys.stdout.write(f"{target}: is the schema that the site takes\n")
+
+
+def _range(text: str) -> tuple[str, tuple[float, float]]:
+    column, _, ends = text.rpartition("=")
+    low, colon, high = ends.partition(":")
+    try:
+        values = float(low), float(high)
+    except ValueError:
+        values = None
+    if not column or not colon or values is None:
+        raise ValueError(f"--range={text}: expected COLUMN=LOW:HIGH, as age=0:120")
+    return column, values
+
+
+def _levels(text: str) -> tuple[str, tuple[str, ...]]:
+    column, _, levels = text.partition("=")
+    if not column or not _names(levels):
+        raise ValueError(f"--levels={text}: expected COLUMN=LEVEL,..., as sex=F,M")
+    return column, _names(levels)
+
+
+def _new_file(flag: str, text: str) -> pathlib.Path:
+    path = pathlib.Path(text).expanduser()
+    if path.exists():
+        raise ValueError(
+            f"{flag}={text}: there is a file; move it away, or give another"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(f"{flag}={text}: there is no folder {path.parent}; make it")
+    return path
+
+
+def _check_outside(output: pathlib.Path, folder: pathlib.Path) -> None:
+    if output.parent.resolve() == folder.resolve():
+        raise ValueError(
+            f"--output={output}: is in the data's folder, where each file is a "
+            "client's; give a path elsewhere"
+        )
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    try:
+        atomic.write(path, text.encode("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,68 @@
+"""The site.toml that a site gets, with every field of its policy in a comment."""
+
+from __future__ import annotations
+
+import json
+
+_TEMPLATE = """\
+# What this site's process does, and what it allows. This file, {key} and the folder
+# below belong to the site alone. Paths start at this file's folder.
+# docs/federation.md explains each line.
+
+[site]
+name = "{site}"
+key = "{key}"          # shared with the coordinator; mode 0600
+socket = "site.sock"      # where the process listens; no port
+folder = "state"          # what the process keeps: ledger, client states, secrets
+# plugin = "our_module"   # a module of the site's that registers tasks of its own
+
+[data]
+task = "csv"              # the task; other entries are its options
+data_dir = "data"         # one .csv or .parquet file for each client, and schema.json
+{label}
+# clients = ["ward_a"]    # those that take part; all files by default
+
+[policy]
+# What a coordinator may ask for. Remove the # of a line to set the rule; a rule that is
+# not set allows everything.
+
+# Tasks and algorithms by name.
+# tasks = ["csv"]
+# algorithms = ["fed_avg"]
+
+# Metrics that may leave this site; "examples" are the numbers of examples by client.
+# metrics = ["loss", "accuracy", "auc", "examples"]
+
+# Rounds of a run.
+# most_rounds = 100
+
+# Noise that this site draws for its records (DP-SGD), and noise that the coordinator
+# draws for clients. If both are set, a run has to keep one of the two.
+# least_record_noise_multiplier = 1.0
+# least_user_noise_multiplier = 1.0
+
+# Largest epsilon of this site's records over all runs, and the delta that it is for.
+# largest_epsilon = 8.0
+# delta = 1e-5
+
+# Training examples of each client.
+# least_examples = 50
+"""
+
+
+def quoted(text: str) -> str:
+    """The text as a TOML string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def text(site: str, label_column: str) -> str:
+    """The content of a new site.toml.
+
+    Args:
+      site: the site's name.
+      label_column: the column of the label, or "" for the site to fill in.
+    """
+    label = f"label_column = {quoted(label_column)}"
+    if not label_column:
+        label = '# label_column = "y"    # the column of the label; fill in'
+    return _TEMPLATE.format(site=site, key="site.key", label=label)

@@ -1,0 +1,54 @@
+"""Runs the process of a site: `scripts/site --config=site.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from tfl_research.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    whole = argparse.ArgumentParser(
+        prog="scripts/site",
+        description="The process of a site: answers the coordinator with the site's "
+        "own data, within the site's policy, until Ctrl-C or SIGTERM. It can be ended "
+        "or killed at any moment and started again; docs/federation.md says more.",
+        allow_abbrev=False,
+    )
+    whole.add_argument(
+        "--config", metavar="FILE", required=True, help="the site.toml of the site"
+    )
+    return whole
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves the site until SIGINT or SIGTERM; returns the exit code."""
+    parsed = parser().parse_args(arguments)
+    path = pathlib.Path(parsed.config).expanduser()
+    try:
+        if not path.is_file():
+            raise UserError(
+                f"--config={parsed.config}: no such file; scripts/federation provision "
+                "writes a site.toml for each site"
+            )
+        # The parser answers --help without what a site needs.
+        from tfl_research.experiment.federated.site import serve_site
+
+        serve_site(path)
+    except UserError as error:
+        sys.stderr.write(f"site: {error.for_command_line}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"site: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""Seeds of clients' own noise, which nobody but the client's site knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfl_research.data.batching import derived_generator
+
+# The member of a client's value in a cohort, int64 [2].
+CLIENT_SECRET = "client_secret"
+
+
+def client_secrets(
+    secret: int, client_ids: Sequence[str], round_number: int
+) -> np.ndarray:
+    """Each client's secret seed of a round, a function of the arguments.
+
+    In a federation a site fills the member with a secret of its own, so that the server
+    cannot compute the noise. In a simulation there is one secret for all clients.
+
+    Args:
+      secret: of the site.
+      client_ids: of the site's clients in the round.
+      round_number: from 1.
+
+    Returns:
+      int64 `[clients, 2]`, uniform over all 128 bits.
+    """
+    least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    rows = [
+        derived_generator("client secret", secret, client_id, round_number).integers(
+            least, most, size=2, dtype=np.int64, endpoint=True
+        )
+        for client_id in client_ids
+    ]
+    return np.array(rows, np.int64).reshape(-1, 2)

@@ -1,0 +1,244 @@
+"""Drafts a schema of one site's own files, and says what the draft leaves out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+import numpy as np
+import pandas as pd
+
+from tfl_research.data.tables import derived_schema, labels
+from tfl_research.data.tables.agreement import rounding
+from tfl_research.data.tables.agreement.draft import (
+    MEAN,
+    NONE,
+    RANGE,
+    SCALES,
+    CategoryDraft,
+    ColumnDraft,
+    Draft,
+    EmptyDraft,
+    NumberDraft,
+)
+from tfl_research.data.tables.cells import finite_numbers, numbers, text_of
+from tfl_research.data.tables.files import Silo
+
+FOUND, POSSIBLE = "found", "possible"
+MISSING = (FOUND, POSSIBLE)
+_MOST_CATEGORIES = 100
+# A column of text with more rows than this, all different, is no list of categories.
+_FEW_ROWS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What a site publishes.
+
+    Attributes:
+      minimum_count: levels and classes that fewer rows hold are left out, and each end
+        of a range is one that at least so many values reach.
+      scales: "range" publishes a range, "mean" mean, deviation and count, "none"
+        nothing of numbers.
+      scale_digits: scales are rounded to so many digits of their size; 0 is exact.
+      missing: "found" publishes whether a cell of a column is missing, "possible" says
+        of all columns that cells may be missing.
+      categories: columns of numbers that are codes of categories.
+      dropped: columns that are no features.
+
+    Raises:
+      ValueError: a value outside of its range.
+    """
+
+    minimum_count: int = 5
+    scales: str = RANGE
+    scale_digits: int = 1
+    missing: str = FOUND
+    categories: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.minimum_count < 1:
+            raise ValueError(
+                f"--minimum_count={self.minimum_count}: must be at least 1, which "
+                "leaves nothing out"
+            )
+        if self.scale_digits < 0:
+            raise ValueError(
+                f"--scale_digits={self.scale_digits}: must be at least 0, which does "
+                "not round"
+            )
+        for name, value, words in (
+            ("scales", self.scales, SCALES),
+            ("missing", self.missing, MISSING),
+        ):
+            if value not in words:
+                raise ValueError(f"--{name}={value}: must be {' or '.join(words)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Drafted:
+    """A draft, and what stays at the site.
+
+    Attributes:
+      draft: what a site may publish.
+      left_out: levels and classes with their numbers of rows, by column, that the
+        draft does not have.
+      perhaps_identifiers: columns with another whole number in each of many rows.
+    """
+
+    draft: Draft
+    left_out: Mapping[str, Mapping[str, int]]
+    perhaps_identifiers: tuple[str, ...] = ()
+
+
+def make(
+    site: str, silos: Sequence[Silo], label_column: str, choices: Choices
+) -> Drafted:
+    """Drafts the schema of a site's files.
+
+    Args:
+      site: the site's name.
+      silos: the site's files.
+      label_column: the column of the label.
+      choices: what is published.
+
+    Raises:
+      ValueError: a file, column or cell that does not fit the others of the site; a
+        column that looks like an identifier; or an unknown column in the choices.
+    """
+    names = _feature_columns(silos, label_column, choices)
+    left_out: dict[str, Mapping[str, int]] = {}
+    counts = labels.counts(silos, label_column)
+    classes, rare = _split(counts, choices.minimum_count)
+    if rare:
+        left_out[label_column] = rare
+    columns: dict[str, ColumnDraft] = {}
+    for name in names:
+        columns[name], rare = _column(silos, name, choices)
+        if rare:
+            left_out[name] = rare
+    draft = Draft(
+        site,
+        label_column,
+        classes,
+        columns,
+        choices.minimum_count,
+        choices.scale_digits,
+    )
+    suspects = tuple(
+        name
+        for name, column in columns.items()
+        if isinstance(column, NumberDraft) and _all_differ(silos, name)
+    )
+    return Drafted(draft, left_out, suspects)
+
+
+def _all_differ(silos: Sequence[Silo], name: str) -> bool:
+    values = numbers(pd.concat([silo.frame[name] for silo in silos]))
+    whole = bool((values % 1 == 0).all())
+    return whole and len(values) > _FEW_ROWS and values.nunique() == len(values)
+
+
+def _feature_columns(
+    silos: Sequence[Silo], label_column: str, choices: Choices
+) -> list[str]:
+    first = silos[0]
+    present = list(first.frame.columns)
+    if label_column not in present:
+        raise ValueError(
+            f"--label_column={label_column}: {first.path} has no such column; it has "
+            f"{', '.join(present)}"
+        )
+    for silo in silos[1:]:
+        differing = sorted(set(silo.frame.columns) ^ set(present))
+        differing = [name for name in differing if name not in choices.dropped]
+        if differing:
+            raise ValueError(
+                f"{silo.path}: column {differing[0]!r} is not in both this file and "
+                f"{first.path.name}; make the files agree, or give --drop_columns="
+                f"{differing[0]}"
+            )
+    known = {name for silo in silos for name in silo.frame.columns}
+    for option, given in (
+        ("drop_columns", choices.dropped),
+        ("categories", choices.categories),
+    ):
+        for name in given:
+            if name not in known or name == label_column:
+                raise ValueError(f"--{option}={name}: no feature column of the files")
+    names = [n for n in present if n != label_column and n not in choices.dropped]
+    if not names:
+        raise ValueError(f"{first.path}: no feature column besides the label")
+    return names
+
+
+def _split(
+    counts: Mapping[str, int], minimum: int
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The levels of at least so many rows, and the others with their counts."""
+    kept = tuple(level for level, count in counts.items() if count >= minimum)
+    return kept, {k: count for k, count in counts.items() if count < minimum}
+
+
+def _column(
+    silos: Sequence[Silo], name: str, choices: Choices
+) -> tuple[ColumnDraft, dict[str, int]]:
+    numeric = False
+    if name not in choices.categories:
+        found = derived_schema.is_numeric(silos, name)
+        if found is None:
+            return EmptyDraft(), {}
+        numeric = found
+    cells = [silo.frame[name] for silo in silos]
+    missing = choices.missing == POSSIBLE or any(bool(c.isna().any()) for c in cells)
+    if not numeric:
+        return _categories(silos, name, missing, choices)
+    values = np.concatenate(
+        [finite_numbers(name, silo.frame[name], silo.at) for silo in silos]
+    )
+    return _number(np.sort(values[~np.isnan(values)]), missing, choices), {}
+
+
+def _categories(
+    silos: Sequence[Silo], name: str, missing: bool, choices: Choices
+) -> tuple[CategoryDraft, dict[str, int]]:
+    texts = pd.concat([silo.frame[name] for silo in silos]).dropna().map(text_of)
+    counts = texts.value_counts()
+    identifiers = len(counts) > _FEW_ROWS and len(counts) == len(texts)
+    if identifiers or len(counts) > _MOST_CATEGORIES:
+        raise ValueError(
+            f"{silos[0].path}: column {name!r} has {len(counts)} levels in "
+            f"{len(texts)} rows, at most {_MOST_CATEGORIES} are encoded, and an "
+            f"identifier must not leave the site; give --drop_columns={name}"
+        )
+    by_level = {str(level): int(counts[level]) for level in sorted(counts.index)}
+    kept, rare = _split(by_level, choices.minimum_count)
+    return CategoryDraft(missing, kept), rare
+
+
+def _number(values: np.ndarray, missing: bool, choices: Choices) -> NumberDraft:
+    """The column of sorted values, with its scale."""
+    digits, count = choices.scale_digits, choices.minimum_count
+    if choices.scales == NONE or len(values) < count:
+        return NumberDraft(missing)
+    if choices.scales == MEAN:
+        mean, deviation = float(values.mean()), float(values.std())
+        return NumberDraft(
+            missing,
+            mean=rounding.nearest(mean, deviation or abs(mean), digits),
+            deviation=rounding.nearest(deviation, deviation, digits),
+            count=rounding.nearest(len(values), len(values), digits),
+        )
+    ends = _ends(values, count)
+    if ends is None:
+        return NumberDraft(missing)
+    low, high = rounding.outward(*ends, digits=digits)
+    return NumberDraft(missing, minimum=low, maximum=high)
+
+
+def _ends(values: np.ndarray, count: int) -> Optional[tuple[float, float]]:
+    """The range without the `count - 1` least and greatest values; None if empty."""
+    low, high = float(values[count - 1]), float(values[-count])
+    return (low, high) if low <= high else None

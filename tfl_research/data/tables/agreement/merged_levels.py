@@ -1,0 +1,97 @@
+"""The levels of categories, and the classes of the label, of several sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfl_research.data.tables.agreement import spellings
+from tfl_research.data.tables.agreement.decisions import (
+    ConflictError,
+    Decisions,
+    left_out,
+)
+from tfl_research.data.tables.agreement.draft import CategoryDraft, Draft
+
+
+def categorical(
+    name: str,
+    columns: Mapping[str, CategoryDraft],
+    drafts: Sequence[Draft],
+    decisions: Decisions,
+) -> dict[str, Any]:
+    """The entry of a column of categories; ConflictError if the sites disagree."""
+    holders: dict[str, list[str]] = {}
+    for site, column in columns.items():
+        for level in column.categories:
+            holders.setdefault(level, []).append(site)
+    for level in decisions.levels.get(name, ()):
+        holders.setdefault(level, ["--levels"])
+    if not holders:
+        raise ConflictError(
+            f"column {name!r}: no site published a level, each has fewer rows than "
+            f"its site's minimum_count; give --levels={name}=LEVEL,..., or "
+            f"--drop_columns={name}"
+        )
+    _check_spellings(f"column {name!r}", name, holders, decisions)
+    default = "zeros" if left_out(drafts) else "refuse"
+    return {
+        "categories": sorted(holders),
+        "unknown": decisions.unknown or default,
+    }
+
+
+def _check_spellings(
+    what: str,
+    name: str,
+    holders: Mapping[str, Sequence[str]],
+    decisions: Decisions,
+) -> None:
+    if name in decisions.distinct:
+        return
+    conflicts = []
+    for group in spellings.alike(sorted(holders)):
+        written = " and ".join(f"{v!r} ({', '.join(holders[v])})" for v in group)
+        conflicts.append(
+            f"{what}: {written} differ by case, space, accent or the writing of a "
+            "number alone; correct the files of a site and draft again, or give "
+            f"--distinct={name} if they are different things"
+        )
+    if conflicts:
+        raise ConflictError(*conflicts)
+
+
+def classes(
+    label_column: str, drafts: Sequence[Draft], decisions: Decisions
+) -> list[str]:
+    """The classes of the label, in order; ConflictError if the sites disagree."""
+    holders: dict[str, list[str]] = {}
+    for draft in drafts:
+        for name in draft.classes:
+            holders.setdefault(name, []).append(draft.site)
+    for name in decisions.classes:
+        holders.setdefault(name, ["--classes"])
+    if len(holders) < 2:
+        raise ConflictError(
+            f"label {label_column!r}: the sites published "
+            f"{', '.join(holders) or 'no class'}; two or more classes are needed: "
+            "give --classes=NAME,... for those that rare rows hold"
+        )
+    _check_spellings(f"label {label_column!r}", label_column, holders, decisions)
+    integers = [name for name in holders if _is_integer(name)]
+    if 0 < len(integers) < len(holders):
+        text = next(name for name in holders if name not in integers)
+        raise ConflictError(
+            f"label {label_column!r}: {integers[0]} "
+            f"({', '.join(holders[integers[0]])}) is an integer and {text!r} "
+            f"({', '.join(holders[text])}) is text; sites must name classes alike"
+        )
+    return sorted(holders, key=int if integers else str)
+
+
+def _is_integer(name: str) -> bool:
+    try:
+        int(name)
+    except ValueError:
+        return False
+    return True

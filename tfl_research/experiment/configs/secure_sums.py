@@ -1,0 +1,88 @@
+"""Secure sums of everything that clients report."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Optional
+
+from tfl_research import settings
+from tfl_research.aggregators import SumFormats
+from tfl_research.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class SecureSums(Settings):
+    """Whether everything that clients report is added up by secure sums.
+
+    A client sends whole numbers: what it reports, in steps. The step is the smallest
+    power of two for which the sum of the largest cohort fits into the bits. So a mean
+    of updates u with weights w, of n clients, is off by at most n x step / (2 Σ w);
+    counts and example weights are exact. With 62 bits and the bound of 2^20 the step
+    for up to 63 clients is 2^-35, which is less than what float32 rounds.
+
+    Example:
+      >>> secure = tfl.SecureSums(True)
+      >>> tfl.Experiment("heart", secure_sums=secure).check()
+      >>> small = tfl.SecureSums(True, secure_sum_bits=32, secure_sum_bound=64)
+      >>> tfl.Experiment("heart", secure_sums=small).check()
+      >>> small.formats(4).tensors.step == 2**-23
+      True
+    """
+
+    TITLE: ClassVar[str] = "Secure sums"
+
+    secure_sums: bool = settings.switch(
+        False,
+        "Everything that clients report goes through secure sums, of which the server "
+        "sees the total alone: updates, weights, reports, counts and train metrics. "
+        "Numbers are rounded to steps (--secure_sum_bits). A simulation adds the same "
+        "integers in the clear.",
+    )
+    secure_sum_bits: Optional[int] = settings.integer(
+        None,
+        "Bits of a coordinate of an update under --secure_sums; 62 when not given. "
+        "Fewer bits make messages smaller and steps larger.",
+        minimum=8,
+        maximum=62,
+    )
+    secure_sum_bound: Optional[float] = settings.real(
+        None,
+        "Largest magnitude of a coordinate that a client sends under --secure_sums, "
+        "update times weight; 2^20 when not given. Larger ones are clipped, and the "
+        "clients counted as clipped_clients in metrics.csv.",
+        above=0,
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        for field in ("secure_sum_bits", "secure_sum_bound"):
+            if getattr(self, field) is not None and not self.secure_sums:
+                raise self.refused(field, "goes with --secure_sums; leave it out")
+
+    def formats(self, clients: int, *, secure: bool = True) -> Optional[SumFormats]:
+        """The numbers of a run; None without secure sums.
+
+        Args:
+          clients: largest number of clients in a cohort.
+          secure: whether the runtime executes secure sums; otherwise plain sums of the
+            same integers.
+
+        Raises:
+          SettingError: bits that do not hold the sums of so many clients.
+        """
+        if not self.secure_sums:
+            return None
+        formats = SumFormats(1)
+        bits = formats.bits if self.secure_sum_bits is None else self.secure_sum_bits
+        bound = self.secure_sum_bound
+        try:
+            return SumFormats(
+                clients, bits, formats.bound if bound is None else bound, secure
+            )
+        except ValueError as error:
+            field = "secure_sums"
+            if self.secure_sum_bits is not None:
+                field = "secure_sum_bits"
+            raise self.refused(
+                field, f"{error}; give more bits, or a smaller --cohort_size"
+            ) from error

@@ -1,0 +1,7 @@
+"""An experiment whose data stay at sites: the coordinator's side and a site's side.
+
+`shared` has what both make alike: settings without paths, and the task of all sites.
+`coordinator` opens the engine of a run. `site` and `site_run` do a site's work.
+`compare` runs the simulation of a federation and compares the two. Messages, carriers
+and secure sums are in `tfl_research.federation`.
+"""

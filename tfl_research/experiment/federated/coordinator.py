@@ -1,0 +1,239 @@
+"""The coordinator's side of a run: its task, its engine and its evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research.errors import UserError
+from tfl_research.experiment.description import Description
+from tfl_research.experiment.federated import shared
+from tfl_research.federation import federation_file
+from tfl_research.federation.carriers import Carrier, LocalCarrier
+from tfl_research.federation.exchange import Exchange
+from tfl_research.federation.facts import AllFacts
+from tfl_research.federation.federation_file import FederationFile
+from tfl_research.federation.relay_carrier import RelayCarrier
+from tfl_research.federation.sites import ReportSpec, Sites, SumsOfSites
+from tfl_research.storage import RunFolder, atomic
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
+
+    from tfl_research.experiment.setup import Setup
+    from tfl_research.federation.engine import FederationEngine
+    from tfl_research.federation.evaluator import FederatedEvaluator
+
+FOLDER = "federation"
+# Seconds between two looks at which sites are there.
+_PAUSE = 0.2
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _carrier(file: FederationFile) -> Carrier:
+    if file.carrier == federation_file.LOCAL:
+        return LocalCarrier(file.sockets(), _say)
+    return RelayCarrier(file.coordinator_socket, _say)
+
+
+@contextlib.contextmanager
+def opened_sites(
+    file: FederationFile,
+    run: str,
+    sequence_path: pathlib.Path,
+    sums: Optional[SumsOfSites] = None,
+) -> Iterator[Sites]:
+    """Connections to the sites of a federation.
+
+    Args:
+      file: what federation.toml says.
+      run: the run's id.
+      sequence_path: file of the number of the next request.
+      sums: makes the secure sums of the run.
+
+    Raises:
+      UserError: a site is not there in time.
+    """
+    carrier = _carrier(file)
+    try:
+        _wait_for_all(carrier, file)
+        yield Sites(
+            Exchange(carrier, file.keys(), run, sequence_path, _say),
+            file.site_names,
+            round_deadline=file.round_deadline,
+            start_deadline=file.start_deadline,
+            say=_say,
+            sums=sums,
+        )
+    finally:
+        carrier.close()
+
+
+def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
+    """Waits until all sites are there, for at most the start's deadline.
+
+    Raises:
+      UserError: a site is not there.
+    """
+    end = time.monotonic() + file.start_deadline
+    told = False
+    while True:
+        missing = [name for name in file.site_names if name not in carrier.sites]
+        if not missing:
+            return
+        if not told:
+            _say(
+                f"waits up to {file.start_deadline:g} s for site {', '.join(missing)}; "
+                "start it with scripts/site --config=site.toml"
+            )
+            told = True
+        if time.monotonic() >= end:
+            raise UserError(
+                f"site {', '.join(missing)} is not there; start it with scripts/site "
+                "--config=site.toml, then the same command goes on"
+            )
+        time.sleep(_PAUSE)
+
+
+def described(experiment: Description) -> tuple[Task, AllFacts]:
+    """The task of a federation's clients, and what the sites tell of themselves.
+
+    Raises:
+      SettingError: settings that are for simulations, or a task that sites cannot build.
+      UserError: a site refuses or does not answer.
+    """
+    shared.check(experiment)
+    task = shared.blueprint(experiment)
+    file = file_of(experiment)
+    folder = file.folder / "questions"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    run = f"question-{secrets.token_hex(8)}"
+    path = folder / run
+    try:
+        with opened_sites(file, run, path) as sites:
+            facts = sites.facts(shared.settings(experiment))
+    finally:
+        path.unlink(missing_ok=True)
+    return shared.of_all_sites(task, facts), facts
+
+
+def file_of(experiment: Description) -> FederationFile:
+    """What the experiment's federation.toml says."""
+    path = experiment.runtime.federation
+    if path is None:
+        raise TypeError("an experiment without federation.toml")
+    return federation_file.read(pathlib.Path(path))
+
+
+class Coordinated:
+    """The engine and the evaluator of a run whose data stay at sites.
+
+    Attributes:
+      engine: executes the rounds.
+      evaluator: evaluates models.
+
+    Args:
+      setup: of the run, with facts of the sites.
+      process: of the run.
+      folder: of the run.
+      opened: closes what is opened here.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        process: tff.templates.IterativeProcess,
+        folder: RunFolder,
+        opened: contextlib.ExitStack,
+    ):
+        from tfl_research import runtime
+        from tfl_research.experiment.federated.site_run import POSITION
+        from tfl_research.federation.engine import FederationEngine, Rules
+        from tfl_research.federation.evaluator import FederatedEvaluator
+        from tfl_research.federation.kept_totals import KeptTotals
+        from tfl_research.federation.secure_sums import VectorSpec
+        from tfl_research.federation.summing import SecureSums
+        from tfl_research.runtime.separate import SeparateProcess
+
+        experiment, facts = setup.experiment, setup.facts
+        if facts is None:
+            raise TypeError("expected what the sites tell of themselves")
+        own = folder.path / FOLDER
+        own.mkdir(mode=0o700, exist_ok=True)
+        file = file_of(experiment)
+        digests = runtime.computation_digests(process)
+        execution = experiment.runtime.client_execution
+        prepared = SeparateProcess(
+            process, None if execution == "auto" else execution.partition("_")[2]
+        )
+        kept = prepared.kept_positions(POSITION)
+        secure = experiment.secure_sums.secure_sums
+        run = run_id(own)
+        layout = prepared.secure_layout if secure else []
+        sums = None
+        if secure:
+            vectors = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
+            sums = SecureSums(run, vectors, own, _say)
+        sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
+        plain = len(prepared.report_layout) - len(layout)
+        moduli = [0] * plain + [modulus for _, _, modulus in layout]
+        sites.begin(
+            shared.settings(experiment),
+            facts,
+            compiler=prepared.compiler,
+            digests=digests,
+            specs=[
+                ReportSpec(
+                    dtype, shape, kept=position in kept, modulus=moduli[position]
+                )
+                for position, (dtype, shape) in enumerate(prepared.report_layout)
+            ],
+        )
+        training = experiment.training
+        totals = KeptTotals(
+            own / "totals",
+            training.checkpoint_every * (training.keep_checkpoints + 1),
+        )
+        self.sites = sites
+        self.engine: FederationEngine = FederationEngine(
+            prepared,
+            sites,
+            totals,
+            Rules(experiment.silos.minimum_clients, secure, kept),
+            _say,
+        )
+        opened.enter_context(self.engine)
+        self.evaluator: FederatedEvaluator = FederatedEvaluator(
+            setup.task, sites, facts.site_of, setup.client_weights, _say
+        )
+
+
+def run_id(folder: pathlib.Path) -> str:
+    """The id by which the sites know a run; made once, by chance.
+
+    Raises:
+      UserError: a damaged file.
+    """
+    path = folder / "run_id"
+    if not path.exists():
+        atomic.write(path, f"{secrets.token_hex(16)}\n".encode(), mode=0o600)
+    text = path.read_text(encoding="ascii", errors="replace").strip()
+    if len(text) != 32 or set(text) - set("0123456789abcdef"):
+        raise UserError(
+            f"{path} is damaged; restore it, or choose another --output_dir"
+        )
+    return text
+
+
+def marks(facts: Optional[AllFacts]) -> Mapping[str, Any]:
+    """Each site's keyed digest of its data."""
+    return {} if facts is None else {n: f.mark for n, f in facts.sites.items()}

@@ -1,0 +1,163 @@
+"""What the coordinator and the sites of a run make alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Optional
+
+from tfl_research import tasks
+from tfl_research.data import SiteClients
+from tfl_research.errors import SettingError
+from tfl_research.experiment.configs import RecordLevelPrivacy, TaskChoice
+from tfl_research.experiment.description import Description
+from tfl_research.federation.facts import AllFacts
+from tfl_research.storage import run_record
+from tfl_research.tasks import Task
+
+# Settings about this machine, or about what the coordinator alone does.
+_OWN = frozenset(
+    {
+        "client_execution",
+        "chunk_clients",
+        "federation",
+        "data_dir",
+        "plugins",
+        "progress_bar",
+        "record_ledgers",
+        "run_seed",
+        "runtime",
+        "shared_ledger",
+        "shared_budget",
+        "tensorboard",
+        "workers",
+    }
+)
+
+
+def settings(experiment: Description) -> dict[str, Any]:
+    """The settings that the sites get: JSON values, without paths and secrets."""
+    flat = {
+        name: value
+        for name, value in experiment.flat().items()
+        if name not in _OWN and value is not None and value != ()
+    }
+    return run_record.plain_hparams(flat)
+
+
+def blueprint(experiment: Description) -> Task:
+    """The experiment's task at the coordinator, which uses no rows.
+
+    Raises:
+      SettingError: a task that is no registered one, or options that it refuses.
+    """
+    choice = experiment.task
+    if not isinstance(choice, TaskChoice):
+        raise SettingError(
+            "--runtime=federation: sites build the task by its name; register your "
+            "task in a plugin (tfl_research.tasks.register) and give --task=NAME"
+        )
+    try:
+        task = tasks.blueprint(
+            str(choice.task), seed=experiment.training.seed, **choice.options()
+        )
+    except (ValueError, OSError) as error:
+        raise SettingError(f"--task={choice.task}: {error}") from error
+    return without_held_out(task)
+
+
+def without_held_out(task: Task) -> Task:
+    """The task, which must not have held-out clients or further splits.
+
+    Raises:
+      SettingError: the task has some.
+    """
+    if task.held_out is not None and len(task.held_out):
+        raise SettingError(
+            f"--task={task.name}: held-out clients would be at no site; give "
+            "--held_out_fraction=0 or --task_option=held_out_clients=0"
+        )
+    if task.further_splits:
+        raise SettingError(
+            f"--task={task.name}: split {next(iter(task.further_splits))} would be at "
+            "no site; leave it out"
+        )
+    return dataclasses.replace(task, held_out=None)
+
+
+def of_all_sites(task: Task, facts: AllFacts, own: Optional[Task] = None) -> Task:
+    """The task with the clients of all sites.
+
+    Args:
+      task: how the model and the objective are built.
+      facts: what the sites tell.
+      own: at a site, the task with the site's own examples.
+
+    Raises:
+      SettingError: the sites encode rows in another way than the coordinator.
+    """
+    if facts.agreed != task.agreed or dict(facts.specs) != dict(task.train.specs):
+        raise SettingError(
+            f"--task={task.name}: site {next(iter(facts.sites))} encodes rows in "
+            "another way than the coordinator; give all the same schema.json and "
+            "task options"
+        )
+    ids = facts.ordered(tuple(task.train.client_ids))
+    mark = "".join(facts.sites[name].mark for name in facts.sites)
+    train = SiteClients.of(
+        ids,
+        facts.specs,
+        task.train.batching,
+        sizes=facts.sizes,
+        own=None if own is None else own.train,
+        mark=mark,
+    )
+    test = SiteClients.of(
+        ids,
+        facts.specs,
+        task.test.batching,
+        sizes={},
+        own=None if own is None else own.test,
+        mark=mark,
+    )
+    return dataclasses.replace(task, train=train, test=test)
+
+
+def check(experiment: Description) -> None:
+    """Refuses what is simulated, or needs the data of all sites in one place.
+
+    Raises:
+      SettingError: such a setting, with the fix.
+    """
+    needless = {
+        "devices": experiment.devices.devices is not None,
+        "silo_drop_out": experiment.silos.silo_drop_out > 0,
+        "attack": not experiment.attack.is_none,
+        "audit": experiment.audit is not None,
+        "train_on": experiment.baseline.train_on is not None,
+        "personal_evaluation": experiment.personal_evaluation,
+        "max_evaluation_examples": (
+            experiment.training.max_evaluation_examples is not None
+        ),
+    }
+    for name, given in needless.items():
+        if given:
+            raise SettingError(
+                f"--{name}: is for a simulation, in which all data are in one place; "
+                "leave it out with --runtime=federation"
+            )
+    aggregator = experiment.chosen_aggregator
+    if aggregator is None:
+        raise SettingError(
+            f"--aggregator={experiment.aggregator_name}: sites build the process from "
+            "settings; give an aggregator by its name"
+        )
+    if aggregator.NEEDS_ROOT:
+        raise SettingError(
+            f"--aggregator={aggregator.NAME}: takes the server's own examples from the "
+            "clients' data; leave it out with --runtime=federation"
+        )
+
+
+def is_record_level(experiment: Description) -> bool:
+    """Whether sites draw noise for their records."""
+    return isinstance(experiment.privacy, RecordLevelPrivacy)

@@ -1,0 +1,250 @@
+"""The process of a site: answers the coordinator with the site's own data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import os
+import pathlib
+import secrets
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Optional, TextIO
+
+from tfl_research import tasks
+from tfl_research.errors import UserError
+from tfl_research.experiment.configs import TaskChoice
+from tfl_research.experiment.description import Description
+from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.federated import shared
+from tfl_research.federation import site_server
+from tfl_research.federation.facts import AllFacts, SiteFacts
+from tfl_research.federation.handler import Refused
+from tfl_research.federation.messages import Message, MessageError
+from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.summing import MASKED, SHARES, UNMASK
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.federated.site_run import RunAtSite
+
+# Kept processes: a coordinator may ask for an older run again.
+_OPEN_RUNS = 2
+
+
+class SiteWork:
+    """Does what a coordinator asks of a site, within the site's policy.
+
+    Args:
+      site: what site.toml says.
+      say: prints a line for the site's own people.
+    """
+
+    def __init__(self, site: SiteFile, say: Callable[[str], None] = print):
+        self._site, self._say = site, say
+        site.load_plugin()
+        self._secret = secret_of(site.folder)
+        self._tasks: dict[str, Task] = {}
+        self._runs: dict[str, RunAtSite] = {}
+
+    def handle(self, request: Message) -> Message:
+        """See `federation.handler.Handler`."""
+        run = request.text("run")
+        if request.kind == "hello":
+            return self._hello(request)
+        if request.kind == "begin":
+            return self._begin(run, request)
+        if request.kind == "end":
+            self._end(run)
+            return Message("end")
+        if request.kind not in ("round", "evaluate", SHARES, MASKED, UNMASK):
+            raise MessageError(f"a site does nothing of the kind {request.kind!r}")
+        if run not in self._runs:
+            return Message(request.kind, {"forgotten": True})
+        at_site = self._runs[run]
+        try:
+            if request.kind == "evaluate":
+                return at_site.evaluate(request)
+            if request.kind == "round":
+                return at_site.round(request)
+            return at_site.sum_step(request)
+        except UserError as error:
+            raise Refused(str(error)) from error
+
+    def _hello(self, request: Message) -> Message:
+        experiment = self._experiment(request)
+        task = self._task(experiment)
+        self._site.policy.check(experiment, task)
+        return Message("hello", self._facts(task).header())
+
+    def _begin(self, run: str, request: Message) -> Message:
+        experiment = self._experiment(request)
+        task = self._task(experiment)
+        self._site.policy.check(experiment, task)
+        sites = request.header.get("sites")
+        if not isinstance(sites, list):
+            raise MessageError("begin: expected the facts of all sites")
+        facts = AllFacts.of(sites)
+        if facts.sites.get(self._site.name) != self._facts(task):
+            raise Refused(
+                "the data of this site have changed since it told the coordinator of "
+                "them; start the run again"
+            )
+        # TensorFlow is imported from here on.
+        from tfl_research.experiment.federated.site_run import RunAtSite
+
+        self._end(run)
+        while len(self._runs) >= _OPEN_RUNS:
+            self._end(next(iter(self._runs)))
+        self._runs[run] = RunAtSite(
+            experiment,
+            facts,
+            task,
+            compiler=request.text("compiler"),
+            digests=request.mapping("digests"),
+            folder=site_server.run_folder(self._site.folder, run),
+            secret=self._secret,
+            site=self._site,
+            say=self._say,
+        )
+        self._say(f"run {run} begins: {experiment!r}"[:500])
+        return Message("begin")
+
+    def _end(self, run: str) -> None:
+        if run in self._runs:
+            self._runs.pop(run).close()
+
+    def _experiment(self, request: Message) -> Description:
+        """The experiment of a request, with the site's own task options."""
+        flat = request.mapping("experiment")
+        name = flat.get("task")
+        if name != self._site.task:
+            raise Refused(
+                f"the coordinator asks for the task {str(name)[:60]!r}, and site.toml "
+                f"has the task {self._site.task!r}"
+            )
+        try:
+            return Experiment.from_flat(
+                {
+                    **_with_own_options(_tuples(flat), self._site.options),
+                    "runtime": "federation",
+                    "federation": "-",
+                }
+            )
+        except (UserError, TypeError) as error:
+            raise Refused(f"the experiment is refused here: {error}") from error
+
+    def _task(self, experiment: Description) -> Task:
+        """The task with this site's rows, which are read once."""
+        choice = experiment.task
+        if not isinstance(choice, TaskChoice):
+            raise TypeError(f"expected a registered task, got {choice!r}")
+        seed = experiment.training.seed
+        key = repr((choice, seed))
+        if key not in self._tasks:
+            try:
+                task = choice.build(seed)
+                task = shared.without_held_out(task)
+            except UserError as error:
+                raise Refused(f"the data of this site: {error}") from error
+            self._tasks = {key: self._own(task)}
+        return self._tasks[key]
+
+    def _own(self, task: Task) -> Task:
+        """The task with the clients that site.toml names."""
+        names = self._site.clients
+        if names is None:
+            return task
+        unknown = [name for name in names if name not in task.train.client_ids]
+        if unknown:
+            raise Refused(
+                f"site.toml: clients has {unknown[0]!r}, and the task has "
+                f"{', '.join(task.train.client_ids[:20])}"
+            )
+        return dataclasses.replace(
+            task, train=task.train.subset(names), test=task.test.subset(names)
+        )
+
+    def _facts(self, task: Task) -> SiteFacts:
+        sizes = None
+        if self._site.policy.allows("examples"):
+            train = task.train
+            sizes = {name: train.num_examples(name) for name in train.client_ids}
+        data = tasks.content_digest(task).encode()
+        return SiteFacts(
+            self._site.name,
+            tuple(task.train.client_ids),
+            task.train.specs,
+            sizes,
+            task.agreed,
+            hmac.new(self._secret, data, hashlib.sha256).hexdigest(),
+        )
+
+
+def _tuples(flat: dict[str, Any]) -> dict[str, Any]:
+    """Settings from JSON, which has lists for tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+
+
+def _with_own_options(flat: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with the task's options as site.toml has them."""
+    settings = dict(flat)
+    fields = {field.name for field in dataclasses.fields(TaskChoice)}
+    texts = [
+        text
+        for text in settings.get("task_option", ())
+        if str(text).partition("=")[0] not in options
+    ]
+    for name, value in options.items():
+        if name in fields:
+            settings[name] = value
+        else:
+            texts.append(f"{name}={value}")
+    return {**settings, "task_option": tuple(texts)}
+
+
+def secret_of(folder: pathlib.Path) -> bytes:
+    """The site's secret, which is made at its first start.
+
+    Raises:
+      UserError: a file of another length.
+    """
+    path = folder / "secret"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+    content = path.read_bytes()
+    if len(content) != 32:
+        raise UserError(f"{path}: expected 32 bytes, got {len(content)}; restore it")
+    return content
+
+
+def serve_site(path: pathlib.Path, *, stream: Optional[TextIO] = None) -> None:
+    """Serves a site until SIGINT or SIGTERM.
+
+    Args:
+      path: of its site.toml.
+      stream: where lines are printed; standard output by default.
+
+    Raises:
+      UserError: a file that does not fit, or another process that serves the site.
+    """
+    site = SiteFile.read(path)
+    out = stream or sys.stdout
+
+    def say(line: str) -> None:
+        out.write(f"{line}\n")
+        out.flush()
+
+    site_server.serve(
+        site.socket,
+        site.name,
+        site.key,
+        lambda: SiteWork(site, say),
+        state_folder=site.folder,
+        say=say,
+    )

@@ -1,0 +1,273 @@
+"""One run at a site: its process, its clients' states and its noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import runtime
+from tfl_research.data import CLIENT_SECRET, Cohort, client_secrets
+from tfl_research.experiment import building, setup as setups
+from tfl_research.experiment.description import Description
+from tfl_research.experiment.federated import shared
+from tfl_research.experiment.noise_keys import PUBLIC_SEED
+from tfl_research.federation import evaluator as evaluations
+from tfl_research.federation.facts import AllFacts
+from tfl_research.federation.handler import Refused
+from tfl_research.federation.kept_rounds import KeptRounds
+from tfl_research.federation.messages import Message, MessageError
+from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
+from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.site_ledger import SiteLedger
+from tfl_research.federation.sites import MINIMUM_SITES
+from tfl_research.federation.summing import SHARES, UNMASK
+from tfl_research.program import Evaluator
+from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.storage.client_states import ClientStates
+from tfl_research.tasks import Task
+
+STATE, POSITION = "client_state", "position"
+
+
+class RunAtSite:
+    """Does a site's part of one run.
+
+    Args:
+      experiment: as the coordinator describes it.
+      facts: of all sites.
+      own: the task with the site's examples.
+      compiler: of the clients' work.
+      digests: of the coordinator's computation.
+      folder: of the run at the site.
+      secret: of the site; its own randomness is a function of it.
+      site: what site.toml says.
+      say: prints a line for the site's own people.
+
+    Raises:
+      Refused: the site builds another computation than the coordinator.
+    """
+
+    def __init__(
+        self,
+        experiment: Description,
+        facts: AllFacts,
+        own: Task,
+        *,
+        compiler: str,
+        digests: Mapping[str, str],
+        folder: pathlib.Path,
+        secret: bytes,
+        site: SiteFile,
+        say: Callable[[str], None],
+    ):
+        own.fitting.check_everyone(own)
+        source = shared.of_all_sites(own, facts, own)
+        setup = setups.prepare(experiment, source=source)
+        process = building.process(setup, noise_seed=PUBLIC_SEED)
+        self.setup = setup
+        self._check_same(digests, runtime.computation_digests(process))
+        self._process = SeparateProcess(process, compiler)
+        self._own = own
+        self._states: Optional[ClientStates] = None
+        if process.client_states is not None:
+            path = folder / "client_states.sqlite"
+            self._states = ClientStates(path, process.client_states)
+        self._kept = self._process.kept_positions(POSITION)
+        self._site, self._run, self._say = site, folder.name, say
+        self._seed = own_seed(secret, folder.name)
+        self._draws_noise = process.client_secrets or setup.record_level is not None
+        self._has_secrets = process.client_secrets
+        self._rounds = KeptRounds(folder / "rounds.sqlite")
+        self._ledger: Optional[SiteLedger] = None
+        if setup.record_level is not None:
+            self._ledger = SiteLedger(
+                folder,
+                site.folder,
+                setup.record_level,
+                own.train.client_ids,
+                seed=self._seed,
+                policy=site.policy,
+                say=say,
+            )
+        self._sums = SiteSums(site.folder / "sums", site.name)
+        self._summed: tuple[int, int, list[np.ndarray]] = (0, 0, [])
+        self._evaluator: Optional[Evaluator] = None
+
+    @staticmethod
+    def _check_same(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+        other = sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n))
+        if other:
+            raise Refused(
+                f"the {', '.join(other).replace('_', ' ')} of this site and of the "
+                "coordinator differ; install the same version of tfl_research, its "
+                "packages and plugins"
+            )
+
+    def round(self, request: Message) -> Message:
+        """What the site's clients report in a round.
+
+        Raises:
+          Refused: the round was asked for before with another model, and the site's
+            noise would be the same.
+          MessageError: the request does not fit the process.
+          UserError: a client's computation fails.
+        """
+        number, client_ids = request.integer("round"), request.texts("clients")
+        own = set(self._own.train.client_ids)
+        for client_id in client_ids:
+            if client_id not in own:
+                raise MessageError(f"client {client_id!r} is not at this site")
+        context = [
+            tf.constant(request.tensor(f"context/{n}", dtype=dtype, shape=shape))
+            for n, (dtype, shape) in enumerate(self._process.context_layout)
+        ]
+        self._site.policy.check_round(number)
+        if self._draws_noise:
+            self._rounds.take(number, _digest(request))
+        if self._ledger is not None:
+            # Durable before anything is computed with the round's noise.
+            self._ledger.charge(number)
+        state_rounds = request.mapping("state_rounds")
+        tensors: dict[str, np.ndarray] = {}
+        reports = []
+        for place, client_id in enumerate(client_ids):
+            before = min(int(state_rounds.get(client_id, 0)), number - 1)
+            report = self._report(number, client_id, context, before)
+            reports.append([np.asarray(value) for value in report])
+            for position, value in enumerate(reports[-1]):
+                if position not in self._kept:
+                    tensors[f"{place}/{position}"] = value
+        if self.setup.experiment.secure_sums.secure_sums:
+            return self._begun_sum(number, request, reports)
+        return Message("round", {"clients": client_ids}, tensors)
+
+    def _begun_sum(
+        self, number: int, request: Message, reports: Sequence[Sequence[np.ndarray]]
+    ) -> Message:
+        """The site's public keys of a secure sum; the reports wait to be masked."""
+        try:
+            begun = request.mapping("sum")
+            attempt, terms = int(begun["attempt"]), SumTerms.from_json(begun["terms"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise MessageError(f"round {number}: no terms of a secure sum") from error
+        first = self._process.clients.num_plain_leaves
+        vectors = []
+        layout = self._process.secure_layout
+        expected = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
+        if list(terms.vectors) != expected or len(terms.parties) < MINIMUM_SITES:
+            raise MessageError(
+                f"round {number}: the terms of the secure sum are not of this process"
+            )
+        for position, (dtype, _, modulus) in enumerate(layout):
+            total = reports[0][first + position]
+            for report in reports[1:]:
+                total = total + report[first + position]
+                if modulus < 2 ** (8 * dtype.itemsize):
+                    total = np.mod(total, np.asarray(modulus, dtype))
+            vectors.append(total)
+        self._summed = (number, attempt, vectors)
+        return Message("round", {}, self._sums.keys(self._run, number, attempt, terms))
+
+    def sum_step(self, request: Message) -> Message:
+        """A further step of a secure sum.
+
+        Raises:
+          SecureSumError: the step does not fit, or would show a single vector.
+        """
+        number, attempt = request.integer("round"), request.integer("attempt")
+        arguments = (self._run, number, attempt, request.tensors)
+        if request.kind == SHARES:
+            answer = self._sums.shares(*arguments)
+        elif request.kind == UNMASK:
+            answer = self._sums.unmask(*arguments)
+        else:
+            if self._summed[:2] != (number, attempt):
+                raise Refused(
+                    f"round {number}: this site has started again since the secure sum "
+                    "began, and takes no further part in it"
+                )
+            answer = self._sums.masked(*arguments, self._summed[2])
+        return Message(request.kind, {}, answer)
+
+    def _report(
+        self,
+        number: int,
+        client_id: str,
+        context: Sequence[tf.Tensor],
+        state_round: int,
+    ) -> list[tf.Tensor]:
+        cohort: Cohort = self.setup.task.train.cohort(
+            [client_id], seed=self._cohort_seed, round_number=number
+        )
+        if self._has_secrets:
+            secrets = client_secrets(self._seed, [client_id], number)
+            cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
+        if self._states is not None:
+            # Reports of later rounds did not count, or are repeated now.
+            self._states.keep_only(client_id, state_round)
+            cohort = self._states.attach(cohort)
+        clients = self._process.clients
+        report = clients.report(context, clients.chunk(cohort, 0))
+        if self._states is not None:
+            self._states.store(number, [client_id], [report[self._kept[0]]])
+            self._states.sync()
+        return report
+
+    @property
+    def _cohort_seed(self) -> int:
+        if self._ledger is not None:
+            return self._seed
+        return self.setup.experiment.training.seed
+
+    def evaluate(self, request: Message) -> Message:
+        """The sums of the site's clients, of the model in the request."""
+        if request.text("split") != evaluations.SPLIT:
+            raise MessageError(f"there is no split {request.text('split')[:40]!r} here")
+        if self._evaluator is None:
+            task = dataclasses.replace(
+                self.setup.task, train=self._own.train, test=self._own.test
+            )
+            states = None if self._states is None else self._states.rows
+            self._evaluator = Evaluator(task, states=states, separately=True)
+        self._site.policy.check_metrics(self._evaluator.sums_and_metrics)
+        trainable, non_trainable = evaluations.weights_of(request)
+        weights = tff.learning.models.ModelWeights(trainable, non_trainable)
+        try:
+            return evaluations.answer(self._evaluator.client_sums(weights))
+        except ValueError as error:
+            raise MessageError(str(error)) from error
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._rounds.close()
+        self._sums.end(self._run)
+        if self._ledger is not None:
+            for line in self._ledger.lines():
+                self._say(line)
+            self._ledger.close()
+        if self._states is not None:
+            self._states.close()
+
+
+def own_seed(secret: bytes, run: str) -> int:
+    """The seed of a site's own randomness in a run, which only the site knows."""
+    message = f"local steps and noise of the run {run}".encode()
+    return int.from_bytes(hmac.new(secret, message, hashlib.sha256).digest(), "big")
+
+
+def _digest(request: Message) -> str:
+    """SHA-256 of what a round's result depends on."""
+    digest = hashlib.sha256(repr(request.texts("clients")).encode())
+    for name in sorted(request.tensors):
+        array: Any = request.tensors[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

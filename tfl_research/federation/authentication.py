@@ -1,0 +1,223 @@
+"""Who sent a message, to whom, for which run, and as which in order.
+
+Each site and the coordinator share a key of 32 bytes. A sealed message is (big-endian):
+
+    8 bytes   "tflseal1"
+    32 bytes  HMAC-SHA256 by the key, over everything that follows
+    1 byte    direction: 0 from the coordinator to the site, 1 back
+    8 bytes   sequence number: a reply has its request's
+    32 bytes  HMAC of the sealed request that is answered; zeros in a request
+    2 bytes   length of the site's name, then the name in UTF-8
+    2 bytes   length of the run's id, then the id in UTF-8
+    the rest  the message
+
+So a message that was altered, or meant for another site, run, direction or request, is
+refused. The receiver refuses a message that came before: sites by
+`site_requests.Requests`, the coordinator since it takes only the answer to what it
+asked last.
+
+Bytes that begin with "tflunfit" are no message: a text in UTF-8 follows that says why
+there is no reply. Anyone may have written the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import pathlib
+import re
+import secrets
+import stat
+import struct
+from typing import NamedTuple
+
+from tfl_research.errors import UserError
+
+KEY_BYTES = 32
+_MAGIC = b"tflseal1"
+_NO_REPLY = b"tflunfit"
+_MAC = 32
+_FRONT = struct.Struct(">BQ32sH")
+_LENGTH = struct.Struct(">H")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# For a request: it answers nothing.
+NOTHING = bytes(32)
+
+
+class AuthenticationError(UserError):
+    """Bytes that this sender did not send here for this run, with the reason."""
+
+
+class Seal(NamedTuple):
+    """What a sealed message says of itself.
+
+    Attributes:
+      is_reply: whether a site sent the message.
+      site: the site's name.
+      run: the run's id.
+      sequence: the request's number, larger than those before.
+      answered: the HMAC of the request, see `mac_of`; `NOTHING` in a request.
+    """
+
+    is_reply: bool
+    site: str
+    run: str
+    sequence: int
+    answered: bytes = NOTHING
+
+
+def check_name(name: object, what: str) -> str:
+    """The name of a site or the id of a run.
+
+    Raises:
+      UserError: other than 1 to 64 letters, digits, ".", "_" and "-", the first of
+        which is a letter or digit.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UserError(
+            f"{what} is {str(name)[:80]!r}; expected 1 to 64 letters, digits, '.', '_' "
+            "and '-', beginning with a letter or digit"
+        )
+    return name
+
+
+def mac_of(content: bytes) -> bytes:
+    """The HMAC in a sealed message, which tells the message from all others."""
+    return content[len(_MAGIC) : len(_MAGIC) + _MAC]
+
+
+def sealed(body: bytes, key: bytes, seal: Seal) -> bytes:
+    """The message with its seal.
+
+    Example:
+      >>> from tfl_research.federation import authentication
+      >>> key = bytes(32)
+      >>> seal = authentication.Seal(False, "hospital", "run1", 7)
+      >>> authentication.opened(authentication.sealed(b"text", key, seal), key)
+      (Seal(is_reply=False, site='hospital', run='run1', sequence=7, ...), b'text')
+    """
+    site, run = seal.site.encode(), seal.run.encode()
+    front = b"".join(
+        [
+            _FRONT.pack(seal.is_reply, seal.sequence, seal.answered, len(site)),
+            site,
+            _LENGTH.pack(len(run)),
+            run,
+        ]
+    )
+    return b"".join([_MAGIC, _mac(key, front, body), front, body])
+
+
+def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
+    """What the seal says, and the message.
+
+    Args:
+      content: the bytes; anyone may have written them.
+      key: shared with the sender.
+
+    Raises:
+      AuthenticationError: no sealed message, or one that was altered or sealed by
+        another key.
+    """
+    front = len(_MAGIC) + _MAC
+    if len(content) < front + _FRONT.size + _LENGTH.size:
+        raise AuthenticationError(
+            f"{len(content)} bytes are no sealed message: it is cut off"
+        )
+    if content[: len(_MAGIC)] != _MAGIC:
+        raise AuthenticationError(
+            f"the bytes begin with {content[: len(_MAGIC)]!r}, a sealed message with "
+            f"{_MAGIC!r}"
+        )
+    rest = memoryview(content)[front:]
+    if not hmac.compare_digest(mac_of(content), _mac(key, rest)):
+        raise AuthenticationError(
+            "the message was altered, or sealed by another key than the one that this "
+            "side has"
+        )
+    direction, sequence, answered, length = _FRONT.unpack_from(rest)
+    site, end = _text(rest, _FRONT.size, length)
+    if end + _LENGTH.size > len(rest):
+        raise AuthenticationError("the sealed message is cut off")
+    run, end = _text(rest, end + _LENGTH.size, *_LENGTH.unpack_from(rest, end))
+    return Seal(bool(direction), site, run, sequence, answered), bytes(rest[end:])
+
+
+def no_reply(reason: str) -> bytes:
+    """What goes back, without a seal, where no reply can be trusted or carried."""
+    return _NO_REPLY + reason.encode(errors="replace")[:500]
+
+
+def why_no_reply(content: bytes) -> str | None:
+    """The reason in bytes of `no_reply`; None for other bytes."""
+    if not content.startswith(_NO_REPLY):
+        return None
+    return content[len(_NO_REPLY) :][:500].decode(errors="replace")
+
+
+def _text(content: memoryview, start: int, length: int) -> tuple[str, int]:
+    """The text of so many bytes, and where it ends."""
+    end = start + length
+    if end > len(content):
+        raise AuthenticationError("the sealed message is cut off")
+    try:
+        return bytes(content[start:end]).decode(), end
+    except UnicodeDecodeError as error:
+        raise AuthenticationError("the sealed message's names are no text") from error
+
+
+def _mac(key: bytes, *parts: bytes | memoryview) -> bytes:
+    made = hmac.new(key, digestmod=hashlib.sha256)
+    for part in parts:
+        made.update(part)
+    return made.digest()
+
+
+def make_key(path: pathlib.Path) -> bytes:
+    """Draws a key and writes it to a new file that only the owner can read.
+
+    The file has 64 hexadecimal digits and a line end.
+
+    Raises:
+      UserError: the file exists, or cannot be written.
+    """
+    key = secrets.token_bytes(KEY_BYTES)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(key.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise UserError(
+            f"{path} exists; move the key away if both sides are to get a new one"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror})") from error
+    return key
+
+
+def read_key(path: pathlib.Path) -> bytes:
+    """The key in a file of `make_key`.
+
+    Raises:
+      UserError: no such file, no key in the file, or others than its owner may read the
+        file.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise UserError(
+            f"cannot read the key {path} ({error.strerror}); scripts/federation "
+            "provision makes keys"
+        ) from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UserError(
+            f"others may read the key {path} (mode {stat.S_IMODE(mode):04o}); make a "
+            "new key if they could have, else: chmod 600"
+        )
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise UserError(f"{path} holds no key of 64 lower-case hexadecimal digits")
+    return bytes.fromhex(text)

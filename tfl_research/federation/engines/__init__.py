@@ -1,0 +1,12 @@
+"""Federations over other engines: NVIDIA FLARE and Flower.
+
+The engines run in environments of their own, without TensorFlow. What runs there stands
+in `relays/`: files that import neither this package nor TensorFlow.
+
+- `environments`: makes an engine's environment from its lock.
+- `processes`: an engine's long-lived processes, and the end of them.
+- `flare`, `flower`: certificates and keys, the engine's processes, and its jobs.
+- `flare_job`, `flower_app`: folders that the engine runs: our relay, or the engine's
+  own averaging around our training at the sites.
+- `training_socket`: where an engine's job hands weights to a site's process.
+"""

@@ -1,0 +1,169 @@
+"""An engine's long-lived processes: started in a session of their own, ended whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from tfl_research import errors
+
+_END_SECONDS = 10.0
+
+
+class Process:
+    """A process and all that it starts, with its output in a file.
+
+    Attributes:
+      name: what messages call it.
+      log: the file of its output.
+      pid: its process id, which is that of its group too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: pathlib.Path,
+        folder: pathlib.Path,
+        environment: Mapping[str, str] | None = None,
+    ):
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as output:
+            self._process = subprocess.Popen(
+                list(command),
+                cwd=folder,
+                env={**clean_environment(), **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process itself has not ended."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raises UserError with the log's end if the process has ended."""
+        if not self.runs:
+            raise errors.UserError(
+                f"{self.name} ended with code {self._process.returncode}: "
+                f"{last_lines(self.log)}; the whole log is in {self.log}"
+            )
+
+    def wait_for(self, text: str, seconds: float) -> None:
+        """Waits until the log has a text; UserError when it does not come in time."""
+        until = time.monotonic() + seconds
+        while text not in self.log.read_text(encoding="utf-8", errors="replace"):
+            self.check()
+            if time.monotonic() > until:
+                raise errors.UserError(
+                    f"{self.name} was not ready after {seconds:.0f} s: "
+                    f"{last_lines(self.log)}; the whole log is in {self.log}"
+                )
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Kills the process and its group at once."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def end(self) -> None:
+        """Ends the process and its group, by force after ten seconds."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        self.kill()
+
+    def _signal(self, number: int) -> None:
+        # The group outlives its first process when that one was killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+class Processes:
+    """Several processes that end together, the last one first."""
+
+    def __init__(self) -> None:
+        self._all: list[Process] = []
+
+    def add(self, process: Process) -> Process:
+        """Takes a process on and returns it."""
+        self._all.append(process)
+        return process
+
+    def check(self) -> None:
+        """Raises UserError if one of the processes has ended."""
+        for process in self._all:
+            process.check()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._all:
+            self._all.pop().end()
+
+
+def run(
+    name: str,
+    command: Sequence[str],
+    *,
+    folder: pathlib.Path,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 120.0,
+) -> str:
+    """Runs a command to its end and returns its standard output.
+
+    Raises:
+      UserError: the command failed or took too long; one line with its last output.
+    """
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=folder,
+            env={**clean_environment(), **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise errors.UserError(f"{name} did not end within {seconds:.0f} s") from error
+    if done.returncode:
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        raise errors.UserError(f"{name} failed: {' / '.join(lines[-4:])}")
+    return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's variables without Python's, which would mix packages."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and name != "VIRTUAL_ENV"
+    }
+
+
+def last_lines(log: pathlib.Path, count: int = 4) -> str:
+    """The end of a log in one line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return " / ".join([line.strip() for line in lines if line.strip()][-count:])

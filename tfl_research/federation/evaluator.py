@@ -1,0 +1,160 @@
+"""Evaluates models at the sites; only sums by client come to the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research.data import ClientData
+from tfl_research.federation.messages import Message, MessageError
+from tfl_research.federation.sites import Sites
+from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.evaluator import ClientSums, Evaluator
+from tfl_research.tasks.metrics import Metric
+from tfl_research.tasks.task import Task
+
+SPLIT = "eval"
+
+
+class FederatedEvaluator:
+    """Evaluates models on the clients' test splits, at their sites.
+
+    A site sends, for each of its clients, the number of test examples, the sums that
+    metrics are computed from, and metrics that need all examples of a client, such as
+    its AUC. Predictions and labels stay at the site. So there is no AUC over the
+    examples of all clients together: the column is missing.
+
+    Args:
+      task: the task as the coordinator knows it, with no rows.
+      sites: the sites of the run.
+      site_of: the site of each client.
+      client_weights: see `program.Evaluator`.
+      say: prints a line for the user.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sites: Sites,
+        site_of: Mapping[str, str],
+        client_weights: Mapping[str, float],
+        say: Callable[[str], None],
+    ):
+        self._task = task
+        self._sites = sites
+        self._site_of = site_of
+        self._say = say
+        self._local = Evaluator(task, client_weights=client_weights)
+        left_out = sorted(self._local.of_examples)
+        if left_out:
+            self._say(
+                f"no {', '.join(left_out)} over all clients' examples: predictions "
+                "stay at the sites; clients.csv has each client's"
+            )
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """The test splits of the training clients."""
+        return [SPLIT]
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """See `program.Evaluator.metrics`; those over all clients' examples."""
+        return {
+            name: metric
+            for name, metric in self._local.metrics.items()
+            if name not in self._local.of_examples
+        }
+
+    def evaluate(self, weights: Any, split: str = SPLIT) -> Evaluation:
+        """See `program.Evaluator.evaluate`.
+
+        Raises:
+          UserError: a site refuses or does not answer.
+          MessageError: a site answers something else.
+        """
+        if split != SPLIT:
+            raise ValueError(f"split {split!r} is not one of {list(self.splits)}")
+        clients: ClientData = self._task.train
+        tensors = {
+            f"{kind}/{n}": np.asarray(value)
+            for kind, values in (
+                ("trainable", weights.trainable),
+                ("non_trainable", weights.non_trainable),
+            )
+            for n, value in enumerate(tf.nest.flatten(values))
+        }
+        request = Message(
+            "evaluate", {"round": 0, "completed": 0, "split": split}, tensors
+        )
+        names = list(dict.fromkeys(self._site_of[i] for i in clients.client_ids))
+        parts = [_sums(a) for _, a in self._sites.evaluations(request, names)]
+        return self._local.evaluation(split, _joined(parts, clients.client_ids))
+
+
+def answer(found: ClientSums) -> Message:
+    """A site's message with the sums of its clients."""
+    tensors: dict[str, np.ndarray] = {"counts": np.asarray(found.counts, np.int64)}
+    tensors.update((f"sums/{name}", array) for name, array in found.sums.items())
+    tensors.update((f"each/{name}", a) for name, a in found.of_examples.items())
+    return Message("evaluate", {"clients": list(found.client_ids)}, tensors)
+
+
+def weights_of(request: Message) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The trainable and the non-trainable weights of a request."""
+
+    def of(kind: str) -> list[np.ndarray]:
+        count = sum(name.startswith(f"{kind}/") for name in request.tensors)
+        return [request.tensor(f"{kind}/{n}") for n in range(count)]
+
+    return of("trainable"), of("non_trainable")
+
+
+def _sums(answered: Message) -> ClientSums:
+    client_ids = tuple(answered.texts("clients"))
+    size = [len(client_ids)]
+    parts: dict[str, dict[str, np.ndarray]] = {"sums": {}, "each": {}}
+    for name in answered.tensors:
+        kind, _, rest = name.partition("/")
+        if kind in parts:
+            array = answered.tensor(name, dtype=np.float64)
+            if array.shape[:1] != tuple(size):
+                raise MessageError(
+                    f"tensor {name!r} has {len(array)} rows, expected one for each of "
+                    f"{size[0]} clients"
+                )
+            parts[kind][rest] = array
+    counts = answered.tensor("counts", dtype=np.int64, shape=size)
+    return ClientSums(client_ids, counts, parts["sums"], parts["each"], {})
+
+
+def _joined(parts: Sequence[ClientSums], client_ids: Sequence[str]) -> ClientSums:
+    """The clients of all sites, in the coordinator's order."""
+    place = {
+        client_id: (part, row)
+        for part in parts
+        for row, client_id in enumerate(part.client_ids)
+    }
+    missing = [i for i in client_ids if i not in place]
+    if missing:
+        raise MessageError(f"no site evaluated client {missing[0]!r}")
+    names = {frozenset(part.sums) for part in parts}
+    if len(names) > 1:
+        raise MessageError("sites send sums of different names")
+
+    def column(get: Callable[[ClientSums], np.ndarray]) -> np.ndarray:
+        return np.stack([get(place[i][0])[place[i][1]] for i in client_ids])
+
+    return ClientSums(
+        tuple(client_ids),
+        column(lambda part: part.counts),
+        {name: column(lambda p, n=name: p.sums[n]) for name in parts[0].sums},
+        {
+            name: column(lambda p, n=name: p.of_examples[n])
+            for name in parts[0].of_examples
+        },
+        {},
+    )

@@ -1,0 +1,184 @@
+"""What a site tells of itself before a run: its clients and the form of their data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import numpy as np
+
+from tfl_research.data import ArraySpec
+from tfl_research.errors import UserError
+from tfl_research.federation.messages import MessageError
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteFacts:
+    """What a site tells of itself.
+
+    Attributes:
+      site: name of the site.
+      client_ids: its clients, in its order.
+      specs: of one example of its arrays, by flat name.
+      sizes: number of training examples by client; None where the site does not tell.
+      agreed: digest of what all sites must have alike (`Task.agreed`).
+      mark: a keyed digest of the site's data. It is the same as long as the data are,
+        and says nothing about them to anyone without the site's secret.
+    """
+
+    site: str
+    client_ids: tuple[str, ...]
+    specs: Mapping[str, ArraySpec]
+    sizes: Optional[Mapping[str, int]]
+    agreed: str
+    mark: str
+
+    def header(self) -> dict[str, Any]:
+        """The facts as JSON values; without the site's name, which the sender is."""
+        return {
+            "clients": list(self.client_ids),
+            "specs": {
+                name: [spec.dtype.str, list(spec.shape)]
+                for name, spec in self.specs.items()
+            },
+            "sizes": None if self.sizes is None else dict(self.sizes),
+            "agreed": self.agreed,
+            "mark": self.mark,
+        }
+
+    @classmethod
+    def of(cls, site: str, header: Mapping[str, Any]) -> SiteFacts:
+        """The facts of a site's message.
+
+        Raises:
+          MessageError: values of another form.
+        """
+        try:
+            specs = {
+                str(name): ArraySpec(tuple(int(n) for n in shape), np.dtype(str(dtype)))
+                for name, (dtype, shape) in header["specs"].items()
+            }
+            client_ids = tuple(str(name) for name in header["clients"])
+            sizes = header["sizes"]
+            if sizes is not None:
+                sizes = {str(name): int(size) for name, size in sizes.items()}
+            facts = cls(
+                site,
+                client_ids,
+                specs,
+                sizes,
+                str(header["agreed"]),
+                str(header["mark"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MessageError(
+                f"site {site}: what it tells of itself has another form "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not client_ids or len(set(client_ids)) < len(client_ids):
+            raise MessageError(
+                f"site {site}: expected different clients, got {list(client_ids)}"
+            )
+        if sizes is not None and (
+            set(sizes) != set(client_ids) or min(sizes.values()) < 0
+        ):
+            raise MessageError(f"site {site}: its sizes are not those of its clients")
+        return facts
+
+
+@dataclasses.dataclass(frozen=True)
+class AllFacts:
+    """What all sites of a federation tell, checked against each other.
+
+    Attributes:
+      sites: the facts by site, in the order of federation.toml.
+    """
+
+    sites: Mapping[str, SiteFacts]
+
+    def __post_init__(self) -> None:
+        _check_alike(self.sites)
+        owner: dict[str, str] = {}
+        for name, facts in self.sites.items():
+            for client_id in facts.client_ids:
+                if client_id in owner:
+                    raise UserError(
+                        f"sites {owner[client_id]} and {name}: both have a client "
+                        f"{client_id!r}; clients need different names, as those of "
+                        "their files"
+                    )
+                owner[client_id] = name
+
+    @property
+    def site_of(self) -> dict[str, str]:
+        """The site of each client."""
+        return {
+            client_id: name
+            for name, facts in self.sites.items()
+            for client_id in facts.client_ids
+        }
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of training examples, of the clients whose sites tell it."""
+        return {
+            client_id: size
+            for facts in self.sites.values()
+            for client_id, size in (facts.sizes or {}).items()
+        }
+
+    @property
+    def specs(self) -> Mapping[str, ArraySpec]:
+        """Of an example, alike at all sites."""
+        return next(iter(self.sites.values())).specs
+
+    @property
+    def agreed(self) -> str:
+        """Digest of what all sites have alike."""
+        return next(iter(self.sites.values())).agreed
+
+    def ordered(self, known: tuple[str, ...]) -> tuple[str, ...]:
+        """All clients: in the order of the known ids, else by name."""
+        found = set(self.site_of)
+        if found <= set(known):
+            return tuple(name for name in known if name in found)
+        return tuple(sorted(found))
+
+    def header(self) -> list[dict[str, Any]]:
+        """The facts as JSON values, for the sites."""
+        return [{"site": name, **facts.header()} for name, facts in self.sites.items()]
+
+    @classmethod
+    def of(cls, header: list[Mapping[str, Any]]) -> AllFacts:
+        """The facts of a coordinator's message.
+
+        Raises:
+          MessageError: values of another form.
+        """
+        try:
+            names = [str(one["site"]) for one in header]
+        except (KeyError, TypeError) as error:
+            raise MessageError("the sites' facts have another form") from error
+        return cls({n: SiteFacts.of(n, one) for n, one in zip(names, header)})
+
+
+def _check_alike(sites: Mapping[str, SiteFacts]) -> None:
+    """Refuses sites whose data have different forms, with the two sites' names."""
+    first = next(iter(sites.values()), None)
+    if first is None:
+        raise UserError("no site answered; start the sites with scripts/site")
+    for facts in sites.values():
+        names = f"sites {first.site} and {facts.site}"
+        if dict(facts.specs) != dict(first.specs):
+            mine = {n: str(s) for n, s in first.specs.items()}
+            other = {n: str(s) for n, s in facts.specs.items()}
+            raise UserError(
+                f"{names}: their examples have different forms, {mine} and {other}; "
+                "give both the same schema file and options"
+            )
+        if facts.agreed != first.agreed:
+            raise UserError(
+                f"{names}: they encode rows by different schema files; give both the "
+                "schema.json that the sites agreed on"
+            )

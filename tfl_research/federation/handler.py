@@ -1,0 +1,39 @@
+"""What does the work of a site, and how a site says no."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tfl_research.errors import UserError
+from tfl_research.federation.messages import Message
+
+# Replies of these kinds have the reason in the field "reason".
+REFUSED = "refused"
+FAILED = "failed"
+
+
+class Refused(UserError):
+    """The site does not do what is asked; both sides print the reason."""
+
+
+class Handler(Protocol):
+    """Does what a coordinator asks of a site."""
+
+    def handle(self, request: Message) -> Message:
+        """The reply, of the request's kind.
+
+        The server adds the header's fields "run" and "round". The same request can come
+        twice if the site was killed before its reply was kept: the handler must be able
+        to do it again, with the same reply and without a second charge.
+
+        Args:
+          request: its header has run, round and completed, the last round that the
+            coordinator completed.
+
+        Raises:
+          Refused: the site does not do that; the reason is sent.
+          MessageError: the request does not fit; the reason is sent.
+          Exception: anything else. The reason stays at the site, since it may quote
+            data; the coordinator learns the exception's class.
+        """
+        ...

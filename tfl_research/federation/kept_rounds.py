@@ -1,0 +1,61 @@
+"""Which rounds a site has noised, so that no noise is used for two different models."""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+
+from tfl_research.errors import UserError
+from tfl_research.federation.handler import Refused
+
+_SCHEMA = "create table if not exists rounds (round integer primary key, digest text not null)"
+
+
+class KeptRounds:
+    """The digest of every round's request, in a file of the site.
+
+    The noise of a round is a function of the site's secret, the run and the round. A
+    round that is repeated for another model would have the same noise, and the
+    difference of the two reports would have none.
+
+    Args:
+      path: of the file; made when missing.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        try:
+            self._database = sqlite3.connect(path, check_same_thread=False)
+            self._database.execute("pragma synchronous = full")
+            self._database.execute(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path}: cannot be read ({error}); restore it") from error
+
+    def take(self, round_number: int, digest: str) -> bool:
+        """Notes a round durably, before anything is computed for it.
+
+        Returns:
+          Whether the round is new.
+
+        Raises:
+          Refused: the round was asked for with something else.
+        """
+        row = self._database.execute(
+            "select digest from rounds where round = ?", (round_number,)
+        ).fetchone()
+        if row is None:
+            with self._database:
+                self._database.execute(
+                    "insert into rounds values (?, ?)", (round_number, digest)
+                )
+            return True
+        if row[0] != digest:
+            raise Refused(
+                f"round {round_number} was computed before for another model or other "
+                "clients, and its noise must not be used twice; start a new run in "
+                "another --output_dir"
+            )
+        return False
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()

@@ -1,0 +1,103 @@
+"""The part of JSON that messages use: each value reads back as what was written.
+
+No NaN, no infinity, no key twice, no whole number of more than 20 digits, no half of a
+surrogate pair, nothing nested more than 32 deep.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+_DEPTH = 32
+_DIGITS = 20
+
+
+def parsed(text: bytes) -> Any:
+    """The value of a JSON text in UTF-8, which anyone may have written.
+
+    Raises:
+      ValueError: no JSON, or JSON that is not taken here.
+    """
+    try:
+        value = json.loads(
+            text.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=_finite,
+        )
+    except RecursionError as error:
+        raise ValueError(f"nested more than {_DEPTH} deep") from error
+    check(value, "value")
+    return value
+
+
+def check(value: Any, where: str, depth: int = 0) -> None:
+    """Refuses what JSON lacks, and what would read back as something else.
+
+    Args:
+      value: to be written.
+      where: names the value in errors.
+      depth: how deep the value is nested in another.
+
+    Raises:
+      ValueError: names the part that is refused, with the reason.
+    """
+    if depth > _DEPTH:
+        raise ValueError(f"{where[:80]} is nested more than {_DEPTH} deep")
+    if isinstance(value, str):
+        _check_text(value, where)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}, not finite; send it in a tensor")
+    elif isinstance(value, int):
+        if abs(value) >= 10**_DIGITS:
+            raise ValueError(f"{where} has more than {_DIGITS} digits")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{where} has the key {key!r}, which is no text")
+            _check_text(key, f"a key of {where}")
+            check(inner, f"{where}.{key}", depth + 1)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            check(inner, f"{where}[{index}]", depth + 1)
+    elif value is not None:
+        raise ValueError(
+            f"{where} is a {type(value).__name__}; JSON has texts, numbers, booleans, "
+            "None, lists and dictionaries"
+        )
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} is no text ({error.reason})") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _integer(text: str) -> int:
+    # Reading takes time with the square of the digits.
+    if len(text.lstrip("-")) > _DIGITS:
+        raise ValueError(f"a number has {len(text)} digits, at most {_DIGITS} fit")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not finite")
+    return number

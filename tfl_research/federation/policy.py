@@ -1,0 +1,261 @@
+"""What a site allows: rules of its site.toml, which a coordinator cannot change."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, Protocol
+
+from tfl_research.errors import UserError
+from tfl_research.federation import toml_file
+from tfl_research.federation.handler import Refused
+from tfl_research.tasks import Task
+
+# The metric that is a client's number of examples.
+EXAMPLES = "examples"
+# Names of settings of an experiment.
+_UNIT, _CLIENT, _RECORD = "privacy_unit", "client", "record"
+
+
+class Described(Protocol):
+    """An experiment that lists its settings by name; see `experiment.Description`."""
+
+    def flat(self) -> dict[str, Any]:
+        """The settings by name."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SitePolicy:
+    """The table [policy] of a site.toml. A rule that is None allows everything.
+
+    Attributes:
+      tasks: names of the tasks that may be asked for.
+      algorithms: names of the algorithms.
+      metrics: names of the metrics that may leave the site, such as "loss"; "examples"
+        are the numbers of each client's examples, which every round's reports have
+        unless the run has secure sums.
+      most_rounds: of a run.
+      least_record_noise_multiplier: of runs whose noise the site draws for its records.
+      least_user_noise_multiplier: of runs whose noise the coordinator draws for
+        clients. If both are given, a run has to keep one of the two.
+      largest_epsilon: of the records of each client, over all runs in the site's
+        ledger; runs without record-level privacy are refused.
+      delta: at which that ε is computed; when None, n^-1.1 for a client of n examples,
+        at most 0.001.
+      least_examples: of each client.
+
+    Raises:
+      UserError: a value that does not fit.
+
+    Example:
+      >>> from tfl_research.federation.policy import SitePolicy
+      >>> policy = SitePolicy(most_rounds=100, metrics=("loss",))
+      >>> policy.allows("loss"), policy.allows("accuracy")
+      (True, False)
+      >>> policy.check_round(101)
+      Traceback (most recent call last):
+          ...
+      tfl_research...Refused: round 101: site.toml has most_rounds = 100
+    """
+
+    tasks: Optional[tuple[str, ...]] = None
+    algorithms: Optional[tuple[str, ...]] = None
+    metrics: Optional[tuple[str, ...]] = None
+    most_rounds: Optional[int] = None
+    least_record_noise_multiplier: Optional[float] = None
+    least_user_noise_multiplier: Optional[float] = None
+    largest_epsilon: Optional[float] = None
+    delta: Optional[float] = None
+    least_examples: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "algorithms", "metrics"):
+            _check_names(name, getattr(self, name))
+        for name in ("most_rounds", "least_examples"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise _unfit(name, value, "a whole number of at least 1")
+        for name in ("least_record_noise_multiplier", "least_user_noise_multiplier"):
+            _check_positive(name, getattr(self, name))
+        _check_positive("largest_epsilon", self.largest_epsilon)
+        _check_positive("delta", self.delta)
+        if self.delta is not None and not self.delta < 1:
+            raise _unfit("delta", self.delta, "a number below 1")
+        if self.delta is not None and self.largest_epsilon is None:
+            raise UserError("delta is for largest_epsilon; give that too, or neither")
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], where: str) -> SitePolicy:
+        """The policy of a table of a TOML file.
+
+        Args:
+          table: its entries.
+          where: names the table in errors.
+
+        Raises:
+          UserError: an unknown entry, or a value that does not fit.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        toml_file.check_names(where, table, names)
+        try:
+            return cls(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+            )
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+
+    def allows(self, metric: str) -> bool:
+        """Whether a metric may leave the site."""
+        return self.metrics is None or metric in self.metrics
+
+    def check_metrics(self, names: Iterable[str]) -> None:
+        """Checks what a request asks for.
+
+        Raises:
+          Refused: a metric that may not leave the site.
+        """
+        for name in names:
+            if not self.allows(name):
+                raise Refused(
+                    f"the metric {name!r} may not leave the site: site.toml has "
+                    f"metrics = {list(self.metrics or ())}"
+                )
+
+    def check(self, experiment: Described, task: Task) -> None:
+        """Checks a run before it begins.
+
+        Args:
+          experiment: what the coordinator asks for.
+          task: with the site's own clients.
+
+        Raises:
+          Refused: names the rule, its value, and what the run has.
+        """
+        flat = experiment.flat()
+        for name, rule, allowed in (
+            ("task", "tasks", self.tasks),
+            ("algorithm", "algorithms", self.algorithms),
+        ):
+            if allowed is not None and flat.get(name) not in allowed:
+                raise Refused(
+                    f"the run has {name} = {flat.get(name)!r}: site.toml has {rule} = "
+                    f"{list(allowed)}"
+                )
+        rounds = flat.get("rounds")
+        if self.most_rounds is not None and not (
+            isinstance(rounds, int) and rounds <= self.most_rounds
+        ):
+            raise Refused(
+                f"the run has {rounds} rounds: site.toml has most_rounds = "
+                f"{self.most_rounds}"
+            )
+        if not self.allows(EXAMPLES) and not flat.get("secure_sums"):
+            raise Refused(
+                "what a client reports in a round has its number of examples: "
+                f"site.toml has metrics = {list(self.metrics or ())}, without "
+                f"{EXAMPLES!r}; --secure_sums shows the sum of all sites alone"
+            )
+        self._check_privacy(flat)
+        self._check_examples(task)
+
+    def check_round(self, number: int) -> None:
+        """Raises Refused if the number of a round is above `most_rounds`."""
+        if self.most_rounds is not None and number > self.most_rounds:
+            raise Refused(
+                f"round {number}: site.toml has most_rounds = {self.most_rounds}"
+            )
+
+    def check_record_noise(self, noise_multiplier: float) -> None:
+        """Checks the noise that the site would draw for its records.
+
+        Raises:
+          Refused: less than `least_record_noise_multiplier`.
+        """
+        least = self.least_record_noise_multiplier
+        if least is not None and not noise_multiplier >= least:
+            raise Refused(
+                f"the run has the noise multiplier {noise_multiplier:g} for records: "
+                f"site.toml has least_record_noise_multiplier = {least:g}"
+            )
+
+    def _check_privacy(self, flat: Mapping[str, Any]) -> None:
+        unit = flat.get(_UNIT)
+        if self.largest_epsilon is not None and unit != _RECORD:
+            raise Refused(
+                f"the run has {_kind_of(unit)}, so that nothing bounds ε of this "
+                f"site's records: site.toml has largest_epsilon = "
+                f"{self.largest_epsilon:g}; give --record_noise_multiplier"
+            )
+        rules = {
+            _RECORD: ("least_record_noise_multiplier", "record_noise_multiplier"),
+            _CLIENT: ("least_user_noise_multiplier", "noise_multiplier"),
+        }
+        given = {
+            kind: (rule, setting)
+            for kind, (rule, setting) in rules.items()
+            if getattr(self, rule) is not None
+        }
+        if not given:
+            return
+        if unit not in given:
+            asked = " or ".join(
+                f"{rule} = {getattr(self, rule):g}" for rule, _ in given.values()
+            )
+            raise Refused(f"the run has {_kind_of(unit)}: site.toml has {asked}")
+        rule, setting = given[unit]
+        noise = flat.get(setting)
+        if noise is None and unit == _RECORD:
+            # Calibrated, from all sites' numbers of records; the site's ledger checks
+            # the noise before the first round.
+            return
+        if noise is None:
+            raise Refused(
+                f"the run does not say its noise multiplier: site.toml has {rule} = "
+                f"{getattr(self, rule):g}; give --{setting}"
+            )
+        if unit == _RECORD:
+            self.check_record_noise(noise)
+        elif not noise >= getattr(self, rule):
+            raise Refused(
+                f"the run has the noise multiplier {noise:g} for clients: site.toml "
+                f"has {rule} = {getattr(self, rule):g}"
+            )
+
+    def _check_examples(self, task: Task) -> None:
+        if self.least_examples is None:
+            return
+        clients = task.train
+        for client_id in clients.client_ids:
+            # The number stays at the site.
+            if clients.num_examples(client_id) < self.least_examples:
+                raise Refused(
+                    f"client {client_id!r} has too few examples: site.toml has "
+                    f"least_examples = {self.least_examples}"
+                )
+
+
+def _kind_of(unit: Any) -> str:
+    words = {_CLIENT: "privacy of clients", _RECORD: "privacy of records"}
+    return words.get(unit, "no privacy")
+
+
+def _check_names(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple) or not all(isinstance(x, str) for x in value):
+        raise _unfit(name, value, "a list of names")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if value is None:
+        return
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (value > 0 and math.isfinite(value)):
+        raise _unfit(name, value, "a number above 0")
+
+
+def _unfit(name: str, value: Any, expected: str) -> UserError:
+    shown = list(value) if isinstance(value, tuple) else value
+    return UserError(f"{name} = {shown!r}: expected {expected}")

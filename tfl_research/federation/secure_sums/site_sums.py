@@ -1,0 +1,211 @@
+"""A site's part in the sums of its runs, in a folder, and what it refuses to open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from tfl_research.federation.secure_sums.errors import SecureSumError
+from tfl_research.federation.secure_sums.party import Party
+from tfl_research.federation.secure_sums.terms import SumTerms, session_of
+from tfl_research.federation.secure_sums.wire import Arrays
+from tfl_research.storage import atomic
+
+_FORMAT = 1
+
+
+class SiteSums:
+    """Answers the steps of sums for a site. Each answer is durable before it is given.
+
+    A run has one sum at a time. Whoever begins a further one, for another round or a
+    further attempt at a round, ends the one before: its keys are dropped.
+
+    A round is opened for one set of survivors. Two sums of a round's vectors, over sets
+    that differ by one party, would show that party's vector. So when a round is tried
+    again, because the coordinator was killed, a site that has opened the round refuses
+    other survivors. Since more than half of the parties must answer, some party that
+    has opened the first sum is asked for the second one. For that the parties, the
+    threshold and the vectors of a round stay the same in all its attempts, from the
+    site's first masked vector on.
+
+    Args:
+      folder: where the files are; made if there is none, for its owner alone. Each run
+        has `ID.party` (format of `PartyState`) and `ID.rounds` (format 1): JSON with
+        `format`, `run` and `rounds`, for each round its last `attempt`, the digest of
+        its `plan` and its `survivors`.
+      name: the site's name.
+
+    Example, for the site's side of one sum:
+      >>> sums = SiteSums(folder, "north")
+      >>> answer = sums.keys("run", 1, 1, terms)
+      >>> answer = sums.shares("run", 1, 1, key_list)
+      >>> answer = sums.masked("run", 1, 1, incoming, vectors)
+      >>> answer = sums.unmask("run", 1, 1, survivors)
+    """
+
+    def __init__(self, folder: pathlib.Path, name: str):
+        self._folder = folder
+        self._name = name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def keys(self, run: str, number: int, attempt: int, terms: SumTerms) -> Arrays:
+        """Begins a sum: the site's public keys.
+
+        Args:
+          run: the run's id.
+          number: the round, from 1.
+          attempt: counts the sums that were begun for the round, from 1.
+          terms: what the coordinator proposes, with the session `session_of` the three.
+
+        Raises:
+          SecureSumError: the terms are of another session, or other than those of an
+            earlier attempt at the round; or the attempt is over.
+        """
+        if terms.session != session_of(run, number, attempt):
+            raise SecureSumError(
+                f"the terms of a sum are not of round {number}, attempt {attempt}, of "
+                "this run"
+            )
+        rounds = self._rounds(run)
+        known = rounds.setdefault(str(number), _new_round())
+        if known["plan"] not in (None, _plan(terms)):
+            raise SecureSumError(
+                f"round {number} was begun with other parties, threshold or vectors; "
+                "a further attempt at it needs the same"
+            )
+        party = self._party(run)
+        if party is None or party.terms.session != terms.session:
+            if attempt <= known["attempt"]:
+                raise _over(number, attempt)
+            party = Party(self._name, terms)
+            self._keep(run, party)
+        elif party.terms != terms:
+            raise SecureSumError(
+                f"round {number}, attempt {attempt}, was begun with other terms"
+            )
+        # After a kill between the two files the request is repeated and comes here.
+        if known["attempt"] < attempt:
+            known["attempt"] = attempt
+            self._keep_rounds(run, rounds)
+        return party.keys()
+
+    def shares(
+        self, run: str, number: int, attempt: int, key_list: Mapping[str, np.ndarray]
+    ) -> Arrays:
+        """The site's shares for the others, see `Party.shares`."""
+        party = self._current(run, number, attempt)
+        answer = party.shares(key_list)
+        self._keep(run, party)
+        return answer
+
+    def masked(
+        self,
+        run: str,
+        number: int,
+        attempt: int,
+        incoming: Mapping[str, np.ndarray],
+        vectors: Sequence[np.ndarray],
+    ) -> Arrays:
+        """The site's vectors under its masks, see `Party.masked`."""
+        party = self._current(run, number, attempt)
+        answer = party.masked(incoming, vectors)
+        rounds = self._rounds(run)
+        rounds[str(number)]["plan"] = _plan(party.terms)
+        self._keep_rounds(run, rounds)
+        self._keep(run, party)
+        return answer
+
+    def unmask(
+        self, run: str, number: int, attempt: int, survivors: Mapping[str, np.ndarray]
+    ) -> Arrays:
+        """The shares that open the sum, see `Party.unmask`.
+
+        Raises:
+          SecureSumError: also if the site has opened the round for other survivors.
+        """
+        party = self._current(run, number, attempt)
+        answer = party.unmask(survivors)
+        rounds = self._rounds(run)
+        names = list(party.survivors)
+        if rounds[str(number)]["survivors"] not in (None, names):
+            raise SecureSumError(
+                f"{self._name} has opened round {number} for other survivors: both "
+                "sums would show a vector"
+            )
+        rounds[str(number)]["survivors"] = names
+        self._keep_rounds(run, rounds)
+        self._keep(run, party)
+        return answer
+
+    def end(self, run: str) -> None:
+        """Drops the keys of the run's last sum; what was opened stays on record."""
+        self._path(run, "party").unlink(missing_ok=True)
+
+    def _current(self, run: str, number: int, attempt: int) -> Party:
+        """The party of the sum that the run is at."""
+        party = self._party(run)
+        if party is None or party.terms.session != session_of(run, number, attempt):
+            raise _over(number, attempt)
+        return party
+
+    def _path(self, run: str, suffix: str) -> pathlib.Path:
+        digest = hashlib.sha256(run.encode()).hexdigest()[:32]
+        return self._folder / f"{digest}.{suffix}"
+
+    def _party(self, run: str) -> Optional[Party]:
+        path = self._path(run, "party")
+        if not path.exists():
+            return None
+        try:
+            return Party.from_bytes(path.read_bytes())
+        except SecureSumError as error:
+            raise SecureSumError(
+                f"{path}: {error}; remove the file, which loses the sum that the run "
+                "is at"
+            ) from None
+
+    def _keep(self, run: str, party: Party) -> None:
+        atomic.write(self._path(run, "party"), party.to_bytes(), mode=0o600)
+
+    def _rounds(self, run: str) -> dict[str, Any]:
+        path = self._path(run, "rounds")
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_bytes())
+            version, rounds = content["format"], content["rounds"]
+        except (KeyError, TypeError, ValueError):
+            raise SecureSumError(
+                f"{path} is damaged: it is no record of rounds; restore the file"
+            ) from None
+        if version != _FORMAT:
+            raise SecureSumError(
+                f"{path} has format {version!r}; this version reads {_FORMAT}"
+            )
+        return dict(rounds)
+
+    def _keep_rounds(self, run: str, rounds: Mapping[str, Any]) -> None:
+        content = {"format": _FORMAT, "run": run, "rounds": rounds}
+        path = self._path(run, "rounds")
+        atomic.write(path, json.dumps(content).encode(), mode=0o600)
+
+
+def _new_round() -> dict[str, Any]:
+    return {"attempt": 0, "plan": None, "survivors": None}
+
+
+def _plan(terms: SumTerms) -> str:
+    """A digest of the terms without their session."""
+    content = {**terms.as_json(), "session": None}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _over(number: int, attempt: int) -> SecureSumError:
+    return SecureSumError(
+        f"the sum of round {number}, attempt {attempt}, is over or was never begun here"
+    )

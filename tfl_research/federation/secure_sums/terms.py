@@ -1,0 +1,140 @@
+"""What the parties and the server of one secure sum agree on before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tfl_research.federation.secure_sums.errors import SecureSumError
+from tfl_research.federation.secure_sums.vectors import VectorSpec
+
+# In a sum of two, each party knows the other's vector when it knows the sum.
+LEAST_PARTIES = 3
+
+
+def default_threshold(parties: int) -> int:
+    """The least threshold that is allowed: more than half of the parties, at least 3.
+
+    Raises:
+      SecureSumError: fewer than 3 parties.
+
+    >>> [default_threshold(n) for n in (3, 4, 5, 10, 50)]
+    [3, 3, 3, 6, 26]
+    """
+    if parties < LEAST_PARTIES:
+        raise SecureSumError(
+            f"a secure sum of {parties} would show a party's vector: it needs at least "
+            f"{LEAST_PARTIES} parties, since each of two knows the other's from the sum"
+        )
+    return max(LEAST_PARTIES, parties // 2 + 1)
+
+
+def session_of(run: str, number: int, attempt: int) -> bytes:
+    """The session of one attempt at one round of a run, as 32 bytes.
+
+    Args:
+      run: the run's id.
+      number: the round, from 1.
+      attempt: counts the sums that were begun for this round.
+    """
+    text = json.dumps(["secure sum", run, int(number), int(attempt)])
+    return hashlib.sha256(text.encode()).digest()
+
+
+@dataclasses.dataclass(frozen=True)
+class SumTerms:
+    """The terms of one sum. Every key, mask and ciphertext depends on all of them.
+
+    The threshold t is more than half of the n parties. A server that told one half
+    that a party dropped out and the other half that the party survived would need t
+    answers from each half for the party's two secrets; each party answers once, and
+    2t > n. With c parties on the server's side this needs 2t > n + c.
+
+    Attributes:
+      session: bytes that no other sum has, see `session_of`.
+      parties: the names of those that were asked to take part, kept in sorted order.
+      threshold: how many must be left at each step; fewer abandon the sum.
+      vectors: what each party brings.
+
+    Raises:
+      SecureSumError: fewer than 3 parties, a name twice, or a threshold that is not
+        above half of the parties, below 3, or above their number.
+
+    Example:
+      >>> terms = SumTerms(
+      ...     session_of("run", 1, 1), ("a", "b", "c"), 3, (VectorSpec((), "int32", 7),)
+      ... )
+      >>> SumTerms.from_json(terms.as_json()) == terms
+      True
+    """
+
+    session: bytes
+    parties: tuple[str, ...]
+    threshold: int
+    vectors: tuple[VectorSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parties", tuple(sorted(self.parties)))
+        object.__setattr__(self, "vectors", tuple(self.vectors))
+        if not isinstance(self.session, bytes) or not self.session:
+            raise SecureSumError(f"session={self.session!r}: expected bytes, not empty")
+        if not all(isinstance(name, str) and name for name in self.parties):
+            raise SecureSumError(f"parties={self.parties}: expected names, none empty")
+        if len(set(self.parties)) < len(self.parties):
+            raise SecureSumError(f"parties={self.parties}: each name may stand once")
+        least = default_threshold(len(self.parties))
+        if not least <= self.threshold <= len(self.parties):
+            raise SecureSumError(
+                f"threshold={self.threshold}: for {len(self.parties)} parties expected "
+                f"{least} to {len(self.parties)}: more than half of them, and at least "
+                f"{LEAST_PARTIES}"
+            )
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the terms, 32 bytes: the salt of every derived key."""
+        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(b"secure sum terms 1\n" + text.encode()).digest()
+
+    def index(self, name: str) -> int:
+        """A party's place in Shamir's polynomials, from 1."""
+        return self.parties.index(name) + 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The terms as JSON has them, for a message's header."""
+        return {
+            "session": self.session.hex(),
+            "parties": list(self.parties),
+            "threshold": self.threshold,
+            "vectors": [spec.as_json() for spec in self.vectors],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SumTerms:
+        """The reverse of `as_json`.
+
+        Raises:
+          SecureSumError: the object is none that `as_json` gives, or the terms are
+            refused.
+        """
+        try:
+            session = bytes.fromhex(value["session"])
+            parties = tuple(value["parties"])
+            vectors = tuple(value["vectors"])
+            threshold = value["threshold"]
+        except (KeyError, TypeError, ValueError):
+            raise SecureSumError(
+                "a sum's terms need session (hexadecimal), parties, threshold and "
+                f"vectors, got {value!r}"
+            ) from None
+        if type(threshold) is not int or not all(type(p) is str for p in parties):
+            raise SecureSumError(
+                f"a threshold is an int and parties are names, got {threshold!r} and "
+                f"{parties!r}"
+            )
+        specs = tuple(VectorSpec.from_json(each) for each in vectors)
+        return cls(session, parties, threshold, specs)

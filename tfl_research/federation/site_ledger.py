@@ -1,0 +1,206 @@
+"""What a site's records have been charged, by the site itself.
+
+Files of a site:
+
+- `ledgers/CLIENT.jsonl` in the site's folder: the rounds of all runs on this client's
+  records, see `privacy.ledger.ClientLedgers`.
+- `ledger.jsonl`, `run_id` and `client_epsilon.csv` in the run's folder: the rounds of
+  this run, as in the folder of a simulated run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+from tfl_research.errors import UserError
+from tfl_research.federation.handler import Refused
+from tfl_research.federation.policy import SitePolicy
+from tfl_research.federation.sockets import private_folder
+from tfl_research.privacy.accounting.record_calibration import default_record_deltas
+from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
+from tfl_research.privacy.ledger.identity import run_id
+from tfl_research.privacy.ledger.ledger import Ledger
+from tfl_research.privacy.ledger.lines.header import RunIdentity
+from tfl_research.privacy.ledger.record_account import RecordAccount
+from tfl_research.privacy.ledger.round_account import ChargeError
+from tfl_research.privacy.plans.record_level import RecordLevelPlan
+
+LEDGERS = "ledgers"
+LEDGER_FILE = "ledger.jsonl"
+TABLE_FILE = "client_epsilon.csv"
+
+
+class SiteLedger:
+    """Charges the rounds of one run to the records of a site, within its policy.
+
+    The noise of a round is the same whenever the round is computed, so a round that is
+    asked for again is not charged again. A round in which the site took no part is
+    charged with the next one: a run's ε counts every client in every round.
+
+    Attributes:
+      account: of the run, with this site's clients alone.
+    """
+
+    def __init__(
+        self,
+        run_folder: pathlib.Path,
+        site_folder: pathlib.Path,
+        plan: RecordLevelPlan,
+        clients: Sequence[str],
+        *,
+        seed: int,
+        policy: SitePolicy,
+        say: Callable[[str], None],
+        drawn_by: Optional[str] = None,
+    ):
+        """Opens the ledgers; makes those that are missing.
+
+        Args:
+          run_folder: of the run at the site.
+          site_folder: of the site.
+          plan: of the run, for the clients of all sites.
+          clients: ids of this site's clients.
+          seed: of the noise that the site draws in this run; the ledger commits to it.
+          policy: of the site. Its largest ε counts the rounds of all runs, at its δ, or
+            at `default_record_deltas`; not at a δ that the coordinator chose.
+          say: takes lines about what is charged.
+          drawn_by: what decides which records a client has, if its name does not tell;
+            see `privacy.Population`.
+
+        Raises:
+          Refused: less noise than the policy wants, a client that is not in the plan,
+            no round left below the largest ε, or ledgers that do not fit the run; their
+            reason is for the site's own lines, since it may tell numbers.
+        """
+        policy.check_record_noise(plan.noise_multiplier)
+        self._policy = policy
+        self._say = say
+        own = _own_plan(plan, clients, policy)
+        self._opened = contextlib.ExitStack()
+        try:
+            private_folder(site_folder / LEDGERS)
+            identity = RunIdentity(run_id(run_folder), _committed(seed))
+            ledger = self._opened.enter_context(
+                Ledger(run_folder / LEDGER_FILE, identity)
+            )
+            shared = self._opened.enter_context(
+                ClientLedgers(
+                    site_folder / LEDGERS,
+                    identity.run,
+                    own.event,
+                    own.deltas,
+                    ledger.entries,
+                    drawn_by,
+                )
+            )
+            self.account = RecordAccount(
+                ledger, own, shared=shared, table_path=run_folder / TABLE_FILE
+            )
+            left = self.account.would_exceed(len(ledger) + 1)
+        except ValueError as error:
+            self._opened.close()
+            raise self._unfit(error) from error
+        if left and len(ledger) < own.rounds:
+            self._opened.close()
+            raise Refused(self._too_much(len(ledger) + 1))
+
+    def charge(self, round_number: int) -> float:
+        """Puts a round in the ledgers, durably; call it before the round is computed.
+
+        Args:
+          round_number: from 1.
+
+        Returns:
+          The largest ε of a client's records in this run, at the plan's δ.
+
+        Raises:
+          Refused: the round is none of the run's, or ε of all runs would be above the
+            policy's; or a ledger changed. Nothing is charged then for this round.
+        """
+        rounds, recorded = self.account.planned_rounds, len(self.account.ledger)
+        if not 1 <= round_number <= rounds:
+            raise Refused(f"round {round_number} is none of the run's {rounds} rounds")
+        if round_number > recorded + 1:
+            self._say(
+                f"rounds {recorded + 1} to {round_number - 1} are charged although "
+                "this site took no part in them"
+            )
+        try:
+            for number in range(recorded + 1, round_number + 1):
+                if self.account.charge(number) is None:
+                    raise Refused(self._too_much(number))
+            return self.account.epsilon_after(round_number)
+        except ChargeError as error:
+            raise self._unfit(error) from error
+
+    def epsilons(self) -> dict[str, float]:
+        """ε of each client's records after the rounds of all runs so far."""
+        shared = self.account.shared
+        if not isinstance(shared, ClientLedgers):
+            raise TypeError(f"expected the clients' ledgers, got {shared!r}")
+        done = len(self.account.ledger)
+        return shared.client_epsilons(done, self.account.event, self.account.accountant)
+
+    def lines(self) -> list[str]:
+        """A sentence for each client: ε of its records so far, for the site's eyes."""
+        names = [name for name, _ in self.account.event.clients]
+        deltas = dict(zip(names, self.account.deltas))
+        return [
+            f"{name}: ε = {rounded_up(epsilon)} at δ = {rounded_up(deltas[name])} "
+            "after all runs so far"
+            for name, epsilon in self.epsilons().items()
+        ]
+
+    def _too_much(self, round_number: int) -> str:
+        return (
+            f"round {round_number} would put ε of a client's records above that of "
+            f"site.toml: largest_epsilon = {self._policy.largest_epsilon:g}"
+        )
+
+    def _unfit(self, error: ValueError) -> UserError:
+        self._say(f"the ledger of this site: {error}")
+        return Refused("the site's ledger does not fit the run; the site sees why")
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._opened.close()
+
+
+def _own_plan(
+    plan: RecordLevelPlan, clients: Sequence[str], policy: SitePolicy
+) -> RecordLevelPlan:
+    """The plan with the site's own clients, δ and largest ε."""
+    records = dict(plan.event.clients)
+    missing = [name for name in clients if name not in records]
+    if missing or not clients:
+        raise Refused(
+            f"the run's plan has no client {missing[0]!r}"
+            if missing
+            else "the site has no client in the run"
+        )
+    event = dataclasses.replace(
+        plan.event, clients=tuple((name, records[name]) for name in clients)
+    )
+    deltas = default_record_deltas(event)
+    if policy.delta is not None:
+        deltas = (float(policy.delta),) * len(deltas)
+    budget = policy.largest_epsilon
+    return dataclasses.replace(
+        plan,
+        event=event,
+        deltas=deltas,
+        budget_epsilon=None if budget is None else float(budget),
+        planned_releases=(),
+    )
+
+
+def _committed(seed: int) -> int:
+    """A number of 128 bits that tells whether two seeds are the same."""
+    digest = hashlib.sha256(b"ledger of a site %d" % seed).digest()
+    return int.from_bytes(digest[:16], "big")

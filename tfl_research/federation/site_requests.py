@@ -1,0 +1,137 @@
+"""Which requests of a run a site has taken, and its reply to the last one, on disk.
+
+Files of a run's folder at a site:
+
+- `requests`: a line for each request that was taken, "SEQUENCE HMAC\\n": the number in
+  decimal, and the HMAC of the sealed request in hexadecimal. A line is on disk before
+  the request is handled. A last line without its end does not count.
+- `reply`: the sealed reply to the last request whose reply was made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import re
+
+from tfl_research.errors import UserError
+from tfl_research.federation import authentication
+from tfl_research.federation.authentication import AuthenticationError
+from tfl_research.federation.sockets import private_folder
+from tfl_research.storage import atomic
+
+_LINE = re.compile(rb"([0-9]{1,20}) ([0-9a-f]{64})")
+
+
+class Requests:
+    """The requests of one run at a site.
+
+    A request is handled again only if the site was killed before it kept the reply:
+    what a request does must be safe to do twice.
+
+    Attributes:
+      folder: of the run.
+    """
+
+    def __init__(self, folder: pathlib.Path, key: bytes):
+        """Reads the files, and makes what is missing.
+
+        Args:
+          folder: of the run at the site.
+          key: of the site.
+
+        Raises:
+          UserError: the folder cannot be used, or its files are damaged.
+        """
+        self.folder = folder
+        self._key = key
+        private_folder(folder)
+        path = folder / "requests"
+        self._sequence, self._mac = _last(path)
+        # A file of one line; the lines of this process follow.
+        last = b"%d %s\n" % (self._sequence, self._mac.hex().encode())
+        atomic.write(path, last if self._mac else b"", mode=0o600)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def taken(self, sequence: int, request: bytes) -> bytes | None:
+        """Takes a request, durably.
+
+        Args:
+          sequence: its number.
+          request: sealed.
+
+        Returns:
+          The kept reply, if the request is the last one once more; None if the request
+          has to be handled.
+
+        Raises:
+          AuthenticationError: an earlier number, or other bytes of the same number.
+        """
+        mac = authentication.mac_of(request)
+        if self._mac and sequence <= self._sequence:
+            if (sequence, mac) != (self._sequence, self._mac):
+                raise AuthenticationError(
+                    f"request {sequence} of the run {self.folder.name} is not new: "
+                    f"request {self._sequence} came before; it was replayed, or the "
+                    "coordinator lost its file of sequence numbers"
+                )
+            return self._kept()
+        self._append(b"%d %s\n" % (sequence, mac.hex().encode()))
+        self._sequence, self._mac = sequence, mac
+        return None
+
+    def _append(self, line: bytes) -> None:
+        before = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, before)
+            raise UserError(
+                f"cannot write {self.folder / 'requests'} ({error.strerror})"
+            ) from error
+
+    def keep(self, reply: bytes) -> None:
+        """Keeps the sealed reply to the last request."""
+        path = self.folder / "reply"
+        temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
+        # Whole after a kill. A machine that stops may lose it: the seal tells, and the
+        # request is then handled again.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(reply)
+        os.replace(temporary, path)
+
+    def _kept(self) -> bytes | None:
+        try:
+            reply = (self.folder / "reply").read_bytes()
+            seal, _ = authentication.opened(reply, self._key)
+        except (OSError, AuthenticationError):
+            return None
+        return reply if seal.answered == self._mac else None
+
+    def close(self) -> None:
+        """Closes the files."""
+        os.close(self._file)
+
+
+def _last(path: pathlib.Path) -> tuple[int, bytes]:
+    """Number and HMAC of the last request; 0 and no bytes for none."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return 0, b""
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    lines = content.split(b"\n")[:-1]
+    if not lines:
+        return 0, b""
+    found = _LINE.fullmatch(lines[-1])
+    if found is None:
+        raise UserError(
+            f"{path} is damaged: its last line is {lines[-1][:80]!r}; restore the "
+            "file, or remove the run's folder if the run has ended"
+        )
+    return int(found[1]), bytes.fromhex(found[2].decode())

@@ -1,0 +1,331 @@
+"""Asks the sites of a run: facts, work of a round, sums of an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Optional, Protocol, Union
+
+import numpy as np
+
+from tfl_research.errors import UserError
+from tfl_research.federation.facts import AllFacts, SiteFacts
+from tfl_research.federation.messages import Message, MessageError
+
+# A sum over fewer sites tells too much of each.
+MINIMUM_SITES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSpec:
+    """One tensor of what a client reports.
+
+    Attributes:
+      dtype: of the tensor.
+      shape: of the tensor.
+      kept: whether the tensor stays at the site, as a client's own state; zeros stand
+        for it at the coordinator.
+      modulus: of the secure sum that the tensor is part of; 0 for other tensors.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    kept: bool = False
+    modulus: int = 0
+
+    def zeros(self) -> np.ndarray:
+        """Zeros of the shape."""
+        return np.zeros(self.shape, self.dtype)
+
+
+class Refusal(Protocol):
+    """A site's answer that it does not do what it was asked."""
+
+    @property
+    def site(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class Asks(Protocol):
+    """Sends requests to sites; see `exchange.Exchange`."""
+
+    def ask(
+        self, requests: Mapping[str, Message], seconds: float
+    ) -> Iterator[tuple[str, Union[Message, Refusal]]]:
+        """Sends a request to each site; yields the answers as they come."""
+        ...
+
+
+# Steps of a secure sum ask sites by these means.
+AskSites = Callable[[Mapping[str, Message], float], Iterator[tuple[str, Message]]]
+
+
+class SumsOfSites(Protocol):
+    """Makes secure sums over sites; see `summing.SecureSums`."""
+
+    def run(
+        self,
+        round_number: int,
+        requests: Mapping[str, Message],
+        seconds: float,
+        ask: AskSites,
+    ) -> Optional[tuple[tuple[str, ...], list[np.ndarray]]]:
+        """The sites that are in the sum, and the sum; None if it is abandoned."""
+        ...
+
+
+class Sites:
+    """The sites of one run, as the coordinator sees them.
+
+    Args:
+      exchange: sends the requests.
+      names: of all sites of the federation.
+      round_deadline: seconds that a site has for a round.
+      start_deadline: seconds that a site has to read its data or to build the process.
+      say: prints a line for the user.
+      sums: makes secure sums; None for a run without.
+    """
+
+    def __init__(
+        self,
+        exchange: Asks,
+        names: Sequence[str],
+        *,
+        round_deadline: float,
+        start_deadline: float,
+        say: Callable[[str], None],
+        sums: Optional[SumsOfSites] = None,
+    ):
+        self._exchange = exchange
+        self._names = names
+        self._round_deadline = round_deadline
+        self._start_deadline = start_deadline
+        self._say = say
+        self._sums = sums
+        self._site_of: dict[str, str] = {}
+        self._begin: dict[str, Message] = {}
+        self._specs: Sequence[ReportSpec] = ()
+
+    def facts(self, experiment: Mapping[str, Any]) -> AllFacts:
+        """What every site tells of itself.
+
+        Args:
+          experiment: the experiment's flat settings, without this machine's paths.
+
+        Raises:
+          UserError: a site refuses or does not answer, or the sites' data differ in
+            form.
+        """
+        header = {"round": 0, "completed": 0, "experiment": dict(experiment)}
+        request = Message("hello", header)
+        answers = self._all(dict.fromkeys(self._names, request))
+        return AllFacts(
+            {site: SiteFacts.of(site, answers[site].header) for site in answers}
+        )
+
+    def begin(
+        self,
+        experiment: Mapping[str, Any],
+        facts: AllFacts,
+        *,
+        compiler: str,
+        digests: Mapping[str, str],
+        specs: Sequence[ReportSpec],
+    ) -> None:
+        """Has every site build the process, and compares the computations.
+
+        Args:
+          experiment: the experiment's flat settings, without this machine's paths.
+          facts: of all sites.
+          compiler: of the clients' work.
+          digests: of the coordinator's computation.
+          specs: of the tensors of a report.
+
+        Raises:
+          UserError: a site refuses, does not answer or has another computation.
+        """
+        self._site_of = facts.site_of
+        self._specs = specs
+        header = {
+            "round": 0,
+            "completed": 0,
+            "experiment": dict(experiment),
+            "sites": facts.header(),
+            "compiler": compiler,
+            "digests": dict(digests),
+        }
+        self._begin = dict.fromkeys(facts.sites, Message("begin", header))
+        self._all(self._begin)
+
+    def reports(
+        self,
+        round_number: int,
+        client_ids: Sequence[str],
+        state_rounds: Mapping[str, int],
+        context: Sequence[np.ndarray],
+    ) -> dict[str, list[np.ndarray]]:
+        """What the clients of a round report; see `engine.CollectsReports`."""
+        requests = self._requests(round_number, client_ids, state_rounds, context)
+        found: dict[str, list[np.ndarray]] = {}
+        for site, answer in self._answers(requests, self._round_deadline):
+            own = requests[site].texts("clients")
+            try:
+                found.update(self._reports_of(own, answer))
+            except MessageError as error:
+                self._say(f"round {round_number}: site {site}: {error}; left out")
+        return found
+
+    def summed(
+        self,
+        round_number: int,
+        client_ids: Sequence[str],
+        state_rounds: Mapping[str, int],
+        context: Sequence[np.ndarray],
+    ) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
+        """The secure sum of what the clients report; see `engine.CollectsReports`."""
+        if self._sums is None:
+            raise TypeError("the run has no secure sums")
+        requests = self._requests(round_number, client_ids, state_rounds, context)
+        names = list(requests)
+        if len(names) < MINIMUM_SITES:
+            self._say(
+                f"round {round_number}: {len(names)} sites have a client in the "
+                f"cohort, and a secure sum needs {MINIMUM_SITES}"
+            )
+            return (), ()
+        done = self._sums.run(round_number, requests, self._round_deadline, self._steps)
+        if done is None:
+            return (), ()
+        survivors, sums = done
+        own = {site: requests[site].texts("clients") for site in survivors}
+        who = {i for clients in own.values() for i in clients}
+        values = iter(sums)
+        report = [
+            next(values) if spec.modulus else spec.zeros() for spec in self._specs
+        ]
+        return tuple(i for i in client_ids if i in who), report
+
+    def _steps(
+        self, requests: Mapping[str, Message], seconds: float
+    ) -> Iterator[tuple[str, Message]]:
+        return self._answers(requests, seconds)
+
+    def _requests(
+        self,
+        round_number: int,
+        client_ids: Sequence[str],
+        state_rounds: Mapping[str, int],
+        context: Sequence[np.ndarray],
+    ) -> dict[str, Message]:
+        """The request for a round's work, for each site with a client in the cohort."""
+        requests = {}
+        for site in dict.fromkeys(self._site_of[i] for i in client_ids):
+            own = [i for i in client_ids if self._site_of[i] == site]
+            requests[site] = Message(
+                "round",
+                {
+                    "round": round_number,
+                    "completed": round_number - 1,
+                    "clients": own,
+                    "state_rounds": {i: state_rounds[i] for i in own},
+                },
+                {f"context/{n}": tensor for n, tensor in enumerate(context)},
+            )
+        return requests
+
+    def _reports_of(
+        self, client_ids: Sequence[str], answer: Message
+    ) -> dict[str, list[np.ndarray]]:
+        return {
+            client_id: [
+                spec.zeros()
+                if spec.kept
+                else answer.tensor(f"{place}/{n}", dtype=spec.dtype, shape=spec.shape)
+                for n, spec in enumerate(self._specs)
+            ]
+            for place, client_id in enumerate(client_ids)
+        }
+
+    def evaluations(
+        self, request: Message, sites: Sequence[str]
+    ) -> Iterator[tuple[str, Message]]:
+        """Has sites evaluate a model; yields their answers in the order of `sites`.
+
+        Raises:
+          UserError: a site refuses or does not answer.
+        """
+        answers = self._all(dict.fromkeys(sites, request))
+        for site in sites:
+            yield site, answers[site]
+
+    def end(self) -> None:
+        """Tells the sites that the run is over; does not wait for those that are away.
+
+        A site that does not hear of it keeps the run's state, and answers other runs
+        all the same.
+        """
+        requests = dict.fromkeys(
+            self._begin, Message("end", {"round": 0, "completed": 0})
+        )
+        for _ in self._exchange.ask(requests, min(5.0, self._round_deadline)):
+            pass
+
+    def _answers(
+        self, requests: Mapping[str, Message], seconds: float
+    ) -> Iterator[tuple[str, Message]]:
+        """The answers that come in time; a refusal is printed and left out.
+
+        A site that was started again since the run began has forgotten the process: it
+        begins again, and is asked again.
+        """
+        forgotten: dict[str, Message] = {}
+        for site, answer in self._exchange.ask(requests, seconds):
+            if not isinstance(answer, Message):
+                self._say(f"site {site} refuses: {answer.reason}")
+            elif answer.header.get("forgotten"):
+                forgotten[site] = requests[site]
+            else:
+                yield site, answer
+        if forgotten:
+            begun = self._all({site: self._begin[site] for site in forgotten})
+            again = {site: forgotten[site] for site in begun}
+            for site, answer in self._exchange.ask(again, seconds):
+                if isinstance(answer, Message):
+                    yield site, answer
+                else:
+                    self._say(f"site {site} refuses: {answer.reason}")
+
+    def _all(self, requests: Mapping[str, Message]) -> dict[str, Message]:
+        """The answers of all sites that were asked, in the order of the requests.
+
+        Raises:
+          UserError: a site refuses, or does not answer in time.
+        """
+        found: dict[str, Message] = {}
+        for site, answer in self._answered(requests):
+            found[site] = answer
+        missing = [site for site in requests if site not in found]
+        if missing:
+            raise UserError(
+                f"site {', '.join(missing)}: no answer within "
+                f"{self._start_deadline:g} s; start it with scripts/site "
+                "--config=site.toml, then the same command goes on"
+            )
+        return {site: found[site] for site in requests}
+
+    def _answered(
+        self, requests: Mapping[str, Message]
+    ) -> Iterator[tuple[str, Message]]:
+        for site, answer in self._exchange.ask(requests, self._start_deadline):
+            if not isinstance(answer, Message):
+                raise UserError(f"site {site} refuses: {answer.reason}")
+            if answer.header.get("forgotten"):
+                request = self._begin.get(site)
+                if request is None or requests[site] is request:
+                    raise UserError(f"site {site}: has forgotten the run")
+                self._all({site: request})
+                yield from self._all({site: requests[site]}).items()
+            else:
+                yield site, answer

@@ -1,0 +1,161 @@
+"""Secure sums of a round over the sites, step by step, at the coordinator.
+
+Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine
+Learning", CCS, Figure 4. `secure_sums` has the cryptography; here the steps are asked
+of sites, and what a restart needs is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from tfl_research.errors import UserError
+from tfl_research.federation.messages import Message
+from tfl_research.federation.secure_sums import (
+    Collector,
+    SecureSumError,
+    SumAbandonedError,
+    SumTerms,
+    VectorSpec,
+    default_threshold,
+    session_of,
+)
+from tfl_research.federation.sites import AskSites
+from tfl_research.storage import atomic
+
+# Kinds of the requests of the steps, after "round", whose answer has the keys.
+SHARES, MASKED, UNMASK = "secure_shares", "secure_masked", "secure_unmask"
+
+
+class SecureSums:
+    """Makes the secure sums of one run.
+
+    The survivors of a round are kept before any site is asked to unmask them: if the
+    coordinator is killed then, the repeated round opens the sum of the same sites. A
+    site refuses another set, since the difference of two sums would show its vector.
+
+    Args:
+      run: the run's id.
+      vectors: of the tensors that are summed.
+      folder: of the run; keeps attempts and survivors.
+      say: prints a line for the user.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        vectors: Sequence[VectorSpec],
+        folder: pathlib.Path,
+        say: Callable[[str], None],
+    ):
+        self._run = run
+        self._vectors = tuple(vectors)
+        self._path = folder / "secure_sum.json"
+        self._say = say
+
+    def run(
+        self,
+        round_number: int,
+        requests: Mapping[str, Message],
+        seconds: float,
+        ask: AskSites,
+    ) -> Optional[tuple[tuple[str, ...], list[np.ndarray]]]:
+        """The sum over the sites of a round.
+
+        Args:
+          round_number: from 1.
+          requests: for the round's work, by site.
+          seconds: for all steps together.
+          ask: asks sites; what does not fit, or comes too late, is left out.
+
+        Returns:
+          The sites that are in the sum, and the sum of each vector; None if too few
+          sites answered.
+        """
+        end = time.monotonic() + seconds
+        names = tuple(requests)
+        attempt, only = self._next_attempt(round_number)
+        terms = SumTerms(
+            session_of(self._run, round_number, attempt),
+            names,
+            default_threshold(len(names)),
+            self._vectors,
+        )
+        collector = Collector(terms)
+        sum_of = {"attempt": attempt, "terms": terms.as_json()}
+
+        def asked(
+            messages: Mapping[str, Message], add: Callable[[str, Any], None]
+        ) -> None:
+            left = max(1.0, end - time.monotonic())
+            for site, answer in ask(messages, left):
+                try:
+                    add(site, answer.tensors)
+                except SecureSumError as error:
+                    self._say(f"round {round_number}: site {site}: {error}; left out")
+
+        def step(kind: str, tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+            header = {
+                "round": round_number,
+                "completed": round_number - 1,
+                "attempt": attempt,
+            }
+            return {site: Message(kind, header, t) for site, t in tensors.items()}
+
+        first = {
+            site: Message(m.kind, {**m.header, "sum": sum_of}, m.tensors)
+            for site, m in requests.items()
+            if only is None or site in only
+        }
+        try:
+            asked(first, collector.add_keys)
+            keys = collector.key_list()
+            present = collector.answered["keys"]
+            asked(step(SHARES, dict.fromkeys(present, keys)), collector.add_shares)
+            asked(step(MASKED, collector.shares()), collector.add_masked)
+            survivors = collector.survivors()
+            present = collector.answered["masked"]
+            self._keep(round_number, attempt, present)
+            asked(step(UNMASK, dict.fromkeys(present, survivors)), collector.add_unmask)
+            return tuple(present), collector.sums()
+        except SumAbandonedError as error:
+            self._say(f"round {round_number}: {error}")
+            return None
+
+    def _next_attempt(self, round_number: int) -> tuple[int, Optional[tuple[str, ...]]]:
+        """The attempt's number, and the only sites that may take part."""
+        kept = self._kept()
+        attempt = int(kept.get("attempt", 0)) + 1
+        only = None
+        if kept.get("round") == round_number and kept.get("survivors"):
+            only = tuple(kept["survivors"])
+        self._keep(round_number, attempt, only or ())
+        return attempt, only
+
+    def _kept(self) -> dict[str, Any]:
+        if not self._path.exists():
+            return {}
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("no object")
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self._path} is damaged ({error}); restore it, or choose another "
+                "--output_dir"
+            ) from error
+        return content
+
+    def _keep(self, round_number: int, attempt: int, survivors: Sequence[str]) -> None:
+        record = {
+            "round": round_number,
+            "attempt": attempt,
+            "survivors": list(survivors),
+        }
+        atomic.write(self._path, json.dumps(record).encode(), mode=0o600)

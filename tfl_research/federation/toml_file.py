@@ -1,0 +1,39 @@
+"""TOML files that people write: read whole, with the file and line in an error."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from tfl_research.errors import UserError
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+      UserError: no such file, or no TOML; names the file, and the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_names(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raises UserError if the table has an entry of another name."""
+    known = list(known)
+    for name in table:
+        if name not in known:
+            raise UserError(
+                f"{where}: unknown entry {name!r}; there are {', '.join(known)}"
+            )

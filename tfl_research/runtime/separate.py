@@ -1,0 +1,257 @@
+"""Executes each client by a program of its own, and adds up the reports one by one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.data import Cohort
+from tfl_research.runtime import failures
+from tfl_research.runtime.compiler import choice, chunks
+from tfl_research.runtime.compiler.chunks import Chunk
+from tfl_research.runtime.compiler.conversion import UnsupportedProcess
+from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.explanation import examine
+from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.tracing.imports import Use
+
+
+class SeparateClients:
+    """A process' round in steps: context, one report for each client, total, result.
+
+    The site of a federation executes `report` with its own data, and the coordinator
+    the other steps. `in_process` with `Mode("separate", ...)` executes the same
+    programs. So both give the same result to the last bit, on processors of one type.
+
+    Args:
+      programs: of the process, which no engine uses.
+      compiler: "xla" or "graph".
+
+    Raises:
+      UnsupportedProcess: the compiler cannot execute the clients as TFF does.
+    """
+
+    def __init__(self, programs: MapReduce, compiler: str):
+        self._programs = programs
+        self._mode = Mode("separate", compiler)
+        reasons = choice.refusals(programs, self._mode)
+        if reasons:
+            raise UnsupportedProcess(
+                f"mode {self._mode} cannot execute this process: {reasons[0]}; use "
+                "the compiler 'graph'"
+            )
+
+    @property
+    def num_plain_leaves(self) -> int:
+        """How many tensors of a report are not part of a secure sum."""
+        return self._programs.num_update_leaves
+
+    def chunk(self, cohort: Cohort, index: int) -> Chunk:
+        """The local steps of one client of a cohort."""
+        client_type = self._programs.client_type
+        names = [name for name, _ in tff.structure.iter_elements(client_type)]
+        steps = chunks.bucket(max(1, len(cohort.orders[index])))
+        return chunks.gather(cohort, [index], (1, steps), names)
+
+    def context(self, state: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The tensors that the server sends to every client.
+
+        Args:
+          state: the leaves of the server's state.
+
+        Raises:
+          UserError: the server's computation fails.
+        """
+        with failures.at_server():
+            return list(self._programs.start(self._mode)(state))
+
+    def report(self, context: Sequence[tf.Tensor], chunk: Chunk) -> list[tf.Tensor]:
+        """What one client reports, tensors as `report_specs`.
+
+        Args:
+          context: of `context`.
+          chunk: with one client.
+
+        Raises:
+          UserError: the client's computation fails.
+        """
+        leaves = [tf.convert_to_tensor(leaf[0]) for leaf in chunk.leaves]
+        try:
+            results = self._client(self._mode.compiler)(context, leaves)
+            if self._mode.compiler == "graph":
+                return results
+            *reported, violated = results
+            if not violated:
+                return reported
+            # From bad values XLA would compute something where TensorFlow fails.
+            return self._client("graph")(context, leaves)
+        except tf.errors.InvalidArgumentError as error:
+            raise failures.named(self._programs, context, chunk, error) from error
+
+    def total(self, reports: Iterable[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
+        """Adds up reports, in their order; for no reports, the total of nobody."""
+        programs = self._programs
+        total = list(programs.zero.run()) + programs.zero_secure_sums()
+        for report in reports:
+            total = self._fold(total, report)
+        return total
+
+    def result(
+        self, state: Sequence[tf.Tensor], total: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """The leaves of the new state and of the metrics.
+
+        Raises:
+          UserError: the server's computation fails.
+        """
+        with failures.at_server():
+            return self._programs.finish(self._mode, 1)(state, [total])
+
+    def _client(self, compiler: str) -> Any:
+        """The program (context leaves, a client's leaves) -> report leaves.
+
+        A program for XLA has one more result: whether a guard was violated.
+        """
+        programs = self._programs
+        use = Use(guarded=compiler == "xla")
+
+        def work(context: Any, leaves: Any) -> list[tf.Tensor]:
+            violations = [tf.constant(False)]
+            reported = programs.trace(
+                programs.work,
+                *programs.layout.unpack(leaves),
+                *context,
+                use=use,
+                violations=violations,
+            )
+            if compiler == "graph":
+                return list(reported)
+            return [*reported, functools.reduce(tf.logical_or, violations)]
+
+        rows = [
+            tf.TensorSpec(spec.shape[1:], spec.dtype) for spec in programs.layout.specs
+        ]
+        mode = Mode("separate", compiler)
+        return programs.compiled("client", mode, work, programs.context_specs, rows)
+
+    @property
+    def _fold(self) -> Any:
+        """The program (accumulator, report leaves) -> accumulator."""
+        programs = self._programs
+
+        def fold(total: Any, report: Any) -> list[tf.Tensor]:
+            split = len(total) - len(programs.secure_types)
+            number = programs.num_update_leaves
+            folded = programs.trace(
+                programs.accumulate, *total[:split], *report[:number]
+            )
+            secure = zip(total[split:], report[number:])
+            return list(folded) + [a + b for a, b in secure]
+
+        return programs.compiled(
+            "fold",
+            self._mode,
+            fold,
+            programs.accumulator_specs,
+            programs.report_specs,
+        )
+
+
+class SeparateProcess:
+    """A process, its states and results, for an engine that executes its steps apart.
+
+    Args:
+      process: any process whose clients hold tensors.
+      compiler: of the clients' work, "xla" or "graph"; None for "xla" where XLA
+        executes it as TensorFlow does.
+
+    Raises:
+      UnsupportedProcess: the process has no map-reduce form, or the compiler cannot
+        execute it.
+    """
+
+    def __init__(
+        self, process: tff.templates.IterativeProcess, compiler: Optional[str] = None
+    ):
+        programs, explanation = examine(process)
+        if programs is None:
+            raise UnsupportedProcess(
+                f"only TFF's runtime executes this process: {explanation.reason}"
+            )
+        if compiler is None:
+            compiler = choice.candidates(programs)[0].compiler
+        self._process, self._programs = process, programs
+        self._state_type = process_shape.parameters(process)[0]
+        self.compiler = compiler
+        self.clients = SeparateClients(programs, compiler)
+
+    def initialize(self) -> Any:
+        """The initial server state."""
+        leaves = self._programs.initialize.run()
+        return pack(iter(leaves), self._process.initialize.type_signature.result)
+
+    def state_leaves(self, state: Any) -> list[tf.Tensor]:
+        """The tensors of a state, of any engine of the process."""
+        types = leaf_types(self._state_type)
+        return [
+            tf.convert_to_tensor(value, tf.as_dtype(leaf.dtype))
+            for value, leaf in zip(flatten(state, self._state_type), types)
+        ]
+
+    def packed(self, leaves: Sequence[tf.Tensor]) -> tuple[Any, Any]:
+        """New state and metrics of a round, from the leaves of its result."""
+        result_type = self._process.next.type_signature.result
+        return process_shape.split(pack(iter(leaves), result_type), self._process)
+
+    @property
+    def context_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
+        """Types and shapes of the tensors that the server sends to clients."""
+        return [_layout(spec) for spec in self._programs.context_specs]
+
+    @property
+    def report_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
+        """Types and shapes of the tensors of a report, those of secure sums last."""
+        return [_layout(spec) for spec in self._programs.report_specs]
+
+    def kept_positions(self, member: str) -> list[int]:
+        """Positions in a report of what is for the table of clients' states alone.
+
+        They are a client's new state, and its position in the cohort
+        (`processes.client_states.collect`). Empty if clients keep no states.
+
+        Args:
+          member: name of the position among the members of a client's value.
+        """
+        before = 0
+        for name, kind in tff.structure.iter_elements(self._programs.client_type):
+            if name == member:
+                break
+            before += len(leaf_types(kind))
+        else:
+            return []
+        forwarded = self._programs.work.forwarded
+        places = [p for p, argument in enumerate(forwarded) if argument == before]
+        return [kept for place in places for kept in (place - 1, place)]
+
+    @property
+    def secure_layout(self) -> list[tuple[np.dtype, tuple[int, ...], int]]:
+        """Types, shapes and moduli of the tensors of a report that are summed securely.
+
+        The modulus of a sum that is not modular is that of its type's wrap-around.
+        """
+        layout = self.report_layout[self.clients.num_plain_leaves :]
+        moduli = [int(value) for value in self._programs.moduli.run()]
+        free = [2 ** (8 * dtype.itemsize) for dtype, _ in layout]
+        moduli = free[: len(layout) - len(moduli)] + moduli
+        return [(dtype, shape, m) for (dtype, shape), m in zip(layout, moduli)]
+
+
+def _layout(spec: tf.TensorSpec) -> tuple[np.dtype, tuple[int, ...]]:
+    return np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape.as_list())

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import special_cases
 import tensorflow as tf
+import tensorflow_federated as tff
 from tensorflow.python.framework import op_def_registry
 
+from tfl_research import runtime
+from tfl_research.runtime import Mode
 from tfl_research.runtime.graphs import guards, operations
 from tfl_research.runtime.in_process import _set_flags_of_xla
+from tfl_research.runtime.tracing.imports import Import
 
 FLOATS = [np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.0, -1.0, 2.5, 1e-40, 1e30, -7.5]
 ORDINARY = (0.5, 1.0)
@@ -210,3 +214,62 @@ def test_every_compiled_operation_is_tried():
         if not name.startswith("TensorList")
     }
     assert missing == set()
+
+
+def test_a_process_gives_the_same_on_both_compilers():
+    """NaN is no largest score in TensorFlow, and the largest one under XLA."""
+    scores = tff.TensorType(np.float32, [4])
+
+    @tff.tensorflow.computation(scores)
+    def best(values):
+        return tf.one_hot(tf.argmax(values), 4)
+
+    @tff.federated_computation(tff.FederatedType(scores, tff.CLIENTS))
+    def votes(clients):
+        return tff.federated_sum(tff.federated_map(best, clients))
+
+    clients = [[0.0, 3.0, np.nan, 1.0], [5.0, 1.0, 1.0, 1.0]]
+    process = runtime.as_process(votes)
+    for compiler in ("xla", "graph"):
+        with runtime.in_process(process, mode=Mode("folded", compiler)) as engine:
+            _, found = engine.next(engine.initialize(), clients)
+        np.testing.assert_array_equal(found, [1, 1, 0, 0])
+
+
+def test_a_mode_that_cannot_be_built_is_refused_by_name():
+    """The accumulator grows, which a loop of a fixed shape cannot hold."""
+    many = tff.TensorType(np.float32, [None])
+    put = tff.tensorflow.computation(
+        lambda all_, one: tf.concat([all_, [one]], 0), (many, np.float32)
+    )
+    join = tff.tensorflow.computation(
+        lambda one, two: tf.concat([one, two], 0), (many, many)
+    )
+    keep = tff.tensorflow.computation(lambda values: values, many)
+
+    @tff.tensorflow.computation
+    def start():
+        return tf.reshape(tf.zeros([0]), [-1])
+
+    @tff.federated_computation(tff.FederatedType(np.float32, tff.CLIENTS))
+    def collect(clients):
+        return tff.federated_aggregate(clients, start(), put, join, keep)
+
+    engine = runtime.in_process(
+        runtime.as_process(collect), mode=Mode("folded", "graph")
+    )
+    with engine, pytest.raises(runtime.UnsupportedProcess, match="leave the mode out"):
+        engine.next(engine.initialize(), [1.0, 2.0])
+
+
+def test_placeholders_that_nothing_needs_are_not_imported():
+    """XLA rejects them; other nodes may be placed with them."""
+    with tf.Graph().as_default() as graph:
+        argument = tf.compat.v1.placeholder(tf.float32, [], "argument")
+        other = tf.compat.v1.placeholder(tf.float32, [], "other")
+        with tf.compat.v1.colocate_with(other):
+            tf.identity(argument, "result")
+    imported = Import(
+        graph.as_graph_def(), ["argument:0"], ["result:0"], in_place=False
+    )
+    assert [node.name for node in imported.graph_def.node] == ["result"]

@@ -233,12 +233,12 @@ CASES: dict[str, _Case] = {
     "one_hot": (lambda i: tf.one_hot(i, 3), [ints(0, 1, 2)]),
     "linspace": (
         lambda a, b: ops.LinSpace(start=a, stop=b, num=5),
-        [np.float32(1), np.float32(2)],
+        [np.array(1, np.float32), np.array(2, np.float32)],
     ),
     "pad": (lambda x: tf.pad(x, [[1, 1]]), [floats(4)]),
     "pad_with": (
         lambda x, v: ops.PadV2(input=x, paddings=[[1, 1]], constant_values=v),
-        [floats(4), np.float32(1)],
+        [floats(4), np.array(1, np.float32)],
     ),
     "mirror": (lambda x: tf.pad(x, [[1, 1]], "REFLECT"), [floats(4)]),
     "mirror_gradient": (

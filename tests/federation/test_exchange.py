@@ -131,6 +131,13 @@ class TestRefusals:
         assert isinstance(answers["nord"], Message)
         assert exchange.carrier.sites == ("nord",)
 
+    def test_a_site_that_is_not_there_until_the_time_is_over(self, sites):
+        exchange = sites.exchange(
+            sites.carrier("west", patience=9.0), keys={"west": bytes(32)}
+        )
+        answer = _only(exchange, "west", seconds=0.2)
+        assert answer == Refusal("west", "cannot be reached", "unreached")
+
     def test_a_site_before_which_many_wait(self, sites):
         """The site listens, and imports TensorFlow before it serves."""
         sites.keys["nord"] = bytes(32)

@@ -147,8 +147,7 @@ def test_fifty_kills_at_random_moments(tmp_path):
                 except _CoordinatorKilledError:
                     restarts += 1
                     continue
-                except SumAbandonedError as error:
-                    assert str(error).startswith("the sum is abandoned: ")
+                except SumAbandonedError:
                     abandoned += 1
                     break
                 expected = np.zeros(SPEC.size, np.int64)

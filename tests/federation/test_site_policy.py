@@ -48,6 +48,8 @@ class TestPolicy:
             ({"tasks": ("csv", "heart")}, {}),
             ({"algorithms": ("fed_avg",)}, {}),
             ({"most_rounds": 10}, {}),
+            ({"metrics": ("loss", "examples")}, {}),
+            ({"metrics": ("loss",)}, {"secure_sums": True}),
             ({"least_examples": 20}, {}),
             ({"least_record_noise_multiplier": 1.0}, _RECORD),
             ({"least_user_noise_multiplier": 1}, _CLIENT),
@@ -81,6 +83,11 @@ class TestPolicy:
             ),
             ({"most_rounds": 9}, {}, "has 10 rounds: site.toml has most_rounds = 9"),
             ({"most_rounds": 9}, {"rounds": None}, "has None rounds"),
+            (
+                {"metrics": ("loss",)},
+                {"secure_sums": False},
+                r"number of examples: site.toml has metrics = \['loss'\], without",
+            ),
             (
                 {"least_examples": 21},
                 {},

@@ -12,6 +12,7 @@ from tfl_research.experiment.configs import (
     Batches,
     Cohorts,
     Runtime,
+    SecureSums,
     TaskChoice,
     Training,
     Weighting,
@@ -84,6 +85,7 @@ COMMON: tuple[Group, ...] = (
     Cohorts,
     Weighting,
     Training,
+    SecureSums,
     Runtime,
     Output,
 )

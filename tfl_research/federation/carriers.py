@@ -66,6 +66,8 @@ class _Request:
     next_try: float
     give_up: float
     attempts: int = 0
+    # Whether the site's process listened when it was tried last.
+    listens: bool = False
     connection: Optional[Connection] = None
 
 
@@ -147,6 +149,9 @@ class LocalCarrier:
                             del waiting[key.data]
                             yield key.data, reply
                     now = time.monotonic()
+                for site, request in waiting.items():
+                    if not request.listens:
+                        yield site, b""
             finally:
                 for request in waiting.values():
                     if request.connection is not None:
@@ -174,12 +179,13 @@ class LocalCarrier:
             return False
         except BlockingIOError:
             # It listens; others wait before this request.
-            request.next_try = now + PAUSE
+            request.next_try, request.listens = now + PAUSE, True
             return True
         except OSError:
-            request.next_try = now + PAUSE
+            request.next_try, request.listens = now + PAUSE, False
             return now < request.give_up
         request.attempts += 1
+        request.listens = True
         request.connection = connection
         connection.put(request.content)
         selector.register(
@@ -208,6 +214,7 @@ class LocalCarrier:
             # The site's process ended; it gets the same bytes when it is back.
             now = time.monotonic()
             request.next_try, request.give_up = now + PAUSE, now + self._patience
+            request.listens = False
         selector.unregister(connection.socket)
         connection.close()
         request.connection = None

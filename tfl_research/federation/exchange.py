@@ -80,7 +80,8 @@ class Exchange:
       >>> from tfl_research.federation.carriers import LocalCarrier
       >>> from tfl_research.federation.exchange import Exchange
       >>> from tfl_research.federation.messages import Message
-      >>> carrier = LocalCarrier({"nord": pathlib.Path("nord/site.sock")})
+      >>> sockets = {"nord": pathlib.Path("nord/site.sock")}
+      >>> carrier = LocalCarrier(sockets, patience=0.1)
       >>> numbers = pathlib.Path("sequence")
       >>> exchange = Exchange(carrier, {"nord": bytes(32)}, "run1", numbers)
       >>> asked = {"nord": Message("hello", {"round": 0, "completed": 0})}

@@ -12,6 +12,8 @@ from tfl_research.federation import toml_file
 from tfl_research.federation.handler import Refused
 from tfl_research.tasks import Task
 
+# The metric that is a client's number of examples.
+EXAMPLES = "examples"
 # Names of settings of an experiment.
 _UNIT, _CLIENT, _RECORD = "privacy_unit", "client", "record"
 
@@ -32,7 +34,8 @@ class SitePolicy:
       tasks: names of the tasks that may be asked for.
       algorithms: names of the algorithms.
       metrics: names of the metrics that may leave the site, such as "loss"; "examples"
-        are the numbers of each client's examples.
+        are the numbers of each client's examples, which every round's reports have
+        unless the run has secure sums.
       most_rounds: of a run.
       least_record_noise_multiplier: of runs whose noise the site draws for its records.
       least_user_noise_multiplier: of runs whose noise the coordinator draws for
@@ -54,7 +57,7 @@ class SitePolicy:
       >>> policy.check_round(101)
       Traceback (most recent call last):
           ...
-      tfl_research.federation.handler.Refused: round 101: site.toml has most_rounds...
+      tfl_research...Refused: round 101: site.toml has most_rounds = 100
     """
 
     tasks: Optional[tuple[str, ...]] = None
@@ -147,6 +150,12 @@ class SitePolicy:
             raise Refused(
                 f"the run has {rounds} rounds: site.toml has most_rounds = "
                 f"{self.most_rounds}"
+            )
+        if not self.allows(EXAMPLES) and not flat.get("secure_sums"):
+            raise Refused(
+                "what a client reports in a round has its number of examples: "
+                f"site.toml has metrics = {list(self.metrics or ())}, without "
+                f"{EXAMPLES!r}; --secure_sums shows the sum of all sites alone"
             )
         self._check_privacy(flat)
         self._check_examples(task)

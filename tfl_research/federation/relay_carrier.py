@@ -141,6 +141,9 @@ class RelayCarrier:
                     if not request.is_unreached:
                         request.is_unreached = True
                         request.give_up = now + self._patience
+        for site, request in waiting.items():
+            if request.relay is None:
+                yield site, b""
 
     def _sends(self, site: str, request: _Request, now: float) -> bool:
         """Sends where that is due; False if the site counts as out of reach."""

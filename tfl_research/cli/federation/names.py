@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from tfl_research.errors import UserError
+from tfl_research.errors import UserError, alternatives
 from tfl_research.federation.authentication import check_name
+
+# What FLARE calls other participants.
+_RESERVED = ("administrator", "localhost", "server")
 
 
 def site_names(flag: str, text: str) -> tuple[str, ...]:
@@ -17,6 +20,11 @@ def site_names(flag: str, text: str) -> tuple[str, ...]:
         raise UserError(f"{flag}={text}: no site is named; give the names of all")
     for name in names:
         check_name(name, flag)
+        if any(word in name.lower() for word in _RESERVED):
+            raise UserError(
+                f"{flag}={text}: {name} must not contain {alternatives(_RESERVED)}; "
+                "give another name"
+            )
         if names.count(name) > 1:
             raise UserError(f"{flag}={text}: names {name} twice; leave one out")
     return tuple(names)

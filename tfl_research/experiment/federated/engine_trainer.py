@@ -102,7 +102,7 @@ class EngineTrainer:
     def _metrics(self, model: Any) -> tuple[dict[str, float], int]:
         found = self._evaluator.evaluate(model)
         finite = {k: float(v) for k, v in found.overall.items() if np.isfinite(v)}
-        return finite, int(np.sum(found.counts))
+        return finite, int(np.sum(found.examples))
 
     def _model(self, weights: Sequence[np.ndarray]) -> tff.learning.models.ModelWeights:
         held = self._first.global_model_weights

@@ -162,7 +162,7 @@ def load_weights(path: pathlib.Path) -> list[np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return [archive[name] for name in sorted(archive.files)]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise errors.UserError(f"{path} holds no model: {error}") from error
 
 
@@ -183,7 +183,7 @@ def _unpacked(data: bytes) -> tuple[list[np.ndarray], dict[str, Any]]:
             header = json.loads(archive["header"].tobytes().decode("utf-8"))
             names = sorted(set(archive.files) - {"header"})
             weights = [archive[name] for name in names]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise errors.UserError(f"a request that cannot be read: {error}") from error
     if not isinstance(header, dict):
         raise errors.UserError("a request whose header is no table")

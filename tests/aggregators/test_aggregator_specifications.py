@@ -228,12 +228,6 @@ def test_a_trim_is_a_count_or_a_share(given, cut, hostile, share):
             "--aggregator=coordinate_median: mixing and bucketing are defined for "
             "equal weights only; use uniform client weighting",
         ),
-        (
-            "repeated_geometric_median",
-            {"secure_sums": True},
-            "--secure_sums=True: numbers of examples have no bound that a secure sum "
-            "could have; give --client_weighting=uniform or capped",
-        ),
     ],
 )
 def test_weights_that_an_aggregator_does_not_take(name, given, message):
@@ -259,9 +253,6 @@ def test_who_takes_weights():
         "norm_clipping",
         "sign_majority",
     }
-    RepeatedGeometricMedian(secure_sums=True).check_weights("capped")
-    assert RepeatedGeometricMedian(secure_sums=True).needs_bounded_weights
-    assert not RepeatedGeometricMedian().needs_bounded_weights
 
 
 def test_steps_of_a_round_that_only_tffs_runtime_executes():
@@ -349,6 +340,9 @@ def test_a_class_that_says_nothing_of_its_sensitivity_breaks_the_bound():
 def test_secure_sums_go_with_sums():
     sums = {
         "mean",
+        "robust",
+        "zeroing",
+        "clipping",
         "norm_clipping",
         "sign_majority",
         "repeated_geometric_median",

@@ -21,6 +21,7 @@ from tfl_research.aggregators import (
     UpdateAggregator,
     declarations,
 )
+from tfl_research.aggregators.secure_sums import summation
 from tfl_research.registry import registered
 
 CONTEXT = AggregatorContext(9, 7, weighted=False, seed=3)
@@ -62,10 +63,10 @@ CONTEXT_OF_FEW = AggregatorContext(9, 2, weighted=False)
 def test_a_geometric_median_by_secure_sums():
     plain = aggregators.RepeatedGeometricMedian(weiszfeld_steps=3).build(CONTEXT)
     assert plain == RepeatedMeanFactory(3)
-    secure = aggregators.RepeatedGeometricMedian(secure_sums=True).build(CONTEXT)
-    assert isinstance(secure, RepeatedMeanFactory)
-    assert isinstance(secure.sum_factory, tff.aggregators.SecureSumFactory)
-    assert (secure.steps, secure.smoothing) == (1, 1e-3)
+    formats = aggregators.SumFormats(9)
+    context = dataclasses.replace(CONTEXT, secure_sums=formats)
+    secure = aggregators.RepeatedGeometricMedian().build(context)
+    assert secure == RepeatedMeanFactory(1, 1e-3, summation.updates(formats))
 
 
 def test_a_trusted_root_holds_the_largest_cohort():

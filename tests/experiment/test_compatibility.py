@@ -38,6 +38,7 @@ from tfl_research.experiment.configs import (
     Devices,
     RecordLevelPrivacy,
     Runtime,
+    SecureSums,
     Silos,
     Training,
     UserLevelPrivacy,
@@ -51,6 +52,7 @@ from tfl_research.registry import registered
 UNIFORM, CAPPED = Weighting("uniform"), Weighting("capped", 10)
 RECORDS = RecordLevelPrivacy(record_noise_multiplier=1.0)
 DEVICES = Devices(50)
+SECURE = SecureSums(True)
 
 
 def noised(mechanism="gaussian", **given):
@@ -387,8 +389,8 @@ REFUSED = {
             },
             "--aggregator=geometric_median: geometric_median needs every client's "
             "update, but under secure aggregation the server sees their sum only; use "
-            "one of mean, secure, repeated_geometric_median, norm_clipping, "
-            "sign_majority",
+            "one of mean, robust, zeroing, clipping, secure, "
+            "repeated_geometric_median, norm_clipping, sign_majority",
         ),
         (
             {
@@ -512,11 +514,6 @@ REFUSED = {
             "--runtime=tff executes; give that, or 1",
         ),
         (
-            {"aggregator": RepeatedGeometricMedian(secure_sums=True)},
-            "--secure_sums=True: numbers of examples have no bound that a secure sum "
-            "could have; give --client_weighting=uniform or capped",
-        ),
-        (
             {"aggregator": Krum(byzantine=1), "weighting": Weighting("examples")},
             "--client_weighting=examples: krum is defined for equal weights only; give "
             "--client_weighting=uniform",
@@ -526,6 +523,58 @@ REFUSED = {
             "--aggregator=sign_majority: its result is -1, 0 or 1 in every coordinate, "
             "of which the server's learning rate makes the step; give "
             "--server_learning_rate below 1, such as 0.003",
+        ),
+    ],
+    "_secure_sums": [
+        (
+            {"aggregator": CoordinateMedian(), "secure_sums": SECURE},
+            "--secure_sums=True: --aggregator=coordinate_median: coordinate_median "
+            "needs every client's update, but under secure aggregation the server sees "
+            "their sum only; use one of mean, robust, zeroing, clipping, secure, "
+            "repeated_geometric_median, norm_clipping, sign_majority",
+        ),
+        (
+            {
+                "aggregator": NormClipping(clip_radius=1, byzantine=1),
+                "secure_sums": SECURE,
+            },
+            "--secure_sums=True: --aggregator=norm_clipping stacks the updates of a "
+            "round, of which the server sees the sum only; give --aggregator=mean, or "
+            "norm_clipping with --clip_radius alone",
+        ),
+        (
+            {
+                "aggregator": RepeatedGeometricMedian(weiszfeld_steps=2),
+                "runtime": Runtime("tff"),
+                "secure_sums": SECURE,
+            },
+            "--secure_sums=True: a round is one secure sum; give --weiszfeld_steps=1",
+        ),
+        (
+            {"algorithm": "scaffold", "secure_sums": SECURE},
+            "--secure_sums=True: clients of scaffold keep a state between rounds, "
+            "which a simulation holds in one table and no sum; give "
+            "--algorithm=fed_avg, fed_prox or fed_nova, or leave it out",
+        ),
+        (
+            {"compression": Compression("quantize"), "secure_sums": SECURE},
+            "--compression=quantize: saves nothing under --secure_sums, which mask "
+            "every coordinate; leave it out, and give --secure_sum_bits for smaller "
+            "messages",
+        ),
+        (
+            {"attack": Attack("alie"), "secure_sums": SECURE},
+            "--attack=alie: needs all updates of a round, which --secure_sums hide; "
+            "leave one of them out",
+        ),
+        (
+            {
+                "privacy": noised(),
+                "audit": Audit(sabotage="clip_off"),
+                "secure_sums": SECURE,
+            },
+            "--sabotage=clip_off: breaks the bounds of --secure_sums; leave one of "
+            "them out",
         ),
     ],
 }
@@ -589,10 +638,12 @@ def test_what_a_rule_refuses(rule, index):
             "aggregator": RepeatedGeometricMedian(weiszfeld_steps=2),
             "runtime": Runtime("tff"),
         },
-        {
-            "aggregator": RepeatedGeometricMedian(secure_sums=True),
-            "weighting": CAPPED,
-        },
+        {"aggregator": RepeatedGeometricMedian(), "secure_sums": SECURE},
+        {"aggregator": "robust", "secure_sums": SECURE, "weighting": CAPPED},
+        {"aggregator": NormClipping(clip_radius=1), "secure_sums": SECURE},
+        {"algorithm": "fed_nova", "secure_sums": SECURE},
+        {"secure_sums": SECURE, "attack": Attack("sign_flip")},
+        {"secure_sums": SECURE, "privacy": RECORDS},
         {"aggregator": SignMajority(), "server_optimizer": SGD(0.003)},
         {"baseline": Baseline("pooled"), "cohorts": Cohorts("full")},
         {"training": Training(run_seed="7"), "privacy": noised()},

@@ -214,7 +214,7 @@ class TestDefaults:
             {"algorithm": "scaffold"},
             {"aggregator": Krum(byzantine=1)},
             {"privacy": NOISED},
-            {"aggregator": RepeatedGeometricMedian(secure_sums=True)},
+            {"aggregator": RepeatedGeometricMedian()},
         ],
     )
     def test_a_given_weighting_stays(self, given):

@@ -179,12 +179,8 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
             ["--aggregator=krum", "as few as 0", "--on_breakdown"],
         ),
         (
-            ("fed_avg", "--aggregator=mean", "--secure_sums"),
-            ["--secure_sums", "--aggregator=repeated_geometric_median"],
-        ),
-        (
-            ("fed_avg", "--aggregator=repeated_geometric_median", "--secure_sums"),
-            ["--secure_sums", "--client_weighting=uniform"],
+            ("robust_fed_avg", "--aggregator=krum", "--byzantine=1", "--secure_sums"),
+            ["--secure_sums", "--aggregator=krum", "their sum only", "mean"],
         ),
         (
             (

@@ -76,6 +76,21 @@ class TestReplay:
         other = sealed(body, KEY, Seal(False, "nord", "run2", 1))
         assert _reply(server.answer(other, handler)).header["run"] == "run2"
 
+    def test_many_runs_do_not_use_up_the_open_files(self, server):
+        def ask(run, sequence):
+            body = encode(Message("hello", {"run": run, "round": 0, "completed": 0}))
+            content = sealed(body, KEY, Seal(False, "nord", run, sequence))
+            return server.answer(content, Doubling())
+
+        ask("run0", 2)
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 30):
+            assert _reply(ask(f"run{number}", 1)).kind == "hello"
+        assert len(os.listdir("/proc/self/fd")) <= before + 8
+        # A run whose files were closed is remembered all the same.
+        assert b"is not new" in ask("run0", 1)
+        assert _reply(ask("run0", 3)).kind == "hello"
+
     def test_a_site_that_restarts_remembers(self, tmp_path):
         folder, handler = tmp_path / "nord", Doubling()
 

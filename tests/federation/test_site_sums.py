@@ -192,6 +192,16 @@ def test_a_damaged_record_is_named(sites, content, message):
         sites[A].keys("run", 1, 2, _terms(1, 2))
 
 
+def test_a_damaged_party_is_named_and_can_be_removed(sites):
+    sites[A].keys("run", 1, 1, _terms(1, 1))
+    path = sites[A]._path("run", "party")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(SecureSumError, match=rf"{path}: .*damaged.*; remove the file"):
+        sites[A].keys("run", 1, 2, _terms(1, 2))
+    path.unlink()
+    sites[A].keys("run", 1, 2, _terms(1, 2))
+
+
 def test_a_record_of_a_newer_version_is_named(sites):
     sites[A].keys("run", 1, 1, _terms(1, 1))
     path = sites[A]._path("run", "rounds")

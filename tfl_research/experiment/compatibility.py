@@ -208,6 +208,13 @@ def _secure_sums(experiment: Description) -> None:
             aggregator.check_with_secure_sum()
         except SettingError as error:
             raise secure.refused("secure_sums", error.for_command_line) from error
+        if aggregator.stacked:
+            raise secure.refused(
+                "secure_sums",
+                f"--aggregator={aggregator.NAME} stacks the updates of a round, of "
+                "which the server sees the sum only; give --aggregator=mean, or "
+                "norm_clipping with --clip_radius alone",
+            )
         if not aggregator.has_map_reduce_form:
             raise secure.refused(
                 "secure_sums",

@@ -57,7 +57,7 @@ class SitePolicy:
       >>> policy.check_round(101)
       Traceback (most recent call last):
           ...
-      tfl_research.federation.handler.Refused: round 101: site.toml has most_rounds...
+      tfl_research...Refused: round 101: site.toml has most_rounds = 100
     """
 
     tasks: Optional[tuple[str, ...]] = None

@@ -42,6 +42,7 @@ from tfl_research.program.interrupts import Interrupt, raised_on_signals
 
 # What handlers and the server write about errors, in the site's folder.
 ERRORS_FILE = "errors.log"
+_OPEN_RUNS = 8
 
 
 def run_folder(state_folder: pathlib.Path, run: str) -> pathlib.Path:
@@ -206,9 +207,14 @@ class SiteServer:
         check_name(seal.run, "the run's id")
 
     def _requests(self, run: str) -> Requests:
-        if run not in self._runs:
-            self._runs[run] = Requests(run_folder(self._folder, run), self._key)
-        return self._runs[run]
+        """The run's requests, whose files stay open for the latest runs."""
+        requests = self._runs.pop(run, None)
+        if requests is None:
+            requests = Requests(run_folder(self._folder, run), self._key)
+        self._runs[run] = requests
+        if len(self._runs) > _OPEN_RUNS:
+            self._runs.pop(next(iter(self._runs))).close()
+        return requests
 
     def _handled(self, run: str, body: bytes, handler: Handler) -> bytes:
         """The reply's message, encoded."""

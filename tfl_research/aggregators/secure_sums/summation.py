@@ -52,7 +52,8 @@ def decode(total: tf.Tensor, numbers: FixedPoint, dtype: tf.DType) -> tf.Tensor:
       dtype: of the result.
     """
     half = tf.constant(numbers.modulus // 2, tf.int64)
-    residue = tf.bitwise.bitwise_and(total + half, tf.constant(numbers.modulus - 1))
+    mask = tf.constant(numbers.modulus - 1, tf.int64)
+    residue = tf.bitwise.bitwise_and(total + half, mask)
     steps = residue - half
     if dtype.is_integer:
         return tf.cast(steps, dtype)

@@ -181,7 +181,7 @@ class Coordinated:
         layout = prepared.secure_layout if secure else []
         sums = None
         if secure:
-            vectors = [VectorSpec(shape, dtype, m) for dtype, shape, m in layout]
+            vectors = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
             sums = SecureSums(run, vectors, own, _say)
         sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
         plain = len(prepared.report_layout) - len(layout)

@@ -161,7 +161,7 @@ class RunAtSite:
         first = self._process.clients.num_plain_leaves
         vectors = []
         layout = self._process.secure_layout
-        expected = [VectorSpec(shape, dtype, m) for dtype, shape, m in layout]
+        expected = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
         if list(terms.vectors) != expected or len(terms.parties) < MINIMUM_SITES:
             raise MessageError(
                 f"round {number}: the terms of the secure sum are not of this process"

@@ -15,6 +15,7 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from tfl_research import errors
 from tfl_research.federation.engines import environments, processes
 
 _RELAYS = pathlib.Path(__file__).with_name("relays")
@@ -156,10 +157,13 @@ class SuperLink:
         config = " ".join(
             f"{key}={json.dumps(value)}" for key, value in settings.items()
         )
-        printed = self._ask(
-            "run", str(app), _CONNECTION, "--run-config", config, "--format", "json"
-        )
-        return str(_json(printed)["run-id"])
+        given = ["--run-config", config] if settings else []
+        printed = self._ask("run", str(app), _CONNECTION, *given, "--format", "json")
+        started = _json(printed)
+        if not started.get("run-id"):
+            reason = started.get("error-message", printed.strip())
+            raise errors.UserError(f"flwr run {app}: {reason}")
+        return str(started["run-id"])
 
     def status(self, run: str) -> str:
         """The run's status as Flower prints it, for example "running"."""

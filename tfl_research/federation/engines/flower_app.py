@@ -98,10 +98,11 @@ def _write_app(
     inside.mkdir(parents=True, exist_ok=True)
     for module in (_RELAYS / package).glob("*.py"):
         shutil.copyfile(module, inside / module.name)
-    for module in ("tfl_relay_frames.py", "tfl_training.py"):
-        shutil.copyfile(_RELAYS / module, inside / module)
+    for shared in ("tfl_relay_frames.py", "tfl_training.py"):
+        shutil.copyfile(_RELAYS / shared, inside / shared)
     project = (_RELAYS / "flower_app.toml").read_text(encoding="utf-8")
     project = project.replace("PACKAGE", package)
+    project = project.replace("NAME", package.replace("_", "-"))
     # A TOML value of these types is written as in JSON.
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
     (folder / "pyproject.toml").write_text(project + "".join(lines), encoding="utf-8")

@@ -35,8 +35,8 @@ class Party:
 
     Every step may be asked for again with the same message, after a lost answer or a
     restart, and gives the same answer. A step that is asked for with another message
-    is refused. So keys and masks are never used for two vectors, and of each party the
-    others' shares of one of its two secrets are given out at most.
+    is refused. So no mask covers two vectors, and the party never gives out its shares
+    of both secrets of another party.
 
     Keep `to_bytes` in a file that only its owner can read before an answer is sent;
     `SiteSums` does so.

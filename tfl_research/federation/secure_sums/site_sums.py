@@ -159,7 +159,15 @@ class SiteSums:
 
     def _party(self, run: str) -> Optional[Party]:
         path = self._path(run, "party")
-        return Party.from_bytes(path.read_bytes()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return Party.from_bytes(path.read_bytes())
+        except SecureSumError as error:
+            raise SecureSumError(
+                f"{path}: {error}; remove the file, which loses the sum that the run "
+                "is at"
+            ) from None
 
     def _keep(self, run: str, party: Party) -> None:
         atomic.write(self._path(run, "party"), party.to_bytes(), mode=0o600)
@@ -173,7 +181,7 @@ class SiteSums:
             version, rounds = content["format"], content["rounds"]
         except (KeyError, TypeError, ValueError):
             raise SecureSumError(
-                f"{path} is damaged: it is no record of rounds"
+                f"{path} is damaged: it is no record of rounds; restore the file"
             ) from None
         if version != _FORMAT:
             raise SecureSumError(

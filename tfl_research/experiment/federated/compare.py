@@ -115,7 +115,7 @@ def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     model = tf.saved_model.load(str(folder / "export" / "final"))
-    return {f"{n} {v.name}": v.numpy() for n, v in enumerate(model.variables)}
+    return {str(n): v.numpy() for n, v in enumerate(model.variables)}
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ from tfl_research.experiment.configs import (
     RecordLevelPrivacy,
     Release,
     Runtime,
+    SecureSums,
     Training,
     UserLevelPrivacy,
     Weighting,
@@ -387,6 +388,22 @@ class Sum(tff.aggregators.UnweightedAggregationFactory):
 
     def create(self, value_type):
         return tff.aggregators.SumFactory().create(value_type)
+
+
+def test_a_factory_of_ones_own_that_sums_in_the_clear_is_refused():
+    secure = SecureSums(True)
+    for runtime in ("in_process", "tff"):
+        found = prepared(
+            aggregator=Half(), secure_sums=secure, runtime=Runtime(runtime)
+        )
+        process = building.process(found, noise_seed=1)
+        with pytest.raises(SettingError) as refused:
+            building.check_sums(found, process)
+        # The two tensors of the model, and the weight.
+        assert refused.value.for_command_line.startswith(
+            "--secure_sums=True: clients send 3 values outside of secure sums, of a "
+            "part of your own (--aggregator=Half"
+        )
 
 
 class TestFactoriesOfOnesOwn:

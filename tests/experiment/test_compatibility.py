@@ -551,10 +551,9 @@ REFUSED = {
             "--secure_sums=True: a round is one secure sum; give --weiszfeld_steps=1",
         ),
         (
-            {"algorithm": "scaffold", "secure_sums": SECURE},
-            "--secure_sums=True: clients of scaffold keep a state between rounds, "
-            "which a simulation holds in one table and no sum; give "
-            "--algorithm=fed_avg, fed_prox or fed_nova, or leave it out",
+            {"algorithm": "fed_dyn", "secure_sums": SecureSums(True, 32)},
+            "--secure_sum_bits=32: clients of fed_dyn keep what they sent, and the "
+            "server has to add up the same, not rounded or clipped; leave it out",
         ),
         (
             {"compression": Compression("quantize"), "secure_sums": SECURE},
@@ -642,6 +641,8 @@ def test_what_a_rule_refuses(rule, index):
         {"aggregator": "robust", "secure_sums": SECURE, "weighting": CAPPED},
         {"aggregator": NormClipping(clip_radius=1), "secure_sums": SECURE},
         {"algorithm": "fed_nova", "secure_sums": SECURE},
+        {"algorithm": "scaffold", "secure_sums": SECURE},
+        {"algorithm": "fed_dyn", "secure_sums": SECURE},
         {"secure_sums": SECURE, "attack": Attack("sign_flip")},
         {"secure_sums": SECURE, "privacy": RECORDS},
         {"aggregator": SignMajority(), "server_optimizer": SGD(0.003)},

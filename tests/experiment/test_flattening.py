@@ -30,6 +30,7 @@ from tfl_research.experiment.configs import (
     Devices,
     RecordLevelPrivacy,
     Runtime,
+    SecureSums,
     Silos,
     TaskChoice,
     Training,
@@ -171,6 +172,7 @@ PARTS = {
         microbatch_size=2,
     ),
     "compression": Compression("quantize", compression_bits=4, error_feedback=True),
+    "secure_sums": SecureSums(True, secure_sum_bits=40, secure_sum_bound=3),
     "devices": Devices(
         50,
         over_selection=1.5,
@@ -363,6 +365,7 @@ CHANGES = {
     "weighting": {"client_weighting": "capped", "weight_cap": 30.0},
     "release": {"release_exact": ("eval_loss",), "selection_epsilon": 0.5},
     "compression": {"compression": "top_k", "compression_fraction": 0.1},
+    "secure_sums": {"secure_sums": True, "secure_sum_bits": 40},
     "devices": {"devices": 50, "drop_out": 0.2},
     "silos": {"silo_drop_out": 0.25},
     "attack": {"attack": "label_flip", "label_flip": "pairwise"},

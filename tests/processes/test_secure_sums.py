@@ -134,6 +134,11 @@ def test_nothing_else_leaves_and_the_model_is_the_plain_ones(task, built, name):
     assert "secure_sums" not in expected
 
 
+def test_of_states_that_clients_keep_the_table_alone_is_no_sum(task):
+    process = with_algorithm("scaffold")(task, FORMATS)
+    assert runtime.plain_leaves(process) == len(process.client_states.members) == 2
+
+
 def test_a_mean_by_hand(task, built):
     process = built["mean"]
     found, _ = one_round(process, values(task, secret=None))

@@ -221,13 +221,14 @@ def _secure_sums(experiment: Description) -> None:
                 "a round is one secure sum; give --weiszfeld_steps=1",
             )
     algorithm, attack = experiment.chosen_algorithm, experiment.attack
-    if algorithm.STATEFUL or algorithm.KEEPS_SENT:
-        raise secure.refused(
-            "secure_sums",
-            f"clients of {algorithm.NAME} keep a state between rounds, which a "
-            "simulation holds in one table and no sum; give --algorithm=fed_avg, "
-            "fed_prox or fed_nova, or leave it out",
-        )
+    if algorithm.KEEPS_SENT:
+        for field in ("secure_sum_bits", "secure_sum_bound"):
+            if getattr(secure, field) is not None:
+                raise secure.refused(
+                    field,
+                    f"clients of {algorithm.NAME} keep what they sent, and the server "
+                    "has to add up the same, not rounded or clipped; leave it out",
+                )
     if experiment.compression.compression != NONE:
         raise experiment.compression.refused(
             "compression",

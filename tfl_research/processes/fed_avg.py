@@ -150,7 +150,7 @@ def build_fed_avg(
         process' own sums use them; an aggregator that is given must sum securely
         itself. The metrics then have `secure_sums`, of which `clipped_clients` is the
         number of clients that reported a number beyond its bound. A table of client
-        states is no sum, and remains beside them.
+        states is no sum: each client's state and position stay beside the sums.
 
     Raises:
       ValueError: both or neither of client_optimizer and client_work; both

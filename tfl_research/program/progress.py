@@ -23,6 +23,8 @@ _RATE_EVERY = 10.0
 # Begins the part of a line that ε does not cover.
 NOT_COVERED = "| not covered:"
 _CLIENT_MEAN = "eval_client_mean_"
+# Ends the columns in which secure sums count clients whose numbers were clipped.
+_CLIPPED_CLIENTS = "clipped_clients"
 _SHOWN_METRICS = (
     ("private_accuracy", "private accuracy"),
     ("train_loss", "loss"),
@@ -67,6 +69,15 @@ def _duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _clipped(row: Mapping[str, Any]) -> list[Part]:
+    """How many clients' numbers secure sums clipped: the largest of their counts."""
+    counts = {n: int(c) for n, c in row.items() if n.endswith(_CLIPPED_CLIENTS) and c}
+    if not counts:
+        return []
+    name = max(counts, key=lambda each: counts[each])
+    return [(name, f"clipped by secure sums {counts[name]}")]
 
 
 def _devices(cells: Mapping[str, Any]) -> list[Part]:
@@ -201,6 +212,7 @@ class Progress:
         parts += _metrics(row)
         if row.get("excluded_clients"):
             parts.append(("excluded_clients", f"excluded {row['excluded_clients']}"))
+        parts += _clipped(row)
         parts += [*_devices(row), ("epsilon", privacy_text(row))]
         if "round_seconds" in row:
             parts.append(("round_seconds", f"{row['round_seconds']:.2f} s"))

@@ -102,7 +102,7 @@ class SumFormats:
 
     Attributes:
       clients: largest number of clients in a cohort.
-      bits: of a coordinate of an update or report, from 2 to 62.
+      bits: of a coordinate of an update or report, at most 62.
       bound: largest magnitude of a coordinate, after it was multiplied by the client's
         weight. A larger one is clipped, and the client is counted.
       secure: whether sums are TFF's secure sums; otherwise plain sums of the same

@@ -25,7 +25,7 @@ class SecureSums(Settings):
       >>> tfl.Experiment("heart", secure_sums=secure).check()
       >>> small = tfl.SecureSums(True, secure_sum_bits=32, secure_sum_bound=64)
       >>> tfl.Experiment("heart", secure_sums=small).check()
-      >>> small.formats(4).tensors.step == 2**-23
+      >>> small.formats(4).tensors.step == 2**-22
       True
     """
 

@@ -52,9 +52,9 @@ class NumPyRun(RunAtSite):
                 "record-level privacy is noise inside of the local steps, which are "
                 "this site's own class; give user-level privacy"
             )
-        if experiment.algorithm_name not in ("fed_avg", "fed_prox"):
+        if experiment.chosen_algorithm.NAME not in ("fed_avg", "fed_prox"):
             raise SettingError(
-                f"--algorithm={experiment.algorithm_name}: a NumPyClient gives weights "
+                f"--algorithm={experiment.chosen_algorithm.NAME}: a NumPyClient gives weights "
                 "alone; give fed_avg"
             )
         if model.state_specs:

@@ -7,7 +7,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -230,3 +230,26 @@ def _install_redirection(module: Any, name: str) -> None:
 
     vars(redirectable)["is_redirectable"] = True
     setattr(module, name, redirectable)
+
+
+def keras_losses_of(
+    model: tff.learning.models.VariableModel,
+) -> Optional[tuple[list[Any], list[float], list[Any]]]:
+    """Losses, their weights, and metrics of a model of `from_keras_model`.
+
+    TFF's model gives the loss of a batch, and an objective needs the losses of
+    examples. None for other models, and for a TFF that keeps them elsewhere.
+    """
+    found = vars(model)
+    names = ("_loss_fns", "_loss_weights", "_metrics")
+    if not type(model).__module__.startswith("tensorflow_federated.") or not all(
+        isinstance(found.get(name), list) for name in names
+    ):
+        return None
+    # TFF's own mean of the loss and counters, which it adds to every model.
+    own = [
+        metric
+        for metric in found["_metrics"]
+        if not type(metric).__module__.startswith("tensorflow_federated.")
+    ]
+    return found["_loss_fns"], found["_loss_weights"], own

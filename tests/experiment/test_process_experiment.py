@@ -150,7 +150,7 @@ def test_another_process_is_refused(averaging, whole):
         run(other, folder, CLIENTS, **EVALUATED)
     others = {**CLIENTS, "another": CLIENTS["client 2"]}
     del others["client 2"]
-    with pytest.raises(UserError, match="the data differs"):
+    with pytest.raises(UserError, match="digest of all clients' examples"):
         run(averaging, folder, others, **EVALUATED)
 
 
@@ -375,7 +375,21 @@ def test_a_fault_in_a_round_is_one_line(tmp_path):
     def mean(values):
         return tff.federated_mean(tff.federated_map(checked, values))
 
-    with pytest.raises(UserError, match="a round of 2 clients failed") as error:
+    match = r"a round of 2 clients \('a', 'b'\), and of 'b' alone, failed"
+    with pytest.raises(UserError, match=match) as error:
         run(mean, tmp_path, {"a": 1.0, "b": -1.0}, runtime=tfl.Runtime("tff"))
     assert "\n" not in str(error.value)
     assert "kelvin" in str(error.value)
+
+
+def test_a_run_goes_on_with_the_same_data_alone(tmp_path):
+    @tff.federated_computation(tff.FederatedType(np.float32, tff.CLIENTS))
+    def mean(values):
+        return tff.federated_mean(values)
+
+    once = tfl.Training(rounds=1, tensorboard=False)
+    run(mean, tmp_path, {"a": 1.0, "b": 2.0}, training=once)
+    run(mean, tmp_path, {"a": 1.0, "b": 2.0}, training=once)
+    with pytest.raises(UserError, match="digest of all clients' examples") as error:
+        run(mean, tmp_path, {"a": 1.0, "b": 3.0}, training=once)
+    assert "\n" not in str(error.value)

@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 
 import tfl_research as tfl
 from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.own_process.client_digest import digest_of
 from tfl_research.experiment.own_process.client_values import clients_of
 from tfl_research.experiment.own_process.evaluation import FunctionEvaluation
 from tfl_research.experiment.own_process.typed_values import as_value
@@ -100,7 +101,7 @@ def test_clients_and_settings(clients, options, match):
     ("name", "value", "match"),
     [
         ("cohorts", 3, "cohorts must be Cohorts, got int; give tfl.Cohorts"),
-        ("privacy", tfl.UserLevelPrivacy(noise_multiplier=1), "must be ProcessPrivacy"),
+        ("privacy", "gaussian", "must be ProcessPrivacy"),
         ("evaluate", 3, "evaluate must be a function of the model"),
     ],
 )
@@ -111,6 +112,21 @@ def test_parts_of_another_kind(name, value, match):
 
 def value(given, value_type=PAIR):
     return as_value("clients['a']", given, value_type)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "match"),
+    [
+        (tfl.UserLevelPrivacy(noise_multiplier=1.0), "adds noise to the updates of a"),
+        (
+            tfl.RecordLevelPrivacy(record_target_epsilon=4),
+            "is about local steps, which",
+        ),
+    ],
+)
+def test_the_privacy_of_a_task_is_refused_with_the_way_out(privacy, match):
+    with pytest.raises(SettingError, match=f"privacy: .*{match}.*tfl.ProcessPrivacy"):
+        tfl.ProcessExperiment(TOTAL, {"a": 1}, privacy=privacy)
 
 
 def test_members_are_taken_by_name_and_not_by_place():
@@ -232,22 +248,47 @@ def test_tffs_client_data():
 
 
 def test_the_digest_of_clients_sees_every_value():
-    def digest(values):
-        return clients_of(values, None, SEQUENCE).digest()
+    def found(values):
+        return digest_of(clients_of(values, None, SEQUENCE))
 
     def data(y):
         return [{"x": [[1.0, 2.0]], "y": y}]
 
-    one = digest({"a": data(1), "b": data(2)})
-    assert one == digest({"a": data(1), "b": data(2)})
-    assert len({one, digest({"a": data(1), "b": data(3)}), digest({"a": data(1)})}) == 3
+    one = found({"a": data(1), "b": data(2)})
+    assert one == found({"a": data(1), "b": data(2)})
+    others = [found({"a": data(1), "b": data(3)}), found({"a": data(1)})]
+    assert len({each.sha256 for each in (one, *others)}) == 3
     numbers = {"x": tf.zeros((9, 1, 2)), "y": tf.range(9)}
     shuffled = tf.data.Dataset.from_tensor_slices(numbers).shuffle(9)
     with pytest.raises(SettingError, match="has other values when it is read again"):
-        digest({"a": shuffled})
+        found({"a": shuffled}).check_same()
     endless = tf.data.Dataset.from_tensor_slices(numbers).repeat()
     with pytest.raises(SettingError, match=r"clients\['a'\].*without an end; cut it"):
-        digest({"a": endless})
+        found({"a": endless}).check_same()
+    # What cannot be compared leaves the rest comparable.
+    some = found({"a": data(1), "b": shuffled, "c": endless})
+    assert some == found({"a": data(1), "b": shuffled, "c": endless})
+    assert some.number_varying == 2
+    assert some.sha256 != found({"a": data(2), "b": shuffled, "c": endless}).sha256
+
+
+def test_a_wrong_value_of_a_later_round_is_refused_at_once():
+    """With one client a round, the wrong one would come in one of twenty rounds."""
+    values = {f"client {number}": number for number in range(20)}
+    cohorts = tfl.Cohorts(cohort_size=1)
+    refused(
+        r"clients\['client 19'\]: a float is float64; convert",
+        clients={**values, "client 19": 1.5},
+        cohorts=cohorts,
+    )
+    refused(
+        r"clients\['client 7'\]: reading it failed \(KeyError",
+        clients={
+            name: value for name, value in values.items() if value != 7
+        }.__getitem__,
+        client_ids=list(values),
+        cohorts=cohorts,
+    )
 
 
 def test_names_of_what_a_function_evaluates():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tfl_research as tfl
@@ -70,7 +71,8 @@ def test_averaged_statistics_are_in_the_model_that_is_evaluated_and_exported(tmp
 def local(tmp_path_factory):
     folder = tmp_path_factory.mktemp("local") / "run"
     task = task_of("local")
-    return task, experiment_of(task).run(folder)
+    experiment = dataclasses.replace(experiment_of(task), personal_evaluation=True)
+    return task, experiment.run(folder)
 
 
 def test_clients_are_evaluated_with_their_own_statistics(local):
@@ -104,6 +106,43 @@ def test_clients_are_evaluated_with_their_own_statistics(local):
     assert result.metrics["eval_loss"].iloc[-1] == pytest.approx(
         np.concatenate(of_all).mean(), abs=1e-5
     )
+
+
+def test_the_model_of_a_client(local):
+    """Its final weights with the client's own statistics, or its personal model."""
+    task, result = local
+    evaluation = result.ended.evaluations["final", "eval"]
+    losses = dict(zip(evaluation.client_ids, evaluation.per_client["loss"]))
+    losses = {name: loss for name, loss in losses.items() if np.isfinite(loss)}
+    shared = result.model()
+
+    def differs(name):
+        examples = task.test.load(name)
+        return abs(loss_of(shared, examples["x"], examples["y"]) - losses[name])
+
+    name = max(losses, key=differs)  # Another may not have been in a cohort yet.
+    assert differs(name) > 1e-3
+    x, y = task.test.load(name)["x"], task.test.load(name)["y"]
+    expected, own = losses[name], result.model_of(name)
+    for ours, theirs in zip(own.trainable_weights, shared.trainable_weights):
+        np.testing.assert_array_equal(ours, theirs)
+    assert loss_of(own, x, y) == pytest.approx(expected, abs=1e-5)
+    personal = result.model_of(name, personal=True)
+    evaluated = result.ended.summary["personal"]
+    table = pd.read_csv(result.path / "personal_clients.csv", index_col="client_id")
+    assert evaluated["clients"] == len(table)
+    assert loss_of(personal, x, y) == pytest.approx(
+        table.loc[name, "personal_loss"], abs=1e-5
+    )
+    assert table.loc[name, "global_loss"] == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(UserError, match="'east' is none of the 3 trained clients"):
+        result.model_of("east")
+
+
+def loss_of(model, x, y):
+    logits = model.predict(x, verbose=0).astype(np.float64)
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return -logs[np.arange(len(y)), y].mean()
 
 
 def test_no_model_of_an_earlier_round_is_the_best(local, tmp_path):

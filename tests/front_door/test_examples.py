@@ -27,6 +27,7 @@ REGISTRIES = (ALGORITHMS, AGGREGATORS, MECHANISMS, EVENTS, TASKS)
 FURTHER = (
     "tfl_research",
     "tfl_research.Result.model",
+    "tfl_research.Result.model_of",
     "tfl_research.aggregators.AggregatorSettings",
     "tfl_research.aggregators.RuleSettings",
     "tfl_research.aggregators.register",

@@ -267,6 +267,73 @@ def test_several_outputs_against_keras_evaluate():
         objective.example_losses({"kind": y["kind"]}, predictions)
 
 
+WEIGHTS = np.linspace(0.0, 2.0, 40).astype(np.float32)
+
+
+def weighted_metrics():
+    return {
+        "kind": [METRICS.SparseCategoricalAccuracy("weighted")],
+        "size": [METRICS.RootMeanSquaredError("rmse"), METRICS.CosineSimilarity()],
+    }
+
+
+def test_weights_of_examples_and_classes_against_keras_evaluate():
+    """Keras takes weights by output: those of classes times those of examples."""
+    y = {"kind": CLASSES % 3, "size": NUMBERS[:, :1]}
+    model, factors = two_heads(), np.array([1.0, 3.0, 0.5], np.float32)
+    losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
+    plain = {"kind": ["accuracy"], "size": []}
+    model.compile(loss=losses, metrics=plain, weighted_metrics=weighted_metrics())
+    x = {"age": NUMBERS, "image": LOGITS[:, :3]}
+    weights = {"kind": WEIGHTS * factors[y["kind"]], "size": WEIGHTS}
+    expected = model.evaluate(
+        x, y, sample_weight=weights, verbose=0, return_dict=True, batch_size=40
+    )
+    objective = objectives.from_keras(
+        losses,
+        plain,
+        weighted_metrics=weighted_metrics(),
+        class_weight={"kind": {1: 3.0, 2: 0.5}},
+    )
+    predictions = model.predict(x, verbose=0)
+    objective.check_examples(y, predictions)
+    found = weighted_sums_of(objective, y, predictions, WEIGHTS)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+    assert abs(found["kind_weighted"] - found["kind_accuracy"]) > 1e-3
+    unweighted = weighted_sums_of(objective, y, predictions, None)
+    root = np.sqrt(np.mean((predictions["size"] - y["size"]) ** 2))
+    assert unweighted["size_rmse"] == pytest.approx(root, rel=1e-5)
+
+
+def weighted_sums_of(objective, y, predictions, weights):
+    added = {}
+    for rows in (slice(0, 9), slice(9, 40)):
+        examples = {f"y/{name}": array[rows] for name, array in y.items()}
+        if weights is not None:
+            examples["sample_weight"] = weights[rows]
+        part = {name: array[rows] for name, array in predictions.items()}
+        for name, value in objective.sums(examples, part).items():
+            added[name] = added.get(name, 0) + np.sum(value, axis=0)
+    return {name: float(v) for name, v in objective.finalize(added).items()}
+
+
+def test_weights_that_have_no_meaning_are_refused():
+    losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
+    for options, message in (
+        ({"class_weight": {0: 1.0}}, r"give the weights by output, as \{'OUTPUT'"),
+        ({"class_weight": {"shape": {0: 1.0}}}, "class_weight of output 'shape', exp"),
+        ({"class_weight": {"size": {0: 1.0}}}, "'mean_squared_error' has no classes"),
+        ({"weighted_metrics": {"size": [METRICS.AUC()]}}, "'auc' is computed from the"),
+        (
+            {"metrics": {"size": ["mae"]}, "weighted_metrics": {"size": ["mae"]}},
+            "two metrics have the name 'size_mae'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            objectives.from_keras(losses, **options)
+
+
 @pytest.mark.parametrize(
     ("given", "metric"),
     [

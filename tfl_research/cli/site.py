@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     """Serves the site until SIGINT or SIGTERM; returns the exit code."""
     parsed = parser().parse_args(arguments)
     path = pathlib.Path(parsed.config).expanduser()
+    # As in the experiments: TensorFlow prints start-up notices as errors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         if not path.is_file():
             raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import stateless_random
+from tfl_research.clients import loss_scale
 from tfl_research.clients.client_work import (
     masked_sum,
     model_state_of,
@@ -50,7 +51,7 @@ def example_gradients(
         index = example["index"]
         single = {n: v[tf.newaxis] for n, v in example.items() if n != "index"}
         own = stateless_random.fold_in(seed, index) if model.is_random else seed
-        with tf.GradientTape() as tape:
+        with loss_scale.tape_of(model) as tape:
             tape.watch(weights)
             x = structures.packed(single, "x")
             forward = model.forward(weights, state, x, True, own)
@@ -58,10 +59,7 @@ def example_gradients(
             loss = objective.losses(single, predictions)[0]
             if model.has_penalty:
                 loss += forward.penalty
-        gradient = tape.gradient(
-            loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        gradient = [tf.convert_to_tensor(g) for g in gradient]
+        gradient = loss_scale.gradient(tape, loss, weights, model)
         sums = objective.sums(single, predictions)
         return gradient, tf.nest.map_structure(lambda s: s[0], sums)
 
@@ -87,7 +85,7 @@ def summed_gradient(
     state = model_state_of(model, batch)
     if model.drops_padding:
         batch = without_padding(batch)
-    with tf.GradientTape() as tape:
+    with loss_scale.tape_of(model) as tape:
         tape.watch(weights)
         x = structures.packed(batch, "x")
         forward = model.forward(weights, state, x, True, seed)
@@ -97,10 +95,6 @@ def summed_gradient(
         if model.has_penalty:
             count = tf.reduce_sum(tf.cast(batch["mask"], tf.float32))
             loss += count * forward.penalty
-    gradient = tape.gradient(
-        loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    gradient = loss_scale.gradient(tape, loss, weights, model)
     sums = objective.sums(batch, predictions)
-    return [tf.convert_to_tensor(g) for g in gradient], tf.nest.map_structure(
-        lambda s: masked_sum(s, batch["mask"]), sums
-    )
+    return gradient, tf.nest.map_structure(lambda s: masked_sum(s, batch["mask"]), sums)

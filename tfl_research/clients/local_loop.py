@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import stateless_random
+from tfl_research.clients import loss_scale
 from tfl_research.clients.client_work import (
     MODEL_STATE,
     masked_sum,
@@ -121,7 +122,7 @@ class LocalLoop:
             batch = without_padding(batch)
         mask = batch["mask"]
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
-        with tf.GradientTape() as tape:
+        with loss_scale.tape_of(self.model) as tape:
             tape.watch(weights)
             forward = self.model.forward(
                 weights,
@@ -134,12 +135,10 @@ class LocalLoop:
             loss = masked_sum(losses, mask) / tf.maximum(count, 1.0)
             if self.model.has_penalty:
                 loss += forward.penalty
-        gradient = tape.gradient(
-            loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        gradient = loss_scale.gradient(tape, loss, weights, self.model)
         sums = self.objective.sums(batch, forward.predictions)
         return _Step(
-            [tf.convert_to_tensor(g) for g in gradient],
+            gradient,
             collections.OrderedDict(
                 (name, masked_sum(value, mask)) for name, value in sums.items()
             ),

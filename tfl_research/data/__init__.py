@@ -14,6 +14,7 @@ from tfl_research.data.cohort import ArraySpec, Cohort, Examples
 from tfl_research.data.digest import content_digest
 from tfl_research.data.partitions import PartitionOptions
 from tfl_research.data.poisson_batching import PoissonBatching
+from tfl_research.data.seeded_clients import SeededClients
 from tfl_research.data.site_clients import SiteClients, SiteCohort
 from tfl_research.data.tff_adapter import from_tff
 
@@ -26,6 +27,7 @@ __all__ = [
     "Examples",
     "PartitionOptions",
     "PoissonBatching",
+    "SeededClients",
     "SiteClients",
     "SiteCohort",
     "client_secrets",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Union
 
 import numpy as np
 
@@ -13,7 +14,7 @@ CLIENT_SECRET = "client_secret"
 
 
 def client_secrets(
-    secret: int, client_ids: Sequence[str], round_number: int
+    secret: Union[int, Mapping[str, int]], client_ids: Sequence[str], round_number: int
 ) -> np.ndarray:
     """Each client's secret seed of a round, a function of the arguments.
 
@@ -21,7 +22,7 @@ def client_secrets(
     cannot compute the noise. In a simulation there is one secret for all clients.
 
     Args:
-      secret: of the site.
+      secret: of the site; by client where clients are at several sites.
       client_ids: of the site's clients in the round.
       round_number: from 1.
 
@@ -29,10 +30,11 @@ def client_secrets(
       int64 `[clients, 2]`, uniform over all 128 bits.
     """
     least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-    rows = [
-        derived_generator("client secret", secret, client_id, round_number).integers(
-            least, most, size=2, dtype=np.int64, endpoint=True
+    rows = []
+    for client_id in client_ids:
+        own = secret[client_id] if isinstance(secret, Mapping) else secret
+        generator = derived_generator("client secret", own, client_id, round_number)
+        rows.append(
+            generator.integers(least, most, size=2, dtype=np.int64, endpoint=True)
         )
-        for client_id in client_ids
-    ]
     return np.array(rows, np.int64).reshape(-1, 2)

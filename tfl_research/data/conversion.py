@@ -6,45 +6,25 @@ the array and, where there is one, the row.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import numpy as np
 
 from tfl_research.data import structures
 from tfl_research.data.cohort import Examples
+from tfl_research.data.exactness import rounded_integers
+from tfl_research.data.raw_arrays import (
+    Place as Place,
+    can_be_written,
+    rows_of,
+    rows_or_array,
+)
 from tfl_research.data.sequences import Sequences
 
-# A row of no elements, and so of no type.
-_UNTYPED = np.zeros(0, object)
 _NOTHING: Mapping[str, Sequences] = {}
 _NO_PLACES: Mapping[str, Place] = {}
 _EXPECTED = "x (an array, or a dict of arrays), y and sample_weight"
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Names an array and its rows in an error.
-
-    Attributes:
-      text: names the array, and the client.
-      rows: the user's name of each row; its number from 0 where not given.
-      unit: of the first axis.
-    """
-
-    text: str
-    rows: Optional[Collection[Any]] = None
-    unit: str = "row"
-
-    def row(self, number: int) -> str:
-        """Names a row by its number."""
-        if self.rows is None:
-            return f"{self.text}, {self.unit} {number}"
-        return f"{self.text}, {self.unit} {list(self.rows)[number]}"
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def check_id(client_id: object) -> None:
@@ -53,20 +33,11 @@ def check_id(client_id: object) -> None:
         raise ValueError(
             f"client ids must be text, got {client_id!r}; give {str(client_id)!r}"
         )
-    if not _can_be_written(client_id):
+    if not can_be_written(client_id):
         raise ValueError(
             f"client id {client_id!r} is no valid text (a lone surrogate); decode it "
             "with the right encoding"
         )
-
-
-def _can_be_written(text: str) -> bool:
-    """Whether text is UTF-8, but for bytes of files' names that are not."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def converted(
@@ -166,9 +137,9 @@ def _flat(client_id: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _array(where: Place, name: str, value: Any, sequence: Optional[Sequences]) -> Any:
-    array = _rows_or_array(where, value)
+    array = rows_or_array(where, value)
     if sequence is not None:
-        rows = array if isinstance(array, list) else _rows_of(where, array)
+        rows = array if isinstance(array, list) else rows_of(where, array)
         array = sequence.padded(str(where), rows, where.row)
     if isinstance(array, list) and len({row.shape for row in array}) == 1:
         array = np.stack(array)
@@ -212,6 +183,14 @@ def _numbers(where: Place, array: np.ndarray) -> np.ndarray:
             f"{where.row(row)}: {shown} is not finite in float32; leave such examples "
             "out or fill them in"
         )
+    rounded = rounded_integers(array)
+    if rounded.any():
+        row = int(np.argwhere(rounded)[0][0])
+        raise ValueError(
+            f"{where.row(row)}: {array[rounded].flat[0]:.0f} would be rounded in "
+            "float32; give such numbers as integers, scale them, or round them "
+            "yourself, by .astype(np.float32)"
+        )
     return single
 
 
@@ -237,102 +216,3 @@ def _weights(where: Place, array: np.ndarray) -> np.ndarray:
         row = int(np.argmax(array < 0))
         raise ValueError(f"{where.row(row)}: {array[row]} is negative")
     return array.astype(np.float32)
-
-
-def _rows_or_array(where: Place, value: Any) -> Any:
-    """An array of numbers, or of bytes; or a list of arrays where rows differ."""
-    kind = type(value)
-    if kind is tuple and value and all(isinstance(v, np.ndarray) for v in value):
-        raise ValueError(
-            f"{where} is a tuple of arrays; give a dict of them, by the names of the "
-            "model's inputs, or one array"
-        )
-    if kind.__name__ in ("RaggedTensor", "RaggedTensorValue"):
-        rows = value.numpy() if kind.__name__ == "RaggedTensor" else value.to_list()
-        value = list(rows)
-    if "sparse" in f"{kind.__module__}.{kind.__name__}".lower():
-        raise ValueError(
-            f"{where} is a {kind.__name__}; give a dense array, as by .toarray() or "
-            "tf.sparse.to_dense"
-        )
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
-        raise ValueError(f"{where.row(row)}: a masked value; fill it in")
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        # Rows of different lengths.
-        return _rows_of(where, list(value))
-    if array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
-    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
-        # NumPy makes text of numbers among text.
-        array = np.asarray(value, object)
-    if array.dtype.kind in "SUO":
-        return _text(where, array)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(
-            f"{where} must be an array of numbers or text, got {array.dtype}; convert "
-            "it first"
-        )
-    return array
-
-
-def _rows_of(where: Place, values: Any) -> list[np.ndarray]:
-    rows = []
-    for number, value in enumerate(values):
-        if isinstance(value, (list, tuple)) and not value:
-            rows.append(_UNTYPED)
-            continue
-        row = _rows_or_array(Place(where.row(number), unit="element"), value)
-        if isinstance(row, list) or not row.ndim:
-            got = "rows of different lengths" if isinstance(row, list) else "one value"
-            raise ValueError(
-                f"{where.row(number)}: expected a sequence of equal elements, got {got}"
-            )
-        rows.append(row)
-    return rows
-
-
-def _text(where: Place, array: np.ndarray) -> Any:
-    """Bytes by element; or arrays by row where the elements are sequences."""
-    elements = array.reshape(-1).tolist()
-    if elements and all(isinstance(e, (list, tuple, np.ndarray)) for e in elements):
-        return _rows_of(where, array)
-    result = np.empty(array.shape, object)
-    flat = result.reshape(-1)
-    for place, element in enumerate(elements):
-        if isinstance(element, str) and _can_be_written(element):
-            flat[place] = element.encode("utf-8", "surrogateescape")
-        elif isinstance(element, bytes):
-            flat[place] = element
-        else:
-            _refuse_objects(where, array, elements)
-    return result
-
-
-def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> None:
-    """Raises ValueError that names the worst element of an array of objects."""
-    are_numbers = not any(isinstance(e, (str, bytes)) for e in elements)
-    fine = (bool, int, float, np.number) if are_numbers else (str, bytes)
-    odd = [
-        place
-        for place, e in enumerate(elements)
-        if not isinstance(e, fine) or (isinstance(e, str) and not _can_be_written(e))
-    ]
-    if not odd:
-        raise ValueError(
-            f"{where} holds numbers as Python objects; give numbers of one type, as by "
-            ".astype(...), which no integer above 64 bits has"
-        )
-    element = elements[odd[0]]
-    row = odd[0] // max(1, int(np.prod(array.shape[1:])))
-    kind = type(element).__name__
-    problem = f"holds {element!r} ({kind}), expected a number or text"
-    if element is None or kind in ("NAType", "NaTType"):
-        problem = "no value; leave the example out or fill it in"
-    elif isinstance(element, str):
-        problem = f"{element!r} is no valid text; decode it with the right encoding"
-    elif not are_numbers:
-        problem = f"holds {element!r} ({kind}), but other elements are text"
-    raise ValueError(f"{where.row(row)}: {problem}")

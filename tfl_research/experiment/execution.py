@@ -14,6 +14,7 @@ from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import engines, setup as setups
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.federated import coordinator
 from tfl_research.experiment.private import (
     fingerprints,
@@ -61,11 +62,17 @@ def run(
     resume: bool = True,
     recharge: bool = False,
     stream: Optional[TextIO] = None,
+    draws: Optional[Draws] = None,
 ) -> Result:
-    """See `Experiment.run`."""
+    """See `Experiment.run`.
+
+    Args:
+      experiment, folder, resume, recharge, stream: see `Experiment.run`.
+      draws: of another run, whose noise and local steps this one repeats.
+    """
     from tfl_research import program
 
-    with _opened(experiment, folder, resume, recharge, stream) as opened:
+    with _opened(experiment, folder, resume, recharge, stream, draws) as opened:
         return _result(opened, program.run(**opened.arguments), stream)
 
 
@@ -106,6 +113,7 @@ def _opened(
     resume: bool,
     recharge: bool,
     stream: Optional[TextIO],
+    draws: Optional[Draws] = None,
 ) -> Iterator[Opened]:
     run_folder.check_path(path)
     setup = setups.prepare(experiment)
@@ -165,7 +173,12 @@ def _opened(
                 charged_rounds=0 if account is None else len(account.ledger),
                 restarts=recharging.restarts(account),
             )
-            engine = noise_keys.engine(setup, folder, public, in_state, stack)
+            if draws is None:
+                draws = Draws(folder.attempts.key(folder.run_seed))
+            setup = draws.applied_to(setup)
+            engine = noise_keys.engine(
+                setup, draws.key, folder, public, in_state, stack
+            )
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )
@@ -193,14 +206,12 @@ def _opened(
                     "evaluator": coordinated.evaluator if coordinated else None,
                     "sampler": with_message_bytes(cohorts, process.message_bytes),
                     "folder": folder,
-                    "config": _config(setup, folder, process),
+                    "config": _config(setup, draws, process),
                     "account": account,
                     "message_bytes": process.message_bytes,
                     "personal_evaluator": building.personal_evaluator(setup),
                     "callbacks": callbacks,
-                    "releases": released.of_run(
-                        setup, folder.attempts.key(folder.run_seed), write
-                    ),
+                    "releases": released.of_run(setup, draws.key, write),
                     "stream": stream,
                     # The toolkit's initial states are functions of the seed.
                     "states": program.StateOptions(keep_initial_state=False),
@@ -214,18 +225,15 @@ def _opened(
             ) from error
 
 
-def _config(setup: Setup, folder: RunFolder, process: FederatedProcess) -> Any:
+def _config(setup: Setup, draws: Draws, process: FederatedProcess) -> Any:
     config = setup.experiment.training.config()
-    cohort_seed = client_secret = None
-    key = folder.attempts.key(folder.run_seed)
-    if setup.record_level is not None:
-        cohort_seed = record_level.secret_cohort_seed(key)
-    if process.client_secrets:
-        client_secret = user_level.client_secret(key)
+    at_sites = setup.facts is not None
+    has_secrets = process.client_secrets and not at_sites
     return dataclasses.replace(
         config,
-        cohort_seed=cohort_seed,
-        client_secret=client_secret,
+        # At a coordinator, sites draw from their own secrets.
+        cohort_seed=None if at_sites else draws.cohort_seed(setup),
+        client_secret=draws.client_secrets if has_secrets else None,
         client_weights=setup.client_weights,
         evaluate_separately=setup.experiment.runtime.separately,
     )

@@ -115,6 +115,7 @@ def check_recharge(setup: Setup, seed_in_state: bool) -> None:
 
 def engine(
     setup: Setup,
+    key: int,
     folder: RunFolder,
     public: runtime.Engine,
     seed_in_state: bool,
@@ -124,6 +125,7 @@ def engine(
 
     Args:
       setup: of the run.
+      key: of the noise.
       folder: of the run, which has accepted the start.
       public: executes the process that was built with `PUBLIC_SEED`.
       seed_in_state: of `in_state`.
@@ -131,7 +133,6 @@ def engine(
     """
     if setup.user_level is None:
         return public
-    key = folder.attempts.key(folder.run_seed)
     if seed_in_state:
         return runtime.KeyedEngine(public, _words(PUBLIC_SEED), _words(key))
     if setup.facts is not None:

@@ -104,3 +104,35 @@ class Result:
         import tensorflow as tf
 
         return tf.keras.models.load_model(str(path), compile=False)
+
+    def model_of(self, client_id: str, *, personal: bool = False) -> Any:
+        """The trained model of one client, with what the client keeps.
+
+        Args:
+          client_id: one of the trained clients.
+          personal: whether it is the client's personal model, which
+            `personal_evaluation` would evaluate: the weights that Ditto, FedRep,
+            reconstruction or IFCA give to the client, and otherwise the final model
+            after the client's local steps. By default the weights are those of the
+            final model, and with non_trainable="local" the statistics are the client's
+            own.
+
+        Returns:
+          A new Keras model; for a model of TFF an object with a function `predict`.
+
+        Raises:
+          UserError: another client, personal models that the experiment cannot have,
+            or a folder that has gone on since.
+
+        Example:
+          >>> import numpy as np
+          >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
+          >>> result = experiment.run("results/heart")
+          untrained  eval loss 0.6931 ...
+          >>> model = result.model_of("Cleveland", personal=True)
+          >>> model.predict(np.zeros((3, 35)), verbose=0).shape
+          (3, 1)
+        """
+        from tfl_research.experiment import client_models
+
+        return client_models.model_of(self, client_id, personal=personal)

@@ -52,6 +52,8 @@ class FunctionalModel:
       drops_padding: whether padding must be left out of a batch: the model mixes
         examples, or it may have no finite gradients for padding (masks, a layer of the
         user's own).
+      scales_loss: whether a layer computes in float16, so that the loss is scaled for
+        the gradient (`clients.loss_scale`).
       constrain: applies the weights' constraints, weights -> weights, as Keras does
         after each step of an optimizer; None without constraints.
     """
@@ -69,6 +71,7 @@ class FunctionalModel:
     mixes_examples: bool = False
     drops_padding: bool = False
     constrain: Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]] = None
+    scales_loss: bool = False
 
     def predict(
         self, weights: Sequence[tf.Tensor], state: Sequence[tf.Tensor], x: Any

@@ -110,10 +110,10 @@ def from_keras(
     """Wraps a Keras model builder as a pure function of its weights.
 
     Whatever the model declares counts: penalties and `add_loss`, constraints, trainable
-    flags, non-trainable weights, masks, mixed precision. Its random layers draw from
-    the run's seed. Lookup tables and adapted layers become constants. Nothing of
-    `compile` is read: the task's objective has the loss. Call this function outside of
-    graphs.
+    flags, non-trainable weights, masks, mixed precision (in float16 with a scaled loss,
+    see `clients.loss_scale`). Its random layers draw from the run's seed. Lookup tables
+    and adapted layers become constants. Nothing of `compile` is read: the task's
+    objective has the loss. Call this function outside of graphs.
 
     Args:
       build_model: makes a new Keras model (functional, sequential or subclassed).

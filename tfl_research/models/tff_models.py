@@ -21,7 +21,8 @@ def as_functional(
     """Any kind of model as a pure function of its weights.
 
     Of TFF's models the weights, the predictions and Keras' penalties count. The loss
-    and the metrics are those of the task's objective.
+    and the metrics are those of the task's objective, which can be the model's own
+    (`tasks.from_arrays(objective="model")`).
 
     Args:
       model: a function without arguments that returns a new Keras model, a

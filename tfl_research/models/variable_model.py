@@ -124,6 +124,7 @@ def functional(
         state_names=names,
         non_trainable=non_trainable or "frozen",
         constrain=_constraints(trainable),
+        scales_loss=any(layer.compute_dtype == "float16" for layer in layers),
     )
     mixes = mixes_examples(functional, x_spec, layers)
     return dataclasses.replace(

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from tfl_research.program.evaluation.client_metrics import Evaluation as Evaluation
     from tfl_research.program.evaluation.evaluator import Evaluator as Evaluator
     from tfl_research.program.evaluation.personal import (
-        PersonalEvaluation as PersonalEvaluation,
         PersonalEvaluator as PersonalEvaluator,
     )
-    from tfl_research.program.export import export_model as export_model
+    from tfl_research.program.evaluation.personal_metrics import (
+        PersonalEvaluation as PersonalEvaluation,
+    )
+    from tfl_research.program.export import (
+        export_model as export_model,
+        model_with as model_with,
+    )
     from tfl_research.program.loop import rounds as rounds, run as run
     from tfl_research.program.states import (
         NoEvaluation as NoEvaluation,

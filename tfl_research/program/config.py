@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Optional
+from typing import Optional, Union
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class RunConfig:
       cohort_seed: replaces `seed` where nobody may know which examples a client uses
         (record-level privacy).
       client_secret: from it clients' secrets are drawn, where they add noise that the
-        server must not know (`data.client_secrets`); None without such noise.
+        server must not know (`data.client_secrets`), by client where each has its own;
+        None without such noise.
       max_evaluation_examples: largest number of evaluated examples of a split.
       evaluation_batch_size: examples in a batch of the evaluation.
       evaluate_separately: whether a batch of the evaluation has the examples of one
@@ -54,7 +55,9 @@ class RunConfig:
     early_stopping_patience: Optional[int] = None
     seed: int = 0
     cohort_seed: Optional[int] = dataclasses.field(default=None, repr=False)
-    client_secret: Optional[int] = dataclasses.field(default=None, repr=False)
+    client_secret: Union[int, Mapping[str, int], None] = dataclasses.field(
+        default=None, repr=False
+    )
     max_evaluation_examples: Optional[int] = None
     evaluation_batch_size: int = 512
     evaluate_separately: bool = False

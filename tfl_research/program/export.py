@@ -80,30 +80,42 @@ def _quiet_saving() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
-    """Writes the task's model with these weights to the folder `path`.
+def model_with(task: Task, weights: Any) -> Any:
+    """The task's model with these weights.
 
-    `tf.keras.models.load_model(path)` loads a Keras model. Low-rank adapters
-    (`models.lora`) are merged into the weights that they adapt. Other models are loaded
-    with `tf.saved_model.load(path)`, and have the function `predict`, from inputs to
-    predictions. An earlier export in the folder is replaced when the new export is
-    complete.
+    Returns:
+      A Keras model, with low-rank adapters (`models.lora`) merged into the weights that
+      they adapt. For other models a module with the function `predict`, from inputs to
+      predictions.
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
     """
     built = task.build_model if callable(task.build_model) else None
     model = models.built_model(built, task.x_spec) if built else None
-    is_keras = isinstance(model, tf.keras.Model)
-    if is_keras:
-        assign_weights(model, weights)
-        model = merged(model)
+    if not isinstance(model, tf.keras.Model):
+        return _Exported(task, weights)
+    assign_weights(model, weights)
+    return merged(model)
+
+
+def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
+    """Writes the task's model with these weights to the folder `path`.
+
+    `tf.keras.models.load_model(path)` loads a Keras model, and `tf.saved_model.load`
+    another one; see `model_with`. An earlier export in the folder is replaced when the
+    new export is complete.
+
+    Raises:
+      ValueError: the number or the shapes of the weights differ from the model's.
+    """
+    model = model_with(task, weights)
     temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     with _quiet_saving():
-        if is_keras:
+        if isinstance(model, tf.keras.Model):
             model.save(temporary, save_format="tf")
         else:
-            tf.saved_model.save(_Exported(task, weights), str(temporary))
+            tf.saved_model.save(model, str(temporary))
     atomic.replace_folder(temporary, path)

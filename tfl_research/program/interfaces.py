@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from tfl_research.program.evaluation.client_metrics import Evaluation
-    from tfl_research.program.evaluation.personal import PersonalEvaluation
+    from tfl_research.program.evaluation.personal_metrics import PersonalEvaluation
     from tfl_research.tasks.metrics import Metric
 
 # (weights, path) -> None, writes a model.

@@ -98,6 +98,7 @@ class InProcessEngine(ClosedOnExit):
         self._pool: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._shapes = chunks.Shapes()
         self.mode = mode
+        self._is_built = False
         self.choice_reason = "given" if mode is not None else ""
         self._handed: Optional[TffLocalEngine] = None
         if programs is None:
@@ -162,6 +163,9 @@ class InProcessEngine(ClosedOnExit):
         leaves = self._state_leaves(state)
         try:
             mode = self.mode or self._chosen(leaves, cohort)
+            if not self._is_built:
+                self._programs.build(mode)
+                self._is_built = True
         except CannotTrace as error:
             return self._give_up(error).next(state, cohort)
         if mode.clients == "separate":
@@ -179,6 +183,7 @@ class InProcessEngine(ClosedOnExit):
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")
         self._programs.build(mode)
+        self._is_built = True
         self.mode, self.choice_reason = mode, reason
         self._keep.write(Execution(mode, self.parallel, reason))
         return mode

@@ -246,6 +246,12 @@ class ClientStates:
         return int(clients), int(rounds), int(marks)
 
     @property
+    def last_round(self) -> int:
+        """The latest round of any row; 0 without rows."""
+        (found,) = self._database.execute("select max(round) from states").fetchone()
+        return int(found or 0)
+
+    @property
     def num_clients(self) -> int:
         """Number of clients with rows: clients that were in a cohort."""
         return self.extent[0]

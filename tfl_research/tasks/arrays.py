@@ -21,7 +21,7 @@ def from_arrays(
     clients: Clients,
     *,
     model: Callable[[], Any],
-    objective: Any = "classification",
+    objective: Any = None,
     test: Union[float, Clients] = 0.2,
     held_out: Union[float, Clients] = 0.0,
     batching: AnyBatching = own_data.BATCHING,
@@ -49,11 +49,13 @@ def from_arrays(
         none.
       model: a function that returns a new Keras model, which maps x `[batch, ...]` to
         logits, or a model of TFF; see `Task.build_model`.
-      objective: "classification" (labels are classes, a logit for each class),
-        "binary" (labels 0 and 1, one logit), "multi_label" (a 0 or 1 for each label),
-        "regression" (squared error), "next_token" (sequences of token ids, padded with
-        0); a loss of Keras, or a dict of such for several outputs; an `Objective`, or a
-        function that returns one.
+      objective: "classification" (labels are classes, a logit for each class; the
+        default), "binary" (labels 0 and 1, one logit), "multi_label" (a 0 or 1 for each
+        label), "regression" (squared error), "next_token" (sequences of token ids,
+        padded with 0), "model" (the loss and the metrics of a TFF model); a loss of
+        Keras, or a dict of such for several outputs; an `Objective`, or a function that
+        returns one. A TFF model whose own loss differs is refused by default; where an
+        objective is given, that one counts, and a warning says so.
       test: the share of each client's examples that is held out for testing, in
         [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
         may be left out.

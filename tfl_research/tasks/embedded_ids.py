@@ -79,6 +79,16 @@ class EmbeddedIds:
         found: Sequence[Any] = self._ids(structures.packed(examples, "x"))
         for ids, (name, input_dim) in zip(found, self._limits):
             values = np.asarray(ids)
+            row = None
+            if len(values) and values.dtype.kind == "f":
+                wrong = values != np.floor(values)
+                row = rows_where(wrong)
+            if row is not None:
+                return Wrong(
+                    row,
+                    f"token {first_entry(values, wrong, row)} in Embedding {name!r}, "
+                    "which would cut it; expected whole numbers",
+                )
             wrong = ~((values >= 0) & (values < input_dim))
             row = rows_where(wrong) if len(values) else None
             if row is not None:

@@ -7,6 +7,7 @@ they are refused before anything is trained, on every runtime.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -46,6 +47,7 @@ class Fitting:
         self._is_checked = False
         self._rules: list[tuple[str, Rule, tuple[int, ...]]] = []
         self._ids: Any = None
+        self._floats: Any = None
         self._seen: set[tuple[str, str]] = set()
 
     def of(
@@ -86,6 +88,8 @@ class Fitting:
 
     def _check_ids(self, client_id: str, examples: Examples, split: str) -> None:
         wrong = None if self._ids is None else self._ids.wrong_id(examples)
+        if wrong is None and self._floats is not None:
+            wrong = self._floats.wrong_number(examples)
         if wrong is not None:
             raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
 
@@ -106,7 +110,9 @@ class Fitting:
         keras_model = _keras_model(task)
         if keras_model is not None:
             from tfl_research.tasks.embedded_ids import EmbeddedIds
+            from tfl_research.tasks.float_inputs import FloatInputs
 
+            self._floats = FloatInputs(keras_model, examples)
             self._ids = EmbeddedIds(keras_model)
             self._check_ids(client_id, probe, split)
         objective = task.build_objective()
@@ -114,6 +120,8 @@ class Fitting:
             self._rules = _checked_heads(objective, model, keras_model, probe)
         except ValueError as error:
             raise UserError(f"task {task.name}: {error}") from error
+        if keras_model is None:
+            _compare_losses(task, model, objective, probe)
         self._is_checked = True
         self.check(client_id, examples, split)
         for split, clients in _splits(task).items():
@@ -161,6 +169,37 @@ def _keras_model(task: Task) -> Any:
         return None
     built = models.built_model(task.build_model, task.x_spec)
     return built if isinstance(built, tf.keras.Model) else None
+
+
+def _compare_losses(
+    task: Task,
+    model: FunctionalModel,
+    objective: Objective,
+    probe: Mapping[str, np.ndarray],
+) -> None:
+    """Says which loss counts, if a model of TFF has another one than the task.
+
+    Raises:
+      UserError: nobody has named the task's objective.
+    """
+    from tfl_research.tasks.objectives import of_tff_models
+
+    x = structures.packed(probe, "x")
+    predictions = model.predict(model.initial_weights, model.initial_state, x)
+    differs = of_tff_models.difference(task.build_model, objective, probe, predictions)
+    if differs is None:
+        return
+    if objective.is_assumed:
+        raise UserError(
+            f"task {task.name}: no objective is given, and the model's own loss is not "
+            f"that of objective='classification' ({differs}); give objective='model' "
+            "for the model's loss and metrics, or name another objective"
+        )
+    warnings.warn(
+        f"task {task.name}: the task's objective counts, and not the loss that the "
+        f"model of TFF has, which differs ({differs})",
+        stacklevel=2,
+    )
 
 
 def _checked_heads(

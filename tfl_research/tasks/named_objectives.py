@@ -18,8 +18,8 @@ NAMES = {
     "next_token": ("next_token", "accuracy"),
 }
 _FIX = (
-    f"expected one of {', '.join(NAMES)}, a loss of Keras or its name, an Objective, "
-    "or a function that returns one"
+    f"expected one of {', '.join(NAMES)}, a loss of Keras or its name, an Objective, a "
+    "function that returns one, or 'model' (of a TFF model)"
 )
 
 

@@ -42,7 +42,7 @@ class TaskSettings:
     """
 
     model: Any
-    objective: Any = "classification"
+    objective: Any = None
     test: float = 0.2
     held_out: float = 0.0
     batching: AnyBatching = BATCHING
@@ -106,6 +106,10 @@ class TaskSettings:
         names = ("x", "y") if self.objective == "next_token" else ("x",)
         return by_array(self.sequences, names)
 
+    @property
+    def _named(self) -> Any:
+        return own_models.ASSUMED if self.objective is None else self.objective
+
     def labelled(
         self,
         client_id: str,
@@ -126,15 +130,19 @@ class TaskSettings:
         labels = [name for name in examples if structures.of(name) == "y"]
         if labels == ["y"]:
             place = place or conversion.Place(f"client {client_id!r}: y")
-            return own_models.with_labels(place, examples, self.objective)
-        if labels and isinstance(self.objective, str):
+            if isinstance(self._named, str) and self._named == "next_token":
+                pads = {n: each.pad for n, each in self.sequences_by_array().items()}
+                own_models.check_tokens(place, examples, pads)
+            return own_models.with_labels(place, examples, self._named)
+        is_own = isinstance(self._named, str) and self._named == own_models.MODEL
+        if labels and isinstance(self._named, str) and not is_own:
             raise ValueError(
-                f"objective {self.objective!r} takes one array of labels, got "
+                f"objective {self._named!r} takes one array of labels, got "
                 f"{', '.join(labels)}; give losses by name, or an Objective of your own"
             )
-        if not labels and own_models.needs_labels(self.objective):
+        if not labels and own_models.needs_labels(self._named):
             raise ValueError(
-                f"client {client_id!r} has no 'y'; objective {self.objective!r} needs "
+                f"client {client_id!r} has no 'y'; objective {self._named!r} needs "
                 f"labels, got {', '.join(map(repr, examples))}"
             )
         return examples
@@ -155,7 +163,7 @@ class TaskSettings:
           pooled: what the constructor computed from pooled rows.
         """
         build_objective, metric = own_models.objective(
-            self.objective, self.sequences_by_array().get("y")
+            self.objective, self.model, self.sequences_by_array().get("y")
         )
         unlabelled = not any(structures.of(name) == "y" for name in train.specs)
         card = Card(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -9,11 +10,15 @@ import numpy as np
 
 from tfl_research.data import Examples
 from tfl_research.data.conversion import Place
+from tfl_research.data.exactness import rounded_integers
 from tfl_research.data.sequences import Sequences
 from tfl_research.tasks.named_objectives import named
 
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
+
+# The objective that nobody named, and the one that a model of TFF has itself.
+ASSUMED, MODEL = "classification", "model"
 
 
 def with_labels(place: Place, examples: Examples, objective_name: object) -> Examples:
@@ -24,6 +29,14 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
     Raises:
       ValueError: labels that the objective does not take; names client and row.
     """
+    if objective_name == "regression":
+        rounded = rounded_integers(examples["y"])
+        if rounded.any():
+            row = int(np.argwhere(rounded)[0][0])
+            raise ValueError(
+                f"{place.row(row)}: {examples['y'][rounded].flat[0]} would be rounded "
+                "in float32, in which the loss is computed; scale the labels"
+            )
     if objective_name not in ("classification", "binary"):
         return examples
     y = examples["y"]
@@ -38,6 +51,41 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
             f"takes {expected}; objective='regression' takes real numbers"
         )
     return {**examples, "y": y.astype(np.int32, copy=False)}
+
+
+def check_tokens(place: Place, examples: Examples, pads: Mapping[str, Any]) -> None:
+    """Refuses sequences whose labels go on after the tokens that they are labels of.
+
+    Args:
+      place: names the labels and their rows in an error.
+      examples: a client's arrays; nothing is checked unless x is one array of tokens.
+      pads: the padding of x and y, by name, where it was declared.
+
+    Raises:
+      ValueError: names client and row.
+    """
+    if "x" not in examples or examples["x"].ndim != 2 or examples["y"].ndim != 2:
+        return
+    # The padding of labels is 0 unless another one is declared.
+    known = {"x": pads.get("x"), "y": pads.get("y", 0)}
+    lengths = {name: _lengths(examples[name], pad) for name, pad in known.items()}
+    wrong = lengths["y"] > lengths["x"]
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"{place.row(row)}: {lengths['y'][row]} labels for the {lengths['x'][row]} "
+            "tokens of x; a token has one label, the token after it: give "
+            "x=tokens[:-1] and y=tokens[1:]"
+        )
+
+
+def _lengths(rows: np.ndarray, pad: Any) -> np.ndarray:
+    """The place after the last element that is no padding, int64 `[n]`."""
+    if pad is None or not rows.size:
+        return np.full(len(rows), rows.shape[1])
+    real = rows != pad
+    last = rows.shape[1] - np.argmax(real[:, ::-1], axis=1)
+    return np.where(real.any(axis=1), last, 0)
 
 
 def _kinds(value: object) -> set[tuple[str, str]]:
@@ -73,20 +121,35 @@ def needs_labels(chosen: object) -> bool:
 
 
 def objective(
-    chosen: Any, sequences: Optional[Sequences] = None
+    chosen: Any, model: Any, sequences: Optional[Sequences] = None
 ) -> tuple[Callable[[], Objective], str]:
     """The builder of the objective, and the metric that picks the best model.
 
     Args:
       chosen: see `from_arrays`.
+      model: the model, or its builder.
       sequences: of the labels; their pad does not count in "next_token".
 
     Raises:
       ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.
     """
+    if chosen is None:
+        return _assumed, named(ASSUMED)[1]
+    if isinstance(chosen, str) and chosen == MODEL:
+
+        def of_model() -> Objective:
+            from tfl_research.tasks.objectives import of_tff_models
+
+            return of_tff_models.of_model(model)
+
+        return of_model, "loss"
     if sequences is None or not isinstance(chosen, str) or chosen != "next_token":
         return named(chosen)
     pad = sequences.pad
     if not isinstance(pad, int):
         raise ValueError(f"sequences: tokens are padded with an integer, got {pad!r}")
     return named(chosen, pad_id=pad)
+
+
+def _assumed() -> Objective:
+    return dataclasses.replace(named(ASSUMED)[0](), is_assumed=True)

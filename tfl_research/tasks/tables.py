@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Union
 
@@ -16,15 +17,18 @@ import pandas as pd
 from tfl_research.data import Examples, conversion
 from tfl_research.data.sequences import LONGEST, Sequences
 from tfl_research.data.tables import arrow
+from tfl_research.data.tables.clients import rows_by_client
 from tfl_research.data.tables.frames import (
     FrameColumns,
     Part,
     Parts,
     columns_of,
-    rows_by_client,
 )
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.task import Task
+
+# Columns that pandas and Arrow make of an index without a name.
+_INDEX = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
 
 
 def from_dataframe(
@@ -45,7 +49,7 @@ def from_dataframe(
     its own. Scales and vocabularies that were computed before are named in `pooled`.
 
     Args:
-      df: the rows; its index names a row in an error.
+      df: the rows; its index names a row in an error, and is no feature.
       client: the column that says whose row it is; 3 and 3.0 are the client "3".
       label: the column of y; a list of columns for y `[n, columns]`; a dict of such for
         labels by name; None for no labels.
@@ -86,6 +90,12 @@ def from_dataframe(
         raise ValueError(
             f"df must be a pandas DataFrame, got {type(df).__name__}; convert it first"
         )
+    for name in (client, weight, *columns_of(label), *columns_of(features)):
+        if name is not None and name in df.index.names and name not in df.columns:
+            raise ValueError(
+                f"{name!r} is the index of the DataFrame and no column; give "
+                "df.reset_index()"
+            )
     columns = _columns(list(df.columns), client, label, features, classes, weight)
     columns.check(list(df.columns), "the DataFrame")
     settings = _settings(columns, model, "a DataFrame", options)
@@ -259,6 +269,12 @@ def _columns(
     if chosen is None:
         used = {client, weight, *columns_of(label)}
         chosen = [name for name in present if name not in used]
+        for name in chosen:
+            if _INDEX.fullmatch(str(name)):
+                raise ValueError(
+                    f"column {name!r} is the number of a row, which was written with "
+                    "the table; leave it out, or name the columns in features"
+                )
     elif client in columns_of(chosen):
         raise ValueError(f"the client column {client!r} cannot be a feature as well")
     if isinstance(classes, str):

@@ -11,7 +11,7 @@ import pytest
 
 from tfl_research.cli.federation.__main__ import main
 from tfl_research.federation import authentication, federation_file
-from tfl_research.federation.engines import deployment
+from tfl_research.federation.engines import deployment, deployments
 
 
 def _mode(path: pathlib.Path) -> int:
@@ -124,7 +124,7 @@ class _Engine(deployment.Deployment):
 
 
 def test_an_engine_gets_its_certificates(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(deployment, "_DEPLOYMENTS", {"flare": _Engine})
+    monkeypatch.setattr(deployments, "_DEPLOYMENTS", {"flare": _Engine})
     monkeypatch.setattr(_Engine, "asked", [])
     folder = tmp_path / "Wards of 2026"
     assert _provision(folder, "north", "--carrier=flare", "--port=9000") == 0

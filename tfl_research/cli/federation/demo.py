@@ -29,7 +29,8 @@ from tfl_research.storage import atomic
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _EXPERIMENT = _ROOT / "experiments" / "record_dp_fed_avg.py"
 _SECONDS_TO_LISTEN = 120.0
-# What the coordinator chooses; --rounds and --client_execution are added.
+_COMPILER = "xla"
+# What the coordinator chooses; --rounds is added.
 FLAGS = (
     "--task=csv",
     f"--label_column={hospitals.LABEL}",
@@ -38,6 +39,7 @@ FLAGS = (
     "--client_learning_rate=0.5",
     "--record_noise_multiplier=2",
     "--sampler=full",
+    f"--client_execution=separate_{_COMPILER}",
     # The hospitals' data are published.
     "--release_exact=train_loss",
     "--release_exact=eval_loss",
@@ -248,18 +250,24 @@ class Demo:
 
     def _compare(self) -> int:
         """Simulates the run on all files in one folder, which only a demo can."""
-        from tfl_research.experiment.federated.compare import compare
+        from tfl_research.experiment.federated import compare
 
         pooled = self._folder / "simulation" / "data"
         for name in hospitals.NAMES:
             hospitals.write(name, pooled)
         shutil.copyfile(self._schema, pooled / "schema.json")
-        differences = compare(
-            self._run_folder,
-            [self._site(name) for name in hospitals.NAMES],
-            pooled,
-            self._folder / "simulation" / "run",
-        )
+        log = self._logs / "simulation.txt"
+        self._say(f"simulating the same run, lines in {self._short(log)}")
+        with log.open("a", encoding="utf-8") as stream:
+            simulated = compare.simulate(
+                self._run_folder,
+                self._folder / "simulation" / "run",
+                compiler=_COMPILER,
+                site_of={n: self._site(n) / files.SITE_STATE for n in hospitals.NAMES},
+                changes={"data_dir": str(pooled)},
+                stream=stream,
+            )
+        differences = compare.differences(self._run_folder, simulated)
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")
         self._say(f"report: {self._run_folder / 'report.html'}")

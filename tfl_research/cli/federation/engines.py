@@ -14,9 +14,16 @@ from typing import Any, Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation import federation_file, site_file, toml_file
-from tfl_research.federation.engines import deployment, environments, processes
+from tfl_research.federation.engines import (
+    deployment,
+    deployments,
+    environments,
+    processes,
+)
 
 _LOOK_SECONDS = 0.5
+# Asking FLARE who is there starts a process.
+_SITES_SECONDS = 20.0
 
 
 def add_parsers(commands: Any) -> None:
@@ -67,8 +74,9 @@ def _carry(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise)
     with contextlib.suppress(_Ended), processes.Processes() as started:
+        relay = None
         if "federation" in tables:
-            _start_server(federation_file.read(path), started)
+            relay = _start_server(federation_file.read(path), started)
         elif "site" in tables:
             _start_site(site_file.SiteFile.read(path), started)
         else:
@@ -76,15 +84,19 @@ def _carry(arguments: argparse.Namespace) -> int:
                 f"--config={arguments.config}: neither a federation.toml nor a "
                 "site.toml: it has no table [federation] or [site]"
             )
+        next_look = time.monotonic() + _SITES_SECONDS
         while True:
             started.check()
             time.sleep(_LOOK_SECONDS)
+            if relay is not None and time.monotonic() > next_look:
+                relay.look()
+                next_look = time.monotonic() + _SITES_SECONDS
     return 0
 
 
 def _start_server(
     file: federation_file.FederationFile, started: processes.Processes
-) -> None:
+) -> deployment.Relay:
     if file.carrier == federation_file.LOCAL:
         raise UserError(
             f"{file.path}: the carrier is local, which needs no server; start the "
@@ -92,17 +104,18 @@ def _start_server(
         )
     folder = file.folder / deployment.FOLDER
     place = deployment.Place.read(folder)
-    start_relay = deployment.of(place, _say).server(
+    relay = deployments.of(place, _say).server(
         folder, file.coordinator_socket, file.site_names, started
     )
     _say(f"{place.engine}'s server listens at {place.server}:{place.port}")
-    start_relay()
+    relay.start()
+    return relay
 
 
 def _start_site(file: site_file.SiteFile, started: processes.Processes) -> None:
     folder = file.path.parent / deployment.FOLDER
     place = deployment.Place.read(folder)
-    deployment.of(place, _say).site(folder, file.name, file.socket, started)
+    deployments.of(place, _say).site(folder, file.name, file.socket, started)
     _say(f"site {file.name} connects to {place.server}:{place.port}")
 
 
@@ -117,12 +130,12 @@ def carrying(
       sites: the folder of each site.
     """
     folder = file.folder / deployment.FOLDER
-    deployed = deployment.of(deployment.Place.read(folder), _say)
+    deployed = deployments.of(deployment.Place.read(folder), _say)
     with processes.Processes() as started:
-        start_relay = deployed.server(
+        relay = deployed.server(
             folder, file.coordinator_socket, file.site_names, started
         )
         for name, own in sites.items():
             deployed.site(own / deployment.FOLDER, name, own / "site.sock", started)
-        start_relay()
+        relay.start()
         yield

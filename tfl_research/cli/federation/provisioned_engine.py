@@ -9,7 +9,7 @@ from typing import Optional
 
 from tfl_research.cli.federation.provisioned_files import SITES, Head, private
 from tfl_research.errors import UserError
-from tfl_research.federation.engines import deployment
+from tfl_research.federation.engines import deployment, deployments
 
 
 def provision_engine(
@@ -60,7 +60,7 @@ def provision_engine(
             sites[site] = folder / SITES / site / deployment.FOLDER
             private(sites[site])
             place.write(sites[site])
-    deployment.of(place, say).provision(own, names, sites)
+    deployments.of(place, say).provision(own, names, sites)
     place.write(own)
 
 

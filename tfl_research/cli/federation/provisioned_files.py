@@ -19,6 +19,7 @@ from tfl_research.storage import atomic
 
 FILE = "federation.toml"
 SITES, KEYS = "sites", "keys"
+SITE_STATE = "state"
 SITE_FILE, SITE_KEY, SITE_SOCKET = "site.toml", "site.key", "site.sock"
 
 

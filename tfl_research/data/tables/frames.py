@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data import conversion, structures
+from tfl_research.data.exactness import rounded_integers
 from tfl_research.data.tables.cells import CellNamer, refuse, text_of
 from tfl_research.data.tables.schema import Schema
 
@@ -239,28 +240,17 @@ def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.nd
         numbers = _numbers(column, frame[column], at, advice)
         with np.errstate(over="ignore"):
             x[:, place] = numbers
-        if numbers.dtype.kind in "iu":
-            wrong = _are_rounded(numbers, x[:, place])
-            if wrong.any():
-                problem = (
-                    "is not exact in float32; give the column an input of its own "
-                    "(features={...})"
-                )
-                refuse(column, frame[column], wrong, problem, at)
+        wrong = rounded_integers(numbers)
+        if wrong.any():
+            problem = (
+                "is not exact in float32; give the column an input of its own "
+                "(features={...}), or scale it"
+            )
+            refuse(column, frame[column], wrong, problem, at)
         if not np.isfinite(x[:, place]).all():
             wrong = ~np.isfinite(x[:, place])
             refuse(column, frame[column], wrong, "is not finite in float32", at)
     return x
-
-
-def _are_rounded(integers: np.ndarray, floats: np.ndarray) -> np.ndarray:
-    """Which integers are not exactly their float32."""
-    wrong = np.zeros(len(integers), bool)
-    # All integers up to 2^24 are.
-    large = np.flatnonzero((integers > 2**24) | (integers < -(2**24)))
-    pairs = zip(integers[large].tolist(), floats[large].tolist())
-    wrong[large] = [integer != int(number) for integer, number in pairs]
-    return wrong
 
 
 def _as_it_is(column: str, cells: pd.Series, at: CellNamer) -> Any:
@@ -294,51 +284,3 @@ def _class_numbers(
         problem = f"is not one of the declared classes: {declared}"
         refuse(column, cells.astype(object), numbers < 0, problem, at)
     return numbers
-
-
-def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
-    """The places of each client's rows, by the client's name, in the names' order.
-
-    Args:
-      column: name of the column that says whose row it is.
-      cells: the column; 3 and 3.0 are the client "3".
-
-    Raises:
-      ValueError: a row without a client, or with one that is neither text nor a whole
-        number, or numbers among texts; names the row.
-    """
-    missing = cells.isna().to_numpy()
-    if missing.any():
-        row = cells.index[int(np.argmax(missing))]
-        raise ValueError(f"column {column!r}, row {row}: no client; whose row is it?")
-    values = cells.astype(object)
-    is_text = np.array([isinstance(value, str) for value in values], bool)
-    is_number = np.array([_is_whole(value) for value in values], bool)
-    for wrong, problem in (
-        (~is_text & ~is_number, "is neither text nor a whole number"),
-        (is_number & is_text.any(), "is a number, but other clients are text"),
-    ):
-        if wrong.any():
-            place = int(np.argmax(wrong))
-            raise ValueError(
-                f"column {column!r}, row {cells.index[place]}: the client "
-                f"{values.iloc[place]!r} {problem}; make the column text, as by "
-                ".astype(str)"
-            )
-    codes, distinct = pd.factorize(values)
-    names = [text_of(value) for value in distinct]
-    rows: dict[str, list[np.ndarray]] = {}
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
-    for name, places in zip(names, np.split(order, ends[:-1]) if names else ()):
-        rows.setdefault(name, []).append(places)
-    return {name: np.sort(np.concatenate(rows[name])) for name in sorted(rows)}
-
-
-def _is_whole(value: object) -> bool:
-    """Whether a cell is a whole number, and no truth value."""
-    if isinstance(value, (bool, np.bool_)):
-        return False
-    if isinstance(value, (float, np.floating)):
-        return float(value).is_integer()
-    return isinstance(value, (int, np.integer))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import ClientData
@@ -16,6 +14,19 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment.own_process.process_form import short_type
 from tfl_research.experiment.own_process.typed_values import as_value
 from tfl_research.tasks import Task
+
+
+class CohortValues(list[Any]):
+    """The values of a round's clients, who can be named in an error.
+
+    Args:
+      values: a value for each client.
+      client_ids: the clients, in the same order.
+    """
+
+    def __init__(self, values: Iterable[Any], client_ids: Sequence[str]):
+        super().__init__(values)
+        self.client_ids = tuple(client_ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +37,13 @@ class ProcessClients:
       client_ids: in a fixed order.
       client_type: of a value; None for a process that takes no clients.
       value: (client id, seed, round) -> what the user gave for the client.
-      is_enumerable: whether all values can be read for a digest.
+      is_function: whether a user's function gives the values.
     """
 
     client_ids: tuple[str, ...]
     client_type: Optional[tff.Type]
     value: Callable[[str, int, int], Any]
-    is_enumerable: bool
+    is_function: bool = False
 
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
@@ -42,7 +53,9 @@ class ProcessClients:
         Raises:
           SettingError: a value that is not of the type; names the client.
         """
-        return [self.checked(each, seed, round_number) for each in client_ids]
+        return CohortValues(
+            (self.checked(each, seed, round_number) for each in client_ids), client_ids
+        )
 
     def checked(self, client_id: str, seed: int = 0, round_number: int = 1) -> Any:
         """A client's value, its members in the order of the type."""
@@ -60,31 +73,14 @@ class ProcessClients:
             return given
         return as_value(where, given, self.client_type)
 
-    def digest(self) -> str:
-        """SHA-256 of all clients' values.
+    def check(self) -> None:
+        """Checks every client's value, before the first round.
 
         Raises:
-          SettingError: a value that differs when it is read again.
+          SettingError: a value that is not of the type; names the client.
         """
-        total = hashlib.sha256()
         for client_id in self.client_ids:
-            values = [self.checked(client_id) for _ in range(2)]
-            try:
-                parts = list(map(_digest, values))
-            except (SettingError, tf.errors.OpError) as error:
-                what = " ".join(str(error).split())[:200]
-                raise SettingError(
-                    f"clients[{client_id!r}]: its values cannot all be read ({what})"
-                ) from error
-            if parts[0] != parts[1]:
-                raise SettingError(
-                    f"clients[{client_id!r}]: has other values when it is read again, "
-                    "as after a shuffle without a seed, so that a repeated round would "
-                    "be another one; give every shuffle a seed and "
-                    "reshuffle_each_iteration=False"
-                )
-            total.update(f"{client_id}\n{parts[0]}\n".encode())
-        return total.hexdigest()
+            self.checked(client_id)
 
 
 def clients_of(
@@ -108,7 +104,7 @@ def clients_of(
             raise SettingError(
                 "clients: the process takes no clients' values; leave clients out"
             )
-        return ProcessClients(("server",), None, lambda *_: None, False)
+        return ProcessClients(("server",), None, lambda *_: None)
     is_function = callable(clients) and not isinstance(clients, Mapping)
     if client_ids is not None and not is_function:
         raise SettingError(
@@ -116,20 +112,17 @@ def clients_of(
         )
     if isinstance(clients, ClientData):
         value = _batches(clients, client_type)
-        return _checked_ids(clients.client_ids, client_type, value, True)
+        return _checked_ids(clients.client_ids, client_type, value)
     if isinstance(clients, tff.simulation.datasets.ClientData):
         source = clients
         return _checked_ids(
             source.client_ids,
             client_type,
             lambda name, *_: source.create_tf_dataset_for_client(name),
-            True,
         )
     if isinstance(clients, Mapping):
         values = {str(name): value for name, value in clients.items()}
-        return _checked_ids(
-            tuple(clients), client_type, lambda name, *_: values[name], True
-        )
+        return _checked_ids(tuple(clients), client_type, lambda name, *_: values[name])
     if is_function:
         if client_ids is None:
             raise SettingError(
@@ -137,12 +130,10 @@ def clients_of(
                 "client_ids=[...]"
             )
         load = clients
-        return _checked_ids(client_ids, client_type, lambda name, *_: load(name), False)
+        return _checked_ids(client_ids, client_type, lambda name, *_: load(name), True)
     if isinstance(clients, (list, tuple)):
         listed = {str(number): value for number, value in enumerate(clients)}
-        return _checked_ids(
-            tuple(listed), client_type, lambda name, *_: listed[name], True
-        )
+        return _checked_ids(tuple(listed), client_type, lambda name, *_: listed[name])
     raise SettingError(
         f"clients must be a mapping from ids to values of type "
         f"{short_type(client_type)}, a list of values, a function of an id, or "
@@ -154,7 +145,7 @@ def _checked_ids(
     client_ids: Iterable[str],
     client_type: tff.Type,
     value: Callable[[str, int, int], Any],
-    is_enumerable: bool,
+    is_function: bool = False,
 ) -> ProcessClients:
     ids = tuple(map(str, client_ids))
     if not ids:
@@ -164,7 +155,7 @@ def _checked_ids(
         raise SettingError(
             f"clients: there are two with the id {twice!r}; give each another id"
         )
-    return ProcessClients(ids, client_type, value, is_enumerable)
+    return ProcessClients(ids, client_type, value, is_function)
 
 
 def _batches(
@@ -199,35 +190,3 @@ def _batch(
     if len(members) == 2 and not {"x", "y"} & set(members) and set(parts) == {"x", "y"}:
         return [parts["x"], parts["y"]]
     return parts
-
-
-def _digest(value: Any) -> str:
-    """SHA-256 of a client's value."""
-    digest = hashlib.sha256()
-
-    def add(part: Any) -> None:
-        if isinstance(part, tf.data.Dataset):
-            if int(part.cardinality()) == tf.data.INFINITE_CARDINALITY:
-                raise SettingError("a dataset without an end; cut it, as by take")
-            for element in part.as_numpy_iterator():
-                digest.update(b"element")
-                for leaf in tf.nest.flatten(element):
-                    add(np.asarray(leaf))
-        elif isinstance(part, Mapping):
-            for member in part.values():
-                add(member)
-        elif isinstance(part, tff.structure.Struct):
-            for _, member in tff.structure.iter_elements(part):
-                add(member)
-        elif isinstance(part, (list, tuple)):
-            digest.update(b"%d members" % len(part))
-            for member in part:
-                add(member)
-        else:
-            array = np.asarray(part)
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            texts = array.dtype.kind in "OSU"
-            digest.update(repr(list(array.flat)).encode() if texts else array.tobytes())
-
-    add(value)
-    return digest.hexdigest()

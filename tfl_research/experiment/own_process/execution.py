@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research import program, runtime
-from tfl_research.errors import SettingError, UserError
+from tfl_research.errors import SettingError
 from tfl_research.experiment import engines
 from tfl_research.experiment.own_process import declared, noise
+from tfl_research.experiment.own_process.client_digest import ValuesDigest
 from tfl_research.experiment.own_process.client_values import ProcessClients
+from tfl_research.experiment.own_process.explained import ExplainedEngine
 from tfl_research.experiment.own_process.prepared import Prepared, prepare
 from tfl_research.experiment.own_process.result import ProcessResult
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
-from tfl_research.runtime.engine import ClosedOnExit
 from tfl_research.runtime.graphs.structures import leaf_types
 from tfl_research.storage import RunFolder, nest, provenance, run_folder, run_record
 from tfl_research.storage.fingerprint import Fingerprint, digest
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from tfl_research.program import RoundReport, RunResult
 
 Folder = Union[str, os.PathLike[str]]
-# Lines of TensorFlow's messages that name no fault.
-_FRAMES = re.compile(
-    r"(Graph execution error|Detected at node|<stack traces|File |Traceback|\[\["
-    r"|The op is created|in user code|\^)"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,24 +96,29 @@ def _opened(
             "execution; leave it out"
         )
     out, training, form = stream or sys.stdout, prepared.training, prepared.form
-    fingerprint = _fingerprint(prepared)
+    values = prepared.values_digest()
+    fingerprint = _fingerprint(prepared, values)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
             RunFolder.open(
                 path,
-                prepared.hparams(),
+                prepared.hparams(values),
                 experiment=experiment.name,
                 resume=resume,
                 run_seed=None if training.run_seed is None else int(training.run_seed),
                 plan=None if prepared.plan is None else prepared.plan.record(),
             )
         )
+        if values is not None and values.varying is not None:
+            out.write(f"{_varying_line(values)}\n")
         account = stack.enter_context(declared.opened_account(prepared, folder, out))
         declared.check_start(
             prepared, folder, account, fingerprint, out, recharge=recharge
         )
         built = engines.build(experiment.runtime, form.process, folder)
-        engine = stack.enter_context(_Explained(built))
+        engine = stack.enter_context(
+            ExplainedEngine(built, finds_client=prepared.plan is None)
+        )
         write = declared.statement_writer(prepared, folder, account)
         if write is not None and account is not None:
             stack.enter_context(
@@ -151,51 +151,6 @@ def _opened(
         }
 
 
-class _Explained(ClosedOnExit):
-    """An engine whose errors are one line with the round's clients."""
-
-    def __init__(self, engine: Any):
-        self._engine = engine
-
-    def initialize(self) -> Any:
-        """See `Engine.initialize`."""
-        return self._engine.initialize()
-
-    def next(self, state: Any, cohort: Any) -> tuple[Any, Any]:
-        """See `Engine.next`.
-
-        Raises:
-          UserError: the process failed.
-        """
-        try:
-            new, metrics = self._engine.next(state, cohort)
-        except (UserError, SystemExit, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise UserError(
-                f"process: a round of {len(cohort)} clients failed "
-                f"({type(error).__name__}: {_cause(error)}); tfl.Runtime('tff') "
-                "executes it as TFF does"
-            ) from error
-        return new, metrics
-
-    def close(self) -> None:
-        """See `Engine.close`."""
-        self._engine.close()
-
-
-def _cause(error: Exception) -> str:
-    """The line of an error's message that says the most."""
-    text = str(error)
-    # TFF's worker reports by gRPC.
-    details = re.search(r'details = "(.*?)"\n', text, re.DOTALL)
-    if details is not None:
-        text = details.group(1)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if not _FRAMES.match(line)]
-    return (telling or lines or ["no message"])[0][:300]
-
-
 def _whole(state: Any) -> Any:
     """A state without a model, for a function that evaluates states."""
     return state
@@ -213,35 +168,35 @@ def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:
     return frozenset(path for path, is_open in zip(paths, open_leaves) if is_open)
 
 
-def _fingerprint(prepared: Prepared) -> Fingerprint:
+def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerprint:
     """What a start is compared by with the first one.
 
     Where noise must not be used on anything else, that is the whole computation, the
     data and the packages.
     """
     process = prepared.form.process
+    data = prepared.ids_digest()
+    if prepared.plan is not None:
+        data = digest([data, "" if values is None else values.sha256])
     if prepared.plan is None or not prepared.is_repeatable:
-        return Fingerprint(noise.loose_digest(process), data=prepared.ids_digest())
+        return Fingerprint(noise.loose_digest(process), data=data)
     digests = dict(runtime.computation_digests(process))
     # The state is in a checkpoint from the beginning.
     digests.pop("initial_state", None)
     return Fingerprint(
         digests,
-        data=digest([prepared.ids_digest(), _data_digest(prepared)]),
+        data=data,
         plan=digest(run_record.plain("plan", prepared.plan.record())),
         execution=digest(provenance.numeric_environment()),
         packages=provenance.package_versions(),
     )
 
 
-def _data_digest(prepared: Prepared) -> str:
-    clients = prepared.clients
-    if clients.client_type is None:
-        return ""
-    if not clients.is_enumerable:
-        raise SettingError(
-            "clients: noise by a seed must never be used on other data, and the values "
-            "of a function cannot all be compared; give a mapping from ids to values, "
-            "or ProcessPrivacy(repeatable=False), so that every execution is charged"
-        )
-    return clients.digest()
+def _varying_line(values: ValuesDigest) -> str:
+    """What a run says whose clients cannot be compared with those of a later start."""
+    more = values.number_varying - 1
+    others = f" (and {more} other clients)" if more else ""
+    return (
+        f"{values.varying}{others}; a run that is resumed is another one, and its data "
+        "are not compared"
+    )

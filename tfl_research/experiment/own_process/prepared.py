@@ -13,17 +13,17 @@ from tfl_research import outputs, processes
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import Cohorts, Training
 from tfl_research.experiment.own_process import evaluation, noise
+from tfl_research.experiment.own_process.client_digest import ValuesDigest, digest_of
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
+from tfl_research.experiment.own_process.plans import check_release, plan_of, planned
 from tfl_research.experiment.own_process.process_form import (
     ProcessForm,
     form_of,
     short_type,
 )
-from tfl_research.outputs import release as releases
 from tfl_research.outputs.columns import COHORT
-from tfl_research.privacy import DeclaredPlan, UserLevelPlan
+from tfl_research.privacy import DeclaredPlan
 from tfl_research.sampling import Sampler
-from tfl_research.storage import round_metrics
 
 if TYPE_CHECKING:
     from tfl_research.experiment.own_process.process_experiment import (
@@ -73,9 +73,38 @@ class Prepared:
         plan = self.plan
         return not isinstance(plan, DeclaredPlan) or plan.repeatable
 
-    def hparams(self) -> dict[str, Any]:
-        """What the run's folder records."""
+    def values_digest(self) -> Optional[ValuesDigest]:
+        """The digest of the clients' values; None for a process without clients.
+
+        Raises:
+          SettingError: see `digest_of`; or noise by a seed could be used on other data.
+        """
+        if self.form.client_type is None:
+            return None
+        must_be_same = self.plan is not None and self.is_repeatable
+        if must_be_same and self.clients.is_function:
+            raise SettingError(
+                "clients: noise by a seed must never be used on other data, and the "
+                "values of a function cannot all be compared; give a mapping from ids "
+                "to values, or ProcessPrivacy(repeatable=False), so that every "
+                "execution is charged"
+            )
+        found = digest_of(self.clients)
+        if must_be_same:
+            found.check_same()
+        return found
+
+    def hparams(self, values: Optional[ValuesDigest]) -> dict[str, Any]:
+        """What the run's folder records.
+
+        Args:
+          values: of `values_digest`. A private run keeps it where only the owner can
+            read it.
+        """
         experiment = self.experiment
+        data = {}
+        if values is not None and self.plan is None:
+            data["data_sha256"] = values.sha256
         return {
             "process": type(experiment.process).__name__,
             "client_type": short_type(self.form.client_type),
@@ -83,6 +112,7 @@ class Prepared:
             "expected_cohort_size": self.cohorts.expected_cohort_size,
             "public_data": experiment.public_data,
             "evaluation": _kind_of_evaluation(experiment),
+            **data,
             **self.cohort_settings.flat(),
             **self.training.flat(),
             **experiment.release.flat(),
@@ -126,7 +156,7 @@ def prepare(experiment: ProcessExperiment) -> Prepared:
     clients = clients_of(experiment.clients, experiment.client_ids, form.client_type)
     if form.client_type is not None:
         # A value that is not of the type is refused before anything is written.
-        clients.checked(clients.client_ids[0])
+        clients.check()
     training = experiment.training
     if training is None:
         training = Training(rounds=1) if form.is_computation else Training()
@@ -136,8 +166,8 @@ def prepare(experiment: ProcessExperiment) -> Prepared:
     settings = _cohorts(experiment, form)
     cohorts = settings.build(clients.client_ids, training.seed)
     randomness = noise.randomness(form.process)
-    plan = _plan(experiment, settings, cohorts, training, randomness)
-    _check_release(experiment, form, plan)
+    plan = planned(experiment, settings, cohorts, training, randomness)
+    check_release(experiment, form, plan)
     evaluator, exporter = _evaluation(experiment, form, training)
     return Prepared(
         experiment,
@@ -177,108 +207,6 @@ def _check_no_client_states(process: Any) -> None:
             "process: its clients keep a state between rounds, in a table that goes "
             "with a task; give the algorithm to tfl.Experiment"
         )
-
-
-def plan_of(process: Any) -> Any:
-    """The plan that a process of the toolkit carries; None for others."""
-    if isinstance(process, processes.FederatedProcess):
-        return process.plan
-    return None
-
-
-def _plan(
-    experiment: ProcessExperiment,
-    settings: Cohorts,
-    cohorts: Sampler,
-    training: Training,
-    randomness: noise.Randomness,
-) -> Any:
-    own, declared = plan_of(experiment.process), experiment.privacy
-    if own is not None:
-        return _own_plan(experiment, own, cohorts, training)
-    if declared is None:
-        return None
-    repeatable = declared.repeatable
-    if repeatable and not randomness.is_repeatable:
-        raise SettingError(
-            "repeatable=True: the process has the operations "
-            f"{', '.join(randomness.anew)}, with which a repeated round is another "
-            "one; give repeatable=False, so that every execution is charged, or draw "
-            "by tf.random.stateless_... from a seed in the state"
-        )
-    if repeatable is None:
-        if randomness.anew and randomness.by_seed:
-            raise SettingError(
-                "repeatable is missing: the process draws "
-                f"{', '.join(randomness.by_seed)} by a seed and "
-                f"{', '.join(randomness.anew)} anew at each execution. Is the noise "
-                "drawn anew (repeatable=False)? Noise by a seed would be the same on "
-                "other sums when a round is repeated; leave the other operations out"
-            )
-        repeatable = randomness.is_repeatable
-    return declared.plan(
-        str(settings.sampler), cohorts, training.rounds, repeatable=repeatable
-    )
-
-
-def _own_plan(
-    experiment: ProcessExperiment, own: Any, cohorts: Sampler, training: Training
-) -> UserLevelPlan:
-    if experiment.privacy is not None:
-        raise SettingError(
-            "privacy: the process was built from a privacy plan, which says what it "
-            "costs; leave privacy out"
-        )
-    if not isinstance(own, UserLevelPlan):
-        raise SettingError(
-            "process: was built from a plan of record-level privacy, whose steps a "
-            "task draws; give the plan's settings to tfl.Experiment"
-        )
-    if own.amplification != cohorts.amplification:
-        raise SettingError(
-            f"cohorts: the process' plan is about {own.amplification}, and the cohorts "
-            f"are {cohorts.amplification}; give the cohorts of the plan"
-        )
-    if own.rounds != training.rounds:
-        raise training.refused("rounds", f"the process' plan is of {own.rounds} rounds")
-    return own
-
-
-def _check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -> None:
-    release = experiment.release
-    if plan is None:
-        release.check_without_privacy()
-        return
-    for name in ("public_schema", "evaluation_noise_multiplier", "selection_epsilon"):
-        if getattr(release, name):
-            raise release.refused(name, "is for tasks; leave it out")
-    if release.release_exact and experiment.public_data:
-        raise release.refused(
-            "release_exact", "public_data shows every output; leave it out"
-        )
-    measured = _metric_names(form)
-    for name in release.release_exact:
-        known = name == releases.ALL or releases.is_withheld_name(name)
-        if not known and name not in measured:
-            raise SettingError(
-                f"--release_exact={name}: there is no such exact output; the process "
-                f"measures {', '.join(measured) or 'nothing'}"
-            )
-    privacy = experiment.privacy
-    for name in () if privacy is None else privacy.covers:
-        if not any(each.startswith(name) for each in measured):
-            raise SettingError(
-                f"covers={name}: no metric of the process has such a name; it has "
-                f"{', '.join(measured) or 'none'}"
-            )
-
-
-def _metric_names(form: ProcessForm) -> list[str]:
-    """The names of what a round measures, by the type of the metrics."""
-    from tfl_research.runtime.graphs.structures import leaf_types, pack
-
-    names = (str(number) for number, _ in enumerate(leaf_types(form.metrics_type)))
-    return round_metrics.column_names(pack(iter(names), form.metrics_type))
 
 
 def _evaluation(

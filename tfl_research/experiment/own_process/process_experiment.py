@@ -11,15 +11,35 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     Cohorts,
     ProcessPrivacy,
+    RecordLevelPrivacy,
     Release,
     Runtime,
     Training,
+    UserLevelPrivacy,
 )
 from tfl_research.program import Callback
 
 if TYPE_CHECKING:
     from tfl_research.experiment.own_process.result import ProcessResult
     from tfl_research.program import RoundReport
+
+
+_DECLARE = (
+    "declare it by tfl.ProcessPrivacy(...), which is about clients and has a ledger of "
+    "the run alone"
+)
+# Why a task's privacy is not that of a process.
+_OTHER_PRIVACY: dict[type[Any], str] = {
+    UserLevelPrivacy: (
+        "adds noise to the updates of a task, and the noise of a process is its own; "
+        + _DECLARE
+    ),
+    RecordLevelPrivacy: (
+        "is about local steps, which a task draws and a process takes itself; give the "
+        "task to tfl.Experiment, or where the process noises what clients send, "
+        + _DECLARE
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -101,6 +121,9 @@ class ProcessExperiment:
             "runtime": (Runtime,),
             "name": (str,),
         }
+        for kind, why in _OTHER_PRIVACY.items():
+            if isinstance(self.privacy, kind):
+                raise SettingError(f"privacy: {kind.__name__} {why}")
         for name, expected in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, expected):

@@ -9,4 +9,6 @@ in `relays/`: files that import neither this package nor TensorFlow.
 - `flare_job`, `flower_app`: folders that the engine runs: our relay, or the engine's
   own averaging around our training at the sites.
 - `training_socket`: where an engine's job hands weights to a site's process.
+- `deployment`: what is made and run of an engine that carries a federation, for FLARE
+  in `flare_deployment` and for Flower in `flower_deployment`; `deployments` by name.
 """

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
-import dataclasses
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, TextIO
@@ -20,7 +17,7 @@ from tfl_research.clients.local_state import own_state
 from tfl_research.data import ClientData, Examples, PoissonBatching, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.evaluator import StateRows, joined
-from tfl_research.tasks.metrics import metric as metric_of
+from tfl_research.program.evaluation.personal_metrics import PersonalEvaluation
 from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
@@ -28,94 +25,30 @@ from tfl_research.tasks.task import Task
 PersonalFunction = Callable[..., Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class PersonalEvaluation:
-    """Metrics of the global and of the personal models, on the clients' test examples.
+class ClientModels(NamedTuple):
+    """The models of a client, each with its non-trainable weights.
 
     Attributes:
-      round_number: round of the global model.
-      global_model: metrics of the global model.
-      personal: metrics of the clients' personal models.
-      train_examples: int64 `[clients]`, distinct examples that a personal model was
-        trained on.
+      weights: of the global model.
+      state: the server's non-trainable weights, or those that the client keeps.
+      own_weights: of the personal model.
+      own_state: non-trainable weights of the personal model.
+      train_examples: distinct examples that the personal model was trained on.
     """
 
-    round_number: int
-    global_model: Evaluation
-    personal: Evaluation
-    train_examples: np.ndarray
+    weights: Sequence[tf.Tensor]
+    state: Sequence[Any]
+    own_weights: Sequence[tf.Tensor]
+    own_state: Sequence[Any]
+    train_examples: int
 
-    def gains(self, metric: str) -> float:
-        """Returns the share of clients whose personal model is strictly better.
 
-        Clients without a value of both metrics are left out; NaN for no clients, and
-        for a metric without a declared direction.
-        """
-        ours, theirs = (
-            e.per_client[metric] for e in (self.personal, self.global_model)
-        )
-        known = ~(np.isnan(ours) | np.isnan(theirs))
-        higher = metric_of(metric, self.personal.metrics).higher_is_better
-        if higher is None or not known.any():
-            return float("nan")
-        better = ours > theirs if higher else ours < theirs
-        return float(better[known].mean())
+class _Sent(NamedTuple):
+    """What the server sends to every client."""
 
-    def summary(self) -> dict[str, Any]:
-        """Means, worst deciles and shares of gaining clients, for summary.json."""
-        summary: dict[str, Any] = {
-            "round": self.round_number,
-            "clients": len(self.personal.client_ids),
-        }
-        for metric in self.personal.per_client:
-            for name, evaluation in (
-                ("global", self.global_model),
-                ("personal", self.personal),
-            ):
-                spread = evaluation.spread(metric)
-                summary[f"{name}_client_mean_{metric}"] = spread.mean
-                summary[f"{name}_client_worst_decile_{metric}"] = spread.worst_decile
-            summary[f"gain_share_{metric}"] = self.gains(metric)
-        return summary
-
-    def lines(self) -> list[str]:
-        """Returns the lines that are printed when a run ends."""
-        if not self.personal.client_ids:
-            return ["personal models: no client has test examples"]
-        lines = []
-        for metric in self.personal.per_client:
-            ours, theirs = (
-                e.spread(metric) for e in (self.personal, self.global_model)
-            )
-            lines.append(
-                f"personal models  {metric}: client mean {theirs.mean:.4g} -> "
-                f"{ours.mean:.4g}  worst decile {theirs.worst_decile:.4g} -> "
-                f"{ours.worst_decile:.4g}  better for {self.gains(metric):.1%} of "
-                f"{len(self.personal.client_ids)} clients"
-            )
-        return lines
-
-    def table(self) -> bytes:
-        """personal_clients.csv: a row for each client that has test examples."""
-        metrics = list(self.personal.per_client)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            ["client_id", "examples", "train_examples"]
-            + [f"global_{m}" for m in metrics]
-            + [f"personal_{m}" for m in metrics]
-        )
-        for row, client_id in enumerate(self.personal.client_ids):
-            cells = [
-                f"{e.per_client[m][row]:.6g}"
-                for e in (self.global_model, self.personal)
-                for m in metrics
-            ]
-            examples = int(self.personal.examples[row])
-            writer.writerow(
-                [client_id, examples, int(self.train_examples[row]), *cells]
-            )
-        return text.getvalue().encode()
+    weights: list[tf.Tensor]
+    state: tuple[tf.Tensor, ...]
+    shared: tuple[Any, ...]
 
 
 class _Result(NamedTuple):
@@ -211,12 +144,7 @@ class PersonalEvaluator:
           stream: where the progress bar is drawn; standard output by default.
           progress_bar: whether a progress bar is drawn; by default on a terminal.
         """
-        weights = [tf.constant(w) for w in state.global_model_weights.trainable]
-        common_state = tuple(
-            tf.constant(w) for w in state.global_model_weights.non_trainable
-        )
-        sent = self._shared(tuple(weights), state.finalizer)
-        shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
+        sent = self._sent(state)
         model_results: list[list[_Result]] = [[], []]
         ids, examples, trained = [], [], []
         bar = tqdm.tqdm(
@@ -233,28 +161,65 @@ class PersonalEvaluator:
             if count == 0:
                 continue
             self._task.fitting.check(client_id, test_examples, "eval")
-            steps = self._steps(client_id, round_number + 1, states, common_state)
-            own = self._make(weights, steps, tf.constant(round_number), *shared)
-            kept_state: Sequence[Any] = common_state
-            if self._model.local and states is not None:
-                row = states([client_id])[0]
-                kept_state = own_state(self._model, row, common_state)
-            own_weights, personal_state = own, kept_state
-            if isinstance(own, PersonalModel):
-                own_weights, personal_state = own
+            made = self._models(client_id, sent, round_number, states)
             for results, *parts in zip(
-                model_results, (weights, own_weights), (kept_state, personal_state)
+                model_results,
+                (made.weights, made.own_weights),
+                (made.state, made.own_state),
             ):
                 results.append(self._result(parts[0], parts[1], test_examples))
             ids.append(client_id)
             examples.append(count)
-            trained.append(int(steps["num_examples"]))
+            trained.append(made.train_examples)
         common, personal = (
             self._evaluation(ids, examples, results) for results in model_results
         )
         return PersonalEvaluation(
             round_number, common, personal, np.array(trained, np.int64)
         )
+
+    def models_of(
+        self,
+        client_id: str,
+        state: Any,
+        round_number: int,
+        *,
+        states: Optional[StateRows] = None,
+    ) -> ClientModels:
+        """Makes a client's personal model.
+
+        Args:
+          client_id: the client.
+          state: see `evaluate`, as `round_number` and `states`.
+        """
+        return self._models(client_id, self._sent(state), round_number, states)
+
+    def _sent(self, state: Any) -> _Sent:
+        weights = [tf.constant(w) for w in state.global_model_weights.trainable]
+        common_state = tuple(
+            tf.constant(w) for w in state.global_model_weights.non_trainable
+        )
+        sent = self._shared(tuple(weights), state.finalizer)
+        shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
+        return _Sent(weights, common_state, shared)
+
+    def _models(
+        self,
+        client_id: str,
+        sent: _Sent,
+        round_number: int,
+        states: Optional[StateRows],
+    ) -> ClientModels:
+        steps = self._steps(client_id, round_number + 1, states, sent.state)
+        own = self._make(sent.weights, steps, tf.constant(round_number), *sent.shared)
+        kept: Sequence[Any] = sent.state
+        if self._model.local and states is not None:
+            kept = own_state(self._model, states([client_id])[0], sent.state)
+        own_weights, personal_state = own, kept
+        if isinstance(own, PersonalModel):
+            own_weights, personal_state = own
+        count = int(steps["num_examples"])
+        return ClientModels(sent.weights, kept, own_weights, personal_state, count)
 
     def _steps(
         self,

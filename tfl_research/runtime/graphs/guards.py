@@ -1,10 +1,11 @@
 """Conditions under which XLA computes something where TensorFlow fails.
 
 TensorFlow's kernels fail on an index or a label out of range. XLA clamps an index, and
-leaves NaN for a label. A float that does not fit into an integer becomes another one.
-A program for XLA also computes whether a guard was violated. Then the runtime ignores
-its results and executes the same clients in TensorFlow's executor, so that bad values
-have the same consequences everywhere.
+leaves NaN for a label. A float that does not fit into an integer becomes another one,
+and NaN has another place in results (`graphs.special_values`). A program for XLA also
+computes whether a guard was violated. Then the runtime ignores its results and executes
+the same clients in TensorFlow's executor, so that bad values have the same consequences
+everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import tensorflow as tf
+
+from tfl_research.runtime.graphs import special_values
 
 
 def gathered(params: tf.Tensor, indices: tf.Tensor, axis: Any) -> Any:
@@ -114,7 +117,20 @@ def _cast(op: Any) -> Any:
     return tf.reduce_any(~(above & (wide < limit)))
 
 
+def _constant(position: int) -> Callable[[Any], Any]:
+    """XLA ends the Python process if the diagonals' numbers are no constants."""
+
+    def check(op: Any) -> None:
+        if tf.get_static_value(op.inputs[position]) is None:
+            raise NotImplementedError(
+                f"XLA cannot compile {op.type} with diagonals that depend on data"
+            )
+
+    return check
+
+
 _GUARDS: dict[str, Callable[[Any], Any]] = {
+    "Gather": lambda op: gathered(op.inputs[0], op.inputs[1], 0),
     "GatherV2": _gather,
     "GatherNd": _gather_nd,
     "ScatterNd": _scatter_nd,
@@ -146,35 +162,53 @@ _GUARDS: dict[str, Callable[[Any], Any]] = {
     "Slice": _slice,
     "Cast": _cast,
     "Cholesky": _solved,
+    **dict.fromkeys(
+        ("MatrixDiagV2", "MatrixDiagV3", "MatrixDiagPartV2", "MatrixDiagPartV3"),
+        _constant(1),
+    ),
+    **dict.fromkeys(("MatrixSetDiagV2", "MatrixSetDiagV3"), _constant(2)),
 }
 
-_INTEGERS = {d.as_datatype_enum for d in (tf.int8, tf.int16, tf.int32, tf.int64)} | {
-    d.as_datatype_enum for d in (tf.uint8, tf.uint16, tf.uint32, tf.uint64)
-}
-_BOOLEAN = {tf.bool.as_datatype_enum}
+
+def _guards(operation: str, dtype: Optional[tf.DType]) -> list[Callable[[Any], Any]]:
+    """The guards of an operation on values of a type."""
+    tables = [_GUARDS, special_values.OF_ALL]
+    if dtype is not None and dtype.is_floating:
+        tables.append(special_values.OF_FLOATS)
+    elif dtype is not None and dtype.is_integer:
+        tables.append(special_values.OF_INTEGERS)
+    return [table[operation] for table in tables if operation in table]
 
 
 def is_guarded(node: Any) -> bool:
     """Whether a NodeDef may need a guard under XLA."""
-    guard = _GUARDS.get(node.op)
-    if guard is _strided:
+    # Some operations have a list of types; none of them has a guard.
+    kind = node.attr["T"].type if "T" in node.attr else 0
+    dtype = tf.as_dtype(kind) if kind else None
+    found = _guards(node.op, dtype)
+    if found == [_strided]:
         return node.attr["shrink_axis_mask"].i != 0
-    if guard is _division:
-        return node.attr["T"].type in _INTEGERS
-    if guard is _cast:
-        return node.attr["DstT"].type in _INTEGERS and (
-            node.attr["SrcT"].type not in _INTEGERS | _BOOLEAN
-        )
-    return guard is not None
+    if found == [_division]:
+        return dtype is not None and dtype.is_integer
+    if found == [_cast]:
+        source = tf.as_dtype(node.attr["SrcT"].type)
+        return tf.as_dtype(node.attr["DstT"].type).is_integer and source.is_floating
+    return bool(found)
 
 
 def violation(op: tf.Operation) -> Optional[tf.Tensor]:
-    """A bool scalar: whether TensorFlow's kernel of this operation would fail.
+    """Whether TensorFlow's kernel of this operation would fail, or differ from XLA.
 
     Returns:
-      None for an operation that cannot fail.
+      A bool scalar; None for an operation that cannot fail or differ.
+
+    Raises:
+      NotImplementedError: XLA cannot compile the operation.
     """
-    return _GUARDS[op.type](op) if op.type in _GUARDS else None
+    typed = any(attribute.name == "T" for attribute in op.op_def.attr)
+    guards = _guards(op.type, op.get_attr("T") if typed else None)
+    found = [one for one in (guard(op) for guard in guards) if one is not None]
+    return tf.reduce_any(tf.stack(found)) if found else None
 
 
 def failed_assertion(operation: str, value: tf.Tensor) -> tf.Tensor:

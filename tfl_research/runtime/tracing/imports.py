@@ -63,8 +63,12 @@ class Import:
         self._loader = Loader(graph_def.library)
         for node in self.graph_def.node:
             self._loader.rename_references(node)
-        given = {name.partition(":")[0] for name in inputs}
-        kept = [node for node in self.graph_def.node if node.name not in given]
+        # A node that others were only placed with may be an argument of a part of the
+        # computation. It has no value, and XLA rejects it.
+        body = Body(self.graph_def.node, inputs, self.outputs)
+        needed = {node.name for node in body.order(self.outputs)}
+        needed -= {name.partition(":")[0] for name in inputs}
+        kept = [node for node in self.graph_def.node if node.name in needed]
         del self.graph_def.node[:]
         self.graph_def.node.extend(kept)
         if in_place:

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
 
 import numpy as np
 import tensorflow as tf
 
 from tfl_research.tasks.metrics import Metric
-from tfl_research.tasks.objectives.classification import ClassWeight, itself
-from tfl_research.tasks.objectives.keras_losses import ExampleLoss, example_loss
-from tfl_research.tasks.objectives.keras_metrics import ExampleMetric, example_metric
+from tfl_research.tasks.objectives.classification import ClassWeight
+from tfl_research.tasks.objectives.keras_heads import Head, heads_of
 from tfl_research.tasks.objectives.objective import Objective, Part, ratio
-
-
-class _Head(NamedTuple):
-    """An output of a model with its loss and metrics; no name for the only output."""
-
-    name: str
-    labels: Callable[[Any], Any]
-    pick: Callable[[Any], Any]
-    weight: float
-    loss: ExampleLoss
-    metrics: tuple[ExampleMetric, ...]
-
-    def named(self, metric: str) -> str:
-        """The metric's name among those of all outputs."""
-        return f"{self.name}_{metric}" if self.name else metric
 
 
 def from_keras(
     loss: Any,
     metrics: Any = (),
     *,
+    weighted_metrics: Any = (),
     loss_weights: Any = None,
-    class_weight: Optional[ClassWeight] = None,
+    class_weight: Union[ClassWeight, Mapping[str, ClassWeight], None] = None,
     higher_is_better: Mapping[str, bool] = {},
 ) -> Objective:
     """The objective of what one gives to Keras' `compile`.
@@ -59,9 +43,12 @@ def from_keras(
         outputs in the model's order.
       metrics: a list of `tf.keras.metrics.Metric`, their names, functions of labels and
         predictions, or functions that return a new metric; by output like `loss`.
+      weighted_metrics: further metrics, in which an example counts with its sample
+        weight times the weight of its class; by output like `loss`.
       loss_weights: weight of each output's loss, by output like `loss`; 1 by default.
       class_weight: the loss of an example is multiplied by the weight of its class, as
-        with Keras' `fit(class_weight=...)`; for one output.
+        with Keras' `fit(class_weight=...)`. For several outputs a dict of such weights
+        by output: a class of one output says nothing about another one.
       higher_is_better: directions of metrics of one's own, by the metric's name, so
         that they can choose the best model.
 
@@ -80,12 +67,14 @@ def from_keras(
       >>> list(objective.metrics)
       ['loss', 'accuracy', 'sparse_top_k_categorical_accuracy']
     """
-    heads = _heads(loss, metrics, loss_weights, class_weight, higher_is_better)
+    heads = heads_of(
+        loss, metrics, weighted_metrics, loss_weights, class_weight, higher_is_better
+    )
     declared: dict[str, Metric] = {"loss": Metric(higher_is_better=False)}
     for head in heads:
         if head.name:
             declared[head.named("loss")] = Metric(higher_is_better=False)
-        for metric in head.metrics:
+        for metric in (*head.metrics, *head.weighted):
             name = head.named(metric.name)
             if name in declared:
                 raise ValueError(f"two metrics have the name {name!r}; give one a name")
@@ -115,6 +104,23 @@ def from_keras(
                         sums[f"{head.named(metric.name)}/{index}"] = value
         return sums
 
+    def weighted_sums(
+        y: Any, predictions: Any, weights: tf.Tensor
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        sums = collections.OrderedDict()
+        for head in heads:
+            arguments = head.labels(y), head.pick(predictions)
+            if head.name:
+                losses = head.loss.of_examples(*arguments)
+                sums[head.named("loss")] = weights * losses
+            own = weights
+            if head.loss.class_weights is not None:
+                own = weights * head.loss.class_weights(*arguments)
+            for metric in head.weighted:
+                for index, value in enumerate(metric.sums(*arguments, own)):
+                    sums[f"{head.named(metric.name)}/{index}"] = value
+        return sums
+
     def finalize(
         sums: Mapping[str, tf.Tensor],
     ) -> collections.OrderedDict[str, tf.Tensor]:
@@ -123,7 +129,7 @@ def from_keras(
         for head in heads:
             if head.name:
                 found[head.named("loss")] = ratio(sums[head.named("loss")], count)
-            for metric in head.metrics:
+            for metric in (*head.metrics, *head.weighted):
                 if metric.result is None:
                     continue
                 name = head.named(metric.name)
@@ -145,10 +151,13 @@ def from_keras(
         ),
         check_examples=lambda y, predictions: _check_examples(heads, y, predictions),
         refuses_masks=True,
+        weighted_sums=(
+            weighted_sums if any(h.weighted or h.name for h in heads) else None
+        ),
     )
 
 
-def _check_examples(heads: Sequence[_Head], y: Any, predictions: Any) -> None:
+def _check_examples(heads: Sequence[Head], y: Any, predictions: Any) -> None:
     """Refuses a loss that is no mean, and a metric that is no sum, over examples."""
     for head in heads:
         labels, found = np.asarray(head.labels(y)), np.asarray(head.pick(predictions))
@@ -165,9 +174,12 @@ def _check_examples(heads: Sequence[_Head], y: Any, predictions: Any) -> None:
         for metric in head.metrics:
             if metric.sums is not None:
                 metric.check(labels, found)
+        weights = np.arange(1, len(labels) + 1, dtype=np.float32)
+        for metric in head.weighted:
+            metric.check(labels, found, weights)
 
 
-def _of_head(head: _Head, metric: Metric) -> Metric:
+def _of_head(head: Head, metric: Metric) -> Metric:
     compute = metric.of_examples
     if compute is None:
         return metric
@@ -176,118 +188,3 @@ def _of_head(head: _Head, metric: Metric) -> Metric:
         metric.is_partial,
         lambda y, predictions: compute(head.labels(y), head.pick(predictions)),
     )
-
-
-def _heads(
-    loss: Any,
-    metrics: Any,
-    loss_weights: Any,
-    class_weight: Optional[ClassWeight],
-    higher_is_better: Mapping[str, bool],
-) -> tuple[_Head, ...]:
-    if not isinstance(loss, (Mapping, list, tuple)):
-        if loss_weights is not None:
-            raise ValueError("loss_weights: the model has one output; leave them out")
-        one = example_loss(loss, class_weight)
-        return (
-            _Head("", itself, itself, 1.0, one, _each(metrics, one, higher_is_better)),
-        )
-    if class_weight is not None:
-        raise ValueError(
-            "class_weight: the model has several outputs; give sample_weight with the "
-            "examples"
-        )
-    losses = _by_output("loss", loss)
-    if not losses:
-        raise ValueError("loss has no outputs; give a loss for each output")
-    of_metrics = _by_output("metrics", metrics) if metrics else {}
-    weights = _by_output("loss_weights", loss_weights) if loss_weights else {}
-    for kind, given in (("metrics", of_metrics), ("loss_weights", weights)):
-        for name in given:
-            if name not in losses:
-                raise ValueError(
-                    f"{kind} of output {name!r}, expected outputs of "
-                    f"{', '.join(losses)}"
-                )
-    heads = []
-    for position, (name, given) in enumerate(losses.items()):
-        one = example_loss(given)
-        own = of_metrics.get(name, ())
-        directions = {
-            metric: better
-            for key, better in higher_is_better.items()
-            for metric in {key, key[len(name) + 1 :] if key.startswith(name) else key}
-        }
-        heads.append(
-            _Head(
-                name,
-                _labels(name),
-                _output(name, position, len(losses)),
-                float(weights.get(name, 1.0)),
-                one,
-                _each(own, one, directions),
-            )
-        )
-    return tuple(heads)
-
-
-def _by_output(kind: str, given: Any) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        return {str(name): value for name, value in given.items()}
-    if isinstance(given, (list, tuple)):
-        return {str(index): value for index, value in enumerate(given)}
-    raise ValueError(f"{kind} must be by output, as the loss is, got {given!r}")
-
-
-def _each(
-    metrics: Any, loss: ExampleLoss, higher_is_better: Mapping[str, bool]
-) -> tuple[ExampleMetric, ...]:
-    if isinstance(metrics, Mapping):
-        raise ValueError("metrics are by output, but the loss is not; give both alike")
-    if metrics is None:
-        return ()
-    listed = metrics if isinstance(metrics, Sequence) else [metrics]
-    if isinstance(listed, str):
-        listed = [listed]
-    found: list[ExampleMetric] = []
-    for metric in listed:
-        made = example_metric(metric, loss.rule, higher_is_better)
-        names, number = {other.name for other in found}, 1
-        if made.is_usual and made.name in names:
-            # As Keras numbers metrics of a kind, but from this objective's first on.
-            while f"{made.name}_{number}" in names:
-                number += 1
-            made = dataclasses.replace(made, name=f"{made.name}_{number}")
-        found.append(made)
-    return tuple(found)
-
-
-def _labels(name: str) -> Callable[[Any], Any]:
-    def labels(y: Any) -> Any:
-        if not isinstance(y, Mapping) or name not in y:
-            held = ", ".join(f"y/{n}" for n in y) if isinstance(y, Mapping) else "y"
-            raise ValueError(
-                f"the loss of output {name!r} needs labels y/{name}, got {held}"
-            )
-        return y[name]
-
-    return labels
-
-
-def _output(name: str, position: int, count: int) -> Callable[[Any], Any]:
-    def output(predictions: Any) -> Any:
-        if isinstance(predictions, Mapping):
-            if name not in predictions:
-                raise ValueError(
-                    f"the model has no output {name!r}; its outputs are "
-                    f"{', '.join(predictions)}"
-                )
-            return predictions[name]
-        if not isinstance(predictions, (list, tuple)) or len(predictions) != count:
-            held = len(predictions) if isinstance(predictions, (list, tuple)) else 1
-            raise ValueError(
-                f"the model has {held} outputs, but there are losses of {count}"
-            )
-        return predictions[position]
-
-    return output

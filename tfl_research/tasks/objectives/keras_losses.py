@@ -41,10 +41,13 @@ class ExampleLoss:
       of_examples: (y `[batch, ...]`, predictions `[batch, ...]`) -> float32 `[batch]`,
         the mean over an example's outputs.
       rule: what the loss takes.
+      class_weights: (y, predictions) -> float32 `[batch]`, the weight of each example's
+        class; None without weights. The losses are weighted already.
     """
 
     of_examples: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     rule: Rule
+    class_weights: Optional[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = None
 
 
 def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> ExampleLoss:
@@ -95,7 +98,12 @@ def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> Examp
             return losses
         return losses * _weights(class_weight, rule, y, predictions)
 
-    return ExampleLoss(of_examples, rule)
+    def class_weights(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        y, predictions = tf.convert_to_tensor(y), tf.convert_to_tensor(predictions)
+        return _weights(class_weight or {}, rule, y, predictions)
+
+    weighted = None if class_weight is None else class_weights
+    return ExampleLoss(of_examples, rule, weighted)
 
 
 def _resolved(loss: Any) -> Any:

@@ -52,6 +52,11 @@ class Objective:
         model meet (`tasks.fitting`); empty for no checks.
       check_examples: (y, predictions) of a few real examples; raises ValueError if a
         loss is no mean, or a metric no sum, over examples. None for no such check.
+      weighted_sums: (y, predictions, sample weights `[batch]`) -> the sums of metrics
+        that are weighted, beside "loss"; `finalize` takes them too. They replace those
+        of `example_sums`. None without such metrics.
+      is_assumed: whether nobody has named an objective, so that a model with a loss of
+        its own must agree with it.
       refuses_masks: whether a mask of a Keras model's output, of its padded steps, is
         refused.
 
@@ -78,6 +83,10 @@ class Objective:
     parts: tuple[Part, ...] = ()
     check_examples: Optional[Callable[[Any, Any], None]] = None
     refuses_masks: bool = False
+    weighted_sums: Optional[
+        Callable[[Any, Any, tf.Tensor], Mapping[str, tf.Tensor]]
+    ] = None
+    is_assumed: bool = False
 
     def losses(self, examples: Mapping[str, tf.Tensor], predictions: Any) -> tf.Tensor:
         """The loss of each example, times its sample weight if there are weights.
@@ -98,12 +107,15 @@ class Objective:
     ) -> collections.OrderedDict[str, tf.Tensor]:
         """Each example's contribution to every sum; the loss is that of `losses`.
 
-        The arguments are as in `losses`. Only the loss is weighted, as with Keras'
-        `compile(metrics=...)`.
+        The arguments are as in `losses`. The loss is weighted, and the metrics are not,
+        as with Keras' `compile(metrics=...)`, but for those of `weighted_sums`.
         """
-        sums = collections.OrderedDict(
-            self.example_sums(labels_of(examples), predictions)
-        )
+        y = labels_of(examples)
+        sums = collections.OrderedDict(self.example_sums(y, predictions))
+        if self.weighted_sums is not None:
+            ones = tf.ones_like(sums["loss"])
+            weights = _times_weights(ones, examples)
+            sums.update(self.weighted_sums(y, predictions, weights))
         sums["loss"] = _times_weights(sums["loss"], examples)
         return sums
 

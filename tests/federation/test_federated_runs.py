@@ -1,0 +1,139 @@
+"""Runs over four sites against simulations of them, to the last bit."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from federations import NAMES, running
+
+import tfl_research as tfl
+from tfl_research.experiment.federated import compare
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("federation")) as federation:
+        yield federation
+
+
+def _differences(federation, experiment, tmp_path, **changes):
+    result = experiment.run(tmp_path / "federation")
+    simulated = compare.simulate(
+        result.path,
+        tmp_path / "simulation",
+        compiler="xla",
+        site_of=federation.state_folders,
+        changes={"data_dir": str(federation.folder / "all"), **changes},
+    )
+    return compare.differences(result.path, simulated)
+
+
+RUNS = {
+    "fed_avg": {"training": {"selection_metric": "accuracy"}},
+    "scaffold": {"algorithm": "scaffold", "training": {"selection_metric": "loss"}},
+    "fed_prox, some clients": {
+        "algorithm": "fed_prox",
+        "cohorts": tfl.Cohorts("fixed", cohort_size=3),
+        "training": {"selection_metric": "loss"},
+    },
+    "coordinate median": {
+        "aggregator": "coordinate_median",
+        "training": {"selection_metric": "loss"},
+    },
+    "gaussian": {
+        "privacy": tfl.UserLevelPrivacy(noise_multiplier=1.0, delta=0.01),
+        "cohorts": tfl.Cohorts("poisson", cohort_size=2),
+    },
+    "records": {"privacy": tfl.RecordLevelPrivacy(record_noise_multiplier=1.0)},
+    "secure sums": {
+        "secure_sums": tfl.SecureSums(True),
+        "training": {"selection_metric": "loss"},
+    },
+    "secure discrete gaussian": {
+        "secure_sums": tfl.SecureSums(True),
+        "privacy": tfl.UserLevelPrivacy(
+            "discrete_gaussian", noise_multiplier=1.0, delta=0.01
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_federation_is_its_simulation_to_the_last_bit(federation, tmp_path, name):
+    experiment = federation.experiment(**RUNS[name])
+    assert _differences(federation, experiment, tmp_path) == []
+
+
+def test_another_run_is_another(federation, tmp_path):
+    one = federation.experiment(training={"rounds": 2}).run(tmp_path / "one")
+    other = federation.experiment(training={"rounds": 2, "seed": 1}).run(
+        tmp_path / "other"
+    )
+    assert any("weight" in line for line in compare.differences(one.path, other.path))
+
+
+def test_a_site_that_is_away_is_left_out_and_told(federation, tmp_path, capsys):
+    steps = federation.experiment(training={"rounds": 3}).rounds(tmp_path / "run")
+    next(steps)
+    federation.stop("west")
+    try:
+        report = next(steps)
+    finally:
+        federation.start("west")
+    assert "round 2: without 'west'" in capsys.readouterr().err
+    assert report.row["clients"] == 3 if "clients" in report.row else True
+    # It comes back, has forgotten the process, and takes part again.
+    next(steps)
+    assert "without" not in capsys.readouterr().err
+    steps.close()
+
+
+def test_too_few_sites_abandon_the_round(federation, tmp_path, capsys):
+    experiment = federation.experiment(
+        training={"rounds": 2}, silos=tfl.Silos(minimum_clients=4)
+    )
+    steps = experiment.rounds(tmp_path / "run")
+    before = next(steps)
+    federation.stop("west")
+    try:
+        after = next(steps)
+    finally:
+        federation.start("west")
+    assert "round 2 is abandoned: 3 of 4 clients" in capsys.readouterr().err
+    for one, other in zip(before.weights.trainable, after.weights.trainable):
+        np.testing.assert_array_equal(one, other)
+    steps.close()
+
+
+def test_a_policy_refuses_at_both_ends(federation, tmp_path):
+    federation.policy("south", "most_rounds = 2")
+    try:
+        with pytest.raises(tfl.UserError, match=r"site south .*most_rounds"):
+            federation.experiment().run(tmp_path / "run")
+    finally:
+        federation.policy("south", "")
+    assert any("most_rounds" in line for line in federation.lines)
+
+
+def test_another_schema_at_a_site_is_refused(federation, tmp_path):
+    path = federation.folder / "sites" / "east" / "data" / "schema.json"
+    kept = path.read_text()
+    path.write_text(kept.replace("-3", "-4"))
+    federation.stop("east")
+    federation.start("east")
+    try:
+        with pytest.raises(tfl.UserError, match=r"north and east.*schema"):
+            federation.experiment().run(tmp_path / "run")
+    finally:
+        path.write_text(kept)
+        federation.stop("east")
+        federation.start("east")
+
+
+def test_the_coordinator_reads_no_row(federation, tmp_path):
+    assert not list((federation.folder / "coordinator").glob("*.csv"))
+    result = federation.experiment(training={"rounds": 1}).run(tmp_path / "run")
+    held = [path.name for path in pathlib.Path(result.path).rglob("*")]
+    assert not any(name in held for name in (f"{site}.csv" for site in NAMES))

@@ -1,0 +1,144 @@
+"""What a user gives for an array, as NumPy has it: numbers, bytes, or rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any, Optional
+
+import numpy as np
+
+# A row of no elements, and so of no type.
+_UNTYPED = np.zeros(0, object)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Names an array and its rows in an error.
+
+    Attributes:
+      text: names the array, and the client.
+      rows: the user's name of each row; its number from 0 where not given.
+      unit: of the first axis.
+    """
+
+    text: str
+    rows: Optional[Collection[Any]] = None
+    unit: str = "row"
+
+    def row(self, number: int) -> str:
+        """Names a row by its number."""
+        if self.rows is None:
+            return f"{self.text}, {self.unit} {number}"
+        return f"{self.text}, {self.unit} {list(self.rows)[number]}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def can_be_written(text: str) -> bool:
+    """Whether text is UTF-8, but for bytes of files' names that are not."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def rows_or_array(where: Place, value: Any) -> Any:
+    """An array of numbers, or of bytes; or a list of arrays where rows differ."""
+    kind = type(value)
+    if kind is tuple and value and all(isinstance(v, np.ndarray) for v in value):
+        raise ValueError(
+            f"{where} is a tuple of arrays; give a dict of them, by the names of the "
+            "model's inputs, or one array"
+        )
+    if kind.__name__ in ("RaggedTensor", "RaggedTensorValue"):
+        rows = value.numpy() if kind.__name__ == "RaggedTensor" else value.to_list()
+        value = list(rows)
+    if "sparse" in f"{kind.__module__}.{kind.__name__}".lower():
+        raise ValueError(
+            f"{where} is a {kind.__name__}; give a dense array, as by .toarray() or "
+            "tf.sparse.to_dense"
+        )
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
+        raise ValueError(f"{where.row(row)}: a masked value; fill it in")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        # Rows of different lengths.
+        return rows_of(where, list(value))
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        # NumPy makes text of numbers among text.
+        array = np.asarray(value, object)
+    if array.dtype.kind in "SUO":
+        return _text(where, array)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{where} must be an array of numbers or text, got {array.dtype}; convert "
+            "it first"
+        )
+    return array
+
+
+def rows_of(where: Place, values: Any) -> list[np.ndarray]:
+    rows = []
+    for number, value in enumerate(values):
+        if isinstance(value, (list, tuple)) and not value:
+            rows.append(_UNTYPED)
+            continue
+        row = rows_or_array(Place(where.row(number), unit="element"), value)
+        if isinstance(row, list) or not row.ndim:
+            got = "rows of different lengths" if isinstance(row, list) else "one value"
+            raise ValueError(
+                f"{where.row(number)}: expected a sequence of equal elements, got {got}"
+            )
+        rows.append(row)
+    return rows
+
+
+def _text(where: Place, array: np.ndarray) -> Any:
+    """Bytes by element; or arrays by row where the elements are sequences."""
+    elements = array.reshape(-1).tolist()
+    if elements and all(isinstance(e, (list, tuple, np.ndarray)) for e in elements):
+        return rows_of(where, array)
+    result = np.empty(array.shape, object)
+    flat = result.reshape(-1)
+    for place, element in enumerate(elements):
+        if isinstance(element, str) and can_be_written(element):
+            flat[place] = element.encode("utf-8", "surrogateescape")
+        elif isinstance(element, bytes):
+            flat[place] = element
+        else:
+            _refuse_objects(where, array, elements)
+    return result
+
+
+def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> None:
+    """Raises ValueError that names the worst element of an array of objects."""
+    are_numbers = not any(isinstance(e, (str, bytes)) for e in elements)
+    fine = (bool, int, float, np.number) if are_numbers else (str, bytes)
+    odd = [
+        place
+        for place, e in enumerate(elements)
+        if not isinstance(e, fine) or (isinstance(e, str) and not can_be_written(e))
+    ]
+    if not odd:
+        raise ValueError(
+            f"{where} holds numbers as Python objects; give numbers of one type, as by "
+            ".astype(...), which no integer above 64 bits has"
+        )
+    element = elements[odd[0]]
+    row = odd[0] // max(1, int(np.prod(array.shape[1:])))
+    kind = type(element).__name__
+    problem = f"holds {element!r} ({kind}), expected a number or text"
+    if element is None or kind in ("NAType", "NaTType"):
+        problem = "no value; leave the example out or fill it in"
+    elif isinstance(element, str):
+        problem = f"{element!r} is no valid text; decode it with the right encoding"
+    elif not are_numbers:
+        problem = f"holds {element!r} ({kind}), but other elements are text"
+    raise ValueError(f"{where.row(row)}: {problem}")

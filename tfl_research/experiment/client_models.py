@@ -1,0 +1,69 @@
+"""The model of one client, after a run: with what the client keeps. Uses TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import program
+from tfl_research.clients.local_state import own_state
+from tfl_research.errors import UserError
+from tfl_research.experiment import building, noise_keys, setup as setups
+from tfl_research.storage.client_states import ClientStates
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.result import Result
+
+
+def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
+    """See `Result.model_of`."""
+    if client_id not in result.task.train.client_ids:
+        listed = ", ".join(map(repr, result.task.train.client_ids[:4]))
+        raise UserError(
+            f"client_id={client_id!r} is none of the {len(result.task.train)} trained "
+            f"clients ({listed}, ...)"
+        )
+    experiment = dataclasses.replace(result.experiment, personal_evaluation=personal)
+    setup = setups.prepare(experiment)
+    process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
+    state = result.ended.state
+    common = state.global_model_weights
+    weights, kept = common.trainable, common.non_trainable
+    with contextlib.ExitStack() as stack:
+        rows = None
+        if process.client_states is not None:
+            path = result.path / "client_states.sqlite"
+            if not path.exists():
+                raise UserError(f"{path} is not there: it has what clients keep")
+            table = ClientStates(path, process.client_states)
+            stack.callback(table.close)
+            if table.last_round > result.ended.completed_rounds:
+                raise UserError(
+                    f"{result.path} has gone on to round {table.last_round}, but this "
+                    f"is the result after round {result.ended.completed_rounds}; run "
+                    "the experiment once more for the newest result"
+                )
+            rows = table.rows
+        evaluator = building.personal_evaluator(setup)
+        if evaluator is not None:
+            made = evaluator.models_of(
+                client_id, state, result.ended.completed_rounds, states=rows
+            )
+            weights, kept = made.own_weights, made.own_state
+        elif rows is not None:
+            model = setup.task.functional_model(experiment.training.seed)
+            if model.local:
+                kept = own_state(model, rows([client_id])[0], kept)
+    return program.model_with(
+        result.task,
+        tff.learning.models.ModelWeights(_arrays(weights), _arrays(kept)),
+    )
+
+
+def _arrays(tensors: Any) -> list[np.ndarray]:
+    return [np.asarray(tensor) for tensor in tf.nest.flatten(tensors)]

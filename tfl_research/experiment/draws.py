@@ -1,0 +1,44 @@
+"""The secrets of a run's randomness, which a comparison gives to another run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Optional, Union
+
+from tfl_research.data import SeededClients
+from tfl_research.experiment.private import record_level, user_level
+from tfl_research.experiment.setup import Setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """What a run's noise and secret local steps are functions of.
+
+    Attributes:
+      key: of the noise that the server adds (`storage.Attempts.key`).
+      site_seeds: the seed of each client's own draws, by client, where sites have their
+        own; empty in a run whose clients' draws come from the key.
+    """
+
+    key: int = dataclasses.field(repr=False)
+    site_seeds: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
+
+    def cohort_seed(self, setup: Setup) -> Optional[int]:
+        """The seed of the local steps; None for the public seed."""
+        if setup.record_level is None:
+            return None
+        return record_level.secret_cohort_seed(self.key)
+
+    @property
+    def client_secrets(self) -> Union[int, Mapping[str, int]]:
+        """From which clients' secrets are drawn, by client where sites have seeds."""
+        return self.site_seeds or user_level.client_secret(self.key)
+
+    def applied_to(self, setup: Setup) -> Setup:
+        """The setup, whose clients' local steps come from their sites' seeds."""
+        if not self.site_seeds or setup.record_level is None:
+            return setup
+        train = SeededClients.of(setup.task.train, self.site_seeds)
+        task = dataclasses.replace(setup.task, train=train)
+        return dataclasses.replace(setup, task=task)

@@ -1,0 +1,133 @@
+"""Compares a federation's run with the simulation of the same run, to the last bit.
+
+It needs all data, and the secrets of coordinator and sites, in one place. So it is for
+demonstrations and tests. A real federation has no such place.
+"""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, TextIO
+
+import numpy as np
+
+from tfl_research.experiment import execution
+from tfl_research.experiment.draws import Draws
+from tfl_research.experiment.experiment import Experiment
+from tfl_research.experiment.federated.coordinator import FOLDER, run_id
+from tfl_research.experiment.federated.site import secret_of
+from tfl_research.experiment.federated.site_run import own_seed
+from tfl_research.storage import run_record, run_seed
+from tfl_research.storage.computation_record import ComputationRecord
+
+# Columns that differ from one run to the next, and what only a simulation can have:
+# metrics over the examples of all clients together, which no site sends.
+_TIMES = ("round_seconds",)
+# What a run's record has beside settings.
+_NO_SETTINGS = frozenset(
+    {"batching", "data_sha256", "expected_cohort_size", "num_train_clients", "plugins"}
+)
+
+
+def simulate(
+    run_folder: pathlib.Path,
+    out_folder: pathlib.Path,
+    *,
+    compiler: str,
+    site_of: Mapping[str, pathlib.Path],
+    changes: Mapping[str, Any],
+    stream: Optional[TextIO] = None,
+) -> pathlib.Path:
+    """Runs the simulation of a federation's run.
+
+    Args:
+      run_folder: of the federation's run.
+      out_folder: of the simulation.
+      compiler: of the clients' work, "xla" or "graph".
+      site_of: by client, the folder of its site, where the site's secret is.
+      changes: settings that differ, such as data_dir with the data of all sites.
+      stream: where progress is printed.
+
+    Returns:
+      The folder of the simulation.
+    """
+    record = run_record.read(run_folder / "hparams.json")
+    flat = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record["hparams"].items()
+        if name not in _NO_SETTINGS
+    }
+    flat.update(
+        runtime="in_process",
+        federation=None,
+        client_execution=f"separate_{compiler}",
+        **changes,
+    )
+    seed = run_seed.read(run_folder / "run_seed")
+    private = record["privacy_plan"] is not None
+    kept = ComputationRecord(run_folder / "computation.json", seed, private)
+    key = kept.attempts().key(seed)
+    run = run_id(run_folder / FOLDER)
+    seeds = {c: own_seed(secret_of(folder), run) for c, folder in site_of.items()}
+    experiment = Experiment.from_flat({**flat, "run_seed": str(seed)})
+    execution.run(experiment, out_folder, stream=stream, draws=Draws(key, seeds))
+    return out_folder
+
+
+def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
+    """What differs between a federation's run and its simulation; empty for nothing.
+
+    Compares every weight of the last model, metrics.csv (times aside), and the rounds
+    of the ledger. Columns that only a simulation can have are left out and not told.
+
+    Args:
+      one: folder of the federation's run.
+      other: folder of the simulation.
+    """
+    found = []
+    first, second = (_weights(folder) for folder in (one, other))
+    if sorted(first) != sorted(second):
+        found.append("the models have other weights")
+    else:
+        found += [
+            f"weight {name} differs by up to {np.max(np.abs(first[name] - second[name]))}"
+            for name in first
+            if not np.array_equal(first[name], second[name], equal_nan=True)
+        ]
+    mine, theirs = (_rows(folder / "metrics.csv") for folder in (one, other))
+    if len(mine) != len(theirs):
+        found.append(f"metrics.csv has {len(mine)} rows and {len(theirs)} rows")
+    for row, expected in zip(mine, theirs):
+        for name, value in row.items():
+            if name not in _TIMES and value != expected.get(name, "") and value:
+                found.append(
+                    f"round {row['round']}: {name} is {value} and {expected.get(name)}"
+                )
+    mine, theirs = (_charges(folder / "ledger.jsonl") for folder in (one, other))
+    if mine != theirs:
+        found.append("the ledgers' rounds differ")
+    return found
+
+
+def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder / "export" / "final"))
+    return {f"{n} {v.name}": v.numpy() for n, v in enumerate(model.variables)}
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _charges(path: pathlib.Path) -> Sequence[Any]:
+    """The charged events of a ledger, without what belongs to one file."""
+    if not path.exists():
+        return []
+    from tfl_research.privacy import Ledger
+
+    with Ledger(path) as ledger:
+        return [repr(event) for event in ledger.events]

@@ -1,0 +1,136 @@
+"""Flower as the carrier of a federation: keys, processes, the relay's app."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import socket as sockets
+import time
+from collections.abc import Mapping, Sequence
+
+from tfl_research.errors import UserError
+from tfl_research.federation.engines import flower, flower_app, processes
+from tfl_research.federation.engines.deployment import (
+    SECONDS_TO_START,
+    Deployment,
+    Relay,
+    Say,
+)
+from tfl_research.storage import atomic
+
+# What Flower says of a site that was let in before.
+_REGISTERED = "already in use"
+
+
+class FlowerDeployment(Deployment):
+    """Flower: see `Deployment`."""
+
+    def provision(
+        self,
+        folder: pathlib.Path,
+        names: Sequence[str],
+        sites: Mapping[str, pathlib.Path],
+    ) -> None:
+        keys = folder / "keys"
+        flower.provision(
+            self._environment, keys, sites=list(names), server=self._place.server
+        )
+        for name, own in sites.items():
+            for source, target in ((f"{name}.key", "site.key"), ("ca.crt", "ca.crt")):
+                if not (own / target).exists():
+                    content = (keys / source).read_bytes()
+                    atomic.write(own / target, content, mode=0o600)
+
+    def server(
+        self,
+        folder: pathlib.Path,
+        socket: pathlib.Path,
+        sites: Sequence[str],
+        started: processes.Processes,
+    ) -> Relay:
+        superlink = flower.SuperLink(
+            self._environment,
+            folder / "keys",
+            folder / "superlink",
+            host="127.0.0.1" if self._place.is_local else "0.0.0.0",
+            port=self._place.port,
+        )
+        started.add(superlink.process)
+        _wait_for_port(self._place.port, superlink.process)
+        for name in sites:
+            # A SuperNode that is not known yet would give up.
+            try:
+                superlink.register(name)
+            except UserError as error:
+                if _REGISTERED not in str(error):
+                    raise
+
+        app = flower_app.write_relay(folder / "relay")
+        return _FlowerRelay(superlink, app, socket, self._say)
+
+    def site(
+        self,
+        folder: pathlib.Path,
+        name: str,
+        socket: pathlib.Path,
+        started: processes.Processes,
+    ) -> None:
+        started.add(
+            flower.start_site(
+                self._environment,
+                name=name,
+                key=folder / "site.key",
+                authority=folder / "ca.crt",
+                socket=socket,
+                folder=folder / "supernode",
+                superlink=f"{self._place.server}:{self._place.port}",
+                port=_free_port(),
+            )
+        )
+
+
+class _FlowerRelay(Relay):
+    """The relay as a run of Flower, in which sites take part when they come."""
+
+    def __init__(
+        self,
+        superlink: flower.SuperLink,
+        app: pathlib.Path,
+        socket: pathlib.Path,
+        say: Say,
+    ):
+        self._superlink, self._app, self._socket = superlink, app, socket
+        self._say = say
+
+    def start(self) -> None:
+        settings = {"coordinator-socket": str(self._socket), "minimum-sites": 1}
+        number = self._superlink.run(self._app, settings)
+        self._say(f"Flower runs the relay as the run {number}")
+
+    def look(self) -> None:
+        pass
+
+
+def _free_port() -> int:
+    """A port of the loopback interface, for a SuperNode beside others."""
+    with sockets.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(port: int, process: processes.Process) -> None:
+    """Waits until the process listens at a port of this machine."""
+    end = time.monotonic() + SECONDS_TO_START
+    while True:
+        process.check()
+        with (
+            contextlib.suppress(OSError),
+            sockets.create_connection(("127.0.0.1", port), 1.0),
+        ):
+            return
+        if time.monotonic() > end:
+            raise UserError(
+                f"{process.name} does not listen at port {port} after "
+                f"{SECONDS_TO_START:g} s; its log is {process.log}"
+            )
+        time.sleep(0.2)

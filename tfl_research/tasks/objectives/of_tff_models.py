@@ -1,0 +1,118 @@
+"""The loss and the metrics that a model of `tff.learning.models` has itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import _tff_compat, models
+from tfl_research.data import structures
+from tfl_research.models.tracing import one_line
+from tfl_research.tasks.objectives.from_keras import from_keras
+from tfl_research.tasks.objectives.objective import Objective, labels_of
+
+_FIX = "give objective= a loss of Keras, a name or an Objective"
+
+
+def of_model(build_model: Any) -> Objective:
+    """The objective of a TFF model: its own loss and metrics.
+
+    Of `from_keras_model` these are the loss and the metrics that it was given; their
+    penalties belong to the model. Of a `FunctionalModel` it is the loss; its metrics
+    are functions of a state of its own, and are not measured.
+
+    Args:
+      build_model: see `Task.build_model`.
+
+    Raises:
+      ValueError: a model without a loss of its own, or with the loss of a batch alone.
+    """
+    model = _built(build_model)
+    if isinstance(model, tff.learning.models.FunctionalModel):
+        return from_keras(_example_losses(model))
+    if isinstance(model, tff.learning.models.VariableModel):
+        parts = _tff_compat.keras_losses_of(model)
+        if parts is None:
+            raise ValueError(
+                f"objective='model': {type(model).__name__} has the loss of a batch "
+                f"alone, and no losses of examples; {_FIX}"
+            )
+        losses, weights, metrics = parts
+        if len(losses) == 1:
+            return from_keras(losses[0], metrics)
+        if metrics:
+            raise ValueError(
+                "objective='model': the metrics of a TFF model with several outputs "
+                "do not say whose they are; give objectives.from_keras metrics by "
+                "output"
+            )
+        return from_keras(losses, loss_weights=weights)
+    raise ValueError(
+        f"objective='model': a {type(model).__name__} has no loss of its own; {_FIX}"
+    )
+
+
+def difference(
+    build_model: Any,
+    objective: Objective,
+    examples: Mapping[str, np.ndarray],
+    predictions: Any,
+) -> Optional[str]:
+    """How the loss of a TFF model differs from an objective; None if it does not.
+
+    Also None for models without a loss of their own, and if the losses cannot be
+    computed for these examples, unless nobody has named the objective.
+
+    Args:
+      build_model: see `Task.build_model`.
+      objective: of the task.
+      examples: a few examples by flat name.
+      predictions: of the task's model for them.
+    """
+    x, y = structures.packed(examples, "x"), labels_of(examples)
+    try:
+        model = _built(build_model)
+        if isinstance(model, tff.learning.models.FunctionalModel):
+            own = model.loss(predictions, y)
+        elif isinstance(model, tff.learning.models.VariableModel):
+            names = isinstance(model.input_spec, Mapping)
+            batch = {"x": x, "y": y} if names else (x, y)
+            output = model.forward_pass(batch, training=False)
+            predictions, own = output.predictions, output.loss
+            if _tff_compat.keras_losses_of(model) is not None:
+                own = tf.reduce_mean(
+                    of_model(lambda: model).example_losses(y, predictions)
+                )
+        else:
+            return None
+        theirs = tf.reduce_mean(objective.example_losses(y, predictions))
+        numbers = float(own), float(theirs)
+    except Exception as error:  # noqa: BLE001 - of a user's model: any
+        if objective.is_assumed:
+            return f"the model's own fails for these labels: {one_line(error)}"
+        return None
+    if np.allclose(*numbers, rtol=1e-3, atol=1e-6, equal_nan=True):
+        return None
+    return f"{numbers[0]:.4g} and {numbers[1]:.4g} for a few examples"
+
+
+def _built(build_model: Any) -> Any:
+    tff_model = tff.learning.models.FunctionalModel
+    if isinstance(build_model, (tff_model, models.FunctionalModel)):
+        return build_model
+    return models.initialized(build_model, 0)
+
+
+def _example_losses(model: Any) -> Callable[[Any, Any], tf.Tensor]:
+    def own_loss(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        def of_one(example: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            label, output = example
+            return model.loss(output[tf.newaxis], label[tf.newaxis])
+
+        return tf.vectorized_map(of_one, (y, predictions))
+
+    return own_loss

@@ -124,9 +124,11 @@ def test_a_stranger_without_a_certificate_is_refused(network):
             return secure.recv(100)
 
     # The server's alert may reach us as such or as a closed connection.
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        if speak() == b"":
-            raise ConnectionError("closed")
+    try:
+        answer = speak()
+    except (ssl.SSLError, ConnectionError):
+        answer = b""
+    assert answer == b""
 
 
 def test_a_stranger_with_another_authoritys_certificate_is_refused(network):
@@ -162,9 +164,8 @@ def test_a_job_that_brings_code_is_refused(network):
         minimum_clients=2,
         simulated_sockets={"one": pathlib.Path("/"), "two": pathlib.Path("/")},
     )
-    with pytest.raises(errors.UserError, match="(?i)byoc|not authorized|submit"):
-        network.ask("wait", network.ask("submit", str(job)))
-        raise AssertionError("the job ran")
+    with pytest.raises(errors.UserError, match="byoc"):
+        network.ask("submit", str(job))
 
 
 def test_flares_own_average_is_ours(network):

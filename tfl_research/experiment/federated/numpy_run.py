@@ -52,10 +52,11 @@ class NumPyRun(RunAtSite):
                 "record-level privacy is noise inside of the local steps, which are "
                 "this site's own class; give user-level privacy"
             )
-        if experiment.chosen_algorithm.NAME not in ("fed_avg", "fed_prox"):
+        algorithm = experiment.chosen_algorithm.NAME
+        if algorithm not in ("fed_avg", "fed_prox"):
             raise SettingError(
-                f"--algorithm={experiment.chosen_algorithm.NAME}: a NumPyClient gives weights "
-                "alone; give fed_avg"
+                f"--algorithm={algorithm}: a NumPyClient gives weights alone; give "
+                "fed_avg"
             )
         if model.state_specs:
             raise SettingError(

@@ -63,7 +63,7 @@ def test_a_class_of_ones_own_trains_as_the_site_it_replaces(federation, tmp_path
     experiment = federation.experiment(
         client_optimizer=tfl.SGD(0.5),
         batches=tfl.Batches(batch_size=500),
-        training={"rounds": 3, "evaluate_every": 1},
+        training={"rounds": 3, "evaluate_every": 1, "selection_metric": "loss"},
     )
     expected = experiment.run(tmp_path / "ours")
     whole = tfl.TaskChoice(

@@ -1,5 +1,6 @@
 """Engines for tests that start them for real, and what their processes listen on."""
 
+import contextlib
 import os
 import pathlib
 import socket
@@ -40,19 +41,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def addresses(groups):
-    """The addresses that processes of these groups listen on; IPv6 ones as hex."""
+def addresses(processes):
+    """The addresses that processes and theirs listen on; IPv6 ones as hex."""
     inodes = set()
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(folder.name)) not in groups:
-                continue
-            for entry in (folder / "fd").iterdir():
+    for pid in [pid for process in processes for pid in process.family()]:
+        for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
                 target = os.readlink(entry)
                 if target.startswith("socket:"):
                     inodes.add(target[8:-1])
-        except (OSError, ProcessLookupError):
-            continue
     found = set()
     for table in ("tcp", "tcp6"):
         for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

@@ -94,8 +94,7 @@ def test_bytes_pass_unchanged(network):
 
 
 def test_they_listen_on_the_loopback_interface_alone(network):
-    groups = {process.pid for process in network.processes}
-    assert addresses(groups) == {"127.0.0.1"}
+    assert addresses(network.processes) == {"127.0.0.1"}
 
 
 def test_a_site_that_is_missing_gives_no_bytes_and_comes_back(network):

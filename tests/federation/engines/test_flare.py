@@ -159,7 +159,7 @@ def test_a_job_that_brings_code_is_refused(network):
         simulated_sockets={"one": pathlib.Path("/"), "two": pathlib.Path("/")},
     )
     status = network.ask("wait", network.ask("submit", str(job)))
-    assert status == "FAILED_TO_RUN"
+    assert status == "FINISHED:FAILED_TO_RUN"
     assert "BYOC not permitted" in network.processes[0].log.read_text()
 
 

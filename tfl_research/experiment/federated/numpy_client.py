@@ -21,6 +21,7 @@ from tfl_research.experiment.federated import shared
 from tfl_research.experiment.federated.site import SiteWork
 from tfl_research.federation import site_server
 from tfl_research.federation.facts import SiteFacts
+from tfl_research.federation.handler import Refused
 from tfl_research.federation.site_file import SiteFile
 from tfl_research.tasks import Task
 
@@ -144,7 +145,10 @@ class NumPySite(SiteWork):
     def _run_at_site(self, *args: Any, **kwargs: Any) -> NumPyRun:
         from tfl_research.experiment.federated.numpy_run import NumPyRun
 
-        return NumPyRun(*args, client=self._client, **kwargs)
+        try:
+            return NumPyRun(*args, client=self._client, **kwargs)
+        except UserError as error:
+            raise Refused(str(error)) from error
 
 
 def checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import secrets
@@ -15,11 +16,14 @@ from types import TracebackType
 from tfl_research import errors
 
 _END_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
 _MARK = "TFL_RESEARCH_PROCESS"
 
 
 class Process:
     """A process and all that it starts, with its output in a file.
+
+    It gets SIGTERM when the thread that started it ends, however that happens.
 
     Attributes:
       name: what messages call it.
@@ -40,6 +44,13 @@ class Process:
         self.log = log
         self._mark = secrets.token_hex(16)
         log.parent.mkdir(parents=True, exist_ok=True)
+        starter, libc = os.getpid(), ctypes.CDLL(None)
+
+        def end_with_starter() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != starter:
+                os._exit(1)
+
         with open(log, "ab") as output:
             self._process = subprocess.Popen(
                 list(command),
@@ -53,6 +64,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=end_with_starter,
             )
         self.pid = self._process.pid
 

@@ -182,30 +182,3 @@ def test_flares_own_average_is_ours(network):
     best = training_socket.load_weights(next(folder.rglob("models/best_weights.npz")))
     for ours, theirs in zip(averaged(1), best):
         np.testing.assert_allclose(theirs, ours, atol=1e-6, rtol=0)
-
-
-def test_the_simulator_averages_the_same(network):
-    sockets = {name: network.folder / name / "train.sock" for name in SITES}
-    job = flare_job.write_training(
-        network.folder / "simulated",
-        FIRST,
-        rounds=1,
-        minimum_clients=2,
-        seconds_after_minimum=1,
-        simulated_sockets=sockets,
-    )
-    workspace = network.folder / "workspace"
-    binaries = network.environment.folder / "bin"
-    processes.run(
-        "nvflare simulator",
-        [
-            *(str(binaries / "nvflare"), "simulator", str(job)),
-            *("-w", str(workspace), "-c", "one,two", "-t", "2"),
-        ],
-        folder=network.folder,
-        environment={"PATH": f"{binaries}:{os.environ['PATH']}"},
-        seconds=120,
-    )
-    found = training_socket.load_weights(next(workspace.rglob("models/weights.npz")))
-    for ours, theirs in zip(averaged(1), found):
-        np.testing.assert_allclose(theirs, ours, atol=1e-6, rtol=0)

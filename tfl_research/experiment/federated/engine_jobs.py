@@ -41,6 +41,7 @@ def export(
     minimum_sites: int,
     site_weights: Mapping[str, float] | None = None,
     fraction_fit: float = 1.0,
+    simulated_sockets: Mapping[str, pathlib.Path] | None = None,
 ) -> pathlib.Path:
     """Writes an experiment as a FLARE job or a Flower app. Imports TensorFlow.
 
@@ -53,6 +54,7 @@ def export(
       minimum_sites: sites that must take part in a round.
       site_weights: FLARE's further factor of each site's weight.
       fraction_fit: Flower's share of the sites that train in a round.
+      simulated_sockets: for `nvflare simulator`: the sites' training sockets.
 
     Returns:
       The job's or app's folder.
@@ -84,6 +86,7 @@ def export(
             rounds=rounds,
             minimum_clients=minimum_sites,
             site_weights=site_weights,
+            simulated_sockets=simulated_sockets,
         )
     return flower_app.write_training(
         target,

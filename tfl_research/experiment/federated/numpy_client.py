@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from tfl_research.data import ClientData
-from tfl_research.errors import SettingError, UserError
+from tfl_research.errors import UserError
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
+from tfl_research.experiment.federated.numpy_methods import NumPyClient
 from tfl_research.experiment.federated.site import SiteWork
 from tfl_research.federation import site_server
 from tfl_research.federation.facts import SiteFacts
@@ -27,31 +28,6 @@ from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
     from tfl_research.experiment.federated.numpy_run import NumPyRun
-
-
-class NumPyClient(Protocol):
-    """A client as Flower's `NumPyClient` has it."""
-
-    def get_parameters(self, config: dict[str, Any]) -> Sequence[np.ndarray]:
-        """The model's weights, as a list of arrays."""
-        ...
-
-    def fit(
-        self, parameters: Sequence[np.ndarray], config: dict[str, Any]
-    ) -> tuple[Sequence[np.ndarray], int, Mapping[str, float]]:
-        """Trains; the new weights, the number of examples, and means of metrics.
-
-        Args:
-          parameters: the weights to begin with.
-          config: has `server_round`, from 1.
-        """
-        ...
-
-    def evaluate(
-        self, parameters: Sequence[np.ndarray], config: dict[str, Any]
-    ) -> tuple[float, int, Mapping[str, float]]:
-        """Evaluates; the mean loss, the number of examples, and means of metrics."""
-        ...
 
 
 def serve_numpy_client(
@@ -149,20 +125,3 @@ class NumPySite(SiteWork):
             return NumPyRun(*args, client=self._client, **kwargs)
         except UserError as error:
             raise Refused(str(error)) from error
-
-
-def checked(
-    parameters: Any, shapes: Sequence[tuple[int, ...]], what: str
-) -> list[np.ndarray]:
-    """Parameters of a class as float32 arrays of these shapes.
-
-    Raises:
-      SettingError: arrays of other shapes or number.
-    """
-    arrays = [np.asarray(value, np.float32) for value in parameters]
-    if [array.shape for array in arrays] != list(shapes):
-        raise SettingError(
-            f"{what} has arrays of shapes {[a.shape for a in arrays]}, and the task's "
-            f"model has {list(shapes)}; both must be the same model, in this order"
-        )
-    return arrays

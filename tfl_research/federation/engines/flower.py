@@ -4,9 +4,10 @@ The SuperLink speaks TLS and takes SuperNodes alone whose public keys are regist
 stranger without a registered key is refused. Both listen on the loopback interface
 unless told otherwise. Flower's own telemetry and search for updates are off.
 
-A Flower app is code that the SuperLink sends to the SuperNodes, and no setting of
-Flower 1.42 keeps it from running there: whoever may start runs is trusted by every
-site. A site that does not trust the server with code uses FLARE.
+A Flower app is code that the SuperLink sends to the SuperNodes: whoever may start runs
+is trusted by every site. (`--trusted-entities` needs a SuperLink that checks signatures
+of apps, which the open one does not.) A site that does not trust the server with code
+uses FLARE.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tfl_research import errors
 from tfl_research.federation.engines import environments, processes
@@ -71,6 +71,7 @@ class SuperLink:
       host: the address to listen on.
       port: the port to listen on.
       insecure: no TLS and no authentication of SuperNodes; for tests on one machine.
+      say: told the warning of `insecure`.
 
     Attributes:
       process: the SuperLink's process.
@@ -85,7 +86,13 @@ class SuperLink:
         host: str = "127.0.0.1",
         port: int = 8000,
         insecure: bool = False,
+        say: Callable[[str], None] = print,
     ):
+        if insecure:
+            say(
+                "warning: --insecure: Flower's SuperLink takes every SuperNode, and "
+                "anybody on the way can read and change what is sent"
+            )
         self._environment = environment
         self._keys = keys.absolute()
         self._folder = folder.absolute()

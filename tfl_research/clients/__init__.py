@@ -22,6 +22,7 @@ from tfl_research.clients.compressors import (
     decoded as decoded,
     encoded_bytes as encoded_bytes,
 )
+from tfl_research.clients.given_work import GivenWork as GivenWork
 from tfl_research.clients.local_loop import (
     LocalLoop as LocalLoop,
     LocalRun as LocalRun,

@@ -27,7 +27,11 @@ _Factory = Any
 
 
 def process(
-    setup: Setup, *, noise_seed: int, secure: Optional[bool] = None
+    setup: Setup,
+    *,
+    noise_seed: int,
+    secure: Optional[bool] = None,
+    work: Optional[clients.ClientWork] = None,
 ) -> processes.FederatedProcess:
     """The process of an experiment.
 
@@ -37,16 +41,22 @@ def process(
       secure: whether mechanisms may have secure sums; by default where the runtime can
         execute them. TFF's runtime cannot take a secure sum of 64-bit integers modulo
         a number; it gets the plain sum of the same integers.
+      work: of the clients, in the place of the algorithm's own.
     """
-    return _built(
-        setup, noise_seed, has_secure_sums(setup) if secure is None else secure
-    )
+    if secure is None:
+        secure = has_secure_sums(setup)
+    return _built(setup, noise_seed, secure, work)
 
 
-def _built(setup: Setup, noise_seed: int, secure: bool) -> processes.FederatedProcess:
+def _built(
+    setup: Setup,
+    noise_seed: int,
+    secure: bool,
+    work: Optional[clients.ClientWork] = None,
+) -> processes.FederatedProcess:
     experiment = setup.experiment
     algorithm = _algorithm(setup)
-    work = experiment.compression.wrap(algorithm.client_work)
+    work = experiment.compression.wrap(work or algorithm.client_work)
     work = attacked.client_work(setup, work)
     work = audited.client_work(setup, work)
     return dataclasses.replace(algorithm, client_work=work).build(

@@ -1,5 +1,7 @@
 """A coordinator and sites that only echo, for tests of what carries messages."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import pathlib
@@ -79,7 +81,7 @@ class FakeCoordinator:
         self._outstanding: dict[tuple[str, int], bytes] = {}
         self._replies: dict[str, bytes] = {}
         self._changed = threading.Condition()
-        self._relay = None
+        self._relay: socket.socket | None = None
         threading.Thread(target=self._serve, daemon=True).start()
 
     def wait_for_sites(self, names: set[str], seconds: float) -> float:

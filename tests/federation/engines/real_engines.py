@@ -1,5 +1,6 @@
 """Engines for tests that start them for real, and what their processes listen on."""
 
+import contextlib
 import os
 import pathlib
 import socket
@@ -23,8 +24,10 @@ def environment(engine):
 
     In CI that is a failure: there the engines must run.
     """
+    # Tests have a cache of their own, and an installation takes a minute.
+    cache = pathlib.Path.home() / ".cache" / "tfl_research"
     try:
-        return environments.ensure(engine)
+        return environments.ensure(engine, cache=cache)
     except errors.UserError as error:
         if os.environ.get("CI"):
             raise
@@ -38,19 +41,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def addresses(groups):
-    """The IPv4 addresses that processes of these groups listen on, IPv6 ones as text."""
+def addresses(processes):
+    """The addresses that processes and theirs listen on; IPv6 ones as hex."""
     inodes = set()
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(folder.name)) not in groups:
-                continue
-            for entry in (folder / "fd").iterdir():
+    for pid in [pid for process in processes for pid in process.family()]:
+        for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
                 target = os.readlink(entry)
                 if target.startswith("socket:"):
                     inodes.add(target[8:-1])
-        except (OSError, ProcessLookupError):
-            continue
     found = set()
     for table in ("tcp", "tcp6"):
         for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -90,7 +89,9 @@ class Shrinks:
 
     def train(self, weights, round_number):
         trained = [
-            np.float32(w * (1 - 0.1 * self.share) + self.share * round_number)
+            np.asarray(
+                w * (1 - 0.1 * self.share) + self.share * round_number, np.float32
+            )
             for w in weights
         ]
         return Trained(trained, self.examples, {"accuracy": 0.5 + 0.1 * round_number})
@@ -102,7 +103,7 @@ class Shrinks:
 def serve_trainers(folders):
     """Training sockets of site one (10 examples) and site two (30 examples)."""
     for folder, trainer in zip(folders, (Shrinks(1, 10), Shrinks(2, 30))):
-        server = training_socket.TrainingServer(folder / "train.sock", trainer, str)
+        server = training_socket.TrainingServer(folder / "train.sock", trainer, print)
         threading.Thread(target=server.serve, daemon=True).start()
 
 

@@ -20,7 +20,6 @@ from real_engines import (
     until,
 )
 
-from tfl_research import errors
 from tfl_research.federation.engines import (
     flare,
     flare_job,
@@ -87,8 +86,7 @@ def test_bytes_pass_unchanged(network):
 
 
 def test_it_listens_on_the_loopback_interface_alone(network):
-    groups = {process.pid for process in network.processes}
-    assert addresses(groups) == {"127.0.0.1"}
+    assert addresses(network.processes) == {"127.0.0.1"}
 
 
 def test_a_site_whose_process_is_missing_gives_no_bytes_until_it_is_back(network):
@@ -109,27 +107,28 @@ def test_an_exchange_goes_on_when_the_carrier_has_begun_anew(network):
     assert network.coordinator.replies(120) == {"one": b"one|1", "two": b"two|2"}
 
 
-def test_a_stranger_without_a_certificate_is_refused(network):
+def answer(network, certificates=None):
+    """What the server says over TLS to somebody with these certificates, or none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    address = ("127.0.0.1", network.port)
-
-    def speak():
+    if certificates is not None:
+        context.load_cert_chain(
+            certificates / "client.crt", certificates / "client.key"
+        )
+    try:
         with (
-            socket.create_connection(address, timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", network.port), 10) as plain,
             context.wrap_socket(plain) as secure,
         ):
             secure.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return secure.recv(100)
-
-    # The server's alert may reach us as such or as a closed connection.
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        if speak() == b"":
-            raise ConnectionError("closed")
+    except (ssl.SSLError, ConnectionError):
+        # The server's alert comes as such or as a closed connection.
+        return b""
 
 
-def test_a_stranger_with_another_authoritys_certificate_is_refused(network):
+def test_strangers_are_refused(network):
     strange = flare.provision(
         network.environment,
         network.folder / "strange",
@@ -139,19 +138,16 @@ def test_a_stranger_with_another_authoritys_certificate_is_refused(network):
     )
     kit = strange["three"]
     # It trusts our server; the server must not trust it.
-    ours = network.kits["one"] / "startup" / "rootCA.pem"
-    shutil.copyfile(ours, kit / "startup" / "rootCA.pem")
+    ours = network.kits["one"] / "startup"
+    shutil.copyfile(ours / "rootCA.pem", kit / "startup" / "rootCA.pem")
     flare.prepare_kit(kit, socket=network.folder / "three.sock")
     process = network.started.add(flare.start_site(network.environment, kit, "three"))
-    until(lambda: refused(process.log), 60)
+    until(lambda: "registered aux handler" in process.log.read_text(), 60)
+    assert answer(network, ours).startswith(b"HTTP/1.1 ")
+    assert answer(network) == b""
+    assert answer(network, kit / "startup") == b""
     assert network.ask("sites") == "one two"
     process.kill()
-
-
-def refused(log: pathlib.Path) -> bool:
-    """Whether a log tells that the connection was not taken."""
-    text = log.read_text(errors="replace").lower()
-    return "certificate" in text or ("ssl" in text and "error" in text)
 
 
 def test_a_job_that_brings_code_is_refused(network):
@@ -162,9 +158,9 @@ def test_a_job_that_brings_code_is_refused(network):
         minimum_clients=2,
         simulated_sockets={"one": pathlib.Path("/"), "two": pathlib.Path("/")},
     )
-    with pytest.raises(errors.UserError, match="(?i)byoc|not authorized|submit"):
-        network.ask("wait", network.ask("submit", str(job)))
-        raise AssertionError("the job ran")
+    status = network.ask("wait", network.ask("submit", str(job)))
+    assert status == "FINISHED:FAILED_TO_RUN"
+    assert "BYOC not permitted" in network.processes[0].log.read_text()
 
 
 def test_flares_own_average_is_ours(network):
@@ -185,31 +181,4 @@ def test_flares_own_average_is_ours(network):
     # The selector judges the model that came: of round one, 0.6, after its two rounds.
     best = training_socket.load_weights(next(folder.rglob("models/best_weights.npz")))
     for ours, theirs in zip(averaged(1), best):
-        np.testing.assert_allclose(theirs, ours, atol=1e-6, rtol=0)
-
-
-def test_the_simulator_averages_the_same(network):
-    sockets = {name: network.folder / name / "train.sock" for name in SITES}
-    job = flare_job.write_training(
-        network.folder / "simulated",
-        FIRST,
-        rounds=1,
-        minimum_clients=2,
-        seconds_after_minimum=1,
-        simulated_sockets=sockets,
-    )
-    workspace = network.folder / "workspace"
-    binaries = network.environment.folder / "bin"
-    processes.run(
-        "nvflare simulator",
-        [
-            *(str(binaries / "nvflare"), "simulator", str(job)),
-            *("-w", str(workspace), "-c", "one,two", "-t", "2"),
-        ],
-        folder=network.folder,
-        environment={"PATH": f"{binaries}:{os.environ['PATH']}"},
-        seconds=120,
-    )
-    found = training_socket.load_weights(next(workspace.rglob("models/weights.npz")))
-    for ours, theirs in zip(averaged(1), found):
         np.testing.assert_allclose(theirs, ours, atol=1e-6, rtol=0)

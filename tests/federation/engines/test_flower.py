@@ -1,19 +1,14 @@
-"""Flower for real: our relay, its certificates and keys, and its own averaging."""
+"""Flower for real: our relay, its certificates and keys."""
 
 import os
-import time
 
-import numpy as np
 import pytest
 from engine_fakes import EchoSite, FakeCoordinator
 from real_engines import (
-    FIRST,
     SITES,
     addresses,
-    averaged,
     environment,
     free_port,
-    serve_trainers,
     until,
 )
 
@@ -21,7 +16,6 @@ from tfl_research.federation.engines import (
     flower,
     flower_app,
     processes,
-    training_socket,
 )
 
 pytestmark = pytest.mark.slow
@@ -45,7 +39,6 @@ class Network:
         for name in SITES:
             (folder / name).mkdir(mode=0o700)
             self.sites[name] = EchoSite(name, folder / name / "site.sock")
-        serve_trainers([folder / name for name in SITES])
         until(lambda: self.register("one"), 120)
         self.register("two")
         for name in SITES:
@@ -94,8 +87,7 @@ def test_bytes_pass_unchanged(network):
 
 
 def test_they_listen_on_the_loopback_interface_alone(network):
-    groups = {process.pid for process in network.processes}
-    assert addresses(groups) == {"127.0.0.1"}
+    assert addresses(network.processes) == {"127.0.0.1"}
 
 
 def test_a_site_that_is_missing_gives_no_bytes_and_comes_back(network):
@@ -117,16 +109,3 @@ def test_strangers_are_refused(network):
     assert "Failed to activate SuperNode" in unknown.log.read_text()
     assert "No SuperNode found" in network.link.process.log.read_text()
     assert "CERTIFICATE_VERIFY_FAILED" in distrusting.log.read_text()
-
-
-def test_flowers_own_average_is_ours(network):
-    network.link.stop(network.run)
-    app = flower_app.write_training(network.folder / "training", FIRST, rounds=1)
-    run = network.link.run(app, {})
-    end = time.monotonic() + 300
-    while not (status := network.link.status(run)).startswith("finished"):
-        assert time.monotonic() < end, status
-    assert status == "finished:completed"
-    found = training_socket.load_weights(app / "result.npz")
-    for ours, theirs in zip(averaged(1), found):
-        np.testing.assert_allclose(theirs, ours, atol=1e-6, rtol=0)

@@ -4,11 +4,13 @@ import pathlib
 import socket
 import sys
 import threading
+import time
 
 import pytest
 from engine_fakes import EchoSite, FakeCoordinator
 
 from tfl_research.federation.engines import environments
+from tfl_research.federation.relay_carrier import RelayCarrier
 
 sys.path.insert(0, str(pathlib.Path(environments.__file__).with_name("relays")))
 import tfl_relay_frames as frames
@@ -66,6 +68,21 @@ def test_a_coordinator_that_comes_back_is_told_of_the_sites(relay):
     second.wait_for_sites({"a", "b"}, 10)
     assert second.exchange({"a": b"again"}, 30) == {"a": b"a|again"}
     second.close()
+
+
+def test_the_real_carrier_exchanges_over_it(relay):
+    folder, _, _ = relay
+    folder.chmod(0o700)
+    lines = []
+    carrier = RelayCarrier(folder / "coordinator.sock", lines.append)
+    try:
+        end = time.monotonic() + 10
+        while set(carrier.sites) != {"a", "b"} and time.monotonic() < end:
+            time.sleep(0.05)
+        replies = dict(carrier.exchange({"a": b"1", "b": b"2" * 100_000}, 30))
+        assert replies == {"a": b"a|1", "b": b"b|" + b"2" * 100_000}
+    finally:
+        carrier.close()
 
 
 def test_a_frame_longer_than_any_message_is_refused():

@@ -51,9 +51,9 @@ class EngineTrainer:
         process = building.process(setup, noise_seed=PUBLIC_SEED)
         if process.client_states is not None:
             raise SettingError(
-                f"--algorithm={experiment.algorithm_name}: clients keep a state, of "
-                "which the engine's average knows nothing; take part in our rounds "
-                "(scripts/run --runtime=federation) instead"
+                f"--algorithm={experiment.chosen_algorithm.NAME}: clients keep a "
+                "state, of which the engine's average knows nothing; take part in our "
+                "rounds (scripts/run --runtime=federation) instead"
             )
         self._task, self._setup = own, setup
         self._seed = experiment.training.seed

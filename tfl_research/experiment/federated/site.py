@@ -91,13 +91,10 @@ class SiteWork:
                 "the data of this site have changed since it told the coordinator of "
                 "them; start the run again"
             )
-        # TensorFlow is imported from here on.
-        from tfl_research.experiment.federated.site_run import RunAtSite
-
         self._end(run)
         while len(self._runs) >= _OPEN_RUNS:
             self._end(next(iter(self._runs)))
-        self._runs[run] = RunAtSite(
+        self._runs[run] = self._run_at_site(
             experiment,
             facts,
             task,
@@ -110,6 +107,12 @@ class SiteWork:
         )
         self._say(f"run {run} begins: {experiment!r}"[:500])
         return Message("begin")
+
+    def _run_at_site(self, *args: Any, **kwargs: Any) -> RunAtSite:
+        """A run's part at this site. TensorFlow is imported from here on."""
+        from tfl_research.experiment.federated.site_run import RunAtSite
+
+        return RunAtSite(*args, **kwargs)
 
     def _end(self, run: str) -> None:
         if run in self._runs:

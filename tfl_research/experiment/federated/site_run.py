@@ -29,6 +29,7 @@ from tfl_research.federation.site_file import SiteFile
 from tfl_research.federation.site_ledger import SiteLedger
 from tfl_research.federation.sites import MINIMUM_SITES
 from tfl_research.federation.summing import SHARES, UNMASK
+from tfl_research.processes import FederatedProcess
 from tfl_research.program import Evaluator
 from tfl_research.runtime.separate import SeparateProcess
 from tfl_research.storage.client_states import ClientStates
@@ -71,7 +72,7 @@ class RunAtSite:
         own.fitting.check_everyone(own)
         source = shared.of_all_sites(own, facts, own)
         setup = setups.prepare(experiment, source=source)
-        process = building.process(setup, noise_seed=PUBLIC_SEED)
+        process = self._built(setup)
         self.setup = setup
         self._check_same(digests, runtime.computation_digests(process))
         self._process = SeparateProcess(process, compiler)
@@ -100,6 +101,10 @@ class RunAtSite:
         self._sums = SiteSums(site.folder / "sums", site.name)
         self._summed: tuple[int, int, list[np.ndarray]] = (0, 0, [])
         self._evaluator: Optional[Evaluator] = None
+
+    def _built(self, setup: setups.Setup) -> FederatedProcess:
+        """The process of the experiment."""
+        return building.process(setup, noise_seed=PUBLIC_SEED)
 
     @staticmethod
     def _check_same(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:

@@ -28,7 +28,7 @@ _PYTHONS = {"flare": ((3, 10), (3, 13)), "flower": ((3, 11), (3, 13))}
 _NAMES = {"flare": "NVIDIA FLARE 2.9", "flower": "Flower 1.42"}
 _PROBE = (
     "import sys, ctypes, ssl, venv; print('%d %d' % sys.version_info[:2]); "
-    "print(sys.executable)"
+    "print(sys._base_executable)"
 )
 _LOG_LINES = 5
 

@@ -4,16 +4,17 @@ The SuperLink speaks TLS and takes SuperNodes alone whose public keys are regist
 stranger without a registered key is refused. Both listen on the loopback interface
 unless told otherwise. Flower's own telemetry and search for updates are off.
 
-A Flower app is code that the SuperLink sends to the SuperNodes, and no setting of
-Flower 1.42 keeps it from running there: whoever may start runs is trusted by every
-site. A site that does not trust the server with code uses FLARE.
+A Flower app is code that the SuperLink sends to the SuperNodes: whoever may start runs
+is trusted by every site. (`--trusted-entities` needs a SuperLink that checks signatures
+of apps, which the open one does not.) A site that does not trust the server with code
+uses FLARE.
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tfl_research import errors
 from tfl_research.federation.engines import environments, processes
@@ -70,6 +71,7 @@ class SuperLink:
       host: the address to listen on.
       port: the port to listen on.
       insecure: no TLS and no authentication of SuperNodes; for tests on one machine.
+      say: told the warning of `insecure`.
 
     Attributes:
       process: the SuperLink's process.
@@ -84,7 +86,13 @@ class SuperLink:
         host: str = "127.0.0.1",
         port: int = 8000,
         insecure: bool = False,
+        say: Callable[[str], None] = print,
     ):
+        if insecure:
+            say(
+                "warning: --insecure: Flower's SuperLink takes every SuperNode, and "
+                "anybody on the way can read and change what is sent"
+            )
         self._environment = environment
         self._keys = keys.absolute()
         self._folder = folder.absolute()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
+import secrets
 import signal
 import subprocess
 import time
@@ -14,15 +16,19 @@ from types import TracebackType
 from tfl_research import errors
 
 _END_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+_MARK = "TFL_RESEARCH_PROCESS"
 
 
 class Process:
     """A process and all that it starts, with its output in a file.
 
+    It gets SIGTERM when the thread that started it ends, however that happens.
+
     Attributes:
       name: what messages call it.
       log: the file of its output.
-      pid: its process id, which is that of its group too.
+      pid: its process id.
     """
 
     def __init__(
@@ -36,16 +42,29 @@ class Process:
     ):
         self.name = name
         self.log = log
+        self._mark = secrets.token_hex(16)
         log.parent.mkdir(parents=True, exist_ok=True)
+        starter, libc = os.getpid(), ctypes.CDLL(None)
+
+        def end_with_starter() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != starter:
+                os._exit(1)
+
         with open(log, "ab") as output:
             self._process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env={**clean_environment(), **(environment or {})},
+                env={
+                    **clean_environment(),
+                    **(environment or {}),
+                    _MARK: self._mark,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=end_with_starter,
             )
         self.pid = self._process.pid
 
@@ -74,22 +93,42 @@ class Process:
                 )
             time.sleep(0.1)
 
+    def family(self) -> list[int]:
+        """Ids of the process and of all that it has started, directly or not.
+
+        An engine starts processes in sessions of their own, which outlive it when it is
+        killed. They are known by a variable that they inherit.
+        """
+        mark = f"{_MARK}={self._mark}".encode()
+        found = []
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            # Processes end while one looks, and other users' cannot be read.
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return found
+
     def kill(self) -> None:
-        """Kills the process and its group at once."""
-        self._signal(signal.SIGKILL)
+        """Kills the process and all that it has started, at once."""
+        while self._signal(signal.SIGKILL):
+            time.sleep(0.05)
         self._process.wait()
 
     def end(self) -> None:
-        """Ends the process and its group, by force after ten seconds."""
+        """Ends the process and all that it has started, by force after ten seconds."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
         self.kill()
 
-    def _signal(self, number: int) -> None:
-        # The group outlives its first process when that one was killed.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+    def _signal(self, number: int) -> bool:
+        """Sends a signal to all of them; whether there were any."""
+        self._process.poll()
+        family = self.family()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return bool(family)
 
 
 class Processes:

@@ -1,0 +1,127 @@
+"""A site whose clients are trained by a class of the user's, in any framework.
+
+The class has the methods of Flower's `NumPyClient`. It takes part in rounds of this
+package. Aggregators, user-level privacy, secure sums and the ledger are those of the
+experiment; the data and the training are the class's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from tfl_research.data import ClientData
+from tfl_research.errors import UserError
+from tfl_research.experiment.description import Description
+from tfl_research.experiment.federated import shared
+from tfl_research.experiment.federated.numpy_methods import NumPyClient
+from tfl_research.experiment.federated.site import SiteWork
+from tfl_research.federation import site_server
+from tfl_research.federation.facts import SiteFacts
+from tfl_research.federation.handler import Refused
+from tfl_research.federation.site_file import SiteFile
+from tfl_research.tasks import Task
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.federated.numpy_run import NumPyRun
+
+
+def serve_numpy_client(
+    path: pathlib.Path,
+    client: NumPyClient,
+    *,
+    examples: int,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serves a site whose one client is the user's class, until SIGINT or SIGTERM.
+
+    The site's client is called like the site. The task is the coordinator's, which says
+    what the model is; its arrays must have the shapes of the class's parameters, in the
+    same order. The rows of the task are not used.
+
+    Args:
+      path: of the site's site.toml.
+      client: the class's object.
+      examples: its number of training examples.
+      say: prints a line.
+
+    Raises:
+      UserError: a file that does not fit, or another process that serves the site.
+
+    Example:
+        class Torch(flwr.client.NumPyClient):  # or any class with these methods
+            ...
+
+        serve_numpy_client(pathlib.Path("site.toml"), Torch(...), examples=1200)
+    """
+    site = SiteFile.read(path)
+    site_server.serve(
+        site.socket,
+        site.name,
+        site.key,
+        lambda: NumPySite(site, client, examples, say),
+        state_folder=site.folder,
+        say=say,
+    )
+
+
+class NumPySite(SiteWork):
+    """Does what a coordinator asks of a site, by a class of the user's.
+
+    Args:
+      site: what site.toml says.
+      client: the class's object.
+      examples: its number of training examples.
+      say: prints a line.
+    """
+
+    def __init__(
+        self,
+        site: SiteFile,
+        client: NumPyClient,
+        examples: int,
+        say: Callable[[str], None] = print,
+    ):
+        if examples < 1:
+            raise UserError(f"examples={examples}: must be at least 1")
+        super().__init__(site, say)
+        self._client, self._examples = client, examples
+
+    def _task(self, experiment: Description) -> Task:
+        """The task, with one row of zeros that stands for the class's data."""
+        task = shared.blueprint(experiment)
+        row = {
+            name: np.zeros((1, *spec.shape), spec.dtype)
+            for name, spec in task.train.specs.items()
+        }
+        return dataclasses.replace(
+            task,
+            train=ClientData.from_arrays({self._site.name: row}, task.train.batching),
+            test=ClientData.from_arrays({self._site.name: row}, task.test.batching),
+        )
+
+    def _facts(self, task: Task) -> SiteFacts:
+        sizes: Optional[dict[str, int]] = None
+        if self._site.policy.allows("examples"):
+            sizes = {self._site.name: self._examples}
+        kind = type(self._client)
+        return SiteFacts(
+            self._site.name,
+            (self._site.name,),
+            task.train.specs,
+            sizes,
+            task.agreed,
+            f"{kind.__module__}.{kind.__qualname__} {self._examples}",
+        )
+
+    def _run_at_site(self, *args: Any, **kwargs: Any) -> NumPyRun:
+        from tfl_research.experiment.federated.numpy_run import NumPyRun
+
+        try:
+            return NumPyRun(*args, client=self._client, **kwargs)
+        except UserError as error:
+            raise Refused(str(error)) from error

@@ -1,0 +1,52 @@
+"""The methods of a class that trains at a site, and what they must give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfl_research.errors import SettingError
+
+
+class NumPyClient(Protocol):
+    """A client as Flower's `NumPyClient` has it."""
+
+    def get_parameters(self, config: dict[str, Any]) -> Sequence[np.ndarray]:
+        """The model's weights, as a list of arrays."""
+        ...
+
+    def fit(
+        self, parameters: Sequence[np.ndarray], config: dict[str, Any]
+    ) -> tuple[Sequence[np.ndarray], int, Mapping[str, float]]:
+        """Trains; the new weights, the number of examples, and means of metrics.
+
+        Args:
+          parameters: the weights to begin with.
+          config: has `server_round`, from 1.
+        """
+        ...
+
+    def evaluate(
+        self, parameters: Sequence[np.ndarray], config: dict[str, Any]
+    ) -> tuple[float, int, Mapping[str, float]]:
+        """Evaluates; the mean loss, the number of examples, and means of metrics."""
+        ...
+
+
+def checked(
+    parameters: Any, shapes: Sequence[tuple[int, ...]], what: str
+) -> list[np.ndarray]:
+    """Parameters of a class as float32 arrays of these shapes.
+
+    Raises:
+      SettingError: arrays of other shapes or number.
+    """
+    arrays = [np.asarray(value, np.float32) for value in parameters]
+    if [array.shape for array in arrays] != list(shapes):
+        raise SettingError(
+            f"{what} has arrays of shapes {[a.shape for a in arrays]}, and the task's "
+            f"model has {list(shapes)}; both must be the same model, in this order"
+        )
+    return arrays

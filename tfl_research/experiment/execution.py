@@ -198,7 +198,7 @@ def _opened(
                 account,
                 cohorts,
                 {
-                    "task": setup.task,
+                    "task": coordinated.task if coordinated else setup.task,
                     "engine": engine,
                     "process_plan": process.plan,
                     # Clients of a federation keep their states at their sites.

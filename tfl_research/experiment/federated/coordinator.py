@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import secrets
 import sys
@@ -140,6 +141,7 @@ class Coordinated:
     Attributes:
       engine: executes the rounds.
       evaluator: evaluates models.
+      task: of the run, with a metric for the best model that the evaluator has.
 
     Args:
       setup: of the run, with facts of the sites.
@@ -215,6 +217,23 @@ class Coordinated:
         self.evaluator: FederatedEvaluator = FederatedEvaluator(
             setup.task, sites, facts.site_of, setup.client_weights, _say
         )
+        self.task = _with_selection(
+            setup.task, self.evaluator, experiment.training.selection_metric
+        )
+
+
+def _with_selection(
+    task: Task, evaluator: FederatedEvaluator, given: Optional[str]
+) -> Task:
+    """The task, whose own selection metric sites can compute; says if it changes."""
+    if given is not None or task.selection_metric in evaluator.metrics:
+        return task
+    found = "accuracy" if "accuracy" in evaluator.metrics else "loss"
+    _say(
+        f"the best model is chosen by {found}: the task's own metric, "
+        f"{task.selection_metric}, needs all clients' predictions"
+    )
+    return dataclasses.replace(task, selection_metric=found)
 
 
 def run_id(folder: pathlib.Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import tfl_research as tfl
-from tfl_research.experiment.federated.site import SiteWork
+from tfl_research.experiment.at_sites.site import SiteWork
 from tfl_research.federation import authentication
 from tfl_research.federation.site_file import SiteFile
 from tfl_research.federation.site_server import SiteServer

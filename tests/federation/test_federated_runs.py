@@ -7,7 +7,7 @@ import pytest
 from federations import NAMES, running
 
 import tfl_research as tfl
-from tfl_research.experiment.federated import compare
+from tfl_research.experiment.at_sites import compare
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import pytest
 from federations import running
 
 import tfl_research as tfl
-from tfl_research.experiment.federated.numpy_client import NumPySite
+from tfl_research.experiment.at_sites.numpy_client import NumPySite
 
 pytestmark = pytest.mark.slow
 

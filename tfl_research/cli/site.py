@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
                 "writes a site.toml for each site"
             )
         # The parser answers --help without what a site needs.
-        from tfl_research.experiment.federated.site import serve_site
+        from tfl_research.experiment.at_sites.site import serve_site
 
         serve_site(path)
     except UserError as error:

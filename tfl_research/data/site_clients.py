@@ -1,4 +1,4 @@
-"""Clients whose examples are at their sites: only their ids and sizes are known here."""
+"""Clients whose examples are at their sites: their ids and sizes are known here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The coordinator's engine: sites compute the clients' work, the coordinator the rest."""
+"""The coordinator's engine: sites do the clients' work, the coordinator the rest."""
 
 from __future__ import annotations
 

@@ -148,13 +148,16 @@ def _joined(parts: Sequence[ClientSums], client_ids: Sequence[str]) -> ClientSum
     def column(get: Callable[[ClientSums], np.ndarray]) -> np.ndarray:
         return np.stack([get(place[i][0])[place[i][1]] for i in client_ids])
 
+    def sums(name: str) -> np.ndarray:
+        return column(lambda part: part.sums[name])
+
+    def each(name: str) -> np.ndarray:
+        return column(lambda part: part.of_examples[name])
+
     return ClientSums(
         tuple(client_ids),
         column(lambda part: part.counts),
-        {name: column(lambda p, n=name: p.sums[n]) for name in parts[0].sums},
-        {
-            name: column(lambda p, n=name: p.of_examples[n])
-            for name in parts[0].of_examples
-        },
+        {name: sums(name) for name in parts[0].sums},
+        {name: each(name) for name in parts[0].of_examples},
         {},
     )

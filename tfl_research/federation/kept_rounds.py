@@ -8,7 +8,9 @@ import sqlite3
 from tfl_research.errors import UserError
 from tfl_research.federation.handler import Refused
 
-_SCHEMA = "create table if not exists rounds (round integer primary key, digest text not null)"
+_SCHEMA = """
+create table if not exists rounds (round integer primary key, digest text not null)
+"""
 
 
 class KeptRounds:

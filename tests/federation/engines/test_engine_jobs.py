@@ -13,7 +13,7 @@ from real_engines import environment, free_port, until
 
 import tfl_research as tfl
 from tfl_research.errors import SettingError, UserError
-from tfl_research.experiment.federated import engine_jobs
+from tfl_research.experiment.at_sites import engine_jobs
 from tfl_research.federation.engines import flower, processes, training_socket
 from tfl_research.federation.handler import Refused
 

@@ -250,7 +250,7 @@ class Demo:
 
     def _compare(self) -> int:
         """Simulates the run on all files in one folder, which only a demo can."""
-        from tfl_research.experiment.federated import compare
+        from tfl_research.experiment.at_sites import compare
 
         pooled = self._folder / "simulation" / "data"
         for name in hospitals.NAMES:

@@ -1,9 +1,7 @@
-"""An experiment whose data stay at sites: the coordinator's side and a site's side.
+"""An experiment whose data stay at sites: what the coordinator does.
 
-`shared` has what both make alike: settings without paths, and the task of all sites.
-`coordinator` opens the engine of a run. `site` and `site_run` do a site's work.
-`numpy_client` does a site's work by a class of the user's, in any framework.
-`engine_jobs` makes a job of FLARE or Flower, which average by themselves, and
-`engine_trainer` trains for it. `compare` runs the simulation of a federation and compares the two. Messages, carriers
-and secure sums are in `tfl_research.federation`.
+`shared` has what the coordinator and the sites make alike: settings without paths, and
+the task of all sites. `coordinator` opens the engine of a run. The sites' work is in
+`experiment.at_sites`; messages, carriers and secure sums are in
+`tfl_research.federation`.
 """

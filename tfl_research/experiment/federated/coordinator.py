@@ -109,7 +109,7 @@ def described(experiment: Description) -> tuple[Task, AllFacts]:
     """The task of a federation's clients, and what the sites tell of themselves.
 
     Raises:
-      SettingError: settings that are for simulations, or a task that sites cannot build.
+      SettingError: settings for simulations, or a task that sites cannot build.
       UserError: a site refuses or does not answer.
     """
     shared.check(experiment)
@@ -158,12 +158,12 @@ class Coordinated:
         opened: contextlib.ExitStack,
     ):
         from tfl_research import runtime
-        from tfl_research.experiment.federated.site_run import POSITION
         from tfl_research.federation.engine import FederationEngine, Rules
         from tfl_research.federation.evaluator import FederatedEvaluator
         from tfl_research.federation.kept_totals import KeptTotals
         from tfl_research.federation.secure_sums import VectorSpec
         from tfl_research.federation.summing import SecureSums
+        from tfl_research.processes.client_states import POSITION
         from tfl_research.runtime.separate import SeparateProcess
 
         experiment, facts = setup.experiment, setup.facts

@@ -27,7 +27,7 @@ from tfl_research.federation.summing import MASKED, SHARES, UNMASK
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.federated.site_run import RunAtSite
+    from tfl_research.experiment.at_sites.site_run import RunAtSite
 
 # Kept processes: a coordinator may ask for an older run again.
 _OPEN_RUNS = 2
@@ -110,7 +110,7 @@ class SiteWork:
 
     def _run_at_site(self, *args: Any, **kwargs: Any) -> RunAtSite:
         """A run's part at this site. TensorFlow is imported from here on."""
-        from tfl_research.experiment.federated.site_run import RunAtSite
+        from tfl_research.experiment.at_sites.site_run import RunAtSite
 
         return RunAtSite(*args, **kwargs)
 

@@ -13,8 +13,8 @@ from tfl_research.clients.local_loop import zero_sums
 from tfl_research.data import CLIENT_SECRET, client_secrets, structures
 from tfl_research.errors import SettingError
 from tfl_research.experiment import building, setup as setups
-from tfl_research.experiment.federated.numpy_methods import NumPyClient, checked
-from tfl_research.experiment.federated.site_run import RunAtSite
+from tfl_research.experiment.at_sites.numpy_methods import NumPyClient, checked
+from tfl_research.experiment.at_sites.site_run import RunAtSite
 from tfl_research.experiment.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.messages import Message, MessageError

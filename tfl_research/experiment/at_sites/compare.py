@@ -14,11 +14,11 @@ from typing import Any, Optional, TextIO
 import numpy as np
 
 from tfl_research.experiment import execution
+from tfl_research.experiment.at_sites.site import secret_of
+from tfl_research.experiment.at_sites.site_run import own_seed
 from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.federated.coordinator import FOLDER, run_id
-from tfl_research.experiment.federated.site import secret_of
-from tfl_research.experiment.federated.site_run import own_seed
 from tfl_research.storage import run_record, run_seed
 from tfl_research.storage.computation_record import ComputationRecord
 
@@ -92,7 +92,7 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
         found.append("the models have other weights")
     else:
         found += [
-            f"weight {name} differs by up to {np.max(np.abs(first[name] - second[name]))}"
+            f"weight {name} differs by {np.max(np.abs(first[name] - second[name]))}"
             for name in first
             if not np.array_equal(first[name], second[name], equal_nan=True)
         ]
@@ -105,8 +105,7 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
                 found.append(
                     f"round {row['round']}: {name} is {value} and {expected.get(name)}"
                 )
-    mine, theirs = (_charges(folder / "ledger.jsonl") for folder in (one, other))
-    if mine != theirs:
+    if _charges(one / "ledger.jsonl") != _charges(other / "ledger.jsonl"):
         found.append("the ledgers' rounds differ")
     return found
 

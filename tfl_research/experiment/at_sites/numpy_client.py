@@ -16,10 +16,10 @@ import numpy as np
 
 from tfl_research.data import ClientData
 from tfl_research.errors import UserError
+from tfl_research.experiment.at_sites.numpy_methods import NumPyClient
+from tfl_research.experiment.at_sites.site import SiteWork
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
-from tfl_research.experiment.federated.numpy_methods import NumPyClient
-from tfl_research.experiment.federated.site import SiteWork
 from tfl_research.federation import site_server
 from tfl_research.federation.facts import SiteFacts
 from tfl_research.federation.handler import Refused
@@ -27,7 +27,7 @@ from tfl_research.federation.site_file import SiteFile
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.federated.numpy_run import NumPyRun
+    from tfl_research.experiment.at_sites.numpy_run import NumPyRun
 
 
 def serve_numpy_client(
@@ -119,7 +119,7 @@ class NumPySite(SiteWork):
         )
 
     def _run_at_site(self, *args: Any, **kwargs: Any) -> NumPyRun:
-        from tfl_research.experiment.federated.numpy_run import NumPyRun
+        from tfl_research.experiment.at_sites.numpy_run import NumPyRun
 
         try:
             return NumPyRun(*args, client=self._client, **kwargs)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tfl_research.errors import UserError, alternatives
+from tfl_research.experiment.at_sites.site import SiteWork
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
-from tfl_research.experiment.federated.site import SiteWork
 from tfl_research.federation.engines import environments
 from tfl_research.federation.engines.training_socket import (
     Trained,
@@ -63,7 +63,7 @@ def export(
       SettingError: the experiment asks for what the engine's average cannot do.
       UserError: another engine, or a folder that holds a job.
     """
-    from tfl_research.experiment.federated import engine_trainer
+    from tfl_research.experiment.at_sites import engine_trainer
     from tfl_research.federation.engines import flare_job, flower_app
 
     if engine not in environments.ENGINES:
@@ -147,7 +147,7 @@ class _AtSite(SiteWork):
 
     def trainer(self, flat: dict[str, Any]) -> Trainer:
         """The trainer of an experiment, checked by the policy."""
-        from tfl_research.experiment.federated.engine_trainer import EngineTrainer
+        from tfl_research.experiment.at_sites.engine_trainer import EngineTrainer
 
         experiment = self._experiment(Message("hello", {"experiment": flat}))
         task = self._task(experiment)

@@ -1,6 +1,7 @@
 """Runs over four sites against simulations of them, to the last bit."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -152,3 +153,32 @@ def test_the_coordinator_reads_no_row(federation, tmp_path):
     result = federation.experiment(training={"rounds": 1}).run(tmp_path / "run")
     held = [path.name for path in pathlib.Path(result.path).rglob("*")]
     assert not any(name in held for name in (f"{site}.csv" for site in NAMES))
+
+
+class Copy(tfl.Callback):
+    """Copies the run's folder after a round, as a kill leaves it."""
+
+    def __init__(self, source, target, after):
+        self._paths, self._after = (source, target), after
+
+    def on_round(self, report):
+        if report.round_number == self._after:
+            shutil.copytree(*self._paths)
+
+
+def test_a_killed_coordinator_goes_on_to_the_same_model(federation, tmp_path):
+    """The rounds after the checkpoint are the same ones, whoever answers then."""
+    parts = {
+        "algorithm": "scaffold",
+        "training": {
+            "rounds": 5,
+            "evaluate_every": 5,
+            "checkpoint_every": 3,
+            "selection_metric": "loss",
+        },
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    copy = Copy(whole, killed, after=5)
+    first = federation.experiment(callbacks=[copy], **parts).run(whole)
+    second = federation.experiment(**parts).run(killed)
+    assert compare.differences(first.path, second.path) == []

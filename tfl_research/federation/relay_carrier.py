@@ -1,8 +1,8 @@
 """The coordinator's end of a relay: a small process in another engine's environment.
 
 A relay connects to the coordinator's socket. The relay says which sites it reaches, in
-a frame `sites\\n` with their names, one a line. It may send the frame again when they
-change. Then frames go both ways (numbers are big-endian):
+a frame `sites\\n` with their names, one a line. It may send the frame again when
+they change. Then frames go both ways (numbers are big-endian):
 
     2 bytes   length of the site's name, then the name in UTF-8
     8 bytes   the request's number, which the reply repeats

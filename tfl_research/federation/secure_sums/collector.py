@@ -26,7 +26,8 @@ class Collector:
 
     Each step has an `add_...` for a party's answer and a method that closes the step
     and gives the next message. A party that has not answered by then has dropped out,
-    and its late answer is refused. Masked vectors are added up as they come; none is kept.
+    and its late answer is refused. Masked vectors are added up as they come; none is
+    kept.
 
     Args:
       terms: what the sum is about.

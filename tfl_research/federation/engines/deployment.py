@@ -78,7 +78,7 @@ class Place:
 
 
 class Relay(abc.ABC):
-    """What moves bytes between an engine's server and the coordinator."""
+    """A relay: it moves bytes between an engine's server and the coordinator."""
 
     @abc.abstractmethod
     def start(self) -> None:
@@ -90,7 +90,7 @@ class Relay(abc.ABC):
 
     @abc.abstractmethod
     def look(self) -> None:
-        """Takes sites on that have connected meanwhile; to be called now and then."""
+        """Takes on sites that have connected since; call it from time to time."""
 
 
 class Deployment(abc.ABC):
@@ -112,7 +112,7 @@ class Deployment(abc.ABC):
         names: Sequence[str],
         sites: Mapping[str, pathlib.Path],
     ) -> None:
-        """Makes what is missing of certificates and keys.
+        """Makes missing certificates and keys.
 
         Args:
           folder: of the engine's server.

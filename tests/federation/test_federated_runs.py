@@ -97,7 +97,7 @@ def test_a_site_that_is_away_is_left_out_and_told(federation, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "round 2: without 'west'" in printed.err
     assert "round 2: no evaluation: site west: cannot be reached" in printed.out
-    assert report.metrics["cohort_size"] == 4
+    assert report.metrics["cohort_size"] == 3
     assert not report.evaluation
     # It comes back, has forgotten the process, and takes part again.
     next(steps)

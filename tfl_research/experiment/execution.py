@@ -117,6 +117,11 @@ def _opened(
 ) -> Iterator[Opened]:
     run_folder.check_path(path)
     setup = setups.prepare(experiment)
+    if recharge and setup.facts is not None:
+        raise UserError(
+            "--recharge: sites draw noise of their own, and have no new noise for a "
+            "round; leave it out, or choose another --output_dir"
+        )
     if recharge and setup.plan is None:
         raise UserError(
             "--recharge: a run without privacy charges nothing; leave it out"
@@ -173,6 +178,8 @@ def _opened(
                 charged_rounds=0 if account is None else len(account.ledger),
                 restarts=recharging.restarts(account),
             )
+            if coordinated is not None:
+                coordinated.totals.attempt = recharging.restarts(account)
             if draws is None:
                 draws = Draws(folder.attempts.key(folder.run_seed))
             setup = draws.applied_to(setup)

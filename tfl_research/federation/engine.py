@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import SiteCohort
-from tfl_research.errors import RoundAbandoned
+from tfl_research.errors import RoundAbandoned, UserError
 from tfl_research.federation.kept_totals import KeptTotals, Total
 from tfl_research.runtime import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
@@ -60,11 +60,13 @@ class Rules:
       minimum_clients: a round with fewer clients that answer in time is abandoned.
       secure: whether sites give only masked integers.
       kept: positions in a report of the tensors that stay at the sites.
+      exchanges: number of rounds in a row that need the same clients.
     """
 
     minimum_clients: int = 1
     secure: bool = False
     kept: Sequence[int] = ()
+    exchanges: int = 1
 
 
 class FederationEngine(ClosedOnExit):
@@ -133,6 +135,13 @@ class FederationEngine(ClosedOnExit):
         total = self._kept.read(number, asked)
         if total is None:
             total = self._asked(number, asked, context)
+            away = [name for name in asked if name not in total.client_ids]
+            if self._rules.exchanges > 1 and away:
+                raise UserError(
+                    f"round {number}: client {away[0]!r} did not answer in time, and "
+                    f"the algorithm needs the same clients in {self._rules.exchanges} "
+                    "rounds in a row; start its site, then the same command goes on"
+                )
             self._kept.write(number, asked, total)
         if len(total.client_ids) < self._rules.minimum_clients and asked:
             self._kept.note(number, ())

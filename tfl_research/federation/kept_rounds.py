@@ -52,9 +52,9 @@ class KeptRounds:
             return True
         if row[0] != digest:
             raise Refused(
-                f"round {round_number} was computed before for another model or other "
-                "clients, and its noise must not be used twice; start a new run in "
-                "another --output_dir"
+                f"round {round_number} was computed before for another model, other "
+                "clients, other data or another computation, and its noise must not be "
+                "used twice; start a new run in another --output_dir"
             )
         return False
 

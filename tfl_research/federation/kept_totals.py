@@ -41,6 +41,9 @@ class KeptTotals:
     A total is not noised yet. Its file can be read by the owner of the run only, and
     is removed when no checkpoint needs it.
 
+    Attributes:
+      attempt: number of the run's attempt. Totals of others are not read.
+
     Args:
       folder: of the files; made when missing.
       rounds: how many of the last rounds are kept.
@@ -49,6 +52,9 @@ class KeptTotals:
     def __init__(self, folder: pathlib.Path, rounds: int):
         self._folder = folder
         self._rounds = rounds
+        # Which attempt of the run the totals belong to: a new one has other noise, and
+        # so other models, of which the old totals are not.
+        self.attempt = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "participants.sqlite"
         try:
@@ -79,6 +85,8 @@ class KeptTotals:
                 f"{path}: cannot be read ({type(error).__name__}); restore it, or "
                 "choose another --output_dir"
             ) from error
+        if record.get("attempt", 0) != self.attempt:
+            return None
         if record["asked"] != list(asked):
             raise UserError(
                 f"{path}: the round had another cohort when it was first executed; "
@@ -90,6 +98,7 @@ class KeptTotals:
         """Keeps the total of a round durably, and drops totals that are too old."""
         record = {
             "asked": list(asked),
+            "attempt": self.attempt,
             "clients": list(total.client_ids),
             "tensors": len(total.tensors),
         }

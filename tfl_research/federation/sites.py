@@ -294,9 +294,15 @@ class Sites:
                 forgotten[site] = requests[site]
             else:
                 yield site, answer
-        if forgotten:
-            begun = self._all({site: self._begin[site] for site in forgotten})
-            again = {site: forgotten[site] for site in begun}
+        again: dict[str, Message] = {}
+        for site, request in forgotten.items():
+            try:
+                self._all({site: self._begin[site]})
+            except UserError as error:
+                self._say(error.for_command_line)
+                continue
+            again[site] = request
+        if again:
             for site, answer in self._exchange.ask(again, seconds):
                 if isinstance(answer, Message):
                     yield site, answer

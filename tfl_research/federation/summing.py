@@ -45,6 +45,8 @@ class SecureSums:
       vectors: the forms of the tensors that are summed.
       folder: of the run; keeps attempts and survivors.
       say: prints a line for the user.
+      least_clients: a sum of fewer clients is not opened, since their parts of the
+        noise are less than what is charged.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class SecureSums:
         vectors: Sequence[VectorSpec],
         folder: pathlib.Path,
         say: Callable[[str], None],
+        least_clients: int = 1,
     ):
+        self._least_clients = least_clients
         self._run = run
         self._vectors = tuple(vectors)
         self._path = folder / "secure_sum.json"
@@ -121,6 +125,13 @@ class SecureSums:
             asked(step(MASKED, collector.shares()), collector.add_masked)
             survivors = collector.survivors()
             present = collector.answered["masked"]
+            there = sum(len(requests[site].texts("clients")) for site in present)
+            if there < self._least_clients:
+                self._say(
+                    f"round {round_number}: {there} clients have less than the noise "
+                    f"of {self._least_clients}, which is charged; the sum is not opened"
+                )
+                return None
             self._keep(round_number, attempt, present)
             asked(step(UNMASK, dict.fromkeys(present, survivors)), collector.add_unmask)
             return tuple(present), collector.sums()

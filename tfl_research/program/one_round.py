@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfl_research.data import CLIENT_SECRET, client_secrets
+from tfl_research.data import CLIENT_SECRET, SiteCohort, client_secrets
 from tfl_research.errors import RoundAbandoned, TrainingDivergedError, UserError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
@@ -185,6 +185,9 @@ class Rounds:
                 )
         self.measurements = measurements(metrics)
         size = len(client_ids) - self._num_companions()
+        if isinstance(cohort, SiteCohort):
+            # Of those that were asked, the clients that answered.
+            size = int(metrics["cohort"]["clients"])
         return state, self._row(round_number, size, metrics, epsilon)
 
     def _row(

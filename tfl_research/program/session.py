@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import EvaluationUnavailable, UserError
@@ -115,7 +115,7 @@ class Session:
         checkpoint = self._recovery.load(self.state)
         candidates = self._candidates
         if checkpoint is None:
-            cells = candidates.evaluate_untrained(self._weights)
+            cells = self._evaluated_untrained()
             if cells and self._progress.shows_metric(cells):
                 self._progress.say(self._progress.untrained_line(cells))
         else:
@@ -148,6 +148,13 @@ class Session:
                 dict(candidates.untrained),
             )
         )
+
+    def _evaluated_untrained(self) -> Mapping[str, float]:
+        try:
+            return self._candidates.evaluate_untrained(self._weights)
+        except EvaluationUnavailable as error:
+            self._progress.say(f"no evaluation of the untrained model: {error}")
+            return {}
 
     @property
     def _weights(self) -> Any:
@@ -300,7 +307,11 @@ class Session:
             models["final"] = (self.completed, self._weights)
         if best_round is not None:
             models["best"] = (best_round, candidates.best)
-        evaluations = candidates.evaluations(models)
+        try:
+            evaluations = candidates.evaluations(models)
+        except EvaluationUnavailable as error:
+            evaluations = {}
+            self._progress.say(f"no evaluation of the exported models: {error}")
         if stop_reason != "diverged" and self._personal_evaluator is not None:
             summary["personal"] = self._evaluate_personal(self._personal_evaluator)
         finish.write_outputs(

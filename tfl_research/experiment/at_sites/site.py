@@ -137,16 +137,23 @@ class SiteWork:
                 f"the coordinator asks for the task {str(name)[:60]!r}, and site.toml "
                 f"has the task {self._site.task!r}"
             )
+        own = sorted(n for n in shared.OWN & set(flat) if flat[n] not in (None, [], ""))
+        if own:
+            raise Refused(
+                f"{own[0]} is about a machine of its own; a site takes it from nobody"
+            )
         try:
-            return Experiment.from_flat(
+            experiment = Experiment.from_flat(
                 {
                     **_with_own_options(_tuples(flat), self._site.options),
                     "runtime": "federation",
                     "federation": "-",
                 }
             )
+            shared.check(experiment)
         except (UserError, TypeError) as error:
             raise Refused(f"the experiment is refused here: {error}") from error
+        return experiment
 
     def _task(self, experiment: Description) -> Task:
         """The task with this site's rows, which are read once."""

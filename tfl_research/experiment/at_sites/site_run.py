@@ -25,6 +25,7 @@ from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.handler import Refused
 from tfl_research.federation.kept_rounds import KeptRounds
 from tfl_research.federation.messages import Message, MessageError
+from tfl_research.federation.policy import EXAMPLES
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
 from tfl_research.federation.site_file import SiteFile
 from tfl_research.federation.site_ledger import SiteLedger
@@ -33,6 +34,7 @@ from tfl_research.federation.summing import SHARES, UNMASK
 from tfl_research.processes import FederatedProcess
 from tfl_research.program import Evaluator
 from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.storage import provenance, run_record
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.tasks import Task
 
@@ -80,6 +82,22 @@ class RunAtSite:
         own.fitting.check_everyone(own)
         self.setup = setup
         self._check_same(digests, runtime.computation_digests(process))
+        covered = {
+            name: value
+            for name, value in shared.settings(experiment).items()
+            if name not in run_record.MAY_CHANGE
+        }
+        # What the site's noise of a round covers, beside the round's model.
+        self._covers = repr(
+            (
+                facts.sites[site.name].mark,
+                compiler,
+                sorted(covered.items()),
+                sorted(runtime.computation_digests(process).items()),
+                sorted(provenance.package_versions().items()),
+                sorted(provenance.numeric_environment().items()),
+            )
+        )
         self._process = SeparateProcess(process, compiler)
         self._own = own
         self._states: Optional[ClientStates] = None
@@ -141,7 +159,7 @@ class RunAtSite:
         ]
         self._site.policy.check_round(number)
         if self._draws_noise:
-            self._rounds.take(number, _digest(request))
+            self._rounds.take(number, _digest(request, self._covers))
         if self._ledger is not None:
             # Durable before anything is computed with the round's noise.
             self._ledger.charge(number)
@@ -247,7 +265,9 @@ class RunAtSite:
             )
             states = None if self._states is None else self._states.rows
             self._evaluator = Evaluator(task, states=states, separately=True)
-        self._site.policy.check_metrics(self._evaluator.sums_and_metrics)
+        # The sums of a client tell its number of test examples.
+        names = [*self._evaluator.sums_and_metrics, EXAMPLES]
+        self._site.policy.check_metrics(names)
         trainable, non_trainable = evaluations.weights_of(request)
         weights = tff.learning.models.ModelWeights(trainable, non_trainable)
         try:
@@ -275,9 +295,9 @@ def own_seed(secret: bytes, run: str) -> int:
     return int.from_bytes(hmac.new(secret, message, hashlib.sha256).digest(), "big")
 
 
-def _digest(request: Message) -> str:
+def _digest(request: Message, covers: str) -> str:
     """SHA-256 of what a round's result depends on."""
-    digest = hashlib.sha256(repr(request.texts("clients")).encode())
+    digest = hashlib.sha256(repr((request.texts("clients"), covers)).encode())
     for name in sorted(request.tensors):
         array: Any = request.tensors[name]
         digest.update(repr((name, array.dtype.str, array.shape)).encode())

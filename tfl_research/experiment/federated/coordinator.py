@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from tfl_research.errors import UserError
+from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
 from tfl_research.federation import federation_file
@@ -184,7 +184,10 @@ class Coordinated:
         sums = None
         if secure:
             vectors = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
-            sums = SecureSums(run, vectors, own, _say)
+            plan = setup.user_level
+            noised = None if plan is None else plan.distributed
+            least = 1 if noised is None else noised.minimum_cohort_size
+            sums = SecureSums(run, vectors, own, _say, least)
         sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
         plain = len(prepared.report_layout) - len(layout)
         moduli = [0] * plain + [modulus for _, _, modulus in layout]
@@ -201,16 +204,22 @@ class Coordinated:
             ],
         )
         training = experiment.training
-        totals = KeptTotals(
+        self.totals = KeptTotals(
             own / "totals",
             training.checkpoint_every * (training.keep_checkpoints + 1),
         )
         self.sites = sites
+        _say_if_rule_skips(setup)
         self.engine: FederationEngine = FederationEngine(
             prepared,
             sites,
-            totals,
-            Rules(experiment.silos.minimum_clients, secure, kept),
+            self.totals,
+            Rules(
+                experiment.silos.minimum_clients,
+                secure,
+                kept,
+                exchanges=experiment.chosen_algorithm.EXCHANGES,
+            ),
             _say,
         )
         opened.enter_context(self.engine)
@@ -219,6 +228,24 @@ class Coordinated:
         )
         self.task = _with_selection(
             setup.task, self.evaluator, experiment.training.selection_metric
+        )
+
+
+def _say_if_rule_skips(setup: Setup) -> None:
+    """Says that a robust rule skips rounds of few clients, if rounds may have few."""
+    aggregator, least = (
+        setup.experiment.chosen_aggregator,
+        setup.experiment.silos.minimum_clients,
+    )
+    if aggregator is None or setup.reporting.minimum_cohort_size <= least:
+        return
+    try:
+        aggregator.check_cohort(least, setup.reporting.maximum_cohort_size)
+    except SettingError as error:
+        _say(
+            f"a round in which few clients answer changes nothing, and is charged if "
+            f"the run is private: {error.for_command_line}; or give a larger "
+            "--minimum_clients"
         )
 
 

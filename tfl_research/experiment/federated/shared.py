@@ -8,26 +8,30 @@ from typing import Any, Optional
 from tfl_research import tasks
 from tfl_research.data import SiteClients
 from tfl_research.errors import SettingError
-from tfl_research.experiment.configs import RecordLevelPrivacy, TaskChoice
+from tfl_research.experiment.configs import (
+    RecordLevelPrivacy,
+    TaskChoice,
+    UserLevelPrivacy,
+)
 from tfl_research.experiment.description import Description
 from tfl_research.federation.facts import AllFacts
+from tfl_research.privacy.mechanisms.specification import SECURE_SUM
 from tfl_research.storage import run_record
 from tfl_research.tasks import Task
 
 # Settings about this machine, or about what the coordinator alone does.
-_OWN = frozenset(
+OWN = frozenset(
     {
         "client_execution",
         "chunk_clients",
         "federation",
+        "ledger",
         "data_dir",
         "plugins",
         "progress_bar",
         "record_ledgers",
         "run_seed",
         "runtime",
-        "shared_ledger",
-        "shared_budget",
         "tensorboard",
         "workers",
     }
@@ -39,7 +43,7 @@ def settings(experiment: Description) -> dict[str, Any]:
     flat = {
         name: value
         for name, value in experiment.flat().items()
-        if name not in _OWN and value is not None and value != ()
+        if name not in OWN and value is not None and value != ()
     }
     return run_record.plain_hparams(flat)
 
@@ -155,6 +159,17 @@ def check(experiment: Description) -> None:
         raise SettingError(
             f"--aggregator={aggregator.NAME}: takes the server's own examples from the "
             "clients' data; leave it out with --runtime=federation"
+        )
+    privacy = experiment.privacy
+    if (
+        isinstance(privacy, UserLevelPrivacy)
+        and privacy.chosen.NOISED_AT == SECURE_SUM
+        and not experiment.secure_sums.secure_sums
+    ):
+        raise SettingError(
+            f"--mechanism={privacy.chosen.NAME}: each client adds a part of the noise, "
+            "and the coordinator would get every client's numbers with that part "
+            "alone; give --secure_sums"
         )
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import environments, processes
@@ -78,7 +79,9 @@ class Place:
 
 
 class Relay(abc.ABC):
-    """What moves bytes between an engine's server and the coordinator."""
+    """What an engine runs: our relay between its server and the coordinator, or a job
+    in which the engine averages by itself.
+    """
 
     @abc.abstractmethod
     def start(self) -> None:
@@ -92,6 +95,10 @@ class Relay(abc.ABC):
     def look(self) -> None:
         """Takes sites on that have connected meanwhile; to be called now and then."""
 
+    @abc.abstractmethod
+    def finish(self) -> str:
+        """Waits until a job has ended; says how it ended, and where its result is."""
+
 
 class Deployment(abc.ABC):
     """How an engine is provisioned and run.
@@ -99,10 +106,19 @@ class Deployment(abc.ABC):
     Args:
       place: where the engine's server is.
       say: prints a line.
+      insecure: no TLS and no authentication of sites; Flower only, and for tests.
+
+    Raises:
+      UserError: `insecure` with FLARE, or an environment that cannot be made.
     """
 
-    def __init__(self, place: Place, say: Say):
-        self._place, self._say = place, say
+    def __init__(self, place: Place, say: Say, *, insecure: bool = False):
+        if insecure and place.engine != "flower":
+            raise UserError(
+                f"--insecure: {place.engine} has TLS and certificates always; leave "
+                "it out"
+            )
+        self._place, self._say, self._insecure = place, say, insecure
         self._environment = environments.ensure(place.engine, say=say)
 
     @abc.abstractmethod
@@ -127,6 +143,7 @@ class Deployment(abc.ABC):
         socket: pathlib.Path,
         sites: Sequence[str],
         started: processes.Processes,
+        job: Optional[pathlib.Path] = None,
     ) -> Relay:
         """Starts the server.
 
@@ -135,6 +152,7 @@ class Deployment(abc.ABC):
           socket: of the coordinator.
           sites: the names of the sites.
           started: takes on the processes that are started.
+          job: a folder in which the engine averages by itself; None is our relay.
 
         Returns:
           The relay at the server, which is to be started when sites have been.

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import (
@@ -21,6 +22,8 @@ from tfl_research.federation.engines.deployment import (
     Relay,
     Say,
 )
+
+_LONGEST_JOB_SECONDS = 30 * 86400.0
 
 
 class FlareDeployment(Deployment):
@@ -57,12 +60,13 @@ class FlareDeployment(Deployment):
         socket: pathlib.Path,
         sites: Sequence[str],
         started: processes.Processes,
+        job: Optional[pathlib.Path] = None,
     ) -> Relay:
         kit, administrator = folder / "server", folder / "administrator"
         flare.prepare_kit(kit, socket=socket, is_server=True)
         server = flare.start_server(self._environment, kit)
         started.add(server)
-        job = flare_job.write_relay(folder / "relay")
+        job = job or flare_job.write_relay(folder / "relay")
         return _FlareRelay(
             self._environment, administrator, job, sites, server, self._say
         )
@@ -108,7 +112,7 @@ class _FlareRelay(Relay):
                         f"{SECONDS_TO_START:g} s; start scripts/federation carry "
                         "--config=site.toml at the sites"
                     )
-                self._say(f"the relay starts without {away}")
+                self._say(f"{self._job.name} starts without {away}")
                 break
             time.sleep(0.5)
             # The server may not be up yet.
@@ -124,17 +128,22 @@ class _FlareRelay(Relay):
             self._submit(connected)
         self._connected = connected
 
+    def finish(self) -> str:
+        status = self._ask("wait", self._number, seconds=_LONGEST_JOB_SECONDS)
+        folder = self._ask("download", self._number)
+        return f"FLARE's job {self._number}: {status}; its result is in {folder}"
+
     def _submit(self, connected: set[str]) -> None:
         self._connected = connected
         self._number = self._ask("submit", str(self._job))
-        self._say(f"FLARE runs the relay as the job {self._number}")
+        self._say(f"FLARE runs {self._job.name} as the job {self._number}")
 
     def _names(self) -> set[str]:
         return set(self._ask("sites").split())
 
-    def _ask(self, command: str, argument: str = "") -> str:
+    def _ask(self, command: str, argument: str = "", seconds: float = 120.0) -> str:
         return flare.ask_server(
-            self._environment, self._administrator, command, argument
+            self._environment, self._administrator, command, argument, seconds=seconds
         )
 
 

@@ -69,6 +69,10 @@ class TrainingDivergedError(UserError):
     """The aggregated model is no longer finite; the run cannot go on."""
 
 
+class EvaluationUnavailable(UserError):
+    """A model cannot be evaluated now, since a site does not answer."""
+
+
 class RoundAbandoned(Exception):
     """A round has no result, since too few clients answered; the run goes on."""
 

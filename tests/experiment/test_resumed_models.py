@@ -151,7 +151,17 @@ def assert_same(one, other):
         assert last[0].equals(last[1])
 
 
-@pytest.mark.parametrize("name", ROWS)
+# Rows that show what another row shows too.
+_FURTHER = ("averaged, mime", "a model of TFF")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(row, marks=pytest.mark.campaign if row in _FURTHER else ())
+        for row in ROWS
+    ],
+)
 def test_a_copy_of_the_folder_goes_on_to_the_same_model(name, tmp_path):
     build, algorithm = ROWS[name]
     whole, copied = tmp_path / "whole", tmp_path / "copied"

@@ -8,7 +8,7 @@ from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 
-from tfl_research.errors import UserError
+from tfl_research.errors import EvaluationUnavailable, UserError
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.messages import Message, MessageError
 
@@ -46,6 +46,9 @@ class Refusal(Protocol):
 
     @property
     def reason(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
 
 
 class Asks(Protocol):
@@ -254,9 +257,12 @@ class Sites:
         """Has sites evaluate a model; yields their answers in the order of `sites`.
 
         Raises:
-          UserError: a site refuses or does not answer.
+          EvaluationUnavailable: a site refuses or does not answer.
         """
-        answers = self._all(dict.fromkeys(sites, request))
+        try:
+            answers = self._all(dict.fromkeys(sites, request))
+        except UserError as error:
+            raise EvaluationUnavailable(error.for_command_line) from error
         for site in sites:
             yield site, answers[site]
 
@@ -283,7 +289,7 @@ class Sites:
         forgotten: dict[str, Message] = {}
         for site, answer in self._exchange.ask(requests, seconds):
             if not isinstance(answer, Message):
-                self._say(f"site {site} refuses: {answer.reason}")
+                self._say(_told(site, answer))
             elif answer.header.get("forgotten"):
                 forgotten[site] = requests[site]
             else:
@@ -295,7 +301,7 @@ class Sites:
                 if isinstance(answer, Message):
                     yield site, answer
                 else:
-                    self._say(f"site {site} refuses: {answer.reason}")
+                    self._say(_told(site, answer))
 
     def _all(self, requests: Mapping[str, Message]) -> dict[str, Message]:
         """The answers of all sites that were asked, in the order of the requests.
@@ -320,7 +326,7 @@ class Sites:
     ) -> Iterator[tuple[str, Message]]:
         for site, answer in self._exchange.ask(requests, self._start_deadline):
             if not isinstance(answer, Message):
-                raise UserError(f"site {site} refuses: {answer.reason}")
+                raise UserError(_told(site, answer))
             if answer.header.get("forgotten"):
                 request = self._begin.get(site)
                 if request is None or requests[site] is request:
@@ -329,3 +335,9 @@ class Sites:
                 yield from self._all({site: requests[site]}).items()
             else:
                 yield site, answer
+
+
+def _told(site: str, refusal: Refusal) -> str:
+    """Why a site has no answer, in a line."""
+    verb = {"refused": " refuses", "failed": " failed"}.get(refusal.kind, "")
+    return f"site {site}{verb}: {refusal.reason}"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
-from tfl_research.errors import UserError
+from tfl_research.errors import EvaluationUnavailable, UserError
 from tfl_research.program import choosing, finish
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
@@ -203,9 +203,12 @@ class Session:
         # From here on the row has what is given out, and nothing else.
         row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
-            cells = self._candidates.evaluate(
-                round_number, self._states.weights_of(state)
-            )
+            try:
+                cells = self._candidates.evaluate(
+                    round_number, self._states.weights_of(state)
+                )
+            except EvaluationUnavailable as error:
+                self._progress.say(f"round {round_number}: no evaluation: {error}")
             row.update(cells)
             if self._candidates.epsilon is not None:
                 row["epsilon"] = self._candidates.epsilon

@@ -90,6 +90,7 @@ def test_flare(experiment, expected, sockets, tmp_path):
     assert_same(expected, training_socket.load_weights(path))
 
 
+@pytest.mark.campaign
 def test_flower(experiment, expected, sockets, tmp_path):
     own, port = environment("flower"), free_port()
     tmp_path.chmod(0o700)

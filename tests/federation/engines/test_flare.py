@@ -100,6 +100,7 @@ def test_a_site_whose_process_is_missing_gives_no_bytes_until_it_is_back(network
     assert network.coordinator.exchange({"two": b"2"}, 60) == {"two": b"two|2"}
 
 
+@pytest.mark.campaign
 def test_an_exchange_goes_on_when_the_carrier_has_begun_anew(network):
     network.ask("abort", network.job)
     network.coordinator.start({"one": b"1", "two": b"2"})
@@ -163,6 +164,7 @@ def test_a_job_that_brings_code_is_refused(network):
     assert "BYOC not permitted" in network.processes[0].log.read_text()
 
 
+@pytest.mark.campaign
 def test_flares_own_average_is_ours(network):
     job = flare_job.write_training(
         network.folder / "training",

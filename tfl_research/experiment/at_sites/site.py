@@ -22,6 +22,7 @@ from tfl_research.federation import site_server
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.handler import Refused
 from tfl_research.federation.messages import Message, MessageError
+from tfl_research.federation.secure_sums import SecureSumError
 from tfl_research.federation.site_file import SiteFile
 from tfl_research.federation.summing import MASKED, SHARES, UNMASK
 from tfl_research.tasks import Task
@@ -69,8 +70,17 @@ class SiteWork:
             if request.kind == "round":
                 return at_site.round(request)
             return at_site.sum_step(request)
+        except (Refused, MessageError, SecureSumError):
+            raise
         except UserError as error:
-            raise Refused(str(error)) from error
+            raise self._untold(str(error)) from error
+
+    def _untold(self, reason: str) -> Refused:
+        """A refusal whose reason stays at the site, since it may quote data."""
+        self._say(f"the site's own data or computation: {reason}")
+        return Refused(
+            "its own data or computation failed; the site's output has the reason"
+        )
 
     def _hello(self, request: Message) -> Message:
         experiment = self._experiment(request)
@@ -150,7 +160,7 @@ class SiteWork:
                 task = choice.build(seed)
                 task = shared.without_held_out(task)
             except UserError as error:
-                raise Refused(f"the data of this site: {error}") from error
+                raise self._untold(str(error)) from error
             self._tasks = {key: self._own(task)}
         return self._tasks[key]
 

@@ -69,10 +69,14 @@ class RunAtSite:
         site: SiteFile,
         say: Callable[[str], None],
     ):
-        own.fitting.check_everyone(own)
+        if not experiment.secure_sums.secure_sums:
+            # Reports have the metrics of training in the clear.
+            site.policy.check_metrics(sorted(own.build_objective().metrics))
         source = shared.of_all_sites(own, facts, own)
         setup = setups.prepare(experiment, source=source)
         process = self._built(setup)
+        # The model is known now, so that labels and tokens can be checked.
+        own.fitting.check_everyone(own)
         self.setup = setup
         self._check_same(digests, runtime.computation_digests(process))
         self._process = SeparateProcess(process, compiler)

@@ -88,7 +88,9 @@ def _carry(arguments: argparse.Namespace) -> int:
         relay = None
         if "federation" in tables:
             file = federation_file.read(path)
-            job = None if arguments.job is None else pathlib.Path(arguments.job)
+            job = None
+            if arguments.job is not None:
+                job = pathlib.Path(arguments.job).expanduser().absolute()
             relay = _start_server(file, started, job, arguments.insecure)
             if job is not None:
                 _say(relay.finish())

@@ -23,7 +23,8 @@ from tfl_research.federation.engines.deployment import (
     Say,
 )
 
-_LONGEST_JOB_SECONDS = 30 * 86400.0
+# Python waits for a process for 24 days at most.
+_LONGEST_JOB_SECONDS = 14 * 86400.0
 
 
 class FlareDeployment(Deployment):

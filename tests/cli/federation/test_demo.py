@@ -48,17 +48,15 @@ def _started(folder: pathlib.Path, rounds: int) -> subprocess.Popen:
     )
 
 
-@pytest.mark.slow
-def test_four_hospitals_train_as_their_simulation_is_killed_and_goes_on(tmp_path):
-    folder = tmp_path / "demo"
+def _kill_in_the_first_round(folder: pathlib.Path) -> None:
+    """Starts a demonstration and kills all that has no chance to end by itself."""
     killed = _started(folder, 2)
     assert killed.stdout is not None
     for line in killed.stdout:
         if line.startswith("untrained"):
             break
     assert len(_site_processes(folder / "sites")) == 4
-    killed.kill()
-    # The experiment is a process of its own, in the group.
+    # The experiment is a process of its own, in the group; the sites are not.
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     killed.stdout.close()
@@ -67,11 +65,20 @@ def test_four_hospitals_train_as_their_simulation_is_killed_and_goes_on(tmp_path
         time.sleep(0.05)
     assert _site_processes(folder / "sites") == []
 
-    resumed = _started(folder, 2)
-    output, _ = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, output
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "killed", [False, pytest.param(True, marks=pytest.mark.campaign)]
+)
+def test_four_hospitals_train_as_their_simulation(tmp_path, killed):
+    folder = tmp_path / "demo"
+    if killed:
+        _kill_in_the_first_round(folder)
+    process = _started(folder, 2)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
     assert EQUAL in output.splitlines()[-1]
-    assert "$ scripts/federation provision" not in output
+    assert ("$ scripts/federation provision" in output) != killed
     assert f"report: {folder / 'run' / 'report.html'}" in output
     assert (folder / "run" / "report.html").stat().st_size > 0
     with open(folder / "run" / "metrics.csv", newline="") as file:
@@ -79,9 +86,10 @@ def test_four_hospitals_train_as_their_simulation_is_killed_and_goes_on(tmp_path
     assert [row["cohort_size"] for row in rounds] == ["4", "4"]
     for name in hospitals.NAMES:
         site = folder / "sites" / name
-        assert [p.name for p in sorted((site / "data").iterdir())] == sorted(
-            [f"{name}.csv", "schema.json"]
-        )
+        assert {p.name for p in (site / "data").iterdir()} == {
+            f"{name}.csv",
+            "schema.json",
+        }
         assert (site / "state" / "ledgers" / f"{name}.jsonl").stat().st_size > 0
     assert _site_processes(folder / "sites") == []
 

@@ -22,6 +22,7 @@ from tfl_research.federation.engines.deployment import (
     Relay,
     Say,
 )
+from tfl_research.storage import atomic
 
 # Python waits for a process for 24 days at most.
 _LONGEST_JOB_SECONDS = 14 * 86400.0
@@ -99,6 +100,7 @@ class _FlareRelay(Relay):
         self._job, self._sites, self._server, self._say = job, sites, server, say
         self._number = ""
         self._connected: set[str] = set()
+        self._last = administrator / "last_job"
 
     def start(self) -> None:
         end = time.monotonic() + SECONDS_TO_START
@@ -136,7 +138,13 @@ class _FlareRelay(Relay):
 
     def _submit(self, connected: set[str]) -> None:
         self._connected = connected
+        if not self._number and self._last.exists():
+            # FLARE goes on with a job that was running when its server was killed.
+            # A job that has ended cannot be aborted.
+            with contextlib.suppress(UserError):
+                self._ask("abort", self._last.read_text(encoding="ascii"))
         self._number = self._ask("submit", str(self._job))
+        atomic.write(self._last, self._number.encode("ascii"), mode=0o600)
         self._say(f"FLARE runs {self._job.name} as the job {self._number}")
 
     def _names(self) -> set[str]:

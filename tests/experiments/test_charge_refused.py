@@ -25,7 +25,13 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
         account.would_exceed(1)
         account.charge(1)
 
-    process = types.SimpleNamespace(plan=None, client_states=None, message_bytes=(0, 0))
+    process = types.SimpleNamespace(
+        plan=None,
+        client_states=None,
+        client_secrets=False,
+        download_bytes=4,
+        message_bytes=(4, 4),
+    )
     monkeypatch.setattr(program, "run", run)
     monkeypatch.setattr(building, "process", lambda *_, **__: process)
     monkeypatch.setattr(engines, "build", lambda *_: contextlib.nullcontext())

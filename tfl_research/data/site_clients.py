@@ -15,10 +15,10 @@ from tfl_research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SiteCohort(Cohort):
-    """The clients of a round whose local steps their sites make.
+    """The clients of a round, for which their sites make the local steps.
 
     Attributes:
-      round_number: of the round, from 1. A site makes the local steps from its number.
+      round_number: from 1. A site makes the local steps from this number.
     """
 
     round_number: int = 0
@@ -31,7 +31,7 @@ class SiteClients(ClientData):
     Attributes:
       sizes: number of examples by client id, of the clients whose sites tell them.
       own: the clients whose examples are here; None at a coordinator.
-      mark: a keyed digest of all sites' data, which is the same as long as they are.
+      mark: a keyed digest of all sites' data; it changes when the data change.
     """
 
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -64,9 +64,9 @@ class SiteClients(ClientData):
         def load(client_id: str) -> Examples:
             if own is None or client_id not in here:
                 raise UserError(
-                    f"client {client_id!r}: its examples are at its site, and "
-                    "something of this run asks for them elsewhere; leave that out, or "
-                    "give --runtime=in_process"
+                    f"client {client_id!r}: its examples are at its site, and a part "
+                    "of this run needs them here; leave this part out, or give "
+                    "--runtime=in_process"
                 )
             return own.load(client_id)
 

@@ -1,4 +1,4 @@
-"""Who sent a message, to whom, for which run, and as which in order.
+"""Who sent a message, to whom, for which run, and with which number.
 
 Each site and the coordinator share a key of 32 bytes. A sealed message is (big-endian):
 
@@ -12,11 +12,11 @@ Each site and the coordinator share a key of 32 bytes. A sealed message is (big-
     the rest  the message
 
 So a message that was altered, or meant for another site, run, direction or request, is
-refused. The receiver refuses a message that came before: sites by
-`site_requests.Requests`, the coordinator since it takes only the answer to what it
-asked last.
+refused. The receiver refuses a message that came before: a site by
+`site_requests.Requests`, and the coordinator because it takes only the answer to its
+last request.
 
-Bytes that begin with "tflunfit" are no message: a text in UTF-8 follows that says why
+Bytes that begin with "tflunfit" are no message. A text in UTF-8 follows, which says why
 there is no reply. Anyone may have written the text.
 """
 
@@ -145,7 +145,7 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
 
 
 def no_reply(reason: str) -> bytes:
-    """What goes back, without a seal, where no reply can be trusted or carried."""
+    """The unsealed bytes that go back when no reply can be trusted or carried."""
     return _NO_REPLY + reason.encode(errors="replace")[:500]
 
 
@@ -157,7 +157,7 @@ def why_no_reply(content: bytes) -> str | None:
 
 
 def _text(content: memoryview, start: int, length: int) -> tuple[str, int]:
-    """The text of so many bytes, and where it ends."""
+    """A text of a given length in bytes, and where the text ends."""
     end = start + length
     if end > len(content):
         raise AuthenticationError("the sealed message is cut off")

@@ -1,4 +1,4 @@
-"""What takes requests to sites and brings their replies back."""
+"""Carriers, which take requests to sites and bring the replies back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ATTEMPTS = 5
 class Carrier(Protocol):
     """Carries bytes between the coordinator and its sites.
 
-    A carrier may lose, alter, repeat, delay or forge what it carries: seals tell.
+    A carrier may lose, alter, repeat, delay or forge bytes. Receivers check the seals.
     """
 
     @property
@@ -96,9 +96,9 @@ class LocalCarrier:
 
         Args:
           sockets: the path of each site's socket.
-          say: takes lines about what does not fit.
+          say: prints a line about bytes that do not fit.
           limit_bytes: longer replies are refused.
-          patience: for so many seconds a site without a process is tried again.
+          patience: how many seconds a site without a process is tried again.
         """
         self._sockets = dict(sockets)
         self._say = say

@@ -72,9 +72,9 @@ class FederatedEvaluator:
     def evaluate(self, weights: Any, split: str = SPLIT) -> Evaluation:
         """See `program.Evaluator.evaluate`.
 
-          Raises:
-        EvaluationUnavailable: a site refuses or does not answer.
-            MessageError: a site answers something else.
+        Raises:
+          EvaluationUnavailable: a site refuses or does not answer.
+          MessageError: a site answers something else.
         """
         if split != SPLIT:
             raise ValueError(f"split {split!r} is not one of {list(self.splits)}")

@@ -1,4 +1,4 @@
-"""The coordinator's side: asks sites, and takes only what answers the question."""
+"""The coordinator's side: asks sites, and takes only answers to its requests."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ class Exchange:
         *,
         limit_bytes: int = LIMIT_BYTES,
     ):
-        """Takes the parts; asks nobody yet.
+        """Keeps the arguments; sends nothing yet.
 
         Args:
           carrier: takes the requests to the sites.
           keys: the key of each site.
           run: the run's id.
           sequence_path: the file of the next number, in the run's folder.
-          say: takes lines about what does not fit.
+          say: prints a line about bytes that do not fit.
           limit_bytes: longer replies are refused.
 
         Raises:
@@ -128,7 +128,7 @@ class Exchange:
     ) -> Iterator[tuple[str, Answer]]:
         """Asks sites and yields their answers as they come, one for each site.
 
-        A caller that has enough answers closes the iterator; what comes later is
+        A caller that has enough answers closes the iterator. Later answers are
         dropped.
 
         Args:
@@ -205,7 +205,7 @@ class Exchange:
             return Refusal(site, "cannot be reached", UNREACHED)
         text = authentication.why_no_reply(content)
         if text is not None:
-            raise AuthenticationError(f"no reply that is sealed, but {text!r}")
+            raise AuthenticationError(f"the reply has no seal: {text!r}")
         seal, body = authentication.opened(content, self._keys[site])
         mac = authentication.mac_of(asked.content)
         expected = Seal(True, site, self.run, asked.sequence, mac)

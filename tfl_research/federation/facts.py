@@ -35,7 +35,7 @@ class SiteFacts:
     mark: str
 
     def header(self) -> dict[str, Any]:
-        """The facts as JSON values; without the site's name, which the sender is."""
+        """The facts as JSON values, without the site's name: the seal has it."""
         return {
             "clients": list(self.client_ids),
             "specs": {
@@ -121,7 +121,7 @@ class AllFacts:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of training examples, of the clients whose sites tell it."""
+        """Numbers of training examples, of the clients whose sites tell them."""
         return {
             client_id: size
             for facts in self.sites.values()
@@ -130,12 +130,12 @@ class AllFacts:
 
     @property
     def specs(self) -> Mapping[str, ArraySpec]:
-        """Of an example, alike at all sites."""
+        """Types of an example's arrays, which are alike at all sites."""
         return next(iter(self.sites.values())).specs
 
     @property
     def agreed(self) -> str:
-        """Digest of what all sites have alike."""
+        """The digest of what is alike at all sites."""
         return next(iter(self.sites.values())).agreed
 
     def ordered(self, known: tuple[str, ...]) -> tuple[str, ...]:

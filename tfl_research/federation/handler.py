@@ -1,4 +1,4 @@
-"""What does the work of a site, and how a site says no."""
+"""The interface to the work of a site, and a site's refusal."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Handler(Protocol):
         """The reply, of the request's kind.
 
         The server adds the header's fields "run" and "round". The same request can come
-        twice if the site was killed before its reply was kept: the handler must be able
-        to do it again, with the same reply and without a second charge.
+        twice if the site was killed before its reply was kept. The handler must then
+        give the same reply again, without a second charge.
 
         Args:
           request: its header has run, round and completed, the last round that the

@@ -10,8 +10,8 @@ Version 1 of the format; numbers are big-endian unless said otherwise:
     data      the tensors' elements in C order, little-endian, in the table's order,
               without gaps; nothing follows
 
-`plain_json` says what of JSON is taken.
-A later version gets a new number, and readers refuse numbers that they do not know.
+`plain_json` says which JSON is taken. A later version gets a new number, and readers
+refuse numbers that they do not know.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _NAME_LIMIT = 500
 
 
 class MessageError(UserError):
-    """Bytes or values that are no message, with what does not fit."""
+    """Bytes or values that are no message; says what does not fit."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ def encode(message: Message) -> bytes:
 def decode(content: bytes, limit_bytes: int = LIMIT_BYTES) -> Message:
     """The message of these bytes.
 
-    Takes no more memory than a small multiple of the bytes, whatever they claim.
+    Takes no more memory than a small multiple of the bytes, whatever sizes they claim.
 
     Args:
       content: the bytes; anyone may have written them.

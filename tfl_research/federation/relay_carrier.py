@@ -1,8 +1,8 @@
 """The coordinator's end of a relay: a small process in another engine's environment.
 
-A relay connects to the coordinator's socket and says which sites it reaches, in a frame
-`sites\\n` with their names, one a line; it may say so again when they change. Then
-frames go both ways (numbers are big-endian):
+A relay connects to the coordinator's socket. The relay says which sites it reaches, in
+a frame `sites\\n` with their names, one a line. It may send the frame again when
+they change. Then frames go both ways (numbers are big-endian):
 
     2 bytes   length of the site's name, then the name in UTF-8
     8 bytes   the request's number, which the reply repeats
@@ -86,9 +86,9 @@ class RelayCarrier:
 
         Args:
           path: of the coordinator's socket, in a folder of this user alone.
-          say: takes lines about relays and about what does not fit.
+          say: prints a line about a relay, or about bytes that do not fit.
           limit_bytes: longer replies are refused.
-          patience: for so many seconds a site that no relay reaches is tried again.
+          patience: how many seconds a site that no relay reaches is tried again.
 
         Raises:
           UserError: another process listens there, or the folder does not fit.
@@ -146,7 +146,7 @@ class RelayCarrier:
                 yield site, b""
 
     def _sends(self, site: str, request: _Request, now: float) -> bool:
-        """Sends where that is due; False if the site counts as out of reach."""
+        """Sends a request that is due; False if the site counts as out of reach."""
         relay = self._relays.get(site)
         if request.relay is not None:
             if request.relay is relay:

@@ -1,7 +1,7 @@
 """A site's server: requests of the coordinator come in, replies go out.
 
 Requests are handled one after the other. A request that comes again gets the reply that
-was kept; what is no request of this site's coordinator is refused.
+was kept. Bytes that are no request of this site's coordinator are refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OPEN_RUNS = 8
 
 
 def run_folder(state_folder: pathlib.Path, run: str) -> pathlib.Path:
-    """Where a site keeps what belongs to a run.
+    """The folder of a run at a site.
 
     Raises:
       UserError: no id of a run.
@@ -90,7 +90,7 @@ class SiteServer:
           site: the site's name.
           key: shared with the coordinator.
           state_folder: of this user alone; gets the folders of runs, and `errors.log`.
-          say: takes lines about what the site refuses.
+          say: prints a line about each refusal.
           limit_bytes: longer requests are refused.
 
         Raises:
@@ -271,7 +271,7 @@ def serve(
 ) -> None:
     """Serves a site until SIGINT or SIGTERM; a site that is killed loses nothing.
 
-    The site listens first and calls `opened_handler` then, which may take its time:
+    The site listens first, and then calls `opened_handler`. The call may take long, and
     requests wait for it.
 
     Args:

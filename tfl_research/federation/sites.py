@@ -112,7 +112,7 @@ class Sites:
         self._specs: Sequence[ReportSpec] = ()
 
     def facts(self, experiment: Mapping[str, Any]) -> AllFacts:
-        """What every site tells of itself.
+        """Asks every site for its clients and the form of their data.
 
         Args:
           experiment: the experiment's flat settings, without this machine's paths.
@@ -269,8 +269,8 @@ class Sites:
     def end(self) -> None:
         """Tells the sites that the run is over; does not wait for those that are away.
 
-        A site that does not hear of it keeps the run's state, and answers other runs
-        all the same.
+        A site that does not get the message keeps the run's state, and answers other
+        runs all the same.
         """
         requests = dict.fromkeys(
             self._begin, Message("end", {"round": 0, "completed": 0})
@@ -281,10 +281,10 @@ class Sites:
     def _answers(
         self, requests: Mapping[str, Message], seconds: float
     ) -> Iterator[tuple[str, Message]]:
-        """The answers that come in time; a refusal is printed and left out.
+        """The answers that come in time; prints refusals and leaves them out.
 
-        A site that was started again since the run began has forgotten the process: it
-        begins again, and is asked again.
+        A site that was started again since the run began has forgotten the process. It
+        gets the request to begin again, and then the same request.
         """
         forgotten: dict[str, Message] = {}
         for site, answer in self._exchange.ask(requests, seconds):

@@ -22,7 +22,7 @@ _PATH_LIMIT = 100
 
 
 class FrameError(UserError):
-    """A peer that sent no frame, or a frame that is too large; or another user."""
+    """A peer that sent no frame or too large a frame, or that is another user."""
 
 
 class Connection:
@@ -82,7 +82,7 @@ class Connection:
         Takes no more memory than was sent, whatever length a frame claims.
 
         Raises:
-          EOFError: the peer closed its end; after the frames that it sent before.
+          EOFError: the peer closed its end, and its frames have all been given.
           FrameError: a frame above the limit.
           OSError: the peer is gone.
         """
@@ -100,7 +100,7 @@ class Connection:
                 yield frame
 
     def drop_rest(self) -> None:
-        """Reads and forgets what else comes, so that the peer can read a last frame."""
+        """Reads and drops further bytes, so that the peer can read a last frame."""
         self._drops = True
         self._received.clear()
 
@@ -177,7 +177,7 @@ class Listener:
         return _checked(connected, f"the process at {self.path.name}", self._limit)
 
     def close(self) -> None:
-        """Stops to listen and removes the socket's file."""
+        """Stops listening and removes the socket's file."""
         self.path.unlink(missing_ok=True)
         self._release()
 

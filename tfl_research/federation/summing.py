@@ -1,8 +1,8 @@
 """Secure sums of a round over the sites, step by step, at the coordinator.
 
 Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine
-Learning", CCS, Figure 4. `secure_sums` has the cryptography; here the steps are asked
-of sites, and what a restart needs is kept.
+Learning", CCS, Figure 4. `secure_sums` has the cryptography. This module asks the sites
+for the steps, and keeps what a restart needs.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ SHARES, MASKED, UNMASK = "secure_shares", "secure_masked", "secure_unmask"
 class SecureSums:
     """Makes the secure sums of one run.
 
-    The survivors of a round are kept before any site is asked to unmask them: if the
-    coordinator is killed then, the repeated round opens the sum of the same sites. A
+    The survivors of a round are kept before any site is asked to unmask them. If the
+    coordinator is then killed, the repeated round opens the sum of the same sites. A
     site refuses another set, since the difference of two sums would show its vector.
 
     Args:
       run: the run's id.
-      vectors: of the tensors that are summed.
+      vectors: the forms of the tensors that are summed.
       folder: of the run; keeps attempts and survivors.
       say: prints a line for the user.
     """

@@ -27,6 +27,10 @@ Elements = list[list[np.ndarray]]
 # Chunks that wait while others are computed, for each core.
 _CHUNKS_AHEAD = 4
 
+# Most elements, and most numbers, that are read of a dataset at a time.
+_READ_ELEMENTS = 256
+_READ_NUMBERS = 2**18
+
 
 def _read_options() -> tf.data.Options:
     # Optimising a dataset takes longer than reading the few elements of one client.
@@ -163,10 +167,7 @@ def _elements(index: int, value: Any, sequence: tff.SequenceType) -> Elements:
                 "as by take"
             )
         with failures.reading(index):
-            elements = [
-                [part.numpy() for part in tf.nest.flatten(element)]
-                for element in value.with_options(_read_options())
-            ]
+            elements = list(_read(value, specs))
     else:
         elements = [_element(index, element, sequence.element) for element in value]
     # A string scalar's `numpy()` is bytes.
@@ -177,6 +178,27 @@ def _elements(index: int, value: Any, sequence: tff.SequenceType) -> Elements:
         ]
         for element in elements
     ]
+
+
+def _read(
+    dataset: tf.data.Dataset, specs: Sequence[tf.TensorSpec]
+) -> Iterator[list[Any]]:
+    """The elements of a dataset, in its order.
+
+    Small elements of one shape are read many at a time: each step of an iterator in
+    Python takes longer than reading a small element.
+    """
+    size = 1
+    if not any(is_ragged(spec) for spec in specs):
+        numbers = sum(spec.shape.num_elements() for spec in specs)
+        size = int(np.clip(_READ_NUMBERS // max(1, numbers), 1, _READ_ELEMENTS))
+    if size == 1:
+        for element in dataset.with_options(_read_options()):
+            yield [part.numpy() for part in tf.nest.flatten(element)]
+        return
+    for group in dataset.batch(size).with_options(_read_options()):
+        columns = [part.numpy() for part in tf.nest.flatten(group)]
+        yield from ([column[i] for column in columns] for i in range(len(columns[0])))
 
 
 def _element(index: int, value: Any, element_type: tff.Type) -> list[np.ndarray]:

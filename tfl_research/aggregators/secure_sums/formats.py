@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
-# Bits of the widest number: sums of int64 can hold it with room for its sign.
+# Bits of the widest number: int64 holds its sums, with room for the sign.
 WIDEST = 62
-# With fewer steps than these, a number would be a few bits.
+# With fewer steps a number would have a few bits only.
 _FEWEST_STEPS = 128
 # The largest weight, report weight or number of examples of a client that float32
 # holds with all whole numbers below it.

@@ -67,9 +67,11 @@ def add_parser(commands: Any) -> None:
         help=f"what carries messages: {', '.join(CARRIERS)} (default: {LOCAL})",
     )
     parser.add_argument(
-        "--folder", help="of all files (default: results/federation_demo_ENGINE)"
+        "--folder", help="folder of all files (default: results/federation_demo_ENGINE)"
     )
-    parser.add_argument("--rounds", type=int, default=10, help="(default: 10)")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="rounds of the run (default: 10)"
+    )
     parser.set_defaults(run=_run)
 
 

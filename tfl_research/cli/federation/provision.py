@@ -36,12 +36,14 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--sites", required=True, metavar="NAMES", help="names, separated by commas"
+        "--sites", required=True, metavar="NAMES", help="sites, separated by commas"
     )
     parser.add_argument(
-        "--folder", required=True, help="of the federation, new or to add sites to"
+        "--folder", required=True, help="folder of the federation, new or existing"
     )
-    parser.add_argument("--name", help="of the federation (default: the folder's name)")
+    parser.add_argument(
+        "--name", help="name of the federation (default: the folder's name)"
+    )
     parser.add_argument(
         "--carrier",
         help=f"what carries messages: {', '.join(CARRIERS)} (default: {LOCAL}, sockets "
@@ -51,7 +53,7 @@ def add_parser(commands: Any) -> None:
         "--round_deadline",
         type=float,
         metavar="SECONDS",
-        help="go on without sites that have not answered (default: 600)",
+        help="after which a round goes on without silent sites (default: 600)",
     )
     parser.add_argument(
         "--label_column", default="", help="column of the label, for site.toml"
@@ -62,7 +64,7 @@ def add_parser(commands: Any) -> None:
         "default, listens on this machine alone, any other on all interfaces",
     )
     parser.add_argument(
-        "--port", type=int, help="of that server (default: flare 8002, flower 8000)"
+        "--port", type=int, help="port of the server (default: flare 8002, flower 8000)"
     )
     parser.set_defaults(run=_run)
 
@@ -113,7 +115,7 @@ def provision(
 
     Args:
       folder: of the federation.
-      names: of the sites to add.
+      names: the sites to add.
       name: of the federation; None is the folder's name.
       carrier: one of `CARRIERS`; None is that of the federation, or "local".
       round_deadline: see `FederationFile`; for a new federation.

@@ -1,7 +1,7 @@
 """Compares a federation's run with the simulation of the same run, to the last bit.
 
-It needs all data, and the secrets of coordinator and sites, in one place. So it is for
-demonstrations and tests. A real federation has no such place.
+The comparison needs all data, and the secrets of coordinator and sites, in one place.
+So it is for demonstrations and tests. A real federation has no such place.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
     """What differs between a federation's run and its simulation; empty for nothing.
 
     Compares every weight of the last model, metrics.csv (times aside), and the rounds
-    of the ledger. Columns that only a simulation can have are left out and not told.
+    of the ledger. Columns that only a simulation has are ignored.
 
     Args:
       one: folder of the federation's run.

@@ -1,4 +1,4 @@
-"""A site whose clients are trained by a class of the user's, in any framework.
+"""A site whose clients are trained by a class of the user, in any framework.
 
 The class has the methods of Flower's `NumPyClient`. It takes part in rounds of this
 package. Aggregators, user-level privacy, secure sums and the ledger are those of the
@@ -39,9 +39,9 @@ def serve_numpy_client(
 ) -> None:
     """Serves a site whose one client is the user's class, until SIGINT or SIGTERM.
 
-    The site's client is called like the site. The task is the coordinator's, which says
-    what the model is; its arrays must have the shapes of the class's parameters, in the
-    same order. The rows of the task are not used.
+    The site's client has the site's name. The coordinator's task says what the model
+    is. The model's arrays must have the shapes of the class's parameters, in the same
+    order. The rows of the task are not used.
 
     Args:
       path: of the site's site.toml.
@@ -70,7 +70,7 @@ def serve_numpy_client(
 
 
 class NumPySite(SiteWork):
-    """Does what a coordinator asks of a site, by a class of the user's.
+    """Does what a coordinator asks of a site, with a class of the user.
 
     Args:
       site: what site.toml says.

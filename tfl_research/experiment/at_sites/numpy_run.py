@@ -1,4 +1,4 @@
-"""One run at a site whose training is a class of the user's."""
+"""One run at a site whose training is a class of the user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COUNTS = ("examples", "predictions")
 
 
 class NumPyRun(RunAtSite):
-    """Does a site's part of one run by a class of the user's.
+    """Does a site's part of one run with a class of the user.
 
     Args:
       *args: of `RunAtSite`.

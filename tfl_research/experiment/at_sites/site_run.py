@@ -15,6 +15,7 @@ import tensorflow_federated as tff
 
 from tfl_research import runtime
 from tfl_research.data import CLIENT_SECRET, Cohort, client_secrets
+from tfl_research.errors import UserError
 from tfl_research.experiment import building, setup as setups
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
@@ -251,8 +252,10 @@ class RunAtSite:
         weights = tff.learning.models.ModelWeights(trainable, non_trainable)
         try:
             return evaluations.answer(self._evaluator.client_sums(weights))
+        except UserError:
+            raise  # It may quote data.
         except ValueError as error:
-            raise MessageError(str(error)) from error
+            raise MessageError("the weights are not of this run's model") from error
 
     def close(self) -> None:
         """Closes the files."""

@@ -79,8 +79,9 @@ class Place:
 
 
 class Relay(abc.ABC):
-    """What an engine runs: our relay between its server and the coordinator, or a job
-    in which the engine averages by itself.
+    """What an engine runs: our relay, or a job in which the engine averages by itself.
+
+    The relay moves bytes between the engine's server and the coordinator.
     """
 
     @abc.abstractmethod
@@ -93,7 +94,7 @@ class Relay(abc.ABC):
 
     @abc.abstractmethod
     def look(self) -> None:
-        """Takes sites on that have connected meanwhile; to be called now and then."""
+        """Takes on sites that have connected since; call it from time to time."""
 
     @abc.abstractmethod
     def finish(self) -> str:
@@ -128,7 +129,7 @@ class Deployment(abc.ABC):
         names: Sequence[str],
         sites: Mapping[str, pathlib.Path],
     ) -> None:
-        """Makes what is missing of certificates and keys.
+        """Makes missing certificates and keys.
 
         Args:
           folder: of the engine's server.

@@ -4,7 +4,7 @@ Their requirements and TensorFlow 2.14's exclude each other, so each engine has 
 complete, hashed lock beside this module (`flare.lock`, `flower.lock`; made by
 `scripts/update_lock`) and an environment of its own, in a folder of the user's cache
 that is named after the lock: `~/.cache/tfl_research/flare-0123456789ab`. `.complete`
-is written last, so that an interrupted installation is begun anew.
+is written last, so that an interrupted installation starts again.
 """
 
 from __future__ import annotations

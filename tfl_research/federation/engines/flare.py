@@ -3,8 +3,8 @@
 A network is provisioned once, by whoever runs the server: FLARE makes a certificate
 authority, and a startup kit with certificates for the server, each site and an
 administrator. All connections are TLS with certificates on both sides; a stranger
-without a kit is refused. What a kit allows is narrowed here: jobs may name the classes
-of `relays/` and FLARE's averaging, and bring no code of their own.
+without a kit is refused. This module narrows what a kit allows: jobs may name the
+classes of `relays/` and FLARE's averaging, and bring no code of their own.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class FlareDeployment(Deployment):
 
 
 class _FlareRelay(Relay):
-    """The relay as a job of FLARE, which gives a running job to no further site."""
+    """The relay as a job of FLARE. FLARE gives a running job to no further site."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class _FlareRelay(Relay):
     def look(self) -> None:
         connected = self._names()
         if connected - self._connected:
-            self._say(f"{', '.join(sorted(connected - self._connected))} has come")
+            self._say(f"{', '.join(sorted(connected - self._connected))} connected")
             self._ask("abort", self._number)
             self._submit(connected)
         self._connected = connected

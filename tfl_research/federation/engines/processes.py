@@ -194,7 +194,7 @@ def run(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's variables without Python's, which would mix packages."""
+    """This process's environment variables but Python's, which would mix packages."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -1,4 +1,4 @@
-"""Where an engine's job hands weights to a site's process, which trains them.
+"""A socket at which an engine's job hands weights to a site's process for training.
 
 For jobs in which FLARE or Flower averages. The socket is beside the site's own, and
 takes frames (`federation.sockets`) of .npz archives without pickles: the model's arrays
@@ -85,7 +85,7 @@ class TrainingServer:
         self._listener = sockets.Listener(path, _LIMIT_BYTES)
 
     def serve(self) -> None:
-        """Answers until `stop`."""
+        """Answers requests until `stop`."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener.socket, selectors.EVENT_READ)
             while not self._stopped.is_set():

@@ -1,4 +1,4 @@
-"""The server of a secure sum: it collects each step and sees the total alone."""
+"""The server of a secure sum: collects each step and sees the total alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Collector:
     """Collects the steps of one sum and opens it.
 
     Each step has an `add_...` for a party's answer and a method that closes the step
-    and gives the next message. Who has not answered by then has dropped out, and a late
-    answer is refused. Masked vectors are added up as they come; none is kept.
+    and gives the next message. A party that has not answered by then has dropped out,
+    and its late answer is refused. Masked vectors are added up as they come; none is
+    kept.
 
     Args:
       terms: what the sum is about.

@@ -207,7 +207,7 @@ class Party:
     def unmask(self, survivors: Mapping[str, np.ndarray]) -> Arrays:
         """Step "unmask": shares of the survivors' own masks and of the others' keys.
 
-        Of each party only one of both. The party then drops its secrets.
+        For each party it gives one of the two. The party then drops its secrets.
 
         Args:
           survivors: what `Collector.survivors` gave: the names of those whose masked

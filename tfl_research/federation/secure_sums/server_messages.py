@@ -1,4 +1,4 @@
-"""What a party reads from the server's messages, and refuses."""
+"""Reads the server's messages for a party, and refuses what does not fit."""
 
 from __future__ import annotations
 

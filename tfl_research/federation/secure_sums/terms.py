@@ -1,4 +1,4 @@
-"""What the parties and the server of one secure sum agree on before it begins."""
+"""The terms on which the parties and the server agree before a secure sum."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
 """Values of arguments for which XLA and TensorFlow's kernels have different results.
 
-NaN and infinity are the usual ones: the largest of NaN and 1 is at the place of the NaN
-under XLA, and at the place of the 1 in TensorFlow. Shifts by more bits than an integer
-has, bounds in the wrong order and numbers below the least normal one are others.
+For example, the argmax of NaN and 1 is the place of the NaN under XLA, and the place of
+the 1 in TensorFlow. Most of these values are NaN and infinity. Others are shifts by
+more bits than an integer has, bounds in the wrong order, and numbers below the least
+normal one.
 
-A guard, a function of an operation, says whether an argument has such a value. None
-stands for an operation that cannot have one.
+A guard is a function of an operation. Its result is a bool scalar, whether an argument
+has such a value, or None if the operation's arguments cannot have one.
 
-Not guarded, since a guard would cost more than it is worth: the sign of a zero, numbers
-below the least normal one that are rounded to zero, and sums or products of finite
-values whose partial results are infinite in one order of the terms alone.
+Three cases have no guard, because a guard would cost too much: the sign of a zero;
+numbers below the least normal one that are rounded to zero; and sums or products of
+finite values whose partial results are infinite in one order of the terms alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asks FLARE's server for something, with an administrator's startup kit.
+"""Sends a command to FLARE's server, with an administrator's startup kit.
 
 Runs in FLARE's environment: `python tfl_flare_admin.py KIT USER COMMAND [ARGUMENT]`
 with a command of `submit JOB_FOLDER` (prints the job's id), `wait JOB_ID` (until the

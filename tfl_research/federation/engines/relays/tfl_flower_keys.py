@@ -22,7 +22,7 @@ _VALID = datetime.timedelta(days=360)
 
 
 def main(folder, host, *sites):
-    """Writes what is missing."""
+    """Writes the missing files."""
     folder = pathlib.Path(folder)
     if not (folder / "ca.crt").exists():
         _certificates(folder, host)

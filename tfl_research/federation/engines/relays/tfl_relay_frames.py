@@ -75,8 +75,8 @@ class Coordinator:
     """The coordinator's socket, as the engine's server sees it.
 
     The coordinator asks and the relay answers. Requests to several sites run at once.
-    A coordinator that went away and came back is told of the sites again; what it had
-    asked before, it asks again.
+    A coordinator that went away and came back is told of the sites again, and repeats
+    its open requests.
 
     Args:
       path: the coordinator's socket.
@@ -92,7 +92,7 @@ class Coordinator:
         self._sending = threading.Lock()
 
     def announce(self, sites):
-        """Says which sites can be reached now, if that is not what was said last."""
+        """Says which sites can be reached now, if they have changed."""
         if sites == self._sites:
             return
         self._sites = sites

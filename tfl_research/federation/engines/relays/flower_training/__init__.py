@@ -1,5 +1,5 @@
 """A Flower app in which Flower averages what our sites train.
 
-`server` is the article's strategy in today's form, and `client` hands the model to the
-site's process, which trains it on its data.
+`server` runs Flower's FedAvg, and `client` hands the model to the site's process, which
+trains the model on the site's data.
 """

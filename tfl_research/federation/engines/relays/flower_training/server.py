@@ -1,4 +1,4 @@
-"""The server's side: Flower's FedAvg, with the article's settings."""
+"""The server's side: Flower's FedAvg, with the settings of the run."""
 
 import numpy as np
 from flwr.app import ArrayRecord

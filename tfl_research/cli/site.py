@@ -24,6 +24,12 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument(
         "--config", metavar="FILE", required=True, help="the site.toml of the site"
     )
+    whole.add_argument(
+        "--train_for",
+        metavar="FILE",
+        help="train for a job of FLARE or an app of Flower that averages by itself: "
+        "the experiment.json of scripts/federation export",
+    )
     return whole
 
 
@@ -41,9 +47,14 @@ def main(arguments: Sequence[str]) -> int:
                 "writes a site.toml for each site"
             )
         # The parser answers --help without what a site needs.
-        from tfl_research.experiment.at_sites.site import serve_site
+        if parsed.train_for is None:
+            from tfl_research.experiment.at_sites.site import serve_site
 
-        serve_site(path)
+            serve_site(path)
+        else:
+            from tfl_research.experiment.at_sites.engine_jobs import serve_training
+
+            serve_training(path, pathlib.Path(parsed.train_for), say=_say)
     except UserError as error:
         sys.stderr.write(f"site: {error.for_command_line}\n")
         return 2
@@ -53,6 +64,11 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

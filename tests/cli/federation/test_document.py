@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import pathlib
 import re
 import shlex
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tfl_research.cli import flags, site as site_command
-from tfl_research.cli.federation import __main__ as federation, site_template
+from tfl_research.cli.federation import __main__ as federation, export, site_template
 from tfl_research.federation import authentication, federation_file, toml_file
 from tfl_research.federation.messages import _DTYPES, _MAGIC, VERSION
 from tfl_research.federation.policy import SitePolicy
@@ -32,24 +31,20 @@ def _commands(block: str) -> list[list[str]]:
 COMMANDS = [command for block in SHELL for command in _commands(block)]
 
 
-def _preset(path: str):
-    spec = importlib.util.spec_from_file_location("documented", ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.PRESET
-
-
 def _parse(command: list[str]) -> object:
     """What the command's own parser makes of the command line."""
     program, *arguments = command
     if program == "scripts/federation":
-        return federation.parser().parse_args(arguments)
+        parsed, rest = federation.parser().parse_known_args(arguments)
+        export.split(arguments, parsed, rest)
+        if rest:
+            preset = export.preset_of(parsed.experiment)
+            assert flags.parse(preset, [parsed.experiment, *rest]).experiment()
+        return parsed
     if program == "scripts/site":
         return site_command.parser().parse_args(arguments)
     if program == "scripts/run":
-        given = flags.parse(_preset(arguments[0]), arguments)
+        given = flags.parse(export.preset_of(arguments[0]), arguments)
         assert given.output.folder
         return given.experiment()
     assert program in ("mv", "mkdir", "cp")
@@ -74,7 +69,9 @@ def _known_flags() -> set[str]:
                 parsers += action.choices.values()
     presets = {c[1] for c in COMMANDS if c[0] == "scripts/run"}
     for path in presets:
-        known.update(f"--{name}" for name in flags.define(_preset(path)).values)
+        known.update(
+            f"--{name}" for name in flags.define(export.preset_of(path)).values
+        )
     return known
 
 

@@ -108,7 +108,7 @@ class _Engine(deployment.Deployment):
 
     asked: ClassVar[list] = []
 
-    def __init__(self, place, say):
+    def __init__(self, place, say, *, insecure=False):
         self._place, self._say = place, say
 
     def provision(self, folder, names, sites):

@@ -4,5 +4,6 @@
 `disclosure` says what a draft tells of a site. `provision` writes federation.toml, keys
 and the folders of the sites, with `provisioned_files`, `site_template`, `names` and,
 for FLARE and Flower, `provisioned_engine`. `engines` makes their environments and runs
-them. `demo` runs four `hospitals` on this machine, as `processes`.
+them, and `export` writes experiments in which they average. `demo` runs four
+`hospitals` on this machine, as `processes`.
 """

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tfl_research.cli.federation import demo, engines, provision, schema
+from tfl_research.cli.federation import demo, engines, export, provision, schema
 from tfl_research.errors import UserError
 
 
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     provision.add_parser(commands)
     engines.add_parsers(commands)
+    export.add_parser(commands)
     demo.add_parser(commands)
     return whole
 
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
       The exit code: 0; 1 for data that do not fit a schema; 2 for wrong arguments.
     """
-    parsed = parser().parse_args(arguments)
+    parsed, rest = parser().parse_known_args(arguments)
     try:
+        export.split(arguments, parsed, rest)
         return int(parsed.run(parsed))
     except UserError as error:
         sys.stderr.write(f"federation: {error.for_command_line}\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
+import os
 import pathlib
 import shlex
 import shutil
@@ -252,6 +254,9 @@ class Demo:
 
     def _compare(self) -> int:
         """Simulates the run on all files in one folder, which only a demo can."""
+        # As in the experiments: TensorFlow prints start-up notices as errors.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         from tfl_research.experiment.at_sites import compare
 
         pooled = self._folder / "simulation" / "data"

@@ -46,6 +46,17 @@ def add_parsers(commands: Any) -> None:
     carry.add_argument(
         "--config", metavar="FILE", required=True, help="federation.toml or site.toml"
     )
+    carry.add_argument(
+        "--job",
+        metavar="FOLDER",
+        help="with federation.toml: run this job or app of scripts/federation export "
+        "in place of the relay, until the job has ended",
+    )
+    carry.add_argument(
+        "--insecure",
+        action="store_true",
+        help="Flower without TLS and keys, for tests on one machine; prints a warning",
+    )
     carry.set_defaults(run=_carry)
 
 
@@ -76,9 +87,16 @@ def _carry(arguments: argparse.Namespace) -> int:
     with contextlib.suppress(_Ended), processes.Processes() as started:
         relay = None
         if "federation" in tables:
-            relay = _start_server(federation_file.read(path), started)
+            file = federation_file.read(path)
+            job = None
+            if arguments.job is not None:
+                job = pathlib.Path(arguments.job).expanduser().absolute()
+            relay = _start_server(file, started, job, arguments.insecure)
+            if job is not None:
+                _say(relay.finish())
+                return 0
         elif "site" in tables:
-            _start_site(site_file.SiteFile.read(path), started)
+            _start_site(site_file.SiteFile.read(path), started, arguments.insecure)
         else:
             raise UserError(
                 f"--config={arguments.config}: neither a federation.toml nor a "
@@ -95,7 +113,10 @@ def _carry(arguments: argparse.Namespace) -> int:
 
 
 def _start_server(
-    file: federation_file.FederationFile, started: processes.Processes
+    file: federation_file.FederationFile,
+    started: processes.Processes,
+    job: Optional[pathlib.Path],
+    insecure: bool,
 ) -> deployment.Relay:
     if file.carrier == federation_file.LOCAL:
         raise UserError(
@@ -104,18 +125,26 @@ def _start_server(
         )
     folder = file.folder / deployment.FOLDER
     place = deployment.Place.read(folder)
-    relay = deployments.of(place, _say).server(
-        folder, file.coordinator_socket, file.site_names, started
+    if job is not None and not job.is_dir():
+        raise UserError(
+            f"--job={job}: no such folder; scripts/federation export makes one"
+        )
+    relay = deployments.of(place, _say, insecure=insecure).server(
+        folder, file.coordinator_socket, file.site_names, started, job
     )
     _say(f"{place.engine}'s server listens at {place.server}:{place.port}")
     relay.start()
     return relay
 
 
-def _start_site(file: site_file.SiteFile, started: processes.Processes) -> None:
+def _start_site(
+    file: site_file.SiteFile, started: processes.Processes, insecure: bool
+) -> None:
     folder = file.path.parent / deployment.FOLDER
     place = deployment.Place.read(folder)
-    deployments.of(place, _say).site(folder, file.name, file.socket, started)
+    deployments.of(place, _say, insecure=insecure).site(
+        folder, file.name, file.socket, started
+    )
     _say(f"site {file.name} connects to {place.server}:{place.port}")
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import environments, processes
@@ -78,7 +79,10 @@ class Place:
 
 
 class Relay(abc.ABC):
-    """A relay: it moves bytes between an engine's server and the coordinator."""
+    """What an engine runs: our relay, or a job in which the engine averages by itself.
+
+    The relay moves bytes between the engine's server and the coordinator.
+    """
 
     @abc.abstractmethod
     def start(self) -> None:
@@ -92,6 +96,10 @@ class Relay(abc.ABC):
     def look(self) -> None:
         """Takes on sites that have connected since; call it from time to time."""
 
+    @abc.abstractmethod
+    def finish(self) -> str:
+        """Waits until a job has ended; says how it ended, and where its result is."""
+
 
 class Deployment(abc.ABC):
     """How an engine is provisioned and run.
@@ -99,10 +107,19 @@ class Deployment(abc.ABC):
     Args:
       place: where the engine's server is.
       say: prints a line.
+      insecure: no TLS and no authentication of sites; Flower only, and for tests.
+
+    Raises:
+      UserError: `insecure` with FLARE, or an environment that cannot be made.
     """
 
-    def __init__(self, place: Place, say: Say):
-        self._place, self._say = place, say
+    def __init__(self, place: Place, say: Say, *, insecure: bool = False):
+        if insecure and place.engine != "flower":
+            raise UserError(
+                f"--insecure: {place.engine} has TLS and certificates always; leave "
+                "it out"
+            )
+        self._place, self._say, self._insecure = place, say, insecure
         self._environment = environments.ensure(place.engine, say=say)
 
     @abc.abstractmethod
@@ -127,6 +144,7 @@ class Deployment(abc.ABC):
         socket: pathlib.Path,
         sites: Sequence[str],
         started: processes.Processes,
+        job: Optional[pathlib.Path] = None,
     ) -> Relay:
         """Starts the server.
 
@@ -135,6 +153,7 @@ class Deployment(abc.ABC):
           socket: of the coordinator.
           sites: the names of the sites.
           started: takes on the processes that are started.
+          job: a folder in which the engine averages by itself; None is our relay.
 
         Returns:
           The relay at the server, which is to be started when sites have been.

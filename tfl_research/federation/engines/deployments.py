@@ -14,10 +14,10 @@ _DEPLOYMENTS: Mapping[str, type[Deployment]] = {
 }
 
 
-def of(place: Place, say: Say) -> Deployment:
+def of(place: Place, say: Say, *, insecure: bool = False) -> Deployment:
     """The deployment of a place's engine, whose environment is made if it is missing.
 
     Raises:
       UserError: the environment cannot be made.
     """
-    return _DEPLOYMENTS[place.engine](place, say)
+    return _DEPLOYMENTS[place.engine](place, say, insecure=insecure)

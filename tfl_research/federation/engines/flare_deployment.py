@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import (
@@ -21,6 +22,10 @@ from tfl_research.federation.engines.deployment import (
     Relay,
     Say,
 )
+from tfl_research.storage import atomic
+
+# Python waits for a process for 24 days at most.
+_LONGEST_JOB_SECONDS = 14 * 86400.0
 
 
 class FlareDeployment(Deployment):
@@ -57,12 +62,13 @@ class FlareDeployment(Deployment):
         socket: pathlib.Path,
         sites: Sequence[str],
         started: processes.Processes,
+        job: Optional[pathlib.Path] = None,
     ) -> Relay:
         kit, administrator = folder / "server", folder / "administrator"
         flare.prepare_kit(kit, socket=socket, is_server=True)
         server = flare.start_server(self._environment, kit)
         started.add(server)
-        job = flare_job.write_relay(folder / "relay")
+        job = job or flare_job.write_relay(folder / "relay")
         return _FlareRelay(
             self._environment, administrator, job, sites, server, self._say
         )
@@ -94,6 +100,7 @@ class _FlareRelay(Relay):
         self._job, self._sites, self._server, self._say = job, sites, server, say
         self._number = ""
         self._connected: set[str] = set()
+        self._last = administrator / "last_job"
 
     def start(self) -> None:
         end = time.monotonic() + SECONDS_TO_START
@@ -108,7 +115,7 @@ class _FlareRelay(Relay):
                         f"{SECONDS_TO_START:g} s; start scripts/federation carry "
                         "--config=site.toml at the sites"
                     )
-                self._say(f"the relay starts without {away}")
+                self._say(f"{self._job.name} starts without {away}")
                 break
             time.sleep(0.5)
             # The server may not be up yet.
@@ -124,17 +131,28 @@ class _FlareRelay(Relay):
             self._submit(connected)
         self._connected = connected
 
+    def finish(self) -> str:
+        status = self._ask("wait", self._number, seconds=_LONGEST_JOB_SECONDS)
+        folder = self._ask("download", self._number)
+        return f"FLARE's job {self._number}: {status}; its result is in {folder}"
+
     def _submit(self, connected: set[str]) -> None:
         self._connected = connected
+        if not self._number and self._last.exists():
+            # FLARE goes on with a job that was running when its server was killed.
+            # A job that has ended cannot be aborted.
+            with contextlib.suppress(UserError):
+                self._ask("abort", self._last.read_text(encoding="ascii"))
         self._number = self._ask("submit", str(self._job))
-        self._say(f"FLARE runs the relay as the job {self._number}")
+        atomic.write(self._last, self._number.encode("ascii"), mode=0o600)
+        self._say(f"FLARE runs {self._job.name} as the job {self._number}")
 
     def _names(self) -> set[str]:
         return set(self._ask("sites").split())
 
-    def _ask(self, command: str, argument: str = "") -> str:
+    def _ask(self, command: str, argument: str = "", seconds: float = 120.0) -> str:
         return flare.ask_server(
-            self._environment, self._administrator, command, argument
+            self._environment, self._administrator, command, argument, seconds=seconds
         )
 
 

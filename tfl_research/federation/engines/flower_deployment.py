@@ -7,6 +7,7 @@ import pathlib
 import socket as sockets
 import time
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import flower, flower_app, processes
@@ -18,6 +19,7 @@ from tfl_research.federation.engines.deployment import (
 )
 from tfl_research.storage import atomic
 
+_LOOK_SECONDS = 2.0
 # What Flower says of a site that was let in before.
 _REGISTERED = "already in use"
 
@@ -47,6 +49,7 @@ class FlowerDeployment(Deployment):
         socket: pathlib.Path,
         sites: Sequence[str],
         started: processes.Processes,
+        job: Optional[pathlib.Path] = None,
     ) -> Relay:
         superlink = flower.SuperLink(
             self._environment,
@@ -54,10 +57,12 @@ class FlowerDeployment(Deployment):
             folder / "superlink",
             host="127.0.0.1" if self._place.is_local else "0.0.0.0",
             port=self._place.port,
+            insecure=self._insecure,
+            say=self._say,
         )
         started.add(superlink.process)
         _wait_for_port(self._place.port, superlink.process)
-        for name in sites:
+        for name in () if self._insecure else sites:
             # A SuperNode that is not known yet would give up.
             try:
                 superlink.register(name)
@@ -65,8 +70,11 @@ class FlowerDeployment(Deployment):
                 if _REGISTERED not in str(error):
                     raise
 
-        app = flower_app.write_relay(folder / "relay")
-        return _FlowerRelay(superlink, app, socket, self._say)
+        settings: dict[str, object] = {}
+        if job is None:
+            job = flower_app.write_relay(folder / "relay")
+            settings = {"coordinator-socket": str(socket), "minimum-sites": 1}
+        return _FlowerRelay(superlink, job, settings, self._say)
 
     def site(
         self,
@@ -85,6 +93,7 @@ class FlowerDeployment(Deployment):
                 folder=folder / "supernode",
                 superlink=f"{self._place.server}:{self._place.port}",
                 port=_free_port(),
+                insecure=self._insecure,
             )
         )
 
@@ -96,19 +105,27 @@ class _FlowerRelay(Relay):
         self,
         superlink: flower.SuperLink,
         app: pathlib.Path,
-        socket: pathlib.Path,
+        settings: Mapping[str, object],
         say: Say,
     ):
-        self._superlink, self._app, self._socket = superlink, app, socket
+        self._superlink, self._app, self._settings = superlink, app, settings
         self._say = say
+        self._number = ""
 
     def start(self) -> None:
-        settings = {"coordinator-socket": str(self._socket), "minimum-sites": 1}
-        number = self._superlink.run(self._app, settings)
-        self._say(f"Flower runs the relay as the run {number}")
+        self._number = self._superlink.run(self._app, self._settings)
+        self._say(f"Flower runs {self._app.name} as the run {self._number}")
 
     def look(self) -> None:
         pass
+
+    def finish(self) -> str:
+        status = "running"
+        while not status.startswith("finished"):
+            time.sleep(_LOOK_SECONDS)
+            self._superlink.process.check()
+            status = self._superlink.status(self._number)
+        return f"Flower's run {self._number}: {status}; its result is in {self._app}"
 
 
 def _free_port() -> int:

@@ -6,6 +6,7 @@ model's arrays as `0000`, `0001` and so on, and `header`, a JSON text in bytes.
 
 import io
 import json
+import time
 
 import numpy as np
 
@@ -13,6 +14,9 @@ try:
     from . import tfl_relay_frames as frames
 except ImportError:
     import tfl_relay_frames as frames
+
+# The site's process may be starting: TensorFlow takes a while.
+_START_SECONDS = 120.0
 
 
 def ask(path, kind, arrays, **header):
@@ -30,6 +34,9 @@ def ask(path, kind, arrays, **header):
     Raises:
       RuntimeError: the process cannot be reached, or says why it does not train.
     """
+    end = time.monotonic() + _START_SECONDS
+    while not frames.reachable(path) and time.monotonic() < end:
+        time.sleep(0.5)
     reply = frames.ask(path, _packed(arrays, {**header, "kind": kind}))
     if not reply:
         raise RuntimeError(f"{path}: the site's process cannot be reached")

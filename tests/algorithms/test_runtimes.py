@@ -32,7 +32,7 @@ def agree(process, ours, reference):
     ("name", "mode"),
     [
         ("scaffold_2", COMPILED[0]),
-        ("scaffold_1", COMPILED[1]),
+        pytest.param("scaffold_1", COMPILED[1], marks=pytest.mark.campaign),
         ("mime", COMPILED[0]),
         ("fed_buff", COMPILED[1]),
         ("adaptive_prox", COMPILED[0]),

@@ -225,7 +225,13 @@ class TestOfAUsersOwn:
             direct = building.process(setup, noise_seed=KEY)
             check_keyed(setup, process, direct)
 
-    @pytest.mark.parametrize("mechanism", ["seed_in_state", "seed_in_graph"])
+    @pytest.mark.parametrize(
+        "mechanism",
+        [
+            "seed_in_state",
+            pytest.param("seed_in_graph", marks=pytest.mark.campaign),
+        ],
+    )
     def test_it_runs_resumes_and_is_recharged_where_that_is_sound(
         self, tmp_path, monkeypatch, mechanism
     ):

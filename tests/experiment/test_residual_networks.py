@@ -154,14 +154,14 @@ def test_no_model_of_an_earlier_round_is_the_best(local, tmp_path):
         chooses.run(tmp_path / "run")
 
 
-def test_clients_without_statistics_are_refused():
+def test_clients_without_statistics_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'far' of held_out is never trained"):
         task_of("local", held_out={"far": {"x": np.zeros((2, 6, 6, 1)), "y": [0, 1]}})
     with pytest.raises((SettingError, ValueError), match="averaged"):
         dataclasses.replace(
             experiment_of(task_of("averaged")),
             privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0),
-        ).run("never")
+        ).run(tmp_path / "never")
 
 
 @dataclasses.dataclass

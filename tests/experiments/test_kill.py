@@ -120,7 +120,7 @@ def stack():
     [
         (PRIVATE, "in_process", 6),
         pytest.param(PRIVATE, "tff", 2, marks=pytest.mark.campaign),
-        (STATEFUL, "in_process", 1),
+        pytest.param(STATEFUL, "in_process", 1, marks=pytest.mark.campaign),
     ],
     ids=["private", "private on TFF", "stateful"],
 )

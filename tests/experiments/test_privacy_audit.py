@@ -99,7 +99,11 @@ def test_the_other_clients_train_as_ever(honest):
 @pytest.mark.parametrize(
     ("mechanism", "flags"),
     [
-        ("adaptive_gaussian", "--clipped_count_stddev=10"),
+        pytest.param(
+            "adaptive_gaussian",
+            "--clipped_count_stddev=10",
+            marks=pytest.mark.campaign,
+        ),
         pytest.param(
             "bounded_weight",
             "--client_weighting=capped --weight_cap=250 --audit_statistic=max",
@@ -107,7 +111,7 @@ def test_the_other_clients_train_as_ever(honest):
         ),
         # Its clients' weights carry a seed beside the role.
         ("discrete_gaussian", "--audit_statistic=final"),
-        ("tree", APART),
+        pytest.param("tree", APART, marks=pytest.mark.campaign),
         pytest.param("banded_matrix", f"--bands=2 {APART}", marks=pytest.mark.campaign),
     ],
 )

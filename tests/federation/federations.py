@@ -106,7 +106,7 @@ def running(folder: pathlib.Path) -> Iterator[Federation]:
     generator = np.random.default_rng(0)
     folder.chmod(0o700)
     lines = ["[federation]", 'name = "hospitals"', 'carrier = "local"']
-    lines += ["start_deadline = 60.0", "round_deadline = 60.0"]
+    lines += ["start_deadline = 60.0", "round_deadline = 30.0"]
     for part in ("all", "coordinator"):
         (folder / part).mkdir()
         (folder / part / "schema.json").write_text(json.dumps(SCHEMA))

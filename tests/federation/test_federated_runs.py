@@ -77,6 +77,7 @@ def test_a_federation_is_its_simulation_to_the_last_bit(federation, tmp_path, na
     assert _differences(federation, experiment, tmp_path) == []
 
 
+@pytest.mark.campaign
 def test_another_run_is_another(federation, tmp_path):
     one = federation.experiment(training={"rounds": 2}).run(tmp_path / "one")
     other = federation.experiment(training={"rounds": 2, "seed": 1}).run(

@@ -247,14 +247,16 @@ def test_dicts_of_inputs_and_labels_and_sample_weights():
     kind = tf.keras.losses.SparseCategoricalCrossentropy()
     size = tf.keras.losses.MeanSquaredError()
     outputs = tf.nn.softmax(x["a"]), 2 * x["b"][:, :1]
-    expected = [float(kind(y["kind"], outputs[0])), float(size(y["size"], outputs[1]))]
+    # Losses are weighted, and metrics are not.
+    expected = [
+        float(kind(y["kind"], outputs[0], weight)),
+        float(size(y["size"], outputs[1], weight)),
+    ]
     assert found.overall["kind_loss"] == pytest.approx(expected[0], rel=1e-5)
     assert found.overall["size_loss"] == pytest.approx(expected[1], rel=1e-5)
     hits = x["a"].argmax(axis=1) == y["kind"]
     assert found.overall["kind_accuracy"] == pytest.approx(hits.mean())
-    # The loss alone is weighted.
-    weighted = kind(y["kind"], outputs[0], weight) + size(y["size"], outputs[1], weight)
-    assert found.overall["loss"] == pytest.approx(float(weighted), rel=1e-5)
+    assert found.overall["loss"] == pytest.approx(sum(expected), rel=1e-5)
 
 
 def test_non_trainable_weights_are_those_of_the_server():

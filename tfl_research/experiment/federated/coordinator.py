@@ -15,7 +15,7 @@ from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
 from tfl_research.federation import federation_file
-from tfl_research.federation.carriers import Carrier, LocalCarrier
+from tfl_research.federation.carriers import PATIENCE, Carrier, LocalCarrier
 from tfl_research.federation.exchange import Exchange
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.federation_file import FederationFile
@@ -41,9 +41,11 @@ def _say(line: str) -> None:
 
 
 def _carrier(file: FederationFile) -> Carrier:
+    # A site that is started again comes back within this time.
+    patience = min(PATIENCE, file.round_deadline / 10)
     if file.carrier == federation_file.LOCAL:
-        return LocalCarrier(file.sockets(), _say)
-    return RelayCarrier(file.coordinator_socket, _say)
+        return LocalCarrier(file.sockets(), _say, patience=patience)
+    return RelayCarrier(file.coordinator_socket, _say, patience=patience)
 
 
 @contextlib.contextmanager

@@ -114,8 +114,7 @@ def test_clients_with_datasets_are_refused():
         tff.FederatedType(tff.SequenceType(np.int32), tff.CLIENTS),
     )
     def next_round(state, values):
-        del state
-        return tff.federated_sum(tff.federated_map(work, values))
+        return state, tff.federated_sum(tff.federated_map(work, values))
 
     process = tff.templates.IterativeProcess(initialize, next_round)
     with pytest.raises(runtime.UnsupportedProcess, match="its clients hold datasets"):

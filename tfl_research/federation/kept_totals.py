@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import sqlite3
+import zipfile
 from collections.abc import Sequence
 from typing import Optional
 
@@ -80,7 +81,7 @@ class KeptTotals:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 record = json.loads(bytes(file["record"]).decode())
                 tensors = [file[f"tensor_{i}"] for i in range(record["tensors"])]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path}: cannot be read ({type(error).__name__}); restore it, or "
                 "choose another --output_dir"

@@ -135,6 +135,9 @@ def _imported(
     """A graph as a function of its first inputs; the other inputs are constants."""
     placeholders = {t.op.name for t in inputs}
     nodes = [n for n in definition.node if n.name not in placeholders]
+    for node in nodes:
+        # Colocation with an argument that is not imported; there is one device.
+        node.attr.pop("_class", None)
     del definition.node[:]
     # XLA compiles no placeholders, also where nothing uses them.
     definition.node.extend(nodes)

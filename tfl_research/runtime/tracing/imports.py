@@ -69,6 +69,9 @@ class Import:
         needed = {node.name for node in body.order(self.outputs)}
         needed -= {name.partition(":")[0] for name in inputs}
         kept = [node for node in self.graph_def.node if node.name in needed]
+        for node in kept:
+            # Colocation with a node that is left out; there is one device.
+            node.attr.pop("_class", None)
         del self.graph_def.node[:]
         self.graph_def.node.extend(kept)
         if in_place:

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from federations import NAMES, running
 
 import tfl_research as tfl
@@ -183,3 +184,28 @@ def test_a_killed_coordinator_goes_on_to_the_same_model(federation, tmp_path):
     first = federation.experiment(callbacks=[copy], **parts).run(whole)
     second = federation.experiment(**parts).run(killed)
     assert compare.differences(first.path, second.path) == []
+
+
+def _run(folder, *rows):
+    """A folder with a metrics.csv, and a model of one weight."""
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False)])
+    model(tf.ones([1, 1]))
+    model.set_weights([np.ones([1, 1])])
+    tf.saved_model.save(model, str(folder / "export" / "final"))
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_what_a_comparison_leaves_out_is_named_and_nothing_else_is(tmp_path):
+    row = {"round": "1", "train_loss": "0.5", "eval_auc": "", "round_seconds": "1"}
+    one = _run(tmp_path / "one", row)
+    other = _run(
+        tmp_path / "other",
+        {**row, "eval_auc": "0.7", "round_seconds": "2"},
+    )
+    assert compare.only_in_simulation(one, other) == ["eval_auc"]
+    assert compare.differences(one, other) == []
+    # An empty cell of another column is a difference.
+    lacks = _run(tmp_path / "lacks", {**row, "train_loss": ""})
+    assert compare.differences(lacks, other) == ["round 1: train_loss is empty and 0.5"]

@@ -192,7 +192,7 @@ class TestAltered:
             sums.collector.add_unmask(B, _changed(answer, "shares"))
 
     def test_a_seed_that_does_not_give_its_key(self):
-        # A party that published another key than that of the seed that it shared.
+        # A party published one key, and shared the seed of another key.
         sums = Halfway("masked")
         for name in (B, C, D, E):
             answer = sums.parties[name].masked(sums.message[name], sums.vectors[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Protocol, Union
 
@@ -11,9 +12,7 @@ import numpy as np
 from tfl_research.errors import EvaluationUnavailable, UserError
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.messages import Message, MessageError
-
-# A sum over fewer sites tells too much of each.
-MINIMUM_SITES = 3
+from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,13 +191,15 @@ class Sites:
             raise TypeError("the run has no secure sums")
         requests = self._requests(round_number, client_ids, state_rounds, context)
         names = list(requests)
-        if len(names) < MINIMUM_SITES:
+        if len(names) < LEAST_PARTIES:
             self._say(
                 f"round {round_number}: {len(names)} sites have a client in the "
-                f"cohort, and a secure sum needs {MINIMUM_SITES}"
+                f"cohort, and a secure sum needs {LEAST_PARTIES}"
             )
             return (), ()
-        done = self._sums.run(round_number, requests, self._round_deadline, self._steps)
+        done = self._sums.run(
+            round_number, requests, self._round_deadline, self._answers
+        )
         if done is None:
             return (), ()
         survivors, sums = done
@@ -209,11 +210,6 @@ class Sites:
             next(values) if spec.modulus else spec.zeros() for spec in self._specs
         ]
         return tuple(i for i in client_ids if i in who), report
-
-    def _steps(
-        self, requests: Mapping[str, Message], seconds: float
-    ) -> Iterator[tuple[str, Message]]:
-        return self._answers(requests, seconds)
 
     def _requests(
         self,
@@ -284,8 +280,10 @@ class Sites:
         """The answers that come in time; prints refusals and leaves them out.
 
         A site that was started again since the run began has forgotten the process. It
-        gets the request to begin again, and then the same request.
+        gets the request to begin again, and then the same request, in the time that is
+        left. A site that needs longer is ready in a later round.
         """
+        end = time.monotonic() + seconds
         forgotten: dict[str, Message] = {}
         for site, answer in self._exchange.ask(requests, seconds):
             if not isinstance(answer, Message):
@@ -297,40 +295,46 @@ class Sites:
         again: dict[str, Message] = {}
         for site, request in forgotten.items():
             try:
-                self._all({site: self._begin[site]})
+                self._all({site: self._begin[site]}, _left(end))
             except UserError as error:
                 self._say(error.for_command_line)
                 continue
             again[site] = request
         if again:
-            for site, answer in self._exchange.ask(again, seconds):
+            for site, answer in self._exchange.ask(again, _left(end)):
                 if isinstance(answer, Message):
                     yield site, answer
                 else:
                     self._say(_told(site, answer))
 
-    def _all(self, requests: Mapping[str, Message]) -> dict[str, Message]:
+    def _all(
+        self, requests: Mapping[str, Message], seconds: Optional[float] = None
+    ) -> dict[str, Message]:
         """The answers of all sites that were asked, in the order of the requests.
+
+        Args:
+          requests: by site.
+          seconds: how long to wait; by default the start's deadline.
 
         Raises:
           UserError: a site refuses, or does not answer in time.
         """
-        found: dict[str, Message] = {}
-        for site, answer in self._answered(requests):
-            found[site] = answer
+        if seconds is None:
+            seconds = self._start_deadline
+        found = dict(self._answered(requests, seconds))
         missing = [site for site in requests if site not in found]
         if missing:
             raise UserError(
                 f"site {', '.join(missing)}: no answer within "
-                f"{self._start_deadline:g} s; start it with scripts/site "
+                f"{seconds:g} s; start it with scripts/site "
                 "--config=site.toml, then the same command goes on"
             )
         return {site: found[site] for site in requests}
 
     def _answered(
-        self, requests: Mapping[str, Message]
+        self, requests: Mapping[str, Message], seconds: float
     ) -> Iterator[tuple[str, Message]]:
-        for site, answer in self._exchange.ask(requests, self._start_deadline):
+        for site, answer in self._exchange.ask(requests, seconds):
             if not isinstance(answer, Message):
                 raise UserError(_told(site, answer))
             if answer.header.get("forgotten"):
@@ -341,6 +345,11 @@ class Sites:
                 yield from self._all({site: requests[site]}).items()
             else:
                 yield site, answer
+
+
+def _left(end: float) -> float:
+    """Seconds until `end`; at least one, so that a site that is ready can answer."""
+    return max(1.0, end - time.monotonic())
 
 
 def _told(site: str, refusal: Refusal) -> str:

@@ -75,7 +75,8 @@ class SecureSums:
         Args:
           round_number: from 1.
           requests: for the round's work, by site.
-          seconds: for all steps together.
+          seconds: for all steps together. Each step but the last has half of what is
+            left, so that a silent site does not use up the time of the others.
           ask: asks sites; what does not fit, or comes too late, is left out.
 
         Returns:
@@ -95,10 +96,12 @@ class SecureSums:
         sum_of = {"attempt": attempt, "terms": terms.as_json()}
 
         def asked(
-            messages: Mapping[str, Message], add: Callable[[str, Any], None]
+            messages: Mapping[str, Message],
+            add: Callable[[str, Any], None],
+            share: float = 0.5,
         ) -> None:
-            left = max(1.0, end - time.monotonic())
-            for site, answer in ask(messages, left):
+            left = share * (end - time.monotonic())
+            for site, answer in ask(messages, max(1.0, left)):
                 try:
                     add(site, answer.tensors)
                 except SecureSumError as error:
@@ -133,7 +136,11 @@ class SecureSums:
                 )
                 return None
             self._keep(round_number, attempt, present)
-            asked(step(UNMASK, dict.fromkeys(present, survivors)), collector.add_unmask)
+            asked(
+                step(UNMASK, dict.fromkeys(present, survivors)),
+                collector.add_unmask,
+                share=1.0,
+            )
             return tuple(present), collector.sums()
         except SumAbandonedError as error:
             self._say(f"round {round_number}: {error}")

@@ -101,6 +101,7 @@ class InProcessEngine(ClosedOnExit):
         self._is_built = False
         self.choice_reason = "given" if mode is not None else ""
         self._handed: Optional[TffLocalEngine] = None
+        self._separate: Optional[SeparateClients] = None
         if programs is None:
             self._hand_over(self.explanation.reason)
             return
@@ -259,7 +260,9 @@ class InProcessEngine(ClosedOnExit):
     def _next_separately(
         self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
     ) -> list[tf.Tensor]:
-        clients = SeparateClients(self._programs, mode.compiler)
+        if self._separate is None:
+            self._separate = SeparateClients(self._programs, mode.compiler)
+        clients = self._separate
         context = clients.context(state)
         if isinstance(cohort, Cohort):
             jobs: Iterator[Any] = (

@@ -18,7 +18,7 @@ import tfl_relay_frames as frames
 
 @pytest.fixture
 def relay(tmp_path):
-    """A relay between two sites and a coordinator that is not there yet."""
+    """A relay of two sites. No coordinator listens yet."""
     stopped = threading.Event()
     sites = {name: EchoSite(name, tmp_path / f"{name}.sock") for name in ("a", "b")}
 

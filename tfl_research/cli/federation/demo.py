@@ -275,6 +275,12 @@ class Demo:
                 stream=stream,
             )
         differences = compare.differences(self._run_folder, simulated)
+        left_out = compare.only_in_simulation(self._run_folder, simulated)
+        if left_out:
+            self._say(
+                f"not compared: {', '.join(left_out)}, which need all hospitals' "
+                "predictions in one place"
+            )
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")
         self._say(f"report: {self._run_folder / 'report.html'}")

@@ -22,8 +22,7 @@ from tfl_research.experiment.federated.coordinator import FOLDER, run_id
 from tfl_research.storage import run_record, run_seed
 from tfl_research.storage.computation_record import ComputationRecord
 
-# Columns that differ from one run to the next, and what only a simulation can have:
-# metrics over the examples of all clients together, which no site sends.
+# Columns that differ from one run to the next.
 _TIMES = ("round_seconds",)
 # What a run's record has beside settings.
 _NO_SETTINGS = frozenset(
@@ -79,8 +78,8 @@ def simulate(
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
     """What differs between a federation's run and its simulation; empty for nothing.
 
-    Compares every weight of the last model, metrics.csv (times aside), and the rounds
-    of the ledger. Columns that only a simulation has are ignored.
+    Compares every weight of the last model, metrics.csv, and the rounds of the ledger.
+    Of metrics.csv it leaves out times and the columns of `only_in_simulation`.
 
     Args:
       one: folder of the federation's run.
@@ -99,15 +98,32 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
     mine, theirs = (_rows(folder / "metrics.csv") for folder in (one, other))
     if len(mine) != len(theirs):
         found.append(f"metrics.csv has {len(mine)} rows and {len(theirs)} rows")
+    left_out = {*_TIMES, *only_in_simulation(one, other)}
     for row, expected in zip(mine, theirs):
-        for name, value in row.items():
-            if name not in _TIMES and value != expected.get(name, "") and value:
-                found.append(
-                    f"round {row['round']}: {name} is {value} and {expected.get(name)}"
-                )
+        for name in {**row, **expected}:
+            cells = row.get(name) or "empty", expected.get(name) or "empty"
+            if name not in left_out and cells[0] != cells[1]:
+                found.append(f"round {row['round']}: {name} is {' and '.join(cells)}")
     if _charges(one / "ledger.jsonl") != _charges(other / "ledger.jsonl"):
         found.append("the ledgers' rounds differ")
     return found
+
+
+def only_in_simulation(one: pathlib.Path, other: pathlib.Path) -> list[str]:
+    """The evaluations' columns of metrics.csv that only the simulation fills.
+
+    They are metrics over the examples of all clients together, as the AUC, which need
+    predictions that no site sends.
+
+    Args:
+      one: folder of the federation's run.
+      other: folder of the simulation.
+    """
+    filled = [
+        {n for row in _rows(folder / "metrics.csv") for n, cell in row.items() if cell}
+        for folder in (one, other)
+    ]
+    return sorted(n for n in filled[1] - filled[0] if n.startswith("eval_"))
 
 
 def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -27,9 +27,9 @@ from tfl_research.federation.kept_rounds import KeptRounds
 from tfl_research.federation.messages import Message, MessageError
 from tfl_research.federation.policy import EXAMPLES
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
+from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
 from tfl_research.federation.site_file import SiteFile
 from tfl_research.federation.site_ledger import SiteLedger
-from tfl_research.federation.sites import MINIMUM_SITES
 from tfl_research.federation.summing import SHARES, UNMASK
 from tfl_research.processes import FederatedProcess
 from tfl_research.program import Evaluator
@@ -81,7 +81,8 @@ class RunAtSite:
         # The model is known now, so that labels and tokens can be checked.
         own.fitting.check_everyone(own)
         self.setup = setup
-        self._check_same(digests, runtime.computation_digests(process))
+        own_digests = runtime.computation_digests(process)
+        self._check_same(digests, own_digests)
         covered = {
             name: value
             for name, value in shared.settings(experiment).items()
@@ -93,7 +94,7 @@ class RunAtSite:
                 facts.sites[site.name].mark,
                 compiler,
                 sorted(covered.items()),
-                sorted(runtime.computation_digests(process).items()),
+                sorted(own_digests.items()),
                 sorted(provenance.package_versions().items()),
                 sorted(provenance.numeric_environment().items()),
             )
@@ -190,7 +191,7 @@ class RunAtSite:
         vectors = []
         layout = self._process.secure_layout
         expected = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
-        if list(terms.vectors) != expected or len(terms.parties) < MINIMUM_SITES:
+        if list(terms.vectors) != expected or len(terms.parties) < LEAST_PARTIES:
             raise MessageError(
                 f"round {number}: the terms of the secure sum are not of this process"
             )
@@ -266,7 +267,7 @@ class RunAtSite:
             states = None if self._states is None else self._states.rows
             self._evaluator = Evaluator(task, states=states, separately=True)
         # The sums of a client tell its number of test examples.
-        names = [*self._evaluator.sums_and_metrics, EXAMPLES]
+        names = [*self._evaluator.metrics, EXAMPLES]
         self._site.policy.check_metrics(names)
         trainable, non_trainable = evaluations.weights_of(request)
         weights = tff.learning.models.ModelWeights(trainable, non_trainable)

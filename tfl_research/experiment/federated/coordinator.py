@@ -8,8 +8,8 @@ import pathlib
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Optional
 
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.description import Description
@@ -210,7 +210,8 @@ class Coordinated:
             own / "totals",
             training.checkpoint_every * (training.keep_checkpoints + 1),
         )
-        self.sites = sites
+        # However the run ends: a site that has ended it begins it again when asked.
+        opened.callback(sites.end)
         _say_if_rule_skips(setup)
         self.engine: FederationEngine = FederationEngine(
             prepared,
@@ -235,10 +236,8 @@ class Coordinated:
 
 def _say_if_rule_skips(setup: Setup) -> None:
     """Says that a robust rule skips rounds of few clients, if rounds may have few."""
-    aggregator, least = (
-        setup.experiment.chosen_aggregator,
-        setup.experiment.silos.minimum_clients,
-    )
+    aggregator = setup.experiment.chosen_aggregator
+    least = setup.experiment.silos.minimum_clients
     if aggregator is None or setup.reporting.minimum_cohort_size <= least:
         return
     try:
@@ -280,8 +279,3 @@ def run_id(folder: pathlib.Path) -> str:
             f"{path} is damaged; restore it, or choose another --output_dir"
         )
     return text
-
-
-def marks(facts: Optional[AllFacts]) -> Mapping[str, Any]:
-    """Each site's keyed digest of its data."""
-    return {} if facts is None else {n: f.mark for n, f in facts.sites.items()}

@@ -9,7 +9,6 @@ from tfl_research import tasks
 from tfl_research.data import SiteClients
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
-    RecordLevelPrivacy,
     TaskChoice,
     UserLevelPrivacy,
 )
@@ -171,8 +170,3 @@ def check(experiment: Description) -> None:
             "and the coordinator would get every client's numbers with that part "
             "alone; give --secure_sums"
         )
-
-
-def is_record_level(experiment: Description) -> bool:
-    """Whether sites draw noise for their records."""
-    return isinstance(experiment.privacy, RecordLevelPrivacy)

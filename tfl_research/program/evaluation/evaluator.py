@@ -148,11 +148,6 @@ class Evaluator:
         """Names of the metrics that need all predictions, as the AUC."""
         return list(self._objective.of_examples)
 
-    @property
-    def sums_and_metrics(self) -> Sequence[str]:
-        """Names of what `client_sums` has by client."""
-        return sorted(self._objective.metrics)
-
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
         """Returns the metrics of the model with these weights on a split.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tfl_research.federation.messages import Message, encode
 from tfl_research.federation.secure_sums import (
     Collector,
     Party,
@@ -19,6 +18,7 @@ from tfl_research.federation.secure_sums import (
     default_threshold,
     session_of,
 )
+from tfl_research.federation.wire.messages import Message, encode
 
 PARTIES = (3, 10, 50)
 SIZES = (1_000, 100_000, 1_000_000)

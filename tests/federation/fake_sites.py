@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfl_research.federation.authentication import Seal, sealed
-from tfl_research.federation.carriers import LocalCarrier
-from tfl_research.federation.exchange import Exchange
-from tfl_research.federation.messages import Message, encode
-from tfl_research.federation.site_server import SiteServer
+from tfl_research.federation.site.site_server import SiteServer
+from tfl_research.federation.wire.authentication import Seal, sealed
+from tfl_research.federation.wire.carriers import LocalCarrier
+from tfl_research.federation.wire.exchange import Exchange
+from tfl_research.federation.wire.messages import Message, encode
 
 RUN = "run1"
 

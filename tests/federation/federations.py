@@ -15,9 +15,9 @@ import pandas as pd
 
 import tfl_research as tfl
 from tfl_research.experiment.at_sites.site import SiteWork
-from tfl_research.federation import authentication
-from tfl_research.federation.site_file import SiteFile
-from tfl_research.federation.site_server import SiteServer
+from tfl_research.federation.site.site_file import SiteFile
+from tfl_research.federation.site.site_server import SiteServer
+from tfl_research.federation.wire import authentication
 
 NAMES = ("north", "south", "east", "west")
 SCHEMA = {

@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.federation.authentication import (
+from tfl_research.federation.wire.authentication import (
     AuthenticationError,
     Seal,
     check_name,

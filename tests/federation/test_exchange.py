@@ -11,12 +11,12 @@ import pytest
 from fake_sites import RUN, Altering, Doubling, asked
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication
-from tfl_research.federation.authentication import Seal, sealed
-from tfl_research.federation.exchange import Refusal
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.messages import Message, MessageError, encode
-from tfl_research.federation.sockets import Listener, connected
+from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire.authentication import Seal, sealed
+from tfl_research.federation.wire.exchange import Refusal
+from tfl_research.federation.wire.handler import Refused
+from tfl_research.federation.wire.messages import Message, MessageError, encode
+from tfl_research.federation.wire.sockets import Listener, connected
 
 
 def _only(exchange, site="nord", message=None, seconds=5.0, **options):

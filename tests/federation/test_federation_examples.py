@@ -6,14 +6,8 @@ import doctest
 
 import pytest
 
-from tfl_research.federation import (
-    authentication,
-    carriers,
-    exchange,
-    messages,
-    policy,
-    site_server,
-)
+from tfl_research.federation.site import policy, site_server
+from tfl_research.federation.wire import authentication, carriers, exchange, messages
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication, federation_file
+from tfl_research.federation import federation_file
+from tfl_research.federation.wire import authentication
 
 TEXT = """\
 [federation]

@@ -21,10 +21,10 @@ _EVENT = RecordEvent(1.0, 10.0, 2, 1, (("a", 1000),))
 _SITE = """
 import pathlib, sys
 import numpy as np
-from tfl_research.federation.messages import Message
-from tfl_research.federation.policy import SitePolicy
-from tfl_research.federation.site_ledger import SiteLedger
-from tfl_research.federation.site_server import run_folder, serve
+from tfl_research.federation.wire.messages import Message
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.site.site_ledger import SiteLedger
+from tfl_research.federation.site.site_server import run_folder, serve
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
 
@@ -53,9 +53,9 @@ serve(folder / "site.sock", "nord", b"n" * 32, Site, state_folder=folder)
 _COORDINATOR = """
 import pathlib, sys
 import numpy as np
-from tfl_research.federation.carriers import LocalCarrier
-from tfl_research.federation.exchange import Exchange
-from tfl_research.federation.messages import Message
+from tfl_research.federation.wire.carriers import LocalCarrier
+from tfl_research.federation.wire.exchange import Exchange
+from tfl_research.federation.wire.messages import Message
 from tfl_research.storage import atomic
 
 folder, site, rounds = map(pathlib.Path, sys.argv[1:4])

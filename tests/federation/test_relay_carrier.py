@@ -12,10 +12,10 @@ import pytest
 from fake_sites import Doubling, asked
 
 from tfl_research.errors import UserError
-from tfl_research.federation.exchange import Refusal
-from tfl_research.federation.messages import Message
-from tfl_research.federation.relay_carrier import RelayCarrier, relayed, unrelayed
-from tfl_research.federation.sockets import FrameError
+from tfl_research.federation.wire.exchange import Refusal
+from tfl_research.federation.wire.messages import Message
+from tfl_research.federation.wire.relay_carrier import RelayCarrier, relayed, unrelayed
+from tfl_research.federation.wire.sockets import FrameError
 
 
 class Relay(threading.Thread):

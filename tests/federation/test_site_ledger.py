@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.policy import SitePolicy
-from tfl_research.federation.site_ledger import SiteLedger
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.site.site_ledger import SiteLedger
+from tfl_research.federation.wire.handler import Refused
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.plans.record_level import RecordLevelPlan

@@ -7,10 +7,10 @@ import types
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.federation.authentication import make_key
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.policy import SitePolicy
-from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.site.site_file import SiteFile
+from tfl_research.federation.wire.authentication import make_key
+from tfl_research.federation.wire.handler import Refused
 
 
 class _Experiment:

@@ -18,12 +18,12 @@ import pytest
 from fake_sites import RUN, Doubling, asked, request
 
 from tfl_research.errors import UserError
-from tfl_research.federation.authentication import Seal, opened, sealed
-from tfl_research.federation.carriers import LocalCarrier
-from tfl_research.federation.exchange import Exchange
-from tfl_research.federation.messages import Message, decode, encode
-from tfl_research.federation.site_requests import Requests
-from tfl_research.federation.site_server import SiteServer
+from tfl_research.federation.site.site_requests import Requests
+from tfl_research.federation.site.site_server import SiteServer
+from tfl_research.federation.wire.authentication import Seal, opened, sealed
+from tfl_research.federation.wire.carriers import LocalCarrier
+from tfl_research.federation.wire.exchange import Exchange
+from tfl_research.federation.wire.messages import Message, decode, encode
 
 KEY = b"n" * 32
 _ONE, _TWO = request("nord", KEY, 1), request("nord", KEY, 2)
@@ -270,9 +270,9 @@ class TestFiles:
 
 _SITE = """
 import os, pathlib, signal, sys
-from tfl_research.federation.messages import Message
-from tfl_research.federation.site_requests import Requests
-from tfl_research.federation.site_server import serve
+from tfl_research.federation.wire.messages import Message
+from tfl_research.federation.site.site_requests import Requests
+from tfl_research.federation.site.site_server import serve
 
 folder, where = pathlib.Path(sys.argv[1]), sys.argv[2]
 

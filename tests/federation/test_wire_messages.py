@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tfl_research.federation.messages import Message, MessageError, decode, encode
+from tfl_research.federation.wire.messages import Message, MessageError, decode, encode
 
 few = hypothesis.settings(max_examples=80, deadline=None, derandomize=True)
 

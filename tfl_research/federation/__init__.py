@@ -1,23 +1,18 @@
-"""Runs whose data stay at sites: messages, carriers, the site's server and its rules.
+"""Runs whose data stay at sites: the coordinator's rounds, and the packages below.
 
 A coordinator asks and sites answer; a site's data never leave the site.
 
-- `messages`, `plain_json`: tensors and JSON as bytes, in a documented format without
-  code.
-- `authentication`: who sent a message, for which run, and with which number.
-- `sockets`, `carriers`, `relay_carrier`: bytes between coordinator and sites of one
-  machine, or to the relay of another engine.
-- `exchange`: the coordinator's side of requests and replies.
-- `engine`, `sites`, `facts`, `evaluator`: the coordinator's rounds and evaluations, and
-  what sites tell of themselves before a run.
-- `summing`, `secure_sums`: secure sums over the sites.
-- `kept_totals`, `kept_rounds`: what coordinator and sites keep, so that no noise is
-  used twice.
-- `handler`, `site_server`, `site_requests`: the site's side; a repeated request gets
-  the reply that the site kept.
-- `toml_file`: TOML files that people write.
-- `federation_file`: what `federation.toml` says of the sites, for the coordinator.
-- `site_file`, `policy`: what a site's `site.toml` says, and what it refuses.
-- `site_ledger`: what the records of a site have been charged.
+- `wire`: messages, seals and carriers between a coordinator and its sites.
+- `site`: a site's server, its rules, and what the site keeps.
+- `secure_sums`: sums of which the coordinator sees the total alone.
 - `engines`: NVIDIA FLARE and Flower, which carry messages or average by themselves.
+
+In this package stands the coordinator's side:
+
+- `engine`, `sites`, `facts`, `evaluator`, `summing`: rounds, evaluations and secure
+  sums over the sites, and what sites tell of themselves before a run.
+- `kept_totals`: the totals that the coordinator keeps before it adds noise, so that no
+  noise is used for two different models.
+- `federation_file`: what `federation.toml` says of the sites.
+- `toml_file`: TOML files that people write.
 """

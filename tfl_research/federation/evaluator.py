@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import ClientData
-from tfl_research.federation.messages import Message, MessageError
 from tfl_research.federation.sites import Sites
+from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.evaluator import ClientSums, Evaluator
 from tfl_research.tasks.metrics import Metric

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfl_research.data import ArraySpec
 from tfl_research.errors import UserError
-from tfl_research.federation.messages import MessageError
+from tfl_research.federation.wire.messages import MessageError
 
 
 @dataclasses.dataclass(frozen=True)

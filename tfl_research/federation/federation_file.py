@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication, toml_file
+from tfl_research.federation import toml_file
+from tfl_research.federation.wire import authentication
 
 CARRIERS = ("local", "flare", "flower")
 LOCAL = "local"

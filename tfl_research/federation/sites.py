@@ -11,8 +11,8 @@ import numpy as np
 
 from tfl_research.errors import EvaluationUnavailable, UserError
 from tfl_research.federation.facts import AllFacts, SiteFacts
-from tfl_research.federation.messages import Message, MessageError
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
+from tfl_research.federation.wire.messages import Message, MessageError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any, Optional
 import numpy as np
 
 from tfl_research.errors import UserError
-from tfl_research.federation.messages import Message
 from tfl_research.federation.secure_sums import (
     Collector,
     SecureSumError,
@@ -27,6 +26,7 @@ from tfl_research.federation.secure_sums import (
     session_of,
 )
 from tfl_research.federation.sites import AskSites
+from tfl_research.federation.wire.messages import Message
 from tfl_research.storage import atomic
 
 # Kinds of the requests of the steps, after "round", whose answer has the keys.

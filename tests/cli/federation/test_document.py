@@ -13,10 +13,11 @@ import pytest
 
 from tfl_research.cli import flags, site as site_command
 from tfl_research.cli.federation import __main__ as federation, export, site_template
-from tfl_research.federation import authentication, federation_file, toml_file
-from tfl_research.federation.messages import _DTYPES, _MAGIC, VERSION
-from tfl_research.federation.policy import SitePolicy
-from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation import federation_file, toml_file
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.site.site_file import SiteFile
+from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire.messages import _DTYPES, _MAGIC, VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 DOCUMENT = (ROOT / "docs" / "federation.md").read_text(encoding="utf-8")
@@ -86,7 +87,7 @@ def test_every_file_that_is_named_exists():
         re.findall(r"(?:scripts|experiments|docs|tfl_research)/[\w/.]+", DOCUMENT)
     )
     named = {name.rstrip("./") for name in named} - {"experiments"}
-    assert "tfl_research/federation/messages.py" in named
+    assert "tfl_research/federation/wire/messages.py" in named
     missing = [
         name
         for name in named

@@ -10,8 +10,9 @@ from typing import ClassVar
 import pytest
 
 from tfl_research.cli.federation.__main__ import main
-from tfl_research.federation import authentication, federation_file
+from tfl_research.federation import federation_file
 from tfl_research.federation.engines import deployment, deployments
+from tfl_research.federation.wire import authentication
 
 
 def _mode(path: pathlib.Path) -> int:

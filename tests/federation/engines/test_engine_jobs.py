@@ -15,7 +15,7 @@ import tfl_research as tfl
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.at_sites import engine_jobs
 from tfl_research.federation.engines import flower, processes, training_socket
-from tfl_research.federation.handler import Refused
+from tfl_research.federation.wire.handler import Refused
 
 pytestmark = pytest.mark.slow
 

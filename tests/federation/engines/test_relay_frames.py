@@ -10,7 +10,7 @@ import pytest
 from engine_fakes import EchoSite, FakeCoordinator
 
 from tfl_research.federation.engines import environments
-from tfl_research.federation.relay_carrier import RelayCarrier
+from tfl_research.federation.wire.relay_carrier import RelayCarrier
 
 sys.path.insert(0, str(pathlib.Path(environments.__file__).with_name("relays")))
 import tfl_relay_frames as frames

@@ -13,13 +13,14 @@ from types import FrameType
 from typing import Any, Optional
 
 from tfl_research.errors import UserError
-from tfl_research.federation import federation_file, site_file, toml_file
+from tfl_research.federation import federation_file, toml_file
 from tfl_research.federation.engines import (
     deployment,
     deployments,
     environments,
     processes,
 )
+from tfl_research.federation.site import site_file
 
 _LOOK_SECONDS = 0.5
 # Asking FLARE who is there starts a process.

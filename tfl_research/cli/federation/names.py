@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfl_research.errors import UserError, alternatives
-from tfl_research.federation.authentication import check_name
+from tfl_research.federation.wire.authentication import check_name
 
 # What FLARE calls other participants.
 _RESERVED = ("administrator", "localhost", "server")

@@ -8,13 +8,14 @@ from typing import NamedTuple, Optional
 
 from tfl_research.cli.federation import site_template
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication, federation_file
+from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import (
     CARRIERS,
     LOCAL,
     ROUND_DEADLINE,
     START_DEADLINE,
 )
+from tfl_research.federation.wire import authentication
 from tfl_research.storage import atomic
 
 FILE = "federation.toml"

@@ -7,7 +7,7 @@ import pathlib
 import sys
 from typing import Any
 
-from tfl_research.federation.authentication import check_name
+from tfl_research.federation.wire.authentication import check_name
 from tfl_research.storage import atomic
 
 _MOST_LINES = 20

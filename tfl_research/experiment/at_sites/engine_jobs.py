@@ -25,10 +25,10 @@ from tfl_research.federation.engines.training_socket import (
     Trainer,
     TrainingServer,
 )
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.messages import Message
-from tfl_research.federation.policy import SitePolicy
-from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.site.site_file import SiteFile
+from tfl_research.federation.wire.handler import Refused
+from tfl_research.federation.wire.messages import Message
 
 SETTINGS_FILE = "experiment.json"
 

@@ -17,7 +17,7 @@ from tfl_research.experiment.configs import Cohorts, Runtime
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.noise_keys import PUBLIC_SEED
 from tfl_research.federation.engines.training_socket import Trained
-from tfl_research.federation.handler import Refused
+from tfl_research.federation.wire.handler import Refused
 from tfl_research.program import Evaluator
 from tfl_research.tasks import Task
 

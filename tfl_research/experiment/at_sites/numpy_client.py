@@ -20,10 +20,10 @@ from tfl_research.experiment.at_sites.numpy_methods import NumPyClient
 from tfl_research.experiment.at_sites.site import SiteWork
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
-from tfl_research.federation import site_server
 from tfl_research.federation.facts import SiteFacts
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.site import site_server
+from tfl_research.federation.site.site_file import SiteFile
+from tfl_research.federation.wire.handler import Refused
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:

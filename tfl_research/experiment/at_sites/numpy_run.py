@@ -17,7 +17,7 @@ from tfl_research.experiment.at_sites.numpy_methods import NumPyClient, checked
 from tfl_research.experiment.at_sites.site_run import RunAtSite
 from tfl_research.experiment.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
-from tfl_research.federation.messages import Message, MessageError
+from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
 from tfl_research.program.evaluation.evaluator import ClientSums
 

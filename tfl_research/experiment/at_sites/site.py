@@ -18,13 +18,13 @@ from tfl_research.experiment.configs import TaskChoice
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.federated import shared
-from tfl_research.federation import site_server
 from tfl_research.federation.facts import AllFacts, SiteFacts
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.messages import Message, MessageError
 from tfl_research.federation.secure_sums import SecureSumError
-from tfl_research.federation.site_file import SiteFile
+from tfl_research.federation.site import site_server
+from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.summing import MASKED, SHARES, UNMASK
+from tfl_research.federation.wire.handler import Refused
+from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SiteWork:
         self._runs: dict[str, RunAtSite] = {}
 
     def handle(self, request: Message) -> Message:
-        """See `federation.handler.Handler`."""
+        """See `federation.wire.handler.Handler`."""
         run = request.text("run")
         if request.kind == "hello":
             return self._hello(request)

@@ -22,15 +22,15 @@ from tfl_research.experiment.federated import shared
 from tfl_research.experiment.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.facts import AllFacts
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.kept_rounds import KeptRounds
-from tfl_research.federation.messages import Message, MessageError
-from tfl_research.federation.policy import EXAMPLES
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
-from tfl_research.federation.site_file import SiteFile
-from tfl_research.federation.site_ledger import SiteLedger
+from tfl_research.federation.site.kept_rounds import KeptRounds
+from tfl_research.federation.site.policy import EXAMPLES
+from tfl_research.federation.site.site_file import SiteFile
+from tfl_research.federation.site.site_ledger import SiteLedger
 from tfl_research.federation.summing import SHARES, UNMASK
+from tfl_research.federation.wire.handler import Refused
+from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
 from tfl_research.program import Evaluator
 from tfl_research.runtime.separate import SeparateProcess

@@ -15,12 +15,12 @@ from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
 from tfl_research.federation import federation_file
-from tfl_research.federation.carriers import PATIENCE, Carrier, LocalCarrier
-from tfl_research.federation.exchange import Exchange
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.federation_file import FederationFile
-from tfl_research.federation.relay_carrier import RelayCarrier
 from tfl_research.federation.sites import ReportSpec, Sites, SumsOfSites
+from tfl_research.federation.wire.carriers import PATIENCE, Carrier, LocalCarrier
+from tfl_research.federation.wire.exchange import Exchange
+from tfl_research.federation.wire.relay_carrier import RelayCarrier
 from tfl_research.storage import RunFolder, atomic
 from tfl_research.tasks import Task
 

@@ -1,7 +1,7 @@
 """A socket at which an engine's job hands weights to a site's process for training.
 
 For jobs in which FLARE or Flower averages. The socket is beside the site's own, and
-takes frames (`federation.sockets`) of .npz archives without pickles: the model's arrays
+takes frames (`wire.sockets`) of .npz archives without pickles: the model's arrays
 as `0000`, `0001` and so on, and `header`, a JSON text in bytes. A request's header has
 `kind`, "train" or "evaluate", and `round`, from 1; a reply's has `examples` and
 `metrics`, or `error`. Only processes of this user can connect.
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tfl_research import errors
-from tfl_research.federation import sockets
+from tfl_research.federation.wire import sockets
 
 # Longer than any model that fits into an engine's message.
 _LIMIT_BYTES = 4 << 30

@@ -2,8 +2,8 @@
 
 This file runs in the environment of NVIDIA FLARE or Flower, beside their code, and
 imports the standard library alone. A frame is eight bytes of length, big-endian, and
-as many bytes. What the frames mean is documented in
-`tfl_research.federation.carriers`; a relay changes none of it and reads no message.
+as many bytes. `tfl_research.federation.wire.carriers` documents the frames. A relay
+changes nothing in them and reads no message.
 """
 
 import os

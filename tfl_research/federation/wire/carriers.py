@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Optional, Protocol
 
-from tfl_research.federation import authentication
-from tfl_research.federation.messages import LIMIT_BYTES
-from tfl_research.federation.sockets import Connection, FrameError, connected
+from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire.messages import LIMIT_BYTES
+from tfl_research.federation.wire.sockets import Connection, FrameError, connected
 
 # A site that restarts comes back within this time; see `LocalCarrier`.
 PATIENCE = 10.0
@@ -78,7 +78,7 @@ class LocalCarrier:
 
     Example:
       >>> import pathlib
-      >>> from tfl_research.federation import carriers
+      >>> from tfl_research.federation.wire import carriers
       >>> carrier = carriers.LocalCarrier({"nord": pathlib.Path("nord/site.sock")})
       >>> carrier.sites
       ()

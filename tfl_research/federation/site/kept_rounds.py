@@ -6,7 +6,7 @@ import pathlib
 import sqlite3
 
 from tfl_research.errors import UserError
-from tfl_research.federation.handler import Refused
+from tfl_research.federation.wire.handler import Refused
 
 _SCHEMA = """
 create table if not exists rounds (round integer primary key, digest text not null)

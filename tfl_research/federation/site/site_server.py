@@ -16,23 +16,23 @@ import traceback
 from collections.abc import Callable
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication
-from tfl_research.federation.authentication import (
+from tfl_research.federation.site.site_requests import Requests
+from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire.authentication import (
     NOTHING,
     AuthenticationError,
     Seal,
     check_name,
 )
-from tfl_research.federation.handler import FAILED, REFUSED, Handler, Refused
-from tfl_research.federation.messages import (
+from tfl_research.federation.wire.handler import FAILED, REFUSED, Handler, Refused
+from tfl_research.federation.wire.messages import (
     LIMIT_BYTES,
     Message,
     MessageError,
     decode,
     encode,
 )
-from tfl_research.federation.site_requests import Requests
-from tfl_research.federation.sockets import (
+from tfl_research.federation.wire.sockets import (
     Connection,
     FrameError,
     Listener,
@@ -59,8 +59,8 @@ class SiteServer:
 
     Example:
       >>> import pathlib, threading
-      >>> from tfl_research.federation.messages import Message
-      >>> from tfl_research.federation.site_server import SiteServer
+      >>> from tfl_research.federation.wire.messages import Message
+      >>> from tfl_research.federation.site.site_server import SiteServer
       >>> class Echo:
       ...     def handle(self, request):
       ...         return Message(request.kind, {}, request.tensors)

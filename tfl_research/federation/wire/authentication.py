@@ -91,7 +91,7 @@ def sealed(body: bytes, key: bytes, seal: Seal) -> bytes:
     """The message with its seal.
 
     Example:
-      >>> from tfl_research.federation import authentication
+      >>> from tfl_research.federation.wire import authentication
       >>> key = bytes(32)
       >>> seal = authentication.Seal(False, "hospital", "run1", 7)
       >>> authentication.opened(authentication.sealed(b"text", key, seal), key)

@@ -9,7 +9,7 @@ from typing import Any, Optional, Protocol
 
 from tfl_research.errors import UserError
 from tfl_research.federation import toml_file
-from tfl_research.federation.handler import Refused
+from tfl_research.federation.wire.handler import Refused
 from tfl_research.tasks import Task
 
 # The metric that is a client's number of examples.
@@ -50,7 +50,7 @@ class SitePolicy:
       UserError: a value that does not fit.
 
     Example:
-      >>> from tfl_research.federation.policy import SitePolicy
+      >>> from tfl_research.federation.site.policy import SitePolicy
       >>> policy = SitePolicy(most_rounds=100, metrics=("loss",))
       >>> policy.allows("loss"), policy.allows("accuracy")
       (True, False)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from tfl_research.errors import UserError
-from tfl_research.federation.handler import Refused
-from tfl_research.federation.policy import SitePolicy
-from tfl_research.federation.sockets import private_folder
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.wire.handler import Refused
+from tfl_research.federation.wire.sockets import private_folder
 from tfl_research.privacy.accounting.record_calibration import default_record_deltas
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers

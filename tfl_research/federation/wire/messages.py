@@ -27,7 +27,7 @@ from typing import Any, Optional
 import numpy as np
 
 from tfl_research.errors import UserError
-from tfl_research.federation import plain_json
+from tfl_research.federation.wire import plain_json
 
 VERSION = 1
 # What a receiver takes if it is not told otherwise.
@@ -76,7 +76,7 @@ class Message:
 
     Example:
       >>> import numpy as np
-      >>> from tfl_research.federation.messages import Message, decode, encode
+      >>> from tfl_research.federation.wire.messages import Message, decode, encode
       >>> sent = Message("round", {"round": 3}, {"weights": np.zeros((2, 2))})
       >>> received = decode(encode(sent))
       >>> received.integer("round"), received.tensor("weights", shape=(2, 2)).sum()

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication
-from tfl_research.federation.authentication import (
+from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire.authentication import (
     AuthenticationError,
     Seal,
     check_name,
 )
-from tfl_research.federation.carriers import Carrier
-from tfl_research.federation.handler import FAILED, REFUSED
-from tfl_research.federation.messages import (
+from tfl_research.federation.wire.carriers import Carrier
+from tfl_research.federation.wire.handler import FAILED, REFUSED
+from tfl_research.federation.wire.messages import (
     LIMIT_BYTES,
     Message,
     MessageError,
@@ -77,9 +77,9 @@ class Exchange:
 
     Example:
       >>> import pathlib
-      >>> from tfl_research.federation.carriers import LocalCarrier
-      >>> from tfl_research.federation.exchange import Exchange
-      >>> from tfl_research.federation.messages import Message
+      >>> from tfl_research.federation.wire.carriers import LocalCarrier
+      >>> from tfl_research.federation.wire.exchange import Exchange
+      >>> from tfl_research.federation.wire.messages import Message
       >>> sockets = {"nord": pathlib.Path("nord/site.sock")}
       >>> carrier = LocalCarrier(sockets, patience=0.1)
       >>> numbers = pathlib.Path("sequence")

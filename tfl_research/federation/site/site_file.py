@@ -10,8 +10,8 @@ from typing import Any, Optional
 from tfl_research import registry
 from tfl_research.errors import UserError
 from tfl_research.federation import toml_file
-from tfl_research.federation.authentication import check_name, read_key
-from tfl_research.federation.policy import SitePolicy
+from tfl_research.federation.site.policy import SitePolicy
+from tfl_research.federation.wire.authentication import check_name, read_key
 
 # Options of tasks that are paths, which start at the file's folder.
 _PATHS = ("data_dir",)

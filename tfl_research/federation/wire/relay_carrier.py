@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Optional
 
 from tfl_research.errors import UserError
-from tfl_research.federation.authentication import check_name
-from tfl_research.federation.carriers import PATIENCE, PAUSE
-from tfl_research.federation.messages import LIMIT_BYTES
-from tfl_research.federation.sockets import Connection, FrameError, Listener
+from tfl_research.federation.wire.authentication import check_name
+from tfl_research.federation.wire.carriers import PATIENCE, PAUSE
+from tfl_research.federation.wire.messages import LIMIT_BYTES
+from tfl_research.federation.wire.sockets import Connection, FrameError, Listener
 
 ANNOUNCEMENT = b"sites\n"
 _LENGTH = struct.Struct(">H")

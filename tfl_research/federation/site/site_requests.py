@@ -16,9 +16,9 @@ import pathlib
 import re
 
 from tfl_research.errors import UserError
-from tfl_research.federation import authentication
-from tfl_research.federation.authentication import AuthenticationError
-from tfl_research.federation.sockets import private_folder
+from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire.authentication import AuthenticationError
+from tfl_research.federation.wire.sockets import private_folder
 from tfl_research.storage import atomic
 
 _LINE = re.compile(rb"([0-9]{1,20}) ([0-9a-f]{64})")

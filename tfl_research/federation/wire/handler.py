@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfl_research.errors import UserError
-from tfl_research.federation.messages import Message
+from tfl_research.federation.wire.messages import Message
 
 # Replies of these kinds have the reason in the field "reason".
 REFUSED = "refused"

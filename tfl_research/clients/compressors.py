@@ -167,7 +167,7 @@ class Quantized:
     """Rounds entries at random to few levels (QSGD, Alistarh et al. 2017, arXiv
     1610.02132, section 3.1, with each tensor's largest magnitude as its norm).
 
-    With s = 2^(bits - 1) - 1 levels besides zero, |v| / max is rounded up or down at
+    With s = 2^(bits - 1) - 1 levels besides zero, `|v| / max` is rounded up or down at
     random to a multiple of 1/s, so that the expectation does not change. For each
     tensor the message has the multiples, counted from 0 for -s, and the largest
     magnitude.

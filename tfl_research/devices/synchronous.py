@@ -27,7 +27,7 @@ class SynchronousRounds(DeviceRounds):
     deadline. The devices that have reported are the cohort (Bonawitz et al. 2019, arXiv
     1902.01046, sections 2.2 and 9). With fewer than `minimum_cohort` reports the round
     is abandoned: nothing is aggregated or released. The next round starts when a round
-      ends.
+    ends.
 
     A round is a pure function of the fields and the round's number. A later round than
     the last needs all rounds in between, in time proportional to their cohorts.

@@ -172,9 +172,7 @@ def rounds(
                     break
 
     Args:
-      task, engine, sampler, folder, config, account, process_plan, client_states,
-        message_bytes, evaluator, personal_evaluator, exporter, callbacks, stream,
-        releases, states: see `run`.
+      task: this and all further arguments are those of `run`.
 
     Returns:
       The generator; it yields a `RoundReport` after each round, and returns the

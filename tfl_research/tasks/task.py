@@ -70,8 +70,10 @@ class Task:
     Building a task reads data with NumPy and pandas only; TensorFlow is imported
     by `build_model` and `build_objective`, when they are called.
 
-    Example, with arrays and a Keras model of one's own (`tasks.from_arrays` does the
-    same in fewer lines; `ClientData` can also load each client when it is needed):
+    `tasks.from_arrays` makes the task of the example in fewer lines. `ClientData` can
+    also load each client when it is needed.
+
+    Example:
       >>> import numpy as np
       >>> from tfl_research import data, tasks
       >>> x, y = np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1], np.int32)
@@ -105,7 +107,7 @@ class Task:
       build_objective: the per-example loss and the metrics.
       selection_metric: the evaluation metric that picks the best model.
       further_splits: clients that models are evaluated on besides, by the split's name;
-        it begins with "eval_", as "eval_backdoor".
+        it begins with `eval_`, as `eval_backdoor`.
       recipe: how the registry built the task; None for a task that was built by
         hand.
       pooled: what was computed from the rows of several clients or records together. A
@@ -121,7 +123,7 @@ class Task:
         file; empty where the options say everything.
 
     Raises:
-      ValueError: the name of a further split does not begin with "eval_".
+      ValueError: the name of a further split does not begin with `eval_`.
     """
 
     name: str

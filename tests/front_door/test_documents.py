@@ -10,6 +10,7 @@ import runpy
 import shlex
 import sys
 
+import dp_accounting
 import pyarrow as pa
 import pytest
 from pyarrow import ipc
@@ -134,6 +135,29 @@ def test_a_rule_of_ones_own(blocks, tmp_path, monkeypatch):
     losses = result.metrics["train_loss"]
     assert len(losses) == 5
     assert losses.iloc[-1] < losses.iloc[0] < 0.7
+
+
+def test_an_algorithm_of_ones_own(blocks, tmp_path, monkeypatch):
+    try:
+        names = executed(block(blocks, "HeavyBall"), tmp_path, monkeypatch)
+    finally:
+        tfl.algorithms.ALGORITHMS.unregister("heavy_ball")
+    losses = names["result"].metrics["train_loss"]
+    assert len(losses) == 5
+    assert losses.iloc[-1] < losses.iloc[0] < 0.7
+
+
+def test_a_mechanism_of_ones_own(blocks, tmp_path, monkeypatch):
+    """ε is that of three Poisson-sampled Gaussian rounds."""
+    try:
+        names = executed(block(blocks, "PlainGaussian"), tmp_path, monkeypatch)
+    finally:
+        tfl.privacy.MECHANISMS.unregister("plain_gaussian")
+    accountant = dp_accounting.pld.PLDAccountant()
+    sampled = dp_accounting.PoissonSampledDpEvent(0.2, dp_accounting.GaussianDpEvent(1))
+    accountant.compose(sampled, 3)
+    expected = accountant.get_epsilon(0.001)
+    assert names["result"].epsilon == pytest.approx(expected, rel=1e-3)
 
 
 def test_readme_is_short():

@@ -47,8 +47,6 @@ class Callback:
     checkpoint, and callbacks see these rounds again (`RunStart.repeated_rounds`).
 
     Example:
-
-    Example:
       >>> class StopAtLoss(tfl.Callback):
       ...     def on_round(self, report):
       ...         if report.metrics["train_loss"] < 0.65:

@@ -184,6 +184,7 @@ class Account:
 
     noise_multiplier = 1.25
     delta = 1e-4
+    budget_epsilon = None
     charges_abandoned = False
     plan = Plan()
     measured_stddev = 0.01

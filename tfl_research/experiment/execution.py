@@ -25,6 +25,7 @@ from tfl_research.experiment.private import (
 )
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.setup import Setup
+from tfl_research.program import progress
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder, run_folder
 
@@ -116,7 +117,12 @@ def _opened(
     draws: Optional[Draws] = None,
 ) -> Iterator[Opened]:
     run_folder.check_path(path)
-    setup = setups.prepare(experiment)
+    out = stream or sys.stdout
+    progress.stage(out, "reading the data")
+    try:
+        setup = setups.prepare(experiment)
+    finally:
+        progress.stage(out)
     if recharge and setup.facts is not None:
         raise UserError(
             "--recharge: sites draw noise of their own, and have no new noise for a "
@@ -127,7 +133,6 @@ def _opened(
             "--recharge: a run without privacy charges nothing; leave it out"
         )
     data = "" if setup.plan is None else fingerprints.data_digest(setup)
-    out = stream or sys.stdout
     training = experiment.training
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
@@ -142,6 +147,8 @@ def _opened(
         )
         account = stack.enter_context(_account(setup, folder, out))
         # TensorFlow is imported from here on, once everything is checked.
+        progress.stage(out, "importing TensorFlow and building the process")
+        stack.callback(progress.stage, out)
         from tfl_research import program, runtime
         from tfl_research.experiment import building, noise_keys
 
@@ -196,6 +203,7 @@ def _opened(
                 stack.enter_context(
                     kept_up_to_date(folder.privacy_path, account.ledger, write)
                 )
+            progress.stage(out)
             callbacks = list(experiment.callbacks)
             if training.tensorboard:
                 callbacks.insert(0, program.TensorBoard())

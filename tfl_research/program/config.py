@@ -39,7 +39,7 @@ class RunConfig:
         client alone; see `evaluation.Evaluator`.
       report: whether report.html is written when the run ends.
       progress_bar: whether a progress bar is drawn; by default on a terminal.
-      print_every: rounds from one printed line to the next.
+      print_every: rounds from one printed line to the next, without a progress bar.
 
     Raises:
       ValueError: a number is below its minimum.

@@ -88,6 +88,7 @@ class Account(Protocol):
 
     delta: Optional[float]
     noise_multiplier: Optional[float]
+    budget_epsilon: Optional[float]
 
     @property
     def plan(self) -> Plan:

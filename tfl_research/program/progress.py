@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, TextIO
@@ -19,6 +21,9 @@ Part = tuple[str, str]
 _WITHOUT_TIME = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
 # Seconds between two lines that have the rate, when there is no progress bar.
 _RATE_EVERY = 10.0
+
+# Columns of text on a terminal that says no width.
+_WIDTH = 80
 
 # Begins the part of a line that ε does not cover.
 NOT_COVERED = "| not covered:"
@@ -55,12 +60,45 @@ def _metrics(cells: Mapping[str, Any]) -> list[Part]:
     ]
 
 
-def privacy_text(cells: Mapping[str, Any]) -> str:
-    """Returns ε and δ of a row as text."""
+def privacy_text(cells: Mapping[str, Any], budget: Optional[float] = None) -> str:
+    """Returns ε and δ of a row as text.
+
+    Args:
+      cells: the row.
+      budget: the ε that the run must not exceed.
+    """
     epsilon = cells["epsilon"]
     if math.isinf(epsilon):
         return "ε inf"
-    return f"ε {rounded_up(epsilon)} (δ {rounded_up(cells['delta'], 2)})"
+    spent = f"ε {rounded_up(epsilon)}" + ("" if budget is None else f" of {budget:g}")
+    return f"{spent} (δ {rounded_up(cells['delta'], 2)})"
+
+
+def for_terminal(text: str) -> str:
+    """Returns a line as lines that fit the terminal; further ones are indented."""
+    width = max(shutil.get_terminal_size((_WIDTH, 24)).columns - 1, 20)
+    return "\n".join(
+        textwrap.wrap(
+            text,
+            width,
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        or [text]
+    )
+
+
+def stage(stream: TextIO, text: str = "") -> None:
+    """Says on a terminal what a start is doing, in a line that the next line replaces.
+
+    Args:
+      stream: a log (no terminal) gets nothing.
+      text: what is done now; "" removes the line.
+    """
+    if stream.isatty():
+        stream.write(f"\r\x1b[K{text}{'...' if text else ''}")
+        stream.flush()
 
 
 def _duration(seconds: float) -> str:
@@ -132,14 +170,19 @@ def breakdown_line(
 class Progress:
     """Prints completed rounds.
 
+    Without a progress bar, each `print_every`-th round has a line. With a progress bar,
+    the bar shows the newest round. Rounds with an evaluation have a line in both cases.
+    Lines above a bar are wrapped at the terminal's width.
+
     Args:
       rounds: number of planned rounds.
       stream: where to print; standard output by default.
       bar: whether to draw a progress bar; by default on a terminal.
-      print_every: rounds from one printed line to the next, at least 1. Rounds with
-        an evaluation are always printed.
+      print_every: rounds from one printed line to the next, at least 1.
       release: which columns ε covers; a line says what it does not cover. Rows have
         only columns that are given out.
+      private: whether the run has an account. Otherwise lines have no ε.
+      budget: the ε that the run must not exceed, if there is one.
     """
 
     def __init__(
@@ -150,8 +193,11 @@ class Progress:
         bar: Optional[bool] = None,
         print_every: int = 1,
         release: Release = Release(),  # noqa: B008
+        private: bool = True,
+        budget: Optional[float] = None,
     ):
         self._rounds = rounds
+        self._private, self._budget = private, budget
         self._stream = sys.stdout if stream is None else stream
         self._print_every = print_every
         self._draw = self._stream.isatty() if bar is None else bar
@@ -163,35 +209,51 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line; above the progress bar, if it is drawn."""
+        if self._draw:
+            text = for_terminal(text)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
             self._stream.write(text + "\n")
             self._stream.flush()
 
-    def round_done(self, row: Mapping[str, Any]) -> None:
-        """Prints a round's line and moves the progress bar."""
-        if self._bar is None and self._draw:
+    def begin(self, completed: int) -> None:
+        """Draws the progress bar, before the first round of a start.
+
+        Args:
+          completed: rounds of earlier starts.
+        """
+        if self._draw and completed < self._rounds:
             self._bar = tqdm.tqdm(
                 total=self._rounds,
-                initial=row["round"] - 1,
+                initial=completed,
                 file=self._stream,
                 unit="round",
                 dynamic_ncols=True,
-                leave=False,
                 bar_format=None if self._tells_time else _WITHOUT_TIME,
+                postfix="compiling the first round",
             )
+
+    def round_done(self, row: Mapping[str, Any]) -> None:
+        """Prints a round's line and moves the progress bar."""
         evaluated = any(name.startswith(EVALUATED) for name in row)
-        if row["round"] % self._print_every == 0 or evaluated:
+        due = self._bar is None and row["round"] % self._print_every == 0
+        if due or evaluated:
             self.say(self._line(row))
         if self._bar is not None:
-            shown = {"ε": privacy_text(row).split()[1]}
-            if row.get("train_loss") is not None:
-                covered = self._release.covers("train_loss")
-                label = "loss" if covered else "loss (not covered)"
-                shown[label] = _number(row["train_loss"])
-            self._bar.set_postfix(shown, refresh=False)
+            self._bar.set_postfix_str(self._beside_bar(row), refresh=False)
             self._bar.update()
+
+    def _beside_bar(self, row: Mapping[str, Any]) -> str:
+        """ε of the budget, loss and accuracy of a round, for the end of the bar."""
+        parts = []
+        if self._private:
+            spent = privacy_text(row, self._budget).split(" (")[0]
+            parts.append(("epsilon", spent))
+        for name, label in (("train_loss", "loss"), ("train_accuracy", "accuracy")):
+            if row.get(name) is not None:
+                parts.append((name, f"{label} {_number(row[name])}"))
+        return self._joined(parts)
 
     @property
     def _tells_time(self) -> bool:
@@ -213,7 +275,9 @@ class Progress:
         if row.get("excluded_clients"):
             parts.append(("excluded_clients", f"excluded {row['excluded_clients']}"))
         parts += _clipped(row)
-        parts += [*_devices(row), ("epsilon", privacy_text(row))]
+        parts += _devices(row)
+        if self._private:
+            parts.append(("epsilon", privacy_text(row, self._budget)))
         if "round_seconds" in row:
             parts.append(("round_seconds", f"{row['round_seconds']:.2f} s"))
         if self._bar is None and self._tells_time:
@@ -242,7 +306,8 @@ class Progress:
         return f"{done / elapsed:.3g} rounds/s, {left} left"
 
     def close(self) -> None:
-        """Removes the progress bar."""
+        """Leaves the progress bar as it is at the last round."""
         if self._bar is not None:
+            self._bar.refresh()
             self._bar.close()
             self._bar = None

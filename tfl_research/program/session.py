@@ -84,6 +84,8 @@ class Session:
             bar=config.progress_bar,
             print_every=config.print_every,
             release=releases.release,
+            private=account is not None,
+            budget=None if account is None else account.budget_epsilon,
         )
         self._recovery = Recovery(
             folder,
@@ -148,6 +150,7 @@ class Session:
                 dict(candidates.untrained),
             )
         )
+        self._progress.begin(self.completed)
 
     def _evaluated_untrained(self) -> Mapping[str, float]:
         try:

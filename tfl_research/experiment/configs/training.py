@@ -67,7 +67,10 @@ class Training(Settings):
         3, "Newest checkpoints that are kept.", minimum=1
     )
     print_every: int = settings.integer(
-        1, "Print the line of every so many rounds.", minimum=1
+        1,
+        "Print the line of every so many rounds. With a progress bar the bar shows the "
+        "newest round, and rounds with an evaluation have a line.",
+        minimum=1,
     )
     progress_bar: Optional[bool] = settings.switch(
         None, "Draw a progress bar; by default on a terminal."

@@ -8,6 +8,7 @@ from typing import TextIO, TypeVar
 
 from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
+from tfl_research.program import progress
 from tfl_research.storage import RunFolder
 
 Account = TypeVar("Account")
@@ -39,7 +40,10 @@ def opened(
             account = build(own, stack)
         except ValueError as error:
             raise SettingError(message_for_command_line(error)) from error
-        out.write("".join(f"privacy: {line}\n" for line in lines(account)))
+        told = [f"privacy: {line}" for line in lines(account)]
+        if out.isatty():
+            told = [progress.for_terminal(line) for line in told]
+        out.write("".join(f"{line}\n" for line in told))
         out.flush()
         try:
             yield account

@@ -146,7 +146,7 @@ def engine_of(run):
 
 def verified(folder):
     """What `privacy_ledger verify` says of a run's folder."""
-    return ledger_verify.report(spending.read(folder), [], None)
+    return ledger_verify.report(spending.read_ledger(folder), [], None)
 
 
 def cut_last_line(folder):
@@ -253,7 +253,7 @@ class TestDevices:
                 "dp_fed_avg", folder, "gaussian", *DEVICES, f"--rounds={ROUNDS}"
             )
             assert_equal(again.state, mixed.state)
-            ledgers = [spending.read(f).runs[0] for f in (folder, mixed.folder)]
+            ledgers = [spending.read_ledger(f).runs[0] for f in (folder, mixed.folder)]
             assert ledgers[0].entries == ledgers[1].entries
             for ours, theirs in zip(again.rows, mixed.rows):
                 # The shorter run also evaluated its last round.

@@ -153,5 +153,5 @@ def test_stopped_and_resumed_it_is_the_same_run(whole, start, tmp_path, monkeypa
     assert rows(tmp_path / "run") == rows(folder)
     for one, other in zip(flat(resumed), flat(state)):
         np.testing.assert_array_equal(one, other)
-    ledgers = [spending.read(f).runs[0] for f in (folder, tmp_path / "run")]
+    ledgers = [spending.read_ledger(f).runs[0] for f in (folder, tmp_path / "run")]
     assert ledgers[0].entries == ledgers[1].entries

@@ -160,7 +160,7 @@ def test_kill_9_again_and_again(tmp_path, stack, experiment, runtime, kills):
     assert len(comparable(whole)) == ROUNDS[runtime]
     assert comparable(killed) == comparable(whole)
     if experiment is PRIVATE:
-        ledgers = [spending.read(folder).runs[0] for folder in (killed, whole)]
+        ledgers = [spending.read_ledger(folder).runs[0] for folder in (killed, whole)]
         assert ledgers[0].entries == ledgers[1].entries
     else:
         assert len(states(whole)) == 4

@@ -91,7 +91,7 @@ class TestRecordDPFedAvg:
         assert _comparable(resumed)[1:] == _comparable(rows)[1:]
         name = "client_epsilon.csv"
         assert (again / name).read_bytes() == (folder / name).read_bytes()
-        ledgers = [spending.read(one).runs[0] for one in (again, folder)]
+        ledgers = [spending.read_ledger(one).runs[0] for one in (again, folder)]
         assert ledgers[0].entries == ledgers[1].entries
 
     def test_the_run_seed_decides_records_and_noise_and_not_the_seed(

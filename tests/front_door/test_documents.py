@@ -160,6 +160,16 @@ def test_a_mechanism_of_ones_own(blocks, tmp_path, monkeypatch):
     assert names["result"].epsilon == pytest.approx(expected, rel=1e-3)
 
 
+def test_two_runs_share_a_budget(blocks, tmp_path, monkeypatch):
+    names = executed(block(blocks, "shared.jsonl"), tmp_path, monkeypatch)
+    accountant = dp_accounting.pld.PLDAccountant()
+    sampled = dp_accounting.PoissonSampledDpEvent(0.2, dp_accounting.GaussianDpEvent(1))
+    accountant.compose(sampled, 6)
+    expected = accountant.get_epsilon(0.001)
+    assert names["together"] == pytest.approx(expected, rel=1e-3)
+    assert names["first"].epsilon == names["second"].epsilon < names["together"]
+
+
 def test_readme_is_short():
     assert len(PAGES["README.md"].splitlines()) <= 150
 

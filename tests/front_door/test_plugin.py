@@ -107,7 +107,9 @@ def test_a_run_by_flags_is_the_run_by_python(by_flags, experiment, tmp_path):
     pd.testing.assert_frame_equal(theirs, pd.read_csv(result.path / "metrics.csv"))
     for name in ("computation.json", "privacy.txt", "summary.json"):
         assert (by_flags / name).read_bytes() == (result.path / name).read_bytes(), name
-    ledgers = [spending.read(folder).runs[0] for folder in (by_flags, result.path)]
+    ledgers = [
+        spending.read_ledger(folder).runs[0] for folder in (by_flags, result.path)
+    ]
     assert ledgers[0].entries == ledgers[1].entries
     records = [
         json.loads((folder / "hparams.json").read_text())

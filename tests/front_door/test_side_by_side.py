@@ -70,7 +70,7 @@ def test_two_at_once_are_what_each_is_alone(alone, tmp_path):
     assert not failed
     for name in ("public", "private"):
         pd.testing.assert_frame_equal(rows(alone / name), rows(tmp_path / name))
-    ledgers = [spending.read(f / "private").runs[0] for f in (tmp_path, alone)]
+    ledgers = [spending.read_ledger(f / "private").runs[0] for f in (tmp_path, alone)]
     assert ledgers[0].entries == ledgers[1].entries
     assert result.epsilon == float("inf")
     # Each says its own.
@@ -110,7 +110,7 @@ def test_a_loop_of_ones_own_that_is_left_early_is_resumed(alone, tmp_path):
     numbers = [r.round_number for r in experiment.rounds(folder, stream=io.StringIO())]
     assert numbers == [2, 3]
     pd.testing.assert_frame_equal(rows(alone / "private"), rows(folder))
-    ledgers = [spending.read(f).runs[0] for f in (folder, alone / "private")]
+    ledgers = [spending.read_ledger(f).runs[0] for f in (folder, alone / "private")]
     assert ledgers[0].entries == ledgers[1].entries
 
 

@@ -16,9 +16,9 @@ def read_one(path: str) -> Spending:
     """Reads a ledger, and says on standard error if its last line is cut off.
 
     Raises:
-      ValueError: see `spending.read`.
+      ValueError: see `spending.read_ledger`.
     """
-    ledger = spending.read(path)
+    ledger = spending.read_ledger(path)
     if ledger.torn:
         sys.stderr.write(
             f"privacy_ledger: {ledger.path}: the last line is cut off and not "
@@ -44,7 +44,7 @@ def read_all(paths: Sequence[str]) -> LedgerSet:
 
     Raises:
       DamageError: a ledger is damaged, or less than a file recorded.
-      ValueError: see `spending.read` and `ledger_set.joined`.
+      ValueError: see `spending.read_ledger` and `ledger_set.joined`.
     """
     joined = ledger_set.joined([read_one(path) for path in paths])
     own = [one for one in joined.ledgers if not one.shared]

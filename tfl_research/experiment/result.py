@@ -78,6 +78,12 @@ class Result:
         """ε of this run's rounds together, at its δ; infinite without privacy."""
         return self.ended.epsilon
 
+    @property
+    def delta(self) -> Optional[float]:
+        """δ of `epsilon`; None without privacy."""
+        deltas = self.metrics["delta"].dropna()
+        return float(deltas.iloc[-1]) if len(deltas) else None
+
     def model(self, which: str = "final") -> Any:
         """A trained Keras model that maps x `[batch, ...]` to logits.
 

@@ -100,6 +100,11 @@ if TYPE_CHECKING:
         BudgetExceededError as BudgetExceededError,
         SharedLedger as SharedLedger,
     )
+    from tfl_research.privacy.ledger.spending import (
+        RunSpent as RunSpent,
+        Spending as Spending,
+        read_ledger as read_ledger,
+    )
     from tfl_research.privacy.mechanisms.catalogue import (
         MECHANISMS as MECHANISMS,
         register_mechanism as register_mechanism,

@@ -19,7 +19,7 @@ EVENT = privacy.GaussianEvent.poisson(2.0, 0.02)
 
 @pytest.mark.parametrize("name", sorted(path.name for path in LEDGERS.glob("*.jsonl")))
 def test_every_kind_of_event(name):
-    groups = spending.read(LEDGERS / name).groups
+    groups = spending.read_ledger(LEDGERS / name).groups
     found = [composed_by(groups, delta) for delta in DELTAS]
     epsilons = np.array([epsilon for epsilon, _ in found])
     assert np.all(np.isfinite(epsilons))

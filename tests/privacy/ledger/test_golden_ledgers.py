@@ -60,7 +60,7 @@ def test_every_file_and_every_kind_of_event_is_covered():
 @pytest.mark.parametrize("name", EXPECTED)
 def test_epsilon_is_what_it_was(name):
     kind, tightest, by_rdp = EXPECTED[name]
-    found = spending.read(FOLDER / name)
+    found = spending.read_ledger(FOLDER / name)
     (run,) = found.runs
     assert {event.kind for event in run.events} == {kind}
     # SciPy and NumPy may differ in the last digits.
@@ -73,7 +73,7 @@ def test_epsilon_is_what_it_was(name):
 
 
 def test_a_shared_ledger_of_two_runs():
-    found = spending.read(FOLDER / "shared.jsonl")
+    found = spending.read_ledger(FOLDER / "shared.jsonl")
     alone = [privacy.composed_epsilon(run.groups, 1e-5) for run in found.runs]
     assert alone == pytest.approx([6.67696101940211, 2.5237220290905023], rel=1e-9)
     together = privacy.composed_epsilon(found.groups, 1e-5)
@@ -91,7 +91,7 @@ def test_verify_finds_no_damage(name, capsys):
     "name", [name for name in EXPECTED if not name.startswith("record_ledgers")]
 )
 def test_the_same_rounds_are_written_byte_for_byte(name, tmp_path):
-    (run,) = spending.read(FOLDER / name).runs
+    (run,) = spending.read_ledger(FOLDER / name).runs
     with privacy.Ledger(tmp_path / "ledger.jsonl") as ledger:
         for number, event in enumerate(run.events, start=1):
             ledger.record(number, event)

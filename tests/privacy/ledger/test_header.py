@@ -68,7 +68,7 @@ def test_a_ledger_without_a_first_line_is_read_but_not_resumed(path):
     with pytest.raises(ValueError, match="of an earlier version") as refused:
         privacy.Ledger(path, IDENTITY)
     assert "\n" not in str(refused.value)
-    assert spending.read(path).runs[0].groups == [(EVENT, 1)]
+    assert spending.read_ledger(path).runs[0].groups == [(EVENT, 1)]
     with privacy.Ledger(path) as ledger:
         assert ledger.header is None
 

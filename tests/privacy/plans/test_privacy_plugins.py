@@ -144,7 +144,7 @@ class TestLedger:
             "population": 5,
             "neighbouring_relation": "zero_out",
         }
-        (run,) = spending.read(ledger_file).runs
+        (run,) = spending.read_ledger(ledger_file).runs
         assert run.groups == [(third_party_noise.PebbleEvent(4.0, 5), 3)]
 
     def test_resuming_goes_on(self, ledger_file):
@@ -162,7 +162,7 @@ class TestLedger:
                 shared.record(len(shared) + 1, search)
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         assert [line["plugin"] for line in lines] == ["third_party_noise"] * 2
-        assert spending.read(path).runs[0].events == (search, search)
+        assert spending.read_ledger(path).runs[0].events == (search, search)
 
     @pytest.mark.parametrize("command", ["show", "verify"])
     def test_without_the_plugin_the_error_names_it(self, ledger_file, command):

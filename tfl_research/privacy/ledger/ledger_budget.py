@@ -34,7 +34,7 @@ def write_budget(
         raise ValueError(f"{path}: is a folder; give the file of a shared ledger")
     if os.path.exists(path):
         # Before the file is locked, and its end is repaired: it may be another file.
-        there = spending.read(path)
+        there = spending.read_ledger(path)
         if len(there.chain) and not there.shared:
             raise ValueError(
                 f"{path}: is one run's own ledger; give a ledger that runs share"

@@ -116,7 +116,7 @@ def ledger_path(path: str | os.PathLike[str]) -> pathlib.Path:
     return file
 
 
-def read(path: str | os.PathLike[str]) -> Spending:
+def read_ledger(path: str | os.PathLike[str]) -> Spending:
     """Reads and verifies a ledger.
 
     Args:

@@ -49,7 +49,7 @@ def report(
         )
     noted = []
     for folder in folders:
-        own = spending.read(folder)
+        own = spending.read_ledger(folder)
         noted.append(f"{folder}: every line of run {check_run(ledger, own)} is there\n")
     if not ledger.shared:
         checked = check_own(ledger)

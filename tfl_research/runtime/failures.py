@@ -16,7 +16,7 @@ from tfl_research.runtime.compiler.map_reduce import MapReduce
 # What TensorFlow adds to a kernel's message.
 _ADDED = re.compile(
     r"Graph execution error:|Detected at node|<stack traces unavailable>|Stack trace"
-    r"|\[\[\{\{node|\d+ root error|\(\d+\) "
+    r"|\[\[\{\{node|\d+ root error|\(\d+\) |^File \"|^\[\["
 )
 
 

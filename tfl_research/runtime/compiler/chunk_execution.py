@@ -47,14 +47,21 @@ def run_chunk(
       mode: how its clients are executed.
       context: what the server sends to clients.
       chunk: the clients' values.
-      refused: is called if the mode is XLA's, and XLA cannot compile the chunk. Then
-        TensorFlow's executor executes it.
+      refused: is called if the mode cannot compile the chunk. Then TensorFlow's
+        executor executes its clients one after another.
 
     Raises:
       tf.errors.OpError: a client's computation fails.
     """
+    if mode == GRAPH:
+        return in_graph(programs, context, chunk)
     if mode.compiler == "graph":
-        return in_graph(programs, context, chunk, mode)
+        return executed(
+            lambda: [*in_graph(programs, context, chunk, mode), tf.constant(False)],
+            lambda: in_graph(programs, context, chunk),
+            refused,
+            "TensorFlow cannot vectorise",
+        )
     leaves, count = chunk_tensors(chunk)
     return executed(
         lambda: programs.chunk(mode)(context, leaves, count),

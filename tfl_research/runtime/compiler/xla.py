@@ -40,7 +40,7 @@ def set_flags() -> None:
 
 
 class CannotCompile(ValueError):
-    """XLA cannot compile a program that TensorFlow's executor executes."""
+    """A mode cannot compile clients that are executed one after another without XLA."""
 
 
 # Gets the reason why a program was not executed by XLA; may raise an error.
@@ -48,35 +48,38 @@ Refused = Callable[[CannotCompile], None]
 
 
 def executed(
-    by_xla: Callable[[], list[tf.Tensor]],
+    by_mode: Callable[[], list[tf.Tensor]],
     by_graph: Callable[[], list[tf.Tensor]],
     refused: Refused,
+    what: str = "XLA cannot compile",
 ) -> list[tf.Tensor]:
-    """The results of a program for XLA, or of the same program without XLA.
+    """The results of a compiled program, or of the plain one in its place.
 
     Where XLA would compute something from bad values, on which TensorFlow fails, and
-    where XLA cannot compile the program, TensorFlow's executor executes it.
+    where a mode cannot compile the program, TensorFlow executes the plain one.
 
     Args:
-      by_xla: executes the program; its last result is whether a guard was violated.
-      by_graph: executes it in TensorFlow's executor, without that result.
-      refused: is called if XLA cannot compile the program.
+      by_mode: executes the program; its last result is whether a guard was violated.
+      by_graph: executes the clients one after another in TensorFlow's executor, without
+        that result.
+      refused: is called if the mode cannot compile the program.
+      what: begins the reason.
 
     Raises:
-      tf.errors.OpError: the program fails in TensorFlow's executor too.
+      tf.errors.OpError: the plain program fails too.
     """
     try:
-        *results, violated = by_xla()
+        *results, violated = by_mode()
     except _ERRORS as error:
         # A kernel that fails on a client's values fails here again.
         results = by_graph()
-        refused(CannotCompile(_reason(error)))
+        refused(CannotCompile(_reason(what, error)))
         return results
     return by_graph() if violated else results
 
 
-def _reason(error: tf.errors.OpError) -> str:
-    """XLA's reason in one line, with the operation that it stopped at."""
+def _reason(what: str, error: tf.errors.OpError) -> str:
+    """A compiler's reason in one line, with the operation that it stopped at."""
     text = str(error.message)
     kept = []
     for line in text.strip().splitlines():
@@ -88,4 +91,4 @@ def _reason(error: tf.errors.OpError) -> str:
     where = "the clients' work"
     if found is not None and found["name"] not in said:
         where = f"the operation {found['name']} of the clients' work"
-    return f"XLA cannot compile {where} ({said or type(error).__name__})"
+    return f"{what} {where} ({said or type(error).__name__})"

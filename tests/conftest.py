@@ -69,7 +69,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     SavedModel.
     """
     folder, file = item.path.parent.name, item.path.name
-    measures = folder in ("runtime", "algorithms")
+    every_row = os.environ.get("TFL_CONFORMANCE") == "all"
+    measures = folder in ("runtime", "algorithms", *["conformance"] * every_row)
     writes = folder != "experiments" or file in _READ_OUTPUTS
     for module, name, lighter, is_whole in (
         ("tfl_research.runtime.compiler.choice", "_measured", _not_measured, measures),

@@ -7,8 +7,10 @@ as federated processes; with TFL_CONFORMANCE=all every row does, on every engine
 import itertools
 import os
 import re
+from typing import Optional
 
 import keras_layers
+import keras_not_compiled
 import keras_random
 import keras_refused
 import keras_sequences
@@ -31,6 +33,8 @@ TABLE = {
     **keras_training.TABLE,
 }
 RANDOM, REFUSED = keras_random.TABLE, keras_refused.TABLE
+NOT_COMPILED = keras_not_compiled.REASONS
+GRAPH, XLA = Mode("folded", "graph"), Mode("folded", "xla")
 EVERY = {**TABLE, **RANDOM}
 # Statistics of a client's own need a table of clients' states.
 FEDERATED = [
@@ -96,12 +100,27 @@ def test_what_cannot_be_honoured_is_refused_in_one_line(name):
     assert len(str(refused.value).strip().splitlines()) == 1
 
 
+def assert_refused(process, cohorts, reason):
+    """Refuses XLA in one line with this reason."""
+    with pytest.raises(runtime.UnsupportedProcess, match=reason) as refused:
+        on_engine(runtime.in_process(process, mode=XLA), cohorts)
+    line = str(refused.value)
+    assert line.startswith("mode folded, xla cannot execute this process: ")
+    assert len(line.splitlines()) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FEDERATED)
 def test_federated_averaging_agrees_with_keras_and_tff(name, on_a_worker):
     row = EVERY[name]
     process, cohorts = federated_process(row)
-    modes = [Mode("folded", "graph"), *([Mode("folded", "xla")] if ALL else [])]
+    modes: list[Optional[Mode]] = [GRAPH]
+    if ALL and name in NOT_COMPILED:
+        assert_refused(process, cohorts, NOT_COMPILED[name])
+        # The mode that is measured.
+        modes.append(None)
+    elif ALL:
+        modes.append(XLA)
     found = [on_engine(runtime.in_process(process, mode=m), cohorts) for m in modes]
     if ALL or row.random:
         found.append(on_engine(runtime.tff_local(process), cohorts))
@@ -135,3 +154,4 @@ def test_there_are_enough_rows_of_different_names():
         assert not one.keys() & two.keys()
     for row in REFUSED.values():
         re.compile(row.refused)
+    assert NOT_COMPILED.keys() <= set(FEDERATED if ALL else EVERY)

@@ -3,7 +3,6 @@
 By default rows that take seconds are left out; with TFL_CONFORMANCE=all every row runs.
 """
 
-import contextlib
 import os
 import types
 
@@ -14,6 +13,7 @@ import tff_aggregators
 import tff_analytics
 import tff_effects
 import tff_learning
+import tff_not_compiled
 import tff_own
 from tff_row import assert_same, leaves, plain
 
@@ -111,10 +111,14 @@ def test_a_process_gives_what_tffs_runtime_gives(name, on_a_worker):
             assert_same(plain(own), plain(first))
     assert_history(row, found, expected)
     for mode in MODES:
-        # Some processes run on TensorFlow's executor or on TFF's runtime alone.
-        with contextlib.suppress(runtime.UnsupportedProcess):
-            _, found = in_process(process, first, row.rounds, mode)
-            assert_history(row, found, expected)
+        reason = tff_not_compiled.reason(name, mode)
+        if reason is not None:
+            with pytest.raises(runtime.UnsupportedProcess, match=reason) as refused:
+                in_process(process, first, row.rounds, mode)
+            assert len(str(refused.value).splitlines()) == 1
+            continue
+        _, found = in_process(process, first, row.rounds, mode)
+        assert_history(row, found, expected)
 
 
 def assert_history(row, found, expected):

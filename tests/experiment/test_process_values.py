@@ -11,9 +11,11 @@ import tensorflow_federated as tff
 
 import tfl_research as tfl
 from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.own_process import client_digest
 from tfl_research.experiment.own_process.client_digest import digest_of
 from tfl_research.experiment.own_process.client_values import clients_of
 from tfl_research.experiment.own_process.evaluation import FunctionEvaluation
+from tfl_research.experiment.own_process.prepared import prepare
 from tfl_research.experiment.own_process.typed_values import as_value
 
 PAIR = tff.StructWithPythonType(
@@ -270,6 +272,38 @@ def test_the_digest_of_clients_sees_every_value():
     assert some == found({"a": data(1), "b": shuffled, "c": endless})
     assert some.number_varying == 2
     assert some.sha256 != found({"a": data(2), "b": shuffled, "c": endless}).sha256
+
+
+def test_a_start_reads_values_as_often_as_they_need_to_be(monkeypatch):
+    """What is held cannot vary; a function's value, or a dataset, is read again."""
+    read = []
+
+    def load(name):
+        read.append(name)
+        return np.int32(1)
+
+    options = {"clients": load, "client_ids": ["a", "b"]}
+    prepared = prepare(tfl.ProcessExperiment(TOTAL, **options))
+    assert read == []
+    prepared.values_digest()
+    assert read == ["a", "a", "b", "b"]
+
+    number, dataset = np.float32(1), tf.data.Dataset.range(3)
+    for value, kind, times in (
+        (number, np.float32, 1),
+        (dataset, tff.SequenceType(np.int64), 2),
+        ([1, 2], tff.SequenceType(np.int64), 1),
+        ({"s": dataset}, tff.StructType([("s", tff.SequenceType(np.int64))]), 2),
+    ):
+        digests = []
+
+        def counted(value, digests=digests):
+            digests.append(value)
+            return "same"
+
+        monkeypatch.setattr(client_digest, "_digest", counted)
+        digest_of(clients_of({"a": value}, None, tff.to_type(kind)))
+        assert len(digests) == times
 
 
 def test_a_wrong_value_of_a_later_round_is_refused_at_once():

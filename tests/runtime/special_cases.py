@@ -260,6 +260,7 @@ CASES: dict[str, _Case] = {
         [ints(0, 3), floats(2)],
     ),
     "slice": (lambda x: tf.slice(x, [1], [2]), [floats(5)]),
+    "inverse_permutation": (tf.math.invert_permutation, [ints(2, 0, 1)]),
     "roll": (lambda x, i: tf.roll(x, i, [0]), [floats(5), ints(2)]),
     "reverse": (lambda x: tf.reverse(x, [0]), [floats(4)]),
     "reverse_sequence": (

@@ -101,6 +101,7 @@ CASES = {
         [-1, 2],
         [0, 3],
     ),
+    "permutation": (tf.math.invert_permutation, [1, 0], [1, 1]),
     "division": (lambda i: 7 // i, [1, 2], [1, 0]),
     "position": (lambda i: tf.zeros([2, 3])[i[0]], [-2], [2]),
     "last_position": (lambda i: tf.zeros([2, 3])[..., i[0]], [2], [3]),

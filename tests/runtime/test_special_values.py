@@ -12,8 +12,8 @@ from tensorflow.python.framework import op_def_registry
 
 from tfl_research import runtime
 from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import xla
 from tfl_research.runtime.graphs import guards, operations
-from tfl_research.runtime.in_process import _set_flags_of_xla
 from tfl_research.runtime.tracing.imports import Import
 
 FLOATS = [np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.0, -1.0, 2.5, 1e-40, 1e30, -7.5]
@@ -23,7 +23,7 @@ ALL = os.environ.get("TFL_CONFORMANCE") == "all"
 
 @pytest.fixture(autouse=True, scope="module")
 def flags():
-    _set_flags_of_xla()
+    xla.set_flags()
 
 
 def specials(dtype):

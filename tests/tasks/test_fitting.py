@@ -98,6 +98,27 @@ def test_what_fits_is_taken(model, objective, y):
     assert len(fits.train.cohort(["a", "b"], seed=0, round_number=1)) == 2
 
 
+def test_a_model_that_fails_on_real_examples_is_refused_in_one_line():
+    class Picky(keras.layers.Layer):
+        def call(self, x):
+            tf.debugging.assert_less(x, -9.0, "x is too large")
+            return x
+
+    def build():
+        layers = keras.layers
+        return keras.Sequential([layers.Input([3]), Picky(), layers.Dense(3)])
+
+    with pytest.raises(UserError) as raised:
+        task(build, objectives.multiclass).functional_model()
+    line = str(raised.value)
+    assert line.startswith(
+        "task t: the model fails on the first examples of client 'a'"
+    )
+    assert "x is too large" in line
+    assert "\n" not in line
+    assert "File" not in line
+
+
 def test_a_head_of_a_subclass_and_of_a_function_is_known_by_its_values():
     class Own(keras.Model):
         def __init__(self):

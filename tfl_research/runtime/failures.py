@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from tfl_research.errors import UserError
 from tfl_research.runtime.compiler import chunks
-from tfl_research.runtime.compiler.map_reduce import MapReduce, run_chunk
-from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.chunk_execution import in_graph
+from tfl_research.runtime.compiler.map_reduce import MapReduce
 
 # What TensorFlow adds to a kernel's message.
 _ADDED = re.compile(
     r"Graph execution error:|Detected at node|<stack traces unavailable>|Stack trace"
-    r"|\[\[\{\{node|\d+ root error|\(\d+\) "
+    r"|\[\[\{\{node|\d+ root error|\(\d+\) |^File \"|^\[\["
 )
 
 
@@ -38,7 +38,7 @@ def named(
     for index in range(chunk.count):
         alone = chunks.Chunk([leaf[index : index + 1] for leaf in chunk.leaves], 1)
         try:
-            run_chunk(programs, Mode("folded", "graph"), context, alone)
+            in_graph(programs, context, alone)
         except tf.errors.OpError as own:
             return UserError(f"{chunk.names[index]}: {message(own)}")
     return UserError(f"a client of the cohort: {message(error)}")

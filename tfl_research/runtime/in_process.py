@@ -6,7 +6,6 @@ import concurrent.futures
 import functools
 import itertools
 import logging
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
@@ -19,9 +18,10 @@ from tfl_research.runtime import failures
 from tfl_research.runtime.client_chunks import chunks_of_values
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import choice, chunks
+from tfl_research.runtime.compiler.chunk_execution import run_chunk
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
-from tfl_research.runtime.compiler.map_reduce import run_chunk
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.xla import CannotCompile, set_flags
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.explanation import examine, handed
 from tfl_research.runtime.graphs import process_shape
@@ -35,24 +35,6 @@ _LOG = logging.getLogger(__name__)
 
 # Largest number of accumulators that the finishing program takes.
 _PARTS = 2
-
-
-# Each of XLA's flags that the engine sets, unless the user has set it.
-_XLA_FLAGS = ("--xla_cpu_multi_thread_eigen", "--xla_cpu_enable_fast_min_max")
-
-
-def _set_flags_of_xla() -> None:
-    """Keeps each chunk on one core, and NaN in minima and maxima.
-
-    Chunks use all cores already. Dividing a client's small matrix products over cores
-    makes rounds slower (W1 of scripts/bench: 20 ms a round with division, 16 ms
-    without). XLA's fast minimum and maximum lose NaN: a clipped NaN would become a
-    number. XLA reads its flags once, at the first compilation.
-    """
-    for flag in _XLA_FLAGS:
-        given = os.environ.get("XLA_FLAGS", "")
-        if flag not in given:
-            os.environ["XLA_FLAGS"] = f"{given} {flag}=false".strip()
 
 
 class InProcessEngine(ClosedOnExit):
@@ -81,6 +63,7 @@ class InProcessEngine(ClosedOnExit):
         choice_made: bool = False,
     ):
         self._process = process
+        self._is_given, self._has_warned = mode is not None, False
         self._keep = KeptExecution(choice_file, choice_key)
         kept = self._keep.read()
         if kept is not None:
@@ -112,7 +95,7 @@ class InProcessEngine(ClosedOnExit):
         if choice_made:
             self._keep.require(kept)
         if self.parallel > 1:
-            _set_flags_of_xla()
+            set_flags()
         if mode is not None:
             self._check(mode)
             if kept is None:
@@ -194,11 +177,22 @@ class InProcessEngine(ClosedOnExit):
         if self.mode is not None:
             raise UnsupportedProcess(
                 f"mode {self.mode} cannot execute this process: {error}; leave the "
-                "mode out: TFF's runtime is used"
+                "mode out: another mode or TFF's runtime is used"
             ) from error
         engine = self._hand_over(str(error))
         self._keep.write(Execution(None, self.parallel, str(error)))
         return engine
+
+    def _not_compiled(self, error: CannotCompile) -> None:
+        """Refuses a mode that was asked for; otherwise warns, once."""
+        if self._is_given:
+            raise UnsupportedProcess(
+                f"mode {self.mode} cannot execute this process: {error}; leave the "
+                "mode out, or use Mode('folded', 'graph')"
+            ) from error
+        if not self._has_warned:
+            self._has_warned = True
+            _LOG.warning("%s; TensorFlow's executor executes such clients", error)
 
     def _state_leaves(self, state: Any) -> list[tf.Tensor]:
         types = leaf_types(self._state_type)
@@ -241,7 +235,9 @@ class InProcessEngine(ClosedOnExit):
         def compute(make: Any) -> list[tf.Tensor]:
             chunk = make()
             try:
-                return run_chunk(self._programs, mode, context, chunk)
+                return run_chunk(
+                    self._programs, mode, context, chunk, self._not_compiled
+                )
             except tf.errors.InvalidArgumentError as error:
                 raise failures.named(self._programs, context, chunk, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
@@ -17,10 +18,13 @@ from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.xla import CannotCompile, executed
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 from tfl_research.runtime.tracing.imports import Use
+
+_LOG = logging.getLogger(__name__)
 
 
 class SeparateClients:
@@ -41,6 +45,7 @@ class SeparateClients:
     def __init__(self, programs: MapReduce, compiler: str):
         self._programs = programs
         self._mode = Mode("separate", compiler)
+        self._has_warned = False
         reasons = choice.refusals(programs, self._mode)
         if reasons:
             raise UnsupportedProcess(
@@ -84,16 +89,21 @@ class SeparateClients:
         """
         leaves = [tf.convert_to_tensor(leaf[0]) for leaf in chunk.leaves]
         try:
-            results = self._client(self._mode.compiler)(context, leaves)
             if self._mode.compiler == "graph":
-                return results
-            *reported, violated = results
-            if not violated:
-                return reported
-            # From bad values XLA would compute something where TensorFlow fails.
-            return self._client("graph")(context, leaves)
+                return self._client("graph")(context, leaves)
+            return executed(
+                lambda: self._client("xla")(context, leaves),
+                lambda: self._client("graph")(context, leaves),
+                self._not_compiled,
+            )
         except tf.errors.InvalidArgumentError as error:
             raise failures.named(self._programs, context, chunk, error) from error
+
+    def _not_compiled(self, error: CannotCompile) -> None:
+        """Warns once, before the client's results in TensorFlow's executor are used."""
+        if not self._has_warned:
+            self._has_warned = True
+            _LOG.warning("%s; TensorFlow's executor executes such clients", error)
 
     def total(self, reports: Iterable[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
         """Adds up reports, in their order; for no reports, the total of nobody."""

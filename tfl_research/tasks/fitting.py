@@ -117,7 +117,8 @@ class Fitting:
             self._check_ids(client_id, probe, split)
         objective = task.build_objective()
         try:
-            self._rules = _checked_heads(objective, model, keras_model, probe)
+            predictions = _predictions(client_id, model, probe)
+            self._rules = _checked_heads(objective, keras_model, probe, predictions)
         except ValueError as error:
             raise UserError(f"task {task.name}: {error}") from error
         if keras_model is None:
@@ -202,11 +203,37 @@ def _compare_losses(
     )
 
 
+def _predictions(
+    client_id: str, model: FunctionalModel, probe: Mapping[str, np.ndarray]
+) -> list[Any]:
+    """What the model predicts with its first weights, and with other ones.
+
+    Raises:
+      ValueError: a kernel fails, or refuses the model's types.
+    """
+    import tensorflow as tf
+
+    from tfl_research.runtime import failures
+
+    x = tf.nest.map_structure(tf.constant, structures.packed(probe, "x"))
+    state = [tf.constant(value) for value in model.initial_state]
+    try:
+        return [
+            model.predict([tf.constant(w) for w in weights], state, x)
+            for weights in _weights(model.initial_weights)
+        ]
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"the model fails on the first examples of client {client_id!r}: "
+            f"{failures.message(error)}"
+        ) from error
+
+
 def _checked_heads(
     objective: Objective,
-    model: FunctionalModel,
     keras_model: Any,
     probe: Mapping[str, np.ndarray],
+    predictions: Sequence[Any],
 ) -> list[tuple[str, Rule, tuple[int, ...]]]:
     """The rules of labels, by array, with the shape of an example's outputs.
 
@@ -217,13 +244,8 @@ def _checked_heads(
 
     from tfl_research.tasks import objectives
 
-    x = tf.nest.map_structure(tf.constant, structures.packed(probe, "x"))
-    state = [tf.constant(value) for value in model.initial_state]
-    predictions = [
-        model.predict([tf.constant(w) for w in weights], state, x)
-        for weights in _weights(model.initial_weights)
-    ]
     if keras_model is not None:
+        x = tf.nest.map_structure(tf.constant, structures.packed(probe, "x"))
         objective.check_keras_model(keras_model, x)
     rules = []
     for part in objective.parts:

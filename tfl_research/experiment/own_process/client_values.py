@@ -38,12 +38,15 @@ class ProcessClients:
       client_type: of a value; None for a process that takes no clients.
       value: (client id, seed, round) -> what the user gave for the client.
       is_function: whether a user's function gives the values.
+      is_held: whether the values are in a mapping or a list, so that all of them but
+        tf.data datasets are the same whenever they are read.
     """
 
     client_ids: tuple[str, ...]
     client_type: Optional[tff.Type]
     value: Callable[[str, int, int], Any]
     is_function: bool = False
+    is_held: bool = False
 
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
@@ -59,19 +62,25 @@ class ProcessClients:
 
     def checked(self, client_id: str, seed: int = 0, round_number: int = 1) -> Any:
         """A client's value, its members in the order of the type."""
-        where = f"clients[{client_id!r}]"
+        return self.typed(client_id, self.given(client_id, seed, round_number))
+
+    def given(self, client_id: str, seed: int = 0, round_number: int = 1) -> Any:
+        """A client's value as the user gave it."""
         try:
-            given = self.value(client_id, seed, round_number)
+            return self.value(client_id, seed, round_number)
         except SettingError:
             raise
         except Exception as error:
             raise SettingError(
-                f"{where}: reading it failed ({type(error).__name__}: "
+                f"clients[{client_id!r}]: reading it failed ({type(error).__name__}: "
                 f"{' '.join(str(error).split())[:200]})"
             ) from error
+
+    def typed(self, client_id: str, given: Any) -> Any:
+        """What `given` read, its members in the order of the type."""
         if self.client_type is None:
             return given
-        return as_value(where, given, self.client_type)
+        return as_value(f"clients[{client_id!r}]", given, self.client_type)
 
     def check(self) -> None:
         """Checks every client's value, before the first round.
@@ -122,7 +131,10 @@ def clients_of(
         )
     if isinstance(clients, Mapping):
         values = {str(name): value for name, value in clients.items()}
-        return _checked_ids(tuple(clients), client_type, lambda name, *_: values[name])
+        return dataclasses.replace(
+            _checked_ids(tuple(clients), client_type, lambda name, *_: values[name]),
+            is_held=True,
+        )
     if is_function:
         if client_ids is None:
             raise SettingError(
@@ -133,7 +145,10 @@ def clients_of(
         return _checked_ids(client_ids, client_type, lambda name, *_: load(name), True)
     if isinstance(clients, (list, tuple)):
         listed = {str(number): value for number, value in enumerate(clients)}
-        return _checked_ids(tuple(listed), client_type, lambda name, *_: listed[name])
+        return dataclasses.replace(
+            _checked_ids(tuple(listed), client_type, lambda name, *_: listed[name]),
+            is_held=True,
+        )
     raise SettingError(
         f"clients must be a mapping from ids to values of type "
         f"{short_type(client_type)}, a list of values, a function of an id, or "

@@ -146,7 +146,9 @@ class Prepared:
 
 
 def prepare(experiment: ProcessExperiment) -> Prepared:
-    """Reads the process and the clients, and checks what goes together.
+    """Reads the process, and checks what goes together.
+
+    The clients' values are checked by `Prepared.values_digest`, which reads them.
 
     Raises:
       SettingError: see `ProcessExperiment.check`.
@@ -154,9 +156,6 @@ def prepare(experiment: ProcessExperiment) -> Prepared:
     form = form_of(experiment.process)
     _check_no_client_states(experiment.process)
     clients = clients_of(experiment.clients, experiment.client_ids, form.client_type)
-    if form.client_type is not None:
-        # A value that is not of the type is refused before anything is written.
-        clients.check()
     training = experiment.training
     if training is None:
         training = Training(rounds=1) if form.is_computation else Training()

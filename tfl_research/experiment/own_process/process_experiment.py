@@ -157,7 +157,7 @@ class ProcessExperiment:
         """
         from tfl_research.experiment.own_process import prepared
 
-        prepared.prepare(self)
+        prepared.prepare(self).clients.check()
 
     def run(
         self,

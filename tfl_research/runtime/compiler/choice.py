@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research.runtime.compiler import choice_cache, chunks
-from tfl_research.runtime.compiler.map_reduce import MapReduce, chunk_tensors
+from tfl_research.runtime.compiler.chunk_execution import chunk_tensors
+from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 

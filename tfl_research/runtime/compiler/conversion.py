@@ -7,6 +7,7 @@ import logging
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.errors import UserError
 from tfl_research.runtime.graphs import process_shape
 
 # How TensorFlow names functions of the toolkit that are traced again.
@@ -32,7 +33,7 @@ def _is_for_users(record: logging.LogRecord) -> bool:
 tf.get_logger().addFilter(_is_for_users)
 
 
-class UnsupportedProcess(ValueError):
+class UnsupportedProcess(UserError):
     """A runtime, or a mode of it, cannot execute the process."""
 
 

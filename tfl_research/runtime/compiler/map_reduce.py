@@ -13,7 +13,6 @@ import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
-from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
 from tfl_research.runtime.compiler.mode import Mode
@@ -45,12 +44,6 @@ def _member_names(client_type: tff.Type) -> tuple[Any, ...]:
     if not isinstance(client_type, tff.StructType):
         return ()
     return tuple(name for name, _ in tff.structure.iter_elements(client_type))
-
-
-def chunk_tensors(chunk: Chunk) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Converts a chunk to the last two arguments of a chunk program."""
-    leaves = [tf.convert_to_tensor(leaf) for leaf in chunk.leaves]
-    return leaves, tf.constant(chunk.count, tf.int32)
 
 
 class MapReduce:
@@ -306,21 +299,3 @@ class MapReduce:
         call, constants = self._programs[key][1], self._lifted_values
         # A function without results, as of clients that send nothing, gives None.
         return lambda *values: list(call(*constants, *tf.nest.flatten(values)) or ())
-
-
-def run_chunk(
-    programs: MapReduce, mode: Mode, context: Sequence[tf.Tensor], chunk: Chunk
-) -> list[tf.Tensor]:
-    """Executes a chunk program on a chunk's arrays.
-
-    Where XLA would compute something from bad values, on which TensorFlow fails, the
-    chunk is executed in TensorFlow's executor.
-    """
-    leaves, count = chunk_tensors(chunk)
-    results = programs.chunk(mode)(context, leaves, count)
-    if mode.compiler == "graph":
-        return results
-    *accumulator, violated = results
-    if not violated:
-        return accumulator
-    return programs.chunk(Mode("folded", "graph"))(context, leaves, count)

@@ -15,7 +15,9 @@ class Mode:
     Attributes:
       clients: "folded" (one after another in one program), "vectorised" (all at once)
         or "separate" (each by a program of its own, as at the sites of a federation;
-        their reports are added up one by one in the order of the cohort).
+        their reports are added up one by one in the order of the cohort). Where XLA
+        cannot compile a client's program, "separate" executes the client in
+        TensorFlow's executor, as a site does, with a warning; the others are refused.
       compiler: "xla" or "graph" (TensorFlow's own executor). Where clients hold
         datasets, XLA compiles the loops over full batches alone.
 

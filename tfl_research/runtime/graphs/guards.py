@@ -95,6 +95,15 @@ def _slice(op: Any) -> Any:
     return tf.reduce_any((begin < 0) | (end > tf.shape(tensor, out_type=begin.dtype)))
 
 
+def _permutation(op: Any) -> Any:
+    places = op.inputs[0]
+    if tf.get_static_value(places) is not None:
+        # TensorFlow's kernel fails as XLA compiles.
+        return None
+    expected = tf.range(tf.size(places, places.dtype), dtype=places.dtype)
+    return tf.reduce_any(tf.sort(places) != expected)
+
+
 def _not_finite(tensor: tf.Tensor) -> Any:
     return tf.reduce_any(~tf.math.is_finite(tensor))
 
@@ -158,6 +167,7 @@ _GUARDS: dict[str, Callable[[Any], Any]] = {
         ("Div", "FloorDiv", "TruncateDiv", "RealDiv", "FloorMod", "Mod", "TruncateMod"),
         _division,
     ),
+    "InvertPermutation": _permutation,
     "StridedSlice": _strided,
     "Slice": _slice,
     "Cast": _cast,

@@ -89,13 +89,13 @@ DepthwiseConv2dNativeBackpropInput Diag DiagPart Digamma Div DivNoNan DynamicSti
 Einsum Elu EluGrad Empty EmptyTensorList EnsureShape Equal Erf Erfc Erfinv Exp
 ExpandDims Expm1 Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormGrad
 FusedBatchNormGradV2 FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Gather
-GatherNd GatherV2 Greater GreaterEqual Identity IdentityN Inv Invert IsFinite IsInf
-IsNan L2Loss LeakyRelu LeakyReluGrad LeftShift Less LessEqual Lgamma LinSpace Log Log1p
-LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart MatrixDiag
-MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixSetDiag
-MatrixSetDiagV2 MatrixSetDiagV3 Max MaxPool MaxPool3D MaxPool3DGrad MaxPoolGrad
-MaxPoolGradV2 MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorPadGrad Mod Mul
-MulNoNan Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch
+GatherNd GatherV2 Greater GreaterEqual Identity IdentityN Inv Invert InvertPermutation
+IsFinite IsInf IsNan L2Loss LeakyRelu LeakyReluGrad LeftShift Less LessEqual Lgamma
+LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul MatrixBandPart
+MatrixDiag MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3 Max MaxPool MaxPool3D MaxPool3DGrad
+MaxPoolGrad MaxPoolGradV2 MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorPadGrad Mod
+Mul MulNoNan Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch
 Placeholder PlaceholderWithDefault Pow PreventGradient Prod Range Rank RealDiv
 Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeNearestNeighbor
 Reverse ReverseSequence ReverseV2 RightShift Rint Roll Round Rsqrt RsqrtGrad ScatterNd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from typing import Optional
 
 import tensorflow as tf
 
@@ -74,6 +75,7 @@ def loop(
     shapes: Sequence[tf.TensorShape],
     carried: Carried,
     parallel_iterations: int = 1,
+    name: Optional[str] = None,
 ) -> list[tf.Tensor]:
     """Executes a loop, and changes the carried state.
 
@@ -84,6 +86,7 @@ def loop(
       shapes: static shapes of the tensors in all iterations.
       carried: the state that the loop may change.
       parallel_iterations: see `tf.while_loop`.
+      name: of the loop, in the messages of a compiler.
 
     Returns:
       The tensors after the last iteration.
@@ -116,6 +119,7 @@ def loop(
         [*start, *carried.tensors()],
         shape_invariants=common,
         parallel_iterations=parallel_iterations,
+        name=name,
     )
     carried.leave(results[number:])
     return list(results[:number])

@@ -66,6 +66,7 @@ def _while(trace: Trace, node: Any) -> list[Value]:
         shapes,
         Carried.of(trace.state, given),
         node.attr["parallel_iterations"].i or 10,
+        node.name,
     )
     return whole(results)
 
@@ -86,10 +87,17 @@ def _branches(trace: Trace, node: Any, names: Sequence[str]) -> list[Value]:
     if len(bodies) == 2 and node.op in ("If", "StatelessIf"):
         if chosen.dtype != tf.bool:
             chosen = tf.not_equal(chosen, tf.zeros([], chosen.dtype))
-        results = tf.cond(chosen, lambda: branch(bodies[0]), lambda: branch(bodies[1]))
+        results = tf.cond(
+            chosen,
+            lambda: branch(bodies[0]),
+            lambda: branch(bodies[1]),
+            name=node.name,
+        )
     else:
         results = tf.switch_case(
-            chosen, [lambda body=body: branch(body) for body in bodies]
+            chosen,
+            [lambda body=body: branch(body) for body in bodies],
+            name=node.name,
         )
     results = list(results)
     number = len(node.attr["Tout"].list.type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -50,13 +50,14 @@ class Graph:
             operations.is_pure(op) for op in self.op_types
         )
         self._guarded = any(guards.is_guarded(node) for node in nodes)
-        self._loop_types = {
-            inner.op
+        self._places = _places(nodes)
+        self._places_in_loops = _places(
+            inner
             for node in nodes
             if node.op == operations.REDUCE
             for name in library.called(node)
             for inner in library.reachable(library.body(name).nodes.values())
-        }
+        )
         self._runnable: Any = None
         self._imports: dict[tuple[tuple[int, ...], Use], Any] = {}
         self._graph_def = graph_def
@@ -78,13 +79,16 @@ class Graph:
         return f"interpreted: variables are values of the graph{names}"
 
     def not_for_xla(self, *, loops: bool) -> list[str]:
-        """Operations that keep XLA from compiling the graph.
+        """Operations that keep XLA from compiling the graph, each with a place of it.
 
         Args:
           loops: whether only the loops over a client's dataset are compiled.
         """
-        found = self._loop_types if loops else self.op_types
-        return sorted(found - operations.COMPILED)
+        places = self._places_in_loops if loops else self._places
+        return [
+            f"{operation} ({places[operation]})"
+            for operation in sorted(places.keys() - operations.COMPILED)
+        ]
 
     def _imported(self, lifted: tuple[int, ...], use: Use) -> Any:
         """The graph to add to another graph, with some constants as arguments."""
@@ -169,6 +173,14 @@ class Graph:
                 self.trace, reduce_retracing=True, autograph=False
             )
         return list(self._runnable(*arguments))
+
+
+def _places(nodes: Iterable[Any]) -> dict[str, str]:
+    """For each operation the name of a node, in which Keras has the layer's name."""
+    places: dict[str, str] = {}
+    for node in nodes:
+        places.setdefault(node.op, node.name.removeprefix("gradients/"))
+    return places
 
 
 def _tensor_names(binding: Any) -> Iterator[str]:

@@ -1,0 +1,36 @@
+"""Keras models that XLA does not compile, and why; the measured mode runs them all."""
+
+_LISTED = r"work has the operation {} \(\S+\), which XLA is not known to execute"
+# Keras' loops over time have tensor lists without a fixed size.
+_LOOP = (
+    r"XLA cannot compile the operation \S+ of the clients' work "
+    r"\(XLA compilation requires a fixed tensor list size"
+)
+
+REASONS = {
+    "pad_and_crop_2d": _LISTED.format("ResizeBilinear"),
+    "resizing_and_rescaling": _LISTED.format("OptionalFromValue"),
+    "activation_strings": _LISTED.format("SeluGrad"),
+    "lstm": _LOOP,
+    "gru": _LOOP,
+    "gru_reset_before": _LOOP,
+    "simple_rnn": _LOOP,
+    "stacked_rnn": _LOOP,
+    "bidirectional": _LOOP,
+    "conv_lstm_1d": _LOOP,
+    "conv_lstm_2d": _LOOP,
+    "conv_lstm_3d": _LOOP,
+    "embedding_mask_lstm": _LOOP,
+    "masking_gru": _LOOP,
+    "recurrent_penalty": _LOOP,
+    "recurrent_dropout_lstm": _LOOP,
+    "recurrent_dropout_gru": _LOOP,
+    "string_lookup": _LISTED.format("LowerBound"),
+    "integer_lookup": _LISTED.format("LowerBound"),
+    "text_vectorization": _LISTED.format("Bincount"),
+    # A loop whose tensor grows.
+    "radial": (
+        r"XLA cannot compile the operation \S+/conv2d\w*/kernel/constraint/map/\S+ of "
+        r"the clients' work \(Input and output shapes of loop body do not match"
+    ),
+}

@@ -1,0 +1,122 @@
+"""What XLA cannot compile, told from what a client's values do."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import runtime
+from tfl_research.errors import UserError
+from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import xla
+from tfl_research.runtime.compiler.chunks import Chunk
+from tfl_research.runtime.kept_execution import Execution, KeptExecution
+from tfl_research.runtime.separate import SeparateProcess
+
+XLA = Mode("folded", "xla")
+
+
+@tff.tensorflow.computation(np.int32)
+def looked_up(index):
+    """10 or 20, eight times: the loop's tensor grows, which XLA cannot compile."""
+    found = tf.gather([10.0, 20.0], index)
+    (grown,) = tf.while_loop(
+        lambda values: tf.size(values) < 8,
+        lambda values: [tf.concat([values, values], 0)],
+        [tf.reshape(found, [1])],
+        shape_invariants=[tf.TensorShape([None])],
+        name="growing",
+    )
+    return tf.reduce_sum(grown)
+
+
+@pytest.fixture(scope="module")
+def process():
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(0.0, tff.SERVER)
+
+    @tff.federated_computation(
+        tff.FederatedType(np.float32, tff.SERVER),
+        tff.FederatedType(np.int32, tff.CLIENTS),
+    )
+    def next_round(state, indices):
+        return state, tff.federated_sum(tff.federated_map(looked_up, indices))
+
+    return tff.templates.IterativeProcess(initialize, next_round)
+
+
+def test_a_mode_that_was_asked_for_is_refused_with_the_operation(process):
+    refusal = pytest.raises(runtime.UnsupportedProcess)
+    with runtime.in_process(process, mode=XLA) as engine, refusal as refused:
+        engine.next(engine.initialize(), [0, 1])
+    line = str(refused.value)
+    assert len(line.splitlines()) == 1
+    assert re.match(
+        r"mode folded, xla cannot execute this process: XLA cannot compile the "
+        r"operation \S*growing of the clients' work \(Input and output shapes of loop "
+        r"body do not match.*\); leave the mode out, or use",
+        line,
+    )
+    assert "client 0" not in line
+
+
+def test_the_measured_mode_is_another_one(process):
+    with runtime.in_process(process) as engine:
+        _, total = engine.next(engine.initialize(), [0, 1])
+        assert engine.mode == Mode("folded", "graph")
+    assert float(total) == 8 * 10 + 8 * 20
+    assert "folded, xla: cannot" in engine.choice_reason
+
+
+def test_a_kept_choice_leaves_such_clients_to_tensorflow(process, tmp_path, caplog):
+    """As where the first round's clients have shapes that XLA compiles."""
+    path = tmp_path / "runtime.json"
+    KeptExecution(path, b"").write(Execution(XLA, 2, "measured"))
+    with runtime.in_process(process, choice_file=path, chunk_size=1) as engine:
+        for indices, expected in (([0, 1, 1], 8 * 50), ([1], 8 * 20)):
+            _, total = engine.next(engine.initialize(), indices)
+            assert float(total) == expected
+        assert engine.mode == XLA
+    (line,) = [r for r in caplog.records if "XLA cannot compile" in r.message]
+    assert line.levelname == "WARNING"
+
+
+def test_a_site_leaves_such_clients_to_tensorflow(process, caplog):
+    separate = SeparateProcess(process)
+    assert separate.compiler == "xla"
+    state = separate.state_leaves(separate.initialize())
+    context = separate.clients.context(state)
+    with runtime.in_process(process, mode=Mode("separate", "xla")) as engine:
+        _, expected = engine.next(engine.initialize(), [1, 1])
+    chunk = Chunk([np.array([1], np.int32)], 1, ["c"])
+    caplog.clear()
+    reports = [separate.clients.report(context, chunk) for _ in range(2)]
+    leaves = separate.clients.result(state, separate.clients.total(reports))
+    _, total = separate.packed(leaves)
+    assert float(total) == float(expected) == 2 * 8 * 20
+    lines = [r for r in caplog.records if "XLA cannot compile" in r.message]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("clients", ["folded", "separate"])
+def test_bad_values_are_the_clients(process, clients):
+    """XLA fails before it sees them."""
+    engine = runtime.in_process(process, mode=Mode(clients, "xla"))
+    with engine, pytest.raises(UserError, match=r"client 1 .*= 7 is not") as found:
+        engine.next(engine.initialize(), [0, 7])
+    assert not isinstance(found.value, runtime.UnsupportedProcess)
+
+
+def test_a_reason_without_an_operation_is_a_line_too():
+    error = tf.errors.UnimplementedError(None, None, 'no such kernel\n\nFile "x"\n y')
+    with pytest.raises(xla.CannotCompile) as found:
+        xla.executed(lambda: _raise(error), lambda: [], _raise)
+    expected = "XLA cannot compile the clients' work (no such kernel)"
+    assert str(found.value) == expected
+
+
+def _raise(error):
+    raise error

@@ -1,0 +1,94 @@
+"""XLA's settings, and what it cannot compile told from what clients' values do."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Each of XLA's flags that the engine sets, unless the user has set it.
+_FLAGS = ("--xla_cpu_multi_thread_eigen", "--xla_cpu_enable_fast_min_max")
+# What TensorFlow raises where XLA cannot compile a program. Bad values of clients raise
+# the same.
+_ERRORS = (
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnimplementedError,
+)
+_NODE = re.compile(r"\{\{node (?P<name>[^}]+)\}\}")
+# Where the names of the places begin at which an operation was made.
+_TRACE = re.compile(r"\s*(Stack trace for op definition|\[\[|File \"|$)")
+_LONGEST = 300
+
+
+def set_flags() -> None:
+    """Keeps each chunk on one core, and NaN in minima and maxima.
+
+    Chunks use all cores already. Dividing a client's small matrix products over cores
+    makes rounds slower (W1 of scripts/bench: 20 ms a round with division, 16 ms
+    without). XLA's fast minimum and maximum lose NaN: a clipped NaN would become a
+    number. XLA reads its flags once, at the first compilation.
+    """
+    for flag in _FLAGS:
+        given = os.environ.get("XLA_FLAGS", "")
+        if flag not in given:
+            os.environ["XLA_FLAGS"] = f"{given} {flag}=false".strip()
+
+
+class CannotCompile(ValueError):
+    """A mode cannot compile clients that are executed one after another without XLA."""
+
+
+# Gets the reason why a program was not executed by XLA; may raise an error.
+Refused = Callable[[CannotCompile], None]
+
+
+def executed(
+    by_mode: Callable[[], list[tf.Tensor]],
+    by_graph: Callable[[], list[tf.Tensor]],
+    refused: Refused,
+    what: str = "XLA cannot compile",
+) -> list[tf.Tensor]:
+    """The results of a compiled program, or of the plain one in its place.
+
+    Where XLA would compute something from bad values, on which TensorFlow fails, and
+    where a mode cannot compile the program, TensorFlow executes the plain one.
+
+    Args:
+      by_mode: executes the program; its last result is whether a guard was violated.
+      by_graph: executes the clients one after another in TensorFlow's executor, without
+        that result.
+      refused: is called if the mode cannot compile the program.
+      what: begins the reason.
+
+    Raises:
+      tf.errors.OpError: the plain program fails too.
+    """
+    try:
+        *results, violated = by_mode()
+    except _ERRORS as error:
+        # A kernel that fails on a client's values fails here again.
+        results = by_graph()
+        refused(CannotCompile(_reason(what, error)))
+        return results
+    return by_graph() if violated else results
+
+
+def _reason(what: str, error: tf.errors.OpError) -> str:
+    """A compiler's reason in one line, with the operation that it stopped at."""
+    text = str(error.message)
+    kept = []
+    for line in text.strip().splitlines():
+        if _TRACE.match(line):
+            break
+        kept.append(line.strip())
+    said = _NODE.sub(lambda found: found["name"], " ".join(kept))[:_LONGEST]
+    found = _NODE.search(text)
+    where = "the clients' work"
+    if found is not None and found["name"] not in said:
+        where = f"the operation {found['name']} of the clients' work"
+    return f"{what} {where} ({said or type(error).__name__})"

@@ -1,4 +1,4 @@
-"""How a folder's files compare, and drafts of a schema.json for a person to complete."""
+"""How a folder's files compare, and drafts of a schema.json that a person completes."""
 
 from __future__ import annotations
 

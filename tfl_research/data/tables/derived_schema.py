@@ -47,6 +47,41 @@ def derive(
     )
 
 
+def constants(
+    silos: Sequence[Silo], columns: Sequence[Column], training: Sequence[pd.DataFrame]
+) -> list[str]:
+    """A line for each numeric column that is constant in the training rows alone.
+
+    Args:
+      silos: all files.
+      columns: as derived.
+      training: the training rows.
+    """
+    lines = []
+    for column in columns:
+        if not isinstance(column, Standardised):
+            continue
+        name = column.column
+        known = numbers(plain(pd.concat([rows[name] for rows in training]))).dropna()
+        if known.nunique() > 1:
+            continue
+        for silo in silos:
+            values = numbers(plain(silo.frame[name]))
+            other = (values.notna() & (values != column.mean)).to_numpy()
+            if other.any():
+                what = (
+                    f"constant, {column.mean:g}," if len(known) else "without a value"
+                )
+                lines.append(
+                    f"column {name!r} is {what} in the training rows, but not at "
+                    f"{silo.at(int(np.argmax(other)), name)}: its feature there is the "
+                    f"number minus {column.mean:g}, not scaled; declare a range in "
+                    "schema.json"
+                )
+                break
+    return lines
+
+
 def is_numeric(silos: Sequence[Silo], name: str) -> Optional[bool]:
     """Whether the column holds numbers in all files; None if no cell has a value.
 

@@ -1,9 +1,9 @@
 """How the cells of a column are written, as a schema declares it, and what they mean.
 
 Values have pyarrow's types, and pyarrow's safe casts make them: a cast that would
-round, overflow or cut a value off is an error. pandas' readers guess, and Frictionless
-and pandera bring versions of typing-extensions and pydantic that TensorFlow Federated
-does not go with.
+round, overflow or cut a value off is an error. pandas' readers guess; pandera checks a
+table after a reader has converted it; Frictionless brings some twenty packages, and its
+errors count rows where ours name the lines of a file.
 """
 
 from __future__ import annotations

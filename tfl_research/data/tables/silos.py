@@ -139,6 +139,7 @@ def load(
                 )
                 training.append(silo.frame.iloc[rows.tolist()])
         features = derived_schema.derive(silos, names, training).columns
+        said += derived_schema.constants(silos, features, training)
     else:
         features = tuple(c for c in declared.columns if c.column in names)
     schema = Schema(features, classes, label)

@@ -31,7 +31,7 @@ def plain(text: str) -> str:
     if number is not None:
         with decimal.localcontext() as context:
             context.prec = 1000
-            return str(number.normalize() + 0)
+            return str(number.normalize()) if number else "0"
     if written.kind(text.strip()) == written.GROUPED:
         return str(decimal.Decimal(_SIGNS.sub("", text)).normalize())
     decomposed = unicodedata.normalize("NFKD", text)

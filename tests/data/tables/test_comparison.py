@@ -14,6 +14,9 @@ import pytest
 from tfl_research import tasks
 from tfl_research.data.tables import files, silos
 from tfl_research.data.tables.comparison import spellings
+from tfl_research.experiment import Experiment
+from tfl_research.experiment.configs import TaskChoice
+from tfl_research.experiment.private import fingerprints
 
 _V = {"minimum": 0, "maximum": 10}
 
@@ -300,6 +303,10 @@ def test_constant_columns_have_no_scale(tmp_path):
     rows = "0.1,0\n0.1,1\n" * 7
     data = _load(_folder(tmp_path, f"v,y\n{rows}"))
     assert set(data.train.load("a")["x"][:, 0].tolist()) == {0.0}
+    # It was scaled by the rounding of its mean before: runs of then are other runs.
+    assert "['v']" in data.changed
+    assert not _load(_folder(tmp_path, "v,y\n0.5,0\n0.5,1\n")).changed
+    _folder(tmp_path, f"v,y\n{rows}")
     almost = "0.1,0\n0.1000000000000002,1\n" * 7
     _refused(
         _folder(tmp_path, f"v,y\n{almost}"),
@@ -438,3 +445,16 @@ def test_spellings_do_not_join_codes():
     assert spellings.differ_by_a_letter("single", "sinlge")
     assert not spellings.differ_by_a_letter("grade 1", "grade 2")
     assert not spellings.differ_by_a_letter("cat", "bat")
+
+
+def test_a_run_of_another_encoding_is_another_run(tmp_path):
+    rows = "0.1,0\n0.1,1\n" * 7
+    folder = _folder(tmp_path, f"v,y\n{rows}")
+    options = ("test_fraction=0",)
+    choice = TaskChoice("csv", data_dir=str(folder), label_column="y", task_option=options)
+    experiment = Experiment(choice)
+    digest = fingerprints.own_data_digest(experiment, choice.build(0))
+    assert digest != choice.files_digest()
+    (folder / "a.csv").write_text("v,y\n1,0\n2,1\n")
+    digest = fingerprints.own_data_digest(experiment, choice.build(0))
+    assert digest == choice.files_digest()

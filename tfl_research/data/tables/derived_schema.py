@@ -82,6 +82,21 @@ def constants(
     return lines
 
 
+def changed(names: Sequence[str], training: Sequence[pd.DataFrame]) -> str:
+    """Constant columns whose deviation is not 0 by rounding: it was their scale before.
+
+    Args:
+      names: the feature columns.
+      training: the training rows.
+    """
+    found = []
+    for name in names:
+        cells = numbers(plain(pd.concat([rows[name] for rows in training]))).dropna()
+        if cells.nunique() == 1 and float(cells.std(ddof=0)) != 0:
+            found.append(name)
+    return f"constant columns {found} are not scaled" if found else ""
+
+
 def is_numeric(silos: Sequence[Silo], name: str) -> Optional[bool]:
     """Whether the column holds numbers in all files; None if no cell has a value.
 

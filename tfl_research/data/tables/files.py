@@ -94,7 +94,7 @@ def _check_name(path: pathlib.Path) -> None:
             f"{name!a}: the name is not UTF-8 text, and a client's id is text; "
             "rename it"
         ) from None
-    if not path.name.isprintable():
+    if not name.isprintable():
         raise ValueError(
             f"{name!a}: the name has a character that cannot be printed; rename it"
         )
@@ -152,6 +152,10 @@ def _read_csv(path: pathlib.Path, delimiter: str) -> Silo:
                     raise ValueError(
                         f"{path}: line {line}: expected {len(header)} cells as in the "
                         f"header, got {len(record)}"
+                    )
+                if any("\0" in cell for cell in record):
+                    raise ValueError(
+                        f"{path}: line {line}: a NUL character; the file is damaged"
                     )
                 if record:
                     rows.append(record)

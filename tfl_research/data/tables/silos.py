@@ -46,6 +46,8 @@ class SiloData:
         the classes are where schema.json does not declare them.
       label_kind: "classes", "number" or "multi_label".
       said: what a run says of the files, a line each; see `comparison`.
+      changed: which columns earlier versions encoded in another way, see
+        `Task.encoding`; empty for none.
     """
 
     train: ClientData
@@ -56,6 +58,7 @@ class SiloData:
     declared_classes: bool
     label_kind: str = label_kinds.CLASSES
     said: tuple[str, ...] = ()
+    changed: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -127,6 +130,7 @@ def load(
         silo.client_id: _row_contents(silo, [*names, *table.label_columns])
         for silo in silos
     }
+    changed = ""
     if declared is None:
         training = []
         for silo in silos:
@@ -140,6 +144,7 @@ def load(
                 training.append(silo.frame.iloc[rows.tolist()])
         features = derived_schema.derive(silos, names, training).columns
         said += derived_schema.constants(silos, features, training)
+        changed = derived_schema.changed(names, training)
     else:
         features = tuple(c for c in declared.columns if c.column in names)
     schema = Schema(features, classes, label)
@@ -167,6 +172,7 @@ def load(
         or (declared is not None and declared.classes is not None),
         label_kind=label_kind,
         said=tuple(said),
+        changed=changed,
     )
 
 

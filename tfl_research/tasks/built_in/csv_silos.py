@@ -168,6 +168,7 @@ def _task(
         selection_metric=metric,
         pooled=_pooled(data),
         agreed=data.schema_digest,
+        encoding=data.changed,
     )
 
 

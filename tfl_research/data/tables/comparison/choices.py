@@ -155,13 +155,19 @@ def of_groups(cells: Iterable[Cell], groups: Iterable[Sequence[Cell]]) -> list[C
     cells = list(cells)
     spellings: dict[str, list[str]] = {}
     for group in groups:
-        meant = max(group, key=lambda cell: (cell.count, cell.text)).text
+        rows: dict[str, int] = {}
+        for cell in group:
+            rows[cell.text] = rows.get(cell.text, 0) + cell.count
+        # The most frequent one, of several the first.
+        meant = max(rows, key=rows.__getitem__)
         others = sorted({cell.text for cell in group} - {meant})
         if others:
             spellings[meant] = others
     replaced = {text for others in spellings.values() for text in others}
     levels = sorted({cell.text for cell in cells} - replaced)
     found = []
+    if all(cell.text.lower() in written.YES | written.NO for cell in cells):
+        found += of_truth(cells)
     if spellings:
         entry = {"type": TEXT, "categories": levels, "spellings": spellings}
         short = {"spellings": spellings}

@@ -27,7 +27,10 @@ class Choice:
     short: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return f"{json.dumps(dict(self.short), ensure_ascii=False)} ({self.meaning})"
+        text = json.dumps(dict(self.short), ensure_ascii=False)
+        # What a reader would not see, such as a narrow space, is escaped.
+        seen = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+        return f"{seen} ({self.meaning})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,11 +35,11 @@ def plain(text: str) -> str:
     if written.kind(text.strip()) == written.GROUPED:
         return str(decimal.Decimal(_SIGNS.sub("", text)).normalize())
     decomposed = unicodedata.normalize("NFKD", text)
-    # Neither accents nor characters without a width.
+    # Neither accents nor characters that are not seen.
     bare = "".join(
         c
         for c in decomposed
-        if not unicodedata.combining(c) and unicodedata.category(c) != "Cf"
+        if not unicodedata.combining(c) and unicodedata.category(c) not in ("Cc", "Cf")
     )
     joined = _BETWEEN.sub("", "".join(bare.casefold().split()))
     return joined.rstrip(".") or joined

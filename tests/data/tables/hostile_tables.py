@@ -1,7 +1,7 @@
-"""Tables with a known meaning, written in hostile ways, and a judge of what came of them.
+"""Tables with a known meaning, written in hostile ways, and a judge of outcomes.
 
-A column is what it means (numbers, levels or times, None where missing) and how each cell
-is written. The oracle encodes the meaning with NumPy alone and never sees the files.
+A column is what it means (numbers, levels or times, None where missing) and how each
+cell is written. The oracle encodes the meaning with NumPy alone and never sees files.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class Column:
       meaning: by file, a float, a text or None for each row.
       written: by file, the cells.
       how: the way of writing.
+      can_be_said: whether it may be encoded as it is written, if this is said.
     """
 
     name: str
     meaning: list[list[Any]]
     written: list[list[str]]
     how: str
+    can_be_said: bool = False
 
 
 @dataclasses.dataclass
@@ -85,7 +87,8 @@ NUMBERS: dict[str, Callable[[float, int], str]] = {
 }
 # Ways whose numbers are others than the meaning, which the judge has to know.
 _SCALED = {"thousands", "german", "spaced thousands", "apostrophes"}
-CLEAN_NUMBERS = {"plain", "exponent", "plus", "spaces"}
+# The scale of a file is no reason to refuse it: it is said.
+CLEAN_NUMBERS = {"plain", "exponent", "plus", "spaces", "scale by file"}
 
 TEXTS: dict[str, Callable[[str, int, int], str]] = {
     "plain": lambda t, i, r: t,
@@ -142,7 +145,7 @@ FILES = (
 @st.composite
 def tables(draw: Any) -> Table:
     """A table of one to three files, with a column or several and a label."""
-    shape = draw(st.lists(st.integers(2, 6), min_size=1, max_size=3))
+    shape = draw(st.lists(st.integers(2, 8), min_size=1, max_size=3))
     clean = draw(st.integers(0, 2)) == 0
     columns = [
         draw(_column(f"c{place}", shape, clean, is_label=False))
@@ -197,7 +200,7 @@ def _numbers(draw: Any, name: str, shape: list[int], clean: bool) -> Column:
     if by_file and min(shape) < 5:
         # So few numbers have no scale.
         meaning = [[float(text) for text in each] for each in written]
-    return Column(name, meaning, written, f"numbers, {how}")
+    return Column(name, meaning, written, f"numbers, {how}", by_file)
 
 
 @st.composite
@@ -391,9 +394,7 @@ class Outcome:
     detail: str = ""
 
 
-def judged(
-    table: Table, load: Callable[[], Any], *, features: bool = True
-) -> Outcome:
+def judged(table: Table, load: Callable[[], Any], *, features: bool = True) -> Outcome:
     """Runs `load` and says whether what came of the table is fine.
 
     Args:
@@ -407,15 +408,16 @@ def judged(
         text = str(error)
         kind = TRACEBACK if "\n" in text or not text.isprintable() else REFUSED
         return Outcome(kind, text)
-    except Exception as error:  # Whatever it is, a user would see it.
+    except Exception as error:  # noqa: BLE001  Whatever it is, a user would see it.
         return Outcome(TRACEBACK, repr(error))
     problem = _different_features(table, data) if features else None
     problem = problem or _different_label(table, data, names=features)
     if problem is None:
         return Outcome(IDENTICAL)
     column, text = problem
+    can_be_said = any(c.can_be_said for c in table.columns if c.name == column)
     about = [line for line in data.said if repr(column) in line]
-    return Outcome(SAID if about else SILENT, text)
+    return Outcome(SAID if about and can_be_said else SILENT, text)
 
 
 def _all(data: Any, array: str) -> np.ndarray:
@@ -452,7 +454,9 @@ def _different_label(
     pairs = set(zip(y.tolist(), meaning))
     if not len(pairs) == len(data.classes) == len(set(meaning)):
         return label.name, f"{label.how}: classes {data.classes}, not {meaning}"
-    if names and any(_bare(data.classes[number]) != _bare(name) for number, name in pairs):
+    if names and any(
+        _bare(data.classes[number]) != _bare(name) for number, name in pairs
+    ):
         return label.name, f"{label.how}: classes {data.classes}, not {pairs}"
     return None
 
@@ -480,10 +484,12 @@ def _features(meaning: list[Any]) -> np.ndarray:
     missing = np.array([v is None for v in meaning])
     present = [v for v in meaning if v is not None]
     if present and all(isinstance(v, float) for v in present):
-        mean = math.fsum(present) / len(present)
-        variance = math.fsum((v - mean) ** 2 for v in present) / len(present)
+        # In units of the largest number, whose square is finite.
+        unit = max(abs(v) for v in present) or 1.0
+        mean = math.fsum(v / unit for v in present) / len(present)
+        variance = math.fsum((v / unit - mean) ** 2 for v in present) / len(present)
         scale = math.sqrt(variance) if max(present) > min(present) else 1.0
-        values = [0.0 if v is None else (v - mean) / scale for v in meaning]
+        values = [0.0 if v is None else (v / unit - mean) / scale for v in meaning]
         parts = [np.array(values)]
     else:
         levels = sorted(set(present))

@@ -451,7 +451,9 @@ def test_a_run_of_another_encoding_is_another_run(tmp_path):
     rows = "0.1,0\n0.1,1\n" * 7
     folder = _folder(tmp_path, f"v,y\n{rows}")
     options = ("test_fraction=0",)
-    choice = TaskChoice("csv", data_dir=str(folder), label_column="y", task_option=options)
+    choice = TaskChoice(
+        "csv", data_dir=str(folder), label_column="y", task_option=options
+    )
     experiment = Experiment(choice)
     digest = fingerprints.own_data_digest(experiment, choice.build(0))
     assert digest != choice.files_digest()

@@ -12,6 +12,11 @@ from typing import Any
 REFUSED, SAID, NOTED = "refused", "said", "noted"
 
 
+def _seen(text: str) -> str:
+    """The text; what a reader would not see, such as a narrow space, is escaped."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """A declaration that would settle a finding.
@@ -28,9 +33,7 @@ class Choice:
 
     def __str__(self) -> str:
         text = json.dumps(dict(self.short), ensure_ascii=False)
-        # What a reader would not see, such as a narrow space, is escaped.
-        seen = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-        return f"{seen} ({self.meaning})"
+        return _seen(f"{text} ({self.meaning})")
 
 
 @dataclasses.dataclass(frozen=True)

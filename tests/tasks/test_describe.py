@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -279,3 +280,58 @@ def test_several_inputs_and_labels_have_a_line_each(capsys):
     ):
         assert re.search(line, out), line
     assert "needs one array y; the data have y/fell" in capsys.readouterr().err
+
+
+class TestSilosThatDisagree:
+    """The comparison of files, and the schema that would settle each finding."""
+
+    A = 'age,price,region,ill\n10,"1,5",EU,True\n20,"2,5",NA,False\n'
+    B = 'age,price,region,ill\n1,"1,5",AS,TRUE\n2,"2,5",EU,FALSE\n'
+
+    @pytest.fixture
+    def arguments(self, tmp_path):
+        (tmp_path / "a.csv").write_text(self.A)
+        (tmp_path / "b.csv").write_text(self.B)
+        return ["csv", f"--data_dir={tmp_path}", "--label_column=ill"]
+
+    def test_every_finding_is_listed_with_its_choices(self, arguments, capsys):
+        assert describe.main(arguments) == 2
+        captured = capsys.readouterr()
+        out = " ".join(captured.out.split())
+        assert "silos compared 2 files; 4 findings, 3 of them refused" in out
+        assert '- {"type": "number", "decimal": ","} (1,5 is 1.5)' in out
+        assert '"missing_values": [""]} (NA is a level)' in out
+        assert '- {"type": "boolean"} (truth values)' in out
+        assert "- drop_columns=price" in out
+        assert captured.err.count("\n") == 1
+        assert captured.err.startswith("describe_task: price, region, ill: can be read")
+
+    def test_the_draft_has_the_choices_and_each_of_them_works(
+        self, arguments, tmp_path, capsys
+    ):
+        path = tmp_path / "schema.json"
+        assert describe.main([*arguments, f"--write_schema={path}"]) == 0
+        draft = json.loads(path.read_text())
+        draft["columns"]["age"] = {"minimum": 0, "maximum": 20}
+        path.write_text(json.dumps(draft))
+        assert describe.main(arguments) == 2
+        assert "column 'price': has choices; put the one" in capsys.readouterr().err
+        columns = draft["columns"]
+        entries = [columns["price"], columns["region"], draft["label"]]
+        for chosen in itertools.product(*(entry["choices"] for entry in entries)):
+            price, columns["region"], draft["label"] = chosen
+            columns["price"] = {
+                k: {"minimum": 0, "maximum": 9}.get(k, v) for k, v in price.items()
+            }
+            path.write_text(json.dumps(draft))
+            out = _lines(capsys, *arguments)
+            assert "0 of them refused" in out
+            assert "from pooled rows" not in out
+
+    def test_what_is_said_stands_below_the_description(self, tmp_path, capsys):
+        for name, unit in (("a", 1), ("b", 1000)):
+            rows = "".join(f"{(i + 1) * unit},{i % 2}\n" for i in range(9))
+            (tmp_path / f"{name}.csv").write_text("v,ill\n" + rows)
+        out = _lines(capsys, "csv", f"--data_dir={tmp_path}", "--label_column=ill")
+        assert "silos compared      2 files; 1 findings, 0 of them refused" in out
+        assert re.search(r"  said +column 'v': half of the values are beyond", out)

@@ -10,6 +10,7 @@ import inspect
 import pathlib
 import sys
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -284,6 +285,24 @@ def _check_partition(name: str, options: Mapping[str, Any]) -> None:
         partition_options.check_read(options, partition)
 
 
+def _compared(name: str, options: Mapping[str, Any]) -> str:
+    """How the files of the task csv compare; empty for other tasks.
+
+    Raises:
+      ValueError: files that can be read in several ways, after what they are was
+        written.
+    """
+    if name != "csv" or not {"data_dir", "label_column"} <= options.keys():
+        return ""
+    table, found = schema_draft.compared(options)
+    text = schema_draft.text(table, found)
+    refusal = schema_draft.refusal(found)
+    if refusal is not None:
+        sys.stdout.write(text + "\n")
+        raise ValueError(refusal)
+    return "\n" + text
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit code, 2 for wrong arguments."""
     parser = argparse.ArgumentParser(
@@ -325,11 +344,16 @@ def main(arguments: Sequence[str]) -> int:
                     f"--write_schema={parsed.write_schema}: task {parsed.name!r} reads "
                     "no schema.json; leave it out"
                 )
-            schema_draft.write(pathlib.Path(parsed.write_schema), options)
-            sys.stdout.write(f"{parsed.write_schema}: {schema_draft.ADVICE}\n")
+            found = schema_draft.write(pathlib.Path(parsed.write_schema), options)
+            sys.stdout.write(f"{found}\n{parsed.write_schema}: {schema_draft.ADVICE}\n")
             return 0
-        task = tasks.get(parsed.name, seed=parsed.seed, **options)
+        comparison = _compared(parsed.name, options)
+        with warnings.catch_warnings():
+            # What a run warns of is in the comparison.
+            warnings.simplefilter("ignore" if comparison else "default")
+            task = tasks.get(parsed.name, seed=parsed.seed, **options)
         text = description(parsed.name, task, clients=parsed.clients, seed=parsed.seed)
+        text += comparison
         if parsed.plot is not None:
             _plot(
                 parsed.name, task, parsed.plot, clients=parsed.clients, seed=parsed.seed

@@ -1,34 +1,112 @@
-"""Drafts of a schema.json for a folder of files, which a person completes."""
+"""How a folder's files compare, and drafts of a schema.json that a person completes."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    from tfl_research.data.tables.comparison.finding import Finding
+    from tfl_research.data.tables.comparison.table import Table
 
 # What a person has to know before a draft is of use.
 ADVICE = (
-    "fill in each minimum and maximum from what is known without the files, and remove "
-    "each category and class that is not: a private run takes all of them to be public"
+    "fill in each minimum and maximum from what is known without the files, put one of "
+    "the choices in the place of each list of choices, and remove each category and "
+    "class that is not known: a private run takes all of them to be public"
 )
+_WIDTH = 80
+_INDENT = 20
 
 
-def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> None:
+def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
+    """The files of the task csv, and what their comparison found.
+
+    Args:
+      task_options: of the task csv.
+
+    Raises:
+      ValueError: files or columns that do not fit.
+    """
+    # Needs pandas.
+    from tfl_research.data.tables.comparison import columns, table as files_table
+
+    dropped = str(task_options.get("drop_columns", "")).split(",")
+    table = files_table.read(
+        pathlib.Path(task_options["data_dir"]).expanduser(),
+        task_options["label_column"],
+        [name.strip() for name in dropped if name.strip()],
+        task_options.get("delimiter", ","),
+        task_options.get("label_type", "classes"),
+    )
+    if table.declared is None:
+        found = columns.features(table.silos, table.names)
+    else:
+        found = columns.declared(table.silos, table.declared, table.names)
+    if not table.label_is_declared:
+        found += columns.label(table.silos, table.label_columns, table.label_kind)
+    return table, found
+
+
+def text(table: Table, found: Sequence[Finding]) -> str:
+    """What the comparison found, a paragraph for each finding."""
+    files = "1 file" if len(table.silos) == 1 else f"{len(table.silos)} files"
+    refused = sum(finding.fate == "refused" for finding in found)
+    summary = f"{files}; {len(found)} findings, {refused} of them refused"
+    lines = [f"{'silos compared':<{_INDENT}}{summary}"]
+    for finding in found:
+        lines.append(_entry(f"  {finding.fate}", finding.text))
+        lines += [_entry("", f"- {choice}") for choice in finding.choices]
+        if finding.choices and finding.is_feature:
+            lines.append(_entry("", f"- drop_columns={finding.column}"))
+    return "\n".join(lines)
+
+
+def _entry(name: str, words: str) -> str:
+    return textwrap.fill(
+        words,
+        _WIDTH,
+        initial_indent=f"{name:<{_INDENT}}",
+        subsequent_indent=" " * _INDENT,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def refusal(found: Sequence[Finding]) -> Optional[str]:
+    """The line that ends the command where something is refused; else None."""
+    columns = list(dict.fromkeys(f.column for f in found if f.fate == "refused"))
+    if not columns:
+        return None
+    return (
+        f"{', '.join(columns)}: can be read in several ways, see above; correct the "
+        "files, or declare the columns in schema.json (--write_schema=FILE drafts it)"
+    )
+
+
+def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> str:
     """Writes a draft with the columns, categories and classes of the files.
 
     Ranges are left open (null), and a schema with an open range is refused: numbers
-    read off the files would tell what is in them.
+    read off the files would tell what is in them. So is a schema with choices, which a
+    column has that can be read in several ways.
 
     Args:
       path: of the draft, no file yet.
       task_options: of the task csv.
 
+    Returns:
+      What the comparison of the files found, see `text`.
+
     Raises:
       ValueError: a file at the path, files that already have a schema.json, or files
         that do not fit.
     """
-    from tfl_research.data.tables import schema_file, silos  # Needs pandas.
+    from tfl_research.data.tables import schema_file  # Needs pandas.
+    from tfl_research.data.tables.comparison import draft
 
     folder = pathlib.Path(task_options["data_dir"]).expanduser()
     if (folder / schema_file.SCHEMA_FILE).exists():
@@ -38,20 +116,12 @@ def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> None:
         )
     if path.exists():
         raise ValueError(f"--write_schema={path}: there is a file; give another path")
-    dropped = str(task_options.get("drop_columns", "")).split(",")
-    data = silos.load(
-        folder,
-        label_column=task_options["label_column"],
-        drop_columns=[name.strip() for name in dropped if name.strip()],
-        delimiter=task_options.get("delimiter", ","),
-        # So that a category is found wherever it stands.
-        test_fraction=0.0,
-    )
+    table, found = compared(task_options)
+    content = draft.content(table, found)
     try:
         path.write_text(
-            json.dumps(schema_file.draft(data.schema), indent=2, ensure_ascii=False)
-            + "\n",
-            encoding="utf-8",
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     except OSError as error:
         raise ValueError(f"--write_schema={path}: {error.strerror}") from None
+    return text(table, found)

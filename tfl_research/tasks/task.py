@@ -121,6 +121,8 @@ class Task:
         weights.
       agreed: digest of what all sites of a federation must have alike, such as a schema
         file; empty where the options say everything.
+      encoding: tells encodings of the same files apart, where a version of the toolkit
+        has changed one: a run that was begun before is then another run.
 
     Raises:
       ValueError: the name of a further split does not begin with `eval_`.
@@ -142,6 +144,7 @@ class Task:
     )
     non_trainable: Optional[str] = None
     agreed: str = ""
+    encoding: str = ""
 
     def __post_init__(self) -> None:
         # Columns of metrics.csv begin with the name, and what a private run gives out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -18,9 +19,9 @@ from tfl_research.data.tables.agreement import (
     fit,
     merging,
     rounding,
-    spellings,
 )
 from tfl_research.data.tables.agreement.decisions import ConflictError, Decisions
+from tfl_research.data.tables.comparison import spellings
 
 EXACT = drafting.Choices(minimum_count=1, scale_digits=0)
 
@@ -207,8 +208,13 @@ def test_kinds_that_differ_are_refused_by_site_and_column(tmp_path):
 
 
 def test_levels_that_are_written_differently_are_refused(tmp_path):
-    north = _draft(tmp_path, "north", drug=["Béta", "iron"], n=["1", "x"], y=[0, 1])
-    south = _draft(tmp_path, "south", drug=["beta", "iron"], n=["1.0", "x"], y=[0, 1])
+    codes = dataclasses.replace(EXACT, categories=("n",))
+    columns = {"drug": ["Béta", "iron"], "n": ["1", "x"], "y": [0, 1]}
+    with pytest.raises(ValueError, match="'1' is a number, but most cells are text"):
+        _draft(tmp_path, "north", **columns)
+    north = _draft(tmp_path, "north", codes, **columns)
+    columns.update(drug=["beta", "iron"], n=["1.0", "x"])
+    south = _draft(tmp_path, "south", codes, **columns)
     lines = _lines([north, south])
     assert len(lines) == 2
     assert "column 'drug': 'Béta' (north) and 'beta' (south) differ by case" in lines[0]

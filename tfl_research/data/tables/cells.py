@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
+
+from tfl_research.data.tables.written import MISSING
 
 # (row from 0, column) -> how an error names the cell.
 CellNamer = Callable[[int, str], str]
@@ -23,6 +25,30 @@ def text_of(cell: Any) -> str:
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell)
+
+
+def shown(text: str) -> str:
+    """A name for an error: quoted where a reader would not see the whole of it."""
+    return text if text.isprintable() and text.strip() == text and text else repr(text)
+
+
+def plain_cell(cell: Any, values: Collection[str] = ()) -> Optional[Any]:
+    """A file's cell without a declared notation: trimmed, None for a word of no value.
+
+    Args:
+      cell: text, a number or None.
+      values: texts that are values, whatever they look like.
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip()
+    return None if text.lower() in MISSING and text not in values else text
+
+
+def plain(cells: pd.Series, values: Collection[str] = ()) -> pd.Series:
+    """Each cell as `plain_cell` reads it."""
+    found = [plain_cell(cell, values) for cell in cells]
+    return pd.Series(found, index=cells.index, dtype=object)
 
 
 def numbers(cells: pd.Series) -> pd.Series:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
+from typing import Optional
 
 import numpy as np
 import pandas as pd
@@ -19,8 +21,10 @@ from tfl_research.data.tables.cells import (
     refuse,
     refuse_missing,
     row_and_column,
+    shown,
     text_of,
 )
+from tfl_research.data.tables.notation import Notation
 
 _MOST_CATEGORIES_SHOWN = 20
 # Ways to encode a category that is not on a column's list.
@@ -34,9 +38,27 @@ class Column(abc.ABC):
 
     Attributes:
       column: the name of the table's column.
+      notation: how the cells are written; None takes numbers with a decimal point and
+        texts as they are.
     """
 
     column: str
+    notation: Optional[Notation]
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the column is encoded from numbers."""
+        return True
+
+    def read(self, cells: pd.Series, at: CellNamer = row_and_column) -> pd.Series:
+        """The cells' values, by the declared notation if there is one.
+
+        Raises:
+          ValueError: a cell that is not written so; names the cell.
+        """
+        if self.notation is None:
+            return cells
+        return self.notation.read(self.column, cells, at)
 
     @abc.abstractmethod
     def names(self) -> tuple[str, ...]:
@@ -67,8 +89,16 @@ def _scaled(
     """`(value - center) / scale`, 0 where missing, and perhaps an indicator."""
     if not may_be_missing:
         refuse_missing(column, missing, at)
-    scaled = np.where(missing, 0.0, (values - center) / scale)
-    parts = [scaled, missing] if may_be_missing else [scaled]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.where(missing, 0.0, (values - center) / scale)
+        single = scaled.astype(np.float32)
+    if not np.isfinite(single).all():
+        row = int(np.argmax(~np.isfinite(single)))
+        raise ValueError(
+            f"{at(row, column)}: {values[row]:g} is so far from {center:g}, in units "
+            f"of {scale:g}, that float32 cannot hold it; correct the cell or the scale"
+        )
+    parts = [single, missing] if may_be_missing else [single]
     return np.stack(parts, axis=1).astype(np.float32)
 
 
@@ -91,9 +121,11 @@ class Numeric(Column):
       missing_values: values that mean a missing value, such as 0 for a blood pressure.
       outside: for a number outside of the range, "clip" moves it to the nearer end,
         and "refuse" raises an error.
+      notation: see `Column`.
 
     Raises:
-      ValueError: the range is empty, no logarithm exists, or `outside` is another word.
+      ValueError: the range is empty or wider than float64 holds, no logarithm exists,
+        or `outside` is another word.
     """
 
     column: str
@@ -103,11 +135,18 @@ class Numeric(Column):
     may_be_missing: bool = False
     missing_values: tuple[float, ...] = ()
     outside: str = "clip"
+    notation: Optional[Notation] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(
                 f"{self.column}: low must be below high, got {self.low}, {self.high}"
+            )
+        width = float(self.high) - float(self.low)
+        if not (math.isfinite(width) and math.isfinite(float(self.low + self.high))):
+            raise ValueError(
+                f"{self.column}: the range from {self.low:g} to {self.high:g} is wider "
+                "than float64 holds"
             )
         if self.logarithmic and self.low <= -1:
             raise ValueError(f"{self.column}: log(1 + low) needs low > -1")
@@ -121,7 +160,7 @@ class Numeric(Column):
         return _with_indicator(self.column, self.may_be_missing)
 
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
-        values = finite_numbers(self.column, cells, at)
+        values = finite_numbers(self.column, self.read(cells, at), at)
         missing = np.isnan(values) | np.isin(values, self.missing_values)
         low, high = float(self.low), float(self.high)
         values = np.where(missing, low, values)
@@ -149,6 +188,7 @@ class Standardised(Column):
       mean: value that becomes 0, like a missing value.
       deviation: the unit of the feature, above 0.
       may_be_missing: adds an indicator feature, 1 where the value is missing.
+      notation: see `Column`.
 
     Raises:
       ValueError: the deviation is not above 0.
@@ -158,6 +198,7 @@ class Standardised(Column):
     mean: float
     deviation: float
     may_be_missing: bool = False
+    notation: Optional[Notation] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.deviation > 0:
@@ -169,7 +210,7 @@ class Standardised(Column):
         return _with_indicator(self.column, self.may_be_missing)
 
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
-        values = finite_numbers(self.column, cells, at)
+        values = finite_numbers(self.column, self.read(cells, at), at)
         return _scaled(
             self.column,
             values,
@@ -192,6 +233,7 @@ class Categorical(Column):
         sets a further feature for all such values, and "zeros" sets no feature.
       may_be_missing: adds an indicator feature, 1 where the value is missing;
         all categories are then 0.
+      notation: see `Column`.
 
     Raises:
       ValueError: a category that occurs twice, no categories (which only "zeros"
@@ -202,6 +244,7 @@ class Categorical(Column):
     categories: tuple[str, ...]
     unknown: str = "refuse"
     may_be_missing: bool = False
+    notation: Optional[Notation] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.unknown not in UNKNOWN:
@@ -215,6 +258,10 @@ class Categorical(Column):
                 f"{self.column}: expected distinct categories, got {self.categories}"
             )
 
+    @property
+    def is_numeric(self) -> bool:
+        return False
+
     def names(self) -> tuple[str, ...]:
         extra = ("is other",) if self.unknown == "other" else ()
         extra += ("is missing",) if self.may_be_missing else ()
@@ -223,6 +270,7 @@ class Categorical(Column):
         )
 
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
+        cells = self.read(cells, at)
         missing = cells.isna().to_numpy()
         if not self.may_be_missing:
             refuse_missing(self.column, missing, at)
@@ -248,7 +296,7 @@ class Categorical(Column):
     def _not_listed(self) -> str:
         text = f"is not one of the {len(self.categories)} declared categories"
         if len(self.categories) <= _MOST_CATEGORIES_SHOWN:
-            text += f": {', '.join(self.categories)}"
+            text += f": {', '.join(map(shown, self.categories))}"
         return text
 
 
@@ -262,6 +310,7 @@ class Binned(Column):
     Attributes:
       column: name of the table's column; no value may be missing.
       edges: ascending upper ends of all intervals but the last.
+      notation: see `Column`.
 
     Raises:
       ValueError: no edges, or edges that do not ascend.
@@ -269,6 +318,7 @@ class Binned(Column):
 
     column: str
     edges: tuple[float, ...]
+    notation: Optional[Notation] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.edges or not all(a < b for a, b in zip(self.edges, self.edges[1:])):
@@ -282,7 +332,7 @@ class Binned(Column):
         )
 
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
-        values = finite_numbers(self.column, cells, at)
+        values = finite_numbers(self.column, self.read(cells, at), at)
         refuse_missing(self.column, np.isnan(values), at)
         interval = np.searchsorted(self.edges, values, side="left")
         return np.eye(len(self.edges) + 1, dtype=np.float32)[interval]

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+import numpy as np
 import pandas as pd
 
-from tfl_research.data.tables.cells import finite_numbers, numbers, text_of
+from tfl_research.data.tables.cells import finite_numbers, numbers, plain, text_of
 from tfl_research.data.tables.columns import Categorical, Column, Standardised
+from tfl_research.data.tables.comparison import cells as distinct_cells
+from tfl_research.data.tables.comparison.finding import refuse_first
+from tfl_research.data.tables.comparison.numbers import mixture
 from tfl_research.data.tables.files import Silo
 from tfl_research.data.tables.schema import Schema
 
 _MOST_CATEGORIES = 100
+# Numbers that differ by less, in units of their size, differ by rounding.
+_ROUNDING = 1e-12
 
 
 def derive(
@@ -20,11 +26,11 @@ def derive(
 ) -> Schema:
     """A schema with the scales and categories of the pooled training rows.
 
-    The majority of a column's cells decides whether the column is numeric or
-    categorical in a file; files must agree. A numeric column is standardised by the
-    training rows' mean and standard deviation. A category that occurs only outside of
-    the training rows becomes zeros. No differential-privacy guarantee covers these
-    statistics.
+    A column is numeric if all cells of all files are numbers, and categorical if none
+    is. A numeric column is standardised by the training rows' mean and standard
+    deviation; of a column that is constant there, the constant is subtracted. A
+    category that occurs only outside of the training rows becomes zeros. No
+    differential-privacy guarantee covers these statistics.
 
     Args:
       silos: all files.
@@ -33,41 +39,75 @@ def derive(
 
     Raises:
       ValueError: a column without a value in any file, files that disagree, a cell
-        that is no finite number in a numeric column, or more than 100 categories.
+        that is no finite number in a numeric column, a column whose values differ by
+        rounding alone, or more than 100 categories.
     """
     return Schema(
         tuple(_column(silos, name, [rows[name] for rows in training]) for name in names)
     )
 
 
-def _holds_text(cells: pd.Series) -> Optional[bool]:
-    """Whether most cells are text; None when all are missing."""
-    present = int(cells.notna().sum())
-    return 2 * int(numbers(cells).notna().sum()) <= present if present else None
+def constants(
+    silos: Sequence[Silo], columns: Sequence[Column], training: Sequence[pd.DataFrame]
+) -> list[str]:
+    """A line for each numeric column that is constant in the training rows alone.
+
+    Args:
+      silos: all files.
+      columns: as derived.
+      training: the training rows.
+    """
+    lines = []
+    for column in columns:
+        if not isinstance(column, Standardised):
+            continue
+        name = column.column
+        known = numbers(plain(pd.concat([rows[name] for rows in training]))).dropna()
+        if known.nunique() > 1:
+            continue
+        for silo in silos:
+            values = numbers(plain(silo.frame[name]))
+            other = (values.notna() & (values != column.mean)).to_numpy()
+            if other.any():
+                what = (
+                    f"constant, {column.mean:g}," if len(known) else "without a value"
+                )
+                lines.append(
+                    f"column {name!r} is {what} in the training rows, but not at "
+                    f"{silo.at(int(np.argmax(other)), name)}: its feature there is the "
+                    f"number minus {column.mean:g}, not scaled; declare a range in "
+                    "schema.json"
+                )
+                break
+    return lines
+
+
+def changed(names: Sequence[str], training: Sequence[pd.DataFrame]) -> str:
+    """Constant columns whose deviation is not 0 by rounding: it was their scale before.
+
+    Args:
+      names: the feature columns.
+      training: the training rows.
+    """
+    found = []
+    for name in names:
+        cells = numbers(plain(pd.concat([rows[name] for rows in training]))).dropna()
+        if cells.nunique() == 1 and float(cells.std(ddof=0)) != 0:
+            found.append(name)
+    return f"constant columns {found} are not scaled" if found else ""
 
 
 def is_numeric(silos: Sequence[Silo], name: str) -> Optional[bool]:
     """Whether the column holds numbers in all files; None if no cell has a value.
 
-    The majority of a file's cells decides.
-
     Raises:
-      ValueError: the files disagree; names a cell.
+      ValueError: numbers and texts; names a cell and the choices.
     """
-    kinds = [(silo, _holds_text(silo.frame[name])) for silo in silos]
-    texts = [silo for silo, text in kinds if text]
-    numeric = [silo for silo, text in kinds if text is False]
-    if not texts and not numeric:
+    column = distinct_cells.of_column(silos, name)
+    if not column.cells:
         return None
-    if texts and numeric:
-        cells = texts[0].frame[name]
-        row = int((cells.notna() & numbers(cells).isna()).to_numpy().argmax())
-        raise ValueError(
-            f"{texts[0].at(row, name)}: {cells.iloc[row]!r} is text, but the column "
-            f"holds numbers in {numeric[0].path}; make the files agree, or declare "
-            "the column's categories in schema.json"
-        )
-    return bool(numeric)
+    refuse_first(mixture(column))
+    return all(cell.is_number for cell in column.cells)
 
 
 def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> Column:
@@ -76,15 +116,16 @@ def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> 
         raise ValueError(
             f"column {name!r} has no value in any file; name it in drop_columns"
         )
-    missing = any(bool(silo.frame[name].isna().any()) for silo in silos)
+    whole = [plain(silo.frame[name]) for silo in silos]
+    missing = any(bool(cells.isna().any()) for cells in whole)
+    training = [plain(cells) for cells in training]
     if numeric:
-        for silo in silos:
+        for silo, cells in zip(silos, whole):
             # Before the mean, which an infinite value would spoil.
-            finite_numbers(name, silo.frame[name], silo.at)
+            finite_numbers(name, cells, silo.at)
         values = numbers(pd.concat(training)).dropna()
-        mean = float(values.mean()) if len(values) else 0.0
-        deviation = float(values.std(ddof=0)) if len(values) else 0.0
-        return Standardised(name, mean, deviation or 1.0, may_be_missing=missing)
+        mean, deviation = _scale(name, values)
+        return Standardised(name, mean, deviation, may_be_missing=missing)
     categories: set[str] = set()
     for cells in training:
         categories.update(cells.dropna().map(text_of))
@@ -97,3 +138,23 @@ def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> 
     return Categorical(
         name, tuple(sorted(categories)), unknown="zeros", may_be_missing=missing
     )
+
+
+def _scale(name: str, values: pd.Series) -> tuple[float, float]:
+    """Mean and deviation; (constant, 1) of a column that is constant."""
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        # Their mean may differ from them by rounding, and the deviation from 0.
+        return low, 1.0
+    mean, deviation = float(values.mean()), float(values.std(ddof=0))
+    if not deviation > _ROUNDING * max(abs(low), abs(high)):
+        raise ValueError(
+            f"column {name!r}: the training rows are from {low!r} to {high!r}, which "
+            "differ by rounding alone, so that they are no scale for other rows; "
+            f"declare a minimum and maximum in schema.json, or give drop_columns={name}"
+        )
+    if not np.isfinite(mean):
+        raise ValueError(f"column {name!r}: the mean of the training rows is {mean}")
+    return mean, deviation

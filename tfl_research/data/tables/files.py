@@ -8,14 +8,13 @@ import hashlib
 import json
 import pathlib
 import re
+import unicodedata
 from typing import Any
 
 import pandas as pd
 
-from tfl_research.data.tables.schema_file import SCHEMA_FILE
+from tfl_research.data.tables.schema_file import SCHEMA_FILE, declares_words
 
-# Cells that mean "no value", compared without case.
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _IGNORED = re.compile(r"\..*|readme.*|licen[cs]e.*", re.IGNORECASE)
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -27,9 +26,10 @@ class Silo:
     Attributes:
       client_id: the file's name without its suffix.
       path: the file.
-      frame: the rows; cells are text, numbers or None (missing). The index is a row's
-        line in a CSV file (the header is line 1), or its number from 1 in a Parquet
-        file.
+      frame: the rows; cells are texts exactly as they are written, numbers, truth
+        values, dates or None. `cells.plain` or a `notation.Notation` says what they
+        mean. The index is a row's line in a CSV file (the header is line 1), or its
+        number from 1 in a Parquet file.
       unit: of the index, "line" or "row".
     """
 
@@ -54,13 +54,16 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
     Hidden files, `schema.json`, and readme and licence files are ignored.
 
     Raises:
-      ValueError: no such folder, no data files in it, an entry of another kind, or
-        two files that would be the same client.
+      ValueError: no such folder, no data files in it, an entry of another kind, a name
+        that is not UTF-8 or cannot be printed, or two files that would be the same
+        client.
     """
+    _check_name(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected one file per client")
     by_client: dict[str, pathlib.Path] = {}
     for path in sorted(folder.iterdir()):
+        _check_name(path)
         if path.name == SCHEMA_FILE or _IGNORED.fullmatch(path.name):
             continue
         if not path.is_file() or path.suffix not in (".csv", ".parquet"):
@@ -68,15 +71,33 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
                 f"{path}: neither a .csv nor a .parquet file; each file of the "
                 "folder is one client, so convert it or move it away"
             )
-        if path.stem in by_client:
+        # Two ways to write é look alike.
+        client_id = unicodedata.normalize("NFC", path.stem)
+        if client_id in by_client:
             raise ValueError(
                 f"{path}: the client {path.stem!r} already has the file "
-                f"{by_client[path.stem].name}; rename or remove one"
+                f"{by_client[client_id].name}; rename or remove one"
             )
-        by_client[path.stem] = path
+        by_client[client_id] = path
     if not by_client:
         raise ValueError(f"{folder}: no .csv or .parquet file; expected one per client")
     return list(by_client.values())
+
+
+def _check_name(path: pathlib.Path) -> None:
+    """Raises ValueError for a name that reports and tables could not hold."""
+    name = str(path)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name!a}: the name is not UTF-8 text, and a client's id is text; "
+            "rename it"
+        ) from None
+    if not name.isprintable():
+        raise ValueError(
+            f"{name!a}: the name has a character that cannot be printed; rename it"
+        )
 
 
 def content_hash(folder: pathlib.Path) -> str:
@@ -93,6 +114,9 @@ def content_hash(folder: pathlib.Path) -> str:
             while piece := file.read(1 << 20):
                 content.update(piece)
         total.update(json.dumps([path.name, content.hexdigest()]).encode())
+    if schema.is_file() and declares_words(schema):
+        # Such cells meant "no value" before: a run that was begun then is another run.
+        total.update(b"words for no value are categories where schema.json lists them")
     return total.hexdigest()
 
 
@@ -100,17 +124,17 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
     for number, name in enumerate(header, start=1):
         if not name:
             raise ValueError(f"{path}: line 1: column {number} has no name")
+        if not name.isprintable():
+            raise ValueError(
+                f"{path}: line 1: the name of column {number}, {name!r}, has a "
+                "character that cannot be printed; rename it"
+            )
         if name in header[: number - 1]:
             raise ValueError(f"{path}: line 1: column {name!r} occurs twice")
 
 
-def _cell(text: str) -> str | None:
-    text = text.strip()
-    return None if text.lower() in MISSING else text
-
-
 def _read_csv(path: pathlib.Path, delimiter: str) -> Silo:
-    rows: list[list[str | None]] = []
+    rows: list[list[str]] = []
     lines: list[int] = []
     line = 1
     try:
@@ -129,8 +153,12 @@ def _read_csv(path: pathlib.Path, delimiter: str) -> Silo:
                         f"{path}: line {line}: expected {len(header)} cells as in the "
                         f"header, got {len(record)}"
                     )
+                if any("\0" in cell for cell in record):
+                    raise ValueError(
+                        f"{path}: line {line}: a NUL character; the file is damaged"
+                    )
                 if record:
-                    rows.append([_cell(text) for text in record])
+                    rows.append(record)
                     lines.append(line)
                 # A quoted cell may span lines: an error names the row's first line.
                 line = reader.line_num + 1
@@ -148,25 +176,43 @@ def _read_csv(path: pathlib.Path, delimiter: str) -> Silo:
 
 
 def _parquet_cells(path: pathlib.Path, name: str, column: Any) -> list[Any]:
-    """A Parquet column's cells as text, numbers or None."""
+    """A Parquet column's cells as text, numbers, truth values, dates or None."""
     import pyarrow as pa
 
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return [None if v is None else _cell(v) for v in column.to_pylist()]
-    if pa.types.is_boolean(kind):
-        return [None if v is None else str(v) for v in column.to_pylist()]
+    kinds = pa.types
+    if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_boolean(kind):
+        return list(column.to_pylist())
+    if kinds.is_date(kind) or kinds.is_timestamp(kind):
+        return _dates(path, name, column)
     if pa.types.is_null(kind):
         return [None] * len(column)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return [None if v is None or v != v else v for v in column.to_pylist()]
     if pa.types.is_decimal(kind):
-        return [None if v is None else float(v) for v in column.to_pylist()]
+        # Whole decimals stay exact.
+        return [
+            None if v is None else int(v) if v == v.to_integral_value() else float(v)
+            for v in column.to_pylist()
+        ]
     raise ValueError(
         f"{path}: column {name!r} is of type {kind}; expected numbers, text or booleans"
     )
+
+
+def _dates(path: pathlib.Path, name: str, column: Any) -> list[Any]:
+    """Dates and times, to the microsecond."""
+    import pyarrow as pa
+
+    try:
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp("us", tz=column.type.tz))
+        return list(column.to_pylist())
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: column {name!r}: {reason}; convert it") from None
 
 
 def _read_parquet(path: pathlib.Path) -> Silo:

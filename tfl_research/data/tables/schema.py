@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Optional
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from tfl_research.data.cohort import Examples
 from tfl_research.data.tables.cells import CellNamer, row_and_column
 from tfl_research.data.tables.columns import Column
+from tfl_research.data.tables.label import Label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Schema:
     Attributes:
       columns: every feature column, in the order of the features.
       classes: names of the label's classes in order, or None if not declared.
+      label: how the label is declared; None if nothing but its classes is.
 
     Raises:
       ValueError: no columns, or two columns of the same name.
@@ -39,11 +42,21 @@ class Schema:
 
     columns: tuple[Column, ...]
     classes: Optional[tuple[str, ...]] = None
+    label: Optional[Label] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         names = self.column_names
         if not names or len(set(names)) < len(names):
             raise ValueError(f"expected columns of distinct names, got {names}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what a row's encoding depends on, in hex."""
+        text = repr(self)
+        notations = [c.notation for c in self.columns]
+        if self.label is not None or any(notations):
+            text += repr((notations, self.label))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -14,9 +13,18 @@ import numpy as np
 from tfl_research.data import client_splits, hold_out
 from tfl_research.data.client_data import ClientData
 from tfl_research.data.cohort import ArraySpec, Examples
-from tfl_research.data.tables import derived_schema, files, labels, schema_file
-from tfl_research.data.tables.cells import text_of
+from tfl_research.data.tables import (
+    derived_schema,
+    label as label_kinds,
+    labels,
+    schema_file,
+)
+from tfl_research.data.tables.cells import plain_cell, text_of
+from tfl_research.data.tables.comparison import columns, table as files_table
+from tfl_research.data.tables.comparison.finding import SAID, refuse_first
+from tfl_research.data.tables.comparison.table import Table
 from tfl_research.data.tables.files import Silo
+from tfl_research.data.tables.label import Label
 from tfl_research.data.tables.schema import Schema
 
 
@@ -24,7 +32,8 @@ from tfl_research.data.tables.schema import Schema
 class SiloData:
     """Encoded silos.
 
-    x is float32 `[features]`, y int32, the index of the class in `classes`.
+    x is float32 `[features]`. y is int32, the index of the class in `classes`; float32
+    of a label that is a number; or int32 `[labels]`, 1 for true, of several labels.
 
     Attributes:
       train: training rows of the training clients.
@@ -33,8 +42,12 @@ class SiloData:
       schema: the encoding of rows, with the label's classes.
       declared: whether ranges and categories are constants of schema.json; otherwise
         they are computed from the pooled rows.
-      declared_classes: whether the classes are those of schema.json; otherwise they are
-        the labels of all files.
+      declared_classes: whether nothing of the labels was computed from all files, as
+        the classes are where schema.json does not declare them.
+      label_kind: "classes", "number" or "multi_label".
+      said: what a run says of the files, a line each; see `comparison`.
+      changed: which columns earlier versions encoded in another way, see
+        `Task.encoding`; empty for none.
     """
 
     train: ClientData
@@ -43,6 +56,9 @@ class SiloData:
     schema: Schema
     declared: bool
     declared_classes: bool
+    label_kind: str = label_kinds.CLASSES
+    said: tuple[str, ...] = ()
+    changed: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,68 +68,12 @@ class SiloData:
     @property
     def schema_digest(self) -> str:
         """SHA-256 of what a row's encoding depends on, in hex."""
-        return hashlib.sha256(repr(self.schema).encode()).hexdigest()
+        return self.schema.digest
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The names of the entries of x."""
         return self.schema.feature_names
-
-
-def _check_columns(
-    silos: Sequence[Silo], expected: Sequence[str], origin: str, dropped: Sequence[str]
-) -> None:
-    """Raises ValueError unless every file has the expected columns, in any order.
-
-    Args:
-      silos: the files.
-      expected: names of the columns that each file must have.
-      origin: the file that the names come from, for the error.
-      dropped: names of further columns that a file may have.
-    """
-    for silo in silos:
-        present = list(silo.frame.columns)
-        for name in expected:
-            if name not in present:
-                raise ValueError(
-                    f"{silo.path}: column {name!r} of {origin} is missing; the file "
-                    f"has {', '.join(present)}"
-                )
-        for name in present:
-            if name not in expected and name not in dropped:
-                raise ValueError(
-                    f"{silo.path}: extra column {name!r} that {origin} does not have; "
-                    "remove it or name it in drop_columns"
-                )
-
-
-def _feature_columns(
-    silos: Sequence[Silo],
-    label_column: str,
-    drop_columns: Sequence[str],
-    declared: Optional[Schema],
-) -> list[str]:
-    """Names of the feature columns; ValueError unless all files have them."""
-    file_columns = list(silos[0].frame.columns)
-    if label_column not in file_columns:
-        raise ValueError(
-            f"{silos[0].path}: label column {label_column!r} is missing; the file has "
-            f"{', '.join(file_columns)}"
-        )
-    for name in drop_columns:
-        if name == label_column or all(name not in s.frame.columns for s in silos):
-            raise ValueError(
-                f"drop_columns: {name!r} is not a feature column of any file"
-            )
-    if declared is None:
-        present, origin = file_columns, silos[0].path.name
-    else:
-        present, origin = list(declared.column_names), schema_file.SCHEMA_FILE
-    names = [n for n in present if n != label_column and n not in drop_columns]
-    if not names:
-        raise ValueError(f"{silos[0].path}: no feature column besides the label")
-    _check_columns(silos, [*names, label_column], origin, drop_columns)
-    return names
 
 
 def load(
@@ -125,6 +85,7 @@ def load(
     held_out_clients: int = 0,
     test_fraction: float = 0.2,
     seed: int = 0,
+    label_kind: str = label_kinds.CLASSES,
 ) -> SiloData:
     """Reads, checks and encodes a folder of silos; file names are client ids.
 
@@ -134,34 +95,42 @@ def load(
     column's declared range to [-1, 1]. Without schema.json they are derived from the
     pooled training rows (`derived_schema.derive`), and without its "label" the classes
     are those of all rows; no differential-privacy guarantee of the training covers
-    either. Rows are split by the hash of their cells (`hold_out.examples`).
+    either. Then the files are compared, and what can be read in several ways is refused
+    (`comparison`). Rows are split by the hash of their cells (`hold_out.examples`).
 
     Args:
       folder: a .csv or .parquet file for each client, all with the same columns.
-      label_column: the class, integers or text.
+      label_column: the class, integers or text; a number; or names of several labels
+        that are true or false, separated by commas.
       drop_columns: columns to leave out; not every file must have them.
       delimiter: of the CSV files.
       held_out_clients: number of clients that are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       seed: decides the held-out clients and the splits.
+      label_kind: "classes", "number" or "multi_label".
 
     Raises:
       ValueError: a file, column or cell that does not fit (names file, line or row of
         a Parquet file, and column); or an option out of its range.
     """
     hold_out.check_fraction("test_fraction", test_fraction)
-    declared = schema_file.read(folder, label_column)
-    silos = files.read_folder(folder, delimiter)
-    names = _feature_columns(silos, label_column, drop_columns, declared)
-    classes = labels.classes(
-        silos, label_column, declared.classes if declared else None
-    )
+    table = files_table.read(folder, label_column, drop_columns, delimiter, label_kind)
+    said = _refuse_ambiguous(table)
+    silos, names, declared = table.silos, table.names, table.declared
+    label = None if declared is None else declared.label
+    classes: Optional[tuple[str, ...]] = None
+    if label_kind == label_kinds.CLASSES:
+        classes = labels.classes(
+            silos, label_column, declared.classes if declared else None, label
+        )
     training_ids, held_out_ids = hold_out.clients(
         [silo.client_id for silo in silos], count=held_out_clients, seed=seed
     )
     contents = {
-        silo.client_id: _row_contents(silo, [*names, label_column]) for silo in silos
+        silo.client_id: _row_contents(silo, [*names, *table.label_columns])
+        for silo in silos
     }
+    changed = ""
     if declared is None:
         training = []
         for silo in silos:
@@ -173,14 +142,16 @@ def load(
                     client_id=silo.client_id,
                 )
                 training.append(silo.frame.iloc[rows.tolist()])
-        columns = derived_schema.derive(silos, names, training).columns
+        features = derived_schema.derive(silos, names, training).columns
+        said += derived_schema.constants(silos, features, training)
+        changed = derived_schema.changed(names, training)
     else:
-        columns = tuple(c for c in declared.columns if c.column in names)
-    schema = Schema(columns, classes)
+        features = tuple(c for c in declared.columns if c.column in names)
+    schema = Schema(features, classes, label)
     encoded = {
         silo.client_id: {
-            "x": schema.encode(silo.frame, silo.at),
-            "y": labels.encode(silo, label_column, classes),
+            "x": schema.encode(files_table.readable(silo, schema), silo.at),
+            "y": _labels(silo, table, schema),
         }
         for silo in silos
     }
@@ -197,12 +168,19 @@ def load(
         held_out,
         schema,
         declared=declared is not None,
-        declared_classes=declared is not None and declared.classes is not None,
+        declared_classes=classes is None
+        or (declared is not None and declared.classes is not None),
+        label_kind=label_kind,
+        said=tuple(said),
+        changed=changed,
     )
 
 
 def without_rows(
-    folder: pathlib.Path, label_column: str, drop_columns: Sequence[str]
+    folder: pathlib.Path,
+    label_column: str,
+    drop_columns: Sequence[str],
+    label_kind: str = label_kinds.CLASSES,
 ) -> SiloData:
     """What the folder's schema.json declares, with no client.
 
@@ -215,26 +193,63 @@ def without_rows(
       ValueError: no schema.json, one without classes, or a column to leave out that
         schema.json does not have.
     """
-    declared = schema_file.read(folder, label_column)
-    if declared is None or declared.classes is None:
+    path = folder / schema_file.SCHEMA_FILE
+    label_columns = files_table.label_columns(label_column, label_kind)
+    declared = files_table.declared_schema(folder, label_columns, label_kind)
+    is_complete = declared is not None and (
+        declared.classes is not None or label_kind != label_kinds.CLASSES
+    )
+    if declared is None or not is_complete:
         raise ValueError(
-            f"{folder / schema_file.SCHEMA_FILE}: must declare the columns and the "
-            "label's classes, since no site may compute them from the rows of others; "
-            "scripts/federation schema drafts and merges such files"
+            f"{path}: must declare the columns and the label's classes, since no site "
+            "may compute them from the rows of others; scripts/federation schema "
+            "drafts and merges such files"
         )
     for name in drop_columns:
         if name not in declared.column_names:
             raise ValueError(
                 f"drop_columns: {name!r} is not a column of {schema_file.SCHEMA_FILE}"
             )
-    columns = tuple(c for c in declared.columns if c.column not in drop_columns)
-    schema = Schema(columns, declared.classes)
+    kept = tuple(c for c in declared.columns if c.column not in drop_columns)
+    schema = Schema(kept, declared.classes, declared.label)
     specs = {
         "x": ArraySpec((len(schema.feature_names),), np.dtype(np.float32)),
-        "y": ArraySpec((), np.dtype(np.int32)),
+        "y": _label_spec(label_columns, label_kind),
     }
     nobody = ClientData((), _no_client, specs, in_memory=True)
-    return SiloData(nobody, nobody, None, schema, True, True)
+    return SiloData(nobody, nobody, None, schema, True, True, label_kind)
+
+
+def _label_spec(columns: Sequence[str], label_kind: str) -> ArraySpec:
+    if label_kind == label_kinds.A_NUMBER:
+        return ArraySpec((), np.dtype(np.float32))
+    shape = (len(columns),) if label_kind == label_kinds.MULTI_LABEL else ()
+    return ArraySpec(shape, np.dtype(np.int32))
+
+
+def _labels(silo: Silo, table: Table, schema: Schema) -> np.ndarray:
+    """The labels of a file's rows, see `SiloData`."""
+    names, label = table.label_columns, schema.label
+    if table.label_kind == label_kinds.A_NUMBER:
+        return labels.encode_numbers(silo, names[0], label or Label())
+    if table.label_kind == label_kinds.MULTI_LABEL:
+        return labels.encode_several(silo, names, label.columns if label else {})
+    declared = table.declared is not None and table.declared.classes is not None
+    return labels.encode(silo, names[0], schema.classes or (), declared, label)
+
+
+def _refuse_ambiguous(table: Table) -> list[str]:
+    """What the comparison of the files says; ValueError for what can be several things.
+
+    What a schema.json declares is not compared: it says how the cells are read.
+    """
+    found = []
+    if table.declared is None:
+        found += columns.features(table.silos, table.names)
+    if table.declared is None or not table.label_is_declared:
+        found += columns.label(table.silos, table.label_columns, table.label_kind)
+    refuse_first(found)
+    return [finding.line() for finding in found if finding.fate == SAID]
 
 
 def _no_client(client_id: str) -> Examples:
@@ -243,8 +258,9 @@ def _no_client(client_id: str) -> Examples:
 
 def _row_contents(silo: Silo, names: Sequence[str]) -> list[bytes]:
     """The cells of each row, by which it is split: no other row plays a part."""
-    columns = [
-        [None if cell is None else text_of(cell) for cell in silo.frame[name]]
-        for name in sorted(names)
+    frame = silo.frame
+    cells = [
+        [None if cell is None else text_of(cell) for cell in map(plain_cell, frame[n])]
+        for n in sorted(names)
     ]
-    return [json.dumps(row).encode() for row in zip(*columns)]
+    return [json.dumps(row).encode() for row in zip(*cells)]

@@ -120,6 +120,8 @@ def own_data_digest(experiment: Description, task: Task) -> Optional[str]:
     choice = _choice(experiment)
     if choice is not None:
         files = choice.files_digest()
+        if files is not None and task.encoding:
+            return hashlib.sha256(f"{files} {task.encoding}".encode()).hexdigest()
         if files is not None or tasks.origin(str(choice.task)) is None:
             return files
     return content_digest(task)

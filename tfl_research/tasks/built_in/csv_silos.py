@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from typing import Any
 
 from tfl_research.data import hold_out
-from tfl_research.data.tables import schema_file, silos
+from tfl_research.data.tables import label, schema_file, silos
+from tfl_research.tasks.named_objectives import NAMES, named
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
 
@@ -26,8 +28,9 @@ def build(
     test_fraction: float = 0.2,
     model: str = "mlp",
     hidden_units: int = 64,
+    label_type: str = label.CLASSES,
 ) -> Task:
-    """Classification of rows; every file is a client, and its name is the client's id.
+    """Predicts a column of rows; every file is a client, and its name is its id.
 
     Scales, categories and classes are those of schema.json, or else computed from the
     rows of all files. A private run refuses the latter, see `Task.pooled`.
@@ -36,17 +39,22 @@ def build(
       seed: decides the held-out clients and the splits.
       data_dir: folder of .csv or .parquet files of the same columns, optionally
         with a schema.json (see `data.tables.schema_file.read`).
-      label_column: the class, integers or text; two classes make a binary task.
+      label_column: the class, integers or text, where two classes make a binary task;
+        or what `label_type` says.
       drop_columns: columns to leave out, separated by commas.
       delimiter: one character between the cells of CSV files.
       held_out_clients: how many clients are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       model: "mlp" (one hidden layer) or "linear".
       hidden_units: of "mlp".
+      label_type: "classes"; "number", which is predicted as it is; or "multi_label",
+        where `label_column` names several columns that are true or false.
+
+    Warns of what the files differ in where no schema.json declares the columns.
 
     Raises:
-      ValueError: a file, column or cell that does not fit, naming file, line and
-        column; or an option out of its range.
+      ValueError: a file, column or cell that does not fit, or that can be read in
+        several ways, naming file, line and column; or an option out of its range.
     """
     _check_model(model, hidden_units)
     folder = pathlib.Path(data_dir).expanduser()
@@ -58,7 +66,10 @@ def build(
         held_out_clients=held_out_clients,
         test_fraction=test_fraction,
         seed=seed,
+        label_kind=label_type,
     )
+    for line in data.said:
+        warnings.warn(line, stacklevel=2)
     return _task(data, folder, label_column, model, hidden_units)
 
 
@@ -73,12 +84,13 @@ def blueprint(
     test_fraction: float = 0.2,
     model: str = "mlp",
     hidden_units: int = 64,
+    label_type: str = label.CLASSES,
 ) -> Task:
     """The task without a row, from the schema.json of a folder without silos.
 
     Args:
       seed, data_dir, label_column, drop_columns, delimiter, held_out_clients,
-        test_fraction, model, hidden_units: see `build`.
+        test_fraction, model, hidden_units, label_type: see `build`.
 
     Raises:
       ValueError: no schema.json, or one that leaves something to the rows; or an option
@@ -93,7 +105,7 @@ def blueprint(
             "all clients' files, which no site has; leave it out"
         )
     folder = pathlib.Path(data_dir).expanduser()
-    data = silos.without_rows(folder, label_column, _names(drop_columns))
+    data = silos.without_rows(folder, label_column, _names(drop_columns), label_type)
     return _task(data, folder, label_column, model, hidden_units)
 
 
@@ -115,8 +127,7 @@ def _task(
     model: str,
     hidden_units: int,
 ) -> Task:
-    num_classes = len(data.classes)
-    binary = num_classes == 2
+    outputs, objective, metric = _predicted(data)
 
     def build_model() -> Any:
         # Only a model needs TensorFlow, whose import takes seconds.
@@ -125,13 +136,10 @@ def _task(
         layers = [tf.keras.layers.Input(data.train.specs["x"].shape)]
         if model == "mlp":
             layers.append(tf.keras.layers.Dense(hidden_units, activation="relu"))
-        layers.append(tf.keras.layers.Dense(1 if binary else num_classes))
+        layers.append(tf.keras.layers.Dense(outputs))
         return tf.keras.Sequential(layers)
 
-    def build_objective() -> Any:
-        from tfl_research.tasks import objectives
-
-        return objectives.binary() if binary else objectives.multiclass()
+    build_objective, _ = named(objective)
 
     scaling = (
         f"numeric ranges and categories are {_SCHEMA}'s"
@@ -140,14 +148,13 @@ def _task(
         "rows, outside of any differential-privacy guarantee; a schema.json in the "
         "folder gives them as public constants"
     )
-    named = num_classes <= _MOST_NAMED_CLASSES
     card = Card(
         title=f"silos in {folder.name}, {len(data.feature_names)} features",
         client_unit="silo (one file)",
-        target=f"column {label_column!r}, {num_classes} classes",
+        target=_target(data, label_column),
         source=f"{folder}; {scaling}",
         licence="that of the files",
-        label_names=data.classes if named else (),
+        label_names=data.classes if len(data.classes) <= _MOST_NAMED_CLASSES else (),
         public_knowledge=_public_knowledge(data),
     )
     return Task(
@@ -158,10 +165,33 @@ def _task(
         held_out=data.held_out,
         build_model=build_model,
         build_objective=build_objective,
-        selection_metric="auc" if binary else "accuracy",
+        selection_metric=metric,
         pooled=_pooled(data),
         agreed=data.schema_digest,
+        encoding=data.changed,
     )
+
+
+def _predicted(data: silos.SiloData) -> tuple[int, str, str]:
+    """The number of outputs, the objective's name, and the metric of the best model."""
+    shape = data.train.specs["y"].shape
+    if data.label_kind == label.A_NUMBER:
+        name, outputs = "regression", 1
+    elif data.label_kind == label.MULTI_LABEL:
+        name, outputs = "multi_label", shape[0]
+    elif len(data.classes) == 2:
+        name, outputs = "binary", 1
+    else:
+        name, outputs = "classification", len(data.classes)
+    return outputs, name, NAMES[name][1]
+
+
+def _target(data: silos.SiloData, label_column: str) -> str:
+    if data.label_kind == label.A_NUMBER:
+        return f"column {label_column!r}, a number"
+    if data.label_kind == label.MULTI_LABEL:
+        return f"columns {label_column}, each true or false"
+    return f"column {label_column!r}, {len(data.classes)} classes"
 
 
 def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:

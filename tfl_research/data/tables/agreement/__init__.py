@@ -3,6 +3,6 @@
 `drafting` makes a draft of one site's files, `draft` is what a site publishes, and
 `rounding` makes scales coarse. `merging` makes the content of a schema.json of
 published drafts and of the consortium's `decisions`, with `merged_levels` and
-`merged_scales`; `spellings` finds levels that are written differently. `fit` says which
+`merged_scales`. `fit` says which
 cells of a site's files do not fit the schema.
 """

@@ -22,7 +22,7 @@ from tfl_research.data.tables.agreement.draft import (
     EmptyDraft,
     NumberDraft,
 )
-from tfl_research.data.tables.cells import finite_numbers, numbers, text_of
+from tfl_research.data.tables.cells import finite_numbers, numbers, plain, text_of
 from tfl_research.data.tables.files import Silo
 
 FOUND, POSSIBLE = "found", "possible"
@@ -136,7 +136,7 @@ def make(
 
 
 def _all_differ(silos: Sequence[Silo], name: str) -> bool:
-    values = numbers(pd.concat([silo.frame[name] for silo in silos]))
+    values = numbers(pd.concat([plain(silo.frame[name]) for silo in silos]))
     whole = bool((values % 1 == 0).all())
     return whole and len(values) > _FEW_ROWS and values.nunique() == len(values)
 
@@ -191,12 +191,12 @@ def _column(
         if found is None:
             return EmptyDraft(), {}
         numeric = found
-    cells = [silo.frame[name] for silo in silos]
+    cells = [plain(silo.frame[name]) for silo in silos]
     missing = choices.missing == POSSIBLE or any(bool(c.isna().any()) for c in cells)
     if not numeric:
         return _categories(silos, name, missing, choices)
     values = np.concatenate(
-        [finite_numbers(name, silo.frame[name], silo.at) for silo in silos]
+        [finite_numbers(name, each, silo.at) for silo, each in zip(silos, cells)]
     )
     return _number(np.sort(values[~np.isnan(values)]), missing, choices), {}
 
@@ -204,7 +204,8 @@ def _column(
 def _categories(
     silos: Sequence[Silo], name: str, missing: bool, choices: Choices
 ) -> tuple[CategoryDraft, dict[str, int]]:
-    texts = pd.concat([silo.frame[name] for silo in silos]).dropna().map(text_of)
+    cells = pd.concat([plain(silo.frame[name]) for silo in silos])
+    texts = cells.dropna().map(text_of)
     counts = texts.value_counts()
     identifiers = len(counts) > _FEW_ROWS and len(counts) == len(texts)
     if identifiers or len(counts) > _MOST_CATEGORIES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfl_research.data.tables import labels
+from tfl_research.data.tables.comparison import table as files_table
 from tfl_research.data.tables.files import Silo
 from tfl_research.data.tables.schema import Schema
 
@@ -44,12 +45,13 @@ def misfits(
         for column in columns:
             if column.column in present:
                 try:
-                    column.encode(silo.frame[column.column], silo.at)
+                    alone = Schema((column,))
+                    alone.encode(files_table.readable(silo, alone), silo.at)
                 except ValueError as error:
                     lines.append(str(error))
         if label_column in present:
             try:
-                labels.classes([silo], label_column, schema.classes)
+                labels.classes([silo], label_column, schema.classes, schema.label)
             except ValueError as error:
                 lines.append(str(error))
     return lines

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfl_research.data.tables.agreement import spellings
 from tfl_research.data.tables.agreement.decisions import (
     ConflictError,
     Decisions,
     left_out,
 )
 from tfl_research.data.tables.agreement.draft import CategoryDraft, Draft
+from tfl_research.data.tables.comparison import spellings
 
 
 def categorical(

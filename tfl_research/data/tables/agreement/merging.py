@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfl_research.data.tables.agreement import (
-    merged_levels,
-    merged_scales,
-    spellings,
-)
+from tfl_research.data.tables.agreement import merged_levels, merged_scales
 from tfl_research.data.tables.agreement.decisions import ConflictError, Decisions
 from tfl_research.data.tables.agreement.draft import (
     CategoryDraft,
@@ -18,6 +14,7 @@ from tfl_research.data.tables.agreement.draft import (
     EmptyDraft,
     NumberDraft,
 )
+from tfl_research.data.tables.comparison import spellings
 
 
 def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:

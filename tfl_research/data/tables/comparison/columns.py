@@ -1,0 +1,93 @@
+"""The comparison of all columns of a folder's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfl_research.data.tables import cells as plain_cells, label as kinds
+from tfl_research.data.tables.comparison import (
+    cells,
+    labels as label_findings,
+    levels,
+    numbers,
+    scales,
+)
+from tfl_research.data.tables.comparison.finding import NOTED, Finding
+from tfl_research.data.tables.files import Silo
+from tfl_research.data.tables.schema import Schema
+
+_FEW_ROWS = 20
+
+
+def features(silos: Sequence[Silo], names: Sequence[str]) -> list[Finding]:
+    """Findings on columns that no schema declares."""
+    return [finding for name in names for finding in _feature(silos, name)]
+
+
+def _feature(silos: Sequence[Silo], name: str) -> list[Finding]:
+    column = cells.of_column(silos, name)
+    if not column.cells:
+        return []
+    for look in (numbers.ambiguous, numbers.mixture):
+        found = look(column)
+        if found:
+            return [*found, *_words_beside(column, found)]
+    if all(cell.is_number for cell in column.cells):
+        found = numbers.inexact(column)
+        if found:
+            return found
+        values = [
+            plain_cells.numbers(plain_cells.plain(silo.frame[name])).to_numpy()
+            for silo in silos
+        ]
+        return [*numbers.looks(column), *scales.of_values(name, silos, values)]
+    return [
+        *levels.found(column, f"column {name!r}"),
+        *levels.words(column),
+        *_different(column),
+    ]
+
+
+def _words_beside(column: cells.ColumnCells, found: list[Finding]) -> list[Finding]:
+    """Words for no value, where texts stay categories."""
+    return [] if any(f.choices for f in found) else levels.words(column)
+
+
+def _different(column: cells.ColumnCells) -> list[Finding]:
+    """A note on texts that are all different."""
+    rows = sum(cell.count for cell in column.cells)
+    if rows <= _FEW_ROWS or len({cell.text for cell in column.cells}) < rows:
+        return []
+    text = (
+        f"column {column.column!r} has another text in each of {rows} rows: if it is "
+        f"an identifier, leave it out by drop_columns={column.column}"
+    )
+    return [Finding(column.column, text, NOTED)]
+
+
+def label(silos: Sequence[Silo], names: Sequence[str], kind: str) -> list[Finding]:
+    """Findings on the label's columns, of a kind of `label.KINDS`."""
+    look = {
+        kinds.CLASSES: label_findings.of_classes,
+        kinds.A_NUMBER: label_findings.of_numbers,
+        kinds.MULTI_LABEL: label_findings.of_several,
+    }[kind]
+    return [f for name in names for f in look(cells.of_column(silos, name))]
+
+
+def declared(
+    silos: Sequence[Silo], schema: Schema, names: Sequence[str]
+) -> list[Finding]:
+    """What files differ in, of these columns of numbers that a schema declares."""
+    found: list[Finding] = []
+    for column in schema.columns:
+        if not column.is_numeric or column.column not in names:
+            continue
+        values = []
+        for silo in silos:
+            raw = silo.frame[column.column]
+            read = raw if column.notation else plain_cells.plain(raw)
+            read = column.read(read, silo.at)
+            values.append(plain_cells.finite_numbers(column.column, read, silo.at))
+        found += scales.of_values(column.column, silos, values)
+    return found

@@ -1,0 +1,281 @@
+"""Entries of a schema file: how a column or a label is declared."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from tfl_research.data.tables.cells import text_of
+from tfl_research.data.tables.columns import (
+    OUTSIDE,
+    UNKNOWN,
+    Categorical,
+    Column,
+    Numeric,
+    Standardised,
+)
+from tfl_research.data.tables.label import A_NUMBER, MULTI_LABEL, Label
+from tfl_research.data.tables.notation import (
+    BOOLEAN,
+    DATE,
+    INTEGER,
+    NUMBER,
+    TEXT,
+    TRUTH,
+    Notation,
+)
+from tfl_research.data.tables.written import whole
+
+# What a draft has where a person has to choose one of several entries.
+CHOICES = "choices"
+_NOTATION = frozenset(
+    ["type", "decimal", "thousands", "unit", "missing_values", "format", "spellings"]
+)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _names(value: Any) -> Optional[tuple[str, ...]]:
+    """Distinct category or class names of a JSON list; None for any other value."""
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(v, str) or _is_number(v) for v in value):
+        return None
+    texts = tuple(text_of(v) for v in value)
+    return texts if len(set(texts)) == len(texts) else None
+
+
+def _notation(
+    where: str, entry: Mapping[str, Any], default: str, levels: tuple[str, ...] = ()
+) -> Optional[Notation]:
+    """The declared notation; None where the entry says nothing of it."""
+    if not _NOTATION & set(entry):
+        return None
+    for key in ("type", "decimal", "thousands", "unit", "format"):
+        if key in entry and not isinstance(entry[key], str):
+            raise ValueError(f"{where}: {key} must be text, got {entry[key]!r}")
+    words = entry.get("missing_values")
+    if words is not None and (
+        not isinstance(words, list) or not all(isinstance(w, str) for w in words)
+    ):
+        raise ValueError(
+            f"{where}: missing_values is a list of texts, got {words!r}; an empty cell "
+            'is ""'
+        )
+    try:
+        return Notation(
+            entry.get("type", default),
+            entry.get("decimal", "."),
+            entry.get("thousands", ""),
+            entry.get("unit", ""),
+            None if words is None else tuple(words),
+            entry.get("format", ""),
+            _spellings(where, entry.get("spellings", {})),
+            levels,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: {error}".replace(f"{where}: {where}", where)
+        ) from None
+
+
+def _spellings(where: str, value: Any) -> dict[str, str]:
+    """What each other spelling means; ValueError for one that means two things."""
+    found: dict[str, str] = {}
+    ok = isinstance(value, dict) and all(
+        isinstance(texts, list) and all(isinstance(t, str) for t in texts)
+        for texts in value.values()
+    )
+    if not ok:
+        raise ValueError(
+            f'{where}: spellings is an object such as {{"yes": ["Yes", "YES"]}}, got '
+            f"{value!r}"
+        )
+    for meant, texts in value.items():
+        for text in texts:
+            if found.setdefault(text, meant) != meant:
+                raise ValueError(
+                    f"{where}: spellings: {text!r} means {found[text]!r} and {meant!r}"
+                )
+    return found
+
+
+def column(where: str, name: str, entry: Any) -> Column:
+    """The column of an entry; ValueError that begins with `where` for another form."""
+    where = f"{where}: column {name!r}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: expected an object, got {entry!r}")
+    _check_chosen(where, entry)
+    missing = entry.get("missing", True)
+    if not isinstance(missing, bool):
+        raise ValueError(f"{where}: missing is true or false, got {missing!r}")
+    keys = set(entry) - {"missing"} - _NOTATION
+    kind = entry.get("type")
+    if {"minimum", "maximum"} <= keys <= {"minimum", "maximum", "outside"}:
+        notation = _notation(where, entry, NUMBER)
+        _check_type(where, notation, (NUMBER, INTEGER, DATE), "minimum and maximum")
+        low, high = (_end(where, k, entry[k], kind) for k in ("minimum", "maximum"))
+        if not (_is_number(low) and _is_number(high) and low < high):
+            raise ValueError(
+                f"{where}: minimum and maximum are numbers, the minimum below the "
+                f"maximum; got {low!r} and {high!r}"
+            )
+        outside = _word(where, entry, "outside", OUTSIDE)
+        return Numeric(
+            name,
+            float(low),
+            float(high),
+            may_be_missing=missing,
+            outside=outside,
+            notation=notation,
+        )
+    if keys == {"mean", "deviation"}:
+        mean, deviation = entry["mean"], entry["deviation"]
+        if not (_is_number(mean) and _is_number(deviation) and deviation > 0):
+            raise ValueError(
+                f"{where}: mean and deviation are numbers, the deviation above 0; got "
+                f"{mean!r} and {deviation!r}"
+            )
+        notation = _notation(where, entry, NUMBER)
+        _check_type(where, notation, (NUMBER, INTEGER, DATE), "mean and deviation")
+        return Standardised(
+            name, float(mean), float(deviation), missing, notation=notation
+        )
+    if kind == BOOLEAN and keys <= {"unknown"}:
+        notation = _notation(where, entry, BOOLEAN)
+        return Categorical(name, TRUTH, may_be_missing=missing, notation=notation)
+    if {"categories"} <= keys <= {"categories", "unknown"}:
+        categories = _names(entry["categories"])
+        if categories is None:
+            raise ValueError(f"{where}: categories is a list of distinct names")
+        unknown = _word(where, entry, "unknown", UNKNOWN)
+        notation = _notation(where, entry, TEXT, categories)
+        _check_type(where, notation, (TEXT, INTEGER), "categories")
+        _check_meant(where, notation, categories)
+        return Categorical(name, categories, unknown, missing, notation=notation)
+    raise ValueError(
+        f"{where}: expected minimum and maximum (numeric, optionally outside), mean "
+        "and deviation (numeric), or categories (optionally unknown), or the type "
+        f"boolean, and optionally missing, {', '.join(sorted(_NOTATION))}; got "
+        f"{', '.join(sorted(entry)) or 'nothing'}"
+    )
+
+
+def _check_chosen(where: str, entry: Mapping[str, Any]) -> None:
+    if CHOICES in entry:
+        raise ValueError(
+            f"{where}: has {CHOICES}; put the one that holds in the place of the whole "
+            "entry"
+        )
+
+
+def _check_type(
+    where: str, notation: Optional[Notation], types: tuple[str, ...], what: str
+) -> None:
+    if notation is not None and notation.type not in types:
+        raise ValueError(
+            f"{where}: {what} go with the type {' or '.join(types)}, got "
+            f"{notation.type!r}"
+        )
+
+
+def _check_meant(
+    where: str, notation: Optional[Notation], names: tuple[str, ...]
+) -> None:
+    """Raises ValueError for spellings of a name that is not on the list."""
+    if notation is None:
+        return
+    for text, meant in notation.spellings.items():
+        if meant not in names or text in names:
+            raise ValueError(
+                f"{where}: spellings: {text!r} means {meant!r}; the second must be on "
+                "the list of names, and the first must not"
+            )
+    if notation.type == INTEGER and any(whole(name) != name for name in names):
+        raise ValueError(
+            f"{where}: names of the type integer are written as 1, not as 01"
+        )
+
+
+def _end(where: str, key: str, value: Any, kind: Any) -> Any:
+    """An end of a range; of dates, a text such as 2020-01-31."""
+    if kind != DATE or not isinstance(value, str):
+        return value
+    try:
+        day = datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(
+            f"{where}: {key} of dates is written as 2020-01-31, got {value!r}"
+        ) from None
+    return (day - datetime.date(1970, 1, 1)).days
+
+
+def _word(
+    where: str, entry: Mapping[str, Any], key: str, words: tuple[str, ...]
+) -> str:
+    """One of the words, "refuse" where the entry has none."""
+    word = entry.get(key, "refuse")
+    if word not in words:
+        raise ValueError(f"{where}: {key} is {' or '.join(words)}, got {word!r}")
+    return str(word)
+
+
+def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[Label]]:
+    """The label's classes, and how else it is declared."""
+    path = where.removesuffix(": label")
+    if not isinstance(entry, dict):
+        entry = {}
+    _check_chosen(where, entry)
+    keys = set(entry) - _NOTATION
+    if keys == {"columns"} and not _NOTATION & set(entry):
+        columns = entry["columns"]
+        if not isinstance(columns, dict) or not columns:
+            raise ValueError(f"{where}: columns is an object of labels by column")
+        several = {
+            name: _truth(f"{where} {name!r}", each) for name, each in columns.items()
+        }
+        return None, Label(MULTI_LABEL, columns=several)
+    if entry.get("type") in (NUMBER, INTEGER) and keys <= {"minimum", "maximum"}:
+        low, high = entry.get("minimum"), entry.get("maximum")
+        for end in (low, high):
+            if end is not None and not _is_number(end):
+                raise ValueError(f"{where}: {end!r} is no number")
+        return None, Label(A_NUMBER, _notation(where, entry, NUMBER), low, high)
+    classes = _names(entry.get("classes"))
+    if entry.get("type") == BOOLEAN and "classes" not in entry and not keys:
+        classes = TRUTH
+        keys = {"classes"}
+    if classes is None or len(classes) < 2 or keys != {"classes"}:
+        raise ValueError(
+            f"{path}: expected 'label' as {{'classes': [...]}} with two or more "
+            "distinct names, {'type': 'number'}, or {'columns': {...}}"
+        )
+    notation = _notation(where, entry, TEXT, classes)
+    _check_type(where, notation, (TEXT, INTEGER, BOOLEAN), "classes")
+    if notation is not None and notation.type == BOOLEAN:
+        if set(classes) != set(TRUTH):
+            raise ValueError(f"{where}: classes of the type boolean are false and true")
+    else:
+        _check_meant(where, notation, classes)
+    return classes, None if notation is None else Label(notation=notation)
+
+
+def _truth(where: str, entry: Any) -> Notation:
+    notation = None
+    if isinstance(entry, dict) and not set(entry) - _NOTATION:
+        notation = _notation(where, entry, BOOLEAN)
+    if notation is None or notation.type != BOOLEAN:
+        raise ValueError(
+            f'{where}: expected {{"type": "boolean"}}, optionally with spellings, got '
+            f"{entry!r}"
+        )
+    return notation

@@ -47,7 +47,7 @@ setuptools.setup(
     package_data={
         "tfl_research": ["py.typed"],
         "tfl_research.federation.engines": ["*.lock", "relays/*", "relays/*/*"],
-        "tfl_research.report": ["*.html"],
+        "tfl_research.report": ["templates/*"],
     },
     install_requires=[
         "absl-py>=1.4",

@@ -111,7 +111,9 @@ def test_shows_what_the_files_say(folder):
         "run seed secret",
     ):
         assert part in text, part
-    assert shown.tags.count("svg") == 3
+    # Loss, accuracy, ε and the clients' accuracy, and the lines of two legends.
+    assert len([t for t, n, v in shown.attributes if n == "class" and v == "plot"]) == 4
+    assert shown.tags.count("svg") == 6
 
 
 def test_text_is_escaped(folder):

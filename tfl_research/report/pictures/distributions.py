@@ -37,7 +37,7 @@ def silos(values: Mapping[str, Mapping[str, float]], metric: str, key: str) -> P
     """
     names = list(dict.fromkeys(n for of_model in values.values() for n in of_model))
     with style.applied():
-        figure, axes = style.figure(4.6, 1.0 + 0.3 * len(names))
+        figure, axes = style.figure(4.6, 1.0 + 0.3 * len(names), fitted=True)
         for row in range(len(names)):
             axes.axhline(row, color=style.RULE, linewidth=0.8)
         for place, of_model in enumerate(values.values()):

@@ -10,6 +10,7 @@ pages.
 """
 
 from tfl_research.report.run_page.page import write
+from tfl_research.report.several.page import compare, compare_sweep
 from tfl_research.report.unavailable import ReportUnavailableError
 
-__all__ = ["ReportUnavailableError", "write"]
+__all__ = ["ReportUnavailableError", "compare", "compare_sweep", "write"]

@@ -103,6 +103,8 @@ def number(value: Any, column: str = "") -> str:
         return str(value)
     if math.isnan(value):
         return NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if column.endswith(("epsilon", "delta")):
         return bound(value)
     if isinstance(value, int) or (value.is_integer() and abs(value) < 1e9):
@@ -113,6 +115,11 @@ def number(value: Any, column: str = "") -> str:
 def bound(value: float) -> str:
     """ε or δ as text, rounded up, "∞" for infinity; the same on every page."""
     return "∞" if math.isinf(value) else rounded_up(value, DIGITS)
+
+
+def plain(value: float) -> str:
+    """A number that is no ε, as text."""
+    return number(value)
 
 
 def of_picture(value: float, *, is_bound: bool) -> str:

@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -23,6 +23,24 @@ _LEAST_OF_A_CURVE = 3
 _MARKED = 30
 
 
+class Key(NamedTuple):
+    """A line of a legend.
+
+    Attributes:
+      id: of the curve's element.
+      label: of the curve.
+      colour: number of the colour.
+      dashes: of the line, as SVG has them; empty for a whole line, None for no line.
+      glyph: a letter like the curve's marker.
+    """
+
+    id: str
+    label: str
+    colour: int
+    dashes: Optional[str]
+    glyph: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture in a page.
@@ -32,7 +50,7 @@ class Picture:
       title: of the picture.
       svg: the element.
       caption: what is to be seen, in words.
-      legend: (id, label, colour's number, dashes) of each curve; empty for one curve.
+      legend: of several curves; empty for one curve.
       data: JSON with the numbers, from which the page shows values under the pointer.
     """
 
@@ -40,10 +58,12 @@ class Picture:
     title: str
     svg: str
     caption: str
-    legend: tuple[tuple[str, str, int, str], ...] = ()
+    legend: tuple[Key, ...] = ()
     data: str = ""
 
 
+# The shapes of matplotlib's markers as letters.
+_GLYPHS = dict(zip(style.MARKERS, "●■▲◆▼✚✖"))
 _DASHES = {"-": "", "--": "6 3", "-.": "7 3 2 3", ":": "2 3"}
 
 
@@ -56,14 +76,26 @@ def thinned(
     return list(rounds[::-1][::step][::-1]), list(values[::-1][::step][::-1])
 
 
-def legend_of(key: str, labels: Sequence[str]) -> tuple[tuple[str, str, int, str], ...]:
-    """The legend of several curves, see `Picture`; empty for one curve."""
+def legend_of(
+    key: str, labels: Sequence[str], *, lines: bool = True
+) -> tuple[Key, ...]:
+    """The legend of several curves; empty for one curve.
+
+    Args:
+      key: of the picture.
+      labels: of the curves, in the order of their styles.
+      lines: whether there are lines, and not points alone.
+    """
     if len(labels) < 2:
         return ()
     entries = []
     for place, label in enumerate(labels):
-        dashes = _DASHES[style.curve(place)["linestyle"]]
-        entries.append((f"{key}-s{place}", label, place % len(style.COLOURS), dashes))
+        how = style.curve(place)
+        dashes = _DASHES[how["linestyle"]] if lines else None
+        colour = place % len(style.COLOURS)
+        entries.append(
+            Key(f"{key}-s{place}", label, colour, dashes, _GLYPHS[how["marker"]])
+        )
     return tuple(entries)
 
 

@@ -76,7 +76,7 @@ def silos(values: Mapping[str, Mapping[str, float]], metric: str, key: str) -> P
         words.capital(title),
         svg,
         words.capital(caption),
-        legend_of(key, list(values)),
+        legend_of(key, list(values), lines=False),
     )
 
 

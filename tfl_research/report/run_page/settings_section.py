@@ -11,7 +11,8 @@ from tfl_research.report.run_results import RunResults
 CHANGED = "changed_from"
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """A setting's value as text."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -36,13 +37,13 @@ def section(results: RunResults) -> dict[str, Any]:
     knows = isinstance(defaults, dict)
     differ = dict(defaults) if isinstance(defaults, dict) else {}
     changed = [
-        (name, _shown(hparams[name]), _shown(default))
+        (name, shown_value(hparams[name]), shown_value(default))
         for name, default in sorted(differ.items())
         if name in hparams
     ]
     rest = {n: v for n, v in sorted(hparams.items()) if n not in differ}
     unset = [n for n, v in rest.items() if v is None or v == []]
-    others = [(n, _shown(v)) for n, v in rest.items() if n not in unset]
+    others = [(n, shown_value(v)) for n, v in rest.items() if n not in unset]
     return {
         "knows_defaults": knows,
         "changed": changed,

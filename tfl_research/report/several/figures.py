@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from tfl_research.report import words
-from tfl_research.report.convergence import interval
+from tfl_research.report.convergence import LEAST_OF_AN_INTERVAL, interval
 from tfl_research.report.pictures import panels, style
 from tfl_research.report.pictures.curves import (
     Picture,
@@ -20,7 +20,7 @@ from tfl_research.report.pictures.curves import (
     legend_of,
     thinned,
 )
-from tfl_research.report.several.groups import LEAST_OF_AN_INTERVAL, Group
+from tfl_research.report.several.groups import Group
 
 # More curves are hard to tell apart.
 MOST_CURVES = 8

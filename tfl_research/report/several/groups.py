@@ -14,14 +14,12 @@ from typing import Any, Union
 import numpy as np
 
 from tfl_research.report import run_results, words
-from tfl_research.report.convergence import interval
+from tfl_research.report.convergence import LEAST_OF_AN_INTERVAL, interval
 from tfl_research.report.run_page import headline
 from tfl_research.report.run_results import RunResults
 from tfl_research.storage import run_record
 
 SEED = "seed"
-# With fewer runs there is no interval: that of two has one degree of freedom.
-LEAST_OF_AN_INTERVAL = 3
 # What follows from other settings, and what changes no result.
 _FOLLOWS = frozenset(
     {

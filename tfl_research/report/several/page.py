@@ -122,7 +122,7 @@ def _settings(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _runs(groups: Sequence[Group], columns: Sequence[str], page: pathlib.Path) -> Any:
-    """Every run: its name, the address of its report if there is one, and its values."""
+    """Every run: its name, the address of its report, if it has one, and values."""
     rows = []
     for group in groups:
         for run in group.runs:

@@ -23,7 +23,7 @@ EXTRAS = {
     # Secure sums between sites: key agreement, ciphers, secret sharing.
     "federation": ["cryptography>=45", "pycryptodome>=3.20"],
     "mlflow": ["mlflow-skinny>=2.17,<3.2"],
-    "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
+    "plots": ["jinja2>=3.1", "matplotlib>=3.8", "werkzeug>=2.2"],
     "dev": [
         "hypothesis>=6.100",
         "import-linter==2.5.2",

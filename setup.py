@@ -23,7 +23,7 @@ EXTRAS = {
     # Secure sums between sites: key agreement, ciphers, secret sharing.
     "federation": ["cryptography>=45", "pycryptodome>=3.20"],
     "mlflow": ["mlflow-skinny>=2.17,<3.2"],
-    "plots": ["jinja2>=3.1", "matplotlib>=3.8"],
+    "plots": ["jinja2>=3.1", "matplotlib>=3.8", "werkzeug>=2.2"],
     "dev": [
         "hypothesis>=6.100",
         "import-linter==2.5.2",
@@ -47,7 +47,7 @@ setuptools.setup(
     package_data={
         "tfl_research": ["py.typed"],
         "tfl_research.federation.engines": ["*.lock", "relays/*", "relays/*/*"],
-        "tfl_research.report": ["*.html"],
+        "tfl_research.report": ["templates/*"],
     },
     install_requires=[
         "absl-py>=1.4",

@@ -18,7 +18,7 @@ from tfl_research import cli
 from tfl_research.cli.grids import ByzantineGrid
 from tfl_research.experiment import Experiment, sweeps
 from tfl_research.experiment.sweeps.byzantine import BACKDOOR, with_places
-from tfl_research.report import sweeps as pictures
+from tfl_research.report import sweep_heading, sweeps as pictures
 
 
 def main(given: cli.Given) -> None:
@@ -30,13 +30,16 @@ def main(given: cli.Given) -> None:
     for line in left_out:
         print(f"left out: {line}")
     rows = with_places(runs.run(recharge=given.output.recharge))
+    title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "byzantine.svg"
     metric = str(rows[0]["metric"])
     panels = [("final_value", metric), (BACKDOOR, "backdoor success")]
-    pictures.heatmaps(rows, picture, across="attacked by", down="rule", panels=panels)
-    for column, title in panels:
+    pictures.heatmaps(
+        rows, picture, across="attacked by", down="rule", panels=panels, title=title
+    )
+    for column, name in panels:
         if any(row.get(column) is not None for row in rows):
-            print(f"{title}, median over seeds:")
+            print(f"{name}, median over seeds:")
             print(
                 pictures.matrix(rows, down="rule", across="attacked by", column=column)
             )

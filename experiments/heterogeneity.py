@@ -18,7 +18,7 @@ import federated
 from tfl_research import algorithms, cli
 from tfl_research.cli.grids import HeterogeneityGrid
 from tfl_research.experiment import Experiment, sweeps
-from tfl_research.report import convergence, convergence_picture
+from tfl_research.report import convergence, convergence_picture, sweep_heading
 
 
 def main(given: cli.Given) -> None:
@@ -29,8 +29,10 @@ def main(given: cli.Given) -> None:
     runs = sweeps.Sweep(folder, grid.points(base, federated.PRESET))
     rows = runs.run(recharge=given.output.recharge)
     curves = convergence.of_sweep(rows, [runs.path(p) for p in runs.points])
+    title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "heterogeneity.svg"
-    convergence_picture.write(curves, picture, metric=convergence.metric_of(rows))
+    metric = convergence.metric_of(rows)
+    convergence_picture.write(curves, picture, metric=metric, title=title)
     print(convergence.table(curves, target=grid.target))
     print(f"results: {runs.results_path}  {picture}")
 

@@ -16,7 +16,7 @@ import dp_fed_avg
 from tfl_research import cli, privacy
 from tfl_research.cli.grids import PrivacyUtilityGrid
 from tfl_research.experiment import Experiment, configs, sweeps
-from tfl_research.report import sweeps as pictures
+from tfl_research.report import sweep_heading, sweeps as pictures
 
 PRIVATE = (configs.UserLevelPrivacy, configs.Release, privacy.MECHANISMS)
 SWEPT = "the grid of the sweep sets it"
@@ -30,9 +30,11 @@ def main(given: cli.Given) -> None:
     folder = pathlib.Path(given.output.folder)
     runs = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET))
     rows = runs.run(recharge=given.output.recharge)
+    title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "privacy_utility.svg"
+    cost = ("epsilon", "ε")
     pictures.frontier(
-        rows, picture, x=("epsilon", "ε"), lines="mechanism", reference="none"
+        rows, picture, x=cost, lines="mechanism", reference="none", title=title
     )
     print(pictures.table(rows, ("mechanism", "target_epsilon")))
     print(f"results: {folder / 'results.csv'}  {picture}")

@@ -58,10 +58,9 @@ def test_table(curves):
     assert (
         lines[0] == "| α | algorithm | final | target | round | seconds | megabytes |"
     )
-    # Half width: 12.706 standard errors of two values.
-    half = 12.7062 * 0.09 / math.sqrt(2) / math.sqrt(2)
+    # Two values, and no interval of one degree of freedom.
     assert lines[2] == (
-        f"| 0.1 | slow | 0.745 ± {half:.3f} | 0.750 | 1 of 2: 4 | 1 of 2: 50 | "
+        "| 0.1 | slow | 0.790, 0.700 (2 seeds) | 0.750 | 1 of 2: 4 | 1 of 2: 50 | "
         "1 of 2: 6 |"
     )
     assert lines[3].endswith("| 0.750 | 3 | 35 | 4.5 |")
@@ -84,8 +83,7 @@ def test_runs_that_diverged_are_said_to(tmp_path):
     )
     early, late = convergence.table(curves, target=0.65).splitlines()[2:]
     assert early == "| 1 | early | diverged | 0.650 | never |"
-    # 0.8 and 12.7062 standard errors of two values that are 0.2 apart.
-    assert late == "| 1 | late | 0.800 ± 1.271 (1 of 3 diverged) | 0.650 | 2 |"
+    assert late == "| 1 | late | 0.900, 0.700 (2 seeds; 1 of 3 diverged) | 0.650 | 2 |"
     # The target is of what was seen.
     assert convergence.targets(curves, None) == {"1": pytest.approx(0.855)}
     means = convergence.averaged(curves[curves["algorithm"] == "late"], "round")
@@ -97,10 +95,31 @@ def test_runs_that_diverged_are_said_to(tmp_path):
     assert names == ["early", "late"]
 
 
-def test_interval_of_one_value_is_unknown():
-    mean, half = convergence.interval(np.array([0.5]))
-    assert mean == 0.5
-    assert math.isnan(half)
+def test_three_values_have_an_interval_and_fewer_have_none():
+    for values, expected in (([0.5], 0.5), ([0.5, 0.7], 0.6)):
+        mean, half = convergence.interval(np.array(values))
+        assert mean == pytest.approx(expected)
+        assert math.isnan(half)
+    mean, half = convergence.interval(np.array([0.5, 0.6, 0.7]))
+    # 4.30265 standard errors: a standard deviation of 0.1 over the root of three.
+    assert half == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-5)
+    assert mean == pytest.approx(0.6)
+
+
+def test_the_table_of_three_seeds_has_an_interval(tmp_path):
+    finals = (0.5, 0.6, 0.7)
+    folders = [write_run(tmp_path / f"{i}", [0.1, v]) for i, v in enumerate(finals)]
+    curves = convergence.read(
+        [("fed_avg", "1", seed) for seed in range(3)],
+        folders,
+        metric="eval_accuracy",
+        diverged=[False] * 3,
+    )
+    assert "| 0.600 ± 0.248 |" in convergence.table(curves, target=0.9)
+    figure = convergence_picture.draw(curves, metric="eval_accuracy", title="mnist")
+    assert len(figure.axes[0].collections) == 1
+    assert figure.get_suptitle().startswith("mnist\n")
+    assert "band: 95% interval of the mean" in figure.get_suptitle()
 
 
 def test_a_target_that_nobody_reaches(curves):
@@ -113,9 +132,8 @@ def test_means_at_equal_rounds_and_the_mean_of_what_they_cost(curves):
     found = convergence.averaged(slow, "seconds")
     assert found["seconds"].tolist() == [310, 335, 350]
     assert found["mean"].tolist() == pytest.approx([0.15, 0.45, 0.745])
-    # 12.7062 standard errors of two values, of which one is half their difference.
-    halves = [12.7062 * 0.05, 12.7062 * 0.05, 12.7062 * 0.045]
-    assert found["half"].tolist() == pytest.approx(halves, rel=1e-5)
+    # Two seeds have no interval.
+    assert found["half"].isna().all()
     # A round that one of the seeds did not get to has no mean over seeds.
     short = slow[(slow["seed"] == 0) | (slow["round"] < 4)]
     assert convergence.averaged(short, "megabytes")["megabytes"].tolist() == [1.5, 4.5]
@@ -155,10 +173,11 @@ def test_picture_has_a_row_for_each_cost_and_a_column_for_each_heterogeneity(cur
     assert other.get_color() == fast.get_color() != slow.get_color()
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["slow", "fast"]
-    # Intervals of two seeds reach beyond everything that was seen, from 0.1 to 0.8.
+    # What was seen is from 0.1 to 0.8.
     assert figure.axes[0].get_ylim() == pytest.approx((0.079, 0.821))
-    # A band and two seeds for each of the two algorithms.
-    assert len(figure.axes[0].collections) == 2
+    # Two seeds for each of the two algorithms, and no band, which is said.
+    assert not figure.axes[0].collections
+    assert "no band with fewer than three seeds" in figure.get_suptitle()
     thin = [line for line in figure.axes[2].lines if line.get_linewidth() < 1]
     assert len(thin) == 4
 

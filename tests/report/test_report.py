@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
 import json
 import re
@@ -62,6 +64,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, content):
         super().__init__()
         self.text, self.tags, self.ids, self.links = "", [], [], []
+        self.attributes = []
         self.open = []
         self.feed(content)
 
@@ -69,6 +72,7 @@ class Page(html.parser.HTMLParser):
         self.tags.append(tag)
         if tag not in ("meta", "path", "use", "br"):
             self.open.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value)
@@ -81,7 +85,7 @@ class Page(html.parser.HTMLParser):
                 pass
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.text += data + " "
 
 
@@ -93,14 +97,13 @@ def test_shows_what_the_files_say(folder):
     for part in (
         "dp_fed_avg",
         "3 rounds: the next round would exceed the privacy budget",
-        "ε = 1.2346 at δ = 0.0001 after 3 rounds",
+        "ε = 1.235 at δ = 0.0001 after 3 rounds",
         "Relation: add or remove one client.",
-        "metric untrained final best",
-        "round – 3 2",
-        "eval_loss 4.5 1.75 2.25",
-        "eval_accuracy nan 0.5 0.25",
-        "selected by eval_accuracy",
-        "final model, clients' test splits (3 clients)",
+        "metric untrained final round 3 best round 2",
+        "loss, test examples eval_loss 4.5 1.75 2.25",
+        "accuracy, test examples eval_accuracy – 0.5 0.25",
+        "selected by accuracy, test examples",
+        "Final model, clients' test splits (3 clients)",
         "big 30 1.25 0.6",
         "none 0 – –",
         "other 4 1.125 0.7 0.5",
@@ -108,21 +111,32 @@ def test_shows_what_the_files_say(folder):
         "run seed secret",
     ):
         assert part in text, part
-    assert shown.tags.count("svg") == 3
+    # Loss, accuracy, ε and the clients' accuracy, and the lines of two legends.
+    assert len([t for t, n, v in shown.attributes if n == "class" and v == "plot"]) == 4
+    assert shown.tags.count("svg") == 6
 
 
 def test_text_is_escaped(folder):
     shown = Page(report.write(folder).read_text())
-    assert "script" not in shown.tags
+    # The page's own one.
+    assert shown.tags.count("script") == 1
     assert "b" not in shown.tags
-    # Once in the settings, once as a client's id.
-    assert shown.text.count('alert("x")</script>&') == 2
+    # In the settings, and twice as a client's id: in a caption and in the table.
+    assert shown.text.count('alert("x")</script>&') == 3
+    # A picture's title has no formula, and its label is an attribute.
+    (label,) = (
+        value
+        for tag, name, value in shown.attributes
+        if name == "aria-label" and value.startswith("Accuracy at each client")
+    )
+    assert HOSTILE in label
 
 
 def test_is_self_contained(folder):
     content = report.write(folder).read_text()
     shown = Page(content)
-    assert not {"script", "link", "img", "iframe", "object"} & set(shown.tags)
+    assert not {"link", "img", "iframe", "object"} & set(shown.tags)
+    assert not [value for tag, name, value in shown.attributes if name == "src"]
     assert shown.links
     assert all(link.startswith("#") for link in shown.links)
     assert "@import" not in content
@@ -130,14 +144,25 @@ def test_is_self_contained(folder):
     # The panels' ids do not collide, and what they refer to exists.
     assert len(shown.ids) == len(set(shown.ids))
     assert {link[1:] for link in shown.links} <= set(shown.ids)
+    (policy,) = (v for _, name, v in shown.attributes if v and "default-src" in v)
+    script = content.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
 
 
 def test_nothing_private_is_said_so(folder):
     metrics = folder / "metrics.csv"
     metrics.write_text("round,train_loss,epsilon,delta\n1,2.5,inf,\n2,2.0,inf,\n")
-    text = Page(report.write(folder).read_text()).text
-    assert "ε = ∞" in text
-    assert "no privacy guarantee" in text
+    shown = Page(report.write(folder).read_text())
+    text = " ".join(shown.text.split())
+    assert "This run is not differentially private" in text
+    # An infinite ε says nothing more, and so is nowhere on the page.
+    assert "∞" not in text
+    assert " inf " not in text
+    assert "Privacy loss" not in text
+    assert "Relation: add or remove" not in text
 
 
 def begun_with_a_plan(folder, **plan):
@@ -150,7 +175,10 @@ def test_epsilon_is_a_bound(folder):
     metrics = folder / "metrics.csv"
     metrics.write_text("round,epsilon,delta\n1,7.42693382,0.00012345678\n")
     text = " ".join(Page(report.write(folder).read_text()).text.split())
-    assert "ε = 7.427 at δ = 0.00012346 after 1 rounds" in text
+    assert "ε = 7.427 at δ = 0.0001235 after 1 round." in text
+    # The tile and the picture have the same digits.
+    assert text.count("7.427") == 3
+    assert "7.4269" not in text
 
 
 def test_a_private_run_whose_first_round_diverged_has_its_guarantee(folder):
@@ -178,7 +206,7 @@ def test_a_choice_without_a_value_has_no_optimistic_value(folder):
     summary["best"].update(selected_by="private_choice", value=None)
     (folder / "summary.json").write_text(json.dumps(summary))
     text = " ".join(Page(report.write(folder).read_text()).text.split())
-    assert "selected by private_choice ." in text
+    assert "selected by a private choice, which ε covers" in text
     assert "optimistic" not in text
 
 
@@ -234,9 +262,10 @@ def test_no_run_there(tmp_path):
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
 def test_without_the_extra(folder, monkeypatch, missing):
     for name in list(sys.modules):
-        if name.partition(".")[0] == missing or name == "tfl_research.report.curves":
+        parent, _, module = name.rpartition(".")
+        if parent.startswith("tfl_research.report.pictures"):
             monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(report, "curves", raising=False)
+            monkeypatch.delattr(sys.modules[parent], module)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(report.ReportUnavailableError, match="extra 'plots'") as error:
         report.write(folder)

@@ -152,8 +152,19 @@ def test_show_an_empty_ledger(call, tmp_path):
     assert "--plot: no rounds were recorded" in err
 
 
-def test_plots_are_png_files(call, ledger, tmp_path):
-    spent, plan = tmp_path / "spent.png", tmp_path / "plan.png"
+@pytest.mark.parametrize("name", ["x.jpeg", "x", "x.svg.gz"])
+def test_a_plot_of_another_format_is_refused_at_once(call, tmp_path, name):
+    path = tmp_path / name
+    # Before the ledger is read: there is none.
+    code, out, err = call("show", tmp_path / "missing.jsonl", f"--plot={path}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"privacy_ledger: --plot: {path} has ")
+    assert err.endswith("a plot's name ends in .svg, .png, .pdf\n")
+    assert not path.exists()
+
+
+def test_plots_have_the_format_of_their_names(call, ledger, tmp_path):
+    spent, plan = tmp_path / "spent.svg", tmp_path / "plan.PNG"
     assert call("show", ledger, f"--plot={spent}")[0] == 0
     code, out, _ = call(
         "plan", "--sampler=full", "--population=900", "--noise_multiplier=20",
@@ -161,8 +172,8 @@ def test_plots_are_png_files(call, ledger, tmp_path):
     )  # fmt: skip
     assert code == 0
     assert out.endswith(f"plot: {plan}\n")
-    for path in (spent, plan):
-        assert path.read_bytes().startswith(_PNG)
+    assert b"<svg" in spent.read_bytes()
+    assert plan.read_bytes().startswith(_PNG)
     code, _, err = call("show", ledger, f"--plot={tmp_path / 'no' / 'x.png'}")
     assert code == 2
     assert "cannot write" in err

@@ -10,10 +10,11 @@ from typing import Any
 from tfl_research import registry, settings
 from tfl_research.cli import planned_event
 from tfl_research.privacy.accounting.events import ACCOUNTANTS
+from tfl_research.privacy.ledger import ledger_plots
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
 
 _EXAMPLES = """examples:
-  privacy_ledger show results/shared_ledger.jsonl --plot=spent.png
+  privacy_ledger show results/shared_ledger.jsonl --plot=spent.svg
   privacy_ledger verify results/shared_ledger.jsonl results/run_1 results/run_2
   privacy_ledger budget results/shared_ledger.jsonl --epsilon=8 --delta=1e-5
   privacy_ledger plan --cohort_size=50 --population=715 --target_epsilon=8 --rounds=200
@@ -143,7 +144,9 @@ def _add_accountant(command: argparse.ArgumentParser) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     _add_accountant(command)
-    command.add_argument("--plot", metavar="PNG", help="draw ε by rounds to this file")
+    command.add_argument(
+        "--plot", metavar="FILE", help="draw ε by rounds: .svg, .png or .pdf"
+    )
     _add_plugin(command)
 
 
@@ -236,6 +239,11 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
       ValueError: names the argument.
     """
+    if arguments.command in ("show", "plan") and arguments.plot is not None:
+        try:
+            ledger_plots.format_of(arguments.plot)
+        except ValueError as error:
+            raise ValueError(f"--plot: {error}") from None
     if arguments.command != "plan":
         return
     noises = (arguments.noise_multiplier, arguments.target_epsilon)

@@ -1,31 +1,77 @@
-"""Writes FOLDER/report.html again: `python -m tfl_research.cli.report FOLDER`."""
+"""Pages about one run, several runs, or a sweep: scripts/report."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Optional
 
 from tfl_research import report
+from tfl_research.report.several.page import FILE
+
+_WHAT = """Writes report.html into the folder of one run, or, for several runs or a
+sweep, a page that compares them: overlaid curves, results, and settings that differ.
+Runs that differ in their seed alone are shown by their mean."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/report", description=_WHAT)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder")
+    parser.add_argument("--sweep", metavar="FOLDER", help="a sweep's folder")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help=f"the page that compares runs; {FILE} in the sweep's folder, or in the "
+        "folder that all runs are in, when not given",
+    )
+    return parser
+
+
+def _common(runs: Sequence[str]) -> pathlib.Path:
+    parents = [pathlib.Path(run).resolve().parent for run in runs]
+    return pathlib.Path(os.path.commonpath(parents)) / FILE
+
+
+def _write(
+    runs: Sequence[str], sweep: Optional[str], output: Optional[str]
+) -> pathlib.Path:
+    if sweep is not None:
+        if runs:
+            raise ValueError(
+                f"--sweep={sweep} has its runs, and {runs[0]} is beside it; leave one "
+                "of them out"
+            )
+        return report.compare_sweep(sweep, output)
+    if not runs:
+        raise ValueError("no run is named; give a run's folder, or --sweep=FOLDER")
+    if len(runs) > 1:
+        return report.compare(runs, _common(runs) if output is None else output)
+    if output is not None:
+        raise ValueError(
+            f"--output={output}: the page of one run is its report.html; leave "
+            "--output out, or name several runs"
+        )
+    return report.write(runs[0])
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the report and prints its path.
+    """Writes the page and prints its path.
 
     Returns:
-      The exit code: 0, or 2 with a line on stderr for a folder without a run or a
-      report that cannot be written.
+      The exit code: 0, or 2 with a line on stderr for a folder without a run, a page
+      that cannot be written, or arguments that do not go together.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m tfl_research.cli.report",
-        description="Writes report.html of a run from its folder.",
-    )
-    parser.add_argument("folder", help="the run's folder (its --output_dir)")
-    folder = parser.parse_args(arguments).folder
+    given = _parser().parse_args(arguments)
     try:
-        path = report.write(folder)
+        path = _write(given.runs, given.sweep, given.output)
     except (ValueError, report.ReportUnavailableError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
         return 2
     sys.stdout.write(f"{path}\n")
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
-from tfl_research.experiment import engines, setup as setups
+from tfl_research.experiment import changed_settings, engines, setup as setups
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.federated import coordinator
@@ -143,6 +143,7 @@ def _opened(
                 resume=resume,
                 run_seed=None if training.run_seed is None else int(training.run_seed),
                 plan=None if setup.plan is None else setup.plan.record(),
+                changed_from=changed_settings.changed_from(experiment),
             )
         )
         account = stack.enter_context(_account(setup, folder, out))

@@ -20,6 +20,8 @@ COSTS = {
     "seconds": "simulated seconds",
     "megabytes": "megabytes sent and received",
 }
+# With fewer seeds there is no interval.
+LEAST_OF_AN_INTERVAL = 3
 # The default target is this share of the best value.
 _SHARE = 0.95
 
@@ -101,9 +103,13 @@ def read(
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half width of the 95% interval of Student's t; NaN for one value."""
+    """Mean and half width of the 95% interval of Student's t.
+
+    The half width of fewer than three values is NaN: one has no interval, and that of
+    two has one degree of freedom, and says nothing.
+    """
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < LEAST_OF_AN_INTERVAL:
         return mean, float("nan")
     error = float(np.std(values, ddof=1)) / np.sqrt(len(values))
     return mean, float(stats.t.ppf(0.975, len(values) - 1) * error)
@@ -121,8 +127,9 @@ def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
       cost: one of `COSTS`.
 
     Returns:
-      Columns `cost`, mean and half, the half width of the 95% interval; a row for each
-      round that was evaluated under all seeds. No row follows after a seed diverged.
+      Columns `cost`, mean and half, the half width of the 95% interval or NaN, see
+      `interval`; a row for each round that was evaluated under all seeds. No row
+      follows after a seed diverged.
     """
     seeds = runs["seed"].nunique()
     rows = [
@@ -175,9 +182,10 @@ def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
 def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
     """A Markdown table: each algorithm's final value, and the cost of the target.
 
-    Values are means over the seeds that did not diverge; the final value has the half
-    width of its 95% interval. "2 of 3: 40" means that two of three seeds reached the
-    target, on average in round 40.
+    Values are means over the seeds that did not diverge; the final value of three and
+    more has the half width of its 95% interval, and of two seeds both are there.
+    "2 of 3: 40" means that two of three seeds reached the target, on average in round
+    40.
     """
     rows = reached(curves, target)
     costs = [name for name in COSTS if name in rows]
@@ -204,5 +212,10 @@ def _final(runs: pd.DataFrame) -> str:
     if not len(values):
         return "diverged"
     mean, half = interval(values)
-    text = f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
-    return f"{text} ({lost} of {len(runs)} diverged)" if lost else text
+    notes = [f"{lost} of {len(runs)} diverged"] if lost else []
+    if len(values) < LEAST_OF_AN_INTERVAL:
+        text = ", ".join(f"{value:.3f}" for value in values)
+        notes = [f"{len(values)} seeds", *notes] if len(values) > 1 else notes
+    else:
+        text = f"{mean:.3f} ± {half:.3f}"
+    return f"{text} ({'; '.join(notes)})" if notes else text

@@ -7,18 +7,17 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tfl_research.report import convergence
-
-_COLOURS = 10
-_STYLES = ("-", "--", ":")
+from tfl_research.report import convergence, words
+from tfl_research.report.pictures import style
 
 
-def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
+def draw(curves: pd.DataFrame, *, metric: str, title: str = "") -> Figure:
     """Mean over seeds and its 95% interval, and each seed as a thin line.
+
+    There is no interval of fewer than three seeds, and the heading says so.
 
     A column of panels for each heterogeneity, and a row for each cost of the runs:
     rounds and, for simulated devices, seconds and megabytes. Costs are means over seeds
@@ -26,8 +25,14 @@ def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
 
     Args:
       curves: of `convergence.read`.
-      metric: name of the values.
+      metric: column of the values.
+      title: above the picture, see `sweep_heading`.
     """
+    with style.applied():
+        return _drawn(curves, metric, title)
+
+
+def _drawn(curves: pd.DataFrame, metric: str, title: str) -> Figure:
     alphas = list(dict.fromkeys(curves["alpha"]))
     costs = [name for name in convergence.COSTS if name in curves]
     figure = Figure(
@@ -51,7 +56,7 @@ def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
             # The range of the values; the first intervals of a few seeds are wider.
             axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
             axes.grid(alpha=0.3)
-        row[0].set_ylabel(metric)
+        row[0].set_ylabel(words.column_name(metric))
     for axes, alpha in zip(panels[0], alphas):
         named = alpha if alpha == "natural" else f"Dirichlet, α = {alpha}"
         axes.set_title(named, fontsize="medium")
@@ -63,20 +68,27 @@ def draw(curves: pd.DataFrame, *, metric: str) -> Figure:
         fontsize="small",
         loc="outside right upper",
     )
+    seeds = curves.groupby(["algorithm", "alpha"])["seed"].nunique()
+    how = "thick: mean of the seeds; thin: each seed"
+    if seeds.min() >= convergence.LEAST_OF_AN_INTERVAL:
+        how += "; band: 95% interval of the mean"
+    elif seeds.max() > 1:
+        how += "; no band with fewer than three seeds"
+    figure.suptitle(f"{title}\n{how}".strip(), fontsize="small", x=0.02, ha="left")
     return figure
 
 
-def write(curves: pd.DataFrame, path: pathlib.Path, *, metric: str) -> None:
-    """`draw` as an SVG file."""
-    canvas = FigureCanvasSVG(draw(curves, metric=metric))
-    canvas.print_svg(str(path), metadata={"Date": None})
+def write(
+    curves: pd.DataFrame, path: pathlib.Path, *, metric: str, title: str = ""
+) -> None:
+    """`draw` as a file; its ending says the format."""
+    with style.applied():
+        style.save(draw(curves, metric=metric, title=title), path)
 
 
 def _style(place: int) -> dict[str, Any]:
-    return {
-        "color": f"C{place % _COLOURS}",
-        "linestyle": _STYLES[place // _COLOURS % len(_STYLES)],
-    }
+    how = style.curve(place)
+    return {"color": how["color"], "linestyle": how["linestyle"]}
 
 
 def _curve(axes: Axes, runs: pd.DataFrame, cost: str, place: int) -> None:

@@ -9,7 +9,9 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any, Optional, Union
+
+Rows = Sequence[Mapping[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,22 +27,120 @@ class RunResults:
       privacy: lines of the privacy statement; empty without a statement.
       columns: by column of metrics.csv its class, meaning and whose data it depends on;
         empty without columns.json.
+      personal: rows of personal_clients.csv; empty without the file.
+      spent: rows of client_epsilon.csv of its last round; empty without the file.
+      audit: audit.json; empty without the file.
+      is_sabotaged: whether the run tests an audit, with a broken mechanism.
     """
 
     name: str
     record: Mapping[str, Any]
     metrics: Mapping[str, Sequence[float]]
-    clients: Sequence[Mapping[str, str]]
+    clients: Rows
     summary: Mapping[str, Any]
     privacy: Sequence[str]
     columns: Mapping[str, Mapping[str, str]]
+    personal: Rows = ()
+    spent: Rows = ()
+    audit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_sabotaged: bool = False
+
+    @property
+    def hparams(self) -> Mapping[str, Any]:
+        """The settings by name."""
+        found = self.record.get("hparams")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def plan(self) -> Optional[Mapping[str, Any]]:
+        """The privacy plan; None for a run without one, and in old records."""
+        found = self.record.get("privacy_plan")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def title(self) -> str:
+        """The experiment's name, or that of the folder."""
+        return str(self.record.get("experiment") or self.name)
+
+    @property
+    def completed(self) -> int:
+        """Number of completed rounds, as metrics.csv has them."""
+        rounds = self.metrics.get("round", ())
+        return int(rounds[-1]) if rounds and math.isfinite(rounds[-1]) else len(rounds)
+
+    @property
+    def planned(self) -> Optional[int]:
+        """Number of planned rounds; None if no file says so."""
+        found = self.summary.get("planned_rounds", self.hparams.get("rounds"))
+        return found if isinstance(found, int) else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has ended, as far as its summary says so."""
+        if not self.summary:
+            return False
+        final = (self.summary.get("final") or {}).get("round", self.completed)
+        # A run that goes on with more rounds has the summary of its earlier end.
+        return self.completed <= int(self.summary.get("completed_rounds", final))
+
+    @property
+    def epsilon(self) -> float:
+        """ε of the run so far; infinite without privacy.
+
+        It is that of the last row, unless the summary has one that covers more: the
+        choice of the best model, or a round that diverged, which has no row.
+        """
+        rows = [v for v in self.metrics.get("epsilon", ()) if not math.isnan(v)]
+        # A private run without rounds has spent nothing.
+        spent = rows[-1] if rows else (math.inf if self.plan is None else 0.0)
+        # JSON has no infinity: summary.json holds "inf".
+        return max(spent, float(self.summary.get("epsilon", spent)))
+
+    @property
+    def delta(self) -> float:
+        """δ of ε; NaN where each client has its own, or without privacy."""
+        rows = [v for v in self.metrics.get("delta", ()) if not math.isnan(v)]
+        if rows:
+            return rows[-1]
+        return float((self.plan or {}).get("delta", math.nan))
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the run has a guarantee."""
+        return math.isfinite(self.epsilon)
+
+    @property
+    def limit(self) -> Optional[tuple[float, str]]:
+        """The ε at which the run stops, a "budget", or at which it aims, a "target".
+
+        None without either, and without privacy.
+        """
+        for word in ("budget", "target"):
+            for unit in ("", "record_"):
+                given = self.hparams.get(f"{unit}{word}_epsilon")
+                if isinstance(given, (int, float)) and self.is_private:
+                    return float(given), word
+        return None
+
+    @property
+    def selects(self) -> Optional[str]:
+        """The column that selects the best model; None if no file says so."""
+        best = self.summary.get("best") or {}
+        return best.get("selected_by")
+
+    def values(self, column: str) -> list[float]:
+        """The finite values of a column, in the order of the rounds."""
+        return [v for v in self.metrics.get(column, ()) if math.isfinite(v)]
 
 
-def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+def _csv_rows(path: pathlib.Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
@@ -53,6 +153,28 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
+def _metrics(path: pathlib.Path) -> dict[str, list[float]]:
+    metrics: dict[str, list[float]] = {}
+    for number, row in enumerate(_csv_rows(path), start=2):
+        for name, cell in row.items():
+            if name is None or cell is None:
+                # A running experiment is writing this row.
+                continue
+            try:
+                value = float(cell) if cell else math.nan
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number}: {name} is {cell!r}, expected a number"
+                ) from error
+            metrics.setdefault(name, []).append(value)
+    lengths = [len(column) for column in metrics.values()]
+    return {name: column[: min(lengths)] for name, column in metrics.items()}
+
+
+def _last_round(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row for row in rows if row.get("round") == rows[-1].get("round")]
+
+
 def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     """Reads a run's folder; the run need not have ended.
 
@@ -62,31 +184,25 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     path = pathlib.Path(folder)
     if not (path / "hparams.json").exists():
         raise ValueError(f"{path} holds no run: it has no hparams.json")
-    metrics: dict[str, list[float]] = {}
-    for number, row in enumerate(_rows(path / "metrics.csv"), start=2):
-        for name, cell in row.items():
-            if name is None or cell is None:
-                # A running experiment is writing this row.
-                continue
-            try:
-                value = float(cell) if cell else math.nan
-            except ValueError as error:
-                raise ValueError(
-                    f"{path / 'metrics.csv'}, line {number}: {name} is {cell!r}, "
-                    "expected a number"
-                ) from error
-            metrics.setdefault(name, []).append(value)
-    lengths = [len(column) for column in metrics.values()]
-    complete = {name: column[: min(lengths)] for name, column in metrics.items()}
-    summary = path / "summary.json"
+    parts = {
+        name: _json(path / file) if (path / file).exists() else {}
+        for name, file in (
+            ("summary", "summary.json"),
+            ("columns", "columns.json"),
+            ("audit", "audit.json"),
+        )
+    }
     privacy = path / "privacy.txt"
-    described = path / "columns.json"
     return RunResults(
         path.resolve().name,
         _json(path / "hparams.json"),
-        complete,
-        _rows(path / "clients.csv"),
-        _json(summary) if summary.exists() else {},
+        _metrics(path / "metrics.csv"),
+        _csv_rows(path / "clients.csv"),
+        parts["summary"],
         privacy.read_text(encoding="utf-8").splitlines() if privacy.exists() else [],
-        _json(described).get("columns", {}) if described.exists() else {},
+        parts["columns"].get("columns", {}),
+        personal=_csv_rows(path / "personal_clients.csv"),
+        spent=_last_round(_csv_rows(path / "client_epsilon.csv")),
+        audit=parts["audit"],
+        is_sabotaged=(path / "SABOTAGED").exists(),
     )

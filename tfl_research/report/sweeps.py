@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from tfl_research.report import words
+from tfl_research.report.pictures import style
 
 # Columns of results.csv: the metric that selects models, and its value at the end.
 METRIC, VALUE = "metric", "final_value"
@@ -26,6 +30,11 @@ def _metric(rows: Sequence[Mapping[str, Any]]) -> str:
     """The metric of the values: several, where private runs give out another."""
     names = dict.fromkeys(row[METRIC] for row in rows if row.get(METRIC))
     return " or ".join(names) or "no metric"
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The metrics of `_metric` in words."""
+    return " or ".join(map(words.column_name, _metric(rows).split(" or ")))
 
 
 def _by_group(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pd.DataFrame:
@@ -74,7 +83,7 @@ def matrix(
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
-    FigureCanvasSVG(figure).print_svg(str(path), metadata={"Date": None})
+    style.save(figure, path)
 
 
 def frontier(
@@ -84,38 +93,56 @@ def frontier(
     x: tuple[str, str],
     lines: str,
     reference: str,
+    title: str = "",
 ) -> None:
     """Draws the final value against a cost: a line for the median, bars for the range.
 
+    The axis has a tick at each target ε.
+
     Args:
       rows: of results.csv.
-      path: of the SVG file.
+      path: of the file.
       x: column and label of the cost, drawn on a logarithmic axis.
       lines: column whose values are the lines.
       reference: the value of `lines` whose runs have no cost: a horizontal line.
+      title: above the picture, see `sweep_heading`.
     """
     column, label = x
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    free = [row for row in rows if row[lines] == reference]
-    for cells in _by_group(free, (lines,)).itertuples() if free else ():
-        axes.axhline(cells.median, color="black", linestyle="--", label=reference)
-        axes.axhspan(cells.min, cells.max, color="black", alpha=0.1)
-    costly = [row for row in rows if row[lines] != reference]
-    costs = _frame(costly).dropna(subset=[VALUE])
-    for name in dict.fromkeys(costs[lines] if len(costs) else ()):
-        of_line = costs[costs[lines] == name].sort_values("target_epsilon")
-        grouped = of_line.groupby("target_epsilon")
-        middle = grouped[VALUE].median()
-        places = grouped[column].median()
-        spread = [middle - grouped[VALUE].min(), grouped[VALUE].max() - middle]
-        axes.errorbar(places, middle, spread, marker="o", capsize=3, label=name)
-    axes.set_xscale("log")
-    axes.set_xlabel(label)
-    axes.set_ylabel(_metric(rows))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    _save(figure, path)
+    with style.applied():
+        figure, axes = style.figure(6.4, 4.2, fitted=True)
+        free = [row for row in rows if row[lines] == reference]
+        for cells in _by_group(free, (lines,)).itertuples() if free else ():
+            axes.axhline(cells.median, color=style.INK, ls="--", label=reference)
+            axes.axhspan(cells.min, cells.max, color=style.INK, alpha=0.1, lw=0)
+        costly = [row for row in rows if row[lines] != reference]
+        costs = _frame(costly).dropna(subset=[VALUE])
+        targets: list[float] = []
+        for place, name in enumerate(dict.fromkeys(costs[lines] if len(costs) else ())):
+            of_line = costs[costs[lines] == name].sort_values("target_epsilon")
+            grouped = of_line.groupby("target_epsilon")
+            middle = grouped[VALUE].median()
+            places = grouped[column].median()
+            spread = [middle - grouped[VALUE].min(), grouped[VALUE].max() - middle]
+            how = style.curve(place)
+            axes.errorbar(places, middle, spread, capsize=3, label=name, **how)
+            targets += [float(target) for target in middle.index]
+        axes.set_xscale("log")
+        if targets:
+            ticks = sorted(set(targets))
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(label)
+        axes.set_ylabel(_named(rows))
+        if axes.lines:
+            axes.legend(fontsize="small")
+        _titled(figure, title, "points: median over seeds; bars: their range")
+        _save(figure, path)
+
+
+def _titled(figure: Figure, title: str, how: str) -> None:
+    """The heading of a picture, and below how its values are put together."""
+    lines = [line for line in (title, how) if line]
+    figure.suptitle("\n".join(lines), fontsize="small", x=0.02, ha="left")
 
 
 def heatmaps(
@@ -125,20 +152,22 @@ def heatmaps(
     across: str,
     down: str,
     panels: Sequence[tuple[str, str]],
+    title: str = "",
 ) -> None:
     """Medians over repetitions as a grid of numbers, a panel for each quantity.
 
     Args:
       rows: of results.csv.
-      path: of the SVG file.
+      path: of the file.
       across: column whose values are the columns of a panel.
       down: column whose values are the rows of a panel.
       panels: (column, title) of each quantity; a quantity without values is left out.
+      title: above the picture, see `sweep_heading`.
     """
     frame = pd.DataFrame(list(rows))
     shown = [
-        (column, title)
-        for column, title in panels
+        (column, name)
+        for column, name in panels
         if column in frame and frame[column].notna().any()
     ]
     names = list(frame[down].unique())
@@ -148,34 +177,39 @@ def heatmaps(
         ).reindex(names)
         for column, _ in shown
     ]
-    # Cells of all panels have the same size; a title needs the width of two cells.
-    widths = [max(len(grid.columns), 2) for grid in grids]
+    # Cells of all panels have the same size; a title needs the width of three cells.
+    widths = [max(len(grid.columns), 3) for grid in grids]
     longest = max(len(str(name)) for name in names)
-    figure = Figure(
-        figsize=(1.3 + 0.08 * longest + 0.75 * sum(widths), 1.5 + 0.36 * len(names)),
-        layout="constrained",
+    size = (1.3 + 0.08 * longest + 0.75 * sum(widths), 2.0 + 0.36 * len(names))
+    with style.applied():
+        figure = Figure(figsize=size, layout="constrained")
+        all_axes = figure.subplots(
+            1, len(shown), squeeze=False, width_ratios=widths, sharey=True
+        )[0]
+        for axes, grid, (_, name) in zip(all_axes, grids, shown):
+            image = _grid(axes, grid, names, words.column_name(name))
+        figure.colorbar(image, ax=list(all_axes))
+        _titled(figure, title, "median over seeds; bright is more")
+        _save(figure, path)
+
+
+def _grid(axes: Axes, grid: pd.DataFrame, names: Sequence[str], title: str) -> Any:
+    """Draws one panel of numbers; returns the image for the bar of colours."""
+    values = grid.to_numpy(float)
+    axes.grid(visible=False)
+    image = axes.imshow(values, vmin=0, vmax=1, aspect="auto")
+    columns = [str(column) for column in grid.columns]
+    axes.set_xticks(
+        range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor"
     )
-    panel_axes = figure.subplots(
-        1, len(shown), squeeze=False, width_ratios=widths, sharey=True
-    )[0]
-    for axes, grid, (_, title) in zip(panel_axes, grids, shown):
-        image = axes.imshow(grid.to_numpy(float), vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(
-            range(len(grid.columns)),
-            [str(c) for c in grid.columns],
-            rotation=40,
-            ha="right",
-            rotation_mode="anchor",
-        )
-        axes.set_yticks(range(len(names)), [str(name) for name in names])
-        axes.tick_params(length=0)
-        axes.set_title(title.replace("_", " "), fontsize="medium")
-        for row, values in enumerate(grid.to_numpy(float)):
-            for place, value in enumerate(values):
-                if pd.isna(value):
-                    continue
+    axes.set_yticks(range(len(names)), [str(name) for name in names])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    for row, cells in enumerate(values):
+        for place, value in enumerate(cells):
+            if not pd.isna(value):
                 colour = "black" if value > 0.6 else "white"
                 text = f"{value:.2f}"
                 axes.text(place, row, text, ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=list(panel_axes))
-    _save(figure, path)
+    return image

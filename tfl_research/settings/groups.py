@@ -100,6 +100,19 @@ class Settings:
             for field in declared(type(self))
         }
 
+    def changed_from(self) -> dict[str, Any]:
+        """The defaults of the settings that have another value, by the settings' names.
+
+        Example:
+          >>> tfl.Training(rounds=20).changed_from()
+          {'rounds': 100}
+        """
+        return {
+            self.PREFIX + field.name: field.default
+            for field in declared(type(self))
+            if getattr(self, field.name) != field.default
+        }
+
     @classmethod
     def from_flat(cls: type[Self], values: Mapping[str, Any]) -> Self:
         """The group with these values, and its defaults where there are none.

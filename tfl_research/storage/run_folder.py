@@ -107,6 +107,7 @@ class RunFolder:
         run_seed: Optional[int] = None,
         may_change: Collection[str] = run_record.MAY_CHANGE,
         plan: Optional[Mapping[str, Any]] = None,
+        changed_from: Optional[Mapping[str, Any]] = None,
     ) -> RunFolder:
         """Creates the folder of a new run, or opens one to resume its run.
 
@@ -121,6 +122,8 @@ class RunFolder:
           may_change: names of the hyperparameters that a resumed run may change.
           plan: the record of the run's privacy plan, JSON values by name, without
             values that may change between two starts; None for a run without privacy.
+          changed_from: the defaults of the settings that have another value, by name,
+            for readers; None if unknown. Two starts may differ in it.
 
         Raises:
           UserError: the folder holds another experiment, or this experiment with
@@ -138,6 +141,8 @@ class RunFolder:
             "hparams": run_record.plain_hparams(hparams),
             "privacy_plan": run_record.plain("plan", plan),
         }
+        if changed_from is not None:
+            requested["changed_from"] = run_record.plain("changed_from", changed_from)
         try:
             # Before any file is created: the folder may be somebody else's.
             _read_record(folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research import program, runtime
 from tfl_research.errors import SettingError
-from tfl_research.experiment import engines
+from tfl_research.experiment import changed_settings, engines
 from tfl_research.experiment.own_process import declared, noise
 from tfl_research.experiment.own_process.client_digest import ValuesDigest
 from tfl_research.experiment.own_process.client_values import ProcessClients
@@ -107,6 +107,12 @@ def _opened(
                 resume=resume,
                 run_seed=None if training.run_seed is None else int(training.run_seed),
                 plan=None if prepared.plan is None else prepared.plan.record(),
+                changed_from=changed_settings.of_parts(
+                    prepared.cohort_settings,
+                    training,
+                    experiment.release,
+                    experiment.runtime,
+                ),
             )
         )
         if values is not None and values.varying is not None:

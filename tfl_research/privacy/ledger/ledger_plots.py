@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,22 @@ import numpy as np
 
 # Points of all curves together: composing ε for a point takes a tenth of a second.
 POINTS = 15
+ENDINGS = (".svg", ".png", ".pdf")
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format of a plot's file, by the ending of its name: "svg", "png" or "pdf".
+
+    Raises:
+      ValueError: another ending, or none.
+    """
+    ending = pathlib.Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        got = f"the ending {ending}" if ending else "no ending"
+        raise ValueError(
+            f"{os.fspath(path)} has {got}; a plot's name ends in {', '.join(ENDINGS)}"
+        )
+    return ending[1:]
 
 
 def rounds_shown(rounds: int, curves: int) -> list[int]:
@@ -35,10 +52,10 @@ def save(
     title: str,
     limit: float | None = None,
 ) -> None:
-    """Draws curves into a PNG file.
+    """Draws curves into a file.
 
     Args:
-      path: of the file.
+      path: of the file; its ending says the format, see `format_of`.
       curves: label, x and y of each.
       x_label: of the horizontal axis.
       y_label: of the vertical axis.
@@ -46,14 +63,13 @@ def save(
       limit: a horizontal line, such as a budget; None for none.
 
     Raises:
-      ValueError: the file cannot be written.
+      ValueError: an unknown ending, or a file that cannot be written.
     """
+    kind = format_of(path)
     # Neither pyplot nor a window system: half the time to import.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(7, 4.5))
-    FigureCanvasAgg(figure)
     # A layout engine would draw everything twice.
     axes = figure.add_axes((0.1, 0.12, 0.87, 0.79))
     for label, xs, ys in curves:
@@ -68,6 +84,6 @@ def save(
     if curves:
         axes.legend()
     try:
-        figure.savefig(path, format="png", dpi=120)
+        figure.savefig(path, format=kind, dpi=120)
     except OSError as error:
         raise ValueError(f"cannot write {path} ({error.strerror})") from error

@@ -1,0 +1,107 @@
+"""A live page about the runs in a folder: scripts/dashboard FOLDER."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+from tfl_research.report.dashboard import access
+from tfl_research.report.dashboard.watched import Watched
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+PORT = 8765
+_WHAT = """Serves a page that follows the runs in a folder while they train: progress,
+curves as they grow, and what is spent and left of the budgets of shared ledgers. It
+reads files alone, and changes nothing. It listens on this machine alone; with another
+--host, who looks needs a token, which is printed and travels over plain HTTP."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/dashboard", description=_WHAT)
+    parser.add_argument("folder", help="the folder of the runs, at any depth")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help=f"0 for any that is free; {PORT}"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 127.0.0.1"
+    )
+    return parser
+
+
+def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[str]]:
+    """A server that is bound to its port, and its token; None on loopback.
+
+    Raises:
+      ValueError: no such folder, or a port that is out of range.
+      OSError: the port is taken, or the address is not this machine's.
+      ImportError: a package of the extra `plots` is not installed.
+    """
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port={port}: must be from 0 to {2**16 - 1}")
+    watched = Watched(folder)
+    # Slow to import, and only a server that is to be needs them.
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    from tfl_research.report.dashboard.app import Dashboard
+
+    class Quiet(WSGIRequestHandler):
+        """Writes no line for each request."""
+
+        def log(self, type: str, message: str, *arguments: Any) -> None:
+            pass
+
+    token = None if access.is_loopback(host) else access.new_token()
+    application = Dashboard(watched, token)
+    made = make_server(host, port, application, threaded=True, request_handler=Quiet)
+    return made, token
+
+
+def address(made: BaseWSGIServer, token: Optional[str]) -> str:
+    """The address to open."""
+    name = f"[{made.host}]" if ":" in made.host else made.host
+    query = "" if token is None else f"?{access.PARAMETER}={token}"
+    return f"http://{name}:{made.port}/{query}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves until it is interrupted.
+
+    Returns:
+      The exit code: 0 after Ctrl-C, or 2 with a line on stderr for a folder, host or
+      port that cannot be used.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        made, token = server(given.folder, given.host, given.port)
+    except ImportError as error:
+        sys.stderr.write(
+            f"error: {error.name} is not installed; install the extra 'plots' "
+            "(pip install 'tfl_research[plots]')\n"
+        )
+        return 2
+    except OSError as error:
+        where = f"--host={given.host} --port={given.port}"
+        sys.stderr.write(
+            f"error: {where}: {error.strerror}; choose another --port, or 0 for any\n"
+        )
+        return 2
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{address(made, token)}  (Ctrl-C ends it)\n")
+    sys.stdout.flush()
+    try:
+        made.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        made.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""Who may look at the page: this machine, or whoever has the token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from typing import Optional
+
+COOKIE = "tfl_dashboard"
+PARAMETER = "token"
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is that of this machine alone.
+
+    Example:
+      >>> from tfl_research.report.dashboard import access
+      >>> [access.is_loopback(host) for host in ("localhost", "127.0.0.9", "0.0.0.0")]
+      [True, True, False]
+    """
+    bare = host.strip("[]").lower()
+    if bare in _LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False
+
+
+def new_token() -> str:
+    """A secret of 192 random bits."""
+    return secrets.token_urlsafe(24)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+def allows(
+    token: Optional[str], *, host: str, given: Optional[str], kept: Optional[str]
+) -> bool:
+    """Whether a request is answered.
+
+    Without a token the server is on loopback, and the name that the browser asked for
+    must be one of this machine: a page of elsewhere whose name was pointed here has
+    another.
+
+    Args:
+      token: of the server; None on loopback.
+      host: the request's Host header.
+      given: the token in the address, if there is one.
+      kept: the token in the cookie, if there is one.
+    """
+    if token is None:
+        return is_loopback(_without_port(host))
+    return any(
+        hmac.compare_digest(one.encode(), token.encode())
+        for one in (given, kept)
+        if one is not None
+    )

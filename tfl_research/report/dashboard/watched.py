@@ -1,0 +1,164 @@
+"""The runs in a folder and how far they are, read again when their files change."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import time
+from typing import Optional, Union
+
+from tfl_research.report import run_results, words
+from tfl_research.report.run_page import headline
+from tfl_research.report.run_results import RunResults
+from tfl_research.storage.run_record import STOP_REASONS
+
+# Files of a run that its page is made of.
+FILES = (
+    "hparams.json",
+    "metrics.csv",
+    "summary.json",
+    "clients.csv",
+    "personal_clients.csv",
+    "client_epsilon.csv",
+    "privacy.txt",
+    "audit.json",
+    "columns.json",
+)
+_RUN = "hparams.json"
+# Folders of a run or of an environment, in which there are no further runs.
+_SKIPPED = frozenset({"checkpoints", "export", "logdir", "node_modules"})
+_DEEPEST = 6
+# A run without a summary whose files are older than this may have been cut off.
+_QUIET_SECONDS = 600.0
+
+# A file's time and size, or None; the signature of a run is that of all its files.
+Signature = tuple[Optional[tuple[int, int]], ...]
+
+
+def signature_of(paths: list[pathlib.Path]) -> Signature:
+    """Times and sizes of files, by which a change is noticed."""
+    found: list[Optional[tuple[int, int]]] = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((state.st_mtime_ns, state.st_size))
+    return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+      name: of its folder, as a path relative to the watched folder.
+      results: its files; None if one of them is damaged.
+      problem: what is damaged; empty if nothing is.
+      changed: when its files last changed, in seconds since 1970.
+    """
+
+    name: str
+    results: Optional[RunResults]
+    problem: str
+    changed: float
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run goes on, as far as its files tell."""
+        if self.results is None or self.results.has_ended:
+            return False
+        return time.time() - self.changed < _QUIET_SECONDS
+
+    @property
+    def state(self) -> str:
+        """The state in a few words."""
+        if self.results is None:
+            return "damaged"
+        if self.results.has_ended:
+            reason = str(self.results.summary.get("stop_reason"))
+            return STOP_REASONS.get(reason, "ended")
+        if self.is_running:
+            return "running"
+        quiet = words.duration(max(0.0, time.time() - self.changed))
+        return f"cut off, or silent for {quiet}"
+
+    @property
+    def share(self) -> Optional[float]:
+        """The share of the planned rounds that is done; None if nobody knows."""
+        if self.results is None or not self.results.planned:
+            return None
+        return min(1.0, self.results.completed / self.results.planned)
+
+    @property
+    def metric(self) -> tuple[str, str]:
+        """The name and last value of the metric of the run's page; empty for none."""
+        if self.results is None:
+            return "", ""
+        column = headline.headline_column(self.results)
+        values = [] if column is None else self.results.values(column)
+        if column is None or not values:
+            return "", ""
+        return words.column_name(column), words.number(values[-1])
+
+
+class Watched:
+    """The runs in a folder.
+
+    Attributes:
+      folder: the watched folder.
+    """
+
+    def __init__(self, folder: Union[str, os.PathLike[str]]):
+        """Watches a folder.
+
+        Raises:
+          ValueError: there is no such folder.
+        """
+        self.folder = pathlib.Path(folder).resolve()
+        if not self.folder.is_dir():
+            raise ValueError(f"{folder} is no folder; give the folder of your runs")
+        self._kept: dict[str, tuple[Signature, Status]] = {}
+
+    def paths(self) -> dict[str, pathlib.Path]:
+        """The run folders by their names; the watched folder itself can be one.
+
+        Links are not followed: they could lead out of the folder.
+        """
+        found = {}
+        for place, folders, files in os.walk(self.folder, followlinks=False):
+            path = pathlib.Path(place)
+            name = path.relative_to(self.folder).as_posix()
+            depth = 0 if name == "." else name.count("/") + 1
+            folders[:] = sorted(
+                one for one in folders if one not in _SKIPPED and one[:1] != "."
+            )
+            if depth >= _DEEPEST:
+                folders.clear()
+            if _RUN in files:
+                found[name] = path
+        return found
+
+    def signature(self, path: pathlib.Path) -> Signature:
+        """The signature of a run's files."""
+        return signature_of([path / name for name in FILES])
+
+    def status(self, name: str, path: pathlib.Path) -> Status:
+        """How far a run is; files are read again only after a change."""
+        signature = self.signature(path)
+        if name in self._kept and self._kept[name][0] == signature:
+            return self._kept[name][1]
+        changed = max((one[0] for one in signature if one is not None), default=0) / 1e9
+        try:
+            status = Status(name, run_results.read(path), "", changed)
+        except (ValueError, OSError) as error:
+            status = Status(name, None, str(error), changed)
+        self._kept[name] = signature, status
+        return status
+
+    def statuses(self) -> list[Status]:
+        """How far all runs are: those that run first, then the latest."""
+        found = [self.status(name, path) for name, path in self.paths().items()]
+        return sorted(found, key=lambda one: (not one.is_running, -one.changed))

@@ -1,0 +1,147 @@
+"""Pictures of a metric at each silo, or of its distribution over many clients."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from tfl_research.report import words
+from tfl_research.report.pictures import panels, style
+from tfl_research.report.pictures.curves import Picture, geometry, legend_of
+
+# So many clients have a line each; more are drawn as a distribution.
+MOST_SILOS = 15
+_LONGEST_NAME = 22
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib draws as it is: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def silos(values: Mapping[str, Mapping[str, float]], metric: str, key: str) -> Picture:
+    """A line for each silo with a point for each model.
+
+    Args:
+      values: the metric by model and silo; at least one.
+      metric: its name.
+      key: beginning of the ids.
+    """
+    names = list(dict.fromkeys(n for of_model in values.values() for n in of_model))
+    with style.applied():
+        figure, axes = style.figure(4.6, 1.0 + 0.3 * len(names), fitted=True)
+        for row in range(len(names)):
+            axes.axhline(row, color=style.RULE, linewidth=0.8)
+        for place, of_model in enumerate(values.values()):
+            how = {**style.curve(place), "linestyle": "none", "markersize": 7}
+            if place:
+                # Hollow, so that a point below can be seen.
+                how.update(markerfacecolor="none", markeredgewidth=2, markersize=9)
+            rows = [names.index(n) for n in of_model]
+            axes.plot(list(of_model.values()), rows, gid=f"s{place}", **how)
+        axes.set_yticks(range(len(names)), [_plain(_short(name)) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        everything = [v for of_model in values.values() for v in of_model.values()]
+        low, high, is_logarithmic = panels.axis(metric, everything)
+        if is_logarithmic:
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        margin = 0.02 * (high - low)
+        axes.set_xlim(low - (0 if is_logarithmic else margin), high + margin)
+        axes.set_xlabel(words.column_name(metric))
+        svg = style.inline(figure, key)
+    told = []
+    shown = functools.partial(words.of_picture, is_bound=metric == "epsilon")
+    for model, of_model in values.items():
+        worst = sorted(of_model, key=lambda n: of_model[n])
+        if words.lower_is_better(metric):
+            worst.reverse()
+        ends = [f"{shown(of_model[name])} at {name}" for name in (worst[0], worst[-1])]
+        told.append(f"{model}: from {ends[0]} to {ends[1]}")
+    caption = "; ".join(told) + "."
+    title = f"{words.column_name(metric)} at each client"
+    return Picture(
+        key,
+        words.capital(title),
+        svg,
+        words.capital(caption),
+        legend_of(key, list(values), lines=False),
+    )
+
+
+def distribution(
+    values: Sequence[float],
+    metric: str,
+    model: str,
+    key: str,
+    *,
+    whose: str = "client",
+) -> Picture:
+    """How many clients have which value of a metric, with mean and worst tenth.
+
+    Args:
+      values: finite, of at least one client.
+      metric: its name.
+      model: whose metric it is.
+      key: beginning of the ids.
+      whose: what a client is called.
+    """
+    found = np.asarray(values, float)
+    low, high, _ = panels.axis(metric, values)
+    lower = words.lower_is_better(metric)
+    worst = float(np.quantile(found, 0.9 if lower else 0.1))
+    mean = float(found.mean())
+    with style.applied():
+        figure, axes = style.figure(4.6, 2.6)
+        bins = min(30, max(8, int(np.sqrt(len(found)) * 1.5)))
+        counts, edges = np.histogram(found, bins=bins, range=(low, high))
+        axes.stairs(counts, edges, fill=True, color=style.COLOURS[0], alpha=0.75)
+        for place, (label, value) in enumerate(
+            (("mean", mean), ("worst tenth", worst))
+        ):
+            axes.axvline(value, color=style.INK, linestyle=("-", "--")[place], lw=1.2)
+            axes.annotate(
+                label,
+                (value, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(-3 if value < mean else 3, 2),
+                textcoords="offset points",
+                ha="right" if value < mean else "left",
+                va="bottom",
+                fontsize="small",
+            )
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(f"{words.metric_name(metric)} of a {whose}")
+        axes.set_ylabel("clients")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        svg = style.inline(figure, key)
+        where = geometry(axes)
+    bars = [
+        {
+            "label": f"{words.number(a)} to {words.number(b)}",
+            "x": [float((a + b) / 2)],
+            "y": [words.counted(int(count), whose)],
+        }
+        for a, b, count in zip(edges, edges[1:], counts)
+    ]
+    extreme = float(found.max() if lower else found.min())
+    caption = (
+        f"{words.counted(len(found), whose)}: mean "
+        f"{words.number(mean)}, the worst has {words.number(extreme)}, "
+        f"the worst tenth begins at {words.number(worst)}."
+    )
+    title = f"{words.metric_name(metric)} of the {whose}s, {model} model"
+    data = json.dumps({**where, "name": "", "nearest": True, "series": bars})
+    return Picture(key, words.capital(title), svg, caption, (), data)

@@ -1,0 +1,236 @@
+"""Which columns of metrics.csv a picture shows together, and on which axis."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from tfl_research.report import words
+
+# A share, such as an accuracy, has an axis at least this long: a small change of it
+# looks small.
+_LEAST_SPAN = 0.2
+# Values that are so many times their median apart are drawn on a logarithmic axis.
+_FAR = 50.0
+# With fewer clients, the worst tenth is one client.
+_TENTH = 10
+
+# Beginnings of the columns of a metric, in the order of the legend.
+_WHOSE = (
+    "eval_",
+    "private_",
+    "held_out_",
+    "train_",
+    "eval_client_worst_decile_",
+    "eval_client_worst_",
+)
+# Those of a metric of the model itself, which has a panel.
+_MODELS = ("eval_", "private_", "held_out_", "train_")
+# Panels of other columns: title, and columns with their labels.
+_FURTHER: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "Clients of a round",
+        (
+            ("selected", "asked"),
+            ("cohort_size", "took part"),
+            ("dropped_out", "did not report"),
+            ("late", "reported too late"),
+            ("excluded_clients", "excluded: update not finite"),
+        ),
+    ),
+    ("Clip and noise", (("clip_norm", "clip"), ("noise_multiplier", "noise / clip"))),
+    (
+        "Learning rates",
+        (("client_learning_rate", "clients"), ("server_learning_rate", "server")),
+    ),
+    ("Staleness, server steps", (("mean_staleness", "mean of the clients"),)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A curve: its label, rounds and finite values."""
+
+    label: str
+    rounds: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Curves with a common axis.
+
+    Attributes:
+      title: of the picture.
+      series: at least one; each has a finite value.
+      low, high: ends of the axis.
+      is_logarithmic: whether the axis is.
+      limit: a horizontal line, such as a budget, and its label; None for none.
+      bound: whether the values are ε, which are shown rounded up.
+    """
+
+    title: str
+    series: tuple[Series, ...]
+    low: float
+    high: float
+    is_logarithmic: bool = False
+    limit: tuple[float, str] | None = None
+    bound: bool = False
+
+
+def _series(
+    label: str, rounds: Sequence[float], values: Sequence[float], first: float | None
+) -> Series | None:
+    """The finite values, with that of the untrained model at round 0."""
+    pairs = [(r, v) for r, v in zip(rounds, values) if math.isfinite(v)]
+    if pairs and first is not None and math.isfinite(first) and pairs[0][0] > 0:
+        pairs.insert(0, (0.0, first))
+    if not pairs:
+        return None
+    return Series(label, tuple(r for r, _ in pairs), tuple(v for _, v in pairs))
+
+
+def _is_share(metric: str, values: Sequence[float]) -> bool:
+    return not words.lower_is_better(metric) and all(0 <= v <= 1 for v in values)
+
+
+def axis(metric: str, values: Sequence[float]) -> tuple[float, float, bool]:
+    """The ends of the axis of a metric's values, and whether it is logarithmic.
+
+    A share (all values from 0 to 1, and not a loss) has an axis of at least 0.2, so
+    that a change from 0.809 to 0.804 is no fall. Other values that are not negative
+    begin at 0. Values that are far apart are drawn on a logarithmic axis.
+    """
+    low, high = min(values), max(values)
+    if _is_share(metric, values):
+        margin = max(0.04 * (high - low), (_LEAST_SPAN - (high - low)) / 2)
+        low, high = low - margin, high + margin
+        low, high = low - max(0.0, high - 1), high - min(0.0, low)
+        return max(0.0, low), min(1.0, high), False
+    median = sorted(values)[len(values) // 2]
+    if low > 0 and high > _FAR * median:
+        return low / 1.2, high * 1.2, True
+    if low >= 0:
+        return 0.0, high * 1.06 or 1.0, False
+    margin = 0.06 * (high - low) or 0.1 * abs(high)
+    return low - margin, high + margin, False
+
+
+def metrics_of(columns: Sequence[str]) -> list[str]:
+    """The metrics of a run's columns, loss and accuracy first."""
+    found = dict.fromkeys(
+        words.split_column(column)[0]
+        for column in columns
+        if words.beginning(column) in _MODELS
+    )
+    return sorted(found, key=lambda m: {"accuracy": 0, "loss": 1}.get(m, 2))
+
+
+def of_metrics(
+    metrics: Mapping[str, Sequence[float]],
+    untrained: Mapping[str, float],
+    *,
+    clients: int | None,
+    first: str | None = None,
+) -> list[Panel]:
+    """A panel for each metric: test examples, held-out clients, cohort, worst clients.
+
+    Args:
+      metrics: metrics.csv by column, NaN where there is no value.
+      untrained: the untrained model's values by column; they are drawn at round 0.
+      clients: number of clients that are evaluated; None if nobody knows. With fewer
+        than ten, the worst client is drawn and not the worst tenth.
+      first: the metric whose panel comes first, since it selects the best model.
+    """
+    rounds = metrics.get("round", ())
+    panels = []
+    names = metrics_of(list(metrics))
+    few = clients is not None and clients < _TENTH
+    skipped = "eval_client_worst_decile_" if few else "eval_client_worst_"
+    for metric in sorted(names, key=lambda name: name != first):
+        found = []
+        for beginning in _WHOSE:
+            column = beginning + metric
+            if beginning == skipped or column not in metrics:
+                continue
+            label = words.split_column(column)[1]
+            one = _series(label, rounds, metrics[column], untrained.get(column))
+            if one is not None:
+                found.append(one)
+        if found:
+            values = [v for one in found for v in one.values]
+            title = words.capital(words.metric_name(metric))
+            panels.append(Panel(title, tuple(found), *axis(metric, values)))
+    return panels
+
+
+def of_privacy(
+    metrics: Mapping[str, Sequence[float]], limit: tuple[float, str] | None
+) -> list[Panel]:
+    """ε by rounds; none for a run without privacy.
+
+    Args:
+      metrics: see `of_metrics`.
+      limit: ε of a budget or target, and which of them it is.
+    """
+    rounds = metrics.get("round", ())
+    found = []
+    for column, label in (
+        ("epsilon", "this run"),
+        ("shared_epsilon", "all runs of the shared ledger"),
+    ):
+        one = _series(label, rounds, metrics.get(column, ()), 0.0)
+        if one is not None:
+            found.append(one)
+    if not found:
+        return []
+    if len(found) == 2 and found[0].values == found[1].values:
+        # This run is alone in the ledger.
+        del found[1]
+    highest = max(v for one in found for v in one.values)
+    line = None
+    if limit is not None:
+        line = limit[0], f"{limit[1]} {words.bound(limit[0])}"
+        highest = max(highest, limit[0])
+    top = 1.2 * highest or 1.0
+    return [Panel("Privacy loss ε", tuple(found), 0.0, top, limit=line, bound=True)]
+
+
+def of_rounds(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
+    """Traffic, clients, clip and learning rates by rounds, where they say something.
+
+    A quantity that is the same in all rounds is left out; excluded clients are shown
+    where there are any.
+    """
+    rounds = metrics.get("round", ())
+    panels = _traffic(metrics)
+    for title, columns in _FURTHER:
+        found = []
+        for column, label in columns:
+            one = _series(label, rounds, metrics.get(column, ()), None)
+            if one is not None:
+                found.append(one)
+        if title == "Clients of a round":
+            found = [one for one in found if any(one.values)]
+        if any(len(set(one.values)) > 1 for one in found):
+            values = [v for one in found for v in one.values]
+            panels.append(Panel(title, tuple(found), *axis("count_loss", values)))
+    return panels
+
+
+def _traffic(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
+    """Megabytes that were sent so far; none where a private run withholds them."""
+    found = []
+    for column, label in (("bytes_down", "to clients"), ("bytes_up", "from clients")):
+        total, sums = 0.0, []
+        for value in metrics.get(column, ()):
+            total += value if math.isfinite(value) else 0.0
+            sums.append(total / 1e6)
+        one = _series(label, metrics.get("round", ()), sums, 0.0)
+        if one is not None and total > 0:
+            found.append(one)
+    if not found:
+        return []
+    high = max(one.values[-1] for one in found)
+    return [Panel("Traffic so far, MB", tuple(found), 0.0, 1.06 * high)]

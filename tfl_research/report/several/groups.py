@@ -1,0 +1,257 @@
+"""Runs that differ in their seed alone are one group, with a mean and an interval."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+
+from tfl_research.report import run_results, words
+from tfl_research.report.convergence import LEAST_OF_AN_INTERVAL, interval
+from tfl_research.report.run_page import headline
+from tfl_research.report.run_results import RunResults
+from tfl_research.storage import run_record
+
+SEED = "seed"
+# What follows from other settings, and what changes no result.
+_FOLLOWS = frozenset(
+    {
+        "batching",
+        "data_sha256",
+        "expected_cohort_size",
+        "malicious_clients",
+        "num_train_clients",
+        "plugins",
+        "run_seed",
+        "task_seed",
+    }
+)
+_LONGEST_LABEL = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run: its folder, files, and what it is in its sweep."""
+
+    folder: pathlib.Path
+    results: RunResults
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that can make results differ, and the experiment."""
+        kept = {
+            name: value
+            for name, value in self.results.hparams.items()
+            if name not in _FOLLOWS
+            and (name == "rounds" or name not in run_record.MAY_CHANGE)
+        }
+        return {"experiment": self.results.record.get("experiment"), **kept}
+
+    @property
+    def seconds(self) -> float:
+        """Time of all rounds; NaN where a private run withholds it."""
+        found = self.results.values("round_seconds")
+        return sum(found) if found else math.nan
+
+    @property
+    def traffic(self) -> float:
+        """Bytes to and from the clients; NaN where a private run withholds them."""
+        found = [*self.results.values("bytes_down"), *self.results.values("bytes_up")]
+        return sum(found) if found else math.nan
+
+    def final(self, column: str) -> float:
+        """A column's value of the final model, or of the last round that has one."""
+        cells = self.results.summary.get("final") or {}
+        try:
+            value = float(cells.get(column, math.nan))
+        except (TypeError, ValueError):
+            value = math.nan
+        rows = self.results.values(column)
+        return rows[-1] if math.isnan(value) and rows else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs whose settings are the same but for the seed, and a short label."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def values(self, column: str) -> list[float]:
+        """The finite values of a column of the runs' final models."""
+        found = [run.final(column) for run in self.runs]
+        return [value for value in found if math.isfinite(value)]
+
+    def text(self, column: str) -> str:
+        """The values of the final models: one, both of two, or a mean and interval."""
+        found = self.values(column)
+        if len(found) < LEAST_OF_AN_INTERVAL:
+            return ", ".join(map(words.number, found)) or words.NONE
+        mean, half = interval(np.asarray(found))
+        return f"{words.number(mean)} ± {words.number(half)}"
+
+    def mean(self, column: str) -> float:
+        """The mean of `values`; NaN without any."""
+        found = self.values(column)
+        return sum(found) / len(found) if found else math.nan
+
+
+def read_runs(folders: Sequence[Union[str, os.PathLike[str]]]) -> list[Run]:
+    """Reads run folders.
+
+    Raises:
+      ValueError: a folder without a run, a damaged file, or a folder that is given
+        twice.
+    """
+    paths = [pathlib.Path(folder) for folder in folders]
+    places = [path.resolve() for path in paths]
+    for path, place in zip(paths, places):
+        if places.count(place) > 1:
+            raise ValueError(f"{path} is given twice; give each run once")
+    return [Run(path, run_results.read(path)) for path in paths]
+
+
+def read_sweep(folder: Union[str, os.PathLike[str]]) -> list[Run]:
+    """Reads the points of a sweep that have begun, with their labels in the sweep.
+
+    Raises:
+      ValueError: a folder without a sweep or without a point, or a damaged file.
+    """
+    path = pathlib.Path(folder)
+    record = path / "sweep.json"
+    if not record.exists():
+        raise ValueError(f"{path} holds no sweep: it has no sweep.json")
+    try:
+        names = list(json.loads(record.read_text(encoding="utf-8"))["points"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{record} is damaged: {error}") from error
+    begun = [n for n in names if (path / "points" / n / "hparams.json").exists()]
+    if not begun:
+        raise ValueError(f"{path}: no point of this sweep has begun yet")
+    labels = _labels(path / "results.csv", names)
+    return [
+        Run(
+            path / "points" / name,
+            run_results.read(path / "points" / name),
+            labels.get(name, {}),
+        )
+        for name in begun
+    ]
+
+
+def _labels(path: pathlib.Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The labels of points in results.csv: the columns before the results.
+
+    The rows have the order of the points, and there is none for points that come later.
+    """
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        rows = list(reader)
+    if "stop_reason" not in columns or len(rows) > len(names):
+        return {}
+    own = columns[: columns.index("stop_reason")]
+    return {
+        name: {column: row[column] for column in own if row[column]}
+        for name, row in zip(names, rows)
+    }
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The names of settings that differ between runs, without the seed."""
+    everything = [run.settings for run in runs]
+    names = sorted({name for settings in everything for name in settings})
+    return [
+        name
+        for name in names
+        if name != SEED
+        and any(s.get(name) != everything[0].get(name) for s in everything)
+    ]
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """The groups in the order of their first runs."""
+    names = differing(runs)
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        key = {name: run.settings.get(name) for name in names}
+        text = json.dumps(key, sort_keys=True, default=str)
+        found.setdefault(text, []).append(run)
+    groups: list[Group] = []
+    for members in found.values():
+        label = _label(members, names, [group.label for group in groups])
+        groups.append(Group(label, tuple(members)))
+    return groups
+
+
+def _label(members: Sequence[Run], names: Sequence[str], taken: Sequence[str]) -> str:
+    labels = {k: v for k, v in members[0].labels.items() if k != SEED}
+    if labels:
+        label = ", ".join(filter(None, map(_part, labels, labels.values())))
+    elif len(members) == 1 or not names:
+        label = members[0].results.name
+    else:
+        settings = members[0].settings
+        shown = [n for n in names if settings.get(n) not in (None, [])]
+        parts = [_part(name, settings[name]) for name in shown[:_LONGEST_LABEL]]
+        label = ", ".join(parts) or members[0].results.name
+    return label if label not in taken else f"{label} ({members[0].folder})"
+
+
+def _part(name: str, value: Any) -> str:
+    """A setting in a label: a name alone, as "krum", and a number with its setting."""
+    text = words.number(value)
+    if name in ("target_epsilon", "alpha"):
+        symbol = {"target_epsilon": "ε", "alpha": "α"}[name]
+        return "" if text == "∞" else f"{symbol} {text}"
+    is_name = isinstance(value, str) and text == value
+    return text if is_name else f"{name.replace('_', ' ')} {text}"
+
+
+def columns_shown(runs: Sequence[Run]) -> list[str]:
+    """The columns of metrics that are compared, that of the selection first.
+
+    Each is given out by a run at least. Runs that select by different columns are
+    compared by the column of the first of them, and by the others.
+    """
+    wanted: list[str] = []
+    for run in runs:
+        for column in (run.results.selects, headline.headline_column(run.results)):
+            if column is not None and words.beginning(column):
+                wanted.append(column)
+    wanted += ["eval_accuracy", "held_out_accuracy", "eval_loss"]
+    return [
+        column
+        for column in dict.fromkeys(wanted)
+        if any(run.results.values(column) for run in runs)
+    ]
+
+
+def seeds_text(groups: Sequence[Group]) -> str:
+    """A sentence on how many seeds a mean and an interval have."""
+    counts = sorted({len(group.runs) for group in groups})
+    if counts == [1]:
+        return "One run of each setting: nothing here says how much a seed changes."
+    text = f"Runs of each setting: {' or '.join(map(str, counts))}, which differ in "
+    text += "their seed."
+    if any(1 < count < LEAST_OF_AN_INTERVAL for count in counts):
+        text += (
+            " Two runs are drawn both, beside their mean: an interval of two would "
+            "have one degree of freedom, and so is not shown."
+        )
+    if counts[-1] >= LEAST_OF_AN_INTERVAL:
+        text += (
+            " Of three and more, the band and ± are the 95% interval of the mean "
+            "(Student's t)."
+        )
+    return text

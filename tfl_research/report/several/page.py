@@ -1,0 +1,204 @@
+"""The page that compares several runs, or the points of a sweep."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from tfl_research.report import rendering, words
+from tfl_research.report.run_page.settings_section import shown_value
+from tfl_research.report.several import groups as grouping
+from tfl_research.report.several.groups import Group, Run
+from tfl_research.report.unavailable import ReportUnavailableError
+from tfl_research.storage import atomic
+
+if TYPE_CHECKING:
+    from tfl_research.report.pictures.curves import Picture
+
+# A cost of a group, what follows the metric in a title, the axis, and the cost as text.
+_Cost = tuple[Callable[[Group], float], str, str, Callable[[float], str]]
+Folder = Union[str, os.PathLike[str]]
+FILE = "comparison.html"
+_ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
+
+
+def _epsilon(group: Group) -> float:
+    """The largest ε of the group's runs; infinite without privacy."""
+    return max(run.results.epsilon for run in group.runs)
+
+
+def _mean(group: Group, name: str) -> float:
+    found = [getattr(run, name) for run in group.runs]
+    known = [value for value in found if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _seconds(group: Group) -> float:
+    return _mean(group, "seconds")
+
+
+def _megabytes(group: Group) -> float:
+    return _mean(group, "traffic") / 1e6
+
+
+def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
+    try:
+        from tfl_research.report.several import figures
+    except ImportError as error:
+        raise ReportUnavailableError.of(error) from error
+    found = [figures.overlaid(groups, c, f"o{i}") for i, c in enumerate(columns)]
+    costs: tuple[_Cost, ...] = (
+        (_epsilon, "against ε", "ε of the run", words.bound),
+        (_seconds, "against time", "seconds of the rounds", words.duration),
+        (_megabytes, "against traffic", "MB sent and received", words.plain),
+    )
+    for number, (cost, title, label, written) in enumerate(costs if columns else ()):
+        found.append(
+            figures.against(
+                groups,
+                columns[0],
+                cost,
+                title=title,
+                x_label=label,
+                key=f"x{number}",
+                written=written,
+            )
+        )
+    return [picture for picture in found if picture is not None]
+
+
+def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
+    """The table of results: a row for each group, with (text, what sorts) as cells."""
+    private = any(math.isfinite(_epsilon(group)) for group in groups)
+    timed = any(math.isfinite(_seconds(group)) for group in groups)
+    traffic = any(math.isfinite(_megabytes(group)) for group in groups)
+    head = ["runs of", "runs", *(words.column_name(column) for column in columns)]
+    head += [*(["ε, largest"] if private else []), "rounds"]
+    head += [*(["time"] if timed else []), *(["traffic"] if traffic else []), "end"]
+    rows = []
+    for group in groups:
+        rounds = [run.results.completed for run in group.runs]
+        ends = {_end(run) for run in group.runs}
+        cells: list[tuple[str, Any]] = [(str(len(group.runs)), len(group.runs))]
+        cells += [(group.text(column), group.mean(column)) for column in columns]
+        if private:
+            epsilon = _epsilon(group)
+            text = words.bound(epsilon) if math.isfinite(epsilon) else "not private"
+            cells.append((text, epsilon))
+        least, most = min(rounds), max(rounds)
+        span = str(most) if least == most else f"{least} to {most}"
+        cells.append((span, most))
+        if timed:
+            seconds = _seconds(group)
+            known = math.isfinite(seconds)
+            cells.append((words.duration(seconds) if known else words.NONE, seconds))
+        if traffic:
+            size = 1e6 * _megabytes(group)
+            text = words.size(size) if math.isfinite(size) else words.NONE
+            cells.append((text, size))
+        cells.append(("; ".join(sorted(ends)), "; ".join(sorted(ends))))
+        rows.append({"label": group.label, "cells": cells})
+    return {"head": head, "rows": rows}
+
+
+def _end(run: Run) -> str:
+    if not run.results.has_ended:
+        return "goes on"
+    reason = str(run.results.summary.get("stop_reason"))
+    return _ENDS.get(reason, reason)
+
+
+def _settings(groups: Sequence[Group]) -> dict[str, Any]:
+    """The table of settings that differ: a row for each setting."""
+    runs = [group.runs[0] for group in groups]
+    rows = []
+    for name in grouping.differing(runs):
+        cells = [shown_value(run.settings.get(name)) for run in runs]
+        rows.append((name, cells))
+    return {"head": [group.label for group in groups], "rows": rows}
+
+
+def _runs(groups: Sequence[Group], columns: Sequence[str], page: pathlib.Path) -> Any:
+    """Every run: its name, the address of its report, if it has one, and values."""
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            report = run.folder / "report.html"
+            address = ""
+            if report.exists():
+                address = os.path.relpath(report.resolve(), page.resolve().parent)
+            seed = run.results.hparams.get("seed")
+            cells = [words.number(run.final(column)) for column in columns]
+            rows.append((run.results.name, address, str(seed), group.label, cells))
+    return {"head": [words.column_name(c) for c in columns], "rows": rows}
+
+
+def html(runs: Sequence[Run], page: pathlib.Path, *, title: str) -> str:
+    """The page.
+
+    Args:
+      runs: at least one.
+      page: where the page will be, for addresses of the runs' own reports.
+      title: of the page.
+
+    Raises:
+      ReportUnavailableError: matplotlib or jinja2 is not installed.
+    """
+    groups = grouping.grouped(runs)
+    columns = grouping.columns_shown(runs)
+    tasks = dict.fromkeys(str(run.results.hparams.get("task")) for run in runs)
+    return rendering.render(
+        "several.html",
+        title=title,
+        facts=[
+            words.counted(len(runs), "run"),
+            f"{words.counted(len(groups), 'setting')} beside the seed",
+            f"task {', '.join(tasks)}",
+        ],
+        seeds=grouping.seeds_text(groups),
+        pictures=_pictures(groups, columns),
+        results=_results(groups, columns),
+        settings=_settings(groups),
+        runs=_runs(groups, columns, page),
+    )
+
+
+def compare(folders: Sequence[Folder], page: Folder) -> pathlib.Path:
+    """Writes a page that compares runs; returns its path.
+
+    Runs whose settings differ in the seed alone are one group. What a private run
+    withholds is not on the page, since it is made of the files that runs give out.
+
+    Args:
+      folders: of the runs, each once; they need not have ended.
+      page: the file.
+
+    Raises:
+      ValueError: a folder without a run, a damaged file, or a folder given twice.
+      ReportUnavailableError: matplotlib or jinja2 is not installed.
+    """
+    path = pathlib.Path(page)
+    content = html(grouping.read_runs(folders), path, title="Comparison of runs")
+    atomic.write(path, content.encode())
+    return path
+
+
+def compare_sweep(folder: Folder, page: Optional[Folder] = None) -> pathlib.Path:
+    """Writes a page about the points of a sweep that have begun; returns its path.
+
+    Args:
+      folder: of the sweep.
+      page: the file; comparison.html in the folder by default.
+
+    Raises:
+      ValueError: a folder without a sweep or without a point, or a damaged file.
+      ReportUnavailableError: matplotlib or jinja2 is not installed.
+    """
+    path = pathlib.Path(folder) / FILE if page is None else pathlib.Path(page)
+    name = pathlib.Path(folder).resolve().name
+    content = html(grouping.read_sweep(folder), path, title=f"Sweep {name}")
+    atomic.write(path, content.encode())
+    return path

@@ -37,11 +37,13 @@ class Federation:
     Attributes:
       folder: of the federation.
       lines: what the sites print.
+      task: that the sites have.
       servers: the running sites by name.
     """
 
     folder: pathlib.Path
     lines: list[str]
+    task: str = "csv"
     servers: dict[str, SiteServer] = dataclasses.field(default_factory=dict)
     threads: dict[str, threading.Thread] = dataclasses.field(default_factory=dict)
 
@@ -79,10 +81,12 @@ class Federation:
         """An experiment over the sites."""
         training = {"rounds": 5, "evaluate_every": 2, **parts.pop("training", {})}
         runtime = tfl.Runtime(
-            "federation", federation=str(self.folder / "federation.toml")
+            "federation",
+            federation=str(self.folder / "federation.toml"),
+            client_execution=parts.pop("execution", "auto"),
         )
         task = tfl.TaskChoice(
-            "csv", data_dir=str(self.folder / "coordinator"), label_column="y"
+            self.task, data_dir=str(self.folder / "coordinator"), label_column="y"
         )
         parts.setdefault("cohorts", tfl.Cohorts("full"))
         return tfl.Experiment(
@@ -101,7 +105,7 @@ def _table(generator: np.random.Generator, rows: int) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def running(folder: pathlib.Path) -> Iterator[Federation]:
+def running(folder: pathlib.Path, task: str = "csv") -> Iterator[Federation]:
     """Makes the files of a federation and starts its sites."""
     generator = np.random.default_rng(0)
     folder.chmod(0o700)
@@ -126,12 +130,12 @@ def running(folder: pathlib.Path) -> Iterator[Federation]:
         (site / "site.key").write_bytes(key)
         (site / "site.key").chmod(0o600)
         (site / "site.toml").write_text(
-            f'[site]\nname = "{name}"\n[data]\ntask = "csv"\ndata_dir = "data"\n'
+            f'[site]\nname = "{name}"\n[data]\ntask = "{task}"\ndata_dir = "data"\n'
         )
         lines += ["[[site]]", f'name = "{name}"', f'key = "keys/{name}.key"']
         lines += [f'socket = "sites/{name}/site.sock"']
     (folder / "federation.toml").write_text("\n".join(lines) + "\n")
-    federation = Federation(folder, [])
+    federation = Federation(folder, [], task)
     try:
         for name in NAMES:
             federation.start(name)

@@ -26,7 +26,7 @@ from tfl_research.experiment.private import (
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
-from tfl_research.storage import RunFolder, run_folder
+from tfl_research.storage import CheckpointStore, RunFolder, run_folder
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
@@ -180,6 +180,10 @@ def _opened(
             )
             if coordinated is not None:
                 coordinated.totals.attempt = recharging.restarts(account)
+                kept = CheckpointStore(
+                    folder.checkpoints_path, key=folder.checkpoint_key
+                )
+                coordinated.totals.go_back(kept.newest()[0])
             if draws is None:
                 draws = Draws(folder.attempts.key(folder.run_seed))
             setup = draws.applied_to(setup)

@@ -248,19 +248,18 @@ class Sites:
         }
 
     def evaluations(
-        self, request: Message, sites: Sequence[str]
+        self, requests: Mapping[str, Message]
     ) -> Iterator[tuple[str, Message]]:
-        """Has sites evaluate a model; yields their answers in the order of `sites`.
+        """Has sites evaluate a model; yields their answers in the requests' order.
 
         Raises:
           EvaluationUnavailable: a site refuses or does not answer.
         """
         try:
-            answers = self._all(dict.fromkeys(sites, request))
+            answers = self._all(requests)
         except UserError as error:
             raise EvaluationUnavailable(error.for_command_line) from error
-        for site in sites:
-            yield site, answers[site]
+        yield from answers.items()
 
     def end(self) -> None:
         """Tells the sites that the run is over; does not wait for those that are away.

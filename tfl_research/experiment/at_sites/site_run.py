@@ -124,7 +124,9 @@ class RunAtSite:
             )
         self._sums = SiteSums(site.folder / "sums", site.name)
         self._summed: tuple[int, int, list[np.ndarray]] = (0, 0, [])
+        self._repeatable = shared.repeatable_rounds(experiment)
         self._evaluator: Optional[Evaluator] = None
+        self._evaluated_after: Mapping[str, int] = {}
 
     def _built(self, setup: setups.Setup) -> FederatedProcess:
         """The process of the experiment."""
@@ -164,11 +166,11 @@ class RunAtSite:
         if self._ledger is not None:
             # Durable before anything is computed with the round's noise.
             self._ledger.charge(number)
-        state_rounds = request.mapping("state_rounds")
+        state_rounds = state_rounds_of(request, client_ids)
         tensors: dict[str, np.ndarray] = {}
         reports = []
         for place, client_id in enumerate(client_ids):
-            before = min(int(state_rounds.get(client_id, 0)), number - 1)
+            before = min(state_rounds[client_id], number - 1)
             report = self._report(number, client_id, context, before)
             reports.append([np.asarray(value) for value in report])
             for position, value in enumerate(reports[-1]):
@@ -241,7 +243,8 @@ class RunAtSite:
             cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
         if self._states is not None:
             # Reports of later rounds did not count, or are repeated now.
-            self._states.keep_only(client_id, state_round)
+            self._check_state(client_id, state_round)
+            self._states.go_back(client_id, state_round, number - self._repeatable)
             cohort = self._states.attach(cohort)
         clients = self._process.clients
         report = clients.report(context, clients.chunk(cohort, 0))
@@ -249,6 +252,21 @@ class RunAtSite:
             self._states.store(number, [client_id], [report[self._kept[0]]])
             self._states.sync()
         return report
+
+    def _check_state(self, client_id: str, after: int) -> None:
+        """Refuses to go on from a state that is not here."""
+        if self._states is not None and not self._states.has(client_id, after):
+            raise Refused(
+                f"the run goes on from the state of client {client_id!r} after round "
+                f"{after}, which this site does not have; restore the newest copy of "
+                "the site's folder, or start a new run"
+            )
+
+    def _state_rows(self, client_ids: Sequence[str]) -> np.ndarray:
+        """The states that count in the present evaluation."""
+        if self._states is None:
+            raise TypeError("clients keep no states")
+        return self._states.rows(client_ids, after=self._evaluated_after)
 
     @property
     def _cohort_seed(self) -> int:
@@ -264,11 +282,15 @@ class RunAtSite:
             task = dataclasses.replace(
                 self.setup.task, train=self._own.train, test=self._own.test
             )
-            states = None if self._states is None else self._states.rows
+            states = None if self._states is None else self._state_rows
             self._evaluator = Evaluator(task, states=states, separately=True)
         # The sums of a client tell its number of test examples.
         names = [*self._evaluator.metrics, EXAMPLES]
         self._site.policy.check_metrics(names)
+        after = state_rounds_of(request, self._own.train.client_ids)
+        for client_id, number in after.items():
+            self._check_state(client_id, number)
+        self._evaluated_after = after
         trainable, non_trainable = evaluations.weights_of(request)
         weights = tff.learning.models.ModelWeights(trainable, non_trainable)
         try:
@@ -288,6 +310,23 @@ class RunAtSite:
             self._ledger.close()
         if self._states is not None:
             self._states.close()
+
+
+def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, int]:
+    """By client, the last round of which its state counts; 0 for none.
+
+    Raises:
+      MessageError: a client without a round, or no round.
+    """
+    given = request.mapping("state_rounds")
+    for client_id in client_ids:
+        number = given.get(client_id)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise MessageError(
+                f"client {client_id!r}: expected the last round of which its state "
+                f"counts, got {str(number)[:40]!r}"
+            )
+    return {client_id: given[client_id] for client_id in client_ids}
 
 
 def own_seed(secret: bytes, run: str) -> int:

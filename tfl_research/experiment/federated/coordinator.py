@@ -205,11 +205,7 @@ class Coordinated:
                 for position, (dtype, shape) in enumerate(prepared.report_layout)
             ],
         )
-        training = experiment.training
-        self.totals = KeptTotals(
-            own / "totals",
-            training.checkpoint_every * (training.keep_checkpoints + 1),
-        )
+        self.totals = KeptTotals(own / "totals", shared.repeatable_rounds(experiment))
         # However the run ends: a site that has ended it begins it again when asked.
         opened.callback(sites.end)
         _say_if_rule_skips(setup)
@@ -227,7 +223,12 @@ class Coordinated:
         )
         opened.enter_context(self.engine)
         self.evaluator: FederatedEvaluator = FederatedEvaluator(
-            setup.task, sites, facts.site_of, setup.client_weights, _say
+            setup.task,
+            sites,
+            facts.site_of,
+            setup.client_weights,
+            _say,
+            self.totals.state_rounds,
         )
         self.task = _with_selection(
             setup.task, self.evaluator, experiment.training.selection_metric

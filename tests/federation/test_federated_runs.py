@@ -206,6 +206,11 @@ def test_what_a_comparison_leaves_out_is_named_and_nothing_else_is(tmp_path):
     )
     assert compare.only_in_simulation(one, other) == ["eval_auc"]
     assert compare.differences(one, other) == []
+    # The first round compiles.
+    times = [{**row, "round_seconds": text} for text in ("9", "1", "4", "2", "")]
+    timed = _run(tmp_path / "timed", *times)
+    assert compare.median_seconds(timed) == 2.0
+    assert compare.median_seconds(one) is None
     # An empty cell of another column is a difference.
     lacks = _run(tmp_path / "lacks", {**row, "train_loss": ""})
     assert compare.differences(lacks, other) == ["round 1: train_loss is empty and 0.5"]

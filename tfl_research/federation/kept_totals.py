@@ -60,6 +60,8 @@ class KeptTotals:
         path = folder / "participants.sqlite"
         try:
             self._database = sqlite3.connect(path)
+            # A round waits for one write of the disk, and not for four.
+            self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:

@@ -126,6 +126,16 @@ def only_in_simulation(one: pathlib.Path, other: pathlib.Path) -> list[str]:
     return sorted(n for n in filled[1] - filled[0] if n.startswith("eval_"))
 
 
+def median_seconds(folder: pathlib.Path) -> Optional[float]:
+    """The median of a run's rounds in seconds, without the first, which compiles.
+
+    Returns None for a run of fewer rounds, or whose metrics.csv tells no times.
+    """
+    cells = [row.get("round_seconds") for row in _rows(folder / "metrics.csv")[1:]]
+    times = [float(cell) for cell in cells if cell]
+    return float(np.median(times)) if times else None
+
+
 def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
     import tensorflow as tf
 

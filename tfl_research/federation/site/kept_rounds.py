@@ -27,6 +27,8 @@ class KeptRounds:
     def __init__(self, path: pathlib.Path):
         try:
             self._database = sqlite3.connect(path, check_same_thread=False)
+            # A round waits for one write of the disk, and not for four.
+            self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import pathlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,15 @@ class Federation:
     Attributes:
       folder: of the federation.
       lines: what the sites print.
+      task: that the sites have.
+      names: of the sites.
       servers: the running sites by name.
     """
 
     folder: pathlib.Path
     lines: list[str]
+    task: str = "csv"
+    names: tuple[str, ...] = NAMES
     servers: dict[str, SiteServer] = dataclasses.field(default_factory=dict)
     threads: dict[str, threading.Thread] = dataclasses.field(default_factory=dict)
 
@@ -50,7 +54,7 @@ class Federation:
 
     @property
     def state_folders(self) -> dict[str, pathlib.Path]:
-        return {name: self.site_file(name).folder for name in NAMES}
+        return {name: self.site_file(name).folder for name in self.names}
 
     def start(self, name: str, work: Any = None) -> None:
         """Starts a site, or starts it again: its memory is a new one."""
@@ -79,10 +83,12 @@ class Federation:
         """An experiment over the sites."""
         training = {"rounds": 5, "evaluate_every": 2, **parts.pop("training", {})}
         runtime = tfl.Runtime(
-            "federation", federation=str(self.folder / "federation.toml")
+            "federation",
+            federation=str(self.folder / "federation.toml"),
+            client_execution=parts.pop("execution", "auto"),
         )
         task = tfl.TaskChoice(
-            "csv", data_dir=str(self.folder / "coordinator"), label_column="y"
+            self.task, data_dir=str(self.folder / "coordinator"), label_column="y"
         )
         parts.setdefault("cohorts", tfl.Cohorts("full"))
         return tfl.Experiment(
@@ -100,19 +106,24 @@ def _table(generator: np.random.Generator, rows: int) -> pd.DataFrame:
     return pd.DataFrame({"a": a, "b": b, "c": c, "y": np.where(score > 0, "yes", "no")})
 
 
-@contextlib.contextmanager
-def running(folder: pathlib.Path) -> Iterator[Federation]:
-    """Makes the files of a federation and starts its sites."""
+def written(
+    folder: pathlib.Path,
+    task: str = "csv",
+    names: Sequence[str] = NAMES,
+    carrier: str = "local",
+    round_deadline: float = 30.0,
+) -> Federation:
+    """Makes the files of a federation."""
     generator = np.random.default_rng(0)
     folder.chmod(0o700)
-    lines = ["[federation]", 'name = "hospitals"', 'carrier = "local"']
-    lines += ["start_deadline = 60.0", "round_deadline = 30.0"]
+    lines = ["[federation]", 'name = "hospitals"', f'carrier = "{carrier}"']
+    lines += ["start_deadline = 60.0", f"round_deadline = {round_deadline}"]
     for part in ("all", "coordinator"):
         (folder / part).mkdir()
         (folder / part / "schema.json").write_text(json.dumps(SCHEMA))
     for part in ("keys", "sites"):
         (folder / part).mkdir(mode=0o700)
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(names):
         site = folder / "sites" / name
         data = site / "data"
         data.mkdir(parents=True)
@@ -126,12 +137,19 @@ def running(folder: pathlib.Path) -> Iterator[Federation]:
         (site / "site.key").write_bytes(key)
         (site / "site.key").chmod(0o600)
         (site / "site.toml").write_text(
-            f'[site]\nname = "{name}"\n[data]\ntask = "csv"\ndata_dir = "data"\n'
+            f'[site]\nname = "{name}"\n[data]\ntask = "{task}"\ndata_dir = "data"\n'
         )
         lines += ["[[site]]", f'name = "{name}"', f'key = "keys/{name}.key"']
-        lines += [f'socket = "sites/{name}/site.sock"']
+        if carrier == "local":
+            lines += [f'socket = "sites/{name}/site.sock"']
     (folder / "federation.toml").write_text("\n".join(lines) + "\n")
-    federation = Federation(folder, [])
+    return Federation(folder, [], task, tuple(names))
+
+
+@contextlib.contextmanager
+def running(folder: pathlib.Path, task: str = "csv") -> Iterator[Federation]:
+    """Makes the files of a federation and starts its sites."""
+    federation = written(folder, task)
     try:
         for name in NAMES:
             federation.start(name)

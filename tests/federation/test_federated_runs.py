@@ -1,9 +1,11 @@
 """Runs over four sites against simulations of them, to the last bit."""
 
+import json
 import pathlib
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from federations import NAMES, running
@@ -186,6 +188,64 @@ def test_a_killed_coordinator_goes_on_to_the_same_model(federation, tmp_path):
     assert compare.differences(first.path, second.path) == []
 
 
+def _charged(folder, client):
+    """The rounds of a site's ledgers, "again" where the run has begun again."""
+    (run,) = folder.glob("runs/*/ledger.jsonl")
+    found = []
+    for path in (run, folder / "ledgers" / f"{client}.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        kinds = {"round", "restart"}
+        found.append(
+            [
+                line.get("round", "again")
+                for line in lines
+                if kinds & set(line) and "ledger" not in line
+            ]
+        )
+    return found
+
+
+def test_a_recharged_run_has_new_noise_and_is_charged_again_at_the_sites(tmp_path):
+    """North corrects a cell while the run is interrupted."""
+    folder, whole, killed = (tmp_path / n for n in ("sites", "whole", "killed"))
+    folder.mkdir()
+    parts = {
+        "training": {"rounds": 2, "evaluate_every": 2},
+        "execution": "separate_graph",
+        "privacy": tfl.RecordLevelPrivacy(record_noise_multiplier=1.0),
+    }
+    with running(folder) as federation:
+        copy = Copy(whole, killed, after=2)
+        first = federation.experiment(callbacks=[copy], **parts).run(whole)
+        for data in (folder / "sites" / "north" / "data", folder / "all"):
+            table = pd.read_csv(data / "north.csv")
+            # A value with which the row stays in its split.
+            table.loc[0, "a"] = 0.25
+            table.to_csv(data / "north.csv", index=False)
+        federation.stop("north")
+        federation.start("north")
+        experiment = federation.experiment(**parts)
+        with pytest.raises(tfl.UserError, match="recharge"):
+            experiment.run(killed)
+        second = experiment.run(killed, recharge=True)
+        for name in NAMES:
+            charged = _charged(federation.state_folders[name], name)
+            assert charged == [[1, 2, "again", 1, 2]] * 2
+        simulated = compare.simulate(
+            killed,
+            tmp_path / "simulation",
+            compiler="graph",
+            site_of=federation.state_folders,
+            changes={"data_dir": str(folder / "all")},
+        )
+    # The simulation's own ledger has two rounds, and the run's has four.
+    differences = compare.differences(second.path, simulated)
+    assert differences[-1] == "the ledgers' rounds differ"
+    assert all("epsilon" in line for line in differences[:-1]), differences
+    changed = compare.differences(second.path, first.path)
+    assert any(line.startswith("weight") for line in changed)
+
+
 def _run(folder, *rows):
     """A folder with a metrics.csv, and a model of one weight."""
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False)])
@@ -206,6 +266,11 @@ def test_what_a_comparison_leaves_out_is_named_and_nothing_else_is(tmp_path):
     )
     assert compare.only_in_simulation(one, other) == ["eval_auc"]
     assert compare.differences(one, other) == []
+    # The first round compiles.
+    times = [{**row, "round_seconds": text} for text in ("9", "1", "4", "2", "")]
+    timed = _run(tmp_path / "timed", *times)
+    assert compare.median_seconds(timed) == 2.0
+    assert compare.median_seconds(one) is None
     # An empty cell of another column is a difference.
     lacks = _run(tmp_path / "lacks", {**row, "train_loss": ""})
     assert compare.differences(lacks, other) == ["round 1: train_loss is empty and 0.5"]

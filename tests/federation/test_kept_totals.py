@@ -48,8 +48,10 @@ def test_the_last_round_in_which_each_client_counted(tmp_path):
     kept.note(1, ["a", "b"])
     kept.note(2, ["a"])
     kept.note(3, [])
-    assert kept.state_rounds(4, ["a", "b", "c"]) == {"a": 2, "b": 1, "c": 0}
-    assert kept.state_rounds(2, ["a", "b"]) == {"a": 1, "b": 1}
+    assert kept.state_rounds(["a", "b", "c"]) == {"a": 2, "b": 1, "c": 0}
+    assert kept.state_rounds(["a", "b"], before=2) == {"a": 1, "b": 1}
     # The run has gone back to round 1.
     kept.note(2, ["b"])
-    assert kept.state_rounds(4, ["a", "b"]) == {"a": 1, "b": 2}
+    assert kept.state_rounds(["a", "b"], before=4) == {"a": 1, "b": 2}
+    kept.go_back(1)
+    assert kept.state_rounds(["a", "b"]) == {"a": 1, "b": 1}

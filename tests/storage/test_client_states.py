@@ -59,6 +59,29 @@ def test_going_back_to_a_checkpoint(table):
     np.testing.assert_array_equal(table.rows(["a"]), Spec().initial[None])
 
 
+def test_the_state_after_a_round_that_counts(table):
+    """A site keeps states of late reports, and of rounds that may be repeated."""
+    for number in range(1, 6):
+        table.store(number, ["a", "b"], rows(number, 10 * number))
+    np.testing.assert_array_equal(
+        table.rows(["a", "b"], after={"a": 3, "b": 4}), rows(3, 40)
+    )
+    np.testing.assert_array_equal(
+        table.rows(["a"], after={"a": 0}), Spec().initial[None]
+    )
+    table.go_back("a", 4, oldest=3)
+    assert [table.has("a", n) for n in range(6)] == [
+        *(True, False, False),
+        *(True, True, False),
+    ]
+    assert all(table.has("b", n) for n in range(6))
+    # The state before the oldest round is what counts in that round.
+    table.go_back("b", 2, oldest=4)
+    assert [n for n in range(1, 6) if table.has("b", n)] == [2]
+    table.go_back("b", 0, oldest=0)
+    assert [n for n in range(6) if table.has("b", n)] == [0]
+
+
 def count(table):
     return table._database.execute("select count(*) from states").fetchone()[0]
 

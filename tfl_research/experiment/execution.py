@@ -123,11 +123,6 @@ def _opened(
         setup = setups.prepare(experiment)
     finally:
         progress.stage(out)
-    if recharge and setup.facts is not None:
-        raise UserError(
-            "--recharge: sites draw noise of their own, and have no new noise for a "
-            "round; leave it out, or choose another --output_dir"
-        )
     if recharge and setup.plan is None:
         raise UserError(
             "--recharge: a run without privacy charges nothing; leave it out"
@@ -187,7 +182,7 @@ def _opened(
                 restarts=recharging.restarts(account),
             )
             if coordinated is not None:
-                coordinated.totals.attempt = recharging.restarts(account)
+                coordinated.goes_on(folder, recharging.restarts(account))
             if draws is None:
                 draws = Draws(folder.attempts.key(folder.run_seed))
             setup = draws.applied_to(setup)

@@ -178,7 +178,7 @@ class FederationEngine(ClosedOnExit):
         if not asked:
             return _total((), clients.total([]))
         arrays = [np.asarray(tensor) for tensor in context]
-        rounds = self._kept.state_rounds(number, asked)
+        rounds = self._kept.state_rounds(asked, before=number)
         if self._rules.secure:
             who, summed = self._sites.summed(number, asked, rounds, arrays)
             report = [tf.constant(value) for value in summed]

@@ -33,6 +33,8 @@ class FederatedEvaluator:
       site_of: the site of each client.
       client_weights: see `program.Evaluator`.
       say: prints a line for the user.
+      state_rounds: by client, the last round of which its state counts. A site may
+        have states of later rounds, whose reports came too late.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class FederatedEvaluator:
         site_of: Mapping[str, str],
         client_weights: Mapping[str, float],
         say: Callable[[str], None],
+        state_rounds: Callable[[Sequence[str]], Mapping[str, int]],
     ):
         self._task = task
         self._sites = sites
         self._site_of = site_of
         self._say = say
+        self._state_rounds = state_rounds
         self._local = Evaluator(task, client_weights=client_weights)
         left_out = sorted(self._local.of_examples)
         if left_out:
@@ -87,11 +91,15 @@ class FederatedEvaluator:
             )
             for n, value in enumerate(tf.nest.flatten(values))
         }
-        request = Message(
-            "evaluate", {"round": 0, "completed": 0, "split": split}, tensors
-        )
-        names = list(dict.fromkeys(self._site_of[i] for i in clients.client_ids))
-        parts = [_sums(a) for _, a in self._sites.evaluations(request, names)]
+        header = {"round": 0, "completed": 0, "split": split}
+        rounds: dict[str, dict[str, int]] = {}
+        for client_id, number in self._state_rounds(clients.client_ids).items():
+            rounds.setdefault(self._site_of[client_id], {})[client_id] = number
+        requests = {
+            site: Message("evaluate", {**header, "state_rounds": of_site}, tensors)
+            for site, of_site in rounds.items()
+        }
+        parts = [_sums(a) for _, a in self._sites.evaluations(requests)]
         return self._local.evaluation(split, _joined(parts, clients.client_ids))
 
 

@@ -60,6 +60,8 @@ class KeptTotals:
         path = folder / "participants.sqlite"
         try:
             self._database = sqlite3.connect(path)
+            # A round waits for one write of the disk, and not for four.
+            self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:
@@ -112,15 +114,29 @@ class KeptTotals:
             if int(path.stem.partition("_")[2]) <= round_number - self._rounds:
                 path.unlink()
 
-    def state_rounds(self, round_number: int, asked: Sequence[str]) -> dict[str, int]:
-        """By client, the last round before this one that had its report; 0 for none."""
+    def state_rounds(
+        self, client_ids: Sequence[str], before: Optional[int] = None
+    ) -> dict[str, int]:
+        """By client, the last round that has its report; 0 for none.
+
+        Args:
+          client_ids: the clients.
+          before: only rounds before this one count; by default all count.
+        """
         rows = self._database.execute(
-            "select client, max(round) from participants where round < ? "
-            "group by client",
-            (round_number,),
+            "select client, max(round) from participants "
+            "where round < coalesce(?, round + 1) group by client",
+            (before,),
         )
         last = dict(rows.fetchall())
-        return {client_id: int(last.get(client_id, 0)) for client_id in asked}
+        return {client_id: int(last.get(client_id, 0)) for client_id in client_ids}
+
+    def go_back(self, round_number: int) -> None:
+        """Forgets whose reports count in later rounds, durably."""
+        with self._database:
+            self._database.execute(
+                "delete from participants where round > ?", (round_number,)
+            )
 
     def note(self, round_number: int, client_ids: Sequence[str]) -> None:
         """Notes whose reports count in a round, durably; forgets later rounds."""

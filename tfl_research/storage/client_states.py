@@ -7,8 +7,8 @@ import os
 import pathlib
 import sqlite3
 import zlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Protocol
 
 import numpy as np
 
@@ -22,8 +22,10 @@ create table if not exists states (
 ) without rowid
 """
 _LATEST = """
-select checksum, state from states where client = ? order by round desc limit 1
+select checksum, state from states where client = ? and round <= ?
+order by round desc limit 1
 """
+_ANY_ROUND = 2**62
 # SQLite takes the checksum of the row with the latest round.
 _EXTENT = """
 select count(*), coalesce(sum(latest), 0), coalesce(sum(mark), 0) from (
@@ -115,8 +117,16 @@ class ClientStates:
             "client_state", self.rows
         )
 
-    def rows(self, client_ids: Sequence[str]) -> np.ndarray:
+    def rows(
+        self,
+        client_ids: Sequence[str],
+        after: Optional[Mapping[str, int]] = None,
+    ) -> np.ndarray:
         """float32 `[clients, d]`, the clients' states; initial ones for newcomers.
+
+        Args:
+          client_ids: the clients.
+          after: by client, the last round that counts; by default all count.
 
         Raises:
           UserError: the file is damaged, or of another model.
@@ -127,7 +137,8 @@ class ClientStates:
             try:
                 # A new cursor: several threads gather chunks at once.
                 cursor = self._database.cursor()
-                stored = cursor.execute(_LATEST, (client_id,)).fetchone()
+                last = _ANY_ROUND if after is None else after[client_id]
+                stored = cursor.execute(_LATEST, (client_id, last)).fetchone()
                 if stored is not None:
                     checksum, content = stored
                     states[row] = _decoded(checksum, content, len(initial))
@@ -168,36 +179,42 @@ class ClientStates:
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self._path} cannot be written ({error})") from error
 
-    def keep_only(self, client_id: str, round_number: int) -> None:
-        """Keeps a client's state after one round alone.
-
-        States of later rounds do not count, and nothing goes back to earlier ones.
+    def go_back(self, client_id: str, round_number: int, oldest: int) -> None:
+        """Drops a client's states of later rounds, and those that nothing needs.
 
         Args:
           client_id: the client.
           round_number: the last round that counts; 0 for none.
+          oldest: the oldest round whose state may be asked for.
 
         Raises:
-          UserError: the table lacks the client's state of that round.
+          UserError: the file is damaged.
         """
         try:
             with self._database:
                 self._database.execute(
-                    "delete from states where client = ? and round <> ?",
-                    (client_id, round_number),
+                    "delete from states where client = ? and (round > ? or round < ("
+                    "select max(newer.round) from states as newer "
+                    "where newer.client = states.client and newer.round <= ?))",
+                    (client_id, round_number, min(oldest, round_number)),
                 )
-            last = self._database.execute(
-                "select coalesce(max(round), 0) from states where client = ?",
-                (client_id,),
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from error
+
+    def has(self, client_id: str, round_number: int) -> bool:
+        """Whether a client's state after a round is known; after round 0 it always is.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        try:
+            (found,) = self._database.execute(
+                "select count(*) from states where client = ? and round = ?",
+                (client_id, round_number),
             ).fetchone()
         except sqlite3.DatabaseError as error:
             raise self._damaged(str(error)) from error
-        if last[0] != round_number:
-            raise UserError(
-                f"{self._path} has the state of client {client_id!r} after round "
-                f"{last[0]}, and the run goes on from its state after round "
-                f"{round_number}; restore the file, or start a new run"
-            )
+        return round_number == 0 or bool(found)
 
     def restore(self, round_number: int, extent: Sequence[int]) -> None:
         """Goes back to the states after a round.

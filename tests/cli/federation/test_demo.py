@@ -132,6 +132,7 @@ def test_a_result_that_differs_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "simulate", lambda *_, **__: tmp_path)
     monkeypatch.setattr(compare, "differences", lambda *_: ["weight 0 differs"])
     monkeypatch.setattr(compare, "only_in_simulation", lambda *_: ["eval_auc"])
+    monkeypatch.setattr(compare, "median_seconds", lambda folder: 0.024)
     said: list[str] = []
     shown = demo.Demo(tmp_path, "local", 2, said.append)
     (tmp_path / "logs").mkdir()
@@ -140,3 +141,4 @@ def test_a_result_that_differs_is_said(tmp_path, monkeypatch):
     assert said[-1] == "The result is NOT the simulation's."
     assert "differs from the simulation: weight 0 differs" in said
     assert any(line.startswith("not compared: eval_auc, which") for line in said)
+    assert any("took 24 ms here and 24 ms in the simulation" in line for line in said)

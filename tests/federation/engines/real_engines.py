@@ -10,8 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from federations import written
 
+import tfl_research as tfl
 from tfl_research import errors
+from tfl_research.experiment.at_sites import compare
 from tfl_research.federation.engines import environments, training_socket
 from tfl_research.federation.engines.training_socket import Trained
 
@@ -32,6 +35,16 @@ def environment(engine):
         if os.environ.get("CI"):
             raise
         return pytest.skip(f"{engine} cannot be installed: {error}")
+
+
+# What is trained over each engine; the second in campaigns.
+RUNS = {
+    "fed_avg": {},
+    "records": {"privacy": tfl.RecordLevelPrivacy(record_noise_multiplier=1.0)},
+}
+EACH_RUN = pytest.mark.parametrize(
+    "name", ["fed_avg", pytest.param("records", marks=pytest.mark.campaign)]
+)
 
 
 def free_port():
@@ -78,6 +91,47 @@ def until(asked, seconds):
         if time.monotonic() > end:
             raise TimeoutError(f"no answer within {seconds} s")
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def federation_of(network, engine):
+    """A federation with real sites and data over the engine's relays.
+
+    From here on the network has no stand-ins any more.
+    """
+    for site in network.sites.values():
+        site.close()
+    network.coordinator.close()
+    folder = network.folder
+    # The relays know the coordinator's socket, which is beside federation.toml.
+    federation = written(folder, names=SITES, carrier=engine)
+    try:
+        for name in SITES:
+            path = folder / "sites" / name / "site.toml"
+            text = f'socket = "{folder / name / "site.sock"}"\n[data]'
+            path.write_text(path.read_text().replace("[data]", text))
+            federation.start(name)
+        yield federation
+    finally:
+        for name in list(federation.servers):
+            federation.stop(name)
+
+
+def differences(federation, folder, **parts):
+    """Trains for two rounds over the engine: what differs from the simulation."""
+    training = {"rounds": 2, "evaluate_every": 2}
+    experiment = federation.experiment(
+        training=training, execution="separate_graph", **parts
+    )
+    result = experiment.run(folder / "run")
+    simulated = compare.simulate(
+        result.path,
+        folder / "simulation",
+        compiler="graph",
+        site_of=federation.state_folders,
+        changes={"data_dir": str(federation.folder / "all")},
+    )
+    return compare.differences(result.path, simulated)
 
 
 class Shrinks:

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from engine_fakes import EchoSite, FakeCoordinator
 from real_engines import (
+    EACH_RUN,
     FIRST,
+    RUNS,
     SITES,
     addresses,
     averaged,
+    differences,
     environment,
+    federation_of,
     free_port,
     serve_trainers,
     until,
@@ -184,3 +188,14 @@ def test_flares_own_average_is_ours(network):
     best = training_socket.load_weights(next(folder.rglob("models/best_weights.npz")))
     for ours, theirs in zip(averaged(1), best):
         np.testing.assert_allclose(theirs, ours, atol=1e-6, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def federation(network):
+    with federation_of(network, "flare") as federation:
+        yield federation
+
+
+@EACH_RUN
+def test_training_is_the_simulations_to_the_last_bit(federation, tmp_path, name):
+    assert differences(federation, tmp_path, **RUNS[name]) == []

@@ -5,9 +5,13 @@ import os
 import pytest
 from engine_fakes import EchoSite, FakeCoordinator
 from real_engines import (
+    EACH_RUN,
+    RUNS,
     SITES,
     addresses,
+    differences,
     environment,
+    federation_of,
     free_port,
     until,
 )
@@ -28,7 +32,9 @@ class Network:
         self.folder = folder
         self.environment = environment("flower")
         self.port = free_port()
-        self.keys = flower.provision(self.environment, folder / "keys", sites=SITES)
+        self.keys = flower.provision(
+            self.environment, folder / "flower_keys", sites=SITES
+        )
         self.link = flower.SuperLink(
             self.environment, self.keys, folder / "link", port=self.port
         )
@@ -109,3 +115,14 @@ def test_strangers_are_refused(network):
     assert "Failed to activate SuperNode" in unknown.log.read_text()
     assert "No SuperNode found" in network.link.process.log.read_text()
     assert "CERTIFICATE_VERIFY_FAILED" in distrusting.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def federation(network):
+    with federation_of(network, "flower") as federation:
+        yield federation
+
+
+@EACH_RUN
+def test_training_is_the_simulations_to_the_last_bit(federation, tmp_path, name):
+    assert differences(federation, tmp_path, **RUNS[name]) == []

@@ -29,25 +29,30 @@ from tfl_research.federation.federation_file import CARRIERS, LOCAL
 from tfl_research.storage import atomic
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
-_EXPERIMENT = _ROOT / "experiments" / "record_dp_fed_avg.py"
 _SECONDS_TO_LISTEN = 120.0
 _COMPILER = "xla"
 # What the coordinator chooses; --rounds is added.
-FLAGS = (
+_FLAGS = (
     "--task=csv",
     f"--label_column={hospitals.LABEL}",
     "--task_option=model=linear",
     "--client_steps=5",
     "--client_learning_rate=0.5",
-    "--record_noise_multiplier=2",
     "--sampler=full",
     f"--client_execution=separate_{_COMPILER}",
+)
+# The experiment and its further flags: with privacy and secure sums, and without.
+_PRIVATE = (
+    "record_dp_fed_avg.py",
+    "--record_noise_multiplier=2",
     # The hospitals' data are published.
     "--release_exact=train_loss",
     "--release_exact=eval_loss",
     "--release_exact=eval_accuracy",
+    "--release_exact=round_seconds",
     "--secure_sums",
 )
+_PLAIN = ("fed_avg.py",)
 
 
 def add_parser(commands: Any) -> None:
@@ -72,6 +77,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--rounds", type=int, default=10, help="rounds of the run (default: 10)"
     )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="federated averaging alone, without secure sums and privacy",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -82,9 +92,11 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.rounds < 1:
         raise UserError(f"--rounds={arguments.rounds}: must be at least 1")
-    name = arguments.folder or f"results/federation_demo_{arguments.engine}"
+    kind = f"{arguments.engine}_plain" if arguments.plain else arguments.engine
+    name = arguments.folder or f"results/federation_demo_{kind}"
     folder = pathlib.Path(name).expanduser().absolute()
-    return Demo(folder, arguments.engine, arguments.rounds).run()
+    demo = Demo(folder, arguments.engine, arguments.rounds, plain=arguments.plain)
+    return demo.run()
 
 
 class Demo:
@@ -95,6 +107,7 @@ class Demo:
       engine: what carries messages.
       rounds: of the run.
       say: prints a line.
+      plain: whether the run has no secure sums and no privacy.
     """
 
     def __init__(
@@ -103,7 +116,10 @@ class Demo:
         engine: str,
         rounds: int,
         say: Callable[[str], None] = print,
+        *,
+        plain: bool = False,
     ):
+        self._experiment, *self._flags = _PLAIN if plain else _PRIVATE
         self._folder, self._engine, self._rounds = folder, engine, rounds
         self._say = say
         self._logs = folder / "logs"
@@ -225,15 +241,17 @@ class Demo:
                     f"site {name}: process {site.pid}, lines in {self._short(site.log)}"
                 )
             with self._carrier():
+                path = _ROOT / "experiments" / self._experiment
                 command = [
-                    *(sys.executable, str(_EXPERIMENT), "--runtime=federation"),
+                    *(sys.executable, str(path), "--runtime=federation"),
                     f"--federation={self._folder / files.FILE}",
                     f"--data_dir={self._folder / 'coordinator'}",
-                    *FLAGS,
+                    *_FLAGS,
+                    *self._flags,
                     f"--rounds={self._rounds}",
                     f"--output_dir={self._run_folder}",
                 ]
-                shown = ["experiments/record_dp_fed_avg.py", *command[2:]]
+                shown = [f"experiments/{self._experiment}", *command[2:]]
                 self._say(f"$ scripts/run {shlex.join(shown)}")
                 sys.stdout.flush()
                 code = subprocess.run(command, check=False).returncode
@@ -283,6 +301,13 @@ class Demo:
             )
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")
+        times = [compare.median_seconds(f) for f in (self._run_folder, simulated)]
+        if None not in times:
+            here, there = times
+            self._say(
+                f"a round took {1000 * here:.0f} ms here and {1000 * there:.0f} ms in "
+                "the simulation (medians, without the first round)"
+            )
         self._say(f"report: {self._run_folder / 'report.html'}")
         self._say(f"results: {self._run_folder}; sites: {self._folder / 'sites'}")
         if differences:

@@ -15,10 +15,10 @@ import numpy as np
 
 from tfl_research.experiment import execution
 from tfl_research.experiment.at_sites.site import secret_of
-from tfl_research.experiment.at_sites.site_run import own_seed
 from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.federated.coordinator import FOLDER, run_id
+from tfl_research.federation.site.site_noise import own_seed
 from tfl_research.storage import run_record, run_seed
 from tfl_research.storage.computation_record import ComputationRecord
 
@@ -69,7 +69,10 @@ def simulate(
     kept = ComputationRecord(run_folder / "computation.json", seed, private)
     key = kept.attempts().key(seed)
     run = run_id(run_folder / FOLDER)
-    seeds = {c: own_seed(secret_of(folder), run) for c, folder in site_of.items()}
+    restarts = kept.restarts()
+    seeds = {
+        c: own_seed(secret_of(folder), run, restarts) for c, folder in site_of.items()
+    }
     experiment = Experiment.from_flat({**flat, "run_seed": str(seed)})
     execution.run(experiment, out_folder, stream=stream, draws=Draws(key, seeds))
     return out_folder
@@ -124,6 +127,16 @@ def only_in_simulation(one: pathlib.Path, other: pathlib.Path) -> list[str]:
         for folder in (one, other)
     ]
     return sorted(n for n in filled[1] - filled[0] if n.startswith("eval_"))
+
+
+def median_seconds(folder: pathlib.Path) -> Optional[float]:
+    """The median of a run's rounds in seconds, without the first, which compiles.
+
+    Returns None for a run of fewer rounds, or whose metrics.csv tells no times.
+    """
+    cells = [row.get("round_seconds") for row in _rows(folder / "metrics.csv")[1:]]
+    times = [float(cell) for cell in cells if cell]
+    return float(np.median(times)) if times else None
 
 
 def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -47,6 +47,12 @@ def settings(experiment: Description) -> dict[str, Any]:
     return run_record.plain_hparams(flat)
 
 
+def repeatable_rounds(experiment: Description) -> int:
+    """How many of the last rounds a run may repeat, which resumes from a checkpoint."""
+    training = experiment.training
+    return training.checkpoint_every * (training.keep_checkpoints + 1)
+
+
 def blueprint(experiment: Description) -> Task:
     """The experiment's task at the coordinator, which uses no rows.
 

@@ -1,0 +1,162 @@
+"""Whole federations whose processes are killed by -9, again and again.
+
+Every run must end as a simulation in which the same clients take part in the same
+rounds, and every ledger must have every round.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+import random
+import sqlite3
+import time
+
+import pytest
+import whole_federation
+from federations import NAMES, Federation, written
+from whole_federation import COORDINATOR, Processes
+
+from tfl_research import sampling
+from tfl_research.errors import RoundAbandoned
+from tfl_research.experiment.at_sites import compare
+from tfl_research.privacy.ledger.ledger import Ledger
+from tfl_research.runtime import separate
+
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+
+ROUNDS = 80
+KILLS = 25
+
+
+@pytest.mark.parametrize("name", list(whole_federation.RUNS))
+@pytest.mark.parametrize("seed", [1])
+def test_kills_change_nothing(tmp_path, monkeypatch, name, seed):
+    federation = written(
+        tmp_path, names=NAMES[:3], carrier="flare", round_deadline=60.0
+    )
+    out = tmp_path / "run"
+    with Processes(federation, name, ROUNDS, out) as processes:
+        killed = _killed(processes, out, random.Random(seed))
+        lines = processes.lines(COORDINATOR)
+    counted = _counted(out)
+    simulated = _simulated(federation, out, counted, monkeypatch)
+    without = sum(len(federation.names) - len(who) for who in counted.values())
+    abandoned = [number for number, who in counted.items() if not who]
+    unevaluated = {
+        line.split()[1].rstrip(":") for line in lines if ": no evaluation: " in line
+    }
+    print(
+        f"{name}: kills {dict(killed)}; {without} absences in {ROUNDS} rounds, "
+        f"{len(abandoned)} abandoned, {len(unevaluated)} without evaluation"
+    )
+    differences = [
+        line
+        for line in compare.differences(out, simulated)
+        if not (
+            line.split(":")[0].removeprefix("round ") in unevaluated
+            and " is empty and " in line
+        )
+    ]
+    assert differences == []
+    for number in range(1, ROUNDS + 1):
+        _check_said(lines, number, counted[number], federation.names)
+    if name == "records":
+        _check_ledgers(federation, out, counted)
+    assert sum(killed.values()) == KILLS
+
+
+def _killed(
+    processes: Processes, out: pathlib.Path, draws: random.Random
+) -> collections.Counter[str]:
+    """Kills until the coordinator ends by itself; how often each process was killed."""
+    killed: collections.Counter[str] = collections.Counter()
+    due = 1
+    later = 0.0
+    for _ in whole_federation.until_ended(processes, seconds=3000):
+        done = processes.completed(out)
+        if sum(killed.values()) == KILLS or done < due or time.monotonic() < later:
+            continue
+        time.sleep(draws.uniform(0, 0.2))
+        # A coordinator takes the longest to come back: everybody begins again.
+        name = draws.choice([*processes.names, *processes.names[:-1]])
+        if processes.running[COORDINATOR].exitcode is not None:
+            continue
+        processes.kill(name)
+        killed[name] += 1
+        # Somebody may ask for it in the meantime.
+        time.sleep(draws.choice([0.0, 0.0, 0.5, 2.0]))
+        processes.start(name)
+        if draws.random() < 0.3:
+            # The next kill may come while it starts and the others wait for it.
+            later = time.monotonic() + draws.uniform(0, 6)
+        else:
+            due = processes.completed(out) + draws.randint(1, 4)
+            later = 0.0
+    return killed
+
+
+def _counted(out: pathlib.Path) -> dict[int, set[str]]:
+    """By round, whose reports count, as the coordinator keeps it."""
+    path = out / "federation" / "totals" / "participants.sqlite"
+    counted: dict[int, set[str]] = {number: set() for number in range(1, ROUNDS + 1)}
+    with sqlite3.connect(path) as table:
+        for number, client in table.execute("select round, client from participants"):
+            counted[number].add(client)
+    return counted
+
+
+def _simulated(
+    federation: Federation,
+    out: pathlib.Path,
+    counted: dict[int, set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> pathlib.Path:
+    """The simulation in which exactly these clients take part."""
+    sample, result = sampling.Full.sample, separate.SeparateClients.result
+    present: list[str] = []
+
+    def some(self, number):
+        present[:] = [i for i in sample(self, number) if i in counted[number]]
+        return tuple(present)
+
+    def or_abandoned(self, state, total):
+        if not present:
+            raise RoundAbandoned("nobody")
+        return result(self, state, total)
+
+    monkeypatch.setattr(sampling.Full, "sample", some)
+    monkeypatch.setattr(separate.SeparateClients, "result", or_abandoned)
+    return compare.simulate(
+        out,
+        federation.folder / "simulation",
+        compiler="graph",
+        site_of=federation.state_folders,
+        changes={"data_dir": str(federation.folder / "all")},
+    )
+
+
+def _check_said(lines, number, who, names):
+    """Whoever is not in a round is said to be missing."""
+    said = [line for line in lines if line.startswith(f"round {number}: without ")]
+    for name in names:
+        missing = who and name not in who
+        assert not missing or any(f"'{name}'" in line for line in said)
+    if not who:
+        assert any(f"round {number} is abandoned" in line for line in lines)
+
+
+def _check_ledgers(federation, out, counted):
+    """Every ledger has the rounds 1 to n, each once, to the last that counts."""
+    with Ledger(out / "ledger.jsonl") as ledger:
+        assert len(ledger.events) == ROUNDS
+    for name in federation.names:
+        state = federation.state_folders[name]
+        last = max(number for number, who in counted.items() if name in who)
+        (run,) = state.glob("runs/*/ledger.jsonl")
+        for path in (run, state / "ledgers" / f"{name}.jsonl"):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            rounds = [line["round"] for line in lines if "round" in line]
+            assert rounds == list(range(1, len(rounds) + 1))
+            assert len(rounds) >= last

@@ -155,7 +155,7 @@ def slow_process():
 @pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
     said = []
-    lost = runtime.Worker()
+    lost = runtime.Worker(port=0)
     lost.stub()
     port = int(lost.address.rpartition(":")[2])
     values = [200_000, 300_000, 400_000]
@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
         killer.join()
         lost.close()
         assert said == [
-            f"no TFF worker answers at localhost:{port}; others do its part"
+            f"no TFF worker answers at 127.0.0.1:{port}; others do its part"
         ]
         again = runtime.Worker(port)
         again.stub()
@@ -187,7 +187,7 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
                     break
         finally:
             again.close()
-    assert said[1:] == [f"the TFF worker at localhost:{port} is back"]
+    assert said[1:] == [f"the TFF worker at 127.0.0.1:{port} is back"]
 
 
 @pytest.mark.slow

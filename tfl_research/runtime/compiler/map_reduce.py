@@ -50,7 +50,9 @@ def _member_names(client_type: tff.Type) -> tuple[Any, ...]:
 def chunk_tensors(chunk: Chunk) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Converts a chunk to the last two arguments of a chunk program."""
     leaves = [tf.convert_to_tensor(leaf) for leaf in chunk.leaves]
-    return leaves, tf.constant(chunk.count, tf.int32)
+    count = tf.constant(chunk.count, tf.int32)
+    _tff_compat.free_attributes([*leaves, count])
+    return leaves, count
 
 
 class MapReduce:
@@ -304,8 +306,14 @@ class MapReduce:
                 # The function must outlive its call.
                 self._programs[key] = traced, _tff_compat.flat_call(traced)
         call, constants = self._programs[key][1], self._lifted_values
-        # A function without results, as of clients that send nothing, gives None.
-        return lambda *values: list(call(*constants, *tf.nest.flatten(values)) or ())
+
+        def run(*values: Any) -> list[tf.Tensor]:
+            # A function without results, as of clients that send nothing, gives None.
+            results = list(call(*constants, *tf.nest.flatten(values)) or ())
+            _tff_compat.free_attributes(results)
+            return results
+
+        return run
 
 
 def run_chunk(

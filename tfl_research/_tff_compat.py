@@ -162,9 +162,9 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
     return function._inference_function
 
 
-# CPython 3.11 gives each object a block for its attributes, and TensorFlow 2.14, whose
-# tensors free themselves, does not free it: 48 bytes for each tensor are lost. An object
-# that is given a dictionary has no such block any more.
+# CPython 3.11 gives each object a block for its attributes. TensorFlow 2.14, whose
+# tensors free themselves, does not free the block: 48 bytes for each tensor are lost.
+# An object that is given a dictionary has no such block any more.
 _LOSES_ATTRIBUTES = sys.version_info[:2] == (3, 11)
 _no_attributes: dict[str, Any] = {}
 

@@ -142,7 +142,7 @@ def _opened(
         )
         account = stack.enter_context(_account(setup, folder, out))
         # TensorFlow is imported from here on, once everything is checked.
-        from tfl_research import program, runtime
+        from tfl_research import program
         from tfl_research.experiment import building, noise_keys
 
         if experiment.audit is not None:
@@ -157,7 +157,7 @@ def _opened(
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         noise_keys.check_repeatable(setup, process)
         building.check_sums(setup, process)
-        try:
+        with engines.worker_failures(experiment.runtime):
             coordinated: Optional[coordinator.Coordinated] = None
             if setup.facts is not None:
                 coordinated = coordinator.Coordinated(setup, process, folder, stack)
@@ -224,12 +224,6 @@ def _opened(
                     "states": program.StateOptions(keep_initial_state=False),
                 },
             )
-        except runtime.WorkerUnavailable as error:
-            raise UserError(
-                f"--workers={experiment.runtime.workers}: {error}; start one "
-                "there with scripts/worker --port=PORT, then the same command goes on "
-                "from the last checkpoint"
-            ) from error
 
 
 def _config(setup: Setup, draws: Draws, process: FederatedProcess) -> Any:

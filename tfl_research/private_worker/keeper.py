@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
 from tfl_research.private_worker import network
@@ -71,6 +71,8 @@ class Keeper:
             [self._binary, f"--port={port}"],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
+            # The lines on its start name ports that only this process can reach.
+            env={"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ},
             preexec_fn=lambda: network.end_with_parent(parent, signal.SIGKILL),
         )
         self._process, self._port = process, port
@@ -160,52 +162,79 @@ def _unused_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _flags(arguments: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--binary", required=True)
-    parser.add_argument("--listen", required=True, help="unix, or ADDRESS:PORT")
-    parser.add_argument("--parent", type=int, help="a process to end with")
-    parser.add_argument("--renew", action="store_true", help="see `Keeper`")
-    parser.add_argument(
-        "--open",
-        action="store_true",
-        help="in this machine's network: TFF's worker listens on all interfaces",
-    )
-    return parser.parse_args(arguments)
+def keep(
+    binary: str,
+    listen: str,
+    say: Callable[..., None],
+    *,
+    parent: Optional[int] = None,
+    renews: bool = False,
+    isolated: bool = True,
+    goodbye: str = "",
+) -> int:
+    """Runs a worker until its end, or until SIGINT or SIGTERM.
 
+    Args:
+      binary: path of TFF's worker.
+      listen: see `Door`.
+      say: called with `address` and `pid` when the worker is started, or with `error`.
+      parent: a process to end with; None for none.
+      renews: see `Keeper`.
+      isolated: whether the worker gets a network of its own. Otherwise it listens on
+        all interfaces of this machine.
+      goodbye: written to standard error after a signal.
 
-def main(arguments: Optional[list[str]] = None) -> int:
-    """Runs a worker; returns the exit code."""
-    flags = _flags(arguments)
+    Returns:
+      The exit code.
+    """
     try:
-        door = Door(flags.listen)
-    except (OSError, ValueError) as error:
-        _say(error=str(error.strerror if isinstance(error, OSError) else error))
+        door = Door(listen)
+    except OSError as error:
+        say(error=os.strerror(error.errno or 0))
         return NOT_LISTENING
-    keeper = Keeper(flags.binary, door, renews=flags.renew, isolated=not flags.open)
+    keeper = Keeper(binary, door, renews=renews, isolated=isolated)
 
     def stop(number: int, _: Any) -> None:
         keeper.end()
         door.close()
+        sys.stderr.write(goodbye)
+        sys.stderr.flush()
         os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
-        if not flags.open:
+        if isolated:
             try:
                 network.isolate()
             except OSError as error:
-                _say(error=f"{error.strerror}")
+                say(error=os.strerror(error.errno or 0))
                 return NOT_ISOLATED
-        if flags.parent is not None:
-            network.end_with_parent(flags.parent, signal.SIGTERM)
+        if parent is not None:
+            network.end_with_parent(parent, signal.SIGTERM)
         keeper.start()
-        _say(address=door.address, pid=keeper.pid)
+        say(address=door.address, pid=keeper.pid)
         code = keeper.serve()
     finally:
         door.close()
     return code if code >= 0 else 128 - code
+
+
+def main(arguments: Optional[list[str]] = None) -> int:
+    """The command line of the program; returns the exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--listen", required=True, help="unix, or ADDRESS:PORT")
+    parser.add_argument("--parent", type=int, help="a process to end with")
+    parser.add_argument("--open", action="store_true", help="in this machine's network")
+    flags = parser.parse_args(arguments)
+    return keep(
+        flags.binary,
+        flags.listen,
+        _say,
+        parent=flags.parent,
+        isolated=not flags.open,
+    )
 
 
 def _say(**content: Any) -> None:

@@ -68,7 +68,9 @@ class TffLocalEngine(ClosedOnExit):
             with tff.framework.get_context_stack().install(self._context):
                 return computation(*arguments)
         except NoAnswer as error:
-            raise WorkerUnavailable(self._worker.failure()) from error
+            message = self._worker.failure()
+            self.close()
+            raise WorkerUnavailable(message) from error
         except Exception as error:
             if self._worker.ended:
                 raise RuntimeError(self._worker.failure()) from error

@@ -84,9 +84,7 @@ class Connection:
                 self._is_silent = not self.answers(self.answer_seconds - silence)
         # What follows a lost call, such as the release of its executor, waits no more.
         call.cancel()
-        raise NoAnswer(
-            f"{self.address} has not answered for {self.answer_seconds:g} s"
-        )
+        raise NoAnswer(f"{self.address} has not answered for {self.answer_seconds:g} s")
 
     def answers(self, seconds: float) -> bool:
         """Whether a TFF worker answers within `seconds`."""

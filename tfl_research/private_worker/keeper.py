@@ -1,6 +1,6 @@
 """The program that keeps a worker of TFF; see the package.
 
-    python -m tfl_research.private_worker.keeper --binary=worker_binary --listen=unix
+    python -m tfl_research.private_worker.keeper '{"binary": FILE, "listen": "unix"}'
 
 It prints a line of JSON: where the worker is reached and its process id, or why it does
 not run. The worker ends with it, and it ends with the worker.
@@ -8,7 +8,6 @@ not run. The worker ends with it, and it ends with the worker.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -20,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 from tfl_research.private_worker import network
@@ -220,21 +219,10 @@ def keep(
     return code if code >= 0 else 128 - code
 
 
-def main(arguments: Optional[list[str]] = None) -> int:
-    """The command line of the program; returns the exit code."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--binary", required=True)
-    parser.add_argument("--listen", required=True, help="unix, or ADDRESS:PORT")
-    parser.add_argument("--parent", type=int, help="a process to end with")
-    parser.add_argument("--open", action="store_true", help="in this machine's network")
-    flags = parser.parse_args(arguments)
-    return keep(
-        flags.binary,
-        flags.listen,
-        _say,
-        parent=flags.parent,
-        isolated=not flags.open,
-    )
+def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
+    """`keep` with JSON of its arguments; prints what `keep` says as a line of JSON."""
+    given = json.loads(arguments[0])
+    return keep(given.pop("binary"), given.pop("listen"), _say, **given)
 
 
 def _say(**content: Any) -> None:

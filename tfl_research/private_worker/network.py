@@ -57,10 +57,9 @@ def isolate() -> None:
                 file.write(text)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         asked = struct.pack(_REQUEST, b"lo", 0)
-        flags = struct.unpack(_REQUEST, fcntl.ioctl(control, _SIOCGIFFLAGS, asked))[1]
-        fcntl.ioctl(
-            control, _SIOCSIFFLAGS, struct.pack(_REQUEST, b"lo", flags | _IFF_UP)
-        )
+        told = fcntl.ioctl(control, _SIOCGIFFLAGS, asked)
+        flags = struct.unpack(_REQUEST, told)[1] | _IFF_UP
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack(_REQUEST, b"lo", flags))
 
 
 def _unshare(flags: int) -> None:

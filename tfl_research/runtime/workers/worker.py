@@ -125,10 +125,14 @@ class Worker:
             subprocess.Popen,
             [
                 *(sys.executable, "-I", "-c", _KEEPER, str(root)),
-                f"--binary={_tff_compat.worker_binary()}",
-                f"--listen={listen}",
-                f"--parent={os.getpid()}",
-                *(["--open"] if open_port else []),
+                json.dumps(
+                    {
+                        "binary": _tff_compat.worker_binary(),
+                        "listen": listen,
+                        "parent": os.getpid(),
+                        "isolated": not open_port,
+                    }
+                ),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

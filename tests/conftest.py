@@ -269,7 +269,7 @@ def workers():
     from tfl_research.runtime import Worker
 
     with contextlib.ExitStack() as stack:
-        pair = [Worker(), Worker()]
+        pair = [Worker(port=0), Worker(port=0)]
         for one in pair:
             stack.callback(one.close)
             one.stub()
@@ -281,10 +281,12 @@ def on_a_worker(worker):
     """Computations that are called run on our worker."""
     import tensorflow_federated as tff
 
-    from tfl_research.runtime.workers.worker import worker_context
+    from tfl_research.runtime.workers.context import WorkerContext
 
-    with tff.framework.get_context_stack().install(worker_context(worker.stub)):
+    context = WorkerContext(worker.stub)
+    with tff.framework.get_context_stack().install(context):
         yield
+    context.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,11 +34,7 @@ from tensorflow.python.ops import (
     stateless_random_ops as _stateless_random_ops,
 )
 
-# TFF's stub has no call that waits until a worker answers, with a time-out; the message
-# of one is needed to make it.
-from tensorflow_federated.proto.v0 import executor_pb2 as _executor_pb2
-
-# `tff.framework.SyncExecutionContext` needs these two to accept and return what
+# `tff.framework.AsyncExecutionContext` needs these two to accept and return what
 # `tff.tensorflow.computation` does (tensors and datasets, structures of NumPy
 # arrays); TFF passes them in the contexts it builds itself, but exports neither.
 from tensorflow_federated.python.core.environments.tensorflow_frontend import (
@@ -82,14 +79,6 @@ def _ends_what_started(end: Callable[[Any], None]) -> Callable[[Any], None]:
             end(manager)
 
     return ends
-
-
-def executor_request() -> bytes:
-    """A request of an executor without clients, which every TFF worker grants."""
-    cardinality = _executor_pb2.Cardinality(cardinality=0)
-    cardinality.placement.uri = "clients"
-    request = _executor_pb2.GetExecutorRequest(cardinalities=[cardinality])
-    return request.SerializeToString()
 
 
 def is_stateful(operation: str) -> bool:
@@ -171,6 +160,29 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
     which at three calls a round is a good part of a short round.
     """
     return function._inference_function
+
+
+# CPython 3.11 gives each object a block for its attributes. TensorFlow 2.14, whose
+# tensors free themselves, does not free the block: 48 bytes for each tensor are lost.
+# An object that is given a dictionary has no such block any more.
+_LOSES_ATTRIBUTES = sys.version_info[:2] == (3, 11)
+_no_attributes: dict[str, Any] = {}
+
+
+def free_attributes(tensors: Iterable[tf.Tensor]) -> None:
+    """Frees a part of eager tensors that TensorFlow would never free.
+
+    TensorFlow does not free the dictionary that a tensor has instead, so that all
+    tensors have the same one. Nobody sets attributes of a computation's results; if
+    somebody does, later tensors get another dictionary.
+    """
+    global _no_attributes
+    if not _LOSES_ATTRIBUTES:
+        return
+    if _no_attributes:
+        _no_attributes = {}
+    for tensor in tensors:
+        tensor.__dict__ = _no_attributes
 
 
 def resource_variable(variable: Any) -> Any:

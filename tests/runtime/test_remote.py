@@ -6,7 +6,6 @@ import threading
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_federated as tff
 from toy_processes import (
     OURS,
@@ -16,6 +15,7 @@ from toy_processes import (
     leaves,
     make_task,
     sgd,
+    slow_process,
     summing_process,
     tff_processes,
     three_rounds,
@@ -127,35 +127,10 @@ def _unused_port():
     return portpicker.pick_unused_port()
 
 
-def slow_process():
-    """Clients count to their value, one by one, which takes a while."""
-    state_type = tff.FederatedType(np.int64, tff.SERVER)
-
-    @tff.tensorflow.computation(np.int64)
-    def count(value):
-        start = (tf.zeros_like(value),)
-        return tf.while_loop(lambda i: i < value, lambda i: (i + 1,), start)[0]
-
-    @tff.tensorflow.computation(np.int64, np.int64)
-    def add(a, b):
-        return a + b
-
-    @tff.federated_computation
-    def initialize():
-        return tff.federated_value(np.int64(0), tff.SERVER)
-
-    @tff.federated_computation(state_type, tff.FederatedType(np.int64, tff.CLIENTS))
-    def next_round(state, values):
-        total = tff.federated_sum(tff.federated_map(count, values))
-        return tff.federated_map(add, (state, total)), total
-
-    return tff.templates.IterativeProcess(initialize, next_round)
-
-
 @pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
     said = []
-    lost = runtime.Worker()
+    lost = runtime.Worker(port=0)
     lost.stub()
     port = int(lost.address.rpartition(":")[2])
     values = [200_000, 300_000, 400_000]
@@ -175,7 +150,7 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
         killer.join()
         lost.close()
         assert said == [
-            f"no TFF worker answers at localhost:{port}; others do its part"
+            f"no TFF worker answers at 127.0.0.1:{port}; others do its part"
         ]
         again = runtime.Worker(port)
         again.stub()
@@ -187,7 +162,7 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
                     break
         finally:
             again.close()
-    assert said[1:] == [f"the TFF worker at localhost:{port} is back"]
+    assert said[1:] == [f"the TFF worker at 127.0.0.1:{port} is back"]
 
 
 @pytest.mark.slow

@@ -259,3 +259,28 @@ def summing_process(intrinsic):
 @tff.tensorflow.computation(np.int32, np.int32)
 def ADD(a, b):
     return a + b
+
+
+def slow_process():
+    """Clients count to their value, one by one, which takes a while."""
+    state_type = tff.FederatedType(np.int64, tff.SERVER)
+
+    @tff.tensorflow.computation(np.int64)
+    def count(value):
+        start = (tf.zeros_like(value),)
+        return tf.while_loop(lambda i: i < value, lambda i: (i + 1,), start)[0]
+
+    @tff.tensorflow.computation(np.int64, np.int64)
+    def add(a, b):
+        return a + b
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(np.int64(0), tff.SERVER)
+
+    @tff.federated_computation(state_type, tff.FederatedType(np.int64, tff.CLIENTS))
+    def next_round(state, values):
+        total = tff.federated_sum(tff.federated_map(count, values))
+        return tff.federated_map(add, (state, total)), total
+
+    return tff.templates.IterativeProcess(initialize, next_round)

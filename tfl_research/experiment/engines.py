@@ -5,7 +5,9 @@ With another way of executing, a resumed run would round differently.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tfl_research.errors import UserError
@@ -37,12 +39,43 @@ def build(
 
     try:
         if settings.runtime == "tff":
-            return runtime.tff_local(process)
+            return runtime.tff_local(
+                process,
+                answer_seconds=settings.worker_timeout,
+                open_port=settings.open_worker_port,
+            )
         if settings.runtime == "remote":
             return _remote(settings, process, folder)
         return _in_process(settings, process, folder)
     except runtime.UnsupportedProcess as error:
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
+
+
+@contextlib.contextmanager
+def worker_failures(settings: Runtime) -> Iterator[None]:
+    """Raises UserError in the place of what happens to TFF's workers inside the block.
+
+    Imports TensorFlow.
+    """
+    from tfl_research import runtime
+
+    resumes = "then the same command goes on from the last checkpoint"
+    try:
+        yield
+    except runtime.NotIsolated as error:
+        raise UserError(
+            f"--runtime={settings.runtime}: {error}; take --runtime=in_process if the "
+            "process allows, or accept it with --open_worker_port"
+        ) from error
+    except runtime.WorkerUnavailable as error:
+        if settings.runtime != "remote":
+            raise UserError(
+                f"--runtime={settings.runtime}: {error}; free the machine, {resumes}"
+            ) from error
+        raise UserError(
+            f"--workers={settings.workers}: {error}; start one there with "
+            f"scripts/worker --port=PORT, {resumes}"
+        ) from error
 
 
 def _remote(
@@ -60,6 +93,7 @@ def _remote(
         process,
         settings.addresses(),
         parts=kept_choice.kept(path, _parts, key),
+        answer_seconds=settings.worker_timeout,
         on_change=_warn,
     )
     kept_choice.keep(path, {"parts": engine.parts}, key)
@@ -81,6 +115,8 @@ def _in_process(
         choice_file=folder.path / _FILE,
         choice_key=folder.choice_key,
         choice_made=folder.plan is not None and folder.has_results(),
+        answer_seconds=settings.worker_timeout,
+        open_port=settings.open_worker_port,
     )
 
 

@@ -145,7 +145,7 @@ def _opened(
         # TensorFlow is imported from here on, once everything is checked.
         progress.stage(out, "importing TensorFlow and building the process")
         stack.callback(progress.stage, out)
-        from tfl_research import program, runtime
+        from tfl_research import program
         from tfl_research.experiment import building, noise_keys
 
         if experiment.audit is not None:
@@ -160,7 +160,7 @@ def _opened(
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
         noise_keys.check_repeatable(setup, process)
         building.check_sums(setup, process)
-        try:
+        with engines.worker_failures(experiment.runtime):
             coordinated: Optional[coordinator.Coordinated] = None
             if setup.facts is not None:
                 coordinated = coordinator.Coordinated(setup, process, folder, stack)
@@ -228,12 +228,6 @@ def _opened(
                     "states": program.StateOptions(keep_initial_state=False),
                 },
             )
-        except runtime.WorkerUnavailable as error:
-            raise UserError(
-                f"--workers={experiment.runtime.workers}: {error}; start one "
-                "there with scripts/worker --port=PORT, then the same command goes on "
-                "from the last checkpoint"
-            ) from error
 
 
 def _config(setup: Setup, draws: Draws, process: FederatedProcess) -> Any:

@@ -32,4 +32,7 @@ from tfl_research.runtime.tff_local import (
 from tfl_research.runtime.workers.remote_worker import (
     WorkerUnavailable as WorkerUnavailable,
 )
-from tfl_research.runtime.workers.worker import Worker as Worker
+from tfl_research.runtime.workers.worker import (
+    NotIsolated as NotIsolated,
+    Worker as Worker,
+)

@@ -30,6 +30,7 @@ from tfl_research.runtime.kept_execution import Execution, KeptExecution
 from tfl_research.runtime.separate import SeparateClients
 from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
 from tfl_research.runtime.tracing.interpreter import CannotTrace
+from tfl_research.runtime.workers.connection import ANSWER_SECONDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class InProcessEngine(ClosedOnExit):
         choice_file: Optional[pathlib.Path] = None,
         choice_key: bytes = b"",
         choice_made: bool = False,
+        answer_seconds: float = ANSWER_SECONDS,
+        open_port: bool = False,
     ):
         self._process = process
         self._is_given, self._has_warned = mode is not None, False
@@ -84,6 +87,9 @@ class InProcessEngine(ClosedOnExit):
         self._is_built = False
         self.choice_reason = "given" if mode is not None else ""
         self._handed: Optional[TffLocalEngine] = None
+        self._hand = functools.partial(
+            tff_local, answer_seconds=answer_seconds, open_port=open_port
+        )
         self._separate: Optional[SeparateClients] = None
         if programs is None:
             self._hand_over(self.explanation.reason)
@@ -115,7 +121,7 @@ class InProcessEngine(ClosedOnExit):
         _LOG.warning("TFF's runtime executes this process: %s", reason)
         self.explanation = handed(self._process, reason)
         self.mode, self.choice_reason = None, reason
-        self._handed = tff_local(self._process)
+        self._handed = self._hand(self._process)
         return self._handed
 
     def initialize(self) -> Any:
@@ -310,6 +316,8 @@ def in_process(
     choice_file: Optional[pathlib.Path] = None,
     choice_key: bytes = b"",
     choice_made: bool = False,
+    answer_seconds: float = ANSWER_SECONDS,
+    open_port: bool = False,
 ) -> InProcessEngine:
     """Makes an engine that executes `process` in this Python process.
 
@@ -333,6 +341,8 @@ def in_process(
       choice_key: secret; with a key, a choice file that was edited is refused.
       choice_made: whether a missing choice file is refused, since an earlier engine of
         the run has executed rounds.
+      answer_seconds, open_port: of TFF's runtime, where it executes the process; see
+        `tff_local`.
 
     Raises:
       UserError: the choice file cannot be read, was edited or is missing.
@@ -346,4 +356,6 @@ def in_process(
         choice_file=choice_file,
         choice_key=choice_key,
         choice_made=choice_made,
+        answer_seconds=answer_seconds,
+        open_port=open_port,
     )

@@ -30,6 +30,8 @@ class KeyedEngine(ClosedOnExit):
         self._engine = engine
         self._public = np.asarray(public, np.int64)
         self._key = np.asarray(key, np.int64)
+        # Made once: TensorFlow does not free all of a tensor.
+        self._tensors = tf.constant(self._public), tf.constant(self._key)
         # Where the state has seeds; the same in each round.
         self._paths: Optional[frozenset[str]] = None
 
@@ -60,9 +62,9 @@ class KeyedEngine(ClosedOnExit):
         """
         if self._paths is None:
             self._paths = self._seeds_of(state)
-        keyed = nest.put(state, self._paths, tf.constant(self._key))
-        new, metrics = self._engine.next(keyed, cohort)
-        return nest.put(new, self._paths, tf.constant(self._public)), metrics
+        public, key = self._tensors
+        new, metrics = self._engine.next(nest.put(state, self._paths, key), cohort)
+        return nest.put(new, self._paths, public), metrics
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -15,8 +15,9 @@ from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.graphs.structures import flatten, pack
+from tfl_research.runtime.workers.connection import ANSWER_SECONDS
+from tfl_research.runtime.workers.context import WorkerContext, compiled
 from tfl_research.runtime.workers.remote_worker import RemoteWorker, WorkerUnavailable
-from tfl_research.runtime.workers.worker import compiled, worker_context
 
 CONNECT_SECONDS = 10.0
 
@@ -51,6 +52,7 @@ class RemoteEngine(ClosedOnExit):
         *,
         parts: Optional[int] = None,
         connect_seconds: Optional[float] = None,
+        answer_seconds: float = ANSWER_SECONDS,
         on_change: Callable[[str], None] = _warn,
     ):
         if not addresses:
@@ -68,9 +70,9 @@ class RemoteEngine(ClosedOnExit):
         # A computation that several workers execute is compiled once.
         compile_once = functools.lru_cache(maxsize=None)(compiled)
         seconds = CONNECT_SECONDS if connect_seconds is None else connect_seconds
-        self._workers = [RemoteWorker(a, seconds) for a in addresses]
+        self._workers = [RemoteWorker(a, seconds, answer_seconds) for a in addresses]
         self._contexts = [
-            worker_context(w.ready_stub, compile_once) for w in self._workers
+            WorkerContext(w.ready_stub, compile_once) for w in self._workers
         ]
         self._pool = concurrent.futures.ThreadPoolExecutor(len(addresses))
         self._lost: set[int] = set()
@@ -166,9 +168,12 @@ class RemoteEngine(ClosedOnExit):
 
     def close(self) -> None:
         """Closes the connections; the workers keep running."""
-        self._pool.shutdown()
+        # Calls that are still running fail with their connection.
         for worker in self._workers:
             worker.close()
+        self._pool.shutdown()
+        for context in self._contexts:
+            context.close()
 
 
 def consecutive(values: Sequence[Any], parts: int) -> list[list[Any]]:
@@ -214,6 +219,7 @@ def remote(
     *,
     parts: Optional[int] = None,
     connect_seconds: Optional[float] = None,
+    answer_seconds: float = ANSWER_SECONDS,
     on_change: Callable[[str], None] = _warn,
 ) -> RemoteEngine:
     """Makes an engine that divides rounds of `process` among TFF workers.
@@ -224,7 +230,9 @@ def remote(
       addresses: "host:port" of each worker.
       parts: number of parts of a cohort; by default the number of workers. With the
         same number of parts, a round gives the same result to the last bit.
-      connect_seconds: seconds to wait for a worker's answer, by default 10.
+      connect_seconds: seconds to wait for a worker's first answer, by default 10.
+      answer_seconds: seconds after which a worker that computes, and does not answer
+        what it is asked meanwhile, is lost.
       on_change: called with a sentence when a worker is lost or answers again; by
         default a warning.
 
@@ -237,5 +245,6 @@ def remote(
         addresses,
         parts=parts,
         connect_seconds=connect_seconds,
+        answer_seconds=answer_seconds,
         on_change=on_change,
     )

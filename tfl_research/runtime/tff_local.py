@@ -9,7 +9,10 @@ import tensorflow_federated as tff
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.graphs.process_shape import client_type, split
-from tfl_research.runtime.workers.worker import Worker, worker_context
+from tfl_research.runtime.workers.connection import ANSWER_SECONDS, NoAnswer
+from tfl_research.runtime.workers.context import WorkerContext
+from tfl_research.runtime.workers.remote_worker import WorkerUnavailable
+from tfl_research.runtime.workers.worker import Worker
 
 
 class TffLocalEngine(ClosedOnExit):
@@ -18,11 +21,17 @@ class TffLocalEngine(ClosedOnExit):
     The worker starts at the first call. `Worker` describes its lifetime.
     """
 
-    def __init__(self, process: tff.templates.IterativeProcess):
+    def __init__(
+        self,
+        process: tff.templates.IterativeProcess,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        open_port: bool = False,
+    ):
         self._process = process
         self._client_type = client_type(process)
-        self._worker = Worker()
-        self._context: Any = None
+        self._worker = Worker(answer_seconds=answer_seconds, open_port=open_port)
+        self._context: Optional[WorkerContext] = None
 
     @property
     def worker_pid(self) -> Optional[int]:
@@ -43,6 +52,8 @@ class TffLocalEngine(ClosedOnExit):
             no clients.
 
         Raises:
+          NotIsolated: the kernel allows no network namespace for the worker.
+          WorkerUnavailable: the worker does not answer any more, as when it is stopped.
           RuntimeError: the worker ended.
         """
         arguments = [state]
@@ -52,10 +63,14 @@ class TffLocalEngine(ClosedOnExit):
 
     def _invoke(self, computation: Any, *arguments: Any) -> Any:
         if self._context is None:
-            self._context = worker_context(self._worker.stub)
+            self._context = WorkerContext(self._worker.stub)
         try:
             with tff.framework.get_context_stack().install(self._context):
                 return computation(*arguments)
+        except NoAnswer as error:
+            message = self._worker.failure()
+            self.close()
+            raise WorkerUnavailable(message) from error
         except Exception as error:
             if self._worker.ended:
                 raise RuntimeError(self._worker.failure()) from error
@@ -63,13 +78,28 @@ class TffLocalEngine(ClosedOnExit):
 
     def close(self) -> None:
         """Ends the worker; a later call starts a new one."""
-        self._context = None
+        context, self._context = self._context, None
+        # A call that is still running fails with the worker.
         self._worker.close()
+        if context is not None:
+            context.close()
 
 
-def tff_local(process: tff.templates.IterativeProcess) -> TffLocalEngine:
+def tff_local(
+    process: tff.templates.IterativeProcess,
+    *,
+    answer_seconds: float = ANSWER_SECONDS,
+    open_port: bool = False,
+) -> TffLocalEngine:
     """Makes an engine that executes `process` on TFF's C++ runtime on this machine.
 
     Use it as a context manager. The worker also ends when this process ends.
+
+    Args:
+      process: any `tff.templates.IterativeProcess`.
+      answer_seconds: seconds after which a worker that does not answer is given up.
+      open_port: whether the worker may listen on all interfaces of this machine where
+        the kernel allows no network namespace: whoever reaches its port can then run
+        programs as you.
     """
-    return TffLocalEngine(process)
+    return TffLocalEngine(process, answer_seconds=answer_seconds, open_port=open_port)

@@ -82,22 +82,20 @@ class MetricsLog:
     ):
         self._path = path
         self._header: list[str] = [name for name in COLUMNS if shows(name)]
-        self._rows: list[dict[str, str]] = []
+        kept: list[dict[str, str]] = []
         self.dropped_rounds: tuple[int, ...] = ()
         if path.exists():
             header, rows = _read(path, self._header)
             self._header = [name for name in header if shows(name)]
-            self._rows = [row for row in rows if int(row["round"]) <= completed_rounds]
-            self.dropped_rounds = tuple(
-                int(row["round"]) for row in rows[len(self._rows) :]
-            )
-        missing = completed_rounds - len(self._rows)
+            kept = [row for row in rows if int(row["round"]) <= completed_rounds]
+            self.dropped_rounds = tuple(int(row["round"]) for row in rows[len(kept) :])
+        missing = completed_rounds - len(kept)
         if missing > 0:
             warnings.warn(
                 f"{path} lacks {missing} of the {completed_rounds} rounds completed",
                 stacklevel=2,
             )
-        self._rewrite()
+        self._rewrite(kept)
 
     @property
     def columns(self) -> Sequence[str]:
@@ -106,23 +104,23 @@ class MetricsLog:
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
-        """All rows, as text, without empty cells and in the file's order."""
-        return [
-            {name: row[name] for name in self._header if name in row}
-            for row in self._rows
-        ]
+        """All rows, as text, without empty cells and in the file's order.
+
+        They are read from the file: in memory, they would take gigabytes in long runs.
+        """
+        return _read(self._path, self._header)[1]
 
     def append(self, row: Mapping[str, Cell]) -> None:
         """Adds a round; new columns widen the file."""
         cells = {name: _text(cell) for name, cell in row.items() if cell is not None}
-        self._rows.append(cells)
         new = [name for name in cells if name not in self._header]
         if new:
+            rows = [*self.rows, cells]
             self._file.close()
             # The time stays the last column.
             last = -1 if self._header[-1] == COLUMNS[-1] else len(self._header)
             self._header[last:last] = new
-            self._rewrite()
+            self._rewrite(rows)
             return
         self._file.write(_lines(self._header, [cells]))
         self._file.flush()
@@ -135,9 +133,9 @@ class MetricsLog:
         """Closes the file."""
         self._file.close()
 
-    def _rewrite(self) -> None:
+    def _rewrite(self, rows: Sequence[Mapping[str, str]]) -> None:
         text = _lines(self._header, [dict(zip(self._header, self._header))])
-        text += _lines(self._header, self._rows)
+        text += _lines(self._header, rows)
         atomic.write(self._path, text.encode())
         self._file = self._path.open("a", encoding="utf-8", newline="")
 

@@ -37,6 +37,7 @@ MAY_CHANGE = frozenset(
         "early_stopping_patience",
         "evaluate_every",
         "keep_checkpoints",
+        "open_worker_port",
         "output_dir",
         "personal_evaluation",
         "print_every",
@@ -46,6 +47,7 @@ MAY_CHANGE = frozenset(
         "resume",
         "rounds",
         "tensorboard",
+        "worker_timeout",
         "workers",
         # Flags of absl itself.
         "alsologtostderr",

@@ -8,6 +8,7 @@ from typing import ClassVar, Optional
 from tfl_research import settings
 from tfl_research.settings import Settings, comma_separated
 
+_WORKER_SECONDS = 30.0
 _EXECUTIONS = (
     "auto",
     "folded_xla",
@@ -50,6 +51,19 @@ class Runtime(Settings):
         "scripts/worker starts one. They get clients' data and the noise's seed, in "
         "plain text. A run may be resumed with others.",
     )
+    worker_timeout: float = settings.real(
+        _WORKER_SECONDS,
+        "Seconds after which a TFF worker is lost that computes and does not answer "
+        "what it is asked meanwhile: one that is stopped, or whose machine is gone. "
+        "How long it computes has no limit.",
+        above=0,
+    )
+    open_worker_port: bool = settings.switch(
+        False,
+        "Where the kernel allows no network namespaces, lets TFF's runtime on this "
+        "machine listen on all interfaces, without authentication: whoever reaches "
+        "its port can run programs as you. Elsewhere it changes nothing.",
+    )
     client_execution: str = settings.choice(
         "auto",
         "How in_process runs the clients of a chunk: one after another (folded) or all "
@@ -76,6 +90,12 @@ class Runtime(Settings):
                 separate = str(value).startswith("separate")
                 if value != default and not (self._is_federation and separate):
                     raise self.refused(name, "is for --runtime=in_process only")
+        if self.open_worker_port and self.runtime not in ("in_process", "tff"):
+            raise self.refused(
+                "open_worker_port", "is for --runtime=tff and in_process only"
+            )
+        if self._is_federation and self.worker_timeout != _WORKER_SECONDS:
+            raise self.refused("worker_timeout", "is for workers of TFF only")
         if self._is_federation and self.federation is None:
             raise self.refused(
                 "runtime", "needs --federation=federation.toml, see scripts/federation"

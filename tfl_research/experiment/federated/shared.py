@@ -26,12 +26,14 @@ OWN = frozenset(
         "federation",
         "ledger",
         "data_dir",
+        "open_worker_port",
         "plugins",
         "progress_bar",
         "record_ledgers",
         "run_seed",
         "runtime",
         "tensorboard",
+        "worker_timeout",
         "workers",
     }
 )

@@ -121,6 +121,7 @@ def _opened(
         declared.check_start(
             prepared, folder, account, fingerprint, out, recharge=recharge
         )
+        stack.enter_context(engines.worker_failures(experiment.runtime))
         built = engines.build(experiment.runtime, form.process, folder)
         engine = stack.enter_context(
             ExplainedEngine(built, finds_client=prepared.plan is None)

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from tfl_research.errors import UserError
 from tfl_research.experiment.own_process.client_values import CohortValues
+from tfl_research.runtime import NotIsolated, WorkerUnavailable
 from tfl_research.runtime.engine import ClosedOnExit
 
 # Lines of TensorFlow's messages that name no fault.
@@ -45,7 +46,7 @@ class ExplainedEngine(ClosedOnExit):
         given = list(cohort) if isinstance(cohort, CohortValues) else cohort
         try:
             new, metrics = self._engine.next(state, given)
-        except (UserError, SystemExit, KeyboardInterrupt):
+        except (UserError, WorkerUnavailable, NotIsolated):
             raise
         except Exception as error:
             clients = f"{len(cohort)} clients"

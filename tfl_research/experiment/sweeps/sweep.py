@@ -27,9 +27,11 @@ _MAY_CHANGE = frozenset(
     {
         "checkpoint_every",
         "keep_checkpoints",
+        "open_worker_port",
         "print_every",
         "progress_bar",
         "tensorboard",
+        "worker_timeout",
         "workers",
     }
 )

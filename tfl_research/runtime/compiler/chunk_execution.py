@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from tfl_research import _tff_compat
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.xla import Refused, executed
@@ -20,7 +21,9 @@ GRAPH = Mode("folded", "graph")
 def chunk_tensors(chunk: Chunk) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Converts a chunk to the last two arguments of a chunk program."""
     leaves = [tf.convert_to_tensor(leaf) for leaf in chunk.leaves]
-    return leaves, tf.constant(chunk.count, tf.int32)
+    count = tf.constant(chunk.count, tf.int32)
+    _tff_compat.free_attributes([*leaves, count])
+    return leaves, count
 
 
 def in_graph(

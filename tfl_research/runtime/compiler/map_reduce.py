@@ -297,5 +297,11 @@ class MapReduce:
                 # The function must outlive its call.
                 self._programs[key] = traced, _tff_compat.flat_call(traced)
         call, constants = self._programs[key][1], self._lifted_values
-        # A function without results, as of clients that send nothing, gives None.
-        return lambda *values: list(call(*constants, *tf.nest.flatten(values)) or ())
+
+        def run(*values: Any) -> list[tf.Tensor]:
+            # A function without results, as of clients that send nothing, gives None.
+            results = list(call(*constants, *tf.nest.flatten(values)) or ())
+            _tff_compat.free_attributes(results)
+            return results
+
+        return run

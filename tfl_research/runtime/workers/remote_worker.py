@@ -8,7 +8,11 @@ from collections.abc import Iterator
 import grpc
 import tensorflow_federated as tff
 
-from tfl_research.runtime.workers.connection import Connection
+from tfl_research.runtime.workers.connection import (
+    ANSWER_SECONDS,
+    Connection,
+    NoAnswer,
+)
 
 
 class WorkerUnavailable(RuntimeError):
@@ -22,8 +26,13 @@ class RemoteWorker(Connection):
       connect_seconds: seconds to wait for an answer.
     """
 
-    def __init__(self, address: str, connect_seconds: float):
-        super().__init__(address)
+    def __init__(
+        self,
+        address: str,
+        connect_seconds: float,
+        answer_seconds: float = ANSWER_SECONDS,
+    ):
+        super().__init__(address, answer_seconds)
         self.connect_seconds = connect_seconds
 
     def ready_stub(self) -> tff.framework.RemoteExecutorGrpcStub:
@@ -44,6 +53,11 @@ class RemoteWorker(Connection):
         """Turns a lost connection inside of the block into `WorkerUnavailable`."""
         try:
             yield
+        except NoAnswer as error:
+            raise WorkerUnavailable(
+                f"the TFF worker at {self.address} has not answered for "
+                f"{self.answer_seconds:g} s"
+            ) from error
         except grpc.RpcError:
             # The error code is not enough: a call to a killed worker can end in several
             # ways, and a running worker can refuse a call.

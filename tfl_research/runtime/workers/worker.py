@@ -4,87 +4,103 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import ctypes
+import json
 import os
-import signal
+import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any, Optional
 
-import portpicker
 import tensorflow_federated as tff
 
+import tfl_research
 from tfl_research import _tff_compat
-from tfl_research.runtime.workers.connection import Connection
+from tfl_research.private_worker import door, keeper
+from tfl_research.runtime.workers.connection import ANSWER_SECONDS, Connection
 
 _tff_compat.silence_idle_worker()
 _START_SECONDS = 60.0
 _ASK_SECONDS = 0.5
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+_END_SECONDS = 5.0
+# Does not import what the caller's folder or environment would bring in.
+_KEEPER = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from tfl_research.private_worker import keeper; sys.exit(keeper.main())"
+)
 # The kernel's parent-death signal follows the thread that started the child, so
 # children are started by a thread that lives as long as the interpreter.
 _starter = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
 
-def _bind_to_parent(parent: int) -> None:
-    """Runs in the child before it becomes the worker."""
-    # A terminal's Ctrl-C is for the parent, which then ends the worker itself.
-    os.setsid()
-    # The kernel ends the worker with its parent, whatever ends that (kill -9 too).
-    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        os._exit(127)
-    if os.getppid() != parent:
-        os._exit(127)
+class NotIsolated(RuntimeError):
+    """TFF's worker would listen on all interfaces, and that was not allowed."""
 
 
 class Worker:
-    """TFF's C++ runtime as a child process, reached over gRPC on this machine.
+    """TFF's C++ runtime as a child process, reached by this user only.
 
     The worker ends when `close` is called, when the object is collected, when the
     interpreter exits, and when this process is killed. It does not use the standard
     input and output of this process. Its output goes to an unnamed file, and an error
     message shows the end of the file.
 
-    TFF's runtime listens without authentication. While it runs, every user of this
-    machine can connect to it.
+    TFF's runtime listens on all interfaces, without authentication. So it runs in a
+    network namespace of its own, and a small process (`private_worker`) relays a
+    Unix-domain socket of this user, or a port of 127.0.0.1 which turns other users
+    away.
 
     Attributes:
-      port: the port of the worker; by default an unused port.
+      port: the port of 127.0.0.1; None for a Unix-domain socket.
+
+    Args:
+      port: see above; 0 for any.
+      answer_seconds: seconds after which a worker that does not answer is given up.
+      open_port: whether TFF's runtime may listen on all interfaces where the kernel
+        allows no network namespace.
     """
 
-    def __init__(self, port: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        port: Optional[int] = None,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        open_port: bool = False,
+    ) -> None:
         self.port = port
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._answer_seconds = answer_seconds
+        self._open_port = open_port
+        self._keeper: Optional[subprocess.Popen[str]] = None
         self._connection: Optional[Connection] = None
         self._log: Any = None
         self._finalizer: Optional[weakref.finalize] = None
+        self._pid: Optional[int] = None
 
     @property
     def pid(self) -> Optional[int]:
-        """The worker's process id; None if it does not run."""
-        return None if self._process is None else self._process.pid
+        """The process id of TFF's runtime; None if it does not run."""
+        return self._pid
 
     @property
     def address(self) -> Optional[str]:
-        """HOST:PORT; None if the worker does not run."""
+        """Where gRPC connects; None if the worker does not run."""
         return None if self._connection is None else self._connection.address
 
     @property
     def ended(self) -> bool:
         """Whether the worker was started and has ended."""
-        return self._process is not None and self._process.poll() is not None
+        return self._keeper is not None and self._keeper.poll() is not None
 
     def stub(self) -> tff.framework.RemoteExecutorGrpcStub:
         """Starts the worker if it does not run, and connects to it.
 
         Raises:
+          NotIsolated: the kernel allows no network namespace.
           RuntimeError: the worker ended, or was not ready within a minute.
         """
-        if self._process is None:
+        if self._keeper is None:
             self._start()
         elif self.ended:
             raise RuntimeError(self.failure())
@@ -94,20 +110,52 @@ class Worker:
         return connection.stub
 
     def _start(self) -> None:
-        port = self.port or portpicker.pick_unused_port()
+        try:
+            self._start_kept(open_port=False)
+        except NotIsolated:
+            if not self._open_port:
+                raise
+            self._start_kept(open_port=True)
+
+    def _start_kept(self, *, open_port: bool) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
-        parent = os.getpid()
+        root = pathlib.Path(tfl_research.__file__).resolve().parents[1]
+        listen = door.UNIX if self.port is None else f"127.0.0.1:{self.port}"
         process = _starter.submit(
             subprocess.Popen,
-            [_tff_compat.worker_binary(), f"--port={port}"],
+            [
+                *(sys.executable, "-I", "-c", _KEEPER, str(root)),
+                json.dumps(
+                    {
+                        "binary": _tff_compat.worker_binary(),
+                        "listen": listen,
+                        "parent": os.getpid(),
+                        "isolated": not open_port,
+                    }
+                ),
+            ],
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
+            stdout=subprocess.PIPE,
             stderr=self._log,
-            preexec_fn=lambda: _bind_to_parent(parent),
+            text=True,
+            # A terminal's Ctrl-C is for this process, which then ends the worker.
+            start_new_session=True,
         ).result()
-        self._process = process
+        self._keeper = process
         self._finalizer = weakref.finalize(self, _end, process)
-        self._connection = Connection(f"localhost:{port}")
+        said = json.loads((process.stdout.readline() if process.stdout else "") or "{}")
+        if "address" not in said:
+            code, message = process.wait(), said.get("error") or self.failure()
+            self.close()
+            if code == keeper.NOT_ISOLATED:
+                raise NotIsolated(
+                    f"the kernel allows no network namespace ({message}), so that "
+                    "TFF's worker would listen on all interfaces of this machine: "
+                    "whoever reaches its port could run programs as you"
+                )
+            raise RuntimeError(f"TFF's worker did not start: {message}")
+        self._pid = said["pid"]
+        self._connection = Connection(said["address"], self._answer_seconds)
         deadline = time.monotonic() + _START_SECONDS
         while not self._connection.answers(_ASK_SECONDS):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -117,8 +165,11 @@ class Worker:
 
     def failure(self) -> str:
         """The message for a worker that ended or does not answer."""
-        code = None if self._process is None else self._process.poll()
-        state = "does not answer" if code is None else f"ended with code {code}"
+        code = None if self._keeper is None else self._keeper.poll()
+        if code is None:
+            state = f"does not answer within {self._answer_seconds:g} s"
+        else:
+            state = f"ended with code {128 - code if code > 128 else code}"
         tail = ""
         if self._log is not None:
             with contextlib.suppress(OSError):
@@ -138,47 +189,16 @@ class Worker:
         if self._log is not None:
             self._log.close()
             self._log = None
-        self._process = None
+        self._keeper = self._pid = None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends the keeper, which ends the worker and removes its socket."""
+    process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
         process.kill()
-    process.wait()
-
-
-def compiled(computation: Any) -> Any:
-    """Compiles a computation for TFF's runtime.
-
-    Secure sums become plain sums. TFF's runtime does not execute secure sums, and in a
-    simulation one process has the values of all clients.
-    """
-    return tff.backends.native.desugar_and_transform_to_native(
-        tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
-    )
-
-
-def worker_context(
-    stub: Callable[[], tff.framework.RemoteExecutorGrpcStub],
-    compiler: Callable[[Any], Any] = compiled,
-) -> tff.framework.SyncContext:
-    """A TFF execution context that runs on a worker.
-
-    Args:
-      stub: returns the worker's interface, or raises. It is called at the first use
-        and after every failure.
-      compiler: compiles a computation for the worker.
-    """
-
-    def executor(cardinalities: Any) -> Any:
-        cardinalities.setdefault(tff.CLIENTS, 0)
-        remote = tff.framework.RemoteExecutor(stub())
-        remote.set_cardinalities(cardinalities)
-        return remote
-
-    return tff.framework.SyncExecutionContext(
-        tff.framework.ResourceManagingExecutorFactory(executor),
-        compiler_fn=compiler,
-        transform_args=_tff_compat.transform_arguments,
-        transform_result=_tff_compat.transform_result,
-    )
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

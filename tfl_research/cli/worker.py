@@ -1,0 +1,125 @@
+"""scripts/worker: a TFF worker for experiments with --runtime=remote."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import ipaddress
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+from tfl_research.private_worker import keeper
+
+_Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+_LOOPBACK = "127.0.0.1"
+_USAGE_ERROR = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """One line, as the experiments' binaries say it."""
+        self.exit(_USAGE_ERROR, f"error: {message}\n")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) < 2**16:
+        raise ValueError("must be a whole number from 1 to 65535")
+    return int(text)
+
+
+def _address(text: str) -> _Address:
+    try:
+        return ipaddress.ip_address(
+            _LOOPBACK if text == "localhost" else text.strip("[]")
+        )
+    except ValueError:
+        raise ValueError(
+            f"must be an IP address of this machine, as {_LOOPBACK} or 10.0.0.7, or "
+            "0.0.0.0 for all of them"
+        ) from None
+
+
+def _binary() -> pathlib.Path:
+    """TFF's worker, without the import of TFF."""
+    found = importlib.util.find_spec("tensorflow_federated")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("TensorFlow Federated is not installed")
+    return pathlib.Path(found.origin).parent / "data" / "worker_binary"
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Runs a worker until Ctrl-C or SIGTERM; returns the exit code."""
+    parser = _Parser(
+        prog="scripts/worker",
+        description="A TFF worker for experiments with --runtime=remote, until Ctrl-C. "
+        "A worker executes what anybody sends who reaches its port, in plain text and "
+        "without authentication. On a loopback address it turns other users of this "
+        "machine away.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--port", required=True)
+    parser.add_argument(
+        "--bind",
+        default=_LOOPBACK,
+        metavar="ADDRESS",
+        help="where it listens, %(default)s by default; another address is only for "
+        "networks whose machines trust each other",
+    )
+    flags = parser.parse_args(arguments)
+    found: dict[str, Any] = {}
+    for name, check in (("port", _port), ("bind", _address)):
+        text = vars(flags)[name]
+        try:
+            found[name] = check(text)
+        except ValueError as error:
+            parser.error(f"--{name}={text}: {error}")
+    if not found["bind"].is_loopback:
+        sys.stderr.write(
+            f"warning: --bind={flags.bind}: without authentication and encryption: "
+            "whoever reaches the port can run programs as you, and whoever sees the "
+            "network reads clients' data\n"
+        )
+    return _run(**found)
+
+
+def _run(port: int, bind: _Address) -> int:
+    host = f"[{bind}]" if bind.version == 6 else f"{bind}"
+    errors: list[str] = []
+
+    def say(**content: Any) -> None:
+        if "error" in content:
+            errors.append(content["error"])
+            return
+        sys.stderr.write(f"A TFF worker listens on {content['address']}.\n")
+
+    def run(isolated: bool) -> int:
+        return keeper.keep(
+            str(_binary()),
+            f"{host}:{port}",
+            say,
+            renews=True,
+            isolated=isolated,
+            goodbye="interrupted\n",
+        )
+
+    code = run(isolated=True)
+    if code == keeper.NOT_ISOLATED and bind.is_unspecified:
+        # It listens on all interfaces in any case.
+        code = run(isolated=False)
+    if code == keeper.NOT_ISOLATED:
+        sys.stderr.write(
+            f"error: --bind={bind}: the kernel allows no network namespace "
+            f"({errors[-1]}), so that TFF's worker would listen on all interfaces; "
+            "--bind=0.0.0.0 accepts that\n"
+        )
+    elif code == keeper.NOT_LISTENING:
+        sys.stderr.write(
+            f"error: --bind={bind} --port={port}: {errors[-1]}; name another\n"
+        )
+    return _USAGE_ERROR if errors and code != 0 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Where clients of a worker connect, and who may."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import struct
+import tempfile
+from typing import Any, Optional
+
+UNIX = "unix"
+# The kernel's limit for a socket's path is 107 bytes.
+_LONGEST_FOLDER = 100
+_CREDENTIALS = "3i"
+_ESTABLISHED = "01"
+_PIECE = 1 << 16
+
+
+class Door:
+    """A listening socket: of this user, or of a port.
+
+    A Unix-domain socket is in a folder that this user alone can enter. A port of a
+    loopback address is for processes of this user and of root alone, too: the kernel's
+    table of connections says whose they are. A port of another address is for
+    everybody who reaches it.
+
+    Open it before the process gets another network.
+
+    Attributes:
+      address: where gRPC connects.
+
+    Args:
+      listen: "unix", or ADDRESS:PORT with a numeric address; port 0 is any.
+
+    Raises:
+      OSError: the address is not of this machine, or the port is in use.
+      ValueError: another text.
+    """
+
+    def __init__(self, listen: str):
+        self._user = os.geteuid()
+        self._folder: Optional[str] = None
+        self._tables: list[int] = []
+        self._is_guarded = True
+        if listen == UNIX:
+            self._socket = self._unix()
+            return
+        host, _, port = listen.rpartition(":")
+        found = ipaddress.ip_address(host.strip("[]"))
+        family = socket.AF_INET if found.version == 4 else socket.AF_INET6
+        self._socket = socket.create_server((str(found), int(port)), family=family)
+        self.address = f"{host}:{self._socket.getsockname()[1]}"
+        self._is_guarded = found.is_loopback
+        if self._is_guarded:
+            # These files show the network that the process had when it opened them.
+            self._tables = [
+                os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                for path in ("/proc/net/tcp", "/proc/net/tcp6")
+                if os.path.exists(path)
+            ]
+
+    def _unix(self) -> socket.socket:
+        self._folder = tempfile.mkdtemp(prefix="tfl_worker_")
+        if len(os.fsencode(self._folder)) > _LONGEST_FOLDER:
+            os.rmdir(self._folder)
+            self._folder = tempfile.mkdtemp(prefix="tfl_worker_", dir="/tmp")
+        path = os.path.join(self._folder, "s")
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.bind(path)
+        server.listen()
+        self.address = f"unix:{path}"
+        return server
+
+    def accept(self) -> socket.socket:
+        """The next connection of somebody who may have one; others are closed."""
+        while True:
+            connection, peer = self._socket.accept()
+            if not self._is_guarded or self._owners(connection, peer) <= {
+                self._user,
+                0,
+            }:
+                return connection
+            connection.close()
+
+    def _owners(self, connection: socket.socket, peer: Any) -> set[Optional[int]]:
+        """The users whose the other end can be; None is nobody known."""
+        if connection.family == socket.AF_UNIX:
+            size = struct.calcsize(_CREDENTIALS)
+            found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+            return {struct.unpack(_CREDENTIALS, found)[1]}
+        ends = f":{peer[1]:04X}", f":{connection.getsockname()[1]:04X}"
+        owners: set[Optional[int]] = set()
+        for table in self._tables:
+            os.lseek(table, 0, os.SEEK_SET)
+            pieces = []
+            while piece := os.read(table, _PIECE):
+                pieces.append(piece)
+            for line in b"".join(pieces).decode("ascii").splitlines()[1:]:
+                fields = line.split()
+                theirs = fields[1][-5:], fields[2][-5:]
+                if theirs == ends and fields[3] == _ESTABLISHED:
+                    owners.add(int(fields[7]))
+        return owners or {None}
+
+    def close(self) -> None:
+        """Closes the socket and removes its folder."""
+        self._socket.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)

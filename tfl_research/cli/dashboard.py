@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
@@ -56,7 +57,17 @@ def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[
 
     token = None if access.is_loopback(host) else access.new_token()
     application = Dashboard(watched, token)
-    made = make_server(host, port, application, threaded=True, request_handler=Quiet)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Bound here: the server itself would print pages about a port that is taken.
+    with socket.create_server((host, port), family=family) as bound:
+        made = make_server(
+            host,
+            port,
+            application,
+            threaded=True,
+            request_handler=Quiet,
+            fd=bound.fileno(),
+        )
     return made, token
 
 

@@ -28,10 +28,10 @@ def _state(results: RunResults) -> str:
     reason = results.summary.get("stop_reason")
     if results.has_ended:
         return f"{rounds}: {STOP_REASONS.get(str(reason), 'ended')}"
-    planned = results.planned
-    return (
-        f"{rounds} of {words.number(planned)} so far" if planned else f"{rounds} so far"
-    )
+    if not results.planned:
+        return f"{rounds} so far"
+    planned = words.counted(results.planned, "round")
+    return f"{words.number(results.completed)} of {planned} so far"
 
 
 def _numbers(cells: Any) -> dict[str, float]:

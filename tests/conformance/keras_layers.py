@@ -250,7 +250,8 @@ NORMALIZATION = {
     "unit_normalization": sequential(
         VECTOR, lambda: layers.Dense(4), lambda: layers.UnitNormalization(), quick=False
     ),
-    "adapted_normalization": sequential(VECTOR, _adapted),
+    # Keras adapts no layer within TFF's graphs.
+    "adapted_normalization": sequential(VECTOR, _adapted, tff=False),
     "given_normalization": on(
         VECTOR, "Normalization", mean=0.5, variance=2.0, quick=False
     ),

@@ -30,6 +30,15 @@ NOISE = {
     "gaussian_dropout": sequential(
         VECTOR, lambda: layers.GaussianDropout(0.3), random=True, quick=False
     ),
+    # Both of the real examples of a padded batch.
+    "dropout_and_statistics": sequential(
+        IMAGE,
+        lambda: layers.BatchNormalization(momentum=0.5),
+        lambda: layers.Dropout(0.5),
+        random=True,
+        non_trainable="averaged",
+        quick=False,
+    ),
     "recurrent_dropout_lstm": sequential(
         SIGNAL,
         lambda: layers.LSTM(3, dropout=0.4, recurrent_dropout=0.4),

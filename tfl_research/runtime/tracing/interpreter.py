@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs import dynamic_sizes, guards, operations
 from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_name
 from tfl_research.runtime.graphs.in_place import reuse_buffers
 from tfl_research.runtime.graphs.loading import Loader
@@ -164,6 +164,11 @@ class Trace:
         special = self._handler(node)
         if special is None:
             self._pending.append(node)
+            if self.interpreter.guarded and dynamic_sizes.is_concerned(node):
+                self.flush()
+                first: Any = self._values[f"{node.name}:0"]
+                for index, output in dynamic_sizes.corrected(first.op).items():
+                    self._values[f"{node.name}:{index}"] = output
             return
         outputs = special(self, node)
         for index, output in enumerate(outputs):

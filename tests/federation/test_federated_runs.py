@@ -1,9 +1,11 @@
 """Runs over four sites against simulations of them, to the last bit."""
 
+import json
 import pathlib
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from federations import NAMES, running
@@ -184,6 +186,67 @@ def test_a_killed_coordinator_goes_on_to_the_same_model(federation, tmp_path):
     first = federation.experiment(callbacks=[copy], **parts).run(whole)
     second = federation.experiment(**parts).run(killed)
     assert compare.differences(first.path, second.path) == []
+
+
+def _charged(folder, client):
+    """The rounds of a site's ledgers, "again" where the run has begun again."""
+    (run,) = folder.glob("runs/*/ledger.jsonl")
+    found = []
+    for path in (run, folder / "ledgers" / f"{client}.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        kinds = {"round", "restart"}
+        found.append(
+            [
+                line.get("round", "again")
+                for line in lines
+                if kinds & set(line) and "ledger" not in line
+            ]
+        )
+    return found
+
+
+@pytest.mark.campaign
+def test_a_recharged_run_has_new_noise_and_is_charged_again_at_the_sites(tmp_path):
+    """North corrects a cell while the run is interrupted."""
+    folder, whole, killed = (tmp_path / n for n in ("sites", "whole", "killed"))
+    folder.mkdir()
+    parts = {
+        "training": {"rounds": 2, "evaluate_every": 2},
+        "execution": "separate_graph",
+        "privacy": tfl.RecordLevelPrivacy(record_noise_multiplier=1.0),
+    }
+    with running(folder) as federation:
+        copy = Copy(whole, killed, after=2)
+        first = federation.experiment(callbacks=[copy], **parts).run(whole)
+        for data in (folder / "sites" / "north" / "data", folder / "all"):
+            table = pd.read_csv(data / "north.csv")
+            # A value with which the row stays in its split.
+            table.loc[0, "a"] = 0.25
+            table.to_csv(data / "north.csv", index=False)
+        federation.stop("north")
+        federation.start("north")
+        experiment = federation.experiment(**parts)
+        with pytest.raises(tfl.UserError, match="recharge"):
+            experiment.run(killed)
+        second = experiment.run(killed, recharge=True)
+        for name in NAMES:
+            charged = _charged(federation.state_folders[name], name)
+            assert charged == [[1, 2, "again", 1, 2]] * 2
+        simulated = compare.simulate(
+            killed,
+            tmp_path / "simulation",
+            compiler="graph",
+            site_of=federation.state_folders,
+            changes={"data_dir": str(folder / "all")},
+        )
+    # The simulation is charged for two rounds, and the run for four.
+    differences = compare.differences(second.path, simulated)
+    assert [line.split(" is ")[0] for line in differences] == [
+        "round 1: epsilon",
+        "round 2: epsilon",
+    ]
+    changed = compare.differences(second.path, first.path)
+    assert any(line.startswith("weight") for line in changed)
 
 
 def _run(folder, *rows):

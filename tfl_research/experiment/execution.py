@@ -26,7 +26,7 @@ from tfl_research.experiment.private import (
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.setup import Setup
 from tfl_research.sampling import Sampler
-from tfl_research.storage import CheckpointStore, RunFolder, run_folder
+from tfl_research.storage import RunFolder, run_folder
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
@@ -117,11 +117,6 @@ def _opened(
 ) -> Iterator[Opened]:
     run_folder.check_path(path)
     setup = setups.prepare(experiment)
-    if recharge and setup.facts is not None:
-        raise UserError(
-            "--recharge: sites draw noise of their own, and have no new noise for a "
-            "round; leave it out, or choose another --output_dir"
-        )
     if recharge and setup.plan is None:
         raise UserError(
             "--recharge: a run without privacy charges nothing; leave it out"
@@ -179,11 +174,7 @@ def _opened(
                 restarts=recharging.restarts(account),
             )
             if coordinated is not None:
-                coordinated.totals.attempt = recharging.restarts(account)
-                kept = CheckpointStore(
-                    folder.checkpoints_path, key=folder.checkpoint_key
-                )
-                coordinated.totals.go_back(kept.newest()[0])
+                coordinated.goes_on(folder, recharging.restarts(account))
             if draws is None:
                 draws = Draws(folder.attempts.key(folder.run_seed))
             setup = draws.applied_to(setup)

@@ -109,6 +109,7 @@ class Sites:
         self._site_of: dict[str, str] = {}
         self._begin: dict[str, Message] = {}
         self._specs: Sequence[ReportSpec] = ()
+        self._restarts = (0, 0)
 
     def facts(self, experiment: Mapping[str, Any]) -> AllFacts:
         """Asks every site for its clients and the form of their data.
@@ -160,6 +161,15 @@ class Sites:
         }
         self._begin = dict.fromkeys(facts.sites, Message("begin", header))
         self._all(self._begin)
+
+    def restarted(self, times: int, after: int) -> None:
+        """Has the sites draw new noise for rounds that are repeated (`--recharge`).
+
+        Args:
+          times: how often the run has begun again.
+          after: the last round that is not repeated.
+        """
+        self._restarts = (times, after)
 
     def reports(
         self,
@@ -229,6 +239,8 @@ class Sites:
                     "completed": round_number - 1,
                     "clients": own,
                     "state_rounds": {i: state_rounds[i] for i in own},
+                    "restarts": self._restarts[0],
+                    "restarted_after": self._restarts[1],
                 },
                 {f"context/{n}": tensor for n, tensor in enumerate(context)},
             )

@@ -15,10 +15,10 @@ import numpy as np
 
 from tfl_research.experiment import execution
 from tfl_research.experiment.at_sites.site import secret_of
-from tfl_research.experiment.at_sites.site_run import own_seed
 from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.federated.coordinator import FOLDER, run_id
+from tfl_research.federation.site.site_noise import own_seed
 from tfl_research.storage import run_record, run_seed
 from tfl_research.storage.computation_record import ComputationRecord
 
@@ -69,7 +69,10 @@ def simulate(
     kept = ComputationRecord(run_folder / "computation.json", seed, private)
     key = kept.attempts().key(seed)
     run = run_id(run_folder / FOLDER)
-    seeds = {c: own_seed(secret_of(folder), run) for c, folder in site_of.items()}
+    restarts = kept.restarts()
+    seeds = {
+        c: own_seed(secret_of(folder), run, restarts) for c, folder in site_of.items()
+    }
     experiment = Experiment.from_flat({**flat, "run_seed": str(seed)})
     execution.run(experiment, out_folder, stream=stream, draws=Draws(key, seeds))
     return out_folder

@@ -116,7 +116,7 @@ class NumPyRun(RunAtSite):
             [client_id], seed=self._cohort_seed, round_number=number
         ).with_members(**members)
         if self._has_secrets:
-            secrets = client_secrets(self._seed, [client_id], number)
+            secrets = client_secrets(self._noise.seed, [client_id], number)
             cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
         clients = self._process.clients
         return clients.report(context, clients.chunk(cohort, 0))

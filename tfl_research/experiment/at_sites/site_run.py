@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import hmac
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -24,10 +22,10 @@ from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
-from tfl_research.federation.site.kept_rounds import KeptRounds
 from tfl_research.federation.site.policy import EXAMPLES
 from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.site.site_ledger import SiteLedger
+from tfl_research.federation.site.site_noise import SiteNoise, own_seed
 from tfl_research.federation.summing import SHARES, UNMASK
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
@@ -89,7 +87,7 @@ class RunAtSite:
             if name not in run_record.MAY_CHANGE
         }
         # What the site's noise of a round covers, beside the round's model.
-        self._covers = repr(
+        covers = repr(
             (
                 facts.sites[site.name].mark,
                 compiler,
@@ -107,21 +105,25 @@ class RunAtSite:
             self._states = ClientStates(path, process.client_states)
         self._kept = self._process.kept_positions(POSITION)
         self._site, self._run, self._say = site, folder.name, say
-        self._seed = own_seed(secret, folder.name)
-        self._draws_noise = process.client_secrets or setup.record_level is not None
         self._has_secrets = process.client_secrets
-        self._rounds = KeptRounds(folder / "rounds.sqlite")
-        self._ledger: Optional[SiteLedger] = None
+        ledger: Optional[SiteLedger] = None
         if setup.record_level is not None:
-            self._ledger = SiteLedger(
+            ledger = SiteLedger(
                 folder,
                 site.folder,
                 setup.record_level,
                 own.train.client_ids,
-                seed=self._seed,
+                seed=own_seed(secret, folder.name),
                 policy=site.policy,
                 say=say,
             )
+        self._noise = SiteNoise(
+            folder,
+            secret,
+            draws=process.client_secrets or ledger is not None,
+            covers=covers,
+            ledger=ledger,
+        )
         self._sums = SiteSums(site.folder / "sums", site.name)
         self._summed: tuple[int, int, list[np.ndarray]] = (0, 0, [])
         self._repeatable = shared.repeatable_rounds(experiment)
@@ -161,11 +163,7 @@ class RunAtSite:
             for n, (dtype, shape) in enumerate(self._process.context_layout)
         ]
         self._site.policy.check_round(number)
-        if self._draws_noise:
-            self._rounds.take(number, _digest(request, self._covers))
-        if self._ledger is not None:
-            # Durable before anything is computed with the round's noise.
-            self._ledger.charge(number)
+        self._noise.take(request)
         state_rounds = state_rounds_of(request, client_ids)
         tensors: dict[str, np.ndarray] = {}
         reports = []
@@ -239,7 +237,7 @@ class RunAtSite:
             [client_id], seed=self._cohort_seed, round_number=number
         )
         if self._has_secrets:
-            secrets = client_secrets(self._seed, [client_id], number)
+            secrets = client_secrets(self._noise.seed, [client_id], number)
             cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
         if self._states is not None:
             # Reports of later rounds did not count, or are repeated now.
@@ -270,8 +268,8 @@ class RunAtSite:
 
     @property
     def _cohort_seed(self) -> int:
-        if self._ledger is not None:
-            return self._seed
+        if self._noise.ledger is not None:
+            return self._noise.seed
         return self.setup.experiment.training.seed
 
     def evaluate(self, request: Message) -> Message:
@@ -302,12 +300,11 @@ class RunAtSite:
 
     def close(self) -> None:
         """Closes the files."""
-        self._rounds.close()
         self._sums.end(self._run)
-        if self._ledger is not None:
-            for line in self._ledger.lines():
+        if self._noise.ledger is not None:
+            for line in self._noise.ledger.lines():
                 self._say(line)
-            self._ledger.close()
+        self._noise.close()
         if self._states is not None:
             self._states.close()
 
@@ -327,19 +324,3 @@ def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, in
                 f"counts, got {str(number)[:40]!r}"
             )
     return {client_id: given[client_id] for client_id in client_ids}
-
-
-def own_seed(secret: bytes, run: str) -> int:
-    """The seed of a site's own randomness in a run, which only the site knows."""
-    message = f"local steps and noise of the run {run}".encode()
-    return int.from_bytes(hmac.new(secret, message, hashlib.sha256).digest(), "big")
-
-
-def _digest(request: Message, covers: str) -> str:
-    """SHA-256 of what a round's result depends on."""
-    digest = hashlib.sha256(repr((request.texts("clients"), covers)).encode())
-    for name in sorted(request.tensors):
-        array: Any = request.tensors[name]
-        digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -21,7 +21,7 @@ from tfl_research.federation.sites import ReportSpec, Sites, SumsOfSites
 from tfl_research.federation.wire.carriers import PATIENCE, Carrier, LocalCarrier
 from tfl_research.federation.wire.exchange import Exchange
 from tfl_research.federation.wire.relay_carrier import RelayCarrier
-from tfl_research.storage import RunFolder, atomic
+from tfl_research.storage import CheckpointStore, RunFolder, atomic
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class Coordinated:
             least = 1 if noised is None else noised.minimum_cohort_size
             sums = SecureSums(run, vectors, own, _say, least)
         sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
+        self._sites = sites
         plain = len(prepared.report_layout) - len(layout)
         moduli = [0] * plain + [modulus for _, _, modulus in layout]
         sites.begin(
@@ -233,6 +234,20 @@ class Coordinated:
         self.task = _with_selection(
             setup.task, self.evaluator, experiment.training.selection_metric
         )
+
+    def goes_on(self, folder: RunFolder, restarts: int) -> None:
+        """Continues where the run is, once its folder has accepted the start.
+
+        Args:
+          folder: of the run.
+          restarts: how often the run has begun again with new noise.
+        """
+        self.totals.attempt = restarts
+        checkpoints = CheckpointStore(
+            folder.checkpoints_path, key=folder.checkpoint_key
+        )
+        self.totals.go_back(checkpoints.newest()[0])
+        self._sites.restarted(restarts, folder.attempts.after)
 
 
 def _say_if_rule_skips(setup: Setup) -> None:

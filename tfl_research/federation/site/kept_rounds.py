@@ -9,16 +9,19 @@ from tfl_research.errors import UserError
 from tfl_research.federation.wire.handler import Refused
 
 _SCHEMA = """
-create table if not exists rounds (round integer primary key, digest text not null)
+create table if not exists rounds (round integer primary key, digest text not null);
+create table if not exists restarts (number integer primary key);
 """
 
 
 class KeptRounds:
     """The digest of every round's request, in a file of the site.
 
-    The noise of a round is a function of the site's secret, the run and the round. A
-    round that is repeated for another model would have the same noise, and the
-    difference of the two reports would have none.
+    The noise of a round is a function of the site's secret, the run, the number of its
+    restarts and the round. A round that is repeated for another model would have the
+    same noise, and the difference of the two reports would have none. After a restart
+    (`--recharge`) all rounds have new noise, and rounds with the noise of an earlier
+    number are refused.
 
     Args:
       path: of the file; made when missing.
@@ -30,7 +33,7 @@ class KeptRounds:
             # A round waits for one write of the disk, and not for four.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
-            self._database.execute(_SCHEMA)
+            self._database.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: cannot be read ({error}); restore it") from error
 
@@ -59,6 +62,20 @@ class KeptRounds:
                 "used twice; start a new run in another --output_dir"
             )
         return False
+
+    @property
+    def restarts(self) -> int:
+        """How often the run has begun again with new noise."""
+        (found,) = self._database.execute(
+            "select coalesce(max(number), 0) from restarts"
+        ).fetchone()
+        return int(found)
+
+    def restart(self, number: int) -> None:
+        """Notes a restart durably, before anything has its noise."""
+        with self._database:
+            self._database.execute("insert into restarts values (?)", (number,))
+            self._database.execute("delete from rounds")
 
     def close(self) -> None:
         """Closes the file."""

@@ -139,6 +139,26 @@ class SiteLedger:
         except ChargeError as error:
             raise self._unfit(error) from error
 
+    def restart(self, after: int) -> None:
+        """Begins again after a round, durably: later rounds are charged once more.
+
+        Args:
+          after: the last round that is not repeated.
+
+        Raises:
+          Refused: a ledger changed, or rounds whose noise is correlated.
+        """
+        recorded = len(self.account.ledger)
+        try:
+            self.account.recharge_after(min(after, recorded))
+        except ChargeError as error:
+            raise self._unfit(error) from error
+        if recorded > after:
+            self._say(
+                f"the run begins again after round {after}, with new noise: rounds "
+                f"{after + 1} to {recorded} are charged again when they are repeated"
+            )
+
     def epsilons(self) -> dict[str, float]:
         """ε of each client's records after the rounds of all runs so far."""
         shared = self.account.shared

@@ -1,0 +1,111 @@
+"""A site's own randomness in a run, and what the site charges for it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import pathlib
+from typing import Any, Optional
+
+import numpy as np
+
+from tfl_research.federation.site.kept_rounds import KeptRounds
+from tfl_research.federation.site.site_ledger import SiteLedger
+from tfl_research.federation.wire.handler import Refused
+from tfl_research.federation.wire.messages import Message
+
+
+class SiteNoise:
+    """Decides for each round whether the site draws noise, and from which seed.
+
+    Attributes:
+      seed: of the site's own randomness; a function of the site's secret, the run, and
+        how often the run has begun again.
+      ledger: charges the rounds to the site's records; None where nothing is charged.
+
+    Args:
+      folder: of the run at the site; its name is the run's id.
+      secret: of the site.
+      draws: whether the site draws any noise in this run.
+      covers: what the noise of a round covers, beside the request.
+      ledger: see above.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        secret: bytes,
+        *,
+        draws: bool,
+        covers: str,
+        ledger: Optional[SiteLedger],
+    ):
+        self._run, self._secret = folder.name, secret
+        self._draws, self._covers = draws, covers
+        self._rounds = KeptRounds(folder / "rounds.sqlite")
+        self.ledger = ledger
+        self.seed = own_seed(secret, self._run, self._rounds.restarts)
+
+    def take(self, request: Message) -> None:
+        """Notes and charges a round durably, before anything is computed for it.
+
+        Raises:
+          Refused: the round was asked for before with something else, or is of an
+            attempt that is over, or costs more than the site allows.
+          MessageError: the request lacks a field.
+        """
+        number = request.integer("round")
+        if self._draws:
+            self._follow(request)
+            self._rounds.take(number, _digest(request, self._covers))
+        if self.ledger is not None:
+            self.ledger.charge(number)
+
+    def _follow(self, request: Message) -> None:
+        """Takes a new seed if the coordinator has begun the run again.
+
+        The ledger is told first. A kill between the two steps repeats both.
+        """
+        restarts, after = (request.integer(n) for n in ("restarts", "restarted_after"))
+        known = self._rounds.restarts
+        if restarts < known:
+            raise Refused(
+                f"the run has begun again with new noise, {known} times so far; this "
+                f"request is of a time before, and its noise is not drawn any more"
+            )
+        if restarts > known:
+            if self.ledger is not None:
+                self.ledger.restart(after)
+            self._rounds.restart(restarts)
+            self.seed = own_seed(self._secret, self._run, restarts)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._rounds.close()
+        if self.ledger is not None:
+            self.ledger.close()
+
+
+def own_seed(secret: bytes, run: str, restarts: int = 0) -> int:
+    """The seed of a site's own randomness in a run, which only the site knows.
+
+    Args:
+      secret: of the site.
+      run: the run's id.
+      restarts: how often the run has begun again with new noise (`--recharge`).
+    """
+    message = f"local steps and noise of the run {run}"
+    if restarts:
+        message += f" after {restarts} restarts"
+    digest = hmac.new(secret, message.encode(), hashlib.sha256).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _digest(request: Message, covers: str) -> str:
+    """SHA-256 of what a round's result depends on."""
+    digest = hashlib.sha256(repr((request.texts("clients"), covers)).encode())
+    for name in sorted(request.tensors):
+        array: Any = request.tensors[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

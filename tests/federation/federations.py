@@ -117,7 +117,7 @@ def written(
     generator = np.random.default_rng(0)
     folder.chmod(0o700)
     lines = ["[federation]", 'name = "hospitals"', f'carrier = "{carrier}"']
-    lines += ["start_deadline = 60.0", f"round_deadline = {round_deadline}"]
+    lines += ["start_deadline = 300.0", f"round_deadline = {round_deadline}"]
     for part in ("all", "coordinator"):
         (folder / part).mkdir()
         (folder / part / "schema.json").write_text(json.dumps(SCHEMA))

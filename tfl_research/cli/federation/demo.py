@@ -301,9 +301,8 @@ class Demo:
             )
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")
-        times = [compare.median_seconds(f) for f in (self._run_folder, simulated)]
-        if None not in times:
-            here, there = times
+        here, there = (compare.median_seconds(f) for f in (self._run_folder, simulated))
+        if here is not None and there is not None:
             self._say(
                 f"a round took {1000 * here:.0f} ms here and {1000 * there:.0f} ms in "
                 "the simulation (medians, without the first round)"

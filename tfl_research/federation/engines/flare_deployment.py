@@ -115,7 +115,10 @@ class _FlareRelay(Relay):
                         f"{SECONDS_TO_START:g} s; start scripts/federation carry "
                         "--config=site.toml at the sites"
                     )
-                self._say(f"{self._job.name} starts without {away}")
+                self._say(
+                    f"{self._job.name} starts without site {away}; when the site "
+                    "connects, the job begins anew"
+                )
                 break
             time.sleep(0.5)
             # The server may not be up yet.
@@ -125,8 +128,15 @@ class _FlareRelay(Relay):
 
     def look(self) -> None:
         connected = self._names()
-        if connected - self._connected:
-            self._say(f"{', '.join(sorted(connected - self._connected))} connected")
+        come, gone = connected - self._connected, self._connected - connected
+        if gone:
+            self._say(f"site {', '.join(sorted(gone))} is not connected any more")
+        if come:
+            self._say(
+                f"site {', '.join(sorted(come))} connected: the job begins anew, since "
+                "FLARE gives a running job to no further site; the coordinator repeats "
+                "its open requests"
+            )
             self._ask("abort", self._number)
             self._submit(connected)
         self._connected = connected

@@ -39,6 +39,7 @@ def ended(command, number, after, folder):
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
             "TMPDIR": str(folder),
             "XDG_CACHE_HOME": str(folder / "cache"),
         },

@@ -10,6 +10,11 @@ and, where there is a backdoor, its success rate. Example:
       --rules=mean,coordinate_median,krum,krum+mixing --output_dir=results/byzantine
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import pathlib
 
 import robust_fed_avg

@@ -12,6 +12,11 @@ silo's records. Example:
       --record_epsilons=4 --output_dir=results/heart_silos
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import federated
 import record_dp_fed_avg
 

@@ -21,6 +21,11 @@ come and go in rounds whose course tells nothing of their data. Examples:
       --rounds=50 --output_dir=results/private_devices
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import aggregators, cli, privacy
 from tfl_research.experiment import configs
 

@@ -7,6 +7,11 @@ arXiv 2003.00295). Example:
   scripts/run experiments/fed_avg.py --task=heart --rounds=50 --output_dir=results/heart
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs
 

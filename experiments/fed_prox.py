@@ -7,6 +7,11 @@ Each local objective gains the proximal term μ/2 ||w - w_t||² (Li et al. 2020,
       --rounds=50 --output_dir=results/heart_prox
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import aggregators, algorithms, cli
 from tfl_research.experiment import configs
 

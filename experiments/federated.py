@@ -13,6 +13,11 @@ Example:
       --output_dir=results/scaffold
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import aggregators, algorithms, cli
 from tfl_research.experiment import configs
 

@@ -11,6 +11,11 @@ first by each of them. Example:
       --algorithms=fed_avg,scaffold,fed_dyn --output_dir=results/heterogeneity
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import pathlib
 
 import federated

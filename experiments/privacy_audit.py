@@ -14,6 +14,11 @@ of its own, not the one whose model is used. Example:
       --output_dir=results/audit
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import cli, privacy
 from tfl_research.experiment import configs
 

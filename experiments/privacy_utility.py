@@ -9,6 +9,11 @@ Flags of the two experiments are passed on to their runs. Example:
       --rounds=60 --epsilons=1,2,4,8 --output_dir=results/privacy_utility
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import pathlib
 
 import dp_fed_avg

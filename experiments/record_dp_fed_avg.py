@@ -13,6 +13,11 @@ is abandoned (--minimum_clients): what others sent has been seen. Example:
       --rounds=20 --output_dir=results/heart_record_dp
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs
 

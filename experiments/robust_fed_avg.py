@@ -13,6 +13,11 @@ metrics.csv then hold a backdoor's success rate (accuracy). Example:
       --output_dir=results/krum
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs
 

@@ -9,6 +9,11 @@ evaluated on the test examples of every silo. Example:
       --rounds=50 --output_dir=results/heart_cleveland
 """
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 from tfl_research import cli
 from tfl_research.experiment import configs
 

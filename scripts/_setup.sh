@@ -20,6 +20,16 @@ fail() {
   exit 1
 }
 
+# Replaces this shell by a program of the package, whose first instruction is
+# starting.end_on_signals(). SIGINT and SIGTERM wait until then: before, Python would
+# print a traceback. (coreutils 8.31 or newer; with earlier ones, it may.)
+exec_program() {
+  if env --block-signal=INT,TERM true 2>/dev/null; then
+    exec env --block-signal=INT,TERM "$PYTHON" "$@"
+  fi
+  exec "$PYTHON" "$@"
+}
+
 # The first line of .complete: changes when everything must be installed again.
 _environment_id() {
   local version

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import linecache
 import pathlib
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional
@@ -18,6 +21,9 @@ import tensorflow_federated as tff
 # by hand: the public way, loading a SavedModel, leaves out nested functions' output
 # signatures, without which `tf.vectorized_map` cannot convert them.
 from tensorflow.core.function.polymorphism import function_type as _function_type
+
+# It leaves files behind in a process that is killed, and has no option against it.
+from tensorflow.python.autograph.pyct import loader as _autograph_loader
 from tensorflow.python.eager.polymorphic_function import (
     concrete_function as _concrete_function,
 )
@@ -43,6 +49,31 @@ from tensorflow_federated.python.core.environments.tensorflow_frontend import (
 
 transform_arguments = _tensorflow_computation.transform_args
 transform_result = _tensorflow_computation.transform_result
+
+
+def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, str]:
+    """AutoGraph's `load_source` without a file.
+
+    AutoGraph writes each function that it generates to a file in the folder for
+    temporary files, and removes the files when the process exits. A process that is
+    killed leaves hundreds. Error messages and `inspect` find the source here as well.
+
+    Args:
+      source: of a module.
+      delete_on_exit: not used.
+    """
+    name = f"__autograph_generated_file_{next(_generated)}"
+    path = f"<{name}>"
+    module = types.ModuleType(name)
+    module.__file__ = path
+    linecache.cache[path] = len(source), None, source.splitlines(keepends=True), path
+    sys.modules[name] = module
+    exec(compile(source, path, "exec"), vars(module))
+    return module, path
+
+
+_generated = itertools.count()
+_autograph_loader.load_source = _load_source
 
 
 def worker_binary() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 
 # A setting as it is typed on a command line, unless it belongs to another program's
@@ -80,12 +81,15 @@ class RoundAbandoned(Exception):
 class RunInterrupted(SystemExit):
     """Ctrl-C or SIGTERM: everything up to the last checkpoint is kept.
 
-    A SystemExit with code 130, so that a program that does not catch it ends
+    A SystemExit with code 130 or 143, so that a program that does not catch it ends
     quietly and its context managers still run.
+
+    Args:
+      number: of the signal.
     """
 
-    def __init__(self) -> None:
-        super().__init__(130)
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(128 + number)
 
 
 def alternatives(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+import listening
 import pytest
 
 from tfl_research import cli
@@ -21,6 +22,14 @@ EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
 # As for a binary, whose own folder is where it looks for the others.
 sys.path.insert(0, str(EXPERIMENTS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_listener_off_loopback():
+    """Whatever the binaries of these tests run, nobody reaches it from outside."""
+    with listening.Watch() as watch:
+        yield
+    assert watch.found == set()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,6 +5,11 @@ Run by `python -m tfl_research.cli.describe_task NAME`.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import argparse
 import inspect
 import pathlib

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import argparse
 import logging
 import os

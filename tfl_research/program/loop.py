@@ -105,7 +105,7 @@ def run(
         plan, or a round's noise is not the noise of the plan.
       CallbackError: a callback failed.
       TrainingDivergedError: the aggregated model is not finite.
-      RunInterrupted: SIGINT or SIGTERM (a SystemExit with code 130).
+      RunInterrupted: SIGINT or SIGTERM (a SystemExit with code 130 or 143).
     """
     check_plans(account, process_plan)
     steps = _steps(
@@ -125,10 +125,11 @@ def run(
         releases,
         states,
     )
-    with interrupts.raised_on_signals():
+    with interrupts.raised_on_signals() as signals:
         while True:
             try:
                 next(steps)
+                signals.check()
             except StopIteration as end:
                 return end.value
             except interrupts.Interrupt as error:
@@ -208,8 +209,9 @@ def _with_signals(steps: Steps) -> Steps:
     try:
         while True:
             try:
-                with interrupts.raised_on_signals():
+                with interrupts.raised_on_signals() as signals:
                     report = next(steps)
+                    signals.check()
             except StopIteration as end:
                 return end.value
             except interrupts.Interrupt as error:
@@ -225,7 +227,7 @@ def _interrupt(steps: Steps, error: interrupts.Interrupt) -> None:
     try:
         steps.throw(error)
     except interrupts.Interrupt:
-        raise RunInterrupted() from None
+        raise RunInterrupted(error.number) from None
 
 
 def _steps(
@@ -313,7 +315,11 @@ def _saved_and_explained(session: Session, error: BaseException) -> BaseExceptio
     """Saves completed rounds if possible, and returns the error for the caller."""
     if isinstance(error, (interrupts.Interrupt, KeyboardInterrupt)):
         session.say_stopped(f"interrupted by {str(error) or 'SIGINT'}")
-        interrupted = RunInterrupted()
+        interrupted = (
+            RunInterrupted(error.number)
+            if isinstance(error, interrupts.Interrupt)
+            else RunInterrupted()
+        )
         interrupted.__cause__ = None
         return interrupted
     if isinstance(error, GeneratorExit):

@@ -13,6 +13,7 @@ from pyarrow import ipc, parquet as pq
 
 from tfl_research import tasks
 from tfl_research.data.tables import Categorical, Numeric, Schema, arrow
+from tfl_research.data.tables.notation import Notation
 
 
 def _model():
@@ -449,3 +450,44 @@ class TestHuggingFace:
             ValueError, match=r"has no state.json; expected a folder that"
         ):
             self._made(tmp_path / "d")
+
+
+class TestCellsThatFloatsWouldChange:
+    """Labels and categories keep all digits, and numbers do not become 0."""
+
+    @staticmethod
+    def _task(v, y, **options):
+        rows = pd.DataFrame({"c": ["a"] * len(v), "v": v, "y": y})
+        task = tasks.from_dataframe(
+            rows, client="c", label="y", model=_model, test=0, **options
+        )
+        return task.train.load("a")
+
+    def test_long_classes_are_told_apart(self):
+        one, two = 123456789012345678, 123456789012345679
+        for classes in ([one, two], [str(one), str(two)]):
+            found = self._task([1.0, 2.0], [two, one], classes=classes)
+            assert found["y"].tolist() == [1, 0]
+        with pytest.raises(ValueError, match=r"row 0: .* may stand for several"):
+            self._task([1.0, 2.0], [float(one), 1.0], classes=["1", "2"])
+        named = Schema((Categorical("v", ("1", "2")),))
+        with pytest.raises(ValueError, match=r"row 0: .* may stand for several"):
+            self._task([float(one), 1.0], [0, 1], features=named)
+
+    def test_classes_may_be_floats(self):
+        found = self._task([1.0, 2.0], [2.0, 1.0], classes=[1.0, 2.0])
+        assert found["y"].tolist() == [1, 0]
+
+    def test_small_numbers_are_refused_where_they_become_zeros(self):
+        with pytest.raises(ValueError, match="row 0: 1e-50 is too small for float32"):
+            self._task([1e-50, 2e-50], [0, 1])
+        assert self._task([1e-50, 1.0], [0, 1])["x"].tolist() == [[0], [1]]
+        scaled = Schema((Numeric("v", 0, 4),))
+        with pytest.raises(ValueError, match="'1e-400' is too small for float64"):
+            self._task(["1e-400", "1"], [0, 1], features=scaled)
+
+    def test_a_schema_says_how_cells_are_written(self):
+        notation = Notation("number", decimal=",", unit="kg")
+        scaled = Schema((Numeric("v", 0, 4, notation=notation),))
+        found = self._task(["1,5 kg", "2"], [0, 1], features=scaled)
+        assert found["x"].tolist() == [[-0.25], [0]]

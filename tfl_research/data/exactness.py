@@ -32,7 +32,8 @@ def rounded_integers(numbers: np.ndarray) -> np.ndarray:
     if kind == "f":
         if not np.array_equal(values, np.floor(values)):
             return wrong
-        rounded = values.astype(np.float32).astype(np.float64) != values
+        with np.errstate(over="ignore"):
+            rounded = values.astype(np.float32).astype(np.float64) != values
         wrong[large] = rounded & (np.abs(values) <= _DOUBLE)
         return wrong
     single = values.astype(np.float32).tolist()

@@ -17,6 +17,7 @@ import pandas as pd
 from tfl_research.data import Examples, conversion
 from tfl_research.data.sequences import LONGEST, Sequences
 from tfl_research.data.tables import arrow
+from tfl_research.data.tables.cells import text_of
 from tfl_research.data.tables.clients import rows_by_client
 from tfl_research.data.tables.frames import (
     FrameColumns,
@@ -280,7 +281,7 @@ def _columns(
     if isinstance(classes, str):
         raise ValueError(f"classes must be a list of names, got the text {classes!r}")
     return FrameColumns(
-        chosen, label, weight, None if classes is None else tuple(map(str, classes))
+        chosen, label, weight, None if classes is None else tuple(map(text_of, classes))
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tfl_research import tasks
-from tfl_research.data.tables import files, schema_file, silos
+from tfl_research.data.tables import files, schema_entries, schema_file, silos
 from tfl_research.data.tables.agreement import (
     draft as drafts,
     drafting,
@@ -377,3 +377,65 @@ def test_a_site_encodes_its_rows_as_the_pooled_rows_would_be(tmp_path):
             assert own.keys() == theirs.keys()
             for array in own:
                 np.testing.assert_array_equal(own[array], theirs[array])
+
+
+NOTATIONS = {
+    "price": {"type": "number", "decimal": ","},
+    "smoker": {"type": "boolean", "spellings": {"true": ["y"], "false": ["n"]}},
+    "code": {"type": "text"},
+    "y": {"type": "text", "spellings": {"no": ["NO"]}},
+}
+
+
+def _written(folder, name, notations=NOTATIONS, **columns):
+    read = {k: schema_entries.notation_of(k, v) for k, v in notations.items()}
+    return _draft(folder, name, dataclasses.replace(EXACT, notations=read), **columns)
+
+
+def test_sites_declare_how_cells_are_written(tmp_path):
+    north = {"price": ["1,5", "2"], "smoker": ["y", "n"], "code": ["01", "1"]}
+    north["y"] = ["NO", "yes"]
+    south = {"price": ["0,5", ""], "smoker": ["n", "n"], "code": ["01", "2"]}
+    south["y"] = ["no", "yes"]
+    with pytest.raises(ValueError, match=r"'NO'|written like .*--notation=price=JSON"):
+        _draft(tmp_path, "north", **north)
+    parts = [
+        _written(tmp_path, "north", **north),
+        _written(tmp_path, "south", **south),
+    ]
+    path = tmp_path / "draft.json"
+    path.write_text(drafts.as_json(parts[0].draft.content()))
+    assert drafts.read(path) == parts[0].draft
+    assert len(_lines(parts)) == 1
+    distinct = Decisions(distinct=("code",))
+    merged = merging.merge([part.draft for part in parts], distinct)
+    assert merged["columns"] == {
+        "price": {
+            "minimum": 0.5,
+            "maximum": 2,
+            "outside": "refuse",
+            "type": "number",
+            "decimal": ",",
+        },
+        "smoker": {**NOTATIONS["smoker"], "missing": False},
+        "code": {
+            "categories": ["01", "1", "2"],
+            "unknown": "refuse",
+            "missing": False,
+            "type": "text",
+        },
+    }
+    assert merged["label"] == {"classes": ["no", "yes"], **NOTATIONS["y"]}
+    (tmp_path / "south" / "schema.json").write_text(drafts.as_json(merged))
+    data = silos.load(tmp_path / "south", label_column="y", test_fraction=0.0)
+    assert data.train.load("south")["x"].tolist() == [
+        [-1, 0, 1, 0, 1, 0, 0],
+        [0, 1, 1, 0, 0, 0, 1],
+    ]
+    plain = {k: v for k, v in NOTATIONS.items() if k != "price"}
+    south["price"] = ["0.5", "1"]
+    other = _written(tmp_path, "south", plain, **south)
+    (line,) = _lines([parts[0], other], distinct=("code",))
+    assert "'price' is written in one way at north and in another at south" in line
+    with pytest.raises(ValueError, match="--notation=pricee: no feature column"):
+        _written(tmp_path, "south", {"pricee": NOTATIONS["price"]}, **south)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 from tfl_research.data.tables.agreement.draft import (
     CategoryDraft,
     ColumnDraft,
     Draft,
+    EmptyDraft,
     NumberDraft,
 )
 from tfl_research.data.tables.agreement.drafting import Drafted
@@ -28,7 +31,11 @@ def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
     draft = drafted.draft
     rows = [
         ("site", f"{draft.site!r}, its name"),
-        (draft.label_column, f"the label, with {_listed('class', draft.classes)}"),
+        (
+            draft.label_column,
+            f"the label, with {_listed('class', draft.classes)}"
+            + _written(draft.label_notation),
+        ),
         *((name, _column(column)) for name, column in draft.columns.items()),
     ]
     width = min(28, max(len(name) for name, _ in rows) + 2)
@@ -79,8 +86,16 @@ def _listed(what: str, names: Sequence[str]) -> str:
     return f"the {what if len(names) == 1 else plural} {', '.join(map(repr, names))}"
 
 
+def _written(notation: Optional[Mapping[str, Any]]) -> str:
+    if notation is None:
+        return ""
+    return f"; written as {json.dumps(dict(notation), ensure_ascii=False)}"
+
+
 def _column(column: ColumnDraft) -> str:
     some = "; cells may be missing" if column.missing else "; no cell is missing"
+    if not isinstance(column, EmptyDraft):
+        some += _written(column.notation)
     if isinstance(column, CategoryDraft):
         return f"categories: {_listed('level', column.categories)}{some}"
     if isinstance(column, NumberDraft):

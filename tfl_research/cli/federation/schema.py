@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import sys
 from typing import Any
 
+from tfl_research.cli.federation import schema_options
 from tfl_research.federation.wire.authentication import check_name
 from tfl_research.storage import atomic
 
@@ -60,6 +62,14 @@ def add_parsers(commands: Any) -> None:
         default="",
         metavar="COLUMNS",
         help="columns of numbers that are codes of categories, separated by commas",
+    )
+    draft.add_argument(
+        "--notation",
+        action="append",
+        default=[],
+        metavar="COLUMN=JSON",
+        help="how the cells of a column are written, as in a schema.json: "
+        'price={"type": "number", "decimal": ","}; may be repeated',
     )
     draft.set_defaults(run=_draft)
     merge = commands.add_parser(
@@ -136,10 +146,6 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delimiter", default=",", help="of CSV files (default: ,)")
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _draft(arguments: argparse.Namespace) -> int:
     from tfl_research.cli.federation import disclosure
     from tfl_research.data.tables import files
@@ -153,8 +159,9 @@ def _draft(arguments: argparse.Namespace) -> int:
         scales=arguments.scales,
         scale_digits=arguments.scale_digits,
         missing=arguments.missing,
-        categories=_names(arguments.categories),
-        dropped=_names(arguments.drop_columns),
+        categories=schema_options.names(arguments.categories),
+        dropped=schema_options.names(arguments.drop_columns),
+        notations=dict(schema_options.notation(text) for text in arguments.notation),
     )
     folder = pathlib.Path(arguments.data_dir).expanduser()
     _check_outside(output, folder)
@@ -172,13 +179,13 @@ def _merge(arguments: argparse.Namespace) -> int:
     from tfl_research.data.tables.agreement.decisions import ConflictError, Decisions
 
     output = _new_file("--output", arguments.output)
-    ranges = dict(_range(text) for text in arguments.range)
+    ranges = dict(schema_options.range(text) for text in arguments.range)
     decisions = Decisions(
         ranges=ranges,
-        levels=dict(_levels(text) for text in arguments.levels),
-        classes=_names(arguments.classes),
+        levels=dict(schema_options.levels(text) for text in arguments.levels),
+        classes=schema_options.names(arguments.classes),
         distinct=tuple(arguments.distinct),
-        dropped=_names(arguments.drop_columns),
+        dropped=schema_options.names(arguments.drop_columns),
         unknown=arguments.unknown,
         outside=arguments.outside,
     )
@@ -213,7 +220,13 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _entry(entry: dict[str, Any]) -> str:
+    from tfl_research.data.tables import schema_entries
+
     missing = "" if entry.get("missing", True) else ", none missing"
+    notation = {k: v for k, v in entry.items() if k in schema_entries.NOTATION}
+    missing += f"; written as {json.dumps(notation)}" if notation else ""
+    if entry.get("type") == "boolean":
+        return f"true or false{missing}"
     if "categories" in entry:
         levels = ", ".join(entry["categories"])
         return f"{levels}; others: {entry['unknown']}{missing}"
@@ -237,7 +250,7 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     folder = pathlib.Path(arguments.data_dir).expanduser()
     silos = files.read_folder(folder, arguments.delimiter)
-    dropped = _names(arguments.drop_columns)
+    dropped = schema_options.names(arguments.drop_columns)
     lines = fit.misfits(silos, schema, arguments.label_column, dropped)
     for line in lines[:_MOST_LINES]:
         sys.stderr.write(f"federation schema check: {line}\n")
@@ -267,25 +280,6 @@ def _install(path: pathlib.Path, target: pathlib.Path) -> None:
     if not target.exists():
         _write(target, text)
     sys.stdout.write(f"{target}: is the schema that the site takes\n")
-
-
-def _range(text: str) -> tuple[str, tuple[float, float]]:
-    column, _, ends = text.rpartition("=")
-    low, colon, high = ends.partition(":")
-    try:
-        values = float(low), float(high)
-    except ValueError:
-        values = None
-    if not column or not colon or values is None:
-        raise ValueError(f"--range={text}: expected COLUMN=LOW:HIGH, as age=0:120")
-    return column, values
-
-
-def _levels(text: str) -> tuple[str, tuple[str, ...]]:
-    column, _, levels = text.partition("=")
-    if not column or not _names(levels):
-        raise ValueError(f"--levels={text}: expected COLUMN=LEVEL,..., as sex=F,M")
-    return column, _names(levels)
 
 
 def _new_file(flag: str, text: str) -> pathlib.Path:

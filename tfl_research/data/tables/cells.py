@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from tfl_research.data.tables.written import MISSING
+from tfl_research.data.tables.written import MISSING, value
 
 # (row from 0, column) -> how an error names the cell.
 CellNamer = Callable[[int, str], str]
@@ -89,7 +89,28 @@ def finite_numbers(
         )
     if np.isinf(values).any():
         refuse(column, cells, np.isinf(values), "is not finite", at)
+    wrong = values == 0
+    if cells.dtype == object and wrong.any():
+        for row in np.flatnonzero(wrong):
+            cell = cells.iloc[row]
+            wrong[row] = isinstance(cell, str) and bool(value(cell.strip()))
+    else:
+        wrong[:] = False
+    if wrong.any():
+        refuse(column, cells, wrong, "is too small for float64, which makes it 0", at)
     return values
+
+
+def refuse_rounded(column: str, cells: pd.Series, at: CellNamer) -> None:
+    """Raises ValueError for a float, of a name, that may be several integers."""
+    wrong = np.array([_is_rounded(cell) for cell in cells], bool)
+    if wrong.any():
+        problem = "is a float that may stand for several integers; make the column text"
+        refuse(column, cells, wrong, problem, at)
+
+
+def _is_rounded(cell: Any) -> bool:
+    return isinstance(cell, (float, np.floating)) and abs(float(cell)) > 2**53
 
 
 def refuse(

@@ -20,6 +20,7 @@ from tfl_research.data.tables.cells import (
     finite_numbers,
     refuse,
     refuse_missing,
+    refuse_rounded,
     row_and_column,
     shown,
     text_of,
@@ -274,6 +275,7 @@ class Categorical(Column):
         missing = cells.isna().to_numpy()
         if not self.may_be_missing:
             refuse_missing(self.column, missing, at)
+        refuse_rounded(self.column, cells, at)
         # Each distinct text is compared once; -1 is a missing value. Values are made
         # text before, since True and 1 are the same to pandas.
         texts = [None if no else text_of(c) for c, no in zip(cells, missing)]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from tfl_research.data import conversion, structures
 from tfl_research.data.exactness import rounded_integers
-from tfl_research.data.tables.cells import CellNamer, refuse, text_of
+from tfl_research.data.tables.cells import CellNamer, refuse, refuse_rounded, text_of
 from tfl_research.data.tables.schema import Schema
 
 # A column by its name as it is; columns as a matrix of floats; or declared columns.
@@ -247,6 +247,11 @@ def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.nd
                 "(features={...}), or scale it"
             )
             refuse(column, frame[column], wrong, problem, at)
+        if len(numbers) and numbers.any() and not x[:, place].any():
+            problem = (
+                "is too small for float32, which makes all of the column 0; scale it"
+            )
+            refuse(column, frame[column], numbers != 0, problem, at)
         if not np.isfinite(x[:, place]).all():
             wrong = ~np.isfinite(x[:, place])
             refuse(column, frame[column], wrong, "is not finite in float32", at)
@@ -276,6 +281,7 @@ def _class_numbers(
 ) -> np.ndarray:
     """The numbers of the classes, int32 `[n]`."""
     cells = _present(column, cells, at)
+    refuse_rounded(column, cells, at)
     numbered = {text_of(name): number for number, name in enumerate(classes)}
     found = [numbered.get(text_of(cell), -1) for cell in cells.astype(object)]
     numbers = np.array(found, np.int32)

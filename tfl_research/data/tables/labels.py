@@ -178,7 +178,9 @@ def _declared_names(
     return cells.map(lambda c: c if isinstance(c, str) else _name(c) or text_of(c))
 
 
-def counts(silos: Sequence[Silo], label: str) -> dict[str, int]:
+def counts(
+    silos: Sequence[Silo], label: str, declared: Optional[Label] = None
+) -> dict[str, int]:
     """The number of rows of each class, the classes in their order.
 
     Classes are sorted as integers if all are integers, or else as text.
@@ -187,7 +189,7 @@ def counts(silos: Sequence[Silo], label: str) -> dict[str, int]:
       ValueError: a label that is missing, or neither an integer nor text (names file,
         line and column); or too many distinct labels for classes.
     """
-    named = [names(silo, label) for silo in silos]
+    named = [names(silo, label, declared) for silo in silos]
     integers = check_alike(silos, label, named)
     together = pd.concat(named)
     rows = together.value_counts()

@@ -30,7 +30,7 @@ from tfl_research.data.tables.written import whole
 
 # What a draft has where a person has to choose one of several entries.
 CHOICES = "choices"
-_NOTATION = frozenset(
+NOTATION = frozenset(
     ["type", "decimal", "thousands", "unit", "missing_values", "format", "spellings"]
 )
 
@@ -58,7 +58,7 @@ def _notation(
     where: str, entry: Mapping[str, Any], default: str, levels: tuple[str, ...] = ()
 ) -> Optional[Notation]:
     """The declared notation; None where the entry says nothing of it."""
-    if not _NOTATION & set(entry):
+    if not NOTATION & set(entry):
         return None
     for key in ("type", "decimal", "thousands", "unit", "format"):
         if key in entry and not isinstance(entry[key], str):
@@ -86,6 +86,23 @@ def _notation(
         raise ValueError(
             f"{where}: {error}".replace(f"{where}: {where}", where)
         ) from None
+
+
+def notation_of(where: str, entry: Any) -> Notation:
+    """The notation of an entry that has nothing else, and says the type.
+
+    Raises:
+      ValueError: another entry; begins with `where`.
+    """
+    found = None
+    if isinstance(entry, dict) and "type" in entry and not set(entry) - NOTATION:
+        found = _notation(where, entry, TEXT)
+    if found is None:
+        raise ValueError(
+            f'{where}: expected an object with "type" and perhaps '
+            f"{', '.join(sorted(NOTATION - {'type'}))}; got {entry!r}"
+        )
+    return found
 
 
 def _spellings(where: str, value: Any) -> dict[str, str]:
@@ -118,7 +135,7 @@ def column(where: str, name: str, entry: Any) -> Column:
     missing = entry.get("missing", True)
     if not isinstance(missing, bool):
         raise ValueError(f"{where}: missing is true or false, got {missing!r}")
-    keys = set(entry) - {"missing"} - _NOTATION
+    keys = set(entry) - {"missing"} - NOTATION
     kind = entry.get("type")
     if {"minimum", "maximum"} <= keys <= {"minimum", "maximum", "outside"}:
         notation = _notation(where, entry, NUMBER)
@@ -165,7 +182,7 @@ def column(where: str, name: str, entry: Any) -> Column:
     raise ValueError(
         f"{where}: expected minimum and maximum (numeric, optionally outside), mean "
         "and deviation (numeric), or categories (optionally unknown), or the type "
-        f"boolean, and optionally missing, {', '.join(sorted(_NOTATION))}; got "
+        f"boolean, and optionally missing, {', '.join(sorted(NOTATION))}; got "
         f"{', '.join(sorted(entry)) or 'nothing'}"
     )
 
@@ -235,8 +252,8 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
     if not isinstance(entry, dict):
         entry = {}
     _check_chosen(where, entry)
-    keys = set(entry) - _NOTATION
-    if keys == {"columns"} and not _NOTATION & set(entry):
+    keys = set(entry) - NOTATION
+    if keys == {"columns"} and not NOTATION & set(entry):
         columns = entry["columns"]
         if not isinstance(columns, dict) or not columns:
             raise ValueError(f"{where}: columns is an object of labels by column")
@@ -271,7 +288,7 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
 
 def _truth(where: str, entry: Any) -> Notation:
     notation = None
-    if isinstance(entry, dict) and not set(entry) - _NOTATION:
+    if isinstance(entry, dict) and not set(entry) - NOTATION:
         notation = _notation(where, entry, BOOLEAN)
     if notation is None or notation.type != BOOLEAN:
         raise ValueError(

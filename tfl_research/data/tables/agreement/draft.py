@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Optional, Union
 
+from tfl_research.data.tables import schema_entries
+
 FORMAT = 1
 RANGE, MEAN, NONE = "range", "mean", "none"
 SCALES = (RANGE, MEAN, NONE)
@@ -22,6 +24,7 @@ class NumberDraft:
       missing: whether cells may be missing.
       minimum, maximum: the range, or None.
       mean, deviation, count: of the values, all three or None.
+      notation: how the site's cells are written, as in a schema file; None for plainly.
     """
 
     missing: bool
@@ -30,6 +33,7 @@ class NumberDraft:
     mean: Optional[float] = None
     deviation: Optional[float] = None
     count: Optional[float] = None
+    notation: Optional[Mapping[str, Any]] = None
 
     KIND: ClassVar[str] = "number"
 
@@ -48,10 +52,12 @@ class CategoryDraft:
     Attributes:
       missing: whether cells may be missing.
       categories: the levels that are published, sorted.
+      notation: how the site's cells are written, as in a schema file; None for plainly.
     """
 
     missing: bool
     categories: tuple[str, ...] = ()
+    notation: Optional[Mapping[str, Any]] = None
 
     KIND: ClassVar[str] = "category"
 
@@ -85,6 +91,7 @@ class Draft:
       minimum_count: a level, class or end of a range that fewer rows hold was left
         out; 1 leaves nothing out.
       scale_digits: how coarse the scales are; 0 is exact.
+      label_notation: how the label's cells are written; None for plainly.
     """
 
     site: str
@@ -93,15 +100,22 @@ class Draft:
     columns: Mapping[str, ColumnDraft]
     minimum_count: int
     scale_digits: int
+    label_notation: Optional[Mapping[str, Any]] = None
 
     def content(self) -> dict[str, Any]:
         """The content of the draft's file."""
+        label: dict[str, Any] = {
+            "column": self.label_column,
+            "classes": list(self.classes),
+        }
+        if self.label_notation is not None:
+            label["notation"] = dict(self.label_notation)
         return {
             "draft": FORMAT,
             "site": self.site,
             "minimum_count": self.minimum_count,
             "scale_digits": self.scale_digits,
-            "label": {"column": self.label_column, "classes": list(self.classes)},
+            "label": label,
             "columns": {
                 name: {"kind": column.KIND, **_given(column)}
                 for name, column in self.columns.items()
@@ -155,6 +169,7 @@ def read(path: pathlib.Path) -> Draft:
         {n: _column(f"{path}: column {n!r}", entry) for n, entry in columns.items()},
         _whole(f"{path}: minimum_count", content.get("minimum_count")),
         _whole(f"{path}: scale_digits", content.get("scale_digits")),
+        _notation(f"{path}: label", label.get("notation")),
     )
 
 
@@ -164,6 +179,13 @@ def _texts(where: str, value: Any) -> tuple[str, ...]:
     if len(set(value)) < len(value):
         raise ValueError(f"{where}: must be distinct, got {value!r}")
     return tuple(value)
+
+
+def _notation(where: str, value: Any) -> Optional[dict[str, Any]]:
+    """A checked notation, as in a schema file; None for none."""
+    if value is None:
+        return None
+    return schema_entries.notation_of(f"{where}: notation", value).content()
 
 
 def _whole(where: str, value: Any) -> int:
@@ -187,12 +209,15 @@ def _column(where: str, entry: Any) -> ColumnDraft:
         values["categories"] = _texts(where, values.get("categories"))
     if kind is NumberDraft:
         _check_scale(where, values)
+    if "notation" in values:
+        values["notation"] = _notation(where, values["notation"])
     column: ColumnDraft = kind(**values)
     return column
 
 
 def _check_scale(where: str, values: Mapping[str, Any]) -> None:
-    numbers = {name: value for name, value in values.items() if name != "missing"}
+    others = ("missing", "notation")
+    numbers = {name: value for name, value in values.items() if name not in others}
     for name, value in numbers.items():
         ok = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not ok or not math.isfinite(value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,11 @@ from tfl_research.data.tables.agreement.draft import (
     NumberDraft,
 )
 from tfl_research.data.tables.cells import finite_numbers, numbers, plain, text_of
+from tfl_research.data.tables.comparison import columns
+from tfl_research.data.tables.comparison.finding import Finding, refuse_first
 from tfl_research.data.tables.files import Silo
+from tfl_research.data.tables.label import CLASSES, Label
+from tfl_research.data.tables.notation import Notation
 
 FOUND, POSSIBLE = "found", "possible"
 MISSING = (FOUND, POSSIBLE)
@@ -46,6 +50,8 @@ class Choices:
         of all columns that cells may be missing.
       categories: columns of numbers that are codes of categories.
       dropped: columns that are no features.
+      notations: how the cells of columns are written, the label's among them; the
+        others are written plainly.
 
     Raises:
       ValueError: a value outside of its range.
@@ -57,6 +63,7 @@ class Choices:
     missing: str = FOUND
     categories: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    notations: Mapping[str, Notation] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.minimum_count < 1:
@@ -110,29 +117,46 @@ def make(
     """
     names = _feature_columns(silos, label_column, choices)
     left_out: dict[str, Mapping[str, int]] = {}
-    counts = labels.counts(silos, label_column)
+    notation = choices.notations.get(label_column)
+    if notation is None:
+        _refuse_ambiguous(label_column, columns.label(silos, [label_column], CLASSES))
+    declared = None if notation is None else Label(notation=notation)
+    counts = labels.counts(silos, label_column, declared)
     classes, rare = _split(counts, choices.minimum_count)
     if rare:
         left_out[label_column] = rare
-    columns: dict[str, ColumnDraft] = {}
+    drafted: dict[str, ColumnDraft] = {}
     for name in names:
-        columns[name], rare = _column(silos, name, choices)
+        drafted[name], rare = _column(silos, name, choices)
         if rare:
             left_out[name] = rare
     draft = Draft(
         site,
         label_column,
         classes,
-        columns,
+        drafted,
         choices.minimum_count,
         choices.scale_digits,
+        None if notation is None else notation.content(),
     )
     suspects = tuple(
         name
-        for name, column in columns.items()
-        if isinstance(column, NumberDraft) and _all_differ(silos, name)
+        for name, column in drafted.items()
+        if name not in choices.notations
+        and isinstance(column, NumberDraft)
+        and _all_differ(silos, name)
     )
     return Drafted(draft, left_out, suspects)
+
+
+def _refuse_ambiguous(name: str, found: list[Finding]) -> None:
+    """Raises ValueError for a column that can be read in several ways."""
+    try:
+        refuse_first(found)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; a draft takes such a declaration as --notation={name}=JSON"
+        ) from None
 
 
 def _all_differ(silos: Sequence[Silo], name: str) -> bool:
@@ -164,9 +188,11 @@ def _feature_columns(
     for option, given in (
         ("drop_columns", choices.dropped),
         ("categories", choices.categories),
+        ("notation", choices.notations),
     ):
         for name in given:
-            if name not in known or name == label_column:
+            is_label = name == label_column and option != "notation"
+            if name not in known or is_label:
                 raise ValueError(f"--{option}={name}: no feature column of the files")
     names = [n for n in present if n != label_column and n not in choices.dropped]
     if not names:
@@ -185,32 +211,60 @@ def _split(
 def _column(
     silos: Sequence[Silo], name: str, choices: Choices
 ) -> tuple[ColumnDraft, dict[str, int]]:
+    notation = choices.notations.get(name)
+    if notation is not None:
+        cells = [notation.read(name, silo.frame[name], silo.at) for silo in silos]
+        if all(each.isna().all() for each in cells):
+            return EmptyDraft(), {}
+        return _drafted(name, silos, cells, notation.is_numeric, choices)
     numeric = False
     if name not in choices.categories:
+        _refuse_ambiguous(name, columns.features(silos, [name]))
         found = derived_schema.is_numeric(silos, name)
         if found is None:
             return EmptyDraft(), {}
         numeric = found
     cells = [plain(silo.frame[name]) for silo in silos]
+    return _drafted(name, silos, cells, numeric, choices)
+
+
+def _drafted(
+    name: str,
+    silos: Sequence[Silo],
+    cells: Sequence[pd.Series],
+    numeric: bool,
+    choices: Choices,
+) -> tuple[ColumnDraft, dict[str, int]]:
+    """The draft of a column whose cells were read, and what it leaves out."""
+    notation = choices.notations.get(name)
     missing = choices.missing == POSSIBLE or any(bool(c.isna().any()) for c in cells)
     if not numeric:
-        return _categories(silos, name, missing, choices)
+        draft, rare = _categories(silos[0], name, cells, missing, choices)
+        return dataclasses.replace(draft, notation=_content(notation)), rare
     values = np.concatenate(
         [finite_numbers(name, each, silo.at) for silo, each in zip(silos, cells)]
     )
-    return _number(np.sort(values[~np.isnan(values)]), missing, choices), {}
+    drafted = _number(np.sort(values[~np.isnan(values)]), missing, choices)
+    return dataclasses.replace(drafted, notation=_content(notation)), {}
+
+
+def _content(notation: Optional[Notation]) -> Optional[dict[str, Any]]:
+    return None if notation is None else notation.content()
 
 
 def _categories(
-    silos: Sequence[Silo], name: str, missing: bool, choices: Choices
+    first: Silo,
+    name: str,
+    cells: Sequence[pd.Series],
+    missing: bool,
+    choices: Choices,
 ) -> tuple[CategoryDraft, dict[str, int]]:
-    cells = pd.concat([plain(silo.frame[name]) for silo in silos])
-    texts = cells.dropna().map(text_of)
+    texts = pd.concat(cells).dropna().map(text_of)
     counts = texts.value_counts()
     identifiers = len(counts) > _FEW_ROWS and len(counts) == len(texts)
     if identifiers or len(counts) > _MOST_CATEGORIES:
         raise ValueError(
-            f"{silos[0].path}: column {name!r} has {len(counts)} levels in "
+            f"{first.path}: column {name!r} has {len(counts)} levels in "
             f"{len(texts)} rows, at most {_MOST_CATEGORIES} are encoded, and an "
             f"identifier must not leave the site; give --drop_columns={name}"
         )

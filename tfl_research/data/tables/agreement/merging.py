@@ -15,6 +15,7 @@ from tfl_research.data.tables.agreement.draft import (
     NumberDraft,
 )
 from tfl_research.data.tables.comparison import spellings
+from tfl_research.data.tables.notation import BOOLEAN
 
 
 def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
@@ -45,6 +46,8 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
                 f"the label is column {label_column!r} at {sites[0]} and "
                 f"{draft.label_column!r} at {draft.site}; rename the column at a site"
             )
+        if draft.label_notation != drafts[0].label_notation:
+            conflicts.append(_written(f"label {label_column!r}", draft.site, sites[0]))
     columns = {}
     for name in order:
         if name in decisions.dropped:
@@ -61,7 +64,15 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
         conflicts += error.lines
     if conflicts:
         raise ConflictError(*conflicts)
-    return {"columns": columns, "label": {"classes": classes}}
+    notation = drafts[0].label_notation or {}
+    return {"columns": columns, "label": {"classes": classes, **notation}}
+
+
+def _written(what: str, site: str, first: str) -> str:
+    return (
+        f"{what} is written in one way at {first} and in another at {site}; make the "
+        "files alike, and draft again with the same --notation"
+    )
 
 
 def _column(name: str, drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
@@ -79,7 +90,21 @@ def _column(name: str, drafts: Sequence[Draft], decisions: Decisions) -> dict[st
             f"rename the column there and draft again, or give --drop_columns={name}"
         )
     by_site = {draft.site: draft.columns[name] for draft in drafts}
+    given = {
+        site: column.notation
+        for site, column in by_site.items()
+        if not isinstance(column, EmptyDraft)
+    }
+    first = next(iter(given), "")
+    for site, notation in given.items():
+        if notation != given[first]:
+            raise ConflictError(_written(f"column {name!r}", site, first))
     entry = _entry(name, by_site, drafts, decisions)
+    notation = given[first] if given else None
+    if notation is not None:
+        entry.update(notation)
+        if notation["type"] == BOOLEAN:
+            del entry["categories"], entry["unknown"]
     if not any(column.missing for column in by_site.values()):
         entry["missing"] = False
     return entry

@@ -256,7 +256,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(root, capsys):
         made.server_close()
     error = capsys.readouterr().err
     assert error.startswith(f"error: --host=127.0.0.1 --port={made.port}: ")
-    assert error.endswith("choose another --port, or 0 for any\n")
+    assert error.endswith("choose another --port (0 for any) or --host\n")
     assert error.count("\n") == 1
 
 

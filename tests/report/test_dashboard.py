@@ -98,7 +98,10 @@ def test_a_run_is_followed_while_it_trains(root, client):
     assert f"{rows} rounds: all planned rounds are done" in last
     listed = text_of(client.get("/"))
     assert "No run in this folder is running." in listed
-    assert f"<td>{rows} of 200</td><td>accuracy, test examples</td>" in listed
+    assert (
+        f'<td>{rows} of 200</td><td class="state">accuracy, test examples</td>'
+        in listed
+    )
 
 
 def test_a_running_run_has_a_bar(root, client):
@@ -256,7 +259,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(root, capsys):
         made.server_close()
     error = capsys.readouterr().err
     assert error.startswith(f"error: --host=127.0.0.1 --port={made.port}: ")
-    assert error.endswith("choose another --port, or 0 for any\n")
+    assert error.endswith("choose another --port (0 for any) or --host\n")
     assert error.count("\n") == 1
 
 

@@ -97,7 +97,8 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         where = f"--host={given.host} --port={given.port}"
         sys.stderr.write(
-            f"error: {where}: {error.strerror}; choose another --port, or 0 for any\n"
+            f"error: {where}: {error.strerror}; choose another --port (0 for any) "
+            "or --host\n"
         )
         return 2
     except ValueError as error:

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
+_ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
+
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -82,6 +84,14 @@ class RunResults:
         final = (self.summary.get("final") or {}).get("round", self.completed)
         # A run that goes on with more rounds has the summary of its earlier end.
         return self.completed <= int(self.summary.get("completed_rounds", final))
+
+    @property
+    def end(self) -> str:
+        """How the run ended, in a word or two; "goes on" while it has no summary."""
+        if not self.has_ended:
+            return "goes on"
+        reason = str(self.summary.get("stop_reason"))
+        return _ENDS.get(reason, reason)
 
     @property
     def epsilon(self) -> float:

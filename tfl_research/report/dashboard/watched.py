@@ -11,7 +11,6 @@ from typing import Optional, Union
 from tfl_research.report import run_results, words
 from tfl_research.report.run_page import headline
 from tfl_research.report.run_results import RunResults
-from tfl_research.storage.run_record import STOP_REASONS
 
 # Files of a run that its page is made of.
 FILES = (
@@ -78,8 +77,7 @@ class Status:
         if self.results is None:
             return "damaged"
         if self.results.has_ended:
-            reason = str(self.results.summary.get("stop_reason"))
-            return STOP_REASONS.get(reason, "ended")
+            return self.results.end
         if self.is_running:
             return "running"
         quiet = words.duration(max(0.0, time.time() - self.changed))

@@ -130,11 +130,12 @@ def _caption(panel: Panel) -> str:
     shown = functools.partial(words.of_picture, is_bound=panel.bound)
     for one in panel.series:
         text = f"{one.label} {shown(one.values[-1])}"
-        if len(panel.series) < 3 and not panel.bound and one.rounds[0] == 0:
+        few = len(panel.series) < 3 and panel.begins_untrained
+        if few and one.rounds[0] == 0:
             text += f" (untrained {shown(one.values[0])})"
         parts.append(text)
     last = {one.rounds[-1] for one in panel.series}
-    when = f"Round {last.pop():.0f}" if len(last) == 1 else "At the end"
+    when = f"Round {last.pop():.0f}" if len(last) == 1 else "Last values"
     text = f"{when}: {', '.join(parts)}."
     return text + " The axis is logarithmic." if panel.is_logarithmic else text
 

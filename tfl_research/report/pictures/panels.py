@@ -68,6 +68,7 @@ class Panel:
       is_logarithmic: whether the axis is.
       limit: a horizontal line, such as a budget, and its label; None for none.
       bound: whether the values are ε, which are shown rounded up.
+      begins_untrained: whether values at round 0 are those of the untrained model.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Panel:
     is_logarithmic: bool = False
     limit: tuple[float, str] | None = None
     bound: bool = False
+    begins_untrained: bool = False
 
 
 def _series(
@@ -161,7 +163,8 @@ def of_metrics(
         if found:
             values = [v for one in found for v in one.values]
             title = words.capital(words.metric_name(metric))
-            panels.append(Panel(title, tuple(found), *axis(metric, values)))
+            ends = axis(metric, values)
+            panels.append(Panel(title, tuple(found), *ends, begins_untrained=True))
     return panels
 
 
@@ -176,16 +179,17 @@ def of_privacy(
     """
     rounds = metrics.get("round", ())
     found = []
-    for column, label in (
-        ("epsilon", "this run"),
-        ("shared_epsilon", "all runs of the shared ledger"),
+    for column, label, before in (
+        ("epsilon", "this run", 0.0),
+        # What other runs have spent before is in no file of this one.
+        ("shared_epsilon", "all runs of the shared ledger", None),
     ):
-        one = _series(label, rounds, metrics.get(column, ()), 0.0)
+        one = _series(label, rounds, metrics.get(column, ()), before)
         if one is not None:
             found.append(one)
     if not found:
         return []
-    if len(found) == 2 and found[0].values == found[1].values:
+    if len(found) == 2 and found[0].values[1:] == found[1].values:
         # This run is alone in the ledger.
         del found[1]
     highest = max(v for one in found for v in one.values)

@@ -97,7 +97,7 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
     made = Figure(figsize=(width, height), layout="constrained" if fitted else None)
     if fitted:
         return made, made.add_subplot()
-    left, low, right, high = 0.52 / width, 0.45 / height, 0.08 / width, 0.16 / height
+    left, low, right, high = 0.52 / width, 0.45 / height, 0.2 / width, 0.16 / height
     return made, made.add_axes((left, low, 1 - left - right, 1 - low - high))
 
 

@@ -158,7 +158,7 @@ def _of_rounds(results: RunResults) -> list[Tile]:
     if results.has_ended and reason in STOP_REASONS:
         notes.append(STOP_REASONS[reason])
     elif not results.has_ended:
-        notes.append("no summary is written yet")
+        notes.append("running, or cut off")
     value = words.number(results.completed)
     share = None
     if planned:

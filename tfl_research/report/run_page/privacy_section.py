@@ -74,7 +74,7 @@ def section(results: RunResults) -> dict[str, Any]:
 
     Returns:
       `is_private`; `spent`, the guarantee in one sentence; `facts`, further sentences;
-      `head` and `rows` of the table of ε by δ; `statement`, the whole text.
+      `head`, `rows` and `caption` of the table of ε by δ; `statement`, the whole text.
     """
     if not results.is_private:
         return {"is_private": False, "spent": _NOT_PRIVATE, "statement": ""}
@@ -105,5 +105,8 @@ def section(results: RunResults) -> dict[str, Any]:
         "facts": [fact for fact in facts if fact],
         "head": head,
         "rows": rows,
+        "caption": "The same rounds at other δ"
+        if results.has_ended
+        else "The rounds of the statement: planned, or done when it was written",
         "statement": "\n".join(lines),
     }

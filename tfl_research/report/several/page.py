@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _Cost = tuple[Callable[[Group], float], str, str, Callable[[float], str]]
 Folder = Union[str, os.PathLike[str]]
 FILE = "comparison.html"
-_ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
 
 
 def _epsilon(group: Group) -> float:
@@ -81,7 +80,7 @@ def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
     rows = []
     for group in groups:
         rounds = [run.results.completed for run in group.runs]
-        ends = {_end(run) for run in group.runs}
+        ends = {run.results.end for run in group.runs}
         cells: list[tuple[str, Any]] = [(str(len(group.runs)), len(group.runs))]
         cells += [(group.text(column), group.mean(column)) for column in columns]
         if private:
@@ -102,13 +101,6 @@ def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
         cells.append(("; ".join(sorted(ends)), "; ".join(sorted(ends))))
         rows.append({"label": group.label, "cells": cells})
     return {"head": head, "rows": rows}
-
-
-def _end(run: Run) -> str:
-    if not run.results.has_ended:
-        return "goes on"
-    reason = str(run.results.summary.get("stop_reason"))
-    return _ENDS.get(reason, reason)
 
 
 def _settings(groups: Sequence[Group]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from tfl_research import report
+from tfl_research.cli import last_resort
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,14 +23,17 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("folder", help="the run's folder (its --output_dir)")
     folder = parser.parse_args(arguments).folder
+    return last_resort.guarded("report", lambda: _written(folder))
+
+
+def _written(folder: str) -> int:
     try:
         path = report.write(folder)
     except (ValueError, report.ReportUnavailableError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+        return last_resort.say("report", str(error), last_resort.USAGE_ERROR)
     sys.stdout.write(f"{path}\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("report", main)

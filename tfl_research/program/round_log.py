@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from tfl_research.storage.measurements import MeasurementsLog
 from tfl_research.storage.metrics_log import MetricsLog
 from tfl_research.storage.run_folder import RunFolder
 
+_NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
+
 
 class RoundLog:
     """Writes what each round gives out.
@@ -22,20 +25,40 @@ class RoundLog:
       folder: of the run.
       completed_rounds: rounds of the checkpoint; later rounds are dropped.
       release: which columns and measurements are given out.
+      digests: `digests` when the checkpoint was written; none in a checkpoint of an
+        earlier version.
     """
 
-    def __init__(self, folder: RunFolder, completed_rounds: int, release: Release):
+    def __init__(
+        self,
+        folder: RunFolder,
+        completed_rounds: int,
+        release: Release,
+        digests: Mapping[str, str] = _NO_DIGESTS,
+    ):
         self._columns_path = folder.columns_path
         self._release = release
         self._metrics = MetricsLog(
             folder.metrics_path,
             completed_rounds=completed_rounds,
             shows=release.shows,
+            copy=folder.metrics_copy_path,
+            digest=digests.get("metrics"),
         )
         self._measurements = MeasurementsLog(
-            folder.measurements_path, completed_rounds=completed_rounds
+            folder.measurements_path,
+            completed_rounds=completed_rounds,
+            digest=digests.get("measurements"),
         )
         self._describe()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of all rounds so far, for checkpoints."""
+        return {
+            "metrics": self._metrics.digest,
+            "measurements": self._measurements.digest,
+        }
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:

@@ -133,7 +133,8 @@ class Session:
             self._progress.say(f"no best model: {deciding.NOTHING_DECIDES}")
         # Nothing refuses the start any more.
         self._folder.accept()
-        self._log = RoundLog(self._folder, self.completed, self._release)
+        digests = {} if checkpoint is None else checkpoint.progress.get("rows", {})
+        self._log = RoundLog(self._folder, self.completed, self._release, digests)
         if checkpoint is None and self._keeps_initial_state():
             self._save()
         self._callbacks.on_start(
@@ -261,12 +262,13 @@ class Session:
 
     def _save(self) -> None:
         # The rows come first: a checkpoint needs the rows of its rounds.
-        self._open_log().sync()
+        log = self._open_log()
+        log.sync()
         self._recovery.save(
             self.completed,
             self.state,
             self._candidates.best,
-            self._candidates.export(),
+            {**self._candidates.export(), "rows": log.digests},
         )
 
     def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
+
+from tfl_research.storage import json_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def _rows(path: pathlib.Path) -> list[dict[str, str]]:
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_file.read(path)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional, TypeVar
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, json_file
 
 Value = TypeVar("Value")
 
@@ -52,12 +52,12 @@ def kept(
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json_file.read(path)
         seal = record.pop("seal", "") if key else ""
         if key and seal != _seal(record, key):
             raise ValueError("its seal does not match the run seed")
         return read(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(
             f"{path} does not hold a choice of execution ({error}); start over in "
             "another --output_dir"

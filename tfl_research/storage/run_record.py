@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfl_research.errors import UserError
+from tfl_research.storage import json_file
 
 # The format of hparams.json. Format 1 has no "format" and no "privacy_plan"; format 2
 # has `withhold_train_metrics`, and no settings of what a private run releases. Runs of
@@ -129,13 +130,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
       UserError: `path` is damaged.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json_file.read(path)
         if not isinstance(record, dict):
             raise ValueError("expected a JSON object")
         for name, kind in _FIELDS.items():
             if not isinstance(record.get(name), kind):
                 raise ValueError(f"{name!r} is missing")
-    except ValueError as error:
+        if not isinstance(record["begun_with"].get("versions"), dict):
+            raise ValueError("'begun_with' has no 'versions'")
+    except (ValueError, OSError) as error:
         raise UserError(
             f"{path} is not a run's record ({error}); restore it or choose another "
             "--output_dir"

@@ -20,6 +20,7 @@ from typing import NoReturn, Optional
 
 from tfl_research.cli import streams
 from tfl_research.errors import UserError
+from tfl_research.storage import safe_text
 
 USAGE_ERROR = 2
 UNFORESEEN = 1
@@ -91,7 +92,7 @@ def surviving(program: str, command: Callable[[], int]) -> int:
 
 def say(program: str, message: str, code: int) -> int:
     """Writes an error on one line of standard error, and returns the exit code."""
-    line = streams.printable(" ".join(message.split()))
+    line = safe_text.printable(" ".join(message.split()))
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{program}: {line}\n")
         sys.stderr.flush()

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Optional, TextIO
 
-from tfl_research.cli import flag_files, flags, help_text, last_resort, streams
+from tfl_research.cli import flag_files, flags, help_text, last_resort
 from tfl_research.cli.preset import Preset
+from tfl_research.storage import safe_text
 
 # Begins the line of an error.
 _PROGRAM = "error"
@@ -109,7 +110,7 @@ def _show_warning(
 ) -> None:
     """One line for what the user is told; Python's own format for the rest."""
     if category is UserWarning:
-        text = f"warning: {streams.printable(' '.join(str(message).split()))}\n"
+        text = f"warning: {safe_text.printable(' '.join(str(message).split()))}\n"
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
     with contextlib.suppress(OSError, ValueError):

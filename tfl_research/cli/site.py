@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tfl_research.cli import last_resort
 from tfl_research.errors import UserError
+from tfl_research.storage import user_paths
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     parsed = parser().parse_args(arguments)
-    path = pathlib.Path(parsed.config).expanduser()
+    path = user_paths.expanded(parsed.config)
     # As in the experiments: TensorFlow prints start-up notices as errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -171,22 +171,3 @@ def surviving() -> Iterator[None]:
     lost = None if out is None else out.raw.lost
     if lost is not None and lost.errno != errno.EPIPE:
         raise OSError(lost.errno, lost.strerror, "standard output")
-
-
-def printable(text: str) -> str:
-    """A text for a terminal: control characters, and others that it obeys, escaped.
-
-    >>> printable("north\\x1b[2J")
-    'north\\\\x1b[2J'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if _is_shown(c) else _escaped(c) for c in text)
-
-
-def _is_shown(character: str) -> bool:
-    return character in "\n\t" or character.isprintable()
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")

@@ -15,6 +15,8 @@ from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder
 
+_SHOWN_EXCLUDED = 5
+
 
 def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:
     """Returns the last evaluation up to a round and the round's ε and δ, as numbers."""
@@ -118,6 +120,22 @@ def write_outputs(
         report.write(folder.path)
     except report.ReportUnavailableError as error:
         say(f"no report.html: {error}")
+
+
+def excluded_line(excluded: Sequence[Mapping[str, Any]]) -> str:
+    """A line about the clients whose updates did not count.
+
+    Args:
+      excluded: of `exclusions.totals`.
+    """
+    parts = [
+        f"{one['client']} in {one['rounds']} rounds ({one['reason']})"
+        for one in excluded[:_SHOWN_EXCLUDED]
+    ]
+    more = len(excluded) - len(parts)
+    if more:
+        parts.append(f"{more} more, see summary.json")
+    return f"warning: updates that were not finite did not count: {'; '.join(parts)}"
 
 
 def closing_lines(

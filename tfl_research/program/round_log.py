@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfl_research.outputs import Release
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, measurements
 from tfl_research.storage.measurements import MeasurementsLog
 from tfl_research.storage.metrics_log import MetricsLog
 from tfl_research.storage.run_folder import RunFolder
@@ -38,6 +38,7 @@ class RoundLog:
     ):
         self._columns_path = folder.columns_path
         self._release = release
+        self._measurements_path = folder.measurements_path
         self._metrics = MetricsLog(
             folder.metrics_path,
             completed_rounds=completed_rounds,
@@ -69,6 +70,12 @@ class RoundLog:
     def dropped_rounds(self) -> tuple[int, ...]:
         """See `MetricsLog.dropped_rounds`."""
         return self._metrics.dropped_rounds
+
+    def measured(self) -> Mapping[int, Mapping[str, np.ndarray]]:
+        """What the rounds measured beside numbers, by round and name."""
+        if not self._measurements.names:
+            return {}
+        return measurements.read(self._measurements_path)
 
     @property
     def _names(self) -> tuple[str, ...]:

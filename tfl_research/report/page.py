@@ -158,6 +158,7 @@ def _render(results: RunResults) -> str:
         selected_by=best.get("selected_by"),
         selected_value=best.get("value"),
         clients=clients,
+        excluded=summary.get("excluded", ()),
         classes=classes,
         columns=results.columns,
         hparams=sorted(results.record.get("hparams", {}).items()),
@@ -179,7 +180,15 @@ def write(folder: Union[str, os.PathLike[str]]) -> pathlib.Path:
       ValueError: the folder holds no run, or one of its files is damaged.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
-    content = _render(run_results.read(folder))
+    results = run_results.read(folder)
+    try:
+        content = _render(results)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}: hparams.json, summary.json, columns.json or clients.csv is "
+            f"damaged ({type(error).__name__}: {error}); the command of the run writes "
+            "them again"
+        ) from error
     path = pathlib.Path(folder) / "report.html"
     atomic.write(path, content.encode())
     return path

@@ -40,8 +40,11 @@ class RunResults:
 def _rows(path: pathlib.Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -39,6 +39,8 @@ _FILES = (
     ),
     folder_lock.FILE,
 )
+# What TensorFlow reads as a pattern of names.
+_PATTERN = ("[", "]", "*", "?")
 _FOLDERS = ("checkpoints", "logdir", "export")
 
 
@@ -52,6 +54,14 @@ def check_path(path: object) -> None:
         raise UserError(
             f"--output_dir={path!r}: must be the path of the run's folder, as "
             "'results/mine'"
+        )
+    text = os.fspath(path)
+    pattern = [c for c in _PATTERN if c in text]
+    if pattern and not os.path.lexists(os.path.join(text, "hparams.json")):
+        raise UserError(
+            f"--output_dir={text}: TensorFlow reads {pattern[0]} in a path as a "
+            "pattern, so that nobody could load the exported models; give a path "
+            f"without {' '.join(_PATTERN)}"
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
 from tfl_research.data import Cohort, SiteCohort
+from tfl_research.errors import message_for_command_line
 from tfl_research.program.interfaces import Engine
 
 # The measurement of a round: an array of texts `[clients, 2]`, id and reason.
@@ -41,9 +43,6 @@ class Exclusions:
           state: before the round.
           cohort: of the round.
           count: how many clients the round excluded.
-
-        Raises:
-          Exception: what the engine raises for the round.
         """
         if (
             count < 1
@@ -59,7 +58,15 @@ class Exclusions:
                     self._found[name] = reason
             known = [i for i, n in enumerate(cohort.client_ids) if n in self._found]
         if len(known) != count:
-            known = sorted(self._search(state, cohort, range(len(cohort))))
+            try:
+                known = sorted(self._search(state, cohort, range(len(cohort))))
+            except Exception as error:  # noqa: BLE001, the round itself went well.
+                warnings.warn(
+                    f"cannot tell which clients were excluded: "
+                    f"{message_for_command_line(error)}",
+                    stacklevel=2,
+                )
+                return ()
             for index in known:
                 self._found.setdefault(cohort.client_ids[index], _ITSELF)
         names = [cohort.client_ids[index] for index in known]

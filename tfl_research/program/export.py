@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -124,7 +123,7 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
 
 def _write(model: Any, path: pathlib.Path) -> None:
     temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
-    shutil.rmtree(temporary, ignore_errors=True)
+    atomic.remove(temporary)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     with _quiet_saving():
         if isinstance(model, tf.keras.Model):

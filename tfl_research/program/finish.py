@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -105,7 +104,7 @@ def write_outputs(
         exporter(model_weights, folder.export_path / name)
     if "best" not in weights:
         # Of an earlier end of the run, after fewer rounds.
-        shutil.rmtree(folder.export_path / "best", ignore_errors=True)
+        atomic.remove(folder.export_path / "best")
     if evaluations:
         atomic.write(folder.clients_path, client_table(evaluations))
     else:

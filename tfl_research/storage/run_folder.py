@@ -170,7 +170,10 @@ class RunFolder:
         }
         try:
             # Before any file is created: the folder may be somebody else's.
-            _read_record(folder)
+            with warnings.catch_warnings():
+                # The record is read again, once nobody else uses the folder.
+                warnings.simplefilter("ignore")
+                _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
             lock = folder_lock.locked(folder)
         except OSError as error:

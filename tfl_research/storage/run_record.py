@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import numbers
 import os
 import pathlib
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,6 +80,8 @@ _FIELDS = {
     "begun_with": dict,
     "run_seed": str,
 }
+# SHA-256 of the rest of the record, as JSON with sorted keys and without spaces.
+_DIGEST = "digest"
 _UNSET = "not set"
 # What a setting that nobody gave by name is, for messages.
 _MEANING = {"data_sha256": " (the digest of all clients' examples)"}
@@ -119,12 +123,18 @@ def plain_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The record as the content of hparams.json."""
-    return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+    """The record as the content of hparams.json, with its digest."""
+    sealed = {**record, _DIGEST: _digest(record)}
+    return (json.dumps(sealed, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """The record in `path`.
+    """The record in `path`; a warning tells of a file that was edited since.
 
     Raises:
       UserError: `path` is damaged.
@@ -143,6 +153,12 @@ def read(path: pathlib.Path) -> dict[str, Any]:
             f"{path} is not a run's record ({error}); restore it or choose another "
             "--output_dir"
         ) from error
+    # Records of earlier versions have none.
+    digest = record.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(record):
+        warnings.warn(
+            f"{path} is not as it was written: a value in it was changed", stacklevel=4
+        )
     return record
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfl_research.privacy.ledger import head_file
-from tfl_research.storage import file_kinds
+from tfl_research.storage import atomic, file_kinds
 
 NO_LINE_HASH = "0" * 64
 # The first bytes of a line: of a run's own ledger, and of a shared ledger.
@@ -82,7 +82,11 @@ class HashChain:
         self._bytes = 0
         self._hashes: list[str] = []
         if writable and os.fstat(self.descriptor).st_size == 0:
-            sync_folder(self.path.parent)
+            try:
+                atomic.sync_folder(self.path.parent)
+            except OSError as error:
+                os.close(self.descriptor)
+                raise ValueError(f"cannot write {path} ({error.strerror})") from error
 
     def __len__(self) -> int:
         """Number of lines read or appended."""
@@ -316,15 +320,6 @@ class HashChain:
             os.close(self.descriptor)
             self.descriptor = -1
         self._head_file.close()
-
-
-def sync_folder(folder: pathlib.Path) -> None:
-    """Makes a new file's name durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ChainFile(contextlib.AbstractContextManager):

@@ -182,9 +182,9 @@ class Plan:
 class Account:
     """Stands in for a privacy account: a write-ahead ledger, ε = sqrt(round) / 10."""
 
-    noise_multiplier = 1.25
-    delta = 1e-4
-    budget_epsilon = None
+    noise_multiplier: Optional[float] = 1.25
+    delta: Optional[float] = 1e-4
+    budget_epsilon: Optional[float] = None
     charges_abandoned = False
     plan = Plan()
     measured_stddev = 0.01

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from tfl_research import tasks
-from tfl_research.cli import schema_draft
+from tfl_research.cli import last_resort, schema_draft
 from tfl_research.data import ArraySpec, ClientData, derived_generator, structures
 from tfl_research.data.partitions import divergence, partition_options, statistics
 from tfl_research.data.partitions.feature_divergence import feature_divergence
+from tfl_research.errors import message_for_command_line
 
 _WIDTH = 80
 _INDENT = 20
@@ -310,6 +311,10 @@ def _compared(name: str, options: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit code, 2 for wrong arguments."""
+    return last_resort.guarded("describe_task", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="describe_task",
         description="Prints a task's source, licence, clients and class balance.",
@@ -364,11 +369,11 @@ def main(arguments: Sequence[str]) -> int:
                 parsed.name, task, parsed.plot, clients=parsed.clients, seed=parsed.seed
             )
     except ValueError as error:
-        sys.stderr.write(f"describe_task: {error}\n")
-        return 2
+        message = message_for_command_line(error)
+        return last_resort.say("describe_task", message, last_resort.USAGE_ERROR)
     sys.stdout.write(text + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("describe_task", main)

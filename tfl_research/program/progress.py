@@ -15,6 +15,7 @@ import tqdm
 from tfl_research.outputs import Release
 from tfl_research.outputs.columns import EVALUATED
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.storage import safe_text
 
 # A column of metrics.csv, and the text that a line has of it.
 Part = tuple[str, str]
@@ -208,7 +209,11 @@ class Progress:
         self._last_rate = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Prints a line; above the progress bar, if it is drawn."""
+        """Prints a line; above the progress bar, if it is drawn.
+
+        Clients' names can be in it: what a terminal would obey is escaped.
+        """
+        text = safe_text.printable(text)
         if self._draw:
             text = for_terminal(text)
         if self._bar is not None:
@@ -234,12 +239,18 @@ class Progress:
                 postfix="compiling the first round",
             )
 
-    def round_done(self, row: Mapping[str, Any]) -> None:
-        """Prints a round's line and moves the progress bar."""
+    def round_done(self, row: Mapping[str, Any], excluded: str = "") -> None:
+        """Prints a round's line and moves the progress bar.
+
+        Args:
+          row: cells that are given out.
+          excluded: who was excluded, and why, in words; "" where nobody was, or where
+            the run does not give this out.
+        """
         evaluated = any(name.startswith(EVALUATED) for name in row)
         due = self._bar is None and row["round"] % self._print_every == 0
         if due or evaluated:
-            self.say(self._line(row))
+            self.say(self._line(row, excluded))
         if self._bar is not None:
             self._bar.set_postfix_str(self._beside_bar(row), refresh=False)
             self._bar.update()
@@ -267,13 +278,15 @@ class Progress:
         """The line of the untrained model's metrics."""
         return self._joined([("round", "untrained"), *_metrics(cells)])
 
-    def _line(self, row: Mapping[str, Any]) -> str:
+    def _line(self, row: Mapping[str, Any], excluded: str) -> str:
         parts = [("round", f"round {row['round']}/{self._rounds}")]
         if "cohort_size" in row:
             parts.append(("cohort_size", f"cohort {row['cohort_size']}"))
         parts += _metrics(row)
         if row.get("excluded_clients"):
-            parts.append(("excluded_clients", f"excluded {row['excluded_clients']}"))
+            who = f" ({excluded})" if excluded else ""
+            count = f"excluded {row['excluded_clients']}{who}"
+            parts.append(("excluded_clients", count))
         parts += _clipped(row)
         parts += _devices(row)
         if self._private:

@@ -26,7 +26,7 @@ from tfl_research.cli.federation.processes import Started, ending
 from tfl_research.errors import UserError
 from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, user_paths
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _SECONDS_TO_LISTEN = 120.0
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--rounds={arguments.rounds}: must be at least 1")
     kind = f"{arguments.engine}_plain" if arguments.plain else arguments.engine
     name = arguments.folder or f"results/federation_demo_{kind}"
-    folder = pathlib.Path(name).expanduser().absolute()
+    folder = user_paths.expanded(name).absolute()
     demo = Demo(folder, arguments.engine, arguments.rounds, plain=arguments.plain)
     return demo.run()
 

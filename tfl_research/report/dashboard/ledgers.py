@@ -141,7 +141,7 @@ class Ledgers:
             return self._kept[path][1]
         name = path.relative_to(self._folder).as_posix()
         try:
-            ledger = spending.read(path)
+            ledger = spending.read_ledger(path)
             if not ledger.shared:
                 return None
             view = _view(name, ledger, names)

@@ -157,7 +157,8 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
     contents = [("curves", "Curves"), ("privacy", "Privacy"), ("settings", "Settings")]
     if table:
         contents.insert(1, ("models", "Models"))
-    if tables or pictures:
+    excluded = results.summary.get("excluded", ())
+    if tables or pictures or excluded:
         contents.insert(1, ("clients", "Clients"))
     return rendering.render(
         "run.html",
@@ -173,6 +174,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
         further=further,
         client_pictures=pictures,
         clients=tables,
+        excluded=excluded,
         models=table,
         personal=models.personal(results),
         privacy=privacy_section.section(results),
@@ -193,7 +195,15 @@ def write(folder: Union[str, os.PathLike[str]]) -> pathlib.Path:
       ValueError: the folder holds no run, or one of its files is damaged.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
-    content = html(run_results.read(folder))
+    results = run_results.read(folder)
+    try:
+        content = html(results)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}: hparams.json, summary.json, columns.json or clients.csv is "
+            f"damaged ({type(error).__name__}: {error}); the command of the run writes "
+            "them again"
+        ) from error
     path = pathlib.Path(folder) / "report.html"
     atomic.write(path, content.encode())
     return path

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from tfl_research.cli import starting
+
+    starting.end_on_signals()
+
 import argparse
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.cli import last_resort
+from tfl_research.errors import UserError
 from tfl_research.report.dashboard import access
 from tfl_research.report.dashboard.watched import Watched
 
@@ -86,26 +95,29 @@ def main(arguments: Sequence[str]) -> int:
       port that cannot be used.
     """
     given = _parser().parse_args(arguments)
+    return last_resort.guarded("dashboard", lambda: _served(given))
+
+
+def _served(given: argparse.Namespace) -> int:
     try:
         made, token = server(given.folder, given.host, given.port)
     except ImportError as error:
-        sys.stderr.write(
-            f"error: {error.name} is not installed; install the extra 'plots' "
-            "(pip install 'tfl_research[plots]')\n"
-        )
-        return 2
+        raise UserError(
+            f"{error.name} is not installed; install the extra 'plots' "
+            "(pip install 'tfl_research[plots]')"
+        ) from error
     except OSError as error:
-        where = f"--host={given.host} --port={given.port}"
-        sys.stderr.write(
-            f"error: {where}: {error.strerror}; choose another --port (0 for any) "
-            "or --host\n"
-        )
-        return 2
+        raise UserError(
+            f"--host={given.host} --port={given.port}: {error.strerror}; choose "
+            "another --port (0 for any) or --host"
+        ) from error
     except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        raise UserError(str(error)) from error
     sys.stdout.write(f"{address(made, token)}  (Ctrl-C ends it)\n")
     sys.stdout.flush()
+    if threading.current_thread() is threading.main_thread():
+        # The sockets are closed before the program ends.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         made.serve_forever()
     except KeyboardInterrupt:
@@ -116,4 +128,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("dashboard", main)

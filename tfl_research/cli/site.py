@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from tfl_research.errors import UserError
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     # As in the experiments: TensorFlow prints start-up notices as errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
     try:
         if not path.is_file():
             raise UserError(

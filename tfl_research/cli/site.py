@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from tfl_research.cli import last_resort
@@ -51,6 +52,7 @@ def _run(arguments: Sequence[str]) -> int:
     # As in the experiments: TensorFlow prints start-up notices as errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
     try:
         if not path.is_file():
             raise UserError(

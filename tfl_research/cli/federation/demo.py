@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -275,6 +276,7 @@ class Demo:
         # As in the experiments: TensorFlow prints start-up notices as errors.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")
         from tfl_research.experiment.at_sites import compare
 
         pooled = self._folder / "simulation" / "data"

@@ -93,12 +93,9 @@ class Coordinator:
 
     def announce(self, sites):
         """Says which sites can be reached now, if they have changed."""
-        if sites == self._sites:
-            return
-        self._sites = sites
-        with self._sending:
-            if self._connection is not None:
-                self._announce_on(self._connection)
+        if sites != self._sites:
+            self._sites = sites
+            self._announce(self._connection)
 
     def serve(self, stopped):
         """Answers the coordinator's requests until `stopped()`."""
@@ -121,8 +118,8 @@ class Coordinator:
     def _answer(self, connection, stopped):
         with self._sending:
             self._connection = connection
-            if self._sites is not None:
-                self._announce_on(connection)
+        if self._sites is not None:
+            self._announce(connection)
         while not stopped():
             # A frame that has begun is read whole; between frames, look at `stopped`.
             if not select.select([connection], [], [], 1.0)[0]:
@@ -138,19 +135,20 @@ class Coordinator:
         begin = _ENVELOPE.size + length
         name = frame[_ENVELOPE.size : begin].decode("utf-8")
         body = begin + _NUMBER.size
-        reply = self._ask(name, frame[body:])
-        with self._sending:
-            if connection is self._connection:
-                try:
-                    send(connection, frame[:body], reply)
-                except OSError as error:
-                    print(f"{name}: its reply was lost ({error})", flush=True)
+        self._send(connection, frame[:body], self._ask(name, frame[body:]))
 
-    def _announce_on(self, connection):
-        try:
-            send(connection, b"sites\n", "\n".join(sorted(self._sites)).encode("utf-8"))
-        except OSError as error:
-            print(f"{self._path}: not told of the sites ({error})", flush=True)
+    def _announce(self, connection):
+        names = "\n".join(sorted(self._sites)).encode("utf-8")
+        self._send(connection, b"sites\n", names)
+
+    def _send(self, connection, *parts):
+        """Sends a frame, unless the coordinator has a new connection or none."""
+        with self._sending:
+            if connection is not None and connection is self._connection:
+                try:
+                    send(connection, *parts)
+                except OSError as error:
+                    print(f"{self._path}: a frame was lost ({error})", flush=True)
 
 
 def _exactly(connection, length):

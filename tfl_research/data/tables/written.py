@@ -12,6 +12,8 @@ from typing import Optional
 
 # Cells that mean "no value" where no schema says otherwise, compared without case.
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+# Characters of the longest of them.
+LONGEST = max(map(len, MISSING))
 
 MISSING_WORD = "a word for no value"
 INTEGER = "an integer"

@@ -147,6 +147,11 @@ def column(where: str, name: str, entry: Any) -> Column:
                 f"maximum; got {low!r} and {high!r}"
             )
         outside = _word(where, entry, "outside", OUTSIDE)
+        if not _is_number(high - low):
+            raise ValueError(
+                f"{where}: the range from {low:g} to {high:g} is wider than float64 "
+                "holds"
+            )
         return Numeric(
             name,
             float(low),

@@ -52,7 +52,7 @@ _MONEY = re.compile(
     rf"[+-]?{_CURRENCY}[{_SPACES}]*{_FIGURE}|{_FIGURE}[{_SPACES}]*{_CURRENCY}",
     re.ASCII,
 )
-_QUANTITY = re.compile(rf"({_FIGURE})[{_SPACES}]*([^\W\d_][^\d\s]*)")
+_QUANTITY = re.compile(rf"({_FIGURE})[{_SPACES}]*((?:°|[^\W\d_])[^\d\s]*)")
 _UNITS = frozenset(
     (
         *("kg", "g", "mg", "µg", "μg", "ug", "lb", "lbs", "oz", "cm", "mm", "m", "km"),

@@ -15,7 +15,8 @@ from tfl_research.data.tables.cells import (
     shown,
     text_of,
 )
-from tfl_research.data.tables.columns import Categorical, Column, Standardised
+from tfl_research.data.tables.column import Column
+from tfl_research.data.tables.columns import Categorical, Standardised
 from tfl_research.data.tables.comparison import cells as distinct_cells
 from tfl_research.data.tables.comparison.finding import refuse_first
 from tfl_research.data.tables.comparison.numbers import mixture

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from tfl_research.data.tables.cells import text_of
+from tfl_research.data.tables.column import Column
 from tfl_research.data.tables.columns import (
     OUTSIDE,
     UNKNOWN,
     Categorical,
-    Column,
     Numeric,
     Standardised,
 )

@@ -287,6 +287,8 @@ def test_words_for_no_value_are_refused_or_said_elsewhere(tmp_path):
     (folder / "a.csv").write_text("region,y\nEurope,hard\nNA,mild\n")
     (said,) = _load(folder).said
     assert "line 3, column 'region': NA is taken for no value in 1 rows" in said
+    (folder / "b.csv").write_text("region,y\nAsia,mild\n#N/A,mild\n")
+    assert "#N/A is a level of its own" in _load(folder).said[0]
     (folder / "b.csv").write_text("region,y\nAsia,mild\nAsia,none\n")
     _refused(folder, "the label 'none' may be a class")
 

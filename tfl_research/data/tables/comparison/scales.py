@@ -12,6 +12,7 @@ from tfl_research.data.tables.files import Silo
 # Metres and centimetres differ by a factor of 100.
 _FACTOR = 50.0
 _FEW = 5
+_FEW_OF_A_FILE = 3
 # A number that is so many ranges of the others away from them is perhaps no number.
 _FAR = 3
 
@@ -72,7 +73,7 @@ def _magnitudes(
     sizes = {}
     for silo, each in zip(silos, present):
         nonzero = np.abs(each[each != 0])
-        if len(nonzero) >= _FEW:
+        if len(nonzero) >= _FEW_OF_A_FILE:
             sizes[silo.path.name] = float(np.median(nonzero))
     if len(sizes) < 2:
         return []

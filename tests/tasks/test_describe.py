@@ -240,11 +240,15 @@ def test_without_a_name_usage_is_shown(capsys):
     assert "usage: describe_task" in capsys.readouterr().err
 
 
-def test_the_program_does_not_import_tensorflow():
+def test_the_program_does_not_import_tensorflow(tmp_path):
+    (tmp_path / "a.csv").write_text('v,ill\n"1,5",0\n2,1\n')
+    csv = ["csv", f"--data_dir={tmp_path}", "--label_column=ill"]
     program = (
         "import sys\n"
         "from tfl_research.cli import describe_task as describe\n"
         "assert describe.main(['mnist', '--num_clients=5']) == 0\n"
+        f"assert describe.main({csv}) == 2\n"
+        f"assert describe.main([*{csv}, '--write_schema={tmp_path}/s.json']) == 0\n"
         "print([m for m in sys.modules if m.startswith('tensorflow')])\n"
     )
     done = subprocess.run(

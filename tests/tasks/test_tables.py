@@ -12,7 +12,8 @@ import tensorflow as tf
 from pyarrow import ipc, parquet as pq
 
 from tfl_research import tasks
-from tfl_research.data.tables import Categorical, Numeric, Schema, arrow
+from tfl_research.data.tables import Categorical, Numeric, Schema
+from tfl_research.data.tables.dataframes import arrow
 from tfl_research.data.tables.notation import Notation
 
 

@@ -16,10 +16,10 @@ import pandas as pd
 
 from tfl_research.data import Examples, conversion
 from tfl_research.data.sequences import LONGEST, Sequences
-from tfl_research.data.tables import arrow
 from tfl_research.data.tables.cells import text_of
-from tfl_research.data.tables.clients import rows_by_client
-from tfl_research.data.tables.frames import (
+from tfl_research.data.tables.dataframes import arrow
+from tfl_research.data.tables.dataframes.clients import rows_by_client
+from tfl_research.data.tables.dataframes.frames import (
     FrameColumns,
     Part,
     Parts,

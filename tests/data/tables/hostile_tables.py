@@ -177,7 +177,8 @@ def _column(
         kinds += ["mixture", "any"]
     kind = draw(st.sampled_from(kinds))
     column = draw(_KINDS[kind](name, shape, clean))
-    if not is_label and kind in ("numbers", "texts") and draw(st.booleans()):
+    may_be_missing = kind in ("numbers", "texts") and not column.can_be_said
+    if not is_label and may_be_missing and draw(st.booleans()):
         word = draw(_word)
         for meaning, cells in zip(column.meaning, column.written):
             for row in range(len(cells)):

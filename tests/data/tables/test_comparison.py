@@ -287,6 +287,8 @@ def test_words_for_no_value_are_refused_or_said_elsewhere(tmp_path):
     (folder / "a.csv").write_text("region,y\nEurope,hard\nNA,mild\n")
     (said,) = _load(folder).said
     assert "line 3, column 'region': NA is taken for no value in 1 rows" in said
+    (folder / "b.csv").write_text("region,y\nAsia,mild\n#N/A,mild\n")
+    assert "#N/A is a level of its own" in _load(folder).said[0]
     (folder / "b.csv").write_text("region,y\nAsia,mild\nAsia,none\n")
     _refused(folder, "the label 'none' may be a class")
 
@@ -383,7 +385,42 @@ def test_clean_tables_say_nothing(tmp_path):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tasks.get("csv", data_dir=str(folder), label_column="y")
+        _load(folder)
+        tasks.get("csv", data_dir=str(folder), label_column="y", test_fraction=0.0)
+
+
+def test_levels_that_no_training_row_has_are_said(tmp_path):
+    one = "v,y\n" + "a,0\nb,1\n" * 3
+    folder = _folder(tmp_path, one, one, "v,y\nc,0\na,1\n")
+    for seed in range(20):
+        data = _load(folder, held_out_clients=1, seed=seed)
+        if data.held_out.client_ids == ("c",):
+            break
+    (said,) = data.said
+    assert said.endswith(
+        "c.csv: line 2, column 'v': no training row has c: all features of the level "
+        "are 0; declare the column's categories in schema.json"
+    )
+
+
+def test_numbers_that_stand_for_no_value_are_said_or_refused(tmp_path):
+    rows = "".join(f"{20 + i},{i % 2}\n" for i in range(9))
+    (said,) = _load(_folder(tmp_path, f"v,y\n{rows}-999,0\n")).said
+    assert "column 'v': -999 is far from all other numbers" in said
+    folder = _folder(tmp_path, f"v,y\n{rows}1e20,0\n")
+    _refused(folder, "next to 1e+20, most of the other numbers are the same")
+    entry = {**_V, "maximum": 50, "missing_values": ["", "1e20"]}
+    (folder / "schema.json").write_text(
+        json.dumps(_declared(entry, classes=["0", "1"]))
+    )
+    assert _load(folder).train.load("a")["x"][-1].tolist() == [0, 1]
+
+
+def test_columns_that_are_left_out_may_be_anything(tmp_path):
+    frame = pd.DataFrame({"v": [1, 2], "w": [[1], [2, 3]], "y": [0, 1]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    _refused(tmp_path, "column 'w' is of type list", "drop_columns")
+    assert _load(tmp_path, drop_columns=["w"]).feature_names == ("v",)
 
 
 def test_a_number_is_predicted(tmp_path):

@@ -121,9 +121,9 @@ def _table(*cells: list[str], meaning: Any = None, how: str = "planted") -> Tabl
     return Table([Column("c0", other, other, "truth values"), label])
 
 
-def _numbers(*cells: list[float]) -> Table:
+def _numbers(*cells: list[float], point: str = ".") -> Table:
     """A table of a column of numbers, and a label."""
-    written = [[repr(v) for v in each] for each in cells]
+    written = [[repr(v).replace(".", point) for v in each] for each in cells]
     names = [["no" if r % 2 else "yes" for r in range(len(each))] for each in cells]
     column = Column("c0", [list(each) for each in cells], written, "planted")
     return Table([column, Column(LABEL, names, names, "texts")])
@@ -221,7 +221,7 @@ class TestTheJudge:
                 (IDENTICAL, SILENT),
             ),
             (
-                _numbers([1e308, 1.0], [2.0, 3.0]),
+                _numbers([1.5, 2.25], [2.5, 3.0], point=","),
                 *(columns, "features", lambda *_: []),
                 (REFUSED, SILENT),
             ),

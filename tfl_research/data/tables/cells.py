@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from tfl_research.data.tables.written import MISSING, value
+from tfl_research.data.tables.written import LONGEST, MISSING, value
 
 # (row from 0, column) -> how an error names the cell.
 CellNamer = Callable[[int, str], str]
@@ -42,7 +42,8 @@ def plain_cell(cell: Any, values: Collection[str] = ()) -> Optional[Any]:
     if not isinstance(cell, str):
         return cell
     text = cell.strip()
-    return None if text.lower() in MISSING and text not in values else text
+    is_word = len(text) <= LONGEST and text.lower() in MISSING and text not in values
+    return None if is_word else text
 
 
 def plain(cells: pd.Series, values: Collection[str] = ()) -> pd.Series:

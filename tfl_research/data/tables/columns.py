@@ -7,7 +7,6 @@ that is taken from clients' data is a release of its own, outside of any ε.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import math
 from typing import Optional
@@ -25,6 +24,7 @@ from tfl_research.data.tables.cells import (
     shown,
     text_of,
 )
+from tfl_research.data.tables.column import Column
 from tfl_research.data.tables.notation import Notation
 
 _MOST_CATEGORIES_SHOWN = 20
@@ -32,50 +32,6 @@ _MOST_CATEGORIES_SHOWN = 20
 UNKNOWN = ("refuse", "other", "zeros")
 # Ways to encode a number outside of a column's range.
 OUTSIDE = ("clip", "refuse")
-
-
-class Column(abc.ABC):
-    """One column of a table and its features.
-
-    Attributes:
-      column: the name of the table's column.
-      notation: how the cells are written; None takes numbers with a decimal point and
-        texts as they are.
-    """
-
-    column: str
-    notation: Optional[Notation]
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether the column is encoded from numbers."""
-        return True
-
-    def read(self, cells: pd.Series, at: CellNamer = row_and_column) -> pd.Series:
-        """The cells' values, by the declared notation if there is one.
-
-        Raises:
-          ValueError: a cell that is not written so; names the cell.
-        """
-        if self.notation is None:
-            return cells
-        return self.notation.read(self.column, cells, at)
-
-    @abc.abstractmethod
-    def names(self) -> tuple[str, ...]:
-        """Names of the features, in order."""
-
-    @abc.abstractmethod
-    def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
-        """Features float32 `[n, len(names())]`.
-
-        Args:
-          cells: the column's cells, `[n]`: numbers, text, or missing (NaN, None).
-          at: names a cell in an error.
-
-        Raises:
-          ValueError: a cell does not fit the column; names the cell.
-        """
 
 
 def _scaled(

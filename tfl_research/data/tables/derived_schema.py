@@ -8,8 +8,15 @@ from typing import Optional
 import numpy as np
 import pandas as pd
 
-from tfl_research.data.tables.cells import finite_numbers, numbers, plain, text_of
-from tfl_research.data.tables.columns import Categorical, Column, Standardised
+from tfl_research.data.tables.cells import (
+    finite_numbers,
+    numbers,
+    plain,
+    shown,
+    text_of,
+)
+from tfl_research.data.tables.column import Column
+from tfl_research.data.tables.columns import Categorical, Standardised
 from tfl_research.data.tables.comparison import cells as distinct_cells
 from tfl_research.data.tables.comparison.finding import refuse_first
 from tfl_research.data.tables.comparison.numbers import mixture
@@ -47,10 +54,13 @@ def derive(
     )
 
 
-def constants(
+def said(
     silos: Sequence[Silo], columns: Sequence[Column], training: Sequence[pd.DataFrame]
 ) -> list[str]:
-    """A line for each numeric column that is constant in the training rows alone.
+    """A line for each column of which the training rows do not tell enough.
+
+    These are numeric columns that are constant in the training rows alone, and
+    categories that occur in other rows alone.
 
     Args:
       silos: all files.
@@ -59,27 +69,51 @@ def constants(
     """
     lines = []
     for column in columns:
-        if not isinstance(column, Standardised):
-            continue
-        name = column.column
-        known = numbers(plain(pd.concat([rows[name] for rows in training]))).dropna()
-        if known.nunique() > 1:
-            continue
-        for silo in silos:
-            values = numbers(plain(silo.frame[name]))
-            other = (values.notna() & (values != column.mean)).to_numpy()
-            if other.any():
-                what = (
-                    f"constant, {column.mean:g}," if len(known) else "without a value"
-                )
-                lines.append(
-                    f"column {name!r} is {what} in the training rows, but not at "
-                    f"{silo.at(int(np.argmax(other)), name)}: its feature there is the "
-                    f"number minus {column.mean:g}, not scaled; declare a range in "
-                    "schema.json"
-                )
-                break
+        known = plain(pd.concat([rows[column.column] for rows in training]))
+        if isinstance(column, Standardised):
+            lines += _constant(silos, column, numbers(known).dropna())
+        elif isinstance(column, Categorical):
+            lines += _left_out(silos, column)
     return lines
+
+
+def _constant(
+    silos: Sequence[Silo], column: Standardised, known: pd.Series
+) -> list[str]:
+    if known.nunique() > 1:
+        return []
+    name = column.column
+    for silo in silos:
+        values = numbers(plain(silo.frame[name]))
+        other = (values.notna() & (values != column.mean)).to_numpy()
+        if other.any():
+            what = f"constant, {column.mean:g}," if len(known) else "without a value"
+            return [
+                f"column {name!r} is {what} in the training rows, but not at "
+                f"{silo.at(int(np.argmax(other)), name)}: its feature there is the "
+                f"number minus {column.mean:g}, not scaled; declare a range in "
+                "schema.json"
+            ]
+    return []
+
+
+def _left_out(silos: Sequence[Silo], column: Categorical) -> list[str]:
+    name, found, first = column.column, set(), ""
+    for silo in silos:
+        texts = plain(silo.frame[name]).dropna().map(text_of)
+        other = (~texts.isin(column.categories)).to_numpy(bool)
+        found.update(texts[other])
+        if other.any() and not first:
+            row = silo.frame.index.get_loc(texts.index[int(np.argmax(other))])
+            first = silo.at(row, name)
+    if not found:
+        return []
+    listed = ", ".join(map(shown, sorted(found)[:5]))
+    return [
+        f"{first}: no training row has {listed}{', ...' if len(found) > 5 else ''}: "
+        "all features of the level are 0; declare the column's categories in "
+        "schema.json"
+    ]
 
 
 def changed(names: Sequence[str], training: Sequence[pd.DataFrame]) -> str:
@@ -111,12 +145,14 @@ def is_numeric(silos: Sequence[Silo], name: str) -> Optional[bool]:
 
 
 def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> Column:
-    numeric = is_numeric(silos, name)
-    if numeric is None:
+    whole = [plain(silo.frame[name]) for silo in silos]
+    if all(cells.isna().all() for cells in whole):
         raise ValueError(
             f"column {name!r} has no value in any file; name it in drop_columns"
         )
-    whole = [plain(silo.frame[name]) for silo in silos]
+    numeric = all((numbers(c).notna() == c.notna()).all() for c in whole)
+    if not numeric and any(numbers(c).notna().any() for c in whole):
+        is_numeric(silos, name)  # Refuses numbers among texts.
     missing = any(bool(cells.isna().any()) for cells in whole)
     training = [plain(cells) for cells in training]
     if numeric:
@@ -125,6 +161,7 @@ def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> 
             finite_numbers(name, cells, silo.at)
         values = numbers(pd.concat(training)).dropna()
         mean, deviation = _scale(name, values)
+        _check_apart(name, numbers(pd.concat(whole)).dropna(), mean, deviation)
         return Standardised(name, mean, deviation, may_be_missing=missing)
     categories: set[str] = set()
     for cells in training:
@@ -138,6 +175,19 @@ def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> 
     return Categorical(
         name, tuple(sorted(categories)), unknown="zeros", may_be_missing=missing
     )
+
+
+def _check_apart(name: str, values: pd.Series, mean: float, deviation: float) -> None:
+    """Raises ValueError where, beside a far number, others are the same in float32."""
+    distinct = np.unique(values.to_numpy())
+    scaled = ((distinct - mean) / deviation).astype(np.float32)
+    if 2 * len(np.unique(scaled)) < len(distinct):
+        far = distinct[np.argmax(np.abs(distinct))]
+        raise ValueError(
+            f"column {name!r}: next to {far:g}, most of the other numbers are the same "
+            "in float32; correct the files, or declare a range in schema.json, with "
+            f'"missing_values": ["", "{far:g}"] if it means no value'
+        )
 
 
 def _scale(name: str, values: pd.Series) -> tuple[float, float]:

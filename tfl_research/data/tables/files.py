@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import unicodedata
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -198,7 +199,8 @@ def _parquet_cells(path: pathlib.Path, name: str, column: Any) -> list[Any]:
             for v in column.to_pylist()
         ]
     raise ValueError(
-        f"{path}: column {name!r} is of type {kind}; expected numbers, text or booleans"
+        f"{path}: column {name!r} is of type {kind}; expected numbers, text or "
+        "booleans; convert it, or name it in drop_columns"
     )
 
 
@@ -215,7 +217,7 @@ def _dates(path: pathlib.Path, name: str, column: Any) -> list[Any]:
         raise ValueError(f"{path}: column {name!r}: {reason}; convert it") from None
 
 
-def _read_parquet(path: pathlib.Path) -> Silo:
+def _read_parquet(path: pathlib.Path, dropped: Collection[str]) -> Silo:
     try:
         import pyarrow as pa
         import pyarrow.parquet
@@ -231,14 +233,26 @@ def _read_parquet(path: pathlib.Path) -> Silo:
         raise ValueError(f"{path}: not a readable Parquet file: {reason}") from None
     names = [n for n in table.column_names if not _PANDAS_INDEX.fullmatch(n)]
     _check_header(path, names)
-    cells = {name: _parquet_cells(path, name, table.column(name)) for name in names}
+    cells = {
+        name: [None] * table.num_rows
+        if name in dropped
+        else _parquet_cells(path, name, table.column(name))
+        for name in names
+    }
     positions = range(1, table.num_rows + 1)
     frame = pd.DataFrame(cells, index=positions, columns=names, dtype=object)
     return Silo(path.stem, path, frame, "row")
 
 
-def read_folder(folder: pathlib.Path, delimiter: str = ",") -> list[Silo]:
+def read_folder(
+    folder: pathlib.Path, delimiter: str = ",", dropped: Collection[str] = ()
+) -> list[Silo]:
     """Every client's file.
+
+    Args:
+      folder: of the files.
+      delimiter: of CSV files.
+      dropped: columns whose cells are not needed, whatever they are.
 
     Raises:
       ValueError: see `list_files`; or a file that cannot be read, is empty, is not
@@ -251,7 +265,9 @@ def read_folder(folder: pathlib.Path, delimiter: str = ",") -> list[Silo]:
         if path.stat().st_size == 0:
             raise ValueError(f"{path}: the file is empty; expected a header and rows")
         silo = (
-            _read_csv(path, delimiter) if path.suffix == ".csv" else _read_parquet(path)
+            _read_csv(path, delimiter)
+            if path.suffix == ".csv"
+            else _read_parquet(path, dropped)
         )
         if silo.frame.empty:
             raise ValueError(f"{path}: no rows below the header")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tfl_research.data.cohort import Examples
 from tfl_research.data.tables.cells import CellNamer, row_and_column
-from tfl_research.data.tables.columns import Column
+from tfl_research.data.tables.column import Column
 from tfl_research.data.tables.label import Label
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from tfl_research.data.tables.cells import text_of
+from tfl_research.data.tables.column import Column
 from tfl_research.data.tables.columns import (
     OUTSIDE,
     UNKNOWN,
     Categorical,
-    Column,
     Numeric,
     Standardised,
 )
@@ -147,6 +147,11 @@ def column(where: str, name: str, entry: Any) -> Column:
                 f"maximum; got {low!r} and {high!r}"
             )
         outside = _word(where, entry, "outside", OUTSIDE)
+        if not _is_number(high - low):
+            raise ValueError(
+                f"{where}: the range from {low:g} to {high:g} is wider than float64 "
+                "holds"
+            )
         return Numeric(
             name,
             float(low),

@@ -143,7 +143,7 @@ def load(
                 )
                 training.append(silo.frame.iloc[rows.tolist()])
         features = derived_schema.derive(silos, names, training).columns
-        said += derived_schema.constants(silos, features, training)
+        said += derived_schema.said(silos, features, training)
         changed = derived_schema.changed(names, training)
     else:
         features = tuple(c for c in declared.columns if c.column in names)

@@ -12,6 +12,8 @@ from typing import Optional
 
 # Cells that mean "no value" where no schema says otherwise, compared without case.
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+# Characters of the longest of them.
+LONGEST = max(map(len, MISSING))
 
 MISSING_WORD = "a word for no value"
 INTEGER = "an integer"
@@ -50,7 +52,7 @@ _MONEY = re.compile(
     rf"[+-]?{_CURRENCY}[{_SPACES}]*{_FIGURE}|{_FIGURE}[{_SPACES}]*{_CURRENCY}",
     re.ASCII,
 )
-_QUANTITY = re.compile(rf"({_FIGURE})[{_SPACES}]*([^\W\d_][^\d\s]*)")
+_QUANTITY = re.compile(rf"({_FIGURE})[{_SPACES}]*((?:°|[^\W\d_])[^\d\s]*)")
 _UNITS = frozenset(
     (
         *("kg", "g", "mg", "µg", "μg", "ug", "lb", "lbs", "oz", "cm", "mm", "m", "km"),

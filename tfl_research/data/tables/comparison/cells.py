@@ -97,14 +97,18 @@ def of_column(silos: Sequence[Silo], column: str) -> ColumnCells:
 
 def _of_silo(silo: Silo, column: str) -> list[Cell]:
     cells = silo.frame[column]
-    # True, 1 and 1.0 are the same to pandas.
-    keys = pd.Series([(type(c).__name__, c) for c in cells], dtype=object)
+    keys: Any = cells
+    is_text = pd.api.types.infer_dtype(cells, skipna=False) == "string"
+    if not is_text:
+        # True, 1 and 1.0 are the same to pandas.
+        keys = pd.Series([(type(c).__name__, c) for c in cells], dtype=object)
     codes, distinct = pd.factorize(keys)
+    raws = list(distinct) if is_text else [raw for _, raw in distinct]
     counts = np.bincount(codes, minlength=len(distinct))
     rows = np.full(len(distinct), len(cells))
     np.minimum.at(rows, codes, np.arange(len(cells)))
     found = []
-    for (_, raw), row, count in zip(distinct, rows.tolist(), counts.tolist()):
+    for raw, row, count in zip(raws, rows.tolist(), counts.tolist()):
         if raw is None:
             continue
         text = raw.strip() if isinstance(raw, str) else text_of(raw)

@@ -11,6 +11,25 @@ from tfl_research.data.tables.comparison.cells import Cell, ColumnCells
 from tfl_research.data.tables.comparison.finding import SAID, Choice, Finding
 
 _MOST_LEVELS = 200
+# What programs write for no value, beside `written.MISSING`.
+_PERHAPS_MISSING = frozenset(
+    [
+        "#n/a",
+        "#na",
+        "#value!",
+        "#div/0!",
+        "#ref!",
+        "#name?",
+        "#num!",
+        "<na>",
+        "nat",
+        "nil",
+        "n.a.",
+        "-",
+        "--",
+        ".",
+    ]
+)
 # A level with this share of the rows of another that differs by a letter is perhaps a
 # mistake in writing.
 _RARE = 0.2
@@ -34,7 +53,21 @@ def found(column: ColumnCells, what: str, *, is_feature: bool = True) -> list[Fi
         *_alike(column, what, by_text, is_feature),
         *_truths(column, what, by_text, is_feature),
         *_misspelt(column, what, by_text, is_feature),
+        *_perhaps_missing(column, what, by_text, is_feature),
     ]
+
+
+def _perhaps_missing(
+    column: ColumnCells, what: str, by_text: dict[str, list[Cell]], is_feature: bool
+) -> list[Finding]:
+    texts = sorted(text for text in by_text if text.lower() in _PERHAPS_MISSING)
+    if not texts:
+        return []
+    text = (
+        f"{what}: {', '.join(texts)} is a level of its own; if it means no value, "
+        "declare missing_values in schema.json"
+    )
+    return [Finding(column.column, text, SAID, is_feature=is_feature)]
 
 
 def _where(cells: Sequence[Cell]) -> str:

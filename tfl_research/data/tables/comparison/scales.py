@@ -12,6 +12,9 @@ from tfl_research.data.tables.files import Silo
 # Metres and centimetres differ by a factor of 100.
 _FACTOR = 50.0
 _FEW = 5
+_FEW_OF_A_FILE = 3
+# A number that is so many ranges of the others away from them is perhaps no number.
+_FAR = 3
 
 
 def of_values(
@@ -42,7 +45,26 @@ def of_values(
     elif constant:
         text = f"column {name!r} is constant in {_listed(constant)}"
         found.append(Finding(name, text, NOTED))
+    found += _sentinels(name, np.unique(whole))
     return [*found, *_magnitudes(name, silos, present)]
+
+
+def _sentinels(name: str, distinct: np.ndarray) -> list[Finding]:
+    """Numbers such as -999 that are far from all others."""
+    found = []
+    for far, others in ((distinct[:1], distinct[1:]), (distinct[-1:], distinct[:-1])):
+        if len(others) < _FEW or set(f"{far[0]:g}".strip("-")) != {"9"}:
+            continue
+        gap = float(np.abs(others - far[0]).min())
+        if gap > _FAR * float(others[-1] - others[0]):
+            found.append(f"{far[0]:g}")
+    if not found:
+        return []
+    text = (
+        f"column {name!r}: {' and '.join(found)} is far from all other numbers: if it "
+        "means no value, declare missing_values in schema.json"
+    )
+    return [Finding(name, text, SAID)]
 
 
 def _magnitudes(
@@ -51,7 +73,7 @@ def _magnitudes(
     sizes = {}
     for silo, each in zip(silos, present):
         nonzero = np.abs(each[each != 0])
-        if len(nonzero) >= _FEW:
+        if len(nonzero) >= _FEW_OF_A_FILE:
             sizes[silo.path.name] = float(np.median(nonzero))
     if len(sizes) < 2:
         return []

@@ -121,7 +121,7 @@ def read(
     """
     names = label_columns(label_column, label_kind)
     declared = declared_schema(folder, names, label_kind)
-    silos = files.read_folder(folder, delimiter)
+    silos = files.read_folder(folder, delimiter, drop_columns)
     features = _feature_columns(silos, names, drop_columns, declared)
     return Table(silos, features, names, label_kind, declared)
 

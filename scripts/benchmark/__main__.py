@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import signal
 import sys
 import tempfile
 from typing import Any
@@ -219,5 +220,13 @@ def main() -> None:
         print(f"results: {flags.output}  {picture}")
 
 
+def _stop(number: int, _: object) -> None:
+    """Ends the program; contenders, in sessions of their own, are killed on the way."""
+    sys.stderr.write("interrupted\n")
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
     main()

@@ -45,7 +45,7 @@ def _megabytes(group: Group) -> float:
 
 def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
     try:
-        from tfl_research.report.several import figures
+        from tfl_research.report.several import figures, grids
     except ImportError as error:
         raise ReportUnavailableError.of(error) from error
     found = [figures.overlaid(groups, c, f"o{i}") for i, c in enumerate(columns)]
@@ -66,6 +66,8 @@ def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
                 written=written,
             )
         )
+    if columns:
+        found.insert(1, grids.draw(groups, columns[0], "g"))
     return [picture for picture in found if picture is not None]
 
 

@@ -148,8 +148,16 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
       back: address of the list of runs; empty for none.
 
     Raises:
+      ValueError: a file of the run does not hold what this kind of file holds.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
+    try:
+        return _rendered(results, live, back)
+    except run_results.SIGNS_OF_DAMAGE as error:
+        raise run_results.damaged(results.name, error) from error
+
+
+def _rendered(results: RunResults, live: bool, back: str) -> str:
     curves, further = _curves(results)
     tables = clients.tables(results)
     pictures = _of_clients(results)
@@ -157,7 +165,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
     contents = [("curves", "Curves"), ("privacy", "Privacy"), ("settings", "Settings")]
     if table:
         contents.insert(1, ("models", "Models"))
-    if tables or pictures:
+    if tables or pictures or clients.excluded(results):
         contents.insert(1, ("clients", "Clients"))
     return rendering.render(
         "run.html",
@@ -173,6 +181,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
         further=further,
         client_pictures=pictures,
         clients=tables,
+        excluded=clients.excluded(results),
         models=table,
         personal=models.personal(results),
         privacy=privacy_section.section(results),

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from tfl_research.report import rendering, words
+from tfl_research.report import rendering, run_results, words
 from tfl_research.report.run_page.settings_section import shown_value
 from tfl_research.report.several import groups as grouping
 from tfl_research.report.several.groups import Group, Run
@@ -139,8 +139,17 @@ def html(runs: Sequence[Run], page: pathlib.Path, *, title: str) -> str:
       title: of the page.
 
     Raises:
+      ValueError: a file of a run does not hold what this kind of file holds.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
+    try:
+        return _rendered(runs, page, title)
+    except run_results.SIGNS_OF_DAMAGE as error:
+        names = ", ".join(run.results.name for run in runs)
+        raise run_results.damaged(f"one of {names}", error) from error
+
+
+def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
     groups = grouping.grouped(runs)
     columns = grouping.columns_shown(runs)
     tasks = dict.fromkeys(str(run.results.hparams.get("task")) for run in runs)

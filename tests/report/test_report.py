@@ -321,6 +321,8 @@ def test_without_the_extra(folder, monkeypatch, missing):
 def test_command_line(folder, tmp_path):
     code = (
         "import sys; from tfl_research.cli.report import main\n"
+        "import tfl_research.cli.dashboard, tfl_research.report.dashboard.app\n"
+        "import tfl_research.privacy.accounting.totals\n"
         "code = main(sys.argv[1:])\n"
         "sys.exit(code or 'tensorflow' in sys.modules)\n"
     )

@@ -64,12 +64,6 @@ def dom(address: str) -> str:
     return _dumped(address, "--virtual-time-budget=3000", "--dump-dom")
 
 
-def screenshot(address: str, path: pathlib.Path, *, dark: bool = False) -> None:
-    """A picture of the page's beginning."""
-    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    _dumped(address, scheme, "--window-size=1280,1400", f"--screenshot={path}")
-
-
 def probed(
     pages: dict[str, str], probe: str, *, widths: tuple[int, ...], dark: bool = False
 ) -> dict[str, Any]:

@@ -11,9 +11,12 @@ import subprocess
 import sys
 
 import pytest
+from werkzeug.test import Client
 
 from tfl_research import report
 from tfl_research.report import run_results
+from tfl_research.report.dashboard.app import Dashboard
+from tfl_research.report.dashboard.watched import Watched
 
 HOSTILE = '<script>alert("x")</script>&'
 
@@ -254,6 +257,48 @@ def test_damaged_files_are_named(folder, name, content, problem):
         report.write(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("hparams.json", '{"hparams": [], "versions": 3}'),
+        ("summary.json", '{"final": [1], "best": 3, "stop_reason": []}'),
+        ("columns.json", '{"columns": {"epsilon": 7}}'),
+        ("clients.csv", "a,b\n1,2\n"),
+        ("client_epsilon.csv", "round,who\n1,x\n2,y\n"),
+        ("personal_clients.csv", "a\n1\n"),
+        ("audit.json", '{"bound": [], "membership": 7}'),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_in_one_line_or_left_out(
+    folder, name, content
+):
+    begun_with_a_plan(folder, delta=0.001)
+    (folder / name).write_text(content)
+    problem = ""
+    try:
+        report.write(folder)
+    except ValueError as error:
+        problem = str(error)
+    assert "\n" not in problem
+    assert (folder / "report.html").exists() == (not problem)
+    assert "is damaged" in problem or not problem
+    if name not in ("summary.json", "clients.csv"):
+        return
+    # The live page says the same, and does not fail.
+    client = Client(Dashboard(Watched(folder)))
+    assert client.get("/").status_code == 200
+    assert client.get("/run/.").status_code == 200
+
+
+def test_excluded_clients_are_named(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    one = {"client": HOSTILE, "rounds": 2, "last_round": 3, "reason": "not finite"}
+    summary["excluded"] = [one]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(Page(report.write(folder).read_text()).text.split())
+    assert f"client rounds last round why {HOSTILE} 2 3 not finite" in text
+
+
 def test_no_run_there(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run: it has no hparams.json"):
         report.write(tmp_path)
@@ -276,6 +321,8 @@ def test_without_the_extra(folder, monkeypatch, missing):
 def test_command_line(folder, tmp_path):
     code = (
         "import sys; from tfl_research.cli.report import main\n"
+        "import tfl_research.cli.dashboard, tfl_research.report.dashboard.app\n"
+        "import tfl_research.privacy.accounting.totals\n"
         "code = main(sys.argv[1:])\n"
         "sys.exit(code or 'tensorflow' in sys.modules)\n"
     )

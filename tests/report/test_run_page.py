@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import html
 import json
 import re
@@ -9,10 +10,18 @@ import re
 import pytest
 
 from tfl_research import report
-from tfl_research.report import words
+from tfl_research.report import sweep_heading, words
+from tfl_research.report.dashboard import access
 from tfl_research.report.pictures import curves, panels
 from tfl_research.report.run_page import headline, privacy_section, settings_section
 from tfl_research.report.run_results import RunResults, read
+
+
+@pytest.mark.parametrize("module", [words, sweep_heading, access])
+def test_examples(module):
+    tests = doctest.testmod(module)
+    assert tests.attempted > 0
+    assert tests.failed == 0
 
 
 def results(**parts):

@@ -11,7 +11,7 @@ import pytest
 
 from tfl_research import report
 from tfl_research.cli import report as command
-from tfl_research.report.several import figures, groups
+from tfl_research.report.several import figures, grids, groups
 
 
 def write_run(folder, values, *, seed=0, epsilon="inf", **hparams):
@@ -226,3 +226,37 @@ def test_command_line(tmp_path, capsys):
     assert page.exists()
     assert command.main(folders[:1]) == 0
     assert capsys.readouterr().out.endswith("a/report.html\n")
+
+
+def grid_runs(folder, pairs):
+    return [
+        groups.Run(
+            path := write_run(folder / f"{rule}{fraction}", [value], aggregator=rule),
+            groups.run_results.read(path),
+            {"rule": rule, "fraction": fraction, "f": "4", "seed": "0"},
+        )
+        for rule, fraction, value in pairs
+    ]
+
+
+def test_a_sweep_with_two_dimensions_has_a_heatmap(tmp_path):
+    pairs = [("mean", "0.1", 0.5), ("mean", "0.2", 0.25), ("krum", "0.1", 0.75)]
+    runs = grid_runs(tmp_path, pairs)
+    for run, fraction in zip(runs, (0.1, 0.2, 0.1)):
+        run.results.hparams["malicious_fraction"] = fraction
+    found = groups.grouped(runs)
+    # What all points have in common is in no label.
+    assert groups.dimensions(found) == ["rule", "fraction"]
+    assert found[1].label == "mean, fraction 0.2"
+    picture = grids.draw(found, "eval_accuracy", "g")
+    assert picture.title == "Accuracy, test examples by rule and fraction"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", picture.svg)
+    # A pair without a run has no number.
+    assert sorted(t for t in texts if t in ("0.5", "0.25", "0.75", "nan")) == [
+        "0.25",
+        "0.5",
+        "0.75",
+    ]
+    assert "from 0.25 at mean, 0.2 to 0.75 at krum, 0.1." in picture.caption
+    assert "<image" not in picture.svg
+    assert grids.draw(found[:2], "eval_accuracy", "g") is None

@@ -14,6 +14,9 @@ from tfl_research.storage import json_file, safe_text
 
 _ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
 
+# What is raised when a file holds JSON or rows of another kind.
+SIGNS_OF_DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -142,6 +145,15 @@ class RunResults:
     def values(self, column: str) -> list[float]:
         """The finite values of a column, in the order of the rounds."""
         return [v for v in self.metrics.get(column, ()) if math.isfinite(v)]
+
+
+def damaged(folder: str, error: Exception) -> ValueError:
+    """The error for a run whose files hold something else than they should."""
+    return ValueError(
+        f"{folder}: hparams.json, summary.json, columns.json, audit.json or a table of "
+        f"clients is damaged ({type(error).__name__}: {error}); the command of the run "
+        "writes them again"
+    )
 
 
 def _csv_rows(path: pathlib.Path) -> list[dict[str, str]]:

@@ -131,11 +131,15 @@ class Dashboard:
         status = self._watched.status(name, path)
 
         def make() -> str:
-            if status.results is None:
-                return rendering.render(
-                    "problem.html", live=True, name=name, problem=status.problem
-                )
-            return page.html(status.results, live=True, back="/")
+            problem = status.problem
+            if status.results is not None:
+                try:
+                    return page.html(status.results, live=True, back="/")
+                except ValueError as error:
+                    problem = str(error)
+            return rendering.render(
+                "problem.html", live=True, name=name, problem=problem
+            )
 
         return self._made(request, name, (name, self._watched.signature(path)), make)
 

@@ -149,11 +149,21 @@ class Watched:
         if name in self._kept and self._kept[name][0] == signature:
             return self._kept[name][1]
         changed = max((one[0] for one in signature if one is not None), default=0) / 1e9
-        try:
-            status = Status(name, run_results.read(path), "", changed)
-        except (ValueError, OSError) as error:
-            status = Status(name, None, str(error), changed)
+        status = self._read(name, path, changed)
         self._kept[name] = signature, status
+        return status
+
+    def _read(self, name: str, path: pathlib.Path, changed: float) -> Status:
+        try:
+            results = run_results.read(path)
+        except (ValueError, OSError) as error:
+            return Status(name, None, str(error), changed)
+        status = Status(name, results, "", changed)
+        try:
+            # What the list shows; damage of some kinds shows only there.
+            repr((status.state, status.share, status.metric, results.epsilon))
+        except run_results.SIGNS_OF_DAMAGE as error:
+            return Status(name, None, str(run_results.damaged(name, error)), changed)
         return status
 
     def statuses(self) -> list[Status]:

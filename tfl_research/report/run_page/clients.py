@@ -84,6 +84,19 @@ def tables(results: RunResults) -> list[dict[str, Any]]:
     return found
 
 
+def excluded(results: RunResults) -> list[list[str]]:
+    """Rows of the clients whose updates did not count: client, rounds, last, reason.
+
+    summary.json has them where the run gives them out.
+    """
+    found = results.summary.get("excluded") or ()
+    return [
+        [words.number(one.get(name)) for name in ("client", "rounds", "last_round")]
+        + [str(one.get("reason") or words.NONE)]
+        for one in found
+    ]
+
+
 def _finite(row: Mapping[str, str], column: str) -> float | None:
     try:
         value = float(row.get(column) or math.nan)

@@ -148,8 +148,16 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
       back: address of the list of runs; empty for none.
 
     Raises:
+      ValueError: a file of the run does not hold what this kind of file holds.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
+    try:
+        return _rendered(results, live, back)
+    except run_results.SIGNS_OF_DAMAGE as error:
+        raise run_results.damaged(results.name, error) from error
+
+
+def _rendered(results: RunResults, live: bool, back: str) -> str:
     curves, further = _curves(results)
     tables = clients.tables(results)
     pictures = _of_clients(results)
@@ -157,8 +165,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
     contents = [("curves", "Curves"), ("privacy", "Privacy"), ("settings", "Settings")]
     if table:
         contents.insert(1, ("models", "Models"))
-    excluded = results.summary.get("excluded", ())
-    if tables or pictures or excluded:
+    if tables or pictures or clients.excluded(results):
         contents.insert(1, ("clients", "Clients"))
     return rendering.render(
         "run.html",
@@ -174,7 +181,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
         further=further,
         client_pictures=pictures,
         clients=tables,
-        excluded=excluded,
+        excluded=clients.excluded(results),
         models=table,
         personal=models.personal(results),
         privacy=privacy_section.section(results),
@@ -195,15 +202,7 @@ def write(folder: Union[str, os.PathLike[str]]) -> pathlib.Path:
       ValueError: the folder holds no run, or one of its files is damaged.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
-    results = run_results.read(folder)
-    try:
-        content = html(results)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder}: hparams.json, summary.json, columns.json or clients.csv is "
-            f"damaged ({type(error).__name__}: {error}); the command of the run writes "
-            "them again"
-        ) from error
+    content = html(run_results.read(folder))
     path = pathlib.Path(folder) / "report.html"
     atomic.write(path, content.encode())
     return path

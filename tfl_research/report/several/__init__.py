@@ -1,5 +1,5 @@
 """Several runs beside each other: overlaid curves, results, and settings that differ.
 
-`groups` puts runs together that differ in their seed alone, `figures` draws them, and
-`page` makes the page.
+`groups` puts runs together that differ in their seed alone, `figures` and `grids` draw
+them, and `page` makes the page.
 """

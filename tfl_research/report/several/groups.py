@@ -182,6 +182,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """The groups in the order of their first runs."""
     names = differing(runs)
+    labels = _differing_labels([run.labels for run in runs])
     found: dict[str, list[Run]] = {}
     for run in runs:
         key = {name: run.settings.get(name) for name in names}
@@ -189,13 +190,20 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         found.setdefault(text, []).append(run)
     groups: list[Group] = []
     for members in found.values():
-        label = _label(members, names, [group.label for group in groups])
+        taken = [group.label for group in groups]
+        label = _label(members, names, labels, taken)
         groups.append(Group(label, tuple(members)))
     return groups
 
 
-def _label(members: Sequence[Run], names: Sequence[str], taken: Sequence[str]) -> str:
-    labels = {k: v for k, v in members[0].labels.items() if k != SEED}
+def _label(
+    members: Sequence[Run],
+    names: Sequence[str],
+    differing_labels: Sequence[str],
+    taken: Sequence[str],
+) -> str:
+    own = members[0].labels
+    labels = {name: own[name] for name in differing_labels if name in own}
     if labels:
         label = ", ".join(filter(None, map(_part, labels, labels.values())))
     elif len(members) == 1 or not names:
@@ -208,14 +216,21 @@ def _label(members: Sequence[Run], names: Sequence[str], taken: Sequence[str]) -
     return label if label not in taken else f"{label} ({members[0].folder})"
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _part(name: str, value: Any) -> str:
     """A setting in a label: a name alone, as "krum", and a number with its setting."""
     text = words.number(value)
     if name in ("target_epsilon", "alpha"):
         symbol = {"target_epsilon": "ε", "alpha": "α"}[name]
         return "" if text == "∞" else f"{symbol} {text}"
-    is_name = isinstance(value, str) and text == value
-    return text if is_name else f"{name.replace('_', ' ')} {text}"
+    return f"{name.replace('_', ' ')} {text}" if _is_number(value) else text
 
 
 def columns_shown(runs: Sequence[Run]) -> list[str]:
@@ -235,6 +250,16 @@ def columns_shown(runs: Sequence[Run]) -> list[str]:
         for column in dict.fromkeys(wanted)
         if any(run.results.values(column) for run in runs)
     ]
+
+
+def _differing_labels(labels: Sequence[Mapping[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for one in labels for name in one if name != SEED)
+    return [n for n in names if len({one.get(n) for one in labels}) > 1]
+
+
+def dimensions(groups: Sequence[Group]) -> list[str]:
+    """The labels of a sweep that differ between groups; none for other runs."""
+    return _differing_labels([group.runs[0].labels for group in groups])
 
 
 def seeds_text(groups: Sequence[Group]) -> str:

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from tfl_research.report import rendering, words
+from tfl_research.report import rendering, run_results, words
 from tfl_research.report.run_page.settings_section import shown_value
 from tfl_research.report.several import groups as grouping
 from tfl_research.report.several.groups import Group, Run
@@ -45,7 +45,7 @@ def _megabytes(group: Group) -> float:
 
 def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
     try:
-        from tfl_research.report.several import figures
+        from tfl_research.report.several import figures, grids
     except ImportError as error:
         raise ReportUnavailableError.of(error) from error
     found = [figures.overlaid(groups, c, f"o{i}") for i, c in enumerate(columns)]
@@ -66,6 +66,8 @@ def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
                 written=written,
             )
         )
+    if columns:
+        found.insert(1, grids.draw(groups, columns[0], "g"))
     return [picture for picture in found if picture is not None]
 
 
@@ -137,8 +139,17 @@ def html(runs: Sequence[Run], page: pathlib.Path, *, title: str) -> str:
       title: of the page.
 
     Raises:
+      ValueError: a file of a run does not hold what this kind of file holds.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
+    try:
+        return _rendered(runs, page, title)
+    except run_results.SIGNS_OF_DAMAGE as error:
+        names = ", ".join(run.results.name for run in runs)
+        raise run_results.damaged(f"one of {names}", error) from error
+
+
+def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
     groups = grouping.grouped(runs)
     columns = grouping.columns_shown(runs)
     tasks = dict.fromkeys(str(run.results.hparams.get("task")) for run in runs)

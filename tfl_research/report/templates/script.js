@@ -1,6 +1,6 @@
 "use strict";
 // Values under the pointer, legends that hide curves, tables that are sorted, and
-// details that are open in print. The page is complete without any of these.
+// details that are open in print, but for long tables. The page is complete without any of these.
 function read(plot) {
   return JSON.parse(plot.dataset.values);
 }
@@ -120,7 +120,7 @@ function prepare() {
 prepare();
 addEventListener("resize", markWide);
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("details:not([open])").forEach((one) => {
+  document.querySelectorAll("details:not([open]):not(.long)").forEach((one) => {
     one.open = true;
     one.dataset.printed = "";
   });

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from tfl_research import report
 from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
       The exit code: 0, or 2 with a line on stderr for a folder without a run or a
       report that cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tfl_research.cli.report",
         description="Writes report.html of a run from its folder.",
     )

@@ -72,3 +72,31 @@ def test_a_silent_change_is_found(folders, tmp_path, monkeypatch):
     monkeypatch.undo()
     outcome = resumed(folders, tmp_path / "b", change)
     assert outcome.kind == outcomes.IDENTICAL
+
+
+@pytest.mark.parametrize(
+    ("done", "message"),
+    [
+        (lambda path: os.truncate(path, path.stat().st_size - 9), "bytes, its 4 lines"),
+        (lambda path: path.write_bytes(b""), "has 0 bytes, its 4 lines have"),
+        (lambda path: path.unlink(), "was removed or replaced while the run used it"),
+    ],
+)
+def test_a_ledger_that_is_damaged_in_mid_run_ends_it(
+    tmp_path, monkeypatch, done, message
+):
+    """At the last checkpoint at the latest, with a line and another code than 0."""
+
+    class Meddling(small_runs.Engine):
+        def next(self, state, cohort):
+            found = super().next(state, cohort)
+            if self.rounds[-1] == 3:
+                done(tmp_path / "ledger.jsonl")
+            return found
+
+    monkeypatch.setattr(small_runs, "Engine", Meddling)
+    with Faults(tmp_path).installed():
+        outcome = outcomes.of(lambda out: small_runs.run(tmp_path, 3, out))
+    assert outcome.kind == outcomes.REFUSED
+    assert message in outcome.text
+    assert "restore the file from a copy" in outcome.text

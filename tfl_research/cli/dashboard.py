@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 from tfl_research.errors import UserError
 from tfl_research.report.dashboard import access
 from tfl_research.report.dashboard.watched import Watched
@@ -31,7 +32,7 @@ reads files alone, and changes nothing. It listens on this machine alone; with a
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/dashboard", description=_WHAT)
+    parser = Parser(prog="scripts/dashboard", description=_WHAT)
     parser.add_argument("folder", help="the folder of the runs, at any depth")
     parser.add_argument(
         "--port", type=int, default=PORT, help=f"0 for any that is free; {PORT}"

@@ -10,7 +10,6 @@ if __name__ == "__main__":
 
     starting.end_on_signals()
 
-import argparse
 import inspect
 import pathlib
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 
 from tfl_research import tasks
 from tfl_research.cli import last_resort, schema_draft
+from tfl_research.cli.arguments import Parser
 from tfl_research.data import ArraySpec, ClientData, derived_generator, structures
 from tfl_research.data.partitions import divergence, partition_options, statistics
 from tfl_research.data.partitions.feature_divergence import feature_divergence
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="describe_task",
         description="Prints a task's source, licence, clients and class balance.",
         epilog="The task's own options follow as --option=value, seed among them.",

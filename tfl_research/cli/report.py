@@ -16,6 +16,7 @@ from typing import Optional
 
 from tfl_research import report
 from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 from tfl_research.report.several.page import FILE
 
 _WHAT = """Writes report.html into the folder of one run, or, for several runs or a
@@ -24,7 +25,7 @@ Runs that differ in their seed alone are shown by their mean."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/report", description=_WHAT)
+    parser = Parser(prog="scripts/report", description=_WHAT)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder")
     parser.add_argument("--sweep", metavar="FOLDER", help="a sweep's folder")
     parser.add_argument(

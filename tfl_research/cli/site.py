@@ -16,13 +16,14 @@ import warnings
 from collections.abc import Sequence
 
 from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 from tfl_research.errors import UserError
 from tfl_research.storage import user_paths
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="scripts/site",
         description="The process of a site: answers the coordinator with the site's "
         "own data, within the site's policy, until Ctrl-C or SIGTERM. It can be ended "

@@ -118,7 +118,8 @@ class MetricsLog:
             self._path, table, copied, completed, digest, COLUMNS[-1]
         )
         unknown = [name for name in self._header if name not in table.header]
-        if unknown and not found.rows:
+        copies = all(int(row["round"]) in copied for row in found.rows)
+        if unknown and not (found.rows and copies):
             raise UserError(
                 f"{self._path} has no column {unknown[0]}; restore it, or move it away "
                 "to go on without the rounds in it"

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 from tfl_research.cli.federation import demo, engines, export, provision, schema
 from tfl_research.errors import message_for_command_line
 
@@ -19,7 +20,7 @@ _PROGRAM = "federation"
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="scripts/federation",
         description="Federations whose data stay at their sites: schemas, keys, "
         "engines, and a demonstration. docs/federation.md goes through them.",

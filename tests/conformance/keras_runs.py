@@ -151,9 +151,15 @@ def by_keras(row: Row) -> Federated:
     weights, state = list(model.initial_weights), list(model.initial_state)
     parts = [row, row.without_first()]
     counts = [float(part.count()) for part in parts]
+    variables = built(row).trainable_variables
     for _ in range(ROUNDS):
         fitted = [keras_fit(part, weights, state, epochs=1) for part in parts]
-        weights = _means([one[0] for one in fitted], counts)
+        # The step of the server's optimizer is followed by the constraints too.
+        means = _means([one[0] for one in fitted], counts)
+        weights = [
+            (v.constraint or tf.identity)(tf.constant(mean, v.dtype)).numpy()
+            for v, mean in zip(variables, means)
+        ]
         if row.non_trainable == "averaged":
             state = _means([one[1] for one in fitted], counts)
     return Federated(weights, state)

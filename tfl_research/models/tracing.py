@@ -82,13 +82,16 @@ def pure_function(
             )
     if not traced.captured_inputs:
         return traced
-    return _imported(
+    imported = _imported(
         definition,
         specs,
         traced.inputs,
         traced.outputs,
         [capture.numpy() for capture in traced.captured_inputs],
     )
+    # TensorFlow forgets the functions of its loops and branches with it.
+    imported.traced_first = traced
+    return imported
 
 
 def pure_function_of_graph(

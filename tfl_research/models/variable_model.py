@@ -293,21 +293,15 @@ def _metric_values(
     ]
 
 
-def _constraint_of(variable: tf.Variable) -> Callable[[tf.Tensor], list[tf.Tensor]]:
-    """The variable's constraint. A variable that it makes is its initial value."""
-    constraint: Any = variable.constraint
-    # A compiler's messages have the names of operations.
-    scope = f"{variable.name.partition(':')[0]}/constraint"
+def _constrained(constraint: Callable[[Any], Any], weight: tf.Tensor) -> tf.Tensor:
+    """The constraint of a weight. A variable that it makes is its initial value."""
 
     def initial(_: Any, **arguments: Any) -> tf.Tensor:
         value = arguments["initial_value"]
         return tf.convert_to_tensor(value() if callable(value) else value)
 
-    def constrained(weight: tf.Tensor) -> list[tf.Tensor]:
-        with tf.variable_creator_scope(initial), tf.name_scope(scope):
-            return [constraint(weight)]
-
-    return constrained
+    with tf.variable_creator_scope(initial):
+        return constraint(weight)
 
 
 def _constraints(
@@ -316,7 +310,7 @@ def _constraints(
     """Applies the variables' constraints; None if there are none."""
     traced = {
         index: pure_function(
-            _constraint_of(variable),
+            lambda w, constraint=variable.constraint: [_constrained(constraint, w)],
             [tf.TensorSpec(variable.shape, variable.dtype)],
             f"the constraint of {variable.name}",
         )

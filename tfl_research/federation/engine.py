@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfl_research.data import SiteCohort
 from tfl_research.errors import RoundAbandoned, UserError
+from tfl_research.federation.asked_round import AskedRound
 from tfl_research.federation.kept_totals import KeptTotals, Total
 from tfl_research.runtime import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
@@ -24,30 +25,11 @@ Reports = Mapping[str, Sequence[np.ndarray]]
 class CollectsReports(Protocol):
     """Asks the sites for a round's work."""
 
-    def reports(
-        self,
-        round_number: int,
-        client_ids: Sequence[str],
-        state_rounds: Mapping[str, int],
-        context: Sequence[np.ndarray],
-    ) -> Reports:
-        """What the clients report that answer in time; others are left out.
-
-        Args:
-          round_number: from 1.
-          client_ids: the cohort.
-          state_rounds: by client, the last round of which its state counts.
-          context: tensors that the server sends to every client.
-        """
+    def reports(self, asked: AskedRound) -> Reports:
+        """What the clients report that answer in time; others are left out."""
         ...
 
-    def summed(
-        self,
-        round_number: int,
-        client_ids: Sequence[str],
-        state_rounds: Mapping[str, int],
-        context: Sequence[np.ndarray],
-    ) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
+    def summed(self, asked: AskedRound) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
         """As `reports`, by a secure sum: who is in the sum, and the sum."""
         ...
 
@@ -179,11 +161,12 @@ class FederationEngine(ClosedOnExit):
             return _total((), clients.total([]))
         arrays = [np.asarray(tensor) for tensor in context]
         rounds = self._kept.state_rounds(asked, before=number)
+        whole = AskedRound(number, asked, rounds, arrays)
         if self._rules.secure:
-            who, summed = self._sites.summed(number, asked, rounds, arrays)
+            who, summed = self._sites.summed(whole)
             report = [tf.constant(value) for value in summed]
             return _total(who, clients.total([report] if who else []))
-        reports = self._sites.reports(number, asked, rounds, arrays)
+        reports = self._sites.reports(whole)
         who = tuple(client_id for client_id in asked if client_id in reports)
         ordered = ([tf.constant(v) for v in reports[client_id]] for client_id in who)
         return _total(who, clients.total(ordered))

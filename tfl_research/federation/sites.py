@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Protocol, Union
@@ -10,31 +9,10 @@ from typing import Any, Optional, Protocol, Union
 import numpy as np
 
 from tfl_research.errors import EvaluationUnavailable, UserError
+from tfl_research.federation.asked_round import AskedRound, ReportSpec, Restarts
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
 from tfl_research.federation.wire.messages import Message, MessageError
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportSpec:
-    """One tensor of what a client reports.
-
-    Attributes:
-      dtype: of the tensor.
-      shape: of the tensor.
-      kept: whether the tensor stays at the site, as a client's own state; zeros stand
-        for it at the coordinator.
-      modulus: of the secure sum that the tensor is part of; 0 for other tensors.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    kept: bool = False
-    modulus: int = 0
-
-    def zeros(self) -> np.ndarray:
-        """Zeros of the shape."""
-        return np.zeros(self.shape, self.dtype)
 
 
 class Refusal(Protocol):
@@ -109,7 +87,7 @@ class Sites:
         self._site_of: dict[str, str] = {}
         self._begin: dict[str, Message] = {}
         self._specs: Sequence[ReportSpec] = ()
-        self._restarts = (0, 0)
+        self._restarts = Restarts()
 
     def facts(self, experiment: Mapping[str, Any]) -> AllFacts:
         """Asks every site for its clients and the form of their data.
@@ -162,53 +140,36 @@ class Sites:
         self._begin = dict.fromkeys(facts.sites, Message("begin", header))
         self._all(self._begin)
 
-    def restarted(self, times: int, after: int) -> None:
-        """Has the sites draw new noise for rounds that are repeated (`--recharge`).
+    def restarted(self, restarts: Restarts) -> None:
+        """Has the sites draw new noise for rounds that are repeated."""
+        self._restarts = restarts
 
-        Args:
-          times: how often the run has begun again.
-          after: the last round that is not repeated.
-        """
-        self._restarts = (times, after)
-
-    def reports(
-        self,
-        round_number: int,
-        client_ids: Sequence[str],
-        state_rounds: Mapping[str, int],
-        context: Sequence[np.ndarray],
-    ) -> dict[str, list[np.ndarray]]:
+    def reports(self, asked: AskedRound) -> dict[str, list[np.ndarray]]:
         """What the clients of a round report; see `engine.CollectsReports`."""
-        requests = self._requests(round_number, client_ids, state_rounds, context)
+        requests = asked.requests(self._site_of, self._restarts)
         found: dict[str, list[np.ndarray]] = {}
         for site, answer in self._answers(requests, self._round_deadline):
             own = requests[site].texts("clients")
             try:
                 found.update(self._reports_of(own, answer))
             except MessageError as error:
-                self._say(f"round {round_number}: site {site}: {error}; left out")
+                self._say(f"round {asked.number}: site {site}: {error}; left out")
         return found
 
-    def summed(
-        self,
-        round_number: int,
-        client_ids: Sequence[str],
-        state_rounds: Mapping[str, int],
-        context: Sequence[np.ndarray],
-    ) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
+    def summed(self, asked: AskedRound) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
         """The secure sum of what the clients report; see `engine.CollectsReports`."""
         if self._sums is None:
             raise TypeError("the run has no secure sums")
-        requests = self._requests(round_number, client_ids, state_rounds, context)
+        requests = asked.requests(self._site_of, self._restarts)
         names = list(requests)
         if len(names) < LEAST_PARTIES:
             self._say(
-                f"round {round_number}: {len(names)} sites have a client in the "
+                f"round {asked.number}: {len(names)} sites have a client in the "
                 f"cohort, and a secure sum needs {LEAST_PARTIES}"
             )
             return (), ()
         done = self._sums.run(
-            round_number, requests, self._round_deadline, self._answers
+            asked.number, requests, self._round_deadline, self._answers
         )
         if done is None:
             return (), ()
@@ -219,32 +180,7 @@ class Sites:
         report = [
             next(values) if spec.modulus else spec.zeros() for spec in self._specs
         ]
-        return tuple(i for i in client_ids if i in who), report
-
-    def _requests(
-        self,
-        round_number: int,
-        client_ids: Sequence[str],
-        state_rounds: Mapping[str, int],
-        context: Sequence[np.ndarray],
-    ) -> dict[str, Message]:
-        """The request for a round's work, for each site with a client in the cohort."""
-        requests = {}
-        for site in dict.fromkeys(self._site_of[i] for i in client_ids):
-            own = [i for i in client_ids if self._site_of[i] == site]
-            requests[site] = Message(
-                "round",
-                {
-                    "round": round_number,
-                    "completed": round_number - 1,
-                    "clients": own,
-                    "state_rounds": {i: state_rounds[i] for i in own},
-                    "restarts": self._restarts[0],
-                    "restarted_after": self._restarts[1],
-                },
-                {f"context/{n}": tensor for n, tensor in enumerate(context)},
-            )
-        return requests
+        return tuple(i for i in asked.client_ids if i in who), report
 
     def _reports_of(
         self, client_ids: Sequence[str], answer: Message

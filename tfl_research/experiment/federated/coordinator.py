@@ -15,9 +15,10 @@ from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
 from tfl_research.federation import federation_file
+from tfl_research.federation.asked_round import ReportSpec, Restarts
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.federation_file import FederationFile
-from tfl_research.federation.sites import ReportSpec, Sites, SumsOfSites
+from tfl_research.federation.sites import Sites, SumsOfSites
 from tfl_research.federation.wire.carriers import PATIENCE, Carrier, LocalCarrier
 from tfl_research.federation.wire.exchange import Exchange
 from tfl_research.federation.wire.relay_carrier import RelayCarrier
@@ -247,7 +248,7 @@ class Coordinated:
             folder.checkpoints_path, key=folder.checkpoint_key
         )
         self.totals.go_back(checkpoints.newest()[0])
-        self._sites.restarted(restarts, folder.attempts.after)
+        self._sites.restarted(Restarts(restarts, folder.attempts.after))
 
 
 def _say_if_rule_skips(setup: Setup) -> None:

@@ -194,6 +194,9 @@ def test_amounts_are_categories_where_declared(tmp_path):
 def test_numbers_and_texts_are_refused_with_the_choices(tmp_path):
     folder = _folder(tmp_path, "v,y\n1,0\n2,1\n3,0\n3+,1\n")
     _refused(folder, "line 5, column 'v': '3+' is not a number", '["", "3+"]')
+    # What is no value today stays so.
+    folder = _folder(tmp_path, "v,y\n1,0\n2,1\nNA,0\n3+,1\n")
+    _refused(folder, "line 5, column 'v': '3+' is not a number", '["", "3+", "NA"]')
     folder = _folder(tmp_path, "v,y\nlow,0\nhigh,1\n7,0\n")
     _refused(folder, "'7' is a number, but most cells are text")
     folder = _folder(tmp_path, "v,y\n1,0\n0,1\n", "v,y\nTrue,0\nFalse,1\n")

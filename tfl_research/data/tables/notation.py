@@ -78,7 +78,7 @@ class Notation:
     unit: str = ""
     missing_values: Optional[tuple[str, ...]] = None
     date_format: str = ""
-    spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    spellings: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     levels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -124,15 +124,18 @@ def _unit(text: str) -> str:
     return text.strip("+-0123456789.,'’_ \u00a0\u2007\u2009\u202f")
 
 
-def of_mixture(numbers: Sequence[Cell], texts: Sequence[Cell]) -> list[Choice]:
-    """What a column of numbers and texts may be."""
+def of_mixture(
+    numbers: Sequence[Cell], texts: Sequence[Cell], no_value: Sequence[Cell]
+) -> list[Choice]:
+    """What a column of numbers, texts and words for no value may be."""
     cells = [*numbers, *texts]
     words = sorted({cell.text for cell in texts})
     found = []
     if all(c.text.lower() in written.YES | written.NO for c in cells):
         found += of_truth(cells)
     elif len(words) <= 5:
-        notation = Notation(NUMBER, missing_values=("", *words))
+        usual = {cell.text for cell in no_value}
+        notation = Notation(NUMBER, missing_values=("", *sorted({*words, *usual})))
         found.append(_of(notation, f"numbers, and no value for {', '.join(words)}"))
     return [*found, *as_categories(cells)]
 
@@ -170,7 +173,7 @@ def of_groups(cells: Iterable[Cell], groups: Iterable[Sequence[Cell]]) -> list[C
         found += of_truth(cells)
     if spellings:
         entry = {"type": TEXT, "categories": levels, "spellings": spellings}
-        short = {"spellings": spellings}
+        short = {"spellings": spellings if len(spellings) <= 4 else "..."}
         found.append(Choice(entry, "the same level", short))
     if len({cell.text for cell in cells}) > len(levels):
         found += as_categories(cells)

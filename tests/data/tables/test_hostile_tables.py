@@ -42,7 +42,11 @@ _FIXED = settings(
 
 def _load(folder: pathlib.Path, table: Table) -> Any:
     return silos.load(
-        folder, label_column=LABEL, delimiter=table.delimiter, test_fraction=0.0
+        folder,
+        label_column=",".join(label.name for label in table.labels),
+        delimiter=table.delimiter,
+        test_fraction=0.0,
+        label_kind=table.kind,
     )
 
 
@@ -65,13 +69,17 @@ def _settled(folder: pathlib.Path, table: Table) -> Outcome:
         path = folder / "schema.json"
         options = {
             "data_dir": str(folder),
-            "label_column": LABEL,
+            "label_column": ",".join(label.name for label in table.labels),
+            "label_type": table.kind,
             "delimiter": table.delimiter,
         }
         schema_draft.write(path, options)
         content = json.loads(path.read_text())
         entries = {k: _chosen(v) for k, v in content["columns"].items()}
-        content = {"columns": entries, "label": _chosen(content["label"])}
+        label = _chosen(content["label"])
+        if "columns" in label:
+            label = {"columns": {k: _chosen(v) for k, v in label["columns"].items()}}
+        content = {"columns": entries, "label": label}
         path.write_text(json.dumps(content))
         return _load(folder, table)
 
@@ -118,7 +126,7 @@ def _table(*cells: list[str], meaning: Any = None, how: str = "planted") -> Tabl
     """A table of a label, and a column of truth values."""
     label = Column(LABEL, meaning or [list(each) for each in cells], list(cells), how)
     other = [[str(r % 2 == 0) for r in range(len(each))] for each in cells]
-    return Table([Column("c0", other, other, "truth values"), label])
+    return Table([Column("c0", other, other, "truth values")], [label])
 
 
 def _numbers(*cells: list[float], point: str = ".") -> Table:
@@ -126,7 +134,7 @@ def _numbers(*cells: list[float], point: str = ".") -> Table:
     written = [[repr(v).replace(".", point) for v in each] for each in cells]
     names = [["no" if r % 2 else "yes" for r in range(len(each))] for each in cells]
     column = Column("c0", [list(each) for each in cells], written, "planted")
-    return Table([column, Column(LABEL, names, names, "texts")])
+    return Table([column], [Column(LABEL, names, names, "texts")])
 
 
 CLEAN = _table(["no", "yes", "no"], ["yes", "no"])

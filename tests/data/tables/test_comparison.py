@@ -181,6 +181,14 @@ def test_columns_that_look_like_numbers_are_refused_or_declared(
     np.testing.assert_array_equal(_column(folder), expected)
 
 
+@pytest.mark.parametrize("cell", ["−5", "5-", "(5)", "–5", "１２"])
+def test_a_sign_is_no_unit(tmp_path, cell):
+    """Without its sign the number would be another one."""
+    folder = _folder(tmp_path, f"v,y\n{cell},0\n7,1\n")
+    text = _refused(folder, repr(cell), '{"type": "text", "categories": [')
+    assert '"number"' not in text
+
+
 def test_amounts_are_categories_where_declared(tmp_path):
     entry = {"categories": ["1,5", "5%", "007"], "missing": False}
     folder = _folder(

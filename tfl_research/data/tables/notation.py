@@ -101,6 +101,10 @@ class Notation:
             raise ValueError(
                 f"decimal, thousands and unit are of numbers; the type is {self.type!r}"
             )
+        if any(c.isdigit() or c in written.SIGNS for c in self.unit):
+            raise ValueError(
+                f"unit is a text without digits and signs, got {self.unit!r}"
+            )
         if (self.type == DATE) != bool(self.date_format):
             raise ValueError(
                 "a date needs a format such as '%Y-%m-%d', and no other type has one; "

@@ -105,7 +105,8 @@ def of_ambiguous(kind: str, cells: Sequence[Cell], example: Cell) -> list[Choice
             if values is not None and tuple(values) not in seen:
                 seen.add(tuple(values))
                 found += _number(notation, cells, example)
-    else:
+    elif kind != written.ODD_NUMBER:
+        # Whoever writes −5 or (5) has to say so in the files: no sign is a unit.
         for unit in dict.fromkeys(_unit(cell.text) for cell in cells):
             for decimal, thousands in ((".", ""), *_SIGNS) if unit else ():
                 notation = Notation(NUMBER, decimal, thousands, unit)

@@ -21,6 +21,8 @@ IDENTICAL, REFUSED, SAID = "identical", "refused in one line", "said so"
 TRACEBACK, SILENT = "traceback", "silent change"
 FINE = (IDENTICAL, REFUSED, SAID)
 LABEL = "label"
+# The end of the range of settled numbers.
+LARGEST = 1e9
 
 
 @dataclasses.dataclass
@@ -424,7 +426,8 @@ def judged(table: Table, load: Callable[[], Any], *, features: bool = True) -> O
     Args:
       table: the table.
       load: gives an object with train (clients with x and y), classes and said.
-      features: whether the features are judged, or else the label alone.
+      features: whether all features are judged, or else those of numbers, which a
+        schema scales by `LARGEST`, and the label.
     """
     try:
         data = load()
@@ -434,7 +437,8 @@ def judged(table: Table, load: Callable[[], Any], *, features: bool = True) -> O
         return Outcome(kind, text)
     except Exception as error:  # noqa: BLE001  Whatever it is, a user would see it.
         return Outcome(TRACEBACK, repr(error))
-    problem = _different_features(table, data) if features else None
+    different = _different_features if features else _different_numbers
+    problem = different(table, data)
     problem = problem or _different_label(table, data, names=features)
     if problem is None:
         return Outcome(IDENTICAL)
@@ -462,6 +466,22 @@ def _different_features(table: Table, data: Any) -> Optional[tuple[str, str]]:
             return column.name, f"{column.how}: {part.tolist()}, not {meaning}"
     if start != x.shape[1]:
         return table.columns[0].name, f"{x.shape[1]} features, not {start}"
+    return None
+
+
+def _different_numbers(table: Table, data: Any) -> Optional[tuple[str, str]]:
+    """How a column of numbers that a schema settled is unlike its meaning."""
+    x, names = _all(data, "x"), list(data.schema.feature_names)
+    for column in table.columns:
+        meaning = [v for each in column.meaning for v in each]
+        if not column.how.startswith("numbers") or column.name not in names:
+            continue
+        if column.can_be_said:
+            meaning = [float(text) for each in column.written for text in each]
+        found = x[:, names.index(column.name)] * LARGEST
+        expected = np.array([0.0 if v is None else v for v in meaning])
+        if not np.allclose(found, expected, 1e-5, 1e-5):
+            return column.name, f"{column.how}: {found.tolist()}, not {meaning}"
     return None
 
 

@@ -14,6 +14,7 @@ from hostile_tables import (
     FINE,
     IDENTICAL,
     LABEL,
+    LARGEST,
     REFUSED,
     SAID,
     SILENT,
@@ -30,6 +31,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tfl_research.cli import schema_draft
 from tfl_research.data.tables import derived_schema, labels, silos
 from tfl_research.data.tables.comparison import columns
+from tfl_research.data.tables.notation import Notation
 
 _FIXED = settings(
     derandomize=True,
@@ -89,7 +91,7 @@ def _settled(folder: pathlib.Path, table: Table) -> Outcome:
 def _chosen(entry: Any) -> Any:
     entry = entry.get("choices", [entry])[0]
     if "minimum" in entry:
-        entry = {**entry, "minimum": -1e9, "maximum": 1e9}
+        entry = {**entry, "minimum": -LARGEST, "maximum": LARGEST}
     return entry
 
 
@@ -133,7 +135,7 @@ def _numbers(*cells: list[float], point: str = ".") -> Table:
     """A table of a column of numbers, and a label."""
     written = [[repr(v).replace(".", point) for v in each] for each in cells]
     names = [["no" if r % 2 else "yes" for r in range(len(each))] for each in cells]
-    column = Column("c0", [list(each) for each in cells], written, "planted")
+    column = Column("c0", [list(each) for each in cells], written, "numbers")
     return Table([column], [Column(LABEL, names, names, "texts")])
 
 
@@ -231,6 +233,11 @@ class TestTheJudge:
             (
                 _numbers([1.5, 2.25], [2.5, 3.0], point=","),
                 *(columns, "features", lambda *_: []),
+                (REFUSED, SILENT),
+            ),
+            (
+                _numbers([1.5, 2.25], [2.5, 3.0], point=","),
+                *(Notation, "_plain", lambda _, text: text.replace(",", "")),
                 (REFUSED, SILENT),
             ),
         ],

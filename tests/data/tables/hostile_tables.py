@@ -21,6 +21,8 @@ IDENTICAL, REFUSED, SAID = "identical", "refused in one line", "said so"
 TRACEBACK, SILENT = "traceback", "silent change"
 FINE = (IDENTICAL, REFUSED, SAID)
 LABEL = "label"
+# The end of the range of settled numbers.
+LARGEST = 1e9
 
 
 @dataclasses.dataclass
@@ -44,15 +46,22 @@ class Column:
 
 @dataclasses.dataclass
 class Table:
-    """Files of columns, the label last."""
+    """Files of columns, and their labels: one of classes or numbers, or several."""
 
     columns: list[Column]
+    labels: list[Column]
+    kind: str = "classes"
     file: str = "plain"
     delimiter: str = ","
 
     @property
     def hows(self) -> str:
-        return ", ".join([*(c.how for c in self.columns), self.file])
+        return ", ".join([*(c.how for c in self.all), self.kind, self.file])
+
+    @property
+    def all(self) -> list[Column]:
+        """All columns, the labels last."""
+        return [*self.columns, *self.labels]
 
 
 def _grouped(value: float, sign: str, decimal: str) -> str:
@@ -88,7 +97,7 @@ NUMBERS: dict[str, Callable[[float, int], str]] = {
 # Ways whose numbers are others than the meaning, which the judge has to know.
 _SCALED = {"thousands", "german", "spaced thousands", "apostrophes"}
 # The scale of a file is no reason to refuse it: it is said.
-CLEAN_NUMBERS = {"plain", "exponent", "plus", "spaces", "scale by file"}
+CLEAN_NUMBERS = ("plain", "exponent", "plus", "spaces", *3 * ("scale by file",))
 
 TEXTS: dict[str, Callable[[str, int, int], str]] = {
     "plain": lambda t, i, r: t,
@@ -151,9 +160,25 @@ def tables(draw: Any) -> Table:
         draw(_column(f"c{place}", shape, clean, is_label=False))
         for place in range(draw(st.integers(1, 3)))
     ]
-    columns.append(draw(_column(LABEL, shape, clean, is_label=True)))
+    kind = draw(st.sampled_from(("classes", "classes", "number", "multi_label")))
+    labels = [draw(_label(LABEL, shape, clean, kind))]
+    if kind == "multi_label":
+        labels.append(draw(_label("more", shape, clean, kind)))
     file = draw(st.sampled_from(CLEAN_FILES if clean else FILES))
-    return Table(columns, file, draw(st.sampled_from(",;\t")))
+    return Table(columns, labels, kind, file, draw(st.sampled_from(",;\t")))
+
+
+@st.composite
+def _label(draw: Any, name: str, shape: list[int], clean: bool, kind: str) -> Column:
+    if kind == "classes":
+        return draw(_column(name, shape, clean, is_label=True))
+    if kind == "multi_label":
+        return draw(_truths(name, shape, clean))
+    column = draw(_numbers(name, shape, clean))
+    if column.can_be_said:
+        # Labels are taken as they are.
+        column.meaning = [[float(text) for text in each] for each in column.written]
+    return column
 
 
 def _of(shape: list[int], cell: Callable[[int, int], Any]) -> list[list[Any]]:
@@ -190,7 +215,7 @@ def _column(
 
 @st.composite
 def _numbers(draw: Any, name: str, shape: list[int], clean: bool) -> Column:
-    how = draw(st.sampled_from(sorted(CLEAN_NUMBERS if clean else NUMBERS)))
+    how = draw(st.sampled_from(CLEAN_NUMBERS if clean else sorted(NUMBERS)))
     by_file = how == "scale by file"
     values = st.integers(1000 if by_file else -9999, 9999).map(lambda n: n / 100)
     meaning = _of(shape, lambda i, r: draw(values))
@@ -330,8 +355,8 @@ def write(table: Table, folder: pathlib.Path) -> None:
     """Writes the files into an empty folder."""
     for i in range(len(table.columns[0].written)):
         path = folder / f"f{i}.csv"
-        cells = [[c.name for c in table.columns]]
-        cells += map(list, zip(*(c.written[i] for c in table.columns)))
+        cells = [[c.name for c in table.all]]
+        cells += map(list, zip(*(c.written[i] for c in table.all)))
         if i == 0:
             path = _damage_cells(table, cells, path, len(table.columns[0].written))
         quoting = csv.QUOTE_ALL if table.file == "quoted" else csv.QUOTE_MINIMAL
@@ -401,7 +426,8 @@ def judged(table: Table, load: Callable[[], Any], *, features: bool = True) -> O
     Args:
       table: the table.
       load: gives an object with train (clients with x and y), classes and said.
-      features: whether the features are judged, or else the label alone.
+      features: whether all features are judged, or else those of numbers, which a
+        schema scales by `LARGEST`, and the label.
     """
     try:
         data = load()
@@ -411,7 +437,8 @@ def judged(table: Table, load: Callable[[], Any], *, features: bool = True) -> O
         return Outcome(kind, text)
     except Exception as error:  # noqa: BLE001  Whatever it is, a user would see it.
         return Outcome(TRACEBACK, repr(error))
-    problem = _different_features(table, data) if features else None
+    different = _different_features if features else _different_numbers
+    problem = different(table, data)
     problem = problem or _different_label(table, data, names=features)
     if problem is None:
         return Outcome(IDENTICAL)
@@ -430,7 +457,7 @@ def _different_features(table: Table, data: Any) -> Optional[tuple[str, str]]:
     """The first column that is encoded unlike its meaning, and how; None if none is."""
     x = _all(data, "x")
     start = 0
-    for column in table.columns[:-1]:
+    for column in table.columns:
         meaning = [v for each in column.meaning for v in each]
         expected = _features(meaning)
         part = x[:, start : start + expected.shape[1]]
@@ -442,6 +469,22 @@ def _different_features(table: Table, data: Any) -> Optional[tuple[str, str]]:
     return None
 
 
+def _different_numbers(table: Table, data: Any) -> Optional[tuple[str, str]]:
+    """How a column of numbers that a schema settled is unlike its meaning."""
+    x, names = _all(data, "x"), list(data.schema.feature_names)
+    for column in table.columns:
+        meaning = [v for each in column.meaning for v in each]
+        if not column.how.startswith("numbers") or column.name not in names:
+            continue
+        if column.can_be_said:
+            meaning = [float(text) for each in column.written for text in each]
+        found = x[:, names.index(column.name)] * LARGEST
+        expected = np.array([0.0 if v is None else v for v in meaning])
+        if not np.allclose(found, expected, 1e-5, 1e-5):
+            return column.name, f"{column.how}: {found.tolist()}, not {meaning}"
+    return None
+
+
 def _different_label(
     table: Table, data: Any, *, names: bool
 ) -> Optional[tuple[str, str]]:
@@ -450,7 +493,9 @@ def _different_label(
     Names of classes are compared on request: a schema may rename them.
     """
     y = _all(data, "y")
-    label = table.columns[-1]
+    if table.kind != "classes":
+        return _different_values(table, y.reshape(len(y), -1))
+    (label,) = table.labels
     meaning = [v for each in label.meaning for v in each]
     pairs = set(zip(y.tolist(), meaning))
     if not len(pairs) == len(data.classes) == len(set(meaning)):
@@ -459,6 +504,17 @@ def _different_label(
         _bare(data.classes[number]) != _bare(name) for number, name in pairs
     ):
         return label.name, f"{label.how}: classes {data.classes}, not {pairs}"
+    return None
+
+
+def _different_values(table: Table, y: np.ndarray) -> Optional[tuple[str, str]]:
+    """How numbers, or labels that are true or false, are unlike their meaning."""
+    for place, label in enumerate(table.labels):
+        meaning = [v for each in label.meaning for v in each]
+        if table.kind == "multi_label":
+            meaning = [float(text.lower() in ("true", "y")) for text in meaning]
+        if not np.allclose(y[:, place], meaning, 1e-6, 1e-6):
+            return label.name, f"{label.how}: {y[:, place].tolist()}, not {meaning}"
     return None
 
 

@@ -181,6 +181,14 @@ def test_columns_that_look_like_numbers_are_refused_or_declared(
     np.testing.assert_array_equal(_column(folder), expected)
 
 
+@pytest.mark.parametrize("cell", ["−5", "5-", "(5)", "–5", "１２"])
+def test_a_sign_is_no_unit(tmp_path, cell):
+    """Without its sign the number would be another one."""
+    folder = _folder(tmp_path, f"v,y\n{cell},0\n7,1\n")
+    text = _refused(folder, repr(cell), '{"type": "text", "categories": [')
+    assert '"number"' not in text
+
+
 def test_amounts_are_categories_where_declared(tmp_path):
     entry = {"categories": ["1,5", "5%", "007"], "missing": False}
     folder = _folder(
@@ -194,6 +202,9 @@ def test_amounts_are_categories_where_declared(tmp_path):
 def test_numbers_and_texts_are_refused_with_the_choices(tmp_path):
     folder = _folder(tmp_path, "v,y\n1,0\n2,1\n3,0\n3+,1\n")
     _refused(folder, "line 5, column 'v': '3+' is not a number", '["", "3+"]')
+    # What is no value today stays so.
+    folder = _folder(tmp_path, "v,y\n1,0\n2,1\nNA,0\n3+,1\n")
+    _refused(folder, "line 5, column 'v': '3+' is not a number", '["", "3+", "NA"]')
     folder = _folder(tmp_path, "v,y\nlow,0\nhigh,1\n7,0\n")
     _refused(folder, "'7' is a number, but most cells are text")
     folder = _folder(tmp_path, "v,y\n1,0\n0,1\n", "v,y\nTrue,0\nFalse,1\n")

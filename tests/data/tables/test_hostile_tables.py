@@ -14,6 +14,7 @@ from hostile_tables import (
     FINE,
     IDENTICAL,
     LABEL,
+    LARGEST,
     REFUSED,
     SAID,
     SILENT,
@@ -30,6 +31,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tfl_research.cli import schema_draft
 from tfl_research.data.tables import derived_schema, labels, silos
 from tfl_research.data.tables.comparison import columns
+from tfl_research.data.tables.notation import Notation
 
 _FIXED = settings(
     derandomize=True,
@@ -42,7 +44,11 @@ _FIXED = settings(
 
 def _load(folder: pathlib.Path, table: Table) -> Any:
     return silos.load(
-        folder, label_column=LABEL, delimiter=table.delimiter, test_fraction=0.0
+        folder,
+        label_column=",".join(label.name for label in table.labels),
+        delimiter=table.delimiter,
+        test_fraction=0.0,
+        label_kind=table.kind,
     )
 
 
@@ -65,13 +71,17 @@ def _settled(folder: pathlib.Path, table: Table) -> Outcome:
         path = folder / "schema.json"
         options = {
             "data_dir": str(folder),
-            "label_column": LABEL,
+            "label_column": ",".join(label.name for label in table.labels),
+            "label_type": table.kind,
             "delimiter": table.delimiter,
         }
         schema_draft.write(path, options)
         content = json.loads(path.read_text())
         entries = {k: _chosen(v) for k, v in content["columns"].items()}
-        content = {"columns": entries, "label": _chosen(content["label"])}
+        label = _chosen(content["label"])
+        if "columns" in label:
+            label = {"columns": {k: _chosen(v) for k, v in label["columns"].items()}}
+        content = {"columns": entries, "label": label}
         path.write_text(json.dumps(content))
         return _load(folder, table)
 
@@ -81,7 +91,7 @@ def _settled(folder: pathlib.Path, table: Table) -> Outcome:
 def _chosen(entry: Any) -> Any:
     entry = entry.get("choices", [entry])[0]
     if "minimum" in entry:
-        entry = {**entry, "minimum": -1e9, "maximum": 1e9}
+        entry = {**entry, "minimum": -LARGEST, "maximum": LARGEST}
     return entry
 
 
@@ -118,15 +128,15 @@ def _table(*cells: list[str], meaning: Any = None, how: str = "planted") -> Tabl
     """A table of a label, and a column of truth values."""
     label = Column(LABEL, meaning or [list(each) for each in cells], list(cells), how)
     other = [[str(r % 2 == 0) for r in range(len(each))] for each in cells]
-    return Table([Column("c0", other, other, "truth values"), label])
+    return Table([Column("c0", other, other, "truth values")], [label])
 
 
 def _numbers(*cells: list[float], point: str = ".") -> Table:
     """A table of a column of numbers, and a label."""
     written = [[repr(v).replace(".", point) for v in each] for each in cells]
     names = [["no" if r % 2 else "yes" for r in range(len(each))] for each in cells]
-    column = Column("c0", [list(each) for each in cells], written, "planted")
-    return Table([column, Column(LABEL, names, names, "texts")])
+    column = Column("c0", [list(each) for each in cells], written, "numbers")
+    return Table([column], [Column(LABEL, names, names, "texts")])
 
 
 CLEAN = _table(["no", "yes", "no"], ["yes", "no"])
@@ -223,6 +233,11 @@ class TestTheJudge:
             (
                 _numbers([1.5, 2.25], [2.5, 3.0], point=","),
                 *(columns, "features", lambda *_: []),
+                (REFUSED, SILENT),
+            ),
+            (
+                _numbers([1.5, 2.25], [2.5, 3.0], point=","),
+                *(Notation, "_plain", lambda _, text: text.replace(",", "")),
                 (REFUSED, SILENT),
             ),
         ],

@@ -111,6 +111,8 @@ COLUMN = {"minimum": 0, "maximum": 1}
         ({**COLUMN, "minimum": "2020-01-31"}, "minimum and maximum are numbers"),
         ({**COLUMN, "maximum": 10**400}, "minimum and maximum are numbers"),
         ({"minimum": -1e308, "maximum": 1e308}, "wider than float64 holds"),
+        ({**COLUMN, "unit": "−"}, "without digits and signs"),
+        ({**COLUMN, "unit": "10 kg"}, "without digits and signs"),
         ({"choices": [COLUMN]}, "has choices; put the one that holds"),
         ({"categories": ["a"], "unit": "kg"}, "unit are of numbers"),
         ({"categories": ["01"], "type": "integer"}, "written as 1, not as 01"),

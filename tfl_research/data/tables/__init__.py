@@ -20,12 +20,14 @@ from tfl_research.data.tables.columns import (
     Numeric,
     Standardised,
 )
+from tfl_research.data.tables.notation import Notation
 from tfl_research.data.tables.schema import Schema, by_client
 
 __all__ = [
     "Binned",
     "Categorical",
     "Column",
+    "Notation",
     "Numeric",
     "Schema",
     "Standardised",

@@ -28,4 +28,6 @@ class Label:
     notation: Optional[Notation] = None
     low: Optional[float] = None
     high: Optional[float] = None
-    columns: Mapping[str, Notation] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Notation] = dataclasses.field(
+        default_factory=dict, hash=False
+    )

@@ -23,6 +23,12 @@ _LARGEST_EXACT = 2**53
 _PLAIN = (written.INTEGER, written.DECIMAL)
 
 
+# How labels that are true or false are written, where no schema says otherwise.
+TRUTH_VALUES = Notation(
+    BOOLEAN, spellings={"1": "true", "yes": "true", "0": "false", "no": "false"}
+)
+
+
 def _first_row(mask: np.ndarray) -> int:
     """The row, from 0, of the first True."""
     return int(np.argmax(mask))
@@ -262,12 +268,9 @@ def encode_several(
     Raises:
       ValueError: a cell that is missing or neither true nor false; names the cell.
     """
-    default = Notation(
-        BOOLEAN, spellings={"1": "true", "0": "false", "yes": "true", "no": "false"}
-    )
     found = np.zeros((len(silo.frame), len(columns)), np.int32)
     for place, column in enumerate(columns):
-        notation = declared.get(column, default)
+        notation = declared.get(column, TRUTH_VALUES)
         cells = notation.read(column, silo.frame[column], silo.at)
         _missing(silo, column, cells)
         found[:, place] = (cells == "true").to_numpy()

@@ -78,7 +78,7 @@ class Notation:
     unit: str = ""
     missing_values: Optional[tuple[str, ...]] = None
     date_format: str = ""
-    spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    spellings: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     levels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,6 +100,10 @@ class Notation:
         if not numeric and (self.decimal, self.thousands, self.unit) != (".", "", ""):
             raise ValueError(
                 f"decimal, thousands and unit are of numbers; the type is {self.type!r}"
+            )
+        if any(c.isdigit() or c in written.SIGNS for c in self.unit):
+            raise ValueError(
+                f"unit is a text without digits and signs, got {self.unit!r}"
             )
         if (self.type == DATE) != bool(self.date_format):
             raise ValueError(

@@ -73,6 +73,8 @@ _DATE = re.compile(
 _TIME = re.compile(_CLOCK, re.IGNORECASE | re.ASCII)
 # Unicode minus signs, accounting's parentheses, a minus behind, other digits.
 _MINUS = "−–‒﹣－"
+# No unit has one of them.
+SIGNS = f"+-(){_MINUS}"
 _ODD = re.compile(rf"\({_FIGURE}\)|[{_MINUS}]{_FIGURE}|{_FIGURE}[-{_MINUS}]", re.ASCII)
 _OTHER_DIGITS = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
 YES = frozenset({"true", "t", "yes", "y", "on", "1"})

@@ -105,7 +105,8 @@ def of_ambiguous(kind: str, cells: Sequence[Cell], example: Cell) -> list[Choice
             if values is not None and tuple(values) not in seen:
                 seen.add(tuple(values))
                 found += _number(notation, cells, example)
-    else:
+    elif kind != written.ODD_NUMBER:
+        # Whoever writes −5 or (5) has to say so in the files: no sign is a unit.
         for unit in dict.fromkeys(_unit(cell.text) for cell in cells):
             for decimal, thousands in ((".", ""), *_SIGNS) if unit else ():
                 notation = Notation(NUMBER, decimal, thousands, unit)
@@ -124,15 +125,18 @@ def _unit(text: str) -> str:
     return text.strip("+-0123456789.,'’_ \u00a0\u2007\u2009\u202f")
 
 
-def of_mixture(numbers: Sequence[Cell], texts: Sequence[Cell]) -> list[Choice]:
-    """What a column of numbers and texts may be."""
+def of_mixture(
+    numbers: Sequence[Cell], texts: Sequence[Cell], no_value: Sequence[Cell]
+) -> list[Choice]:
+    """What a column of numbers, texts and words for no value may be."""
     cells = [*numbers, *texts]
     words = sorted({cell.text for cell in texts})
     found = []
     if all(c.text.lower() in written.YES | written.NO for c in cells):
         found += of_truth(cells)
     elif len(words) <= 5:
-        notation = Notation(NUMBER, missing_values=("", *words))
+        usual = {cell.text for cell in no_value}
+        notation = Notation(NUMBER, missing_values=("", *sorted({*words, *usual})))
         found.append(_of(notation, f"numbers, and no value for {', '.join(words)}"))
     return [*found, *as_categories(cells)]
 
@@ -170,7 +174,7 @@ def of_groups(cells: Iterable[Cell], groups: Iterable[Sequence[Cell]]) -> list[C
         found += of_truth(cells)
     if spellings:
         entry = {"type": TEXT, "categories": levels, "spellings": spellings}
-        short = {"spellings": spellings}
+        short = {"spellings": spellings if len(spellings) <= 4 else "..."}
         found.append(Choice(entry, "the same level", short))
     if len({cell.text for cell in cells}) > len(levels):
         found += as_categories(cells)

@@ -69,7 +69,7 @@ def _column(table: Table, name: str) -> dict[str, Any]:
 def _label(table: Table, refused: dict[str, Finding]) -> Optional[dict[str, Any]]:
     names = table.label_columns
     if table.label_kind == label_kinds.MULTI_LABEL:
-        usual = {"type": "boolean", "spellings": {"true": ["1"], "false": ["0"]}}
+        usual = labels.TRUTH_VALUES.content()
         return {"columns": {n: _chosen(refused.get(n)) or usual for n in names}}
     if table.label_kind == label_kinds.A_NUMBER:
         return _chosen(refused.get(names[0])) or {"type": "number"}

@@ -13,22 +13,10 @@ from tfl_research.data.tables.comparison.finding import SAID, Choice, Finding
 _MOST_LEVELS = 200
 # What programs write for no value, beside `written.MISSING`.
 _PERHAPS_MISSING = frozenset(
-    [
-        "#n/a",
-        "#na",
-        "#value!",
-        "#div/0!",
-        "#ref!",
-        "#name?",
-        "#num!",
-        "<na>",
-        "nat",
-        "nil",
-        "n.a.",
-        "-",
-        "--",
-        ".",
-    ]
+    (
+        *("#n/a", "#na", "#value!", "#div/0!", "#ref!", "#name?", "#num!"),
+        *("<na>", "nat", "nil", "n.a.", "-", "--", "."),
+    )
 )
 # A level with this share of the rows of another that differs by a letter is perhaps a
 # mistake in writing.

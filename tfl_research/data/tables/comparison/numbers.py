@@ -63,7 +63,7 @@ def mixture(column: ColumnCells) -> list[Finding]:
     texts = [cell for cell in column.cells if not cell.is_number]
     if not numbers or not texts:
         return []
-    found = tuple(choices.of_mixture(numbers, texts))
+    found = tuple(choices.of_mixture(numbers, texts, column.words))
     for cells in column.by_silo:
         total = sum(cell.count for cell in cells)
         mine = sum(cell.count for cell in cells if cell.is_number)
@@ -96,7 +96,11 @@ def inexact(column: ColumnCells) -> list[Finding]:
     for cell in column.cells:
         where = f"{column.at(cell)}: {cell.raw!r}"
         if cell.kind == written.NOT_FINITE or math.isinf(float(cell.raw)):
-            return [Finding(column.column, f"{where} is not finite", choices=_no(cell))]
+            return [
+                Finding(
+                    column.column, f"{where} is not finite", choices=_no(column, cell)
+                )
+            ]
         number = float(cell.raw)
         if cell.kind == written.INTEGER and abs(int(cell.raw)) > _LARGEST_EXACT:
             text = (
@@ -106,11 +110,11 @@ def inexact(column: ColumnCells) -> list[Finding]:
             return [Finding(column.column, text, choices=tuple(_texts(column, [cell])))]
         if abs(number) > _LARGEST_SINGLE:
             text = f"{where} is beyond the numbers of float32"
-            return [Finding(column.column, text, choices=_no(cell))]
+            return [Finding(column.column, text, choices=_no(column, cell))]
         exact = written.value(cell.text) if isinstance(cell.raw, str) else None
         if number == 0 and exact:
             text = f"{where} is too small for float64, which makes it 0"
-            return [Finding(column.column, text, choices=_no(cell))]
+            return [Finding(column.column, text, choices=_no(column, cell))]
     return []
 
 
@@ -121,9 +125,10 @@ def _texts(column: ColumnCells, shown: Sequence[Cell]) -> list[Choice]:
     ]
 
 
-def _no(cell: Cell) -> tuple[Choice, ...]:
+def _no(column: ColumnCells, cell: Cell) -> tuple[Choice, ...]:
     """The choice that a cell means no value."""
-    notation = Notation(NUMBER, missing_values=("", cell.text))
+    words = sorted({cell.text, *(word.text for word in column.words)})
+    notation = Notation(NUMBER, missing_values=("", *words))
     content = notation.content()
     return (
         Choice({**content, **choices.OPEN_RANGE}, f"{cell.text} is no value", content),

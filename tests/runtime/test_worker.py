@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from tfl_research.runtime import Worker
 worker = Worker()
 worker.stub()
-print(worker.pid, flush=True)
+print(worker.pid, worker.address, flush=True)
 {then}
 """
 
@@ -56,13 +56,18 @@ def test_the_worker_goes_with_its_parent(then, end):
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    worker = int(parent.stdout.readline())
+    pid, address = parent.stdout.readline().split()
+    worker, folder = int(pid), pathlib.Path(address[len("unix:") :]).parent
     assert then == "" or "raise" in then or alive(worker)
     if end is not None:
         parent.send_signal(end)
     # The pipe is at its end only when nobody holds it any more, the worker included.
     parent.communicate(timeout=20)
     assert gone_within(worker, 5)
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
 
 
 def test_closing_ends_it_and_a_later_call_starts_another():

@@ -57,7 +57,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def client(root):
-    return Client(Dashboard(Watched(root)))
+    return Client(Dashboard(Watched(root), rest=0))
 
 
 def text_of(response):
@@ -129,6 +129,17 @@ def test_an_unchanged_page_is_not_sent_again(root, client):
     add_round(folder, 2)
     again = client.get("/run/a", headers={"If-None-Match": first.headers["ETag"]})
     assert again.status_code == 200
+
+
+def test_a_page_is_not_made_again_at_once(root):
+    folder = begin(root / "a")
+    add_round(folder, 1)
+    client = Client(Dashboard(Watched(root), rest=1e9))
+    first = client.get("/run/a")
+    add_round(folder, 2)
+    again = client.get("/run/a")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.text == first.text
 
 
 def test_nothing_is_written(root, client):

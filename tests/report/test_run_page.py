@@ -208,6 +208,7 @@ def test_quantities_that_never_change_are_left_out():
     ]
     traffic = panels.of_rounds({"round": [1.0, 2.0], "bytes_down": [1e6, 2e6]})
     assert traffic[0].series[0].values == (0.0, 1.0, 3.0)
+    assert traffic[0].title == "Traffic so far, MB"
 
 
 def test_epsilon_has_the_line_of_its_budget():
@@ -245,11 +246,12 @@ def test_times_in_words(seconds, text):
 
 
 def test_settings_that_differ_come_first():
-    hparams = {"rounds": 20, "task": "heart", "seed": 0, "bands": None, "plugins": []}
+    hparams = {"rounds": 20, "task": "heart", "bands": None, "plugins": []}
+    hparams.update(seed=0.0, momentum=0.123456789)
     record = {"hparams": hparams, "changed_from": {"rounds": 100, "task": None}}
     found = settings_section.section(results(record=record))
     assert found["changed"] == [("rounds", "20", "100"), ("task", "heart", "not set")]
-    assert found["others"] == [("seed", "0")]
+    assert found["others"] == [("momentum", "0.123456789"), ("seed", "0")]
     assert found["unset"] == ["bands", "plugins"]
     # An older run does not say what differs.
     old = settings_section.section(results(record={"hparams": hparams}))

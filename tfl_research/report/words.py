@@ -117,22 +117,23 @@ def bound(value: float) -> str:
     return "∞" if math.isinf(value) else rounded_up(value, DIGITS)
 
 
-def plain(value: float) -> str:
-    """A number that is no ε, as text."""
-    return number(value)
-
-
 def of_picture(value: float, *, is_bound: bool) -> str:
     """A value of a picture: ε as `bound`, any other as `number`."""
     return bound(value) if is_bound else number(value)
 
 
-def size(count: float) -> str:
-    """An amount of bytes: "1.2 MB"."""
+def unit_of(count: float) -> tuple[str, float]:
+    """The unit in which to write so many bytes, and its number of bytes."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count:.0f} bytes"
+            return unit, scale
+    return "bytes", 1.0
+
+
+def size(count: float) -> str:
+    """An amount of bytes: "1.2 MB"."""
+    unit, scale = unit_of(count)
+    return f"{count / scale:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterable
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 from urllib.parse import quote
 
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
@@ -23,6 +24,8 @@ from tfl_research.report.dashboard.ledgers import Ledgers
 from tfl_research.report.dashboard.watched import Status, Watched
 from tfl_research.report.run_page import page
 
+# A page that takes a second is made every ten seconds at most.
+REST = 9.0
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Referrer-Policy": "no-referrer",
@@ -31,20 +34,34 @@ _HEADERS = {
 }
 
 
+class _Page(NamedTuple):
+    """A page that was made, and until when it stays as it is."""
+
+    etag: str
+    content: str
+    until: float
+
+
 class Dashboard:
     """The WSGI application.
 
     It answers GET and HEAD alone, and reads the files that runs give out. A page is
-    made again when the files of its run have changed.
+    made again when the files of its run have changed, and not so often that training
+    would feel it.
     """
 
-    def __init__(self, watched: Watched, token: Optional[str] = None):
+    def __init__(
+        self, watched: Watched, token: Optional[str] = None, *, rest: float = REST
+    ):
         """An application over a folder.
 
         Args:
           watched: the folder's runs.
           token: without which nobody may look; None for a server on loopback.
+          rest: how long a page that was made stays as it is, in multiples of the time
+            that it took.
         """
+        self._rest = rest
         self._watched = watched
         self._ledgers = Ledgers(watched.folder)
         self._token = token
@@ -57,7 +74,7 @@ class Dashboard:
         )
         # The style of pictures is global to matplotlib: one page at a time.
         self._lock = threading.Lock()
-        self._pages: dict[str, tuple[str, str]] = {}
+        self._pages: dict[str, _Page] = {}
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -94,11 +111,15 @@ class Dashboard:
         """The page, or that it has not changed since the browser asked last."""
         etag = hashlib.sha256(repr(tag).encode()).hexdigest()[:32]
         with self._lock:
-            if self._pages.get(key, ("", ""))[0] != etag:
-                self._pages[key] = etag, make()
-            content = self._pages[key][1]
-        response = Response(content, mimetype="text/html")
-        response.set_etag(etag)
+            made = self._pages.get(key)
+            began = time.monotonic()
+            if made is None or (made.etag != etag and began >= made.until):
+                content = make()
+                took = time.monotonic() - began
+                made = _Page(etag, content, began + (1 + self._rest) * took)
+                self._pages[key] = made
+        response = Response(made.content, mimetype="text/html")
+        response.set_etag(made.etag)
         return response.make_conditional(request)
 
     def _no_icon(self, request: Request) -> Any:

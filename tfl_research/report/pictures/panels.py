@@ -224,17 +224,23 @@ def of_rounds(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
 
 
 def _traffic(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
-    """Megabytes that were sent so far; none where a private run withholds them."""
-    found = []
+    """Bytes that were sent so far; none where a private run withholds them."""
+    sums: dict[str, list[float]] = {}
     for column, label in (("bytes_down", "to clients"), ("bytes_up", "from clients")):
-        total, sums = 0.0, []
+        total, so_far = 0.0, []
         for value in metrics.get(column, ()):
             total += value if math.isfinite(value) else 0.0
-            sums.append(total / 1e6)
-        one = _series(label, metrics.get("round", ()), sums, 0.0)
-        if one is not None and total > 0:
-            found.append(one)
-    if not found:
+            so_far.append(total)
+        if total > 0:
+            sums[label] = so_far
+    if not sums:
         return []
-    high = max(one.values[-1] for one in found)
-    return [Panel("Traffic so far, MB", tuple(found), 0.0, 1.06 * high)]
+    highest = max(so_far[-1] for so_far in sums.values())
+    unit, scale = words.unit_of(highest)
+    found = []
+    for label, so_far in sums.items():
+        values = [value / scale for value in so_far]
+        one = _series(label, metrics.get("round", ()), values, 0.0)
+        if one is not None:
+            found.append(one)
+    return [Panel(f"Traffic so far, {unit}", tuple(found), 0.0, 1.06 * highest / scale)]

@@ -21,6 +21,9 @@ def shown_value(value: Any) -> str:
         return value
     if isinstance(value, (list, dict)):
         return json.dumps(value, ensure_ascii=False) if value else "none"
+    if isinstance(value, float):
+        # All digits, but 20 for 20.0.
+        return repr(value).removesuffix(".0")
     return str(value)
 
 

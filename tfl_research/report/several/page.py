@@ -39,8 +39,8 @@ def _seconds(group: Group) -> float:
     return _mean(group, "seconds")
 
 
-def _megabytes(group: Group) -> float:
-    return _mean(group, "traffic") / 1e6
+def _traffic(group: Group) -> float:
+    return _mean(group, "traffic")
 
 
 def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
@@ -49,10 +49,17 @@ def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
     except ImportError as error:
         raise ReportUnavailableError.of(error) from error
     found = [figures.overlaid(groups, c, f"o{i}") for i, c in enumerate(columns)]
+    most = max((_traffic(g) for g in groups if math.isfinite(_traffic(g))), default=0.0)
+    unit, scale = words.unit_of(most)
     costs: tuple[_Cost, ...] = (
         (_epsilon, "against ε", "ε of the run", words.bound),
         (_seconds, "against time", "seconds of the rounds", words.duration),
-        (_megabytes, "against traffic", "MB sent and received", words.plain),
+        (
+            lambda group: _traffic(group) / scale,
+            "against traffic",
+            f"{unit} sent and received",
+            lambda value: words.size(value * scale),
+        ),
     )
     for number, (cost, title, label, written) in enumerate(costs if columns else ()):
         found.append(
@@ -75,7 +82,7 @@ def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
     """The table of results: a row for each group, with (text, what sorts) as cells."""
     private = any(math.isfinite(_epsilon(group)) for group in groups)
     timed = any(math.isfinite(_seconds(group)) for group in groups)
-    traffic = any(math.isfinite(_megabytes(group)) for group in groups)
+    traffic = any(math.isfinite(_traffic(group)) for group in groups)
     head = ["runs of", "runs", *(words.column_name(column) for column in columns)]
     head += [*(["ε, largest"] if private else []), "rounds"]
     head += [*(["time"] if timed else []), *(["traffic"] if traffic else []), "end"]
@@ -97,7 +104,7 @@ def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
             known = math.isfinite(seconds)
             cells.append((words.duration(seconds) if known else words.NONE, seconds))
         if traffic:
-            size = 1e6 * _megabytes(group)
+            size = _traffic(group)
             text = words.size(size) if math.isfinite(size) else words.NONE
             cells.append((text, size))
         cells.append(("; ".join(sorted(ends)), "; ".join(sorted(ends))))

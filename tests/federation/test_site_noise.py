@@ -27,7 +27,7 @@ class Charges:
 
 
 def request(number, value=0.0, restarts=0, after=0):
-    header = {"round": number, "clients": ["a"]}
+    header = {"round": number, "clients": ["a"], "state_rounds": {"a": number - 1}}
     header.update(restarts=restarts, restarted_after=after)
     return Message("round", header, {"context/0": np.array([value])})
 
@@ -71,6 +71,51 @@ def test_a_run_that_begins_again_has_new_noise_and_charges_again(opened, tmp_pat
         again.take(request(2))
     assert again.ledger.lines == [3]
     assert len({own_seed(SECRET, "run", n) for n in range(4)}) == 4
+
+
+def test_rounds_before_a_restart_get_no_new_noise(opened):
+    """Otherwise a coordinator could ask for charged rounds again, without a charge."""
+    noise = opened()
+    for number in (1, 2, 3):
+        noise.take(request(number))
+    for attempt in (1, 2):
+        for number in (1, 2, 3):
+            with pytest.raises(Refused, match="after round 3, so round"):
+                noise.take(request(number, 5.0, restarts=attempt, after=3))
+    noise.take(request(4, 5.0, restarts=2, after=3))
+    assert noise.ledger.lines == [1, 2, 3, ("restart", 3), ("restart", 3), 4]
+    # What was said with the restart holds, whatever a later request says.
+    with pytest.raises(Refused, match="after round 3, so round 2"):
+        noise.take(request(2, 5.0, restarts=2, after=0))
+
+
+@pytest.mark.parametrize(
+    ("restarts", "after"), [(2**70, 0), (-1, 0), (1, -1), (1, 2**70)]
+)
+def test_numbers_out_of_range_change_nothing(opened, restarts, after):
+    noise = opened()
+    noise.take(request(1))
+    with pytest.raises(MessageError, match="expected numbers from 0"):
+        noise.take(request(2, restarts=restarts, after=after))
+    assert noise.ledger.lines == [1]
+
+
+def test_noise_is_not_used_for_two_states_of_a_client(opened):
+    noise = opened()
+    noise.take(request(5))
+    other = request(5)
+    other.header["state_rounds"] = {"a": 3}
+    with pytest.raises(Refused, match="round 5 was computed before for another"):
+        noise.take(other)
+
+
+def test_a_restart_forgets_what_else_is_kept_of_later_rounds(opened):
+    told = []
+    noise = opened(forget=told.append)
+    noise.take(request(1))
+    noise.take(request(2, restarts=1, after=1))
+    noise.take(request(3, restarts=1, after=1))
+    assert told == [1]
 
 
 def test_a_kill_between_ledger_and_seed_repeats_both(opened):

@@ -208,3 +208,14 @@ def test_a_record_of_a_newer_version_is_named(sites):
     path.write_text('{"format": 2, "rounds": {}}')
     with pytest.raises(SecureSumError, match="has format 2; this version reads 1"):
         sites[A].keys("run", 1, 2, _terms(1, 2))
+
+
+def test_rounds_with_new_noise_may_have_other_survivors(tmp_path):
+    sites = _Sites(tmp_path)
+    sites.open(5, 1)
+    sites.open(6, 1, masking=(A, B, C))
+    for name in NAMES:
+        sites[name].forget_after("run", 5)
+    assert sites.open(6, 2) == [6, 60]
+    with pytest.raises(SecureSumError, match="has opened round 5 for other survivors"):
+        sites.open(5, 2, masking=(A, B, C))

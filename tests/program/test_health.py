@@ -85,9 +85,13 @@ class TestExclusions:
         assert excluded == [("client 5", ITSELF)]
         # Clients 0 to 3 without; 4 and 5 with, 4 without, and 6 and 7 without.
         assert engine.calls == 4
-        # Once found, a client is known.
+        # Once found, a client is tried first.
         again = found.of_round(engine.initialize(), cohort, 1)
-        assert (again, engine.calls) == ([("client 5", ITSELF)], 4)
+        assert (again, engine.calls) == ([("client 5", ITSELF)], 5)
+        # And is not blamed for another one.
+        engine.bad = ["client 2"]
+        other = found.of_round(engine.initialize(), cohort, 1)
+        assert other == [("client 2", ITSELF)]
 
     @pytest.mark.parametrize("bad", [[0], [7], [0, 7], [1, 2, 3], list(range(8))])
     def test_each_is_found(self, bad):

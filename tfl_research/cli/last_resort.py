@@ -67,7 +67,7 @@ def guarded(
         if error.filename is not None:
             text = f"{_words(error)}; mend that, then give the same command again"
             return say(program, text, USAGE_ERROR)
-        return say(program, f"{_words(error)}; {_kept(error, folder())}", USAGE_ERROR)
+        return say(program, f"{_words(error)}; {_kept(error, folder())}", UNFORESEEN)
     except Exception as error:  # noqa: BLE001, the traceback is kept.
         return say(program, f"{_words(error)}; {_kept(error, folder())}", UNFORESEEN)
 

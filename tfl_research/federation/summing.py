@@ -47,6 +47,11 @@ class SecureSums:
       say: prints a line for the user.
       least_clients: a sum of fewer clients is not opened, since their parts of the
         noise are less than what is charged.
+      noised: whether the vectors have noise of the sites, which is new after a restart.
+        Then a repeated round may have other survivors.
+
+    Attributes:
+      restarts: how often the run has begun again with new noise.
     """
 
     def __init__(
@@ -56,7 +61,10 @@ class SecureSums:
         folder: pathlib.Path,
         say: Callable[[str], None],
         least_clients: int = 1,
+        noised: bool = False,
     ):
+        self.restarts = 0
+        self._noised = noised
         self._least_clients = least_clients
         self._run = run
         self._vectors = tuple(vectors)
@@ -151,7 +159,9 @@ class SecureSums:
         kept = self._kept()
         attempt = int(kept.get("attempt", 0)) + 1
         only = None
-        if kept.get("round") == round_number and kept.get("survivors"):
+        repeats_noise = not self._noised or kept.get("restarts", 0) == self.restarts
+        same = kept.get("round") == round_number and repeats_noise
+        if same and kept.get("survivors"):
             only = tuple(kept["survivors"])
         self._keep(round_number, attempt, only or ())
         return attempt, only
@@ -175,5 +185,6 @@ class SecureSums:
             "round": round_number,
             "attempt": attempt,
             "survivors": list(survivors),
+            "restarts": self.restarts,
         }
         atomic.write(self._path, json.dumps(record).encode(), mode=0o600)

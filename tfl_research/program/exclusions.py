@@ -25,8 +25,8 @@ class Exclusions:
 
     A process counts them alone. A client whose examples are not finite is found by
     them. Others are found by the round itself, which is repeated from the same state
-    for halves of the cohort; their results are thrown away. Clients that are found once
-    are tried first in later rounds.
+    for halves of the cohort; their results are thrown away. Clients that were found in
+    earlier rounds are tried first.
 
     Args:
       engine: executes the process.
@@ -34,7 +34,7 @@ class Exclusions:
 
     def __init__(self, engine: Engine):
         self._engine = engine
-        self._found: dict[str, str] = {}
+        self._found: set[str] = set()
 
     def of_round(self, state: Any, cohort: Any, count: int) -> Excluded:
         """(client, reason) of the clients excluded; none at the sites of a federation.
@@ -50,27 +50,30 @@ class Exclusions:
             or isinstance(cohort, SiteCohort)
         ):
             return ()
-        known = [i for i, name in enumerate(cohort.client_ids) if name in self._found]
-        if len(known) != count:
-            for index, name in enumerate(cohort.client_ids):
-                reason = _not_finite(cohort.load(name), cohort.orders[index])
-                if reason is not None:
-                    self._found[name] = reason
-            known = [i for i, n in enumerate(cohort.client_ids) if n in self._found]
-        if len(known) != count:
-            try:
-                known = sorted(self._search(state, cohort, range(len(cohort))))
-            except Exception as error:  # noqa: BLE001, the round itself went well.
-                warnings.warn(
-                    f"cannot tell which clients were excluded: "
-                    f"{message_for_command_line(error)}",
-                    stacklevel=2,
-                )
-                return ()
-            for index in known:
-                self._found.setdefault(cohort.client_ids[index], _ITSELF)
-        names = [cohort.client_ids[index] for index in known]
-        return [(name, self._found[name]) for name in names]
+        reasons = {
+            index: reason
+            for index, name in enumerate(cohort.client_ids)
+            if (reason := _not_finite(cohort.load(name), cohort.orders[index]))
+        }
+        names = cohort.client_ids
+        suspects = sorted(reasons)
+        try:
+            if len(suspects) != count:
+                before = {i for i, name in enumerate(names) if name in self._found}
+                suspects = sorted(before.union(reasons))
+                if len(suspects) != count or not self._excludes_all(
+                    state, cohort, suspects
+                ):
+                    suspects = sorted(self._search(state, cohort, range(len(cohort))))
+        except Exception as error:  # noqa: BLE001, the round itself went well.
+            warnings.warn(
+                f"cannot tell which clients were excluded: "
+                f"{message_for_command_line(error)}",
+                stacklevel=2,
+            )
+            return ()
+        self._found.update(names[index] for index in suspects)
+        return [(names[index], reasons.get(index, _ITSELF)) for index in suspects]
 
     def _search(
         self, state: Any, cohort: Cohort, indices: Sequence[int]
@@ -88,14 +91,24 @@ class Exclusions:
             yield from self._search(state, cohort, second)
 
     def _excludes(self, state: Any, cohort: Cohort, indices: Sequence[int]) -> bool:
-        """Whether the round excludes one of the clients at `indices`.
+        """Whether the round excludes one of the clients at `indices`."""
+        return bool(self._excluded_of(state, cohort, indices))
+
+    def _excludes_all(self, state: Any, cohort: Cohort, indices: Sequence[int]) -> bool:
+        """Whether the round excludes each of the clients at `indices`."""
+        return self._excluded_of(state, cohort, indices) == len(cohort)
+
+    def _excluded_of(
+        self, state: Any, cohort: Cohort, indices: Sequence[int]
+    ) -> Optional[int]:
+        """How many clients the round excludes, if the clients at `indices` fill it.
 
         They take part several times, as many together as in the cohort: another size
         would be compiled anew.
         """
         repeated = itertools.islice(itertools.cycle(indices), len(cohort))
         _, metrics = self._engine.next(state, cohort.select(list(repeated)))
-        return bool(excluded(metrics))
+        return excluded(metrics)
 
 
 def excluded(metrics: Any) -> Optional[int]:

@@ -100,8 +100,7 @@ class InProcessEngine(ClosedOnExit):
         self._programs = programs
         if choice_made:
             self._keep.require(kept)
-        if self.parallel > 1:
-            set_flags()
+        set_flags()
         if mode is not None:
             self._check(mode)
             if kept is None:

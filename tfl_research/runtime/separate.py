@@ -18,7 +18,7 @@ from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.compiler.xla import CannotCompile, executed
+from tfl_research.runtime.compiler.xla import CannotCompile, executed, set_flags
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
@@ -43,6 +43,7 @@ class SeparateClients:
     """
 
     def __init__(self, programs: MapReduce, compiler: str):
+        set_flags()
         self._programs = programs
         self._mode = Mode("separate", compiler)
         self._has_warned = False

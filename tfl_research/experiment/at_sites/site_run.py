@@ -117,14 +117,15 @@ class RunAtSite:
                 policy=site.policy,
                 say=say,
             )
+        self._sums = SiteSums(site.folder / "sums", site.name)
         self._noise = SiteNoise(
             folder,
             secret,
             draws=process.client_secrets or ledger is not None,
             covers=covers,
             ledger=ledger,
+            forget=lambda after: self._sums.forget_after(self._run, after),
         )
-        self._sums = SiteSums(site.folder / "sums", site.name)
         self._summed: tuple[int, int, list[np.ndarray]] = (0, 0, [])
         self._repeatable = shared.repeatable_rounds(experiment)
         self._evaluator: Optional[Evaluator] = None
@@ -162,9 +163,13 @@ class RunAtSite:
             tf.constant(request.tensor(f"context/{n}", dtype=dtype, shape=shape))
             for n, (dtype, shape) in enumerate(self._process.context_layout)
         ]
-        self._site.policy.check_round(number)
-        self._noise.take(request)
         state_rounds = state_rounds_of(request, client_ids)
+        terms: Optional[tuple[int, SumTerms]] = None
+        if self.setup.experiment.secure_sums.secure_sums:
+            terms = self._terms(number, request)
+        self._site.policy.check_round(number)
+        # Charges the round: nothing refuses the request from here on.
+        self._noise.take(request)
         tensors: dict[str, np.ndarray] = {}
         reports = []
         for place, client_id in enumerate(client_ids):
@@ -174,27 +179,42 @@ class RunAtSite:
             for position, value in enumerate(reports[-1]):
                 if position not in self._kept:
                     tensors[f"{place}/{position}"] = value
-        if self.setup.experiment.secure_sums.secure_sums:
-            return self._begun_sum(number, request, reports)
+        if terms is not None:
+            return self._begun_sum(number, *terms, reports)
         return Message("round", {"clients": client_ids}, tensors)
 
-    def _begun_sum(
-        self, number: int, request: Message, reports: Sequence[Sequence[np.ndarray]]
-    ) -> Message:
-        """The site's public keys of a secure sum; the reports wait to be masked."""
+    def _terms(self, number: int, request: Message) -> tuple[int, SumTerms]:
+        """The attempt at a round's secure sum, and the terms that are proposed for it.
+
+        Raises:
+          MessageError: there are none, or they are not of this process.
+        """
         try:
             begun = request.mapping("sum")
             attempt, terms = int(begun["attempt"]), SumTerms.from_json(begun["terms"])
         except (KeyError, TypeError, ValueError) as error:
             raise MessageError(f"round {number}: no terms of a secure sum") from error
-        first = self._process.clients.num_plain_leaves
-        vectors = []
-        layout = self._process.secure_layout
-        expected = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
+        expected = [
+            VectorSpec(shape, dtype.name, m)
+            for dtype, shape, m in self._process.secure_layout
+        ]
         if list(terms.vectors) != expected or len(terms.parties) < LEAST_PARTIES:
             raise MessageError(
                 f"round {number}: the terms of the secure sum are not of this process"
             )
+        return attempt, terms
+
+    def _begun_sum(
+        self,
+        number: int,
+        attempt: int,
+        terms: SumTerms,
+        reports: Sequence[Sequence[np.ndarray]],
+    ) -> Message:
+        """The site's public keys of a secure sum; the reports wait to be masked."""
+        first = self._process.clients.num_plain_leaves
+        vectors = []
+        layout = self._process.secure_layout
         for position, (dtype, _, modulus) in enumerate(layout):
             total = reports[0][first + position]
             for report in reports[1:]:

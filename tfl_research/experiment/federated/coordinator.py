@@ -188,9 +188,11 @@ class Coordinated:
         if secure:
             vectors = [VectorSpec(shape, dtype.name, m) for dtype, shape, m in layout]
             plan = setup.user_level
-            noised = None if plan is None else plan.distributed
-            least = 1 if noised is None else noised.minimum_cohort_size
-            sums = SecureSums(run, vectors, own, _say, least)
+            shares = None if plan is None else plan.distributed
+            least = 1 if shares is None else shares.minimum_cohort_size
+            noised = process.client_secrets or setup.record_level is not None
+            sums = SecureSums(run, vectors, own, _say, least, noised)
+        self._sums = sums
         sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
         self._sites = sites
         plain = len(prepared.report_layout) - len(layout)
@@ -244,6 +246,8 @@ class Coordinated:
           restarts: how often the run has begun again with new noise.
         """
         self.totals.attempt = restarts
+        if self._sums is not None:
+            self._sums.restarts = restarts
         checkpoints = CheckpointStore(
             folder.checkpoints_path, key=folder.checkpoint_key
         )

@@ -31,7 +31,7 @@ class SiteSums:
     other survivors. Since more than half of the parties must answer, some party that
     has opened the first sum is asked for the second one. For that the parties, the
     threshold and the vectors of a round stay the same in all its attempts, from the
-    site's first masked vector on.
+    site's first masked vector on. `forget_after` is for rounds with new noise.
 
     Args:
       folder: where the files are; made if there is none, for its owner alone. Each run
@@ -141,6 +141,23 @@ class SiteSums:
         self._keep_rounds(run, rounds)
         self._keep(run, party)
         return answer
+
+    def forget_after(self, run: str, number: int) -> None:
+        """Drops what is known of a run's rounds after one, durably.
+
+        Only for rounds that are repeated with new noise of the site in its vectors:
+        other survivors may be in the sum then, and the sum is charged for as another
+        release.
+
+        Args:
+          run: the run's id.
+          number: the last round that stays on record.
+        """
+        rounds = self._rounds(run)
+        kept = {name: round_ for name, round_ in rounds.items() if int(name) <= number}
+        if len(kept) < len(rounds):
+            self._path(run, "party").unlink(missing_ok=True)
+            self._keep_rounds(run, kept)
 
     def end(self, run: str) -> None:
         """Drops the keys of the run's last sum; what was opened stays on record."""

@@ -10,7 +10,9 @@ from tfl_research.federation.wire.handler import Refused
 
 _SCHEMA = """
 create table if not exists rounds (round integer primary key, digest text not null);
-create table if not exists restarts (number integer primary key);
+create table if not exists restarts (
+  number integer primary key, after_round integer not null
+);
 """
 
 
@@ -19,9 +21,9 @@ class KeptRounds:
 
     The noise of a round is a function of the site's secret, the run, the number of its
     restarts and the round. A round that is repeated for another model would have the
-    same noise, and the difference of the two reports would have none. After a restart
-    (`--recharge`) all rounds have new noise, and rounds with the noise of an earlier
-    number are refused.
+    same noise, and the difference of the two reports would have none. A restart
+    (`--recharge`) begins after a round. The later rounds have new noise then, and the
+    rounds up to this one are over: with new noise nobody would have charged them.
 
     Args:
       path: of the file; made when missing.
@@ -66,16 +68,31 @@ class KeptRounds:
     @property
     def restarts(self) -> int:
         """How often the run has begun again with new noise."""
-        (found,) = self._database.execute(
-            "select coalesce(max(number), 0) from restarts"
-        ).fetchone()
-        return int(found)
+        return self._newest()[0]
 
-    def restart(self, number: int) -> None:
-        """Notes a restart durably, before anything has its noise."""
+    @property
+    def restarted_after(self) -> int:
+        """The round after which the run has begun again; 0 without a restart."""
+        return self._newest()[1]
+
+    def _newest(self) -> tuple[int, int]:
+        found = self._database.execute(
+            "select number, after_round from restarts order by number desc limit 1"
+        ).fetchone()
+        return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
+    def restart(self, number: int, after: int) -> None:
+        """Notes a restart durably, before anything has its noise.
+
+        Args:
+          number: how often the run has begun again, with this time.
+          after: the last round that is not repeated.
+        """
         with self._database:
-            self._database.execute("insert into restarts values (?)", (number,))
-            self._database.execute("delete from rounds")
+            self._database.execute(
+                "insert into restarts values (?, ?)", (number, after)
+            )
+            self._database.execute("delete from rounds where round > ?", (after,))
 
     def close(self) -> None:
         """Closes the file."""

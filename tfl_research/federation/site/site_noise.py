@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import pathlib
+from collections.abc import Callable
 from typing import Any, Optional
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy as np
 from tfl_research.federation.site.kept_rounds import KeptRounds
 from tfl_research.federation.site.site_ledger import SiteLedger
 from tfl_research.federation.wire.handler import Refused
-from tfl_research.federation.wire.messages import Message
+from tfl_research.federation.wire.messages import Message, MessageError
+
+# Of restarts and rounds.
+_MOST = 10**9
 
 
 class SiteNoise:
@@ -29,6 +33,8 @@ class SiteNoise:
       draws: whether the site draws any noise in this run.
       covers: what the noise of a round covers, beside the request.
       ledger: see above.
+      forget: drops durably what else the site keeps of the rounds after one, since
+        these rounds will have new noise; may be repeated.
     """
 
     def __init__(
@@ -39,9 +45,11 @@ class SiteNoise:
         draws: bool,
         covers: str,
         ledger: Optional[SiteLedger],
+        forget: Callable[[int], None] = lambda after: None,
     ):
         self._run, self._secret = folder.name, secret
         self._draws, self._covers = draws, covers
+        self._forget = forget
         self._rounds = KeptRounds(folder / "rounds.sqlite")
         self.ledger = ledger
         self.seed = own_seed(secret, self._run, self._rounds.restarts)
@@ -57,6 +65,12 @@ class SiteNoise:
         number = request.integer("round")
         if self._draws:
             self._follow(request)
+            over = self._rounds.restarted_after
+            if number <= over:
+                raise Refused(
+                    f"the run has begun again after round {over}, so round {number} is "
+                    "over and gets no new noise"
+                )
             self._rounds.take(number, _digest(request, self._covers))
         if self.ledger is not None:
             self.ledger.charge(number)
@@ -64,9 +78,14 @@ class SiteNoise:
     def _follow(self, request: Message) -> None:
         """Takes a new seed if the coordinator has begun the run again.
 
-        The ledger is told first. A kill between the two steps repeats both.
+        The ledger is told first. A kill between the steps repeats all of them.
         """
         restarts, after = (request.integer(n) for n in ("restarts", "restarted_after"))
+        if not (0 <= restarts <= _MOST and 0 <= after <= _MOST):
+            raise MessageError(
+                f"restarts {restarts} after round {after}: expected numbers from 0 to "
+                f"{_MOST}"
+            )
         known = self._rounds.restarts
         if restarts < known:
             raise Refused(
@@ -76,7 +95,8 @@ class SiteNoise:
         if restarts > known:
             if self.ledger is not None:
                 self.ledger.restart(after)
-            self._rounds.restart(restarts)
+            self._forget(after)
+            self._rounds.restart(restarts, after)
             self.seed = own_seed(self._secret, self._run, restarts)
 
     def close(self) -> None:
@@ -103,7 +123,9 @@ def own_seed(secret: bytes, run: str, restarts: int = 0) -> int:
 
 def _digest(request: Message, covers: str) -> str:
     """SHA-256 of what a round's result depends on."""
-    digest = hashlib.sha256(repr((request.texts("clients"), covers)).encode())
+    states = sorted(request.mapping("state_rounds").items())
+    said = (request.texts("clients"), states, covers)
+    digest = hashlib.sha256(repr(said).encode())
     for name in sorted(request.tensors):
         array: Any = request.tensors[name]
         digest.update(repr((name, array.dtype.str, array.shape)).encode())

@@ -111,7 +111,7 @@ def written(
     task: str = "csv",
     names: Sequence[str] = NAMES,
     carrier: str = "local",
-    round_deadline: float = 30.0,
+    round_deadline: float = 60.0,
 ) -> Federation:
     """Makes the files of a federation."""
     generator = np.random.default_rng(0)

@@ -241,10 +241,8 @@ def test_a_recharged_run_has_new_noise_and_is_charged_again_at_the_sites(tmp_pat
         )
     # The simulation is charged for two rounds, and the run for four.
     differences = compare.differences(second.path, simulated)
-    assert [line.split(" is ")[0] for line in differences] == [
-        "round 1: epsilon",
-        "round 2: epsilon",
-    ]
+    assert {line.split(":")[0] for line in differences} == {"round 1", "round 2"}
+    assert all("epsilon" in line for line in differences), differences
     changed = compare.differences(second.path, first.path)
     assert any(line.startswith("weight") for line in changed)
 

@@ -16,6 +16,8 @@ from benchmark.images import IMAGES
 from benchmark.peers import environments
 from benchmark.workloads import WORKLOADS
 
+from tfl_research.cli import last_resort
+
 # Seconds of rounds that a contender gets in each of its turns, at least one round.
 _TURN_SECONDS = 1.0
 _WARM_ROUNDS = 3
@@ -219,5 +221,10 @@ def main() -> None:
         print(f"results: {flags.output}  {picture}")
 
 
-if __name__ == "__main__":
+def _run() -> int:
     main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(last_resort.surviving("scripts/bench", _run))

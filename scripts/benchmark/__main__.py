@@ -15,7 +15,6 @@ from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
 from benchmark.peers import environments
 from benchmark.workloads import WORKLOADS
-
 from tfl_research.cli import last_resort
 
 # Seconds of rounds that a contender gets in each of its turns, at least one round.

@@ -16,6 +16,7 @@ from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
 from benchmark.peers import environments
 from benchmark.workloads import WORKLOADS
+from tfl_research.cli import last_resort
 
 # Seconds of rounds that a contender gets in each of its turns, at least one round.
 _TURN_SECONDS = 1.0
@@ -222,11 +223,17 @@ def main() -> None:
 
 def _stop(number: int, _: object) -> None:
     """Ends the program; contenders, in sessions of their own, are killed on the way."""
-    sys.stderr.write("interrupted\n")
+    sys.stderr.write("interrupted
+")
     sys.exit(128 + number)
+
+
+def _run() -> int:
+    main()
+    return 0
 
 
 if __name__ == "__main__":
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _stop)
-    main()
+    sys.exit(last_resort.surviving("scripts/bench", _run))

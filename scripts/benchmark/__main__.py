@@ -223,8 +223,7 @@ def main() -> None:
 
 def _stop(number: int, _: object) -> None:
     """Ends the program; contenders, in sessions of their own, are killed on the way."""
-    sys.stderr.write("interrupted
-")
+    sys.stderr.write("interrupted\n")
     sys.exit(128 + number)
 
 

@@ -30,8 +30,7 @@ ROUNDS = 80
 KILLS = 25
 
 
-@pytest.mark.parametrize("name", list(whole_federation.RUNS))
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize(("name", "seed"), [("records", 1), ("scaffold", 2)])
 def test_kills_change_nothing(tmp_path, monkeypatch, name, seed):
     federation = written(
         tmp_path, names=NAMES[:3], carrier="flare", round_deadline=60.0

@@ -188,12 +188,24 @@ def test_an_error_of_the_user_is_one_line(run):
     assert run(main) == (2, "", "error: the --output_dir is full\n")
 
 
-def test_another_error_is_not_swallowed(run):
+def test_another_error_is_one_line_and_its_traceback_is_kept(
+    run, tmp_path, monkeypatch
+):
     def main(given):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("of nothing\nby nothing")
 
-    with pytest.raises(ZeroDivisionError):
-        run(main)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, output, errors = run(main)
+    assert (code, output) == (1, "")
+    (kept,) = tmp_path.iterdir()
+    assert errors == (
+        "error: ZeroDivisionError: of nothing; this is not foreseen; the traceback is "
+        f"in {kept}\n"
+    )
+    text = kept.read_text()
+    assert 'raise ZeroDivisionError("of nothing' in text
+    assert text.endswith("ZeroDivisionError: of nothing\nby nothing\n")
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_full_disk_is_one_line(run):
@@ -213,8 +225,10 @@ def test_a_full_disk_is_one_line(run):
     def bad_descriptor(given):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
-    with pytest.raises(OSError, match="Bad file"):
-        run(bad_descriptor)
+    code, _, err = run(bad_descriptor)
+    assert code == 2
+    assert err.startswith("error: Bad file descriptor; this is not foreseen; the ")
+    assert err.count("\n") == 1
 
 
 def test_interruptions(run):
@@ -340,10 +354,48 @@ class TestFlagFiles:
         run(lambda given: seen.append(given.values), outer)
         assert seen == [{"rounds": 3, "seed": 4}]
 
+    def test_a_byte_order_mark_and_windows_lines(self, run, tmp_path):
+        seen = []
+        (tmp_path / "f").write_bytes("\ufeff--rounds=3\r\n--seed=4\r\n".encode())
+        run(lambda given: seen.append(given.values), f"--flagfile={tmp_path}/f")
+        assert seen == [{"rounds": 3, "seed": 4}]
+
+    @pytest.mark.parametrize("content", [b"\x7fELF\xff\xfe", b"--rounds=3\0", b"\x80"])
+    def test_a_binary_file_is_one_line(self, run, tmp_path, content):
+        (tmp_path / "binary").write_bytes(content)
+        flag = f"--flagfile={tmp_path}/binary"
+        code, _, errors = run(lambda given: None, flag)
+        assert code == 2
+        assert errors.startswith(f"error: {flag}: ")
+        assert errors.count("\n") == 1
+
     def test_a_bad_file_is_one_line(self, run, tmp_path):
         for flag, message in (
-            (f"--flagfile={tmp_path}/none", "Unable to open flagfile: "),
-            (f"--flagfile={tmp_path}", "Unable to open flagfile: "),
+            (
+                f"--flagfile={tmp_path}/none",
+                f"--flagfile={tmp_path}/none: cannot be read (No such file",
+            ),
+            (
+                f"--flagfile={tmp_path}",
+                f"--flagfile={tmp_path}: {tmp_path} is a folder, expected a file; ",
+            ),
+            ("--flagfile=", "--flagfile=: names no file"),
+            ("--flagfile", "--flagfile: gives no file"),
+            (
+                self.written(tmp_path, '--task="heart"', name="quotes"),
+                f'{tmp_path}/quotes, line 1: --task="heart": in a flag file quotes are '
+                "a part of the value; write --task=heart",
+            ),
+            (
+                self.written(tmp_path, "", "--rounds 3", name="space"),
+                f"{tmp_path}/space, line 2: --rounds 3: in a flag file the value "
+                "follows '='; write --rounds=3",
+            ),
+            (
+                self.written(tmp_path, f"--flagfile={tmp_path}/self", name="self"),
+                f"{tmp_path}/self, line 1: --flagfile={tmp_path}/self: the file names "
+                "itself",
+            ),
             (self.written(tmp_path, "--round=3", name="a"), "unknown flag --round; "),
             (self.written(tmp_path, "--rounds=0", name="b"), "--rounds=0: must be a"),
             (self.written(tmp_path, "rounds=3", name="c"), "unexpected argument 'rou"),

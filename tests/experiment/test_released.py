@@ -132,7 +132,7 @@ class TestRefusals:
     def test_unknown_names_with_the_list(self):
         refused(
             "--release_exact=cohort: there is no such exact output; give one of "
-            "cohort_size, examples, excluded_clients, train_*",
+            "cohort_size, examples, excluded_clients, excluded_by_client, train_*",
             release=Release(release_exact=("cohort",)),
         )
         for name in ("epsilon", "run_seed", "checkpoints"):

@@ -177,7 +177,10 @@ class TestDataOfOnesOwn:
         folder, _, _ = withheld
         text = " ".join((folder / "privacy.txt").read_text("utf-8").split())
         assert "Exact, outside of ε: nothing." in text
-        assert "Withheld: cohort_size, examples, excluded_clients, train_*" in text
+        assert (
+            "Withheld: cohort_size, examples, excluded_clients, excluded_by_client, "
+            in text
+        )
         assert "No best model is chosen" in text
         assert "do not leave the clients" not in text
 

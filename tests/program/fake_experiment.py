@@ -182,8 +182,8 @@ class Plan:
 class Account:
     """Stands in for a privacy account: a write-ahead ledger, ε = sqrt(round) / 10."""
 
-    noise_multiplier = 1.25
-    delta = 1e-4
+    noise_multiplier: Optional[float] = 1.25
+    delta: Optional[float] = 1e-4
     charges_abandoned = False
     plan = Plan()
     measured_stddev = 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 
 import fake_experiment as fake
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow_federated as tff
 from tensorboard.backend.event_processing import event_accumulator
 
 from tfl_research.data import ArraySpec, ClientData
+from tfl_research.errors import UserError
 from tfl_research.models import Forward, FunctionalModel
 from tfl_research.program import (
     Evaluator,
@@ -374,6 +376,30 @@ def test_export_loads_with_keras_and_gives_the_same_logits(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["final"]
     with pytest.raises(ValueError, match="trainable weights have shapes"):
         export_model(task(data), weights(outputs=4), path)
+
+
+def test_a_disk_that_fills_up_in_an_export_is_one_line(tmp_path):
+    data = client_data([6])
+    path = tmp_path / "export" / "final"
+    export_model(task(data), weights(seed=1), path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal, and a write beyond the limit is an error.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(UserError) as raised:
+            export_model(task(data), weights(seed=2), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = raised.value.for_command_line
+    assert message.startswith(f"{path} could not be written (")
+    assert message.endswith("then give the same command again")
+    # The export before is still whole, and the next one replaces it.
+    x = data.load("c0")["x"]
+    for seed in (1, 2):
+        loaded = tf.keras.models.load_model(path)(x, training=False)
+        expected = logits_of(x, weights(seed=seed))
+        np.testing.assert_allclose(loaded, expected, rtol=1e-4, atol=1e-5)
+        export_model(task(data), weights(seed=2), path)
 
 
 def scalars(logdir):

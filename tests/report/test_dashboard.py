@@ -269,7 +269,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(root, capsys):
     finally:
         made.server_close()
     error = capsys.readouterr().err
-    assert error.startswith(f"error: --host=127.0.0.1 --port={made.port}: ")
+    assert error.startswith(f"dashboard: --host=127.0.0.1 --port={made.port}: ")
     assert error.endswith("choose another --port (0 for any) or --host\n")
     assert error.count("\n") == 1
 
@@ -295,6 +295,6 @@ def test_what_cannot_be_served_is_refused_in_one_line(
     monkeypatch.chdir(root)
     assert command.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("dashboard: ")
     assert problem in error
     assert error.count("\n") == 1

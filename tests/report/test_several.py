@@ -211,7 +211,7 @@ def test_wrong_arguments_are_refused_in_one_line(
     (tmp_path / "damaged" / "sweep.json").write_text("[]")
     assert command.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("report: ")
     assert error.count("\n") == 1
     assert problem in error
 

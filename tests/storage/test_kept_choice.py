@@ -21,8 +21,16 @@ def test_nothing_is_kept_before_the_first_start(tmp_path):
 def test_what_is_kept_is_read_again(tmp_path):
     path = tmp_path / "runtime.json"
     kept_choice.keep(path, {"parts": 3})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"parts": 3}
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["parts"] == 3
     assert kept_choice.kept(path, parts) == 3
+    # Without a key, the seal shows damage.
+    path.write_text(json.dumps({**written, "parts": 4}))
+    with pytest.raises(UserError, match="it was changed"):
+        kept_choice.kept(path, parts)
+    # A file of an earlier version has no seal.
+    path.write_text('{"parts": 5}')
+    assert kept_choice.kept(path, parts) == 5
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parts": "x"}', "null"])

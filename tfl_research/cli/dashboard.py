@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.cli import last_resort
 from tfl_research.report.dashboard import access
 from tfl_research.report.dashboard.watched import Watched
 
@@ -86,24 +87,24 @@ def main(arguments: Sequence[str]) -> int:
       port that cannot be used.
     """
     given = _parser().parse_args(arguments)
+    return last_resort.guarded("dashboard", lambda: _serve(given))
+
+
+def _serve(given: argparse.Namespace) -> int:
     try:
         made, token = server(given.folder, given.host, given.port)
     except ImportError as error:
-        sys.stderr.write(
-            f"error: {error.name} is not installed; install the extra 'plots' "
-            "(pip install 'tfl_research[plots]')\n"
+        return _refused(
+            f"{error.name} is not installed; install the extra 'plots' "
+            "(pip install 'tfl_research[plots]')"
         )
-        return 2
     except OSError as error:
         where = f"--host={given.host} --port={given.port}"
-        sys.stderr.write(
-            f"error: {where}: {error.strerror}; choose another --port (0 for any) "
-            "or --host\n"
+        return _refused(
+            f"{where}: {error.strerror}; choose another --port (0 for any) or --host"
         )
-        return 2
     except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return _refused(str(error))
     sys.stdout.write(f"{address(made, token)}  (Ctrl-C ends it)\n")
     sys.stdout.flush()
     try:
@@ -115,5 +116,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _refused(message: str) -> int:
+    return last_resort.say("dashboard", message, last_resort.USAGE_ERROR)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("dashboard", main)

@@ -5,7 +5,6 @@ Run by `python -m tfl_research.cli.describe_task NAME`.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import pathlib
 import sys
@@ -16,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from tfl_research import tasks
-from tfl_research.cli import schema_draft
+from tfl_research.cli import last_resort, schema_draft
+from tfl_research.cli.arguments import Parser
 from tfl_research.data import ArraySpec, ClientData, derived_generator, structures
 from tfl_research.data.partitions import divergence, partition_options, statistics
 from tfl_research.data.partitions.feature_divergence import feature_divergence
+from tfl_research.errors import message_for_command_line
 
 _WIDTH = 80
 _INDENT = 20
@@ -286,7 +287,11 @@ def _check_partition(name: str, options: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit code, 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(
+    return last_resort.guarded("describe_task", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = Parser(
         prog="describe_task",
         description="Prints a task's source, licence, clients and class balance.",
         epilog="The task's own options follow as --option=value, seed among them.",
@@ -335,11 +340,11 @@ def main(arguments: Sequence[str]) -> int:
                 parsed.name, task, parsed.plot, clients=parsed.clients, seed=parsed.seed
             )
     except ValueError as error:
-        sys.stderr.write(f"describe_task: {error}\n")
-        return 2
+        message = message_for_command_line(error)
+        return last_resort.say("describe_task", message, last_resort.USAGE_ERROR)
     sys.stdout.write(text + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("describe_task", main)

@@ -12,8 +12,13 @@ from typing import Any
 from absl import flags
 
 from tfl_research import registry
+from tfl_research.cli import flag_files
 from tfl_research.cli.preset import Given, Preset
-from tfl_research.errors import SettingError, UserError
+from tfl_research.errors import (
+    SettingError,
+    UserError,
+    message_for_command_line,
+)
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import (
     Kind,
@@ -199,6 +204,7 @@ def parse(preset: Preset, argv: Sequence[str]) -> Given:
       UserError: an unknown flag, a value that is refused, or an argument that is no
         flag.
     """
+    argv = [*argv[:1], *flag_files.expanded(argv[1:])]
     load_plugins(argv)
     defined = define(preset)
     try:
@@ -228,12 +234,13 @@ def further(preset: Preset, setting: str, text: str, arguments: Sequence[str]) -
     """
     defined = define(preset)
     try:
-        rest = defined.values([preset.name, *arguments])[1:]
+        rest = defined.values([preset.name, *flag_files.expanded(arguments)])[1:]
     except flags.UnrecognizedFlagError as error:
         why = _unrecognised(preset, defined, error.flagname)
         raise SettingError(f"--{setting}={text}: {why}") from None
     except (flags.Error, ValueError) as error:
-        raise SettingError(f"--{setting}={text}: {_plain(str(error))}") from None
+        why = message_for_command_line(error)
+        raise SettingError(f"--{setting}={text}: {_plain(why)}") from None
     if rest:
         raise SettingError(
             f"--{setting}={text}: unexpected argument {rest[0]!r}; flags are given as "
@@ -262,7 +269,8 @@ def load_plugins(argv: Sequence[str]) -> None:
     flags.DEFINE_multi_string("plugin", [], "", flag_values=values)
     try:
         values(list(argv), known_only=True)
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
+        # A ValueError is absl's for --noflag=value.
         raise UserError(_plain(str(error))) from None
     if values["plugin"].value:
         here = os.getcwd()

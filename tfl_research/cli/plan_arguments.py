@@ -9,6 +9,7 @@ from typing import Any
 
 from tfl_research import registry, settings
 from tfl_research.cli import planned_event
+from tfl_research.cli.arguments import Parser
 from tfl_research.privacy.accounting.events import ACCOUNTANTS
 from tfl_research.privacy.ledger import ledger_plots
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
@@ -32,7 +33,7 @@ def load_plugins(arguments: Sequence[str]) -> None:
     Raises:
       SettingError: a module that cannot be imported.
     """
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = Parser(add_help=False, allow_abbrev=False)
     _add_plugin(early)
     for module in early.parse_known_args(arguments)[0].plugin:
         registry.load_plugin(module)
@@ -51,7 +52,7 @@ def _add_plugin(command: argparse.ArgumentParser) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line; the subcommand is in `command`."""
-    command_line = argparse.ArgumentParser(
+    command_line = Parser(
         prog="privacy_ledger",
         description="What was spent by runs over the same clients, and what is left.",
         epilog=_EXAMPLES,

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Sequence
 
 from tfl_research.cli import (
+    last_resort,
     ledger_curves,
     ledger_reading,
     ledger_tables,
     plan_arguments,
     planned_event,
 )
-from tfl_research.errors import UserError
+from tfl_research.errors import message_for_command_line
 from tfl_research.privacy.accounting import planning
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event, check_delta
@@ -239,6 +240,7 @@ def _described(event: Event, arguments: argparse.Namespace) -> str:
     )
 
 
+_PROGRAM = "privacy_ledger"
 _COMMANDS = {"show": _show, "verify": _verify, "plan": _plan, "budget": _budget}
 
 
@@ -250,11 +252,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     with warnings.catch_warnings():
         warnings.showwarning = _say
-        return _run(arguments)
+        return last_resort.guarded(_PROGRAM, lambda: _run(arguments))
 
 
 def _say(message: Warning | str, *_: object, **__: object) -> None:
-    sys.stderr.write(f"privacy_ledger: {message}\n")
+    last_resort.say(_PROGRAM, str(message), 0)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -264,15 +266,11 @@ def _run(arguments: Sequence[str]) -> int:
         plan_arguments.check(parsed)
         return _COMMANDS[parsed.command](parsed)
     except DamageError as error:
-        sys.stderr.write(f"privacy_ledger: {error}\n")
-        return 1
-    except UserError as error:
-        sys.stderr.write(f"privacy_ledger: {error.for_command_line}\n")
-        return 2
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"privacy_ledger: {error}\n")
-        return 2
+        return last_resort.say(_PROGRAM, str(error), 1)
+    except ValueError as error:
+        message = message_for_command_line(error)
+        return last_resort.say(_PROGRAM, message, last_resort.USAGE_ERROR)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with(_PROGRAM, main)

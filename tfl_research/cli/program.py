@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import logging
 import os
+import pathlib
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, Optional, TextIO
 
-from tfl_research.cli import flags, help_text
+from tfl_research.cli import flag_files, flags, help_text, last_resort
 from tfl_research.cli.preset import Preset
-from tfl_research.errors import UserError
+from tfl_research.storage import safe_text
 
-USAGE_ERROR = 2
-INTERRUPTED = 130
-# Disks and quotas that are full.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Begins the line of an error.
+_PROGRAM = "error"
 _HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
 
 
@@ -60,14 +59,14 @@ def main(preset: Preset) -> None:
 
     Exit code 0 after success and `--help`, 2 with `error: ...` on one line of
     standard error for bad flags and other errors of the user's, 130 after an
-    interruption.
+    interruption; see `last_resort`.
     """
     # TensorFlow prints start-up notices as errors; real failures raise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # And warnings of what its own functions call.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    code = execute(preset, sys.argv)
+    code = last_resort.surviving(_PROGRAM, lambda: execute(preset, sys.argv))
     if "tensorflow_federated" in sys.modules:
         # A plugin may have imported TFF for a run that is refused.
         from tfl_research import _tff_compat
@@ -78,35 +77,27 @@ def main(preset: Preset) -> None:
 
 def execute(preset: Preset, argv: Sequence[str]) -> int:
     """`main` with the command line given and the exit code returned."""
-    try:
-        with _ONE_LINE_WARNINGS:
-            if _HELP & set(_before_separator(argv)):
-                sys.stdout.write(help_text.page(preset, argv))
-                return 0
-            preset.main(flags.parse(preset, argv))
-    except UserError as error:
-        return _say_error(error.for_command_line)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        return _say_error(
-            f"{error.filename or 'a file'} could not be written ({error.strerror}); "
-            "free space, then give the same command again to resume"
-        )
-    return 0
+    folder: Optional[pathlib.Path] = None
+
+    def command() -> int:
+        nonlocal folder
+        arguments = [*argv[:1], *flag_files.expanded(argv[1:])]
+        if _HELP & set(_before_separator(arguments)):
+            sys.stdout.write(help_text.page(preset, arguments))
+            return 0
+        given = flags.parse(preset, arguments)
+        name = given.values.get("output_dir")
+        folder = None if name is None else pathlib.Path(name)
+        preset.main(given)
+        return 0
+
+    with _ONE_LINE_WARNINGS:
+        return last_resort.guarded(_PROGRAM, command, lambda: folder)
 
 
 def _before_separator(argv: Sequence[str]) -> Sequence[str]:
     arguments = list(argv[1:])
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
-def _say_error(message: str) -> int:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    return USAGE_ERROR
 
 
 def _show_warning(
@@ -119,7 +110,8 @@ def _show_warning(
 ) -> None:
     """One line for what the user is told; Python's own format for the rest."""
     if category is UserWarning:
-        text = f"warning: {' '.join(str(message).split())}\n"
+        text = f"warning: {safe_text.printable(' '.join(str(message).split()))}\n"
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
-    (file or sys.stderr).write(text)
+    with contextlib.suppress(OSError, ValueError):
+        (file or sys.stderr).write(text)

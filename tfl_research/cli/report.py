@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from tfl_research import report
+from tfl_research.cli import last_resort
 from tfl_research.report.several.page import FILE
 
 _WHAT = """Writes report.html into the folder of one run, or, for several runs or a
@@ -65,17 +66,17 @@ def main(arguments: Sequence[str]) -> int:
       that cannot be written, or arguments that do not go together.
     """
     given = _parser().parse_args(arguments)
+    return last_resort.guarded("report", lambda: _said(given))
+
+
+def _said(given: argparse.Namespace) -> int:
     try:
         path = _write(given.runs, given.sweep, given.output)
     except (ValueError, report.ReportUnavailableError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
-        return 2
+        return last_resort.say("report", str(error), last_resort.USAGE_ERROR)
     sys.stdout.write(f"{path}\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("report", main)

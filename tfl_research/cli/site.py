@@ -9,12 +9,15 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 from tfl_research.errors import UserError
+from tfl_research.storage import user_paths
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="scripts/site",
         description="The process of a site: answers the coordinator with the site's "
         "own data, within the site's policy, until Ctrl-C or SIGTERM. It can be ended "
@@ -35,8 +38,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Serves the site until SIGINT or SIGTERM; returns the exit code."""
+    return last_resort.guarded("site", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     parsed = parser().parse_args(arguments)
-    path = pathlib.Path(parsed.config).expanduser()
+    path = user_paths.expanded(parsed.config)
     # As in the experiments: TensorFlow prints start-up notices as errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -56,11 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 
             serve_training(path, pathlib.Path(parsed.train_for), say=_say)
     except UserError as error:
-        sys.stderr.write(f"site: {error.for_command_line}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"site: {error}\n")
-        return 2
+        return last_resort.say("site", error.for_command_line, 2)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -72,4 +75,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with("site", main)

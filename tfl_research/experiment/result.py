@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import tempfile
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.errors import UserError
@@ -103,7 +104,13 @@ class Result:
             raise UserError(f"{path} is not there: the run has no {which} model")
         import tensorflow as tf
 
-        return tf.keras.models.load_model(str(path), compile=False)
+        if not set("[]*?") & set(str(path)):
+            return tf.keras.models.load_model(str(path), compile=False)
+        with tempfile.TemporaryDirectory() as folder:
+            # TensorFlow reads these characters as a pattern of paths.
+            link = pathlib.Path(folder) / which
+            link.symlink_to(path.resolve(), target_is_directory=True)
+            return tf.keras.models.load_model(str(link), compile=False)
 
     def model_of(self, client_id: str, *, personal: bool = False) -> Any:
         """The trained model of one client, with what the client keeps.

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from tfl_research.errors import UserError
 from tfl_research.federation import toml_file
 from tfl_research.federation.wire import authentication
+from tfl_research.storage import user_paths
 
 CARRIERS = ("local", "flare", "flower")
 LOCAL = "local"
@@ -111,7 +112,7 @@ def read(path: pathlib.Path) -> FederationFile:
       >>> federation_file.read(path).site_names
       ('north',)
     """
-    path = path.expanduser().absolute()
+    path = user_paths.expanded(path).absolute()
     content = toml_file.read(path)
     toml_file.check_names(str(path), content, ("federation", "site"))
     table = content.get("federation")
@@ -164,7 +165,7 @@ def _path(
     value = entry.get(name)
     if not isinstance(value, str) or not value:
         raise UserError(f"{where}: {name} must be a path, got {value!r}")
-    return file.parent / pathlib.Path(value).expanduser()
+    return file.parent / user_paths.expanded(value)
 
 
 def _deadline(where: str, field: str, value: Any) -> float:

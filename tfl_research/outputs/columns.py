@@ -82,6 +82,12 @@ COLUMNS = (
         "Number of clients whose update was not finite.",
         TRAINING,
     ),
+    Output(
+        "excluded_by_client",
+        EXACT,
+        "Clients whose update was not finite, and why; in measurements.jsonl.",
+        TRAINING,
+    ),
     Output("train_*", EXACT, "Metric of the cohort while it trains.", TRAINING),
     Output("eval_*", EXACT, "Metric on the training clients' test examples.", TRAINING),
     Output("bytes_down", EXACT, "Bytes to the clients of the round.", TRAINING),

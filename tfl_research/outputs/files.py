@@ -58,6 +58,12 @@ FILES = (
     ),
     Output("metrics.csv", DERIVED, "A row for each round."),
     Output(
+        "metrics_copy.jsonl",
+        DERIVED,
+        "The rows of metrics.csv again, from which a damaged file is restored.",
+    ),
+    Output("traceback.txt", SECRET, "Where an error stopped a start.", TRAINING),
+    Output(
         "measurements.jsonl",
         DERIVED,
         "Vectors and texts of each round; each has the class of a column of its name.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import models
+from tfl_research.errors import UserError
 from tfl_research.models.adapters import merged
 from tfl_research.storage import atomic
 from tfl_research.tasks.task import Task
@@ -108,10 +108,22 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
+      UserError: the folder cannot be written.
     """
     model = model_with(task, weights)
+    try:
+        _write(model, path)
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        raise UserError(
+            f"{path} could not be written ({reason or error}); the rounds are kept: "
+            "free space, or make the folder writable, then give the same command again"
+        ) from error
+
+
+def _write(model: Any, path: pathlib.Path) -> None:
     temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
-    shutil.rmtree(temporary, ignore_errors=True)
+    atomic.remove(temporary)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     with _quiet_saving():
         if isinstance(model, tf.keras.Model):

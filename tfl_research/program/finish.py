@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -14,6 +13,8 @@ from tfl_research.program.evaluation.client_metrics import Evaluation, client_ta
 from tfl_research.program.reports import RunResult
 from tfl_research.storage import atomic, run_record
 from tfl_research.storage.run_folder import RunFolder
+
+_SHOWN_EXCLUDED = 5
 
 
 def _model_cells(rows: Sequence[Mapping[str, str]], round_number: int) -> dict:
@@ -103,7 +104,7 @@ def write_outputs(
         exporter(model_weights, folder.export_path / name)
     if "best" not in weights:
         # Of an earlier end of the run, after fewer rounds.
-        shutil.rmtree(folder.export_path / "best", ignore_errors=True)
+        atomic.remove(folder.export_path / "best")
     if evaluations:
         atomic.write(folder.clients_path, client_table(evaluations))
     else:
@@ -118,6 +119,22 @@ def write_outputs(
         report.write(folder.path)
     except report.ReportUnavailableError as error:
         say(f"no report.html: {error}")
+
+
+def excluded_line(excluded: Sequence[Mapping[str, Any]]) -> str:
+    """A line about the clients whose updates did not count.
+
+    Args:
+      excluded: of `exclusions.totals`.
+    """
+    parts = [
+        f"{one['client']} in {one['rounds']} rounds ({one['reason']})"
+        for one in excluded[:_SHOWN_EXCLUDED]
+    ]
+    more = len(excluded) - len(parts)
+    if more:
+        parts.append(f"{more} more, see summary.json")
+    return f"warning: updates that were not finite did not count: {'; '.join(parts)}"
 
 
 def closing_lines(

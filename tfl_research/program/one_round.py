@@ -10,7 +10,8 @@ from typing import Any, Optional
 import numpy as np
 
 from tfl_research.data import CLIENT_SECRET, SiteCohort, client_secrets
-from tfl_research.errors import RoundAbandoned, TrainingDivergedError, UserError
+from tfl_research.errors import RoundAbandoned, UserError
+from tfl_research.program import divergence, exclusions
 from tfl_research.program.config import RunConfig
 from tfl_research.program.interfaces import (
     Account,
@@ -31,6 +32,7 @@ class Rounds:
 
     Attributes:
       measurements: what the last round measured beside numbers, by name.
+      excluded: (client, reason) of the clients that the last round excluded.
 
     Args:
       clients: the training data, a `data.ClientData`.
@@ -41,6 +43,7 @@ class Rounds:
       client_states: the table of the clients' states, or None.
       message_bytes: bytes to and from a client in a round, or None.
       weights_of: the model in a state, or None.
+      names_excluded: whether the run gives out who was excluded.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Rounds:
         client_states: Optional[ClientStates],
         message_bytes: Optional[tuple[int, int]],
         weights_of: WeightsOf,
+        *,
+        names_excluded: bool = False,
     ):
         self._clients = clients
         self._engine = engine
@@ -63,6 +68,9 @@ class Rounds:
         self._message_bytes = message_bytes
         self._weights_of = weights_of
         self.measurements: Mapping[str, np.ndarray] = {}
+        self.excluded: exclusions.Excluded = ()
+        self._names_excluded = names_excluded
+        self._exclusions = exclusions.Exclusions(engine)
 
     def exceeds_budget(self, round_number: int) -> bool:
         """Whether the round would exceed the privacy budget."""
@@ -95,7 +103,7 @@ class Rounds:
           UserError: the round's noise is not the noise of the account's plan.
         """
         start = time.perf_counter()
-        self.measurements = {}
+        self.measurements, self.excluded = {}, ()
         outcome = self._outcome(round_number)
         if outcome is not None and outcome.abandoned:
             row = self._abandoned(round_number)
@@ -166,6 +174,7 @@ class Rounds:
         )
         if epsilon is None:
             return None
+        before = state
         try:
             state, metrics = self._engine.next(state, cohort)
         except RoundAbandoned:
@@ -175,7 +184,7 @@ class Rounds:
         self._check_measured(round_number, metrics)
         weights = self._weights_of(state)
         if weights is not state:
-            _check_finite(round_number, weights, last_good)
+            divergence.check_weights(round_number, weights, last_good)
         if self._client_states is not None:
             # A skipped round does not change the server, so it must not change clients.
             skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
@@ -184,6 +193,12 @@ class Rounds:
                     round_number, client_ids, metrics["client_states"]
                 )
         self.measurements = measurements(metrics)
+        if self._names_excluded:
+            count = exclusions.excluded(metrics) or 0
+            self.excluded = self._exclusions.of_round(before, cohort, count)
+            if self.excluded:
+                found = {exclusions.NAME: exclusions.array(self.excluded)}
+                self.measurements = {**self.measurements, **found}
         size = len(client_ids) - self._num_companions()
         if isinstance(cohort, SiteCohort):
             # Of those that were asked, the clients that answered.
@@ -248,17 +263,6 @@ class Rounds:
             row.update(outcome.columns())
         if self._message_bytes is not None:
             row.update(traffic(row, self._message_bytes))
-
-
-def _check_finite(round_number: int, weights: Any, last_good: str) -> None:
-    path = nest.first_non_finite(weights)
-    if path is None:
-        return
-    raise TrainingDivergedError(
-        f"round {round_number}: the aggregated model is not finite (weights"
-        f"{path}); {last_good}; lower the client or server learning rate, or clip "
-        "gradients or updates, in another --output_dir"
-    )
 
 
 def traffic(row: Mapping[str, Any], message_bytes: tuple[int, int]) -> dict[str, int]:

@@ -13,6 +13,7 @@ import tqdm
 from tfl_research.outputs import Release
 from tfl_research.outputs.columns import EVALUATED
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.storage import safe_text
 
 # A column of metrics.csv, and the text that a line has of it.
 Part = tuple[str, str]
@@ -162,15 +163,25 @@ class Progress:
         self._last_rate = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Prints a line; above the progress bar, if it is drawn."""
+        """Prints a line; above the progress bar, if it is drawn.
+
+        Clients' names can be in it: what a terminal would obey is escaped.
+        """
+        text = safe_text.printable(text)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
             self._stream.write(text + "\n")
             self._stream.flush()
 
-    def round_done(self, row: Mapping[str, Any]) -> None:
-        """Prints a round's line and moves the progress bar."""
+    def round_done(self, row: Mapping[str, Any], excluded: str = "") -> None:
+        """Prints a round's line and moves the progress bar.
+
+        Args:
+          row: cells that are given out.
+          excluded: who was excluded, and why, in words; "" where nobody was, or where
+            the run does not give this out.
+        """
         if self._bar is None and self._draw:
             self._bar = tqdm.tqdm(
                 total=self._rounds,
@@ -183,7 +194,7 @@ class Progress:
             )
         evaluated = any(name.startswith(EVALUATED) for name in row)
         if row["round"] % self._print_every == 0 or evaluated:
-            self.say(self._line(row))
+            self.say(self._line(row, excluded))
         if self._bar is not None:
             shown = {"ε": privacy_text(row).split()[1]}
             if row.get("train_loss") is not None:
@@ -205,13 +216,15 @@ class Progress:
         """The line of the untrained model's metrics."""
         return self._joined([("round", "untrained"), *_metrics(cells)])
 
-    def _line(self, row: Mapping[str, Any]) -> str:
+    def _line(self, row: Mapping[str, Any], excluded: str) -> str:
         parts = [("round", f"round {row['round']}/{self._rounds}")]
         if "cohort_size" in row:
             parts.append(("cohort_size", f"cohort {row['cohort_size']}"))
         parts += _metrics(row)
         if row.get("excluded_clients"):
-            parts.append(("excluded_clients", f"excluded {row['excluded_clients']}"))
+            who = f" ({excluded})" if excluded else ""
+            count = f"excluded {row['excluded_clients']}{who}"
+            parts.append(("excluded_clients", count))
         parts += _clipped(row)
         parts += [*_devices(row), ("epsilon", privacy_text(row))]
         if "round_seconds" in row:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tfl_research.outputs import Release
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, measurements
 from tfl_research.storage.measurements import MeasurementsLog
 from tfl_research.storage.metrics_log import MetricsLog
 from tfl_research.storage.run_folder import RunFolder
+
+_NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 
 class RoundLog:
@@ -22,20 +25,41 @@ class RoundLog:
       folder: of the run.
       completed_rounds: rounds of the checkpoint; later rounds are dropped.
       release: which columns and measurements are given out.
+      digests: `digests` when the checkpoint was written; none in a checkpoint of an
+        earlier version.
     """
 
-    def __init__(self, folder: RunFolder, completed_rounds: int, release: Release):
+    def __init__(
+        self,
+        folder: RunFolder,
+        completed_rounds: int,
+        release: Release,
+        digests: Mapping[str, str] = _NO_DIGESTS,
+    ):
         self._columns_path = folder.columns_path
         self._release = release
+        self._measurements_path = folder.measurements_path
         self._metrics = MetricsLog(
             folder.metrics_path,
             completed_rounds=completed_rounds,
             shows=release.shows,
+            copy=folder.metrics_copy_path,
+            digest=digests.get("metrics"),
         )
         self._measurements = MeasurementsLog(
-            folder.measurements_path, completed_rounds=completed_rounds
+            folder.measurements_path,
+            completed_rounds=completed_rounds,
+            digest=digests.get("measurements"),
         )
         self._describe()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of all rounds so far, for checkpoints."""
+        return {
+            "metrics": self._metrics.digest,
+            "measurements": self._measurements.digest,
+        }
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
@@ -46,6 +70,12 @@ class RoundLog:
     def dropped_rounds(self) -> tuple[int, ...]:
         """See `MetricsLog.dropped_rounds`."""
         return self._metrics.dropped_rounds
+
+    def measured(self) -> Mapping[int, Mapping[str, np.ndarray]]:
+        """What the rounds measured beside numbers, by round and name."""
+        if not self._measurements.names:
+            return {}
+        return measurements.read(self._measurements_path)
 
     @property
     def _names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import EvaluationUnavailable, UserError
-from tfl_research.program import choosing, finish
+from tfl_research.program import choosing, divergence, exclusions, finish
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation import deciding
@@ -68,6 +68,7 @@ class Session:
             client_states,
             message_bytes,
             states.weights_of,
+            names_excluded=releases.release.shows(exclusions.NAME),
         )
         self._states = states
         self._folder = folder
@@ -115,6 +116,11 @@ class Session:
         checkpoint = self._recovery.load(self.state)
         candidates = self._candidates
         if checkpoint is None:
+            if self._folder.resumed and self._folder.has_results():
+                self._progress.say(
+                    f"{self._folder.path} has results of rounds, but no checkpoint to "
+                    "go on from: starts over with round 1"
+                )
             cells = self._evaluated_untrained()
             if cells and self._progress.shows_metric(cells):
                 self._progress.say(self._progress.untrained_line(cells))
@@ -129,11 +135,13 @@ class Session:
                 f"{self._config.rounds}"
             )
         undecided = candidates.selection is None and candidates.choice is None
-        if undecided and self._no_best is None:
-            self._progress.say(f"no best model: {deciding.NOTHING_DECIDES}")
+        if undecided and self._weights is not None:
+            reason = self._no_best or deciding.NOTHING_DECIDES
+            self._progress.say(f"no best model: {reason}")
         # Nothing refuses the start any more.
         self._folder.accept()
-        self._log = RoundLog(self._folder, self.completed, self._release)
+        digests = {} if checkpoint is None else checkpoint.progress.get("rows", {})
+        self._log = RoundLog(self._folder, self.completed, self._release, digests)
         if checkpoint is None and self._keeps_initial_state():
             self._save()
         self._callbacks.on_start(
@@ -207,6 +215,7 @@ class Session:
             round_number + 1
         )
         cells: dict[str, float] = {}
+        last_good = self._recovery.last_good()
         # From here on the row has what is given out, and nothing else.
         row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
@@ -226,12 +235,15 @@ class Session:
                     f"round {round_number}: no private accuracy, since the budget does "
                     "not cover it"
                 )
+        divergence.check_losses(
+            round_number, row, self._candidates.untrained, last_good
+        )
         measured = self._open_log().append(row, self._rounds.measurements)
         self.state, self.completed = state, round_number
         warning = breakdown_line(row, self._release)
         if warning is not None:
             self._progress.say(warning)
-        self._progress.round_done(row)
+        self._progress.round_done(row, exclusions.words(self._rounds.excluded))
         if self._recovery.is_due(round_number):
             self._save()
         report = RoundReport(
@@ -261,12 +273,13 @@ class Session:
 
     def _save(self) -> None:
         # The rows come first: a checkpoint needs the rows of its rounds.
-        self._open_log().sync()
+        log = self._open_log()
+        log.sync()
         self._recovery.save(
             self.completed,
             self.state,
             self._candidates.best,
-            self._candidates.export(),
+            {**self._candidates.export(), "rows": log.digests},
         )
 
     def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:
@@ -278,9 +291,8 @@ class Session:
             candidates.choose(self.completed),
             candidates.best_value,
         )
-        if self._no_best == choosing.OWN_STATISTICS:
-            self._progress.say(f"no best model: {self._no_best}")
-        if candidates.choice is not None and best_round is None:
+        decides = candidates.choice is not None or candidates.selection is not None
+        if decides and best_round is None and self.completed:
             self._progress.say(f"no best model: {candidates.why_no_best}")
         beyond_rows = candidates.choice_epsilon
         if beyond_rows is None and stop_reason == "diverged":
@@ -302,6 +314,10 @@ class Session:
             no_best=self._no_best or candidates.why_no_best,
             epsilon=beyond_rows,
         )
+        excluded = exclusions.totals(self._open_log().measured())
+        if excluded:
+            summary["excluded"] = excluded
+            self._progress.say(finish.excluded_line(excluded))
         models = {}
         if self._weights is not None:
             models["final"] = (self.completed, self._weights)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
+
+from tfl_research.storage import json_file, safe_text
 
 _ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
 
@@ -160,14 +161,18 @@ def _csv_rows(path: pathlib.Path) -> list[dict[str, str]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+            rows = list(csv.DictReader(file))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    for row in rows:
+        if row.get("client_id") is not None:
+            row["client_id"] = safe_text.from_cell(row["client_id"])
+    return rows
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_file.read(path)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

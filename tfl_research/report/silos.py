@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.storage import safe_text
 
 # Begins the name of a method that trains on one silo alone.
 ALONE = "only "
@@ -32,7 +33,9 @@ def by_silo(
     for method, folder in runs:
         if not lists_silos(folder):
             continue
-        clients = pd.read_csv(folder / "clients.csv", dtype={"client_id": str})
+        clients = pd.read_csv(
+            folder / "clients.csv", converters={"client_id": safe_text.from_cell}
+        )
         chosen = clients[(clients["model"] == model) & (clients["split"] == "eval")]
         chosen = chosen.drop(columns=["model", "split"]).rename(
             columns={"client_id": "silo"}
@@ -59,14 +62,15 @@ def _epsilons(folder: pathlib.Path) -> dict[str, float]:
     path = folder / "client_epsilon.csv"
     if not path.exists():
         return {}
-    spent = pd.read_csv(path, dtype={"client_id": str})
+    spent = pd.read_csv(path, converters={"client_id": safe_text.from_cell})
     final = spent[spent["round"] == spent["round"].max()]
     return dict(zip(final["client_id"], final["epsilon"].astype(float)))
 
 
 def write(rows: pd.DataFrame, path: pathlib.Path) -> None:
     """Writes the rows of `by_silo` as CSV."""
-    rows.to_csv(path, index=False, float_format="%.6g")
+    named = rows.assign(silo=rows["silo"].map(safe_text.to_cell))
+    named.to_csv(path, index=False, float_format="%.6g")
 
 
 def remarks(

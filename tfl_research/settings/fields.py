@@ -152,7 +152,7 @@ def choice(default: Optional[str], help_text: str, names: Names) -> Any:
 
 
 def text(default: Optional[str], help_text: str) -> Any:
-    """Any text.
+    """Any text; the empty text only where there is a default.
 
     Example:
       >>> import dataclasses
@@ -162,8 +162,12 @@ def text(default: Optional[str], help_text: str) -> Any:
       ...     folder: Optional[str] = tfl.settings.text(None, "Folder of the data.")
       >>> Source("data/wards")
       Source(folder='data/wards')
+      >>> Source("")
+      Traceback (most recent call last):
+          ...
+      tfl_research.errors.SettingError: folder=: must be a text that is not empty
     """
-    return _field(default, help_text, Text())
+    return _field(default, help_text, Text(may_be_empty=default is not None))
 
 
 def switch(default: Optional[bool], help_text: str) -> Any:

@@ -91,10 +91,17 @@ class Switch(Kind):
 
 
 class Text(Kind):
-    """A text, or a number or path that stands for its text."""
+    """A text, or a number or path that stands for its text.
 
-    def __init__(self) -> None:
-        super().__init__("text", "text", _text)
+    Args:
+      may_be_empty: whether the empty text is one of its values.
+    """
+
+    def __init__(self, *, may_be_empty: bool = False) -> None:
+        if may_be_empty:
+            super().__init__("text", "text", _text)
+        else:
+            super().__init__("text", "a text that is not empty", _some_text)
 
 
 class Repeated(Kind):
@@ -114,6 +121,14 @@ def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, _LIKE_TEXT):
         raise TypeError(value)
     return str(value)
+
+
+def _some_text(value: Any) -> str:
+    text = _text(value)
+    # No path, name or column has a NUL.
+    if not text or "\0" in text:
+        raise ValueError(value)
+    return text
 
 
 def _texts(value: Any) -> tuple[str, ...]:

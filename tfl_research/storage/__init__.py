@@ -20,6 +20,7 @@ older versions are refused where this list says so.
 - `metrics.csv`: a header and a row a round. The header begins with
   `metrics_log.COLUMNS`, further columns follow, and `round_seconds` is the last column.
   Columns that the run withholds are absent. Empty cells have no value.
+- `metrics_copy.jsonl`: the rows of metrics.csv again, see `kept_rows`.
 - `measurements.jsonl` (format 1): vectors and texts of each round, see `measurements`;
   absent where no round measures any.
 - `columns.json` (format 1): a JSON object with `format` and `columns`, for each column

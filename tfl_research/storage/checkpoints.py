@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, leaves
+from tfl_research.storage import atomic, file_kinds, json_file, leaves
 from tfl_research.storage.attempts import Attempts
 
 _MAGIC = b"tflckpt2"
@@ -245,6 +245,9 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
       UserError: it is of an earlier format, and there is a key.
     """
     try:
+        wrong = file_kinds.problem(path)
+        if wrong is not None:
+            raise _Damaged(wrong)
         content = path.read_bytes()
     except OSError as error:
         raise _Damaged(error.strerror or str(error)) from error
@@ -267,4 +270,8 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
     ):
         raise _Damaged("its seal does not match the run seed")
     (length,) = struct.unpack("<Q", body[len(_MAGIC) : start])
-    return json.loads(bytes(body[start : start + length])), body[start + length :]
+    try:
+        header = json_file.parsed(bytes(body[start : start + length]))
+    except ValueError as error:
+        raise _Damaged(f"its header is no JSON: {error}") from error
+    return header, body[start + length :]

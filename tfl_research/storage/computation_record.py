@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, run_seed
+from tfl_research.storage import atomic, json_file, run_seed
 from tfl_research.storage.attempts import Attempt, Attempts
 from tfl_research.storage.fingerprint import Fingerprint
 
@@ -145,9 +145,11 @@ class ComputationRecord:
     def _read(self) -> tuple[Fingerprint, Attempts, int]:
         """The fingerprint, the attempts, and the restarts of the ledger."""
         try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
+            record = json_file.read(self.path)
             version = record["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError) as error:
             raise self._unsealed(f"is damaged ({type(error).__name__})") from error
         if version != FORMAT:
             raise UserError(

@@ -38,6 +38,10 @@ def locked(folder: pathlib.Path) -> int:
             f"cannot lock {folder} ({error.strerror}): do not start two runs in it",
             stacklevel=4,
         )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor

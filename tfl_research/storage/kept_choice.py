@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional, TypeVar
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, json_file
 
 Value = TypeVar("Value")
 
@@ -23,11 +23,11 @@ def keep(path: pathlib.Path, record: Mapping[str, Any], key: bytes = b"") -> Non
     Args:
       path: the file.
       record: the choice, JSON values.
-      key: secret; with a key the file is sealed.
+      key: secret, for a seal that nobody else can make.
     """
     content = dict(record)
-    if key:
-        content["seal"] = _seal(record, key)
+    # Without a key the seal shows damage alone.
+    content["seal"] = _seal(record, key)
     atomic.write(path, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
 
 
@@ -52,12 +52,15 @@ def kept(
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        seal = record.pop("seal", "") if key else ""
-        if key and seal != _seal(record, key):
-            raise ValueError("its seal does not match the run seed")
+        record = json_file.read(path)
+        seal = record.pop("seal", None)
+        # Files of earlier versions have no seal where there is no key.
+        if (key or seal is not None) and seal != _seal(record, key):
+            raise ValueError(
+                "its seal does not match the run seed" if key else "it was changed"
+            )
         return read(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(
             f"{path} does not hold a choice of execution ({error}); start over in "
             "another --output_dir"

@@ -4,8 +4,9 @@ A file of JSON lines, only in runs that have such measurements. The first line i
 `{"format": 1}`. Each further line is a round:
 
     {"round": 3, "values": {"centers": {"dtype": "float32", "shape": [2, 2], "values":
-    [0.5, 1.0, 2.0, "nan"]}}}
+    [0.5, 1.0, 2.0, "nan"]}}, "check": "0b6a5b1c"}
 
+`check` is the CRC-32 of the line as it is without `check`, in hexadecimal.
 `values` are the elements in row-major order. Numbers that JSON has not are texts
 ("nan", "inf", "-inf"), and complex numbers are texts. Texts have the dtype "text";
 bytes have the dtype "bytes", or "base64" where they are not UTF-8.
@@ -14,17 +15,20 @@ bytes have the dtype "bytes", or "base64" where they are not UTF-8.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
-import os
 import pathlib
+import warnings
+import zlib
 from collections.abc import Mapping
 from typing import Any, Optional
 
 import numpy as np
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, file_kinds, json_file
+from tfl_research.storage.appended_file import AppendedFile
 
 FORMAT = 1
 
@@ -88,35 +92,71 @@ def read(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
     Raises:
       UserError: the file is damaged or of a later format.
     """
+    lines, damaged = _lines(path)
     try:
+        if damaged:
+            raise ValueError(f"line {damaged[0]} is damaged")
         return {
             round_number: {name: decoded(value) for name, value in values.items()}
-            for round_number, values in _lines(path)
+            for round_number, values in lines.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
 
 
-def _lines(path: pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
+def _lines(path: pathlib.Path) -> tuple[dict[int, dict[str, Any]], list[int]]:
+    """The values by round, and the numbers of the lines that are damaged.
+
+    Raises:
+      UserError: the file is no file of measurements, or of a later format.
+    """
+    wrong = file_kinds.problem(path)
+    if wrong is not None:
+        raise _damaged(path, ValueError(wrong))
     if not path.exists():
-        return []
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise _damaged(path, error) from error
-    lines = content[: content.rfind("\n") + 1].splitlines()
+        return {}, []
+    lines = path.read_bytes().split(b"\n")[:-1]
     if not lines:
-        return []
+        return {}, []
     try:
-        header, *rows = [json.loads(line) for line in lines]
-        if header != {"format": FORMAT}:
-            raise UserError(
-                f"{path} has the header {header}, expected format {FORMAT}; take the "
-                "version that wrote it"
-            )
-        return [(int(row["round"]), dict(row["values"])) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+        header = json_file.parsed(lines[0])
+    except ValueError as error:
         raise _damaged(path, error) from error
+    if header != {"format": FORMAT}:
+        raise UserError(
+            f"{path} has the header {str(header)[:60]}, expected format {FORMAT}; take "
+            "the version that wrote it"
+        )
+    rows: dict[int, dict[str, Any]] = {}
+    damaged = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            round_number, values = _parsed(line)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            damaged.append(number)
+            continue
+        # Rounds come in order, once each.
+        if rows and round_number <= max(rows):
+            damaged.append(number)
+            continue
+        rows[round_number] = values
+    return rows, damaged
+
+
+def _parsed(line: bytes) -> tuple[int, dict[str, Any]]:
+    """Round and values of a line.
+
+    Raises:
+      ValueError, KeyError, TypeError, AttributeError: the line is damaged.
+    """
+    row = json_file.parsed(line)
+    round_number, values = row["round"], dict(row["values"])
+    if type(round_number) is not int or round_number < 1:
+        raise ValueError("no round")
+    # Lines of earlier versions have no check.
+    if "check" in row and _line(round_number, values).encode() != line + b"\n":
+        raise ValueError("its checksum does not match")
+    return round_number, values
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
@@ -134,25 +174,61 @@ class MeasurementsLog:
     Args:
       path: the file; made when the first round has measurements.
       completed_rounds: rounds of the checkpoint; later rounds are dropped.
+      digest: `digest` of the log when the checkpoint was written; None if the
+        checkpoint has none.
+
+    Damaged lines are dropped, and named in a warning.
 
     Raises:
-      UserError: see `read`.
+      UserError: the file is no file of measurements, or of a later format.
     """
 
-    def __init__(self, path: pathlib.Path, *, completed_rounds: int = 0):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *,
+        completed_rounds: int = 0,
+        digest: Optional[str] = None,
+    ):
         self._path = path
-        self._file: Optional[Any] = None
+        self._file: Optional[AppendedFile] = None
         self.names: dict[str, None] = {}
-        kept = [line for line in _lines(path) if line[0] <= completed_rounds]
+        self._hash = hashlib.sha256()
+        rows, damaged = _lines(path)
+        kept = [(n, values) for n, values in rows.items() if n <= completed_rounds]
         for _, values in kept:
             self.names.update(dict.fromkeys(values))
+        lines = [_line(number, values) for number, values in kept]
+        for line in lines:
+            self._hash.update(line.encode())
+        self._warn(completed_rounds, damaged, digest)
         if path.exists():
-            self._open([_line(number, values) for number, values in kept])
+            self._open(lines)
+
+    def _warn(self, completed: int, damaged: list[int], digest: Optional[str]) -> None:
+        where = f" (lines {', '.join(map(str, damaged[:8]))})" if damaged else ""
+        if digest is not None and digest != self.digest:
+            warnings.warn(
+                f"{self._path} is not as it was written up to round {completed}"
+                f"{where}: measurements were lost or changed, and cannot be made "
+                "again; the lines that can be read are kept",
+                stacklevel=4,
+            )
+        elif damaged and (digest is None or completed == 0):
+            warnings.warn(
+                f"{self._path} has damaged lines{where}, which are dropped",
+                stacklevel=4,
+            )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all rounds, for checkpoints."""
+        return self._hash.hexdigest()
 
     def _open(self, lines: list[str]) -> None:
         header = json.dumps({"format": FORMAT}) + "\n"
         atomic.write(self._path, "".join([header, *lines]).encode())
-        self._file = self._path.open("a", encoding="utf-8", newline="")
+        self._file = AppendedFile(self._path)
 
     def append(self, round_number: int, values: Mapping[str, np.ndarray]) -> None:
         """Adds a round; a round without measurements has no line."""
@@ -162,14 +238,14 @@ class MeasurementsLog:
             self._open([])
         self.names.update(dict.fromkeys(values))
         line = _line(round_number, {n: encoded(v) for n, v in values.items()})
+        self._hash.update(line.encode())
         if self._file is not None:
-            self._file.write(line)
-            self._file.flush()
+            self._file.append(line.encode())
 
     def sync(self) -> None:
         """Makes the rounds durable; call it before a checkpoint that needs them."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            self._file.sync()
 
     def close(self) -> None:
         """Closes the file."""
@@ -178,4 +254,5 @@ class MeasurementsLog:
 
 
 def _line(round_number: int, values: Mapping[str, Any]) -> str:
-    return json.dumps({"round": round_number, "values": values}) + "\n"
+    words = json.dumps({"round": round_number, "values": values})
+    return f'{words[:-1]}, "check": "{zlib.crc32(words.encode()):08x}"}}\n'

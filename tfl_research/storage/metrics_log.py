@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Union
+from typing import Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, kept_rows
+from tfl_research.storage.appended_file import AppendedFile
 
 Cell = Union[int, float, str, None]
 
@@ -54,11 +54,13 @@ def _text(cell: Cell) -> str:
 
 
 class MetricsLog:
-    """Appends rounds to metrics.csv, and flushes each.
+    """Appends rounds to metrics.csv, each at once, and keeps a copy of the rows.
 
     Opening drops the rows after the checkpoint from which the run resumes, and a row
     that a kill cut off. So the file of a resumed run equals the file of an
-    uninterrupted run in every column but `round_seconds`.
+    uninterrupted run in every column but `round_seconds`. A file that was damaged is
+    made again from the copy; see `kept_rows`. What cannot be made again is named in a
+    warning.
 
     Attributes:
       dropped_rounds: the rounds whose rows were dropped.
@@ -68,9 +70,13 @@ class MetricsLog:
       completed_rounds: rounds of the checkpoint; later rows are dropped.
       shows: whether the run gives out a column. A withheld column is absent from the
         file, also where an earlier start wrote it.
+      copy: the file of the copy; None for no copy.
+      digest: `digest` of the log when the checkpoint was written; None if the
+        checkpoint has none.
 
     Raises:
-      UserError: the file at `path` lacks a column.
+      UserError: the file at `path` lacks a column, and no copy has its rows.
+      OSError: a file cannot be written.
     """
 
     def __init__(
@@ -79,25 +85,61 @@ class MetricsLog:
         *,
         completed_rounds: int = 0,
         shows: Callable[[str], bool] = lambda name: True,
+        copy: Optional[pathlib.Path] = None,
+        digest: Optional[str] = None,
     ):
         self._path = path
+        self._copy_path = copy
         self._header: list[str] = [name for name in COLUMNS if shows(name)]
         self._rows: list[dict[str, str]] = []
         self.dropped_rounds: tuple[int, ...] = ()
-        if path.exists():
-            header, rows = _read(path, self._header)
-            self._header = [name for name in header if shows(name)]
-            self._rows = [row for row in rows if int(row["round"]) <= completed_rounds]
-            self.dropped_rounds = tuple(
-                int(row["round"]) for row in rows[len(self._rows) :]
+        copied = {} if copy is None else kept_rows.read_copy(copy)
+        if path.exists() or completed_rounds:
+            self._restore(completed_rounds, copied, digest, shows)
+        self._digest = kept_rows.Digest(COLUMNS[-1])
+        for row in self._rows:
+            self._digest.add(row)
+        self._file = self._written()
+        self._copy = self._written_copy()
+
+    def _restore(
+        self,
+        completed: int,
+        copied: Mapping[int, kept_rows.Row],
+        digest: Optional[str],
+        shows: Callable[[str], bool],
+    ) -> None:
+        """Reads the rows of the file and of its copy."""
+        table = kept_rows.Table(self._header, {}, False)
+        if self._path.exists():
+            table = kept_rows.read_table(self._path, COLUMNS)
+        found = kept_rows.restored(
+            self._path, table, copied, completed, digest, COLUMNS[-1]
+        )
+        unknown = [name for name in self._header if name not in table.header]
+        copies = all(int(row["round"]) in copied for row in found.rows)
+        if unknown and not (found.rows and copies):
+            raise UserError(
+                f"{self._path} has no column {unknown[0]}; restore it, or move it away "
+                "to go on without the rounds in it"
             )
-        missing = completed_rounds - len(self._rows)
-        if missing > 0:
-            warnings.warn(
-                f"{path} lacks {missing} of the {completed_rounds} rounds completed",
-                stacklevel=2,
-            )
-        self._rewrite()
+        for problem in found.problems:
+            warnings.warn(problem, stacklevel=3)
+        later = {n for n in (*table.rows, *copied) if n > completed}
+        self.dropped_rounds = tuple(sorted(later))
+        names = dict.fromkeys(
+            [*table.header, *(name for row in found.rows for name in row)]
+        )
+        if unknown or found.problems:
+            # The header itself may be damaged.
+            known = {*COLUMNS, *(name for row in found.rows for name in row)}
+            further = [n for n in names if n in known and n not in COLUMNS]
+            names = dict.fromkeys([*COLUMNS[:-1], *further, COLUMNS[-1]])
+        self._header = [name for name in names if shows(name)]
+        self._rows = [
+            {name: row[name] for name in self._header if name in row}
+            for row in found.rows
+        ]
 
     @property
     def columns(self) -> Sequence[str]:
@@ -112,34 +154,69 @@ class MetricsLog:
             for row in self._rows
         ]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all rows but for their times, for checkpoints."""
+        return self._digest.text()
+
     def append(self, row: Mapping[str, Cell]) -> None:
-        """Adds a round; new columns widen the file."""
+        """Adds a round; new columns widen the file.
+
+        Raises:
+          OSError: the row could not be written; the file is as it was.
+        """
         cells = {name: _text(cell) for name, cell in row.items() if cell is not None}
-        self._rows.append(cells)
         new = [name for name in cells if name not in self._header]
+        self._rows.append(cells)
+        self._digest.add(cells)
         if new:
-            self._file.close()
             # The time stays the last column.
             last = -1 if self._header[-1] == COLUMNS[-1] else len(self._header)
             self._header[last:last] = new
-            self._rewrite()
-            return
-        self._file.write(_lines(self._header, [cells]))
-        self._file.flush()
+            self._file.close()
+            self._file = self._written()
+        else:
+            self._file.append(_lines(self._header, [cells]).encode())
+        if self._copy is not None:
+            self._copy.append(kept_rows.copy_line(cells))
 
     def sync(self) -> None:
-        """Makes the rows durable; call it before a checkpoint that needs them."""
-        os.fsync(self._file.fileno())
+        """Makes the rows durable; call it before a checkpoint that needs them.
+
+        A file that somebody changed while the run went on is written again, with a
+        warning.
+        """
+        if not self._file.is_whole():
+            warnings.warn(
+                f"{self._path} was changed or removed while the run used it, and is "
+                "written again",
+                stacklevel=2,
+            )
+            self._file.close()
+            self._file = self._written()
+        if self._copy is not None and not self._copy.is_whole():
+            self._copy.close()
+            self._copy = self._written_copy()
+        self._file.sync()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the files."""
         self._file.close()
+        if self._copy is not None:
+            self._copy.close()
 
-    def _rewrite(self) -> None:
+    def _written(self) -> AppendedFile:
         text = _lines(self._header, [dict(zip(self._header, self._header))])
         text += _lines(self._header, self._rows)
         atomic.write(self._path, text.encode())
-        self._file = self._path.open("a", encoding="utf-8", newline="")
+        return AppendedFile(self._path)
+
+    def _written_copy(self) -> Optional[AppendedFile]:
+        if self._copy_path is None:
+            return None
+        content = b"".join(kept_rows.copy_line(row) for row in self._rows)
+        atomic.write(self._copy_path, content)
+        return AppendedFile(self._copy_path)
 
 
 def _lines(header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
@@ -149,24 +226,3 @@ def _lines(header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
     )
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _read(
-    path: pathlib.Path, needed: Sequence[str]
-) -> tuple[list[str], list[dict[str, str]]]:
-    """Header, and the rows that are complete."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        lost = next((name for name in needed if name not in header), None)
-        if lost is not None:
-            raise UserError(
-                f"{path} has no column {lost}; restore it, or move it away to go on "
-                "without the rounds in it"
-            )
-        rows = [
-            {name: cell for name, cell in zip(header, cells) if cell != ""}
-            for cells in reader
-            if len(cells) == len(header)
-        ]
-    return header, rows

@@ -178,6 +178,18 @@ def find_scalar(value: Any, name: str) -> Optional[float]:
     return None
 
 
+def first_beyond(value: Any, limit: float) -> Optional[str]:
+    """Path of the first leaf of floats that has a value beyond ±limit, or a NaN."""
+    for path, leaf in flatten(value):
+        array = as_array(leaf)
+        if array.dtype.kind not in "fcV" or not array.size:
+            continue
+        # A NaN is not within any limit.
+        if not (np.abs(array) <= limit).all():
+            return path
+    return None
+
+
 def first_non_finite(value: Any) -> Optional[str]:
     """Path of the first numeric leaf that holds a NaN or an infinity, or None."""
     for path, leaf in flatten(value):

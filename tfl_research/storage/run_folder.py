@@ -12,7 +12,9 @@ from typing import Any, Optional, Union
 from tfl_research.errors import UserError
 from tfl_research.storage import (
     atomic,
+    file_kinds,
     folder_lock,
+    kept_rows,
     provenance,
     run_record,
     run_seed as run_seeds,
@@ -21,6 +23,25 @@ from tfl_research.storage.attempts import Attempts
 from tfl_research.storage.checkpoints import INITIAL_STATE
 from tfl_research.storage.computation_record import ComputationRecord
 from tfl_research.storage.fingerprint import Fingerprint
+
+# Names in a run's folder, in so far as a start reads, replaces or extends them.
+_FILES = (
+    *("hparams.json", "run_seed", "metrics.csv", "measurements.jsonl", "columns.json"),
+    *("clients.csv", "personal_clients.csv", "summary.json", "ledger.jsonl"),
+    *("ledger.jsonl.head", "privacy.txt", "computation.json", "client_states.sqlite"),
+    *(
+        kept_rows.COPY,
+        "runtime.json",
+        "report.html",
+        "client_epsilon.csv",
+        "mlflow.json",
+        "run_id",
+    ),
+    folder_lock.FILE,
+)
+# What TensorFlow reads as a pattern of names.
+_PATTERN = ("[", "]", "*", "?")
+_FOLDERS = ("checkpoints", "logdir", "export")
 
 
 def check_path(path: object) -> None:
@@ -33,6 +54,14 @@ def check_path(path: object) -> None:
         raise UserError(
             f"--output_dir={path!r}: must be the path of the run's folder, as "
             "'results/mine'"
+        )
+    text = os.fspath(path)
+    pattern = [c for c in _PATTERN if c in text]
+    if pattern and not os.path.lexists(os.path.join(text, "hparams.json")):
+        raise UserError(
+            f"--output_dir={text}: TensorFlow reads {pattern[0]} in a path as a "
+            "pattern, so that nobody could load the exported models; give a path "
+            f"without {' '.join(_PATTERN)}"
         )
 
 
@@ -52,8 +81,8 @@ class RunFolder:
         subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
       attempts: of a private run, once `check_computation` has accepted the start.
-      hparams_path, metrics_path, measurements_path, columns_path, clients_path,
-        personal_clients_path, summary_path, ledger_path, privacy_path,
+      hparams_path, metrics_path, metrics_copy_path, measurements_path, columns_path,
+        clients_path, personal_clients_path, summary_path, ledger_path, privacy_path,
         computation_path, checkpoints_path, logdir_path, export_path, report_path: paths
         of files and folders in the run's folder.
     """
@@ -79,6 +108,7 @@ class RunFolder:
         self._lock: Optional[int] = lock
         self.hparams_path = path / "hparams.json"
         self.metrics_path = path / "metrics.csv"
+        self.metrics_copy_path = path / kept_rows.COPY
         self.measurements_path = path / "measurements.jsonl"
         self.columns_path = path / "columns.json"
         self.clients_path = path / "clients.csv"
@@ -145,7 +175,10 @@ class RunFolder:
             requested["changed_from"] = run_record.plain("changed_from", changed_from)
         try:
             # Before any file is created: the folder may be somebody else's.
-            _read_record(folder)
+            with warnings.catch_warnings():
+                # The record is read again, once nobody else uses the folder.
+                warnings.simplefilter("ignore")
+                _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
             lock = folder_lock.locked(folder)
         except OSError as error:
@@ -306,6 +339,7 @@ def _unwritable(folder: pathlib.Path, error: OSError) -> UserError:
 def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
     """The content of hparams.json, or None for a folder without a run."""
     path = folder / "hparams.json"
+    _check_kinds(folder)
     if not folder.exists():
         return None
     if not path.exists():
@@ -321,10 +355,35 @@ def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
     return run_record.read(path)
 
 
+def _check_kinds(folder: pathlib.Path) -> None:
+    """Refuses a folder where something has the name of a file and is none.
+
+    Raises:
+      UserError: names what is there.
+    """
+    wrong = file_kinds.problem(folder, file_kinds.FOLDER)
+    if wrong is not None:
+        raise UserError(
+            f"cannot write to {folder}: {wrong}; choose another --output_dir"
+        )
+    for names, wanted in (
+        (_FILES, file_kinds.FILE),
+        ([f"{name}{atomic.TEMPORARY_SUFFIX}" for name in _FILES], file_kinds.FILE),
+        (_FOLDERS, file_kinds.FOLDER),
+    ):
+        for name in names:
+            wrong = file_kinds.problem(folder / name, wanted)
+            if wrong is not None:
+                raise UserError(
+                    f"{wrong}; restore it or move it away, or choose another "
+                    "--output_dir"
+                )
+
+
 def _warn_of_other_code(
     folder: pathlib.Path, recorded: Mapping[str, Any], current: Mapping[str, Any]
 ) -> None:
-    before = {**recorded["versions"], "git revision": recorded["git_revision"]}
+    before = {**recorded["versions"], "git revision": recorded.get("git_revision")}
     after = {**current["versions"], "git revision": current["git_revision"]}
     changed = [
         f"{name} {before.get(name)} → {after[name]}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import numbers
 import os
 import pathlib
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfl_research.errors import UserError
+from tfl_research.storage import json_file
 
 # The format of hparams.json. Format 1 has no "format" and no "privacy_plan"; format 2
 # has `withhold_train_metrics`, and no settings of what a private run releases. Runs of
@@ -77,6 +80,8 @@ _FIELDS = {
     "begun_with": dict,
     "run_seed": str,
 }
+# SHA-256 of the rest of the record, as JSON with sorted keys and without spaces.
+_DIGEST = "digest"
 _UNSET = "not set"
 # What a setting that nobody gave by name is, for messages.
 _MEANING = {"data_sha256": " (the digest of all clients' examples)"}
@@ -118,28 +123,42 @@ def plain_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The record as the content of hparams.json."""
-    return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+    """The record as the content of hparams.json, with its digest."""
+    sealed = {**record, _DIGEST: _digest(record)}
+    return (json.dumps(sealed, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """The record in `path`.
+    """The record in `path`; a warning tells of a file that was edited since.
 
     Raises:
       UserError: `path` is damaged.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json_file.read(path)
         if not isinstance(record, dict):
             raise ValueError("expected a JSON object")
         for name, kind in _FIELDS.items():
             if not isinstance(record.get(name), kind):
                 raise ValueError(f"{name!r} is missing")
-    except ValueError as error:
+        if not isinstance(record["begun_with"].get("versions"), dict):
+            raise ValueError("'begun_with' has no 'versions'")
+    except (ValueError, OSError) as error:
         raise UserError(
             f"{path} is not a run's record ({error}); restore it or choose another "
             "--output_dir"
         ) from error
+    # Records of earlier versions have none.
+    digest = record.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(record):
+        warnings.warn(
+            f"{path} is not as it was written: a value in it was changed", stacklevel=4
+        )
     return record
 
 

@@ -63,8 +63,8 @@ def test_a_plan_names_everything_that_a_guarantee_consists_of():
         "Cross-check by Rényi differential privacy (RDP)",
         "5. What was given out",
         "6. Outside the guarantee",
-        "What is given out exactly: cohort_size, examples, excluded_clients, train_*, "
-        "eval_*",
+        "What is given out exactly: cohort_size, examples, excluded_clients, "
+        "excluded_by_client, train_*, eval_*",
         "adaptive zeroing",
         "the time of a round depends on who took part",
         "Hyperparameters that were chosen",
@@ -326,7 +326,10 @@ class TestOutputs:
         given = given_out(WITHHELD, "held_out_loss")
         text, _ = stated(PLAIN, planned_rounds=4, given=given)
         assert "Exact, outside of ε: nothing." in text
-        assert "Withheld: cohort_size, examples, excluded_clients, train_*" in text
+        assert (
+            "Withheld: cohort_size, examples, excluded_clients, excluded_by_client, "
+            in text
+        )
         assert "audit.json (membership)." in text
         assert "The best model is chosen by held_out_loss, which ε covers." in text
         assert "eval_..." not in text

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from tfl_research.cli import last_resort
+from tfl_research.cli.arguments import Parser
 from tfl_research.cli.federation import demo, engines, export, provision, schema
-from tfl_research.errors import UserError
+from tfl_research.errors import message_for_command_line
+
+_PROGRAM = "federation"
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="scripts/federation",
         description="Federations whose data stay at their sites: schemas, keys, "
         "engines, and a demonstration. docs/federation.md goes through them.",
@@ -40,19 +43,18 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
       The exit code: 0; 1 for data that do not fit a schema; 2 for wrong arguments.
     """
+    return last_resort.guarded(_PROGRAM, lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     parsed, rest = parser().parse_known_args(arguments)
     try:
         export.split(arguments, parsed, rest)
         return int(parsed.run(parsed))
-    except UserError as error:
-        sys.stderr.write(f"federation: {error.for_command_line}\n")
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"federation: {error}\n")
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-    return 2
+        message = message_for_command_line(error)
+        return last_resort.say(_PROGRAM, message, last_resort.USAGE_ERROR)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    last_resort.exit_with(_PROGRAM, main)

@@ -26,7 +26,7 @@ from tfl_research.cli.federation.processes import Started, ending
 from tfl_research.errors import UserError
 from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, user_paths
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _EXPERIMENT = _ROOT / "experiments" / "record_dp_fed_avg.py"
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise UserError(f"--rounds={arguments.rounds}: must be at least 1")
     name = arguments.folder or f"results/federation_demo_{arguments.engine}"
-    folder = pathlib.Path(name).expanduser().absolute()
+    folder = user_paths.expanded(name).absolute()
     return Demo(folder, arguments.engine, arguments.rounds).run()
 
 

@@ -21,6 +21,7 @@ from tfl_research.federation.engines import (
     processes,
 )
 from tfl_research.federation.site import site_file
+from tfl_research.storage import user_paths
 
 _LOOK_SECONDS = 0.5
 # Asking FLARE who is there starts a process.
@@ -81,7 +82,7 @@ def _raise(number: int, frame: Optional[FrameType]) -> None:
 
 
 def _carry(arguments: argparse.Namespace) -> int:
-    path = pathlib.Path(arguments.config).expanduser().absolute()
+    path = user_paths.expanded(arguments.config).absolute()
     tables = toml_file.read(path)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise)
@@ -91,7 +92,7 @@ def _carry(arguments: argparse.Namespace) -> int:
             file = federation_file.read(path)
             job = None
             if arguments.job is not None:
-                job = pathlib.Path(arguments.job).expanduser().absolute()
+                job = user_paths.expanded(arguments.job).absolute()
             relay = _start_server(file, started, job, arguments.insecure)
             if job is not None:
                 _say(relay.finish())

@@ -12,6 +12,7 @@ from typing import Any
 from tfl_research.cli import flags
 from tfl_research.cli.preset import Preset
 from tfl_research.errors import UserError
+from tfl_research.storage import user_paths
 
 
 def add_parser(commands: Any) -> None:
@@ -70,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     from tfl_research.experiment.at_sites import engine_jobs
 
-    folder = pathlib.Path(arguments.folder).expanduser().absolute()
+    folder = user_paths.expanded(arguments.folder).absolute()
     job = engine_jobs.export(
         given.experiment(),
         arguments.engine,

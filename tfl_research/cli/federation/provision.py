@@ -23,7 +23,7 @@ from tfl_research.cli.federation.provisioned_files import (
 from tfl_research.errors import UserError
 from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, user_paths
 
 
 def add_parser(commands: Any) -> None:
@@ -71,7 +71,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     names = site_names("--sites", arguments.sites)
-    folder = pathlib.Path(arguments.folder).expanduser().absolute()
+    folder = user_paths.expanded(arguments.folder).absolute()
     written = provision(
         folder,
         names,

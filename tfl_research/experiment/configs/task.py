@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
@@ -11,6 +10,7 @@ from tfl_research import settings, tasks
 from tfl_research.data.partitions import partition_options
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
+from tfl_research.storage import user_paths
 
 _OPTIONS = (
     "held_out_fraction",
@@ -196,7 +196,7 @@ class TaskChoice(Settings):
             return None
         from tfl_research.data.tables import files  # Needs pandas.
 
-        return files.content_hash(pathlib.Path(str(folder)).expanduser())
+        return files.content_hash(user_paths.expanded(str(folder)))
 
 
 def _converted(name: str, texts: dict[str, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, Optional, TextIO, Union
 
 from tfl_research.errors import SettingError, TrainingDivergedError, UserError
 from tfl_research.experiment.experiment import Experiment
-from tfl_research.storage import atomic, run_record
+from tfl_research.storage import atomic, json_file, run_record
 
 _FORMAT = 2
 # What decides no result: a point that has ended keeps its results whatever these are.
@@ -166,8 +166,7 @@ class Sweep:
         """The points that the folder's sweep.json has; none where there is no file."""
         try:
             if self._record_path.exists():
-                record = json.loads(self._record_path.read_text(encoding="utf-8"))
-                return self._points_of(record)
+                return self._points_of(json_file.read(self._record_path))
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise UserError(
                     f"{self.folder} holds other files and no sweep.json; choose an "
@@ -178,7 +177,9 @@ class Sweep:
                 f"cannot read {self.folder} ({error.strerror}); choose another "
                 "--output_dir"
             ) from error
-        except json.JSONDecodeError as error:
+        except UserError:
+            raise
+        except ValueError as error:
             raise UserError(
                 f"{self._record_path} is damaged ({error}); restore it or choose "
                 "another --output_dir"
@@ -224,7 +225,15 @@ class Sweep:
         path = self.path(point) / "summary.json"
         if not path.exists():
             return None
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            summary: dict[str, Any] = json_file.read(path)
+            if "stop_reason" not in summary:
+                raise ValueError("it has no stop_reason")
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is no summary of a run ({error}); move the file away, and the "
+                "same command writes it again"
+            ) from error
         return summary
 
     def check(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tfl_research import errors
+from tfl_research.storage import user_paths
 
 ENGINES = ("flare", "flower")
 
@@ -103,8 +104,13 @@ def lock_file(engine: str) -> pathlib.Path:
 
 
 def _cache() -> pathlib.Path:
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "tfl_research"
+    base = user_paths.cache()
+    if base is None:
+        raise errors.UserError(
+            f"there is no home folder for the engine's environment; set "
+            f"{user_paths.VARIABLE}"
+        )
+    return base / "tfl_research"
 
 
 def _hold(descriptor: int, folder: pathlib.Path, say: Callable[[str], None]) -> None:
@@ -180,7 +186,7 @@ def _find_python(engine: str) -> str:
 def _candidates() -> Iterator[str]:
     names = ["python3.11", "python3.12", "python3.13", "python3.10", "python3"]
     yield from (path for path in map(shutil.which, names) if path)
-    pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or pathlib.Path.home() / ".pyenv")
+    pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     for minor in (11, 12, 13, 10):
         yield from map(str, sorted(pyenv.glob(f"versions/3.{minor}*/bin/python")))
     # The Python that runs this: under .venv, the one that .venv was made from.

@@ -12,6 +12,7 @@ from tfl_research.errors import UserError
 from tfl_research.federation import toml_file
 from tfl_research.federation.site.policy import SitePolicy
 from tfl_research.federation.wire.authentication import check_name, read_key
+from tfl_research.storage import user_paths
 
 # Options of tasks that are paths, which start at the file's folder.
 _PATHS = ("data_dir",)
@@ -53,7 +54,7 @@ class SiteFile:
           UserError: a file or key that cannot be read, or an entry that is missing,
             unknown or does not fit; names the file and the entry.
         """
-        path = path.expanduser().absolute()
+        path = user_paths.expanded(path).absolute()
         content = toml_file.read(path)
         toml_file.check_names(str(path), content, ("site", "data", "policy"))
         site = _table(path, content, "site")
@@ -113,7 +114,7 @@ def _path(
     file: pathlib.Path, where: str, table: Mapping[str, Any], name: str, default: str
 ) -> pathlib.Path:
     text = _text(where, {name: default, **table}, name)
-    return file.parent / pathlib.Path(text).expanduser()
+    return file.parent / user_paths.expanded(text)
 
 
 def _clients(where: str, value: Any) -> Optional[tuple[str, ...]]:

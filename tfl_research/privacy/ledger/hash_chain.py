@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfl_research.privacy.ledger import head_file
+from tfl_research.storage import atomic, file_kinds
 
 NO_LINE_HASH = "0" * 64
 # The first bytes of a line: of a run's own ledger, and of a shared ledger.
@@ -66,9 +67,10 @@ class HashChain:
           writable: whether lines will be appended.
 
         Raises:
-          ValueError: the file cannot be opened.
+          ValueError: the file cannot be opened, or is no file.
         """
         self.path = pathlib.Path(path)
+        file_kinds.check(self.path)
         # Before any line is read: a run that writes is never behind it.
         self.head = head_file.read(self.path)
         self._head_file = head_file.Writer(self.path)
@@ -80,7 +82,11 @@ class HashChain:
         self._bytes = 0
         self._hashes: list[str] = []
         if writable and os.fstat(self.descriptor).st_size == 0:
-            sync_folder(self.path.parent)
+            try:
+                atomic.sync_folder(self.path.parent)
+            except OSError as error:
+                os.close(self.descriptor)
+                raise ValueError(f"cannot write {path} ({error.strerror})") from error
 
     def __len__(self) -> int:
         """Number of lines read or appended."""
@@ -232,13 +238,41 @@ class HashChain:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self.descriptor)
         except OSError as error:
-            os.ftruncate(self.descriptor, self._bytes)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.descriptor, self._bytes)
             raise ValueError(
                 f"cannot write to {self.path} ({error.strerror}); nothing was lost: "
                 "mend that, then resume"
             ) from error
         self._advance(line, digest)
+        self.check_unchanged()
         self._head_file.write(self.position)
+
+    def check_unchanged(self) -> None:
+        """Checks that nobody else changed the file while it is open.
+
+        The caller must hold a lock and have read all lines.
+
+        Raises:
+          ValueError: the file has another length than its lines, or is no longer the
+            file of that name.
+        """
+        ours = os.fstat(self.descriptor)
+        try:
+            same = os.path.samestat(ours, os.stat(self.path))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"{self.path} was removed or replaced while the run used it, so what "
+                "was spent is unknown; restore the file from a copy"
+            )
+        if ours.st_size != self._bytes:
+            raise ValueError(
+                f"{self.path} has {ours.st_size} bytes, its {len(self)} lines have "
+                f"{self._bytes}: it was changed while the run used it, so what was "
+                "spent is unknown; restore the file from a copy"
+            )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -288,15 +322,6 @@ class HashChain:
         self._head_file.close()
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-    """Makes a new file's name durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class ChainFile(contextlib.AbstractContextManager):
     """A ledger on a chain file, closed at the end of its context.
 
@@ -312,6 +337,10 @@ class ChainFile(contextlib.AbstractContextManager):
     def position(self) -> dict[str, Any]:
         """See `HashChain.position`; of the lines read so far."""
         return self._chain.position
+
+    def check_unchanged(self) -> None:
+        """Raises ValueError if somebody else changed the file while it is open."""
+        self._chain.check_unchanged()
 
     def check_position(self, position: Mapping[str, Any]) -> None:
         """Raises ValueError if earlier lines are gone or changed."""

@@ -115,8 +115,10 @@ def read(ledger: pathlib.Path) -> dict[str, Any] | None:
 
     A file without a position, which a power failure can leave, counts as none.
     """
+    path = path_of(ledger)
     try:
-        content = path_of(ledger).read_bytes()
+        # Opening a named pipe would wait for its other end.
+        content = path.read_bytes() if path.is_file() else b""
     except OSError:
         return None
     # Earlier versions wrote one line without a checksum.

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from tfl_research.privacy.ledger.hash_chain import sync_folder
+from tfl_research.storage import atomic
 
 RUN_DIGITS = 16
 # For reading a shared ledger without a run.
@@ -66,13 +66,7 @@ def run_id(folder: str | os.PathLike[str]) -> str:
     """
     path = pathlib.Path(folder) / "run_id"
     if not path.exists():
-        temporary = path.with_name("run_id.tmp")
-        with open(temporary, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(RUN_DIGITS // 2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        atomic.write(path, f"{secrets.token_hex(RUN_DIGITS // 2)}\n".encode())
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if not is_hex(text, RUN_DIGITS):
         raise ValueError(

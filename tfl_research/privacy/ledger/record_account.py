@@ -16,6 +16,7 @@ from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.round_account import RoundAccount
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
+from tfl_research.storage import safe_text
 
 COLUMNS = (
     "round",
@@ -122,8 +123,8 @@ class RecordAccount(RoundAccount):
             "The numbers above are at one δ for all clients. Each client's own, after "
             f"{rounds} rounds:",
             *(
-                f"- {name}: {records} records, sampling rate {rate:.4g}, ε = "
-                f"{rounded_up(epsilon)} at δ = {rounded_up(delta)}."
+                f"- {safe_text.printable(name)}: {records} records, sampling rate "
+                f"{rate:.4g}, ε = {rounded_up(epsilon)} at δ = {rounded_up(delta)}."
                 for ((name, records), rate, delta), epsilon in zip(clients, epsilons)
             ),
         ]
@@ -157,7 +158,7 @@ class RecordAccount(RoundAccount):
         return [
             [
                 str(round_number),
-                name,
+                safe_text.to_cell(name),
                 str(records),
                 f"{rate:.9g}",
                 str(self.event.local_steps),

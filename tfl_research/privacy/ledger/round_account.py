@@ -313,7 +313,15 @@ class RoundAccount:
         self.plan.check_measured(metrics)
 
     def positions(self) -> dict[str, Any]:
-        """How far the ledgers go; kept in checkpoints for `check_positions`."""
+        """How far the ledgers go; kept in checkpoints for `check_positions`.
+
+        Raises:
+          ChargeError: somebody else changed the run's own ledger meanwhile.
+        """
+        try:
+            self.ledger.check_unchanged()
+        except ValueError as error:
+            raise ChargeError(str(error)) from error
         return {name: ledger.position for name, ledger in self._ledgers()}
 
     def check_positions(self, positions: Mapping[str, Any]) -> None:

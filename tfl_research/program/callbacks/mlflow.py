@@ -12,7 +12,7 @@ from typing import Any, Optional
 from tfl_research.errors import RunInterrupted, UserError
 from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, json_file
 
 _FILE = "mlflow.json"
 # MLflow bounds the length of a parameter's value.
@@ -119,7 +119,7 @@ class MLflow(Callback):
 
     def _continue(self, path: pathlib.Path) -> None:
         try:
-            run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+            run_id = str(json_file.read(path)["run_id"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged; remove it to log to a new MLflow run"

@@ -12,6 +12,7 @@ from typing import Optional
 
 import numpy as np
 
+from tfl_research.storage import safe_text
 from tfl_research.tasks.metrics import Metric, metric as metric_of
 
 
@@ -141,5 +142,7 @@ def client_table(evaluations: Mapping[tuple[str, str], Evaluation]) -> bytes:
                 else ""
                 for m in metrics
             ]
-            writer.writerow([model, split, client_id, examples, *cells])
+            writer.writerow(
+                [model, split, safe_text.to_cell(client_id), examples, *cells]
+            )
     return text.getvalue().encode()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.storage import safe_text
 from tfl_research.tasks.metrics import metric as metric_of
 
 
@@ -97,7 +98,6 @@ class PersonalEvaluation:
                 for m in metrics
             ]
             examples = int(self.personal.examples[row])
-            writer.writerow(
-                [client_id, examples, int(self.train_examples[row]), *cells]
-            )
+            name = safe_text.to_cell(client_id)
+            writer.writerow([name, examples, int(self.train_examples[row]), *cells])
         return text.getvalue().encode()

@@ -14,12 +14,15 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+from tfl_research.storage import json_file, user_paths
+
 _FILE = "execution.json"
 
 
-def _path() -> pathlib.Path:
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "tfl_research" / _FILE
+def _path() -> Optional[pathlib.Path]:
+    """The file; None for a user without a home folder and without a cache."""
+    base = user_paths.cache()
+    return None if base is None else base / "tfl_research" / _FILE
 
 
 def key(fingerprint: str, shapes: Sequence[tuple[int, ...]]) -> str:
@@ -30,12 +33,15 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def _read() -> dict[str, Any]:
+    path = _path()
+    if path is None:
+        return {}
     try:
-        content = json.loads(_path().read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = json_file.read(path)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        warnings.warn(f"{_path()} is not readable ({error}); measuring", stacklevel=3)
+        warnings.warn(f"{path} is not readable ({error}); measuring", stacklevel=3)
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -43,7 +49,7 @@ def _read() -> dict[str, Any]:
 def recall(key_digest: str) -> Optional[tuple[str, str, str]]:
     """Returns the stored (clients, compiler, reason) of a key, or None."""
     choice = _read().get(key_digest)
-    if isinstance(choice, list) and len(choice) == 3:
+    if isinstance(choice, list) and list(map(type, choice)) == [str, str, str]:
         return choice[0], choice[1], choice[2]
     return None
 
@@ -51,13 +57,23 @@ def recall(key_digest: str) -> Optional[tuple[str, str, str]]:
 def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
     """Stores a choice under a key; warns if the file cannot be written."""
     path = _path()
+    if path is None:
+        warnings.warn(
+            "there is no home folder to remember how clients are executed, so that "
+            f"every run measures it; set {user_paths.VARIABLE}",
+            stacklevel=2,
+        )
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**_read(), key_digest: choice}, indent=1)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, delete=False, encoding="utf-8"
-        ) as part:
-            part.write(content)
-        os.replace(part.name, path)
+        handle, part = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(content)
+            os.replace(part, path)
+        except BaseException:
+            os.unlink(part)
+            raise
     except OSError as error:
         warnings.warn(f"cannot remember the choice in {path}: {error}", stacklevel=2)

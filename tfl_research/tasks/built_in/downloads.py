@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from tfl_research.storage import user_paths
+
 _Loaded = TypeVar("_Loaded")
 # Without a timeout, a network that drops packets would stop a run for ever.
 _STALLED_SECONDS = 60.0
@@ -26,17 +28,17 @@ def _socket_timeout(seconds: float) -> Any:
 
 def database_folder(cache_dir: str | None) -> pathlib.Path:
     """Where TFF keeps downloaded databases."""
-    return pathlib.Path(cache_dir).expanduser() if cache_dir else _home() / ".tff"
+    return user_paths.expanded(cache_dir) if cache_dir else _home() / ".tff"
 
 
 def word_count_folder(cache_dir: str | None) -> pathlib.Path:
     """Where TFF, through Keras, keeps downloaded word counts."""
-    root = pathlib.Path(cache_dir).expanduser() if cache_dir else _home() / ".keras"
+    root = user_paths.expanded(cache_dir) if cache_dir else _home() / ".keras"
     return root / "datasets"
 
 
 def _home() -> pathlib.Path:
-    return pathlib.Path("~").expanduser()
+    return user_paths.expanded("~")
 
 
 def digest(task: str, options: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,6 @@ files.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import pathlib
 import re
@@ -21,6 +20,7 @@ from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.ledger import identity
 from tfl_research.privacy.ledger.lines.run_record import RunRecord
 from tfl_research.privacy.ledger.spending import DamageError, Spending
+from tfl_research.storage import json_file
 
 # Files have ε of nine digits, and an accountant's last digits can differ.
 _SLACK = 1e-3
@@ -172,7 +172,7 @@ def _statement_rounds(path: pathlib.Path) -> int:
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json_file.read(path)
     except (OSError, ValueError):
         return {}
     return fields if isinstance(fields, dict) else {}

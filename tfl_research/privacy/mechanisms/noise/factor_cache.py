@@ -14,14 +14,24 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tfl_research.errors import UserError
+from tfl_research.storage import file_kinds, user_paths
+
 # Version of the files and of the optimisation; files of other versions are ignored.
 _VERSION = 1
 
 
 def folder() -> Path:
-    """$XDG_CACHE_HOME/tfl_research/factorization, by default under ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    """$XDG_CACHE_HOME/tfl_research/factorization, by default under ~/.cache.
+
+    Raises:
+      UserError: the user has no home folder, and the variable is not set.
+    """
+    root = user_paths.cache()
+    if root is None:
+        raise UserError(
+            f"there is no home folder to keep the matrix in; set {user_paths.VARIABLE}"
+        )
     return root / "tfl_research" / "factorization"
 
 
@@ -47,10 +57,13 @@ def load(
       key: the matrix' parameters, JSON values, with "rounds" and "bands".
       check: raises ValueError for rows that are no such matrix.
     """
+    if user_paths.cache() is None:
+        return None
     path = path_of(key)
-    if not path.exists():
+    if file_kinds.kind(path) is None:
         return None
     try:
+        file_kinds.check(path)
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != _words(key):
                 raise ValueError("it is of other parameters")
@@ -69,7 +82,11 @@ def load(
 
 def store(key: Mapping[str, Any], rows: np.ndarray) -> None:
     """Stores the matrix atomically; warns if the folder cannot be written."""
-    path = path_of(key)
+    try:
+        path = path_of(key)
+    except UserError as error:
+        warnings.warn(f"the optimised matrix is not kept: {error}", stacklevel=3)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")

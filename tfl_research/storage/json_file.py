@@ -1,0 +1,72 @@
+"""JSON files that a later start reads: whole, plain, and of the right kind."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from typing import Any, NoReturn
+
+from tfl_research.storage import file_kinds
+
+# Counts and seeds have far fewer; reading takes time with the square of the digits.
+_MOST_DIGITS = 400
+
+
+def read(path: pathlib.Path) -> Any:
+    """The value in a file.
+
+    Raises:
+      FileNotFoundError: there is no file.
+      ValueError: it is no file, no UTF-8 or no JSON, or JSON that cannot be read back:
+        nested too deep, a number that is not finite or of too many digits, or a key
+        twice. The message has the reason alone.
+    """
+    wrong = file_kinds.problem(path)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return parsed(path.read_bytes())
+
+
+def parsed(content: bytes) -> Any:
+    """The value of a JSON text in UTF-8; see `read`.
+
+    Raises:
+      ValueError: see `read`.
+    """
+    try:
+        return json.loads(
+            content.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=_finite,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number

@@ -1,0 +1,38 @@
+"""Folders of the user who runs a program: home and cache, where there are any."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Optional, Union
+
+from tfl_research.errors import UserError
+
+VARIABLE = "XDG_CACHE_HOME"
+
+
+def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
+    """A path in which "~" stands for a home folder, as an absolute or relative path.
+
+    Raises:
+      UserError: nobody knows where that home folder is.
+    """
+    text = os.path.expanduser(os.fspath(path))
+    if text.startswith("~"):
+        raise UserError(
+            f"{os.fspath(path)}: the home folder of {text.partition('/')[0]} is "
+            "unknown; set HOME, or give the whole path"
+        )
+    return pathlib.Path(text)
+
+
+def cache() -> Optional[pathlib.Path]:
+    """The folder of what can be computed again: `$XDG_CACHE_HOME`, or `~/.cache`.
+
+    None for a user without a home folder, who has set no such variable.
+    """
+    base = os.environ.get(VARIABLE, "")
+    if os.path.isabs(base):
+        return pathlib.Path(base)
+    home = os.path.expanduser("~")
+    return pathlib.Path(home) / ".cache" if os.path.isabs(home) else None

@@ -98,10 +98,7 @@ def test_a_run_is_followed_while_it_trains(root, client):
     assert f"{rows} rounds: all planned rounds are done" in last
     listed = text_of(client.get("/"))
     assert "No run in this folder is running." in listed
-    assert (
-        f'<td>{rows} of 200</td><td class="state">accuracy, test examples</td>'
-        in listed
-    )
+    assert f"<td>{rows} of 200</td><td>0.5" in listed
 
 
 def test_a_running_run_has_a_bar(root, client):

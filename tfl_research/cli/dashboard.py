@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.cli import last_resort
 from tfl_research.cli.arguments import Parser
-from tfl_research.errors import UserError
 from tfl_research.report.dashboard import access
 from tfl_research.report.dashboard.watched import Watched
 
@@ -96,24 +95,24 @@ def main(arguments: Sequence[str]) -> int:
       port that cannot be used.
     """
     given = _parser().parse_args(arguments)
-    return last_resort.guarded("dashboard", lambda: _served(given))
+    return last_resort.guarded("dashboard", lambda: _serve(given))
 
 
-def _served(given: argparse.Namespace) -> int:
+def _serve(given: argparse.Namespace) -> int:
     try:
         made, token = server(given.folder, given.host, given.port)
     except ImportError as error:
-        raise UserError(
+        return _refused(
             f"{error.name} is not installed; install the extra 'plots' "
             "(pip install 'tfl_research[plots]')"
-        ) from error
+        )
     except OSError as error:
-        raise UserError(
-            f"--host={given.host} --port={given.port}: {error.strerror}; choose "
-            "another --port (0 for any) or --host"
-        ) from error
+        where = f"--host={given.host} --port={given.port}"
+        return _refused(
+            f"{where}: {error.strerror}; choose another --port (0 for any) or --host"
+        )
     except ValueError as error:
-        raise UserError(str(error)) from error
+        return _refused(str(error))
     sys.stdout.write(f"{address(made, token)}  (Ctrl-C ends it)\n")
     sys.stdout.flush()
     if threading.current_thread() is threading.main_thread():
@@ -126,6 +125,10 @@ def _served(given: argparse.Namespace) -> int:
     finally:
         made.server_close()
     return 0
+
+
+def _refused(message: str) -> int:
+    return last_resort.say("dashboard", message, last_resort.USAGE_ERROR)
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ def main(arguments: Sequence[str]) -> int:
       that cannot be written, or arguments that do not go together.
     """
     given = _parser().parse_args(arguments)
-    return last_resort.guarded("report", lambda: _written(given))
+    return last_resort.guarded("report", lambda: _said(given))
 
 
-def _written(given: argparse.Namespace) -> int:
+def _said(given: argparse.Namespace) -> int:
     try:
         path = _write(given.runs, given.sweep, given.output)
     except (ValueError, report.ReportUnavailableError) as error:

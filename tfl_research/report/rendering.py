@@ -51,7 +51,7 @@ def render(template: str, *, live: bool = False, **context: Any) -> str:
     )
     script = _file("script.js")
     scripts = [script, _file("live.js")] if live else [script]
-    return environment.get_template(template).render(
+    page = environment.get_template(template).render(
         style=_file("style.css"),
         script=script,
         live=scripts[1] if live else "",
@@ -59,3 +59,5 @@ def render(template: str, *, live: bool = False, **context: Any) -> str:
         connects=OWN_SERVER if live else NOTHING,
         **context,
     )
+    # The name of a folder that is no UTF-8 has halves of surrogate pairs.
+    return page.encode(errors="backslashreplace").decode()

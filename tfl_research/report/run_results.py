@@ -165,7 +165,7 @@ def _csv_rows(path: pathlib.Path) -> list[dict[str, str]]:
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     for row in rows:
-        if row.get("client_id"):
+        if row.get("client_id") is not None:
             row["client_id"] = safe_text.from_cell(row["client_id"])
     return rows
 

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import math
 import pathlib
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Any, Optional
@@ -110,7 +111,9 @@ TEXTS: dict[str, Callable[[str, int, int], str]] = {
     "no accents": lambda t, i, r: (
         "".join(c for c in unicodedata.normalize("NFD", t) if ord(c) < 128) if i else t
     ),
-    "doubled letter": lambda t, i, r: t + t[-1] if i else t,
+    "doubled letter": lambda t, i, r: (
+        re.sub(r"(\w)(\W|$)", r"\1\1\2", t, count=1) if i else t
+    ),
     "dash": lambda t, i, r: t.replace(" ", "-") if i else t,
     "wide": lambda t, i, r: (
         "".join(chr(ord(c) + 0xFEE0) if 32 < ord(c) < 127 else c for c in t) if i else t

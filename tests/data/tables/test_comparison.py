@@ -143,6 +143,26 @@ def test_a_mistake_in_writing_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "levels",
+    [
+        ["Stage I", "Stage II", "Stage III"],
+        ["NYHA_I", "NYHA_II", "NYHA_IV"],
+        ["Type A", "Type AA", "Type B"],
+        ["StageI", "StageII", "StageIII"],
+        ["grade b", "grade bb", "grade c"],
+        ["A", "AA", "B"],
+    ],
+)
+def test_codes_with_repeated_letters_are_levels(tmp_path, levels):
+    rows = "".join(f"{level},{n % 2}\n" for n, level in enumerate(levels * 4))
+    data = _load(_folder(tmp_path, f"v,y\n{rows}", f"v,y\n{rows}"))
+    assert set(data.schema.columns[0].categories) == set(levels)
+    labels = "".join(f"{n},{level}\n" for n, level in enumerate(levels * 4))
+    data = _load(_folder(tmp_path, f"v,y\n{labels}", f"v,y\n{labels}"))
+    assert set(data.classes) == set(levels)
+
+
+@pytest.mark.parametrize(
     ("cells", "entry", "values"),
     [
         (["1,5", "2,25"], {"decimal": ","}, [1.5, 2.25]),
@@ -449,7 +469,9 @@ def test_a_number_is_predicted(tmp_path):
         "columns"
     ]
     (folder / "b.csv").write_text('v,y\n3,"1,5"\n4,2\n')
-    _refused(folder, "'1,5'", "declare the label", label_kind="number")
+    _refused(folder, "'1,5'", "several ways", label_kind="number")
+    (folder / "a.csv").write_text('v,y\n1,"0,5"\n2,7\n')
+    _refused(folder, "'0,5'", "declare the label", label_kind="number")
     label = {"type": "number", "decimal": ",", "minimum": 0, "maximum": 10}
     (folder / "schema.json").write_text(json.dumps(_declared(**label)))
     data = _load(folder, label_kind="number")

@@ -34,6 +34,8 @@ DECIMAL_SIGNS = (".", ",")
 THOUSANDS_SIGNS = ("", ",", ".", "'", " ", "_")
 _SPACES = re.compile("[ \u00a0\u2007\u2009\u202f]")
 _EPOCH = datetime.datetime(1970, 1, 1)
+# Two parts of a date without a sign between them.
+_ADJOINING = re.compile(r"%[A-Za-z]%[A-Za-z]")
 # What `strptime` takes for the date of a time.
 _NO_YEAR = datetime.datetime(1900, 1, 1)
 # The texts of truth values, in the order of their numbers.
@@ -190,6 +192,11 @@ class Notation:
             return _days_since(_EPOCH, cell)
         try:
             found = datetime.datetime.strptime(text, self.date_format)
+            if _ADJOINING.search(self.date_format) and (
+                found.strftime(self.date_format) != text
+            ):
+                # "2020111" could be two days.
+                raise ValueError(text)
         except ValueError:
             raise ValueError(
                 f"is no date of the declared format {self.date_format!r}"
@@ -246,6 +253,9 @@ class Notation:
             ):
                 raise ValueError(self._wrong())
             whole = "".join(groups)
+        if "." in whole + rest:
+            # A thousands sign that was not declared, or a second decimal sign.
+            raise ValueError(self._wrong())
         found = sign + whole + ("." if decimal else "") + rest
         if not written.NUMBER.fullmatch(found):
             raise ValueError(self._wrong())

@@ -13,6 +13,9 @@ _SIGNS = re.compile("[^0-9]")
 # Between letters, a space, a dash and an underscore separate words alike.
 _BETWEEN = re.compile(r"(?<=[^\W\d_])[-_‐‑–—'’]+(?=[^\W\d_])")
 _LETTERS = re.compile(r"([^\W\d_])\1+")
+# Ends of words: signs, spaces, and a capital letter after a small one.
+_WORDS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
+_CODE = re.compile(r"[IVXLCDM]+|[ivx]+|([^\W\d_])\1*", re.UNICODE)
 # Shorter names are codes, such as A and AA.
 _SHORTEST = 3
 
@@ -46,9 +49,29 @@ def plain(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """The plain text with each letter once where it stands several times in a row."""
-    once = _LETTERS.sub(r"\1", plain(text))
-    return once if len(once) >= _SHORTEST else plain(text)
+    """The plain text with each letter once where it stands several times in a row.
+
+    Words that are codes stay as they are: Roman numerals, and one letter repeated. So
+    "Stage I" and "Stage II" differ, and "Type A" and "Type AA".
+
+    Example:
+      >>> from tfl_research.data.tables.comparison import spellings
+      >>> spellings.squeezed("Yess") == spellings.squeezed("yes")
+      True
+      >>> spellings.squeezed("NYHA II") == spellings.squeezed("NYHA III")
+      False
+    """
+    whole = plain(text)
+    if not _LETTERS.search(whole):
+        return whole
+    # Composed, so that an accent is no end of a word.
+    words = _WORDS.split(unicodedata.normalize("NFC", text))
+    once = "".join(
+        plain(word) if _CODE.fullmatch(word) else _LETTERS.sub(r"\1", plain(word))
+        for word in words
+        if word
+    )
+    return once if len(once) >= _SHORTEST else whole
 
 
 def alike(levels: Iterable[str]) -> list[list[str]]:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import subprocess
 import threading
 import time
 
@@ -295,3 +296,30 @@ def test_what_cannot_be_served_is_refused_in_one_line(
     assert error.startswith("dashboard: ")
     assert problem in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_other_users_of_the_machine_are_turned_away(root):
+    made, token = command.server(str(root), "127.0.0.1", 0)
+    assert token is None
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    asks = (
+        "import sys, urllib.request; "
+        "print(urllib.request.urlopen(sys.argv[1], timeout=10).status)"
+    )
+
+    def asked_by(user):
+        done = subprocess.run(
+            ["/usr/bin/env", "python3", "-c", asks, command.address(made, token)],
+            capture_output=True,
+            text=True,
+            user=user,
+            cwd="/",
+            check=False,
+        )
+        return done.stdout or done.stderr
+
+    assert asked_by(0) == "200\n"
+    assert "200" not in asked_by(65534)
+    made.shutdown()
+    made.server_close()

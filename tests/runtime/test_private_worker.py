@@ -17,6 +17,7 @@ import tensorflow_federated as tff
 from toy_processes import slow_process, summing_process
 
 from tfl_research import runtime
+from tfl_research.private_worker import keeper, network
 from tfl_research.private_worker.door import Door
 from tfl_research.runtime.workers import worker as workers_module
 from tfl_research.runtime.workers.connection import Connection
@@ -129,6 +130,60 @@ def test_without_namespaces_it_starts_only_where_that_was_accepted(monkeypatch):
     # What the acceptance is for.
     assert len(listening.off_loopback(os.getpid())) == 1
     worker.close()
+
+
+def test_a_kernel_that_refuses_half_way_leaves_the_process_where_it_was():
+    """As some kernels do for user namespaces without a profile."""
+    refuses = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); "
+        "from tfl_research.private_worker import network\n"
+        "unshared = network._enter\n"
+        "def refuse():\n"
+        "    unshared()\n"
+        "    raise OSError(13, 'no')\n"
+        "network._enter = refuse\n"
+        "before = os.readlink('/proc/self/ns/net')\n"
+        "try:\n"
+        "    network.isolate()\n"
+        "except OSError as error:\n"
+        "    print(error.errno, os.readlink('/proc/self/ns/net') == before)\n"
+    )
+    package = str(pathlib.Path(network.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", refuses, package],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "13 True\n"
+
+
+def test_connections_that_fail_end_no_worker():
+    class Doors:
+        """No descriptor is left for the first client."""
+
+        def __init__(self):
+            self.ends = socket.socketpair()
+            self.given = [OSError(24, "Too many open files"), self.ends[0]]
+
+        def accept(self):
+            if not self.given:
+                threading.Event().wait()
+            found = self.given.pop(0)
+            if isinstance(found, OSError):
+                raise found
+            return found
+
+    with socket.create_server(("127.0.0.1", 0)) as worker:
+        door = Doors()
+        keeping = keeper.Keeper("", door, renews=False, isolated=False)
+        keeping._port = worker.getsockname()[1]
+        threading.Thread(target=keeping._accept, daemon=True).start()
+        door.ends[1].sendall(b"x")
+        worker.settimeout(20)
+        connection, _ = worker.accept()
+        assert connection.recv(1) == b"x"
+        connection.close()
 
 
 class TestAnswers:

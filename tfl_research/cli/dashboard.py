@@ -8,6 +8,7 @@ if __name__ == "__main__":
     starting.end_on_signals()
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research.cli import last_resort
 from tfl_research.cli.arguments import Parser
+from tfl_research.private_worker import door
 from tfl_research.report.dashboard import access
 from tfl_research.report.dashboard.watched import Watched
 
@@ -77,6 +79,16 @@ def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[
             request_handler=Quiet,
             fd=bound.fileno(),
         )
+    if token is None:
+        # On a machine that several people use, a loopback port is open to all of them.
+        tables = door.open_tables()
+        allowed = {os.geteuid(), 0}
+
+        def verify(request: socket.socket, peer: Any) -> bool:
+            ours = request.getsockname()[1]
+            return door.owners(tables, peer[1], ours) <= allowed
+
+        made.verify_request = verify  # type: ignore[method-assign,assignment]
     return made, token
 
 

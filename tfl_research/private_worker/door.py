@@ -8,6 +8,7 @@ import shutil
 import socket
 import struct
 import tempfile
+from collections.abc import Sequence
 from typing import Any, Optional
 
 UNIX = "unix"
@@ -54,12 +55,7 @@ class Door:
         self.address = f"{host}:{self._socket.getsockname()[1]}"
         self._is_guarded = found.is_loopback
         if self._is_guarded:
-            # These files show the network that the process had when it opened them.
-            self._tables = [
-                os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                for path in ("/proc/net/tcp", "/proc/net/tcp6")
-                if os.path.exists(path)
-            ]
+            self._tables = open_tables()
 
     def _unix(self) -> socket.socket:
         self._folder = tempfile.mkdtemp(prefix="tfl_worker_")
@@ -90,22 +86,48 @@ class Door:
             size = struct.calcsize(_CREDENTIALS)
             found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
             return {struct.unpack(_CREDENTIALS, found)[1]}
-        ends = f":{peer[1]:04X}", f":{connection.getsockname()[1]:04X}"
-        owners: set[Optional[int]] = set()
-        for table in self._tables:
-            os.lseek(table, 0, os.SEEK_SET)
-            pieces = []
-            while piece := os.read(table, _PIECE):
-                pieces.append(piece)
-            for line in b"".join(pieces).decode("ascii").splitlines()[1:]:
-                fields = line.split()
-                theirs = fields[1][-5:], fields[2][-5:]
-                if theirs == ends and fields[3] == _ESTABLISHED:
-                    owners.add(int(fields[7]))
-        return owners or {None}
+        return owners(self._tables, peer[1], connection.getsockname()[1])
 
     def close(self) -> None:
         """Closes the socket and removes its folder."""
         self._socket.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def open_tables() -> list[int]:
+    """Descriptors of the kernel's tables of TCP connections.
+
+    They show the network that the process had when it opened them.
+    """
+    return [
+        os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        for path in ("/proc/net/tcp", "/proc/net/tcp6")
+        if os.path.exists(path)
+    ]
+
+
+def owners(tables: Sequence[int], theirs: int, ours: int) -> set[Optional[int]]:
+    """The users whose the other end of a loopback connection can be.
+
+    Args:
+      tables: of `open_tables`.
+      theirs: port of the other end.
+      ours: port of this end.
+
+    Returns:
+      User ids; {None} if the kernel knows of no such connection.
+    """
+    ends = f":{theirs:04X}", f":{ours:04X}"
+    found: set[Optional[int]] = set()
+    for table in tables:
+        # At offsets, since threads may read at the same time.
+        pieces, place = [], 0
+        while piece := os.pread(table, _PIECE, place):
+            pieces.append(piece)
+            place += len(piece)
+        for line in b"".join(pieces).decode("ascii").splitlines()[1:]:
+            fields = line.split()
+            if (fields[1][-5:], fields[2][-5:]) == ends and fields[3] == _ESTABLISHED:
+                found.add(int(fields[7]))
+    return found or {None}

@@ -29,6 +29,9 @@ from tfl_research.private_worker.door import Door
 NOT_ISOLATED, NOT_LISTENING = 3, 4
 _START_SECONDS = 60.0
 _PIECE = 1 << 20
+# Each connection has two descriptors and two threads.
+_MOST_CONNECTIONS = 200
+_PAUSE_SECONDS = 0.1
 
 
 class Keeper:
@@ -100,8 +103,16 @@ class Keeper:
 
     def _accept(self) -> None:
         while True:
-            client = self._door.accept()
-            _in_background(lambda client=client: self._relay(client))
+            try:
+                client = self._door.accept()
+                if self._connections >= _MOST_CONNECTIONS:
+                    client.close()
+                    continue
+                _in_background(lambda client=client: self._relay(client))
+            except (OSError, RuntimeError):
+                # No descriptor or thread is left, or a client went while it was
+                # accepted. Others are served later.
+                time.sleep(_PAUSE_SECONDS)
 
     def _relay(self, client: socket.socket) -> None:
         with self._lock:
@@ -186,22 +197,28 @@ def keep(
     Returns:
       The exit code.
     """
+    ends = (signal.SIGINT, signal.SIGTERM)
+    # Signals wait until the door can be closed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
-        door = Door(listen)
-    except OSError as error:
-        say(error=os.strerror(error.errno or 0))
-        return NOT_LISTENING
-    keeper = Keeper(binary, door, renews=renews, isolated=isolated)
+        try:
+            door = Door(listen)
+        except OSError as error:
+            say(error=os.strerror(error.errno or 0))
+            return NOT_LISTENING
+        keeper = Keeper(binary, door, renews=renews, isolated=isolated)
 
-    def stop(number: int, _: Any) -> None:
-        keeper.end()
-        door.close()
-        sys.stderr.write(goodbye)
-        sys.stderr.flush()
-        os._exit(128 + number)
+        def stop(number: int, _: Any) -> None:
+            keeper.end()
+            door.close()
+            sys.stderr.write(goodbye)
+            sys.stderr.flush()
+            os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        for number in ends:
+            signal.signal(number, stop)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
     try:
         if isolated:
             try:

@@ -6,6 +6,7 @@ Python 3.12 has `os.unshare`; earlier versions need the C library.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -40,8 +41,25 @@ def isolate() -> None:
     must have one thread.
 
     Raises:
-      OSError: the kernel does not allow it.
+      OSError: the kernel does not allow it; the process is where it was.
     """
+    # A kernel can allow a namespace and then refuse what makes it usable. A process
+    # cannot leave a namespace again, so another process tries first.
+    child = os.fork()
+    if child == 0:
+        try:
+            _enter()
+        except OSError as error:
+            os._exit(min(error.errno or errno.EPERM, 255))
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != 0:
+        code = code if code > 0 else errno.EPERM
+        raise OSError(code, os.strerror(code))
+    _enter()
+
+
+def _enter() -> None:
     user, group = os.geteuid(), os.getegid()
     try:
         _unshare(_CLONE_NEWNET)

@@ -45,7 +45,8 @@ def allows(
 ) -> bool:
     """Whether a request is answered.
 
-    Without a token the server is on loopback, and the name that the browser asked for
+    Without a token the server is on loopback and turns other users away
+    (`cli.dashboard`), and the name that the browser asked for
     must be one of this machine: a page of elsewhere whose name was pointed here has
     another.
 

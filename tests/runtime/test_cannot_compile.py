@@ -15,7 +15,7 @@ from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
 from tfl_research.runtime.separate import SeparateProcess
 
-XLA = Mode("folded", "xla")
+XLA, SEPARATE = Mode("folded", "xla"), Mode("separate", "xla")
 
 
 @tff.tensorflow.computation(np.int32)
@@ -50,7 +50,10 @@ def process():
 
 def test_a_mode_that_was_asked_for_is_refused_with_the_operation(process):
     refusal = pytest.raises(runtime.UnsupportedProcess)
-    with runtime.in_process(process, mode=XLA) as engine, refusal as refused:
+    with (
+        runtime.in_process(process, mode=XLA, parallel=1) as engine,
+        refusal as refused,
+    ):
         engine.next(engine.initialize(), [0, 1])
     line = str(refused.value)
     assert len(line.splitlines()) == 1
@@ -74,7 +77,7 @@ def test_the_measured_mode_is_another_one(process):
 def test_a_kept_choice_leaves_such_clients_to_tensorflow(process, tmp_path, caplog):
     """As where the first round's clients have shapes that XLA compiles."""
     path = tmp_path / "runtime.json"
-    KeptExecution(path, b"").write(Execution(XLA, 2, "measured"))
+    KeptExecution(path, b"").write(Execution(XLA, 1, "measured"))
     with runtime.in_process(process, choice_file=path, chunk_size=1) as engine:
         for indices, expected in (([0, 1, 1], 8 * 50), ([1], 8 * 20)):
             _, total = engine.next(engine.initialize(), indices)
@@ -89,7 +92,7 @@ def test_a_site_leaves_such_clients_to_tensorflow(process, caplog):
     assert separate.compiler == "xla"
     state = separate.state_leaves(separate.initialize())
     context = separate.clients.context(state)
-    with runtime.in_process(process, mode=Mode("separate", "xla")) as engine:
+    with runtime.in_process(process, mode=SEPARATE, parallel=1) as engine:
         _, expected = engine.next(engine.initialize(), [1, 1])
     chunk = Chunk([np.array([1], np.int32)], 1, ["c"])
     caplog.clear()
@@ -104,7 +107,7 @@ def test_a_site_leaves_such_clients_to_tensorflow(process, caplog):
 @pytest.mark.parametrize("clients", ["folded", "separate"])
 def test_bad_values_are_the_clients(process, clients):
     """XLA fails before it sees them."""
-    engine = runtime.in_process(process, mode=Mode(clients, "xla"))
+    engine = runtime.in_process(process, mode=Mode(clients, "xla"), parallel=1)
     with engine, pytest.raises(UserError, match=r"client 1 .*= 7 is not") as found:
         engine.next(engine.initialize(), [0, 7])
     assert not isinstance(found.value, runtime.UnsupportedProcess)

@@ -67,6 +67,7 @@ class InProcessEngine(ClosedOnExit):
     ):
         self._process = process
         self._is_given, self._has_warned = mode is not None, False
+        self._has_computed = False
         self._keep = KeptExecution(choice_file, choice_key)
         kept = self._keep.read()
         if kept is not None:
@@ -288,6 +289,12 @@ class InProcessEngine(ClosedOnExit):
             return
         if self._pool is None:
             self._pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+        if not self._has_computed:
+            # Alone, since it compiles: threads of which one fails at that and another
+            # one traces can wait for each other.
+            for job in itertools.islice(jobs, 1):
+                yield compute(job)
+            self._has_computed = True
         first = itertools.islice(jobs, self.parallel)
         pending = [self._pool.submit(compute, job) for job in first]
         while pending:

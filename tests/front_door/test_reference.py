@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pathlib
+import re
 import sys
 
 import pytest
@@ -71,3 +72,10 @@ def test_a_name_is_documented_once_and_nowhere_lost(pages):
         ]
         found = [line for line in text[page].splitlines() if line in directive]
         assert len(found) == 1, f"{name} on the page {page}: {found}"
+
+
+def test_no_docstring_only_points_elsewhere():
+    pointing = re.compile(r'"""See (the class|`[\w.]+`)\.?"""')
+    for path in (ROOT / "tfl_research").rglob("*.py"):
+        found = pointing.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path}: {found and found[0]}"

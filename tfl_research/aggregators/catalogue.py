@@ -43,7 +43,6 @@ class Mean(AggregatorSettings):
     SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
         from tfl_research.aggregators.secure_sums import averaging as secure
 
@@ -51,7 +50,6 @@ class Mean(AggregatorSettings):
         return averaging.mean() if formats is None else secure.mean(formats)
 
     def build_stacked(self, context: AggregatorContext) -> StackingFactory:
-        """See `AggregatorSettings.build_stacked`."""
         return MeanRule(on_breakdown=SKIP).build_stacked(context)
 
 
@@ -73,7 +71,6 @@ class Robust(AggregatorSettings):
     SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
         from tfl_research.aggregators.secure_sums import averaging as secure
 
@@ -97,7 +94,6 @@ class Zeroing(AggregatorSettings):
     SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
         from tfl_research.aggregators.secure_sums import averaging as secure
 
@@ -124,7 +120,6 @@ class Clipping(AggregatorSettings):
     SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
         from tfl_research.aggregators.secure_sums import averaging as secure
 
@@ -146,7 +141,6 @@ class Compression(AggregatorSettings):
     SENSITIVITY = "quantising a clipped update can lengthen it beyond the clip"
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
 
         return averaging.compression()
@@ -168,7 +162,6 @@ class Secure(AggregatorSettings):
     SUMS_ONLY = True
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators import averaging
 
         return averaging.secure()
@@ -201,11 +194,9 @@ class RepeatedGeometricMedian(AggregatorSettings):
 
     @property
     def has_map_reduce_form(self) -> bool:
-        """See `AggregatorSettings.has_map_reduce_form`."""
         return self.weiszfeld_steps == 1
 
     def check_runtime(self, runtime: str) -> None:
-        """See `AggregatorSettings.check_runtime`."""
         if not self.has_map_reduce_form and runtime != "tff":
             raise self.refused(
                 "weiszfeld_steps",
@@ -214,7 +205,6 @@ class RepeatedGeometricMedian(AggregatorSettings):
             )
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators.repeated_mean import RepeatedMeanFactory
         from tfl_research.aggregators.secure_sums import summation
 
@@ -252,16 +242,13 @@ class TrustedRoot(AggregatorSettings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.root_examples is None:
             raise SettingError(f"--aggregator={self.NAME}: needs --root_examples too")
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         return self.build_stacked(context)
 
     def build_stacked(self, context: AggregatorContext) -> TrustedRootFactory:
-        """See `AggregatorSettings.build_stacked`."""
         from tfl_research.aggregators.trusted_root import TrustedRootFactory
 
         return TrustedRootFactory(context.maximum_cohort_size, ROOT_ROLE)

@@ -60,12 +60,10 @@ class CenteredClipping(RuleSettings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         super().check()
         _check_radius(self, self.clip_radius)
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.centered_clipping(
@@ -107,13 +105,11 @@ class NormClipping(RuleSettings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         super().check()
         _check_radius(self, self.clip_radius)
 
     @property
     def stacked(self) -> bool:
-        """See `AggregatorSettings.stacked`."""
         return bool(
             self.byzantine is not None
             or self.on_breakdown is not None
@@ -122,13 +118,11 @@ class NormClipping(RuleSettings):
         )
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.norm_clipping(rows, radius=self.clip_radius or 0.0)
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         from tfl_research.aggregators.norm_clipping import NormClippingFactory
         from tfl_research.aggregators.secure_sums import averaging
 
@@ -143,7 +137,6 @@ class NormClipping(RuleSettings):
     def before_noise(
         self, mechanism: tff.aggregators.WeightedAggregationFactory
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `AggregatorSettings.before_noise`."""
         from tfl_research.aggregators.norm_clipping import NormClippingFactory
 
         return NormClippingFactory(self.clip_radius or 0.0, mechanism)

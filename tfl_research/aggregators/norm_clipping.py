@@ -57,13 +57,13 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
         return declarations(self.inner).plan
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """See `inner`."""
+        """The type of a client's message to the inner factory."""
         return declarations(self.inner).message_type(update_type)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """See `NormClippingFactory`."""
+        """The process that clips updates of this type for the inner one."""
         process = self.inner.create(value_type, weight_type)
 
         @tff.tensorflow.computation(value_type)

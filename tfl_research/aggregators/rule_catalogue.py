@@ -45,7 +45,6 @@ class CoordinateMedian(RuleSettings):
     BY_COORDINATE = "where most clients send nothing it is zero"
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.coordinate_median(rows)
@@ -80,7 +79,6 @@ class TrimmedMean(RuleSettings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.trim is not None and self.trim >= 0.5 and self.trim != int(self.trim):
             raise self.refused("trim", "must be below 0.5, or a whole number")
         if self.trim is None and self.byzantine is None:
@@ -116,19 +114,16 @@ class TrimmedMean(RuleSettings):
 
     @property
     def hostile_share(self) -> Optional[float]:
-        """See `RuleSettings.hostile_share`."""
         return None if isinstance(self.cut, int) else self.cut
 
     @property
     def per_byzantine(self) -> int:
-        """See `RuleSettings.per_byzantine`."""
         if self.hostile_share is not None:
             # A share of the cohort is always less than half of it.
             return 2 if self.byzantine else 0
         return super().per_byzantine
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.trimmed_mean(rows, trim=self.cut)
@@ -151,7 +146,6 @@ class Krum(RuleSettings):
     SENSITIVITY = _SELECTS
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.krum(rows, byzantine=self.byzantine or 0)
@@ -181,7 +175,6 @@ class MultiKrum(RuleSettings):
     )
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.multi_krum(
@@ -208,7 +201,6 @@ class Bulyan(RuleSettings):
     BY_COORDINATE = "where most clients send nothing it is about zero"
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.bulyan(rows, byzantine=self.byzantine or 0)
@@ -232,7 +224,6 @@ class GeometricMedian(RuleSettings):
     SENSITIVITY = _SELECTS
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.geometric_median(rows)
@@ -257,7 +248,6 @@ class MeanAroundMedian(RuleSettings):
     BY_COORDINATE = "where most clients send nothing it is about zero"
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.mean_around_median(rows, byzantine=self.byzantine or 0)
@@ -290,7 +280,6 @@ class SignMajority(RuleSettings):
     RESULT_IS_SIGN: ClassVar[bool] = True
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         return rules.sign_majority(rows)

@@ -145,7 +145,6 @@ class RuleSettings(AggregatorSettings):
         return result
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.NEEDS_BYZANTINE and self.byzantine is None:
             raise SettingError(f"--aggregator={self.NAME}: needs --byzantine too")
         if self.neighbour_mixing and self.byzantine is None:
@@ -168,12 +167,10 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def stacked(self) -> bool:
-        """See `AggregatorSettings.stacked`."""
         return True
 
     @property
     def acts(self) -> tuple[Act, ...]:
-        """See `AggregatorSettings.acts`."""
         bucketing = (_BUCKETING,) if self.bucket_size > 1 else ()
         mixing = (_MIXING,) if self.neighbour_mixing else ()
         return (*super().acts, *bucketing, *mixing)
@@ -201,11 +198,9 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def takes_weights(self) -> bool:
-        """See `AggregatorSettings.takes_weights`."""
         return self.WEIGHTED and not self.neighbour_mixing and self.bucket_size == 1
 
     def check_weights(self, kind: str) -> None:
-        """See `AggregatorSettings.check_weights`."""
         super().check_weights(kind)
         if kind != "uniform" and not self.takes_weights:
             raise self.refused_choice(
@@ -214,7 +209,6 @@ class RuleSettings(AggregatorSettings):
             )
 
     def check_cohort(self, smallest: int, largest: int) -> None:
-        """See `AggregatorSettings.check_cohort`."""
         if self.stacked:
             self.check_stack(smallest, largest)
 
@@ -262,11 +256,9 @@ class RuleSettings(AggregatorSettings):
         return " ".join(words)
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
-        """See `AggregatorSettings.build`."""
         return self.build_stacked(context)
 
     def build_stacked(self, context: AggregatorContext) -> StackingFactory:
-        """See `AggregatorSettings.build_stacked`."""
         from tfl_research.aggregators.stacking import StackingFactory
 
         return StackingFactory(
@@ -294,7 +286,6 @@ class MeanRule(RuleSettings):
     SUMS_ONLY = True
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
-        """See `RuleSettings.apply`."""
         from tfl_research.aggregators import rules
 
         del center

@@ -36,7 +36,6 @@ class AdaptiveProximalClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function

@@ -51,7 +51,6 @@ class FedBuffClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         if model.averaged:
             check_no_statistics(model, "FedBuff", "stale clients would send old ones")
         base = self.base.build(model, objective)

@@ -151,7 +151,6 @@ class FedDropoutClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         self.sub_models.check(model.weight_specs)
 
         @tf.function
@@ -193,7 +192,6 @@ class FedDropoutServer(ReportedStep):
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
-        """See the class."""
         return [
             tf.math.divide_no_nan(u, share_of_clients)
             for u, share_of_clients in zip(round_mean.update, round_mean.report)

@@ -50,7 +50,6 @@ class FedDynClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function
@@ -103,7 +102,6 @@ class FedDynServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class."""
         share = self.alpha * round_mean.num_clients / self.population
         h = [old - share * u for old, u in zip(state, round_mean.update)]
         moved = [

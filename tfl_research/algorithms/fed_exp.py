@@ -42,7 +42,6 @@ class ReportsSquaredNorm(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         base = self.base.build(model, objective)
 
         @tf.function
@@ -103,7 +102,6 @@ class FedExPServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class."""
         scale = 2.0 * (squared_norm(round_mean.update) + self.epsilon)
         eta = tf.maximum(1.0, round_mean.report / scale)
         x = list(state[1]) if self.averages else list(weights)

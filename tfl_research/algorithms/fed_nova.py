@@ -92,7 +92,6 @@ class FedNovaClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function
@@ -134,7 +133,6 @@ class FedNovaServer(ReportedStep):
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
-        """See the class."""
         return [round_mean.report * u for u in round_mean.update]
 
 

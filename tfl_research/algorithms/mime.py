@@ -70,7 +70,6 @@ class MimeLiteClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function
@@ -127,7 +126,6 @@ class MimeClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function

@@ -60,7 +60,6 @@ class ScaffoldClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function
@@ -133,7 +132,6 @@ class ScaffoldServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class."""
         optimizer_state, c = state
         weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
         share = round_mean.num_clients / self.population

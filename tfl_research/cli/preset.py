@@ -52,7 +52,6 @@ class Output(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if not self.output_dir:
             raise SettingError("--output_dir is missing; give the folder of the run")
 

@@ -155,39 +155,31 @@ class WrappedWork(ClientWork):
 
     @property
     def keeps_what_it_sends(self) -> bool:
-        """See `ClientWork`."""
         return self.base.keeps_what_it_sends
 
     @property
     def client_members(self) -> Mapping[str, tf.TensorSpec]:
-        """See `ClientWork`."""
         return self.base.client_members
 
     @property
     def plan(self) -> Any:
-        """See `ClientWork`."""
         return self.base.plan
 
     def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
-        """See `ClientWork`."""
         return self.base.initial_client_state(model)
 
     def build_personal(
         self, model: FunctionalModel, objective: Objective
     ) -> Optional[PersonalFunction]:
-        """See `ClientWork`."""
         return self.base.build_personal(model, objective)
 
     def encoded_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """See `ClientWork`."""
         return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """See `ClientWork`."""
         return self.base.received_bytes(model)
 
     def reported_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """See `ClientWork`."""
         return self.base.reported_bytes(model)
 
 

@@ -78,7 +78,6 @@ class CompressedWork(WrappedWork):
         return encoded_bytes(self.compressor, model.weight_specs)
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`."""
         self.initial_client_state(model)
         base, specs = self.base.build(model, objective), model.weight_specs
 

@@ -113,7 +113,7 @@ class TopK:
     def decode(
         self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
     ) -> list[tf.Tensor]:
-        """See `Compressor.decode`."""
+        """Decodes a message to tensors of these shapes."""
         places, values = message
         return _placed(values, places, specs)
 
@@ -139,7 +139,7 @@ class RandomK:
 
     @property
     def is_unbiased(self) -> bool:
-        """See `Compressor.is_unbiased`."""
+        """Whether the expectation of the decoded update is the update."""
         return self.rescale
 
     def _places(self, specs: Sequence[tf.TensorSpec], seed: tf.Tensor) -> tf.Tensor:
@@ -155,7 +155,7 @@ class RandomK:
     def decode(
         self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
     ) -> list[tf.Tensor]:
-        """See `Compressor.decode`."""
+        """Decodes a message to tensors of these shapes."""
         seed, values = message
         size = size_of(specs)
         scale = size / _kept(self.fraction, size) if self.rescale else 1.0
@@ -185,7 +185,7 @@ class Quantized:
 
     @property
     def integer_bits(self) -> int:
-        """See `Compressor.integer_bits`."""
+        """Bits of an entry of an integer tensor in a message."""
         return self.bits
 
     @property
@@ -209,7 +209,7 @@ class Quantized:
     def decode(
         self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
     ) -> list[tf.Tensor]:
-        """See `Compressor.decode`."""
+        """Decodes a message to tensors of these shapes."""
         levels = float(self._levels)
         return [
             (tf.cast(codes, tf.float32) - levels) * largest / levels

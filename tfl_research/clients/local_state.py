@@ -51,7 +51,6 @@ class LocalState(WrappedWork):
         return np.concatenate(parts).astype(np.float32)
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`."""
         base = self.base.build(model, objective)
 
         @tf.function

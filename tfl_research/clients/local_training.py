@@ -53,7 +53,6 @@ class LocalTraining(ClientWork):
             )
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`."""
         loop = self.steps.loop(model, objective)
 
         @tf.function

@@ -59,7 +59,7 @@ class LowRank:
     def decode(
         self, message: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
     ) -> list[tf.Tensor]:
-        """See `Compressor.decode`."""
+        """Decodes a message to tensors of these shapes."""
         parts, tensors = iter(message), []
         for spec in specs:
             first = next(parts)

@@ -61,7 +61,7 @@ class DeviceRounds:
 
     @property
     def client_ids(self) -> Sequence[str]:
-        """See `sampling.Sampler.client_ids`."""
+        """The population, in a fixed order."""
         return self.clients.client_ids
 
     @property

@@ -76,7 +76,7 @@ class UnreliableSilos:
 
     @property
     def client_ids(self) -> Sequence[str]:
-        """See `Sampler.client_ids`."""
+        """The population, in a fixed order."""
         return self.inner.client_ids
 
     def outcome(self, round_number: int) -> SiloOutcome:
@@ -116,7 +116,7 @@ class UnreliableSilos:
 
     @property
     def maximum_cohort_size(self) -> int:
-        """See `Sampler.maximum_cohort_size`."""
+        """A size that a round's cohort exceeds with probability at most 1e-9."""
         return self.inner.maximum_cohort_size
 
     @property

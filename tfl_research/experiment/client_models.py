@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
-    """See `Result.model_of`."""
+    """The trained model of one client, with what the client keeps."""
     if client_id not in result.task.train.client_ids:
         listed = ", ".join(map(repr, result.task.train.client_ids[:4]))
         raise UserError(

@@ -85,7 +85,7 @@ def rounds(
     recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Generator[RoundReport, None, Result]:
-    """See `Experiment.rounds`."""
+    """`run`, a round at a time, for a loop of one's own."""
     from tfl_research import program
 
     with _opened(experiment, folder, resume, recharge, stream) as opened:

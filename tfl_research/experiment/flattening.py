@@ -44,7 +44,7 @@ _OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
 
 
 def flat(experiment: Description) -> dict[str, Any]:
-    """See `Description.flat`."""
+    """Every setting by its name, as the run's folder records them."""
     algorithm, aggregator = experiment.chosen_algorithm, experiment.aggregator
     privacy = experiment.privacy
     values: dict[str, Any] = {
@@ -95,7 +95,7 @@ def _plugins(experiment: Description) -> list[str]:
 
 
 def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:
-    """See `Description.from_flat`."""
+    """The experiment that flat settings describe, as a command line gives them."""
     known = _fixed_names(kind)
     for choices in _CHOICES:
         known |= {*choices.parameters()}
@@ -195,7 +195,7 @@ def _plain(kind: type[Description], given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Described:
-    """See `Description.with_settings`."""
+    """The experiment with some settings changed, by their flat names."""
     left = dict(changes)
     parts: dict[str, Any] = {}
 

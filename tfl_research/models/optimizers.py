@@ -107,7 +107,6 @@ class Optimizer(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         taken = _TAKEN[self.optimizer]
         for field in dict.fromkeys(f for fields in _TAKEN.values() for f in fields):
             if getattr(self, field) is not None and field not in taken:

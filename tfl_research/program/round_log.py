@@ -63,12 +63,12 @@ class RoundLog:
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
-        """See `MetricsLog.rows`."""
+        """All rows, as text, without empty cells and in the file's order."""
         return self._metrics.rows
 
     @property
     def dropped_rounds(self) -> tuple[int, ...]:
-        """See `MetricsLog.dropped_rounds`."""
+        """The rounds after the checkpoint, whose rows were dropped."""
         return self._metrics.dropped_rounds
 
     def measured(self) -> Mapping[int, Mapping[str, np.ndarray]]:

@@ -67,7 +67,6 @@ class KeyedEngine(ClosedOnExit):
         return nest.put(new, self._paths, public), metrics
 
     def close(self) -> None:
-        """See `Engine.close`."""
         self._engine.close()
 
 

@@ -103,7 +103,7 @@ class BinomialCohorts:
 
     @property
     def expected_cohort_size(self) -> float:
-        """See `Sampler.expected_cohort_size`."""
+        """Mean size of a cohort: the denominator of a private average."""
         return float(self.cohort_size)
 
     @property

@@ -34,27 +34,27 @@ class Repeated:
 
     @property
     def client_ids(self) -> Sequence[str]:
-        """See `Sampler.client_ids`."""
+        """The population, in a fixed order."""
         return self.inner.client_ids
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`."""
+        """The distinct ids of the round's cohort, in population order."""
         check_round(round_number)
         return self.inner.sample((round_number - 1) // self.times + 1)
 
     @property
     def expected_cohort_size(self) -> float:
-        """See `Sampler.expected_cohort_size`."""
+        """Mean size of a cohort: the denominator of a private average."""
         return self.inner.expected_cohort_size
 
     @property
     def maximum_cohort_size(self) -> int:
-        """See `Sampler.maximum_cohort_size`."""
+        """A size that a round's cohort exceeds with probability at most 1e-9."""
         return self.inner.maximum_cohort_size
 
     @property
     def minimum_cohort_size(self) -> int:
-        """See `Sampler.minimum_cohort_size`."""
+        """A size that a round's cohort falls below with probability at most 1e-9."""
         return self.inner.minimum_cohort_size
 
     @property

@@ -111,7 +111,6 @@ class FixedSize(WholeCohorts):
     """
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`."""
         check_round(round_number)
         generator = derived_generator("cohort", "fixed_size", self.seed, round_number)
         indices = generator.choice(

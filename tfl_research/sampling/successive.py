@@ -35,27 +35,27 @@ class Successive:
 
     @property
     def client_ids(self) -> Sequence[str]:
-        """See `Sampler.client_ids`."""
+        """The population, in a fixed order."""
         return self._last.client_ids
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`."""
+        """The distinct ids of the round's cohort, in population order."""
         fitting = [sampler for after, sampler in self.parts if after < round_number]
         return (fitting[-1] if fitting else self._last).sample(round_number)
 
     @property
     def expected_cohort_size(self) -> float:
-        """See `Sampler.expected_cohort_size`."""
+        """Mean size of a cohort: the denominator of a private average."""
         return self._last.expected_cohort_size
 
     @property
     def maximum_cohort_size(self) -> int:
-        """See `Sampler.maximum_cohort_size`."""
+        """A size that a round's cohort exceeds with probability at most 1e-9."""
         return self._last.maximum_cohort_size
 
     @property
     def minimum_cohort_size(self) -> int:
-        """See `Sampler.minimum_cohort_size`."""
+        """A size that a round's cohort falls below with probability at most 1e-9."""
         return self._last.minimum_cohort_size
 
     @property

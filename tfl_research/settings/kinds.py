@@ -29,12 +29,12 @@ class Kind:
 
     @property
     def syntax(self) -> str:
-        """See the class."""
+        """The kind in one word, for `--help`."""
         return self._syntax
 
     @property
     def expected(self) -> str:
-        """See the class."""
+        """What a value must be, half a sentence for errors."""
         return self._expected
 
     def parse(self, value: Any) -> Any:
@@ -68,16 +68,13 @@ class OneOf(Kind):
 
     @property
     def syntax(self) -> str:
-        """See `Kind`."""
         return "|".join(self.names)
 
     @property
     def expected(self) -> str:
-        """See `Kind`."""
         return f"one of {', '.join(self.names)}"
 
     def parse(self, value: Any) -> Any:
-        """See `Kind.parse`."""
         if not isinstance(value, str) or value not in self.names:
             raise ValueError(f"must be {self.expected}")
         return value

@@ -38,7 +38,6 @@ class FedAvg(AlgorithmSettings):
     ONLY_UPDATES_LEAVE = True
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.fed_avg import build_fed_avg
 
         return build_fed_avg(context.steps, server=context.server)
@@ -62,7 +61,6 @@ class FedProx(AlgorithmSettings):
     proximal_strength: float = settings.real(0.1, "μ of the proximal term.", minimum=0)
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.fed_avg import build_fed_avg
 
         return build_fed_avg(
@@ -92,7 +90,6 @@ class AdaptiveProx(AlgorithmSettings):
     )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.adaptive_prox import build_adaptive_prox
 
         return build_adaptive_prox(
@@ -136,7 +133,6 @@ class Scaffold(AlgorithmSettings):
             )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.scaffold import build_scaffold
 
         return build_scaffold(
@@ -168,7 +164,6 @@ class FedDyn(AlgorithmSettings):
     dyn_alpha: float = settings.real(0.1, "α of FedDyn's regulariser.", above=0)
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.fed_dyn import build_fed_dyn
 
         return build_fed_dyn(

@@ -62,7 +62,6 @@ class FedDropout(AlgorithmSettings):
             )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.fed_dropout import build_fed_dropout
 
         return build_fed_dropout(
@@ -105,7 +104,6 @@ class FedNova(AlgorithmSettings):
             )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.fed_nova import build_fed_nova
 
         return build_fed_nova(
@@ -145,7 +143,6 @@ class FedExp(AlgorithmSettings):
     )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research import clients
         from tfl_research.algorithms.fed_exp import build_fed_exp
 
@@ -171,7 +168,6 @@ class MimeLite(AlgorithmSettings):
     REPORTS = "their gradient"
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.mime import build_mime_lite
 
         return build_mime_lite(context.steps, server=context.server)
@@ -193,7 +189,6 @@ class Mime(AlgorithmSettings):
     EXCHANGES = 2
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.mime import build_mime
 
         return build_mime(context.steps, server=context.server)
@@ -226,11 +221,9 @@ class FedBuff(AlgorithmSettings):
 
     @property
     def buffering(self) -> Optional[tuple[int, int]]:
-        """See `AlgorithmSettings.buffering`."""
         return self.concurrency, self.max_staleness
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research import clients
         from tfl_research.algorithms.fed_buff import build_fed_buff
 

@@ -43,7 +43,6 @@ class Ditto(AlgorithmSettings):
     )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.personal.ditto import build_ditto
 
         return build_ditto(
@@ -97,7 +96,6 @@ class FedRep(SplitSettings):
     STATEFUL = True
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.personal.fed_rep import build_fed_rep
 
         return build_fed_rep(
@@ -123,7 +121,6 @@ class Reconstruction(SplitSettings):
     PAPERS = ("Singhal et al. 2021, arXiv 2102.03448",)
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.personal.reconstruction import build_reconstruction
 
         return build_reconstruction(
@@ -153,7 +150,6 @@ class Ifca(AlgorithmSettings):
     clusters: int = settings.integer(2, "Cluster models of ifca.", minimum=2)
 
     def build(self, context: AlgorithmContext) -> Algorithm:
-        """See `AlgorithmSettings.build`."""
         from tfl_research.algorithms.personal.ifca import build_ifca, cluster_models
 
         models = cluster_models(context.task, self.clusters, context.seed)

@@ -52,7 +52,6 @@ class FedRepClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop, part = self.steps.loop(model, objective), self.part
         part.check(model.weight_specs)
 

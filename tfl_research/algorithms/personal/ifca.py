@@ -48,7 +48,6 @@ class IfcaClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         check_no_statistics(model, "IFCA", "each of its models needs its own")
         loop = self.steps.loop(model, objective)
 

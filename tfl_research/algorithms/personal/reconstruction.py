@@ -48,7 +48,6 @@ class ReconstructionClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`."""
         loop, part = self.steps.loop(model, objective), self.part
         part.check(model.weight_specs)
 

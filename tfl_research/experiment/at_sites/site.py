@@ -50,7 +50,7 @@ class SiteWork:
         self._runs: dict[str, RunAtSite] = {}
 
     def handle(self, request: Message) -> Message:
-        """See `federation.wire.handler.Handler`."""
+        """The reply to a request; raises what `Handler.handle` raises."""
         run = request.text("run")
         if request.kind == "hello":
             return self._hello(request)

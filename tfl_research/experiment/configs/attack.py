@@ -121,7 +121,6 @@ class Attack(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         for field, owners in _OWNERS.items():
             if getattr(self, field) is None or self.attack in owners:
                 continue

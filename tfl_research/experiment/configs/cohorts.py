@@ -57,7 +57,6 @@ class Cohorts(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         separates = self.sampler in ("min_separation", "cyclic_poisson")
         if self.min_separation is not None and not separates:
             raise self.refused(
@@ -148,7 +147,6 @@ class Weighting(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.client_weighting == "capped" and self.weight_cap is None:
             raise SettingError("--client_weighting=capped: needs --weight_cap too")
         if self.client_weighting != "capped" and self.weight_cap is not None:

@@ -60,7 +60,6 @@ class Compression(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         for field, owners in _OWNERS.items():
             if getattr(self, field) is not None and self.compression not in owners:
                 raise self.refused(

@@ -88,7 +88,6 @@ class Devices(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.devices is not None:
             return
         for field in settings.declared(type(self)):

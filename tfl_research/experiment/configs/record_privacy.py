@@ -87,7 +87,6 @@ class RecordLevelPrivacy(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         try:
             check_noise_multiplier(self.record_noise_multiplier or 0.0)
         except ValueError as error:

@@ -57,7 +57,6 @@ class Release(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.withhold_exact and self.release_exact:
             raise self.refused(
                 "withhold_exact",

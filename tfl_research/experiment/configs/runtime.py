@@ -80,7 +80,6 @@ class Runtime(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.runtime != "in_process":
             for name, default in (
                 ("client_execution", "auto"),

@@ -54,7 +54,6 @@ class SecureSums(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         for field in ("secure_sum_bits", "secure_sum_bound"):
             if getattr(self, field) is not None and not self.secure_sums:
                 raise self.refused(field, "goes with --secure_sums; leave it out")

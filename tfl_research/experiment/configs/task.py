@@ -98,7 +98,6 @@ class TaskChoice(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         known = ", ".join(tasks.names())
         if self.task is None:
             raise SettingError(f"--task is missing; give one of {known}")
@@ -242,7 +241,6 @@ class Batches(Settings):
     )
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.client_steps is not None and self.client_epochs is not None:
             raise self.refused(
                 "client_steps", "give either --client_steps or --client_epochs"

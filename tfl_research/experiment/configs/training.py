@@ -78,7 +78,6 @@ class Training(Settings):
     tensorboard: bool = settings.switch(True, "Write TensorBoard event files.")
 
     def check(self) -> None:
-        """See `Settings.check`."""
         if self.selection_metric is not None:
             try:
                 metric_weights(self.selection_metric)

@@ -112,13 +112,11 @@ class UserLevelPrivacy(Settings):
     def from_flat(
         cls: type[UserLevelPrivacy], values: Mapping[str, Any]
     ) -> UserLevelPrivacy:
-        """See `Settings.from_flat`."""
         own = {field.name for field in settings.declared(cls)}
         mechanism = MECHANISMS.from_flat({MECHANISMS.setting: "gaussian", **values})
         return cls(mechanism, **{k: v for k, v in values.items() if k in own})
 
     def check(self) -> None:
-        """See `Settings.check`."""
         try:
             check_noise_multiplier(self.noise_multiplier or 0.0)
         except ValueError as error:

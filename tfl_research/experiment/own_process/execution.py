@@ -52,7 +52,7 @@ def run(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> ProcessResult:
-    """See `ProcessExperiment.run`."""
+    """Runs the process, or goes on with it where the folder has begun it."""
     with _opened(experiment, folder, resume, recharge, stream) as arguments:
         return _result(experiment, arguments, program.run(**arguments))
 
@@ -65,7 +65,7 @@ def rounds(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> Generator[RoundReport, None, ProcessResult]:
-    """See `ProcessExperiment.rounds`."""
+    """`run`, a round at a time; see `Experiment.rounds`."""
     with _opened(experiment, folder, resume, recharge, stream) as arguments:
         ended = yield from program.rounds(**arguments)
         return _result(experiment, arguments, ended)

@@ -34,7 +34,6 @@ class ExplainedEngine(ClosedOnExit):
         self._finds_client = finds_client
 
     def initialize(self) -> Any:
-        """See `Engine.initialize`."""
         return self._engine.initialize()
 
     def next(self, state: Any, cohort: Any) -> tuple[Any, Any]:
@@ -60,7 +59,6 @@ class ExplainedEngine(ClosedOnExit):
         return new, metrics
 
     def close(self) -> None:
-        """See `Engine.close`."""
         self._engine.close()
 
     def _named(self, state: Any, cohort: CohortValues) -> str:

@@ -105,11 +105,9 @@ class ClientLedgers(contextlib.ExitStack):
             raise
 
     def check_fits(self, event: Event) -> None:
-        """See `SharedLedger.check_fits`."""
         self._each(lambda name, ledger: ledger.check_fits(self._at(event, name)))
 
     def record(self, round_number: int, event: Event) -> None:
-        """See `SharedLedger.record`."""
         self._each(
             lambda name, ledger: ledger.record(round_number, self._at(event, name))
         )

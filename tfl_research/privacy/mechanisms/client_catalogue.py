@@ -61,7 +61,6 @@ class DistributedNoise(MechanismSettings):
     )
 
     def check_shape(self, shape: RunShape) -> None:
-        """See `MechanismSettings`."""
         smallest, size = self.minimum_cohort_size, shape.amplification.cohort_size
         if smallest is not None and smallest > size:
             raise self.refused(
@@ -98,7 +97,6 @@ class DistributedNoise(MechanismSettings):
             ) from error
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`."""
         plan = self.distributed_plan(noise_multiplier, shape)
         return plan.event(**_cohorts(shape.amplification))
 
@@ -173,7 +171,6 @@ class DiscreteGaussian(DistributedNoise):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import distributed_sum
 
         return distributed_sum.discrete_gaussian_aggregator(
@@ -207,7 +204,6 @@ class Skellam(DistributedNoise):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import distributed_sum
 
         return distributed_sum.skellam_aggregator(
@@ -253,7 +249,6 @@ class LocalGaussian(MechanismSettings):
     NOISED_AT: ClassVar[str] = CLIENT
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`."""
         amplification = shape.amplification
         return LocalGaussianEvent(
             noise_multiplier, amplification.population, amplification.cohort_size
@@ -262,7 +257,6 @@ class LocalGaussian(MechanismSettings):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import local_gaussian, local_rule
 
         if context.rule is not None:

@@ -79,7 +79,6 @@ class Tree(CorrelatedNoise):
     )
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`."""
         return TreeEvent.of(
             noise_multiplier,
             shape.amplification,
@@ -98,7 +97,6 @@ class Tree(CorrelatedNoise):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import correlated_mechanisms, noised_sum
 
         built = correlated_mechanisms.tree_aggregator(
@@ -144,7 +142,6 @@ class BandedMatrix(CorrelatedNoise):
     )
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`."""
         return MatrixEvent.of(
             noise_multiplier,
             shape.amplification,

@@ -49,7 +49,7 @@ def noised_update(
 class LocalGaussianFactory(
     UpdateAggregator, tff.aggregators.WeightedAggregationFactory
 ):
-    """See `local_gaussian_aggregator`."""
+    """The factory that `local_gaussian_aggregator` returns."""
 
     l2_norm_clip: float
     noise_multiplier: float

@@ -29,7 +29,7 @@ Rule = Union[
 class LocallyNoisedFactory(
     UpdateAggregator, tff.aggregators.WeightedAggregationFactory
 ):
-    """See `local_gaussian_rule`."""
+    """The factory that `local_gaussian_rule` returns."""
 
     l2_norm_clip: float
     noise_multiplier: float

@@ -46,13 +46,11 @@ class Gaussian(MechanismSettings):
     WEIGHTINGS: ClassVar[tuple[str, ...]] = ("uniform",)
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`."""
         return GaussianEvent.of(noise_multiplier, shape.amplification)
 
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import independent, noised_sum
 
         built = independent.gaussian_aggregator(
@@ -145,7 +143,6 @@ class AdaptiveGaussian(MechanismSettings):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import independent, noised_sum
 
         built = independent.adaptive_gaussian_aggregator(
@@ -172,7 +169,6 @@ class AdaptiveGaussian(MechanismSettings):
         }
 
     def clip_words(self, l2_norm_clip: float) -> str:
-        """See `MechanismSettings`."""
         return (
             f"the l2 norm clip starts at {l2_norm_clip:g} and follows a quantile of "
             "the norms, whose noisy release is part of the effective noise multiplier"
@@ -221,7 +217,6 @@ class BoundedWeight(MechanismSettings):
     )
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`."""
         return GaussianEvent.of(noise_multiplier, shape.amplification)
 
     def check_cohorts(self, sampler: str, weighting: str) -> None:
@@ -245,7 +240,6 @@ class BoundedWeight(MechanismSettings):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`."""
         from tfl_research.privacy.mechanisms import independent, noised_sum
 
         built = independent.bounded_weight_aggregator(
@@ -274,7 +268,6 @@ class BoundedWeight(MechanismSettings):
         }
 
     def denominator_words(self, expected_cohort_size: float) -> str:
-        """See `MechanismSettings`."""
         expected = self.denominator(expected_cohort_size)
         if self.clipped_denominator:
             return f"the sum is divided by the sum of weights, at least {expected:g}"

@@ -90,7 +90,7 @@ class DeclaredPlan:
         return ()
 
     def record(self) -> dict[str, Any]:
-        """See `PrivacyPlan`."""
+        """The values that must not change between two starts of a run, for JSON."""
         return {
             "declared": True,
             "repeatable": self.repeatable,

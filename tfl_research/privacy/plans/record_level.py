@@ -168,7 +168,7 @@ class RecordLevelPlan:
 
     @property
     def noise_multiplier(self) -> float:
-        """See `RecordEvent`."""
+        """Standard deviation of a local step's noise over the clip."""
         return self.event.noise_multiplier
 
     @property
@@ -212,7 +212,7 @@ class RecordLevelPlan:
         )
 
     def record(self) -> dict[str, Any]:
-        """See `PrivacyPlan`."""
+        """The values that must not change between two starts of a run, for JSON."""
         return {
             "unit": self.event.unit,
             "l2_norm_clip": self.l2_norm_clip,

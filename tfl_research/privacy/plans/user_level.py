@@ -288,7 +288,7 @@ class UserLevelPlan:
         return Mechanism(self, PlannedAggregator(built, self))
 
     def record(self) -> dict[str, Any]:
-        """See `PrivacyPlan`."""
+        """The values that must not change between two starts of a run, for JSON."""
         return {
             "unit": self.event.unit,
             "mechanism": self.mechanism.record(),
@@ -302,7 +302,7 @@ class UserLevelPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """See `PrivacyPlan`."""
+        """How many random numbers the noise of a run of this size is made of."""
         return self.mechanism.draws(self, size)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ class _Patient:
         """Never calls `callback`."""
 
     def unary_unary(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
-        """See `grpc.Channel.unary_unary`."""
+        """A call of the channel that waits as this connection does."""
         method = self._channel.unary_unary(*arguments, **named)
         return lambda request: self._wait(method.future(request))
 

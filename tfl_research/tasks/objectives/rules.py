@@ -114,7 +114,6 @@ class Classes(Rule):
     keras: str = "SparseCategoricalCrossentropy"
 
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
-        """See `Rule`."""
         output = outputs[0]
         labels = without_unit_axis(labels, output.ndim - 1)
         if output.ndim < 2 or labels.shape != output.shape[:-1]:
@@ -137,7 +136,6 @@ class Classes(Rule):
     def wrong_label(
         self, labels: np.ndarray, output_shape: Sequence[int]
     ) -> Optional[Wrong]:
-        """See `Rule`."""
         number = output_shape[-1]
         values = np.asarray(labels, np.float64)
         wrong = ~((values >= 0) & (values < number) & (values == np.floor(values)))
@@ -164,7 +162,6 @@ class OneHot(Rule):
     name: str = "multiclass"
 
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
-        """See `Rule`."""
         output = outputs[0]
         if labels.shape != output.shape or output.shape[-1] < 2:
             raise ValueError(
@@ -177,7 +174,6 @@ class OneHot(Rule):
     def wrong_label(
         self, labels: np.ndarray, output_shape: Sequence[int]
     ) -> Optional[Wrong]:
-        """See `Rule`."""
         del output_shape
         values = np.asarray(labels, np.float64)
         wrong = ~((values >= 0) & (values <= 1))
@@ -206,7 +202,6 @@ class Binary(Rule):
     keras: str = "BinaryCrossentropy"
 
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
-        """See `Rule`."""
         output = outputs[0]
         if self.single and output.size != len(output):
             raise ValueError(
@@ -227,7 +222,6 @@ class Binary(Rule):
     def wrong_label(
         self, labels: np.ndarray, output_shape: Sequence[int]
     ) -> Optional[Wrong]:
-        """See `Rule`."""
         del output_shape
         values = np.asarray(labels, np.float64)
         wrong = ~((values >= 0) & (values <= 1))
@@ -252,7 +246,6 @@ class Numbers(Rule):
     is_strict: bool = True
 
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
-        """See `Rule`."""
         output = outputs[0]
         if self.is_strict and without_unit_axis(labels, output.ndim).shape not in (
             output.shape,
@@ -265,7 +258,6 @@ class Numbers(Rule):
     def wrong_label(
         self, labels: np.ndarray, output_shape: Sequence[int]
     ) -> Optional[Wrong]:
-        """See `Rule`."""
         del output_shape
         if labels.dtype.kind != "f":
             return None

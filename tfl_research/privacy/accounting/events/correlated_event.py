@@ -28,7 +28,6 @@ class CorrelatedEvent(events.NoisedEvent):
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """See `Event`."""
         return ("pld", "rdp")
 
     def effective_noise_multiplier(self, rounds: int) -> float:

@@ -95,7 +95,6 @@ class DistributedEvent(events.NoisedEvent):
 
     @property
     def num_clients(self) -> int:
-        """See `Event`."""
         return self.population
 
     @property
@@ -131,7 +130,6 @@ class DistributedEvent(events.NoisedEvent):
         return rounds * _divergences(self, tuple(map(float, orders)))
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         return self._epsilons(np.arange(1, rounds + 1), delta)
@@ -150,7 +148,6 @@ class DistributedEvent(events.NoisedEvent):
         return renyi.rdp_epsilons(orders, divergences, delta)
 
     def description(self) -> list[str]:
-        """See `Event`."""
         relation = {
             "zero_out": "a client's update is compared with zero (zero-out), its own "
             "noise share staying in the sum",

@@ -203,11 +203,9 @@ class NoisedEvent(Event):
 
     @property
     def noise(self) -> Optional[float]:
-        """See `Event`."""
         return self.noise_multiplier
 
     def with_noise(self, noise_multiplier: float) -> Event:
-        """See `Event`."""
         event: Any = self
         changed: Event = dataclasses.replace(event, noise_multiplier=noise_multiplier)
         return changed

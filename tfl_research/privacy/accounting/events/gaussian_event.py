@@ -97,12 +97,10 @@ class GaussianEvent(events.NoisedEvent):
 
     @property
     def num_clients(self) -> int:
-        """See `Event`."""
         return self.population
 
     @property
     def rate(self) -> float:
-        """See `Event`."""
         return self.sampling_rate
 
     @property
@@ -124,7 +122,6 @@ class GaussianEvent(events.NoisedEvent):
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """See `Event`."""
         return ("pld", "rdp")
 
     def to_dp_event(self) -> dp_accounting.DpEvent:
@@ -205,7 +202,6 @@ class GaussianEvent(events.NoisedEvent):
         return rounds / (2 * self.sensitivity_multiplier**2)
 
     def description(self) -> list[str]:
-        """See `Event`."""
         return [
             "Each client's update is clipped in l2 norm; what a round releases gets "
             f"Gaussian noise of effective noise multiplier {self.noise_multiplier:g}: "

@@ -57,12 +57,10 @@ class LocalGaussianEvent(events.NoisedEvent):
 
     @property
     def num_clients(self) -> int:
-        """See `Event`."""
         return self.population
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """See `Event`."""
         return ("pld", "rdp")
 
     def effective_noise_multiplier(self, rounds: int) -> float:
@@ -103,7 +101,6 @@ class LocalGaussianEvent(events.NoisedEvent):
         return 1 / (2 * self.effective_noise_multiplier(rounds) ** 2)
 
     def description(self) -> list[str]:
-        """See `Event`."""
         return [
             "Each client clips its update in l2 norm and adds Gaussian noise of "
             f"{self.noise_multiplier:g} times the clip before anything leaves it "

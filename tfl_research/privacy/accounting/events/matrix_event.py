@@ -91,12 +91,10 @@ class MatrixEvent(CorrelatedEvent):
 
     @property
     def num_clients(self) -> int:
-        """See `Event`."""
         return self.population
 
     @property
     def rate(self) -> Optional[float]:
-        """See `Event`."""
         return self.sampling_rate
 
     @classmethod
@@ -138,14 +136,12 @@ class MatrixEvent(CorrelatedEvent):
         return np.ceil(np.arange(1, rounds + 1) / self.rounds_per_epoch)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`."""
         turn = self._turn()
         if turn is None:
             return super().rdp(rounds, orders)
         return turn.rdp(self._turns(rounds), orders)
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`."""
         turn = self._turn()
         if turn is None:
             return super().epsilon_curve(rounds, delta, accountant)
@@ -182,7 +178,6 @@ class MatrixEvent(CorrelatedEvent):
         return -(-rounds // self.min_separation)
 
     def description(self) -> list[str]:
-        """See `Event`."""
         lines = [
             "DP-FTRL by banded matrix factorisation (Choquette-Choo et al. 2023, arXiv "
             "2306.08153): each client's update is clipped in l2 norm; Gaussian noise "

@@ -55,12 +55,10 @@ class PureEvent(events.Event):
 
     @property
     def num_clients(self) -> Optional[int]:
-        """See `Event`."""
         return self.population
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """See `Event`."""
         return ("pld", "rdp")
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
@@ -76,7 +74,6 @@ class PureEvent(events.Event):
         )
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """See `Event`."""
         from tfl_research.privacy.accounting.losses import pure
 
         events.check_delta(delta)
@@ -89,7 +86,6 @@ class PureEvent(events.Event):
         return min(by_rdp, rounds * self.epsilon_of_release)
 
     def as_pure_rounds(self, rounds: int) -> tuple[float, int]:
-        """See `Event`."""
         return self.epsilon_of_release, rounds
 
     def zcdp(self, rounds: int) -> float:
@@ -98,7 +94,6 @@ class PureEvent(events.Event):
         return rounds * self.epsilon_of_release**2 / 2
 
     def description(self) -> list[str]:
-        """See `Event`."""
         return [
             f"A release of pure differential privacy, ε = {self.epsilon_of_release:g}, "
             "charged as randomized response of this ε, which dominates every such "

@@ -94,7 +94,6 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def unit(self) -> str:
-        """See `Event`."""
         return "record"
 
     @property
@@ -104,7 +103,6 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """See `Event`."""
         return ("pld", "rdp")
 
     @property
@@ -118,7 +116,6 @@ class RecordEvent(events.NoisedEvent):
         return tuple(self._batching.sampling_rate(n) for _, n in self.clients)
 
     def to_dict(self) -> dict[str, Any]:
-        """See `Event`."""
         fields = events.fields_of(self)
         return {**fields, "clients": [list(client) for client in self.clients]}
 
@@ -194,7 +191,6 @@ class RecordEvent(events.NoisedEvent):
         return 0.0 if step is None else step.zcdp(rounds * self.local_steps)
 
     def description(self) -> list[str]:
-        """See `Event`."""
         record_counts = [records for _, records in self.clients if records > 0]
         rates = [
             rate for rate, (_, n) in zip(self.sampling_rates, self.clients) if n > 0

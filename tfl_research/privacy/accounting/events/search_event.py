@@ -71,12 +71,10 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def unit(self) -> str:
-        """See `Event`."""
         return self.base.unit
 
     @property
     def neighbouring_relation(self) -> str:
-        """See `Event`."""
         return self.base.neighbouring_relation
 
     @property
@@ -86,7 +84,6 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """See `Event`."""
         return (self.kind, *self.base.kinds)
 
     def with_noise(self, noise_multiplier: float) -> HyperparameterSearchEvent:
@@ -94,7 +91,6 @@ class HyperparameterSearchEvent(Event):
         return dataclasses.replace(self, base=self.base.with_noise(noise_multiplier))
 
     def to_dict(self) -> dict[str, Any]:
-        """See `Event`."""
         return {
             "kind": self.kind,
             "base": self.base.to_dict(),
@@ -147,7 +143,6 @@ class HyperparameterSearchEvent(Event):
         return float(renyi.rdp_epsilons(orders, divergences, delta)[0])
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         orders = renyi.default_orders()
@@ -180,7 +175,6 @@ class HyperparameterSearchEvent(Event):
             most *= 4
 
     def description(self) -> list[str]:
-        """See `Event`."""
         if self.distribution == "poisson":
             distribution = f"a Poisson distribution of mean {self.mean:g}"
             theorem = "Theorem 6"

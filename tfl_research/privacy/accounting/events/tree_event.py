@@ -100,12 +100,10 @@ class TreeEvent(CorrelatedEvent):
 
     @property
     def num_clients(self) -> int:
-        """See `Event`."""
         return self.population
 
     @property
     def neighbouring_relation(self) -> str:
-        """See `Event`."""
         return "zero_out"
 
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
@@ -115,7 +113,6 @@ class TreeEvent(CorrelatedEvent):
         )
 
     def description(self) -> list[str]:
-        """See `Event`."""
         estimate = " (Honaker's estimate)" if self.efficient else ""
         return [
             "DP-FTRL by tree aggregation (Kairouz et al. 2021, arXiv 2103.00039): each "

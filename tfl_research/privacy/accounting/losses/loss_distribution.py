@@ -97,7 +97,7 @@ class Loss(Protocol):
         """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """See `LatticeLoss.log_spectrum`."""
+        """log of the characteristic function under the tilted probabilities."""
 
     def coarser(self, interval: float) -> Loss:
         """The same loss on a lattice of a larger interval."""
@@ -155,7 +155,7 @@ class LatticeLoss:
         self._log_moments: dict[int, float] = {}
 
     def log_moment(self, step: int) -> float:
-        """See `Loss`."""
+        """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
         if step not in self._log_moments:
             exponents = tilt(step) * self.losses + self.log_probabilities
             peak = exponents.max()
@@ -249,7 +249,6 @@ class LossDistribution(LatticeLoss):
         super().__init__(interval, lower, probabilities, float(deltas[-1]))
 
     def coarser(self, interval: float) -> LossDistribution:
-        """See `Loss`."""
         sigma, q, direction = self._parameters
         return LossDistribution(sigma, q, direction=direction, interval=interval)
 

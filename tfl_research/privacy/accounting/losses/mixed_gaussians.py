@@ -66,14 +66,14 @@ class MixedLoss:
         self.infinity_mass = -math.expm1(finite)
 
     def log_moment(self, step: int) -> float:
-        """See `Loss`."""
+        """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
         return math.fsum(
             rounds * loss.log_moment(step)
             for loss, rounds in zip(self._losses, self._rounds)
         )
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """See `LatticeLoss.log_spectrum`."""
+        """log of the characteristic function under the tilted probabilities."""
         # A product is no larger than each of its factors.
         spectra = [
             rounds * loss.log_spectrum(step, size, least ** (1 / rounds))
@@ -85,7 +85,7 @@ class MixedLoss:
         return np.asarray(total[:count])
 
     def coarser(self, interval: float) -> MixedLoss:
-        """See `Loss`."""
+        """The same loss on a lattice of a larger interval."""
         return MixedLoss(
             self._parts, self._pure, direction=self._direction, interval=interval
         )
@@ -142,15 +142,15 @@ class GrowingLoss:
         self.infinity_mass = self._round.infinity_mass
 
     def log_moment(self, step: int) -> float:
-        """See `Loss`."""
+        """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
         return self._round.log_moment(step)
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """See `LatticeLoss.log_spectrum`."""
+        """log of the characteristic function under the tilted probabilities."""
         return self._round.log_spectrum(step, size, least)
 
     def coarser(self, interval: float) -> GrowingLoss:
-        """See `Loss`."""
+        """The same loss on a lattice of a larger interval."""
         of_round, base = self._parts
         return GrowingLoss(of_round.coarser(interval), base.coarser(interval))
 

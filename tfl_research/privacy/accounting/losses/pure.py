@@ -39,7 +39,6 @@ class PureLoss(LatticeLoss):
         super().__init__(interval, -upper, connected(deltas, interval))
 
     def coarser(self, interval: float) -> PureLoss:
-        """See `Loss`."""
         return PureLoss(self._epsilon, interval)
 
 

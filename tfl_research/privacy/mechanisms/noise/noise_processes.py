@@ -84,7 +84,7 @@ class IndependentNoise:
     """New Gaussian noise every round, as in DP-SGD; without state."""
 
     def initial_state(self, shapes: Sequence[Sequence[int]]) -> Any:
-        """See `NoiseProcess.initial_state`."""
+        """A structure of tensors, fixed in shape, or () for none."""
         del shapes
         return ()
 
@@ -95,7 +95,7 @@ class IndependentNoise:
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """See `NoiseProcess.next`."""
+        """The round's noise, shaped like the values, and the new state."""
         # Index 0 is for the clipped count of an adaptive clip. One draw for all values:
         # each random number takes some twenty operations.
         sizes = [tf.size(value) for value in like]

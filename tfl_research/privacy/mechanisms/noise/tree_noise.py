@@ -71,7 +71,7 @@ class TreeNoise:
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """See `NoiseProcess.next`."""
+        """The round's noise, shaped like the values, and the new state."""
         size = static_size([value.shape for value in like])
         tree = round_number // self.restart_every
         leaves = round_number % self.restart_every + 1

@@ -121,11 +121,12 @@ def write_outputs(
         say(f"no report.html: {error}")
 
 
-def excluded_line(excluded: Sequence[Mapping[str, Any]]) -> str:
+def excluded_line(excluded: Sequence[Mapping[str, Any]], *, covered: bool) -> str:
     """A line about the clients whose updates did not count.
 
     Args:
       excluded: of `exclusions.totals`.
+      covered: whether ε covers this, or there is no ε.
     """
     parts = [
         f"{one['client']} in {one['rounds']} rounds ({one['reason']})"
@@ -134,7 +135,10 @@ def excluded_line(excluded: Sequence[Mapping[str, Any]]) -> str:
     more = len(excluded) - len(parts)
     if more:
         parts.append(f"{more} more, see summary.json")
-    return f"warning: updates that were not finite did not count: {'; '.join(parts)}"
+    return (
+        f"warning: updates that were not finite did not count: {'; '.join(parts)}"
+        + ("" if covered else " (not covered by ε)")
+    )
 
 
 def closing_lines(

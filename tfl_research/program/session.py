@@ -320,7 +320,8 @@ class Session:
         excluded = exclusions.totals(self._open_log().measured())
         if excluded:
             summary["excluded"] = excluded
-            self._progress.say(finish.excluded_line(excluded))
+            covered = self._release.covers(exclusions.NAME)
+            self._progress.say(finish.excluded_line(excluded, covered=covered))
         models = {}
         if self._weights is not None:
             models["final"] = (self.completed, self._weights)

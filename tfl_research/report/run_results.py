@@ -156,7 +156,8 @@ def damaged(folder: str, error: Exception) -> ValueError:
     )
 
 
-def _csv_rows(path: pathlib.Path) -> list[dict[str, str]]:
+def _csv_rows(path: pathlib.Path, escaped: bool = False) -> list[dict[str, str]]:
+    """The rows of a table; `escaped` is whether clients' names in it are escaped."""
     if not path.exists():
         return []
     try:
@@ -165,7 +166,7 @@ def _csv_rows(path: pathlib.Path) -> list[dict[str, str]]:
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     for row in rows:
-        if row.get("client_id") is not None:
+        if escaped and row.get("client_id") is not None:
             row["client_id"] = safe_text.from_cell(row["client_id"])
     return rows
 
@@ -220,16 +221,19 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
         )
     }
     privacy = path / "privacy.txt"
+    record = _json(path / "hparams.json")
+    # Earlier versions, whose records have no digest, wrote names as they are.
+    escaped = "digest" in record
     return RunResults(
         path.resolve().name,
-        _json(path / "hparams.json"),
+        record,
         _metrics(path / "metrics.csv"),
-        _csv_rows(path / "clients.csv"),
+        _csv_rows(path / "clients.csv", escaped),
         parts["summary"],
         privacy.read_text(encoding="utf-8").splitlines() if privacy.exists() else [],
         parts["columns"].get("columns", {}),
-        personal=_csv_rows(path / "personal_clients.csv"),
-        spent=_last_round(_csv_rows(path / "client_epsilon.csv")),
+        personal=_csv_rows(path / "personal_clients.csv", escaped),
+        spent=_last_round(_csv_rows(path / "client_epsilon.csv", escaped)),
         audit=parts["audit"],
         is_sabotaged=(path / "SABOTAGED").exists(),
     )

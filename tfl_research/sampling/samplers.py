@@ -111,6 +111,7 @@ class FixedSize(WholeCohorts):
     """
 
     def sample(self, round_number: int) -> tuple[str, ...]:
+        """The distinct ids of the round's cohort, in population order."""
         check_round(round_number)
         generator = derived_generator("cohort", "fixed_size", self.seed, round_number)
         indices = generator.choice(

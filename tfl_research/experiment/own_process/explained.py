@@ -34,6 +34,7 @@ class ExplainedEngine(ClosedOnExit):
         self._finds_client = finds_client
 
     def initialize(self) -> Any:
+        """The initial server state."""
         return self._engine.initialize()
 
     def next(self, state: Any, cohort: Any) -> tuple[Any, Any]:

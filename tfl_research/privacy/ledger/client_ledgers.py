@@ -105,9 +105,11 @@ class ClientLedgers(contextlib.ExitStack):
             raise
 
     def check_fits(self, event: Event) -> None:
+        """Checks that a charge can be composed with what is recorded."""
         self._each(lambda name, ledger: ledger.check_fits(self._at(event, name)))
 
     def record(self, round_number: int, event: Event) -> None:
+        """`charge` without a budget of the run."""
         self._each(
             lambda name, ledger: ledger.record(round_number, self._at(event, name))
         )

@@ -249,6 +249,7 @@ class LossDistribution(LatticeLoss):
         super().__init__(interval, lower, probabilities, float(deltas[-1]))
 
     def coarser(self, interval: float) -> LossDistribution:
+        """The same loss on a lattice of a larger interval."""
         sigma, q, direction = self._parameters
         return LossDistribution(sigma, q, direction=direction, interval=interval)
 

@@ -39,6 +39,7 @@ class PureLoss(LatticeLoss):
         super().__init__(interval, -upper, connected(deltas, interval))
 
     def coarser(self, interval: float) -> PureLoss:
+        """The same loss on a lattice of a larger interval."""
         return PureLoss(self._epsilon, interval)
 
 

@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import pathlib
+import signal
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,10 @@ _PLUGIN = without_tensorflow.plugin()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As a shell starts jobs in the background; programs that tests start would
+        # ignore Ctrl-C too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if _PLUGIN is not None:
         config.pluginmanager.register(_PLUGIN)
 

@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_line(run):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     code, _, err = run(bad_descriptor)
-    assert code == 2
+    assert code == 1
     assert err.startswith("error: Bad file descriptor; this is not foreseen; the ")
     assert err.count("\n") == 1
 

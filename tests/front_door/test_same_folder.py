@@ -41,6 +41,7 @@ FLAGS = (
     "--server_momentum=0.5",
     "--batch_size=16",
     "--cohort_size=2",
+    "--sampler=poisson",
     "--l2_norm_clip=0.5",
     "--target_epsilon=8",
     "--budget_epsilon=9",
@@ -61,7 +62,10 @@ def content(path, folder):
                 for row in csv.DictReader(file)
             ]
     if path.suffix == ".json":
-        return json.loads(path.read_text().replace(str(folder), "FOLDER"))
+        found = json.loads(path.read_text().replace(str(folder), "FOLDER"))
+        # Of a content with the folder's name.
+        found.pop("digest", None)
+        return found
     if path.name == "ledger.jsonl":
         # Each run has an id and a salt of its own, and hashes depend on them.
         lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -97,8 +97,8 @@ _SUMMARY = (
     *("completed_rounds", "planned_rounds", "stop_reason", "best.selected_by"),
     *("epsilon", "best", "no_best", "untrained"),
 )
-# What the tests give differently.
-_GIVEN = ("hparams.json: hparams.data_dir",)
+# What the test gives both runs differently, and the digest of the record that has it.
+_GIVEN = ("hparams.json: hparams.data_dir", "hparams.json: digest")
 # What follows from the choice of the best round.
 _OF_THE_CHOICE = ("best.value", "best.round", "best.epsilon")
 _CHOSEN = ("in round", "best model of round")

@@ -195,7 +195,13 @@ class TestDivergence:
             ({"eval_loss": 1.1e15}, {"eval_loss": 1e9}, True),
             # A round without examples.
             ({"train_loss": math.nan, "eval_loss": None}, {}, False),
-            ({"held_out_loss": 1e7}, {"held_out_loss": math.nan}, True),
+            ({"held_out_loss": 1e7}, {}, True),
+            # Of the data: a client that overflows, with and without its update.
+            ({"eval_loss": math.inf}, {"eval_loss": math.inf}, False),
+            ({"held_out_loss": 1e7}, {"held_out_loss": math.nan}, False),
+            ({"train_loss": 1e7, "excluded_clients": 1}, {}, False),
+            ({"train_loss": 1e7, "excluded_clients": 0}, {}, True),
+            ({"train_loss": math.inf}, {}, False),
         ],
     )
     def test_losses(self, row, untrained, diverged):

@@ -56,6 +56,10 @@ def check_losses(
 ) -> None:
     """Refuses a round whose loss is a million times the untrained model's.
 
+    Losses that are of the data are not judged: the loss of training if it is infinite,
+    or if the round excluded clients, since one client is enough for that; and a loss
+    that was not finite before training.
+
     Args:
       round_number: of the round.
       row: cells that are given out.
@@ -69,6 +73,11 @@ def check_losses(
     usual = max([1.0, *(loss for loss in known if math.isfinite(loss))])
     for name in _LOSSES:
         loss = row.get(name)
+        of_clients = row.get("excluded_clients") or loss == math.inf
+        if name == "train_loss" and of_clients:
+            continue
+        if not math.isfinite(untrained.get(name, 0.0)):
+            continue
         if loss is not None and loss > LARGEST_LOSS * usual:
             raise TrainingDivergedError(
                 f"round {round_number}: {name} is {loss:.3g}, more than "

@@ -36,10 +36,14 @@ NOT_COMPILED = {
     "reservoir": _OPERATION.format("Timestamp"),
     "federated_sample": _OPERATION.format("RandomUniform"),
 }
+# Their accumulators grow with each client, which no loop over clients can hold.
+GROWING = {"reservoir", "federated_sample"}
 
 
 def reason(name: str, mode: Mode) -> Optional[str]:
     """What matches the line that refuses a row in a mode; None for a row that runs."""
     if name in HANDED:
         return f"{HANDED[name]}.*; leave the mode out: TFF's runtime is used"
-    return NOT_COMPILED.get(name) if mode.compiler == "xla" else None
+    if mode.compiler == "xla":
+        return NOT_COMPILED.get(name)
+    return "enters the loop with shape" if name in GROWING else None

@@ -116,7 +116,7 @@ def experiment(task, algorithm, **options):
     return tfl.Experiment(
         task,
         algorithm,
-        client_optimizer=tfl.SGD(0.1),
+        client_optimizer=tfl.SGD(0.02),
         batches=tfl.Batches(batch_size=3),
         cohorts=tfl.Cohorts(cohort_size=2),
         training=tfl.Training(rounds=ROUNDS, tensorboard=False),

@@ -233,11 +233,13 @@ class TestOtherTargets:
         assert "no training labels" in out
 
 
-def test_without_a_name_usage_is_shown(capsys):
+def test_without_a_name_one_line_says_so(capsys):
     with pytest.raises(SystemExit) as exit_error:
         describe.main([])
     assert exit_error.value.code == 2
-    assert "usage: describe_task" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("describe_task: error: the following arguments are ")
+    assert error.count("\n") == 1
 
 
 def test_the_program_does_not_import_tensorflow(tmp_path):

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.storage import user_paths
+
 if TYPE_CHECKING:
     from tfl_research.data.tables.comparison.finding import Finding
     from tfl_research.data.tables.comparison.table import Table
@@ -36,7 +38,7 @@ def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
 
     dropped = str(task_options.get("drop_columns", "")).split(",")
     table = files_table.read(
-        pathlib.Path(task_options["data_dir"]).expanduser(),
+        user_paths.expanded(task_options["data_dir"]),
         task_options["label_column"],
         [name.strip() for name in dropped if name.strip()],
         task_options.get("delimiter", ","),
@@ -108,7 +110,7 @@ def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> str:
     from tfl_research.data.tables import schema_file  # Needs pandas.
     from tfl_research.data.tables.comparison import draft
 
-    folder = pathlib.Path(task_options["data_dir"]).expanduser()
+    folder = user_paths.expanded(task_options["data_dir"])
     if (folder / schema_file.SCHEMA_FILE).exists():
         raise ValueError(
             f"--write_schema={path}: {folder} has a {schema_file.SCHEMA_FILE}; "

@@ -6,7 +6,6 @@ Needs pandas, and pyarrow for the latter two: `pip install 'tfl_research[data]'`
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Union
@@ -25,6 +24,7 @@ from tfl_research.data.tables.dataframes.frames import (
     Parts,
     columns_of,
 )
+from tfl_research.storage import user_paths
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.task import Task
 
@@ -155,7 +155,7 @@ def from_parquet(
       >>> task.train.client_ids, task.train.load("north")["x"].tolist()
       (('north', 'south'), [[30.0], [40.0]])
     """
-    place = pathlib.Path(path).expanduser()
+    place = user_paths.expanded(path)
     if client is None and place.is_file():
         raise ValueError(
             f"{place} is one file; client= must name the column that says whose row it "
@@ -236,7 +236,7 @@ def from_huggingface(
       >>> task.train.client_ids
       ('ann', 'bob')
     """
-    place = pathlib.Path(path).expanduser()
+    place = user_paths.expanded(path)
     table, kinds = arrow.saved_dataset(place, split)
     columns = _columns(table.column_names, client, label, features, classes, weight)
     columns.check(table.column_names, str(place))

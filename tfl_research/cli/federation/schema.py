@@ -10,7 +10,7 @@ from typing import Any
 
 from tfl_research.cli.federation import schema_options
 from tfl_research.federation.wire.authentication import check_name
-from tfl_research.storage import atomic
+from tfl_research.storage import atomic, user_paths
 
 _MOST_LINES = 20
 
@@ -163,7 +163,7 @@ def _draft(arguments: argparse.Namespace) -> int:
         dropped=schema_options.names(arguments.drop_columns),
         notations=dict(schema_options.notation(text) for text in arguments.notation),
     )
-    folder = pathlib.Path(arguments.data_dir).expanduser()
+    folder = user_paths.expanded(arguments.data_dir)
     _check_outside(output, folder)
     silos = files.read_folder(folder, arguments.delimiter)
     drafted = drafting.make(arguments.site, silos, arguments.label_column, choices)
@@ -242,13 +242,13 @@ def _check(arguments: argparse.Namespace) -> int:
     from tfl_research.data.tables import files, schema_file
     from tfl_research.data.tables.agreement import fit
 
-    path = pathlib.Path(arguments.schema).expanduser()
+    path = user_paths.expanded(arguments.schema)
     schema = schema_file.read_file(path, arguments.label_column)
     if schema.classes is None:
         raise ValueError(
             f"{path}: has no 'label' with classes; merge the drafts again, or add them"
         )
-    folder = pathlib.Path(arguments.data_dir).expanduser()
+    folder = user_paths.expanded(arguments.data_dir)
     silos = files.read_folder(folder, arguments.delimiter)
     dropped = schema_options.names(arguments.drop_columns)
     lines = fit.misfits(silos, schema, arguments.label_column, dropped)
@@ -283,7 +283,7 @@ def _install(path: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _new_file(flag: str, text: str) -> pathlib.Path:
-    path = pathlib.Path(text).expanduser()
+    path = user_paths.expanded(text)
     if path.exists():
         raise ValueError(
             f"{flag}={text}: there is a file; move it away, or give another"

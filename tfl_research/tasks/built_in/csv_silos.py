@@ -8,6 +8,7 @@ from typing import Any
 
 from tfl_research.data import hold_out
 from tfl_research.data.tables import label, schema_file, silos
+from tfl_research.storage import user_paths
 from tfl_research.tasks.named_objectives import NAMES, named
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task
@@ -57,7 +58,7 @@ def build(
         several ways, naming file, line and column; or an option out of its range.
     """
     _check_model(model, hidden_units)
-    folder = pathlib.Path(data_dir).expanduser()
+    folder = user_paths.expanded(data_dir)
     data = silos.load(
         folder,
         label_column=label_column,
@@ -104,7 +105,7 @@ def blueprint(
             f"held_out_clients={held_out_clients}: held-out clients are drawn from "
             "all clients' files, which no site has; leave it out"
         )
-    folder = pathlib.Path(data_dir).expanduser()
+    folder = user_paths.expanded(data_dir)
     data = silos.without_rows(folder, label_column, _names(drop_columns), label_type)
     return _task(data, folder, label_column, model, hidden_units)
 

@@ -148,7 +148,7 @@ def test_an_algorithm_of_ones_own(blocks, tmp_path, monkeypatch):
 
 
 def test_a_mechanism_of_ones_own(blocks, tmp_path, monkeypatch):
-    """ε is that of three Poisson-sampled Gaussian rounds."""
+    """Three Poisson-sampled Gaussian rounds have this ε."""
     try:
         names = executed(block(blocks, "PlainGaussian"), tmp_path, monkeypatch)
     finally:

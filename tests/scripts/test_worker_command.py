@@ -1,4 +1,4 @@
-"""scripts/worker: where it listens, and what it refuses, each in one line."""
+"""Where scripts/worker listens. It refuses wrong arguments in one line."""
 
 from __future__ import annotations
 

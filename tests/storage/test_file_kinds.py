@@ -65,7 +65,7 @@ def test_a_run_folder_names_what_is_no_folder(tmp_path):
     [
         (b"[" * 100_000, "nested too deep"),
         (b"9" * 5000, "a number has 5000 digits"),
-        (b"1e999", "1e999 is no finite number"),
+        (b"1e999", "1e999 is not finite"),
         (b"[NaN]", "NaN is no number of JSON"),
         (b'{"a": 1, "a": 2}', "an object has a key twice"),
         (b"\xff", "no UTF-8 at byte 0"),

@@ -182,3 +182,20 @@ def test_a_file_without_our_columns_is_not_overwritten(tmp_path):
     with pytest.raises(UserError, match="has no column cohort_size"):
         MetricsLog(path)
     assert path.read_text() == "round,loss\n1,2\n"
+
+
+def test_rows_that_are_lost_while_the_run_goes_on_are_named(tmp_path):
+    """Nothing has the rows of a file and a copy that somebody emptied."""
+    path, copy = tmp_path / "metrics.csv", tmp_path / "copy.jsonl"
+    log = MetricsLog(path, copy=copy)
+    for number in (1, 2, 3):
+        log.append({"round": number, "train_loss": 0.5})
+    path.write_text(path.read_text().rpartition("2,")[0])
+    copy.write_text("")
+    with pytest.warns(UserWarning, match="rounds") as warned:
+        log.sync()
+    texts = [str(one.message) for one in warned]
+    assert any("was changed or removed while the run used it" in t for t in texts)
+    assert any("the rows of rounds 2 to 3 are lost" in t for t in texts)
+    assert [row["round"] for row in log.rows] == ["1"]
+    log.close()

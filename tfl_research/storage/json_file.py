@@ -28,8 +28,12 @@ def read(path: pathlib.Path) -> Any:
     return parsed(path.read_bytes())
 
 
-def parsed(content: bytes) -> Any:
+def parsed(content: bytes, most_digits: int = _MOST_DIGITS) -> Any:
     """The value of a JSON text in UTF-8; see `read`.
+
+    Args:
+      content: the text.
+      most_digits: of a whole number.
 
     Raises:
       ValueError: see `read`.
@@ -39,7 +43,7 @@ def parsed(content: bytes) -> Any:
             content.decode(),
             object_pairs_hook=_object,
             parse_constant=_no_constant,
-            parse_int=_integer,
+            parse_int=lambda text: _integer(text, most_digits),
             parse_float=_finite,
         )
     except UnicodeDecodeError as error:
@@ -59,14 +63,15 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _integer(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError(f"a number has {len(text)} digits")
+def _integer(text: str, most_digits: int) -> int:
+    digits = len(text.lstrip("-"))
+    if digits > most_digits:
+        raise ValueError(f"a number has {digits} digits, at most {most_digits} fit")
     return int(text)
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:40]} is not finite")
     return number

@@ -156,9 +156,9 @@ class MetricsLog:
 
         They are read from the file: in memory, they would take gigabytes in long runs.
         """
-        return self._with_columns(self._read_back())
+        return self._with_columns(self._read_back().rows)
 
-    def _read_back(self) -> Sequence[kept_rows.Row]:
+    def _read_back(self) -> kept_rows.Restored:
         """The rows that were written; from the copy if somebody changed the file."""
         table = kept_rows.Table(self._header, {}, False)
         if self._path.exists():
@@ -168,7 +168,7 @@ class MetricsLog:
             copied = kept_rows.read_copy(self._copy_path)
         return kept_rows.restored(
             self._path, table, copied, self._last_round, self.digest, COLUMNS[-1]
-        ).rows
+        )
 
     @property
     def digest(self) -> str:
@@ -183,7 +183,7 @@ class MetricsLog:
         """
         cells = {name: _text(cell) for name, cell in row.items() if cell is not None}
         new = [name for name in cells if name not in self._header]
-        before = self._read_back() if new else []
+        before = self._read_back().rows if new else []
         self._digest.add(cells)
         self._last_round = int(cells["round"])
         if new:
@@ -201,7 +201,7 @@ class MetricsLog:
         """Makes the rows durable; call it before a checkpoint that needs them.
 
         A file that somebody changed while the run went on is written again, with a
-        warning.
+        warning, which also names the rows that cannot be made again.
         """
         if not self._file.is_whole():
             warnings.warn(
@@ -209,12 +209,14 @@ class MetricsLog:
                 "written again",
                 stacklevel=2,
             )
-            rows = self._read_back()
+            found = self._read_back()
+            for problem in found.problems:
+                warnings.warn(problem, stacklevel=2)
             self._file.close()
-            self._file = self._written(rows)
+            self._file = self._written(found.rows)
         if self._copy is not None and not self._copy.is_whole():
             self._copy.close()
-            self._copy = self._written_copy(self._read_back())
+            self._copy = self._written_copy(self._read_back().rows)
         self._file.sync()
 
     def close(self) -> None:

@@ -429,8 +429,8 @@ def judged(table: Table, load: Callable[[], Any], *, features: bool = True) -> O
     Args:
       table: the table.
       load: gives an object with train (clients with x and y), classes and said.
-      features: whether all features are judged, or else those of numbers, which a
-        schema scales by `LARGEST`, and the label.
+      features: True judges all features. False judges the label and the features of
+        numbers, which a schema scales by `LARGEST`.
     """
     try:
         data = load()

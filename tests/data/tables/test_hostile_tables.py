@@ -118,7 +118,7 @@ def _campaign(number: int) -> collections.Counter[str]:
 def test_tables_are_encoded_as_meant_or_refused_or_said(number):
     counts = _campaign(number)
     assert sum(counts.values()) == number
-    # None of the outcomes is that of all.
+    # The campaign has outcomes of several kinds, so that each rule is tried.
     assert counts[IDENTICAL] > number / 50
     assert counts[REFUSED] > number / 5
     assert counts[SAID] or number < 500

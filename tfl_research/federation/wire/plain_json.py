@@ -6,9 +6,10 @@ surrogate pair, nothing nested more than 32 deep.
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Any, NoReturn
+from typing import Any
+
+from tfl_research.storage import json_file
 
 _DEPTH = 32
 _DIGITS = 20
@@ -20,16 +21,7 @@ def parsed(text: bytes) -> Any:
     Raises:
       ValueError: no JSON, or JSON that is not taken here.
     """
-    try:
-        value = json.loads(
-            text.decode(),
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_int=_integer,
-            parse_float=_finite,
-        )
-    except RecursionError as error:
-        raise ValueError(f"nested more than {_DEPTH} deep") from error
+    value = json_file.parsed(text, _DIGITS)
     check(value, "value")
     return value
 
@@ -76,28 +68,3 @@ def _check_text(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{where} is no text ({error.reason})") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object has a key twice")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _integer(text: str) -> int:
-    # Reading takes time with the square of the digits.
-    if len(text.lstrip("-")) > _DIGITS:
-        raise ValueError(f"a number has {len(text)} digits, at most {_DIGITS} fit")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is not finite")
-    return number

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
+import process_tree
 import pytest
 import without_tensorflow
 
@@ -191,12 +192,11 @@ def own_cache(tmp_path_factory):
 def _started_by_tff() -> list[str]:
     """Command lines of the workers that TFF's default context has started."""
     found = []
-    for children in pathlib.Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text(encoding="ascii").split():
-            with contextlib.suppress(OSError):
-                line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-                if "--max_concurrent_computation_calls" in line:
-                    found.append(line.replace("\0", " "))
+    for pid in process_tree.children(os.getpid()):
+        with contextlib.suppress(OSError):
+            line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+            if "--max_concurrent_computation_calls" in line:
+                found.append(line.replace("\0", " "))
     return found
 
 

@@ -9,17 +9,9 @@ import pathlib
 import threading
 from collections.abc import Iterator
 
+import process_tree
+
 _LISTENS = "0A"
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all that it has started."""
-    found = [pid]
-    for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in children.read_text(encoding="ascii").split():
-                found += tree(int(child))
-    return found
 
 
 def _sockets(pid: int) -> Iterator[str]:
@@ -45,7 +37,11 @@ def listeners(pid: int) -> set[str]:
     In this machine's network: what happens in another network namespace, nobody can
     reach from here.
     """
-    held = {socket for each in tree(pid) for socket in _sockets(each)}
+    held = {
+        socket
+        for each in (pid, *process_tree.descendants(pid))
+        for socket in _sockets(each)
+    }
     found = set()
     for table in ("tcp", "tcp6"):
         for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

@@ -14,6 +14,7 @@ import sys
 import time
 
 import numpy as np
+import process_tree
 import pytest
 from started_once import Starter
 
@@ -56,15 +57,6 @@ def rows(folder):
         return []
     with path.open(newline="") as handle:
         return list(csv.DictReader(handle))
-
-
-def descendants(pid):
-    """The processes that a process has started, and theirs."""
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
 
 
 def weights(folder):
@@ -142,7 +134,7 @@ def test_kill_9_again_and_again(tmp_path, stack, experiment, runtime, kills):
         while len(rows(killed)) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.05))
-        workers = descendants(process)
+        workers = process_tree.descendants(process)
         os.kill(process, signal.SIGKILL)
         assert starter.wait() == -signal.SIGKILL
         time.sleep(0.2)

@@ -13,6 +13,7 @@ import threading
 import time
 
 import listening
+import process_tree
 import pytest
 import tensorflow_federated as tff
 from toy_processes import slow_process, summing_process
@@ -70,7 +71,7 @@ class TestWhoReachesIt:
             yield engine
 
     def test_nothing_listens_in_this_network(self, engine):
-        assert engine.worker_pid in listening.tree(os.getpid())
+        assert engine.worker_pid in process_tree.descendants(os.getpid())
         assert listening.listeners(os.getpid()) == set()
 
     def test_the_test_sees_listeners(self):
@@ -327,10 +328,10 @@ def test_what_clients_leave_in_a_worker_goes_with_its_last_client():
         renewed = int(pid)
         while renewed == int(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-            renewed = (*listening.tree(keeper.pid)[1:], int(pid))[0]
+            renewed = (*process_tree.descendants(keeper.pid), int(pid))[0]
         again = Connection(address)
         assert again.answers(60)
-        assert listening.tree(keeper.pid)[1:] == [renewed]
+        assert process_tree.descendants(keeper.pid) == [renewed]
         assert renewed != int(pid)
         assert threads(renewed) < 50
         again.close()

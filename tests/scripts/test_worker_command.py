@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import listening
+import process_tree
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -96,7 +97,7 @@ def test_where_it_listens(bind, shown, off_loopback):
         assert line == f"A TFF worker listens on {shown}:{port}.\n"
         # Nothing else, TFF's own port included.
         assert listening.listeners(worker.pid) == {f"{shown} {port}"}
-        [binary] = listening.tree(worker.pid)[1:]
+        [binary] = process_tree.descendants(worker.pid)
     finally:
         worker.send_signal(signal.SIGINT)
         assert worker.wait(20) == 130

@@ -63,13 +63,14 @@ def relay(federation: Federation) -> None:
     from tfl_research.federation import engines
 
     sys.path.insert(0, str(pathlib.Path(engines.__file__).parent / "relays"))
+    import tfl_relay_coordinator
     import tfl_relay_frames as frames
 
     sockets = {
         name: str(federation.folder / "sites" / name / "site.sock")
         for name in federation.names
     }
-    coordinator = frames.Coordinator(
+    coordinator = tfl_relay_coordinator.Coordinator(
         str(federation.folder / "coordinator.sock"),
         lambda name, message: frames.ask(sockets[name], message),
     )

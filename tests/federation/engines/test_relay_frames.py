@@ -13,6 +13,7 @@ from tfl_research.federation.engines import environments
 from tfl_research.federation.wire.relay_carrier import RelayCarrier
 
 sys.path.insert(0, str(pathlib.Path(environments.__file__).with_name("relays")))
+import tfl_relay_coordinator
 import tfl_relay_frames as frames
 
 
@@ -25,7 +26,9 @@ def relay(tmp_path):
     def ask(name, message):
         return frames.ask(str(tmp_path / f"{name}.sock"), message)
 
-    coordinator = frames.Coordinator(str(tmp_path / "coordinator.sock"), ask)
+    coordinator = tfl_relay_coordinator.Coordinator(
+        str(tmp_path / "coordinator.sock"), ask
+    )
     coordinator.announce({"a", "b"})
     thread = threading.Thread(target=coordinator.serve, args=(stopped.is_set,))
     thread.start()

@@ -24,6 +24,8 @@ RELAYS = pathlib.Path(__file__).with_name("relays")
 # The code of a kit: of the relay, and of FLARE's own averaging.
 INSTALLED = (
     "tfl_relay_frames.py",
+    "tfl_relay_coordinator.py",
+    "tfl_relay_requests.py",
     "tfl_flare_relay.py",
     "tfl_flare_training.py",
     "tfl_training.py",

@@ -16,6 +16,8 @@ import numpy as np
 from tfl_research.federation.engines import training_socket
 
 _RELAYS = pathlib.Path(__file__).with_name("relays")
+# Modules of every app.
+_SHARED = ("tfl_relay_frames.py", "tfl_relay_coordinator.py", "tfl_training.py")
 
 
 def write_relay(folder: pathlib.Path) -> pathlib.Path:
@@ -98,7 +100,7 @@ def _write_app(
     inside.mkdir(parents=True, exist_ok=True)
     for module in (_RELAYS / package).glob("*.py"):
         shutil.copyfile(module, inside / module.name)
-    for shared in ("tfl_relay_frames.py", "tfl_training.py"):
+    for shared in _SHARED:
         shutil.copyfile(_RELAYS / shared, inside / shared)
     project = (_RELAYS / "flower_app.toml").read_text(encoding="utf-8")
     project = project.replace("PACKAGE", package)

@@ -1,9 +1,9 @@
 """NVIDIA FLARE as a carrier: bytes between the coordinator and the sites' processes.
 
 A FLARE job of two classes: `CoordinatorRelay` is the server's workflow, `SiteRelay` an
-executor of each site. Both are installed in `local/custom` of the startup kits, beside
-`tfl_relay_frames.py`, and the sites allow their names; the job itself is configuration,
-so that the server sends no code. `local/tfl_relay.json` of a kit names the socket.
+executor of each site. The startup kits hold both in `local/custom`, beside the
+`tfl_relay_*.py` files, and the sites allow their names. The job itself is configuration:
+the server sends no code. `local/tfl_relay.json` of a kit names the socket.
 
 The relay uses FLARE's messages between the processes of a job, not its tasks: a site
 would look for a task twice a second, and a message arrives at once.
@@ -20,6 +20,8 @@ from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
+from tfl_relay_coordinator import Coordinator
+from tfl_relay_requests import Requests
 
 _TOPIC = "tfl_relay"
 # A site's relay answers within this time that it still waits, so that the server
@@ -93,7 +95,7 @@ class CoordinatorRelay(Controller):
             print(f"{name}: cannot be reached", flush=True)
             return b""
 
-        coordinator = frames.Coordinator(_socket_path(fl_ctx), ask)
+        coordinator = Coordinator(_socket_path(fl_ctx), ask)
         started = threading.Event()
 
         def look():
@@ -121,13 +123,13 @@ class SiteRelay(Executor):
     def __init__(self):
         super().__init__()
         self._path = None
-        self._requests = {}
-        self._lock = threading.Lock()
+        self._requests = None
 
     def handle_event(self, event_type, fl_ctx):
         """Listens for messages when the job starts."""
         if event_type == EventType.START_RUN:
             self._path = _socket_path(fl_ctx)
+            self._requests = Requests(self._path)
             fl_ctx.get_engine().register_aux_message_handler(_TOPIC, self._handle)
 
     def execute(self, task_name, shareable, fl_ctx, abort_signal):
@@ -140,31 +142,8 @@ class SiteRelay(Executor):
         if number is None:
             reply["listens"] = frames.reachable(self._path)
             return reply
-        asked = self._asked(number, request["message"])
+        asked = self._requests.get(number, request["message"])
         reply["known"] = asked is not None
         done = asked is not None and asked.done.wait(_WAIT_SECONDS)
         reply["reply"] = asked.reply if done else None
         return reply
-
-    def _asked(self, number, message):
-        with self._lock:
-            if number not in self._requests and message is not None:
-                # The last few, in case that a reply is lost on its way and asked for.
-                for old in list(self._requests)[:-3]:
-                    if self._requests[old].done.is_set():
-                        del self._requests[old]
-                self._requests[number] = _Asked(self._path, message)
-            return self._requests.get(number)
-
-
-class _Asked:
-    """A message that the site's process has been given, and its reply."""
-
-    def __init__(self, path, message):
-        self.done = threading.Event()
-        self.reply = None
-        threading.Thread(target=self._ask, args=(path, message), daemon=True).start()
-
-    def _ask(self, path, message):
-        self.reply = frames.ask(path, message)
-        self.done.set()

@@ -6,7 +6,7 @@ import time
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import ServerApp
 
-from flower_relay import tfl_relay_frames as frames
+from flower_relay.tfl_relay_coordinator import Coordinator
 
 # Flower holds a message for a node this long; a round at a site may take as long.
 _SECONDS = 24 * 3600.0
@@ -23,7 +23,7 @@ def main(grid, context):
     """Relays until the run is stopped."""
     path = str(context.run_config["coordinator-socket"])
     nodes = Nodes(grid)
-    coordinator = frames.Coordinator(path, nodes.ask)
+    coordinator = Coordinator(path, nodes.ask)
 
     def look():
         while True:

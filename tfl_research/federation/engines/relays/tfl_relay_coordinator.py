@@ -1,0 +1,99 @@
+"""The coordinator's socket, as the relay at an engine's server sees it.
+
+This file runs in the engine's environment, beside `tfl_relay_frames`.
+"""
+
+import select
+import struct
+import threading
+import time
+
+try:
+    from . import tfl_relay_frames as frames
+except ImportError:
+    import tfl_relay_frames as frames
+
+_ENVELOPE = struct.Struct(">H")
+_NUMBER = struct.Struct(">Q")
+# How long a relay waits before it tries again to reach a coordinator that is not there.
+_PAUSE = 0.3
+
+
+class Coordinator:
+    """The coordinator's socket, as the engine's server sees it.
+
+    The coordinator asks and the relay answers. Requests to several sites run at once.
+    A coordinator that went away and came back is told of the sites again, and repeats
+    its open requests.
+
+    Args:
+      path: the coordinator's socket.
+      ask: called with a site's name and a message, in a thread of its own; returns the
+        site's reply, or no bytes if the site cannot be reached.
+    """
+
+    def __init__(self, path, ask):
+        self._path = path
+        self._ask = ask
+        self._connection = None
+        self._sites = None
+        self._sending = threading.Lock()
+
+    def announce(self, sites):
+        """Says which sites can be reached now, if they have changed."""
+        if sites != self._sites:
+            self._sites = sites
+            self._announce(self._connection)
+
+    def serve(self, stopped):
+        """Answers the coordinator's requests until `stopped()`."""
+        while not stopped():
+            try:
+                connection = frames.connect(self._path)
+            except OSError:
+                time.sleep(_PAUSE)
+                continue
+            print(f"{self._path}: the coordinator is there", flush=True)
+            try:
+                self._answer(connection, stopped)
+            except OSError as error:
+                print(f"{self._path}: the coordinator has gone ({error})", flush=True)
+            finally:
+                with self._sending:
+                    self._connection = None
+                connection.close()
+
+    def _answer(self, connection, stopped):
+        with self._sending:
+            self._connection = connection
+        if self._sites is not None:
+            self._announce(connection)
+        while not stopped():
+            # A frame that has begun is read whole; between frames, look at `stopped`.
+            if not select.select([connection], [], [], 1.0)[0]:
+                continue
+            frame = frames.receive(connection)
+            thread = threading.Thread(
+                target=self._reply, args=(connection, frame), daemon=True
+            )
+            thread.start()
+
+    def _reply(self, connection, frame):
+        (length,) = _ENVELOPE.unpack_from(frame)
+        begin = _ENVELOPE.size + length
+        name = frame[_ENVELOPE.size : begin].decode("utf-8")
+        body = begin + _NUMBER.size
+        self._send(connection, frame[:body], self._ask(name, frame[body:]))
+
+    def _announce(self, connection):
+        names = "\n".join(sorted(self._sites)).encode("utf-8")
+        self._send(connection, b"sites\n", names)
+
+    def _send(self, connection, *parts):
+        """Sends a frame, unless the coordinator has a new connection or none."""
+        with self._sending:
+            if connection is not None and connection is self._connection:
+                try:
+                    frames.send(connection, *parts)
+                except OSError as error:
+                    print(f"{self._path}: a frame was lost ({error})", flush=True)

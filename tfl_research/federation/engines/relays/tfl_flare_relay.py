@@ -2,7 +2,7 @@
 
 A FLARE job of two classes: `CoordinatorRelay` is the server's workflow, `SiteRelay` an
 executor of each site. The startup kits hold both in `local/custom`, beside the
-`tfl_relay_*.py` files, and the sites allow their names. The job itself is configuration:
+`tfl_relay_*.py` files, and the sites allow their names. The job is configuration:
 the server sends no code. `local/tfl_relay.json` of a kit names the socket.
 
 The relay uses FLARE's messages between the processes of a job, not its tasks: a site

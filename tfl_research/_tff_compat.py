@@ -27,9 +27,12 @@ from tensorflow.python.autograph.pyct import loader as _autograph_loader
 from tensorflow.python.eager.polymorphic_function import (
     concrete_function as _concrete_function,
 )
+
+# Which operations have a gradient is in a registry that `tf.RegisterGradient` fills.
 from tensorflow.python.framework import (
     func_graph as _func_graph,
     op_def_registry as _op_def_registry,
+    ops as _ops,
 )
 
 # A layer of a user's own may call any function of tf.random, and hold the function
@@ -124,6 +127,28 @@ def function_references(node: Any) -> Iterator[Any]:
         if attribute.HasField("func"):
             yield attribute.func
         yield from attribute.list.func
+
+
+def called_nodes(definition: Any) -> Iterator[Any]:
+    """The nodes of a graph, and of the functions that it calls."""
+    library = {f.signature.name: f.node_def for f in definition.library.function}
+    pending, seen = [definition.node], set()
+    while pending:
+        for node in pending.pop():
+            yield node
+            for function in function_references(node):
+                if function.name in library and function.name not in seen:
+                    seen.add(function.name)
+                    pending.append(library[function.name])
+
+
+def knows_gradient(operation: str) -> bool:
+    """Whether TensorFlow has a gradient of an operation type, or knows it has none."""
+    try:
+        _ops.gradient_registry.lookup(operation)
+    except LookupError:
+        return False
+    return True
 
 
 def function_name(function: Any) -> str:

@@ -32,6 +32,8 @@ REASONS = {
     ),
     "string_lookup": _LISTED.format("LowerBound"),
     "integer_lookup": _LISTED.format("LowerBound"),
+    "hashed_crossing": _LISTED.format("SparseCross"),
+    "category_encoding": _LISTED.format("DenseBincount"),
     "text_vectorization": _LISTED.format("Bincount"),
     # A loop whose tensor grows.
     "radial": (

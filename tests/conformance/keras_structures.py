@@ -180,7 +180,8 @@ TABLE = {
     "subclassed": Row(_built(_Own), VECTOR, LABELS, quick=False),
     "subclassed_nested": Row(_built(_Outer), VECTOR, LABELS),
     "own_layer": sequential(VECTOR, _Scaled, quick=False),
-    "own_statistic": sequential(VECTOR, _Counting, non_trainable="averaged"),
+    # TFF's own FedAvg leaves statistics as they are, and this layer uses its own.
+    "own_statistic": sequential(VECTOR, _Counting, non_trainable="averaged", tff=False),
     "two_inputs": Row(
         _two_inputs,
         {"left": VECTOR, "words": WORDS},

@@ -36,6 +36,8 @@ def _shared_penalty() -> Any:
     return tf.keras.Model(start, layers.Dense(CLASSES)(both(start) + both(2 * start)))
 
 
+# TFF's own FedAvg cannot build models whose penalties depend on activations: it takes
+# the losses out of the function in which Keras made them.
 PENALTIES = {
     "kernel_l2": sequential(
         VECTOR,
@@ -73,24 +75,28 @@ PENALTIES = {
         gamma_regularizer=regularizers.L2(0.3),
         quick=False,
     ),
-    "activity_penalty": on(
+    "activity_penalty": sequential(
         VECTOR,
-        "Dense",
-        5,
-        activity_regularizer=regularizers.L2(0.3),
-        bias_initializer="ones",
+        lambda: layers.Dense(
+            5, activity_regularizer=regularizers.L2(0.3), bias_initializer="ones"
+        ),
+        tff=False,
     ),
     "activity_layer": sequential(
         VECTOR,
         lambda: layers.Dense(4, bias_initializer="ones"),
         lambda: layers.ActivityRegularization(l1=0.2),
+        tff=False,
         quick=False,
     ),
     "layer_add_loss": sequential(
-        VECTOR, lambda: layers.Dense(4, bias_initializer="ones"), _Activity
+        VECTOR,
+        lambda: layers.Dense(4, bias_initializer="ones"),
+        _Activity,
+        tff=False,
     ),
-    "model_add_loss": Row(_model_loss, VECTOR, LABELS),
-    "shared_penalty": Row(_shared_penalty, VECTOR, LABELS, quick=False),
+    "model_add_loss": Row(_model_loss, VECTOR, LABELS, tff=False),
+    "shared_penalty": Row(_shared_penalty, VECTOR, LABELS, tff=False, quick=False),
     "frozen_penalty": sequential(
         VECTOR,
         lambda: _frozen(layers.Dense(4, kernel_regularizer="l2")),

@@ -179,7 +179,7 @@ def one_line(error: Exception) -> str:
 
 
 def _check_pure(definition: Any, what: str, modules: Sequence[Any]) -> None:
-    for node in _called_nodes(definition):
+    for node in _tff_compat.called_nodes(definition):
         kind = node.op
         if kind in _HARMLESS or not _tff_compat.is_stateful(kind):
             continue
@@ -196,19 +196,6 @@ def _check_pure(definition: Any, what: str, modules: Sequence[Any]) -> None:
             "weights and inputs; expected variables that are weights of its layers, "
             "and no tf.py_function, tables or iterators of its own"
         )
-
-
-def _called_nodes(definition: Any) -> Iterator[Any]:
-    """The nodes of a graph, and of the functions that it calls."""
-    library = {f.signature.name: f.node_def for f in definition.library.function}
-    pending, seen = [definition.node], set()
-    while pending:
-        for node in pending.pop():
-            yield node
-            for function in _tff_compat.function_references(node):
-                if function.name in library and function.name not in seen:
-                    seen.add(function.name)
-                    pending.append(library[function.name])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
-from tfl_research.models import heads
+from tfl_research.models import heads, input_gradients
 from tfl_research.models.bound_variables import bound
 from tfl_research.models.functional_model import (
     Forward,
@@ -174,17 +174,21 @@ def traced_model(
     """
     variables = [_tff_compat.resource_variable(v) for v in (*trainable, *fixed)]
     weight_specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
-    count, structures, facts, found = len(variables), {}, {}, {}
-    preprocesses = any(".preprocessing." in type(m).__module__ for m in modules)
-    traced = {}
-    for training in (True, False):
+    count, learnt = len(variables), len(trainable)
+    structures, facts, found = {}, {}, {}
+    traced: dict[bool, Any] = {}
+    specs = [*weight_specs, *tf.nest.flatten(x_spec), tf.TensorSpec([2], tf.int32)]
+    dtypes = [spec.dtype for spec in specs]
 
-        def flat(*arguments: tf.Tensor, training: bool = training) -> list[tf.Tensor]:
+    def trace(training: bool, in_bits: bool) -> Any:
+        def flat(*arguments: tf.Tensor) -> list[tf.Tensor]:
+            if in_bits:
+                rest = map(
+                    input_gradients.from_integers, arguments[learnt:], dtypes[learnt:]
+                )
+                arguments = (*arguments[:learnt], *rest)
             seed = arguments[-1]
             x = tf.nest.pack_sequence_as(x_spec, arguments[count:-1])
-            if preprocesses:
-                # Some layers for images have no gradient, and inputs need none.
-                x = tf.nest.map_structure(tf.stop_gradient, x)
             with bound(variables, arguments[:count]) as values:
                 with prepared(seed) as draws:
                     predictions, penalty = call(x, training)
@@ -207,12 +211,20 @@ def traced_model(
             penalties = [] if penalty is None else [penalty]
             return [*outputs, *penalties, *state]
 
-        traced[training] = pure_function(
-            flat,
-            [*weight_specs, *tf.nest.flatten(x_spec), tf.TensorSpec([2], tf.int32)],
-            _WHAT,
-            modules,
-        )
+        given = specs
+        if in_bits:
+            given = [
+                *specs[:learnt],
+                *map(input_gradients.integer_spec, specs[learnt:]),
+            ]
+        return pure_function(flat, given, _WHAT, modules)
+
+    traced[True] = trace(True, in_bits=False)
+    in_bits = not input_gradients.has_gradient(traced[True], learnt)
+    if in_bits:
+        traced[True] = trace(True, in_bits=True)
+        input_gradients.check_gradient(traced[True], learnt, _WHAT, modules)
+    traced[False] = trace(False, in_bits=in_bits)
 
     def forward(
         weights: Sequence[tf.Tensor],
@@ -222,7 +234,11 @@ def traced_model(
         seed: tf.Tensor,
     ) -> Forward:
         arguments = [*weights, *state, *tf.nest.flatten(x), seed]
-        results = list(traced[training](*map(tf.convert_to_tensor, arguments)))
+        arguments = [tf.convert_to_tensor(argument) for argument in arguments]
+        if in_bits:
+            rest = map(input_gradients.as_integers, arguments[learnt:])
+            arguments = [*arguments[:learnt], *rest]
+        results = list(traced[training](*arguments))
         structure = structures[training]
         outputs = len(found[training])
         predictions = tf.nest.pack_sequence_as(

@@ -6,6 +6,12 @@ _LOOP = (
     r"XLA cannot compile the operation \S+ of the clients' work "
     r"\(XLA compilation requires a fixed tensor list size"
 )
+# A number for each real example, whose count is known when the program runs.
+_COUNTED = (
+    r"XLA cannot compile the clients' work \(.*StatelessRandomUniformFullIntV2 "
+    r"must be a compile-time constant"
+)
+_PROJECTED = _LISTED.format(r"ImageProjectiveTransformV3\w*")
 
 REASONS = {
     "pad_and_crop_2d": _LISTED.format("ResizeBilinear"),
@@ -25,13 +31,21 @@ REASONS = {
     "recurrent_penalty": _LOOP,
     "recurrent_dropout_lstm": _LOOP,
     "recurrent_dropout_gru": _LOOP,
-    # A number for each real example, whose count is known when the program runs.
-    "dropout_and_statistics": (
-        r"XLA cannot compile the clients' work \(.*StatelessRandomUniformFullIntV2 "
-        r"must be a compile-time constant"
-    ),
+    "dropout_and_statistics": _COUNTED,
+    "attention_dropout": _COUNTED,
+    "own_random_layer": _COUNTED,
+    "random_rotation": _PROJECTED,
+    "random_zoom": _PROJECTED,
+    "random_translation": _PROJECTED,
+    "random_stack": _PROJECTED,
+    "random_crop": _LISTED.format("OptionalFromValue"),
+    "random_height_and_width": _LISTED.format("ResizeBilinear"),
+    "random_contrast": _LISTED.format("AdjustContrastv2"),
+    "hinge": _LISTED.format("OptionalFromValue"),
+    "discretization": _LISTED.format("Bucketize"),
+    "hashing": _LISTED.format("AsString"),
     "string_lookup": _LISTED.format("LowerBound"),
-    "integer_lookup": _LISTED.format("LowerBound"),
+    "integer_lookup": _LISTED.format("DenseBincount"),
     "hashed_crossing": _LISTED.format("SparseCross"),
     "category_encoding": _LISTED.format("DenseBincount"),
     "text_vectorization": _LISTED.format("Bincount"),

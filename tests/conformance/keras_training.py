@@ -255,16 +255,19 @@ LOSSES = {
     "multi_label": _target(
         lambda: losses.BinaryCrossentropy(from_logits=True), MANY, units=4
     ),
-    # Keras takes the logits of these heads: saturated outputs have no logarithms.
+    # Keras takes the logits of these heads: saturated outputs have no logarithms. TFF's
+    # own FedAvg takes the outputs.
     "saturated_softmax": dataclasses.replace(
         _target(
             lambda: losses.SparseCategoricalCrossentropy(), LABELS, CLASSES, "softmax"
         ),
         build=lambda: _steep(CLASSES, "softmax"),
+        tff=False,
     ),
     "saturated_sigmoid": dataclasses.replace(
         _target(losses.BinaryCrossentropy, TRUTHS, activation="sigmoid"),
         build=lambda: _steep(1, "sigmoid"),
+        tff=False,
     ),
     "multi_label_sigmoid": _target(
         losses.BinaryCrossentropy, MANY, units=4, activation="sigmoid", quick=False

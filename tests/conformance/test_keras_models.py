@@ -48,6 +48,8 @@ NO_LAYERS = {
     "DenseFeatures",
     "InputSpec",
     "Layer",
+    # Refused: see keras_refused.
+    "SpectralNormalization",
     "StackedRNNCells",
     "Wrapper",
 }

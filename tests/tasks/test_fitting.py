@@ -200,6 +200,65 @@ def test_a_mask_that_keras_would_average_over_is_refused():
     task(build, objectives.next_token, ids, ids).functional_model()
 
 
+def test_the_named_objectives_refuse_such_a_mask_too():
+    def build():
+        layers = keras.layers
+        return keras.Sequential(
+            [
+                layers.Input([4], dtype="int32"),
+                layers.Embedding(9, 2, mask_zero=True),
+                layers.Dense(1),
+            ]
+        )
+
+    ids, targets = np.ones((10, 4), np.int32), np.ones((10, 4, 1), np.float32)
+    for objective in (objectives.regression, objectives.multi_label):
+        with pytest.raises(UserError, match="mask of padded steps"):
+            task(build, objective, targets, ids).functional_model()
+
+
+def test_a_class_for_each_step_is_refused_by_the_objective_of_one_class():
+    y = np.zeros((10, 5), int)
+    x = np.zeros((10, 5, 3), np.float32)
+    message = r"takes one class of an example; for a class of each step give objectives"
+    with pytest.raises(UserError, match=message):
+        task(head(3, shape=(5, 3)), objectives.multiclass, y, x).functional_model()
+    task(head(3, shape=(5, 3)), by_keras(SPARSE_LOGITS), y, x).functional_model()
+
+
+def test_a_first_client_with_one_example_hides_nothing():
+    class Largest(keras.metrics.Metric):
+        def __init__(self, name="largest", dtype=None):
+            super().__init__(name=name)
+            self.found = self.add_weight("found", initializer="zeros")
+
+        def update_state(self, y, predictions, sample_weight=None):
+            error = tf.abs(tf.cast(y, tf.float32) - predictions)
+            self.found.assign(tf.maximum(self.found, tf.reduce_max(error)))
+
+        def result(self):
+            return self.found
+
+    def mixed(y, predictions):
+        y = tf.cast(y, tf.float32)
+        return tf.reduce_mean((y - tf.reduce_mean(y, 0) - predictions) ** 2, axis=-1)
+
+    clients = {
+        "a": {"x": X[:1], "y": CLASSES[:1]},
+        "b": {"x": X[1:2], "y": CLASSES[1:2]},
+        "c": {"x": X[2:], "y": CLASSES[2:]},
+    }
+    held = data.ClientData.from_arrays(clients)
+    for objective, message in (
+        (by_keras("mse", Largest()), "metric 'largest' is no sum over examples"),
+        (by_keras(mixed), "depends on the other examples of its batch"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tasks.Task(
+                "t", CARD, held, held, None, head(1), objective
+            ).functional_model()
+
+
 def test_losses_that_are_not_of_each_example_are_refused():
     def together(y, predictions):
         return tf.square(y - tf.reduce_mean(predictions))[:, 0]

@@ -180,6 +180,11 @@ def test_directions_of_metrics():
             (),
             "has reduction='sum'; exp",
         ),
+        (
+            keras.losses.SparseCategoricalCrossentropy(ignore_class=-1),
+            (),
+            "has ignore_class=-1: it leaves labels out",
+        ),
         (keras.losses.MeanSquaredError, (), r"class MeanSquaredError; give Mean.*\(\)"),
         ("mse", ["mae", "mae"], "two metrics have the name 'mae'"),
         ({"a": "mse"}, {"b": ["mae"]}, "metrics of output 'b', expected outputs of a"),
@@ -189,6 +194,17 @@ def test_directions_of_metrics():
 def test_what_keras_or_sums_lack_is_refused(loss, metrics, message):
     with pytest.raises(ValueError, match=message):
         objectives.from_keras(loss, metrics)
+
+
+def test_a_loss_that_leaves_labels_out_is_refused():
+    def without_zero(y, predictions):
+        return keras.losses.sparse_categorical_crossentropy(
+            y, predictions, from_logits=True, ignore_class=0
+        )
+
+    objective = objectives.from_keras(without_zero)
+    with pytest.raises(ValueError, match="it leaves labels out and takes the mean"):
+        objective.example_losses(np.array([0, 1]), LOGITS[:2])
 
 
 def test_metrics_of_one_kind_are_numbered_from_the_first():

@@ -32,8 +32,7 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
     if model.changing:
         return True
     generator = np.random.default_rng(0)
-    first = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
-    second = tf.nest.map_structure(lambda s: _probe(s, generator), x_spec)
+    first, second = probe(x_spec, generator), probe(x_spec, generator)
     batches = [
         first,
         tf.nest.map_structure(
@@ -105,6 +104,11 @@ def _results(
     )
     outputs = tf.nest.flatten(result.predictions)
     return [result.penalty.numpy(), *(np.asarray(o[:_SAME]) for o in outputs)]
+
+
+def probe(x_spec: Any, generator: np.random.Generator) -> Any:
+    """A batch of made-up inputs; ids and texts are among the first two."""
+    return tf.nest.map_structure(lambda spec: _probe(spec, generator), x_spec)
 
 
 def _probe(spec: tf.TensorSpec, generator: np.random.Generator) -> tf.Tensor:

@@ -23,9 +23,12 @@ from tfl_research.models.lookups import replaced_tables, tables_in
 from tfl_research.models.mixing import may_fail_for_padding, mixes_examples
 from tfl_research.models.modules import inside
 from tfl_research.models.random_draws import drawn_from, random_layers
+from tfl_research.models.reached_weights import check_reached, has_custom_gradient
 from tfl_research.models.tracing import inlined_functions, pure_function
 
 _WHAT = "the model"
+# The base class of Keras' own, of SyncBatchNormalization and of TensorFlow 1's.
+_BATCH_NORMALIZATION = tf.keras.layers.BatchNormalization.__base__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +129,8 @@ def functional(
         constrain=_constraints(trainable),
         scales_loss=any(layer.compute_dtype == "float16" for layer in layers),
     )
+    if traced.has_custom_gradient:
+        check_reached(functional, trainable, fixed, model.call, x_spec)
     mixes = mixes_examples(functional, x_spec, layers)
     return dataclasses.replace(
         functional,
@@ -143,12 +148,14 @@ class TracedModel:
       changing: indices of the non-trainable weights that training changes.
       has_penalty: whether there are penalties.
       draws: number of random draws in training.
+      has_custom_gradient: whether operations have a gradient of the model's own.
     """
 
     forward: Callable[..., Forward]
     changing: tuple[int, ...]
     has_penalty: bool
     draws: int
+    has_custom_gradient: bool
 
 
 def traced_model(
@@ -252,7 +259,9 @@ def traced_model(
         return Forward(predictions, penalty, state)
 
     has_penalty, draws, changing = facts[True]
-    return TracedModel(forward, changing, has_penalty, draws)
+    return TracedModel(
+        forward, changing, has_penalty, draws, has_custom_gradient(traced[True])
+    )
 
 
 def _in_float32(output: Any) -> tf.Tensor:
@@ -279,7 +288,7 @@ def _statistics_in_use(layers: Sequence[Any]) -> Iterator[None]:
     changed = []
     try:
         for layer in layers:
-            if isinstance(layer, tf.keras.layers.BatchNormalization):
+            if isinstance(layer, _BATCH_NORMALIZATION):
                 changed.append(layer)
                 layer.call = _without_training(layer.call)
         yield

@@ -87,11 +87,16 @@ class Fitting:
                 self.check(client_id, held, split)
 
     def _check_ids(self, client_id: str, examples: Examples, split: str) -> None:
+        wrong = self._wrong_input(examples)
+        if wrong is not None:
+            raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
+
+    def _wrong_input(self, examples: Examples) -> Any:
+        """The first row that the model does not take, or None."""
         wrong = None if self._ids is None else self._ids.wrong_id(examples)
         if wrong is None and self._floats is not None:
             wrong = self._floats.wrong_number(examples)
-        if wrong is not None:
-            raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
+        return wrong
 
     def check_model(self, task: Task, model: FunctionalModel) -> None:
         """Checks the model's head on some real examples, and all clients in memory.
@@ -115,6 +120,8 @@ class Fitting:
             self._floats = FloatInputs(keras_model, examples)
             self._ids = EmbeddedIds(keras_model)
             self._check_ids(client_id, probe, split)
+        if structures.num_examples(probe) == 1:
+            probe = self._with_others(task, probe)
         objective = task.build_objective()
         try:
             predictions = _predictions(client_id, model, probe)
@@ -129,6 +136,24 @@ class Fitting:
             if clients.in_memory:
                 for client_id, held in clients.items():
                     self.check(client_id, held, split)
+
+    def _with_others(
+        self, task: Task, probe: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """An example with those of other clients.
+
+        One example alone does not show whether a loss or a metric mixes examples.
+        """
+        shapes = {name: array.shape[1:] for name, array in probe.items()}
+        found = [probe]
+        for clients in _splits(task).values():
+            for client_id in clients.here[:_SEARCHED]:
+                held = structures.example_arrays(clients.load(client_id))
+                more = {n: np.asarray(array)[:_PROBED] for n, array in held.items()}
+                alike = {n: array.shape[1:] for n, array in more.items()} == shapes
+                if alike and self._wrong_input(more) is None:
+                    found.append(more)
+        return {n: np.concatenate([f[n] for f in found])[:_PROBED] for n in shapes}
 
 
 def _counted(split: str) -> str:

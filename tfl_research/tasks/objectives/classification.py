@@ -132,7 +132,8 @@ def multiclass(
         example_sums,
         _ratios,
         {"loss": _LOSS, "accuracy": _ACCURACY},
-        (Part("y", itself, Classes(from_logits)),),
+        (Part("y", itself, Classes(from_logits, single=True)),),
+        refuses_masks=True,
     )
 
 
@@ -245,6 +246,7 @@ def binary(
             ),
         },
         (Part("y", itself, Binary(from_logits)),),
+        refuses_masks=True,
     )
 
 
@@ -295,4 +297,5 @@ def multi_label(
             "auc": Metric(True, is_partial=True, of_examples=ranking.mean_auc),
         },
         (Part("y", itself, Binary(from_logits, single=False, name="multi_label")),),
+        refuses_masks=True,
     )

@@ -33,6 +33,13 @@ _BINARY = (
 )
 
 
+_NO_MASKS = (
+    "it leaves labels out and takes the mean over the others of the whole batch, which "
+    "is no mean over examples; give examples a sample_weight of 0, or a function that "
+    "returns the mean over the labels of each example that count"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class ExampleLoss:
     """A loss of Keras for each example.
@@ -73,6 +80,9 @@ def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> Examp
             f"loss {name!r} defines __call__, which weighs and averages; define "
             "call(y_true, y_pred), the loss of each example, in its place"
         )
+    ignored = _config(found).get("ignore_class")
+    if ignored is not None:
+        raise ValueError(f"loss {name!r} has ignore_class={ignored}: {_NO_MASKS}")
     rule = _rule(found)
     if class_weight is not None and isinstance(rule, Numbers):
         raise ValueError(
@@ -81,7 +91,10 @@ def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> Examp
         )
 
     def call(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-        return tf.cast(found.call(*as_in_fit(y, predictions)), tf.float32)
+        losses = found.call(*as_in_fit(y, predictions))
+        if getattr(losses, "_keras_mask", None) is not None:
+            raise ValueError(_NO_MASKS)
+        return tf.cast(losses, tf.float32)
 
     traced = Traced(f"loss {name!r}", call)
 
@@ -143,6 +156,13 @@ class _FunctionLoss(tf.keras.losses.Loss):
         return self.function(y_true, y_pred)
 
 
+def _config(loss: Any) -> dict[str, Any]:
+    """The settings of a loss that is an object of a class of Keras' own."""
+    if type(loss).__module__.split(".")[0] != "keras":
+        return {}
+    return dict(loss.get_config())
+
+
 def _rule(loss: Any) -> Rule:
     kind = loss.name if isinstance(loss, _FunctionLoss) else type(loss).__name__
     module = type(loss).__module__
@@ -150,7 +170,7 @@ def _rule(loss: Any) -> Rule:
         module = str(loss.function.__module__)
     if module.split(".")[0] != "keras":
         return Numbers(is_strict=False)
-    config = {} if isinstance(loss, _FunctionLoss) else loss.get_config()
+    config = _config(loss)
     from_logits = bool(config.get("from_logits", False))
     if kind in _CLASSES:
         return Classes(from_logits)

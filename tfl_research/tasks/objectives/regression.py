@@ -107,4 +107,5 @@ def regression(loss: str = "mse", *, delta: float = 1.0) -> Objective:
             "r2": Metric(True, is_partial=True, of_examples=r2),
         },
         (Part("y", itself, Numbers()),),
+        refuses_masks=True,
     )

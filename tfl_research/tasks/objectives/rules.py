@@ -107,14 +107,22 @@ class Classes(Rule):
     Attributes:
       from_logits: whether the outputs are logits.
       name, keras: of the loss, for messages.
+      single: whether an example has one class.
     """
 
     from_logits: bool = True
     name: str = "multiclass"
     keras: str = "SparseCategoricalCrossentropy"
+    single: bool = False
 
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
         output = outputs[0]
+        if self.single and output.ndim > 2:
+            raise ValueError(
+                f"{shapes(labels, output)}, but objective='classification' takes one "
+                "class of an example; for a class of each step give "
+                f"objectives.from_keras({self.keras}(from_logits={self.from_logits}))"
+            )
         labels = without_unit_axis(labels, output.ndim - 1)
         if output.ndim < 2 or labels.shape != output.shape[:-1]:
             if labels.shape == output.shape and output.ndim > 1:

@@ -45,7 +45,7 @@ REASONS = {
     "discretization": _LISTED.format("Bucketize"),
     "hashing": _LISTED.format("AsString"),
     "string_lookup": _LISTED.format("LowerBound"),
-    "integer_lookup": _LISTED.format("DenseBincount"),
+    "integer_lookup": _LISTED.format("(DenseBincount|LowerBound)"),
     "hashed_crossing": _LISTED.format("SparseCross"),
     "category_encoding": _LISTED.format("DenseBincount"),
     "text_vectorization": _LISTED.format("Bincount"),

@@ -78,6 +78,16 @@ def test_types_of_labels_and_weights():
         ({"x": np.array(["2020-01-01"], "M8[D]")}, "'a': x must be .* got datetime64"),
         ({"x": X * 1j}, "'a': x must be .* got complex128; convert it first"),
         ({"x": np.ma.masked_equal(X, 3)}, "'a': x, row 1: a masked value"),
+        (
+            {"x": [np.ma.masked_array([1.0, 2], [0, 1]), np.ma.array([3.0, 4])]},
+            "'a': x, row 0: a masked value",
+        ),
+        ({"x": [[1.0], [np.ma.masked]]}, "'a': x, row 1: a masked value"),
+        (
+            {"x": pd.DataFrame({"a": pd.Categorical([3, 1, 3]), "b": [0.5, 1, 2]})},
+            r"'a': x: column 'a' holds numbers as categories; give their places",
+        ),
+        ({"x": X, "y": pd.Series([1, 0, 1], dtype="category")}, "y: column None hold"),
         ({"x": sparse.csr_matrix(X)}, "'a': x is a csr_matrix; give a dense array"),
         ({"x": np.where(X == 4, 1e300, X)}, "row 2: 1e.300 is not finite in float32"),
         ({"x": X, "y": ["a", "b", "c"]}, "'a': y must be .* number of each class"),

@@ -162,6 +162,12 @@ def test_a_keras_model_is_evaluated_and_exported(averaging, tmp_path):
 
     result = run(averaging, tmp_path, CLIENTS, model=compiled, test=CLIENTS)
     row = result.metrics.iloc[-1]
+    named = {
+        name: clients.map(lambda x, y: collections.OrderedDict(x=x, y=y))
+        for name, clients in CLIENTS.items()
+    }
+    by_name = run(averaging, tmp_path / "named", CLIENTS, model=compiled, test=named)
+    assert by_name.metrics.iloc[-1]["eval_loss"] == row["eval_loss"]
     loaded = tf.keras.models.load_model(str(tmp_path / "export" / "best"))
     examples = next(iter(dataset(100, 3).unbatch().batch(100)))
     reference = build_model()

@@ -118,3 +118,13 @@ def test_frozen_statistics_are_used_in_training(kind):
         for training in (True, False)
     )
     np.testing.assert_array_equal(one, two)
+
+
+def test_metrics_that_layers_add_are_said_not_to_be_measured():
+    class Measuring(layers.Layer):
+        def call(self, x):
+            self.add_metric(tf.reduce_mean(x), name="mean_input")
+            return x
+
+    with pytest.warns(UserWarning, match="add the metrics mean_input, which are not"):
+        models.from_keras(_build(Measuring), SPEC)

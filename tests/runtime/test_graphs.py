@@ -232,3 +232,18 @@ class TestBuckets:
     def test_padding_is_at_most_half(self):
         for n in range(1, 3000):
             assert n <= chunks.bucket(n) <= 1.5 * n + 0.5
+
+
+def test_members_are_not_the_attributes_of_a_tuple_or_an_array():
+    of_two = tff.to_type(
+        collections.OrderedDict(count=np.float32, index=np.float32, mean=np.float32)
+    )
+    named = collections.namedtuple("named", ["mean", "index", "count"])
+    for value in (
+        (1.0, 2.0, 3.0),
+        [1.0, 2.0, 3.0],
+        np.array([1.0, 2.0, 3.0]),
+        {"mean": 3.0, "index": 2.0, "count": 1.0},
+        named(mean=3.0, index=2.0, count=1.0),
+    ):
+        assert flatten(value, of_two) == [1.0, 2.0, 3.0]

@@ -198,6 +198,12 @@ def test_clients_without_examples():
             {},
             "client 'a': x is sparse; make it dense by tf.sparse.to_dense",
         ),
+        (_ragged(), {}, r"shapes of elements \(x \(None,\).* do not tell"),
+        (
+            _ragged().padded_batch(2),
+            {"sequences": tasks.Sequences(5, pad=-1), "batched": True},
+            r"rows of shape \(3,\) and \(2,\), as padded_batch\(\) makes them",
+        ),
         (_ragged(), {"batched": False}, "'a': x has rows of different lengths, 1 to 3"),
     ],
 )

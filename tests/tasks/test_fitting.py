@@ -165,6 +165,27 @@ def test_tokens_that_an_embedding_lacks_are_refused():
         task(words(), objectives.multiclass, x=ids).functional_model()
 
 
+def test_tokens_in_ragged_rows_are_checked_too():
+    texts = np.array([[b"a b c"], [b"d"]] * 5, object)
+
+    def build(size):
+        layers = keras.layers
+        words = layers.TextVectorization(ragged=True, vocabulary=["a", "b", "c", "d"])
+        return lambda: keras.Sequential(
+            [
+                layers.Input([1], dtype="string"),
+                words,
+                layers.Embedding(size, 4, name="words"),
+                layers.GlobalAveragePooling1D(),
+                layers.Dense(3),
+            ]
+        )
+
+    task(build(10), objectives.multiclass, x=texts).functional_model()
+    with pytest.raises(UserError, match="client 'a', x row 1: token 5 in Embedding"):
+        task(build(5), objectives.multiclass, x=texts).functional_model()
+
+
 def test_other_clients_are_checked_when_they_are_first_in_a_cohort():
     y = CLASSES.copy()
     y[7] = 9

@@ -151,6 +151,17 @@ def test_accuracy_means_what_the_loss_says():
     assert found["acc"] == pytest.approx(np.mean((CHANCES > 0.5) == YES))
 
 
+def test_accuracy_of_several_outputs_is_keras_own_choice():
+    model = keras.Sequential([keras.layers.Input([4]), keras.layers.Activation(None)])
+    model.compile(loss="binary_crossentropy", metrics=["accuracy"])
+    expected = model.evaluate(SHARES, ONE_HOT, verbose=0)[1]
+    objective = objectives.from_keras("binary_crossentropy", ["accuracy"])
+    found = found_metrics(objective, ONE_HOT, SHARES)
+    assert found["accuracy"] == pytest.approx(expected)
+    assert found["accuracy"] == pytest.approx(np.mean(SHARES.argmax(1) == CLASSES))
+    assert objective.metrics["accuracy"].higher_is_better is True
+
+
 def test_directions_of_metrics():
     objective = objectives.from_keras(
         "binary_crossentropy",

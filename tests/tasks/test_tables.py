@@ -208,6 +208,12 @@ def test_what_is_no_frame_is_refused():
         tasks.from_dataframe({}, client="a", label="b", model=_model)
 
 
+def test_columns_with_numbers_as_names_are_refused_in_one_line():
+    frame = pd.DataFrame({0: ["a", "a"], 1: [1.0, 2], 2: [0, 1]})
+    with pytest.raises(ValueError, match=r"has the column 0, .*rename\(columns=str\)"):
+        tasks.from_dataframe(frame, client=0, label=2, model=_model)
+
+
 def test_one_client_more_moves_no_other_example():
     rows = pd.DataFrame(
         {

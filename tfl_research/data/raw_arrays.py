@@ -64,6 +64,13 @@ def rows_or_array(where: Place, value: Any) -> Any:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
         raise ValueError(f"{where.row(row)}: a masked value; fill it in")
+    if isinstance(value, (list, tuple)):
+        # NumPy drops the masks of a list's elements.
+        masked = [i for i, each in enumerate(value) if _is_masked(each)]
+        if masked:
+            raise ValueError(f"{where.row(masked[0])}: a masked value; fill it in")
+    if kind.__module__.split(".")[0] == "pandas":
+        _check_pandas(where, value)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -82,6 +89,25 @@ def rows_or_array(where: Place, value: Any) -> Any:
             "it first"
         )
     return array
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether an element of a list has a masked value, at any depth."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_masked, value))
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
+
+
+def _check_pandas(where: Place, value: Any) -> None:
+    """Refuses categories that are numbers: names, or quantities?"""
+    columns = dict(value.items()) if value.ndim == 2 else {value.name: value}
+    for name, column in columns.items():
+        is_category = str(column.dtype) == "category"
+        if is_category and column.cat.categories.dtype.kind in "iufb":
+            raise ValueError(
+                f"{where}: column {name!r} holds numbers as categories; give their "
+                "places by .cat.codes, or the numbers by .astype(float)"
+            )
 
 
 def rows_of(where: Place, values: Any) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Optional
@@ -72,6 +73,7 @@ def functional(
     layers = [m for m in modules if isinstance(m, tf.keras.layers.Layer)]
     keras = [m for m in modules if isinstance(m, tf.keras.Model)]
     whole = [m for m in keras if not any(m in inside(o)[1:] for o in keras)]
+    _say_unmeasured(layers)
     tables = tables_in(modules)
     metrics = [pair for m in whole for pair in _metric_values(m, fixed)]
 
@@ -316,6 +318,22 @@ def _metric_values(
         for v in metric.variables
         if id(v) not in weights
     ]
+
+
+def _say_unmeasured(layers: Sequence[Any]) -> None:
+    """Warns of metrics that layers add by `add_metric`."""
+    added = [
+        metric.name
+        for layer in layers
+        if not isinstance(layer, tf.keras.Model)
+        for metric in layer.metrics
+    ]
+    if added:
+        warnings.warn(
+            f"the model's layers add the metrics {', '.join(sorted(set(added)))}, "
+            "which are not measured; give metrics to the task's objective",
+            stacklevel=2,
+        )
 
 
 def _constrained(constraint: Callable[[Any], Any], weight: tf.Tensor) -> tf.Tensor:

@@ -278,6 +278,7 @@ def _is_batched(
     first = {shape[0] for shape in shapes.values()}
     if len(first) > 1:
         return False
+    sequences = sequences or all(shape.rank == 1 for shape in shapes.values())
     if first == {None} and not sequences and len(shapes) > 1:
         return True
     shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -353,8 +354,12 @@ def _arrays(
     if fixed and not batched:
         dataset, batched, size = dataset.batch(_BLOCK), True, _BLOCK
     found: dict[str, list[Any]] = {name: [] for name in specs}
+    padding = _OwnPadding(where, specs) if batched and not fixed else None
     for element in _elements(where, dataset, size):
-        for name, value in names.flat(where, element).items():
+        parts = names.flat(where, element)
+        if padding is not None:
+            padding.check(parts)
+        for name, value in parts.items():
             found[name].extend(value if batched and not fixed else [value])
     rows = {name: [_row(value) for value in values] for name, values in found.items()}
     if not fixed:
@@ -366,6 +371,37 @@ def _arrays(
         )
         for name, spec in specs.items()
     }
+
+
+class _OwnPadding:
+    """Refuses batches that a dataset has padded, each to a length of its own.
+
+    Nothing tells the padding from the elements of such a batch.
+    """
+
+    def __init__(self, where: str, specs: Mapping[str, Any]):
+        self._where = where
+        self._lengths: dict[str, Optional[tuple[int, ...]]] = {
+            name: None
+            for name, spec in specs.items()
+            if isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_fully_defined()
+        }
+        self._has_rows = dict.fromkeys(self._lengths, False)
+
+    def check(self, parts: Mapping[str, Any]) -> None:
+        """Raises ValueError if a batch has another length than the ones before."""
+        for name, before in self._lengths.items():
+            shape = tuple(parts[name].shape)
+            self._has_rows[name] |= shape[0] > 1
+            if before not in (None, shape[1:]) and self._has_rows[name]:
+                raise ValueError(
+                    f"{self._where}: {name} has batches of rows of shape {before} and "
+                    f"{shape[1:]}, as padded_batch() makes them, and nothing tells the "
+                    "padding; leave padded_batch() out and give "
+                    "sequences=tasks.Sequences(...), or pad every batch to one length "
+                    "by padded_shapes="
+                )
+            self._lengths[name] = shape[1:]
 
 
 def _row(value: Any) -> Any:

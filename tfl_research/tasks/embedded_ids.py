@@ -53,9 +53,14 @@ class EmbeddedIds:
         def noting(inputs: Any) -> Any:
             if not self._is_tracing:
                 return call(inputs)
+            # Nothing is looked up, which an id out of range would make an error.
+            if isinstance(inputs, tf.RaggedTensor):
+                # Id 0 fills the rows up, and every embedding has it.
+                self._noted.append((layer, inputs.to_tensor()))
+                shape = [*tf.unstack(tf.shape(inputs.flat_values)), layer.output_dim]
+                return inputs.with_flat_values(tf.zeros(shape))
             ids = tf.convert_to_tensor(inputs)
             self._noted.append((layer, ids))
-            # Nothing is looked up, which an id out of range would make an error.
             return tf.zeros([*tf.unstack(tf.shape(ids)), layer.output_dim])
 
         return noting

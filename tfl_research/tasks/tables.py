@@ -91,6 +91,12 @@ def from_dataframe(
         raise ValueError(
             f"df must be a pandas DataFrame, got {type(df).__name__}; convert it first"
         )
+    unnamed = [name for name in df.columns if not isinstance(name, str)]
+    if unnamed:
+        raise ValueError(
+            f"the DataFrame has the column {unnamed[0]!r}, expected names that are "
+            "text; give df.rename(columns=str), and the arguments as text"
+        )
     for name in (client, weight, *columns_of(label), *columns_of(features)):
         if name is not None and name in df.index.names and name not in df.columns:
             raise ValueError(

@@ -218,7 +218,7 @@ class ModelEvaluation:
         found: dict[str, float] = {}
         for dataset in datasets:
             for element in _elements(dataset):
-                parts = element if isinstance(element, tuple) else tuple(element)
+                parts = _parts(element)
                 found = model.test_on_batch(
                     *parts, reset_metrics=False, return_dict=True
                 )
@@ -235,6 +235,21 @@ def _datasets(test: Any) -> ProcessClients:
         )
     values = {str(name): dataset for name, dataset in test.items()}
     return ProcessClients(tuple(values), None, lambda name, *_: values[name], True)
+
+
+def _parts(element: Any) -> tuple[Any, ...]:
+    """Inputs, labels and weights of a batch, as Keras takes them."""
+    if isinstance(element, Mapping):
+        names = [n for n in ("x", "y", "sample_weight") if n in element]
+        if names[:2] == ["x", "y"] and len(names) == len(element):
+            return tuple(element[name] for name in names)
+    elif isinstance(element, (tuple, list)) and len(element) in (2, 3):
+        return tuple(element)
+    found = ", ".join(map(str, element)) if isinstance(element, Mapping) else ""
+    raise SettingError(
+        "test: elements must be batches (x, y), (x, y, sample_weight), or dicts of "
+        f"these names, got {found or type(element).__name__}"
+    )
 
 
 def _elements(dataset: Any) -> Iterator[Any]:

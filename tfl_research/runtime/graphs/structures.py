@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_federated as tff
 
 
@@ -40,11 +42,29 @@ def flatten(value: Any, value_type: tff.Type) -> list[Any]:
     return leaves
 
 
+def _attributes(value: Any) -> Sequence[str]:
+    """The names of a value's members that are attributes, as of a named tuple.
+
+    A tuple or an array has attributes of its own (`count`, `mean`), which are no
+    members.
+    """
+    if isinstance(value, tff.structure.Struct):
+        return tff.structure.name_list(value)
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    attributes = getattr(type(value), "__attrs_attrs__", None)
+    if attributes is not None:
+        return [attribute.name for attribute in attributes]
+    if isinstance(value, (Sequence, np.ndarray)):
+        return list(getattr(value, "_fields", ()))
+    return dir(value)
+
+
 def _member(value: Any, index: int, name: Any, value_type: tff.Type) -> Any:
     try:
         if name is not None and isinstance(value, Mapping):
             return value[name]
-        if name is not None and hasattr(value, name):
+        if name is not None and name in _attributes(value):
             return getattr(value, name)
         if isinstance(value, Mapping):
             return list(value.values())[index]

@@ -108,11 +108,19 @@ def _accuracy(rule: Rule, name: str) -> Any:
         return metrics.CategoricalAccuracy(name)
     if isinstance(rule, Binary):
         threshold = 0.0 if rule.from_logits else 0.5
-        return metrics.BinaryAccuracy(name, threshold=threshold)
+        return metrics.MeanMetricWrapper(_by_outputs, name, threshold=threshold)
     raise ValueError(
         f"metric {name!r} needs a cross-entropy as the loss; give a metric of Keras, "
         "as BinaryAccuracy()"
     )
+
+
+def _by_outputs(y: tf.Tensor, predictions: tf.Tensor, threshold: float) -> tf.Tensor:
+    """The accuracy that Keras takes by the number of outputs, whatever the loss is."""
+    metrics = tf.keras.metrics
+    if predictions.shape[-1] == 1:
+        return metrics.binary_accuracy(y, predictions, threshold)
+    return metrics.categorical_accuracy(y, predictions)
 
 
 def direction_of(metric: Any) -> Optional[bool]:
@@ -121,6 +129,8 @@ def direction_of(metric: Any) -> Optional[bool]:
     words = kind.__name__
     if kind is tf.keras.metrics.MeanMetricWrapper:
         function = metric._fn
+        if function is _by_outputs:
+            return True
         module = str(getattr(function, "__module__", ""))
         words = str(getattr(function, "__name__", ""))
     else:

@@ -147,9 +147,11 @@ LOOKUPS = {
     "string_lookup": sequential(
         TEXTS.astype(object), _string_lookup, lambda: layers.Embedding(4, 3)
     ),
+    # Keras does not build it in a graph, where TFF's own FedAvg builds models.
     "integer_lookup": sequential(
         NUMBERS.astype(np.int64),
         lambda: layers.IntegerLookup(vocabulary=[1, 2, 3], output_mode="multi_hot"),
+        tff=False,
         quick=False,
     ),
     "discretization": sequential(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
+import toy_processes
 
 from tfl_research import runtime
 from tfl_research.errors import UserError
@@ -123,6 +124,65 @@ def test_a_remembered_mode_that_would_be_refused_is_not_used(monkeypatch):
     with runtime.in_process(TestBadValues().checked()) as engine:
         engine.next(engine.initialize(), [1.0])
         assert engine.mode in (XLA, GRAPH)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        None,
+        XLA,
+        GRAPH,
+        runtime.Mode("vectorised", "xla"),
+        runtime.Mode("separate", "graph"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("intrinsic", "bound"),
+    [
+        (lambda values: tff.federated_secure_sum_bitwidth(values, 4), 15),
+        (lambda values: tff.federated_secure_sum(values, np.int32(5)), 5),
+    ],
+)
+def test_values_above_the_bound_of_a_secure_sum_fail(intrinsic, bound, mode):
+    process = toy_processes.summing_process(intrinsic)
+    with runtime.in_process(process, mode=mode) as engine:
+        state = engine.initialize()
+        assert int(engine.next(state, [3, bound])[1]) == 3 + bound
+        with pytest.raises(
+            UserError, match="above the bound of its secure sum"
+        ) as told:
+            engine.next(state, [3, bound + 1])
+    assert str(told.value).startswith("client 1 of the cohort: ")
+
+
+def test_an_initial_state_with_a_seed_is_the_same_each_time():
+    first = tff.tensorflow.computation(lambda: tf.random.uniform([], seed=7))
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_eval(first, tff.SERVER)
+
+    @tff.federated_computation(
+        tff.FederatedType(np.float32, tff.SERVER),
+        tff.FederatedType(np.float32, tff.CLIENTS),
+    )
+    def next_round(state, values):
+        return state, tff.federated_sum(values)
+
+    process = tff.templates.IterativeProcess(initialize, next_round)
+    with runtime.in_process(process) as engine:
+        one, other = float(engine.initialize()), float(engine.initialize())
+    assert one == other
+
+
+def test_an_explanation_names_generators_with_a_seed():
+    process = summing(
+        lambda value: value + tf.random.uniform([], seed=7), tff.TensorType(np.float32)
+    )
+    assert "RandomUniform with a seed draws other numbers" in str(
+        runtime.explain(process)
+    )
 
 
 def test_generators_with_a_state_draw_anew_for_each_client():

@@ -71,6 +71,24 @@ class OneLoss(tff.learning.models.VariableModel):
         pass
 
 
+class Penalised(OneLoss):
+    """With a penalty that is 0 for the first weights."""
+
+    in_training_alone = False
+
+    def __init__(self):
+        self.weight = tf.Variable(tf.zeros([3, 1]))
+
+    def forward_pass(self, batch, training=True):
+        plain = super().forward_pass(batch)
+        counts = training or not self.in_training_alone
+        return plain._replace(loss=plain.loss + counts * tf.nn.l2_loss(self.weight))
+
+
+class PenalisedInTraining(Penalised):
+    in_training_alone = True
+
+
 def task_of(model, y, **options):
     clients = {"a": {"x": X, "y": y}, "b": {"x": X[:3], "y": y[:3]}}
     return tasks.from_arrays(clients, model=model, test=0, **options)
@@ -115,6 +133,15 @@ def test_a_loss_that_nobody_named_is_refused_if_the_model_has_another():
     with pytest.raises(UserError, match=r"own fails for these labels") as error:
         task_of(variable_model(one_hot, 2), CLASSES).functional_model()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("model", [Penalised, PenalisedInTraining])
+def test_a_penalty_that_is_zero_at_first_is_seen(model):
+    with pytest.warns(UserWarning, match="the task's objective counts, and not the"):
+        task_of(model, NUMBERS, objective="regression").functional_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        task_of(OneLoss, NUMBERS, objective="regression").functional_model()
 
 
 def twice_loss():

@@ -135,13 +135,8 @@ class SeparateClients:
 
         def work(context: Any, leaves: Any) -> list[tf.Tensor]:
             violations = [tf.constant(False)]
-            reported = programs.trace(
-                programs.work,
-                *programs.layout.unpack(leaves),
-                *context,
-                use=use,
-                violations=violations,
-            )
+            client = programs.layout.unpack(leaves)
+            reported = programs.reported(client, context, use, violations)
             if compiler == "graph":
                 return list(reported)
             return [*reported, functools.reduce(tf.logical_or, violations)]

@@ -41,9 +41,7 @@ class ChunkProgram:
 
         def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
             client = form.layout.unpack([leaf[index] for leaf in leaves])
-            return form.trace(
-                form.work, *client, *context, use=self._use, violations=violations
-            )
+            return form.reported(client, context, self._use, violations)
 
         return report
 
@@ -57,12 +55,8 @@ class ChunkProgram:
         def work(client: Any) -> Any:
             values = {**client, **common}
             violations = [tf.constant(False)]
-            reported = form.trace(
-                form.work,
-                *(values[i] for i in range(len(leaves))),
-                *context,
-                use=self._use,
-                violations=violations,
+            reported = form.reported(
+                [values[i] for i in range(len(leaves))], context, self._use, violations
             )
             return [*reported, functools.reduce(tf.logical_or, violations)]
 

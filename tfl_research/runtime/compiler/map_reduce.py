@@ -66,6 +66,8 @@ class MapReduce:
         self.report = Graph(form.report)
         self.update = Graph(form.update)
         self.moduli = Graph(form.secure_modular_sum_modulus)
+        self.bitwidths = Graph(form.secure_sum_bitwidth)
+        self.largest = Graph(form.secure_sum_max_input)
         self.client_type = process_shape.client_type(process)
         update, *secure = form.work.type_signature.result
         self.num_update_leaves = len(leaf_types(update))
@@ -115,6 +117,46 @@ class MapReduce:
         lifted = self._lifted_tensors.get(graph)
         return graph.trace(*arguments, lifted=lifted, use=use, violations=violations)
 
+    def reported(
+        self,
+        client: Sequence[tf.Tensor],
+        context: Sequence[tf.Tensor],
+        use: Use,
+        violations: list[tf.Tensor],
+    ) -> list[tf.Tensor]:
+        """Adds the work of one client to the program that is being traced.
+
+        A value above the bound of its secure sum is an error, as in TFF's runtime.
+
+        Args:
+          client, context: the client's leaves, and those from the server.
+          use, violations: see `Graph.trace`.
+
+        Returns:
+          The leaves that the client reports, secure sums last.
+        """
+        reported = list(
+            self.trace(self.work, *client, *context, use=use, violations=violations)
+        )
+        first = self.num_update_leaves
+        bounded = reported[first : len(reported) - self.num_modular_leaves]
+        if not bounded:
+            return reported
+        bounds = [2 ** tf.cast(b, tf.int64) - 1 for b in self.trace(self.bitwidths)]
+        bounds += [tf.cast(b, tf.int64) for b in self.trace(self.largest)]
+        for place, (value, bound) in enumerate(zip(bounded, bounds)):
+            above = tf.reduce_any(tf.cast(value, tf.int64) > bound)
+            if use.guarded:
+                violations.append(above)
+                continue
+            check = tf.debugging.Assert(
+                tf.logical_not(above),
+                ["a client's value is above the bound of its secure sum"],
+            )
+            with tf.control_dependencies([check]):
+                reported[first + place] = tf.identity(value)
+        return reported
+
     @contextlib.contextmanager
     def _lifting(self, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
         """Traces graphs with these tensors in place of the lifted constants."""
@@ -144,6 +186,8 @@ class MapReduce:
             "report": self.report,
             "update": self.update,
             "moduli": self.moduli,
+            "bitwidths": self.bitwidths,
+            "largest": self.largest,
         }
 
     @property

@@ -153,6 +153,17 @@ def is_traceable(operation: str) -> bool:
     )
 
 
+def has_seed(node: Any) -> bool:
+    """Whether a NodeDef is a generator with a state of its own that has a seed.
+
+    Its numbers are functions of the seed and of the number of draws before, which is
+    another one in each runtime.
+    """
+    if node.op not in _GENERATORS:
+        return False
+    return any(name in node.attr and node.attr[name].i for name in ("seed", "seed2"))
+
+
 def needs_interpretation(node: Any) -> bool:
     """Whether a NodeDef has a state or an effect that importing it would lose."""
     return not is_pure(node.op)

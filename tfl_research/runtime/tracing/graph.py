@@ -23,6 +23,7 @@ class Graph:
       result_type: its TFF result type.
       op_types: names of all operations that it executes, functions included.
       untraceable: the operations among them that `trace` cannot add to a program.
+      seeded: the generators among them that have a seed.
       pure: whether all operations are pure; others are interpreted when it is traced.
       fingerprint: equal for computations that differ only in names and in the values
         of `constants`.
@@ -46,6 +47,7 @@ class Graph:
         self.untraceable = sorted(
             op for op in self.op_types if not operations.is_traceable(op)
         )
+        self.seeded = sorted({node.op for node in nodes if operations.has_seed(node)})
         self.pure = not self._initialize_op and all(
             operations.is_pure(op) for op in self.op_types
         )
@@ -76,7 +78,13 @@ class Graph:
             return "calls inlined, imported as a whole"
         kept = sorted(self.op_types & (operations.EFFECTS | {operations.REDUCE}))
         names = f" ({', '.join(kept)})" if kept else ""
-        return f"interpreted: variables are values of the graph{names}"
+        seeded = (
+            f"; {', '.join(self.seeded)} with a seed draws other numbers than in TFF's "
+            "runtime, where they depend on its sessions: use tf.random.stateless_*"
+            if self.seeded
+            else ""
+        )
+        return f"interpreted: variables are values of the graph{names}{seeded}"
 
     def not_for_xla(self, *, loops: bool) -> list[str]:
         """Operations that keep XLA from compiling the graph, each with a place of it.
@@ -168,7 +176,8 @@ class Graph:
 
     def run(self, *arguments: Any) -> list[tf.Tensor]:
         """Executes the computation once, from the first values of its variables."""
-        if self._runnable is None:
+        if self._runnable is None or self.seeded:
+            # A generator with a seed begins anew in another graph, as in TFF's runtime.
             self._runnable = tf.function(
                 self.trace, reduce_retracing=True, autograph=False
             )

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import _tff_compat, models
-from tfl_research.data import structures
+from tfl_research.data import derived_generator, structures
 from tfl_research.models.tracing import one_line
 from tfl_research.tasks.objectives.from_keras import from_keras
 from tfl_research.tasks.objectives.objective import Objective, labels_of
@@ -77,27 +77,52 @@ def difference(
     try:
         model = _built(build_model)
         if isinstance(model, tff.learning.models.FunctionalModel):
-            own = model.loss(predictions, y)
+            pairs = [(model.loss(predictions, y), predictions)]
         elif isinstance(model, tff.learning.models.VariableModel):
             names = isinstance(model.input_spec, Mapping)
-            batch = {"x": x, "y": y} if names else (x, y)
-            output = model.forward_pass(batch, training=False)
-            predictions, own = output.predictions, output.loss
+            pairs = _losses(model, {"x": x, "y": y} if names else (x, y))
             if _tff_compat.keras_losses_of(model) is not None:
-                own = tf.reduce_mean(
-                    of_model(lambda: model).example_losses(y, predictions)
-                )
+                # The penalties of such a model are no part of its objective.
+                losses = of_model(lambda: model).example_losses
+                pairs = [(tf.reduce_mean(losses(y, p)), p) for _, p in pairs]
         else:
             return None
-        theirs = tf.reduce_mean(objective.example_losses(y, predictions))
-        numbers = float(own), float(theirs)
+        numbers = [
+            (float(own), float(tf.reduce_mean(objective.example_losses(y, found))))
+            for own, found in pairs
+        ]
     except Exception as error:  # noqa: BLE001 - of a user's model: any
         if objective.is_assumed:
             return f"the model's own fails for these labels: {one_line(error)}"
         return None
-    if np.allclose(*numbers, rtol=1e-3, atol=1e-6, equal_nan=True):
-        return None
-    return f"{numbers[0]:.4g} and {numbers[1]:.4g} for a few examples"
+    for own, theirs in numbers:
+        if not np.allclose(own, theirs, rtol=1e-5, atol=1e-6, equal_nan=True):
+            return f"{own:.6g} and {theirs:.6g} for a few examples"
+    return None
+
+
+def _losses(model: Any, batch: Any) -> list[tuple[Any, Any]]:
+    """Loss and predictions of a model, with its first weights and with other ones.
+
+    A penalty may be 0 for the first weights, and may count in training alone.
+    """
+    generator = derived_generator("losses", 0)
+    variables = list(model.trainable_variables)
+    others = [*variables, *model.non_trainable_variables, *model.local_variables]
+    before = [variable.numpy() for variable in others]
+    found = []
+    try:
+        for scale in (0.0, 0.5):
+            for variable in variables:
+                noise = scale * generator.normal(size=variable.shape)
+                variable.assign_add(tf.cast(noise, variable.dtype))
+            for training in (False, True):
+                output = model.forward_pass(batch, training=training)
+                found.append((output.loss, output.predictions))
+    finally:
+        for variable, value in zip(others, before):
+            variable.assign(value)
+    return found
 
 
 def _built(build_model: Any) -> Any:

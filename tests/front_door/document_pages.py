@@ -69,7 +69,9 @@ def experiments(page: str) -> Iterator[list[str]]:
     """Commands of a page that start an experiment: the program and its flags."""
     for script, *words in lines_of_commands(page):
         program = words[0] if words else ""
-        if script == "scripts/run" and program.startswith("experiments/"):
+        if script != "scripts/run" or "..." in words:
+            continue
+        if program.startswith("experiments/"):
             yield words
 
 

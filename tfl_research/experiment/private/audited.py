@@ -180,8 +180,12 @@ def examine(
         )
     except ImportError:
         out.write("audit: no canaries.svg, since matplotlib is not installed\n")
+
+    def say(line: str) -> None:
+        out.write(f"{line}\n")
+
     # The rounds ended with a page that knew of no audit.
-    finish.write_page(result.path, lambda line: out.write(f"{line}\n"))
+    finish.write_page(result.path, say)
     return outcome
 
 

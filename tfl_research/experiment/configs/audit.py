@@ -13,7 +13,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Audit(Settings):
-    """Canary clients, and what is estimated from them.
+    """An audit: canary clients, and the attacks that look for them.
 
     Example:
       >>> experiment = tfl.Experiment(

@@ -19,7 +19,7 @@ _DEFAULT_STEPS = 10
 
 @dataclasses.dataclass(frozen=True)
 class RecordLevelPrivacy(Settings):
-    """DP-SGD's clip, noise and sampling, and how each client's ε is accounted for.
+    """Record-level privacy: clip, noise and sampling of DP-SGD, and each client's ε.
 
     Example:
       >>> experiment = tfl.Experiment(

@@ -16,7 +16,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Training(Settings):
-    """How long training is, what seeds it, and what is evaluated and written when.
+    """Rounds and seeds of a run, its evaluations, and the files that it writes.
 
     Example:
       >>> training = tfl.Training(rounds=60, seed=1, evaluate_every=20)

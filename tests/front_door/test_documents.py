@@ -124,6 +124,12 @@ def test_an_algorithm_of_ones_own(here):
     assert losses.iloc[-1] < losses.iloc[0] < 0.7
 
 
+def test_privacy_from_python(here):
+    experiment = executed(code("private.check()"), here)["private"]
+    assert experiment.privacy.target_epsilon == 8
+    assert not (here / "results").exists()
+
+
 def test_a_mechanism_of_ones_own(here):
     """Three Poisson-sampled Gaussian rounds have this ε."""
     try:

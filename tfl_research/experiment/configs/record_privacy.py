@@ -74,8 +74,9 @@ class RecordLevelPrivacy(Settings):
     )
     record_batch_size: Optional[float] = settings.real(
         None,
-        "Expected records of a local step: each joins it with probability this over "
-        "the client's records; the task's batch size when not given. "
+        "Expected number of records in a local step. Each record joins a step with the "
+        "same probability: this number over the number of the client's records. The "
+        "task's batch size when not given. "
         f"--client_steps gives the steps of a round ({_DEFAULT_STEPS}).",
         above=0,
     )

@@ -51,9 +51,9 @@ class Training(Settings):
         "every client once.",
     )
     client_weight: tuple[str, ...] = settings.repeated(
-        "How much a client counts in a further metric, the mean over clients, as "
-        "'Cleveland=2'; 1 for others. --selection_metric=weighted_mean_auc is the one "
-        "of auc. May be repeated."
+        "Weight of a client in weighted means over clients, as 'Cleveland=2'; 1 for "
+        "other clients. --selection_metric=weighted_mean_auc selects by such a mean of "
+        "the clients' AUC. May be repeated."
     )
     early_stopping_patience: Optional[int] = settings.integer(
         None,

@@ -171,7 +171,18 @@ _install_project() {
   _logged _install "$1" --no-build-isolation -e "$ROOT"
 }
 
+# Whether .venv is complete, and fits the lock and the project.
+_is_ready() {
+  local complete="$ROOT/.venv/.complete" wanted built project
+  wanted="$(_environment_id)" || return 1
+  built="$(sed -n 1p "$complete" 2>/dev/null)" || return 1
+  project="$(sed -n 2p "$complete" 2>/dev/null)" || return 1
+  [ "$wanted" = "$built" ] && [ "$(_project_id)" = "$project" ]
+}
+
 ensure_environment() {
+  # Without the lock: programs that only start do not wait for each other.
+  if _is_ready; then return 0; fi
   mkdir -p -- "$ROOT/.venv" 2>/dev/null ||
     fail "cannot create $ROOT/.venv; make $ROOT writable"
   # A subshell, so that the lock's file descriptor is not inherited by what runs later.
@@ -180,13 +191,11 @@ ensure_environment() {
       say "Another run is setting up $ROOT/.venv; waiting for it."
       flock 9
     fi
+    # Another one may have set it up since.
+    if _is_ready; then exit 0; fi
     complete="$ROOT/.venv/.complete"
     wanted="$(_environment_id)" || wanted="no interpreter"
     built="$(sed -n 1p "$complete" 2>/dev/null)" || built=""
-    project="$(sed -n 2p "$complete" 2>/dev/null)" || project=""
-    if [ "$wanted" = "$built" ] && [ "$(_project_id)" = "$project" ]; then
-      exit 0
-    fi
     rm -f -- "$complete"
     if [ "$wanted" != "$built" ]; then _build_environment; fi
     say "Installing tfl_research from $ROOT."

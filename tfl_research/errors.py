@@ -37,7 +37,7 @@ class UserError(ValueError):
 
 
 def in_python(text: str) -> str:
-    """A text that names settings by their flags, with the names that Python has.
+    """Puts the names that settings have in Python in the place of a text's flags.
 
     >>> in_python("--rounds=0: must be at least 1")
     'rounds=0: must be at least 1'
@@ -46,7 +46,7 @@ def in_python(text: str) -> str:
 
 
 def message_for_command_line(error: Exception) -> str:
-    """The message of an error that another error repeats, with flags if it has some."""
+    """The error's message; a `UserError` names settings by their flags in it."""
     return error.for_command_line if isinstance(error, UserError) else str(error)
 
 

@@ -16,6 +16,7 @@ from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import Audit
 from tfl_research.experiment.private import audited
 from tfl_research.privacy import audit
+from tfl_research.report import run_results
 from tfl_research.runtime.in_process import InProcessEngine
 
 # Everybody takes part, so that all rounds have one shape to compile.
@@ -38,11 +39,19 @@ APART = "--sampler=min_separation --cohort_size=42 --min_separation=2"
 BAR = 1.5
 
 
+# Whether a run's page knew of its audit, by folder, when it was last written.
+PAGES_WITH_AUDIT = {}
+
+
 @pytest.fixture(scope="module")
 def run(execute, tmp_path_factory):
     """(name, flags) -> (folder, standard output, standard error)."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(report, "write", lambda _: None)
+
+    def write(folder):
+        PAGES_WITH_AUDIT[folder] = bool(run_results.read(folder).audit)
+
+    patch.setattr(report, "write", write)
 
     def start(name, *flags):
         folder = tmp_path_factory.mktemp(name) / "run"
@@ -79,6 +88,11 @@ def test_an_honest_run_is_not_contradicted(honest):
         assert start in output
     assert "<svg" in (folder / "canaries.svg").read_text(encoding="utf-8")
     assert not (folder / "SABOTAGED").exists()
+
+
+@pytest.mark.slow
+def test_the_page_has_the_audit(honest):
+    assert PAGES_WITH_AUDIT[honest[0]]
 
 
 @pytest.mark.slow

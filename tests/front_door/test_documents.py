@@ -6,59 +6,36 @@ import importlib
 import json
 import pathlib
 import re
-import runpy
-import shlex
 import sys
 
 import dp_accounting
+import numpy as np
 import pyarrow as pa
 import pytest
+from document_pages import PAGES, ROOT, code, executed, experiments
 from pyarrow import ipc
 
 import tfl_research as tfl
 from tfl_research import cli
 from tfl_research.experiment import Experiment, sweeps
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-}
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
-def blocks():
-    return [
-        block
-        for text in PAGES.values()
-        for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    ]
-
-
-def block(blocks, word):
-    """The one block with a word in it."""
-    (found,) = [each for each in blocks if word in each]
-    return found
-
-
-def executed(code, folder, monkeypatch):
-    """The names that a block leaves, run as a file in a folder of its own."""
-    monkeypatch.chdir(folder)
-    path = folder / "mine.py"
-    path.write_text(code, encoding="utf-8")
-    return runpy.run_path(str(path), run_name="__main__")
-
-
-def test_an_experiment_of_ones_own(blocks, tmp_path, monkeypatch):
-    code = block(blocks, "local_gaussian")
-    lines = [line for line in code.splitlines() if line.strip()]
+def test_an_experiment_of_ones_own(here):
+    text = code("local_gaussian")
+    lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) <= 25
-    names = executed(code, tmp_path, monkeypatch)
+    names = executed(text, here)
     result = names["result"]
     assert len(result.metrics) == 10
     assert 7.9 < result.epsilon <= 8
     assert result.metrics["eval_accuracy"].iloc[-1] > 0.85
-    files = {path.name for path in (tmp_path / "results" / "mine").iterdir()}
+    files = {path.name for path in (here / "results" / "mine").iterdir()}
     assert files >= {
         "checkpoints",
         "columns.json",
@@ -87,9 +64,9 @@ def saved_reviews(folder):
     (folder / "dataset_info.json").write_text("{}")
 
 
-def test_data_of_ones_own(blocks, tmp_path, monkeypatch):
-    saved_reviews(tmp_path / "reviews")
-    names = executed(block(blocks, "from_dataframe"), tmp_path, monkeypatch)
+def test_data_of_ones_own(here):
+    saved_reviews(here / "reviews")
+    names = executed(code("from_dataframe"), here)
     sizes = {
         name: sum(
             split.num_examples(client_id)
@@ -115,31 +92,31 @@ def test_data_of_ones_own(blocks, tmp_path, monkeypatch):
         assert names[name].pooled == ()
 
 
-def test_a_tff_process_of_ones_own(blocks, tmp_path, monkeypatch):
-    code = block(blocks, "ProcessExperiment")
-    loop = code[code.index("result = ") :].splitlines()
+def test_a_loss_of_ones_own(here):
+    """Cross-entropy of probabilities, in which class 0 counts twice."""
+    objective = executed(code("def my_objective"), here)["my_objective"]()
+    probabilities = np.array([[0.5, 0.5], [0.75, 0.25]], np.float32)
+    losses = objective.example_losses(np.array([0, 1]), probabilities)
+    np.testing.assert_allclose(losses, [2 * np.log(2), np.log(4)], rtol=1e-5)
+    sums = objective.example_sums(np.array([0, 1]), np.eye(4, dtype=np.float32)[:2])
+    metrics = objective.finalize({name: np.sum(sums[name], axis=0) for name in sums})
+    assert {"accuracy", "top_3"} <= set(metrics)
+
+
+def test_a_tff_process_of_ones_own(here):
+    text = code("ProcessExperiment")
+    loop = text[text.index("result = ") :].splitlines()
     assert len(loop) <= 10
-    result = executed(code, tmp_path, monkeypatch)["result"]
+    result = executed(text, here)["result"]
     assert result.metrics["train_loss"].notna().sum() == 5
     untrained = result.summary["untrained"]["eval_loss"]
     assert result.metrics["eval_loss"].iloc[-1] < untrained
     assert result.weights.trainable[0].shape == (784, 128)
 
 
-def test_a_rule_of_ones_own(blocks, tmp_path, monkeypatch):
+def test_an_algorithm_of_ones_own(here):
     try:
-        code = block(blocks, "Midrange")
-        result = executed(code, tmp_path, monkeypatch)["result"]
-    finally:
-        tfl.aggregators.AGGREGATORS.unregister("midrange")
-    losses = result.metrics["train_loss"]
-    assert len(losses) == 5
-    assert losses.iloc[-1] < losses.iloc[0] < 0.7
-
-
-def test_an_algorithm_of_ones_own(blocks, tmp_path, monkeypatch):
-    try:
-        names = executed(block(blocks, "HeavyBall"), tmp_path, monkeypatch)
+        names = executed(code("HeavyBall"), here)
     finally:
         tfl.algorithms.ALGORITHMS.unregister("heavy_ball")
     losses = names["result"].metrics["train_loss"]
@@ -147,10 +124,16 @@ def test_an_algorithm_of_ones_own(blocks, tmp_path, monkeypatch):
     assert losses.iloc[-1] < losses.iloc[0] < 0.7
 
 
-def test_a_mechanism_of_ones_own(blocks, tmp_path, monkeypatch):
+def test_privacy_from_python(here):
+    experiment = executed(code("private.check()"), here)["private"]
+    assert experiment.privacy.target_epsilon == 8
+    assert not (here / "results").exists()
+
+
+def test_a_mechanism_of_ones_own(here):
     """Three Poisson-sampled Gaussian rounds have this ε."""
     try:
-        names = executed(block(blocks, "PlainGaussian"), tmp_path, monkeypatch)
+        names = executed(code("PlainGaussian"), here)
     finally:
         tfl.privacy.MECHANISMS.unregister("plain_gaussian")
     accountant = dp_accounting.pld.PLDAccountant()
@@ -158,16 +141,6 @@ def test_a_mechanism_of_ones_own(blocks, tmp_path, monkeypatch):
     accountant.compose(sampled, 3)
     expected = accountant.get_epsilon(0.001)
     assert names["result"].epsilon == pytest.approx(expected, rel=1e-3)
-
-
-def test_two_runs_share_a_budget(blocks, tmp_path, monkeypatch):
-    names = executed(block(blocks, "shared.jsonl"), tmp_path, monkeypatch)
-    accountant = dp_accounting.pld.PLDAccountant()
-    sampled = dp_accounting.PoissonSampledDpEvent(0.2, dp_accounting.GaussianDpEvent(1))
-    accountant.compose(sampled, 6)
-    expected = accountant.get_epsilon(0.001)
-    assert names["together"] == pytest.approx(expected, rel=1e-3)
-    assert names["first"].epsilon == names["second"].epsilon < names["together"]
 
 
 def test_readme_is_short():
@@ -216,22 +189,6 @@ def test_every_page_is_in_the_table_of_contents():
             assert name in index, f"docs/index.md lacks {name}"
 
 
-def commands(text):
-    """Commands of a page that start an experiment, as words."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    for block in [block for language, block in fenced if not language]:
-        names = {}
-        for line in block.replace("\\\n", " ").splitlines():
-            line = line.split("   #")[0]
-            given = re.match(r'([A-Z])="(.*)"$', line)
-            for name, value in names.items():
-                line = line.replace(f"${name}", value)
-            if given:
-                names[given[1]] = given[2]
-            elif line.startswith("scripts/run experiments/") and "..." not in line:
-                yield shlex.split(line)[1:]
-
-
 class CheckedError(BaseException):
     """An experiment has passed all checks, and would run now.
 
@@ -270,7 +227,7 @@ def checked(monkeypatch):
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_commands_are_taken(page, checked):
-    for program, *flags in commands(PAGES[page]):
+    for program, *flags in experiments(page):
         if [flag.split("=")[0] for flag in flags] == ["--flagfile", "--output_dir"]:
             # `test_flag_files_are_taken` gives the file to the program that it names.
             path = ROOT / flags[0].split("=")[1]
@@ -280,7 +237,7 @@ def test_commands_are_taken(page, checked):
 
 
 def test_commands_are_found():
-    found = [command for text in PAGES.values() for command in commands(text)]
+    found = [command for page in PAGES for command in experiments(page)]
     assert len(found) > 35
     assert ["experiments/fed_avg.py", "--task=heart", "--rounds=20"] in [
         command[:3] for command in found

@@ -74,6 +74,18 @@ def test_a_name_is_documented_once_and_nowhere_lost(pages):
         assert len(found) == 1, f"{name} on the page {page}: {found}"
 
 
+def test_a_docstring_says_what_it_is_before_it_points_elsewhere(pages):
+    """At least three words beside "see `Another`"."""
+    pointer = re.compile(r"[;,.:]? *\b[Ss]ee `[^`]*`(,? (and )?`[^`]*`)*")
+    short = []
+    for name, value in documented(pages):
+        if inspect.isclass(value) or inspect.isroutine(value):
+            first = (inspect.getdoc(value) or "").split("\n\n")[0]
+            if len(pointer.sub("", first).split()) < 3:
+                short.append(f"{name}: {first}")
+    assert short == []
+
+
 def test_no_docstring_only_points_elsewhere():
     pointing = re.compile(r'"""See (the class|`[\w.]+`)\.?"""')
     for path in (ROOT / "tfl_research").rglob("*.py"):

@@ -59,9 +59,14 @@ def _dumped(address: str, *flags: str) -> str:
     return done.stdout
 
 
-def dom(address: str) -> str:
-    """The page's document once its scripts have run, with its own policy."""
-    return _dumped(address, "--virtual-time-budget=3000", "--dump-dom")
+def dom(address: str, milliseconds: int = 3000) -> str:
+    """The page's document once its scripts have run, with its own policy.
+
+    Args:
+      address: of the page.
+      milliseconds: how long the page's clock runs; it does not run in real time.
+    """
+    return _dumped(address, f"--virtual-time-budget={milliseconds}", "--dump-dom")
 
 
 def probed(

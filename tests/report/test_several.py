@@ -90,6 +90,26 @@ def test_three_seeds_have_a_band(three):
     assert series[0]["y"] == ["0.1", "0.2", "0.6"]
 
 
+def test_a_setting_looks_alike_in_all_pictures(tmp_path):
+    """Also where it alone has a curve, which says whose it is."""
+    folders = [
+        write_run(tmp_path / "first", [0.3, 0.5, 0.6], task="heart"),
+        write_run(tmp_path / "second", [0.4, 0.6, 0.7]),
+    ]
+    path = folders[1] / "metrics.csv"
+    path.write_text(path.read_text().replace("eval_accuracy", "held_out_accuracy"))
+    found = groups.grouped(groups.read_runs(folders))
+    picture = figures.overlaid(found, "held_out_accuracy", "k")
+    assert [(key.id, key.label, key.colour) for key in picture.legend] == [
+        ("k-s1", "second", 1)
+    ]
+    assert 'id="k-s1"' in picture.svg
+    assert 'id="k-s0"' not in picture.svg
+    assert picture.caption.endswith("second alone has these values, 0.7 at the end.")
+    text = text_of(report.compare(folders, tmp_path / "page.html"))
+    assert "The tasks differ, so the values of one metric do not compare." in text
+
+
 def test_the_page_has_results_and_settings(three, tmp_path):
     report.write(three[3])
     path = report.compare(three, tmp_path / "page.html")

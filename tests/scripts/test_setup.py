@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pathlib
 import signal
@@ -208,6 +209,16 @@ class TestSurroundings:
         assert [process.returncode for process in both] == [0, 0], outputs
         assert _kinds(machine.calls()) == ["venv", "lock", "project"]
         assert sum("waiting for it" in stderr for _, stderr in outputs) == 1
+
+    def test_a_start_waits_for_no_other_start(self, machine):
+        """Whoever holds the lock, nothing is set up where nothing is to be done."""
+        machine.add_python("python3.11", 11)
+        assert machine.run(*RUN).returncode == 0
+        with (machine.checkout / ".venv/.setup_lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            result = machine.run(*RUN)
+        assert result.returncode == 0
+        assert result.stderr == ""
 
     def test_the_set_up_lock_is_not_held_by_what_runs(self, machine):
         machine.add_python("python3.11", 11)

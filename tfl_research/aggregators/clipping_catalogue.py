@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tfl_research.aggregators.stacking import StackingFactory
 
 _RADIUS = (
-    "l2 norm that norm_clipping clips updates to, and centered_clipping their distance "
-    "from its centre."
+    "l2 norm to which norm_clipping clips updates, and centered_clipping the "
+    "differences of updates from its centre."
 )
 
 

@@ -115,9 +115,10 @@ class RuleSettings(AggregatorSettings):
     )
     on_breakdown: Optional[str] = settings.choice(
         None,
-        "In a round with too few clients for the rule, or more hostile ones than it "
-        "expects: skip leaves the model as it is, a rule is used instead where it can "
-        "be. Needed where the sampler can draw such rounds.",
+        "What is done in a round with too few clients for the rule, or with more "
+        "hostile clients than it expects. skip leaves the model as it is; the name of "
+        "another rule applies that rule, where it can be. Needed if the sampler "
+        "can draw such rounds.",
         lambda: (SKIP, *_stand_ins()),
     )
 

@@ -134,7 +134,16 @@ def build_adaptive_prox(
     server: OptimizerStep = AVERAGING,
     initial: float = 0.0,
 ) -> Algorithm:
-    """FedProx with an adaptive mu; see `AdaptiveProximalServer`."""
+    """Builds FedProx whose strength mu follows the loss, which the clients report.
+
+    mu rises when the loss rose, and falls when it fell five rounds in a row (Li et al.
+    2020, arXiv 1812.06127, section 5.3.2).
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      initial: mu of the first round, at least 0.
+    """
     return Algorithm(
         AdaptiveProximalClient(steps),
         AdaptiveProximalServer(server, initial),

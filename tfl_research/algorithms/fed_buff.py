@@ -142,7 +142,16 @@ def build_fed_buff(
     server: OptimizerStep = AVERAGING,
     max_staleness: int = 10,
 ) -> Algorithm:
-    """FedBuff over any client work without state; see `FedBuffClient`."""
+    """Builds FedBuff: the server takes a step whenever enough clients have reported.
+
+    A client may have begun with an older model, and counts less then (Nguyen et al.
+    2022, arXiv 2106.06639, Algorithm 1). `FedBuffClient` has the weight.
+
+    Args:
+      base: what a client does; it keeps no state between rounds.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      max_staleness: number of server steps for which a model is kept, at least 0.
+    """
     return Algorithm(
         FedBuffClient(base), FedBuffServer(server, max_staleness), processes.uniform()
     )

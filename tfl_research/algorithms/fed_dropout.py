@@ -201,7 +201,16 @@ class FedDropoutServer(ReportedStep):
 def build_fed_dropout(
     steps: clients.LocalSteps, *, share: float = 0.5, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
-    """Federated dropout; see `SubModels`, `FedDropoutClient` and `FedDropoutServer`."""
+    """Builds federated dropout: each client trains a random part of every layer.
+
+    Messages are shorter in both directions (Caldas et al. 2018, arXiv 1812.07210,
+    section 3.2). `SubModels` says which models have such parts.
+
+    Args:
+      steps: of each client in a round.
+      share: of a layer's units that a client trains, above 0 and at most 1.
+      server: the server's optimizer; it takes the mean update for a step by default.
+    """
     return Algorithm(
         FedDropoutClient(steps, SubModels(share)),
         FedDropoutServer(server),

@@ -118,7 +118,16 @@ def _check_alpha(alpha: float) -> None:
 def build_fed_dyn(
     steps: clients.LocalSteps, *, population: int, alpha: float = 0.1
 ) -> Algorithm:
-    """FedDyn; see `FedDynClient` and `FedDynServer`."""
+    """Builds FedDyn: each client's loss has a regulariser that follows its updates.
+
+    At the optimum of all clients, the regularised losses have their optima there too
+    (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
+
+    Args:
+      steps: of each client in a round.
+      population: the number of all clients, also of those that never take part.
+      alpha: strength of the regulariser, above 0.
+    """
     return Algorithm(
         FedDynClient(steps, alpha),
         FedDynServer(alpha, population),

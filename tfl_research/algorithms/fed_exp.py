@@ -114,7 +114,15 @@ class FedExPServer(ServerWork):
 def build_fed_exp(
     base: clients.ClientWork, *, epsilon: float = 1e-3, averages: bool = False
 ) -> Algorithm:
-    """FedExP over any client work without state; see `FedExPServer`."""
+    """Builds FedExP: the more the updates disagree, the longer the server's step is.
+
+    The step is that of Jhunjhunwala et al. 2023 (arXiv 2301.09604, equation 6).
+
+    Args:
+      base: what a client does; it keeps no state between rounds.
+      epsilon: is added to the squared norm of the mean update, above 0.
+      averages: whether the global model is the mean of the server's last two points.
+    """
     return Algorithm(
         ReportsSquaredNorm(base), FedExPServer(epsilon, averages), needs_mean=True
     )

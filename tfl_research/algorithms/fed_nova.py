@@ -142,7 +142,16 @@ def build_fed_nova(
     server: OptimizerStep = AVERAGING,
     proximal_strength: float = 0.0,
 ) -> Algorithm:
-    """FedNova; see `FedNovaClient` and `FedNovaServer`."""
+    """Builds FedNova: clients that take more steps do not count more for it.
+
+    Updates are divided by the client's own number of steps, and the mean is multiplied
+    by the mean number (Wang et al. 2020, arXiv 2007.07481, equation 8).
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      proximal_strength: of FedProx's pull to the server's model; 0 is none.
+    """
     return Algorithm(
         FedNovaClient(steps, proximal_strength),
         FedNovaServer(server),

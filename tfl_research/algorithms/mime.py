@@ -227,7 +227,15 @@ def _bytes_of(arrays: Sequence[np.ndarray]) -> int:
 def build_mime_lite(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
-    """MimeLite; see `MimeLiteClient`."""
+    """Builds MimeLite: clients use the optimizer's statistics, and do not change them.
+
+    The server updates the statistics with the gradients of the whole cohort
+    (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+    """
     return Algorithm(
         MimeLiteClient(steps), MimeServer(steps.optimizer, server), needs_mean=True
     )
@@ -236,7 +244,15 @@ def build_mime_lite(
 def build_mime(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
-    """Mime; see `MimeClient`."""
+    """Builds Mime: MimeLite whose local gradients are corrected by the cohort's.
+
+    The correction is that of SVRG (Karimireddy et al. 2021, arXiv 2008.03606,
+    Algorithm 1).
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+    """
     return Algorithm(
         MimeClient(steps),
         MimeServer(steps.optimizer, server, corrects=True),

@@ -166,7 +166,17 @@ def build_scaffold(
     server: OptimizerStep = AVERAGING,
     option: int = 2,
 ) -> Algorithm:
-    """SCAFFOLD; see `ScaffoldClient` and `ScaffoldServer`."""
+    """Builds SCAFFOLD: control variates take the differences of clients out of steps.
+
+    Each client and the server keep one (Karimireddy et al. 2020, arXiv 1910.06378,
+    Algorithm 1).
+
+    Args:
+      steps: of each client in a round.
+      population: the number of all clients, also of those that never take part.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      option: 1 or 2, of the paper's two new control variates of a client.
+    """
     return Algorithm(
         ScaffoldClient(steps, option),
         ScaffoldServer(server, population),

@@ -27,7 +27,7 @@ def sum_name(name: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class GivenWork(ClientWork):
-    """A client whose weights were trained by other software, in a round of ours.
+    """Client work that takes weights which other software has trained.
 
     The local steps are not used. The members `given_weight_0` and so on are the weights
     after training, `given_examples` float32 `[]` is the number of examples, and

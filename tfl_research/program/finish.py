@@ -113,10 +113,19 @@ def write_outputs(
     atomic.write(folder.summary_path, content.encode())
     if write_statement is not None:
         write_statement()
-    if not write_report:
-        return
+    if write_report:
+        write_page(folder.path, say)
+
+
+def write_page(path: Path, say: Callable[[str], None]) -> None:
+    """Writes report.html of what is in a run's folder, or says why there is none.
+
+    Args:
+      path: the run's folder.
+      say: prints a line.
+    """
     try:
-        report.write(folder.path)
+        report.write(path)
     except report.ReportUnavailableError as error:
         say(f"no report.html: {error}")
 

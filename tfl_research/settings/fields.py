@@ -213,11 +213,11 @@ def declared(group: type[Settings]) -> list[dataclasses.Field[Any]]:
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind:
-    """What values a declared field has."""
+    """The kind of values that a declared field takes."""
     kind: Kind = field.metadata[_KIND]
     return kind
 
 
 def help_of(field: dataclasses.Field[Any]) -> str:
-    """What a declared field is, in words."""
+    """The help text of a declared field."""
     return str(field.metadata[_HELP])

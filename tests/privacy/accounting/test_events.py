@@ -266,3 +266,28 @@ def test_mechanisms_and_events_agree_on_whose_noise_it_is():
     for name, mechanism in privacy.MECHANISMS.items():
         event = mechanism().event(1.5, shape)
         assert mechanism().noised_at_clients == event.noised_by_clients, name
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda r: GaussianEvent("poisson", 1.5, r, 4, 4 * r, "add_or_remove_one"),
+        lambda r: GaussianEvent("fixed_size", 3.0, r, 4, 4 * r, "replace_one"),
+        lambda r: privacy.MatrixEvent(
+            1.5, 40, 4, 5, 5, r, 120, 24.0 * r, "add_or_remove_one"
+        ),
+        lambda r: privacy.RecordEvent(
+            noise_multiplier=1.1,
+            expected_batch_size=64 * r,
+            local_steps=5,
+            microbatch_size=1,
+            clients=(("a", 64), ("b", 10)),
+        ),
+    ],
+    ids=["poisson", "fixed", "cyclic", "records"],
+)
+def test_what_everybody_does_need_not_stay_unknown(event):
+    assert "must stay unknown" in " ".join(event(0.5).description())
+    text = " ".join(event(1.0).description())
+    assert "unknown" not in text
+    assert "nothing is amplified" in text

@@ -138,8 +138,8 @@ class FedExp(AlgorithmSettings):
     )
     exp_average: bool = settings.switch(
         False,
-        "The global model of fed_exp is the mean of the last two, as in its paper's "
-        "experiments; clients begin at the last one.",
+        "The global model of fed_exp is the mean of the server's last two models, as "
+        "in its paper's experiments; clients begin at the last model.",
     )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
@@ -215,7 +215,7 @@ class FedBuff(AlgorithmSettings):
     )
     max_staleness: int = settings.integer(
         10,
-        "Server steps after which fed_buff discards an update that began before them.",
+        "fed_buff discards an update that began more than so many server steps ago.",
         minimum=0,
     )
 

@@ -114,5 +114,14 @@ def build_ditto(
     server: OptimizerStep = AVERAGING,
     strength: float = 1.0,
 ) -> Algorithm:
-    """Ditto; see `DittoClient`. The server's part is FedAvg's."""
+    """Builds Ditto: FedAvg, beside which each client trains a model of its own.
+
+    The personal model is pulled to the global model, which it does not change (Li et
+    al. 2021, arXiv 2012.04221, Algorithm 1). `DittoClient` has the client's part.
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      strength: of the pull, λ in the paper; at least 0.
+    """
     return Algorithm(DittoClient(steps, strength), server)

@@ -110,9 +110,17 @@ def build_fed_rep(
     personal_tensors: int = 2,
     personal_share: float = 0.5,
 ) -> Algorithm:
-    """FedRep; see `FedRepClient` and `PersonalPart`.
+    """Builds FedRep: clients share the body of a model, and each keeps a head.
 
-    The head of the global model keeps its initial weights, since no client sends it.
+    The head of the global model keeps its initial weights, since no client sends it
+    (Collins et al. 2021, arXiv 2102.07078, Algorithm 1).
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      personal_tensors: how many of the last weight tensors are the head.
+      personal_share: of the local steps, which train the head; the other steps train
+        the body.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(FedRepClient(steps, part), server)

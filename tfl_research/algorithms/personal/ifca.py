@@ -210,10 +210,12 @@ def _moved(
 def build_ifca(
     steps: clients.LocalSteps, initial_models: Sequence[Sequence[np.ndarray]]
 ) -> Algorithm:
-    """IFCA; see `IfcaClient` and `IfcaServer`.
+    """Builds IFCA: several global models, of which a client trains the best for it.
 
-    Clients send their updates within their reports, which are always averaged. So
-    another aggregator than the mean would change nothing.
+    The best is the one with the least loss on the client's examples (Ghosh et al. 2020,
+    arXiv 2006.04088, Algorithm 1, option II). Clients send their updates within their
+    reports, which are always averaged. So another aggregator than the mean would change
+    nothing.
 
     Args:
       steps: the clients' local steps.

@@ -108,9 +108,17 @@ def build_reconstruction(
     personal_tensors: int = 2,
     personal_share: float = 0.5,
 ) -> Algorithm:
-    """Federated reconstruction; see `ReconstructionClient` and `PersonalPart`.
+    """Builds federated reconstruction: clients train a personal part anew each time.
 
-    Clients keep no state, so that clients can take part a single time.
+    Clients keep no state, so that clients can take part a single time (Singhal et al.
+    2021, arXiv 2102.03448, Algorithm 1).
+
+    Args:
+      steps: of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      personal_tensors: how many of the last weight tensors are the personal part.
+      personal_share: of the local steps, which train the personal part; the other
+        steps train what is shared.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(ReconstructionClient(steps, part), server)

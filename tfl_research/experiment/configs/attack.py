@@ -74,13 +74,13 @@ class Attack(Settings):
     )
     malicious_fraction: Optional[float] = settings.real(
         None,
-        "Of all clients, those that are malicious; rounded to whole clients, drawn by "
-        f"--seed; {_DEFAULT_FRACTION:g}.",
+        "Share of the clients that are malicious, rounded to whole clients, which "
+        f"--seed draws; {_DEFAULT_FRACTION:g} when not given.",
         above=0,
         maximum=1,
     )
     attack_scale: Optional[float] = settings.real(
-        None, f"Strength, and its default. {_scales()}.", minimum=0
+        None, f"Strength, with its default. {_scales()}.", minimum=0
     )
     attack_perturbation: Optional[str] = settings.choice(
         None,
@@ -99,8 +99,8 @@ class Attack(Settings):
     )
     backdoor_share: Optional[float] = settings.real(
         None,
-        "Of a malicious client's examples, those that get the trigger and its class; "
-        "0.5.",
+        "Share of a malicious client's examples that get the trigger and its class; "
+        "0.5 when not given.",
         above=0,
         maximum=1,
     )

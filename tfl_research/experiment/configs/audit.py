@@ -13,7 +13,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Audit(Settings):
-    """Canary clients, and what is estimated from them.
+    """An audit: canary clients, and the attacks that look for them.
 
     Example:
       >>> experiment = tfl.Experiment(
@@ -40,13 +40,13 @@ class Audit(Settings):
     )
     audit_statistic: str = settings.choice(
         "mean",
-        "Of a canary's cosines with what is released: mean over rounds; max over "
-        "rounds; final: with the final model less the untrained one. The lower bound "
-        "is of this one.",
+        "What the lower bound judges a canary by. mean, max: of its cosines with what "
+        "the rounds release; final: its cosine with the final model less the untrained "
+        "one.",
         STATISTICS,
     )
     audit_confidence: float = settings.real(
-        0.95, "Of the lower bound and of intervals.", above=0, below=1
+        0.95, "Confidence of the lower bound and of intervals.", above=0, below=1
     )
     attack_examples: int = settings.integer(
         10_000,

@@ -46,7 +46,7 @@ class Cohorts(Settings):
     cohort_size: Optional[float] = settings.real(
         None,
         "Clients in a round, on average for poisson and cyclic_poisson; "
-        f"{_DEFAULT_COHORT_SIZE}, or all where there are fewer.",
+        f"when not given {_DEFAULT_COHORT_SIZE}, or all clients if there are fewer.",
         above=0,
     )
     min_separation: Optional[int] = settings.integer(

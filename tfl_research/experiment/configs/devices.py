@@ -28,27 +28,28 @@ class Devices(Settings):
 
     devices: Optional[int] = settings.integer(
         None,
-        "Simulates so many registered devices, which hold the clients' examples in "
-        "turn; --cohort_size reports are awaited in a round. Not given: every sampled "
-        "client reports.",
+        "Number of simulated devices, which hold the clients' examples in turn. A "
+        "round waits for --cohort_size reports. Without devices every sampled client "
+        "reports.",
         minimum=1,
     )
     over_selection: Optional[float] = settings.real(
         None,
-        f"Devices selected in a round, relative to --cohort_size; {OVER_SELECTION}. "
-        "With privacy --cohort_size are selected, and all that report are taken.",
+        "A round selects so many times --cohort_size devices; "
+        f"{OVER_SELECTION} when not given. With privacy a round selects --cohort_size "
+        "devices, and takes every report.",
         minimum=1,
     )
     report_deadline: float = settings.real(
         600.0,
         "Simulated seconds after which a round waits no more. fed_buff waits for "
-        "nobody, so that in a grid of algorithms this does not concern it.",
+        "nobody, and passes this over in a grid of algorithms.",
         above=0,
     )
     minimum_cohort: int = settings.integer(
         1,
-        "Reports with fewer of which a round is abandoned; with privacy, devices that "
-        "could report, since lateness tells of their data.",
+        "A round with fewer reports is abandoned. With privacy the devices count that "
+        "could report, since who is late tells of their data.",
         minimum=1,
     )
     drop_out: float = settings.real(

@@ -16,7 +16,7 @@ _HOW = "give event=..., or noise_multiplier=... with the mechanism"
 
 @dataclasses.dataclass(frozen=True)
 class ProcessPrivacy:
-    """What each round of a process of one's own releases, and how that is charged.
+    """The noise of a TFF process of your own, as you declare it, and how it is charged.
 
     Attributes:
       noise_multiplier: standard deviation of the noise over the l2 norm clip, for an

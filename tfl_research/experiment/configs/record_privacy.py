@@ -19,7 +19,7 @@ _DEFAULT_STEPS = 10
 
 @dataclasses.dataclass(frozen=True)
 class RecordLevelPrivacy(Settings):
-    """DP-SGD's clip, noise and sampling, and how each client's ε is accounted for.
+    """Record-level privacy: clip, noise and sampling of DP-SGD, and each client's ε.
 
     Example:
       >>> experiment = tfl.Experiment(
@@ -74,8 +74,9 @@ class RecordLevelPrivacy(Settings):
     )
     record_batch_size: Optional[float] = settings.real(
         None,
-        "Expected records of a local step: each joins it with probability this over "
-        "the client's records; the task's batch size when not given. "
+        "Expected number of records in a local step. Each record joins a step with the "
+        "same probability: this number over the number of the client's records. The "
+        "task's batch size when not given. "
         f"--client_steps gives the steps of a round ({_DEFAULT_STEPS}).",
         above=0,
     )

@@ -28,9 +28,9 @@ class Release(Settings):
 
     public_schema: bool = settings.switch(
         False,
-        "Declare that whatever the task computes from the clients' pooled rows "
-        "(scaling, categories, classes, vocabulary) is public knowledge. A private run "
-        "on data that are not public is refused without it.",
+        "Declare public what the task computes from the clients' pooled rows: scales, "
+        "categories, classes, a vocabulary. Without this, a private run refuses such a "
+        "task, unless the task's data are public.",
     )
     release_exact: tuple[str, ...] = settings.repeated(
         "An output that a private run withholds on data that are not public, by its "

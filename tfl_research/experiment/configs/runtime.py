@@ -48,14 +48,14 @@ class Runtime(Settings):
     workers: Optional[str] = settings.text(
         None,
         "HOST:PORT of each worker of --runtime=remote, with commas between; "
-        "scripts/worker starts one. They get clients' data and the noise's seed, in "
-        "plain text. A run may be resumed with others.",
+        "scripts/worker starts one. Workers get clients' data and the noise's seed, in "
+        "plain text. A run may be resumed with other workers.",
     )
     worker_timeout: float = settings.real(
         _WORKER_SECONDS,
-        "Seconds after which a TFF worker is lost that computes and does not answer "
-        "what it is asked meanwhile: one that is stopped, or whose machine is gone. "
-        "How long it computes has no limit.",
+        "A TFF worker that does not answer for so many seconds is lost: it was "
+        "stopped, or its machine is gone. A worker that computes answers meanwhile, "
+        "and may compute as long as it likes.",
         above=0,
     )
     open_worker_port: bool = settings.switch(
@@ -75,7 +75,7 @@ class Runtime(Settings):
     )
     chunk_clients: Optional[int] = settings.integer(
         None,
-        "Clients of a chunk in in_process; by default bounded by 32 MiB.",
+        "Clients in a chunk of in_process; by default as many as 32 MiB hold.",
         minimum=1,
     )
 

@@ -48,8 +48,8 @@ class SecureSums(Settings):
     secure_sum_bound: Optional[float] = settings.real(
         None,
         "Largest magnitude of a coordinate that a client sends under --secure_sums, "
-        "update times weight; 2^20 when not given. Larger ones are clipped, and the "
-        "clients counted as clipped_clients in metrics.csv.",
+        "update times weight; 2^20 when not given. Larger values are clipped, and "
+        "clipped_clients in metrics.csv counts the clients that have some.",
         above=0,
     )
 

@@ -16,7 +16,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Training(Settings):
-    """How long training is, what seeds it, and what is evaluated and written when.
+    """Rounds and seeds of a run, its evaluations, and the files that it writes.
 
     Example:
       >>> training = tfl.Training(rounds=60, seed=1, evaluate_every=20)
@@ -51,9 +51,9 @@ class Training(Settings):
         "every client once.",
     )
     client_weight: tuple[str, ...] = settings.repeated(
-        "How much a client counts in a further metric, the mean over clients, as "
-        "'Cleveland=2'; 1 for others. --selection_metric=weighted_mean_auc is the one "
-        "of auc. May be repeated."
+        "Weight of a client in weighted means over clients, as 'Cleveland=2'; 1 for "
+        "other clients. --selection_metric=weighted_mean_auc selects by such a mean of "
+        "the clients' AUC. May be repeated."
     )
     early_stopping_patience: Optional[int] = settings.integer(
         None,

@@ -18,7 +18,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class UserLevelPrivacy(Settings):
-    """What hides whether a client took part, and how its ε is accounted for.
+    """User-level privacy: the mechanism, clip and noise, and how ε is accounted for.
 
     Attributes:
       mechanism: the name of a registered mechanism, or its settings. The settings of

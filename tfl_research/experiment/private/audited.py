@@ -17,6 +17,7 @@ from tfl_research.experiment.private import released
 from tfl_research.outputs.files import MEMBERSHIP
 from tfl_research.privacy import audit
 from tfl_research.privacy.audit import plots
+from tfl_research.program import finish
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder, atomic
 from tfl_research.tasks import Task
@@ -124,7 +125,7 @@ def examine(
     cohorts: Sampler,
     stream: Optional[TextIO] = None,
 ) -> audit.AuditResult:
-    """Audits a finished run: prints, and writes audit.json and canaries.svg.
+    """Audits a finished run: prints, and writes audit.json, canaries.svg and the page.
 
     Everything is computed from the final state, the exported model and the settings,
     so that a run that was stopped and resumed is audited alike.
@@ -179,6 +180,12 @@ def examine(
         )
     except ImportError:
         out.write("audit: no canaries.svg, since matplotlib is not installed\n")
+
+    def say(line: str) -> None:
+        out.write(f"{line}\n")
+
+    # The rounds ended with a page that knew of no audit.
+    finish.write_page(result.path, say)
     return outcome
 
 

@@ -54,7 +54,7 @@ def calibrate_event(
     accountant: str | None = None,
     spent: Sequence[tuple[Event, int]] = (),
 ) -> float:
-    """`calibrate_noise_multiplier` for any event with a noise multiplier.
+    """The smallest noise multiplier with which the rounds of an event keep to (ε, δ).
 
     Args:
       event: of a round; its noise multiplier is ignored.

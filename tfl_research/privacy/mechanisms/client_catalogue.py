@@ -55,8 +55,8 @@ class DistributedNoise(MechanismSettings):
     )
     minimum_cohort_size: Optional[int] = settings.integer(
         None,
-        "Clients whose noise shares make the noise; a round with fewer releases "
-        "nothing; the cohort size when not given.",
+        "Number of clients whose shares add up to the whole noise; the cohort size "
+        "when not given. A round with fewer clients releases nothing.",
         minimum=1,
     )
 

@@ -75,7 +75,7 @@ class Tree(CorrelatedNoise):
         None, "Rounds of one tree; all --rounds when not given.", minimum=1
     )
     tree_efficient: bool = settings.switch(
-        True, "Honaker's estimator, less noise at the same ε."
+        True, "Use Honaker's estimator, which has less noise at the same ε."
     )
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:

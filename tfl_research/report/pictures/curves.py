@@ -77,19 +77,27 @@ def thinned(
 
 
 def legend_of(
-    key: str, labels: Sequence[str], *, lines: bool = True
+    key: str,
+    labels: Sequence[str],
+    *,
+    places: Optional[Sequence[int]] = None,
+    lines: bool = True,
 ) -> tuple[Key, ...]:
-    """The legend of several curves; empty for one curve.
+    """The legend of several curves; empty for one curve, unless `places` is given.
 
     Args:
       key: of the picture.
-      labels: of the curves, in the order of their styles.
+      labels: of the curves.
+      places: numbers of the curves' styles; by default 0, 1, ... in the order of the
+        labels.
       lines: whether there are lines, and not points alone.
     """
-    if len(labels) < 2:
-        return ()
+    if places is None:
+        if len(labels) < 2:
+            return ()
+        places = range(len(labels))
     entries = []
-    for place, label in enumerate(labels):
+    for place, label in zip(places, labels):
         how = style.curve(place)
         dashes = _DASHES[how["linestyle"]] if lines else None
         colour = place % len(style.COLOURS)

@@ -103,7 +103,8 @@ def distribution(
     worst = float(np.quantile(found, 0.9 if lower else 0.1))
     mean = float(found.mean())
     with style.applied():
-        figure, axes = style.figure(4.6, 2.6)
+        # Numbers of clients have any number of digits, with their label beside them.
+        figure, axes = style.figure(4.6, 2.6, fitted=True)
         bins = min(30, max(8, int(np.sqrt(len(found)) * 1.5)))
         counts, edges = np.histogram(found, bins=bins, range=(low, high))
         axes.stairs(counts, edges, fill=True, color=style.COLOURS[0], alpha=0.75)

@@ -78,7 +78,8 @@ def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     """
     chosen = best_first(groups, column)[:MOST_CURVES]
     # In the order of the table.
-    chosen = [group for group in groups if group in chosen]
+    places = [place for place, group in enumerate(groups) if group in chosen]
+    chosen = [groups[place] for place in places]
     if not chosen:
         return None
     points = [_points(group, column) for group in chosen]
@@ -88,7 +89,7 @@ def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     series = []
     with style.applied():
         figure, axes = style.figure(5.2, 3.0)
-        for place, (group, runs) in enumerate(zip(chosen, points)):
+        for place, group, runs in zip(places, chosen, points):
             mean = _mean(runs)
             _draw(axes, runs, mean, place)
             rounds, shown = thinned(mean.rounds, mean.mean)
@@ -105,7 +106,12 @@ def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
         where = geometry(axes)
     caption = words.capital(f"{words.metric_name(metric)}, {whose}: ")
     best = best_first(chosen, column)[0]
-    caption += f"{best.label} is best at the end, {best.text(column)}."
+    if len(groups) > 1 and len(chosen) == 1:
+        caption += (
+            f"{best.label} alone has these values, {best.text(column)} at the end."
+        )
+    else:
+        caption += f"{best.label} is best at the end, {best.text(column)}."
     left_out = len([g for g in groups if _points(g, column)]) - len(chosen)
     if left_out:
         caption += (
@@ -115,7 +121,9 @@ def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     title = words.capital(words.column_name(column))
     data = json.dumps({**where, "name": "round", "series": series}, ensure_ascii=False)
     labels = [group.label for group in chosen]
-    return Picture(key, title, svg, caption, legend_of(key, labels), data)
+    # A group looks alike in all pictures of a page, also where others have no curve.
+    legend = legend_of(key, labels, places=places if len(groups) > 1 else None)
+    return Picture(key, title, svg, caption, legend, data)
 
 
 def _draw(
@@ -181,7 +189,7 @@ def against(
     with style.applied():
         figure, axes = style.figure(5.2, 3.0)
         for group in costly:
-            place = shown.index(group)
+            place = groups.index(group)
             middle, found = group.mean(column), group.values(column)
             how = {**style.curve(place), "linestyle": "none", "markersize": 7}
             spread = [[middle - min(found)], [max(found) - middle]]
@@ -195,7 +203,7 @@ def against(
                 **how,
             )
         for group in free:
-            place = shown.index(group)
+            place = groups.index(group)
             axes.axhline(
                 group.mean(column),
                 color=style.curve(place)["color"],
@@ -218,6 +226,8 @@ def against(
     )
     if free:
         caption += " Dashed lines are runs without privacy."
-    legend = legend_of(key, [group.label for group in shown], lines=False)
+    labels = [group.label for group in shown]
+    places = [groups.index(group) for group in shown]
+    legend = legend_of(key, labels, places=places, lines=False)
     title = f"{words.capital(words.metric_name(metric))} {title}"
     return Picture(key, title, svg, caption, legend)

@@ -160,6 +160,9 @@ def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
     groups = grouping.grouped(runs)
     columns = grouping.columns_shown(runs)
     tasks = dict.fromkeys(str(run.results.hparams.get("task")) for run in runs)
+    notes = [grouping.seeds_text(groups)]
+    if len(tasks) > 1:
+        notes.append("The tasks differ, so the values of one metric do not compare.")
     return rendering.render(
         "several.html",
         title=title,
@@ -168,7 +171,7 @@ def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
             f"{words.counted(len(groups), 'setting')} beside the seed",
             f"task {', '.join(tasks)}",
         ],
-        seeds=grouping.seeds_text(groups),
+        seeds=" ".join(notes),
         pictures=_pictures(groups, columns),
         results=_results(groups, columns),
         settings=_settings(groups),

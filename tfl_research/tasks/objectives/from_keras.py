@@ -24,7 +24,7 @@ def from_keras(
     class_weight: Union[ClassWeight, Mapping[str, ClassWeight], None] = None,
     higher_is_better: Mapping[str, bool] = {},
 ) -> Objective:
-    """The objective of what one gives to Keras' `compile`.
+    """Makes an objective of the loss and the metrics that Keras' `compile` takes.
 
     The loss of an example is the mean over its outputs, so that the mean over a batch
     is the loss of Keras' `fit`. Metrics are summed over examples by their variables;

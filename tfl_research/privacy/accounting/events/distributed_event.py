@@ -163,7 +163,7 @@ class DistributedEvent(events.NoisedEvent):
             "collude with the server know their own shares, and do not count.",
             f"Neighbouring: {relation}.",
         ]
-        if self.amplified:
+        if self.amplified and self.cohort_size < self.population:
             return [
                 *lines,
                 f"Sampling: exactly {self.cohort_size:g} of {self.population} clients, "

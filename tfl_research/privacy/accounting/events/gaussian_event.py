@@ -212,6 +212,11 @@ class GaussianEvent(events.NoisedEvent):
 
     def _sampling_words(self) -> str:
         secret = "which clients took part must stay unknown (keep the sampler's seed)"
+        if self.sampling != "none" and self.sampling_rate >= 1:
+            return (
+                f"all of {self.population} clients take part in every round, so that "
+                "nothing is amplified"
+            )
         if self.sampling == "poisson":
             return (
                 f"each of {self.population} clients joins a round independently with "

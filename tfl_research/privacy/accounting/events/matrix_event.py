@@ -191,6 +191,11 @@ class MatrixEvent(CorrelatedEvent):
             lines.append(
                 f"Participation: {words}. No amplification by sampling is claimed."
             )
+        elif self.sampling_rate >= 1:
+            lines.append(
+                f"Participation: each of {self.population} clients takes part every "
+                f"{self.min_separation} rounds, so that nothing is amplified."
+            )
         else:
             lines.append(
                 f"Sampling: each of {self.population} clients has its turn every "

@@ -219,8 +219,12 @@ class RecordEvent(events.NoisedEvent):
                 "Sampling: each record joins each local step independently with "
                 f"probability min(1, {self.expected_batch_size:g} / records), "
                 f"{_range(rates)} in {len(record_counts)} clients of "
-                f"{_range(record_counts)} records; which records did must stay "
-                "unknown (keep the run seed)."
+                f"{_range(record_counts)} records"
+                + (
+                    "; which records did must stay unknown (keep the run seed)."
+                    if min(rates) < 1
+                    else ": all take part, so that nothing is amplified."
+                )
             )
         lines += [
             f"Participation: every client is charged {self.local_steps} local steps "

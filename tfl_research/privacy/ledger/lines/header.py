@@ -22,7 +22,7 @@ _NAMES = ("ledger", "run", "salt", "seed_sha256")
 
 @dataclasses.dataclass(frozen=True)
 class RunIdentity:
-    """Whose noise a ledger charges.
+    """The run whose rounds a ledger charges.
 
     Attributes:
       run: the run's id, from `run_id`.

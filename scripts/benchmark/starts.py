@@ -1,7 +1,8 @@
 """From a command to the end of its first round: whole processes, warm and cold.
 
-Each process is measured from outside and killed after its first round. Warm starts share
-a cache folder, which one further start has filled; each cold start has an empty one.
+Each process is measured from outside and killed after its first round. Warm starts
+share a cache folder, which one further start has filled; each cold start has an empty
+one.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The medians as a Markdown table, a row per command."""
     lines = [
         "",
-        "| start to the end of round one | warm, s | warm, CPU s | cold, s | cold, CPU s |",
+        "| start to the end of round one | warm, s | warm, CPU s "
+        "| cold, s | cold, CPU s |",
         "|---|---|---|---|---|",
     ]
     for name, kinds in results.items():

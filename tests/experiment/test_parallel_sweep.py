@@ -43,6 +43,8 @@ class Toy(Experiment):
                 assert time.monotonic() < deadline, "the other point never began"
                 time.sleep(0.01)
         if self.name == "refused" and rate == 2:
+            while not (folder.parent / "1" / "waits").exists():
+                time.sleep(0.01)
             raise UserError("--rounds=0: too few")
         if self.name == "failing" and rate == 2:
             raise KeyError("nobody foresaw this")

@@ -208,8 +208,8 @@ class Sweep:
         out = stream or sys.stdout
         left = [i for i, p in enumerate(self.points) if self.summary(p) is None]
         count = 1
-        if parallel != 1:
-            self._check_parallel(parallel)
+        self._check_parallel(parallel)
+        if parallel > 1:
             count = processes.processes_for(parallel, len(left), out)
         with contextlib.ExitStack() as stack:
             workers: Optional[processes.Workers] = None
@@ -243,6 +243,8 @@ class Sweep:
             raise SettingError(
                 f"--parallel={parallel}: must be a whole number of at least 1"
             )
+        if parallel == 1:
+            return
         for point in self.points:
             flat = point.experiment.flat()
             for name in ("ledger", "record_ledgers"):

@@ -172,10 +172,11 @@ def capped_objective():
 
 
 def test_a_keras_layer_with_control_flow():
-    keras = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(1,))])
-    keras.add(LargeHalved())
-    keras.set_weights([np.ones((1, 1)), np.zeros(1)])
-    model = models.from_keras(lambda: keras, tf.TensorSpec([None, 1], tf.float32))
+    def build():
+        dense = tf.keras.layers.Dense(1, kernel_initializer="ones", input_shape=(1,))
+        return tf.keras.Sequential([dense, LargeHalved()])
+
+    model = models.from_keras(build, tf.TensorSpec([None, 1], tf.float32))
     for x, expected in ((4.0, 5.0), (20.0, 11.0)):
         found = model.predict(model.initial_weights, (), tf.constant([[x]]))
         np.testing.assert_array_equal(found, [[expected]])

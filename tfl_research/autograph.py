@@ -82,7 +82,8 @@ def reaches_other_code(root: Any) -> bool:
 
     What cannot be looked into counts as such code, since converting it is never wrong.
     """
-    pending, seen = [root], set()
+    pending = [root]
+    seen: set[int] = set()
     while pending:
         value = pending.pop()
         if isinstance(value, _LEAVES) or id(value) in seen:

@@ -233,7 +233,7 @@ def main() -> None:
             sys.exit(f"scripts/bench: {error}")
     if report.contenders_of(results):
         print(report.table(results))
-    tables = {"secure_sums": report.sums_table, "start": starts.table}
+    tables: dict[str, Any] = {"secure_sums": report.sums_table, "start": starts.table}
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))
     if flags.output is not None and report.contenders_of(results):

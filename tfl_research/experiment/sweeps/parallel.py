@@ -152,7 +152,8 @@ class Workers:
           PointFailed: a point failed otherwise, or its process was killed.
           RunInterrupted: SIGINT or SIGTERM, when all have saved their rounds.
         """
-        waiting, idle, busy = list(numbers), list(self._links), {}
+        waiting, idle = list(numbers), list(self._links)
+        busy: dict[Any, int] = {}
         failure: Optional[BaseException] = None
         with self._passed_on():
             while busy or (waiting and failure is None and self._signal is None):
@@ -262,7 +263,7 @@ def _serve(link: Any, others: Sequence[Any], run_point: RunPoint, parent: int) -
             number = link.recv()
         except EOFError:
             return
-        stream = _Lines(lambda line: link.send(("said", line)))
+        stream: Any = _Lines(lambda line: link.send(("said", line)))
         try:
             run_point(number, stream)
         except UserError as error:
@@ -270,7 +271,8 @@ def _serve(link: Any, others: Sequence[Any], run_point: RunPoint, parent: int) -
         except (RunInterrupted, KeyboardInterrupt):
             link.send(("interrupted", ""))
             return
-        except BaseException:  # noqa: BLE001, this process tells and stays.
-            link.send(("failed", traceback.format_exc()))
+        except BaseException as error:  # noqa: BLE001, this process tells and stays.
+            what = f"{type(error).__name__}: {error}"
+            link.send(("failed", f"{what}\n{traceback.format_exc()}"))
         else:
             link.send(("ended", ""))

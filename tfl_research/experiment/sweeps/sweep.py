@@ -211,6 +211,7 @@ class Sweep:
         self._check_parallel(parallel)
         if parallel > 1:
             count = processes.processes_for(parallel, len(left), out)
+        told = Told(self.points, self.summary, self._write, out, left)
         with contextlib.ExitStack() as stack:
             workers: Optional[processes.Workers] = None
             if count > 1:
@@ -223,7 +224,7 @@ class Sweep:
                 )
             self.check()
             self._begin()
-            told = Told(self.points, self.summary, self._write, out, left)
+            told.begin()
             if workers is not None:
                 workers.run(left, told.began, told.said, told.ended)
             else:
@@ -231,7 +232,7 @@ class Sweep:
                     told.began(index)
                     self._run(self.points[index], stream, recharge)
                     told.ended(index)
-            return told.rows()
+        return told.rows()
 
     def _check_parallel(self, parallel: int) -> None:
         """Refuses points that cannot run at a time, in processes of their own.

@@ -35,7 +35,10 @@ class Told:
         self._out = out
         self._rows: dict[int, dict[str, Any]] = {}
         self._left, self._began, self._ran = set(left), time.monotonic(), 0
-        for index in range(len(points)):
+
+    def begin(self) -> None:
+        """Tells of the points that have ended before."""
+        for index in range(len(self._points)):
             if index not in self._left:
                 self._add(index, "done before")
 

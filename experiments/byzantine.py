@@ -34,7 +34,7 @@ def main(given: cli.Given) -> None:
     runs = sweeps.Sweep(folder, points)
     for line in left_out:
         print(f"left out: {line}")
-    rows = with_places(runs.run(recharge=given.output.recharge))
+    rows = with_places(runs.run(recharge=given.output.recharge, parallel=grid.parallel))
     title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "byzantine.svg"
     metric = str(rows[0]["metric"])

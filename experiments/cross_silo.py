@@ -32,7 +32,7 @@ def main(given: cli.Given) -> None:
     base = Experiment.from_flat(given.settings(CrossSiloGrid), name="cross_silo")
     points = grid.points(base, federated.PRESET, record_dp_fed_avg.PRESET)
     runs = sweeps.Sweep(given.output.folder, points)
-    rows = runs.run(recharge=given.output.recharge)
+    rows = runs.run(recharge=given.output.recharge, parallel=grid.parallel)
     table = silos.by_silo(
         [(row["method"], runs.path(p)) for row, p in zip(rows, runs.points)],
         model=grid.compared_model,

@@ -32,7 +32,7 @@ def main(given: cli.Given) -> None:
     sweeps.check_higher_is_better(base)
     folder = pathlib.Path(given.output.folder)
     runs = sweeps.Sweep(folder, grid.points(base, federated.PRESET))
-    rows = runs.run(recharge=given.output.recharge)
+    rows = runs.run(recharge=given.output.recharge, parallel=grid.parallel)
     curves = convergence.of_sweep(rows, [runs.path(p) for p in runs.points])
     title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "heterogeneity.svg"

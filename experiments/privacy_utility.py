@@ -34,7 +34,7 @@ def main(given: cli.Given) -> None:
     base = Experiment.from_flat(values, name="dp_fed_avg")
     folder = pathlib.Path(given.output.folder)
     runs = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET))
-    rows = runs.run(recharge=given.output.recharge)
+    rows = runs.run(recharge=given.output.recharge, parallel=grid.parallel)
     title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "privacy_utility.svg"
     cost = ("epsilon", "ε")

@@ -22,6 +22,10 @@ import tensorflow_federated as tff
 # signatures, without which `tf.vectorized_map` cannot convert them.
 from tensorflow.core.function.polymorphism import function_type as _function_type
 
+# TensorFlow's public switch against AutoGraph is one against the conversion of users'
+# Keras layers too.
+from tensorflow.python.autograph.core import ag_ctx as _autograph_status
+
 # It leaves files behind in a process that is killed, and has no option against it.
 from tensorflow.python.autograph.pyct import loader as _autograph_loader
 from tensorflow.python.eager.polymorphic_function import (
@@ -77,6 +81,25 @@ def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, s
 
 _generated = itertools.count()
 _autograph_loader.load_source = _load_source
+
+
+def with_unspecified_conversion(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as it is; Keras converts users' layers inside of it."""
+    unspecified = _autograph_status.Status.UNSPECIFIED
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        with _autograph_status.ControlStatusCtx(status=unspecified):
+            return function(*arguments, **named)
+
+    return run
+
+
+def with_conversion(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function converted by AutoGraph, with all that it calls, as `tf.function`."""
+    enabled = _autograph_status.ControlStatusCtx(
+        status=_autograph_status.Status.ENABLED
+    )
+    return tf.__internal__.autograph.tf_convert(function, enabled, user_requested=True)
 
 
 def worker_binary() -> str:

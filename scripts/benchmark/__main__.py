@@ -10,7 +10,7 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmark import endurance, report
+from benchmark import endurance, report, starts
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
@@ -139,6 +139,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         f"{endurance.WARM_ROUNDS}: growth of memory, compilations",
     )
     parser.add_argument(
+        "--start",
+        nargs="?",
+        const=",".join(starts.STARTS),
+        default="",
+        help="also whole processes until the end of round one, with a filled and with "
+        "an empty cache; without a list all: %(const)s",
+    )
+    parser.add_argument(
+        "--starts",
+        type=int,
+        default=5,
+        help="processes of each kind that --start takes the median of",
+    )
+    parser.add_argument(
         "--output", type=pathlib.Path, help="JSON file; a plot beside it"
     )
     parser.add_argument("--turns", type=int, default=7, help="turns of each contender")
@@ -147,10 +161,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         ("workloads", WORKLOADS),
         ("contenders", CONTENDERS),
         ("peers", environments.PEERS),
+        ("start", starts.STARTS),
     ):
         setattr(flags, name, _listed(parser, f"--{name}", getattr(flags, name), known))
     if flags.turns < 1:
         parser.error(f"--turns must be at least 1, got {flags.turns}")
+    if flags.starts < 1:
+        parser.error(f"--starts must be at least 1, got {flags.starts}")
     if flags.poisson_rounds and flags.poisson_rounds <= endurance.WARM_ROUNDS:
         parser.error(
             f"--poisson_rounds must be above {endurance.WARM_ROUNDS}, after which "
@@ -163,6 +180,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         flags.robust_rules,
         flags.secure_sums,
         flags.poisson_rounds,
+        flags.start,
     )
     if not (flags.workloads or any(further)):
         parser.error("nothing to measure: --workloads is empty")
@@ -201,6 +219,11 @@ def main() -> None:
 
                 extra_results["secure_sums"] = secure_sums.run()
                 save()
+            if flags.start:
+                extra_results["start"] = starts.measure(
+                    flags.start, flags.starts, folder
+                )
+                save()
             if flags.poisson_rounds:
                 extra_results["poisson"] = endurance.poisson(
                     flags.poisson_rounds, folder
@@ -210,11 +233,9 @@ def main() -> None:
             sys.exit(f"scripts/bench: {error}")
     if report.contenders_of(results):
         print(report.table(results))
+    tables: dict[str, Any] = {"secure_sums": report.sums_table, "start": starts.table}
     for kind, values in extra_results.items():
-        print(
-            kind,
-            report.sums_table(values) if kind == "secure_sums" else json.dumps(values),
-        )
+        print(kind, tables.get(kind, json.dumps)(values))
     if flags.output is not None and report.contenders_of(results):
         picture = flags.output.with_suffix(".svg")
         report.plot(results, picture)

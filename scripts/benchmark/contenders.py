@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from benchmark.workloads import Workload
+from tfl_research import deferred_imports
 
 Round = Callable[[int], None]
 
 
 def _process(workload: Workload) -> Any:
+    # As `Experiment.run` does.
+    deferred_imports.import_tff()
     import tensorflow_federated as tff
 
     from tfl_research import aggregators, privacy, processes

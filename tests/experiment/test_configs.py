@@ -290,6 +290,8 @@ class TestTraining:
             keep_checkpoints=2,
             print_every=6,
             progress_bar=False,
+            report=False,
+            export=False,
         )
         config = training.config()
         # The others are no part of the round loop.

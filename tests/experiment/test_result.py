@@ -37,5 +37,6 @@ def test_models_that_are_not_there(result, tmp_path):
         with pytest.raises(UserError) as raised:
             result.model(which)
         assert str(raised.value) == (
-            f"{tmp_path}/export/{which} is not there: the run has no {which} model"
+            f"{tmp_path}/export/{which} is not there: the run has no {which} model, or "
+            "did not write it (export=False); the same run with export=True writes it"
         )

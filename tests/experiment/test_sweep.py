@@ -19,7 +19,7 @@ from tfl_research.errors import (
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import Cohorts, Training, UserLevelPrivacy
 from tfl_research.experiment.sweeps import Point, Sweep
-from tfl_research.experiment.sweeps.sweep import _cells
+from tfl_research.experiment.sweeps.told import cells
 from tfl_research.privacy import mechanisms
 
 # Of every toy experiment that ran: folder, learning rate, rounds.
@@ -236,7 +236,7 @@ def test_epsilon_has_what_is_charged_beside_the_rounds():
         "stop_reason": "rounds",
         "epsilon": 2.25,
     }
-    assert _cells(summary)["epsilon"] == 2.25
+    assert cells(summary)["epsilon"] == 2.25
 
 
 def test_a_point_that_diverges_has_a_row_and_the_sweep_goes_on(tmp_path, capsys):

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import choice, chunks
@@ -19,15 +20,20 @@ class Programs:
     def __init__(self, seconds):
         self.now = 0.0
         self.executed = []
+        self.clients = []
         self._seconds = {mode: iter(given) for mode, given in seconds.items()}
 
     def start(self, mode):
         return lambda state: state
 
     def chunk(self, mode):
-        def execute(*_):
+        def execute(context, leaves, count):
             self.executed.append(mode)
-            self.now += next(self._seconds[mode])
+            self.clients.append(int(count))
+            taken = next(self._seconds[mode])
+            if isinstance(taken, Exception):
+                raise taken
+            self.now += taken
 
         return execute
 
@@ -40,7 +46,7 @@ def measured(monkeypatch):
         monkeypatch.setattr(choice, "time", clock)
         chunk = chunks.Chunk([np.zeros([8, 1], np.float32)], 8, ["c"] * 8)
         best, _ = choice._measured(programs, [], chunk, [XLA, GRAPH])
-        return best, programs.executed
+        return best, programs.executed, programs.clients
 
     return measure
 
@@ -50,18 +56,45 @@ def test_one_slow_execution_does_not_choose(measured, slow):
     """The compilation is the first execution, and does not count."""
     xla = [2.0, 0.1, 0.1, 0.1]
     xla[slow] = 0.9
-    best, executed = measured({XLA: xla, GRAPH: [0.5, 0.2, 0.2, 0.2]})
+    best, executed, _ = measured({XLA: xla, GRAPH: [0.5, 0.2, 0.2, 0.2]})
     assert best == XLA
     assert executed[2:] == [XLA, GRAPH] * 2
 
 
 def test_short_executions_are_repeated_three_times(measured):
-    best, executed = measured({XLA: [2.0, *[0.02] * 3], GRAPH: [0.1, *[0.01] * 3]})
+    """The programs are compiled, and tried, on one client."""
+    best, executed, clients = measured(
+        {XLA: [2.0, *[0.02] * 4], GRAPH: [0.1, *[0.01] * 4]}
+    )
     assert best == GRAPH
-    assert executed == [XLA, GRAPH] * 4
+    assert executed == [XLA, GRAPH] * 5
+    assert clients == [1] * 4 + [8] * 6
+
+
+def test_the_first_turn_does_not_choose_where_others_follow(measured):
+    """A program that is slow on several clients, but not on one."""
+    best, _, _ = measured({XLA: [2.0, 0.01, *[0.09] * 3], GRAPH: [0.1, *[0.04] * 4]})
+    assert best == GRAPH
+
+
+def test_long_clients_are_measured_alone(measured):
+    best, executed, clients = measured({XLA: [9.0, 0.8, 0.8], GRAPH: [9.0, 0.9, 0.7]})
+    assert best == GRAPH
+    assert executed == [XLA, GRAPH] * 3
+    assert set(clients) == {1}
 
 
 def test_very_long_executions_are_not_repeated(measured):
-    best, executed = measured({XLA: [9.0, 5.0], GRAPH: [9.0, 4.0]})
+    best, executed, _ = measured({XLA: [9.0, 5.0], GRAPH: [9.0, 4.0]})
     assert best == GRAPH
     assert executed == [XLA, GRAPH] * 2
+
+
+def test_a_program_that_fails_on_several_clients_is_not_chosen(measured):
+    full = tf.errors.ResourceExhaustedError(None, None, "no memory")
+    best, executed, _ = measured({XLA: [2.0, 0.01, full], GRAPH: [0.5, *[0.05] * 4]})
+    assert best == GRAPH
+    assert executed.count(XLA) == 3
+    bad = tf.errors.InvalidArgumentError(None, None, "a label is out of range")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="out of range"):
+        measured({XLA: [2.0, *[0.01] * 4], GRAPH: [0.5, 0.05, bad]})

@@ -8,7 +8,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from tfl_research import clients, models, processes
+from tfl_research import autograph, clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import check_no_statistics
 from tfl_research.processes.server_work import (
@@ -55,7 +55,7 @@ class FedBuffClient(clients.ClientWork):
             check_no_statistics(model, "FedBuff", "stale clients would send old ones")
         base = self.base.build(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research import clients, models, stateless_random
+from tfl_research import autograph, clients, models, stateless_random
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import result_of
 from tfl_research.processes.server_work import (
@@ -153,7 +153,7 @@ class FedDropoutClient(clients.ClientWork):
     ) -> clients.ClientFunction:
         self.sub_models.check(model.weight_specs)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, models, processes
+from tfl_research import autograph, clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.scaffold import check_population
 from tfl_research.clients.local_training import result_of
@@ -52,7 +52,7 @@ class FedDynClient(clients.ClientWork):
     ) -> clients.ClientFunction:
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -8,7 +8,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from tfl_research import clients, models
+from tfl_research import autograph, clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
@@ -44,7 +44,7 @@ class ReportsSquaredNorm(clients.ClientWork):
     ) -> clients.ClientFunction:
         base = self.base.build(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfl_research import clients, models
+from tfl_research import autograph, clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import proximal, result_of
 from tfl_research.processes.server_work import (
@@ -94,7 +94,7 @@ class FedNovaClient(clients.ClientWork):
     ) -> clients.ClientFunction:
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients, models
+from tfl_research import autograph, clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_loop import Minibatch
 from tfl_research.clients.local_training import result_of
@@ -72,7 +72,7 @@ class MimeLiteClient(clients.ClientWork):
     ) -> clients.ClientFunction:
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],
@@ -128,7 +128,7 @@ class MimeClient(clients.ClientWork):
     ) -> clients.ClientFunction:
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, models, processes
+from tfl_research import autograph, clients, models, processes
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.local_training import result_of
 from tfl_research.clients.vectors import from_vector, size_of, to_vector
@@ -62,7 +62,7 @@ class ScaffoldClient(clients.ClientWork):
     ) -> clients.ClientFunction:
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -70,7 +70,19 @@ def _alpha(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class PrivacyUtilityGrid(Settings):
+class _Grid(Settings):
+    """What every sweep has."""
+
+    parallel: int = settings.integer(
+        1,
+        "Points that run at a time, each in a process of its own; fewer where memory "
+        "has not enough, and a line says so. The results are the same.",
+        minimum=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyUtilityGrid(_Grid):
     """The grid of a privacy-utility curve."""
 
     TITLE: ClassVar[str] = "Sweep"
@@ -113,7 +125,7 @@ class PrivacyUtilityGrid(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class ByzantineGrid(Settings):
+class ByzantineGrid(_Grid):
     """The grid of attacks, rules and fractions of malicious clients."""
 
     TITLE: ClassVar[str] = "Sweep"
@@ -174,7 +186,7 @@ class ByzantineGrid(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class HeterogeneityGrid(Settings):
+class HeterogeneityGrid(_Grid):
     """The grid of algorithms and degrees of heterogeneity."""
 
     TITLE: ClassVar[str] = "Sweep"
@@ -219,7 +231,7 @@ class HeterogeneityGrid(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossSiloGrid(Settings):
+class CrossSiloGrid(_Grid):
     """What is compared."""
 
     TITLE: ClassVar[str] = "Comparison"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tfl_research import autograph
 from tfl_research.clients.canary_directions import direction, direction_seed
 from tfl_research.clients.client_work import (
     ClientFunction,
@@ -62,7 +63,7 @@ class CanaryWork(WrappedWork):
         shapes = [spec.shape for spec in model.weight_specs]
         key = direction_seed(self.seed)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

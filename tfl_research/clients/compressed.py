@@ -10,7 +10,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import stateless_random
+from tfl_research import autograph, stateless_random
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
@@ -81,7 +81,7 @@ class CompressedWork(WrappedWork):
         self.initial_client_state(model)
         base, specs = self.base.build(model, objective), model.weight_specs
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

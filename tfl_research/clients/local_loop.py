@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import stateless_random
+from tfl_research import autograph, stateless_random
 from tfl_research.clients import loss_scale
 from tfl_research.clients.client_work import (
     MODEL_STATE,
@@ -343,7 +343,7 @@ def zero_sums(
         x = structures.packed(examples, "x")
         return objective.sums(examples, model.predict(weights, state, x))
 
-    traced = tf.function(shapes).get_concrete_function(
+    traced = autograph.function(shapes).get_concrete_function(
         {
             name: tf.TensorSpec(values.shape[1:], values.dtype)
             for name, values in structures.example_arrays(batches).items()

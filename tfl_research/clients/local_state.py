@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
+from tfl_research import autograph
 from tfl_research.clients.client_work import (
     MODEL_STATE,
     ClientFunction,
@@ -53,7 +54,7 @@ class LocalState(WrappedWork):
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         base = self.base.build(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import autograph
 from tfl_research.clients.client_work import (
     ClientFunction,
     ClientResult,
@@ -55,7 +56,7 @@ class LocalTraining(ClientWork):
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

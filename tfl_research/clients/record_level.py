@@ -11,7 +11,7 @@ from typing import Optional, cast
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import stateless_random
+from tfl_research import autograph, stateless_random
 from tfl_research.clients import record_noise
 from tfl_research.clients.client_work import (
     MODEL_STATE,
@@ -96,7 +96,7 @@ class RecordLevelTraining(ClientWork):
         by_example = self.batching.microbatch_size == 1
         gradient_of_row = example_gradients if by_example else summed_gradient
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
+from tfl_research import deferred_imports
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import changed_settings, engines, setup as setups
@@ -145,6 +146,7 @@ def _opened(
         # TensorFlow is imported from here on, once everything is checked.
         progress.stage(out, "importing TensorFlow and building the process")
         stack.callback(progress.stage, out)
+        deferred_imports.import_tff()
         from tfl_research import program
         from tfl_research.experiment import building, noise_keys
 

@@ -107,7 +107,10 @@ class Result:
         if which not in ("final", "best"):
             raise UserError(f"which must be 'final' or 'best', got {which!r}")
         if not path.exists():
-            raise UserError(f"{path} is not there: the run has no {which} model")
+            raise UserError(
+                f"{path} is not there: the run has no {which} model, or did not write "
+                "it (export=False); the same run with export=True writes it"
+            )
         import tensorflow as tf
 
         if not set("[]*?") & set(str(path)):

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research import _tff_compat
+from tfl_research import _tff_compat, autograph
 from tfl_research.models.modules import layer_in
 
 # Stateful operations of TensorFlow that are pure here: control flow, calls, and checks.
@@ -69,7 +69,7 @@ def pure_function(
     """
     try:
         with _kept_variable_scope():
-            traced = tf.function(function).get_concrete_function(*specs)
+            traced = autograph.function(function).get_concrete_function(*specs)
     except Exception as error:
         raise ValueError(f"{what} cannot be traced: {one_line(error)}") from error
     definition = traced.graph.as_graph_def()

@@ -38,6 +38,7 @@ class RunConfig:
       evaluate_separately: whether a batch of the evaluation has the examples of one
         client alone; see `evaluation.Evaluator`.
       report: whether report.html is written when the run ends.
+      export: whether the final and the best model are written when the run ends.
       progress_bar: whether a progress bar is drawn; by default on a terminal.
       print_every: rounds from one printed line to the next, without a progress bar.
 
@@ -62,6 +63,7 @@ class RunConfig:
     evaluation_batch_size: int = 512
     evaluate_separately: bool = False
     report: bool = True
+    export: bool = True
     progress_bar: Optional[bool] = None
     print_every: int = 1
 

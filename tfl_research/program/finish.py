@@ -84,6 +84,7 @@ def write_outputs(
     evaluations: Mapping[tuple[str, str], Evaluation],
     exporter: Callable[[Any, Path], None],
     *,
+    write_models: bool = True,
     write_report: bool,
     write_statement: Optional[Callable[[], None]] = None,
     say: Callable[[str], None],
@@ -96,15 +97,19 @@ def write_outputs(
       weights: `{"final": weights, "best": weights}`; "best" may be missing.
       evaluations: `{(model, split): evaluation}`.
       exporter: (weights, path) -> None, writes a model.
-      write_report: whether report.html is written.
+      write_models: whether models are written; without them, those of an earlier end
+        of the run are removed, for the other files are about later rounds.
+      write_report: whether report.html is written; the same holds.
       write_statement: writes the privacy statement, which the report repeats.
       say: prints a line.
     """
-    for name, model_weights in weights.items():
+    written = weights if write_models else {}
+    for name, model_weights in written.items():
         exporter(model_weights, folder.export_path / name)
-    if "best" not in weights:
-        # Of an earlier end of the run, after fewer rounds.
-        atomic.remove(folder.export_path / "best")
+    for name in ("final", "best"):
+        if name not in written:
+            # Of an earlier end of the run, after fewer rounds.
+            atomic.remove(folder.export_path / name)
     if evaluations:
         atomic.write(folder.clients_path, client_table(evaluations))
     else:
@@ -113,8 +118,10 @@ def write_outputs(
     atomic.write(folder.summary_path, content.encode())
     if write_statement is not None:
         write_statement()
-    if write_report:
-        write_page(folder.path, say)
+    if not write_report:
+        folder.report_path.unlink(missing_ok=True)
+        return
+    write_page(folder.path, say)
 
 
 def write_page(path: Path, say: Callable[[str], None]) -> None:

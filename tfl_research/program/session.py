@@ -340,6 +340,7 @@ class Session:
             {name: weights for name, (_, weights) in models.items()},
             evaluations,
             exporter,
+            write_models=self._config.export,
             write_report=self._config.report,
             write_statement=self._write_statement,
             say=self._progress.say,

@@ -168,7 +168,9 @@ class InProcessEngine(ClosedOnExit):
     def _chosen(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Mode:
         """Chooses the mode, and keeps the choice before a round uses it."""
         try:
-            mode, reason = choice.choose(self._programs, state, self._chunks(cohort))
+            mode, reason, self._has_computed = choice.choose(
+                self._programs, state, self._chunks(cohort)
+            )
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")

@@ -39,6 +39,7 @@ MAY_CHANGE = frozenset(
         "checkpoint_seconds",
         "early_stopping_patience",
         "evaluate_every",
+        "export",
         "keep_checkpoints",
         "open_worker_port",
         "output_dir",

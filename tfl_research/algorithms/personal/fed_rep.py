@@ -9,7 +9,7 @@ from typing import Union
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, models
+from tfl_research import autograph, clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.algorithms.personal.part import PersonalPart
 from tfl_research.clients.client_work import ClientResult
@@ -55,7 +55,7 @@ class FedRepClient(clients.ClientWork):
         loop, part = self.steps.loop(model, objective), self.part
         part.check(model.weight_specs)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import clients, models
+from tfl_research import autograph, clients, models
 from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.client_work import minibatch_of
 from tfl_research.clients.local_loop import LocalLoop
@@ -51,7 +51,7 @@ class IfcaClient(clients.ClientWork):
         check_no_statistics(model, "IFCA", "each of its models needs its own")
         loop = self.steps.loop(model, objective)
 
-        @tf.function
+        @autograph.function
         def client_function(
             server_weights: Sequence[tf.Tensor],
             batches: Mapping[str, tf.Tensor],

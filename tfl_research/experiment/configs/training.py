@@ -76,6 +76,10 @@ class Training(Settings):
         None, "Draw a progress bar; by default on a terminal."
     )
     tensorboard: bool = settings.switch(True, "Write TensorBoard event files.")
+    report: bool = settings.switch(True, "Write report.html when the run ends.")
+    export: bool = settings.switch(
+        True, "Write the final and the best model as SavedModels when the run ends."
+    )
 
     def check(self) -> None:
         if self.selection_metric is not None:
@@ -138,4 +142,6 @@ class Training(Settings):
             max_evaluation_examples=self.max_evaluation_examples,
             progress_bar=self.progress_bar,
             print_every=self.print_every,
+            report=self.report,
+            export=self.export,
         )

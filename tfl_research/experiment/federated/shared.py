@@ -23,6 +23,7 @@ OWN = frozenset(
     {
         "client_execution",
         "chunk_clients",
+        "export",
         "federation",
         "ledger",
         "data_dir",
@@ -30,6 +31,7 @@ OWN = frozenset(
         "plugins",
         "progress_bar",
         "record_ledgers",
+        "report",
         "run_seed",
         "runtime",
         "tensorboard",

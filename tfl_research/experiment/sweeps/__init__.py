@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         heterogeneity as heterogeneity,
         privacy_utility as privacy_utility,
     )
-    from tfl_research.experiment.sweeps.sweep import Point as Point, Sweep as Sweep
+    from tfl_research.experiment.sweeps.point import Point as Point
+    from tfl_research.experiment.sweeps.sweep import Sweep as Sweep
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

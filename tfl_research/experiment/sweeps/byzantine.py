@@ -13,7 +13,7 @@ from tfl_research.experiment import setup
 from tfl_research.experiment.configs.attack import BACKDOOR_SPLIT, NONE
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.sweeps.grids import Further, check_base, own_settings
-from tfl_research.experiment.sweeps.sweep import Point
+from tfl_research.experiment.sweeps.point import Point
 from tfl_research.settings import declared
 
 # Column of results.csv that has the backdoor's success rate.

@@ -21,7 +21,7 @@ from tfl_research.experiment.configs import (
 )
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.setup import built_task
-from tfl_research.experiment.sweeps.sweep import Point
+from tfl_research.experiment.sweeps.point import Point
 from tfl_research.program.evaluation.selection import metric_weights
 from tfl_research.tasks.metrics import metric_of_column
 

@@ -1,105 +1,29 @@
-"""Many experiments, one after another: a grid that is checked first and resumable.
+"""Many experiments: a grid that is checked first and resumable.
 
 Every point is a run in a folder of its own, exactly as its experiment would make it
-alone, so that a point can be looked at, resumed or repeated. Compiled programs and
-imports are shared.
+alone, so that a point can be looked at, resumed or repeated. Points run one after
+another, or several at a time in processes of their own. Points of a process share
+compiled programs and imports.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import dataclasses
 import io
 import json
 import pathlib
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, TextIO, Union
 
 from tfl_research.errors import SettingError, TrainingDivergedError, UserError
-from tfl_research.experiment.experiment import Experiment
-from tfl_research.storage import atomic, json_file, run_record
+from tfl_research.experiment.sweeps import parallel as processes
+from tfl_research.experiment.sweeps.point import Point, refused
+from tfl_research.experiment.sweeps.told import Told
+from tfl_research.storage import atomic, json_file
 
 _FORMAT = 2
-# What decides no result: a point that has ended keeps its results whatever these are.
-_MAY_CHANGE = frozenset(
-    {
-        "checkpoint_every",
-        "keep_checkpoints",
-        "open_worker_port",
-        "print_every",
-        "progress_bar",
-        "tensorboard",
-        "worker_timeout",
-        "workers",
-    }
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One run of a sweep.
-
-    Attributes:
-      name: of its folder; unique in the sweep.
-      experiment: what runs.
-      labels: what the point is in the grid, the first columns of results.csv.
-
-    Raises:
-      UserError: a name that is no name of a folder.
-
-    Example:
-      >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
-      >>> points = [
-      ...     tfl.Point(f"seed-{seed}", base.with_settings(seed=seed), {"seed": seed})
-      ...     for seed in (1, 2)
-      ... ]
-      >>> points[0].name, points[0].labels
-      ('seed-1', {'seed': 1})
-      >>> points[0].settings()["seed"]
-      1
-    """
-
-    name: str
-    experiment: Experiment
-    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if (
-            self.name in ("", ".", "..")
-            or pathlib.PurePath(self.name).name != self.name
-        ):
-            raise UserError(
-                f"a point's name is that of its folder, got {self.name!r}; leave "
-                "slashes out"
-            )
-
-    @classmethod
-    def changed(
-        cls, name: str, base: Experiment, labels: Mapping[str, Any], **changes: Any
-    ) -> Point:
-        """A point whose experiment is the base with some settings changed.
-
-        Args:
-          name, labels: see the class.
-          base: what the points of a grid have in common.
-          changes: see `Experiment.with_settings`.
-
-        Raises:
-          SettingError: a value that is refused; names the point, since the user may
-            not have given the value.
-        """
-        try:
-            return cls(name, base.with_settings(**changes), labels)
-        except SettingError as error:
-            raise SettingError(_refused(name, error)) from error
-
-    def settings(self) -> dict[str, Any]:
-        """What may not change between two starts of the sweep."""
-        flat = run_record.plain_hparams(self.experiment.flat())
-        kept = {k: v for k, v in flat.items() if k not in _MAY_CHANGE}
-        return {"experiment": self.experiment.name, **kept}
 
 
 class Sweep:
@@ -250,10 +174,14 @@ class Sweep:
             try:
                 point.experiment.check()
             except UserError as error:
-                raise UserError(_refused(point.name, error)) from error
+                raise UserError(refused(point.name, error)) from error
 
     def run(
-        self, stream: Optional[TextIO] = None, *, recharge: bool = False
+        self,
+        stream: Optional[TextIO] = None,
+        *,
+        recharge: bool = False,
+        parallel: int = 1,
     ) -> list[dict[str, Any]]:
         """Runs the points that have not ended yet; returns the rows of results.csv.
 
@@ -268,39 +196,71 @@ class Sweep:
         Args:
           stream: where progress is printed; standard output by default.
           recharge: see `Experiment.run`; for private points that have not ended.
+          parallel: how many points run at a time, each in a process of its own, which
+            must be divided from this one before TensorFlow is imported. Fewer run
+            where memory has not enough, and a line says so. The results are the same.
 
         Raises:
-          UserError: a point is refused, or the folder cannot be written.
+          UserError: a point is refused, or the folder cannot be written, or the points
+            cannot run at a time.
           RunInterrupted: a point was interrupted; the same sweep resumes there.
         """
         out = stream or sys.stdout
-        self.check()
-        self._begin()
-        rows: list[dict[str, Any]] = []
-        began, ran = time.monotonic(), 0
-        for number, point in enumerate(self.points, start=1):
-            summary = self.summary(point)
-            state = "done before"
-            if summary is None:
-                out.write(f"[{number}/{len(self.points)}] {point.name}\n")
-                out.flush()
-                self._run(point, stream, recharge)
-                ran += 1
-                summary = self.summary(point)
-                each = (time.monotonic() - began) / ran
-                left = each * sum(self.summary(p) is None for p in self.points)
-                state = f"about {left / 60:.1f} min left"
-            if summary is None:
-                raise UserError(f"point {point.name} left no summary.json")
-            row = {**point.labels, **_cells(summary)}
-            rows.append(row)
-            self._write(rows)
-            out.write(
-                f"[{number}/{len(self.points)}] {point.name}: {_measured(row)}, "
-                f"{row['stop_reason']} after round {row['rounds']} ({state})\n"
+        left = [i for i, p in enumerate(self.points) if self.summary(p) is None]
+        count = 1
+        self._check_parallel(parallel)
+        if parallel > 1:
+            count = processes.processes_for(parallel, len(left), out)
+        told = Told(self.points, self.summary, self._write, out, left)
+        with contextlib.ExitStack() as stack:
+            workers: Optional[processes.Workers] = None
+            if count > 1:
+                workers = stack.enter_context(
+                    processes.Workers(
+                        count,
+                        [point.name for point in self.points],
+                        lambda i, lines: self._run(self.points[i], lines, recharge),
+                    )
+                )
+            self.check()
+            self._begin()
+            told.begin()
+            if workers is not None:
+                workers.run(left, told.began, told.said, told.ended)
+            else:
+                for index in left:
+                    told.began(index)
+                    self._run(self.points[index], stream, recharge)
+                    told.ended(index)
+        return told.rows()
+
+    def _check_parallel(self, parallel: int) -> None:
+        """Refuses points that cannot run at a time, in processes of their own.
+
+        Raises:
+          SettingError: names the reason and the fix.
+        """
+        if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
+            raise SettingError(
+                f"--parallel={parallel}: must be a whole number of at least 1"
             )
-            out.flush()
-        return rows
+        if parallel == 1:
+            return
+        for point in self.points:
+            flat = point.experiment.flat()
+            for name in ("ledger", "record_ledgers"):
+                if flat.get(name) is not None:
+                    raise SettingError(
+                        f"--parallel={parallel}: the points share --{name}="
+                        f"{flat[name]}, whose budget they take one after another; "
+                        "leave --parallel out"
+                    )
+            if flat.get("runtime") in ("remote", "federation"):
+                raise SettingError(
+                    f"--parallel={parallel}: --runtime={flat['runtime']} serves one "
+                    "run at a time; leave --parallel out"
+                )
+        processes.check_divisible()
 
     def _run(self, point: Point, stream: Optional[TextIO], recharge: bool) -> None:
         quiet = point.experiment.with_settings(progress_bar=False, tensorboard=False)
@@ -328,34 +288,3 @@ def _is_of_mappings(points: Any) -> bool:
     return isinstance(points, dict) and all(
         isinstance(settings, dict) for settings in points.values()
     )
-
-
-def _refused(name: str, error: UserError) -> str:
-    return f"point {name} of the sweep is refused: {error.for_command_line}"
-
-
-def _cells(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells of results.csv in a summary.json."""
-    final, best = summary["final"], summary["best"]
-    cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
-    cells.update((name, value) for name, value in final.items() if name != "round")
-    if "epsilon" in summary:
-        # With what the last row does not have: the choice of the best model.
-        cells["epsilon"] = summary["epsilon"]
-    if "epsilon" in cells:
-        # JSON has no infinity: summary.json holds "inf".
-        cells["epsilon"] = float(cells["epsilon"])
-    if best is not None:
-        metric = best["selected_by"]
-        cells.update(metric=metric, final_value=final.get(metric))
-        cells.update(best_value=best["value"], best_round=best["round"])
-    return cells
-
-
-def _measured(row: Mapping[str, Any]) -> str:
-    """The metric of the final model; a private run may withhold every metric."""
-    value = row.get("final_value")
-    if value is None:
-        return "no metric"
-    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{row['metric']} {shown}"

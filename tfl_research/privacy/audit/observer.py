@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import autograph
 from tfl_research.aggregators.contract import UpdateAggregator, declarations
 from tfl_research.clients import canary_directions as directions
 
@@ -159,7 +160,7 @@ def observed(
         "final": moved,
     }
     key = directions.direction_seed(seed)
-    compute = tf.function(directions.cosines)
+    compute = autograph.function(directions.cosines)
     cosines = collections.OrderedDict(
         (name, np.asarray(compute(vector, key, count), np.float64))
         for name, vector in vectors.items()

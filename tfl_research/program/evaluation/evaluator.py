@@ -10,6 +10,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
+from tfl_research import autograph
 from tfl_research.clients.local_state import own_state
 from tfl_research.data import structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
@@ -106,7 +107,7 @@ class Evaluator:
         self._model = model = task.functional_model()
         self._flat: dict[str, FlatExamples] = {}
 
-        @tf.function(reduce_retracing=True)
+        @autograph.function(reduce_retracing=True)
         def batch_sums(
             weights: Sequence[tf.Tensor],
             state: Sequence[tf.Tensor],
@@ -124,7 +125,7 @@ class Evaluator:
             }
             return sums, predictions if self._objective.of_examples else ()
 
-        @tf.function(reduce_retracing=True)
+        @autograph.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
             return tf.vectorized_map(
                 lambda client_sums: dict(self._objective.finalize(client_sums)), sums

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tfl_research import models
+from tfl_research import autograph, models
 from tfl_research.clients import PersonalModel
 from tfl_research.clients.local_state import own_state
 from tfl_research.data import ClientData, Examples, PoissonBatching, structures
@@ -108,9 +108,9 @@ class PersonalEvaluator:
         self._batch_size = batch_size
         self._objective = task.build_objective()
         self._model = model
-        self._make = tf.function(personal, reduce_retracing=True)
+        self._make = autograph.function(personal, reduce_retracing=True)
 
-        @tf.function(reduce_retracing=True)
+        @autograph.function(reduce_retracing=True)
         def batch_sums(
             weights: Sequence[tf.Tensor],
             state: Sequence[tf.Tensor],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -23,10 +23,12 @@ _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 # short that the time of the loop over clients can matter.
 _SHORT_SECONDS = 0.0005
 # Candidates are executed in turns, until one of them took so many seconds: in two
-# turns or three, or in a single one that is very long.
+# turns or three, or in a single one that is very long. The first turn has one client
+# of the chunk, and so have all turns if that client takes long.
 _ENOUGH_SECONDS = 0.3
 _LONG_SECONDS = 3.0
 _MOST_TURNS = 3
+_SHORT_CLIENT_SECONDS = 0.1
 # How TensorFlow says that it cannot build or compile a program.
 _FAILURES = (
     tf.errors.OpError,
@@ -43,10 +45,25 @@ _FAILURES = (
 _FEW_CLIENTS = 8
 
 
+class Choice(NamedTuple):
+    """The mode that was chosen.
+
+    Attributes:
+      mode: as chosen.
+      reason: the measurements in words.
+      is_compiled: whether the mode's program has executed clients of the chunk.
+    """
+
+    mode: Mode
+    reason: str
+    is_compiled: bool = False
+
+
 class _Candidate:
     """A mode's compiled program, and its fastest execution so far.
 
-    The program is executed once as it is made: the first execution compiles it.
+    The program is executed once as it is made: the first execution compiles it. A
+    folded program executes one client then, until it is given more.
     """
 
     def __init__(
@@ -59,25 +76,51 @@ class _Candidate:
         self._context = programs.start(mode)(state)
         self._program = programs.chunk(mode)
         self._leaves, self._count = chunk_tensors(chunk)
-        self._clients = chunk.count
-        if mode.clients == "folded":
-            self._clients = min(self._clients, _FEW_CLIENTS)
-            self._count = tf.constant(self._clients, tf.int32)
-        self._best = float("inf")
-        self.execute()
+        self._clients, self._is_folded = chunk.count, mode.clients == "folded"
+        self._most = min(chunk.count, _FEW_CLIENTS)
+        self._mode, self._has_failed = mode, False
+        self._take(1)
+        self._program(self._context, self._leaves, self._count)
+
+    def _take(self, clients: int) -> None:
+        if self._is_folded and self._clients != clients:
+            self._clients = clients
+            self._count = tf.constant(clients, tf.int32)
         self._best = float("inf")
 
+    def take_more(self) -> None:
+        """Executes several clients from now on; earlier executions do not count."""
+        self._take(self._most)
+
     def execute(self) -> float:
-        """Executes the program; returns the seconds that it took."""
+        """Executes the program; returns the seconds that it took.
+
+        A program that fails on several clients, for want of memory, is never the
+        fastest.
+
+        Raises:
+          InvalidArgumentError: the clients' values are bad.
+        """
+        if self._has_failed:
+            return 0.0
         begin = time.perf_counter()
-        self._program(self._context, self._leaves, self._count)
+        try:
+            self._program(self._context, self._leaves, self._count)
+        except tf.errors.InvalidArgumentError:
+            raise
+        except _FAILURES as error:
+            _LOG.info("in-process runtime: %s: %s", self._mode, error)
+            self._has_failed = True
+            return 0.0
         seconds = time.perf_counter() - begin
         self._best = min(self._best, seconds)
         return seconds
 
     @property
     def seconds(self) -> float:
-        """Seconds for a client in the fastest execution."""
+        """Seconds for a client in the fastest execution; infinite if one failed."""
+        if self._has_failed:
+            return float("inf")
         return self._best / max(self._clients, 1)
 
 
@@ -87,11 +130,18 @@ def _measure(candidates: Sequence[_Candidate]) -> None:
     A slow moment of the machine then delays all programs, or one execution of several:
     the fastest execution of each program counts.
     """
-    spent = [0.0] * len(candidates)
-    for turn in range(_MOST_TURNS):
+    spent = [candidate.execute() for candidate in candidates]
+    turns = _MOST_TURNS - 1
+    if max(spent) > _LONG_SECONDS:
+        return
+    if max(spent) < _SHORT_CLIENT_SECONDS:
+        turns, spent = _MOST_TURNS, [0.0] * len(candidates)
+        for candidate in candidates:
+            candidate.take_more()
+    for turn in range(turns):
         for index, candidate in enumerate(candidates):
             spent[index] += candidate.execute()
-        if max(spent) > (_ENOUGH_SECONDS if turn else _LONG_SECONDS):
+        if max(spent) > _ENOUGH_SECONDS and (turn or turns < _MOST_TURNS):
             return
 
 
@@ -114,7 +164,7 @@ def refusals(programs: MapReduce, mode: Mode) -> list[str]:
 
 def choose(
     programs: MapReduce, state: Sequence[tf.Tensor], jobs: Iterator[Any]
-) -> tuple[Mode, str]:
+) -> Choice:
     """Measures the fastest mode for this process on this machine.
 
     Executes the cohort's first chunk in each possible mode and ignores the results; the
@@ -123,9 +173,6 @@ def choose(
     machine, or another user, may choose another mode, whose results are rounded
     differently: an engine's `choice_file` keeps the mode for the starts of one run.
 
-    Returns:
-      (mode, the measurements in words).
-
     Raises:
       CannotTrace: no mode can execute the process.
       InvalidArgumentError: the clients' values are bad.
@@ -133,12 +180,12 @@ def choose(
     modes = candidates(programs)
     first = next(jobs, None)
     if first is None:
-        return modes[0], "the first cohort was empty: nothing to measure"
+        return Choice(modes[0], "the first cohort was empty: nothing to measure")
     if len(modes) == 1:
         reasons = programs.not_for_xla or [
             "convolutions: XLA's are slower than TensorFlow's on CPU"
         ]
-        return modes[0], reasons[0]
+        return Choice(modes[0], reasons[0])
     chunk = first()
     key = choice_cache.key(
         programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves]
@@ -149,11 +196,11 @@ def choose(
         mode = Mode(clients, compiler)
         # Another version of the toolkit may have measured what this one refuses.
         if not refusals(programs, mode):
-            return mode, reason
+            return Choice(mode, reason)
     best, reason = _measured(programs, state, chunk, modes)
     choice_cache.remember(key, (best.clients, best.compiler, reason))
     _LOG.info("in-process runtime: %s (%s)", best, reason)
-    return best, reason
+    return Choice(best, reason, is_compiled=True)
 
 
 def _measured(

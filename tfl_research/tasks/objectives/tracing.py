@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+from tfl_research import autograph
 from tfl_research.models import heads
 
 
@@ -74,7 +75,7 @@ class Traced:
         ]
 
         def trace() -> Any:
-            traced = tf.function(flat).get_concrete_function(*named)
+            traced = autograph.function(flat).get_concrete_function(*named)
             if self._is_pure and traced.captured_inputs:
                 traced = _without_captures(traced, named)
             return traced

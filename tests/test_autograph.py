@@ -1,0 +1,213 @@
+"""Our functions are traced as they are; code of a user's own is converted."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import autograph, models, processes, runtime, stateless_random
+from tfl_research.data import structures
+from tfl_research.models.optimizers import SGD
+from tfl_research.tasks.objectives import Objective, multiclass, regression
+
+CONVERTED = "__autograph_generated_file_"
+
+
+def converted():
+    return sum(name.startswith(CONVERTED) for name in sys.modules)
+
+
+def halved_where_large(x):
+    """Control flow over a tensor, which fails unless AutoGraph converts it."""
+    if tf.reduce_sum(x) > 10:
+        return x / 2
+    return x
+
+
+def ours(function):
+    """A function as if a module of the package had defined it."""
+    function.__module__ = "tfl_research.stateless_random"
+    return function
+
+
+class Held:
+    """An object of a user's."""
+
+
+class Slotted:
+    __module__ = "tfl_research.stateless_random"
+    __slots__ = ("held",)
+
+    def __init__(self, held):
+        self.held = held
+
+
+def closure_over(value):
+    return ours(lambda x: (value, x))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        halved_where_large,
+        functools.partial(halved_where_large, 1),
+        functools.partial(ours(lambda f: f), halved_where_large),
+        functools.partial(ours(lambda f: f), f=halved_where_large),
+        [(1, {"a": {halved_where_large}})],
+        Slotted(halved_where_large),
+        Held(),
+        Held,
+        (each for each in (1, 2)),
+    ],
+    ids=str,
+)
+def test_what_a_user_wrote_is_found(value):
+    assert autograph.reaches_other_code(closure_over(value))
+    assert autograph.reaches_other_code(ours(lambda x, default=value: x))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        np.ones(3),
+        tf.constant(1.0),
+        structures.packed,
+        multiclass(),
+        SGD(0.1).build(),
+        tff.learning.optimizers.build_adam(0.1),
+        tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]),
+        stateless_random,
+        Slotted(3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_needs_no_conversion(value):
+    assert not autograph.reaches_other_code(closure_over(value))
+
+
+def test_circles_and_cells_without_a_value():
+    ring: list = []
+    ring.append(ring)
+    assert not autograph.reaches_other_code(closure_over(ring))
+
+    def made():
+        first = ours(lambda x: later(x))
+        found = autograph.reaches_other_code(first)
+        later = halved_where_large
+        return found, autograph.reaches_other_code(first)
+
+    assert made() == (False, True)
+
+
+def test_code_that_arrives_after_the_function_was_made():
+    steps = [ours(lambda x: x + 1)]
+    added = autograph.function(ours(lambda x: steps[0](x)))
+    before = converted()
+    np.testing.assert_array_equal(added(tf.constant([20.0])), [21.0])
+    assert converted() == before
+    steps[0] = halved_where_large
+    np.testing.assert_array_equal(added(tf.constant([20.0, 2.0])), [10.0, 1.0])
+    assert converted() > before
+
+
+def test_arguments_and_options_are_those_of_tensorflow():
+    @autograph.function(reduce_retracing=True)
+    @ours
+    def added(x, *, y=1):
+        return x + y
+
+    assert added(tf.constant(1), y=2).numpy() == 3
+    traced = added.get_concrete_function(tf.TensorSpec([None], tf.int32))
+    np.testing.assert_array_equal(traced(tf.constant([1, 2])), [2, 3])
+
+
+class LargeHalved(tf.keras.layers.Layer):
+    """A layer of a user's with a branch and a loop over tensors."""
+
+    def call(self, x):
+        x = halved_where_large(x)
+        for _ in tf.range(tf.shape(x)[1]):
+            x += 1.0
+        return x
+
+
+class SteppedSGD(tff.learning.optimizers.Optimizer):
+    """A user's optimizer, which takes no step along a small gradient."""
+
+    def initialize(self, specs):
+        del specs
+        return collections.OrderedDict(learning_rate=1.0)
+
+    def next(self, state, weights, gradients):
+        if tf.linalg.global_norm(gradients) > 1:
+            return state, tuple(w - g for w, g in zip(weights, gradients))
+        return state, tuple(weights)
+
+
+def capped_objective():
+    """Half the squared error; its slope is at most 3, by control flow over tensors."""
+
+    def example_losses(y, predictions):
+        error = predictions[:, 0] - y
+        if tf.reduce_max(tf.abs(error)) > 3:
+            return 3.0 * tf.abs(error)
+        return 0.5 * error**2
+
+    def example_sums(y, predictions):
+        return collections.OrderedDict(
+            loss=example_losses(y, predictions), examples=tf.ones_like(y)
+        )
+
+    def finalize(sums):
+        return collections.OrderedDict(loss=sums["loss"] / sums["examples"])
+
+    return Objective(example_losses, example_sums, finalize)
+
+
+def test_a_keras_layer_with_control_flow():
+    def build():
+        dense = tf.keras.layers.Dense(1, kernel_initializer="ones", input_shape=(1,))
+        return tf.keras.Sequential([dense, LargeHalved()])
+
+    model = models.from_keras(build, tf.TensorSpec([None, 1], tf.float32))
+    for x, expected in ((4.0, 5.0), (20.0, 11.0)):
+        found = model.predict(model.initial_weights, (), tf.constant([[x]]))
+        np.testing.assert_array_equal(found, [[expected]])
+
+
+def one_round(task, optimizer):
+    process = processes.build_fed_avg(task, client_optimizer=optimizer)
+    engine = runtime.in_process(process, mode=runtime.Mode("folded", "graph"))
+    cohort = task.train.cohort(tuple(task.train.client_ids), seed=0, round_number=0)
+    state, _ = engine.next(engine.initialize(), cohort)
+    return [np.asarray(w) for w in state.global_model_weights.trainable]
+
+
+def test_an_optimizer_and_a_loss_with_control_flow(make_linear_task, monkeypatch):
+    """One client, batches of two, x = 1, weight 0.5 and bias 0.
+
+    y = 0.5: no error, and no step. y = 2.5: error -2, so both change by 2.
+    y = 12.5: error -10 of the first weights, capped: both change by 3.
+    """
+    for y, change in ((0.5, 0.0), (2.5, 2.0), (12.5, 3.0)):
+        clients = {"a": (np.ones((2, 1)), np.full(2, y))}
+        task = make_linear_task(clients, weight=(0.5,), bias=0.0)
+        monkeypatch.setitem(vars(task), "build_objective", capped_objective)
+        weight, bias = one_round(task, SteppedSGD())
+        np.testing.assert_allclose(weight, [[0.5 + change]], rtol=1e-6)
+        np.testing.assert_allclose(bias, [change], rtol=1e-6)
+
+
+def test_a_process_of_ours_is_not_converted(make_linear_task):
+    task = make_linear_task({"a": (np.ones((2, 1)), np.ones(2))}, weight=(0.5,))
+    vars(task)["build_objective"] = regression
+    before = converted()
+    one_round(task, SGD(0.1).build())
+    assert converted() == before

@@ -1,0 +1,146 @@
+"""`tf.function` that converts Python control flow only where users' code may need it.
+
+AutoGraph rewrites a function from its source, and everything that the function calls,
+so that `if`, `for` and `while` may depend on tensors. No function of this package, of
+TFF or of Keras needs that, and the rewriting is a good part of a run's start. Code of a
+user's own may need it: a loss, an optimizer, client work, a model without Keras.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any, Union
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import _tff_compat
+
+# Packages without control flow over tensors, by the first part of their modules' names.
+_NEED_NONE = frozenset(
+    (
+        *("_thread", "abc", "builtins", "collections", "contextlib", "dataclasses"),
+        *("enum", "functools", "keras", "numpy", "operator", "pathlib", "tensorflow"),
+        *("tensorflow_federated", "tfl_research", "threading", "types", "typing"),
+        "weakref",
+    )
+)
+# Nothing is looked for inside of their objects: Keras converts the code of layers,
+# losses and metrics by itself.
+_WHOLE = frozenset(("keras", "numpy", "pathlib", "tensorflow", "threading", "_thread"))
+_LEAVES = (
+    *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
+    *(np.ndarray, np.generic, types.BuiltinFunctionType, types.ModuleType),
+    *(tff.Computation, tff.Type),
+)
+# Whoever holds more is not searched to the end.
+_MOST_OBJECTS = 20_000
+
+
+def function(python_function: Any = None, **options: Any) -> Any:
+    """`tf.function`, without AutoGraph where no code of a user's is within reach.
+
+    The traced graphs are the same. Whatever the function refers to is searched, when it
+    is given and again when it is traced: its closure, the objects that own methods, and
+    what these hold. As soon as a function or a class of another package than this one,
+    TFF, TensorFlow, Keras and NumPy is found, everything is converted, as `tf.function`
+    does. Layers, losses and metrics that Keras calls are converted in any case.
+
+    Args:
+      python_function: to trace; without it the result is a decorator.
+      **options: of `tf.function`.
+
+    Example:
+      >>> @autograph.function
+      ... def doubled(x):
+      ...     return x + x
+      >>> float(doubled(tf.constant(2.0)))
+      4.0
+    """
+    if python_function is None:
+        return functools.partial(function, **options)
+    if reaches_other_code(python_function):
+        return tf.function(python_function, **options)
+    as_it_is = _tff_compat.with_unspecified_conversion(python_function)
+    converted = _tff_compat.with_conversion(python_function)
+
+    @tf.autograph.experimental.do_not_convert
+    @functools.wraps(python_function)
+    def decided(*arguments: Any, **named: Any) -> Any:
+        # A closure may hold more now than when the function was made.
+        chosen = converted if reaches_other_code(python_function) else as_it_is
+        return chosen(*arguments, **named)
+
+    return tf.function(decided, **options)
+
+
+def reaches_other_code(root: Any) -> bool:
+    """Whether a function or an object leads to code that AutoGraph may have to convert.
+
+    What cannot be looked into counts as such code, since converting it is never wrong.
+    """
+    pending = [root]
+    seen: set[int] = set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, _LEAVES) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if len(seen) > _MOST_OBJECTS:
+            return True
+        found = _inside(value)
+        if found is None:
+            return True
+        pending += found
+    return False
+
+
+def _inside(value: Any) -> Union[list[Any], None]:
+    """What an object refers to; None if it is code of others, or cannot be searched."""
+    if isinstance(value, types.FunctionType):
+        return _of_function(value) if _needs_none(value.__module__) else None
+    if isinstance(value, type):
+        return [] if _needs_none(value.__module__) else None
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    kind = type(value)
+    if not _needs_none(kind.__module__):
+        return None
+    if kind.__module__.partition(".")[0] in _WHOLE:
+        return []
+    if isinstance(value, Mapping):
+        return [*value.values(), *_attributes(value)]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [*value, *_attributes(value)]
+    if kind.__module__ == "builtins":
+        return None
+    return _attributes(value)
+
+
+def _of_function(value: types.FunctionType) -> list[Any]:
+    found = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    for cell in value.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # Not assigned yet.
+            continue
+    return [*found, *vars(value).values()]
+
+
+def _attributes(value: Any) -> list[Any]:
+    found = list(getattr(value, "__dict__", {}).values())
+    for owner in type(value).__mro__:
+        slots: Union[str, tuple[str, ...]] = vars(owner).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found.append(getattr(value, name))
+    return found
+
+
+def _needs_none(module: Any) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _NEED_NONE

@@ -1,0 +1,98 @@
+"""A point of a sweep: one run, and what it is in the grid."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.experiment import Experiment
+from tfl_research.storage import run_record
+
+# What decides no result: a point that has ended keeps its results whatever these are.
+_MAY_CHANGE = frozenset(
+    {
+        "checkpoint_every",
+        "export",
+        "keep_checkpoints",
+        "open_worker_port",
+        "print_every",
+        "progress_bar",
+        "report",
+        "tensorboard",
+        "worker_timeout",
+        "workers",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+      name: of its folder; unique in the sweep.
+      experiment: what runs.
+      labels: what the point is in the grid, the first columns of results.csv.
+
+    Raises:
+      UserError: a name that is no name of a folder.
+
+    Example:
+      >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
+      >>> points = [
+      ...     tfl.Point(f"seed-{seed}", base.with_settings(seed=seed), {"seed": seed})
+      ...     for seed in (1, 2)
+      ... ]
+      >>> points[0].name, points[0].labels
+      ('seed-1', {'seed': 1})
+      >>> points[0].settings()["seed"]
+      1
+    """
+
+    name: str
+    experiment: Experiment
+    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (
+            self.name in ("", ".", "..")
+            or pathlib.PurePath(self.name).name != self.name
+        ):
+            raise UserError(
+                f"a point's name is that of its folder, got {self.name!r}; leave "
+                "slashes out"
+            )
+
+    @classmethod
+    def changed(
+        cls, name: str, base: Experiment, labels: Mapping[str, Any], **changes: Any
+    ) -> Point:
+        """A point whose experiment is the base with some settings changed.
+
+        Args:
+          name, labels: see the class.
+          base: what the points of a grid have in common.
+          changes: see `Experiment.with_settings`.
+
+        Raises:
+          SettingError: a value that is refused; names the point, since the user may
+            not have given the value.
+        """
+        try:
+            return cls(name, base.with_settings(**changes), labels)
+        except SettingError as error:
+            raise SettingError(refused(name, error)) from error
+
+    def settings(self) -> dict[str, Any]:
+        """What may not change between two starts of the sweep."""
+        flat = run_record.plain_hparams(self.experiment.flat())
+        kept = {k: v for k, v in flat.items() if k not in _MAY_CHANGE}
+        return {"experiment": self.experiment.name, **kept}
+
+
+def refused(name: str, error: UserError) -> str:
+    """The line of a point that is refused."""
+    return f"point {name} of the sweep is refused: {error.for_command_line}"

@@ -1,0 +1,114 @@
+"""What a sweep tells while it runs: lines of progress, and the table of results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, TextIO
+
+from tfl_research.errors import UserError
+from tfl_research.experiment.sweeps.point import Point
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Told:
+    """The lines and the table of a sweep that runs.
+
+    Args:
+      points: of the sweep.
+      summary: what a point that ended left, or None.
+      write: writes the table.
+      out: gets the lines.
+      left: numbers of the points that run.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        summary: Callable[[Point], Optional[dict[str, Any]]],
+        write: Callable[[Rows], None],
+        out: TextIO,
+        left: Sequence[int],
+    ):
+        self._points, self._summary, self._write = points, summary, write
+        self._out = out
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._left, self._began, self._ran = set(left), time.monotonic(), 0
+
+    def begin(self) -> None:
+        """Tells of the points that have ended before."""
+        for index in range(len(self._points)):
+            if index not in self._left:
+                self._add(index, "done before")
+
+    def began(self, index: int) -> None:
+        """A point begins."""
+        self._say(self._name(index))
+
+    def said(self, index: int, line: str) -> None:
+        """A point that runs beside others has printed a line."""
+        self._say(f"{self._points[index].name}: {line}")
+
+    def ended(self, index: int) -> None:
+        """A point has ended.
+
+        Raises:
+          UserError: it left no summary.
+        """
+        self._left.discard(index)
+        self._ran += 1
+        each = (time.monotonic() - self._began) / self._ran
+        minutes = each * len(self._left) / 60
+        self._add(index, f"about {minutes:.1f} min left")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the points that have ended, in the order of the points."""
+        return [self._rows[index] for index in sorted(self._rows)]
+
+    def _add(self, index: int, state: str) -> None:
+        point = self._points[index]
+        summary = self._summary(point)
+        if summary is None:
+            raise UserError(f"point {point.name} left no summary.json")
+        row = {**point.labels, **cells(summary)}
+        self._rows[index] = row
+        self._write(self.rows())
+        self._say(
+            f"{self._name(index)}: {_measured(row)}, {row['stop_reason']} after round "
+            f"{row['rounds']} ({state})"
+        )
+
+    def _name(self, index: int) -> str:
+        return f"[{index + 1}/{len(self._points)}] {self._points[index].name}"
+
+    def _say(self, line: str) -> None:
+        self._out.write(f"{line}\n")
+        self._out.flush()
+
+
+def cells(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of results.csv in a summary.json."""
+    final, best = summary["final"], summary["best"]
+    cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
+    cells.update((name, value) for name, value in final.items() if name != "round")
+    if "epsilon" in summary:
+        # With what the last row does not have: the choice of the best model.
+        cells["epsilon"] = summary["epsilon"]
+    if "epsilon" in cells:
+        # JSON has no infinity: summary.json holds "inf".
+        cells["epsilon"] = float(cells["epsilon"])
+    if best is not None:
+        metric = best["selected_by"]
+        cells.update(metric=metric, final_value=final.get(metric))
+        cells.update(best_value=best["value"], best_round=best["round"])
+    return cells
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    """The metric of the final model; a private run may withhold every metric."""
+    value = row.get("final_value")
+    if value is None:
+        return "no metric"
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{row['metric']} {shown}"

@@ -15,7 +15,7 @@ from tfl_research.data import structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
-from tfl_research.tasks.objectives import labels_of
+from tfl_research.tasks.objectives import by_row, labels_of
 from tfl_research.tasks.task import Task
 
 # The clients' states, float32 `[clients, d]`, by their ids.
@@ -132,7 +132,7 @@ class Evaluator:
 
         @tf.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-            return tf.vectorized_map(
+            return by_row.mapped(
                 lambda client_sums: dict(self._objective.finalize(client_sums)), sums
             )
 
@@ -358,10 +358,10 @@ def _starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int,
       size: most examples in a batch.
       of_each: whether a batch has the examples of one client alone.
     """
-    groups = counts if of_each else [counts.sum()]
+    groups: list[int] = counts.tolist() if of_each else [int(counts.sum())]
     begin = 0
     for count in groups:
-        end = begin + int(count)
+        end = begin + count
         for start in range(begin, end, size):
             yield start, end
         begin = end

@@ -52,6 +52,11 @@ class FunctionalModel:
       drops_padding: whether padding must be left out of a batch: the model mixes
         examples, or it may have no finite gradients for padding (masks, a layer of the
         user's own).
+      mixes_predictions: whether the outputs outside of training depend on the batch as
+        a whole. Batch normalization does not: it uses its statistics there.
+      predicts_no_padding: whether padding must be left out of a batch outside of
+        training: the model mixes the predictions of examples, or a layer of the user's
+        own may fail for padding.
       scales_loss: whether a layer computes in float16, so that the loss is scaled for
         the gradient (`clients.loss_scale`).
       constrain: applies the weights' constraints, weights -> weights, as Keras does
@@ -70,6 +75,8 @@ class FunctionalModel:
     non_trainable: str = "frozen"
     mixes_examples: bool = False
     drops_padding: bool = False
+    mixes_predictions: bool = False
+    predicts_no_padding: bool = False
     constrain: Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]] = None
     scales_loss: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -29,8 +29,31 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
       x_spec: a batch of inputs.
       layers: the Keras layers in the model.
     """
-    if model.changing:
-        return True
+    return bool(model.changing) or _mixes(model, x_spec, layers, training=True)
+
+
+def mixes_predictions(
+    model: FunctionalModel, x_spec: Any, layers: Optional[Sequence[Any]]
+) -> bool:
+    """Whether predictions outside of training depend on the batch as a whole.
+
+    The model is tried as in `mixes_examples`.
+
+    Args:
+      model: the model; `mixes_predictions` is not read.
+      x_spec: a batch of inputs.
+      layers: the Keras layers in the model; None for a model of a user's own.
+    """
+    return _mixes(model, x_spec, layers, training=False)
+
+
+def _mixes(
+    model: FunctionalModel,
+    x_spec: Any,
+    layers: Optional[Sequence[Any]],
+    *,
+    training: bool,
+) -> bool:
     generator = np.random.default_rng(0)
     first, second = probe(x_spec, generator), probe(x_spec, generator)
     batches = [
@@ -39,14 +62,14 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
             lambda a, b: tf.concat([a[:_SAME], b[_SAME:]], 0), first, second
         ),
     ]
-    is_tried = model.has_penalty or any(_is_own(layer) for layer in layers)
-    if is_tried and not model.is_random:
+    is_tried = has_own_layer(layers) or (training and model.has_penalty)
+    if is_tried and not (training and model.is_random):
         # Batches of another size can be mixed by their size alone.
         batches.append(tf.nest.map_structure(lambda a: a[:_SAME], first))
     # Weights that begin at zero may hide what others show.
     weights = [w + _noise(w, generator) for w in model.initial_weights]
     try:
-        results = [_results(model, weights, x) for x in batches]
+        results = [_results(model, weights, x, training) for x in batches]
     except tf.errors.OpError:
         # The model takes other inputs than the probe, and nothing is known.
         return True
@@ -77,6 +100,11 @@ def may_fail_for_padding(layers: Sequence[Any]) -> bool:
     return any(_is_own(layer) or _makes_mask(layer) for layer in layers)
 
 
+def has_own_layer(layers: Optional[Sequence[Any]]) -> bool:
+    """Whether a layer is a user's own; None for a model of a user's own."""
+    return layers is None or any(_is_own(layer) for layer in layers)
+
+
 def _is_own(layer: Any) -> bool:
     own_function = type(layer).__name__ in _OWN
     plain_model = type(layer) in (tf.keras.Sequential, tf.keras.Model)
@@ -92,14 +120,14 @@ def _makes_mask(layer: Any) -> bool:
 
 
 def _results(
-    model: FunctionalModel, weights: Sequence[np.ndarray], x: Any
+    model: FunctionalModel, weights: Sequence[np.ndarray], x: Any, training: bool
 ) -> list[np.ndarray]:
-    """What training gives for the first examples of a batch."""
+    """What the model gives for the first examples of a batch."""
     result = model.forward(
         [tf.constant(w) for w in weights],
         [tf.constant(w) for w in model.initial_state],
         x,
-        True,
+        training,
         tf.constant([1, 2], tf.int32),
     )
     outputs = tf.nest.flatten(result.predictions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -10,6 +11,7 @@ import tensorflow_federated as tff
 
 from tfl_research.models.functional_model import Forward, FunctionalModel
 from tfl_research.models.keras_model import built_model, of_keras_model
+from tfl_research.models.mixing import mixes_predictions
 from tfl_research.models.random_draws import drawn_from
 from tfl_research.models.tracing import pure_function_of_graph
 from tfl_research.models.variable_model import VariableModel, functional
@@ -103,7 +105,7 @@ def _of_functional_model(model: Any, x_spec: Any) -> FunctionalModel:
         predictions = tf.nest.pack_sequence_as(structures[training], outputs)
         return Forward(predictions, tf.constant(0.0), tuple(state))
 
-    return FunctionalModel(
+    found = FunctionalModel(
         tuple(trainable),
         forward,
         is_random=draws[True] > 0,
@@ -112,7 +114,10 @@ def _of_functional_model(model: Any, x_spec: Any) -> FunctionalModel:
         # Functions of a user's own, which were not tried with other batches.
         mixes_examples=True,
         drops_padding=True,
+        predicts_no_padding=True,
     )
+    mixes = mixes_predictions(found, x_spec, None)
+    return dataclasses.replace(found, mixes_predictions=mixes)
 
 
 def _of_reconstruction_model(model: Any) -> VariableModel:

@@ -21,7 +21,12 @@ from tfl_research.models.functional_model import (
     check_non_trainable,
 )
 from tfl_research.models.lookups import replaced_tables, tables_in
-from tfl_research.models.mixing import may_fail_for_padding, mixes_examples
+from tfl_research.models.mixing import (
+    has_own_layer,
+    may_fail_for_padding,
+    mixes_examples,
+    mixes_predictions,
+)
 from tfl_research.models.modules import inside
 from tfl_research.models.random_draws import drawn_from, random_layers
 from tfl_research.models.reached_weights import check_reached, has_custom_gradient
@@ -134,10 +139,14 @@ def functional(
     if traced.has_custom_gradient:
         check_reached(functional, trainable, fixed, model.call, x_spec)
     mixes = mixes_examples(functional, x_spec, layers)
+    known = layers if isinstance(model.held, tf.keras.layers.Layer) else None
+    mixes_later = mixes_predictions(functional, x_spec, known)
     return dataclasses.replace(
         functional,
         mixes_examples=mixes,
         drops_padding=mixes or may_fail_for_padding(layers),
+        mixes_predictions=mixes_later,
+        predicts_no_padding=mixes_later or has_own_layer(known),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfl_research import autograph, clients, models
 from tfl_research.algorithms.algorithm import Algorithm
-from tfl_research.clients.client_work import minibatch_of
+from tfl_research.clients.client_work import minibatch_of, without_padding
 from tfl_research.clients.local_loop import LocalLoop
 from tfl_research.clients.local_training import check_no_statistics, result_of
 from tfl_research.data import derived_generator, structures
@@ -112,7 +113,9 @@ def best_model(
     state = loop.model_state(batches)
 
     def add_step(step: tf.Tensor, total: tf.Tensor) -> tuple:
-        examples = minibatch_of(batches, step)
+        examples: Mapping[str, Any] = minibatch_of(batches, step)
+        if loop.model.predicts_no_padding:
+            examples = without_padding(examples)
         x = structures.packed(examples, "x")
         losses = [
             loop.objective.losses(examples, loop.model.predict(weights, state, x))

@@ -16,7 +16,7 @@ from tfl_research.data import structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
-from tfl_research.tasks.objectives import labels_of
+from tfl_research.tasks.objectives import by_row, labels_of
 from tfl_research.tasks.task import Task
 
 # The clients' states, float32 `[clients, d]`, by their ids.
@@ -47,10 +47,16 @@ class Evaluator:
     """Evaluates model weights on a task's test splits and held-out clients.
 
     The task's functional model runs over batches of a fixed size. The batches hold the
-    examples of all clients, one client after another. Each example's sums
-    (`Objective.sums`) are added up by client in float64. Memory holds the activations
-    of one batch and one copy of the evaluated examples. It also holds the predictions
-    if the objective has metrics of all examples (`Metric.of_examples`, as the AUC).
+    examples of all clients, one client after another, and the last one has padding. A
+    model whose predictions depend on the batch as a whole gets the batches of one
+    client after another, without padding, so that each client's metrics are those of
+    Keras' `evaluate` on the client's examples. Neither does a model with layers of the
+    user's own get padding.
+
+    Each example's sums (`Objective.sums`) are added up by client in float64. Memory
+    holds the activations of one batch and one copy of the evaluated examples. It also
+    holds the predictions if the objective has metrics of all examples
+    (`Metric.of_examples`, as the AUC).
 
     Args:
       task: the task.
@@ -127,7 +133,7 @@ class Evaluator:
 
         @autograph.function(reduce_retracing=True)
         def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-            return tf.vectorized_map(
+            return by_row.mapped(
                 lambda client_sums: dict(self._objective.finalize(client_sums)), sums
             )
 
@@ -279,26 +285,30 @@ class Evaluator:
         # each client in the batch and not for every client. The last segment takes
         # the padding.
         present = np.flatnonzero(flat.counts)
+        if not len(present):
+            return self._no_sums(flat, weights, state)
         ranks = np.repeat(np.arange(len(present)), flat.counts[present])
-        of_each = self._separately or bool(self._model.local)
+        model = self._model
+        of_each = self._separately or bool(model.local) or model.mixes_predictions
         starts = _starts(flat.counts[present], size, of_each)
         batches = [(i, ranks[i : min(i + size, end)]) for i, end in starts]
-        num_segments = 1 + max(int(np.ptp(b)) + 1 if len(b) else 0 for _, b in batches)
+        num_segments = 1 + max(int(np.ptp(b)) + 1 for _, b in batches)
         totals: dict[str, np.ndarray] = {}
         predictions: list[Any] = []
         for start, batch_ranks in batches:
             real = len(batch_ranks)
             batch_clients = np.unique(batch_ranks)
             used: Sequence[tf.Tensor] = state
-            if self._model.local and real:
+            if model.local:
                 client_id = client_ids[present[batch_ranks[0]]]
                 used = self._own_state(client_id, state)
-            segments = np.full(size, num_segments - 1, np.int32)
+            rows = real if model.predicts_no_padding else size
+            segments = np.full(rows, num_segments - 1, np.int32)
             segments[:real] = np.searchsorted(batch_clients, batch_ranks)
             sums, found = self._batch_sums(
                 weights,
                 used,
-                flat.padded_batch(start, size),
+                flat.padded_batch(start, real, rows),
                 segments,
                 np.int32(num_segments),
             )
@@ -311,21 +321,49 @@ class Evaluator:
                 totals[name][present[batch_clients]] += array[: len(batch_clients)]
         return totals, joined(predictions)
 
+    def _no_sums(
+        self,
+        flat: FlatExamples,
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+    ) -> tuple[dict[str, np.ndarray], Any]:
+        """The sums and predictions of clients that have no examples."""
+        arguments = (
+            weights,
+            state,
+            flat.padded_batch(0, 0, 1),
+            np.zeros(1, np.int32),
+            np.int32(1),
+        )
+        traced = self._batch_sums.get_concrete_function(
+            *tf.nest.map_structure(tf.convert_to_tensor, arguments)
+        )
+        outputs: Any = traced.structured_outputs
+        sums, found = outputs
+
+        def zeros(rows: int, spec: Any, dtype: Any) -> np.ndarray:
+            return np.zeros([rows, *(size or 0 for size in spec.shape[1:])], dtype)
+
+        clients = len(flat.counts)
+        return (
+            {name: zeros(clients, s, np.float64) for name, s in sums.items()},
+            tf.nest.map_structure(lambda s: zeros(0, s, s.dtype.as_numpy_dtype), found),
+        )
+
 
 def _starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int, int]]:
     """The first example of each batch, and the example before which the batch ends.
 
     Args:
-      counts: int64 `[clients]`, number of examples of each client.
+      counts: int64 `[clients]`, number of examples of each client, at least 1.
       size: most examples in a batch.
       of_each: whether a batch has the examples of one client alone.
     """
-    # Examples of no clients are one batch of padding.
-    groups = counts if of_each and len(counts) else np.array([counts.sum()])
+    groups: list[int] = counts.tolist() if of_each else [int(counts.sum())]
     begin = 0
     for count in groups:
-        end = begin + int(count)
-        for start in range(begin, max(end, begin + 1), size):
+        end = begin + count
+        for start in range(begin, end, size):
             yield start, end
         begin = end
 

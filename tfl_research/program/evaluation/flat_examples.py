@@ -58,12 +58,11 @@ class FlatExamples:
         self.arrays = {name: np.concatenate(held) for name, held in parts.items()}
         self.counts = np.array(counts, np.int64)
 
-    def padded_batch(self, start: int, size: int) -> dict[str, np.ndarray]:
-        """Examples from `start` on, with rows of zeros up to `size`."""
+    def padded_batch(self, start: int, real: int, size: int) -> dict[str, np.ndarray]:
+        """The `real` examples from `start` on, with rows of zeros up to `size`."""
         batch = {}
         for name, array in self.arrays.items():
-            real = array[start : start + size]
             # Text is padded with empty texts, numbers with zeros.
             batch[name] = structures.blank((size, *array.shape[1:]), array.dtype)
-            batch[name][: len(real)] = real
+            batch[name][:real] = array[start : start + real]
         return batch

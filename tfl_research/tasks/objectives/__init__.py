@@ -2,8 +2,8 @@
 
 `objective` has the type. `classification` and `regression` have the toolkit's own
 objectives, and `from_keras` makes one of Keras' losses and metrics (`keras_losses`,
-`keras_heads`, `keras_metrics`, `tracing`). `rules` say what a loss takes of labels and
-outputs. `of_tff_models` reads the loss of a model of TFF, which it imports.
+`keras_heads`, `keras_metrics`, `by_row`, `tracing`). `rules` say what a loss takes of
+labels and outputs. `of_tff_models` reads the loss of a model of TFF, which it imports.
 """
 
 from tfl_research.tasks.objectives.classification import (

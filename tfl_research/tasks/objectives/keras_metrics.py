@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfl_research.tasks import ranking
 from tfl_research.tasks.metrics import Metric
+from tfl_research.tasks.objectives import by_row
 from tfl_research.tasks.objectives.keras_metric_kinds import (
     direction_of,
     fresh_maker,
@@ -71,32 +72,37 @@ class ExampleMetric:
         """
         y, predictions = as_in_fit(tf.constant(y), tf.constant(predictions))
         whole, parts = self.fresh(), self.fresh()
+        given = self._arguments(y, predictions, weights)
+        of_first: list[Any] = []
         try:
-            whole.update_state(*self._arguments(y, predictions, weights))
+            whole.update_state(*given)
             for rows in (slice(0, 1), slice(1, None)):
                 if len(y[rows]):
                     own = None if weights is None else weights[rows]
                     parts.update_state(
                         *self._arguments(y[rows], predictions[rows], own)
                     )
+                    of_first = of_first or [parts.result()]
+            each = self.sums(*given)
+            sums = [np.sum(value, axis=0) for value in each]
+            values = [[np.asarray(v) for v in m.variables] for m in (whole, parts)]
+            value = whole.result()
         except Exception as error:  # Of a user's function: any.
             raise ValueError(
                 f"metric {self.name!r} fails: {last_line(error)}"
             ) from error
-        given = self._arguments(y, predictions, weights)
-        sums = [np.sum(value, axis=0) for value in self.sums(*given)]
-        values = [[np.asarray(v) for v in m.variables] for m in (whole, parts)]
-        value = whole.result()
         if isinstance(value, Mapping) or len(np.shape(value)):
             raise ValueError(
                 f"metric {self.name!r} has several values, expected one number; give "
                 "it an average, as average='macro'"
             )
-        results = [float(value), float(self.result(*sums))]
+        # As for two clients, of whom one has the first example alone.
+        clients = [np.stack([e[0], total]) for e, total in zip(each, sums)]
+        results = by_row.mapped(lambda own: self.result(*own), clients)
         pairs: list[tuple[Any, Any]] = [
             *zip(values[0], values[1]),
             *zip(values[0], sums),
-            (results[0], results[1]),
+            *zip([float(of_first[0]), float(value)], np.asarray(results)),
         ]
         if any(np.shape(a) != np.shape(b) for a, b in pairs) or not all(
             np.allclose(a, b, 1e-4, 1e-5, True) for a, b in pairs
@@ -155,7 +161,7 @@ def example_metric(
         fixed = _mean_of_function(with_variables, y, predictions, *weights)
         if fixed is not None:
             return fixed
-        return tf.vectorized_map(of_one, (y, predictions, *weights))
+        return by_row.mapped(of_one, (y, predictions, *weights))
 
     def result(*summed: tf.Tensor) -> tf.Tensor:
         held: list[Accumulator] = []

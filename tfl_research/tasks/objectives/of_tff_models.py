@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 from tfl_research import _tff_compat, models
 from tfl_research.data import derived_generator, structures
 from tfl_research.models.tracing import one_line
+from tfl_research.tasks.objectives import by_row
 from tfl_research.tasks.objectives.from_keras import from_keras
 from tfl_research.tasks.objectives.objective import Objective, labels_of
 
@@ -138,6 +139,6 @@ def _example_losses(model: Any) -> Callable[[Any, Any], tf.Tensor]:
             label, output = example
             return model.loss(output[tf.newaxis], label[tf.newaxis])
 
-        return tf.vectorized_map(of_one, (y, predictions))
+        return by_row.mapped(of_one, (y, predictions))
 
     return own_loss

@@ -1,0 +1,279 @@
+"""The own loops of recurrent layers against Keras' own code.
+
+With TFL_CAMPAIGN=all every row of the table runs, also under XLA.
+"""
+
+import contextlib
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfl_research import models
+from tfl_research.models import variable_model
+from tfl_research.models.recurrent import layers as recurrent
+
+L, R = tf.keras.layers, tf.keras.regularizers
+ALL = os.environ.get("TFL_CAMPAIGN") == "all"
+SEED = tf.constant([3, 4])
+X = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+# Padding at the end, at the start, in the middle, and everywhere.
+X[0, -2:], X[1, :1], X[2, 1:3], X[3] = 0, 0, 0, 0
+
+
+def chain(*make):
+    """A model of layers one after another, with all outputs of the last."""
+
+    def build():
+        start = tf.keras.Input(X.shape[1:])
+        x = start
+        for one in make:
+            x = one()(x)
+        return tf.keras.Model(start, x)
+
+    return build
+
+
+def with_initial_states():
+    start = tf.keras.Input(X.shape[1:])
+    kept = L.Masking()(start)
+    states = [L.Dense(2)(kept[:, 0]), L.Dense(2)(kept[:, 1])]
+    out = L.LSTM(2, return_sequences=True, return_state=True)(
+        kept, initial_state=states
+    )
+    return tf.keras.Model(start, out)
+
+
+def zeros_for_masked_steps():
+    start = tf.keras.Input(X.shape[1:])
+    layer = L.LSTM(2, return_sequences=True, zero_output_for_mask=True)
+    return tf.keras.Model(start, layer(L.Masking()(start)))
+
+
+QUICK = {
+    "lstm": chain(
+        L.Masking, lambda: L.LSTM(2, return_sequences=True, return_state=True)
+    ),
+    "gru": chain(
+        L.Masking, lambda: L.GRU(2, dropout=0.3, recurrent_dropout=0.4)
+    ),
+    "gru_reset_before": chain(
+        lambda: L.GRU(2, reset_after=False, recurrent_dropout=0.4)
+    ),
+    "simple_rnn": chain(
+        L.Masking, lambda: L.SimpleRNN(2, dropout=0.3, recurrent_dropout=0.4)
+    ),
+}
+REST = {
+    "lstm_last": chain(lambda: L.LSTM(2)),
+    "lstm_dropout": chain(lambda: L.LSTM(2, dropout=0.4)),
+    "lstm_both_dropouts": chain(
+        lambda: L.LSTM(2, dropout=0.3, recurrent_dropout=0.4)
+    ),
+    "lstm_gates_dropout": chain(
+        lambda: L.LSTM(2, dropout=0.3, use_bias=False, implementation=1)
+    ),
+    "lstm_without_bias": chain(lambda: L.LSTM(2, use_bias=False, dropout=0.3)),
+    "lstm_forgets": chain(lambda: L.LSTM(2, unit_forget_bias=False)),
+    "lstm_backwards": chain(
+        L.Masking,
+        lambda: L.LSTM(2, go_backwards=True, return_sequences=True),
+    ),
+    "lstm_relu": chain(
+        lambda: L.LSTM(2, activation="relu", recurrent_activation="linear")
+    ),
+    "lstm_regularized": chain(
+        lambda: L.LSTM(
+            2,
+            kernel_regularizer=R.L2(0.1),
+            recurrent_regularizer=R.L1(0.1),
+            bias_regularizer=R.L2(0.2),
+            activity_regularizer=R.L2(0.3),
+            recurrent_constraint=tf.keras.constraints.MaxNorm(0.5),
+        )
+    ),
+    "lstm_initial_states": with_initial_states,
+    "lstm_zeros": zeros_for_masked_steps,
+    "lstm_double": chain(lambda: L.LSTM(2, dtype="float64")),
+    "gru_plain": chain(lambda: L.GRU(2, return_state=True)),
+    "gru_dropout": chain(lambda: L.GRU(2, dropout=0.3)),
+    "gru_without_bias": chain(L.Masking, lambda: L.GRU(2, use_bias=False)),
+    "gru_gates_dropout": chain(
+        lambda: L.GRU(2, dropout=0.3, reset_after=False, implementation=1)
+    ),
+    "simple_rnn_relu": chain(lambda: L.SimpleRNN(2, "relu", use_bias=False)),
+    "stacked": chain(
+        lambda: L.LSTM(2, return_sequences=True),
+        lambda: L.GRU(3, return_sequences=True),
+        lambda: L.SimpleRNN(2),
+    ),
+    "bidirectional": chain(
+        L.Masking,
+        lambda: L.Bidirectional(L.LSTM(2, return_sequences=True, dropout=0.3)),
+    ),
+    "time_distributed": chain(
+        lambda: L.Reshape((2, 2, 3)), lambda: L.TimeDistributed(L.GRU(2))
+    ),
+}
+TABLE = {**QUICK, **(REST if ALL else {})}
+
+
+@contextlib.contextmanager
+def _nothing(modules):
+    yield
+
+
+def of_keras(build, monkeypatch):
+    """The model with Keras' own loops."""
+    with monkeypatch.context() as patched:
+        patched.setattr(variable_model, "own_loops", _nothing)
+        return models.from_keras(build, tf.TensorSpec([None, *X.shape[1:]]))
+
+
+def ours(build):
+    return models.from_keras(build, tf.TensorSpec([None, *X.shape[1:]]))
+
+
+def weights_of(model):
+    """Weights at which every gate differs, biases included."""
+    return [
+        tf.constant(w + 0.3 * np.random.default_rng(i).normal(size=w.shape), w.dtype)
+        for i, w in enumerate(model.initial_weights)
+    ]
+
+
+def loss_and_gradient(model, training, compiled=False):
+    weights = weights_of(model)
+
+    def compute(*weights):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            forward = model.forward(weights, (), tf.constant(X), training, SEED)
+            outputs = tf.nest.flatten(forward.predictions)
+            loss = tf.cast(forward.penalty, tf.float64)
+            for output in outputs:
+                place = tf.reshape(tf.range(tf.size(output)), tf.shape(output))
+                rises = tf.cos(tf.cast(place, tf.float64))
+                loss += tf.reduce_sum(rises * tf.cast(output, tf.float64))
+        return outputs, tape.gradient(loss, weights)
+
+    return tf.function(compute, jit_compile=compiled)(*weights)
+
+
+def assert_equal(one, other, tolerance=1e-5):
+    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_and_gradients_are_those_of_keras(name, monkeypatch):
+    keras, own = of_keras(TABLE[name], monkeypatch), ours(TABLE[name])
+    expected = loss_and_gradient(keras, training=True)
+    assert any(np.abs(g).max() > 1e-2 for g in expected[1])
+    assert_equal(loss_and_gradient(own, training=True), expected)
+    if ALL:
+        assert_equal(loss_and_gradient(own, training=True, compiled=True), expected)
+        outside = loss_and_gradient(keras, training=False)
+        assert_equal(loss_and_gradient(own, training=False), outside)
+        assert own.is_random == keras.is_random
+
+
+def test_xla_compiles_the_gradient():
+    # Keras' own loop has no fixed number of passes, which XLA refuses.
+    own = ours(QUICK["lstm"])
+    expected = loss_and_gradient(own, training=True)
+    assert_equal(loss_and_gradient(own, training=True, compiled=True), expected)
+
+
+@pytest.mark.skipif(not ALL, reason="three more models")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+def test_half_precision_is_near_keras(kind, monkeypatch):
+    build = chain(lambda: getattr(L, kind)(2, dtype="mixed_bfloat16"))
+    expected = loss_and_gradient(of_keras(build, monkeypatch), training=True)
+    assert_equal(loss_and_gradient(ours(build), training=True), expected, 0.05)
+
+
+def replaced(layer, inputs=X):
+    """Whether the layer gets the loop of our own."""
+    layer(inputs)
+    with recurrent.own_loops([layer]):
+        found = "call" in vars(layer)
+    return found and "call" not in vars(layer)
+
+
+class OwnCall(L.LSTM):
+    def call(self, inputs, **arguments):
+        return 2.0 * super().call(inputs, **arguments)
+
+
+class OwnCell(L.GRUCell):
+    def call(self, inputs, states, training=None):
+        return super().call(2.0 * inputs, states, training)
+
+
+def with_own_cell():
+    layer = L.GRU(2)
+    layer.cell = OwnCell(2)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        OwnCall(2),
+        with_own_cell(),
+        L.RNN(L.LSTMCell(2)),
+        L.LSTM(2, activation="softplus"),
+        L.LSTM(2, activation=lambda x: tf.tanh(x) * 0.5),
+        L.GRU(2, recurrent_activation="hard_sigmoid"),
+        L.LSTM(2, unroll=True),
+        L.LSTM(2, time_major=True),
+        L.LSTM(2, return_runtime=True),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_other_layers_are_left_to_keras(layer):
+    assert not replaced(layer)
+
+
+def test_a_layer_has_its_own_call_again_afterwards():
+    assert replaced(L.LSTM(2)) and replaced(L.GRU(2)) and replaced(L.SimpleRNN(2))
+
+
+@pytest.mark.parametrize("compiled", [False, True] if ALL else [False])
+def test_gradients_of_single_examples(compiled):
+    model = ours(QUICK["lstm"])
+    weights = weights_of(model)
+
+    def of_one(x):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            forward = model.forward(weights, (), x[tf.newaxis], True, SEED)
+            loss = tf.add_n([tf.reduce_sum(p**2) for p in forward.predictions])
+        return tape.gradient(loss, weights)
+
+    together = tf.function(
+        lambda x: tf.vectorized_map(of_one, x), jit_compile=compiled
+    )(X[:3])
+    alone = tf.function(of_one)
+    for index, x in enumerate(X[:3]):
+        assert_equal([g[index] for g in together], alone(x))
+
+
+def test_an_imported_graph_keeps_the_gradient():
+    # A constant of many numbers is a captured tensor, so that the graph is imported.
+    table = tf.constant(np.arange(900.0, dtype=np.float32).reshape(300, 3) / 900)
+
+    def build():
+        start = tf.keras.Input(X.shape[1:])
+        moved = L.Lambda(lambda x: x + tf.reduce_mean(table, 0))(start)
+        return tf.keras.Model(start, L.LSTM(2)(moved))
+
+    def built_in():
+        start = tf.keras.Input(X.shape[1:])
+        mean = np.mean(table.numpy(), 0)
+        return tf.keras.Model(start, L.LSTM(2)(start + mean))
+
+    one, other = ours(build), ours(built_in)
+    assert_equal(loss_and_gradient(one, True), loss_and_gradient(other, True))

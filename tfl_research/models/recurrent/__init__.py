@@ -1,0 +1,5 @@
+"""Keras' recurrent layers with a loop and a gradient of our own.
+
+`layers` says which layers of a model get the loop, and puts it in their place while the
+model is traced. `loop` is the loop over time and its gradient, `cells` are the steps.
+"""

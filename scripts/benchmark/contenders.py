@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from benchmark.images import NOISE_MULTIPLIER
+from benchmark.specs import ROOFLINE_PRODUCTS, ROOFLINE_SIZE
 from benchmark.workloads import Workload
 
-Round = Callable[[int], None]
+
+class Running(NamedTuple):
+    """A contender that is ready to run.
+
+    Attributes:
+      run: runs the round of a number.
+      weights: the global model's trainable weights; None where nobody asks.
+    """
+
+    run: Callable[[int], None]
+    weights: Optional[Callable[[], list[np.ndarray]]] = None
+
+
+def _trainable(state: Any) -> list[np.ndarray]:
+    return [np.asarray(w) for w in state.global_model_weights.trainable]
 
 
 def _process(workload: Workload) -> Any:
     import tensorflow_federated as tff
 
-    from tfl_research import aggregators, privacy, processes
+    from tfl_research import aggregators, clients, privacy, processes
 
     arguments: dict[str, Any] = {}
     if workload.clip is not None:
@@ -36,14 +52,18 @@ def _process(workload: Workload) -> Any:
             ),
             "client_weighting": processes.uniform(),
         }
-    return processes.build_fed_avg(
-        workload.task,
-        client_optimizer=tff.learning.optimizers.build_sgdm(workload.client_rate),
-        **arguments,
-    )
+    optimizer = tff.learning.optimizers.build_sgdm(workload.client_rate)
+    if workload.record_clip is None:
+        arguments["client_optimizer"] = optimizer
+    else:
+        batching: Any = workload.task.train.batching
+        arguments["client_work"] = clients.RecordLevelTraining(
+            optimizer, batching, workload.record_clip, NOISE_MULTIPLIER
+        )
+    return processes.build_fed_avg(workload.task, **arguments)
 
 
-def _on_engine(workload: Workload, engine: Any) -> Round:
+def _on_engine(workload: Workload, engine: Any) -> Running:
     state = engine.initialize()
 
     def run(round_number: int) -> None:
@@ -51,31 +71,33 @@ def _on_engine(workload: Workload, engine: Any) -> Round:
         state, metrics = engine.next(state, workload.rounds_cohort(round_number))
         float(metrics["train"]["loss"])
 
-    return run
+    return Running(run, lambda: _trainable(state))
 
 
-def in_process(workload: Workload) -> Round:
+def in_process(workload: Workload) -> Running:
     """The toolkit's in-process runtime, everything chosen by itself."""
     from tfl_research import runtime
 
     if workload.datasets:
         process, datasets = _tutorial(workload)
-        return _on_datasets(runtime.in_process(process), datasets)
+        return _on_datasets(workload, process, runtime.in_process(process), datasets)
     return _on_engine(workload, runtime.in_process(_process(workload)))
 
 
-def tff_runtime(workload: Workload) -> Round:
+def tff_runtime(workload: Workload) -> Running:
     """The toolkit's process on TFF's C++ runtime (--runtime=tff)."""
     from tfl_research import runtime
 
     if workload.datasets:
         process, datasets = _tutorial(workload)
-        return _on_datasets(runtime.tff_local(process), datasets)
+        return _on_datasets(workload, process, runtime.tff_local(process), datasets)
     return _on_engine(workload, runtime.tff_local(_process(workload)))
 
 
-def _on_datasets(engine: Any, datasets: list[Any]) -> Round:
-    state = engine.initialize()
+def _on_datasets(
+    workload: Workload, process: Any, engine: Any, datasets: list[Any]
+) -> Running:
+    state = _from_initial_weights(workload, process, engine.initialize())
 
     def run(round_number: int) -> None:
         nonlocal state
@@ -83,7 +105,17 @@ def _on_datasets(engine: Any, datasets: list[Any]) -> Round:
         state, metrics = engine.next(state, datasets)
         float(metrics["client_work"]["train"]["loss"])
 
-    return run
+    return Running(run, lambda: _trainable(state))
+
+
+def _from_initial_weights(workload: Workload, process: Any, state: Any) -> Any:
+    """The state of a process of TFF with the workload's initial weights."""
+    import tensorflow_federated as tff
+
+    if workload.initial_weights is None:
+        return state
+    weights = tff.learning.models.ModelWeights(workload.initial_weights(), [])
+    return process.set_model_weights(state, weights)
 
 
 def _tutorial(workload: Workload) -> tuple[Any, list[Any]]:
@@ -127,10 +159,12 @@ def _tutorial(workload: Workload) -> tuple[Any, list[Any]]:
     return process, datasets
 
 
-def plain_tff(workload: Workload) -> Round:
+def plain_tff(workload: Workload) -> Running:
     """TFF as its tutorial writes it: a Keras model and batched datasets."""
+    if workload.record_clip is not None:
+        raise ValueError("TFF has no DP-SGD at the clients")
     process, datasets = _tutorial(workload)
-    state = process.initialize()
+    state = _from_initial_weights(workload, process, process.initialize())
 
     def run(round_number: int) -> None:
         nonlocal state
@@ -138,10 +172,10 @@ def plain_tff(workload: Workload) -> Round:
         output = process.next(state, datasets)
         state = output.state
 
-    return run
+    return Running(run, lambda: _trainable(state))
 
 
-def limit(workload: Workload) -> Round:
+def limit(workload: Workload) -> Running:
     """A round that is written by hand for this model, as a bound for the speed.
 
     For the MLP one XLA program with all clients in batched matrix products; for the
@@ -154,7 +188,7 @@ def limit(workload: Workload) -> Round:
     return _keras_by_hand(workload)
 
 
-def _mlp_by_hand(workload: Workload) -> Round:
+def _mlp_by_hand(workload: Workload) -> Running:
     import tensorflow as tf
 
     model = workload.task.build_model()
@@ -211,10 +245,10 @@ def _mlp_by_hand(workload: Workload) -> Round:
         )
         float(total)
 
-    return run
+    return Running(run)
 
 
-def _keras_by_hand(workload: Workload) -> Round:
+def _keras_by_hand(workload: Workload) -> Running:
     import tensorflow as tf
 
     model = workload.task.build_model()
@@ -249,7 +283,25 @@ def _keras_by_hand(workload: Workload) -> Round:
                 total += variable.numpy()
         weights = [total / len(cohort) for total in sums]
 
-    return run
+    return Running(run)
+
+
+def roofline(workload: Workload) -> Running:
+    """Products of large float32 matrices, whatever the workload."""
+    import tensorflow as tf
+
+    del workload
+    size = [ROOFLINE_SIZE, ROOFLINE_SIZE]
+    matrix = tf.random.stateless_uniform(size, [1, 2]) / ROOFLINE_SIZE
+
+    @tf.function
+    def products() -> Any:
+        product = matrix
+        for _ in range(ROOFLINE_PRODUCTS):
+            product = tf.matmul(product, matrix)
+        return tf.reduce_sum(product)
+
+    return Running(lambda _: float(products()))
 
 
 CONTENDERS = {
@@ -257,4 +309,5 @@ CONTENDERS = {
     "tff_runtime": tff_runtime,
     "in_process": in_process,
     "limit": limit,
+    "roofline": roofline,
 }

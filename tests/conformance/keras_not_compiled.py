@@ -11,20 +11,9 @@ REASONS = {
     "pad_and_crop_2d": _LISTED.format("ResizeBilinear"),
     "resizing_and_rescaling": _LISTED.format("OptionalFromValue"),
     "activation_strings": _LISTED.format("SeluGrad"),
-    "lstm": _LOOP,
-    "gru": _LOOP,
-    "gru_reset_before": _LOOP,
-    "simple_rnn": _LOOP,
-    "stacked_rnn": _LOOP,
-    "bidirectional": _LOOP,
     "conv_lstm_1d": _LOOP,
     "conv_lstm_2d": _LOOP,
     "conv_lstm_3d": _LOOP,
-    "embedding_mask_lstm": _LOOP,
-    "masking_gru": _LOOP,
-    "recurrent_penalty": _LOOP,
-    "recurrent_dropout_lstm": _LOOP,
-    "recurrent_dropout_gru": _LOOP,
     # A number for each real example, whose count is known when the program runs.
     "dropout_and_statistics": (
         r"XLA cannot compile the clients' work \(.*StatelessRandomUniformFullIntV2 "

@@ -11,7 +11,7 @@ from benchmark.contender import Contender
 from benchmark.specs import ROOFLINE_FLOPS
 
 # Kinds of seconds that are not a contender's median.
-_OTHER_SECONDS = "_start_seconds"
+_OTHER_SECONDS = ("_start_seconds", "_cpu_seconds")
 # Relative difference of the first updates' norms, above which the work is not the same.
 # Batches, dropout and noise are drawn anew by each contender.
 _NORM_TOLERANCE = 0.05
@@ -44,6 +44,7 @@ def summary(
         result[f"{name}_seconds"] = statistics.median(ordered)
         result[f"{name}_seconds_range"] = [ordered[0], ordered[-1]]
         result[f"{name}_rounds"] = len(ordered)
+        result[f"{name}_cpu_seconds"] = scale * statistics.median(contender.all_cpu)
         result[f"{name}_start_seconds"] = contender.start_seconds
         result[f"{name}_peak_bytes"] = contender.peak_bytes
         if contender.update_norm is not None:
@@ -120,7 +121,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Rates, peak memory and norms of each workload, a line each."""
+    """Rates, CPU seconds, peak memory and norms of each workload, a line each."""
     lines = []
     for workload, result in results.items():
         if "matmul_gflop_per_second" in result:
@@ -132,6 +133,7 @@ def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 line += f", in_process at {result['of_roofline']:.0%} of that"
             lines.append(line)
         for what, key, scale, unit in (
+            ("CPU seconds a round", "cpu_seconds", 1.0, ""),
             ("peak memory", "peak_bytes", 1e-6, " MB"),
             ("norm of the first update", "update_norm", 1.0, ""),
         ):

@@ -85,6 +85,8 @@ def test_contenders_take_turns_and_leave_nothing(fake, tmp_path, capsys):
     # Up to 20 rounds a turn, of which these take no time.
     assert len(contender.rounds) == 2 * 20
     assert contender.update_norm == 3.0
+    # One number for each turn.
+    assert len(contender.all_cpu) == 2
     # Python and its child, of some MB each.
     assert contender.peak_bytes > 10e6
     assert absent == {
@@ -159,7 +161,11 @@ def test_rounds_end_without_an_empty_line(monkeypatch):
 
 def _made_up(seconds, norm=None):
     return types.SimpleNamespace(
-        rounds=seconds, start_seconds=9.0, peak_bytes=7, update_norm=norm
+        rounds=seconds,
+        all_cpu=[2 * max(seconds), min(seconds), max(seconds)],
+        start_seconds=9.0,
+        peak_bytes=7,
+        update_norm=norm,
     )
 
 
@@ -174,6 +180,7 @@ def test_summary_gives_medians_and_ratios():
     assert result["plain_tff_seconds"] == 0.3
     assert result["plain_tff_seconds_range"] == [0.1, 0.5]
     assert result["plain_tff_rounds"] == 3
+    assert result["plain_tff_cpu_seconds"] == 0.5
     assert result["in_process_seconds"] == pytest.approx(0.03)
     assert result["speedup"] == pytest.approx(10.0)
     assert result["over_limit"] == pytest.approx(2.0)
@@ -218,7 +225,8 @@ def test_the_roofline_is_the_time_of_as_many_products():
     assert result["of_roofline"] == pytest.approx(0.6)
     assert result["model_gflop"] == pytest.approx(3 * one / 1e9)
     assert result["matmul_gflop_per_second"] == pytest.approx(one / 0.2 / 1e9)
-    first, peaks, norms = report.remarks({"W5": result})
+    first, cpu, peaks, norms = report.remarks({"W5": result})
+    assert cpu == "W5, CPU seconds a round: in_process 1, roofline 0.9"
     assert first == (
         "W5: 206.2 GFLOP a round; matrix products run at 343.6 GFLOP/s, in_process at "
         "60% of that"

@@ -230,10 +230,12 @@ def _resnet(spec: Large) -> Iterator[Weight]:
     for block in blocks(spec):
         yield Weight((3, 3, block.inputs, block.channels))
         yield from _norm(block.channels)
+        # As Keras lists them, by their distance from the output.
         yield Weight((3, 3, block.channels, block.channels))
-        yield from _norm(block.channels)
         if block.projects:
             yield Weight((1, 1, block.inputs, block.channels))
+        yield from _norm(block.channels)
+        if block.projects:
             yield from _norm(block.channels)
     yield Weight((spec.width << (spec.layers - 1), spec.num_classes))
     yield Weight((spec.num_classes,), "zeros")

@@ -86,14 +86,18 @@ def _resnet(spec: Large) -> tuple[Any, Any, list[Any]]:
         convolution = _L.Conv2D(
             channels, side, strides=stride, padding="same", use_bias=False
         )
-        return used(_L.GroupNormalization(_GROUPS))(used(convolution)(x))
+        return used(convolution)(x)
+
+    def normed(x: Any) -> Any:
+        return used(_L.GroupNormalization(_GROUPS))(x)
 
     inputs = tf.keras.Input([spec.length, spec.length, 3])
-    x = _L.ReLU()(convolved(inputs, spec.width, 3))
+    x = _L.ReLU()(normed(convolved(inputs, spec.width, 3)))
     for block in blocks(spec):
-        inner = _L.ReLU()(convolved(x, block.channels, 3, block.stride))
-        inner = convolved(inner, block.channels, 3)
+        inner = convolved(x, block.channels, 3, block.stride)
+        inner = convolved(_L.ReLU()(normed(inner)), block.channels, 3)
         skip = convolved(x, block.channels, 1, block.stride) if block.projects else x
-        x = _L.ReLU()(inner + skip)
+        inner = normed(inner)
+        x = _L.ReLU()(inner + (normed(skip) if block.projects else skip))
     x = _L.GlobalAveragePooling2D()(x)
     return inputs, used(_L.Dense(spec.num_classes))(x), layers

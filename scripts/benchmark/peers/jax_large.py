@@ -80,26 +80,35 @@ def _transformer(spec: Large, weights: Iterator[Any], x: Any) -> Any:
     return linear(norm(x))
 
 
-def _convolved(weights: Iterator[Any], x: Any, stride: int = 1) -> Any:
-    x = jax.lax.conv_general_dilated(
+def _convolved(x: Any, kernel: Any, stride: int = 1) -> Any:
+    return jax.lax.conv_general_dilated(
         x,
-        next(weights),
+        kernel,
         (stride, stride),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def _group_norm(x: Any, scale: Any, shift: Any) -> Any:
     grouped = x.reshape(*x.shape[:3], _GROUPS, -1)
     mean = grouped.mean((1, 2, 4), keepdims=True)
     variance = ((grouped - mean) ** 2).mean((1, 2, 4), keepdims=True)
     normed = ((grouped - mean) * jax.lax.rsqrt(variance + 1e-3)).reshape(x.shape)
-    return normed * next(weights) + next(weights)
+    return normed * scale + shift
 
 
 def _resnet(spec: Large, weights: Iterator[Any], x: Any) -> Any:
-    x = jax.nn.relu(_convolved(weights, x))
+    def normed(x: Any) -> Any:
+        return _group_norm(x, next(weights), next(weights))
+
+    x = jax.nn.relu(normed(_convolved(x, next(weights))))
     for block in blocks(spec):
-        inner = jax.nn.relu(_convolved(weights, x, block.stride))
-        inner = _convolved(weights, inner)
-        skip = _convolved(weights, x, block.stride) if block.projects else x
-        x = jax.nn.relu(inner + skip)
+        inner = jax.nn.relu(normed(_convolved(x, next(weights), block.stride)))
+        inner = _convolved(inner, next(weights))
+        if block.projects:
+            skip = _convolved(x, next(weights), block.stride)
+            x = jax.nn.relu(normed(inner) + normed(skip))
+        else:
+            x = jax.nn.relu(normed(inner) + x)
     return x.mean((1, 2)) @ next(weights) + next(weights)

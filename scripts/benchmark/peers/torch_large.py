@@ -154,8 +154,9 @@ class _Block(nn.Module):
         )
 
     def in_order(self) -> list[Any]:
-        used = [c for c in (self.first, self.second, self.skip) if c is not None]
-        return [part for c in used for part in (c.weights, c.norm)]
+        last = [self.second] if self.skip is None else [self.second, self.skip]
+        kernels, norms = [c.weights for c in last], [c.norm for c in last]
+        return [self.first.weights, self.first.norm, *kernels, *norms]
 
     def forward(self, x: Any) -> Any:
         inner = self.second(functional.relu(self.first(x)))

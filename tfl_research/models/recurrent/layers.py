@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.models.recurrent import cells, loop
+from tfl_research.models.recurrent import cells, gru, loop
 
 _layers = tf.keras.layers
 _activations = tf.keras.activations
@@ -80,8 +80,8 @@ def _cell_of(layer: Any) -> Optional[cells.Cell]:
     if kind is _layers.LSTMCell:
         return cells.Lstm(activation, recurrent)
     if layer.reset_after:
-        return cells.GruResetAfter(activation, recurrent)
-    return cells.GruResetBefore(activation, recurrent)
+        return gru.GruResetAfter(activation, recurrent)
+    return gru.GruResetBefore(activation, recurrent)
 
 
 # Keras' own tests ask a layer for the device that ran it.
@@ -101,7 +101,7 @@ def _call(layer: Any, cell: cells.Cell) -> Callable[..., Any]:
         x, *states = inputs if isinstance(inputs, list) else [inputs]
         states = states or initial_state
         first = mask[0] if isinstance(mask, (list, tuple)) else mask
-        if not _is_sequence(x) or not _is_mask(first):
+        if not _is_sequence(x, layer.compute_dtype) or not _is_mask(first):
             return keras_call(
                 inputs, mask=mask, training=training, initial_state=initial_state
             )
@@ -117,9 +117,10 @@ def _call(layer: Any, cell: cells.Cell) -> Callable[..., Any]:
     return call
 
 
-def _is_sequence(x: Any) -> bool:
+def _is_sequence(x: Any, dtype: str) -> bool:
     return (
         isinstance(x, tf.Tensor)
+        and x.dtype == dtype
         and x.shape.rank == 3
         and x.shape[1] != 0
         and x.shape[2] is not None

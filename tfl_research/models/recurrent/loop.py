@@ -9,6 +9,7 @@ so that XLA compiles the loop and its gradient.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
@@ -18,8 +19,9 @@ from tfl_research.models.recurrent.cells import Cell
 
 Tensors = Sequence[tf.Tensor]
 
-# Kinds of gradients by their names in TensorFlow's registry, which knows a name once.
-_REGISTERED: dict[str, _Kind] = {}
+# Names in TensorFlow's registry of gradients, which takes a name once.
+_registered: set[str] = set()
+_registering = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Run:
       initial: the states before the first step, `[B, H]` each.
       weights: of the cell.
       mask: bool `[T, B, 1]`; where it is False, states stay. None for none.
-      dropped: `[gates, B, H]`, see `cells.Product`; None for none.
+      dropped: `[gates, B, H]`, see `products.Product`; None for none.
     """
 
     given: tf.Tensor
@@ -175,9 +177,10 @@ def _with_gradient(
     The gradient's name is an attribute of the operation, and the gradient reads the
     operation's inputs alone, so that it also holds where the graph is imported.
     """
-    if kind.name not in _REGISTERED:
-        _REGISTERED[kind.name] = kind
-        tf.RegisterGradient(kind.name)(lambda op, *g: _backwards(kind, op, g))
+    with _registering:
+        if kind.name not in _registered:
+            _registered.add(kind.name)
+            tf.RegisterGradient(kind.name)(lambda op, *g: _backwards(kind, op, g))
     graph = tf.compat.v1.get_default_graph()
     everything = [*outputs, *run.differentiated(), *run.constants(), *kept]
     with graph.gradient_override_map({"IdentityN": kind.name}):

@@ -17,17 +17,24 @@ def build(spec: Large) -> tf.keras.Model:
 
     Inside a graph (TFF's) no weights can be set, and the caller sets them.
     """
-    make = {"lstm": _lstm, "transformer": _transformer, "resnet": _resnet}
+    make: dict[str, Any] = {
+        "lstm": _lstm,
+        "transformer": _transformer,
+        "resnet": _resnet,
+    }
     inputs, outputs, layers = make[spec.model](spec)
     model = tf.keras.Model(inputs, outputs)
     variables = [v for layer in layers for v in layer.trainable_weights]
     if tf.executing_eagerly():
-        for variable, value in zip(variables, spec.initial_weights(), strict=True):
+        values = spec.initial_weights()
+        if len(values) != len(variables):
+            raise ValueError(f"{len(values)} values for {len(variables)} variables")
+        for variable, value in zip(variables, values):
             variable.assign(value.reshape(variable.shape))
     return model
 
 
-class _Positions(_L.Layer):
+class _Positions(tf.keras.layers.Layer):
     """Adds a weight for each position."""
 
     def build(self, shape: Any) -> None:
@@ -39,8 +46,8 @@ class _Positions(_L.Layer):
 
 def _lstm(spec: Large) -> tuple[Any, Any, list[Any]]:
     layers: list[Any] = [_L.Embedding(spec.num_classes, spec.embedding)]
-    for layer in range(spec.layers):
-        whole = spec.every_step or layer < spec.layers - 1
+    for number in range(spec.layers):
+        whole = spec.every_step or number < spec.layers - 1
         layers.append(_L.LSTM(spec.width, return_sequences=whole))
     if spec.projection:
         layers.append(_L.Dense(spec.projection))

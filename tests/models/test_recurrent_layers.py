@@ -164,7 +164,8 @@ def loss_and_gradient(model, training, compiled=False):
 
 def assert_equal(one, other, tolerance=1e-5):
     one, other = tf.nest.flatten(one), tf.nest.flatten(other)
-    for a, b in zip(one, other, strict=True):
+    assert len(one) == len(other)
+    for a, b in zip(one, other):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 

@@ -430,7 +430,8 @@ def test_keras_models_have_the_weights_in_their_order(name):
     model = workloads.get(name).task.build_model()
     found = [w.numpy().reshape(-1) for w in model.trainable_variables]
     expected = [w.reshape(-1) for w in spec.initial_weights()]
-    for one, two in zip(found, expected, strict=True):
+    assert len(found) == len(expected)
+    for one, two in zip(found, expected):
         np.testing.assert_array_equal(one, two)
 
 

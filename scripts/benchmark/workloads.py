@@ -213,7 +213,7 @@ def get(name: str) -> Workload:
       ValueError: there is none.
     """
     small = {name: functools.partial(on_large, spec) for name, spec in SMALL.items()}
-    known = {**WORKLOADS, **ENDURANCE, **small}
+    known: dict[str, Callable[[], Workload]] = {**WORKLOADS, **ENDURANCE, **small}
     if name not in known:
         raise ValueError(f"workload {name!r} is not one of {', '.join(known)}")
     return known[name]()

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import models
-from tfl_research.models import variable_model
+from tfl_research.models.modules import modules_of
+from tfl_research.models.random_draws import drawn_from
 from tfl_research.models.recurrent import layers as recurrent
 
 L, R = tf.keras.layers, tf.keras.regularizers
@@ -106,106 +107,86 @@ REST = {
 
 
 def together(rows):
-    """A model with all of the rows, each with outputs of its own."""
-
-    def build():
-        start = tf.keras.Input(X.shape[1:])
-        outputs = [tf.nest.flatten(row(start)) for row in rows.values()]
-        return tf.keras.Model(start, tf.nest.flatten(outputs))
-
-    return build
-
-
-def alone(name):
-    return together({name: {**QUICK, **REST}[name]})
+    """A Keras model with all of the rows, each with outputs of its own."""
+    start = tf.keras.Input(X.shape[1:])
+    outputs = [tf.nest.flatten(row(start)) for row in rows.values()]
+    model = tf.keras.Model(start, tf.nest.flatten(outputs))
+    for index, variable in enumerate(model.trainable_variables):
+        # Weights at which every gate differs, biases included.
+        drawn = np.random.default_rng(index).normal(size=variable.shape)
+        variable.assign_add(tf.constant(0.3 * drawn, variable.dtype))
+    return model
 
 
-@contextlib.contextmanager
-def _nothing(modules):
-    yield
+def loss_of(outputs, penalties):
+    loss = tf.add_n([tf.cast(p, tf.float64) for p in (0.0, *penalties)])
+    for output in outputs:
+        place = tf.reshape(tf.range(tf.size(output)), tf.shape(output))
+        rises = tf.cos(tf.cast(place, tf.float64))
+        loss += tf.reduce_sum(rises * tf.cast(output, tf.float64))
+    return loss
 
 
-def of_keras(build, monkeypatch):
-    """The model with Keras' own loops."""
-    with monkeypatch.context() as patched:
-        patched.setattr(variable_model, "own_loops", _nothing)
-        return models.from_keras(build, tf.TensorSpec([None, *X.shape[1:]]))
+def computed(model, own, *, training=True, compiled=False):
+    """Outputs and gradients, with Keras' loops or with our own; and the draws."""
+    modules, draws = modules_of(model), []
+
+    @tf.function(autograph=False, jit_compile=compiled)
+    def compute(x):
+        with contextlib.ExitStack() as stack:
+            draws.append(stack.enter_context(drawn_from(SEED, modules)))
+            if own:
+                stack.enter_context(recurrent.own_loops(modules))
+            with tf.GradientTape() as tape:
+                outputs = tf.nest.flatten(model(x, training=training))
+                loss = loss_of(outputs, model.losses)
+        return outputs, tape.gradient(loss, model.trainable_variables)
+
+    outputs, gradients = compute(X)
+    return outputs, gradients, draws[0].count
+
+
+def assert_equal(one, other, tolerance=1e-5):
+    one, other = tf.nest.flatten(one), tf.nest.flatten(other)
+    assert len(one) == len(other)
+    for index, (a, b) in enumerate(zip(one, other)):
+        np.testing.assert_allclose(
+            a, b, rtol=tolerance, atol=tolerance, err_msg=f"number {index}"
+        )
+
+
+@pytest.mark.parametrize("rows", [QUICK, REST] if ALL else [QUICK], ids=len)
+def test_values_and_gradients_are_those_of_keras(rows):
+    model = together(rows)
+    expected = computed(model, own=False)
+    assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in expected[1])
+    assert_equal(computed(model, own=True), expected)
+    # Keras' own loop has no fixed number of passes, which XLA refuses.
+    assert_equal(computed(model, own=True, compiled=True), expected)
+    if ALL:
+        outside = computed(model, own=False, training=False)
+        assert_equal(computed(model, own=True, training=False), outside)
+
+
+@pytest.mark.skipif(not ALL, reason="three more layers")
+def test_half_precision_is_near_keras():
+    kinds = (L.LSTM, L.GRU, L.SimpleRNN)
+    model = together(
+        {k.__name__: chain(lambda k=k: k(2, dtype="mixed_bfloat16")) for k in kinds}
+    )
+    assert_equal(computed(model, own=True), computed(model, own=False), 0.05)
 
 
 def ours(build):
     return models.from_keras(build, tf.TensorSpec([None, *X.shape[1:]]))
 
 
-def weights_of(model):
-    """Weights at which every gate differs, biases included."""
-    return [
-        tf.constant(w + 0.3 * np.random.default_rng(i).normal(size=w.shape), w.dtype)
-        for i, w in enumerate(model.initial_weights)
-    ]
-
-
-def loss_and_gradient(model, training, compiled=False):
-    weights = weights_of(model)
-
-    def compute(*weights):
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            forward = model.forward(weights, (), tf.constant(X), training, SEED)
-            outputs = tf.nest.flatten(forward.predictions)
-            loss = tf.cast(forward.penalty, tf.float64)
-            for output in outputs:
-                place = tf.reshape(tf.range(tf.size(output)), tf.shape(output))
-                rises = tf.cos(tf.cast(place, tf.float64))
-                loss += tf.reduce_sum(rises * tf.cast(output, tf.float64))
-        return outputs, tape.gradient(loss, weights)
-
-    return tf.function(compute, jit_compile=compiled)(*weights)
-
-
-def assert_equal(one, other, tolerance=1e-5):
-    one, other = tf.nest.flatten(one), tf.nest.flatten(other)
-    assert len(one) == len(other)
-    for a, b in zip(one, other):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
-def assert_is_keras(build, monkeypatch, *, compiled):
-    keras, own = of_keras(build, monkeypatch), ours(build)
-    expected = loss_and_gradient(keras, training=True)
-    assert all(np.abs(g).max() > 1e-3 for g in expected[1])
-    assert_equal(loss_and_gradient(own, training=True), expected)
-    assert own.is_random == keras.is_random
-    if compiled:
-        assert_equal(loss_and_gradient(own, training=True, compiled=True), expected)
-    return keras, own
-
-
-def test_values_and_gradients_are_those_of_keras(monkeypatch):
-    assert_is_keras(together(QUICK), monkeypatch, compiled=False)
-
-
-@pytest.mark.skipif(not ALL, reason="twenty more layers, also under XLA")
-def test_every_option_is_as_keras_has_it(monkeypatch):
-    keras, own = assert_is_keras(together(REST), monkeypatch, compiled=True)
-    outside = loss_and_gradient(keras, training=False)
-    assert_equal(loss_and_gradient(own, training=False), outside)
-
-
-def test_xla_compiles_the_gradient():
-    # Keras' own loop has no fixed number of passes, which XLA refuses.
-    own = ours(alone("lstm"))
-    expected = loss_and_gradient(own, training=True)
-    assert_equal(loss_and_gradient(own, training=True, compiled=True), expected)
-
-
-@pytest.mark.skipif(not ALL, reason="three more layers")
-def test_half_precision_is_near_keras(monkeypatch):
-    kinds = (L.LSTM, L.GRU, L.SimpleRNN)
-    build = together(
-        {k.__name__: chain(lambda k=k: k(2, dtype="mixed_bfloat16")) for k in kinds}
-    )
-    expected = loss_and_gradient(of_keras(build, monkeypatch), training=True)
-    assert_equal(loss_and_gradient(ours(build), training=True), expected, 0.05)
+def gradient(model, weights, x):
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        predictions = model.forward(weights, (), x, True, SEED).predictions
+        loss = loss_of(tf.nest.flatten(predictions), ())
+    return tape.gradient(loss, weights)
 
 
 def replaced(layer, inputs=X):
@@ -257,15 +238,11 @@ def test_a_layer_has_its_own_call_again_afterwards():
 
 
 def test_gradients_of_single_examples():
-    model = ours(alone("gru_plain"))
-    weights = weights_of(model)
+    model = ours(lambda: together({"gru": chain(lambda: L.GRU(2))}))
+    weights = [tf.constant(w) for w in model.initial_weights]
 
     def of_one(x):
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            forward = model.forward(weights, (), x[tf.newaxis], True, SEED)
-            loss = tf.add_n([tf.reduce_sum(p**2) for p in forward.predictions])
-        return tape.gradient(loss, weights)
+        return gradient(model, weights, x[tf.newaxis])
 
     of_all = tf.function(lambda x: tf.vectorized_map(of_one, x))(X[:3])
     single = tf.function(of_one)
@@ -277,15 +254,13 @@ def test_an_imported_graph_keeps_the_gradient():
     # A constant of many numbers is a captured tensor, so that the graph is imported.
     table = tf.constant(np.arange(900.0, dtype=np.float32).reshape(300, 3) / 900)
 
-    def build():
-        start = tf.keras.Input(X.shape[1:])
-        moved = L.Lambda(lambda x: x + tf.reduce_mean(table, 0))(start)
-        return tf.keras.Model(start, L.LSTM(2)(moved))
+    def moved(x):
+        return L.LSTM(2)(L.Lambda(lambda x: x + tf.reduce_mean(table, 0))(x))
 
-    def built_in():
-        start = tf.keras.Input(X.shape[1:])
-        mean = np.mean(table.numpy(), 0)
-        return tf.keras.Model(start, L.LSTM(2)(start + mean))
-
-    one, other = ours(build), ours(built_in)
-    assert_equal(loss_and_gradient(one, True), loss_and_gradient(other, True))
+    keras, model = together({"moved": moved}), ours(lambda: together({"moved": moved}))
+    weights = [tf.constant(w) for w in model.initial_weights]
+    for variable, weight in zip(keras.trainable_variables, weights):
+        variable.assign(weight)
+    expected = computed(keras, own=False)[1]
+    found = tf.function(lambda *weights: gradient(model, weights, X))(*weights)
+    assert_equal(found, expected)

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmark import endurance, report, starts
+from benchmark import endurance, report, specs, starts
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
+from benchmark.large import LARGE, Large
 from benchmark.peers import environments
 from benchmark.workloads import WORKLOADS
 from tfl_research.cli import last_resort
@@ -21,19 +22,31 @@ from tfl_research.cli import last_resort
 # Seconds of rounds that a contender gets in each of its turns, at least one round.
 _TURN_SECONDS = 1.0
 _WARM_ROUNDS = 3
+# A round that takes longer is not repeated before it counts.
+_LONG_SECONDS = 5.0
+# TFF has no DP-SGD at the clients.
+_NOT_IN_TFF = tuple(n for n, s in IMAGES.items() if s.record_clip is not None)
 
 
 def commands(
     workload: str, contenders: list[str], peers: list[str]
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Commands of those that run the workload, and why other peers are absent."""
+    # A program by hand for the small models, and the rate of products for the others.
+    runs_on: dict[str, Any] = {
+        "limit": [n for n, s in IMAGES.items() if s.record_clip is None],
+        "roofline": LARGE,
+        "plain_tff": [n for n in WORKLOADS if n not in _NOT_IN_TFF],
+    }
     chosen = {
         name: [sys.executable, "-m", "benchmark.worker", name, workload]
         for name in contenders
-        if name != "limit" or workload in IMAGES
+        if workload in runs_on.get(name, (workload,))
     }
     absent: dict[str, str] = {}
-    for peer in peers if workload in IMAGES else ():
+    for peer in peers:
+        if workload not in environments.PEERS[peer].workloads:
+            continue
         try:
             chosen[peer] = environments.command(peer, workload)
         except environments.PeerUnavailable as error:
@@ -66,7 +79,9 @@ def measure(
         counts = {}
         for name, contender in list(running.items()):
             try:
-                usual = contender.take(_WARM_ROUNDS, keep=False)
+                usual = contender.take(1, keep=False)
+                if usual < _LONG_SECONDS:
+                    usual = contender.take(_WARM_ROUNDS - 1, keep=False)
                 counts[name] = max(1, min(20, round(_TURN_SECONDS / usual)))
             except ContenderFailed as error:
                 give_up(name, error)
@@ -102,8 +117,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
         "--workloads",
-        default="W1,W2,W3,W4,W5,heart,shakespeare,flights",
-        help="which of %(default)s; may be empty",
+        default="W1,W2,W3,W4,heart,shakespeare,flights",
+        help=f"which of {','.join(WORKLOADS)}; default %(default)s; may be empty",
     )
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument(
@@ -111,7 +126,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         nargs="?",
         const=",".join(environments.PEERS),
         default="",
-        help="other libraries on W1 to W4, in environments of their own under "
+        help="other libraries on W1 to W9, in environments of their own under "
         f"{environments.cache_folder()}; without a list all: %(const)s",
     )
     parser.add_argument(
@@ -173,8 +188,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             f"--poisson_rounds must be above {endurance.WARM_ROUNDS}, after which "
             f"growth counts, got {flags.poisson_rounds}"
         )
-    if flags.peers and not set(flags.workloads) & set(IMAGES):
-        parser.error(f"--peers run only on {', '.join(IMAGES)}; add one to --workloads")
+    known = {w for peer in flags.peers for w in environments.PEERS[peer].workloads}
+    if flags.peers and not set(flags.workloads) & known:
+        parser.error(
+            f"--peers run only on {', '.join(sorted(known))}; add one to --workloads"
+        )
     further = (
         flags.memory,
         flags.robust_rules,
@@ -204,7 +222,11 @@ def main() -> None:
         for workload in flags.workloads:
             chosen, unavailable = commands(workload, flags.contenders, flags.peers)
             running, failed = measure(workload, chosen, flags.turns, folder)
-            results[workload] = report.summary(running, {**unavailable, **failed})
+            spec = specs.SPECS.get(workload)
+            flops = spec.flops() if isinstance(spec, Large) else None
+            results[workload] = report.summary(
+                running, {**unavailable, **failed}, flops
+            )
             save()
         try:
             if flags.memory:
@@ -233,6 +255,8 @@ def main() -> None:
             sys.exit(f"scripts/bench: {error}")
     if report.contenders_of(results):
         print(report.table(results))
+        for line in report.remarks(results):
+            print(line)
     tables: dict[str, Any] = {"secure_sums": report.sums_table, "start": starts.table}
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))

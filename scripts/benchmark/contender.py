@@ -39,6 +39,7 @@ class Contender:
     Attributes:
       rounds: seconds of every round that counts.
       cpu_rounds: CPU seconds of its first process in each of them.
+      all_cpu: CPU seconds a round of all its processes, a number for each turn.
       start_seconds: from the start of its program to the end of its first round.
       peak_bytes: peak resident memory of all its processes, each at its own peak.
       resident_bytes: resident memory of all its processes after its last rounds.
@@ -63,6 +64,7 @@ class Contender:
         """
         self.rounds: list[float] = []
         self.cpu_rounds: list[float] = []
+        self.all_cpu: list[float] = []
         self.peak_bytes = 0
         self.resident_bytes = 0
         self._log = log
@@ -119,6 +121,7 @@ class Contender:
         if keep:
             self.rounds += answer["seconds"]
             self.cpu_rounds += answer["cpu_seconds"]
+            self.all_cpu.append(answer["all_cpu_seconds"])
         self.peak_bytes = answer["peak_bytes"]
         self.resident_bytes = answer["resident_bytes"]
         return statistics.median(answer["seconds"])

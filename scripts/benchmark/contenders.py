@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmark.by_hand import limit
+from benchmark.images import NOISE_MULTIPLIER
+from benchmark.running import Running
+from benchmark.specs import ROOFLINE_PRODUCTS, ROOFLINE_SIZE
 from benchmark.workloads import Workload
 from tfl_research import deferred_imports
 
-Round = Callable[[int], None]
+
+def _trainable(state: Any) -> list[np.ndarray]:
+    return [np.asarray(w) for w in state.global_model_weights.trainable]
 
 
 def _process(workload: Workload) -> Any:
@@ -18,7 +23,7 @@ def _process(workload: Workload) -> Any:
     deferred_imports.import_tff()
     import tensorflow_federated as tff
 
-    from tfl_research import aggregators, privacy, processes
+    from tfl_research import aggregators, clients, privacy, processes
 
     arguments: dict[str, Any] = {}
     if workload.clip is not None:
@@ -39,14 +44,18 @@ def _process(workload: Workload) -> Any:
             ),
             "client_weighting": processes.uniform(),
         }
-    return processes.build_fed_avg(
-        workload.task,
-        client_optimizer=tff.learning.optimizers.build_sgdm(workload.client_rate),
-        **arguments,
-    )
+    optimizer = tff.learning.optimizers.build_sgdm(workload.client_rate)
+    if workload.record_clip is None:
+        arguments["client_optimizer"] = optimizer
+    else:
+        batching: Any = workload.task.train.batching
+        arguments["client_work"] = clients.RecordLevelTraining(
+            optimizer, batching, workload.record_clip, NOISE_MULTIPLIER
+        )
+    return processes.build_fed_avg(workload.task, **arguments)
 
 
-def _on_engine(workload: Workload, engine: Any) -> Round:
+def _on_engine(workload: Workload, engine: Any) -> Running:
     state = engine.initialize()
 
     def run(round_number: int) -> None:
@@ -54,31 +63,33 @@ def _on_engine(workload: Workload, engine: Any) -> Round:
         state, metrics = engine.next(state, workload.rounds_cohort(round_number))
         float(metrics["train"]["loss"])
 
-    return run
+    return Running(run, lambda: _trainable(state))
 
 
-def in_process(workload: Workload) -> Round:
+def in_process(workload: Workload) -> Running:
     """The toolkit's in-process runtime, everything chosen by itself."""
     from tfl_research import runtime
 
     if workload.datasets:
         process, datasets = _tutorial(workload)
-        return _on_datasets(runtime.in_process(process), datasets)
+        return _on_datasets(workload, process, runtime.in_process(process), datasets)
     return _on_engine(workload, runtime.in_process(_process(workload)))
 
 
-def tff_runtime(workload: Workload) -> Round:
+def tff_runtime(workload: Workload) -> Running:
     """The toolkit's process on TFF's C++ runtime (--runtime=tff)."""
     from tfl_research import runtime
 
     if workload.datasets:
         process, datasets = _tutorial(workload)
-        return _on_datasets(runtime.tff_local(process), datasets)
+        return _on_datasets(workload, process, runtime.tff_local(process), datasets)
     return _on_engine(workload, runtime.tff_local(_process(workload)))
 
 
-def _on_datasets(engine: Any, datasets: list[Any]) -> Round:
-    state = engine.initialize()
+def _on_datasets(
+    workload: Workload, process: Any, engine: Any, datasets: list[Any]
+) -> Running:
+    state = _from_initial_weights(workload, process, engine.initialize())
 
     def run(round_number: int) -> None:
         nonlocal state
@@ -86,7 +97,17 @@ def _on_datasets(engine: Any, datasets: list[Any]) -> Round:
         state, metrics = engine.next(state, datasets)
         float(metrics["client_work"]["train"]["loss"])
 
-    return run
+    return Running(run, lambda: _trainable(state))
+
+
+def _from_initial_weights(workload: Workload, process: Any, state: Any) -> Any:
+    """The state of a process of TFF with the workload's initial weights."""
+    import tensorflow_federated as tff
+
+    if workload.initial_weights is None:
+        return state
+    weights = tff.learning.models.ModelWeights(workload.initial_weights(), [])
+    return process.set_model_weights(state, weights)
 
 
 def _tutorial(workload: Workload) -> tuple[Any, list[Any]]:
@@ -130,10 +151,12 @@ def _tutorial(workload: Workload) -> tuple[Any, list[Any]]:
     return process, datasets
 
 
-def plain_tff(workload: Workload) -> Round:
+def plain_tff(workload: Workload) -> Running:
     """TFF as its tutorial writes it: a Keras model and batched datasets."""
+    if workload.record_clip is not None:
+        raise ValueError("TFF has no DP-SGD at the clients")
     process, datasets = _tutorial(workload)
-    state = process.initialize()
+    state = _from_initial_weights(workload, process, process.initialize())
 
     def run(round_number: int) -> None:
         nonlocal state
@@ -141,118 +164,29 @@ def plain_tff(workload: Workload) -> Round:
         output = process.next(state, datasets)
         state = output.state
 
-    return run
+    return Running(run, lambda: _trainable(state))
 
 
-def limit(workload: Workload) -> Round:
-    """A round that is written by hand for this model, as a bound for the speed.
-
-    For the MLP one XLA program with all clients in batched matrix products; for the
-    CNN, where XLA's convolutions are slow, a TensorFlow loop over the clients.
-    """
-    if not workload.synthetic:
-        raise ValueError(f"no hand-written program for {workload.title}")
-    if len(workload.task.train.specs["x"].shape) == 1:
-        return _mlp_by_hand(workload)
-    return _keras_by_hand(workload)
-
-
-def _mlp_by_hand(workload: Workload) -> Round:
+def roofline(workload: Workload) -> Running:
+    """Products of large float32 matrices, whatever the workload."""
     import tensorflow as tf
 
-    model = workload.task.build_model()
-    weights = [tf.constant(w) for w in model.get_weights()]
-    rate, clip, num = workload.client_rate, workload.clip, len(workload.cohort)
-
-    @tf.function(jit_compile=True)
-    def one_round(weights: Any, x: Any, y: Any, seed: Any) -> Any:
-        local = [tf.repeat(w[tf.newaxis], num, axis=0) for w in weights]
-        total = 0.0
-        for step in range(x.shape[1]):
-            w1, b1, w2, b2 = local
-            hidden = tf.nn.relu(x[:, step] @ w1 + b1[:, tf.newaxis])
-            logits = hidden @ w2 + b2[:, tf.newaxis]
-            labels = tf.one_hot(y[:, step], 10)
-            log_p = tf.nn.log_softmax(logits)
-            total += -tf.reduce_mean(tf.reduce_sum(labels * log_p, -1))
-            error = (tf.exp(log_p) - labels) / x.shape[2]
-            back = tf.matmul(error, w2, transpose_b=True) * tf.cast(
-                hidden > 0, tf.float32
-            )
-            gradients = [
-                tf.matmul(x[:, step], back, transpose_a=True),
-                tf.reduce_sum(back, 1),
-                tf.matmul(hidden, error, transpose_a=True),
-                tf.reduce_sum(error, 1),
-            ]
-            local = [w - rate * g for w, g in zip(local, gradients)]
-        deltas = [w - w0 for w, w0 in zip(local, weights)]
-        if clip is None:
-            return [w + tf.reduce_mean(d, 0) for w, d in zip(weights, deltas)], total
-        squares = [
-            tf.reduce_sum(tf.square(d), list(range(1, len(d.shape)))) for d in deltas
-        ]
-        norms = tf.sqrt(tf.add_n(squares))
-        scale = tf.minimum(1.0, clip / norms)
-        result = []
-        for index, (w, d) in enumerate(zip(weights, deltas)):
-            kept = tf.reduce_sum(
-                d * tf.reshape(scale, [-1] + [1] * (len(d.shape) - 1)), 0
-            )
-            noise = tf.random.stateless_normal(w.shape, seed + index, stddev=clip)
-            result.append(w + (kept + noise) / num)
-        return result, total
-
-    def run(round_number: int) -> None:
-        nonlocal weights
-        batch = workload.rounds_cohort(round_number).stacked()
-        weights, total = one_round(
-            weights,
-            tf.constant(batch["x"]),
-            tf.constant(batch["y"]),
-            tf.constant([round_number, 0]),
-        )
-        float(total)
-
-    return run
-
-
-def _keras_by_hand(workload: Workload) -> Round:
-    import tensorflow as tf
-
-    model = workload.task.build_model()
-    weights = [w.numpy() for w in model.trainable_variables]
-    rate = workload.client_rate
+    del workload
+    size = [ROOFLINE_SIZE, ROOFLINE_SIZE]
+    matrix = tf.random.stateless_uniform(size, [1, 2]) / ROOFLINE_SIZE
 
     @tf.function
-    def train(x: Any, y: Any) -> Any:
-        total = tf.constant(0.0)
-        for step in tf.range(tf.shape(x)[0]):
-            with tf.GradientTape() as tape:
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    y[step], model(x[step], training=True)
-                )
-                loss = tf.reduce_mean(losses)
-            gradients = tape.gradient(loss, model.trainable_variables)
-            for variable, gradient in zip(model.trainable_variables, gradients):
-                variable.assign_sub(rate * gradient)
-            total += loss
-        return total
+    def products() -> Any:
+        product = matrix
+        for _ in range(ROOFLINE_PRODUCTS):
+            product = tf.matmul(product, matrix)
+        return tf.reduce_sum(product)
 
     def run(round_number: int) -> None:
-        nonlocal weights
-        cohort = workload.rounds_cohort(round_number)
-        sums = [np.zeros_like(w) for w in weights]
-        for index in range(len(cohort)):
-            batch = cohort.batches(index)
-            for variable, weight in zip(model.trainable_variables, weights):
-                variable.assign(weight)
-            float(train(tf.constant(batch["x"]), tf.constant(batch["y"])))
-            for total, variable in zip(sums, model.trainable_variables):
-                total += variable.numpy()
-        weights = [total / len(cohort) for total in sums]
+        del round_number
+        float(products())
 
-    return run
+    return Running(run)
 
 
 CONTENDERS = {
@@ -260,4 +194,5 @@ CONTENDERS = {
     "tff_runtime": tff_runtime,
     "in_process": in_process,
     "limit": limit,
+    "roofline": roofline,
 }

@@ -1,4 +1,4 @@
-"""Workloads on random images, W1 to W4, for contenders in every environment.
+"""Workloads on random images, W1 to W4 and W9, for contenders in every environment.
 
 Needs NumPy alone.
 """
@@ -27,6 +27,11 @@ class Images:
       clip: l2 norm clip of a Gaussian mechanism with `NOISE_MULTIPLIER` on the sum
         of the clients' model deltas, or None.
       examples: number of examples of each client.
+      record_clip: l2 norm clip of each example's gradient in local DP-SGD with
+        `NOISE_MULTIPLIER`, or None. A local step takes an example with probability
+        `batch_size / examples`.
+      batch_size: examples of a local step.
+      client_rate: SGD learning rate of the clients.
     """
 
     title: str
@@ -34,6 +39,9 @@ class Images:
     model: str
     clip: Optional[float] = None
     examples: int = EXAMPLES
+    record_clip: Optional[float] = None
+    batch_size: int = BATCH_SIZE
+    client_rate: float = CLIENT_RATE
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,4 +98,5 @@ IMAGES = {
     "W2": Images("MLP 784-128-10, 100 clients x 100", 100, "mlp"),
     "W3": Images("EMNIST CNN, 10 clients x 100", 10, "cnn"),
     "W4": Images("W1 with clip and Gaussian noise", 10, "mlp", clip=0.1),
+    "W9": Images("W3 with record-level DP-SGD", 10, "cnn", record_clip=1.0),
 }

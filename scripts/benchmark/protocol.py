@@ -3,6 +3,8 @@
 A contender says `{"start_seconds": ...}` after its first round. It then reads
 how many rounds to run, a number a line, and answers each line with
 `{"seconds": [...], "cpu_seconds": [...], "peak_bytes": ...}`; an empty line ends it.
+`cpu_seconds` are those of its first process in each round, `all_cpu_seconds` those of
+all its processes, a round on average.
 Needs Python alone, since the peers run in environments of their own.
 """
 
@@ -74,6 +76,23 @@ def total_bytes(field: str) -> int:
     return sum(memory_bytes(pid, field) for pid in pids)
 
 
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process, its ended children included; 0 if it ended."""
+    try:
+        line = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    # After the name, which may hold spaces, come the fields from the third on.
+    fields = line.rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def all_cpu_seconds() -> float:
+    """CPU seconds that this contender's processes have taken so far."""
+    pids = marked(os.environ[MARK]) if MARK in os.environ else [os.getpid()]
+    return sum(map(_cpu_seconds, pids))
+
+
 def take_stdout() -> TextIO:
     """The pipe for answers; what is printed from now on goes to the log."""
     answers = os.fdopen(os.dup(1), "w")
@@ -127,7 +146,7 @@ def rounds(
     for line in sys.stdin:
         if not line.strip():
             return
-        seconds, cpu_seconds = [], []
+        seconds, cpu_seconds, all_before = [], [], all_cpu_seconds()
         for _ in range(int(line)):
             number += 1
             begin, cpu_begin = time.perf_counter(), time.process_time()
@@ -138,6 +157,7 @@ def rounds(
             answers,
             seconds=seconds,
             cpu_seconds=cpu_seconds,
+            all_cpu_seconds=(all_cpu_seconds() - all_before) / max(1, len(seconds)),
             peak_bytes=total_bytes("VmHWM"),
             resident_bytes=total_bytes("VmRSS"),
         )

@@ -8,26 +8,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from benchmark.contender import Contender
+from benchmark.specs import ROOFLINE_FLOPS
 
 # Kinds of seconds that are not a contender's median.
-_OTHER_SECONDS = "_start_seconds"
+_OTHER_SECONDS = ("_start_seconds", "_cpu_seconds")
+# Relative difference of the first updates' norms, above which the work is not the same.
+# Batches, dropout and noise are drawn anew by each contender.
+_NORM_TOLERANCE = 0.05
 
 
 def summary(
-    running: Mapping[str, Contender], absent: Mapping[str, str]
+    running: Mapping[str, Contender],
+    absent: Mapping[str, str],
+    flops: Optional[float] = None,
 ) -> dict[str, Any]:
     """Medians, ratios, start-up and memory, by the names that readers rely on.
 
     Args:
       running: contenders by name, with the rounds they ran.
       absent: why others have none.
+      flops: of a round's matrix products; what the contender "roofline" needs for as
+        many counts as its seconds.
+
+    A contender whose first update has another norm than the in-process runtime's did
+    other work: it is listed in `other_update`, and has no ratio.
     """
     result: dict[str, Any] = {}
+    norms = {n: c.update_norm for n, c in running.items() if c.update_norm is not None}
+    other = _other_updates(norms)
     for name, contender in running.items():
-        ordered = sorted(contender.rounds)
+        scale = 1.0
+        if name == "roofline" and flops is not None:
+            scale = flops / ROOFLINE_FLOPS
+        ordered = sorted(scale * seconds for seconds in contender.rounds)
         result[f"{name}_seconds"] = statistics.median(ordered)
         result[f"{name}_seconds_range"] = [ordered[0], ordered[-1]]
         result[f"{name}_rounds"] = len(ordered)
+        result[f"{name}_cpu_seconds"] = scale * statistics.median(contender.all_cpu)
         result[f"{name}_start_seconds"] = contender.start_seconds
         result[f"{name}_peak_bytes"] = contender.peak_bytes
         if contender.update_norm is not None:
@@ -35,15 +52,32 @@ def summary(
     ours: Optional[float] = result.get("in_process_seconds")
     if ours is not None:
         for name in running:
-            if name != "in_process":
+            if name == "roofline":
+                result["of_roofline"] = result["roofline_seconds"] / ours
+            elif name != "in_process" and name not in other:
                 key = {"plain_tff": "speedup", "limit": "over_limit"}.get(
                     name, f"speedup_over_{name}"
                 )
                 ratio = result[f"{name}_seconds"] / ours
                 result[key] = 1 / ratio if name == "limit" else ratio
+    if flops is not None:
+        result["model_gflop"] = flops / 1e9
+        if "roofline" in running:
+            rate = result["model_gflop"] / result["roofline_seconds"]
+            result["matmul_gflop_per_second"] = rate
+    if other:
+        result["other_update"] = other
     if absent:
         result["absent"] = dict(absent)
     return result
+
+
+def _other_updates(norms: Mapping[str, float]) -> list[str]:
+    """Contenders whose first update has another norm than the in-process runtime's."""
+    ours = norms.get("in_process")
+    if ours is None:
+        return []
+    return [n for n, norm in norms.items() if abs(norm / ours - 1) > _NORM_TOLERANCE]
 
 
 def contenders_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -76,12 +110,42 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
             seconds = result.get(f"{name}_seconds")
             if seconds is None:
                 cells.append("")
+            elif name in result.get("other_update", ()):
+                cells.append(f"{seconds:.4f} (other update)")
             elif ours is None or name == "in_process":
                 cells.append(f"{seconds:.4f}")
             else:
                 cells.append(f"{seconds:.4f} ({seconds / ours:.2f})")
         lines.append(f"| {workload} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Rates, CPU seconds, peak memory and norms of each workload, a line each."""
+    lines = []
+    for workload, result in results.items():
+        if "matmul_gflop_per_second" in result:
+            line = (
+                f"{workload}: {result['model_gflop']:.1f} GFLOP a round; matrix "
+                f"products run at {result['matmul_gflop_per_second']:.1f} GFLOP/s"
+            )
+            if "of_roofline" in result:
+                line += f", in_process at {result['of_roofline']:.0%} of that"
+            lines.append(line)
+        for what, key, scale, unit in (
+            ("CPU seconds a round", "cpu_seconds", 1.0, ""),
+            ("peak memory", "peak_bytes", 1e-6, " MB"),
+            ("norm of the first update", "update_norm", 1.0, ""),
+        ):
+            found = {
+                name: result[f"{name}_{key}"] * scale
+                for name in contenders_of({workload: result})
+                if f"{name}_{key}" in result
+            }
+            values = [f"{name} {value:.5g}{unit}" for name, value in found.items()]
+            if values:
+                lines.append(f"{workload}, {what}: {', '.join(values)}")
+    return lines
 
 
 def sums_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -11,9 +11,9 @@ def main(contender: str, workload: str) -> None:
     answers = protocol.take_stdout()
     from benchmark import contenders, workloads
 
-    run = contenders.CONTENDERS[contender](workloads.get(workload))
-    for number in protocol.rounds(answers):
-        run(number)
+    running = contenders.CONTENDERS[contender](workloads.get(workload))
+    for number in protocol.rounds(answers, weights=running.weights):
+        running.run(number)
 
 
 if __name__ == "__main__":

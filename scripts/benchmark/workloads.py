@@ -7,7 +7,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, Optional
 
+import numpy as np
+
 from benchmark.images import BATCH_SIZE, CLIENT_RATE, IMAGES, Images
+from benchmark.large import LARGE, SMALL, Large
 from tfl_research import aggregators, data, sampling, tasks
 from tfl_research.tasks import Card, Task
 
@@ -28,6 +31,10 @@ class Workload:
       sampler: draws each round's cohort from `cohort`; all of it when left out.
       datasets: whether all engines execute TFF's own process over clients'
         `tf.data` datasets, in place of the toolkit's process over arrays.
+      record_clip: l2 norm clip of DP-SGD at the clients, whose noise multiplier is
+        `images.NOISE_MULTIPLIER`, or None.
+      initial_weights: the trainable weights that every contender starts from, in
+        Keras' order; None for each contender's own.
     """
 
     title: str
@@ -39,6 +46,8 @@ class Workload:
     synthetic: bool = False
     sampler: Optional[sampling.Sampler] = None
     datasets: bool = False
+    record_clip: Optional[float] = None
+    initial_weights: Optional[Callable[[], list[np.ndarray]]] = None
 
     def rounds_cohort(self, round_number: int) -> data.Cohort:
         """The cohort's local steps in a round (numbered from 0), shuffled anew."""
@@ -56,12 +65,21 @@ def on_images(images: Images, clients: Optional[data.ClientData] = None) -> Work
       clients: other client data of the same kind; those of `images` by default.
     """
 
+    def initial_weights() -> list[np.ndarray]:
+        return [array for pair in images.initial_weights() for array in pair]
+
     def build_model() -> Any:
+        import tensorflow as tf
+
         from tfl_research.models import image_models
 
         if images.model == "mlp":
-            return image_models.mlp(784, images.num_classes)
-        return image_models.emnist_cnn(images.num_classes)
+            model = image_models.mlp(784, images.num_classes)
+        else:
+            model = image_models.emnist_cnn(images.num_classes)
+        if tf.executing_eagerly():
+            model.set_weights(initial_weights())
+        return model
 
     def build_objective() -> Any:
         from tfl_research.tasks import objectives
@@ -69,9 +87,11 @@ def on_images(images: Images, clients: Optional[data.ClientData] = None) -> Work
         return objectives.multiclass()
 
     if clients is None:
-        clients = data.ClientData.from_arrays(
-            images.clients(), data.Batching(BATCH_SIZE)
-        )
+        batching: Any = data.Batching(BATCH_SIZE)
+        if images.record_clip is not None:
+            steps = images.examples // images.batch_size
+            batching = data.PoissonBatching(steps, images.batch_size)
+        clients = data.ClientData.from_arrays(images.clients(), batching)
     title = images.title
     card = Card(title, "client", "random labels", "made here", "none")
     task = Task(title, card, clients, clients, None, build_model, build_objective)
@@ -82,6 +102,36 @@ def on_images(images: Images, clients: Optional[data.ClientData] = None) -> Work
         client_rate=CLIENT_RATE,
         clip=images.clip,
         synthetic=True,
+        record_clip=images.record_clip,
+        initial_weights=initial_weights,
+    )
+
+
+def on_large(spec: Large) -> Workload:
+    """A workload on random data for a larger model."""
+
+    def build_model() -> Any:
+        from benchmark import large_keras
+
+        return large_keras.build(spec)
+
+    def build_objective() -> Any:
+        from tfl_research.tasks import objectives
+
+        return objectives.next_token() if labels else objectives.multiclass()
+
+    clients = data.ClientData.from_arrays(
+        spec.clients(), data.Batching(spec.batch_size)
+    )
+    labels = len(clients.specs["y"].shape)
+    card = Card(spec.title, "client", "random labels", "made here", "none")
+    task = Task(spec.title, card, clients, clients, None, build_model, build_objective)
+    return Workload(
+        spec.title,
+        task,
+        tuple(clients.client_ids),
+        client_rate=spec.client_rate,
+        initial_weights=spec.initial_weights,
     )
 
 
@@ -129,7 +179,8 @@ def _real(name: str, cohort: int, batching: data.Batching, rate: float) -> Workl
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     **{name: functools.partial(on_images, images) for name, images in IMAGES.items()},
-    "W5": _foreign,
+    **{name: functools.partial(on_large, spec) for name, spec in LARGE.items()},
+    "W10": _foreign,
     "heart": lambda: _real("heart", 4, data.Batching(20), 0.1),
     "shakespeare": lambda: _real(
         "shakespeare", 100, data.Batching(50, max_examples=200), 1.0
@@ -161,7 +212,8 @@ def get(name: str) -> Workload:
     Raises:
       ValueError: there is none.
     """
-    known = {**WORKLOADS, **ENDURANCE}
+    small = {name: functools.partial(on_large, spec) for name, spec in SMALL.items()}
+    known: dict[str, Callable[[], Workload]] = {**WORKLOADS, **ENDURANCE, **small}
     if name not in known:
         raise ValueError(f"workload {name!r} is not one of {', '.join(known)}")
     return known[name]()

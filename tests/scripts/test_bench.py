@@ -19,6 +19,7 @@ from benchmark import (  # noqa: E402
     __main__ as bench,
     endurance,
     images,
+    large,
     protocol,
     report,
     secure_sums,
@@ -84,6 +85,8 @@ def test_contenders_take_turns_and_leave_nothing(fake, tmp_path, capsys):
     # Up to 20 rounds a turn, of which these take no time.
     assert len(contender.rounds) == 2 * 20
     assert contender.update_norm == 3.0
+    # One number for each turn.
+    assert len(contender.all_cpu) == 2
     # Python and its child, of some MB each.
     assert contender.peak_bytes > 10e6
     assert absent == {
@@ -158,7 +161,11 @@ def test_rounds_end_without_an_empty_line(monkeypatch):
 
 def _made_up(seconds, norm=None):
     return types.SimpleNamespace(
-        rounds=seconds, start_seconds=9.0, peak_bytes=7, update_norm=norm
+        rounds=seconds,
+        all_cpu=[2 * max(seconds), min(seconds), max(seconds)],
+        start_seconds=9.0,
+        peak_bytes=7,
+        update_norm=norm,
     )
 
 
@@ -173,6 +180,7 @@ def test_summary_gives_medians_and_ratios():
     assert result["plain_tff_seconds"] == 0.3
     assert result["plain_tff_seconds_range"] == [0.1, 0.5]
     assert result["plain_tff_rounds"] == 3
+    assert result["plain_tff_cpu_seconds"] == 0.5
     assert result["in_process_seconds"] == pytest.approx(0.03)
     assert result["speedup"] == pytest.approx(10.0)
     assert result["over_limit"] == pytest.approx(2.0)
@@ -188,6 +196,43 @@ def test_summary_without_the_in_process_runtime_has_no_ratios():
     result = report.summary({"plain_tff": _made_up([1.0])}, {})
     assert "speedup" not in result
     assert "absent" not in result
+
+
+def test_a_contender_with_another_update_has_no_ratio():
+    running = {
+        "in_process": _made_up([0.5], norm=2.0),
+        "plain_tff": _made_up([1.0], norm=2.05),
+        "pfl": _made_up([2.0], norm=1.8),
+        "fedjax": _made_up([3.0]),
+    }
+    result = report.summary(running, {})
+    assert result["other_update"] == ["pfl"]
+    assert result["speedup"] == pytest.approx(2.0)
+    assert result["speedup_over_fedjax"] == pytest.approx(6.0)
+    assert "speedup_over_pfl" not in result
+    assert "| 2.0000 (other update) |" in report.table({"W1": result})
+
+
+def test_the_roofline_is_the_time_of_as_many_products():
+    # Four products of 2048 x 2048 matrices are 2 * 4 * 2048^3 operations.
+    one = 2.0 * 4 * 2048**3
+    running = {
+        "in_process": _made_up([1.0], norm=0.5),
+        "roofline": _made_up([0.1, 0.2, 0.3]),
+    }
+    result = report.summary(running, {}, flops=3 * one)
+    assert result["roofline_seconds"] == pytest.approx(0.6)
+    assert result["of_roofline"] == pytest.approx(0.6)
+    assert result["model_gflop"] == pytest.approx(3 * one / 1e9)
+    assert result["matmul_gflop_per_second"] == pytest.approx(one / 0.2 / 1e9)
+    first, cpu, peaks, norms = report.remarks({"W5": result})
+    assert cpu == "W5, CPU seconds a round: in_process 1, roofline 0.9"
+    assert first == (
+        "W5: 206.2 GFLOP a round; matrix products run at 343.6 GFLOP/s, in_process at "
+        "60% of that"
+    )
+    assert peaks == "W5, peak memory: in_process 7e-06 MB, roofline 7e-06 MB"
+    assert norms == "W5, norm of the first update: in_process 0.5"
 
 
 def test_table_and_plot_show_every_contender(tmp_path):
@@ -234,8 +279,8 @@ def test_secure_sums_are_measured_against_plain_sums():
     ("arguments", "message"),
     [
         (
-            ["--workloads=W9"],
-            "--workloads: 'W9' is not one of W1, W2, W3, W4, W5",
+            ["--workloads=W99"],
+            "--workloads: 'W99' is not one of W1, W2, W3, W4, W9, W5",
         ),
         (["--workloads=cohort_100"], "--workloads: 'cohort_100' is not one of"),
         (["--contenders=jax"], "--contenders: 'jax' is not one of plain_tff"),
@@ -258,7 +303,7 @@ def test_bad_flags_are_named(arguments, message, capsys):
 
 
 def test_peers_without_a_list_are_all():
-    everyone = ["flower", "pfl", "pfl_distributed", "fedjax"]
+    everyone = [*environments.PEERS]
     assert bench.parse(["--peers"]).peers == everyone
     assert bench.parse(["--peers=pfl"]).peers == ["pfl"]
     assert bench.parse([]).peers == []
@@ -283,8 +328,19 @@ def test_peers_run_on_random_images_alone(monkeypatch, tmp_path):
         "distributed",
     ]
     assert absent == {"flower": "no wheel"}
-    chosen, absent = bench.commands("heart", ["limit", "in_process"], peers)
-    assert (list(chosen), absent) == (["in_process"], {})
+    contenders = ["limit", "in_process", "roofline", "plain_tff"]
+    chosen, absent = bench.commands("heart", contenders, peers)
+    assert (list(chosen), absent) == (["in_process", "plain_tff"], {})
+    chosen, absent = bench.commands("W5", contenders, peers)
+    expected = ["in_process", "roofline", "plain_tff", "pfl_distributed"]
+    assert (list(chosen), absent) == (expected, {})
+    chosen, _ = bench.commands("W9", contenders, [*peers, "jax_vmapped"])
+    assert list(chosen) == ["in_process", "jax_vmapped"]
+    assert chosen["jax_vmapped"][1:] == [
+        "-m",
+        "benchmark.peers.jax_vmapped_worker",
+        "W9",
+    ]
 
 
 @pytest.fixture
@@ -331,8 +387,52 @@ def test_every_peer_has_requirements_and_a_worker():
         assert packages
         # Every release is fixed.
         assert all(line.count("==") == 1 for line in packages), peer
-        worker = (folder / f"{peer.environment}_worker.py").read_text()
+        worker = (ROOT / "scripts" / f"{peer.module.replace('.', '/')}.py").read_text()
         assert "tfl_research" not in worker
+
+
+def test_operations_of_the_larger_models():
+    # A product of each step's input and state with the kernels; 80 logits at the end.
+    lstm = 80 * ((8 + 256) + (256 + 256)) * 4 * 256 + 256 * 80
+    assert large.LARGE["W5"].flops() == 2 * 3 * 10 * 100 * lstm
+    word = 20 * ((96 + 670) * 4 * 670 + 670 * 96 + 96 * 10_004)
+    assert large.LARGE["W6"].flops() == 2 * 3 * 10 * 64 * word
+    # Four projections and two layers of four times the width; scores, and means.
+    layer = 80 * 12 * 192**2 + 2 * 80 * 80 * 192
+    assert large.LARGE["W8"].flops() == 6 * 1000 * (4 * layer + 80 * 192 * 500)
+    # Kernels of 3x3 at full size, and two blocks of which the second halves the side.
+    first = 64 * 9 * (3 * 4 + 4 * 4 * 4)
+    second = 16 * (9 * (4 * 8 + 3 * 8 * 8) + 4 * 8) + 8 * 100
+    assert large.SMALL["W7_small"].flops() == 6 * 2 * 4 * (first + second)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # ResNet-18 for 100 classes, without biases of its convolutions.
+    [("W6", 4_050_748), ("W7", 11_220_132), ("W8", 1_987_700)],
+)
+def test_weights_of_the_larger_models(name, count):
+    spec = large.LARGE[name]
+    drawn = spec.initial_weights()
+    assert sum(w.size for w in drawn) == count
+    assert [w.shape for w in drawn] == [w.shape for w in spec.weights()]
+
+
+def test_the_forget_gate_starts_at_one():
+    bias = large.SMALL["W5_small"].initial_weights()[3]
+    np.testing.assert_array_equal(bias, [0] * 6 + [1] * 6 + [0] * 12)
+
+
+@pytest.mark.parametrize("name", large.SMALL)
+def test_keras_models_have_the_weights_in_their_order(name):
+    spec = large.SMALL[name]
+    # Keras' order, in which plain TFF is given the weights.
+    model = workloads.get(name).task.build_model()
+    found = [w.numpy().reshape(-1) for w in model.trainable_variables]
+    expected = [w.reshape(-1) for w in spec.initial_weights()]
+    assert len(found) == len(expected)
+    for one, two in zip(found, expected):
+        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize(("name", "count"), [("W1", 101_770), ("W3", 1_206_590)])
@@ -366,8 +466,8 @@ def test_poisson_cohorts_vary():
     workload = workloads.get("poisson")
     sizes = {len(workload.rounds_cohort(number)) for number in range(20)}
     assert len(sizes) > 3
-    with pytest.raises(ValueError, match="workload 'W9' is not one of W1, W2"):
-        workloads.get("W9")
+    with pytest.raises(ValueError, match="workload 'W99' is not one of W1, W2"):
+        workloads.get("W99")
 
 
 def test_compilations_count_modules_once(tmp_path):

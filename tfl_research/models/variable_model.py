@@ -30,6 +30,7 @@ from tfl_research.models.mixing import (
 from tfl_research.models.modules import inside
 from tfl_research.models.random_draws import drawn_from, random_layers
 from tfl_research.models.reached_weights import check_reached, has_custom_gradient
+from tfl_research.models.recurrent.layers import own_loops
 from tfl_research.models.tracing import inlined_functions, pure_function
 
 _WHAT = "the model"
@@ -101,6 +102,7 @@ def functional(
         with ExitStack() as stack:
             stack.enter_context(replaced_tables(tables))
             stack.enter_context(inlined_functions(modules))
+            stack.enter_context(own_loops(modules))
             stack.enter_context(
                 bound([v for v, _ in metrics], [tf.constant(c) for _, c in metrics])
             )

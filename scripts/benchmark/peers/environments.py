@@ -13,6 +13,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from benchmark.images import IMAGES
+from benchmark.large import LARGE
+
 _FOLDER = pathlib.Path(__file__).resolve().parent
 
 
@@ -27,20 +30,34 @@ class Peer:
     Attributes:
       title: the library's name.
       environment: names its requirements, `ENVIRONMENT.txt` beside this module, and
-        its worker, `ENVIRONMENT_worker.py`.
+        by default its worker, `ENVIRONMENT_worker.py`.
+      workloads: which it runs.
+      worker: the name of its worker's module, if not that of the environment.
       arguments: what its worker is given after the workload.
     """
 
     title: str
     environment: str
+    workloads: tuple[str, ...]
+    worker: str = ""
     arguments: tuple[str, ...] = ()
 
+    @property
+    def module(self) -> str:
+        """The module that runs it."""
+        return f"benchmark.peers.{self.worker or self.environment}_worker"
 
+
+_RECORD_LEVEL = tuple(n for n, s in IMAGES.items() if s.record_clip is not None)
+_IMAGES = tuple(name for name in IMAGES if name not in _RECORD_LEVEL)
+_ALL = (*_IMAGES, *LARGE)
 PEERS = {
-    "flower": Peer("Flower", "flower"),
-    "pfl": Peer("pfl", "pfl"),
-    "pfl_distributed": Peer("pfl", "pfl", ("distributed",)),
-    "fedjax": Peer("FedJAX", "fedjax"),
+    "flower": Peer("Flower", "flower", _IMAGES),
+    "pfl": Peer("pfl", "pfl", _ALL),
+    "pfl_distributed": Peer("pfl", "pfl", _ALL, arguments=("distributed",)),
+    "fedjax": Peer("FedJAX", "fedjax", _ALL),
+    "jax_vmapped": Peer("JAX", "fedjax", _RECORD_LEVEL, worker="jax_vmapped"),
+    "opacus": Peer("Opacus", "opacus", _RECORD_LEVEL),
 }
 
 
@@ -129,6 +146,5 @@ def command(peer: str, workload: str) -> list[str]:
       PeerUnavailable: see `python_of`.
     """
     peer_spec = PEERS[peer]
-    module = f"benchmark.peers.{peer_spec.environment}_worker"
     python = str(python_of(peer_spec.environment))
-    return [python, "-m", module, workload, *peer_spec.arguments]
+    return [python, "-m", peer_spec.module, workload, *peer_spec.arguments]

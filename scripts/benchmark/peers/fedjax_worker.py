@@ -10,8 +10,10 @@ import os
 import sys
 from typing import Any
 
-from benchmark import protocol
-from benchmark.images import BATCH_SIZE, CLIENT_RATE, IMAGES, NOISE_MULTIPLIER, Images
+from benchmark import protocol, specs
+from benchmark.images import BATCH_SIZE, NOISE_MULTIPLIER, Images
+from benchmark.large import Large
+from benchmark.specs import Spec
 
 
 def _model(images: Images) -> Any:
@@ -104,6 +106,39 @@ def _with_noise(
     return fedjax.FederatedAlgorithm(init, apply)
 
 
+def _loss_of_large(spec: Large) -> tuple[list[Any], Any]:
+    """Initial weights, and the mean loss of a batch."""
+    import jax.numpy as jnp
+
+    from benchmark.peers import jax_large
+
+    def loss(weights: Any, batch: Any, key: Any) -> Any:
+        del key
+        return jnp.mean(jax_large.losses(spec, weights, batch["x"], batch["y"]))
+
+    return [jnp.asarray(w) for w in spec.initial_weights()], loss
+
+
+def loss_of_images(images: Images) -> tuple[Any, Any]:
+    """Initial weights, and the mean loss of a batch."""
+    import jax
+    import jax.numpy as jnp
+
+    model = _model(images)
+
+    def loss(params: Any, batch: Any, key: Any) -> Any:
+        logits = model.apply_for_train(params, batch, key)
+        return jnp.mean(model.train_loss(batch, logits))
+
+    # Haiku's names sort in the order of the layers.
+    names = sorted(model.init(jax.random.PRNGKey(0)))
+    weights = {
+        name: {"w": jnp.asarray(kernel), "b": jnp.asarray(bias)}
+        for name, (kernel, bias) in zip(names, images.initial_weights())
+    }
+    return weights, loss
+
+
 def main(workload: str) -> None:
     answers = protocol.take_stdout()
     cores = len(os.sched_getaffinity(0))
@@ -113,31 +148,33 @@ def main(workload: str) -> None:
     os.environ["JAX_PMAP_NO_RANK_REDUCTION"] = "0"
     import fedjax
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
-    images = IMAGES[workload]
-    model = _model(images)
+    images: Spec = specs.get(workload)
+    initial, loss = (
+        _loss_of_large(images) if isinstance(images, Large) else loss_of_images(images)
+    )
     clients = [
         (client.encode(), fedjax.ClientDataset(examples))
         for client, examples in images.clients().items()
     ]
 
-    def loss(params: Any, batch: Any, key: Any) -> Any:
-        logits = model.apply_for_train(params, batch, key)
-        return jnp.mean(model.train_loss(batch, logits))
-
     gradient = jax.jit(jax.grad(loss))
 
     def algorithm(backend: str) -> Any:
-        optimizers = fedjax.optimizers.sgd(CLIENT_RATE), fedjax.optimizers.sgd(1.0)
+        optimizers = (
+            fedjax.optimizers.sgd(images.client_rate),
+            fedjax.optimizers.sgd(1.0),
+        )
         with fedjax.for_each_client_backend(backend):
-            if images.clip is not None:
+            if isinstance(images, Images) and images.clip is not None:
                 return _with_noise(images, images.clip, gradient, *optimizers)
             return fedjax.algorithms.fed_avg.federated_averaging(
                 gradient,
                 *optimizers,
-                fedjax.ShuffleRepeatBatchHParams(batch_size=BATCH_SIZE, num_epochs=1),
+                fedjax.ShuffleRepeatBatchHParams(
+                    batch_size=images.batch_size, num_epochs=1
+                ),
             )
 
     algorithms = [algorithm("jit")] + [algorithm("pmap")] * (cores > 1)
@@ -147,14 +184,7 @@ def main(workload: str) -> None:
         nonlocal chosen
         chosen = which
 
-    # Haiku's names sort in the order of the layers.
-    names = sorted(model.init(jax.random.PRNGKey(0)))
-    state = chosen.init(
-        {
-            name: {"w": jnp.asarray(kernel), "b": jnp.asarray(bias)}
-            for name, (kernel, bias) in zip(names, images.initial_weights())
-        }
-    )
+    state = chosen.init(initial)
 
     def weights() -> list[np.ndarray]:
         return [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(state.params)]

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from benchmark import protocol
-from benchmark.images import BATCH_SIZE, CLIENT_RATE, IMAGES, NOISE_MULTIPLIER, Images
+from benchmark import protocol, specs
+from benchmark.images import NOISE_MULTIPLIER
+from benchmark.specs import Spec
 
 _WITHOUT_END = 10**9
 _RANK = "PFL_WORKER_RANK"
@@ -38,7 +39,7 @@ def _start_others(num_processes: int, workload: str) -> None:
     os.environ[_RANK] = "0"
 
 
-def _backend(images: Images) -> Any:
+def _backend(images: Spec) -> Any:
     from pfl.aggregate.simulate import SimulatedBackend
     from pfl.aggregate.weighting import WeightByDatapoints, WeightByUser
     from pfl.data import FederatedDataset
@@ -62,7 +63,7 @@ def _backend(images: Images) -> Any:
     )
 
 
-def _model(images: Images) -> Any:
+def _model(images: Spec) -> Any:
     import torch
     from pfl.metrics import Weighted
     from pfl.model.pytorch import PyTorchModel
@@ -77,7 +78,8 @@ def _model(images: Images) -> Any:
 
         def loss(self, x: Any, y: Any, eval: bool = False) -> Any:
             self.train(not eval)
-            return self.criterion(self.network(x), y)
+            logits = self.network(x)
+            return self.criterion(logits.flatten(0, -2), y.flatten())
 
         @torch.no_grad()
         def metrics(self, x: Any, y: Any) -> Any:
@@ -113,7 +115,7 @@ def main(workload: str, how: str = "") -> None:
     # Equal in all processes, which thereby agree on the model, users and noise.
     torch.manual_seed(0)
     np.random.seed(0)
-    images = IMAGES[workload]
+    images = specs.get(workload)
     model = _model(images)
     threads = [1] if distributed else [cores, 1]
     own_rounds: Optional[Iterator[int]] = None
@@ -152,9 +154,9 @@ def main(workload: str, how: str = "") -> None:
         backend=_backend(images),
         model=model,
         model_train_params=NNTrainHyperParams(
-            local_learning_rate=CLIENT_RATE,
+            local_learning_rate=images.client_rate,
             local_num_epochs=1,
-            local_batch_size=BATCH_SIZE,
+            local_batch_size=images.batch_size,
         ),
         model_eval_params=NNEvalHyperParams(local_batch_size=None),
         callbacks=[OnDemand()],

@@ -8,10 +8,15 @@ import torch
 from torch import nn
 
 from benchmark.images import Images
+from benchmark.large import Large
+from benchmark.peers import torch_large
+from benchmark.specs import Spec
 
 
-def network(images: Images) -> nn.Module:
+def network(images: Spec) -> nn.Module:
     """A network that gives logits, with the workload's initial weights."""
+    if isinstance(images, Large):
+        return torch_large.network(images)
     result = _mlp(images) if images.model == "mlp" else _cnn(images)
     layers = [layer for layer in result if isinstance(layer, (nn.Conv2d, nn.Linear))]
     with torch.no_grad():
@@ -44,8 +49,10 @@ def _cnn(images: Images) -> nn.Sequential:
     )
 
 
-def tensors(images: Images, examples: dict[str, Any]) -> tuple[Any, Any]:
+def tensors(images: Spec, examples: dict[str, Any]) -> tuple[Any, Any]:
     """A client's examples as torch takes them, channels first."""
+    if isinstance(images, Large):
+        return torch_large.tensors(images, examples)
     x = torch.from_numpy(examples["x"])
     if images.model == "cnn":
         x = x.permute(0, 3, 1, 2).contiguous()

@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="NAMES",
         help="those whose results are forgotten and measured again",
     )
-    parser.add_argument("--rounds", type=int, default=20, help="of a run")
+    parser.add_argument("--rounds", type=int, default=10, help="of a run")
     parser.add_argument("--runs", type=int, default=3, help="of each framework")
     parser.add_argument(
         "--output_dir",
@@ -102,12 +102,6 @@ def machine() -> str:
 
 def main() -> None:
     flags = parse(sys.argv[1:])
-    notes = {
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "machine": machine(),
-        "rounds": str(flags.rounds),
-        "runs": str(flags.runs),
-    }
     folder = flags.output_dir / "frameworks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +112,9 @@ def main() -> None:
         ) from error
     for name in flags.again:
         (folder / f"{name}.json").unlink(missing_ok=True)
-    setting = measurement.Setting(flags.rounds, flags.runs)
+    today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    setting = measurement.Setting(flags.rounds, flags.runs, today, machine())
+    notes = {"rounds": str(flags.rounds)}
     with tempfile.TemporaryDirectory() as temporary:
         standard = yardstick(pathlib.Path(temporary), flags.rounds)
         reached = federated_task.accuracy(standard.last, standard.test)
@@ -135,17 +131,24 @@ def main() -> None:
                 ).run()
             except ValueError as error:
                 raise UserError(str(error)) from error
-            _write(flags.output_dir, folder, notes)
+            _write(flags.output_dir, folder, setting, notes)
     print((flags.output_dir / "frameworks.md").read_text())
 
 
-def _write(output: pathlib.Path, folder: pathlib.Path, notes: dict[str, str]) -> None:
-    """The page and the plot of all results that there are."""
+def _write(
+    output: pathlib.Path,
+    folder: pathlib.Path,
+    setting: measurement.Setting,
+    notes: dict[str, str],
+) -> None:
+    """The page and the plot of all results of these programs and this setting."""
     results: dict[str, Any] = {}
-    for name in FRAMEWORKS:
+    for name, framework in FRAMEWORKS.items():
         path = folder / f"{name}.json"
         if path.exists():
-            results[name] = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["identity"] == measurement.identity(framework, setting):
+                results[name] = found
     part = output / "frameworks.md.part"
     part.write_text(table.page(results, notes), encoding="utf-8")
     part.replace(output / "frameworks.md")

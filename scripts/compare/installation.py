@@ -29,6 +29,8 @@ def reason(log: str) -> str:
     errors = [line for line in lines if line.lower().startswith(("error", "×"))]
     told = [line for line in errors if not line.startswith("ERROR: Ignored")]
     chosen = (told or errors or [line for line in lines if line] or ["no word"])[0]
+    # Pip lists all versions that there are.
+    chosen = re.sub(r" \(from versions: .*", "", chosen)
     return chosen if len(chosen) <= _LONGEST else f"{chosen[:_LONGEST]}…"
 
 
@@ -37,8 +39,8 @@ def _bytes(folder: pathlib.Path) -> int:
     return sum(path.lstat().st_size for path in files if not path.is_symlink())
 
 
-def _imported(python: pathlib.Path, statement: str) -> str:
-    """What Python said when the import failed; empty where it works."""
+def _executed(python: pathlib.Path, statement: str) -> str:
+    """What Python said when the statement failed; empty where it works."""
     try:
         tried = subprocess.run(
             [str(python), "-Ic", statement],
@@ -58,10 +60,10 @@ def _imported(python: pathlib.Path, statement: str) -> str:
 
 
 def tried(framework: Framework) -> dict[str, Any]:
-    """Installs what the documentation names, and imports it.
+    """Installs what the documentation names, and tries a statement.
 
     Returns:
-      "command", "installs" (true or false) and "works" (after the import); "seconds"
+      "command", "installs" (true or false) and "works" (the statement); "seconds"
       and "bytes" of an installation, or "error".
     """
     if not framework.documented:
@@ -82,10 +84,10 @@ def tried(framework: Framework) -> dict[str, Any]:
         found["installs"] = True
         found["seconds"] = time.time() - started
         found["bytes"] = _bytes(folder / "env")
-        error = _imported(folder / "env" / "bin" / "python", framework.imports)
+        error = _executed(folder / "env" / "bin" / "python", framework.statement)
         found["works"] = not error
         if error:
-            found["error"] = f"{framework.imports}: {error}"
+            found["error"] = error
     except environments.PeerUnavailable as unavailable:
         log = folder / "env" / "install.log"
         text = log.read_text(errors="replace") if log.exists() else str(unavailable)

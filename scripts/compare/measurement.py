@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -39,10 +40,14 @@ class Setting:
     Attributes:
       rounds: of a run.
       runs: how many whole runs there are; the medians count.
+      date: today.
+      machine: where this is.
     """
 
     rounds: int
     runs: int
+    date: str = ""
+    machine: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Yardstick:
 
 def identity(framework: Framework, setting: Setting) -> str:
     """Changes when the framework must be measured again."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(setting)).encode())
+    digest = hashlib.sha256(str(setting.rounds).encode())
     files = [*framework.files, SCRIPTS / "compare" / "federated_task.py"]
     if framework.environment is not None:
         files.append(environments.requirements_of(framework.environment))
@@ -75,7 +80,7 @@ def identity(framework: Framework, setting: Setting) -> str:
 
 
 def _kept(
-    path: pathlib.Path, wanted: str, say: Callable[[str], None]
+    path: pathlib.Path, wanted: str, documented: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """What was measured already.
 
@@ -92,10 +97,15 @@ def _kept(
             f"{path}: not a result of this script ({error!r}); remove the file, or "
             "measure it again with --again"
         ) from error
-    if known != wanted:
-        say(f"{path.name} is of another program or setting; measuring again")
-        return {"identity": wanted}
-    return found
+    if known == wanted:
+        return found
+    say(f"{path.name} is of another program or setting; measuring again")
+    # What an installation does depends on neither.
+    same = found.get("documented") == documented and "installation" in found
+    return {
+        "identity": wanted,
+        **({"installation": found["installation"]} if same else {}),
+    }
 
 
 def _save(path: pathlib.Path, result: Mapping[str, Any]) -> None:
@@ -120,14 +130,18 @@ class Measurement:
         self._yardstick = yardstick
         self._path = path
         self._say = say
-        self._result = _kept(path, identity(framework, setting), say)
+        documented = f"{' '.join(framework.documented)}: {framework.statement}"
+        self._result = _kept(path, identity(framework, setting), documented, say)
+        self._result["documented"] = documented
+        # The last model of a whole run.
+        self._whole_run: Optional[list[np.ndarray]] = None
 
     def run(self) -> dict[str, Any]:
         """Does the steps that are missing; returns the result."""
+        self._result.setdefault("date", self._setting.date)
+        self._result.setdefault("machine", self._setting.machine)
         self._step("installation", lambda: installation.tried(self._framework))
         self._result["lines"] = lines.of_files(self._framework.files)
-        if self._framework.program is None:
-            self._result["absent"] = self._framework.without
         if "absent" not in self._result:
             self._programs()
         _save(self._path, self._result)
@@ -163,6 +177,7 @@ class Measurement:
             paths=[str(SCRIPTS), *own],
             rounds=self._setting.rounds,
             kill_after=kill_after,
+            variables={"PATH": f"{pathlib.Path(python).parent}:{os.environ['PATH']}"},
         )
 
     def _whole(self, python: str) -> dict[str, Any]:
@@ -176,6 +191,7 @@ class Measurement:
             text = seen.log.read_text(errors="replace")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        self._whole_run = last
         start = _initial(self._yardstick)
         distance = federated_task.distance
         return {
@@ -195,19 +211,19 @@ class Measurement:
     def _killed(self, python: str) -> dict[str, Any]:
         """A whole run, a run that is killed half way, and the same command again."""
         rounds = self._setting.rounds
-        folders = [pathlib.Path(tempfile.mkdtemp()) for _ in range(2)]
+        if self._whole_run is None:
+            self._whole(python)
+        whole: Any = self._whole_run
+        folder = pathlib.Path(tempfile.mkdtemp())
         try:
-            self._trial(python, folders[0])
-            whole = trial.model(folders[0], rounds)
-            self._trial(python, folders[1], kill_after=rounds // 2)
+            self._trial(python, folder, kill_after=rounds // 2)
             try:
-                seen = self._trial(python, folders[1])
-                again = trial.model(folders[1], rounds)
+                seen = self._trial(python, folder)
+                again = trial.model(folder, rounds)
             except trial.TrialFailed as error:
                 return {"killed_after": rounds // 2, "error": str(error)}
         finally:
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         movement = federated_task.distance(whole, _initial(self._yardstick))
         equal = all(np.array_equal(a, b) for a, b in zip(whole, again))
         return {

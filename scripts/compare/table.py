@@ -13,6 +13,7 @@ Results = Mapping[str, Mapping[str, Any]]
 
 _MEASURED = (
     "framework",
+    "runs",
     "lines",
     "accuracy",
     "same work",
@@ -50,11 +51,15 @@ def installs(result: Mapping[str, Any]) -> str:
 def _measured_row(name: str, result: Mapping[str, Any]) -> str:
     title, values = FRAMEWORKS[name].title, measurement.medians(result)
     count = str(result["lines"]) if result["lines"] else ""
+    runs = str(len(measurement.runs_of(result)))
     if not values:
-        return _row(title, count, *[""] * (len(_MEASURED) - 3), "not run, see below")
+        return _row(
+            title, runs, count, *[""] * (len(_MEASURED) - 4), "not run, see below"
+        )
     same = measurement.is_same_work(result)
     return _row(
         title,
+        runs,
         count,
         f"{values['accuracy']:.3f}",
         "yes" if same else "**no**",
@@ -64,6 +69,32 @@ def _measured_row(name: str, result: Mapping[str, Any]) -> str:
         f"{values['peak_bytes'] / 1e6:.0f} ({values['processes']:.0f})",
         measurement.resumption(result),
     )
+
+
+def readme_row(title: str, result: Mapping[str, Any]) -> str:
+    """The row of a framework in README.md: what a busy machine does not change."""
+    values = measurement.medians(result)
+    tried = result["installation"]
+    works = "yes" if tried["works"] else "no"
+    if not values:
+        return _row(title, works, "not run", "", "", "")
+    return _row(
+        title,
+        works,
+        f"{values['accuracy']:.3f}",
+        str(result["lines"]),
+        f"{values['peak_bytes'] / 1e6:.0f}",
+        measurement.resumption(result).split(":")[0],
+    )
+
+
+def places(results: Results) -> dict[str, list[str]]:
+    """Titles of frameworks by the date and machine of their measurement."""
+    found: dict[str, list[str]] = {}
+    for name, result in results.items():
+        where = f"{result['date']}, {result['machine']}"
+        found.setdefault(where, []).append(FRAMEWORKS[name].title)
+    return found
 
 
 def _logged(result: Mapping[str, Any]) -> str:
@@ -78,21 +109,21 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
 
     Args:
       results: of frameworks, by name.
-      notes: "date", "machine", "reference", "rounds", "runs".
+      notes: "reference", "rounds".
     """
     done = {name: results[name] for name in FRAMEWORKS if name in results}
     text = [
         "# Frameworks compared",
         "",
-        f"`scripts/compare_frameworks` measured this on {notes['date']}, on "
-        f"{notes['machine']}. Each program is what the framework's own documentation "
-        "writes, with the same clients, model, initial weights and batches:",
+        "`scripts/compare_frameworks` measured this. Each program is what the "
+        "framework's own documentation writes, with the same clients, model, initial "
+        "weights and batches:",
         "",
         f"- {federated_task.NUM_CLIENTS} clients with {federated_task.EXAMPLES} images "
         "of MNIST each, with unlike labels (Dirichlet 0.5); an MLP of 784, 128 and 10.",
         f"- Every round has all clients, one local epoch of SGD at "
         f"{federated_task.RATE}, batches of {federated_task.BATCH_SIZE} in a fixed "
-        f"order, and a mean. {notes['rounds']} rounds, {notes['runs']} runs, medians.",
+        f"order, and a mean. {notes['rounds']} rounds; medians over the runs.",
         f'- A reference in NumPy reaches {notes["reference"]}. "Same work": the model '
         f"after the first round is the reference's within {measurement.SAME_FIRST:.2%} "
         f"of the movement, and after the last within {measurement.SAME_LAST:.0%}.",
@@ -106,6 +137,10 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "seconds are of all processes of a whole run. Memory is the largest sum over "
         "all processes, each at its peak so far. For the last column all processes of "
         "a run got SIGKILL half way, and the same command was given again.",
+        "",
+        "Measured on:",
+        "",
+        *[f"- {where}: {', '.join(names)}" for where, names in places(done).items()],
         "",
         "![Seconds a round, start and memory](frameworks.svg)",
         "",

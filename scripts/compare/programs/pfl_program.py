@@ -6,7 +6,7 @@ from pfl.aggregate.weighting import WeightByDatapoints
 from pfl.algorithm.base import NNAlgorithmParams
 from pfl.algorithm.federated_averaging import FederatedAveraging
 from pfl.callback.base import TrainingProcessCallback  # measured
-from pfl.callback.restore import RestoreTrainingCallback
+from pfl.callback.restore_training import RestoreTrainingCallback
 from pfl.data import FederatedDataset
 from pfl.data.sampling import get_user_sampler
 from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
@@ -67,7 +67,8 @@ model = PyTorchModel(
     local_optimizer_create=torch.optim.SGD,
     central_optimizer=torch.optim.SGD(module.parameters(), 1.0),
 )
-FederatedAveraging().run(
+algorithm = FederatedAveraging()
+algorithm.run(
     algorithm_params=NNAlgorithmParams(
         central_num_iterations=federated_task.rounds(),
         evaluation_frequency=federated_task.rounds(),
@@ -84,10 +85,7 @@ FederatedAveraging().run(
     model_eval_params=NNEvalHyperParams(local_batch_size=None),
     callbacks=[
         RestoreTrainingCallback(
-            backend,
-            [backend, model, sampler],
-            str(federated_task.output() / "checkpoints"),
-            1,
+            [algorithm, model], str(federated_task.output() / "checkpoints")
         ),
         Recorder(),  # measured
     ],

@@ -67,6 +67,17 @@ def memory_bytes(pid: int, field: str) -> int:
     return 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process so far, without its children's; 0 if it ended."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    # After the name in brackets, which may have spaces.
+    user, system = text.rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def total_bytes(field: str) -> int:
     """The field's sum over this contender's processes.
 

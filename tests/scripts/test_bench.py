@@ -349,7 +349,7 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folders = []
     monkeypatch.setattr(
-        environments, "_make", lambda folder, requirements: folders.append(folder)
+        environments, "make", lambda folder, base, packages: folders.append(folder)
     )
     return folders
 
@@ -359,18 +359,18 @@ def test_an_environment_is_made_once(made, tmp_path, monkeypatch, capsys):
     for _ in range(2):
         assert environments.python_of("pfl") == folder / "bin" / "python"
     assert made == [folder]
-    monkeypatch.setattr(environments, "_identity", lambda requirements: "other\n")
+    monkeypatch.setattr(environments, "_identity", lambda *_: "other\n")
     environments.python_of("pfl")
     assert made == [folder, folder]
     assert f"installing pfl in {folder}" in capsys.readouterr().err
 
 
 def test_an_environment_that_fails_is_not_complete(made, monkeypatch, tmp_path):
-    def fails(folder, requirements):
+    def fails(folder, base, packages):
         script = "echo 'ERROR: no matching wheel'; echo bye; exit 1"
         environments._run(["/bin/sh", "-c", script], folder / "install.log")
 
-    monkeypatch.setattr(environments, "_make", fails)
+    monkeypatch.setattr(environments, "make", fails)
     for _ in range(2):
         with pytest.raises(environments.PeerUnavailable, match="no matching wheel"):
             environments.python_of("fedjax")

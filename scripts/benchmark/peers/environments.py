@@ -15,12 +15,42 @@ from collections.abc import Iterator
 
 from benchmark.images import IMAGES
 from benchmark.large import LARGE
+from tfl_research.errors import UserError
+from tfl_research.federation.engines.environments import find_python
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 
 
 class PeerUnavailable(RuntimeError):
     """The peer's environment cannot be made; says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """What an environment is made from: `NAME.txt` beside this module.
+
+    Attributes:
+      oldest: the oldest Python that its packages run on.
+      newest: the newest.
+      alone: whether the file has every package, and what a package itself asks for
+        does not count: some ask for versions that are not to be had.
+    """
+
+    oldest: tuple[int, int] = (3, 11)
+    newest: tuple[int, int] = (3, 11)
+    alone: bool = False
+
+
+ENVIRONMENTS = {
+    "flower": Environment(newest=(3, 13)),
+    "pfl": Environment(),
+    "fedjax": Environment(),
+    "tff": Environment(alone=True),
+    "flare": Environment(newest=(3, 13)),
+    "openfl": Environment(newest=(3, 12)),
+    "fedml": Environment(),
+    "syft": Environment(newest=(3, 12)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +97,15 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(base) / "tfl_research" / "peers"
 
 
-def _identity(requirements: pathlib.Path) -> str:
+def requirements_of(environment: str) -> pathlib.Path:
+    """The file that names every package of an environment, with its version."""
+    return _FOLDER / f"{environment}.txt"
+
+
+def _identity(requirements: pathlib.Path, base: str) -> str:
     """Changes when the environment must be made again."""
-    version = "{}.{}".format(*sys.version_info[:2])
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    return f"{digest} python{version}\n"
+    return f"{digest} {base}\n"
 
 
 @contextlib.contextmanager
@@ -101,17 +135,40 @@ def _run(command: list[str], log: pathlib.Path) -> None:
         raise PeerUnavailable(f"{reason} (all of it: {log})")
 
 
-def _make(folder: pathlib.Path, requirements: pathlib.Path) -> None:
+def make(folder: pathlib.Path, base: str, packages: list[str]) -> None:
+    """Makes an environment with uv, or with pip where there is no uv.
+
+    Args:
+      folder: the environment's; install.log in it has what was printed.
+      base: the Python that it is made from.
+      packages: what the installer is told to install.
+
+    Raises:
+      PeerUnavailable: it cannot be made.
+    """
     python = str(folder / "bin" / "python")
     log = folder / "install.log"
     uv = shutil.which("uv")
     if uv is not None:
-        _run([sys.executable, "-Im", "venv", "--without-pip", str(folder)], log)
+        _run([base, "-Im", "venv", "--without-pip", str(folder)], log)
         install = [uv, "pip", "install", "--python", python]
     else:
-        _run([sys.executable, "-Im", "venv", str(folder)], log)
-        install = [python, "-m", "pip", "install"]
-    _run([*install, "-r", str(requirements)], log)
+        _run([base, "-Im", "venv", str(folder)], log)
+        install = [python, "-Im", "pip", "install", "--no-compile"]
+    _run([*install, *packages], log)
+
+
+def python_for(environment: str) -> str:
+    """The Python that an environment is made from.
+
+    Raises:
+      PeerUnavailable: this machine has none that its packages run on.
+    """
+    spec = ENVIRONMENTS[environment]
+    try:
+        return find_python(environment, spec.oldest, spec.newest)
+    except UserError as error:
+        raise PeerUnavailable(str(error)) from error
 
 
 def python_of(environment: str) -> pathlib.Path:
@@ -121,8 +178,9 @@ def python_of(environment: str) -> pathlib.Path:
       PeerUnavailable: it cannot be made, for example because no package fits this
         Python, or nothing can be downloaded.
     """
-    requirements = _FOLDER / f"{environment}.txt"
-    wanted = _identity(requirements)
+    requirements = requirements_of(environment)
+    base = python_for(environment)
+    wanted = _identity(requirements, base)
     folder = cache_folder() / environment
     complete = folder / ".complete"
     try:
@@ -132,7 +190,8 @@ def python_of(environment: str) -> pathlib.Path:
                 print(f"installing {environment} in {folder}", file=sys.stderr)
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
-                _make(folder, requirements)
+                options = ["--no-deps"] if ENVIRONMENTS[environment].alone else []
+                make(folder, base, [*options, "-r", str(requirements)])
                 complete.write_text(wanted)
     except OSError as error:
         raise PeerUnavailable(str(error)) from error

@@ -132,7 +132,8 @@ def _is_complete(folder: pathlib.Path) -> bool:
 def _make(
     engine: str, folder: pathlib.Path, lock: pathlib.Path, say: Callable[[str], None]
 ) -> None:
-    base = _find_python(engine)
+    oldest, newest = _PYTHONS[engine]
+    base = find_python(_NAMES[engine], oldest, newest)
     shutil.rmtree(folder, ignore_errors=True)
     say(
         f"installing {_NAMES[engine]} into {folder} with {base} "
@@ -162,9 +163,17 @@ def _make(
     (folder / ".complete").write_text(f"{lock.name} {base}\n", encoding="utf-8")
 
 
-def _find_python(engine: str) -> str:
-    """The path of a Python that the engine runs on."""
-    oldest, newest = _PYTHONS[engine]
+def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) -> str:
+    """The path of a Python on this machine, outside of any environment.
+
+    Args:
+      title: what it is for, as an error names it.
+      oldest: the oldest version that will do, such as (3, 10).
+      newest: the newest.
+
+    Raises:
+      UserError: there is none; says what there is, and what to do.
+    """
     found = set()
     for candidate in _candidates():
         probed = _run([candidate, "-Ic", _PROBE])
@@ -177,7 +186,7 @@ def _find_python(engine: str) -> str:
         found.add(f"{major}.{minor}")
     span = f"{oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}"
     raise errors.UserError(
-        f"{_NAMES[engine]} needs Python {span}, found "
+        f"{title} needs Python {span}, found "
         f"{errors.alternatives(sorted(found)) or 'none'}; install one, for example "
         "'apt install python3.11 python3.11-venv' or 'pyenv install 3.11'"
     )

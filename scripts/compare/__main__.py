@@ -1,0 +1,172 @@
+"""scripts/compare_frameworks: the same federated task in every framework."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import signal
+import sys
+import tempfile
+from typing import Any
+
+from compare import federated_task, measurement, table
+from compare.frameworks import FRAMEWORKS, SCRIPTS
+from tfl_research.cli import last_resort
+from tfl_research.errors import UserError
+
+_SEED = 1
+
+
+def _names(parser: argparse.ArgumentParser, flag: str, text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in FRAMEWORKS:
+            parser.error(f"{flag}: {name!r} is not one of {', '.join(FRAMEWORKS)}")
+    return names
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The flags, checked."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/compare_frameworks", description=__doc__
+    )
+    parser.add_argument(
+        "--frameworks", default=",".join(FRAMEWORKS), help="some of %(default)s"
+    )
+    parser.add_argument(
+        "--again",
+        default="",
+        metavar="NAMES",
+        help="those whose results are forgotten and measured again",
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="of a run")
+    parser.add_argument("--runs", type=int, default=3, help="of each framework")
+    parser.add_argument(
+        "--output_dir",
+        type=pathlib.Path,
+        default=SCRIPTS.parent / "docs" / "results",
+        help="for frameworks.md, frameworks.svg, frameworks/NAME.json; %(default)s",
+    )
+    flags = parser.parse_args(arguments)
+    flags.frameworks = _names(parser, "--frameworks", flags.frameworks)
+    flags.again = _names(parser, "--again", flags.again)
+    if not flags.frameworks:
+        parser.error("--frameworks is empty")
+    for name in flags.again:
+        if name not in flags.frameworks:
+            parser.error(f"--again: {name} is not among --frameworks")
+    if flags.rounds < 4:
+        parser.error(f"--rounds must be at least 4, got {flags.rounds}")
+    if flags.runs < 1:
+        parser.error(f"--runs must be at least 1, got {flags.runs}")
+    return flags
+
+
+def yardstick(folder: pathlib.Path, rounds: int) -> measurement.Yardstick:
+    """Writes the task's files, and trains the reference."""
+    import numpy as np
+
+    from tfl_research import tasks
+
+    task = tasks.get(
+        "mnist",
+        partition="dirichlet",
+        num_clients=federated_task.NUM_CLIENTS,
+        held_out_clients=0,
+    )
+    clients, tests = [], []
+    for name in task.train.client_ids:
+        examples = task.train.load(name)
+        kept = slice(federated_task.EXAMPLES)
+        clients.append((examples["x"][kept], examples["y"][kept]))
+        if len(clients[-1][1]) < federated_task.EXAMPLES:
+            raise ValueError(f"{name} has only {len(clients[-1][1])} images")
+        tests.append(task.test.load(name))
+    test = tuple(np.concatenate([one[key] for one in tests]) for key in ("x", "y"))
+    weights = federated_task.glorot(_SEED)
+    federated_task.write(folder, clients, (test[0], test[1]), weights)
+    first, last = federated_task.reference(clients, weights, rounds)
+    return measurement.Yardstick(folder, (test[0], test[1]), first, last)
+
+
+def machine() -> str:
+    """The machine's processor, cores and load, in words."""
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    return f"{platform.machine()} with {cores} cores (load {load:.1f} at the start)"
+
+
+def main() -> None:
+    flags = parse(sys.argv[1:])
+    folder = flags.output_dir / "frameworks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output_dir={flags.output_dir}: cannot be written ({error.strerror}); "
+            "name another folder"
+        ) from error
+    for name in flags.again:
+        (folder / f"{name}.json").unlink(missing_ok=True)
+    today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    setting = measurement.Setting(flags.rounds, flags.runs, today, machine())
+    notes = {"rounds": str(flags.rounds)}
+    with tempfile.TemporaryDirectory() as temporary:
+        standard = yardstick(pathlib.Path(temporary), flags.rounds)
+        reached = federated_task.accuracy(standard.last, standard.test)
+        notes["reference"] = f"an accuracy of {reached:.3f}"
+        for number, name in enumerate(flags.frameworks):
+            place = f"{number + 1} of {len(flags.frameworks)}, {FRAMEWORKS[name].title}"
+
+            def say(what: str, place: str = place) -> None:
+                print(f"{place}: {what}", file=sys.stderr, flush=True)
+
+            try:
+                measurement.Measurement(
+                    FRAMEWORKS[name], setting, standard, folder / f"{name}.json", say
+                ).run()
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            _write(flags.output_dir, folder, setting, notes)
+    print((flags.output_dir / "frameworks.md").read_text())
+
+
+def _write(
+    output: pathlib.Path,
+    folder: pathlib.Path,
+    setting: measurement.Setting,
+    notes: dict[str, str],
+) -> None:
+    """The page and the plot of all results of these programs and this setting."""
+    results: dict[str, Any] = {}
+    for name, framework in FRAMEWORKS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["identity"] == measurement.identity(framework, setting):
+                results[name] = found
+    part = output / "frameworks.md.part"
+    part.write_text(table.page(results, notes), encoding="utf-8")
+    part.replace(output / "frameworks.md")
+    table.plot(results, output / "frameworks.svg")
+
+
+def _stop(number: int, _: object) -> None:
+    """Ends the program; programs, in sessions of their own, are killed on the way."""
+    sys.stderr.write("interrupted\n")
+    sys.exit(128 + number)
+
+
+def _run() -> int:
+    main()
+    return 0
+
+
+if __name__ == "__main__":
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
+    sys.exit(last_resort.surviving("scripts/compare_frameworks", _run))

@@ -1,0 +1,227 @@
+"""All results as a page with a table, and as a plot."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from compare import federated_task, measurement
+from compare.frameworks import FRAMEWORKS
+
+Results = Mapping[str, Mapping[str, Any]]
+
+_MEASURED = (
+    "framework",
+    "runs",
+    "lines",
+    "accuracy",
+    "same work",
+    "seconds a round",
+    "start, s",
+    "CPU s, whole run",
+    "peak MB (processes)",
+    "after kill -9: resumes?",
+)
+
+
+def _cell(text: str) -> str:
+    """Text that stays in a cell of Markdown."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _head(*cells: str) -> list[str]:
+    return [_row(*cells), "|" + "---|" * len(cells)]
+
+
+def installs(result: Mapping[str, Any]) -> str:
+    """What became of the documented installation."""
+    tried = result["installation"]
+    if tried["works"]:
+        return f"yes: {tried['seconds']:.0f} s, {tried['bytes'] / 1e6:.0f} MB"
+    if tried["installs"]:
+        return f"yes, but fails: `{tried['error']}`"
+    return f"no: `{tried['error']}`" if tried["command"] else f"no: {tried['error']}"
+
+
+def _measured_row(name: str, result: Mapping[str, Any]) -> str:
+    title, values = FRAMEWORKS[name].title, measurement.medians(result)
+    count = str(result["lines"]) if result["lines"] else ""
+    runs = str(len(measurement.runs_of(result)))
+    if not values:
+        return _row(
+            title, runs, count, *[""] * (len(_MEASURED) - 4), "not run, see below"
+        )
+    same = measurement.is_same_work(result)
+    return _row(
+        title,
+        runs,
+        count,
+        f"{values['accuracy']:.3f}",
+        "yes" if same else "**no**",
+        f"{values['round_seconds']:.3g}",
+        f"{values['start_seconds']:.1f}",
+        f"{values['cpu_seconds']:.0f}",
+        f"{values['peak_bytes'] / 1e6:.0f} ({values['processes']:.0f})",
+        measurement.resumption(result),
+    )
+
+
+def readme_row(title: str, result: Mapping[str, Any]) -> str:
+    """The row of a framework in README.md: what a busy machine does not change."""
+    values = measurement.medians(result)
+    tried = result["installation"]
+    works = "yes" if tried["works"] else "no"
+    if not values:
+        return _row(title, works, "not run", "", "", "")
+    return _row(
+        title,
+        works,
+        f"{values['accuracy']:.3f}",
+        str(result["lines"]),
+        f"{values['peak_bytes'] / 1e6:.0f}",
+        measurement.resumption(result).split(":")[0],
+    )
+
+
+def places(results: Results) -> dict[str, list[str]]:
+    """Titles of frameworks by the date and machine of their measurement."""
+    found: dict[str, list[str]] = {}
+    for name, result in results.items():
+        where = f"{result['date']}, {result['machine']}"
+        found.setdefault(where, []).append(FRAMEWORKS[name].title)
+    return found
+
+
+def _logged(result: Mapping[str, Any]) -> str:
+    runs = measurement.runs_of(result)
+    if not runs:
+        return ""
+    return f" ({max(run['epsilon_lines'] for run in runs)} lines of its run name it)"
+
+
+def page(results: Results, notes: Mapping[str, str]) -> str:
+    """The whole page, in Markdown.
+
+    Args:
+      results: of frameworks, by name.
+      notes: "reference", "rounds".
+    """
+    done = {name: results[name] for name in FRAMEWORKS if name in results}
+    text = [
+        "# Frameworks compared",
+        "",
+        "`scripts/compare_frameworks` measured this. Each program is what the "
+        "framework's own documentation writes, with the same clients, model, initial "
+        "weights and batches:",
+        "",
+        f"- {federated_task.NUM_CLIENTS} clients with {federated_task.EXAMPLES} images "
+        "of MNIST each, with unlike labels (Dirichlet 0.5); an MLP of 784, 128 and 10.",
+        f"- Every round has all clients, one local epoch of SGD at "
+        f"{federated_task.RATE}, batches of {federated_task.BATCH_SIZE} in a fixed "
+        f"order, and a mean. {notes['rounds']} rounds; medians over the runs.",
+        f'- A reference in NumPy reaches {notes["reference"]}. "Same work": the model '
+        f"after the first round is the reference's within {measurement.SAME_FIRST:.2%} "
+        f"of the movement, and after the last within {measurement.SAME_LAST:.0%}.",
+        "",
+        *_head(*_MEASURED),
+        *[_measured_row(name, result) for name, result in done.items()],
+        "",
+        "Lines are those with code in the files of `scripts/compare/programs`, with "
+        "settings. A round's seconds leave the first round out. The start is from the "
+        "command to the end of the first round, and longer on a busy machine; CPU "
+        "seconds are of all processes of a whole run. Memory is the largest sum over "
+        "all processes, each at its peak so far. For the last column all processes of "
+        "a run got SIGKILL half way, and the same command was given again.",
+        "",
+        "Measured on:",
+        "",
+        *[f"- {where}: {', '.join(names)}" for where, names in places(done).items()],
+        "",
+        "![Seconds a round, start and memory](frameworks.svg)",
+        "",
+        "## Installation",
+        "",
+        "What the documentation says, tried in a new environment; the runs above have "
+        "environments of their own with every version pinned "
+        "(`scripts/benchmark/peers/*.txt`).",
+        "",
+        *_head("framework", "command", "works today"),
+        *[
+            _row(
+                FRAMEWORKS[name].title,
+                f"`{tried}`" if (tried := result["installation"]["command"]) else "",
+                installs(result),
+            )
+            for name, result in done.items()
+        ],
+        "",
+        "## Privacy",
+        "",
+        "From each framework's documentation, which the words link to. In brackets: "
+        "what the runs above, which are not private, printed.",
+        "",
+        *_head("framework", "ε", "data stay at their sites", "secure sums"),
+        *[_privacy_row(name, result) for name, result in done.items()],
+    ]
+    absent = {
+        name: result["absent"] for name, result in done.items() if "absent" in result
+    }
+    if absent:
+        text += ["", "## Not run", ""]
+        text += [
+            f"- {FRAMEWORKS[name].title}: {' '.join(reason.split())}"
+            for name, reason in absent.items()
+        ]
+    return "\n".join(text) + "\n"
+
+
+def _privacy_row(name: str, result: Mapping[str, Any]) -> str:
+    framework = FRAMEWORKS[name]
+    facts = (framework.epsilon, framework.stays, framework.secure)
+    links = []
+    for fact in facts:
+        # The pages of this toolkit lie one folder up.
+        page_of = fact.page if "://" in fact.page else f"../{fact.page}"
+        links.append(f"[{fact.text}]({page_of})")
+    return _row(framework.title, links[0] + _logged(result), links[1], links[2])
+
+
+def plot(results: Results, path: pathlib.Path) -> None:
+    """Bars of seconds a round, start and memory, by framework; no file without any."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    values = {
+        name: measurement.medians(results[name])
+        for name in FRAMEWORKS
+        if name in results and measurement.runs_of(results[name])
+    }
+    if not values:
+        path.unlink(missing_ok=True)
+        return
+    titles = [FRAMEWORKS[name].title for name in values]
+    panels = (
+        ("seconds a round", "round_seconds", 1.0),
+        ("start, seconds", "start_seconds", 1.0),
+        ("peak memory, MB", "peak_bytes", 1e-6),
+    )
+    height = 1.0 + 0.35 * max(1, len(titles))
+    figure, all_axes = pyplot.subplots(1, 3, figsize=(10, height), sharey=True)
+    for axes, (label, key, factor) in zip(all_axes, panels):
+        widths = [factor * value[key] for value in values.values()]
+        colours = ["C1" if name == "ours" else "C0" for name in values]
+        bars = axes.barh(titles, widths, color=colours)
+        axes.bar_label(bars, fmt="%.3g", padding=3, fontsize="small")
+        axes.set_xscale("log")
+        axes.margins(x=0.25)
+        axes.set_xlabel(label)
+    all_axes[0].invert_yaxis()
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)

@@ -65,7 +65,7 @@ def closure_over(value):
         Held,
         (each for each in (1, 2)),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_a_user_wrote_is_found(value):
     assert autograph.reaches_other_code(closure_over(value))

@@ -88,7 +88,11 @@ class _BoundVariable:
     @property
     def handle(self) -> Any:
         # Operations that look for a handle treat the variable as a tensor then.
-        raise AttributeError("a bound variable has no handle")
+        raise AttributeError(
+            f"the model uses its weight {self.name} as a variable, as tape.gradient "
+            "does, but weights are tensors here; take tf.convert_to_tensor(weight) "
+            "first, watch the tensor and use it in place of the weight"
+        )
 
     def value(self) -> tf.Tensor:
         return self._tfl_binding.value

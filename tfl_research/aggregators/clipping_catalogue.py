@@ -142,7 +142,7 @@ class NormClipping(RuleSettings):
         return NormClippingFactory(self.clip_radius or 0.0, mechanism)
 
     def build_stacked(self, context: AggregatorContext) -> StackingFactory:
-        """See `AggregatorSettings.build_stacked`; skips rounds without clients."""
+        """The rule over stacked updates; it skips rounds without clients."""
         if self.stacked:
             return super().build_stacked(context)
         return dataclasses.replace(self, on_breakdown=SKIP).build_stacked(context)

@@ -107,7 +107,7 @@ class TrimmedMean(RuleSettings):
 
     @property
     def hostile(self) -> Optional[int]:
-        """See `RuleSettings.hostile`: `byzantine`, or the count that is taken off."""
+        """f: `byzantine`, or the count of updates that is taken off at either end."""
         if self.byzantine is None and isinstance(self.cut, int):
             return self.cut
         return self.byzantine

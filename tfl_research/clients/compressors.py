@@ -104,7 +104,7 @@ class TopK:
         _check_fraction(self.fraction)
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.encode`: int32 `[k]` and float32 `[k]`."""
+        """Places and values of the largest entries: int32 `[k]` and float32 `[k]`."""
         vector = to_vector(update)
         k = _kept(self.fraction, size_of(specs_of(update)))
         places = tf.math.top_k(tf.abs(vector), k).indices
@@ -148,7 +148,7 @@ class RandomK:
         return tf.math.top_k(stateless_random.uniform([size], seed), k).indices
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.encode`: int32 `[2]` and float32 `[k]`."""
+        """The seed of the places, int32 `[2]`, and the entries, float32 `[k]`."""
         places = self._places(specs_of(update), seed)
         return [seed, tf.gather(to_vector(update), places)]
 
@@ -193,7 +193,7 @@ class Quantized:
         return 2 ** (self.bits - 1) - 1
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.encode`: int32 and a float32 scalar for each tensor."""
+        """Levels, int32, and a scale, float32 `[]`, for each tensor."""
         levels = float(self._levels)
         message = []
         for index, tensor in enumerate(update):

@@ -42,7 +42,7 @@ class LowRank:
         return rows, columns
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """See `Compressor.encode`: factors `[rows, r]` and `[r, columns]`."""
+        """For each tensor the factors `[rows, r]` and `[r, columns]`."""
         message = []
         for index, tensor in enumerate(update):
             shape = self._factors(tensor.shape.as_list())

@@ -35,7 +35,7 @@ class Accompanied:
 
     @property
     def client_ids(self) -> Sequence[str]:
-        """See `Sampler.client_ids`; the clients alone."""
+        """Ids of the clients, without those who accompany them."""
         return self.inner.client_ids
 
     def sample(self, round_number: int) -> tuple[str, ...]:
@@ -44,20 +44,20 @@ class Accompanied:
 
     @property
     def expected_cohort_size(self) -> float:
-        """See `Sampler.expected_cohort_size`; of the clients alone."""
+        """Mean number of clients in a round, without those who accompany them."""
         return self.inner.expected_cohort_size
 
     @property
     def maximum_cohort_size(self) -> int:
-        """See `Sampler.maximum_cohort_size`; of the clients alone."""
+        """Largest number of clients in a round, without those who accompany them."""
         return self.inner.maximum_cohort_size
 
     @property
     def minimum_cohort_size(self) -> int:
-        """See `Sampler.minimum_cohort_size`; of the clients alone."""
+        """Least number of clients in a round, without those who accompany them."""
         return self.inner.minimum_cohort_size
 
     @property
     def amplification(self) -> Amplification:
-        """See `Sampler.amplification`; of the clients."""
+        """The amplification of the clients' privacy."""
         return self.inner.amplification

@@ -74,7 +74,7 @@ class MinSeparation(WholeCohorts):
         return self.separation * (smallest_group // int(self.cohort_size))
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`. Time is in proportion to the population."""
+        """Ids of the round's clients; takes time in proportion to the population."""
         check_round(round_number)
         visit, group = divmod(round_number - 1, self.separation)
         dealt = derived_generator("cohort", "min_separation", self.seed)
@@ -141,8 +141,10 @@ class CyclicPoisson(BinomialCohorts):
         return self.amplification.sampling_rate_in_turn
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`; may be empty. Time is in proportion to the
-        population."""
+        """Ids of the round's clients, of which there may be none.
+
+        Takes time in proportion to the population.
+        """
         check_round(round_number)
         turn = (round_number - 1) % self.min_separation
         dealt = derived_generator("cohort", "cyclic_poisson", self.seed)

@@ -72,7 +72,7 @@ class Poisson(BinomialCohorts):
         return self.cohort_size / len(self.client_ids)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`; may be empty.
+        """Ids of the round's clients, of which there may be none.
 
         Draws a binomial count and then a uniform subset of that size. The distribution
         is the same as with a coin for each client; the time is in proportion to the
@@ -202,7 +202,7 @@ class Shuffled(WholeCohorts):
         return len(self.client_ids) // int(self.cohort_size)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`. Time is in proportion to the population."""
+        """Ids of the round's clients; takes time in proportion to the population."""
         check_round(round_number)
         epoch, position = divmod(round_number - 1, self.rounds_per_epoch)
         generator = derived_generator("cohort", "shuffled", self.seed, epoch)

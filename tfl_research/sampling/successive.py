@@ -60,5 +60,5 @@ class Successive:
 
     @property
     def amplification(self) -> Amplification:
-        """See `Sampler.amplification`; each part draws its rounds independently."""
+        """That of a part, since each part draws its rounds independently."""
         return self._last.amplification

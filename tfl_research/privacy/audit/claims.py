@@ -50,12 +50,12 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def screens_updates(self) -> bool:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).plan
 
     @property

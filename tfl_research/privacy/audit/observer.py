@@ -53,17 +53,17 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).plan
 
     def create(

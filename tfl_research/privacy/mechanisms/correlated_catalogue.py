@@ -40,7 +40,7 @@ class CorrelatedNoise(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """See `MechanismSettings`; and the clip."""
+        """The noise that a round declares, and the clip."""
         return {
             **super().declared_noise(plan, measured),
             "clip_norm": plan.l2_norm_clip,

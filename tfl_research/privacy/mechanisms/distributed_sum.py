@@ -24,7 +24,7 @@ from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 class DistributedSumFactory(
     UpdateAggregator, tff.aggregators.WeightedAggregationFactory
 ):
-    """See `discrete_gaussian_aggregator` and `skellam_aggregator`.
+    """Integer noise at the clients, and a modular sum of their clipped updates.
 
     The plain sum of `secure=False` adds the same integers as the secure sum.
     """

@@ -27,16 +27,16 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).screens_updates
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """See `UpdateAggregator`: of the inner aggregator."""
+        """As the inner aggregator declares it."""
         return declarations(self.inner).message_type(update_type)
 
     def create(

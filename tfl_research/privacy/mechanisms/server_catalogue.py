@@ -64,7 +64,7 @@ class Gaussian(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """See `MechanismSettings`; and the clip."""
+        """The noise that a round declares, and the clip."""
         return {
             **super().declared_noise(plan, measured),
             "clip_norm": plan.l2_norm_clip,
@@ -112,7 +112,7 @@ class AdaptiveGaussian(MechanismSettings):
         return 0.05 * expected_cohort_size
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """See `MechanismSettings`; update and count together are one Gaussian."""
+        """One Gaussian event: it covers the update and the clipped count together."""
         return GaussianEvent.of(noise_multiplier, shape.amplification)
 
     def check_noise(self, noise_multiplier: float, shape: RunShape) -> None:
@@ -220,7 +220,7 @@ class BoundedWeight(MechanismSettings):
         return GaussianEvent.of(noise_multiplier, shape.amplification)
 
     def check_cohorts(self, sampler: str, weighting: str) -> None:
-        """See `MechanismSettings`; f_c is analysed for Poisson cohorts."""
+        """Refuses f_c for cohorts that are not Poisson, which its analysis needs."""
         super().check_cohorts(sampler, weighting)
         if self.clipped_denominator and sampler != "poisson":
             raise self.refused(
@@ -228,7 +228,7 @@ class BoundedWeight(MechanismSettings):
             )
 
     def check_devices(self, devices: int) -> None:
-        """See `MechanismSettings`; f_c is analysed for Poisson cohorts."""
+        """Refuses f_c for cohorts that are not Poisson, which its analysis needs."""
         super().check_devices(devices)
         if self.clipped_denominator:
             raise self.refused(
@@ -258,7 +258,7 @@ class BoundedWeight(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """See `MechanismSettings`; twice as much noise for f_c."""
+        """The noise that a round declares: for f_c twice as much."""
         del measured
         factor = 2 if self.clipped_denominator else 1
         unit = factor * plan.noise_multiplier * plan.l2_norm_clip

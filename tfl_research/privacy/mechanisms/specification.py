@@ -277,7 +277,7 @@ class MechanismRegistry(SettingsRegistry[MechanismSettings]):
     """Mechanisms by name."""
 
     def add(self, chosen: type[MechanismSettings]) -> type[MechanismSettings]:
-        """See `SettingsRegistry.add`.
+        """Adds a mechanism, under its NAME, and returns it.
 
         Raises:
           ValueError: the name is taken or missing, or a class attribute is wrong.

@@ -225,12 +225,12 @@ class RecordLevelPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """See `PrivacyPlan`; a normal number for each weight in each local step."""
+        """A normal number for each weight in each local step."""
         steps = size.rounds * size.clients * self.event.local_steps
         return Draws(normal=steps * size.dimension)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`; compares the noise that the clients report.
+        """Compares the noise that the clients report with the plan's.
 
         A round without clients adds no noise and releases nothing.
         """

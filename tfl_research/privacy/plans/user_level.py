@@ -306,7 +306,7 @@ class UserLevelPlan:
         return self.mechanism.draws(self, size)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """See `PrivacyPlan`; compares the aggregator's measurements."""
+        """Compares the aggregator's measurements with the plan's noise."""
         measured = plan_module.measured_scalars(metrics.get("aggregator", {}))
         plan_module.check_declared(
             f"--mechanism={self.mechanism.NAME}",

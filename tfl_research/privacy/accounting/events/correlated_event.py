@@ -38,13 +38,13 @@ class CorrelatedEvent(events.NoisedEvent):
         return self.noise_multiplier / math.sqrt(self.squared_sensitivity(rounds)[-1])
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`; α S²/(2z²) (Mironov 2017, arXiv 1702.07476, Corollary 3)."""
+        """α S²/(2z²) for each order α (Mironov 2017, arXiv 1702.07476, Corollary 3)."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return orders / (2 * self.effective_noise_multiplier(rounds) ** 2)
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`; "pld" is exact, in closed form."""
+        """ε after 1, 2, ..., `rounds` rounds; "pld" is exact, in closed form."""
         self._check(delta, accountant)
         if self.noise_multiplier == 0:
             return np.full(rounds, np.inf)
@@ -74,8 +74,10 @@ class CorrelatedEvent(events.NoisedEvent):
         return renyi.rdp_epsilons(orders, divergences, delta)
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: ρ = S²/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma
-        2.4), without amplification."""
+        """ρ = S²/(2z²) of rounds 1 to `rounds`, without amplification by sampling.
+
+        Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4.
+        """
         if self.noise_multiplier == 0:
             return math.inf
         return 1 / (2 * self.effective_noise_multiplier(rounds) ** 2)

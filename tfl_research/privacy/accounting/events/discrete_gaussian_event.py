@@ -48,7 +48,7 @@ class DiscreteGaussianEvent(DistributedEvent):
         )
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: Proposition 14's two bounds that are linear in the order."""
+        """ρ by the two bounds of Proposition 14 that are linear in the order."""
         if self.noise_multiplier == 0 or self.share_stddev < SMALLEST_SHARE:
             return math.inf
         l1, l2 = (s / self._total_scale for s in self.sensitivities)

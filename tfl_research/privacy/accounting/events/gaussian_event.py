@@ -140,8 +140,11 @@ class GaussianEvent(events.NoisedEvent):
         )
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`; Mironov et al. 2019 (arXiv 1908.10530) for Poisson sampling,
-        `renyi.replaced_in_subset` for sampling without replacement."""
+        """Rényi divergences by order: those of one round, times `rounds`.
+
+        Poisson sampling is by Mironov et al. 2019 (arXiv 1908.10530), and sampling
+        without replacement by `renyi.replaced_in_subset`.
+        """
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return rounds * _round_rdp(self, tuple(map(float, orders)))
@@ -156,7 +159,7 @@ class GaussianEvent(events.NoisedEvent):
         )
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`; "pld" is exact (closed form) without sampling."""
+        """ε after 1, 2, ..., `rounds` rounds; without sampling "pld" is exact."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         numbers = np.arange(1, rounds + 1)
@@ -191,12 +194,14 @@ class GaussianEvent(events.NoisedEvent):
         return float(gaussian.epsilons(mu, delta)[0])
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """See `Event`: these very rounds."""
+        """The event itself, and `rounds`."""
         return self, rounds
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: ρ = T/(2z²) (Bun and Steinke 2016, arXiv 1605.02065, Lemma
-        2.4), z relative to the sensitivity, without amplification."""
+        """ρ = T/(2z²) of T rounds (Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4).
+
+        z is relative to the sensitivity. Amplification by sampling is left out.
+        """
         if self.noise_multiplier == 0:
             return math.inf
         return rounds / (2 * self.sensitivity_multiplier**2)

@@ -68,13 +68,13 @@ class LocalGaussianEvent(events.NoisedEvent):
         return self.noise_multiplier / 2 / math.sqrt(rounds)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`: α T (2S)²/(2σ²) (Mironov 2017, arXiv 1702.07476, Prop. 7)."""
+        """α T (2S)²/(2σ²) by order α (Mironov 2017, arXiv 1702.07476, Prop. 7)."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return np.asarray(orders) / (2 * self.effective_noise_multiplier(rounds) ** 2)
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`; "pld" is exact, in closed form."""
+        """ε after 1, 2, ..., `rounds` rounds; "pld" is exact, in closed form."""
         return self._epsilons(np.arange(1, rounds + 1), delta, accountant)
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
@@ -95,7 +95,7 @@ class LocalGaussianEvent(events.NoisedEvent):
         return renyi.rdp_epsilons(orders, divergences, delta)
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: ρ = T (2S)²/(2σ²) (arXiv 1605.02065, Lemma 2.4)."""
+        """ρ = T (2S)²/(2σ²) of T rounds (arXiv 1605.02065, Lemma 2.4)."""
         if self.noise_multiplier == 0:
             return math.inf
         return 1 / (2 * self.effective_noise_multiplier(rounds) ** 2)

@@ -156,7 +156,7 @@ class MatrixEvent(CorrelatedEvent):
         return turn.epsilon(self._turns(rounds), delta, accountant)
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """See `Event`: the turns, or the rounds of one client."""
+        """A Gaussian for each turn of a client, or for each of its rounds."""
         turn = self._turn()
         if turn is not None:
             return turn, self._turns(rounds)

@@ -62,13 +62,13 @@ class PureEvent(events.Event):
         return ("pld", "rdp")
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`; of randomized response, see `losses.pure`."""
+        """Rényi divergences of randomized response by order, times `rounds`."""
         from tfl_research.privacy.accounting.losses import pure
 
         return rounds * pure.rdp(self.epsilon_of_release, np.asarray(orders))
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`; "pld" is exact."""
+        """ε after 1, 2, ..., `rounds` releases; "pld" is exact."""
         return np.array(
             [self.epsilon(count, delta, accountant) for count in range(1, rounds + 1)]
         )
@@ -89,8 +89,10 @@ class PureEvent(events.Event):
         return self.epsilon_of_release, rounds
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: ρ = ε²/2 a release (Bun and Steinke 2016, arXiv 1605.02065,
-        Proposition 3.3)."""
+        """ρ = ε²/2 for each release.
+
+        Bun and Steinke 2016, arXiv 1605.02065, Proposition 3.3.
+        """
         return rounds * self.epsilon_of_release**2 / 2
 
     def description(self) -> list[str]:

@@ -98,7 +98,7 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def neighbouring_relation(self) -> str:
-        """See `Event`: one record more or less in one client."""
+        """One record more or less in one client."""
         return "add_or_remove_one"
 
     @property
@@ -146,7 +146,7 @@ class RecordEvent(events.NoisedEvent):
         )
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """See `Event`: of the client with the fewest records, which is sampled most."""
+        """ε by rounds of the client with the fewest records, which is sampled most."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         step, every = self._step, self.local_steps
@@ -172,21 +172,26 @@ class RecordEvent(events.NoisedEvent):
         return step.epsilon(rounds * self.local_steps, delta, accountant)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`; Mironov et al. 2019 (arXiv 1908.10530), `local_steps` times."""
+        """Rényi divergences of all steps (Mironov et al. 2019, arXiv 1908.10530)."""
         step = self._step
         if step is None:
             return np.zeros(len(orders))
         return step.rdp(rounds * self.local_steps, orders)
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """See `Event`: local steps of the client with the highest sampling rate, or at
-        rate 1 if no client has records."""
+        """The local steps of the client with the highest sampling rate.
+
+        If no client has records, the rate is 1.
+        """
         step = self._step or GaussianEvent.poisson(self.noise_multiplier, 1.0)
         return step, rounds * self.local_steps
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: ρ = steps Δ²/(2z²), Δ the sensitivity in clips (Bun and
-        Steinke 2016, arXiv 1605.02065, Lemma 2.4), without amplification."""
+        """ρ = steps Δ²/(2z²), where Δ is the sensitivity in clips.
+
+        Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4. Amplification by sampling is
+        left out.
+        """
         step = self._step
         return 0.0 if step is None else step.zcdp(rounds * self.local_steps)
 

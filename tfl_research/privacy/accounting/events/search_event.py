@@ -80,7 +80,7 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def num_clients(self) -> int | None:
-        """See `Event`: of the runs' event."""
+        """The number of clients of the runs' event."""
         return self.base.num_clients
 
     @property
@@ -112,7 +112,7 @@ class HyperparameterSearchEvent(Event):
         return _gamma(self.mean, self.shape)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """See `Event`: of the search over runs of so many rounds.
+        """Rényi divergences by order of the search over runs of so many rounds.
 
         Theorem 2 for the truncated negative binomial, Theorem 6 for Poisson. The search
         for λ̂ of Theorem 2, and for the order behind δ̂ of Theorem 6, covers `orders` and

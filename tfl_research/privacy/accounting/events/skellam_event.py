@@ -40,6 +40,6 @@ class SkellamEvent(DistributedEvent):
         return whole_orders * l2**2 / (2 * variance) + excess
 
     def zcdp(self, rounds: int) -> float:
-        """See `Event`: the bound holds for whole orders only."""
+        """Infinite: the bound of the Rényi divergence holds for whole orders only."""
         del rounds
         return math.inf

@@ -108,7 +108,7 @@ class TreeEvent(CorrelatedEvent):
         return "zero_out"
 
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
-        """See `CorrelatedEvent` and `tree_sensitivity`."""
+        """S² after each round, float64 `[rounds]`; `tree_sensitivity` explains it."""
         return squared_sensitivities(
             rounds, self.restart_every, self.min_separation, self.rounds_per_epoch
         )

@@ -38,8 +38,8 @@ def test_warm_starts_find_a_cache_and_cold_ones_none(monkeypatch, tmp_path):
     toy(monkeypatch, _TOY)
     found = starts.measure(["toy"], 2, tmp_path)["toy"]
     assert len(found["warm"]["all"]) == len(found["cold"]["all"]) == 2
-    assert found["cold"]["cpu_seconds"] >= 0.3 > found["warm"]["cpu_seconds"]
-    assert found["cold"]["seconds"] >= 0.3
+    assert found["cold"]["cpu_seconds"] > 0.25 > found["warm"]["cpu_seconds"]
+    assert found["cold"]["seconds"] > 0.25
     pids = [path.read_text() for path in tmp_path.glob("toy_*_?/pid")]
     assert len(pids) == 5
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)

@@ -126,7 +126,7 @@ def measure(
         runs: dict[str, list[dict[str, float]]] = {"warm": [], "cold": []}
         for number in range(count):
             runs["warm"].append(one(name, "warm", number, f"{name}_cache"))
-            runs["cold"].append(one(name, "cold", number, f"{name}_cold_{number}"))
+            runs["cold"].append(one(name, "cold", number, f"{name}_empty_{number}"))
         results[name] = {
             kind: {
                 **{

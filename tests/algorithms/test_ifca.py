@@ -11,7 +11,9 @@ import pytest
 import rounds
 import tensorflow as tf
 
-from tfl_research import algorithms, data
+from tfl_research import algorithms, clients, data, models
+from tfl_research.algorithms.personal import ifca
+from tfl_research.tasks import objectives
 
 MODELS = rounds.CLUSTERS
 
@@ -127,3 +129,29 @@ def test_cluster_models_differ_where_the_seed_changes_nothing(six_clients):
     assert 0.01 < min(distances) <= max(distances) < 1.0
     again = algorithms.cluster_models(six_clients, 3)
     np.testing.assert_array_equal(again[2][0], models[2][0])
+
+
+class NoZeros(tf.keras.layers.Layer):
+    """Takes no row of zeros."""
+
+    def call(self, inputs):
+        sizes = tf.reduce_sum(tf.abs(inputs), axis=-1)
+        with tf.control_dependencies([tf.debugging.assert_greater(sizes, 0.0)]):
+            return tf.identity(inputs)
+
+
+def test_the_best_model_is_chosen_without_padding():
+    def build():
+        dense = tf.keras.layers.Dense(1, use_bias=False)
+        return tf.keras.Sequential([tf.keras.layers.Input(1), NoZeros(), dense])
+
+    model = models.from_keras(build, tf.TensorSpec([None, 1]))
+    loop = clients.LocalSteps(rounds.sgd()).loop(model, objectives.regression())
+    batches = {
+        "x": tf.constant([[[1.0], [2.0], [0.0]]]),
+        "y": tf.constant([[3.0, 6.0, 0.0]]),
+        "mask": tf.constant([[True, True, False]]),
+        "num_steps": tf.constant(1),
+    }
+    choice = ifca.best_model(loop, [tf.constant([[[1.0]], [[2.9]], [[4.0]]])], batches)
+    assert choice == 1

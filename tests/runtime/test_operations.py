@@ -73,7 +73,37 @@ def test_the_toolkits_own_processes_hold_known_operations(name):
     assert form.vectorises == (name != "secure")
 
 
+def listed(i, operation, **arguments):
+    """An operation on the list 1, 2, 3, with the places `i`."""
+    handle = tf.raw_ops.TensorListFromTensor(
+        tensor=[1.0, 2.0, 3.0], element_shape=tf.constant([], tf.int32)
+    )
+    return operation(input_handle=handle, **arguments, **i)
+
+
+OF_LIST = {"element_shape": tf.constant([], tf.int32), "element_dtype": tf.float32}
+
 CASES = {
+    "list_item": (
+        lambda i: listed({"index": i[0]}, tf.raw_ops.TensorListGetItem, **OF_LIST),
+        [2],
+        [3],
+    ),
+    "list_item_below": (
+        lambda i: listed({"index": i[0]}, tf.raw_ops.TensorListGetItem, **OF_LIST),
+        [0],
+        [-1],
+    ),
+    "written_item": (
+        lambda i: listed({"index": i[0]}, tf.raw_ops.TensorListSetItem, item=9.0),
+        [2],
+        [3],
+    ),
+    "list_items": (
+        lambda i: listed({"indices": i}, tf.raw_ops.TensorListGather, **OF_LIST),
+        [0, 2],
+        [0, 3],
+    ),
     "gather": (lambda i: tf.gather([1.0, 2.0, 3.0], i), [0, 2], [0, 3]),
     "gather_columns": (
         lambda i: tf.gather(tf.zeros([2, 3]), i, axis=1),

@@ -33,6 +33,8 @@ _SHORT_CLIENT_SECONDS = 0.1
 _FAILURES = (
     tf.errors.OpError,
     ArithmeticError,
+    # As `tf.vectorized_map` does, for some operations that it cannot vectorise.
+    AssertionError,
     AttributeError,
     LookupError,
     NotImplementedError,

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import special_values
+from tfl_research.runtime.graphs import lists, special_values
 
 
 def gathered(params: tf.Tensor, indices: tf.Tensor, axis: Any) -> Any:
@@ -170,6 +170,11 @@ _GUARDS: dict[str, Callable[[Any], Any]] = {
     "InvertPermutation": _permutation,
     "StridedSlice": _strided,
     "Slice": _slice,
+    **dict.fromkeys(
+        ("TensorListGetItem", "TensorListSetItem", "TensorListGather"),
+        lists.out_of_range,
+    ),
+    "TensorListStack": lists.has_other_length,
     "Cast": _cast,
     "Cholesky": _solved,
     **dict.fromkeys(
@@ -198,6 +203,8 @@ def is_guarded(node: Any) -> bool:
     found = _guards(node.op, dtype)
     if found == [_strided]:
         return node.attr["shrink_axis_mask"].i != 0
+    if found == [lists.has_other_length]:
+        return lists.has_number(node)
     if found == [_division]:
         return dtype is not None and dtype.is_integer
     if found == [_cast]:

@@ -77,6 +77,7 @@ EFFECTS = ASSERTIONS | _PRINTS | _GENERATORS
 # numbers are other ones under XLA, except for Philox' integers; so are some transforms,
 # normalised responses and resized images of NaN, and SELU's derivative at 0.
 # Inverses and solutions of singular systems fail in TensorFlow, and are numbers in XLA.
+# Lists of tensors that grow or shrink are left to TensorFlow (`graphs.lists`).
 _PURE_AND_COMPILED = """
 Abs Acos Acosh Add AddN AddV2 All Any ApproximateEqual ArgMax ArgMin Asin Asinh Atan
 Atan2 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2

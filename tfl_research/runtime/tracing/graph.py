@@ -8,7 +8,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs import guards, lists, operations
 from tfl_research.runtime.graphs.bodies import Body, Library
 from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
@@ -53,6 +53,7 @@ class Graph:
         )
         self._guarded = any(guards.is_guarded(node) for node in nodes)
         self._places = _places(nodes)
+        self._places_of_lists = _places(lists.growing(library, nodes))
         self._places_in_loops = _places(
             inner
             for node in nodes
@@ -93,10 +94,9 @@ class Graph:
           loops: whether only the loops over a client's dataset are compiled.
         """
         places = self._places_in_loops if loops else self._places
-        return [
-            f"{operation} ({places[operation]})"
-            for operation in sorted(places.keys() - operations.COMPILED)
-        ]
+        found = {n: p for n, p in places.items() if n not in operations.COMPILED}
+        found.update(self._places_of_lists)
+        return [f"{operation} ({found[operation]})" for operation in sorted(found)]
 
     def _imported(self, lifted: tuple[int, ...], use: Use) -> Any:
         """The graph to add to another graph, with some constants as arguments."""

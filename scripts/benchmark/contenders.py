@@ -106,7 +106,9 @@ def _from_initial_weights(workload: Workload, process: Any, state: Any) -> Any:
 
     if workload.initial_weights is None:
         return state
-    weights = tff.learning.models.ModelWeights(workload.initial_weights(), [])
+    own = process.get_model_weights(state).trainable
+    values = [w.reshape(np.shape(o)) for w, o in zip(workload.initial_weights(), own)]
+    weights = tff.learning.models.ModelWeights(values, [])
     return process.set_model_weights(state, weights)
 
 

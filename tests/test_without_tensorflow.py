@@ -61,7 +61,7 @@ def test_after_them_passes():
 def outcomes(tmp_path):
     """Runs pytest on a folder of tests: {test: its outcome}."""
     shutil.copytree(HERE / "blocked_tensorflow", tmp_path / "blocked_tensorflow")
-    for name in ("conftest.py", "without_tensorflow.py"):
+    for name in ("conftest.py", "process_tree.py", "without_tensorflow.py"):
         shutil.copy(HERE / name, tmp_path / name)
     (tmp_path / "test_mixed.py").write_text(_MIXED)
     (tmp_path / "test_module.py").write_text(

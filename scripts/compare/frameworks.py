@@ -147,6 +147,10 @@ FRAMEWORKS = {
         documented=("pfl==0.6.0",),
         statement="import pfl.algorithm.federated_averaging",
         program="pfl_program.py",
+        note=(
+            "RestoreTrainingCallback keeps the number of a round that is done as the "
+            "round to do next: a run that goes on repeats it on the newer model."
+        ),
         documentation=f"{_PFL}/tutorials",
         epsilon=Fact(
             "none; its accountants find the noise for an ε before training",

@@ -39,6 +39,7 @@ class Framework:
       program: the file that is run, in `programs`.
       further: the other files of the program.
       arguments: what the program is given.
+      note: what a reader of its row must know.
       documentation: the page that writes such a program.
       epsilon: what it says of ε.
       stays: whether it is made for data that stay at their sites.
@@ -56,6 +57,7 @@ class Framework:
     secure: Fact
     further: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def files(self) -> list[pathlib.Path]:
@@ -130,6 +132,10 @@ FRAMEWORKS = {
             "a.apply(a.init(np.zeros(2)), [(b'0', d, jax.random.PRNGKey(0))])"
         ),
         program="fedjax_program.py",
+        note=(
+            "Its checkpoints need TensorFlow, which its installation does not bring; "
+            "the program has none."
+        ),
         documentation=f"{_FEDJAX}/notebooks/fedjax_intro.html",
         epsilon=Fact("none", f"{_FEDJAX}/fedjax.html"),
         stays=Fact(_SIMULATION, f"{_FEDJAX}/"),
@@ -141,6 +147,10 @@ FRAMEWORKS = {
         documented=("pfl==0.6.0",),
         statement="import pfl.algorithm.federated_averaging",
         program="pfl_program.py",
+        note=(
+            "RestoreTrainingCallback keeps the number of a round that is done as the "
+            "round to do next: a run that goes on repeats it on the newer model."
+        ),
         documentation=f"{_PFL}/tutorials",
         epsilon=Fact(
             "none; its accountants find the noise for an ε before training",
@@ -156,6 +166,10 @@ FRAMEWORKS = {
         statement="from flwr.simulation import run_simulation; import ray",
         program="flower_program.py",
         further=("flower_client.py",),
+        note=(
+            "It has no resumption of its own; the program writes and loads a "
+            "checkpoint as the page on checkpoints does."
+        ),
         documentation=f"{_FLOWER}/tutorial-quickstart-pytorch.html",
         epsilon=Fact(
             "none; its DP strategies log the noise",
@@ -174,6 +188,10 @@ FRAMEWORKS = {
         statement="import nvflare.client; from nvflare.recipe import SimEnv",
         program="flare/flare_job.py",
         further=("flare/flare_client.py", "flare/flare_model.py"),
+        note=(
+            "Measured in its simulator, with a process for each client, and torch in "
+            "each. A round ends when the first client gets the next model."
+        ),
         documentation=f"{_FLARE}/tree/main/examples/hello-world/hello-pt",
         epsilon=Fact(
             "none of a run; ε is a setting of its SVT filter",
@@ -191,6 +209,10 @@ FRAMEWORKS = {
             "p = P(); p.backward(*p.forward(numpy.zeros((2, 2), 'f4')))"
         ),
         program="openfl/run.sh",
+        note=(
+            "Its aggregator and ten collaborators are real processes on one machine, "
+            "without TLS. A round ends when the first collaborator gets the next model."
+        ),
         further=(
             "openfl/plan/plan.yaml",
             "openfl/plan/cols.yaml",
@@ -211,6 +233,12 @@ FRAMEWORKS = {
         statement="import fedml",
         program="fedml_program.py",
         further=("fedml_config.yaml",),
+        note=(
+            "In its first round each client starts from the model that the client "
+            "before left, since the global model is a reference to the one model that "
+            "all train. A chain of clients in NumPy gives the same model to 1e-6. Its "
+            "later rounds are federated averaging."
+        ),
         arguments=("--cf", str(PROGRAMS / "fedml_config.yaml")),
         documentation=(
             "https://github.com/FedML-AI/FedML/tree/master/python/examples/"
@@ -232,6 +260,10 @@ FRAMEWORKS = {
         documented=("syft==0.10.0",),
         statement="import syft",
         program="pysyft_program.py",
+        note=(
+            "Release 0.10 moves files through cloud storage and has no federated "
+            "averaging; its login needs accounts there."
+        ),
         documentation=_SYFT,
         epsilon=Fact("none", _SYFT),
         stays=Fact("yes: owners approve each job", _SYFT),

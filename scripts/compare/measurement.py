@@ -140,8 +140,8 @@ class Measurement:
         """Does the steps that are missing; returns the result."""
         self._result.setdefault("date", self._setting.date)
         self._result.setdefault("machine", self._setting.machine)
-        self._step("installation", lambda: installation.tried(self._framework))
         self._result["lines"] = lines.of_files(self._framework.files)
+        self._step("installation", lambda: installation.tried(self._framework))
         if "absent" not in self._result:
             self._programs()
         _save(self._path, self._result)

@@ -142,6 +142,12 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "",
         *[f"- {where}: {', '.join(names)}" for where, names in places(done).items()],
         "",
+        *[
+            f"- {FRAMEWORKS[name].title}: {FRAMEWORKS[name].note}"
+            for name in done
+            if FRAMEWORKS[name].note
+        ],
+        "",
         "![Seconds a round, start and memory](frameworks.svg)",
         "",
         "## Installation",

@@ -28,6 +28,8 @@ from benchmark import (  # noqa: E402
 from benchmark.contender import Contender, ContenderFailed, last_error  # noqa: E402
 from benchmark.peers import environments  # noqa: E402
 
+from tfl_research.errors import UserError  # noqa: E402
+
 # A contender without TensorFlow. It leaves a process in a session of its own.
 _FAKE = """
 import subprocess, sys
@@ -363,6 +365,31 @@ def test_an_environment_is_made_once(made, tmp_path, monkeypatch, capsys):
     environments.python_of("pfl")
     assert made == [folder, folder]
     assert f"installing pfl in {folder}" in capsys.readouterr().err
+
+
+def test_an_environment_has_a_python_that_its_packages_run_on(monkeypatch, made):
+    asked = []
+
+    def find_python(title, oldest, newest):
+        asked.append((title, oldest, newest))
+        raise UserError(f"{title} needs Python 3.11 to 3.12, found 3.9")
+
+    monkeypatch.setattr(environments, "find_python", find_python)
+    with pytest.raises(environments.PeerUnavailable, match="openfl needs Python"):
+        environments.python_of("openfl")
+    assert asked == [("openfl", (3, 11), (3, 12))]
+    assert made == []
+
+
+def test_pins_that_a_package_refuses_are_installed_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told = []
+    monkeypatch.setattr(
+        environments, "make", lambda folder, base, packages: told.append(packages)
+    )
+    for name, options in (("tff", ["--no-deps", "-r"]), ("pfl", ["-r"])):
+        environments.python_of(name)
+        assert told.pop() == [*options, str(environments.requirements_of(name))]
 
 
 def test_an_environment_that_fails_is_not_complete(made, monkeypatch, tmp_path):

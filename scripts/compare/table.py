@@ -54,7 +54,11 @@ def _measured_row(name: str, result: Mapping[str, Any]) -> str:
     runs = str(len(measurement.runs_of(result)))
     if not values:
         return _row(
-            title, runs, count, *[""] * (len(_MEASURED) - 4), "not run, see below"
+            title,
+            runs,
+            count,
+            *[""] * (len(_MEASURED) - 4),
+            ("not run, see below" if "absent" in result else "not measured yet"),
         )
     same = measurement.is_same_work(result)
     return _row(
@@ -77,7 +81,14 @@ def readme_row(title: str, result: Mapping[str, Any]) -> str:
     tried = result["installation"]
     works = "yes" if tried["works"] else "no"
     if not values:
-        return _row(title, works, "not run", "", "", "")
+        return _row(
+            title,
+            works,
+            ("not run" if "absent" in result else "not measured yet"),
+            "",
+            "",
+            "",
+        )
     other = "" if measurement.is_same_work(result) else " (other work)"
     return _row(
         title,

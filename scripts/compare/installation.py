@@ -10,6 +10,7 @@ import tempfile
 import time
 from typing import Any
 
+from benchmark.contender import last_error
 from benchmark.peers import environments
 
 from compare.frameworks import Framework
@@ -55,8 +56,7 @@ def _executed(python: pathlib.Path, statement: str) -> str:
         return f"'{statement}' took longer than {_IMPORT_SECONDS} s"
     if tried.returncode == 0:
         return ""
-    lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()]
-    return (lines or [f"exit code {tried.returncode}"])[-1]
+    return last_error(tried.stderr)
 
 
 def tried(framework: Framework) -> dict[str, Any]:

@@ -54,7 +54,11 @@ def _measured_row(name: str, result: Mapping[str, Any]) -> str:
     runs = str(len(measurement.runs_of(result)))
     if not values:
         return _row(
-            title, runs, count, *[""] * (len(_MEASURED) - 4), "not run, see below"
+            title,
+            runs,
+            count,
+            *[""] * (len(_MEASURED) - 4),
+            ("not run, see below" if "absent" in result else "not measured yet"),
         )
     same = measurement.is_same_work(result)
     return _row(
@@ -77,11 +81,19 @@ def readme_row(title: str, result: Mapping[str, Any]) -> str:
     tried = result["installation"]
     works = "yes" if tried["works"] else "no"
     if not values:
-        return _row(title, works, "not run", "", "", "")
+        return _row(
+            title,
+            works,
+            ("not run" if "absent" in result else "not measured yet"),
+            "",
+            "",
+            "",
+        )
+    other = "" if measurement.is_same_work(result) else " (other work)"
     return _row(
         title,
         works,
-        f"{values['accuracy']:.3f}",
+        f"{values['accuracy']:.3f}{other}",
         str(result["lines"]),
         f"{values['peak_bytes'] / 1e6:.0f}",
         measurement.resumption(result).split(":")[0],
@@ -138,7 +150,8 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "all processes, each at its peak so far. For the last column all processes of "
         "a run got SIGKILL half way, and the same command was given again.",
         "",
-        "Measured on:",
+        "Where the load is above the number of cores, other programs ran at the same "
+        "time, and seconds say little. Measured on:",
         "",
         *[f"- {where}: {', '.join(names)}" for where, names in places(done).items()],
         "",
@@ -154,7 +167,7 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "",
         "What the documentation says, tried in a new environment; the runs above have "
         "environments of their own with every version pinned "
-        "(`scripts/benchmark/peers/*.txt`).",
+        "(`scripts/benchmark/peers/*.txt`), and torch where it is the user's to add.",
         "",
         *_head("framework", "command", "works today"),
         *[

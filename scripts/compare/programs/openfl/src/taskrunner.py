@@ -24,11 +24,15 @@ class Classifier(PyTorchTaskRunner):
     def forward(self, x):
         return self.last(torch.relu(self.hidden(x)))
 
+    collaborator = 0  # measured
+
     def rebuild_model(self, round_num, input_tensor_dict, validation=False):  # measured
         super().rebuild_model(round_num, input_tensor_dict, validation)  # measured
         # The model after the round before, and the first to see it.
         is_first = self.data_loader.X_train is not None  # measured
-        if is_first and round_num > 0 and self.collaborator == 1:  # measured
+        if (
+            is_first and round_num > 0 and not validation and self.collaborator == 1
+        ):  # measured
             layers = self.hidden, self.last  # measured
             arrays = [t for n in layers for t in (n.weight, n.bias)]  # measured
             recorder.round_done(  # measured

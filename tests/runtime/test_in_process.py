@@ -238,7 +238,10 @@ def test_a_measured_mode_stays_that_of_the_run(tmp_path, monkeypatch):
     process = processes.build_fed_avg(task, client_optimizer=sgd())
     cohorts = cohorts_of(task)
     path = tmp_path / "runtime.json"
-    measured = [(Mode("folded", "graph"), "first"), (Mode("folded", "xla"), "second")]
+    measured = [
+        choice.Choice(Mode("folded", "graph"), "first"),
+        choice.Choice(Mode("folded", "xla"), "second"),
+    ]
     monkeypatch.setattr(choice, "choose", lambda *_: measured.pop(0))
     with runtime.in_process(process, parallel=1, choice_file=path) as engine:
         assert not path.exists()

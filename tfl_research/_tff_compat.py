@@ -288,7 +288,8 @@ def redirected_random_operations(replacement: Any) -> Iterator[None]:
     """Replaces TensorFlow's random operations while a model is traced.
 
     Args:
-      replacement: an object with methods of the operations' names and arguments.
+      replacement: an object with methods of the operations' names and arguments. A
+        method that returns NotImplemented leaves the operation as it is.
     """
     for module in (_gen_random_ops, _stateless_random_ops):
         for name in dir(type(replacement)):
@@ -317,7 +318,10 @@ def _install_redirection(module: Any, name: str) -> None:
     def redirectable(*arguments: Any, **named: Any) -> Any:
         stack = _redirections.__dict__.get("stack")
         replaced = getattr(stack[-1], name, None) if stack else None
-        return (original if replaced is None else replaced)(*arguments, **named)
+        result = NotImplemented
+        if replaced is not None:
+            result = replaced(*arguments, **named)
+        return original(*arguments, **named) if result is NotImplemented else result
 
     vars(redirectable)["is_redirectable"] = True
     setattr(module, name, redirectable)

@@ -43,6 +43,23 @@ class Draws:
             )
         return stateless_random.fold_in(self._seed, place)
 
+    def gave(self, seed: tf.Tensor) -> bool:
+        """Whether a seed depends on the seed of all draws.
+
+        What a loop or a branch gets from outside counts as such.
+        """
+        pending, seen = [seed], set()
+        while pending:
+            tensor = pending.pop()
+            if tensor is self._seed:
+                return True
+            if tensor.graph is not self._graph and tensor.op.type == "Placeholder":
+                return True
+            if id(tensor.op) not in seen:
+                seen.add(id(tensor.op))
+                pending.extend(tensor.op.inputs)
+        return False
+
     def next_seed(self, who: str) -> tf.Tensor:
         """int32 `[2]`, a seed for a draw that no Keras layer makes."""
         return self.seed_of(-1 - self.count, who)
@@ -208,9 +225,13 @@ class _Redirected:
         dtype: Any = tf.float32,
         name: Any = None,
         alg: Any = None,
-    ) -> tf.Tensor:
-        # `tf.image` draws with this function.
-        return _uniform(shape, tf.convert_to_tensor(seed), minval, maxval, dtype)
+    ) -> Any:
+        # `tf.image` draws with this function, for Keras' layers with seeds of ours. A
+        # seed of the user's own gives the user's numbers.
+        seed = tf.convert_to_tensor(seed)
+        if not self._draws.gave(seed):
+            return NotImplemented
+        return _uniform(shape, seed, minval, maxval, dtype)
 
 
 def random_layers(modules: Sequence[Any]) -> list[Any]:

@@ -70,6 +70,14 @@ def test_devices_take_the_clients_place():
     assert rounds.amplification.kind == "none"
 
 
+def test_examples_that_many_devices_hold_are_checked_once():
+    train = prepared(Devices(10_000_000)).task.train
+    assert len(train) == 10_000_000
+    found = [examples["y"].tolist() for _, examples in train.different_items()]
+    assert found == [e["y"].tolist() for _, e in prepared(Devices()).task.train.items()]
+    assert len([*train.subset(train.client_ids[:7]).different_items()]) == 7
+
+
 def test_a_devices_label_is_the_most_frequent_one_the_lowest_of_several():
     held = {"a": [2, 1, 1, 2], "b": [0, 3, 3], "c": []}
     data = ClientData.from_arrays(

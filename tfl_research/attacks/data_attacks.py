@@ -248,7 +248,7 @@ def poisoned(
         examples = honest(client_id)
         return poison(client_id, examples) if client_id in chosen else examples
 
-    return dataclasses.replace(clients, load=load)
+    return dataclasses.replace(clients, load=load, holders=None)
 
 
 def triggered(clients: ClientData, trigger: Trigger, target: int) -> ClientData:
@@ -269,4 +269,4 @@ def triggered(clients: ClientData, trigger: Trigger, target: int) -> ClientData:
             "y": np.full_like(chosen["y"], target),
         }
 
-    return dataclasses.replace(clients, load=load, roles=None)
+    return dataclasses.replace(clients, load=load, roles=None, holders=None)

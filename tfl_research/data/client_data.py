@@ -43,6 +43,8 @@ class ClientData:
         counted from round 1; see `algorithms.Algorithm.exchanges`.
       in_memory: whether all clients are in memory, so that all can be looked at.
       check: is called with a client's id and examples when it is in a cohort.
+      holders: the number of the first clients that hold all examples there are; the
+        other clients hold the same examples once more. None if each holds its own.
     """
 
     client_ids: Sequence[str]
@@ -55,6 +57,7 @@ class ClientData:
     check: Callable[[str, Examples], None] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
+    holders: int | None = None
 
     @classmethod
     def from_arrays(
@@ -103,6 +106,11 @@ class ClientData:
         for client_id in self.client_ids:
             yield client_id, self.load(client_id)
 
+    def different_items(self) -> Iterator[tuple[str, Examples]]:
+        """As `items`, but examples that several clients hold come once."""
+        for client_id in self.client_ids[: self.holders]:
+            yield client_id, self.load(client_id)
+
     def with_batching(self, batching: AnyBatching) -> ClientData:
         """The same clients with other local steps."""
         return dataclasses.replace(self, batching=batching)
@@ -123,7 +131,7 @@ class ClientData:
 
     def subset(self, client_ids: Sequence[str]) -> ClientData:
         """Only the named clients."""
-        return dataclasses.replace(self, client_ids=tuple(client_ids))
+        return dataclasses.replace(self, client_ids=tuple(client_ids), holders=None)
 
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int

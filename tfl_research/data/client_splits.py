@@ -66,7 +66,9 @@ def split_each_client(
         return {name: examples[name][mine] for name in data.specs}
 
     def split(index: int) -> ClientData:
-        return dataclasses.replace(data, load=lambda client_id: part(client_id, index))
+        return dataclasses.replace(
+            data, load=lambda client_id: part(client_id, index), holders=None
+        )
 
     return split(0), split(1)
 
@@ -142,5 +144,9 @@ def pooled(data: ClientData) -> ClientData:
         return {n: np.concatenate([e[n] for e in parts]) for n in data.specs}
 
     return dataclasses.replace(
-        data, client_ids=(POOLED,), load=lambda _: all_examples(), roles=None
+        data,
+        client_ids=(POOLED,),
+        load=lambda _: all_examples(),
+        roles=None,
+        holders=None,
     )

@@ -97,4 +97,5 @@ def registered(clients: ClientData, count: int) -> ClientData:
     def load(name: str) -> Examples:
         return clients.load(owners[ids.number(name) % len(owners)])
 
-    return dataclasses.replace(clients, client_ids=ids, load=load)
+    holders = min(count, len(owners))
+    return dataclasses.replace(clients, client_ids=ids, load=load, holders=holders)

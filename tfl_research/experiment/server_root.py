@@ -54,6 +54,7 @@ def with_root(setup: Setup, honest: ClientData) -> Setup:
     joined = dataclasses.replace(
         train,
         client_ids=(*train.client_ids, ROOT_ID),
+        holders=None,
         load=load,
         roles={**(train.roles or {}), ROOT_ID: ROOT_ROLE},
     )

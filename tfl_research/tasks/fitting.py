@@ -83,7 +83,7 @@ class Fitting:
           UserError: see `check`.
         """
         for split, clients in _splits(task).items():
-            for client_id, held in clients.items():
+            for client_id, held in clients.different_items():
                 self.check(client_id, held, split)
 
     def _check_ids(self, client_id: str, examples: Examples, split: str) -> None:
@@ -134,7 +134,7 @@ class Fitting:
         self.check(client_id, examples, split)
         for split, clients in _splits(task).items():
             if clients.in_memory:
-                for client_id, held in clients.items():
+                for client_id, held in clients.different_items():
                     self.check(client_id, held, split)
 
     def _with_others(

@@ -254,4 +254,4 @@ def _changed(
     def load(client_id: str) -> Examples:
         return change(places[client_id], client_id, data.load(client_id))
 
-    return dataclasses.replace(data, load=load)
+    return dataclasses.replace(data, load=load, holders=None)

@@ -88,6 +88,7 @@ class Canaries:
         return dataclasses.replace(
             clients,
             client_ids=(*clients.client_ids, *self.client_ids),
+            holders=None,
             load=lambda name: empty if name in canaries else load(name),
             roles=self.roles,
         )

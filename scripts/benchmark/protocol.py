@@ -3,8 +3,8 @@
 A contender says `{"start_seconds": ...}` after its first round. It then reads
 how many rounds to run, a number a line, and answers each line with
 `{"seconds": [...], "cpu_seconds": [...], "peak_bytes": ...}`; an empty line ends it.
-`cpu_seconds` are those of its first process in each round, `all_cpu_seconds` those of
-all its processes, a round on average.
+`cpu_seconds` counts the contender's first process in each round; `all_cpu_seconds`
+counts all its processes and is the mean over the rounds.
 Needs Python alone, since the peers run in environments of their own.
 """
 

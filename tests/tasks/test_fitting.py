@@ -204,17 +204,24 @@ def test_other_clients_are_checked_when_they_are_first_in_a_cohort():
     assert other.fitting is not lazy.fitting
 
 
-def test_a_mask_that_keras_would_average_over_is_refused():
+def masked(units):
+    """Builds a model whose output has a mask of padded steps."""
+
     def build():
         layers = keras.layers
         return keras.Sequential(
             [
                 layers.Input([4], dtype="int32"),
                 layers.Embedding(9, 2, mask_zero=True),
-                layers.Dense(9),
+                layers.Dense(units),
             ]
         )
 
+    return build
+
+
+def test_a_mask_that_keras_would_average_over_is_refused():
+    build = masked(9)
     ids = np.ones((10, 4), np.int32)
     with pytest.raises(UserError, match=r"mask of padded steps.*next_token\(pad_id\)"):
         task(build, by_keras(SPARSE_LOGITS), ids, ids).functional_model()
@@ -222,16 +229,7 @@ def test_a_mask_that_keras_would_average_over_is_refused():
 
 
 def test_the_named_objectives_refuse_such_a_mask_too():
-    def build():
-        layers = keras.layers
-        return keras.Sequential(
-            [
-                layers.Input([4], dtype="int32"),
-                layers.Embedding(9, 2, mask_zero=True),
-                layers.Dense(1),
-            ]
-        )
-
+    build = masked(1)
     ids, targets = np.ones((10, 4), np.int32), np.ones((10, 4, 1), np.float32)
     for objective in (objectives.regression, objectives.multi_label):
         with pytest.raises(UserError, match="mask of padded steps"):

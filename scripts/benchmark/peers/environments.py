@@ -62,7 +62,7 @@ class Peer:
       environment: names its requirements, `ENVIRONMENT.txt` beside this module, and
         by default its worker, `ENVIRONMENT_worker.py`.
       workloads: which it runs.
-      worker: the name of its worker's module, if not that of the environment.
+      worker: the name of its worker's module; by default the environment's name.
       arguments: what its worker is given after the workload.
     """
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfl_research import _tff_compat
+
 # Operations whose results have as many elements as their arguments' values say.
 # `tf.vectorized_map` stacks the results of all rows, which fails for different sizes.
 _SIZED_BY_VALUES = (
@@ -34,8 +36,7 @@ def mapped(function: Callable[[Any], Any], rows: Any) -> Any:
     rows = tf.nest.map_structure(tf.convert_to_tensor, rows)
     specs = tf.nest.map_structure(lambda r: tf.TensorSpec(r.shape[1:], r.dtype), rows)
     traced = tf.function(function, autograph=False).get_concrete_function(specs)
-    graph = traced.graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    nodes = _tff_compat.called_nodes(traced.graph.as_graph_def())
     if not any(node.op.startswith(_SIZED_BY_VALUES) for node in nodes):
         return tf.vectorized_map(function, rows)
     results = tf.nest.map_structure(

@@ -105,7 +105,15 @@ class PrivacyUtilityGrid(_Grid):
         return comma_separated(self, "epsilons", epsilon_value)
 
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
-        """See `sweeps.privacy_utility`; `preset` has the flags of --mechanism_flags."""
+        """The runs of the sweep: each mechanism with each ε and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          preset: the flags that --mechanism_flags may set.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         mechanisms = comma_separated(self, "mechanisms", _one_of(MECHANISMS))
         further = further_settings(
             preset,
@@ -161,7 +169,18 @@ class ByzantineGrid(_Grid):
     def points(
         self, base: Experiment, preset: Preset
     ) -> tuple[list[sweeps.Point], list[str]]:
-        """See `sweeps.byzantine_grid`; `preset` has the flags of the further ones."""
+        """The runs of the sweep: each rule with each attack, fraction and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          preset: the flags that --rule_flags and --attack_flags may set.
+
+        Returns:
+          The runs, and a line for each combination that is left out.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         names = comma_separated(self, "attacks", _attack)
         rules = comma_separated(self, "rules", _rule)
         return sweeps.byzantine_grid(
@@ -212,7 +231,15 @@ class HeterogeneityGrid(_Grid):
     )
 
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
-        """See `sweeps.heterogeneity`; `preset` has the flags of --algorithm_flags."""
+        """The runs of the sweep: each algorithm with each alpha and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          preset: the flags that --algorithm_flags may set.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         algorithms = comma_separated(self, "algorithms", _one_of(ALGORITHMS))
         return sweeps.heterogeneity(
             base,
@@ -262,7 +289,16 @@ class CrossSiloGrid(_Grid):
     def points(
         self, base: Experiment, federated: Preset, private: Preset
     ) -> list[sweeps.Point]:
-        """See `sweeps.cross_silo`; the presets have the flags of the further ones."""
+        """The runs of the comparison: each algorithm, ε of records, and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          federated: the flags that --algorithm_flags may set.
+          private: the flags that --record_flags may set.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         algorithms = comma_separated(self, "algorithms", _one_of(ALGORITHMS))
         swept = ("record_target_epsilon", "record_noise_multiplier", "sampler")
         record: dict[str, object] = {}

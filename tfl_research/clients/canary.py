@@ -50,7 +50,9 @@ class CanaryWork(WrappedWork):
             raise ValueError(f"norm must be above 0 and finite, got {self.norm}")
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`; the local steps must have `role`, int32 `[]`.
+        """Builds a client's function, which sends a canary's update where its role says.
+
+        The local steps must have `role`, int32 `[]`.
 
         Raises:
           ValueError: clients of the base keep a state, which canaries do not have.

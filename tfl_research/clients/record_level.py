@@ -85,10 +85,13 @@ class RecordLevelTraining(ClientWork):
             raise ValueError(f"noise_multiplier must be at least 0, got {z}")
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`.
+        """Builds a client's function: DP-SGD steps for this model and objective.
 
         The local steps must also have `row_ends` and `noise_seed` (`Cohort.stacked`),
         so the task's batching must be `batching`.
+
+        Raises:
+          ValueError: the model mixes the examples of a batch.
         """
         specs = model.weight_specs
         check_separate_examples(model)

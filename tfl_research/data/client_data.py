@@ -107,7 +107,7 @@ class ClientData:
             yield client_id, self.load(client_id)
 
     def different_items(self) -> Iterator[tuple[str, Examples]]:
-        """As `items`, but examples that several clients hold come once."""
+        """Clients' ids and examples; examples that several clients hold come once."""
         for client_id in self.client_ids[: self.holders]:
             yield client_id, self.load(client_id)
 

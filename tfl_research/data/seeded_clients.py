@@ -40,7 +40,7 @@ class SeededClients(ClientData):
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
     ) -> Cohort:
-        """See `ClientData.cohort`; a client's own seed replaces `seed`."""
+        """The local steps of a round; each client's own seed replaces `seed`."""
         parts = [
             super(SeededClients, self).cohort(
                 [name], seed=self.seeds[name], round_number=round_number

@@ -99,7 +99,7 @@ class SiteClients(ClientData):
         return self.sizes[client_id]
 
     def items(self) -> Iterator[tuple[str, Examples]]:
-        """See `ClientData.items`; only of the clients whose examples are here."""
+        """Ids and examples of the clients whose examples are at this site."""
         for client_id in self.here:
             yield client_id, self.load(client_id)
 

@@ -55,7 +55,7 @@ class DeviceIds(Sequence[str]):
         return True
 
     def index(self, value: Any, start: int = 0, stop: Any = None) -> int:
-        """See `Sequence.index`; takes no search."""
+        """The position of a device id, which is read from the id without a search."""
         number = self.number(value)
         if number not in range(self.size)[start:stop]:
             raise ValueError(f"{value!r} is not among the devices {start} to {stop}")

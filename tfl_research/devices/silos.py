@@ -106,7 +106,7 @@ class UnreliableSilos:
         return counts[round_number - 1]
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`; empty where the round is abandoned."""
+        """The silos of a round; empty if the round is abandoned."""
         return self.outcome(round_number).client_ids
 
     @property

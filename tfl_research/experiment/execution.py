@@ -66,11 +66,12 @@ def run(
     stream: Optional[TextIO] = None,
     draws: Optional[Draws] = None,
 ) -> Result:
-    """See `Experiment.run`.
+    """Runs an experiment in a folder to its end, and returns the result.
 
     Args:
       experiment, folder, resume, recharge, stream: see `Experiment.run`.
-      draws: of another run, whose noise and local steps this one repeats.
+      draws: the draws of another run. This run repeats the other run's noise and
+        local steps.
     """
     from tfl_research import program
 

@@ -30,7 +30,11 @@ class CollectsReports(Protocol):
         ...
 
     def summed(self, asked: AskedRound) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
-        """As `reports`, by a secure sum: who is in the sum, and the sum."""
+        """Adds the clients' reports by a secure sum.
+
+        Returns:
+          The clients whose reports are in the sum, and the sum.
+        """
         ...
 
 

@@ -66,7 +66,7 @@ class FederatedEvaluator:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """See `program.Evaluator.metrics`; those over all clients' examples."""
+        """The metrics over all clients' examples, by name."""
         return {
             name: metric
             for name, metric in self._local.metrics.items()
@@ -74,9 +74,14 @@ class FederatedEvaluator:
         }
 
     def evaluate(self, weights: Any, split: str = SPLIT) -> Evaluation:
-        """See `program.Evaluator.evaluate`.
+        """Evaluates the model at every site, and adds the sites' sums.
+
+        Args:
+          weights: the model's weights.
+          split: one of `splits`.
 
         Raises:
+          ValueError: another split.
           EvaluationUnavailable: a site refuses or does not answer.
           MessageError: a site answers something else.
         """

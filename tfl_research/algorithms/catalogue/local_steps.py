@@ -123,7 +123,7 @@ class Scaffold(AlgorithmSettings):
     )
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """See `AlgorithmSettings.check_clients`: option 2 needs plain SGD."""
+        """Refuses local steps other than plain SGD under SCAFFOLD's option 2."""
         if self.scaffold_option == 1:
             return
         check_sgd(client, f"{self.NAME} (--scaffold_option=2)", momentum=False)

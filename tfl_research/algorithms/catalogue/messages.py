@@ -48,7 +48,7 @@ class FedDropout(AlgorithmSettings):
     )
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """See `AlgorithmSettings.check_model`: layers must have units to leave out."""
+        """Refuses a model whose layers have no units that can be left out."""
         from tfl_research.algorithms.fed_dropout import SubModels
 
         try:
@@ -86,7 +86,7 @@ class FedNova(AlgorithmSettings):
     proximal_strength: float = settings.real(0.0, "μ of the proximal term.", minimum=0)
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """See `AlgorithmSettings.check_clients`: steps whose sum is known."""
+        """Refuses local steps for which FedNova's weights of gradients are not known."""
         check_sgd(client, self.NAME, momentum=not self.proximal_strength)
         if not self.proximal_strength:
             return

@@ -71,7 +71,7 @@ class SplitSettings(AlgorithmSettings):
     )
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """See `AlgorithmSettings.check_model`: some tensors must be shared."""
+        """Refuses a model with so few tensors that all of them would be personal."""
         from tfl_research.algorithms.personal.part import PersonalPart
 
         try:

@@ -96,7 +96,7 @@ class Training(Settings):
                 raise self.refused("run_seed", "must be a whole number in [0, 2^128)")
 
     def refused(self, field: str, why: str) -> SettingError:
-        """See `Settings.refused`; the run seed is a secret and not repeated."""
+        """The error for a field's value; the run seed is a secret and is not shown."""
         if field == "run_seed":
             return SettingError(f"--run_seed: {why}")
         return super().refused(field, why)

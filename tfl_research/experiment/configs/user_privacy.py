@@ -104,7 +104,7 @@ class UserLevelPrivacy(Settings):
         return self.mechanism
 
     def flat(self) -> dict[str, Any]:
-        """See `Settings.flat`; the mechanism's name and parameters come first."""
+        """The values by the settings' names: first the mechanism and its parameters."""
         chosen = self.chosen
         return {MECHANISMS.setting: chosen.NAME, **chosen.flat(), **super().flat()}
 

@@ -138,7 +138,7 @@ def _choice(experiment: Description) -> Optional[TaskChoice]:
 
 
 def content_digest(task: Task) -> str:
-    """See `tasks.content_digest`.
+    """The SHA-256 of a task's clients and arrays, hex (`tasks.content_digest`).
 
     Raises:
       SettingError: an array holds Python objects.

@@ -29,7 +29,11 @@ class RunCurve:
     def __init__(
         self, event: Event, delta: float, accountant: str | None = None
     ) -> None:
-        """See `EpsilonCurve` for the arguments."""
+        """Makes the curve of rounds that charge nothing else.
+
+        Args:
+          event, delta, accountant: see `EpsilonCurve`.
+        """
         self.event, self.delta = event, delta
         self._alone = EpsilonCurve(event, delta, accountant)
         self._accountant = accountant

@@ -335,7 +335,7 @@ class ChainFile(contextlib.AbstractContextManager):
 
     @property
     def position(self) -> dict[str, Any]:
-        """See `HashChain.position`; of the lines read so far."""
+        """Number of the lines read so far, and the hash of the last (`HashChain`)."""
         return self._chain.position
 
     def check_unchanged(self) -> None:

@@ -105,7 +105,10 @@ class RecordAccount(RoundAccount):
         return max(self.client_epsilons(rounds))
 
     def charge(self, round_number: int) -> float | None:
-        """See `RoundAccount.charge`; the largest ε of a client."""
+        """Charges a round, and returns the largest ε of a client's records.
+
+        Also writes the round's rows to the table of clients.
+        """
         recorded = len(self.ledger)
         epsilon = super().charge(round_number)
         if len(self.ledger) > recorded and self.table_path is not None:
@@ -148,7 +151,7 @@ class RecordAccount(RoundAccount):
         )
 
     def recharge_after(self, completed_rounds: int) -> None:
-        """See `RoundAccount.recharge_after`; writes the table anew."""
+        """Begins a new attempt after a round, and writes the table of clients anew."""
         super().recharge_after(completed_rounds)
         self._write_table(len(self.ledger))
 

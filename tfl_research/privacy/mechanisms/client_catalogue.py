@@ -80,7 +80,7 @@ class DistributedNoise(MechanismSettings):
     def distributed_plan(
         self, noise_multiplier: float, shape: RunShape
     ) -> DistributedPlan:
-        """See `MechanismSettings`.
+        """The grid of the clients' integers, and each client's share of the noise.
 
         Raises:
           SettingError: bits that cannot hold the sums.

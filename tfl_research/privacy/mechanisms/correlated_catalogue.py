@@ -155,10 +155,11 @@ class BandedMatrix(CorrelatedNoise):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`.
+        """Builds the aggregator that adds the banded matrix' noise to the sum.
 
-        Adaptive server optimizers are not linear in the means. Their matrix is
-        optimised for plain sums.
+        The matrix is optimised for the server's optimizer if the optimizer is linear in
+        the means. Adaptive optimizers are not linear: their matrix is optimised for
+        plain sums.
         """
         from tfl_research.privacy.mechanisms import correlated_mechanisms, noised_sum
 

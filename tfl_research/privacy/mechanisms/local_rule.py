@@ -191,7 +191,9 @@ def local_gaussian_rule(
     secure_sums: Optional[SumFormats] = None,
     client_secrets: bool = False,
 ) -> LocallyNoisedFactory:
-    """Like `local_gaussian_aggregator`, with another aggregation in place of the mean.
+    """Builds an aggregator that applies a rule to updates with the clients' own noise.
+
+    `local_gaussian_aggregator` has the same noise, and takes the mean.
 
     Each client clips its model delta to l2 norm S and adds N(0, (zS)²) to each
     coordinate before the update leaves the client. The server's work on noised updates

@@ -147,7 +147,14 @@ class _FunctionLoss(tf.keras.losses.Loss):
         self.function = function
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """See Keras; ranks that differ by one are made equal, as Keras does."""
+        """The function's losses, after ranks that differ by one are made equal.
+
+        Keras' own losses make the ranks equal in the same way.
+
+        Args:
+          y_true: labels, `[batch, ...]`.
+          y_pred: predictions, `[batch, ...]`.
+        """
         rank, given = y_pred.shape.rank, y_true.shape.rank
         if given == rank - 1 and y_pred.shape[-1] == 1:
             y_pred = tf.squeeze(y_pred, axis=-1)

@@ -146,7 +146,13 @@ class LatticeLoss:
         probabilities: np.ndarray,
         infinity_mass: float = 0.0,
     ) -> None:
-        """See the attributes; the points follow each other without gaps."""
+        """Makes a loss from the probabilities of neighbouring lattice points.
+
+        Args:
+          interval, lower, infinity_mass: see the attributes.
+          probabilities: float64 `[n]`, of the losses `lower`, `lower + 1`, ...
+            intervals.
+        """
         self.interval, self.lower = interval, lower
         self.losses = (lower + np.arange(len(probabilities))) * interval
         self.probabilities, self.infinity_mass = probabilities, infinity_mass

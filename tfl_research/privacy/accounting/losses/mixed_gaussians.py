@@ -46,7 +46,12 @@ class MixedLoss:
         direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
-        """See `mixed_epsilon` for the parts, and `LossDistribution` for the others."""
+        """Makes the loss of all parts together.
+
+        Args:
+          parts, pure: see `mixed_epsilon`.
+          direction, interval: see `LossDistribution`.
+        """
         self._parts, self._pure, self._direction = parts, pure, direction
         losses: list[LossDistribution | PureLoss] = [
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
@@ -166,7 +171,13 @@ class GrowingCurve:
         delta: float,
         neighbouring_relation: str,
     ) -> None:
-        """See `mixed_epsilon` for the arguments; `part` is one round."""
+        """Makes the curve of one kind of round beside a base.
+
+        Args:
+          part: one round, as in the parts of `mixed_epsilon`.
+          base, pure, delta, neighbouring_relation: see `mixed_epsilon`; `base` has its
+            parts.
+        """
         interval = _interval(1 + len(base) + len(pure))
         self._delta = delta
         self._solvers = [

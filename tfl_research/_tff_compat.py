@@ -110,7 +110,10 @@ def worker_binary() -> str:
     """
     path = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
     if not path.is_file():
-        raise FileNotFoundError(f"TensorFlow Federated has no C++ runtime at {path}")
+        raise FileNotFoundError(
+            f"TensorFlow Federated has no C++ runtime at {path}; install "
+            "tensorflow-federated again"
+        )
     return str(path)
 
 

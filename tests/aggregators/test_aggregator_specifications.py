@@ -124,7 +124,8 @@ def test_cohorts_are_checked_with_what_to_do():
         ),
         (
             {"aggregator": "coordinate_median", "on_breakdown": "trimmed_mean"},
-            "--on_breakdown=trimmed_mean: needs --byzantine, which it takes off",
+            "--on_breakdown=trimmed_mean: needs --byzantine, the number of values "
+            "that it trims at either end; give --byzantine too",
         ),
         (
             {"aggregator": "coordinate_median", "on_breakdown": "krum"},
@@ -145,12 +146,13 @@ def test_cohorts_are_checked_with_what_to_do():
         ),
         (
             {"aggregator": "trimmed_mean", "trim": 0.2, "bucket_size": 3},
-            "--aggregator=trimmed_mean: a trim ratio is one of clients: times "
+            "--aggregator=trimmed_mean: a trim ratio is a ratio of clients: times "
             "bucket_size it must be below 0.5, got 0.2 of buckets of 3",
         ),
         (
             {"aggregator": "trimmed_mean", "trim": 1, "byzantine": 2},
-            "--aggregator=trimmed_mean: trim must be at least byzantine, got 1 for 2",
+            "--aggregator=trimmed_mean: trim must be at least byzantine, got trim=1 "
+            "and byzantine=2",
         ),
         (
             {"aggregator": "krum", "byzantine": 1, "trim": 1},
@@ -257,7 +259,10 @@ def test_who_takes_weights():
 
 def test_steps_of_a_round_that_only_tffs_runtime_executes():
     several = RepeatedGeometricMedian(weiszfeld_steps=2)
-    with pytest.raises(SettingError, match=r"weiszfeld_steps=2: .* give that, or 1$"):
+    with pytest.raises(
+        SettingError,
+        match=r"weiszfeld_steps=2: .* give runtime=tff, or weiszfeld_steps=1$",
+    ):
         several.check_runtime("in_process")
     several.check_runtime("tff")
     RepeatedGeometricMedian().check_runtime("in_process")
@@ -300,7 +305,11 @@ def test_noise_at_the_server_goes_with_clipped_means_only(name):
     [
         (Krum(byzantine=1), "server", r"2C, and not by C/n; use mean or norm_clipping"),
         (Krum(byzantine=1), "server", "krum breaks the guarantee of the mechanism: it"),
-        (Krum(byzantine=1), "secure sum", "sees their sum only; use one of mean, "),
+        (
+            Krum(byzantine=1),
+            "secure sum",
+            "sees only the sum of the updates; use one of mean, ",
+        ),
         # A sum, but not one of bounded sensitivity.
         (RepeatedGeometricMedian(), "secure sum", "distance from the last median"),
         (AGGREGATORS.get("secure")(), "server", "exact norms"),
@@ -366,7 +375,9 @@ def test_rules_of_coordinates_do_not_go_with_sparse_updates():
     }
     for name in AGGREGATORS.names():
         if name in by_coordinate:
-            with pytest.raises(SettingError, match=f"{name} looks at every coordinate"):
+            with pytest.raises(
+                SettingError, match=f"{name} treats every coordinate alone"
+            ):
                 chosen(name).check_with_sparse_updates()
         else:
             chosen(name).check_with_sparse_updates()

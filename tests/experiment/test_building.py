@@ -497,7 +497,7 @@ class TestModels:
         with pytest.raises(SettingError) as raised:
             Experiment(linear, "fed_dropout").check()
         assert raised.value.for_command_line == (
-            "--algorithm=fed_dropout: the task's model is one layer, which has no "
+            "--algorithm=fed_dropout: the task's model has one layer, which has no "
             "units to leave out; choose another --algorithm"
         )
 

@@ -222,7 +222,7 @@ REFUSED = {
     "_algorithm": [
         (
             {"algorithm": "scaffold", "weighting": Weighting("examples")},
-            "--client_weighting=examples: scaffold weighs all clients alike; give "
+            "--client_weighting=examples: scaffold weights all clients alike; give "
             "--client_weighting=uniform, or leave it out",
         ),
         (
@@ -255,7 +255,7 @@ REFUSED = {
         (
             {"algorithm": FedDyn(), "aggregator": "compression"},
             "--aggregator=compression: clients of fed_dyn keep what they sent, and the "
-            "server has to add up the same; give --aggregator=mean",
+            "server has to add up the same values; give --aggregator=mean",
         ),
         (
             {"algorithm": "scaffold", "aggregator": CoordinateMedian()},
@@ -266,17 +266,17 @@ REFUSED = {
         (
             {"algorithm": "mime", "compression": Compression("top_k")},
             "--compression=top_k: the server drops the updates of the first of 2 "
-            "exchanges of mime, with what clients fed back; leave it out or choose "
-            "another --algorithm",
+            "exchanges of mime, and error feedback would be lost with them; leave it "
+            "out or choose another --algorithm",
         ),
         (
             {
                 "algorithm": "ditto",
                 "compression": Compression("quantize", error_feedback=True),
             },
-            "--compression=quantize: clients of ditto keep a state of their own, "
-            "beside which none is kept for error feedback; give quantize, or random_k "
-            "with --noerror_feedback, which need none",
+            "--compression=quantize: clients of ditto keep a state of their own, so "
+            "they cannot also keep the state of error feedback; give quantize, or "
+            "random_k with --noerror_feedback, which need no state",
         ),
         (
             {"compression": Compression("quantize"), "aggregator": "compression"},
@@ -286,7 +286,7 @@ REFUSED = {
         (
             {"compression": Compression("top_k"), "aggregator": CoordinateMedian()},
             "--compression=top_k: --aggregator=coordinate_median: coordinate_median "
-            "looks at every coordinate by itself: where most clients send nothing it "
+            "treats every coordinate alone: where most clients send nothing it "
             "is zero; give quantize or low_rank, or a rule of whole updates as "
             "geometric_median",
         ),
@@ -388,8 +388,8 @@ REFUSED = {
                 "aggregator": "geometric_median",
             },
             "--aggregator=geometric_median: geometric_median needs every client's "
-            "update, but under secure aggregation the server sees their sum only; use "
-            "one of mean, robust, zeroing, clipping, secure, "
+            "update, but under secure aggregation the server sees only the sum of the "
+            "updates; use one of mean, robust, zeroing, clipping, secure, "
             "repeated_geometric_median, norm_clipping, sign_majority",
         ),
         (
@@ -511,7 +511,7 @@ REFUSED = {
         (
             {"aggregator": RepeatedGeometricMedian(weiszfeld_steps=2)},
             "--weiszfeld_steps=2: each step is an aggregation of its own, which only "
-            "--runtime=tff executes; give that, or 1",
+            "--runtime=tff executes; give --runtime=tff, or --weiszfeld_steps=1",
         ),
         (
             {"aggregator": Krum(byzantine=1), "weighting": Weighting("examples")},
@@ -521,7 +521,7 @@ REFUSED = {
         (
             {"aggregator": SignMajority()},
             "--aggregator=sign_majority: its result is -1, 0 or 1 in every coordinate, "
-            "of which the server's learning rate makes the step; give "
+            "and the server's learning rate is the length of the step; give "
             "--server_learning_rate below 1, such as 0.003",
         ),
     ],
@@ -529,9 +529,9 @@ REFUSED = {
         (
             {"aggregator": CoordinateMedian(), "secure_sums": SECURE},
             "--secure_sums=True: --aggregator=coordinate_median: coordinate_median "
-            "needs every client's update, but under secure aggregation the server sees "
-            "their sum only; use one of mean, robust, zeroing, clipping, secure, "
-            "repeated_geometric_median, norm_clipping, sign_majority",
+            "needs every client's update, but under secure aggregation the server "
+            "sees only the sum of the updates; use one of mean, robust, zeroing, "
+            "clipping, secure, repeated_geometric_median, norm_clipping, sign_majority",
         ),
         (
             {
@@ -774,8 +774,9 @@ class TestWithData:
             (
                 {"aggregator": Krum(byzantine=0), "cohorts": Cohorts("poisson", 3)},
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 0: say what "
-                "happens then; give --on_breakdown, or --sampler=fixed",
+                "1703.02757: 2f + 2 < n), but a round can have as few as 0; give "
+                "--on_breakdown, which says what happens in such a round, or "
+                "--sampler=fixed",
             ),
             (
                 {
@@ -784,8 +785,9 @@ class TestWithData:
                     "weighting": UNIFORM,
                 },
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 2: say what "
-                "happens then; give --on_breakdown, or --sampler=fixed",
+                "1703.02757: 2f + 2 < n), but a round can have as few as 2; give "
+                "--on_breakdown, which says what happens in such a round, or "
+                "--sampler=fixed",
             ),
             (
                 {"baseline": Baseline("Oslo")},
@@ -843,7 +845,7 @@ class TestWithData:
                     "cohorts": Cohorts(cohort_size=4),
                 },
                 "--devices=24: concurrency plus cohort_size is 25, but there are only "
-                "24 devices",
+                "24 devices; lower one of the two, or give more devices",
             ),
             (
                 {"silos": Silos(minimum_clients=5)},

@@ -116,7 +116,7 @@ class TestAttacks:
             (
                 {"y_dtype": np.float32},
                 {"attack": "label_flip"},
-                "--attack=label_flip: label attacks need one class per example",
+                "--attack=label_flip: label attacks need one class for each example",
             ),
             (
                 {},

@@ -181,7 +181,7 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (
             ["--compression=top_k", "--aggregator=coordinate_median"],
-            "looks at every coordinate by itself: where most clients send nothing",
+            "treats every coordinate alone: where most clients send nothing",
         ),
         (
             ["--compression=quantize", "--aggregator=compression"],
@@ -245,7 +245,7 @@ def test_refusals(refused, tmp_path, flags, message):
 
 def test_a_model_without_hidden_units_has_no_sub_models(refused, tmp_path):
     flags = ["--algorithm=fed_dropout"]
-    refused("federated", tmp_path / "run", flags, "the task's model is one layer")
+    refused("federated", tmp_path / "run", flags, "the task's model has one layer")
 
 
 def test_every_algorithm_is_in_the_help_with_its_paper(execute):

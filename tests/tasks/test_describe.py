@@ -148,7 +148,7 @@ def test_a_draft_of_a_schema_is_completed_by_a_person(tmp_path, capsys):
         "label": {"classes": ["no", "yes"]},
     }
     assert describe.main(arguments) == 2
-    assert "minimum and maximum are numbers" in capsys.readouterr().err
+    assert "minimum and maximum must be numbers" in capsys.readouterr().err
     draft["columns"]["v"] = {"minimum": 0, "maximum": 10}
     path.write_text(json.dumps(draft))
     out = _lines(capsys, *arguments)
@@ -321,7 +321,7 @@ class TestSilosThatDisagree:
         draft["columns"]["age"] = {"minimum": 0, "maximum": 20}
         path.write_text(json.dumps(draft))
         assert describe.main(arguments) == 2
-        assert "column 'price': has choices; put the one" in capsys.readouterr().err
+        assert "column 'price': has choices; replace" in capsys.readouterr().err
         columns = draft["columns"]
         entries = [columns["price"], columns["region"], draft["label"]]
         for chosen in itertools.product(*(entry["choices"] for entry in entries)):

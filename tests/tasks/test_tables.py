@@ -437,7 +437,7 @@ class TestHuggingFace:
         state = tmp_path / "d" / "state.json"
         names = state.read_text()
         state.write_text('{"_data_files": [{}]}')
-        with pytest.raises(ValueError, match="_data_files are no names of files"):
+        with pytest.raises(ValueError, match="_data_files must be a list"):
             self._made(tmp_path / "d")
         other = {"filename": "other.arrow"}
         content = json.loads(names)

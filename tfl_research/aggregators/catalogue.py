@@ -201,7 +201,7 @@ class RepeatedGeometricMedian(AggregatorSettings):
             raise self.refused(
                 "weiszfeld_steps",
                 "each step is an aggregation of its own, which only --runtime=tff "
-                "executes; give that, or 1",
+                "executes; give --runtime=tff, or --weiszfeld_steps=1",
             )
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:

@@ -90,12 +90,13 @@ class TrimmedMean(RuleSettings):
         if share is not None and share * self.bucket_size >= 0.5:
             # As many buckets are spoilt as clients are hostile.
             raise self.refused_choice(
-                "a trim ratio is one of clients: times bucket_size it must be below "
-                f"0.5, got {share:g} of buckets of {self.bucket_size}"
+                "a trim ratio is a ratio of clients: times bucket_size it must be "
+                f"below 0.5, got {share:g} of buckets of {self.bucket_size}"
             )
         if isinstance(count, int) and count < (self.byzantine or 0):
             raise self.refused_choice(
-                f"trim must be at least byzantine, got {count} for {self.byzantine}"
+                f"trim must be at least byzantine, got trim={count} and "
+                f"byzantine={self.byzantine}"
             )
 
     @property

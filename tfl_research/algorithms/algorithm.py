@@ -68,8 +68,8 @@ class Algorithm:
             raise SettingError(
                 f"--aggregator={type(aggregator).__name__}: clients of "
                 f"{type(self.client_work).__name__} report or keep more than their "
-                "update, so that their updates must be averaged as they are; give "
-                "aggregators.mean()"
+                "update, so the server must take the mean of the updates as they are; "
+                "give aggregators.mean()"
             )
         return processes.build_fed_avg(
             task,

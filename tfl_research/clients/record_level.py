@@ -245,13 +245,13 @@ def check_separate_examples(model: FunctionalModel) -> None:
     if model.changing:
         name = model.state_names[model.changing[0]]
         raise ValueError(
-            f"record-level privacy clips each example's gradient, and the layer of "
+            "record-level privacy clips each example's gradient, but the layer of "
             f"{name} mixes the examples of a batch; expected GroupNormalization, or "
             "non_trainable='frozen'"
         )
     if model.mixes_examples:
         raise ValueError(
-            "record-level privacy clips each example's gradient, and a layer or a "
+            "record-level privacy clips each example's gradient, but a layer or a "
             "penalty of the model mixes the examples of a batch; expected layers and "
             "penalties that treat each example alone"
         )

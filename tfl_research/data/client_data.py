@@ -214,5 +214,6 @@ def check_fits(
         if len(examples[name]) != len(examples[first]):
             raise ValueError(
                 f"client {client_id!r} has {len(examples[first])} rows of {first} but "
-                f"{len(examples[name])} of {name}"
+                f"{len(examples[name])} of {name}; give every array one row for each "
+                "example"
             )

@@ -134,7 +134,10 @@ class Cohort:
         used = {*_RESERVED_MEMBERS, *self.specs, *self.members, *self.loaders}
         for name in names:
             if name in used:
-                raise ValueError(f"the cohort's clients have a member {name!r} already")
+                raise ValueError(
+                    f"the cohort's clients already have a member {name!r}; give the "
+                    "new member another name"
+                )
 
     def truncated(self, max_steps: Sequence[int]) -> Cohort:
         """The same clients with at most so many local steps.
@@ -152,11 +155,14 @@ class Cohort:
         """
         if len(max_steps) != len(self) or any(limit < 0 for limit in max_steps):
             raise ValueError(
-                f"max_steps must be {len(self)} numbers of at least 0, got "
-                f"{list(max_steps)}"
+                "max_steps must have a number of at least 0 for each of the "
+                f"{len(self)} clients, got {list(max_steps)}"
             )
         if self.poisson is not None:
-            raise ValueError("clients under Poisson sampling cannot be cut off")
+            raise ValueError(
+                "max_steps: the local steps of Poisson sampling cannot be cut off; "
+                "give the task plain batching"
+            )
         orders = tuple(o[:limit] for o, limit in zip(self.orders, max_steps))
         return dataclasses.replace(self, orders=orders)
 

@@ -108,8 +108,8 @@ def clients(
     if count is not None:
         if not 0 <= count < max(1, total):
             raise ValueError(
-                f"held-out clients must number from 0 to {total - 1} of {total} "
-                f"clients, got {count}"
+                f"the number of held-out clients must be from 0 to {total - 1} of "
+                f"{total} clients, got {count}"
             )
         ranked = sorted(client_ids, key=lambda c: (draw.number(_bytes(c)), c))
         held_out = set(ranked[:count])

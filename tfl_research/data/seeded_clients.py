@@ -30,7 +30,9 @@ class SeededClients(ClientData):
         """
         for client_id in clients.client_ids:
             if client_id not in seeds:
-                raise ValueError(f"client {client_id!r} has no seed")
+                raise ValueError(
+                    f"client {client_id!r} has no seed; give a seed for every client"
+                )
         values = {
             field.name: getattr(clients, field.name)
             for field in dataclasses.fields(ClientData)

@@ -93,8 +93,9 @@ class SiteClients(ClientData):
         """
         if client_id not in self.sizes:
             raise UserError(
-                f"client {client_id!r}: its site does not tell its number of examples, "
-                "which this run needs; add 'examples' to what may leave in site.toml"
+                f"client {client_id!r}: its site does not tell its number of "
+                "examples, which this run needs; add 'examples' to metrics in "
+                "site.toml"
             )
         return self.sizes[client_id]
 

@@ -44,7 +44,10 @@ class DeviceRounds:
     def __post_init__(self) -> None:
         population = len(self.clients.client_ids)
         if population != self.devices.count:
-            raise ValueError(f"{self.devices.count} devices for {population} clients")
+            raise ValueError(
+                f"expected a device for each of the {population} clients, got "
+                f"{self.devices.count} devices"
+            )
         if not 1 <= self.cohort_size <= population:
             raise ValueError(
                 f"cohort_size must be from 1 to {population}, got {self.cohort_size}"

@@ -130,9 +130,9 @@ def lora(
         model = build_model()
         if not model.built:
             raise ValueError(
-                "the model has no weights for adapters yet; expected a model that was "
-                "built: give a Sequential an Input, or call the model once in the "
-                "function that makes it"
+                "the model is not built yet, so it has no weights for adapters; "
+                "expected a model that was built: give a Sequential an Input, or call "
+                "the model once in the function that makes it"
             )
         if isinstance(model, tf.keras.Sequential):
             # A sequential model does not track further layers.
@@ -158,8 +158,8 @@ def lora(
         ]
         if not adapted:
             raise ValueError(
-                "the model has no layer for adapters; expected Dense, EinsumDense, "
-                "Embedding, Conv1D or Conv2D layers that `layers` chooses"
+                "`layers` chooses no layer that can have adapters; expected at least "
+                "one Dense, EinsumDense, Embedding, Conv1D or Conv2D layer"
             )
         _check_weights(found, adapted)
         inner = _inside_trainable(found, trainable)
@@ -192,16 +192,18 @@ def merged(model: Any) -> Any:
 def _check_weights(layers: Sequence[Any], adapted: Sequence[Any]) -> None:
     """Raises ValueError for weights that adapters cannot replace everywhere."""
     if any(isinstance(layer, Adapters) for layer in layers):
-        raise ValueError("the model has adapters already; expected a model without")
+        raise ValueError(
+            "the model has adapters already; expected a model without adapters"
+        )
     for layer in adapted:
         weight = vars(layer)[_ADAPTED[_kind(layer)]]
         for other in layers:
             own = [*other._trainable_weights, *other._non_trainable_weights]
             if other is not layer and any(w is weight for w in own):
                 raise ValueError(
-                    f"layers {layer.name!r} and {other.name!r} hold the same weight, "
-                    "of which adapters would change only one; expected that a layer "
-                    "reads the weight from the other layer when it is called"
+                    f"layers {layer.name!r} and {other.name!r} share a weight, and "
+                    "adapters would change it in only one of them; expected that a "
+                    "layer reads the weight from the other layer when it is called"
                 )
 
 

@@ -134,9 +134,9 @@ def check_changing(
     few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if choice is None:
         raise ValueError(
-            f"training changes the model's non-trainable weights ({few}); expected "
-            "a choice for them: give non_trainable='frozen' (they stay as they are, "
-            "and BatchNormalization normalizes by them), 'averaged' or 'local' (each "
+            f"training changes the model's non-trainable weights ({few}); say what "
+            "becomes of them: give non_trainable='frozen' (they stay as they are, and "
+            "BatchNormalization normalizes by them), 'averaged' or 'local' (each "
             "client keeps its own), or use GroupNormalization"
         )
     for name, dtype in zip(names, dtypes):

@@ -127,7 +127,7 @@ class Optimizer(Settings):
                 )
             if field in needed and not given:
                 raise self.refused(
-                    "learning_rate_schedule", f"needs {self.flag(field)} too"
+                    "learning_rate_schedule", f"needs {self.flag(field)} too; give it"
                 )
 
     @property

@@ -56,7 +56,7 @@ class FixedPoint:
         if most < _FEWEST_STEPS:
             raise ValueError(
                 f"{bits} bits leave each of {clients} clients {most} steps, expected "
-                f"at least {_FEWEST_STEPS}"
+                f"at least {_FEWEST_STEPS}; give more bits"
             )
         fraction_bits = math.frexp(most / bound)[1] - 1
         while math.ldexp(bound, fraction_bits) > most:

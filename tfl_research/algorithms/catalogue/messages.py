@@ -57,8 +57,8 @@ class FedDropout(AlgorithmSettings):
             raise SettingError(f"--algorithm={self.NAME}: {error}") from error
         if len(specs) == 2:
             raise SettingError(
-                f"--algorithm={self.NAME}: the task's model is one layer, which has no "
-                "units to leave out; choose another --algorithm"
+                f"--algorithm={self.NAME}: the task's model has one layer, which has "
+                "no units to leave out; choose another --algorithm"
             )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
@@ -86,15 +86,15 @@ class FedNova(AlgorithmSettings):
     proximal_strength: float = settings.real(0.0, "μ of the proximal term.", minimum=0)
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """Refuses local steps for which FedNova's weights of gradients are not known."""
+        """Refuses local steps whose gradients have weights that are not known."""
         check_sgd(client, self.NAME, momentum=not self.proximal_strength)
         if not self.proximal_strength:
             return
         if client.gradient_clip is not None:
             raise client.refused(
                 "gradient_clip",
-                "fed_nova with --proximal_strength needs gradients as they are; leave "
-                "one of them out",
+                "fed_nova with --proximal_strength needs gradients that are not "
+                "clipped; leave one of the two out",
             )
         if client.learning_rate * self.proximal_strength > 1:
             raise self.refused(

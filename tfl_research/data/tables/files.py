@@ -92,12 +92,13 @@ def _check_name(path: pathlib.Path) -> None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(
-            f"{name!a}: the name is not UTF-8 text, and a client's id is text; "
-            "rename it"
+            f"{name!a}: the file's name is not UTF-8 text, but it is the client's id; "
+            "rename the file"
         ) from None
     if not name.isprintable():
         raise ValueError(
-            f"{name!a}: the name has a character that cannot be printed; rename it"
+            f"{name!a}: the file's name has a character that cannot be printed; "
+            "rename the file"
         )
 
 

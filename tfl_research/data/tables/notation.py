@@ -85,32 +85,37 @@ class Notation:
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
-            raise ValueError(f"type is {', '.join(TYPES)}; got {self.type!r}")
+            raise ValueError(
+                f"type must be one of {', '.join(TYPES)}; got {self.type!r}"
+            )
         for name, value, signs in (
             ("decimal", self.decimal, DECIMAL_SIGNS),
             ("thousands", self.thousands, THOUSANDS_SIGNS),
         ):
             if value not in signs:
                 raise ValueError(
-                    f"{name} is one of {' '.join(map(repr, signs))}, got {value!r}"
+                    f"{name} must be one of {' '.join(map(repr, signs))}, got {value!r}"
                 )
         if self.decimal == self.thousands:
             raise ValueError(
-                f"decimal and thousands are the same sign, {self.decimal!r}"
+                f"decimal and thousands must be different signs, got {self.decimal!r} "
+                "for both"
             )
         numeric = self.type in (NUMBER, INTEGER)
         if not numeric and (self.decimal, self.thousands, self.unit) != (".", "", ""):
             raise ValueError(
-                f"decimal, thousands and unit are of numbers; the type is {self.type!r}"
+                "decimal, thousands and unit go with numbers only; got the type "
+                f"{self.type!r}"
             )
         if any(c.isdigit() or c in written.SIGNS for c in self.unit):
             raise ValueError(
-                f"unit is a text without digits and signs, got {self.unit!r}"
+                f"unit must be a text without digits and signs, got {self.unit!r}"
             )
         if (self.type == DATE) != bool(self.date_format):
             raise ValueError(
-                "a date needs a format such as '%Y-%m-%d', and no other type has one; "
-                f"got the type {self.type!r} and the format {self.date_format!r}"
+                "a date needs a format such as '%Y-%m-%d', and other types have no "
+                f"format; got the type {self.type!r} and the format "
+                f"{self.date_format!r}"
             )
 
     @property
@@ -229,9 +234,11 @@ class Notation:
                 "text and categories if it is a code"
             ) from None
         if value == 0 and isinstance(plain, str) and written.value(plain) != 0:
-            raise ValueError("is too small for float64, which makes it 0")
+            raise ValueError(
+                "is too small for float64, which makes it 0; correct the cell"
+            )
         if not math.isfinite(value):
-            raise ValueError("is not finite")
+            raise ValueError("is not finite; correct the cell")
         return value
 
     def _plain(self, text: str) -> str:

@@ -43,7 +43,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        raise ValueError(
+            f"the name {twice!r} occurs twice; leave one of the two entries out"
+        )
     return found
 
 
@@ -83,7 +85,8 @@ def of_content(path: str, content: Any, label_column: str) -> Schema:
         raise ValueError(f"{path}: unknown entry {sorted(unknown)[0]!r}")
     if label_column in columns:
         raise ValueError(
-            f"{path}: the label column {label_column!r} belongs under 'label'"
+            f"{path}: the label column {label_column!r} must stand under 'label', not "
+            "under 'columns'"
         )
     try:
         schema = Schema(

@@ -68,13 +68,13 @@ class Choices:
     def __post_init__(self) -> None:
         if self.minimum_count < 1:
             raise ValueError(
-                f"--minimum_count={self.minimum_count}: must be at least 1, which "
-                "leaves nothing out"
+                f"--minimum_count={self.minimum_count}: must be at least 1; with 1, "
+                "no level is left out"
             )
         if self.scale_digits < 0:
             raise ValueError(
-                f"--scale_digits={self.scale_digits}: must be at least 0, which does "
-                "not round"
+                f"--scale_digits={self.scale_digits}: must be at least 0; with 0, "
+                "nothing is rounded"
             )
         for name, value, words in (
             ("scales", self.scales, SCALES),
@@ -196,7 +196,10 @@ def _feature_columns(
                 raise ValueError(f"--{option}={name}: no feature column of the files")
     names = [n for n in present if n != label_column and n not in choices.dropped]
     if not names:
-        raise ValueError(f"{first.path}: no feature column besides the label")
+        raise ValueError(
+            f"{first.path}: has no feature column besides the label; expected at "
+            "least one"
+        )
     return names
 
 
@@ -264,9 +267,9 @@ def _categories(
     identifiers = len(counts) > _FEW_ROWS and len(counts) == len(texts)
     if identifiers or len(counts) > _MOST_CATEGORIES:
         raise ValueError(
-            f"{first.path}: column {name!r} has {len(counts)} levels in "
-            f"{len(texts)} rows, at most {_MOST_CATEGORIES} are encoded, and an "
-            f"identifier must not leave the site; give --drop_columns={name}"
+            f"column {name!r} has {len(counts)} levels in {len(texts)} rows; at most "
+            f"{_MOST_CATEGORIES} levels are encoded, and identifiers must not leave "
+            f"the site; give --drop_columns={name}"
         )
     by_level = {str(level): int(counts[level]) for level in sorted(counts.index)}
     kept, rare = _split(by_level, choices.minimum_count)

@@ -35,7 +35,9 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
     sites = [draft.site for draft in drafts]
     for site in sites:
         if sites.count(site) > 1:
-            raise ValueError(f"two drafts are of the site {site!r}; name one of them")
+            raise ValueError(
+                f"two drafts are of the site {site!r}; give one draft of each site"
+            )
     label_column = drafts[0].label_column
     order = dict.fromkeys(name for draft in drafts for name in draft.columns)
     decisions.check_columns(order, label_column)
@@ -120,10 +122,10 @@ def _entry(
     categories = {s: c for s, c in by_site.items() if isinstance(c, CategoryDraft)}
     if numbers and categories:
         raise ConflictError(
-            f"column {name!r} has numbers at {', '.join(numbers)} and categories "
-            f"at {', '.join(categories)}; correct the cells at the latter, or draft "
-            f"again with --categories={name} at the former, or give "
-            f"--drop_columns={name}"
+            f"column {name!r} has numbers at {', '.join(numbers)} and categories at "
+            f"{', '.join(categories)}; correct the cells at {', '.join(categories)}, "
+            f"or draft again with --categories={name} at {', '.join(numbers)}, or "
+            f"give --drop_columns={name}"
         )
     if numbers or name in decisions.ranges:
         if categories:

@@ -60,8 +60,9 @@ def _column(table: Table, name: str) -> dict[str, Any]:
     levels = sorted({cell.text for cell in column.cells})
     if len(levels) > _MOST_CATEGORIES:
         raise ValueError(
-            f"column {name!r} has {len(levels)} categories, at most {_MOST_CATEGORIES} "
-            "are encoded; if it is an identifier, name it in drop_columns"
+            f"column {name!r} has {len(levels)} categories; at most "
+            f"{_MOST_CATEGORIES} are encoded; if the column holds identifiers, name "
+            "it in drop_columns"
         )
     return {"categories": levels}
 

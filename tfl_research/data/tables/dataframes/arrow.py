@@ -202,10 +202,15 @@ def saved_dataset(
     if not isinstance(entries, list) or not all(
         isinstance(e, dict) and isinstance(e.get("filename"), str) for e in entries
     ):
-        raise ValueError(f"{path / 'state.json'}: _data_files are no names of files")
+        raise ValueError(
+            f"{path / 'state.json'}: _data_files must be a list of file names; save "
+            "the data set again"
+        )
     tables = [_shard(pa, path / entry["filename"]) for entry in entries]
     if not tables:
-        raise ValueError(f"{path}: state.json names no data files")
+        raise ValueError(
+            f"{path}: state.json names no data files; save the data set again"
+        )
     for entry, table in zip(entries, tables):
         if not table.schema.equals(tables[0].schema):
             raise ValueError(
@@ -215,7 +220,10 @@ def saved_dataset(
     check_names(path, tables[0].schema.names)
     features = _json(path / "dataset_info.json").get("features") or {}
     if not isinstance(features, dict):
-        raise ValueError(f"{path / 'dataset_info.json'}: features is no object")
+        raise ValueError(
+            f"{path / 'dataset_info.json'}: features must be an object; save the data "
+            "set again"
+        )
     return pa.concat_tables(tables), features
 
 

@@ -54,12 +54,15 @@ class FrameColumns:
 
     def __post_init__(self) -> None:
         if not columns_of(self.features):
-            raise ValueError("features: no column is left for the features")
+            raise ValueError(
+                "features: no column is left for the features; expected at least one"
+            )
         targets = [*columns_of(self.label), self.weight]
         for name in targets:
             if name in columns_of(self.features) or targets.count(name) > 1:
                 raise ValueError(
-                    f"column {name!r} is used twice, among features, label and weight"
+                    f"column {name!r} is used twice among features, label and weight; "
+                    "use each column once"
                 )
         if self.classes is not None:
             if not isinstance(self.label, str):

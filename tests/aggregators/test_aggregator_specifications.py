@@ -85,7 +85,10 @@ def test_smallest_cohort(rule, needed):
 def test_cohorts_are_checked_with_what_to_do():
     with pytest.raises(SettingError, match=r"raise cohort_size or lower byzantine$"):
         Krum(byzantine=4).check_cohort(9, 10)
-    with pytest.raises(SettingError, match=r"give on_breakdown, or sampler=fixed$"):
+    with pytest.raises(
+        SettingError,
+        match=r"which says what happens in such a round, or sampler=fixed$",
+    ):
         Krum(byzantine=4).check_cohort(9, 11)
     # There is no stack that could be too small.
     NormClipping(clip_radius=1.0).check_cohort(0, 1)
@@ -340,7 +343,7 @@ def test_a_class_that_says_nothing_of_its_sensitivity_breaks_the_bound():
     class Unknown(aggregators.AggregatorSettings):
         NAME = "unknown"
 
-    with pytest.raises(SettingError, match="nobody has bounded how far one client"):
+    with pytest.raises(SettingError, match="no bound is known for how far one client"):
         Unknown().check_with_privacy("server", "gaussian")
     with pytest.raises(SettingError, match="needs every client's update"):
         Unknown().check_with_secure_sum()

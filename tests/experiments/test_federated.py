@@ -83,7 +83,7 @@ def test_lost_states_are_one_line(train, execute, tmp_path):
         "federated", [*flags, "--notensorboard", f"--output_dir={tmp_path / 'run'}"]
     )
     assert code == 2
-    assert "holds states of 0 clients that are not those of" in errors
+    assert "holds states of 0 clients that differ from" in errors
 
 
 def test_mime_takes_two_rounds_with_one_cohort(train, tmp_path):
@@ -234,7 +234,7 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (
             ["--devices=50", "--silo_drop_out=0.1"],
-            "--devices has --drop_out and --minimum_cohort",
+            "do not go with --devices; give --drop_out and --minimum_cohort",
         ),
         (["--minimum_clients=5"], "from 1 to 4, the largest cohort, got 5"),
     ],

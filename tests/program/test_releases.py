@@ -166,7 +166,9 @@ class TestWithheld:
     def test_a_withheld_metric_is_refused_by_name(self, tmp_path):
         for metric in ("eval_loss", "loss:0.5,eval_accuracy:0.5"):
             config = fake.config(selection_metric=metric)
-            with pytest.raises(UserError, match="is withheld, since ε does not cover"):
+            with pytest.raises(
+                UserError, match="is withheld, because ε does not cover"
+            ):
                 fake.run(tmp_path / metric, releases=given(), config=config)
 
 

@@ -227,8 +227,8 @@ def test_weighted_metrics_by_hand():
     ("text", "message"),
     [
         ("eval_auc:0.7,eval_loss", "'eval_loss' has no weight"),
-        ("eval_auc:0,eval_loss:1", "'eval_auc:0' has no weight above 0"),
-        ("eval_auc:x", "no weight above 0"),
+        ("eval_auc:0,eval_loss:1", "'eval_auc:0' must have a weight above 0"),
+        ("eval_auc:x", "must have a weight above 0"),
         ("eval_auc:1,eval_auc:2", "'eval_auc' is given twice"),
         ("eval_size:1,eval_auc:1", "cannot tell whether a higher 'eval_size'"),
     ],

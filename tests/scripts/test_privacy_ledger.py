@@ -302,7 +302,10 @@ def test_verify_finds_what_a_checkpoint_noted(call, root, ledger):
             rewritten.record(number, OTHER)
     code, _, err = call("verify", root / "first")
     assert code == 1
-    assert "line 30: is another line than it was; the file was rewritten" in err
+    assert (
+        "line 30: differs from the line that was there before; the file was rewritten"
+        in err
+    )
     own.write_bytes(whole)
     cut(ledger, 29)
     cut(own, 29)

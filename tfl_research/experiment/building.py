@@ -162,9 +162,9 @@ def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
     if left:
         raise secure.refused(
             "secure_sums",
-            f"clients send {left} values outside of secure sums, of a part of your own "
-            f"(--aggregator={setup.experiment.aggregator_name}, a mechanism or an "
-            "algorithm); let it use the secure sums of its context, or leave "
+            f"clients send {left} values outside of secure sums, which a part of your "
+            f"own sums (--aggregator={setup.experiment.aggregator_name}, a mechanism "
+            "or an algorithm); let it use the secure sums of its context, or leave "
             "--secure_sums out",
         )
 

@@ -40,7 +40,8 @@ def with_root(setup: Setup, honest: ClientData) -> Setup:
     root = _drawn(honest, wanted, setup.experiment.training.seed)
     if root is None:
         raise aggregator.refused(
-            "root_examples", "the clients have fewer examples; give at most theirs"
+            "root_examples",
+            "the clients have fewer examples; give at most as many as they have",
         )
     train = setup.task.train
 

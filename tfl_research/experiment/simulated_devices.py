@@ -153,20 +153,21 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
     mechanism.check_devices(int(settings.devices or 0))
     if mechanism.flat().get("clipped_denominator"):
         raise SettingError(
-            "--clipped_denominator=True: is analysed for Poisson cohorts, and "
+            "--clipped_denominator=True: is analysed for Poisson cohorts, but "
             "--devices are selected as they are available; leave one of them out"
         )
     if settings.over_selection is not None:
         raise settings.refused(
             "over_selection",
-            "with privacy a round takes every report that is in time, since the first "
-            "ones tell who holds few examples; leave it out and raise --cohort_size",
+            "with privacy a round takes every report that is in time, because the "
+            "first reports tell who holds few examples; leave it out and raise "
+            "--cohort_size",
         )
     if settings.availability_by_label > 0:
         raise settings.refused(
             "availability_by_label",
             "a device's data would decide when it is available, and so who else is "
-            "selected, which no noise covers; leave it out",
+            "selected, and no noise covers that; leave it out",
         )
 
 

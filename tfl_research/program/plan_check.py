@@ -23,8 +23,8 @@ def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> Non
         return
     if process_plan is None:
         raise UserError(
-            "the account charges for a privacy plan, but the process was built without "
-            "a plan; build the process from the account's plan"
+            "the account charges for a privacy plan, but the process was built "
+            "without that plan; build the process from the account's plan"
         )
     if process_plan == account.plan:
         return

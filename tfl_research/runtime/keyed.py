@@ -51,7 +51,10 @@ class KeyedEngine(ClosedOnExit):
             path for path, leaf in nest.flatten(state) if _is(leaf, self._public)
         )
         if not found:
-            raise ValueError("the process' state has no seed of noise")
+            raise ValueError(
+                "the state of the process has no seed of noise; keep the noise seed "
+                "in the state, as the toolkit's mechanisms do"
+            )
         return found
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:

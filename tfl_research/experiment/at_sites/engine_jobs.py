@@ -138,7 +138,9 @@ def trainer_at(
     try:
         flat = json.loads(settings.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{settings} cannot be read: {error}") from error
+        raise UserError(
+            f"{settings} cannot be read: {error}; export the job again"
+        ) from error
     return _AtSite(site, say).trainer(flat)
 
 
@@ -155,8 +157,8 @@ class _AtSite(SiteWork):
         policy.check(experiment, task)
         if not policy.allows("examples"):
             raise Refused(
-                "site.toml: metrics must have 'examples', by which the engine weights "
-                "the sites"
+                "site.toml: metrics must have 'examples', because the engine weights "
+                "the sites by their numbers of examples"
             )
         return _WithinPolicy(EngineTrainer(experiment, task), policy)
 

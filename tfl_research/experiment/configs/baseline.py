@@ -21,8 +21,8 @@ class Baseline(Settings):
       >>> tfl.Experiment("heart", baseline=tfl.Baseline("Paris")).check()
       Traceback (most recent call last):
           ...
-      tfl_research.errors.SettingError: train_on=Paris: no such silo; choose pooled
-      or one of Cleveland, Hungary, Switzerland, VA Long Beach
+      tfl_research.errors.SettingError: train_on=Paris: there is no such silo; give
+      pooled or one of Cleveland, Hungary, Switzerland, VA Long Beach
     """
 
     TITLE: ClassVar[str] = "Baseline"
@@ -46,6 +46,7 @@ class Baseline(Settings):
             return dataclasses.replace(task, train=pooled)
         if self.train_on not in known:
             raise self.refused(
-                "train_on", f"no such silo; choose pooled or one of {', '.join(known)}"
+                "train_on",
+                f"there is no such silo; give pooled or one of {', '.join(known)}",
             )
         return dataclasses.replace(task, train=task.train.subset([self.train_on]))

@@ -60,7 +60,7 @@ class ProcessPrivacy:
         object.__setattr__(self, "mechanism", chosen)
         if isinstance(self.covers, str):
             raise SettingError(
-                f"covers must be a list of names, got {self.covers!r}; give "
+                f"covers must be a list of names, got the text {self.covers!r}; give "
                 f"covers=[{self.covers!r}]"
             )
         object.__setattr__(self, "covers", tuple(map(str, self.covers)))

@@ -96,7 +96,7 @@ class RecordLevelPrivacy(Settings):
         if noise is not None and target is not None:
             raise self.refused(
                 "record_target_epsilon",
-                "it calibrates the noise; leave --record_noise_multiplier or it out",
+                "already decides the noise; leave it or --record_noise_multiplier out",
             )
         if noise is None and target is None:
             raise SettingError(

@@ -60,7 +60,7 @@ class Release(Settings):
         if self.withhold_exact and self.release_exact:
             raise self.refused(
                 "withhold_exact",
-                f"withholds --release_exact={self.release_exact[0]} too; give one of "
+                f"also withholds --release_exact={self.release_exact[0]}; give one of "
                 "the two",
             )
 

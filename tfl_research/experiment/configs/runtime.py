@@ -88,28 +88,39 @@ class Runtime(Settings):
                 value = getattr(self, name)
                 separate = str(value).startswith("separate")
                 if value != default and not (self._is_federation and separate):
-                    raise self.refused(name, "is for --runtime=in_process only")
+                    raise self.refused(
+                        name, "goes with --runtime=in_process only; leave it out"
+                    )
         if self.open_worker_port and self.runtime not in ("in_process", "tff"):
             raise self.refused(
-                "open_worker_port", "is for --runtime=tff and in_process only"
+                "open_worker_port",
+                "goes with --runtime=tff and --runtime=in_process only; leave it out",
             )
         if self._is_federation and self.worker_timeout != _WORKER_SECONDS:
-            raise self.refused("worker_timeout", "is for workers of TFF only")
+            raise self.refused(
+                "worker_timeout", "goes with workers of TFF only; leave it out"
+            )
         if self._is_federation and self.federation is None:
             raise self.refused(
-                "runtime", "needs --federation=federation.toml, see scripts/federation"
+                "runtime",
+                "needs --federation=federation.toml; scripts/federation writes that "
+                "file",
             )
         if self.federation is not None and not self._is_federation:
-            raise self.refused("federation", "is for --runtime=federation only")
+            raise self.refused(
+                "federation", "goes with --runtime=federation only; leave it out"
+            )
         if self.runtime == "remote":
             if self.workers is None:
                 raise self.refused(
                     "runtime",
-                    "needs --workers=HOST:PORT,..., see scripts/worker",
+                    "needs --workers=HOST:PORT,...; scripts/worker starts a worker",
                 )
             self.addresses()
         elif self.workers is not None:
-            raise self.refused("workers", "is for --runtime=remote only")
+            raise self.refused(
+                "workers", "goes with --runtime=remote only; leave it out"
+            )
 
     @property
     def _is_federation(self) -> bool:

@@ -243,7 +243,8 @@ class Batches(Settings):
     def check(self) -> None:
         if self.client_steps is not None and self.client_epochs is not None:
             raise self.refused(
-                "client_steps", "give either --client_steps or --client_epochs"
+                "client_steps",
+                "is given together with --client_epochs; leave one of the two out",
             )
 
     def applied_to(self, task: tasks.Task) -> tasks.Task:

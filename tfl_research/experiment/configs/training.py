@@ -120,12 +120,15 @@ class Training(Settings):
             flag = f"--client_weight={text}"
             if not name or not 0 <= value < math.inf:
                 raise SettingError(
-                    f"{flag}: must be NAME=WEIGHT, a weight of at least 0"
+                    f"{flag}: must be NAME=WEIGHT, with a weight of at least 0"
                 )
             if name not in client_ids:
                 raise SettingError(f"{flag}: the task has no client {name!r}")
             if name in found:
-                raise SettingError(f"{flag}: {name} has a weight already")
+                raise SettingError(
+                    f"{flag}: client {name} has a weight already; give each client "
+                    "one weight"
+                )
             found[name] = value
         return found
 

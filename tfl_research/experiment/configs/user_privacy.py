@@ -125,7 +125,7 @@ class UserLevelPrivacy(Settings):
         if all(given):
             raise self.refused(
                 "target_epsilon",
-                "it calibrates the noise; leave --noise_multiplier or it out",
+                "already decides the noise; leave it or --noise_multiplier out",
             )
         if not any(given):
             raise SettingError(

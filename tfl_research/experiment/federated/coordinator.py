@@ -102,8 +102,8 @@ def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
             told = True
         if time.monotonic() >= end:
             raise UserError(
-                f"site {', '.join(missing)} is not there; start it with scripts/site "
-                "--config=site.toml, then the same command goes on"
+                f"site {', '.join(missing)} does not answer; start it with "
+                "scripts/site --config=site.toml, then give the same command again"
             )
         time.sleep(_PAUSE)
 

@@ -159,9 +159,10 @@ def check_start(
         folder.check_computation(fingerprint, charged_rounds=charged)
         if charged and not store.newest()[1]:
             raise UserError(
-                f"{folder.checkpoints_path} has lost every checkpoint, and the initial "
-                "state of the process cannot be made again, so that the noise would be "
-                "used on other sums; restore them, or choose another --output_dir"
+                f"{folder.checkpoints_path} has lost every checkpoint, and the "
+                "initial state of the process cannot be made again, so the same noise "
+                "would be used on other sums; restore the checkpoints, or choose "
+                "another --output_dir"
             )
         return
     restarts, recorded = recharging.restarts(account), folder.computation.restarts()
@@ -181,9 +182,8 @@ def check_start(
             account.recharge_after(after)
         except ValueError as error:
             raise SettingError(
-                f"{folder.path}: round {after + 1} was begun and is in no checkpoint, "
-                "so that its noise would be drawn anew: "
-                f"{message_for_command_line(error)}"
+                f"{folder.path}: round {after + 1} was begun but is in no checkpoint, "
+                f"so its noise would be drawn anew: {message_for_command_line(error)}"
             ) from error
     folder.attempts = folder.computation.begin_attempt(
         after, base, fingerprint, restarts=recharging.restarts(account)

@@ -72,7 +72,7 @@ class FunctionEvaluation:
             if not column or column in overall:
                 raise UserError(
                     f"evaluate returned a metric with the name {name!r}, which is "
-                    "empty or that of another one; give each metric its own name"
+                    "empty or already used; give each metric its own name"
                 )
             overall[column] = float(array.reshape(()))
         return Evaluation(overall, (), np.zeros(0, np.int64), {})
@@ -105,7 +105,7 @@ class BuiltModel:
             shapes = [tuple(variable.shape) for variable in variables]
             if shapes != [value.shape for value in values]:
                 raise SettingError(
-                    f"model: its {kind} weights have shapes {shapes}, and the process "
+                    f"model: its {kind} weights have shapes {shapes}, but the process "
                     f"trains {[value.shape for value in values]}; give the model that "
                     "the process was built from"
                 )
@@ -158,9 +158,9 @@ class ModelEvaluation:
         if built.is_keras:
             if not built.model._is_compiled:
                 raise SettingError(
-                    "model: the Keras model is not compiled, so that it has no loss to "
-                    "evaluate; compile it with a loss and metrics, give a tff.learning "
-                    "model_fn, or leave test out"
+                    "model: the Keras model is not compiled, so it has no loss to "
+                    "evaluate; compile it with a loss and metrics, give a "
+                    "tff.learning model_fn, or leave test out"
                 )
             self._clients = _datasets(test)
             return

@@ -92,8 +92,8 @@ def _opened(
     prepared = prepare(experiment)
     if recharge and (prepared.plan is None or prepared.is_repeatable):
         raise SettingError(
-            "--recharge: goes with declared noise that the process draws anew at every "
-            "execution; leave it out"
+            "--recharge: goes with declared noise that the process draws anew at "
+            "every execution; leave --recharge out"
         )
     out, training, form = stream or sys.stdout, prepared.training, prepared.form
     values = prepared.values_digest()

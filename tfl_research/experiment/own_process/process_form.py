@@ -123,9 +123,9 @@ def _checked_clients(
     for name, value_type in arguments:
         if not _is_placed(value_type, tff.CLIENTS) or value_type.all_equal:
             raise SettingError(
-                f"process: {what} takes {name} of type {short_type(value_type)}, which "
-                "is no value of each client; bind it in a tff.federated_computation "
-                "that takes the clients' values alone"
+                f"process: {what} takes {name} of type {short_type(value_type)}, "
+                "which is not one value for each client; bind it in a "
+                "tff.federated_computation that takes the clients' values alone"
             )
     return arguments
 
@@ -202,8 +202,8 @@ def _at_server(what: str, value: Any) -> Any:
         return value
     if isinstance(value_type, tff.FederatedType):
         raise SettingError(
-            f"process: {what} returns {short_type(value_type)}, a value of each "
-            "client; aggregate it, as by tff.federated_sum"
+            f"process: {what} returns {short_type(value_type)}, one value for each "
+            "client; aggregate it, for example by tff.federated_sum"
         )
     try:
         if isinstance(value_type, tff.StructType) and len(value_type):

@@ -52,7 +52,9 @@ def _check_members(where: str, value: Any, value_type: tff.StructType) -> None:
         # The toolkit's own local steps have more than every process takes.
         further = [name for name in value if name not in names and "mask" not in value]
         if further:
-            raise _refused(where, value, value_type, f"has a further {further[0]!r}")
+            raise _refused(
+                where, value, value_type, f"has the further member {further[0]!r}"
+            )
     if isinstance(value, (list, tuple)) and len(value) != len(names):
         raise _refused(where, value, value_type, f"has {len(value)} members")
 

@@ -92,8 +92,8 @@ def check(setup: Setup) -> None:
     if settings.release_exact and setup.task.card.public_data:
         raise settings.refused(
             "release_exact",
-            f"has no effect for task {setup.task.name}: its data are public, and every "
-            "output is shown; leave it out",
+            f"has no effect for task {setup.task.name}: its data are public, and "
+            "every output is shown; leave it out",
         )
     for name in settings.release_exact:
         if name != releases.ALL and not releases.is_withheld_name(name):
@@ -143,7 +143,7 @@ def _check_held_out(setup: Setup) -> None:
     both = next((name for name in task.train.client_ids if name in held_out), None)
     if both is not None:
         raise SettingError(
-            f"--task={task.name}: client {both!r} is held out and trained on, so that "
+            f"--task={task.name}: client {both!r} is both held out and trained on, so "
             "ε does not cover metrics on the held-out clients; give a further split "
             "eval_..., or other clients"
         )
@@ -167,17 +167,21 @@ def _check_private_metrics(setup: Setup) -> None:
         )
     if experiment.devices.devices is not None:
         raise settings.refused(
-            first, "does not go with --devices, whose examples others hold too"
+            first,
+            "does not go with --devices, because several devices hold the same "
+            "examples; leave it out",
         )
     if experiment.audit is not None:
         raise settings.refused(
-            first, "does not go with an audit, whose canaries have no test examples"
+            first,
+            "does not go with an audit, because canaries have no test examples; leave "
+            "it out",
         )
     if training.max_evaluation_examples is not None:
         raise settings.refused(
             first,
             "--max_evaluation_examples picks among all clients' examples together, so "
-            "that one client decides which examples of others count; leave it out",
+            "one client would decide which examples of others count; leave it out",
         )
     if settings.selection_epsilon is None:
         return
@@ -190,8 +194,8 @@ def _check_private_metrics(setup: Setup) -> None:
     if training.early_stopping_patience is not None:
         raise settings.refused(
             "selection_epsilon",
-            "tells nothing before the run ends, so that nothing can stop it early; "
-            "leave --early_stopping_patience out",
+            "chooses the model only when the run ends, so nothing can stop the run "
+            "early; leave --early_stopping_patience out",
         )
 
 

@@ -85,9 +85,9 @@ def calibrate_event(
 
     if spent and composed_epsilon(spent, delta, accountant) >= target_epsilon:
         raise ValueError(
-            f"what is charged beside the rounds has ε = "
-            f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so that "
-            f"no noise gives ε = {target_epsilon} in all: raise the target, or release "
+            "what is charged beside the rounds already has ε = "
+            f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so no "
+            f"noise gives ε = {target_epsilon} in all: raise the target, or release "
             "less"
         )
 

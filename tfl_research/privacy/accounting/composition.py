@@ -296,7 +296,8 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
     units = sorted({event.unit for event, _ in pairs})
     if len(units) > 1:
         raise ValueError(
-            f"rounds with different units of privacy ({units}) cannot be composed"
+            f"rounds with different units of privacy ({units}) cannot be composed: "
+            "keep one unit for the whole run"
         )
     relations = sorted({event.neighbouring_relation for event, _ in pairs})
     if len(relations) > 1:

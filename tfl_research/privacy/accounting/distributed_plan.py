@@ -232,8 +232,8 @@ def plan_distributed(
     if mechanism == "discrete_gaussian" and 0 < share(clip) < SMALLEST_SHARE:
         raise ValueError(
             f"with {bits} bits a client's discrete Gaussian noise has a standard "
-            f"deviation of {share(clip):.3g} quanta, below {SMALLEST_SHARE}, where no "
-            "bound is known: raise bits, or use 'skellam'"
+            f"deviation of {share(clip):.3g} quanta, but bounds are known only from "
+            f"{SMALLEST_SHARE} quanta on: raise bits, or use 'skellam'"
         )
     return DistributedPlan(
         mechanism,

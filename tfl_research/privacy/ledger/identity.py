@@ -70,7 +70,7 @@ def run_id(folder: str | os.PathLike[str]) -> str:
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if not is_hex(text, RUN_DIGITS):
         raise ValueError(
-            f"{path} is damaged, so the run cannot be told from others; restore the "
+            f"{path} is damaged, so this run cannot be told from others; restore the "
             "file or start a new run"
         )
     return text

@@ -72,7 +72,8 @@ class RecordAccount(RoundAccount):
         if any(recorded != event for recorded in ledger.record_of_run.charged):
             raise ValueError(
                 f"{ledger.path} has rounds of other clients or privacy settings: "
-                "resume with the same ones, or start a new run"
+                "resume with the settings that the run was begun with, or start a new "
+                "run"
             )
         self.table_path = None if table_path is None else pathlib.Path(table_path)
         self._write_table(len(ledger))

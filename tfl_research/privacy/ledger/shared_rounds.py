@@ -102,7 +102,10 @@ class SharedRounds:
         ):
             raise ValueError(f"{where}: not a ledger line (run or population)")
         if self.population not in (None, population):
-            raise ValueError(f"{where}: is about another population than line 1")
+            raise ValueError(
+                f"{where}: is about another population than line 1; restore the file "
+                "from a copy"
+            )
         entry = self._entry(where, fields)
         self._add(f"{where}: run {fields['run']}", fields["run"], population, entry)
 

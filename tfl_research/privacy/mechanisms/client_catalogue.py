@@ -65,8 +65,8 @@ class DistributedNoise(MechanismSettings):
         if smallest is not None and smallest > size:
             raise self.refused(
                 "minimum_cohort_size",
-                f"no round has more than {size:g} clients, and would release nothing; "
-                "give at most that",
+                f"no round has more than {size:g} clients, so no round would release "
+                f"anything; give at most {size:g}",
             )
 
     def _grid(self, shape: RunShape) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class DistributedSumFactory(
         if size != self.grid.dimension:
             raise ValueError(
                 f"the plan is for updates of {self.grid.dimension} scalars, but these "
-                f"have {size}: give plan_distributed dimension={size}"
+                f"updates have {size}: give plan_distributed dimension={size}"
             )
         plan = self.grid
 

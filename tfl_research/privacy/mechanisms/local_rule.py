@@ -221,8 +221,8 @@ def local_gaussian_rule(
     members = declarations(rule).client_members
     if members:
         raise ValueError(
-            f"{type(rule).__name__} needs the clients' {' and '.join(members)}, which "
-            "noised updates do not carry"
+            f"{type(rule).__name__} needs the clients' {' and '.join(members)}, but "
+            "noised updates come without them; give a rule of updates alone"
         )
     return LocallyNoisedFactory(
         l2_norm_clip, noise_multiplier, noise_seed, rule, secure_sums, client_secrets

@@ -118,7 +118,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
             return
         if self.clipped_denominator or self.noise_process != _INDEPENDENT:
             raise ValueError(
-                "an adaptive clip goes with independent noise and a fixed "
+                "an adaptive clip goes only with independent noise and a fixed "
                 "denominator: use a fixed clip"
             )
 

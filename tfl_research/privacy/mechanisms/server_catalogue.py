@@ -233,7 +233,7 @@ class BoundedWeight(MechanismSettings):
         if self.clipped_denominator:
             raise self.refused(
                 "clipped_denominator",
-                "is analysed for Poisson cohorts, and --devices are selected as they "
+                "is analysed for Poisson cohorts, but --devices are selected as they "
                 "are available; leave one of them out",
             )
 

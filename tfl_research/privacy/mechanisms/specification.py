@@ -197,9 +197,10 @@ class MechanismSettings(NamedSettings):
         """
         if weighting == "examples":
             raise SettingError(
-                "--client_weighting=examples: example counts are unbounded, which "
-                "breaks the guarantee; give --client_weighting=uniform, or "
-                "--mechanism=bounded_weight --client_weighting=capped with --weight_cap"
+                "--client_weighting=examples: numbers of examples have no bound, "
+                "which breaks the guarantee; give --client_weighting=uniform, or "
+                "--mechanism=bounded_weight --client_weighting=capped with "
+                "--weight_cap"
             )
         if weighting not in self.WEIGHTINGS:
             hint = f"--client_weighting={self.WEIGHTINGS[0]}"
@@ -288,7 +289,9 @@ class MechanismRegistry(SettingsRegistry[MechanismSettings]):
                 f"{chosen.NOISED_AT!r}"
             )
         if not chosen.SAMPLERS:
-            raise ValueError(f"{chosen.__name__} names no SAMPLERS that it covers")
+            raise ValueError(
+                f"{chosen.__name__} must name the SAMPLERS that it covers, got none"
+            )
         if "examples" in chosen.WEIGHTINGS or not chosen.WEIGHTINGS:
             raise ValueError(
                 f"WEIGHTINGS of {chosen.__name__} must be of 'uniform' and 'capped', "

@@ -201,8 +201,9 @@ class _Rounds:
             if self._members != ("seed",):
                 raise SettingError(
                     f"--mechanism={plan.mechanism.NAME}: its aggregator needs the "
-                    f"clients' {' and '.join(self._members)}, which a probe of made-up "
-                    "updates does not have"
+                    f"clients' {' and '.join(self._members)}, but a probe has only "
+                    "made-up updates; give a mechanism whose aggregator needs updates "
+                    "alone"
                 )
             weight_type = client_seeds.seeded_weight_type()
         self._process = _iterative(mechanism.aggregator.create(value_type, weight_type))
@@ -250,8 +251,8 @@ class _Rounds:
         )
         if "noise_stddev" not in declared:
             raise SettingError(
-                f"{name}: declares no noise_stddev, so that the noise of a release "
-                "cannot be judged; let its declared_noise have it"
+                f"{name}: declares no noise_stddev, so the noise of a release cannot "
+                "be judged; let its declared_noise have noise_stddev"
             )
         stddev = declared["noise_stddev"]
         parts = [np.ravel(part).astype(np.float64) for part in output["result"]]

@@ -255,7 +255,10 @@ class UserLevelPlan:
           ValueError: the mechanism has no grid.
         """
         if self.distributed is None:
-            raise ValueError(f"{self.mechanism.NAME} has no grid of noise shares")
+            raise ValueError(
+                f"{self.mechanism.NAME} has no grid of noise shares; only distributed "
+                "mechanisms have a grid"
+            )
         return self.distributed
 
     def build(self, context: MechanismContext) -> Mechanism:
@@ -271,8 +274,8 @@ class UserLevelPlan:
         """
         if context.rule is not None and not self.mechanism.noised_at_clients:
             raise self.mechanism.refused_mechanism(
-                "noises a sum, in whose place no other rule can stand; leave the rule "
-                "out, or give --mechanism=local_gaussian"
+                "noises a sum, which no other rule can replace; leave the rule out, "
+                "or give --mechanism=local_gaussian"
             )
         import tensorflow_federated as tff
 

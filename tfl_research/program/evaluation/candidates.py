@@ -96,7 +96,9 @@ class Candidates:
         if choice is None or choice.best_round is None:
             return self.best_round
         if account is None:
-            raise ValueError("a private choice needs an account that charges it")
+            raise ValueError(
+                "a private choice needs an account that charges for it; give an account"
+            )
         self.choice_epsilon = account.charge_release(
             "selection", completed_rounds, choice.event
         )

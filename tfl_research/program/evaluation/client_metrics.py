@@ -72,7 +72,10 @@ class Evaluation:
           ValueError: `weights` is None.
         """
         if self.weights is None:
-            raise ValueError("the evaluation has no weights of clients")
+            raise ValueError(
+                "the evaluation has no weights of clients; give clients' weights to "
+                "the evaluator"
+            )
         chosen = self._valued(metric, self.weights > 0)
         if not chosen.any():
             return math.nan

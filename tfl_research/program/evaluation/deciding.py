@@ -54,7 +54,8 @@ def deciding_column(
     parts = [part.strip() for part in (metric or task_metric).split(",")]
     if PRIVATE_ACCURACY in parts and not is_private:
         raise ValueError(
-            f"there is no {PRIVATE_ACCURACY} without --evaluation_noise_multiplier"
+            f"there is no {PRIVATE_ACCURACY} without --evaluation_noise_multiplier; "
+            "give that flag"
         )
     columns = [_column(part, _EVAL) for part in parts]
     withheld = [name for name in columns if not release.shows(name.partition(":")[0])]
@@ -63,8 +64,8 @@ def deciding_column(
     if any(part.startswith(_EVAL) for part in parts):
         name = withheld[0].partition(":")[0]
         raise ValueError(
-            f"{name} is withheld, since ε does not cover it; give a held_out_ metric, "
-            f"or --release_exact={name}"
+            f"{name} is withheld, because ε does not cover it; give a held_out_ "
+            f"metric, or --release_exact={name}"
         )
     if "held_out" in splits:
         return ",".join(_column(part, _HELD_OUT) for part in parts)

@@ -258,7 +258,7 @@ class Evaluator:
     ) -> tuple[tf.Tensor, ...]:
         if self._states is None:
             raise ValueError(
-                "clients keep statistics of this model (non_trainable='local'), and "
+                "clients keep statistics of this model (non_trainable='local'), but "
                 "their states are not known; give states"
             )
         return own_state(self._model, self._states([client_id])[0], common)

@@ -98,8 +98,8 @@ class PersonalEvaluator:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(task.train.batching, PoissonBatching):
             raise ValueError(
-                "personal models are not made of Poisson sampled steps; expected "
-                "minibatches of a fixed size"
+                "personal models need minibatches of a fixed size, got steps of "
+                "Poisson sampling; give the task plain batching"
             )
         self._task = task
         self._train_ids = frozenset(task.train.client_ids)

@@ -26,15 +26,20 @@ def metric_weights(text: str) -> dict[str, float]:
     for part in parts:
         name, colon, weight = part.partition(":")
         if not colon and len(parts) > 1:
-            raise ValueError(f"{part!r} has no weight; expected METRIC:WEIGHT")
+            raise ValueError(
+                f"{part!r} has no weight; expected METRIC:WEIGHT, as accuracy:0.5"
+            )
         try:
             value = float(weight) if colon else 1.0
         except ValueError:
             value = math.nan
         if not 0 < value < math.inf:
-            raise ValueError(f"{part!r} has no weight above 0; expected METRIC:WEIGHT")
+            raise ValueError(
+                f"{part!r} must have a weight above 0; expected METRIC:WEIGHT, as "
+                "accuracy:0.5"
+            )
         if name in weights:
-            raise ValueError(f"{name!r} is given twice")
+            raise ValueError(f"{name!r} is given twice; give each metric once")
         weights[name] = value
     return weights
 

@@ -221,8 +221,8 @@ def check_accountant(event: Event, accountant: str) -> None:
     if accountant not in event.accountants:
         fitting = " or ".join(map(repr, event.accountants))
         raise ValueError(
-            f"accountant {accountant!r} has no bound for a {event.kind!r} event of "
-            f"this kind of sampling: use {fitting}"
+            f"accountant {accountant!r} has no bound for a {event.kind!r} event with "
+            f"this sampling: use {fitting}"
         )
 
 

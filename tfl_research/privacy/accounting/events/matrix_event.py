@@ -114,9 +114,9 @@ class MatrixEvent(CorrelatedEvent):
         """
         if amplification.kind in ("poisson", "fixed_size"):
             raise ValueError(
-                f"banded matrix noise counts on a client's rounds being kept apart, "
-                f"which {amplification.kind} sampling does not: use the min_separation "
-                "or the cyclic_poisson sampler"
+                "banded matrix noise needs a sampler that keeps a client's rounds "
+                f"apart, but {amplification.kind} sampling does not: use the "
+                "min_separation or the cyclic_poisson sampler"
             )
         amplified = amplification.kind == "cyclic_poisson"
         return cls(

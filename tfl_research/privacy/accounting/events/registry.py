@@ -89,8 +89,8 @@ def check_registered(event: Event) -> None:
     kind = event.kind
     if kind not in EVENTS or EVENTS.get(kind) is not type(event):
         raise ValueError(
-            f"{type(event).__name__} is not registered for events of kind {kind!r}, so "
-            "that no ledger with it could be read again: decorate the class with "
+            f"{type(event).__name__} is not registered for events of kind {kind!r}, "
+            "so nobody could read a ledger with it again: decorate the class with "
             "@privacy.register_event"
         )
 
@@ -114,7 +114,7 @@ def check_readable(event: Event) -> None:
         ) from error
     if not same:
         raise ValueError(
-            f"a {event.kind!r} event comes back from a ledger as {read}, and was "
+            f"a {event.kind!r} event comes back from a ledger as {read}, but was "
             f"{event}; its fields must be numbers, texts, None, or tuples of these"
         )
 

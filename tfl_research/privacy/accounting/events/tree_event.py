@@ -84,9 +84,9 @@ class TreeEvent(CorrelatedEvent):
         """
         if amplification.kind in ("poisson", "fixed_size"):
             raise ValueError(
-                f"tree aggregation counts on a client's rounds being kept apart, which "
-                f"{amplification.kind} sampling does not: use the min_separation or "
-                "the shuffled sampler"
+                "tree aggregation needs a sampler that keeps a client's rounds apart, "
+                f"but {amplification.kind} sampling does not: use the min_separation "
+                "or the shuffled sampler"
             )
         return cls(
             float(noise_multiplier),

@@ -91,8 +91,8 @@ def _check_header(folder: pathlib.Path, own: Spending) -> None:
         fits = False
     if not fits:
         raise DamageError(
-            f"{own.path}, line 1: was begun with another run seed than "
-            f"{folder / 'run_seed'} has; one of the two was changed"
+            f"{own.path}, line 1: was begun with another run seed than the seed in "
+            f"{folder / 'run_seed'}; one of the two files was changed"
         )
 
 

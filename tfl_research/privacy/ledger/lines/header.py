@@ -75,8 +75,8 @@ class Header:
         """
         if fields["ledger"] != FORMAT:
             raise ValueError(
-                f"{where}: is of a ledger of format {fields['ledger']!r}, this version "
-                f"reads format {FORMAT}; take the version that wrote it"
+                f"{where}: is of a ledger of format {fields['ledger']!r}, but this "
+                f"version reads format {FORMAT}; use the version that wrote the file"
             )
         digits = identity.RUN_DIGITS, _SALT_DIGITS, 64
         values = [fields.get(name) for name in _NAMES[1:]]
@@ -113,7 +113,7 @@ class Header:
             )
         if not self.commits_to(of.run_seed):
             raise ValueError(
-                f"{where}: the run was begun with another run seed, so that its rounds "
+                f"{where}: the run was begun with another run seed, so its rounds "
                 "would be repeated with other noise: restore run_seed from a copy, or "
                 "start a new run"
             )

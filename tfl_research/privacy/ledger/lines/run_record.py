@@ -67,7 +67,10 @@ class RunRecord:
         """
         if isinstance(entry, Round):
             if entry.round != len(self.rounds) + 1:
-                raise ValueError(f"{where}: is round {entry.round}, not the next one")
+                raise ValueError(
+                    f"{where}: is round {entry.round}, expected round "
+                    f"{len(self.rounds) + 1}"
+                )
             event = entry.event
             # Equal rounds share one object.
             if self.charged and self.charged[-1] == event:
@@ -181,14 +184,14 @@ class RunRecord:
         """
         if not 0 <= after <= len(self.rounds):
             raise ValueError(
-                f"{where} has rounds 1 to {len(self.rounds)}: no round after {after} "
-                "can be repeated"
+                f"{where} has rounds 1 to {len(self.rounds)}: rounds after {after} "
+                "cannot be repeated"
             )
         for event in self.charged[-1:]:
             if not event.composes_by_round:
                 raise ValueError(
                     f"{where} has rounds of a {event.kind} mechanism, whose noise is "
-                    "correlated over the rounds, so that none can be repeated with new "
+                    "correlated over the rounds, so no round can be repeated with new "
                     "noise: start a new run"
                 )
         if not self.entries or self.entries[-1] == Restart(self._restarts, after):

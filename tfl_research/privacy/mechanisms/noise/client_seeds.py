@@ -50,8 +50,8 @@ def check_types(
     if not expected.is_assignable_from(weight_type):
         raise ValueError(
             "clients that add their own noise need seeds of their own: weights must "
-            f"be {expected}, got {weight_type}; "
-            "processes.build_fed_avg gives aggregators with client_members such"
+            f"be {expected}, got {weight_type}; processes.build_fed_avg gives such "
+            "weights to aggregators with client_members"
         )
 
 

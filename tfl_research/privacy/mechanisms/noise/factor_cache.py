@@ -66,10 +66,10 @@ def load(
         file_kinds.check(path)
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != _words(key):
-                raise ValueError("it is of other parameters")
+                raise ValueError("the file is for other parameters")
             rows: np.ndarray = stored["rows"]
         if rows.shape != (key["rounds"], key["bands"]):
-            raise ValueError(f"its shape is {rows.shape}")
+            raise ValueError(f"the matrix has the shape {rows.shape}")
         check(rows)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(

@@ -81,12 +81,16 @@ class TestPolicy:
                 {"algorithm": "scaffold"},
                 r"algorithm = 'scaffold': site.toml has algorithms = \['fed_avg'\]",
             ),
-            ({"most_rounds": 9}, {}, "has 10 rounds: site.toml has most_rounds = 9"),
+            (
+                {"most_rounds": 9},
+                {},
+                "has 10 rounds, but site.toml has most_rounds = 9",
+            ),
             ({"most_rounds": 9}, {"rounds": None}, "has None rounds"),
             (
                 {"metrics": ("loss",)},
                 {"secure_sums": False},
-                r"number of examples: site.toml has metrics = \['loss'\], without",
+                r"number of examples, but site.toml has metrics = \['loss'\], without",
             ),
             (
                 {"least_examples": 21},
@@ -116,7 +120,7 @@ class TestPolicy:
             (
                 {"least_user_noise_multiplier": 1.0},
                 {**_CLIENT, "noise_multiplier": None},
-                "does not say its noise multiplier: .*give --noise_multiplier|"
+                "does not say its noise multiplier, but .*give --noise_multiplier|"
                 "give noise_multiplier",
             ),
             (
@@ -130,7 +134,7 @@ class TestPolicy:
             (
                 {"largest_epsilon": 1.0},
                 _CLIENT,
-                "privacy of clients, so that nothing bounds .* largest_epsilon = 1",
+                "privacy of clients, so nothing bounds .* largest_epsilon = 1",
             ),
             (
                 {"least_record_noise_multiplier": 1.0},
@@ -184,7 +188,7 @@ class TestPolicy:
             ({"largest_epsilon": 0.0}, "largest_epsilon = 0.0: expected a number"),
             ({"largest_epsilon": float("inf")}, "largest_epsilon = inf"),
             ({"largest_epsilon": 1.0, "delta": 1.0}, "delta = 1.0: .*below 1"),
-            ({"delta": 1e-5}, "give that too"),
+            ({"delta": 1e-5}, "give both, or neither"),
             ({"least_user_noise_multiplier": "1"}, "expected a number above 0"),
         ],
     )

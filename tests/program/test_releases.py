@@ -367,7 +367,7 @@ class TestPrivateEvaluation:
             o["stream"] = stream = io.StringIO()
             result = program.run(**o)
         assert "private_accuracy" not in columns(tmp_path)
-        said = "round 2: no private accuracy, since the budget does not cover it\n"
+        said = "round 2: no private accuracy, because the budget does not cover it\n"
         assert stream.getvalue().count(said) == 1
         assert result.best_round is None
 

@@ -142,7 +142,11 @@ def _two_units():
             "model builder returned a NoneType; expected a tf.keras.Model",
         ),
         (_compiled, 0, r"the model is compiled, .* leave out compile\(\)"),
-        (_model, 7, "the model has 1 output, but a loss of classes takes one for each"),
+        (
+            _model,
+            7,
+            "the model has 1 output, but a loss of classes expects one output for each",
+        ),
         (
             _two_units,
             7,

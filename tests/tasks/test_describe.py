@@ -96,7 +96,7 @@ def test_large_populations_are_sampled(capsys):
         (["mnist", "--colour=red"], "task 'mnist' has no option 'colour'"),
         (["mnist", "colour"], "expected --option=value, got 'colour'"),
         (["mnist", "--num_clients"], "expected --option=value, got '--num_clients'"),
-        (["mnist", "--num_clients=many"], "'num_clients' of task 'mnist' is int"),
+        (["mnist", "--num_clients=many"], "'num_clients' of task 'mnist' must be int"),
         (["mnist", "--clients=0"], "--clients must be at least 1, got 0"),
         (
             ["mnist", "--dirichlet_alpha=0.1"],
@@ -161,7 +161,7 @@ def test_a_draft_of_a_schema_is_completed_by_a_person(tmp_path, capsys):
 def test_a_draft_overwrites_nothing_and_is_of_files_alone(tmp_path, capsys):
     arguments = _two_silos(tmp_path)
     assert describe.main([*arguments, f"--write_schema={tmp_path / 'a.csv'}"]) == 2
-    assert "there is a file; give another path" in capsys.readouterr().err
+    assert "the file exists already; give another path" in capsys.readouterr().err
     assert describe.main(["mnist", "--write_schema=x.json"]) == 2
     assert "task 'mnist' reads no schema.json" in capsys.readouterr().err
 

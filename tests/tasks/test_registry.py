@@ -153,5 +153,5 @@ def test_a_builder_must_return_a_task_and_be_callable():
             tasks.get("wrong")
     finally:
         tasks.unregister("wrong")
-    with pytest.raises(ValueError, match=r"is a function or .*, got 3"):
+    with pytest.raises(ValueError, match=r"must be a function or .*, got 3"):
         tasks.register("wrong", 3)

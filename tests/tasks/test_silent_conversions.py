@@ -47,7 +47,7 @@ REFUSED = {
     "ids as floats": (lambda: arrays([[LARGE * 1.0], [1]]), "x, row 0: 16777217 would"),
     "labels": (
         lambda: arrays(X, [LARGE, 1], objective="regression"),
-        "y, row 0: 16777217 would be rounded in float32, in which the loss",
+        "y, row 0: 16777217 would be rounded in float32, and the loss",
     ),
     "float labels": (
         lambda: arrays(X, [1.0, LARGE], objective="regression"),
@@ -92,7 +92,7 @@ REFUSED = {
     ),
     "text and numbers": (
         lambda: cells(pd.Series(["p", 1], dtype=object)),
-        "row 1: 1 is no text, but other cells are",
+        "row 1: 1 is not text, but other cells are",
     ),
     "objects": (lambda: cells([{"q": 1}, {"q": 2}]), "row 0: {'q': 1} is neither"),
     # Clients that are one, or none.
@@ -126,16 +126,16 @@ REFUSED = {
     ),
     "clients in the index": (
         lambda: frame(index="c"),
-        r"'c' is the index of the DataFrame and no column; give df.reset_index\(\)",
+        r"'c' is the index of the DataFrame, not a column; give df.reset_index\(\)",
     ),
     "a column of row numbers": (
         lambda: frame(**{"Unnamed: 0": [0, 1]}),
-        "column 'Unnamed: 0' is the number of a row",
+        "column 'Unnamed: 0' has the numbers of the rows",
     ),
     # Labels without a token.
     "labels behind the tokens": (
         lambda: arrays([[1, 2, 3]], [[2, 3, 4, 5]], objective="next_token"),
-        "y, row 0: 4 labels for the 3 tokens of x; a token has one label",
+        "y, row 0: 4 labels for the 3 tokens of x; each token needs one label",
     ),
     "labels behind one row's tokens": (
         lambda: arrays([[1, 2, 3], [1]], [[2, 3], [2, 3]], **TOKENS),

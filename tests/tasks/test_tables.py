@@ -105,7 +105,9 @@ def test_labels_by_name_and_no_labels():
     assert set(_made(label=None, objective=objective).train.specs) == {"x"}
     with pytest.raises(ValueError, match=r"client 'a' has no 'y'; .*'classification'"):
         _made(label=None)
-    with pytest.raises(ValueError, match="takes one array of labels, got y/amounts, y"):
+    with pytest.raises(
+        ValueError, match="expects one array of labels, got y/amounts, y"
+    ):
         _made(features=["age"], label=label)
 
 
@@ -132,7 +134,11 @@ def test_declared_categories_and_classes():
         ({}, {"features": ["age", "room"]}, "the DataFrame has no column 'room'; it"),
         ({}, {"features": "age"}, r"features='age' must be a list .*; give \['age'\]"),
         ({}, {"features": ["age", "fell"]}, "column 'fell' is used twice"),
-        ({}, {"features": ["age", "ward"]}, "client column 'ward' cannot be a feature"),
+        (
+            {},
+            {"features": ["age", "ward"]},
+            "client column 'ward' cannot also be a feature",
+        ),
         ({}, {"label": "city"}, "'a', column 'city', row 11: 'Rome' is no number"),
         (
             {},
@@ -297,7 +303,7 @@ class TestParquet:
         with pytest.raises(ValueError, match=r"a.parquet has no column 'room'"):
             made(features=["room"])
         with pytest.raises(
-            ValueError, match="length='longest', but rows are read when"
+            ValueError, match="length='longest', but rows are read only when"
         ):
             made(sequences=tasks.Sequences("longest"))
         _frame().astype({"age": float}).to_parquet(tmp_path / "a" / "b.parquet")

@@ -115,8 +115,8 @@ def _serve(given: argparse.Namespace) -> int:
         made, token = server(given.folder, given.host, given.port)
     except ImportError as error:
         return _refused(
-            f"{error.name} is not installed; install the extra 'plots' "
-            "(pip install 'tfl_research[plots]')"
+            f"{error.name} is not installed; install the extra 'plots': pip install "
+            "'tfl_research[plots]'"
         )
     except OSError as error:
         where = f"--host={given.host} --port={given.port}"

@@ -264,8 +264,8 @@ def _check_plot(path: str) -> None:
         from tfl_research.report import label_picture
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"--plot={path} needs the package {error.name}; install what draws with "
-            "pip install 'tfl_research[plots]'"
+            f"--plot={path} needs the package {error.name}; install it with pip "
+            "install 'tfl_research[plots]'"
         ) from error
     try:
         label_picture.check_path(pathlib.Path(path))
@@ -351,8 +351,8 @@ def _run(arguments: Sequence[str]) -> int:
         if parsed.write_schema is not None:
             if parsed.name != "csv":
                 raise ValueError(
-                    f"--write_schema={parsed.write_schema}: task {parsed.name!r} reads "
-                    "no schema.json; leave it out"
+                    f"--write_schema={parsed.write_schema}: task {parsed.name!r} does "
+                    "not read a schema.json; leave it out"
                 )
             found = schema_draft.write(pathlib.Path(parsed.write_schema), options)
             sys.stdout.write(f"{found}\n{parsed.write_schema}: {schema_draft.ADVICE}\n")

@@ -44,7 +44,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         elif rest:
             found += _lines(rest.pop(0), "", ())
         else:
-            raise UserError("--flagfile: gives no file; write --flagfile=FILE")
+            raise UserError("--flagfile: names no file; write --flagfile=FILE")
     return found
 
 
@@ -94,11 +94,13 @@ def _text(path: pathlib.Path, given: str) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{given}: is no text in UTF-8 (byte {error.start}); name a file with a "
+            f"{given}: is not text in UTF-8 (byte {error.start}); name a file with a "
             "flag on each line"
         ) from error
     if "\0" in text:
-        raise UserError(f"{given}: has a NUL; name a file with a flag on each line")
+        raise UserError(
+            f"{given}: has a NUL character; name a file with a flag on each line"
+        )
     return text
 
 

@@ -251,13 +251,17 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.event_of is not None:
         for name in ("cohort_size", "population", "sampling_rate", "noise_multiplier"):
             if getattr(arguments, name) is not None:
-                raise ValueError(f"--{name}: --event_of says it already; leave it out")
+                raise ValueError(
+                    f"--{name}: --event_of already says this; leave --{name} out"
+                )
     elif sum(noise is not None for noise in noises) != 1:
-        raise ValueError("give one of --noise_multiplier and --target_epsilon")
+        raise ValueError("give exactly one of --noise_multiplier and --target_epsilon")
     if arguments.target_epsilon is not None and arguments.rounds is None:
         raise ValueError("--target_epsilon: needs --rounds too")
     if arguments.rounds is None and arguments.budget_epsilon is None:
-        raise ValueError("give --rounds, or --budget_epsilon to be told how many fit")
+        raise ValueError(
+            "give --rounds, or --budget_epsilon to see how many rounds fit"
+        )
     if arguments.rounds is not None and arguments.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, got {arguments.rounds}")
 

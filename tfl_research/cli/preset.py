@@ -53,7 +53,7 @@ class Output(Settings):
 
     def check(self) -> None:
         if not self.output_dir:
-            raise SettingError("--output_dir is missing; give the folder of the run")
+            raise SettingError("--output_dir is missing; give the run's folder")
 
     @property
     def folder(self) -> str:

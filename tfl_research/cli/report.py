@@ -48,8 +48,8 @@ def _write(
     if sweep is not None:
         if runs:
             raise ValueError(
-                f"--sweep={sweep} has its runs, and {runs[0]} is beside it; leave one "
-                "of them out"
+                f"--sweep={sweep}: names the runs already, but {runs[0]} is given "
+                "too; leave one of the two out"
             )
         return report.compare_sweep(sweep, output)
     if not runs:

@@ -57,8 +57,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         if not path.is_file():
             raise UserError(
-                f"--config={parsed.config}: no such file; scripts/federation provision "
-                "writes a site.toml for each site"
+                f"--config={parsed.config}: the file does not exist; "
+                "scripts/federation provision writes a site.toml for each site"
             )
         # The parser answers --help without what a site needs.
         if parsed.train_for is None:

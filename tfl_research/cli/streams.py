@@ -98,7 +98,7 @@ class _Descriptor(io.RawIOBase):
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.write(
                     f"warning: {self._name} takes no more lines ({error.strerror}); "
-                    "what is running goes on without\n"
+                    "the program goes on without this output\n"
                 )
                 sys.stderr.flush()
 

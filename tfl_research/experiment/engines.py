@@ -59,7 +59,7 @@ def worker_failures(settings: Runtime) -> Iterator[None]:
     """
     from tfl_research import runtime
 
-    resumes = "then the same command goes on from the last checkpoint"
+    resumes = "then give the same command again: the run goes on from its checkpoint"
     try:
         yield
     except runtime.NotIsolated as error:

@@ -134,9 +134,9 @@ def _paced(
     )
     if shares_examples(paced):
         warnings.warn(
-            f"{settings.devices} devices hold the examples of {owners(paced)} clients: "
-            "the guarantee is of one device, not of a client whose examples several "
-            "devices hold",
+            f"{settings.devices} devices hold the examples of {owners(paced)} "
+            "clients: the guarantee protects one device, not a client whose examples "
+            "several devices hold",
             stacklevel=2,
         )
     return paced

@@ -124,9 +124,9 @@ class FederationEngine(ClosedOnExit):
             away = [name for name in asked if name not in total.client_ids]
             if self._rules.exchanges > 1 and away:
                 raise UserError(
-                    f"round {number}: client {away[0]!r} did not answer in time, and "
+                    f"round {number}: client {away[0]!r} did not answer in time, but "
                     f"the algorithm needs the same clients in {self._rules.exchanges} "
-                    "rounds in a row; start its site, then the same command goes on"
+                    "rounds in a row; start its site, then give the same command again"
                 )
             self._kept.write(number, asked, total)
         if len(total.client_ids) < self._rules.minimum_clients and asked:

@@ -55,8 +55,8 @@ class FederatedEvaluator:
         left_out = sorted(self._local.of_examples)
         if left_out:
             self._say(
-                f"no {', '.join(left_out)} over all clients' examples: predictions "
-                "stay at the sites; clients.csv has each client's"
+                f"no {', '.join(left_out)} over all clients' examples, because "
+                "predictions stay at the sites; clients.csv has each client's"
             )
 
     @property
@@ -153,10 +153,15 @@ def _joined(parts: Sequence[ClientSums], client_ids: Sequence[str]) -> ClientSum
     }
     missing = [i for i in client_ids if i not in place]
     if missing:
-        raise MessageError(f"no site evaluated client {missing[0]!r}")
+        raise MessageError(
+            f"no site has evaluated client {missing[0]!r}; start all sites"
+        )
     names = {frozenset(part.sums) for part in parts}
     if len(names) > 1:
-        raise MessageError("sites send sums of different names")
+        raise MessageError(
+            "the sites send sums of different names; install the same version at all "
+            "sites"
+        )
 
     def column(get: Callable[[ClientSums], np.ndarray]) -> np.ndarray:
         return np.stack([get(place[i][0])[place[i][1]] for i in client_ids])

@@ -92,7 +92,7 @@ class KeptTotals:
             return None
         if record["asked"] != list(asked):
             raise UserError(
-                f"{path}: the round had another cohort when it was first executed; "
+                f"{path}: the round had other clients when it was first executed; "
                 "choose another --output_dir"
             )
         return Total(tuple(record["clients"]), tensors)

@@ -26,7 +26,10 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not TOML: {error}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a file that exists and "
+            "is readable"
+        ) from None
 
 
 def check_names(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -35,5 +38,5 @@ def check_names(where: str, table: Mapping[str, Any], known: Iterable[str]) -> N
     for name in table:
         if name not in known:
             raise UserError(
-                f"{where}: unknown entry {name!r}; there are {', '.join(known)}"
+                f"{where}: unknown entry {name!r}; expected {', '.join(known)}"
             )

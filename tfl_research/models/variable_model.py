@@ -341,8 +341,8 @@ def _say_unmeasured(layers: Sequence[Any]) -> None:
     ]
     if added:
         warnings.warn(
-            f"the model's layers add the metrics {', '.join(sorted(set(added)))}, "
-            "which are not measured; give metrics to the task's objective",
+            f"the model's layers add the metrics {', '.join(sorted(set(added)))}, but "
+            "these are not measured; give metrics to the task's objective",
             stacklevel=2,
         )
 

@@ -67,7 +67,7 @@ class Exclusions:
                     suspects = sorted(self._search(state, cohort, range(len(cohort))))
         except Exception as error:  # noqa: BLE001, the round itself went well.
             warnings.warn(
-                f"cannot tell which clients were excluded: "
+                "nobody knows which clients were excluded: "
                 f"{message_for_command_line(error)}",
                 stacklevel=2,
             )

@@ -150,8 +150,8 @@ class CheckpointStore:
             path = self.path(round_number)
             if not self._attempts.accepts(round_number, header["attempt"]):
                 warnings.warn(
-                    f"checkpoint {path} is of rounds that were repeated otherwise, and "
-                    "is skipped",
+                    f"checkpoint {path} is from rounds that were repeated with new "
+                    "noise, and is skipped",
                     stacklevel=2,
                 )
                 continue
@@ -210,7 +210,7 @@ class CheckpointStore:
             except _Damaged as error:
                 warnings.warn(
                     f"checkpoint {path} is damaged ({error}) and is skipped; the run "
-                    "goes on from the one before it",
+                    "goes on from the checkpoint before it",
                     stacklevel=3,
                 )
                 continue

@@ -205,8 +205,8 @@ class MetricsLog:
         """
         if not self._file.is_whole():
             warnings.warn(
-                f"{self._path} was changed or removed while the run used it, and is "
-                "written again",
+                f"{self._path} was changed or removed while the run used it; the run "
+                "writes it again",
                 stacklevel=2,
             )
             found = self._read_back()

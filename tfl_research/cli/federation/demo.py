@@ -218,7 +218,7 @@ class Demo:
             raise UserError(
                 f"schema {step} failed; remove {self._folder} to start anew"
             )
-        self._say(f"  {self._short(log)} has what was said")
+        self._say(f"  {self._short(log)} has the lines of this step")
 
     def _train(self) -> int:
         sites = [
@@ -298,8 +298,8 @@ class Demo:
         left_out = compare.only_in_simulation(self._run_folder, simulated)
         if left_out:
             self._say(
-                f"not compared: {', '.join(left_out)}, which need all hospitals' "
-                "predictions in one place"
+                f"not compared: {', '.join(left_out)}, because they need all "
+                "hospitals' predictions in one place"
             )
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")

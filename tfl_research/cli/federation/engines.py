@@ -101,8 +101,8 @@ def _carry(arguments: argparse.Namespace) -> int:
             _start_site(site_file.SiteFile.read(path), started, arguments.insecure)
         else:
             raise UserError(
-                f"--config={arguments.config}: neither a federation.toml nor a "
-                "site.toml: it has no table [federation] or [site]"
+                f"--config={arguments.config}: must be a federation.toml or a "
+                "site.toml, but it has no table [federation] or [site]"
             )
         next_look = time.monotonic() + _SITES_SECONDS
         while True:
@@ -123,7 +123,7 @@ def _start_server(
     if file.carrier == federation_file.LOCAL:
         raise UserError(
             f"{file.path}: the carrier is local, which needs no server; start the "
-            "sites by scripts/site and the run itself"
+            "sites with scripts/site, and the run itself"
         )
     folder = file.folder / deployment.FOLDER
     place = deployment.Place.read(folder)

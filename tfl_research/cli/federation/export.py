@@ -82,10 +82,10 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     settings = folder / engine_jobs.SETTINGS_FILE
     sys.stdout.write(
-        f"{job}: run it by scripts/federation carry --config=federation.toml "
-        f"--job={job}\n{settings}: give it to the sites, which run scripts/site "
-        f"--config=site.toml --train_for={settings.name} and scripts/federation carry "
-        "--config=site.toml\n"
+        f"{job}: run it with scripts/federation carry --config=federation.toml "
+        f"--job={job}\n{settings}: give this file to the sites, which run "
+        f"scripts/site --config=site.toml --train_for={settings.name} and "
+        "scripts/federation carry --config=site.toml\n"
     )
     return 0
 
@@ -98,7 +98,7 @@ def _weight(text: str) -> tuple[str, float]:
         weight = -1.0
     if not name or not weight > 0:
         raise UserError(
-            f"--site_weight={text}: expected SITE=WEIGHT with a weight above 0"
+            f"--site_weight={text}: must be SITE=WEIGHT with a weight above 0"
         )
     return name, weight
 
@@ -125,8 +125,8 @@ def preset_of(path: str) -> Preset:
             preset: Preset = module.PRESET
             return preset
     raise UserError(
-        f"--experiment={path}: no program of experiments/ with a PRESET; give for "
-        "example experiments/fed_avg.py"
+        f"--experiment={path}: is not a program of experiments/ with a PRESET; give "
+        "for example experiments/fed_avg.py"
     )
 
 

@@ -85,14 +85,14 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     sys.stdout.write(f"{folder / FILE}: for the coordinator\n")
     for path in written:
-        sys.stdout.write(f"{path}: hand it over to the site, over a safe channel\n")
+        sys.stdout.write(f"{path}: give this folder to the site over a safe channel\n")
     sys.stdout.write(
         f"Each site fills in [data] of its {SITE_FILE} and runs: scripts/site "
         f"--config={SITE_FILE}\n"
     )
     if federation_file.read(folder / FILE).carrier != LOCAL:
         sys.stdout.write(
-            "Beside it, each site runs: scripts/federation carry "
+            "In addition, each site runs: scripts/federation carry "
             f"--config={SITE_FILE}; the coordinator runs: scripts/federation carry "
             f"--config={FILE}\n"
         )
@@ -135,10 +135,10 @@ def provision(
     for site in names:
         if site in federation.sites:
             raise UserError(
-                f"--sites={site}: {path} has this site, and its key is in "
-                f"{folder / KEYS / f'{site}.key'}; leave the site out: a new key would "
-                "lock the site out. For a new key, remove the site's table and the "
-                "files of both keys first"
+                f"--sites={site}: {path} already has this site, and its key is in "
+                f"{folder / KEYS / f'{site}.key'}; leave the site out, because a new "
+                "key would lock the site out. For a new key, remove the site's table "
+                "and the files of both keys first"
             )
     for flag, value in (("server", server), ("port", port)):
         if value is not None and federation.carrier == LOCAL:
@@ -156,7 +156,9 @@ def provision(
     try:
         atomic.write(path, "".join([federation.text, *tables]).encode(), mode=0o600)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make the folder writable"
+        ) from None
     federation_file.read(path).keys()
     return handed_over
 

@@ -120,7 +120,7 @@ def private(folder: pathlib.Path) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     if folder.stat().st_mode & 0o077:
         raise UserError(
-            f"{folder}: others may enter this folder, in which keys are; chmod 700 it"
+            f"{folder}: others can enter this folder, which holds keys; chmod 700 it"
         )
 
 
@@ -140,7 +140,7 @@ def site_folder(folder: pathlib.Path, site: str, label_column: str) -> pathlib.P
         atomic.write(copy, content, mode=0o600)
     elif authentication.read_key(copy) != authentication.read_key(key):
         raise UserError(
-            f"--sites={site}: {copy} is another key than {key}; move the one that "
+            f"--sites={site}: {copy} and {key} are different keys; move the key that "
             "nobody uses away"
         )
     if not (own / SITE_FILE).exists():

@@ -209,8 +209,8 @@ def _merge(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"  {name}: {_entry(entry)}\n")
     if decisions.dropped:
         sys.stdout.write(
-            f"sites whose files have them give drop_columns="
-            f"{','.join(decisions.dropped)} to check and to the task\n"
+            "sites whose files have these columns give "
+            f"drop_columns={','.join(decisions.dropped)} to check and to the task\n"
         )
     sys.stdout.write(
         "Give this file to all sites; each runs: scripts/federation schema check "
@@ -274,29 +274,32 @@ def _install(path: pathlib.Path, target: pathlib.Path) -> None:
     text = path.read_text(encoding="utf-8")
     if target.exists() and target.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"--install: {target} differs from {path}; compare the two, then remove "
-            "the one in the data's folder"
+            f"--install: {target} differs from {path}; compare the two files, then "
+            "remove the file in the data's folder"
         )
     if not target.exists():
         _write(target, text)
-    sys.stdout.write(f"{target}: is the schema that the site takes\n")
+    sys.stdout.write(f"{target}: is the schema that this site uses\n")
 
 
 def _new_file(flag: str, text: str) -> pathlib.Path:
     path = user_paths.expanded(text)
     if path.exists():
         raise ValueError(
-            f"{flag}={text}: there is a file; move it away, or give another"
+            f"{flag}={text}: the file exists already; move it away, or give another "
+            "path"
         )
     if not path.parent.is_dir():
-        raise ValueError(f"{flag}={text}: there is no folder {path.parent}; make it")
+        raise ValueError(
+            f"{flag}={text}: the folder {path.parent} does not exist; make it"
+        )
     return path
 
 
 def _check_outside(output: pathlib.Path, folder: pathlib.Path) -> None:
     if output.parent.resolve() == folder.resolve():
         raise ValueError(
-            f"--output={output}: is in the data's folder, where each file is a "
+            f"--output={output}: is in the data's folder, in which each file is a "
             "client's; give a path elsewhere"
         )
 

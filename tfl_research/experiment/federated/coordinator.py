@@ -265,9 +265,9 @@ def _say_if_rule_skips(setup: Setup) -> None:
         aggregator.check_cohort(least, setup.reporting.maximum_cohort_size)
     except SettingError as error:
         _say(
-            f"a round in which few clients answer changes nothing, and is charged if "
-            f"the run is private: {error.for_command_line}; or give a larger "
-            "--minimum_clients"
+            "a round in which few clients answer does not change the model, and is "
+            f"charged if the run is private: {error.for_command_line}; or give a "
+            "larger --minimum_clients"
         )
 
 
@@ -279,7 +279,7 @@ def _with_selection(
         return task
     found = "accuracy" if "accuracy" in evaluator.metrics else "loss"
     _say(
-        f"the best model is chosen by {found}: the task's own metric, "
+        f"the best model is chosen by {found}, because the task's own metric, "
         f"{task.selection_metric}, needs all clients' predictions"
     )
     return dataclasses.replace(task, selection_metric=found)

@@ -190,9 +190,9 @@ def check_start(
     )
     if repeated:
         out.write(
-            f"privacy: the rounds {after + 1} to {charged} may have been executed, "
-            "after the last checkpoint; they are executed again with new noise, and "
-            f"charged again\nprivacy: {recharging.planned_again(account)}\n"
+            f"privacy: the rounds {after + 1} to {charged}, after the last "
+            "checkpoint, may have been executed; they are executed again with new "
+            f"noise, and charged again\nprivacy: {recharging.planned_again(account)}\n"
         )
         out.flush()
 

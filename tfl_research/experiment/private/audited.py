@@ -179,7 +179,7 @@ def examine(
             dimension=dimension,
         )
     except ImportError:
-        out.write("audit: no canaries.svg, since matplotlib is not installed\n")
+        out.write("audit: no canaries.svg, because matplotlib is not installed\n")
 
     def say(line: str) -> None:
         out.write(f"{line}\n")

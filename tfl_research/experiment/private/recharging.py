@@ -81,8 +81,8 @@ def recharge(
     )
     where = f"the rounds after round {after}" if after else "all rounds"
     out.write(
-        f"recharge: {', '.join(changes)}; {where} are done with new noise, and "
-        "those that were done before are charged again\n"
-        f"privacy: {planned_again(account)}\n"
+        f"recharge: {', '.join(changes)}; {where} are executed with new noise, and "
+        "rounds that were done before are charged again\nprivacy: "
+        f"{planned_again(account)}\n"
     )
     out.flush()

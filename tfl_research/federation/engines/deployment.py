@@ -116,8 +116,8 @@ class Deployment(abc.ABC):
     def __init__(self, place: Place, say: Say, *, insecure: bool = False):
         if insecure and place.engine != "flower":
             raise UserError(
-                f"--insecure: {place.engine} has TLS and certificates always; leave "
-                "it out"
+                f"--insecure: {place.engine} always has TLS and certificates; leave "
+                "--insecure out"
             )
         self._place, self._say, self._insecure = place, say, insecure
         self._environment = environments.ensure(place.engine, say=say)

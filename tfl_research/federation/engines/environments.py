@@ -107,8 +107,8 @@ def _cache() -> pathlib.Path:
     base = user_paths.cache()
     if base is None:
         raise errors.UserError(
-            f"there is no home folder for the engine's environment; set "
-            f"{user_paths.VARIABLE}"
+            "there is no home folder in which the engine's environment could be made; "
+            f"set {user_paths.VARIABLE}"
         )
     return base / "tfl_research"
 

@@ -90,8 +90,8 @@ class SuperLink:
     ):
         if insecure:
             say(
-                "warning: --insecure: Flower's SuperLink takes every SuperNode, and "
-                "anybody on the way can read and change what is sent"
+                "warning: --insecure: Flower's SuperLink accepts every SuperNode, and "
+                "anybody on the way can read and change the messages"
             )
         self._environment = environment
         self._keys = keys.absolute()

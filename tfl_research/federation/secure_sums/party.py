@@ -193,7 +193,8 @@ class Party:
                 )
             if state.held != held:
                 raise SecureSumError(
-                    f"{self.name} has masked its vectors for other parties in this sum"
+                    f"{self.name} has masked its vectors for other parties in this "
+                    "sum: no mask is used twice"
                 )
         self._mask(totals, held)
         state.held, state.inputs = held, inputs.digest()

@@ -95,7 +95,8 @@ class PartyState:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise SecureSumError(
-                "a party's state cannot be read: the file is damaged, or no such state"
+                "a party's state cannot be read: the file is damaged, or is not such "
+                "a state"
             ) from None
 
 

@@ -74,8 +74,8 @@ def agree(private: bytes, public: bytes, owner: str) -> bytes:
         return X25519PrivateKey.from_private_bytes(private).exchange(peer)
     except ValueError:
         raise SecureSumError(
-            f"{owner}'s public key is of low order: everyone would know what it agrees "
-            "on"
+            f"{owner}'s public key is of low order, so everyone would know the secret "
+            "that both agree on"
         ) from None
 
 

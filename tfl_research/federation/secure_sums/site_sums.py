@@ -135,7 +135,7 @@ class SiteSums:
         if rounds[str(number)]["survivors"] not in (None, names):
             raise SecureSumError(
                 f"{self._name} has opened round {number} for other survivors: both "
-                "sums would show a vector"
+                "sums together would show a vector"
             )
         rounds[str(number)]["survivors"] = names
         self._keep_rounds(run, rounds)
@@ -183,7 +183,7 @@ class SiteSums:
         except SecureSumError as error:
             raise SecureSumError(
                 f"{path}: {error}; remove the file, which loses the sum that the run "
-                "is at"
+                "is working on"
             ) from None
 
     def _keep(self, run: str, party: Party) -> None:
@@ -198,7 +198,8 @@ class SiteSums:
             version, rounds = content["format"], content["rounds"]
         except (KeyError, TypeError, ValueError):
             raise SecureSumError(
-                f"{path} is damaged: it is no record of rounds; restore the file"
+                f"{path} is damaged: it does not hold a record of rounds; restore the "
+                "file"
             ) from None
         if version != _FORMAT:
             raise SecureSumError(

@@ -103,10 +103,12 @@ class Reader:
         except (ValueError, RecursionError):
             names = None
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise self.error(f"has {name!r} that are no list of names")
+            raise self.error(f"has {name!r} that is not a list of names")
         if len(set(names)) < len(names):
-            raise self.error(f"has {name!r} with a name twice")
+            raise self.error(f"has {name!r} with the same name twice")
         strangers = [n for n in names if n not in self._terms.parties]
         if strangers:
-            raise self.error(f"has {name!r} with {strangers[0]!r}, which is no party")
+            raise self.error(
+                f"has {name!r} with {strangers[0]!r}, which is not a party of the sum"
+            )
         return names

@@ -60,8 +60,8 @@ class KeptRounds:
         if row[0] != digest:
             raise Refused(
                 f"round {round_number} was computed before for another model, other "
-                "clients, other data or another computation, and its noise must not be "
-                "used twice; start a new run in another --output_dir"
+                "clients, other data or another computation, and its noise must not "
+                "be used twice; start a new run in another --output_dir"
             )
         return False
 

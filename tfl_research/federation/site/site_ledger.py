@@ -125,10 +125,12 @@ class SiteLedger:
         """
         rounds, recorded = self.account.planned_rounds, len(self.account.ledger)
         if not 1 <= round_number <= rounds:
-            raise Refused(f"round {round_number} is none of the run's {rounds} rounds")
+            raise Refused(
+                f"round {round_number} is not one of the run's {rounds} rounds"
+            )
         if round_number > recorded + 1:
             self._say(
-                f"rounds {recorded + 1} to {round_number - 1} are charged although "
+                f"rounds {recorded + 1} to {round_number - 1} are charged, although "
                 "this site took no part in them"
             )
         try:

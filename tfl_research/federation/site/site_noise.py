@@ -68,8 +68,8 @@ class SiteNoise:
             over = self._rounds.restarted_after
             if number <= over:
                 raise Refused(
-                    f"the run has begun again after round {over}, so round {number} is "
-                    "over and gets no new noise"
+                    f"the run has begun again after round {over}, so round {number} "
+                    "is over and gets no new noise"
                 )
             self._rounds.take(number, _digest(request, self._covers))
         if self.ledger is not None:
@@ -89,8 +89,8 @@ class SiteNoise:
         known = self._rounds.restarts
         if restarts < known:
             raise Refused(
-                f"the run has begun again with new noise, {known} times so far; this "
-                f"request is of a time before, and its noise is not drawn any more"
+                f"the run has begun again with new noise {known} times so far, but "
+                "this request is older; its noise is not drawn any more"
             )
         if restarts > known:
             if self.ledger is not None:

@@ -73,7 +73,8 @@ def load(
         check(rows)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(
-            f"{path} is not a usable cached matrix ({error}); it is computed anew",
+            f"{path} does not hold a usable matrix ({error}); the matrix is computed "
+            "again",
             stacklevel=3,
         )
         return None

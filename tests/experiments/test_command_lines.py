@@ -304,7 +304,7 @@ def test_help_is_grouped_and_shows_defaults(results):
             "--client_learning_rate=number\n      Learning rate η. (default: 0.1)"
             in output
         )
-        assert "WARNING: whoever learns it can subtract the noise" in " ".join(
+        assert "WARNING: whoever learns this seed can subtract the noise" in " ".join(
             output.split()
         )
         assert "--flagfile=FILE" in output
@@ -331,8 +331,8 @@ def test_help_differs_by_binary(results):
     assert "--devices" in dp_fed_avg
     for text in (fed_avg, dp_fed_avg):
         said = " ".join(text.split())
-        assert "poisson, the default with user-level privacy" in said
-        assert "fixed, the default without" in said
+        assert "poisson (the default with user-level privacy)" in said
+        assert "fixed (the default without privacy)" in said
 
 
 def test_nothing_is_left_where_flags_were_refused(results, places):

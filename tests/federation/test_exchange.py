@@ -287,7 +287,7 @@ class TestSitesThatErr:
         [
             ({"round": 2}, "round", "for round 2, but round 1 was asked for"),
             ({"run": "other"}, "round", "of the run 'other'"),
-            ({}, "evaluate", "of the kind 'evaluate', asked was 'round'"),
+            ({}, "evaluate", "of the kind 'evaluate', but 'round' was asked for"),
             ({"round": None}, "round", "expected a whole number"),
         ],
     )

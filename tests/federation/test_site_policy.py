@@ -100,22 +100,24 @@ class TestPolicy:
             (
                 {"least_record_noise_multiplier": 1.1},
                 _RECORD,
-                "noise multiplier 1 for records: .*least_record_noise_multiplier = 1.1",
+                "noise multiplier 1 for records, but .*least_record_noise_multiplier "
+                "= 1.1",
             ),
             (
                 {"least_record_noise_multiplier": 1.0},
                 {},
-                "no privacy: site.toml has least_record_noise_multiplier = 1$",
+                "no privacy, but site.toml has least_record_noise_multiplier = 1$",
             ),
             (
                 {"least_record_noise_multiplier": 1.0},
                 _CLIENT,
-                "privacy of clients: site.toml has least_record_noise_multiplier",
+                "privacy of clients, but site.toml has least_record_noise_multiplier",
             ),
             (
                 {"least_user_noise_multiplier": 1.1},
                 _CLIENT,
-                "noise multiplier 1 for clients: .*least_user_noise_multiplier = 1.1",
+                "noise multiplier 1 for clients, but .*least_user_noise_multiplier = "
+                "1.1",
             ),
             (
                 {"least_user_noise_multiplier": 1.0},
@@ -162,7 +164,7 @@ class TestPolicy:
         policy = SitePolicy(metrics=("loss",))
         policy.check_metrics(["loss"])
         with pytest.raises(
-            Refused, match=r"'accuracy' may not .* metrics = \['loss'\]"
+            Refused, match=r"'accuracy' must not .* metrics = \['loss'\]"
         ):
             policy.check_metrics(["loss", "accuracy"])
         SitePolicy().check_metrics(["anything"])

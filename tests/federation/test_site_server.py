@@ -113,7 +113,7 @@ class TestStrangers:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"site": "ost"}, b"for the site 'ost', this is 'nord'"),
+            ({"site": "ost"}, b"for the site 'ost', but this site is 'nord'"),
             ({"is_reply": True}, b"sites get requests"),
             ({"answered": b"x" * 32}, b"sites get requests"),
             ({"run": "../x"}, b"the run's id is '../x'"),

@@ -185,7 +185,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"", "0 bytes are no message"),
+            (b"", "0 bytes are too few for a message"),
             (b"pickle" + bytes(20), "begin with b'pickle'"),
             (b"tflfed\x00\x02" + bytes(4), "has version 2 .* reads version 1"),
             (b"tflfed\x00\x01\xff\xff\xff\xff", "claims 4294967295 bytes of JSON"),
@@ -197,7 +197,7 @@ class TestRefused:
             (_framed(b'{"kind":"a","header":{},"tensors":{}}'), "must be a list"),
             (
                 _framed(b'{"kind":"a","header":{"x":NaN},"tensors":[]}'),
-                "NaN is no number",
+                "NaN is not a number",
             ),
             (
                 _framed(b'{"kind":"a","header":{"x":1e999},"tensors":[]}'),

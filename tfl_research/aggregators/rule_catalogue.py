@@ -73,8 +73,8 @@ class TrimmedMean(RuleSettings):
 
     trim: Optional[float] = settings.real(
         None,
-        "What trimmed_mean takes off at either end: a count, or below 0.5 a share of "
-        "the cohort; --byzantine when not given.",
+        "Values that trimmed_mean trims at either end: a count, or below 0.5 a share "
+        "of the cohort; --byzantine when not given.",
         minimum=0,
     )
 
@@ -171,7 +171,7 @@ class MultiKrum(RuleSettings):
 
     krum_select: Optional[int] = settings.integer(
         None,
-        "Updates that multi_krum averages; n - f - 2 of n when not given.",
+        "Number of updates that multi_krum averages; n - f - 2 of n when not given.",
         minimum=1,
     )
 

@@ -107,15 +107,16 @@ class RuleSettings(AggregatorSettings):
         minimum=0,
     )
     bucket_size: int = settings.integer(
-        1, "Average random buckets of so many updates before the rule.", minimum=1
+        1, "Before the rule, average random buckets of this many updates.", minimum=1
     )
     neighbour_mixing: bool = settings.switch(
         False,
-        "Replace every update by the mean of the n - f closest to it before the rule.",
+        "Before the rule, replace every update by the mean of the n - f updates "
+        "closest to it.",
     )
     on_breakdown: Optional[str] = settings.choice(
         None,
-        "What is done in a round with too few clients for the rule, or with more "
+        "What happens in a round with too few clients for the rule, or with more "
         "hostile clients than the rule expects. skip leaves the model as it is; the "
         "name of another rule applies that rule, if the round has enough clients for "
         "that rule. Needed if the sampler can draw such rounds.",

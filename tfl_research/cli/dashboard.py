@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="scripts/dashboard", description=_WHAT)
     parser.add_argument("folder", help="the folder of the runs, at any depth")
     parser.add_argument(
-        "--port", type=int, default=PORT, help=f"0 for any that is free; {PORT}"
+        "--port", type=int, default=PORT, help=f"0 takes any free port; {PORT}"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 127.0.0.1"

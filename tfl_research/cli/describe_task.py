@@ -332,8 +332,10 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the training clients' labels, clients by labels, into a .png, "
-        ".svg or .pdf file",
+        help=(
+            "draw the numbers of the training clients' labels, clients by labels, "
+            "into a .png, .svg or .pdf file"
+        ),
     )
     parser.add_argument(
         "--write_schema",

@@ -75,8 +75,9 @@ class _Grid(Settings):
 
     parallel: int = settings.integer(
         1,
-        "Points that run at a time, each in a process of its own; fewer where memory "
-        "has not enough, and a line says so. The results are the same.",
+        "Number of points that run at a time, each in a process of its own. The sweep "
+        "runs fewer at a time, and says so in a line, if memory is too small. The "
+        "results are the same.",
         minimum=1,
     )
 
@@ -87,9 +88,13 @@ class PrivacyUtilityGrid(_Grid):
 
     TITLE: ClassVar[str] = "Sweep"
 
-    epsilons: str = settings.text("0.5,1,2,4,8", "Target ε of the runs, with commas.")
-    mechanisms: str = settings.text("gaussian", "Values of --mechanism, with commas.")
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    epsilons: str = settings.text(
+        "0.5,1,2,4,8", "Target ε of the runs, separated by commas."
+    )
+    mechanisms: str = settings.text(
+        "gaussian", "Values of --mechanism, separated by commas."
+    )
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     mechanism_flags: tuple[str, ...] = settings.repeated(
         "Further flags for the runs of one mechanism, as "
         f"'tree: --sampler=shuffled --restart_every=5'. {_FURTHER}",
@@ -139,22 +144,22 @@ class ByzantineGrid(_Grid):
     TITLE: ClassVar[str] = "Sweep"
 
     attacks: str = settings.text(
-        "none,sign_flip,alie,label_flip", "Values of --attack, with commas."
+        "none,sign_flip,alie,label_flip", "Values of --attack, separated by commas."
     )
     rules: str = settings.text(
         "mean,coordinate_median,trimmed_mean,krum,multi_krum,geometric_median",
-        "Values of --aggregator, with commas; NAME+mixing is a rule with "
+        "Values of --aggregator, separated by commas; NAME+mixing is a rule with "
         "--neighbour_mixing.",
     )
     fractions: str = settings.text(
-        "0.2", "Values of --malicious_fraction, with commas."
+        "0.2", "Values of --malicious_fraction, separated by commas."
     )
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     byzantine: Optional[int] = settings.integer(
         None,
-        "f that every rule is told; by default, for each fraction, the malicious "
-        "clients that 99% of the cohorts have at most. Rules that need larger cohorts "
-        "for it are left out.",
+        "f that every rule is told. By default f is, for each fraction, the number of "
+        "malicious clients that 99% of the cohorts do not exceed. Rules that need "
+        "larger cohorts for this f are left out.",
         minimum=0,
     )
     rule_flags: tuple[str, ...] = settings.repeated(
@@ -212,18 +217,18 @@ class HeterogeneityGrid(_Grid):
 
     algorithms: str = settings.text(
         "fed_avg,fed_prox,scaffold,fed_dyn,fed_nova,fed_exp,mime_lite",
-        "Values of --algorithm, with commas.",
+        "Values of --algorithm, separated by commas.",
     )
     alphas: str = settings.text(
         "0.1,1",
-        "Values of --dirichlet_alpha (label skew; smaller is more heterogeneous), with "
-        f"commas; {NATURAL} keeps the task's own clients.",
+        "Values of --dirichlet_alpha (label skew; smaller is more heterogeneous), "
+        f"separated by commas; {NATURAL} keeps the task's own clients.",
     )
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     target: Optional[float] = settings.real(
         None,
-        "Value of the selection metric to be reached; by default 95% of the best that "
-        "any run of the same heterogeneity has reached.",
+        "Value of the selection metric that a run must reach. By default 95% of the "
+        "best value that any run of the same heterogeneity has reached.",
     )
     algorithm_flags: tuple[str, ...] = settings.repeated(
         "Further flags for the runs of one algorithm, as "
@@ -263,18 +268,20 @@ class CrossSiloGrid(_Grid):
 
     TITLE: ClassVar[str] = "Comparison"
 
-    algorithms: str = settings.text("fed_avg", "Values of --algorithm, with commas.")
+    algorithms: str = settings.text(
+        "fed_avg", "Values of --algorithm, separated by commas."
+    )
     record_epsilons: str = settings.text(
         "",
-        "Also federated averaging with record-level privacy (DP-SGD in every silo): "
-        "values of --record_target_epsilon, with commas.",
+        "Also run federated averaging with record-level privacy (DP-SGD in every "
+        "silo): values of --record_target_epsilon, separated by commas.",
     )
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     compared_model: str = settings.choice(
         "final",
-        "Whose metrics the tables have: the final model's, or the best's by "
-        "--selection_metric, which are a little too good, for the same test examples "
-        "chose the round.",
+        "Whose metrics the tables have: those of the final model, or of the best "
+        "model by --selection_metric. The best model's are a little too good, because "
+        "the same test examples chose the round.",
         ("final", "best"),
     )
     algorithm_flags: tuple[str, ...] = settings.repeated(

@@ -31,8 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help=f"the page that compares runs; {FILE} in the sweep's folder, or in the "
-        "folder that all runs are in, when not given",
+        help=(
+            f"file of the page that compares runs; when not given, {FILE} in the "
+            "sweep's folder, or in the folder that holds all runs"
+        ),
     )
     return parser
 

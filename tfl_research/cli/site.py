@@ -36,8 +36,10 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument(
         "--train_for",
         metavar="FILE",
-        help="train for a job of FLARE or an app of Flower that averages by itself: "
-        "the experiment.json of scripts/federation export",
+        help=(
+            "the experiment.json of scripts/federation export: train for a job of "
+            "FLARE or an app of Flower, which averages by itself"
+        ),
     )
     return whole
 

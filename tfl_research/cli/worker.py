@@ -72,8 +72,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         "--bind",
         default=_LOOPBACK,
         metavar="ADDRESS",
-        help="where it listens, %(default)s by default; another address is only for "
-        "networks whose machines trust each other",
+        help=(
+            "address to listen at, %(default)s by default; give another address only "
+            "in networks whose machines trust each other"
+        ),
     )
     flags = parser.parse_args(arguments)
     found: dict[str, Any] = {}

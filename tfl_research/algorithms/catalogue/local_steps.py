@@ -117,7 +117,7 @@ class Scaffold(AlgorithmSettings):
     scaffold_option: int = settings.integer(
         2,
         "How SCAFFOLD renews a client's control variate: 1, by the gradient at the "
-        "server's model; 2, from the local steps, under plain SGD.",
+        "server's model; 2, from the local steps, which must be plain SGD.",
         minimum=1,
         maximum=2,
     )

@@ -42,7 +42,7 @@ class FedDropout(AlgorithmSettings):
 
     kept_units: float = settings.real(
         0.5,
-        "Share of a layer's units that the sub-models of fed_dropout have.",
+        "Share of a layer's units that the sub-models of fed_dropout keep.",
         above=0,
         maximum=1,
     )
@@ -132,14 +132,14 @@ class FedExp(AlgorithmSettings):
 
     exp_epsilon: float = settings.real(
         1e-3,
-        "ε of FedExP's step size, as in its paper; its authors' code has the cohort's "
+        "ε of FedExP's step size, as in the paper. The authors' code has the cohort's "
         "size times ε.",
         above=0,
     )
     exp_average: bool = settings.switch(
         False,
         "The global model of fed_exp is the mean of the server's last two models, as "
-        "in its paper's experiments; clients begin at the last model.",
+        "in the paper's experiments. Clients begin at the last model.",
     )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
@@ -215,7 +215,7 @@ class FedBuff(AlgorithmSettings):
     )
     max_staleness: int = settings.integer(
         10,
-        "fed_buff discards an update that began more than so many server steps ago.",
+        "fed_buff discards an update that began more than this many server steps ago.",
         minimum=0,
     )
 

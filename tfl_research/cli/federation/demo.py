@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--engine",
         default=LOCAL,
-        help=f"what carries messages: {', '.join(CARRIERS)} (default: {LOCAL})",
+        help=f"how messages travel: {', '.join(CARRIERS)} (default: {LOCAL})",
     )
     parser.add_argument(
         "--folder", help="folder of all files (default: results/federation_demo_ENGINE)"
@@ -81,7 +81,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--plain",
         action="store_true",
-        help="federated averaging alone, without secure sums and privacy",
+        help="only federated averaging, without secure sums and privacy",
     )
     parser.set_defaults(run=_run)
 

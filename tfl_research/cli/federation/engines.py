@@ -52,7 +52,7 @@ def add_parsers(commands: Any) -> None:
         "--job",
         metavar="FOLDER",
         help="with federation.toml: run this job or app of scripts/federation export "
-        "in place of the relay, until the job has ended",
+        "instead of the relay, until the job ends",
     )
     carry.add_argument(
         "--insecure",

@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         "--experiment",
         default="experiments/fed_avg.py",
         metavar="FILE",
-        help="whose flags follow (default: experiments/fed_avg.py)",
+        help="the program whose flags follow (default: experiments/fed_avg.py)",
     )
     parser.add_argument(
         "--minimum_sites",
@@ -45,7 +45,10 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SITE=WEIGHT",
-        help="FLARE: a further factor of a site's weight; may be repeated",
+        help=(
+            "FLARE: a factor of a site's weight, beside its number of examples; may "
+            "be repeated"
+        ),
     )
     parser.add_argument(
         "--fraction_fit",

@@ -46,22 +46,23 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--carrier",
-        help=f"what carries messages: {', '.join(CARRIERS)} (default: {LOCAL}, sockets "
+        help=f"how messages travel: {', '.join(CARRIERS)} (default: {LOCAL}, sockets "
         "of this machine)",
     )
     parser.add_argument(
         "--round_deadline",
         type=float,
         metavar="SECONDS",
-        help="after which a round goes on without silent sites (default: 600)",
+        help="seconds after which a round goes on without sites that do not answer "
+        "(default: 600)",
     )
     parser.add_argument(
         "--label_column", default="", help="column of the label, for site.toml"
     )
     parser.add_argument(
         "--server",
-        help="host under which sites reach FLARE's or Flower's server; localhost, the "
-        "default, listens on this machine alone, any other on all interfaces",
+        help="host at which sites reach FLARE's or Flower's server; localhost, the "
+        "default, listens on this machine alone, any other host on all interfaces",
     )
     parser.add_argument(
         "--port", type=int, help="port of the server (default: flare 8002, flower 8000)"

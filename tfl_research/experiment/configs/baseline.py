@@ -29,7 +29,8 @@ class Baseline(Settings):
 
     train_on: Optional[str] = settings.text(
         None,
-        "A silo's name, or pooled for all of them; federation when not given.",
+        "A silo's name trains on that silo alone, pooled on the data of all silos "
+        "together. Federation when not given.",
     )
 
     def applied_to(self, task: Task) -> Task:

@@ -33,10 +33,10 @@ class SecureSums(Settings):
 
     secure_sums: bool = settings.switch(
         False,
-        "Everything that clients report goes through secure sums, of which the server "
-        "sees the total alone: updates, weights, reports, counts and train metrics. "
-        "Numbers are rounded to steps (--secure_sum_bits). A simulation adds the same "
-        "integers in the clear.",
+        "Everything that clients report goes through secure sums, so the server sees "
+        "only totals: of updates, weights, reports, counts and train metrics. Numbers "
+        "are rounded to steps (--secure_sum_bits). A simulation adds the same "
+        "integers without masks.",
     )
     secure_sum_bits: Optional[int] = settings.integer(
         None,
@@ -48,8 +48,8 @@ class SecureSums(Settings):
     secure_sum_bound: Optional[float] = settings.real(
         None,
         "Largest magnitude of a coordinate that a client sends under --secure_sums, "
-        "update times weight; 2^20 when not given. Larger values are clipped, and "
-        "clipped_clients in metrics.csv counts the clients that have some.",
+        "as update times weight; 2^20 when not given. Larger values are clipped, and "
+        "clipped_clients in metrics.csv counts the clients with clipped values.",
         above=0,
     )
 

@@ -51,12 +51,12 @@ class DistributedNoise(MechanismSettings):
     DEVICES_REFUSAL: ClassVar[Optional[str]] = _SHARES
 
     modulus_bits: int = settings.integer(
-        20, "Bits of a coordinate of the secure sum.", minimum=2, maximum=30
+        20, "Bits of each coordinate of the secure sum.", minimum=2, maximum=30
     )
     minimum_cohort_size: Optional[int] = settings.integer(
         None,
-        "Number of clients whose shares add up to the whole noise; the cohort size "
-        "when not given. A round with fewer clients releases nothing.",
+        "Number of clients whose shares of the noise add up to the whole noise; the "
+        "cohort size when not given. A round with fewer clients releases nothing.",
         minimum=1,
     )
 

@@ -72,7 +72,7 @@ class Tree(CorrelatedNoise):
     SAMPLERS: ClassVar[tuple[str, ...]] = ("min_separation", "shuffled", "full")
 
     restart_every: Optional[int] = settings.integer(
-        None, "Rounds of one tree; all --rounds when not given.", minimum=1
+        None, "Number of rounds of one tree; all --rounds when not given.", minimum=1
     )
     tree_efficient: bool = settings.switch(
         True, "Use Honaker's estimator, which has less noise at the same ε."
@@ -136,8 +136,8 @@ class BandedMatrix(CorrelatedNoise):
 
     bands: Optional[int] = settings.integer(
         None,
-        "Bands of the matrix, at most the sampler's separation, which is the default. "
-        "1 is independent noise.",
+        "Number of bands of the matrix, at most the sampler's separation, which is "
+        "the default. 1 band is independent noise.",
         minimum=1,
     )
 

@@ -106,7 +106,8 @@ def worker_binary() -> str:
     """Path of the C++ runtime that ships with TFF, which exports no path to it.
 
     Raises:
-      FileNotFoundError: this TFF has none (it ships for Linux on x86-64 only).
+      FileNotFoundError: this TFF has no worker (TFF ships the worker for Linux on
+        x86-64 only).
     """
     path = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
     if not path.is_file():
@@ -121,7 +122,7 @@ def silence_idle_worker() -> None:
     """Keeps TFF's default context quiet at exit where it never started its worker.
 
     Its `__del__` runs when Python has cleared the modules that it uses, and prints an
-    exception that tells nobody anything. TFF has no public way to the object.
+    exception that has no meaning. TFF has no public way to the object.
     """
     factory = getattr(
         tff.framework.get_context_stack().current, "_executor_factory", None
@@ -169,7 +170,7 @@ def called_nodes(definition: Any) -> Iterator[Any]:
 
 
 def knows_gradient(operation: str) -> bool:
-    """Whether TensorFlow has a gradient of an operation type, or knows it has none."""
+    """Whether TensorFlow has a gradient of an operation, or knows that there is none."""
     try:
         _ops.gradient_registry.lookup(operation)
     except LookupError:
@@ -184,7 +185,7 @@ def function_name(function: Any) -> str:
 
 
 def operation_definition(name: str) -> Any:
-    """TensorFlow's OpDef of an operation, None where its registry has none."""
+    """TensorFlow's OpDef of an operation; None if the operation is not in its registry."""
     return _op_def_registry.get(name)
 
 

@@ -94,9 +94,9 @@ def test_what_does_not_fit_is_refused(options, message):
     ("y", "objective", "message"),
     [
         (np.full(10, 0.5), "classification", "y, row 0: 0.5, .* whole numbers"),
-        (np.full(10, -1), "classification", "-1, but .* takes classes 0, 1, 2"),
-        (np.full(10, 2), "binary", ": 2, but .* takes labels 0 and 1"),
-        (np.full(10, 0.5), "binary", ": 0.5, but .* takes labels 0 and 1"),
+        (np.full(10, -1), "classification", "-1, but .* expects classes 0, 1, 2"),
+        (np.full(10, 2), "binary", ": 2, but .* expects labels 0 and 1"),
+        (np.full(10, 0.5), "binary", ": 0.5, but .* expects labels 0 and 1"),
         (np.full(10, np.nan), "regression", "'a': y, row 0: nan is not finite"),
     ],
 )

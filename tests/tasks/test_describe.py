@@ -155,7 +155,7 @@ def test_a_draft_of_a_schema_is_completed_by_a_person(tmp_path, capsys):
     assert "from pooled rows" not in out
     assert re.search(r"public knowledge +the columns, ranges and categories", out)
     assert describe.main([*arguments, f"--write_schema={tmp_path / 'new'}"]) == 2
-    assert "has a schema.json; complete it" in capsys.readouterr().err
+    assert "already has a schema.json; complete that file" in capsys.readouterr().err
 
 
 def test_a_draft_overwrites_nothing_and_is_of_files_alone(tmp_path, capsys):
@@ -163,7 +163,7 @@ def test_a_draft_overwrites_nothing_and_is_of_files_alone(tmp_path, capsys):
     assert describe.main([*arguments, f"--write_schema={tmp_path / 'a.csv'}"]) == 2
     assert "the file exists already; give another path" in capsys.readouterr().err
     assert describe.main(["mnist", "--write_schema=x.json"]) == 2
-    assert "task 'mnist' reads no schema.json" in capsys.readouterr().err
+    assert "task 'mnist' does not read a schema.json" in capsys.readouterr().err
 
 
 def test_a_plot_is_written(tmp_path, capsys):

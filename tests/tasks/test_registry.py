@@ -105,7 +105,7 @@ def test_options_from_text_take_the_annotated_types(own_task):
     ],
 )
 def test_a_text_of_the_wrong_type_is_refused(name, option, text, expected):
-    with pytest.raises(ValueError, match=f"{option}.*is {expected}, got '{text}'"):
+    with pytest.raises(ValueError, match=f"{option}.*must be {expected}, got '{text}'"):
         tasks.parse_options(name, {option: text})
 
 

@@ -71,11 +71,11 @@ REFUSED = {
     "half a class": (lambda: arrays(X, [0.5, 1]), "y, row 0: 0.5, but objective 'clas"),
     "categories": (
         lambda: frame(y=pd.Categorical(["n", "y"])),
-        "column 'y', row 0: 'n' is no number",
+        "column 'y', row 0: 'n' is not a number",
     ),
     "categories of numbers": (
         lambda: frame(v=pd.Categorical([5, 7])),
-        "column 'v', row 0: 5 is no number",
+        "column 'v', row 0: 5 is not a number",
     ),
     # Types that are no numbers.
     "times": (
@@ -88,7 +88,7 @@ REFUSED = {
     ),
     "decimals": (
         lambda: frame(v=[decimal.Decimal("1.5")] * 2),
-        r"row 0: Decimal\('1.5'\) is no number",
+        r"row 0: Decimal\('1.5'\) is not a number",
     ),
     "text and numbers": (
         lambda: cells(pd.Series(["p", 1], dtype=object)),
@@ -108,7 +108,7 @@ REFUSED = {
         lambda: frame(c=[2.0**60, 2.0**60 + 1]),
         "row 0: the client 1.15.* is a float that may stand for several integers",
     ),
-    "a client in no row": (lambda: frame(c=["a", None]), "row 1: no client"),
+    "a client in no row": (lambda: frame(c=["a", None]), "row 1: has no client"),
     "clients of other types": (
         lambda: arrays(
             X,

@@ -139,7 +139,7 @@ def test_declared_categories_and_classes():
             {"features": ["age", "ward"]},
             "client column 'ward' cannot also be a feature",
         ),
-        ({}, {"label": "city"}, "'a', column 'city', row 11: 'Rome' is no number"),
+        ({}, {"label": "city"}, "'a', column 'city', row 11: 'Rome' is not a number"),
         (
             {},
             {"classes": ["x", "y"]},
@@ -159,7 +159,11 @@ def test_declared_categories_and_classes():
             {},
             "row 12: 16777217 is not exact in float",
         ),
-        ({"age": pd.Timestamp("2020")}, {}, "'a', column 'age', row 11: .* no number"),
+        (
+            {"age": pd.Timestamp("2020")},
+            {},
+            "'a', column 'age', row 11: .* not a number",
+        ),
         (
             {"age": pd.Timestamp("2020")},
             {"features": {"age": "age"}},
@@ -175,7 +179,7 @@ def test_declared_categories_and_classes():
         (
             {"age": np.array([np.complex64(1j), 1, 1, 1, 1], object)},
             {},
-            "'age', row 10: 1j is no number",
+            "'age', row 10: 1j is not a number",
         ),
         *(
             (
@@ -198,7 +202,11 @@ def test_declared_categories_and_classes():
         ({}, {"seed": "a"}, "seed must be a whole number"),
         ({}, {"pooled": "the scale"}, "pooled must be a list of tasks.Pooled"),
         ({}, {"batching": 3}, "batching must be a Batching or a Poisson"),
-        ({"ward": ["a", None, "b", "a", "a"]}, {}, "column 'ward', row 11: no client"),
+        (
+            {"ward": ["a", None, "b", "a", "a"]},
+            {},
+            "column 'ward', row 11: has no client",
+        ),
         ({"fell": [0, 1, None, 1, 1]}, {}, "'a', column 'fell', row 12: no value"),
         ({"fell": [0, 1, -1, 1, 1]}, {}, "client 'a', column 'fell', row 12: -1, but"),
     ],

@@ -170,7 +170,7 @@ class Secure(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class RepeatedGeometricMedian(AggregatorSettings):
-    """The geometric median by repeated means, for which sums are enough.
+    """The geometric median by repeated means, which need only sums.
 
     Example:
       >>> aggregator = tfl.aggregators.RepeatedGeometricMedian()

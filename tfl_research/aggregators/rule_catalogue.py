@@ -66,7 +66,7 @@ class TrimmedMean(RuleSettings):
     SOURCE = "arXiv 1803.01498, Definition 2: β < 1/2"
     WEIGHTED = True
     STANDS_IN = True
-    # It takes off a share of the weight at either end, and no more.
+    # The rule trims a share of the weight at either end, and no more.
     BROKEN_BY_WEIGHT = False
     SENSITIVITY = _PER_COORDINATE
     BY_COORDINATE = "where few clients send anything it takes their values off"

@@ -51,8 +51,8 @@ class Algorithm:
         """Builds the algorithm's process for a task; see `processes.build_fed_avg`.
 
         Raises:
-          ValueError: a weighting other than the algorithm's own, an aggregator other
-            than a `tff.aggregators.MeanFactory` where the algorithm needs the mean,
+          ValueError: a weighting other than the algorithm's own; an aggregator other
+            than a `tff.aggregators.MeanFactory`, although the algorithm needs the mean;
             or an error of `build_fed_avg`.
         """
         if client_weighting is None:

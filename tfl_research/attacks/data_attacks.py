@@ -91,7 +91,7 @@ def flip_labels(
 
 @dataclasses.dataclass(frozen=True)
 class Trigger:
-    """A mark on an example, for which a backdoored model predicts the target.
+    """A mark on an example; a backdoored model predicts the target for marked examples.
 
     Attributes:
       kind: "patch", a square of pixels in the lower right corner of images `[h, w]`,

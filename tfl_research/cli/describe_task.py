@@ -95,7 +95,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
     Args:
       name: the task's name, for its options.
       task: the task.
-      clients: statistics cover at most so many clients of each split.
+      clients: statistics cover at most this many clients of each split.
       seed: of the sample of clients, if a split has more.
     """
     train = _sampled(task.train, clients, seed)
@@ -130,7 +130,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
 
 
 def _privacy_lines(task: tasks.Task) -> list[str]:
-    """Lines on what reaches a run beside clipped updates."""
+    """Lines on what reaches a run in addition to clipped updates."""
     public = task.card.public_data
     lines = [_entry("public data", "yes" if public else "no")]
     if task.card.public_knowledge:

@@ -17,7 +17,7 @@ _COMMENTS = ("#", "//")
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the lines of flag files in the place of `--flagfile`.
+    """The arguments; lines of flag files replace `--flagfile`.
 
     Later flags go before earlier ones, so that a file is weak at the beginning of a
     command line, and strong at its end. What follows `--` is kept as it is. In a file,
@@ -49,7 +49,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 
 
 def _lines(name: str, where: str, above: Sequence[pathlib.Path]) -> list[str]:
-    """The flags of a file, with those of the files that it names.
+    """The flags of a file and of the files that it names.
 
     Args:
       name: as it was given.

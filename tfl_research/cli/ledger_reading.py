@@ -71,7 +71,7 @@ def check_same_population(
       planned: of a planned round.
       named: the argument that says the planned population, for the message.
       ledgers: what was spent.
-      like: ledgers whose rounds the planned ones are like.
+      like: ledgers with rounds like the planned rounds.
 
     Raises:
       ValueError: another number of clients, another population, or another unit.

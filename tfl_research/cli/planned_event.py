@@ -143,7 +143,7 @@ def _amplification(arguments: argparse.Namespace) -> sampling.Amplification:
 
 
 def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
-    """The experiments' sampler over so many clients, for its amplification.
+    """The experiments' sampler over `--population` clients, for its amplification.
 
     Raises:
       ValueError: numbers that are missing or that the sampler refuses.

@@ -41,7 +41,8 @@ def _accountant(arguments: argparse.Namespace) -> str | None:
 
 
 def _delta(delta: float | None, clients: int | None, default: float) -> float:
-    """`delta`, or the default for so many clients, or `default` if both are None."""
+    """`delta`, or the default for this number of clients, or `default` if both are
+    None."""
     if delta is not None:
         check_delta(delta)
         return delta

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfl_research.data.tables.comparison.finding import Finding
     from tfl_research.data.tables.comparison.table import Table
 
-# What a person has to know before a draft is of use.
+# What a person has to know before a draft can be used.
 ADVICE = (
     "fill in each minimum and maximum from what is known without the files, put one of "
     "the choices in the place of each list of choices, and remove each category and "

@@ -241,7 +241,7 @@ def _count(mask: tf.Tensor) -> tf.Tensor:
 
 
 def check_separate_examples(model: FunctionalModel) -> None:
-    """Raises ValueError for a model whose examples have no gradients of their own."""
+    """Raises ValueError for a model in which an example has no gradient of its own."""
     if model.changing:
         name = model.state_names[model.changing[0]]
         raise ValueError(

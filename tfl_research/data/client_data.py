@@ -120,7 +120,7 @@ class ClientData:
         return dataclasses.replace(self, roles=dict(roles))
 
     def with_exchanges(self, exchanges: int) -> ClientData:
-        """The same clients, whose local steps stay for so many rounds in a row.
+        """The same clients, with the same local steps for `exchanges` rounds in a row.
 
         Raises:
           ValueError: a number below 1.

@@ -140,7 +140,7 @@ class Cohort:
                 )
 
     def truncated(self, max_steps: Sequence[int]) -> Cohort:
-        """The same clients with at most so many local steps.
+        """The same clients, each with at most `max_steps` local steps.
 
         The partial work of devices that run out of time (Li et al. 2020, arXiv
         1812.06127, section 3).
@@ -150,8 +150,8 @@ class Cohort:
             effect.
 
         Raises:
-          ValueError: not one number for each client, a negative number, or clients
-            under Poisson sampling, whose rows are not steps.
+          ValueError: there is not one number for each client, a number is negative, or
+            the clients are under Poisson sampling, where rows are not steps.
         """
         if len(max_steps) != len(self) or any(limit < 0 for limit in max_steps):
             raise ValueError(

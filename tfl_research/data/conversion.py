@@ -57,8 +57,8 @@ def converted(
         arrays, or lists of rows of different lengths; x and y may be dicts, or have
         flat names as "x/age".
       sequences: how rows of different lengths are padded, by flat name.
-      places: names of arrays and rows in errors, by flat name, where they are not
-        those of the arguments.
+      places: names of arrays and rows in errors, by flat name, if they differ from the
+        arguments' names.
 
     Raises:
       ValueError: another name, no x, lengths that differ, or values that are not
@@ -170,7 +170,7 @@ def _array(where: Place, name: str, value: Any, sequence: Optional[Sequences]) -
 
 
 def _numbers(where: Place, array: np.ndarray) -> np.ndarray:
-    """Numbers as they are, but for floats, which become float32."""
+    """Converts floats to float32, and leaves other numbers as they are."""
     if array.dtype.kind in "iub":
         return array
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Clients each of which draws its local steps from a seed of its own."""
+"""Clients that draw their local steps from seeds of their own."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FixedPoint:
 
     @classmethod
     def of(cls, bound: float, clients: int, bits: int) -> FixedPoint:
-        """The finest format in which so many clients' numbers add up without overflow.
+        """The finest format in which `clients` numbers add up without overflow.
 
         The step is the smallest power of two with clients x bound <= (2^(bits-1) - 1)
         x step.

@@ -263,7 +263,7 @@ class Demo:
 
     @contextlib.contextmanager
     def _carrier(self) -> Iterator[None]:
-        """The engine that carries messages, while the run goes on."""
+        """The engine that carries messages, while the run is running."""
         if self._engine == LOCAL:
             yield
             return

@@ -24,7 +24,7 @@ from tfl_research.federation.site import site_file
 from tfl_research.storage import user_paths
 
 _LOOK_SECONDS = 0.5
-# Asking FLARE who is there starts a process.
+# Asking FLARE which sites are connected starts a process.
 _SITES_SECONDS = 20.0
 
 
@@ -157,7 +157,7 @@ def carrying(
     """Runs the server, the relay, and the nodes of sites on this machine.
 
     Args:
-      file: the federation, whose carrier is no "local".
+      file: the federation; its carrier is not "local".
       sites: the folder of each site.
     """
     folder = file.folder / deployment.FOLDER

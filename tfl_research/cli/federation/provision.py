@@ -118,7 +118,8 @@ def provision(
       folder: of the federation.
       names: the sites to add.
       name: of the federation; None is the folder's name.
-      carrier: one of `CARRIERS`; None is that of the federation, or "local".
+      carrier: one of `CARRIERS`; None means the federation's own carrier, or "local"
+        for a new federation.
       round_deadline: see `FederationFile`; for a new federation.
       label_column: for the site.toml of the sites, "" if unknown.
       server: the host of FLARE's or Flower's server; None is what it was, or localhost.
@@ -129,7 +130,8 @@ def provision(
       The folders to hand over.
 
     Raises:
-      UserError: a site that has its key, or a federation of another carrier or name.
+      UserError: a site that already has a key, or a federation with another carrier or
+        name.
     """
     path = folder / FILE
     federation = head(path, name, carrier, round_deadline)

@@ -127,8 +127,8 @@ def private(folder: pathlib.Path) -> None:
 def site_folder(folder: pathlib.Path, site: str, label_column: str) -> pathlib.Path:
     """The folder to hand over to a site, with its key and site.toml.
 
-    A key without a table in federation.toml is of a call that was interrupted: nobody
-    has got that key.
+    A key without a table in federation.toml comes from a call that was interrupted:
+    nobody has that key.
     """
     key = folder / KEYS / f"{site}.key"
     own = folder / SITES / site

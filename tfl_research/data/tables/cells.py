@@ -65,7 +65,7 @@ def finite_numbers(
     Raises:
       ValueError: a cell is not a number, or is infinite.
     """
-    # Times are numbers to pandas, of a unit that nobody gave.
+    # pandas takes times for numbers, in a unit that nobody gave.
     no_numbers = (complex, np.complexfloating, np.datetime64, np.timedelta64)
     wrong = np.zeros(len(cells), bool)
     if cells.dtype.kind not in "fiub":

@@ -264,7 +264,7 @@ class Categorical(Column):
 class Binned(Column):
     """A number as one of a few declared intervals, one-hot.
 
-    For quantities whose effect is not monotone. The intervals are (-inf, e0],
+    For quantities with an effect that is not monotone. The intervals are (-inf, e0],
     (e0, e1], ..., (ek, inf).
 
     Attributes:

@@ -57,7 +57,7 @@ def derive(
 def said(
     silos: Sequence[Silo], columns: Sequence[Column], training: Sequence[pd.DataFrame]
 ) -> list[str]:
-    """A line for each column of which the training rows do not tell enough.
+    """A line for each column about which the training rows do not tell enough.
 
     These are numeric columns that are constant in the training rows alone, and
     categories that occur in other rows alone.

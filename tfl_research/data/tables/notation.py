@@ -218,7 +218,7 @@ class Notation:
             raise ValueError(f"is not {_A[self.type]}, as the schema declares")
         plain = cell if not isinstance(cell, str) else self._plain(text)
         if isinstance(plain, str) and is_integer:
-            # 2.0 is an integer, and 2.5 is none.
+            # 2.0 is an integer; 2.5 is not.
             whole = written.whole(plain)
             if whole is None:
                 raise ValueError("is not an integer, as the schema declares")
@@ -279,7 +279,7 @@ _A = {NUMBER: "a number", INTEGER: "an integer"}
 
 
 def _days_since(start: datetime.datetime, day: datetime.date) -> float:
-    """Days between, the time of day a fraction; in UTC where there is a zone."""
+    """Days between, the time of day a fraction; in UTC if the text has a time zone."""
     if not isinstance(day, datetime.datetime):
         day = datetime.datetime(day.year, day.month, day.day)
     if day.tzinfo is not None:

@@ -70,7 +70,8 @@ def read_file(path: pathlib.Path, label_column: str) -> Schema:
     false. Words such as NA and none are values where categories or classes list them.
 
     Raises:
-      ValueError: no such file, not JSON, or another form; names the column.
+      ValueError: the file does not exist, is not JSON, or has another form; names the
+        column.
     """
     return of_content(str(path), _content(path), label_column)
 

@@ -141,7 +141,8 @@ def read(path: pathlib.Path) -> Draft:
     """A draft's file.
 
     Raises:
-      ValueError: no such file, or no draft; names the file and the entry.
+      ValueError: the file does not exist, or is not a draft; names the file and the
+        entry.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

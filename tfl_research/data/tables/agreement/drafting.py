@@ -42,10 +42,10 @@ class Choices:
 
     Attributes:
       minimum_count: levels and classes that fewer rows hold are left out, and each end
-        of a range is one that at least so many values reach.
+        of a range is a number that at least this many values reach.
       scales: "range" publishes a range, "mean" mean, deviation and count, "none"
         nothing of numbers.
-      scale_digits: scales are rounded to so many digits of their size; 0 is exact.
+      scale_digits: scales are rounded to this many digits of their size; 0 is exact.
       missing: "found" publishes whether a cell of a column is missing, "possible" says
         of all columns that cells may be missing.
       categories: columns of numbers that are codes of categories.
@@ -90,8 +90,8 @@ class Drafted:
 
     Attributes:
       draft: what a site may publish.
-      left_out: levels and classes with their numbers of rows, by column, that the
-        draft does not have.
+      left_out: levels and classes that the draft does not have, by column, with their
+        numbers of rows.
       perhaps_identifiers: columns with another whole number in each of many rows.
     """
 
@@ -206,7 +206,7 @@ def _feature_columns(
 def _split(
     counts: Mapping[str, int], minimum: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The levels of at least so many rows, and the others with their counts."""
+    """The levels of at least `least` rows, and the other levels with their counts."""
     kept = tuple(level for level, count in counts.items() if count >= minimum)
     return kept, {k: count for k, count in counts.items() if count < minimum}
 

@@ -21,9 +21,10 @@ from tfl_research.data.tables.notation import BOOLEAN
 def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
     """The content of the schema.json of several sites.
 
-    Levels and classes are the union of the drafts', ranges reach over all sites', and a
-    mean and deviation are those of all sites' values together, of which each site
-    published count, mean and deviation. The order of the drafts plays no part.
+    Levels and classes are the union of the drafts' levels and classes. A range reaches
+    over all sites' ranges. A mean and deviation cover all sites' values together; each
+    site published the count, mean and deviation of its own values. The order of the
+    drafts plays no part.
 
     Raises:
       ConflictError: sites disagree; has a line for each disagreement.

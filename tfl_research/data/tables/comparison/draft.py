@@ -17,10 +17,10 @@ _MOST_CATEGORIES = 100
 def content(table: Table, found: Sequence[Finding]) -> dict[str, Any]:
     """The draft of a schema.json.
 
-    A column that can be read in several ways has "choices", of which somebody has to
-    put one in the place of the entry; a schema with choices is refused. Ranges are left
-    open (None), and a schema with an open range is refused as well: numbers read off
-    the files would tell what is in them.
+    A column that can be read in several ways has "choices". Somebody has to replace the
+    entry by one of the choices; a schema with choices is refused. Ranges are left open
+    (None), and a schema with an open range is refused as well: numbers read off the
+    files would tell what is in them.
 
     Args:
       table: files without a schema.json.

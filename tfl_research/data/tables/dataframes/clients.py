@@ -12,7 +12,7 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
     """The places of each client's rows, by the client's name, in the names' order.
 
     Args:
-      column: name of the column that says whose row it is.
+      column: name of the column with each row's client.
       cells: the column; 3 and 3.0 are the client "3".
 
     Raises:

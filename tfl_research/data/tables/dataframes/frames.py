@@ -97,7 +97,7 @@ class FrameColumns:
         return tuple(facts)
 
     def check(self, columns: Sequence[Hashable], where: str) -> None:
-        """Raises ValueError unless each column is there, once."""
+        """Raises ValueError unless the table has each column exactly once."""
         for name in self.names:
             count = sum(column == name for column in columns)
             if count != 1:

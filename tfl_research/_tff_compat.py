@@ -170,7 +170,7 @@ def called_nodes(definition: Any) -> Iterator[Any]:
 
 
 def knows_gradient(operation: str) -> bool:
-    """Whether TensorFlow has a gradient of an operation, or knows that there is none."""
+    """Whether an operation has a gradient in TensorFlow, or is known to have none."""
     try:
         _ops.gradient_registry.lookup(operation)
     except LookupError:
@@ -185,7 +185,7 @@ def function_name(function: Any) -> str:
 
 
 def operation_definition(name: str) -> Any:
-    """TensorFlow's OpDef of an operation; None if the operation is not in its registry."""
+    """TensorFlow's OpDef of an operation; None if the registry does not have it."""
     return _op_def_registry.get(name)
 
 

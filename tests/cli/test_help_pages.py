@@ -195,7 +195,7 @@ def test_a_page_of_ones_own():
         "What it does.\n\nAnd how.\n\nUsage: mine.py --flag=value ...\n"
         "       --flagfile=FILE reads flags from a file, one to a line.\n\nCohort:\n"
         "  --sampler=poisson|fixed|shuffled|full|min_separation|cyclic_poisson\n"
-        "      Which clients a round has. poisson (the default with user-level privacy):"
+        "      Which clients a round has. poisson (the default with user-level "
     )
     assert "\n  --rounds=integer\n      Rounds of training. (default: 5)\n" in page
     assert "--seed" not in page.replace("--selection", "")

@@ -41,8 +41,7 @@ def _accountant(arguments: argparse.Namespace) -> str | None:
 
 
 def _delta(delta: float | None, clients: int | None, default: float) -> float:
-    """`delta`, or the default for this number of clients, or `default` if both are
-    None."""
+    """`delta`, or the default for the clients, or `default` if both are None."""
     if delta is not None:
         check_delta(delta)
         return delta

@@ -1,4 +1,4 @@
-"""Registered devices: as many as wanted, without memory for each device."""
+"""Registered devices: any number, without memory for each device."""
 
 from __future__ import annotations
 

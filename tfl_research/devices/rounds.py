@@ -102,7 +102,7 @@ def with_message_bytes(sampler: Sampler, message_bytes: tuple[int, int]) -> Samp
     """Gives a sampler of simulated devices the sizes of the messages.
 
     Args:
-      sampler: any sampler; a sampler that simulates no devices is returned as it is.
+      sampler: any sampler; a sampler that simulates no devices is returned unchanged.
       message_bytes: bytes to and from one device in a round
         (`processes.FederatedProcess.message_bytes`).
     """

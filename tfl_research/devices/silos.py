@@ -50,7 +50,7 @@ class UnreliableSilos:
       inner: the sampler that selects silos.
       drop_out: probability that a selected silo does not report, in [0, 1).
       minimum: number of reports that a round needs, at least 1.
-      seed: seed of which silos are down.
+      seed: seed of the draw that decides which silos are down.
 
     Raises:
       ValueError: a number outside its range, or a minimum that no cohort reaches.

@@ -90,7 +90,7 @@ def aggregator(setup: Setup, stacked: Any) -> Any:
 
 
 def _scale(setup: Setup) -> float:
-    """Factor of a backdoor's updates: by default that of model replacement."""
+    """Factor of a backdoor's updates: by default the scale of model replacement."""
     given = setup.experiment.attack.attack_scale
     if given is not None:
         return given

@@ -53,7 +53,7 @@ def build(
 
 @contextlib.contextmanager
 def worker_failures(settings: Runtime) -> Iterator[None]:
-    """Raises UserError in the place of what happens to TFF's workers inside the block.
+    """Raises UserError for failures of TFF's workers inside the block.
 
     Imports TensorFlow.
     """

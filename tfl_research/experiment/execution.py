@@ -87,7 +87,7 @@ def rounds(
     recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Generator[RoundReport, None, Result]:
-    """`run`, a round at a time, for a loop of one's own."""
+    """Runs an experiment one round at a time, for a user's own loop."""
     from tfl_research import program
 
     with _opened(experiment, folder, resume, recharge, stream) as opened:
@@ -195,7 +195,8 @@ def _opened(
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )
-            # A private run's update has as many scalars as the model that is sent.
+            # A private run's update has the same number of scalars as the model that is
+            # sent.
             dimension = -(-process.download_bytes // 4)
             write = _statement_writer(setup, folder, account, dimension)
             if write is not None:

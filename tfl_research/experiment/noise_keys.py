@@ -46,7 +46,7 @@ def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]
 
 
 def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
-    """Refuses a private run whose rounds no resumed run could repeat.
+    """Refuses a private run if a resumed run could not repeat its rounds.
 
     The repeated round would be another one under the same noise.
 
@@ -99,7 +99,7 @@ def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
 
 
 def check_recharge(setup: Setup, seed_in_state: bool) -> None:
-    """Refuses new noise for a mechanism whose noise nobody else can exchange.
+    """Refuses new noise for a mechanism if the toolkit cannot exchange its noise.
 
     Raises:
       SettingError: the mechanism does not keep its seed in the state alone.
@@ -121,7 +121,7 @@ def engine(
     seed_in_state: bool,
     opened: contextlib.ExitStack,
 ) -> runtime.Engine:
-    """The engine of a run, whose noise has the key of the run's last attempt.
+    """The engine of a run; its noise comes from the key of the run's last attempt.
 
     Args:
       setup: of the run.

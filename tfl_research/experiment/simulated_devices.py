@@ -39,7 +39,7 @@ class Registered:
 
     @classmethod
     def of(cls, experiment: Description, task: Task) -> Optional[Registered]:
-        """The task with devices, or None where there are none.
+        """The task with devices; None without devices.
 
         Raises:
           SettingError: examples without a single label, where availability is to
@@ -58,7 +58,7 @@ class Registered:
         return cls(settings, dataclasses.replace(task, train=train), task.train)
 
     def rounds(self, experiment: Description, asked: Sampler) -> Sampler:
-        """The rounds of the devices; as many reports are awaited as clients were asked.
+        """The rounds of the devices; a round waits for each client's report.
 
         Warns where more devices than clients hold the examples of a private run.
 
@@ -146,8 +146,8 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
     """Refuses devices where a mechanism's account does not cover them.
 
     Raises:
-      SettingError: a mechanism whose account devices break, or settings that would let
-        data decide more than a device's own contribution.
+      SettingError: devices break the mechanism's account, or a setting would let data
+        decide more than a device's own contribution.
     """
     mechanism = privacy.chosen
     mechanism.check_devices(int(settings.devices or 0))
@@ -174,7 +174,7 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
 def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
     """What a privacy statement says of devices: (notes, outside the guarantee).
 
-    Both are empty where there are none.
+    Both are empty without devices.
     """
     if not isinstance(rounds, devices.PacedRounds):
         return [], []

@@ -56,7 +56,7 @@ class Rules:
 
 
 class FederationEngine(ClosedOnExit):
-    """Executes a process whose clients' work is done at sites.
+    """Executes a process; the clients' work is done at sites.
 
     The reports of a round are added up one by one, in the order of the cohort. So a
     round gives the same result, to the last bit, as `runtime.in_process` with

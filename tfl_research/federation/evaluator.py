@@ -33,8 +33,8 @@ class FederatedEvaluator:
       site_of: the site of each client.
       client_weights: see `program.Evaluator`.
       say: prints a line for the user.
-      state_rounds: by client, the last round of which its state counts. A site may
-        have states of later rounds, whose reports came too late.
+      state_rounds: for each client, the last round whose state counts. A site may have
+        states of later rounds, if its reports came too late.
     """
 
     def __init__(

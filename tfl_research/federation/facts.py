@@ -125,7 +125,7 @@ class AllFacts:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers of training examples, of the clients whose sites tell them."""
+        """Numbers of training examples, of the clients whose sites tell the numbers."""
         return {
             client_id: size
             for facts in self.sites.values()

@@ -19,7 +19,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-      UserError: no such file, or no TOML; names the file, and the line.
+      UserError: the file does not exist, or is not TOML; names the file, and the line.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

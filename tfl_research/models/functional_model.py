@@ -41,7 +41,7 @@ class FunctionalModel:
       is_random: whether `forward` in training depends on its seed.
       initial_state: non-trainable weights, NumPy arrays, in the order of
         `non_trainable_variables`.
-      has_penalty: whether the penalty can be other than 0.
+      has_penalty: whether the penalty can differ from 0.
       changing: indices of the non-trainable weights that `forward` changes in training.
       state_names: names of the non-trainable weights, for messages.
       non_trainable: what happens to the weights in `changing`. "frozen": nothing;

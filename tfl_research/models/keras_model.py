@@ -15,7 +15,7 @@ from tfl_research.models.modules import modules_of
 from tfl_research.models.tracing import one_line
 from tfl_research.models.variable_model import VariableModel, functional
 
-# Methods in which a model trains, is evaluated, or predicts in a way of its own.
+# Methods by which a model can change how it trains, is evaluated, or predicts.
 _OWN_WAYS = (
     "train_step",
     "compute_loss",
@@ -27,7 +27,7 @@ _OWN_WAYS = (
 
 
 def initialized(build_model: Callable[[], Any], seed: int) -> Any:
-    """A new Keras model whose initial weights are a pure function of `seed`.
+    """A new Keras model. Its initial weights are a pure function of `seed`.
 
     The process-wide generators of Python and NumPy do not change. TensorFlow's global
     seed is set, since TensorFlow cannot restore an earlier seed.

@@ -1,4 +1,4 @@
-"""A site's training for another engine's job, which averages by itself."""
+"""A site's training for a job of another engine, which does the averaging itself."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def first_weights(experiment: Description, task: Task) -> list[np.ndarray]:
 
 
 def check(experiment: Description) -> None:
-    """Refuses what an engine that averages by itself cannot do.
+    """Refuses what an engine that does the averaging itself cannot do.
 
     Raises:
       SettingError: such a setting, with the fix.

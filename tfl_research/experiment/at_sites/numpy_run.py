@@ -1,4 +1,4 @@
-"""One run at a site whose training is a class of the user."""
+"""One run at a site that trains by the user's own class."""
 
 from __future__ import annotations
 

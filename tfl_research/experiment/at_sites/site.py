@@ -78,7 +78,7 @@ class SiteWork:
             raise self._untold(str(error)) from error
 
     def _untold(self, reason: str) -> Refused:
-        """A refusal whose reason stays at the site, since it may quote data."""
+        """A refusal without its reason, which may quote data and stays at the site."""
         self._say(f"the site's own data or computation: {reason}")
         return Refused(
             "its own data or computation failed; the site's output has the reason"

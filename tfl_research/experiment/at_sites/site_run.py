@@ -86,7 +86,7 @@ class RunAtSite:
             for name, value in shared.settings(experiment).items()
             if name not in run_record.MAY_CHANGE
         }
-        # What the site's noise of a round covers, beside the round's model.
+        # What the site's noise of a round covers, in addition to the round's model.
         covers = repr(
             (
                 facts.sites[site.name].mark,
@@ -187,7 +187,7 @@ class RunAtSite:
         """The attempt at a round's secure sum, and the terms that are proposed for it.
 
         Raises:
-          MessageError: there are none, or they are not of this process.
+          MessageError: the request has no terms, or terms of another process.
         """
         try:
             begun = request.mapping("sum")
@@ -335,7 +335,7 @@ class RunAtSite:
 
 
 def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, int]:
-    """By client, the last round of which its state counts; 0 for none.
+    """For each client, the last round whose state counts; 0 for none.
 
     Raises:
       MessageError: a client without a round, or no round.

@@ -156,7 +156,7 @@ class Attack(Settings):
 
     @property
     def kind(self) -> str:
-        """Of the attack, see `attacks.Attack`; "none" where there is none."""
+        """Of the attack, see `attacks.Attack`; "none" without an attack."""
         return NONE if self.is_none else attacks.ATTACKS[self.attack].kind
 
     @property

@@ -76,7 +76,7 @@ class Compression(Settings):
 
     @property
     def is_sparse(self) -> bool:
-        """Whether the server gets some entries, and zeros in place of the others."""
+        """Whether the server gets only some entries, and zeros for the others."""
         return self.compression in _SPARSE
 
     @property

@@ -1,4 +1,4 @@
-"""Simulated devices in the place of clients that are always there."""
+"""Simulated devices, which replace clients that always take part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves a private run beside the noised updates."""
+"""What leaves a private run in addition to the noised updates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Release(Settings):
-    """What a private run gives out beside its noised updates, and at which cost.
+    """What a private run releases in addition to its noised updates, and at which cost.
 
     Example:
       >>> release = tfl.Release(withhold_exact=True)

@@ -128,7 +128,7 @@ class Runtime(Settings):
 
     @property
     def separately(self) -> bool:
-        """Whether clients are executed and evaluated each by itself."""
+        """Whether each client is executed and evaluated separately."""
         return self._is_federation or self.client_execution.startswith("separate")
 
     def addresses(self) -> list[str]:

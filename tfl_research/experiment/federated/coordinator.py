@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tfl_research.federation.evaluator import FederatedEvaluator
 
 FOLDER = "federation"
-# Seconds between two looks at which sites are there.
+# Seconds between two checks of which sites are connected.
 _PAUSE = 0.2
 
 
@@ -65,7 +65,7 @@ def opened_sites(
       sums: makes the secure sums of the run.
 
     Raises:
-      UserError: a site is not there in time.
+      UserError: a site does not connect in time.
     """
     carrier = _carrier(file)
     try:
@@ -83,10 +83,10 @@ def opened_sites(
 
 
 def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
-    """Waits until all sites are there, for at most the start's deadline.
+    """Waits until all sites are connected, for at most the start's deadline.
 
     Raises:
-      UserError: a site is not there.
+      UserError: a site is not connected.
     """
     end = time.monotonic() + file.start_deadline
     told = False

@@ -1,4 +1,4 @@
-"""Evaluation and export of the model of a process of one's own. Imports TensorFlow."""
+"""Evaluation and export of the model of a user's own process. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = ("trainable", "non_trainable")
 
 
 class FunctionEvaluation:
-    """Metrics that a function computes from the model, or from a state without one.
+    """Metrics that a function computes from the model, or else from the state.
 
     Args:
       function: (model) -> numbers by name; `accuracy` becomes the column
@@ -145,8 +145,8 @@ class ModelEvaluation:
       test: test datasets by client.
 
     Raises:
-      SettingError: a Keras model that is not compiled, or data of another type than
-        the model takes.
+      SettingError: a Keras model that is not compiled, or data of a type that the model
+        does not take.
     """
 
     splits: Sequence[str] = ("eval",)
@@ -293,7 +293,7 @@ class Exporter:
     Attributes:
       built: the user's model, or None. Without a Keras model, a folder has
         `weights.npz`, whose names are the paths of the weights.
-      has_model: whether a state has a model; a state without one is not exported.
+      has_model: whether a state has a model; a state without a model is not exported.
     """
 
     built: Optional[BuiltModel]

@@ -52,7 +52,7 @@ def run(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> ProcessResult:
-    """Runs the process, or goes on with it where the folder has begun it."""
+    """Runs the process, or continues the run that the folder holds."""
     with _opened(experiment, folder, resume, recharge, stream) as arguments:
         return _result(experiment, arguments, program.run(**arguments))
 
@@ -200,7 +200,7 @@ def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerpr
 
 
 def _varying_line(values: ValuesDigest) -> str:
-    """What a run says whose clients cannot be compared with those of a later start."""
+    """The line of a run whose clients cannot be compared at a later start."""
     more = values.number_varying - 1
     others = f" (and {more} other clients)" if more else ""
     return (

@@ -131,7 +131,7 @@ def _checked_clients(
 
 
 def _clients_type(arguments: list[tuple[str, tff.Type]]) -> tff.FederatedType:
-    """The type of clients whose value has every argument."""
+    """The type of a client's value that holds every argument."""
     if len(arguments) == 1:
         return arguments[0][1]
     members = tff.StructWithPythonType(
@@ -141,7 +141,7 @@ def _clients_type(arguments: list[tuple[str, tff.Type]]) -> tff.FederatedType:
 
 
 def _of_computation(computation: tff.Computation) -> tff.templates.IterativeProcess:
-    """A process that counts its rounds, and whose metrics are the result."""
+    """A process that counts its rounds, and returns the result as metrics."""
     arguments = _checked_clients(
         "the computation", _arguments(computation.type_signature.parameter)
     )

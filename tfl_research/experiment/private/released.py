@@ -1,4 +1,4 @@
-"""What an experiment gives out: its filter, private evaluation and private choice."""
+"""What an experiment releases: its filter, private evaluation and private choice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def release_of(setup: Setup) -> outputs.Release:
 
     Cohort sizes are public where settings decide them: under record-level privacy,
     whose neighbours have the same clients, and where every cohort has the same size
-    without simulated devices. A Poisson cohort's size tells whether a client is there.
+    without simulated devices. A Poisson cohort's size tells whether a client takes
+    part.
     """
     experiment = setup.experiment
     if experiment.privacy is None:
@@ -70,8 +71,8 @@ def release_of(setup: Setup) -> outputs.Release:
 def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:
     """The columns of a mechanism that are exact although the table says private.
 
-    Where clients add the noise, its total tells how many took part. Of a user's own
-    mechanism nobody knows how the columns are computed.
+    Where clients add the noise, its total tells how many took part. The toolkit does
+    not know how a user's own mechanism computes its columns.
     """
     if privacy.MECHANISMS.origin(mechanism.NAME) is not None:
         return frozenset([_CLIP, _NOISE, *_LEARNING_RATES])
@@ -222,7 +223,7 @@ def _selection_event(setup: Setup) -> Event:
 
 
 def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
-    """The charged releases beside the rounds: (event, how many are planned)."""
+    """The releases that are charged in addition to the rounds, each with its count."""
     settings, training = setup.experiment.release, setup.experiment.training
     planned: list[tuple[Event, int]] = []
     if settings.evaluation_noise_multiplier is not None:
@@ -262,7 +263,7 @@ def notes(setup: Setup) -> list[str]:
 def of_run(
     setup: Setup, noise_key: int, write_statement: Optional[Callable[[], None]]
 ) -> Releases:
-    """What a run gives out, for the round loop.
+    """What a run releases, for the round loop.
 
     Args:
       setup: of the run.
@@ -293,7 +294,7 @@ def of_run(
 
 
 def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
-    """What the statement says that a run gives out.
+    """What the statement says about a run's releases.
 
     Args:
       setup: of the run.

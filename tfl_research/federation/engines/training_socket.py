@@ -1,10 +1,10 @@
 """A socket at which an engine's job hands weights to a site's process for training.
 
-For jobs in which FLARE or Flower averages. The socket is beside the site's own, and
-takes frames (`wire.sockets`) of .npz archives without pickles: the model's arrays
-as `0000`, `0001` and so on, and `header`, a JSON text in bytes. A request's header has
-`kind`, "train" or "evaluate", and `round`, from 1; a reply's has `examples` and
-`metrics`, or `error`. Only processes of this user can connect.
+For jobs in which FLARE or Flower averages. The socket is in the folder of the site's
+own socket, and takes frames (`wire.sockets`) of .npz archives without pickles: the
+model's arrays as `0000`, `0001` and so on, and `header`, a JSON text in bytes. A
+request's header has `kind`, "train" or "evaluate", and `round`, from 1; a reply's has
+`examples` and `metrics`, or `error`. Only processes of this user can connect.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Collector:
         self._summed.append(name)
 
     def survivors(self) -> Arrays:
-        """Closes step "masked": the message for those whose vectors are in the total.
+        """Closes step "masked"; returns the message for the parties in the total.
 
         Raises:
           SumAbandonedError: they are fewer than the threshold.

@@ -31,7 +31,7 @@ _TAG_BYTES = 16
 
 
 def sealed_bytes(plain: int) -> int:
-    """The length of `seal`'s result for so many bytes."""
+    """The length of `seal`'s result for a message of this length."""
     return _NONCE_BYTES + plain + _TAG_BYTES
 
 

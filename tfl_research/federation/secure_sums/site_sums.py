@@ -34,10 +34,10 @@ class SiteSums:
     site's first masked vector on. `forget_after` is for rounds with new noise.
 
     Args:
-      folder: where the files are; made if there is none, for its owner alone. Each run
-        has `ID.party` (format of `PartyState`) and `ID.rounds` (format 1): JSON with
-        `format`, `run` and `rounds`, for each round its last `attempt`, the digest of
-        its `plan` and its `survivors`.
+      folder: where the files are; made if it does not exist, readable by its owner
+        alone. Each run has `ID.party` (format of `PartyState`) and `ID.rounds` (format
+        1): JSON with `format`, `run` and `rounds`, for each round its last `attempt`,
+        the digest of its `plan` and its `survivors`.
       name: the site's name.
 
     Example, for the site's side of one sum:
@@ -63,8 +63,8 @@ class SiteSums:
           terms: what the coordinator proposes, with the session `session_of` the three.
 
         Raises:
-          SecureSumError: the terms are of another session, or other than those of an
-            earlier attempt at the round; or the attempt is over.
+          SecureSumError: the terms are of another session, or differ from the terms of
+            an earlier attempt at the round; or the attempt is over.
         """
         if terms.session != session_of(run, number, attempt):
             raise SecureSumError(

@@ -120,8 +120,8 @@ class SumTerms:
         """The reverse of `as_json`.
 
         Raises:
-          SecureSumError: the object is none that `as_json` gives, or the terms are
-            refused.
+          SecureSumError: the object does not have the form that `as_json` gives, or the
+            terms are refused.
         """
         try:
             session = bytes.fromhex(value["session"])

@@ -154,7 +154,7 @@ class VectorSpec:
         """The reverse of `as_json`.
 
         Raises:
-          SecureSumError: the object is none that `as_json` gives.
+          SecureSumError: the object does not have the form that `as_json` gives.
         """
         try:
             shape, dtype, modulus = value["shape"], value["dtype"], value["modulus"]

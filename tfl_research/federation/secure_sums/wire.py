@@ -85,11 +85,11 @@ class Reader:
         return found
 
     def row(self, name: str, length: int) -> bytes:
-        """An array of so many bytes."""
+        """The bytes of an array `[length]`."""
         return self.array(name, np.uint8, (length,)).tobytes()
 
     def rows(self, name: str, count: int, length: int) -> list[bytes]:
-        """An array of `count` rows of so many bytes each."""
+        """The rows of an array `[count, length]`, as bytes."""
         array = self.array(name, np.uint8, (count, length))
         return [row.tobytes() for row in array]
 

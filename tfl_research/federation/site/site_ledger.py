@@ -120,8 +120,9 @@ class SiteLedger:
           The largest ε of a client's records in this run, at the plan's δ.
 
         Raises:
-          Refused: the round is none of the run's, or ε of all runs would be above the
-            policy's; or a ledger changed. Nothing is charged then for this round.
+          Refused: the round is not one of the run's rounds, or ε of all runs would be
+            above the policy's limit; or a ledger changed. Nothing is charged then for
+            this round.
         """
         rounds, recorded = self.account.planned_rounds, len(self.account.ledger)
         if not 1 <= round_number <= rounds:

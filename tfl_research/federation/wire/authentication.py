@@ -205,8 +205,8 @@ def read_key(path: pathlib.Path) -> bytes:
     """The key in a file of `make_key`.
 
     Raises:
-      UserError: no such file, no key in the file, or others than its owner may read the
-        file.
+      UserError: the file does not exist, holds no key, or can be read by others than
+        its owner.
     """
     try:
         mode = path.stat().st_mode

@@ -27,7 +27,7 @@ from tfl_research.federation.wire.messages import (
 )
 from tfl_research.storage import atomic
 
-# Kinds of refusals beside the replies' `REFUSED` and `FAILED`.
+# Kinds of refusals, in addition to the replies' `REFUSED` and `FAILED`.
 WRONG = "wrong"
 SILENT = "silent"
 UNREACHED = "unreached"

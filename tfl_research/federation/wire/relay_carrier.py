@@ -41,7 +41,7 @@ def unrelayed(payload: bytes) -> tuple[str, int, bytes]:
     """Site, number and message of a relay's frame.
 
     Raises:
-      FrameError: no such payload.
+      FrameError: the payload does not have this form.
     """
     try:
         (length,) = _LENGTH.unpack_from(payload)

@@ -128,8 +128,9 @@ class Connection:
 class Listener:
     """A listening socket at a path, which only this user can reach.
 
-    A file beside it, PATH.lock, is locked while the listener lives, so that a second
-    process cannot take the path over; a path that a killed process left is replaced.
+    The file PATH.lock in the same folder is locked while the listener lives, so that a
+    second process cannot take over the path; a path that a killed process left is
+    replaced.
 
     Attributes:
       socket: for a selector.

@@ -70,7 +70,7 @@ def _log_hockey_stick(
 def epsilon_between_gaussians(
     means: Any, stds: Any, other_means: Any, other_stds: Any, delta: float
 ) -> np.ndarray:
-    """The smallest ε >= 0 for which two Gaussians are (ε, δ)-indistinguishable.
+    """The smallest ε >= 0 such that two Gaussians are (ε, δ)-indistinguishable.
 
     ε holds in both directions. The hockey-stick divergence is exact; bisection solves
     for ε. Arguments are broadcast.
@@ -149,7 +149,7 @@ def estimate_epsilon(
     resamples: int = 1000,
     seed: int = 0,
 ) -> GaussianEstimate:
-    """ε̂ between the Gaussian that fits canaries' scores and that of unused canaries.
+    """ε̂ between the Gaussians that fit the scores of canaries and of unused canaries.
 
     Andrew et al. 2023 (arXiv 2302.03098), Algorithm 2: the Gaussian has the mean and
     standard deviation of the scores. The cosine of a random unit vector with any

@@ -41,8 +41,8 @@ class Ledger(ChainFile):
 
         Args:
           path: the file.
-          identity: of the run. A new ledger gets a first line with it; without an
-            identity, a new ledger has no such line.
+          identity: of the run. A new ledger gets a first line with the identity;
+            without an identity, a new ledger has no such line.
 
         Raises:
           ValueError: another process has the ledger open; or a line is malformed,

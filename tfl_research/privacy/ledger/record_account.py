@@ -83,7 +83,7 @@ class RecordAccount(RoundAccount):
             curve.up_to(rounds)
 
     def client_epsilons(self, rounds: int) -> tuple[float, ...]:
-        """ε of each client's records after so many rounds."""
+        """ε of each client's records after `rounds` rounds."""
         beside = self.ledger.record_of_run.beside(rounds)
         return tuple(
             curve(rounds, self._at(index, beside))
@@ -102,7 +102,7 @@ class RecordAccount(RoundAccount):
         )
 
     def epsilon_after(self, rounds: int) -> float:
-        """The largest ε of a client's records after so many rounds."""
+        """The largest ε of a client's records after `rounds` rounds."""
         return max(self.client_epsilons(rounds))
 
     def charge(self, round_number: int) -> float | None:
@@ -120,7 +120,7 @@ class RecordAccount(RoundAccount):
         return epsilon
 
     def statement_notes(self, rounds: int) -> list[str]:
-        """A sentence for each client: its records, δ and ε after so many rounds."""
+        """A sentence for each client: its records, δ and ε after `rounds` rounds."""
         epsilons = self.client_epsilons(rounds)
         clients = zip(self.event.clients, self.event.sampling_rates, self.deltas)
         return [

@@ -70,7 +70,7 @@ class SharedRounds:
         self._chain = chain
         self._parsed: dict[str, Event] = {}
         self.runs: dict[str, RunRecord] = {}
-        # Kept beside `runs`: counting anew would visit every line.
+        # Kept beside `runs`: counting again would visit every line.
         self.counts: Counts = {}
         self.population: Population | None = None
         self.budget: LedgerBudget | None = None

@@ -1,4 +1,4 @@
-"""What a consortium decides in addition to its drafts, and what it must still decide."""
+"""What a consortium decides in addition to its drafts, and what is still undecided."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Frames between an engine's processes and ours, over Unix-domain sockets.
 
-This file runs in the environment of NVIDIA FLARE or Flower, beside their code, and
-imports the standard library alone. A frame is eight bytes of length, big-endian, and
-as many bytes. `tfl_research.federation.wire.carriers` documents the frames. A relay
+This file runs in the environment of NVIDIA FLARE or Flower, and imports only the
+standard library. A frame is eight bytes for the length, big-endian, and then this
+number of bytes. `tfl_research.federation.wire.carriers` documents the frames. A relay
 changes nothing in them and reads no message.
 """
 

@@ -67,7 +67,7 @@ class RecordEvent(events.NoisedEvent):
 
     @classmethod
     def of(cls, noise_multiplier: float, clients: ClientData) -> RecordEvent:
-        """The event of clients whose local steps are drawn by Poisson sampling.
+        """The event of clients that draw their local steps by Poisson sampling.
 
         Reads every client's data once, to count its records.
 

@@ -84,7 +84,7 @@ def check_registered(event: Event) -> None:
     """Checks that a ledger with the event can be read again.
 
     Raises:
-      ValueError: the event's class is not the one that is registered for its kind.
+      ValueError: the event's class is not the class that is registered for its kind.
     """
     kind = event.kind
     if kind not in EVENTS or EVENTS.get(kind) is not type(event):
@@ -120,7 +120,7 @@ def check_readable(event: Event) -> None:
 
 
 def event_from_dict(fields: Mapping[str, Any]) -> Event:
-    """The event whose `to_dict` gave these fields.
+    """The event from the fields that its `to_dict` gave.
 
     Raises:
       UnknownKindError: no class is registered for the kind.

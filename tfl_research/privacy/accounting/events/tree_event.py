@@ -34,7 +34,7 @@ class TreeEvent(CorrelatedEvent):
       efficient: whether prefixes are Honaker's estimates; the nodes, and so the
         privacy, are the same.
       min_separation: two rounds of a client are at least so far apart.
-      rounds_per_epoch: a client takes part at most once in each epoch of so many
+      rounds_per_epoch: a client takes part at most once in each epoch of this many
         rounds.
       population: number of clients that can be sampled.
       cohort_size: expected size of a cohort.

@@ -25,7 +25,7 @@ Direction = Literal["remove", "add", "replace"]
 
 
 def directions(neighbouring_relation: str) -> tuple[Direction, ...]:
-    """The directions whose largest ε is the ε of a sampled Gaussian."""
+    """The directions; the larger ε of the two is the ε of a sampled Gaussian."""
     if neighbouring_relation == "replace_one":
         return ("replace",)
     return ("remove", "add")
@@ -69,7 +69,7 @@ def _deltas(epsilons: np.ndarray, sigma: float, q: float, *, adds: bool) -> np.n
 
 
 def connected(deltas: np.ndarray, interval: float) -> np.ndarray:
-    """Probabilities of the lattice points for which δ(ε) has these values.
+    """Probabilities of the lattice points that give δ(ε) these values.
 
     Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1.
     """
@@ -104,7 +104,7 @@ class Loss(Protocol):
 
     @property
     def base(self) -> Optional[Loss]:
-        """A loss that is composed once beside the rounds; None for none."""
+        """A loss that is composed once in addition to the rounds; None for none."""
 
 
 def chernoff(

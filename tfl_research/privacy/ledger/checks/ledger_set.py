@@ -99,7 +99,7 @@ def _check_same(
 
 
 def client_of(shared: Spending) -> str | None:
-    """The client whose records a ledger is about; None for a ledger about clients."""
+    """The client whose records a ledger covers; None for a ledger of whole clients."""
     for run in shared.runs:
         for event in run.events[:1]:
             if shared.shared and isinstance(event, RecordEvent):

@@ -91,7 +91,7 @@ def check_run(shared: Spending, own: Spending) -> str:
     Raises:
       DamageError: the run's own ledger is damaged or lost lines, or the shared ledger
         lacks lines of the run or has others.
-      ValueError: the folder does not say which run it is of.
+      ValueError: the folder does not say which run it holds.
     """
     folder, run = own.path.parent, own.run_id
     if run is None:

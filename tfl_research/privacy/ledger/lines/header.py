@@ -22,7 +22,7 @@ _NAMES = ("ledger", "run", "salt", "seed_sha256")
 
 @dataclasses.dataclass(frozen=True)
 class RunIdentity:
-    """The run whose rounds a ledger charges.
+    """The run that a ledger charges for its rounds.
 
     Attributes:
       run: the run's id, from `run_id`.
@@ -97,7 +97,7 @@ class Header:
         return _digest(self.salt, run_seed) == self.seed_sha256
 
     def check(self, where: str, of: RunIdentity) -> None:
-        """Checks that the ledger is of a run.
+        """Checks that the ledger belongs to a run.
 
         Args:
           where: begins the messages; names file and line.

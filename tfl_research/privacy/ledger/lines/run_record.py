@@ -19,8 +19,8 @@ class RunRecord:
       rounds: the event of round 1, 2, ... of the present attempt.
       charged: every charged round in the order of the lines, repeated rounds included.
       releases: every charged release.
-      counts: rounds and releases by (tag, event). Releases whose event does not compose
-        by rounds have a tag each.
+      counts: rounds and releases by (tag, event). Each release with an event that does
+        not compose by rounds has its own tag.
     """
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
@@ -110,7 +110,7 @@ class RunRecord:
         self.entries.append(entry)
 
     def beside(self, rounds: int) -> tuple[tuple[Event, int], ...]:
-        """What is charged beside the first rounds of the present attempt.
+        """What is charged in addition to the first rounds of the present attempt.
 
         That is what earlier attempts charged for rounds that were repeated, and the
         releases after these rounds.
@@ -173,7 +173,7 @@ class RunRecord:
         return Round(round_number, event)
 
     def next_restart(self, where: str, after: int) -> Restart | None:
-        """The entry to write for a new attempt; None if it is there already.
+        """The entry to write for a new attempt; None if it is recorded already.
 
         Args:
           where: see `next_round`.

@@ -130,7 +130,9 @@ def test_other_noise_is_charged_at_every_execution(drawing, tmp_path):
     assert lines(tmp_path) == [1, 2, 3, "restart after 0", 1, 2, 3, 4, 5]
     assert result.epsilon == pytest.approx(epsilon(8), rel=1e-6)
     text = stream.getvalue()
-    assert "the rounds 1 to 3 may have been executed" in text
+    assert (
+        "the rounds 1 to 3, after the last checkpoint, may have been executed" in text
+    )
     assert "every execution is charged" in text
     # The repeated rounds have new noise, and new cohorts.
     after = (tmp_path / "measurements.jsonl").read_text()
@@ -290,7 +292,8 @@ def test_a_changed_process_goes_on_with_recharge(drawing, tmp_path):
          "repeatable=True: the process has the operations RandomStandardNormal"),
         ({"release": tfl.Release(release_exact=["accuracy"])},
          "release_exact=accuracy: there is no such exact output"),
-        ({"release": tfl.Release(selection_epsilon=1)}, "selection_epsilon=1: is for"),
+        ({"release": tfl.Release(selection_epsilon=1)},
+         "selection_epsilon=1: goes with"),
         ({"release": tfl.Release(release_exact=["all"]), "public_data": True},
          "public_data, which shows every output"),
     ],

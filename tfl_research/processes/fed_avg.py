@@ -148,15 +148,15 @@ def build_fed_avg(
       secure_sums: the numbers of secure sums, for a process in which everything that
         clients report goes through TFF's secure sums. The default aggregator and the
         process' own sums use them; an aggregator that is given must sum securely
-        itself. The metrics then have `secure_sums`, of which `clipped_clients` is the
-        number of clients that reported a number beyond its bound. A table of client
-        states is no sum: each client's state and position stay beside the sums.
+        itself. The metrics then have `secure_sums`; its `clipped_clients` is the number
+        of clients that reported a number beyond its bound. A table of client states is
+        no sum: each client's state and position are not part of the sums.
 
     Raises:
       ValueError: both or neither of client_optimizer and client_work; both
         server_optimizer and server_work; no max_cohort_size although clients keep a
-        state; a weighting other than uniform for an aggregator without weights; an
-        aggregator that is not an aggregation factory; a client_work that is not a
+        state; a weighting other than uniform, although the aggregator takes no weights;
+        an aggregator that is not an aggregation factory; a client_work that is not a
         `clients.ClientWork`; a client work and an aggregator with different privacy
         plans; a privacy plan and statistics that are averaged or kept at clients; an
         aggregator that needs roles, and client data without roles.

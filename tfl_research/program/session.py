@@ -219,7 +219,7 @@ class Session:
         )
         cells: dict[str, float] = {}
         last_good = self._recovery.last_good()
-        # From here on the row has what is given out, and nothing else.
+        # From here on the row has only what is released.
         row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
             try:

@@ -134,7 +134,7 @@ class EpsilonCurve:
         return self._values[: rounds + 1]
 
     def at(self, rounds: int) -> float:
-        """ε after `rounds` rounds, computed alone (last digits differ from the curve)."""
+        """ε after `rounds` rounds, computed alone (last digits differ)."""
         if rounds == 0:
             return 0.0
         if rounds < len(self._values):

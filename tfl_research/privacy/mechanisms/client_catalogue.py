@@ -103,7 +103,7 @@ class DistributedNoise(MechanismSettings):
     def calibrate(
         self, target_epsilon: float, shape: RunShape, delta: float, accountant: str
     ) -> float:
-        """The least noise for ε; each noise multiplier has a grid of its own."""
+        """The least noise for ε; each noise multiplier has its own grid."""
         del accountant  # Only "rdp" applies.
         return distributed_calibration.calibrate_distributed(
             self.NAME,

@@ -86,7 +86,7 @@ class DeclaredPlan:
 
     @property
     def planned_releases(self) -> tuple[tuple[Event, int], ...]:
-        """None beside the rounds."""
+        """No releases in addition to the rounds."""
         return ()
 
     def record(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class DeclaredPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """None: nobody knows of what numbers the process makes its noise."""
+        """No draws: it is not known from which numbers the process makes its noise."""
         del size
         return Draws()
 
@@ -111,9 +111,9 @@ class DeclaredPlan:
 def check_covers(event: Event, amplification: Amplification, rounds: int) -> None:
     """Checks that an event may be charged for cohorts of a sampler.
 
-    An event that counts on sampling needs cohorts of the same kind that are drawn at
-    most at its rate, under the same neighbouring relation. An event without may also be
-    one of zero-out or replace-one, under which the same clients take part in both
+    An event that assumes sampling needs cohorts of the same kind, drawn at most at the
+    event's rate, under the same neighbouring relation. An event without may also be one
+    of zero-out or replace-one, under which the same clients take part in both
     populations. Events of correlated noise need clients that take part at most as often
     as they say.
 
@@ -123,7 +123,7 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
       rounds: planned.
 
     Raises:
-      ValueError: says what the event counts on, and what the cohorts are.
+      ValueError: says what the event assumes, and what the cohorts are.
     """
     if event.is_search or event.unit != "client":
         raise ValueError(

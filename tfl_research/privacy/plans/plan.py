@@ -46,7 +46,7 @@ class PrivacyPlan(Protocol):
 
     @property
     def planned_releases(self) -> Sequence[tuple[Event, int]]:
-        """Further releases that the run intends beside its rounds, and how many."""
+        """Releases that the run plans in addition to its rounds, and how many."""
 
     def record(self) -> dict[str, Any]:
         """The values that must not change between two starts of a run, for JSON.

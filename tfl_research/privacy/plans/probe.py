@@ -100,7 +100,7 @@ def probe_noise(
         A mechanism with a secure sum must be built with a context of `secure=False`.
       coordinates: number of scalars in an update; by default the dimension of the
         plan's grid of noise shares, or `COORDINATES`.
-      clients: number of clients that send updates; by default 1, or as many as the
+      clients: number of clients that send updates; by default 1, or the number that the
         plan's grid needs for a release.
       other: the mechanism of the same plan with another seed. Its noise must differ.
         None skips this comparison.
@@ -169,7 +169,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _are_equal(one: np.ndarray, two: np.ndarray) -> bool:
-    """Whether two samples are equal, or each other's negative, but for rounding."""
+    """Whether two samples are equal, or each other's negative, up to rounding."""
     length = min(len(one), len(two))
     one, two = one[:length], two[:length]
     size = float(np.linalg.norm(one))
@@ -261,7 +261,7 @@ class _Rounds:
         return state, parts, stddev
 
     def _check(self, parts: list[np.ndarray], stddev: float) -> None:
-        # Together first, of which the bounds are the tightest.
+        # All samples together come first, because their bounds are the tightest.
         samples = [_joined(parts), *parts] if len(parts) > 1 else parts
         for sample in samples:
             try:
@@ -274,7 +274,7 @@ class _Rounds:
 
 
 def _iterative(process: Any) -> Any:
-    """An aggregation process whose clients hold a value and a weight together."""
+    """An aggregation process in which a client holds a value and a weight together."""
     import tensorflow_federated as tff
 
     _, value, weight = process.next.type_signature.parameter

@@ -61,7 +61,7 @@ class Evaluation:
         """bool `[clients]`: the clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
         if metric_of(metric, self.metrics).is_partial:
-            # As an AUC of a client whose examples are all of one class.
+            # Such as the AUC of a client with examples of one class only.
             counts = counts & ~np.isnan(self.per_client[metric])
         return counts
 
@@ -106,7 +106,7 @@ class Evaluation:
     def columns(self, split: str) -> collections.OrderedDict[str, float]:
         """Returns cells of metrics.csv: overall metrics, and their spread over clients.
 
-        `client_mean`, `client_worst_decile` and `client_worst` are those of `Spread`.
+        `client_mean`, `client_worst_decile` and `client_worst` are defined in `Spread`.
 
         Args:
           split: "eval" for the training clients' test splits, "held_out" for clients

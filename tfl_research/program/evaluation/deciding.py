@@ -40,7 +40,7 @@ def deciding_column(
     Args:
       metric: as the user gave it, or None.
       task_metric: the task's metric.
-      release: says which columns are given out.
+      release: says which columns are released.
       splits: names of the evaluated splits.
       is_private: whether the run has the column `PRIVATE_ACCURACY`, which decides by
         default.
@@ -90,12 +90,12 @@ def selection(
       config: has the metric that the user gave.
       task_metric: the task's metric.
       splits: names of the evaluated splits.
-      releases: what the run gives out.
+      releases: which outputs the run releases.
       metrics: the declared metrics, by name; see `tasks.metrics`.
 
     Raises:
-      UserError: the metric of the configuration is withheld, or nobody has said which
-        direction of the metric is better.
+      UserError: the metric of the configuration is withheld, or it is not declared
+        which direction of the metric is better.
     """
     if releases.choice is not None:
         return None

@@ -75,8 +75,8 @@ class PersonalEvaluator:
       model: the task's functional model. The global model has the server's
         non-trainable weights, or those that the client keeps. So has a personal model,
         unless `personal` returns a `clients.PersonalModel`.
-      shared: (global weights, server state) -> the values that the server sends beside
-        the model; None for no values.
+      shared: (global weights, server state) -> the values that the server sends in
+        addition to the model; None for no values.
       seed: seed of the clients' local steps.
       batch_size: test examples in a batch, at least 1.
 

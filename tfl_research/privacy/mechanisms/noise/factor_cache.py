@@ -51,11 +51,11 @@ def load(
     """The rows of the matrix, float64 `[rounds, bands]`, or None.
 
     Warns and returns None for a damaged file or a file of other parameters: the matrix
-    is then computed anew.
+    is then computed again.
 
     Args:
       key: the matrix' parameters, JSON values, with "rounds" and "bands".
-      check: raises ValueError for rows that are no such matrix.
+      check: raises ValueError for rows that are not such a matrix.
     """
     if user_paths.cache() is None:
         return None

@@ -6,6 +6,7 @@ import argparse
 import json
 import pathlib
 import signal
+import subprocess
 import sys
 import tempfile
 from typing import Any
@@ -24,6 +25,9 @@ _TURN_SECONDS = 1.0
 _WARM_ROUNDS = 3
 # A round that takes longer is not repeated before it counts.
 _LONG_SECONDS = 5.0
+# The contender on a GPU, and whom --device=gpu compares.
+_ON_GPU = "in_process_gpu"
+_WITH_GPU = f"in_process,{_ON_GPU}"
 # TFF has no DP-SGD at the clients.
 _NOT_IN_TFF = tuple(n for n, s in IMAGES.items() if s.record_clip is not None)
 
@@ -112,6 +116,21 @@ def _listed(
     return names
 
 
+def _cards(parser: argparse.ArgumentParser) -> list[str]:
+    """Name, driver and memory of each GPU, as NVIDIA's driver tells them."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total"]
+    try:
+        told = subprocess.run(
+            [*query, "--format=csv,noheader"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        parser.error(f"--device=gpu: nvidia-smi finds no GPU ({error}); leave it out")
+    return told.stdout.splitlines()
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags, checked."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
@@ -120,7 +139,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default="W1,W2,W3,W4,heart,shakespeare,flights",
         help=f"which of {','.join(WORKLOADS)}; default %(default)s; may be empty",
     )
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument(
+        "--contenders",
+        help=f"which of {','.join(CONTENDERS)}; default all but {_ON_GPU}, and with "
+        f"--device=gpu {_WITH_GPU}",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="gpu: the in-process runtime with clients' work on a GPU, against itself "
+        "on the CPU",
+    )
     parser.add_argument(
         "--peers",
         nargs="?",
@@ -172,6 +202,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--turns", type=int, default=7, help="turns of each contender")
     flags = parser.parse_args(arguments)
+    if flags.contenders is None:
+        usual = ",".join(name for name in CONTENDERS if name != _ON_GPU)
+        flags.contenders = _WITH_GPU if flags.device == "gpu" else usual
+    flags.cards = _cards(parser) if flags.device == "gpu" else []
     for name, known in (
         ("workloads", WORKLOADS),
         ("contenders", CONTENDERS),
@@ -211,6 +245,8 @@ def main() -> None:
     flags = parse(sys.argv[1:])
     results: dict[str, Any] = {}
     extra_results: dict[str, Any] = {}
+    if flags.cards:
+        extra_results["gpus"] = flags.cards
 
     def save() -> None:
         if flags.output is not None:

@@ -112,6 +112,7 @@ def _in_process(
         process,
         mode=mode,
         chunk_size=settings.chunk_clients,
+        accelerator=settings.accelerator,
         choice_file=folder.path / _FILE,
         choice_key=folder.choice_key,
         choice_made=folder.plan is not None and folder.has_results(),

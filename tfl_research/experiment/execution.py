@@ -148,9 +148,13 @@ def _opened(
         progress.stage(out, "importing TensorFlow and building the process")
         stack.callback(progress.stage, out)
         deferred_imports.import_tff()
-        from tfl_research import program
+        from tfl_research import program, runtime
         from tfl_research.experiment import building, noise_keys
 
+        cards = runtime.prepare(experiment.runtime.accelerator)
+        if cards:
+            progress.stage(out)
+            out.write(f"clients' work runs on {', '.join(cards)}\n")
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
 

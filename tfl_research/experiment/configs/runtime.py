@@ -79,9 +79,24 @@ class Runtime(Settings):
         minimum=1,
     )
 
+    accelerator: str = settings.choice(
+        "none",
+        "gpu: the GPUs of this machine execute clients' work in in_process, and the "
+        "CPU the server's; scripts/install_gpu installs what TensorFlow needs for it. "
+        "none: the CPU executes all, and a GPU is left alone.",
+        ("none", "gpu"),
+    )
+
     def check(self) -> None:
+        if self.accelerator != "none" and self.client_execution.startswith("separate"):
+            raise self.refused(
+                "accelerator",
+                f"does not go with --client_execution={self.client_execution}: clients "
+                "are executed as at sites, which use no GPU",
+            )
         if self.runtime != "in_process":
             for name, default in (
+                ("accelerator", "none"),
                 ("client_execution", "auto"),
                 ("chunk_clients", None),
             ):

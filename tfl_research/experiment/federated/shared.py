@@ -21,6 +21,7 @@ from tfl_research.tasks import Task
 # Settings about this machine, or about what the coordinator alone does.
 OWN = frozenset(
     {
+        "accelerator",
         "client_execution",
         "chunk_clients",
         "export",

@@ -1,4 +1,4 @@
-"""Environments of NVIDIA FLARE and Flower, beside the one with TensorFlow.
+"""Environments of NVIDIA FLARE and Flower, separate from TensorFlow's environment.
 
 Their requirements and TensorFlow 2.14's exclude each other, so each engine has a
 complete, hashed lock beside this module (`flare.lock`, `flower.lock`; made by
@@ -62,7 +62,7 @@ def ensure(
     cache: pathlib.Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Environment:
-    """The engine's environment, which is made if it is not there yet.
+    """The engine's environment; makes the environment if it does not exist yet.
 
     Args:
       engine: "flare" or "flower".
@@ -107,8 +107,8 @@ def _cache() -> pathlib.Path:
     base = user_paths.cache()
     if base is None:
         raise errors.UserError(
-            f"there is no home folder for the engine's environment; set "
-            f"{user_paths.VARIABLE}"
+            "there is no home folder in which the engine's environment could be made; "
+            f"set {user_paths.VARIABLE}"
         )
     return base / "tfl_research"
 
@@ -172,7 +172,8 @@ def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) ->
       newest: the newest.
 
     Raises:
-      UserError: there is none; says what there is, and what to do.
+      UserError: no Python of these versions is installed; says what there is, and what
+        to do.
     """
     found = set()
     for candidate in _candidates():
@@ -198,7 +199,7 @@ def _candidates() -> Iterator[str]:
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     for minor in (11, 12, 13, 10):
         yield from map(str, sorted(pyenv.glob(f"versions/3.{minor}*/bin/python")))
-    # The Python that runs this: under .venv, the one that .venv was made from.
+    # The Python that runs this: under .venv, the Python that .venv was made from.
     yield str(pathlib.Path(sys.base_prefix) / "bin" / "python3")
 
 

@@ -106,7 +106,9 @@ class ExampleFiles:
 
 def fingerprint(content: bytes) -> np.ndarray:
     """FarmHash64 of bytes, uint8 `[8]`, as TensorFlow computes it on every machine."""
-    found = tf.raw_ops.Fingerprint(data=[content], method="farmhash64")
+    # As a tensor: NumPy, which TensorFlow asks for lists, cuts off zeros at the end.
+    data = tf.reshape(tf.constant(content), [1])
+    found = tf.raw_ops.Fingerprint(data=data, method="farmhash64")
     return np.asarray(found)[0]
 
 

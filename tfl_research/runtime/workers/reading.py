@@ -165,9 +165,9 @@ def _blank(shape: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 def _checked(path: tf.Tensor, fingerprint: tf.Tensor) -> tf.Tensor:
     content = tf.io.read_file(path)
     found = tf.raw_ops.Fingerprint(data=content[tf.newaxis], method="farmhash64")[0]
-    check = tf.debugging.Assert(
-        tf.reduce_all(found == fingerprint), [_CHANGED, path], summarize=1
-    )
+    # Tensors have no `==` where TFF builds graphs.
+    is_same = tf.reduce_all(tf.equal(found, fingerprint))
+    check = tf.debugging.Assert(is_same, [_CHANGED, path], summarize=1)
     with tf.control_dependencies([check]):
         return tf.identity(content)
 

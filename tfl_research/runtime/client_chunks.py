@@ -73,13 +73,15 @@ def chunks_of_cohort(
         for group, shape in zip(division.groups, division.shapes):
             yield functools.partial(chunks.gather, cohort, group, shape, names)
         return
+    values = client_values(cohort, client_type)
     for chunk in chunks_of_values(
-        client_values(cohort, client_type),
-        client_type,
-        chunk_size=chunk_size,
-        parallel=parallel,
+        values, client_type, chunk_size=chunk_size, parallel=parallel
     ):
-        yield lambda chunk=chunk: chunk
+        yield functools.partial(_itself, chunk)
+
+
+def _itself(chunk: chunks.Chunk) -> chunks.Chunk:
+    return chunk
 
 
 def chunks_of_values(

@@ -109,7 +109,7 @@ class RemoteEngine(ClosedOnExit):
             number = len(addresses) * worker_cores if parts is None else parts
             kept = Division(number, "tff" if programs is None else "chunks", mode)
             self._keep.write(dataclasses.replace(kept, reason=reason))
-        self.parts, self.mode = kept.parts, kept.mode
+        self.parts, self.mode = kept.parts, kept.mode or mode
         self._division, self._programs = kept, programs
         seconds = CONNECT_SECONDS if connect_seconds is None else connect_seconds
         workers = [RemoteWorker(a, seconds, answer_seconds) for a in addresses]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow_federated as tff
@@ -72,7 +72,7 @@ class FederatedRounds:
         new_state, metrics = pack(iter(leaves), self._output_type)
         return new_state, metrics
 
-    def _each(self, calls: list[Callable[[], Any]]) -> list[Any]:
+    def _each(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         def on_worker(call: Callable[[], Any]) -> Job:
             def job(index: int) -> Any:
                 with tff.framework.get_context_stack().install(self._contexts[index]):

@@ -1,6 +1,5 @@
 """Workers read clients' examples from a folder, and compute what shipping gives."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -16,8 +15,8 @@ from toy_processes import (
     make_task,
     sgd,
     summing_process,
-    three_rounds,
     tff_processes,
+    three_rounds,
 )
 
 from tfl_research import data, processes, runtime
@@ -30,10 +29,10 @@ from tfl_research.runtime.workers.context import WorkerContext
 from tfl_research.runtime.workers.example_files import ExampleFiles
 from tfl_research.runtime.workers.reading import DataFileError, Reader
 
-GRAPH = Mode("folded", "graph")
+GRAPH, XLA = Mode("folded", "graph"), Mode("folded", "xla")
 PROCESSES = {
-    "fed_avg": (OURS["fed_avg"], Mode("vectorised", "xla")),
-    "adaptive_gaussian": (OURS["adaptive_gaussian"], Mode("folded", "xla")),
+    "fed_avg": (OURS["fed_avg"], XLA),
+    "adaptive_gaussian": (OURS["adaptive_gaussian"], XLA),
     "median": (
         {
             "client_optimizer": sgd(),
@@ -71,32 +70,32 @@ def test_shipped_and_read_data_give_the_same_bits(addresses, tmp_path, name):
         np.testing.assert_array_equal(one, other)
 
 
+ARRAYS = {
+    "x/flags": np.array([[True, False], [False, True], [True, True]]),
+    "x/pixels": np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
+    "x/large": np.array([2**63, 1, 2], np.uint64),
+    "x/half": np.array([0.5, -2.0, np.nan], np.float16),
+    "x/words": np.array([b"", b"two\0", b"drei"], object),
+    "y": np.array([2**40, -1, 0], np.int64),
+}
+
+
 class TestReader:
     """The leaves that a worker makes of files are those that are made here."""
 
-    ARRAYS = {
-        "x/flags": np.array([[True, False], [False, True], [True, True]]),
-        "x/pixels": np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
-        "x/large": np.array([2**63, 1, 2], np.uint64),
-        "x/half": np.array([0.5, -2.0, np.nan], np.float16),
-        "x/words": np.array([b"", b"two\0", "drei".encode()], object),
-        "y": np.array([2**40, -1, 0], np.int64),
-    }
-
     @pytest.fixture(scope="class")
     def clients(self):
-        empty = {name: array[:0] for name, array in self.ARRAYS.items()}
-        one = {name: array[1:2] for name, array in self.ARRAYS.items()}
+        empty = {name: array[:0] for name, array in ARRAYS.items()}
+        one = {name: array[1:2] for name, array in ARRAYS.items()}
         return data.ClientData.from_arrays(
-            {"all": self.ARRAYS, "none": empty, "one": one},
+            {"all": ARRAYS, "none": empty, "one": one},
             data.Batching(batch_size=2),
         )
 
     def test_every_type_of_array(self, worker, clients, tmp_path):
         cohort = clients.cohort(["all", "none", "one"], seed=3, round_number=1)
         stacked = cohort.stacked(num_clients=4, num_steps=3)
-        names = ["y", "mask", *clients.specs, "num_steps", "seed"][:-3] + ["seed"]
-        names = list(dict.fromkeys([*clients.specs, "mask", "num_steps", "seed"]))
+        names = [*clients.specs, "mask", "num_steps", "seed"]
         specs = [
             tf.TensorSpec(
                 [None, *stacked[name].shape[1:]],
@@ -116,9 +115,10 @@ class TestReader:
             np.testing.assert_array_equal(np.asarray(leaf), stacked[name], name)
 
 
-class TestFiles:
-    SPECS = {"x": ArraySpec((2,), np.dtype(np.float32))}
+SPECS = {"x": ArraySpec((2,), np.dtype(np.float32))}
 
+
+class TestFiles:
     def clients(self, *values):
         return data.ClientData.from_arrays(
             {
@@ -134,7 +134,7 @@ class TestFiles:
         return sorted(folder.rglob("*.examples"))
 
     def test_content(self, tmp_path):
-        ExampleFiles(tmp_path, self.SPECS).prepare(self.clients(1.5))
+        ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.5))
         [path] = self.files_of(tmp_path)
         content = path.read_bytes()
         name = hashlib.sha256(content).hexdigest()
@@ -144,16 +144,16 @@ class TestFiles:
         assert rest == np.array([1.5, 1.5], "<f4").tobytes()
 
     def test_what_is_there_is_used_and_other_examples_are_other_files(self, tmp_path):
-        files = ExampleFiles(tmp_path, self.SPECS)
+        files = ExampleFiles(tmp_path, SPECS)
         # Equal examples share a file.
         assert files.prepare(self.clients(1.0, 1.0, 2.0)) == 2
         before = [path.stat().st_mtime_ns for path in self.files_of(tmp_path)]
-        assert ExampleFiles(tmp_path, self.SPECS).prepare(self.clients(2.0, 1.0)) == 0
+        assert ExampleFiles(tmp_path, SPECS).prepare(self.clients(2.0, 1.0)) == 0
         assert [p.stat().st_mtime_ns for p in self.files_of(tmp_path)] == before
-        assert ExampleFiles(tmp_path, self.SPECS).prepare(self.clients(3.0)) == 1
+        assert ExampleFiles(tmp_path, SPECS).prepare(self.clients(3.0)) == 1
 
     def test_other_clients_of_the_same_names(self, tmp_path):
-        files = ExampleFiles(tmp_path, self.SPECS)
+        files = ExampleFiles(tmp_path, SPECS)
         first, second = self.clients(1.0), self.clients(2.0)
         files.prepare(first)
         cohorts = [c.cohort(["c0"], seed=0, round_number=1) for c in (first, second)]
@@ -162,12 +162,12 @@ class TestFiles:
 
     @pytest.mark.parametrize("damage", [b"", b"other", None], ids=["cut", "short", ""])
     def test_damage_is_refused_by_name(self, tmp_path, damage):
-        ExampleFiles(tmp_path, self.SPECS).prepare(self.clients(1.0))
+        ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
         [path] = self.files_of(tmp_path)
         content = path.read_bytes()
         path.write_bytes(content[:-1] + b"!" if damage is None else damage)
         with pytest.raises(UserError, match=f"{path.name} does not hold"):
-            ExampleFiles(tmp_path, self.SPECS).prepare(self.clients(1.0))
+            ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
 
     def test_zeros_at_the_end_count(self):
         fingerprints = [
@@ -279,3 +279,16 @@ def test_parts_and_mode_are_kept(addresses, tmp_path):
     assert (later.parts, later.mode) == (4, GRAPH)
     record = json.loads(kept.read_text())
     assert (record["by"], record["compiler"]) == ("chunks", "graph")
+
+
+def test_nan_stays_nan_where_a_worker_compiles(worker):
+    @tff.tensorflow.computation(np.float32)
+    def clipped(value):
+        clip = tf.function(lambda v: tf.maximum(tf.minimum(v, 1.0), -1.0))
+        return tf.function(clip, jit_compile=True)(value)
+
+    context = WorkerContext(worker.stub)
+    with tff.framework.get_context_stack().install(context):
+        assert np.isnan(clipped(np.float32(np.nan)))
+        assert clipped(np.float32(3)) == 1
+    context.close()

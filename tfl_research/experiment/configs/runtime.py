@@ -82,10 +82,10 @@ class Runtime(Settings):
     client_execution: str = settings.choice(
         "auto",
         "How in_process and remote run the clients of a chunk: one after another "
-        "(folded) or all "
-        "at once (vectorised), compiled by XLA or in TensorFlow's executor (graph). "
-        "separate executes and evaluates each client by itself, as the sites of a "
-        "federation do, and gives the federation's results to the last bit. "
+        "(folded) or all at once (vectorised), compiled by XLA or in TensorFlow's "
+        "executor (graph). separate (not for remote) executes and evaluates each "
+        "client by itself, as the sites of a federation do, and gives the federation's "
+        "results to the last bit. "
         "auto measures before the first round and keeps to the choice on resuming.",
         _EXECUTIONS,
     )

@@ -108,9 +108,9 @@ class TestReader:
         argument = reader.argument(cohort, files, (4, 3))
         context = WorkerContext(worker.stub)
         with tff.framework.get_context_stack().install(context):
-            found = reader.computation(argument)
+            *found, count = reader.computation(argument)
         context.close()
-        assert len(found) == len(names)
+        assert (len(found), count) == (len(names), 3)
         for name, leaf in zip(names, found):
             np.testing.assert_array_equal(np.asarray(leaf), stacked[name], name)
 

@@ -19,10 +19,10 @@ class WorkerProgram(NamedTuple):
 
     Attributes:
       computation: a `tff.Computation` from (`constants` and context leaves, client
-        leaves `[clients, ...]`, count int32) to what `MapReduce.chunk` gives.
+        leaves `[clients, ...]` and their number int32) to what `MapReduce.chunk` gives.
       constants: the process' constants, which come before the context.
       context_type: of the constants and the context.
-      leaves_type: of the client leaves.
+      leaves_type: of the client leaves and the number of real clients.
     """
 
     computation: Any
@@ -46,13 +46,14 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
     constants = programs.lifted_values
     scalars = [tf.TensorSpec([], tf.float32)] * len(constants)
     context_type = type_of([*scalars, *programs.context_specs])
-    leaves_type = type_of(programs.layout.specs)
+    leaves_type = type_of([*programs.layout.specs, tf.TensorSpec([], tf.int32)])
 
-    @tff.tensorflow.computation(tff.StructType([context_type, leaves_type, np.int32]))
+    @tff.tensorflow.computation(tff.StructType([context_type, leaves_type]))
     def chunk(given: Any) -> Any:
         values = list(given[0])
         split = len(constants)
-        return program(values[:split], values[split:], list(given[1]), given[2])
+        *leaves, count = list(given[1])
+        return program(values[:split], values[split:], leaves, count)
 
     return WorkerProgram(chunk, constants, context_type, leaves_type)
 

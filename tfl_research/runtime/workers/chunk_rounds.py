@@ -127,7 +127,6 @@ class ChunkRounds:
                 functools.partial(chunks.gather, cohort, group, shape, names),
                 self._reader,
                 self._reader.argument(cohort.select(group), files, shape),
-                len(group),
             )
 
     def _accumulated(
@@ -172,7 +171,7 @@ class ChunkRounds:
             sent = [*program.constants, *map(np.asarray, context)]
             given = [
                 call.value(sent, program.context_type),
-                *chunk.values(call, program.leaves_type),
+                chunk.value(call, program.leaves_type),
             ]
             result = call.apply(program.computation, call.struct(given))
             return [np.asarray(leaf) for leaf in call.fetched(result)]
@@ -220,23 +219,19 @@ class _RemoteChunk:
       gather: makes the chunk here.
       reader: reads the examples on a worker; None ships them.
       argument: of the reader.
-      count: how many of the clients are real, for a reader.
     """
 
     gather: Callable[[], chunks.Chunk]
     reader: Optional[Reader] = None
     argument: Sequence[Any] = ()
-    count: int = 0
 
-    def values(self, call: Call, leaves_type: tff.Type) -> list[Any]:
-        """The leaves and the count, as values of the worker."""
+    def value(self, call: Call, leaves_type: tff.Type) -> Any:
+        """The worker's value of the leaves and the number of clients."""
         if self.reader is None:
             chunk = self.gather()
-            leaves, count = call.value(chunk.leaves, leaves_type), chunk.count
-        else:
-            given = call.value(self.argument, self.reader.argument_type)
-            leaves, count = call.apply(self.reader.computation, given), self.count
-        return [leaves, call.value(np.int32(count), tff.TensorType(np.int32))]
+            return call.value([*chunk.leaves, np.int32(chunk.count)], leaves_type)
+        given = call.value(self.argument, self.reader.argument_type)
+        return call.apply(self.reader.computation, given)
 
     def file_error(self, message: str, address: str) -> Optional[UserError]:
         """The error of a file, if a worker's message is about one."""

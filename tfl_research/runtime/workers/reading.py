@@ -33,7 +33,8 @@ class Reader:
 
     Attributes:
       computation: a `tff.Computation` from what `argument` gives to the leaves of the
-        clients' type.
+        clients' type and the number of clients that have files, int32.
+      argument_type: TFF type of what `argument` gives.
 
     Args:
       names: members of a client's value, in their order.
@@ -74,7 +75,7 @@ class Reader:
                 leaf = found[name]
                 leaf.set_shape(by_name[name].shape)
                 leaves.append(leaf)
-            return leaves
+            return [*leaves, tf.size(paths)]
 
         self.computation = read
 

@@ -18,10 +18,11 @@ from typing import Any, Optional
 from benchmark import protocol
 
 # The network that rounds are predicted for and then measured on.
-SLOW = {"latency": 0.010, "bandwidth": 12.5e6}
+LATENCY, BANDWIDTH = 0.010, 12.5e6
+SLOW: dict[str, Optional[float]] = {"latency": LATENCY, "bandwidth": BANDWIDTH}
 # Where the latency alone counts.
-LATE = {"latency": 0.010, "bandwidth": None}
-_FREE = {"latency": 0.0, "bandwidth": None}
+LATE: dict[str, Optional[float]] = {"latency": LATENCY, "bandwidth": None}
+_FREE: dict[str, Optional[float]] = {"latency": 0.0, "bandwidth": None}
 _WARM_ROUNDS = 2
 
 

@@ -107,7 +107,7 @@ def fitted(runs: Mapping[int, Mapping[str, Any]]) -> Model:
     worker_per_client = max(0.0, slope - per_client)
     # What is left of a round on one worker.
     worker_fixed = max(0.0, whole["seconds"] - cpu[1] - clients * worker_per_client)
-    delay = 2 * remote_rounds.LATE["latency"]
+    delay = 2 * remote_rounds.LATENCY
     turns = max(0.0, (late["seconds"] - whole["seconds"]) / delay)
     sent_per_client = 0.0
     if most > 1:
@@ -135,11 +135,11 @@ def summary(runs: Mapping[int, Mapping[str, Any]], cores: int) -> dict[str, Any]
     """
     model = fitted(runs)
     clients = runs[1]["clients"]
-    slow = remote_rounds.SLOW
+    slow = remote_rounds.LATENCY, remote_rounds.BANDWIDTH
     predicted = {
         str(workers): {
             "direct": model.seconds(clients, workers, cores=cores),
-            "slow": model.seconds(clients, workers, **slow, cores=cores),
+            "slow": model.seconds(clients, workers, *slow, cores),
         }
         for workers in runs
     }

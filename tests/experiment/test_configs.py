@@ -441,7 +441,8 @@ class TestRuntime:
         [
             (
                 {"runtime": "tff", "client_execution": "folded_xla"},
-                "--client_execution=folded_xla: is for --runtime=in_process and remote only",
+                "--client_execution=folded_xla: is for --runtime=in_process and remote "
+                "only",
             ),
             (
                 {"runtime": "tff", "chunk_clients": 3},

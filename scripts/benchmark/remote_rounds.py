@@ -99,7 +99,12 @@ def run(workload_name: str, workers: int, how: str, count: int) -> dict[str, Any
       `direct` (without a network), `half` (half of the clients), `late` and `slow` (see
       `LATE` and `SLOW`): each with the medians of `_rounds`. `sent_bytes` and
       `received_bytes`: of a worker in a round. `mode`, `clients`.
+
+    Raises:
+      ValueError: another `how`.
     """
+    if how not in ("shipped", "read"):
+        raise ValueError(f"how must be shipped or read, got {how!r}")
     from benchmark import contenders, workloads
     from tfl_research import runtime
 

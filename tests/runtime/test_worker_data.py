@@ -169,6 +169,17 @@ class TestFiles:
         with pytest.raises(UserError, match=f"{path.name} does not hold"):
             ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
 
+    def test_a_folder_that_cannot_be_written(self, tmp_path):
+        taken = tmp_path / "file"
+        taken.write_text("")
+        with pytest.raises(UserError, match=f"{taken}/.*: Not a directory"):
+            ExampleFiles(taken, SPECS).prepare(self.clients(1.0))
+
+    def test_nothing_but_examples_is_left(self, tmp_path):
+        ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0, 2.0))
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert sorted(files) == self.files_of(tmp_path)
+
     def test_zeros_at_the_end_count(self):
         fingerprints = [
             tuple(example_files.fingerprint(content))

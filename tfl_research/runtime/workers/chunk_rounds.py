@@ -27,6 +27,7 @@ from tfl_research.runtime.compiler.worker_program import (
 )
 from tfl_research.runtime.engine import ClientValues
 from tfl_research.runtime.workers.connection import NoAnswer
+from tfl_research.runtime.workers.context import compiled
 from tfl_research.runtime.workers.example_files import ExampleFiles
 from tfl_research.runtime.workers.pool import WorkerPool
 from tfl_research.runtime.workers.reading import Reader, file_error
@@ -71,7 +72,9 @@ class ChunkRounds:
         self._programs, self._pool, self._parts = programs, pool, parts
         self._files, self._warn = files, warn
         self._shapes = chunks.Shapes()
-        self._sessions = [Session(worker.ready_stub) for worker in pool.workers]
+        # A computation that several workers execute is compiled once.
+        compile_once = functools.lru_cache(maxsize=None)(compiled)
+        self._sessions = [Session(w.ready_stub, compile_once) for w in pool.workers]
         self._worker_programs: dict[Mode, WorkerProgram] = {}
         self._lock = threading.Lock()
         self._has_warned = False

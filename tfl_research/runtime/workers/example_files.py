@@ -12,9 +12,12 @@ order, text as a serialised `tf.Tensor`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import pathlib
+import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -91,8 +94,7 @@ class ExampleFiles:
         path = self.folder / name[:2] / f"{name}{_SUFFIX}"
         try:
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                atomic.write(path, content)
+                _write(path, content)
                 return ExampleFile(path, fingerprint(content), ends), True
             if path.read_bytes() != content:
                 raise UserError(
@@ -102,6 +104,23 @@ class ExampleFiles:
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from error
         return ExampleFile(path, fingerprint(content), ends), False
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file that has all of its content or does not exist.
+
+    Other runs may write the same file. Unlike `atomic.write`, this does not wait for
+    the disk: what a power failure takes is found by its name, and can be written again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{uuid.uuid4().hex}{atomic.TEMPORARY_SUFFIX}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def fingerprint(content: bytes) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any, Optional
 import grpc
 import tensorflow_federated as tff
 
+from tfl_research.runtime.workers.context import compiled
+
 # Values that a worker keeps until their executor is replaced by another.
 _MOST_VALUES = 16
 _NO_CLIENTS = {tff.CLIENTS: 0}
@@ -18,7 +20,12 @@ _NO_CLIENTS = {tff.CLIENTS: 0}
 class _Executor:
     """An executor on a worker with what was sent to it."""
 
-    def __init__(self, stub: tff.framework.RemoteExecutorGrpcStub):
+    def __init__(
+        self,
+        stub: tff.framework.RemoteExecutorGrpcStub,
+        compiler: Callable[[Any], Any],
+    ):
+        self.compiler = compiler
         self.remote = tff.framework.RemoteExecutor(
             _Quiet(stub), dispose_batch_size=_MOST_VALUES
         )
@@ -69,10 +76,15 @@ class Session:
 
     Args:
       stub: returns the worker's interface, or raises.
+      compiler: compiles a computation for the worker.
     """
 
-    def __init__(self, stub: Callable[[], tff.framework.RemoteExecutorGrpcStub]):
-        self._stub = stub
+    def __init__(
+        self,
+        stub: Callable[[], tff.framework.RemoteExecutorGrpcStub],
+        compiler: Callable[[Any], Any] = compiled,
+    ):
+        self._stub, self._compiler = stub, compiler
         self._lock = threading.Lock()
         self._executor: Optional[_Executor] = None
 
@@ -88,7 +100,7 @@ class Session:
         with self._lock:
             executor, is_new = self._executor, self._executor is None
             if executor is None:
-                executor = self._executor = _Executor(self._stub())
+                executor = self._executor = _Executor(self._stub(), self._compiler)
         try:
             return _run(executor, job)
         except grpc.RpcError:
@@ -97,7 +109,7 @@ class Session:
                 raise
         with self._lock:
             if self._executor is None:
-                self._executor = _Executor(self._stub())
+                self._executor = _Executor(self._stub(), self._compiler)
             executor = self._executor
         return _run(executor, job)
 
@@ -148,7 +160,9 @@ class Call:
         with self._executor.lock:
             kept = self._executor.computations
             if id(computation) not in kept:
-                sent = remote.create_value(computation, computation.type_signature)
+                # Compiled, a computation has the key by which the worker knows it.
+                ready = self._executor.compiler(computation)
+                sent = remote.create_value(ready, ready.type_signature)
                 # The computation is kept too, so that its id stays its own.
                 kept[id(computation)] = asyncio.run(sent), computation
             function, _ = kept[id(computation)]

@@ -98,7 +98,8 @@ def run(workload_name: str, workers: int, how: str, count: int) -> dict[str, Any
     Returns:
       `direct` (without a network), `half` (half of the clients), `late` and `slow` (see
       `LATE` and `SLOW`): each with the medians of `_rounds`. `sent_bytes` and
-      `received_bytes`: of a worker in a round. `mode`, `clients`.
+      `received_bytes`: of a worker in a round. `mode`, `clients`; `most_clients`: of a
+      part, None if the whole cohort fits into a part.
 
     Raises:
       ValueError: another `how`.
@@ -107,10 +108,13 @@ def run(workload_name: str, workers: int, how: str, count: int) -> dict[str, Any
         raise ValueError(f"how must be shipped or read, got {how!r}")
     from benchmark import contenders, workloads
     from tfl_research import runtime
+    from tfl_research.runtime.compiler import chunks
 
     workload = workloads.get(workload_name)
     process = contenders._process(workload)
     result: dict[str, Any] = {"clients": len(workload.cohort)}
+    groups = chunks.divide(workload.rounds_cohort(0)).groups
+    result["most_clients"] = len(groups[0]) if len(groups) > 1 else None
     with contextlib.ExitStack() as stack:
         started = [runtime.Worker(port=0) for _ in range(workers)]
         addresses, pids = [], []

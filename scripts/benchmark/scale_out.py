@@ -1,16 +1,16 @@
 """Rounds on 1, 2 and 4 workers of this machine, and a model of more on a network.
 
-A round of n clients on W workers, a part each, takes
+A round of n clients on W workers, in P parts, takes
 
-    T(W) = d0 + W dw + n dc  +  w0 + ceil(n / W) wc max(1, W / cores)
-           +  k 2 L  +  (W S(W) + W R) / B
+    T = d0 + P dp + n dc  +  w0 + ceil(n / W) wc max(1, W / cores)
+        +  ceil(P / W) k 2 L  +  (P (s0 + R) + n sc) / B
 
-where S(W) = s0 + n / W sc. The first three terms are the driver's, which prepares,
-writes, reads and merges one part after another; the next two are the slowest worker's;
-then come k calls in a row over a latency L, and all bytes over the driver's link of B
-bytes a second. d0, dw, dc are from the driver's CPU time, w0 and wc from rounds of all
-and of half of the clients on one worker, k from rounds with a latency, and s0, sc, R
-from counted bytes.
+P is W, or more if a part would have too many clients. The first three terms are the
+driver's, which prepares, writes, reads and merges one part after another; the next two
+are the slowest worker's; then come k calls in a row over a latency L, and all bytes
+over the driver's link of B bytes a second. d0, dp, dc are from the driver's CPU time on
+one worker and on most, w0 and wc from rounds of all and of half of the clients on one
+worker, k from rounds with a latency, and s0, sc, R from counted bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from benchmark import remote_rounds
 from benchmark.contender import ContenderFailed, last_error
@@ -47,10 +47,11 @@ class Model:
     """Seconds of a round by the number of workers; see the module.
 
     Attributes:
-      fixed, per_part, per_client: d0, dw, dc, seconds of the driver.
+      fixed, per_part, per_client: d0, dp, dc, seconds of the driver.
       worker_fixed, worker_per_client: w0, wc, seconds of a worker.
       turns: k, calls in a row.
-      sent_fixed, sent_per_client, received: s0, sc, R, bytes.
+      sent_per_part, sent_per_client, received: s0, sc, R, bytes.
+      most_clients: of a part; None for any number.
     """
 
     fixed: float
@@ -59,9 +60,10 @@ class Model:
     worker_fixed: float
     worker_per_client: float
     turns: float
-    sent_fixed: float
+    sent_per_part: float
     sent_per_client: float
     received: float
+    most_clients: Optional[int] = None
 
     def seconds(
         self,
@@ -81,38 +83,51 @@ class Model:
           cores: that the workers share; infinite for a core each.
         """
         used = min(workers, clients)
-        driver = self.fixed + used * self.per_part + clients * self.per_client
+        parts = parts_of(clients, used, self.most_clients)
+        driver = self.fixed + parts * self.per_part + clients * self.per_client
         each = math.ceil(clients / used) * self.worker_per_client
         worker = self.worker_fixed + each * max(1.0, used / cores)
-        moved = used * (self.sent_fixed + self.received)
+        moved = parts * (self.sent_per_part + self.received)
         moved += clients * self.sent_per_client
-        return driver + worker + 2 * self.turns * latency + moved / bandwidth
+        calls = math.ceil(parts / used) * self.turns
+        return driver + worker + 2 * calls * latency + moved / bandwidth
+
+
+def parts_of(clients: int, workers: int, most: Optional[int]) -> int:
+    """The number of parts of a cohort, as `chunks.divide` divides it."""
+    if most is None or clients <= most * workers:
+        return min(workers, clients)
+    return math.ceil(clients / most)
 
 
 def fitted(runs: Mapping[int, Mapping[str, Any]]) -> Model:
     """The model of a workload, from what was measured on each number of workers.
 
     Args:
-      runs: what `remote_rounds.run` gives, by the number of workers, 1 among them.
+      runs: what `remote_rounds.run` gives, by the number of workers: 1 and more.
     """
     one, most = runs[1], max(runs)
-    clients = one["clients"]
-    rest = clients - max(1, round(clients / 2))
+    clients, limit = one["clients"], one["most_clients"]
+    few = max(1, round(clients / 2))
+    parts = {n: parts_of(clients, n, limit) for n in runs}
+    halves = parts_of(few, 1, limit)
     whole, half, late = one["direct"], one["half"], one["late"]
     cpu = {n: run["direct"]["driver_cpu_seconds"] for n, run in runs.items()}
-    per_client = max(0.0, (cpu[1] - half["driver_cpu_seconds"]) / rest)
-    per_part = max(0.0, (cpu[most] - cpu[1]) / (most - 1)) if most > 1 else 0.0
-    fixed = max(0.0, cpu[1] - clients * per_client - per_part)
-    slope = max(0.0, (whole["seconds"] - half["seconds"]) / rest)
+    further = parts[most] - parts[1]
+    per_part = max(0.0, (cpu[most] - cpu[1]) / further)
+    own = per_part * (parts[1] - halves)
+    more = cpu[1] - half["driver_cpu_seconds"] - own
+    per_client = max(0.0, more / (clients - few))
+    fixed = max(0.0, cpu[1] - clients * per_client - parts[1] * per_part)
+    slope = (whole["seconds"] - half["seconds"] - own) / (clients - few)
     worker_per_client = max(0.0, slope - per_client)
     # What is left of a round on one worker.
     worker_fixed = max(0.0, whole["seconds"] - cpu[1] - clients * worker_per_client)
-    delay = 2 * remote_rounds.LATENCY
-    turns = max(0.0, (late["seconds"] - whole["seconds"]) / delay)
-    sent_per_client = 0.0
-    if most > 1:
-        fewer = clients - clients / most
-        sent_per_client = (one["sent_bytes"] - runs[most]["sent_bytes"]) / fewer
+    # The fastest rounds differ least by what else the machine did.
+    delay = late["fastest_seconds"] - whole["fastest_seconds"]
+    turns = max(0.0, delay / (2 * remote_rounds.LATENCY * parts[1]))
+    sent = {n: n * run["sent_bytes"] for n, run in runs.items()}
+    sent_per_part = (sent[most] - sent[1]) / further
     return Model(
         fixed,
         per_part,
@@ -120,9 +135,10 @@ def fitted(runs: Mapping[int, Mapping[str, Any]]) -> Model:
         worker_fixed,
         worker_per_client,
         turns,
-        one["sent_bytes"] - clients * sent_per_client,
-        sent_per_client,
-        one["received_bytes"],
+        sent_per_part,
+        (sent[1] - parts[1] * sent_per_part) / clients,
+        one["received_bytes"] / parts[1],
+        limit,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import socket
@@ -26,7 +27,7 @@ MODEL = scale_out.Model(
     worker_fixed=1.0,
     worker_per_client=2.0,
     turns=6.0,
-    sent_fixed=1000.0,
+    sent_per_part=1000.0,
     sent_per_client=100.0,
     received=400.0,
 )
@@ -55,27 +56,43 @@ def figures(seconds, cpu):
     }
 
 
-def made_up_runs():
+def made_up_runs(model=MODEL):
     """What a machine with as many cores as workers would measure of `MODEL`."""
     runs = {}
+    most = model.most_clients
+    parts = {1: 1, 2: 2, 4: 4} if most is None else {1: 3, 2: 3, 4: 4}
     for workers in (1, 2, 4):
-        cpu = 0.5 + 0.25 * workers + 0.125 * 8
+        cpu = 0.5 + 0.25 * parts[workers] + 0.125 * 8
         runs[workers] = {
             "clients": 8,
-            "direct": figures(MODEL.seconds(8, workers), cpu),
-            "slow": figures(MODEL.seconds(8, workers, 0.010, 12.5e6), cpu),
-            "sent_bytes": 1000.0 + 100 * 8 / workers,
-            "received_bytes": 400.0,
+            "most_clients": most,
+            "direct": figures(model.seconds(8, workers), cpu),
+            "slow": figures(model.seconds(8, workers, 0.010, 12.5e6), cpu),
+            "sent_bytes": (1000.0 * parts[workers] + 100 * 8) / workers,
+            "received_bytes": 400.0 * parts[workers] / workers,
         }
-    runs[1]["half"] = figures(MODEL.seconds(4, 1), 0.75 + 0.125 * 4)
-    runs[1]["late"] = figures(MODEL.seconds(8, 1, latency=0.010), 1.75)
+    halves = 1 if most is None else 2
+    half = 0.5 + 0.25 * halves + 0.125 * 4
+    runs[1]["half"] = figures(model.seconds(4, 1), half)
+    runs[1]["late"] = figures(model.seconds(8, 1, latency=0.010), 1.75)
     return runs
 
 
-def test_the_model_is_found_again():
-    found = scale_out.fitted(made_up_runs())
-    for name, value in vars(MODEL).items():
-        assert getattr(found, name) == pytest.approx(value), name
+@pytest.mark.parametrize("most", [None, 3])
+def test_the_model_is_found_again(most):
+    model = dataclasses.replace(MODEL, most_clients=most)
+    found = scale_out.fitted(made_up_runs(model))
+    for name, value in vars(model).items():
+        if value is not None:
+            assert getattr(found, name) == pytest.approx(value), name
+
+
+@pytest.mark.parametrize(
+    ("clients", "workers", "most", "parts"),
+    [(10, 4, None, 4), (3, 4, None, 3), (100, 1, 50, 2), (100, 2, 50, 2), (9, 2, 3, 3)],
+)
+def test_parts(clients, workers, most, parts):
+    assert scale_out.parts_of(clients, workers, most) == parts
 
 
 def test_predictions_and_table():

@@ -22,6 +22,20 @@ EXTRAS = {
     ],
     # Secure sums between sites: key agreement, ciphers, secret sharing.
     "federation": ["cryptography>=45", "pycryptodome>=3.20"],
+    # CUDA 11.8 as TensorFlow 2.14 wants it (its own extra "and-cuda"), without
+    # TensorRT, which nothing here uses. Locked by itself in requirements-gpu.lock.
+    "gpu": [
+        "nvidia-cublas-cu11==11.11.3.6",
+        "nvidia-cuda-cupti-cu11==11.8.87",
+        "nvidia-cuda-nvcc-cu11==11.8.89",
+        "nvidia-cuda-runtime-cu11==11.8.89",
+        "nvidia-cudnn-cu11==8.7.0.84",
+        "nvidia-cufft-cu11==10.9.0.58",
+        "nvidia-curand-cu11==10.3.0.86",
+        "nvidia-cusolver-cu11==11.4.1.48",
+        "nvidia-cusparse-cu11==11.7.5.86",
+        "nvidia-nccl-cu11==2.16.5",
+    ],
     "mlflow": ["mlflow-skinny>=2.17,<3.2"],
     "plots": ["jinja2>=3.1", "matplotlib>=3.8", "werkzeug>=2.2"],
     "dev": [

@@ -115,10 +115,11 @@ _progress() {
 }
 
 # Runs an installer with its output in the log; shows the log's end if it fails.
+# LOCK is the file whose packages are counted.
 _logged() {
-  local log="$ROOT/.venv/install.log" total
+  local log="$ROOT/.venv/install.log" lock="${LOCK:-$ROOT/requirements.lock}" total
   # A package is listed once for each range of Python versions that it differs in.
-  total="$(sed -n 's/^\([a-z][^=]*\)==.*/\1/p' "$ROOT/requirements.lock" | sort -u | wc -l)"
+  total="$(sed -n 's/^\([a-z][^=]*\)==.*/\1/p' "$lock" | sort -u | wc -l)"
   if ! "$@" 2>&1 < /dev/null | _progress "$log" "$total"; then
     tail -n 15 -- "$log" >&2
     fail "installation failed; the whole log is in $log"
@@ -203,5 +204,20 @@ ensure_environment() {
     { _environment_id && _project_id; } >"$complete.part"
     mv -- "$complete.part" "$complete"
     say "The environment is ready."
+  ) 9>>"$ROOT/.venv/.setup_lock" || exit 1
+}
+
+# Adds CUDA's libraries to the environment. When the environment is built anew, they go.
+install_gpu() {
+  local lock="$ROOT/requirements-gpu.lock" marker="$ROOT/.venv/.gpu" wanted
+  ensure_environment
+  wanted="$(sha256sum <"$lock" | cut -c1-64)"
+  (
+    flock 9
+    if [ "$(cat -- "$marker" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
+    say "Adding CUDA 11.8 to $ROOT/.venv (about 2 GB to download)."
+    LOCK="$lock" _logged _install "$("$PYTHON" -Ic 'import sys; print(sys._base_executable)')" \
+      --require-hashes -r "$lock"
+    printf '%s\n' "$wanted" >"$marker"
   ) 9>>"$ROOT/.venv/.setup_lock" || exit 1
 }

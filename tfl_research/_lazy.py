@@ -35,7 +35,7 @@ def attach(
       file: the package's `__file__`.
 
     Raises:
-      ValueError: the file has no such block.
+      ValueError: the file has no block `if TYPE_CHECKING`.
     """
     tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     modules: dict[str, tuple[str, str]] = {}

@@ -106,11 +106,15 @@ def worker_binary() -> str:
     """Path of the C++ runtime that ships with TFF, which exports no path to it.
 
     Raises:
-      FileNotFoundError: this TFF has none (it ships for Linux on x86-64 only).
+      FileNotFoundError: this TFF has no worker (TFF ships the worker for Linux on
+        x86-64 only).
     """
     path = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
     if not path.is_file():
-        raise FileNotFoundError(f"TensorFlow Federated has no C++ runtime at {path}")
+        raise FileNotFoundError(
+            f"TensorFlow Federated has no C++ runtime at {path}; install "
+            "tensorflow-federated again"
+        )
     return str(path)
 
 
@@ -118,7 +122,7 @@ def silence_idle_worker() -> None:
     """Keeps TFF's default context quiet at exit where it never started its worker.
 
     Its `__del__` runs when Python has cleared the modules that it uses, and prints an
-    exception that tells nobody anything. TFF has no public way to the object.
+    exception that has no meaning. TFF has no public way to the object.
     """
     factory = getattr(
         tff.framework.get_context_stack().current, "_executor_factory", None
@@ -166,7 +170,7 @@ def called_nodes(definition: Any) -> Iterator[Any]:
 
 
 def knows_gradient(operation: str) -> bool:
-    """Whether TensorFlow has a gradient of an operation type, or knows it has none."""
+    """Whether an operation has a gradient in TensorFlow, or is known to have none."""
     try:
         _ops.gradient_registry.lookup(operation)
     except LookupError:
@@ -181,7 +185,7 @@ def function_name(function: Any) -> str:
 
 
 def operation_definition(name: str) -> Any:
-    """TensorFlow's OpDef of an operation, None where its registry has none."""
+    """TensorFlow's OpDef of an operation; None if the registry does not have it."""
     return _op_def_registry.get(name)
 
 

@@ -29,7 +29,7 @@ _NEED_NONE = frozenset(
     )
 )
 # Nothing is looked for inside of their objects: Keras converts the code of layers,
-# losses and metrics by itself.
+# losses and metrics itself.
 _WHOLE = frozenset(("keras", "numpy", "pathlib", "tensorflow", "threading", "_thread"))
 _LEAVES = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
@@ -45,8 +45,8 @@ def function(python_function: Any = None, **options: Any) -> Any:
 
     The traced graphs are the same. Whatever the function refers to is searched, when it
     is given and again when it is traced: its closure, the objects that own methods, and
-    what these hold. As soon as a function or a class of another package than this one,
-    TFF, TensorFlow, Keras and NumPy is found, everything is converted, as `tf.function`
+    what these hold. If a function or a class comes from a package other than this
+    package, TFF, TensorFlow, Keras and NumPy, everything is converted, as `tf.function`
     does. Layers, losses and metrics that Keras calls are converted in any case.
 
     Args:

@@ -37,7 +37,7 @@ class UserError(ValueError):
 
 
 def in_python(text: str) -> str:
-    """Puts the names that settings have in Python in the place of a text's flags.
+    """Replaces the flags in a text by the names that the settings have in Python.
 
     >>> in_python("--rounds=0: must be at least 1")
     'rounds=0: must be at least 1'

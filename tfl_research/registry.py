@@ -71,11 +71,14 @@ class Registry(Generic[Item]):
         if not name or not isinstance(name, str):
             raise ValueError(f"the name of a {self.what} must be text, got {name!r}")
         if name in self._items and not _is_redefined(self._items[name], item):
-            raise ValueError(f"a {self.what} named {name!r} is already registered")
+            raise ValueError(
+                f"a {self.what} named {name!r} is already registered; give this "
+                f"{self.what} another name"
+            )
         if isinstance(item, str) and item.count(":") != 1:
             raise ValueError(
-                f"a {self.what} is given as itself or as 'package.module:name', got "
-                f"{item!r}"
+                f"a {self.what} must be given as itself or as 'package.module:name', "
+                f"got {item!r}"
             )
         self._items[name] = item
         self._origins[name] = _origin(item)
@@ -277,9 +280,9 @@ class SettingsRegistry(Registry[type[Chosen]]):
         name = chosen.NAME
         if name not in self:
             raise SettingError(
-                f"--{self.setting}={name}: {chosen.__name__} is not registered, so the "
-                "record of a run could not be read again; decorate the class with this "
-                "registry's register"
+                f"--{self.setting}={name}: {chosen.__name__} is not registered, so "
+                "nobody could read the run's record again; decorate the class with "
+                "this registry's register"
             )
         if self.get(name) is not chosen:
             raise SettingError(

@@ -6,25 +6,27 @@ import argparse
 import json
 import os
 import pathlib
-import signal
+import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import Any, Optional
 
-from benchmark import endurance, report, scale_out, specs, starts
+from benchmark import driver, endurance, report, scale_out, specs, starts
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
 from benchmark.large import LARGE, Large
 from benchmark.peers import environments
 from benchmark.workloads import WORKLOADS
-from tfl_research.cli import last_resort
 
 # Seconds of rounds that a contender gets in each of its turns, at least one round.
 _TURN_SECONDS = 1.0
 _WARM_ROUNDS = 3
 # A round that takes longer is not repeated before it counts.
 _LONG_SECONDS = 5.0
+# The contender on a GPU, and whom --device=gpu compares.
+_ON_GPU = "in_process_gpu"
+_WITH_GPU = f"in_process,{_ON_GPU}"
 # TFF has no DP-SGD at the clients.
 _NOT_IN_TFF = tuple(n for n, s in IMAGES.items() if s.record_clip is not None)
 
@@ -113,6 +115,21 @@ def _listed(
     return names
 
 
+def _cards(parser: argparse.ArgumentParser) -> list[str]:
+    """Name, driver and memory of each GPU, as NVIDIA's driver tells them."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total"]
+    try:
+        told = subprocess.run(
+            [*query, "--format=csv,noheader"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        parser.error(f"--device=gpu: nvidia-smi finds no GPU ({error}); leave it out")
+    return told.stdout.splitlines()
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags, checked."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
@@ -121,7 +138,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default="W1,W2,W3,W4,heart,shakespeare,flights",
         help=f"which of {','.join(WORKLOADS)}; default %(default)s; may be empty",
     )
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument(
+        "--contenders",
+        help=f"which of {','.join(CONTENDERS)}; default all but {_ON_GPU}, and with "
+        f"--device=gpu {_WITH_GPU}",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="gpu: the in-process runtime with clients' work on a GPU, against itself "
+        "on the CPU",
+    )
     parser.add_argument(
         "--peers",
         nargs="?",
@@ -182,6 +210,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--turns", type=int, default=7, help="turns of each contender")
     flags = parser.parse_args(arguments)
+    if flags.contenders is None:
+        usual = ",".join(name for name in CONTENDERS if name != _ON_GPU)
+        flags.contenders = _WITH_GPU if flags.device == "gpu" else usual
+    flags.cards = _cards(parser) if flags.device == "gpu" else []
     for name, known in (
         ("workloads", WORKLOADS),
         ("contenders", CONTENDERS),
@@ -236,6 +268,19 @@ def main() -> None:
     flags = parse(sys.argv[1:])
     results: dict[str, Any] = {}
     extra_results: dict[str, Any] = {}
+    if flags.cards:
+        extra_results["gpus"] = flags.cards
+    try:
+        _all(flags, results, extra_results)
+    finally:
+        # Also of a measurement that ends early: what is finished counts.
+        _print(flags.output, results, extra_results)
+
+
+def _all(
+    flags: argparse.Namespace, results: dict[str, Any], extra_results: dict[str, Any]
+) -> None:
+    """Measures what the flags name, and adds each result when it is there."""
 
     def save() -> None:
         if flags.output is not None:
@@ -281,6 +326,14 @@ def main() -> None:
                 save()
         except ContenderFailed as error:
             sys.exit(f"scripts/bench: {error}")
+
+
+def _print(
+    output: Optional[pathlib.Path],
+    results: dict[str, Any],
+    extra_results: dict[str, Any],
+) -> None:
+    """The tables of all results, and the plot beside `output`."""
     if report.contenders_of(results):
         print(report.table(results))
         for line in report.remarks(results):
@@ -292,24 +345,11 @@ def main() -> None:
     }
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))
-    if flags.output is not None and report.contenders_of(results):
-        picture = flags.output.with_suffix(".svg")
+    if output is not None and report.contenders_of(results):
+        picture = output.with_suffix(".svg")
         report.plot(results, picture)
-        print(f"results: {flags.output}  {picture}")
-
-
-def _stop(number: int, _: object) -> None:
-    """Ends the program; contenders, in sessions of their own, are killed on the way."""
-    sys.stderr.write("interrupted\n")
-    sys.exit(128 + number)
-
-
-def _run() -> int:
-    main()
-    return 0
+        print(f"results: {output}  {picture}")
 
 
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _stop)
-    sys.exit(last_resort.surviving("scripts/bench", _run))
+    sys.exit(driver.run("scripts/bench", main))

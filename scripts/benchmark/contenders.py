@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,23 @@ def _on_engine(workload: Workload, engine: Any) -> Running:
     return Running(run, lambda: _trainable(state))
 
 
-def in_process(workload: Workload) -> Running:
+def in_process(workload: Workload, accelerator: str = "none") -> Running:
     """The toolkit's in-process runtime, everything chosen by itself."""
     from tfl_research import runtime
 
+    # Before anything is built: a GPU is to have its settings, or to be left alone.
+    runtime.prepare(accelerator)
     if workload.datasets:
         process, datasets = _tutorial(workload)
-        return _on_datasets(workload, process, runtime.in_process(process), datasets)
-    return _on_engine(workload, runtime.in_process(_process(workload)))
+        engine = runtime.in_process(process, accelerator=accelerator)
+        return _on_datasets(workload, process, engine, datasets)
+    engine = runtime.in_process(_process(workload), accelerator=accelerator)
+    return _on_engine(workload, engine)
+
+
+def in_process_gpu(workload: Workload) -> Running:
+    """The same with clients' work on the GPUs that TensorFlow sees."""
+    return in_process(workload, "gpu")
 
 
 def tff_runtime(workload: Workload) -> Running:
@@ -191,10 +201,11 @@ def roofline(workload: Workload) -> Running:
     return Running(run)
 
 
-CONTENDERS = {
+CONTENDERS: dict[str, Callable[[Workload], Running]] = {
     "plain_tff": plain_tff,
     "tff_runtime": tff_runtime,
     "in_process": in_process,
+    "in_process_gpu": in_process_gpu,
     "limit": limit,
     "roofline": roofline,
 }

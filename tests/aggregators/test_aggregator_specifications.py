@@ -85,7 +85,10 @@ def test_smallest_cohort(rule, needed):
 def test_cohorts_are_checked_with_what_to_do():
     with pytest.raises(SettingError, match=r"raise cohort_size or lower byzantine$"):
         Krum(byzantine=4).check_cohort(9, 10)
-    with pytest.raises(SettingError, match=r"give on_breakdown, or sampler=fixed$"):
+    with pytest.raises(
+        SettingError,
+        match=r"which says what happens in such a round, or sampler=fixed$",
+    ):
         Krum(byzantine=4).check_cohort(9, 11)
     # There is no stack that could be too small.
     NormClipping(clip_radius=1.0).check_cohort(0, 1)
@@ -124,7 +127,8 @@ def test_cohorts_are_checked_with_what_to_do():
         ),
         (
             {"aggregator": "coordinate_median", "on_breakdown": "trimmed_mean"},
-            "--on_breakdown=trimmed_mean: needs --byzantine, which it takes off",
+            "--on_breakdown=trimmed_mean: needs --byzantine, the number of values "
+            "that it trims at either end; give --byzantine too",
         ),
         (
             {"aggregator": "coordinate_median", "on_breakdown": "krum"},
@@ -145,12 +149,13 @@ def test_cohorts_are_checked_with_what_to_do():
         ),
         (
             {"aggregator": "trimmed_mean", "trim": 0.2, "bucket_size": 3},
-            "--aggregator=trimmed_mean: a trim ratio is one of clients: times "
+            "--aggregator=trimmed_mean: a trim ratio is a ratio of clients: times "
             "bucket_size it must be below 0.5, got 0.2 of buckets of 3",
         ),
         (
             {"aggregator": "trimmed_mean", "trim": 1, "byzantine": 2},
-            "--aggregator=trimmed_mean: trim must be at least byzantine, got 1 for 2",
+            "--aggregator=trimmed_mean: trim must be at least byzantine, got trim=1 "
+            "and byzantine=2",
         ),
         (
             {"aggregator": "krum", "byzantine": 1, "trim": 1},
@@ -257,7 +262,10 @@ def test_who_takes_weights():
 
 def test_steps_of_a_round_that_only_tffs_runtime_executes():
     several = RepeatedGeometricMedian(weiszfeld_steps=2)
-    with pytest.raises(SettingError, match=r"weiszfeld_steps=2: .* give that, or 1$"):
+    with pytest.raises(
+        SettingError,
+        match=r"weiszfeld_steps=2: .* give runtime=tff, or weiszfeld_steps=1$",
+    ):
         several.check_runtime("in_process")
     several.check_runtime("tff")
     RepeatedGeometricMedian().check_runtime("in_process")
@@ -300,7 +308,11 @@ def test_noise_at_the_server_goes_with_clipped_means_only(name):
     [
         (Krum(byzantine=1), "server", r"2C, and not by C/n; use mean or norm_clipping"),
         (Krum(byzantine=1), "server", "krum breaks the guarantee of the mechanism: it"),
-        (Krum(byzantine=1), "secure sum", "sees their sum only; use one of mean, "),
+        (
+            Krum(byzantine=1),
+            "secure sum",
+            "sees only the sum of the updates; use one of mean, ",
+        ),
         # A sum, but not one of bounded sensitivity.
         (RepeatedGeometricMedian(), "secure sum", "distance from the last median"),
         (AGGREGATORS.get("secure")(), "server", "exact norms"),
@@ -331,7 +343,7 @@ def test_a_class_that_says_nothing_of_its_sensitivity_breaks_the_bound():
     class Unknown(aggregators.AggregatorSettings):
         NAME = "unknown"
 
-    with pytest.raises(SettingError, match="nobody has bounded how far one client"):
+    with pytest.raises(SettingError, match="no bound is known for how far one client"):
         Unknown().check_with_privacy("server", "gaussian")
     with pytest.raises(SettingError, match="needs every client's update"):
         Unknown().check_with_secure_sum()
@@ -366,7 +378,9 @@ def test_rules_of_coordinates_do_not_go_with_sparse_updates():
     }
     for name in AGGREGATORS.names():
         if name in by_coordinate:
-            with pytest.raises(SettingError, match=f"{name} looks at every coordinate"):
+            with pytest.raises(
+                SettingError, match=f"{name} treats every coordinate alone"
+            ):
                 chosen(name).check_with_sparse_updates()
         else:
             chosen(name).check_with_sparse_updates()

@@ -163,7 +163,7 @@ class TestTrustedRoot:
                 lambda: TrustedRootFactory(3, ROOT).create(
                     VALUE, tff.TensorType(np.float32)
                 ),
-                "told by its role",
+                "the role tells which update is the root",
             ),
         ],
     )

@@ -209,7 +209,7 @@ def refusal(check, *arguments, **more):
             algorithms.FedNova(0.5),
             ClientOptimizer(gradient_clip=2.0),
             "--client_gradient_clip=2: fed_nova with --proximal_strength needs "
-            "gradients as they are; leave one of them out",
+            "gradients that are not clipped; leave one of the two out",
         ),
         (
             algorithms.FedNova(3.0),
@@ -268,7 +268,7 @@ def test_weightings(name):
     settings.check_weighting("uniform")
     if name in ("scaffold", "fed_dyn", "fed_buff"):
         assert refusal(settings.check_weighting, "examples") == (
-            f"--client_weighting=examples: {name} weighs all clients alike; give "
+            f"--client_weighting=examples: {name} weights all clients alike; give "
             "--client_weighting=uniform, or leave it out"
         )
     else:
@@ -295,7 +295,7 @@ def test_aggregators(name):
         "ifca": "clients of ifca send an update for each cluster, of which the server "
         "takes the mean; give --aggregator=mean",
         "fed_dyn": "clients of fed_dyn keep what they sent, and the server has to add "
-        "up the same; give --aggregator=mean",
+        "up the same values; give --aggregator=mean",
     }
     reports = {
         "adaptive_prox": "their loss",
@@ -329,9 +329,12 @@ def test_compressions(name):
         "fed_exp": "clients of fed_exp send the norm of their update as it was before "
         "the code; give --compression=none",
         "fed_dyn": "clients of fed_dyn keep what they sent, and the server has to add "
-        "up the same; leave it out or choose another --algorithm",
-        "mime": "the server drops the updates of the first of 2 exchanges of mime, "
-        "with what clients fed back; leave it out or choose another --algorithm",
+        "up the same values; leave it out or choose another --algorithm",
+        "mime": (
+            "the server drops the updates of the first of 2 exchanges of mime, and "
+            "error feedback would be lost with them; leave it out or choose another "
+            "--algorithm"
+        ),
     }
     check = settings.check_compression
     if name in always:
@@ -342,9 +345,9 @@ def test_compressions(name):
     check("top_k", error_feedback=False)
     if name in ("scaffold", "ditto", "fed_rep"):
         assert refusal(check, "top_k", error_feedback=True) == (
-            f"--compression=top_k: clients of {name} keep a state of their own, beside "
-            "which none is kept for error feedback; give quantize, or random_k with "
-            "--noerror_feedback, which need none"
+            f"--compression=top_k: clients of {name} keep a state of their own, so "
+            "they cannot also keep the state of error feedback; give quantize, or "
+            "random_k with --noerror_feedback, which need no state"
         )
     else:
         check("top_k", error_feedback=True)
@@ -359,12 +362,12 @@ def test_models_that_an_algorithm_cannot_take_apart():
     assert looking == {"fed_dropout", "fed_rep", "reconstruction"}
     one_layer, two_layers = specs((4, 3), (3,)), specs((4, 3), (3,), (3, 2), (2,))
     assert refusal(algorithms.FedDropout().check_model, one_layer) == (
-        "--algorithm=fed_dropout: the task's model is one layer, which has no units to "
-        "leave out; choose another --algorithm"
+        "--algorithm=fed_dropout: the task's model has one layer, which has no units "
+        "to leave out; choose another --algorithm"
     )
     recurrent = specs((4, 3), (3, 3), (3,), (3, 2), (2,))
     found = refusal(algorithms.FedDropout().check_model, recurrent)
-    assert found.startswith("--algorithm=fed_dropout: sub-models are of a sequence of")
+    assert found.startswith("--algorithm=fed_dropout: sub-models need a sequence of")
     algorithms.FedDropout().check_model(two_layers)
     for split in (algorithms.FedRep, algorithms.Reconstruction):
         found = refusal(split().check_model, one_layer)

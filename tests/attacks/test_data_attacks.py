@@ -133,7 +133,7 @@ class TestLabelFlipping:
         x = np.zeros((2, 9), np.float32)
         for y in (np.zeros(2, np.float32), np.zeros((2, 3), np.int32)):
             wrong = data.ClientData.from_arrays({"a": {"x": x, "y": y}})
-            with pytest.raises(ValueError, match="one class per example"):
+            with pytest.raises(ValueError, match="one class for each example"):
                 attacks.class_count(wrong)
         empty = data.ClientData.from_arrays(
             {"a": {"x": x[:0], "y": np.zeros(0, np.int32)}}

@@ -268,7 +268,7 @@ def test_a_parameter_called_like_another_setting_is_refused():
             parsed("--algorithm=greedy", "--rounds=5", preset=preset)
         assert raised.value.for_command_line == (
             "--rounds: Algorithm and Training both have a setting of this name, so "
-            "that its value would reach both; give the plugin's another name"
+            "its value would reach both; give the plugin's setting another name"
         )
     assert parsed("--rounds=5", preset=preset).values == {"rounds": 5}
 

@@ -115,7 +115,9 @@ def test_a_page_is_grouped_and_fits_a_terminal(presets, pages, name):
             "--client_learning_rate=number\n      Learning rate η. (default: 0.1)"
             in page
         )
-    assert "WARNING: whoever learns it can subtract the noise" in " ".join(page.split())
+    assert "WARNING: whoever learns this seed can subtract the noise" in " ".join(
+        page.split()
+    )
     assert max(map(len, page.splitlines())) <= 88
     assert not re.search(r"[ \t]\n", page)
     assert page.endswith("\n")
@@ -173,10 +175,10 @@ def test_default_samplers_and_weights_are_told(pages):
     for page in pages.values():
         text = " ".join(page.split())
         if "--sampler=" in text:
-            assert "poisson, the default with user-level privacy" in text
-            assert "full, the default with record-level privacy" in text
+            assert "poisson (the default with user-level privacy)" in text
+            assert "full (the default with record-level privacy)" in text
         if "--client_weighting=" in text:
-            assert "uniform, the default with user-level privacy" in text
+            assert "uniform (the default with user-level privacy" in text
 
 
 def test_a_page_of_ones_own():
@@ -193,7 +195,7 @@ def test_a_page_of_ones_own():
         "What it does.\n\nAnd how.\n\nUsage: mine.py --flag=value ...\n"
         "       --flagfile=FILE reads flags from a file, one to a line.\n\nCohort:\n"
         "  --sampler=poisson|fixed|shuffled|full|min_separation|cyclic_poisson\n"
-        "      poisson, the default with user-level privacy: every client joins "
+        "      Which clients a round has. poisson (the default with user-level "
     )
     assert "\n  --rounds=integer\n      Rounds of training. (default: 5)\n" in page
     assert "--seed" not in page.replace("--selection", "")

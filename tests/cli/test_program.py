@@ -380,7 +380,7 @@ class TestFlagFiles:
                 f"--flagfile={tmp_path}: {tmp_path} is a folder, expected a file; ",
             ),
             ("--flagfile=", "--flagfile=: names no file"),
-            ("--flagfile", "--flagfile: gives no file"),
+            ("--flagfile", "--flagfile: names no file"),
             (
                 self.written(tmp_path, '--task="heart"', name="quotes"),
                 f'{tmp_path}/quotes, line 1: --task="heart": in a flag file quotes are '
@@ -470,7 +470,9 @@ class TestGiven:
         found = self.given()
         with pytest.raises(UserError, match=r"^task is missing; give one of"):
             found.experiment()
-        with pytest.raises(UserError, match=r"^output_dir is missing; give the folder"):
+        with pytest.raises(
+            UserError, match=r"^output_dir is missing; give the run's folder"
+        ):
             _ = found.output
 
     def test_the_experiment_runs_in_the_folder(self, monkeypatch):
@@ -510,7 +512,7 @@ def test_a_command_line_imports_no_tensorflow_before_it_runs(tmp_path):
     )
     assert done.stderr.splitlines() == [
         "0",
-        "error: --output_dir is missing; give the folder of the run",
+        "error: --output_dir is missing; give the run's folder",
         "2",
         "error: --cohort_size=9: there are 4 clients; give at most that many",
         "2",

@@ -10,7 +10,9 @@ from tfl_research.cli import site
 def test_a_file_that_is_missing_is_named(tmp_path, capsys):
     assert site.main([f"--config={tmp_path / 'site.toml'}"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"site: --config={tmp_path / 'site.toml'}: no such file")
+    assert error.startswith(
+        f"site: --config={tmp_path / 'site.toml'}: the file does not exist"
+    )
     assert error.count("\n") == 1
 
 

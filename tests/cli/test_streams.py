@@ -54,8 +54,8 @@ def test_a_closed_pipe(tmp_path, environment):
     assert (ended, code) == (True, 0)
     assert out.count(b"\n") == 1
     assert errors == (
-        "warning: standard output takes no more lines (Broken pipe); what is running "
-        "goes on without\n"
+        "warning: standard output takes no more lines (Broken pipe); the program "
+        "goes on without this output\n"
     )
 
 

@@ -73,7 +73,7 @@ def test_splitting_arrays_refuses_unknown_and_all_two_clients():
     arguments = {"test_fraction": 0.5, "seed": 0, "batching": Batching()}
     with pytest.raises(ValueError, match="cannot hold out 'z'; the clients are a, b"):
         client_splits.split_arrays(_two_clients(), held_out=("z",), **arguments)
-    with pytest.raises(ValueError, match="no client is left"):
+    with pytest.raises(ValueError, match="none is left"):
         client_splits.split_arrays(_two_clients(), held_out=("a", "b"), **arguments)
     assert (
         client_splits.split_arrays(_two_clients(), held_out=(), **arguments)[2] is None

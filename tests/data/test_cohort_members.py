@@ -46,9 +46,9 @@ def test_wrong_members(cohort):
         cohort.with_members(age=np.zeros(2))
     handed = cohort.with_members(age=np.zeros(3))
     for name in ("age", "x", "role"):
-        with pytest.raises(ValueError, match=f"have a member '{name}' already"):
+        with pytest.raises(ValueError, match=f"already have a member '{name}'"):
             handed.with_members(**{name: np.zeros(3)})
-        with pytest.raises(ValueError, match=f"have a member '{name}' already"):
+        with pytest.raises(ValueError, match=f"already have a member '{name}'"):
             handed.with_loader(name, lambda _: np.zeros(3))
 
 
@@ -66,7 +66,7 @@ def test_cut_off_after_some_steps(cohort):
 
 @pytest.mark.parametrize("limits", [[1, 2], [1, -1, 2]])
 def test_wrong_limits(cohort, limits):
-    with pytest.raises(ValueError, match="max_steps must be 3 numbers of at least 0"):
+    with pytest.raises(ValueError, match="at least 0 for each of the 3 clients"):
         cohort.truncated(limits)
 
 

@@ -77,15 +77,15 @@ def test_types_of_labels_and_weights():
         ({"x/": X}, "'a': x: the name '' must be letters"),
         ({"x": np.array(["2020-01-01"], "M8[D]")}, "'a': x must be .* got datetime64"),
         ({"x": X * 1j}, "'a': x must be .* got complex128; convert it first"),
-        ({"x": np.ma.masked_equal(X, 3)}, "'a': x, row 1: a masked value"),
+        ({"x": np.ma.masked_equal(X, 3)}, "'a': x, row 1: the value is masked"),
         (
             {"x": [np.ma.masked_array([1.0, 2], [0, 1]), np.ma.array([3.0, 4])]},
-            "'a': x, row 0: a masked value",
+            "'a': x, row 0: the value is masked",
         ),
-        ({"x": [[1.0], [np.ma.masked]]}, "'a': x, row 1: a masked value"),
+        ({"x": [[1.0], [np.ma.masked]]}, "'a': x, row 1: the value is masked"),
         (
             {"x": pd.DataFrame({"a": pd.Categorical([3, 1, 3]), "b": [0.5, 1, 2]})},
-            r"'a': x: column 'a' holds numbers as categories; give their places",
+            r"'a': x: column 'a' holds numbers as categories; give the numbers",
         ),
         ({"x": X, "y": pd.Series([1, 0, 1], dtype="category")}, "y: column None hold"),
         ({"x": sparse.csr_matrix(X)}, "'a': x is a csr_matrix; give a dense array"),
@@ -154,7 +154,7 @@ def test_an_empty_row_has_the_type_of_the_others():
         (
             [[1], ["b", "c"]],
             Sequences(2),
-            "'a': x, row 0: numbers, but other rows hold text",
+            "'a': x, row 0: holds numbers, but other rows",
         ),
         (
             [[1]],
@@ -163,7 +163,7 @@ def test_an_empty_row_has_the_type_of_the_others():
         ),
         (np.uint8([[1]]), Sequences(2, pad=300), "pad=300 does not fit .* uint8, 0 to"),
         (np.uint8([[1]]), Sequences(2, pad=-1.0), "pad=-1.0 does not fit .* uint8"),
-        ([[1]], Sequences(2, pad=0.5), "'a': x: pad=0.5 does not fit rows of whole"),
+        ([[1]], Sequences(2, pad=0.5), "'a': x: pad=0.5 is not a whole number"),
         ([1, 2], Sequences(2), "'a': x, row 0: expected a sequence of .* one value"),
         ([[[1, 2]], [[1]]], Sequences(2), r"'a': x, row 1: elements of shape \(1,\)"),
     ],
@@ -194,7 +194,7 @@ def test_sequences_of_an_array_that_is_not_there():
     with pytest.raises(ValueError, match="client 'a' has no array 'x/b'; it has x"):
         _converted({"x/b": Sequences(2)}, x=X)
     for wrong, message in (
-        ({"sample_weight": Sequences(2)}, "'sample_weight' is no array of inputs"),
+        ({"sample_weight": Sequences(2)}, "'sample_weight' is not an array of inputs"),
         (80, r"sequences must be Sequences\(...\)"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -401,8 +401,8 @@ def test_a_factory_of_ones_own_that_sums_in_the_clear_is_refused():
             building.check_sums(found, process)
         # The two tensors of the model, and the weight.
         assert refused.value.for_command_line.startswith(
-            "--secure_sums=True: clients send 3 values outside of secure sums, of a "
-            "part of your own (--aggregator=Half"
+            "--secure_sums=True: clients send 3 values outside of secure sums, which "
+            "a part of your own sums (--aggregator=Half"
         )
 
 
@@ -435,10 +435,11 @@ class TestFactoriesOfOnesOwn:
         for parts, message in (
             (
                 {"privacy": UserLevelPrivacy(noise_multiplier=1.0)},
-                "--aggregator=Half: nobody has bounded how far one client can move its "
-                "result, and gaussian noises a sum; give --mechanism=local_gaussian, "
-                "whose clients noise their own updates, or register a mechanism that "
-                "builds the factory and says what it costs",
+                "--aggregator=Half: no bound is known for how far one client can move "
+                "its result, and gaussian noises a sum; give "
+                "--mechanism=local_gaussian, whose clients noise their own updates, "
+                "or register a mechanism that builds the factory and says what it "
+                "costs",
             ),
             (
                 {
@@ -446,15 +447,15 @@ class TestFactoriesOfOnesOwn:
                     "cohorts": Cohorts("full"),
                     "weighting": Weighting("capped", 5),
                 },
-                "--client_weighting=capped: only updates are noised, so that a rule "
-                "that takes weights would see private ones; give "
+                "--client_weighting=capped: only updates are noised, so a rule that "
+                "uses weights would see private weights; give "
                 "--client_weighting=uniform",
             ),
             (
                 {"attack": Attack("alie")},
-                "--attack=alie: sees the updates of the round, which --aggregator=Half "
-                "never holds together; give --aggregator=mean or a robust rule, or "
-                "another --attack",
+                "--attack=alie: needs all updates of a round, but --aggregator=Half "
+                "never holds them together; give --aggregator=mean or a robust rule, "
+                "or another --attack",
             ),
             (
                 {"algorithm": "scaffold"},
@@ -497,7 +498,7 @@ class TestModels:
         with pytest.raises(SettingError) as raised:
             Experiment(linear, "fed_dropout").check()
         assert raised.value.for_command_line == (
-            "--algorithm=fed_dropout: the task's model is one layer, which has no "
+            "--algorithm=fed_dropout: the task's model has one layer, which has no "
             "units to leave out; choose another --algorithm"
         )
 

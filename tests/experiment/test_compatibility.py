@@ -75,7 +75,7 @@ REFUSED = {
     "_devices": [
         (
             {"algorithm": "fed_buff"},
-            "--devices is missing: fed_buff needs devices; give it",
+            "--devices is missing: fed_buff needs devices; give --devices",
         ),
         *(
             (
@@ -91,7 +91,7 @@ REFUSED = {
         ),
         (
             {"devices": DEVICES, "privacy": RECORDS},
-            "--devices=50: cannot go with Poisson batches",
+            "--devices=50: do not go with Poisson batches; leave --devices out",
         ),
         (
             {"devices": DEVICES, "cohorts": Cohorts("poisson")},
@@ -99,19 +99,20 @@ REFUSED = {
         ),
         (
             {"devices": DEVICES, "personal_evaluation": True},
-            "--personal_evaluation: does not go with --devices",
+            "--personal_evaluation: does not go with --devices; leave one of the two "
+            "out",
         ),
         *(
             (
                 {"devices": DEVICES, "silos": silos},
-                "--silo_drop_out and --minimum_clients: --devices has --drop_out and "
-                "--minimum_cohort; give these",
+                "--silo_drop_out and --minimum_clients: do not go with --devices; "
+                "give --drop_out and --minimum_cohort instead",
             )
             for silos in (Silos(0.1), Silos(minimum_clients=2))
         ),
         (
             {"devices": DEVICES, "baseline": Baseline("pooled")},
-            "--train_on=pooled: one silo is always there; leave --devices out",
+            "--train_on=pooled: one silo trains in every round; leave --devices out",
         ),
         (
             {"devices": DEVICES, "aggregator": TrustedRoot(root_examples=5)},
@@ -142,14 +143,14 @@ REFUSED = {
                 "privacy": noised(mechanisms.BoundedWeight(clipped_denominator=True)),
                 "weighting": CAPPED,
             },
-            "--clipped_denominator=True: is analysed for Poisson cohorts, and "
+            "--clipped_denominator=True: is analysed for Poisson cohorts, but "
             "--devices are selected as they are available; leave one of them out",
         ),
         (
             {"devices": Devices(9, over_selection=1.3), "privacy": noised()},
             "--over_selection=1.3: with privacy a round takes every report that is in "
-            "time, since the first ones tell who holds few examples; leave it out and "
-            "raise --cohort_size",
+            "time, because the first reports tell who holds few examples; leave it "
+            "out and raise --cohort_size",
         ),
         *(
             (
@@ -158,8 +159,8 @@ REFUSED = {
                     "privacy": noised(name),
                 },
                 "--availability_by_label=0.5: a device's data would decide when it is "
-                "available, and so who else is selected, which no noise covers; leave "
-                "it out",
+                "available, and so who else is selected, and no noise covers that; "
+                "leave it out",
             )
             for name in ("gaussian", "local_gaussian")
         ),
@@ -182,7 +183,7 @@ REFUSED = {
         (
             {"silos": Silos(0.1), "privacy": noised()},
             "--silo_drop_out and --minimum_clients: the accounts of user-level privacy "
-            "do not cover clients that are down; give --devices, or leave them out",
+            "do not cover clients that drop out; give --devices, or leave them out",
         ),
         (
             {
@@ -198,8 +199,8 @@ REFUSED = {
             (
                 {"aggregator": ROOTED, "privacy": privacy},
                 "--aggregator=trusted_root: the server's own examples are drawn from "
-                "the clients' and are outside of the guarantee; give another rule, or "
-                "leave privacy out",
+                "the clients' examples, and the guarantee does not cover them; give "
+                "another rule, or leave privacy out",
             )
             for privacy in (noised(), noised("local_gaussian"), RECORDS)
         ),
@@ -222,7 +223,7 @@ REFUSED = {
     "_algorithm": [
         (
             {"algorithm": "scaffold", "weighting": Weighting("examples")},
-            "--client_weighting=examples: scaffold weighs all clients alike; give "
+            "--client_weighting=examples: scaffold weights all clients alike; give "
             "--client_weighting=uniform, or leave it out",
         ),
         (
@@ -255,7 +256,7 @@ REFUSED = {
         (
             {"algorithm": FedDyn(), "aggregator": "compression"},
             "--aggregator=compression: clients of fed_dyn keep what they sent, and the "
-            "server has to add up the same; give --aggregator=mean",
+            "server has to add up the same values; give --aggregator=mean",
         ),
         (
             {"algorithm": "scaffold", "aggregator": CoordinateMedian()},
@@ -266,17 +267,17 @@ REFUSED = {
         (
             {"algorithm": "mime", "compression": Compression("top_k")},
             "--compression=top_k: the server drops the updates of the first of 2 "
-            "exchanges of mime, with what clients fed back; leave it out or choose "
-            "another --algorithm",
+            "exchanges of mime, and error feedback would be lost with them; leave it "
+            "out or choose another --algorithm",
         ),
         (
             {
                 "algorithm": "ditto",
                 "compression": Compression("quantize", error_feedback=True),
             },
-            "--compression=quantize: clients of ditto keep a state of their own, "
-            "beside which none is kept for error feedback; give quantize, or random_k "
-            "with --noerror_feedback, which need none",
+            "--compression=quantize: clients of ditto keep a state of their own, so "
+            "they cannot also keep the state of error feedback; give quantize, or "
+            "random_k with --noerror_feedback, which need no state",
         ),
         (
             {"compression": Compression("quantize"), "aggregator": "compression"},
@@ -286,8 +287,8 @@ REFUSED = {
         (
             {"compression": Compression("top_k"), "aggregator": CoordinateMedian()},
             "--compression=top_k: --aggregator=coordinate_median: coordinate_median "
-            "looks at every coordinate by itself: where most clients send nothing it "
-            "is zero; give quantize or low_rank, or a rule of whole updates as "
+            "treats every coordinate alone: where most clients send nothing it is "
+            "zero; give quantize or low_rank, or a rule of whole updates, such as "
             "geometric_median",
         ),
     ],
@@ -306,12 +307,12 @@ REFUSED = {
                 "privacy": noised(),
                 "aggregator": NormClipping(clip_radius=1),
             },
-            "--aggregator=norm_clipping: canaries look at what a mechanism's own mean "
+            "--aggregator=norm_clipping: canaries examine the mean that a mechanism "
             "releases; give --aggregator=mean",
         ),
         (
             {"audit": Audit(), **PRIVATE_DEVICES},
-            "--devices=9: are not simulated in an audit; leave one of them out",
+            "--devices=9: do not go with an audit; leave one of them out",
         ),
         (
             {"audit": Audit(sabotage="noise_off"), **LOCAL},
@@ -320,15 +321,15 @@ REFUSED = {
         ),
         (
             {"audit": Audit(sabotage="noise_off"), "privacy": noised(ledger="l")},
-            "--sabotage=noise_off: would put false charges into --ledger; leave that "
-            "out",
+            "--sabotage=noise_off: would put false charges into --ledger; leave "
+            "--ledger out",
         ),
     ],
     "user_level": [
         (
             {"privacy": noised(), "weighting": Weighting("examples")},
-            "--client_weighting=examples: example counts are unbounded, which breaks "
-            "the guarantee; give --client_weighting=uniform, or "
+            "--client_weighting=examples: numbers of examples have no bound, which "
+            "breaks the guarantee; give --client_weighting=uniform, or "
             "--mechanism=bounded_weight --client_weighting=capped with --weight_cap",
         ),
         (
@@ -360,15 +361,15 @@ REFUSED = {
         ),
         (
             {"privacy": noised(ledger="l"), "training": Training(run_seed="7")},
-            "--ledger=l: its total counts on each run having noise of its own, and "
-            "runs of one --run_seed have the same; leave --run_seed out, and a secret "
-            "one is drawn",
+            "--ledger=l: its total assumes that each run has noise of its own, but "
+            "runs of one --run_seed have the same noise; leave --run_seed out, and a "
+            "secret one is drawn",
         ),
         *(
             (
                 {"privacy": noised(), "algorithm": name},
-                f"--algorithm={name}: a mechanism covers the clients' updates alone, "
-                "and this algorithm's clients send or keep more; give "
+                f"--algorithm={name}: a mechanism covers only the clients' updates, "
+                "but this algorithm's clients send or keep more; give "
                 "--algorithm=fed_avg or fed_prox, or leave user-level privacy out",
             )
             for name in ("scaffold", "mime_lite", "ditto", "ifca", "fed_exp")
@@ -388,8 +389,8 @@ REFUSED = {
                 "aggregator": "geometric_median",
             },
             "--aggregator=geometric_median: geometric_median needs every client's "
-            "update, but under secure aggregation the server sees their sum only; use "
-            "one of mean, robust, zeroing, clipping, secure, "
+            "update, but under secure aggregation the server sees only the sum of the "
+            "updates; use one of mean, robust, zeroing, clipping, secure, "
             "repeated_geometric_median, norm_clipping, sign_majority",
         ),
         (
@@ -413,8 +414,8 @@ REFUSED = {
         ),
         (
             {**LOCAL, "weighting": CAPPED, "aggregator": CoordinateMedian()},
-            "--client_weighting=capped: only updates are noised, so that a rule that "
-            "takes weights would see private ones; give --client_weighting=uniform",
+            "--client_weighting=capped: only updates are noised, so a rule that uses "
+            "weights would see private weights; give --client_weighting=uniform",
         ),
     ],
     "record_level": [
@@ -423,9 +424,9 @@ REFUSED = {
                 "privacy": dataclasses.replace(RECORDS, record_ledgers="l"),
                 "training": Training(run_seed="7"),
             },
-            "--record_ledgers=l: its total counts on each run having noise of its own, "
-            "and runs of one --run_seed have the same; leave --run_seed out, and a "
-            "secret one is drawn",
+            "--record_ledgers=l: its total assumes that each run has noise of its "
+            "own, but runs of one --run_seed have the same noise; leave --run_seed "
+            "out, and a secret one is drawn",
         ),
         (
             {"privacy": RECORDS, "algorithm": "fed_prox"},
@@ -467,18 +468,16 @@ REFUSED = {
             ),
             (
                 {"privacy": privacy, "compression": Compression("quantize")},
-                "--compression=quantize: is not offered together with privacy; leave "
+                "--compression=quantize: does not go with privacy; leave "
                 "one of them out",
             ),
             (
                 {"privacy": privacy, "attack": Attack("sign_flip")},
-                "--attack=sign_flip: is not simulated together with privacy; leave one "
-                "of them out",
+                "--attack=sign_flip: does not go with privacy; leave one of them out",
             ),
             (
                 {"privacy": privacy, "baseline": Baseline("pooled")},
-                "--train_on=pooled: is not offered together with privacy; leave one of "
-                "them out",
+                "--train_on=pooled: does not go with privacy; leave one of them out",
             ),
         )
     ],
@@ -486,9 +485,9 @@ REFUSED = {
         *(
             (
                 {"attack": Attack("alie"), "aggregator": name},
-                "--attack=alie: sees the updates of the round, which "
-                f"--aggregator={name} never holds together; give --aggregator=mean or "
-                "a robust rule, or another --attack",
+                "--attack=alie: needs all updates of a round, but "
+                f"--aggregator={name} never holds them together; give "
+                "--aggregator=mean or a robust rule, or another --attack",
             )
             for name in ("zeroing", "secure", "repeated_geometric_median")
         ),
@@ -511,7 +510,7 @@ REFUSED = {
         (
             {"aggregator": RepeatedGeometricMedian(weiszfeld_steps=2)},
             "--weiszfeld_steps=2: each step is an aggregation of its own, which only "
-            "--runtime=tff executes; give that, or 1",
+            "--runtime=tff executes; give --runtime=tff, or --weiszfeld_steps=1",
         ),
         (
             {"aggregator": Krum(byzantine=1), "weighting": Weighting("examples")},
@@ -521,7 +520,7 @@ REFUSED = {
         (
             {"aggregator": SignMajority()},
             "--aggregator=sign_majority: its result is -1, 0 or 1 in every coordinate, "
-            "of which the server's learning rate makes the step; give "
+            "and the server's learning rate is the length of the step; give "
             "--server_learning_rate below 1, such as 0.003",
         ),
     ],
@@ -529,17 +528,17 @@ REFUSED = {
         (
             {"aggregator": CoordinateMedian(), "secure_sums": SECURE},
             "--secure_sums=True: --aggregator=coordinate_median: coordinate_median "
-            "needs every client's update, but under secure aggregation the server sees "
-            "their sum only; use one of mean, robust, zeroing, clipping, secure, "
-            "repeated_geometric_median, norm_clipping, sign_majority",
+            "needs every client's update, but under secure aggregation the server "
+            "sees only the sum of the updates; use one of mean, robust, zeroing, "
+            "clipping, secure, repeated_geometric_median, norm_clipping, sign_majority",
         ),
         (
             {
                 "aggregator": NormClipping(clip_radius=1, byzantine=1),
                 "secure_sums": SECURE,
             },
-            "--secure_sums=True: --aggregator=norm_clipping stacks the updates of a "
-            "round, of which the server sees the sum only; give --aggregator=mean, or "
+            "--secure_sums=True: --aggregator=norm_clipping needs every update of a "
+            "round, but the server sees only their sum; give --aggregator=mean, or "
             "norm_clipping with --clip_radius alone",
         ),
         (
@@ -548,12 +547,14 @@ REFUSED = {
                 "runtime": Runtime("tff"),
                 "secure_sums": SECURE,
             },
-            "--secure_sums=True: a round is one secure sum; give --weiszfeld_steps=1",
+            "--secure_sums=True: a round can have only one secure sum; give "
+            "--weiszfeld_steps=1",
         ),
         (
             {"algorithm": "fed_dyn", "secure_sums": SecureSums(True, 32)},
             "--secure_sum_bits=32: clients of fed_dyn keep what they sent, and the "
-            "server has to add up the same, not rounded or clipped; leave it out",
+            "server has to add up the same values, not rounded or clipped; leave it "
+            "out",
         ),
         (
             {"compression": Compression("quantize"), "secure_sums": SECURE},
@@ -563,7 +564,7 @@ REFUSED = {
         ),
         (
             {"attack": Attack("alie"), "secure_sums": SECURE},
-            "--attack=alie: needs all updates of a round, which --secure_sums hide; "
+            "--attack=alie: needs all updates of a round, but --secure_sums hide them; "
             "leave one of them out",
         ),
         (
@@ -774,8 +775,9 @@ class TestWithData:
             (
                 {"aggregator": Krum(byzantine=0), "cohorts": Cohorts("poisson", 3)},
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 0: say what "
-                "happens then; give --on_breakdown, or --sampler=fixed",
+                "1703.02757: 2f + 2 < n), but a round can have as few as 0; give "
+                "--on_breakdown, which says what happens in such a round, or "
+                "--sampler=fixed",
             ),
             (
                 {
@@ -784,13 +786,14 @@ class TestWithData:
                     "weighting": UNIFORM,
                 },
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 2: say what "
-                "happens then; give --on_breakdown, or --sampler=fixed",
+                "1703.02757: 2f + 2 < n), but a round can have as few as 2; give "
+                "--on_breakdown, which says what happens in such a round, or "
+                "--sampler=fixed",
             ),
             (
                 {"baseline": Baseline("Oslo")},
-                "--train_on=Oslo: no such silo; choose pooled or one of Cleveland, "
-                "Hungary, Switzerland, VA Long Beach",
+                "--train_on=Oslo: there is no such silo; give pooled or one of "
+                "Cleveland, Hungary, Switzerland, VA Long Beach",
             ),
             (
                 {"training": Training(client_weight=("Oslo=2",))},
@@ -843,7 +846,7 @@ class TestWithData:
                     "cohorts": Cohorts(cohort_size=4),
                 },
                 "--devices=24: concurrency plus cohort_size is 25, but there are only "
-                "24 devices",
+                "24 devices; lower one of the two, or give more devices",
             ),
             (
                 {"silos": Silos(minimum_clients=5)},
@@ -859,8 +862,8 @@ class TestWithData:
             ),
             (
                 {"aggregator": TrustedRoot(root_examples=100_000)},
-                "--root_examples=100000: the clients have fewer examples; give at most "
-                "theirs",
+                "--root_examples=100000: the clients have fewer examples; give at "
+                "most as many as they have",
             ),
         ],
     )

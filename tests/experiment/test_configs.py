@@ -207,7 +207,8 @@ class TestBatches:
 
     def test_steps_or_epochs(self):
         assert refused(lambda: Batches(client_steps=2, client_epochs=2)) == (
-            "--client_steps=2: give either --client_steps or --client_epochs"
+            "--client_steps=2: is given together with --client_epochs; leave one of "
+            "the two out"
         )
 
 
@@ -325,13 +326,15 @@ class TestTraining:
         assert weights("a=2", "b=c=0") == {"a": 2.0, "b=c": 0.0}
         for text in ("a", "a=", "a=x", "=2", "a=-1", "a=inf", "a=nan"):
             assert refused(lambda text=text: weights(text)) == (
-                f"--client_weight={text}: must be NAME=WEIGHT, a weight of at least 0"
+                f"--client_weight={text}: must be NAME=WEIGHT, with a weight of at "
+                "least 0"
             )
         assert refused(lambda: weights("d=1")) == (
             "--client_weight=d=1: the task has no client 'd'"
         )
         assert refused(lambda: weights("a=1", "a=2")) == (
-            "--client_weight=a=2: a has a weight already"
+            "--client_weight=a=2: client a has a weight already; give each client one "
+            "weight"
         )
 
 
@@ -343,8 +346,8 @@ class TestUserLevelPrivacy:
         assert refused(
             lambda: UserLevelPrivacy(noise_multiplier=1, target_epsilon=2)
         ) == (
-            "--target_epsilon=2: it calibrates the noise; leave --noise_multiplier or "
-            "it out"
+            "--target_epsilon=2: already decides the noise; leave it or "
+            "--noise_multiplier out"
         )
         assert UserLevelPrivacy(noise_multiplier=0).target_epsilon is None
 
@@ -415,8 +418,8 @@ class TestRecordLevelPrivacy:
                 record_noise_multiplier=1, record_target_epsilon=2
             )
         ) == (
-            "--record_target_epsilon=2: it calibrates the noise; leave "
-            "--record_noise_multiplier or it out"
+            "--record_target_epsilon=2: already decides the noise; leave it or "
+            "--record_noise_multiplier out"
         )
         refused(
             lambda: RecordLevelPrivacy(
@@ -441,18 +444,22 @@ class TestRuntime:
         [
             (
                 {"runtime": "tff", "client_execution": "folded_xla"},
-                "--client_execution=folded_xla: is for --runtime=in_process and remote "
-                "only",
+                "--client_execution=folded_xla: goes with --runtime=in_process and "
+                "--runtime=remote only; leave it out",
             ),
             (
                 {"runtime": "tff", "chunk_clients": 3},
-                "--chunk_clients=3: is for --runtime=in_process only",
+                "--chunk_clients=3: goes with --runtime=in_process only; leave it out",
             ),
             (
                 {"runtime": "remote"},
-                "--runtime=remote: needs --workers=HOST:PORT,..., see scripts/worker",
+                "--runtime=remote: needs --workers=HOST:PORT,...; scripts/worker "
+                "starts a worker",
             ),
-            ({"workers": "a:1"}, "--workers=a:1: is for --runtime=remote only"),
+            (
+                {"workers": "a:1"},
+                "--workers=a:1: goes with --runtime=remote only; leave it out",
+            ),
             *(
                 (
                     {"runtime": "remote", "workers": text},
@@ -612,7 +619,7 @@ class TestBaseline:
         assert pooled.num_examples(name) == everybody
         refused(
             lambda: Baseline("Oslo").applied_to(task),
-            "--train_on=Oslo: no such silo; choose pooled or one of Cleveland, ",
+            "--train_on=Oslo: there is no such silo; give pooled or one of Cleveland, ",
         )
 
 

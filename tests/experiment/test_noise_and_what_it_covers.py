@@ -261,7 +261,7 @@ class TestEdits:
         assert sorted(again) == [3, 4, 5, 6]
         check_independent(models, again, 3)
         assert recharged == [2]
-        assert "the rounds after round 2 are done with new noise" in out
+        assert "the rounds after round 2 are executed with new noise" in out
 
 
 class TestAgainAndAgain:
@@ -357,7 +357,7 @@ class TestAgainAndAgain:
         again, out = rounds(folder, tanh, recharge=True)
         assert sorted(again) == [1, 2, 3, 4, 5, 6]
         assert recharged == [0]
-        assert "all rounds are done with new noise" in out
+        assert "all rounds are executed with new noise" in out
         start = rounds(tmp_path / "start", until=1)[0]
         assert start[1].shape == models[1].shape
         ours, theirs = models[1], again[1]

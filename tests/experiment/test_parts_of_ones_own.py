@@ -100,7 +100,7 @@ class TestParts:
     def test_cohorts_that_repeat_are_not_accounted(self):
         with registered(algorithms.ALGORITHMS, "two_exchanges", TwoExchanges):
             made = experiment(algorithm=TwoExchanges())
-            with pytest.raises(tfl.SettingError, match="not one cohort each"):
+            with pytest.raises(tfl.SettingError, match="do not have one cohort each"):
                 made.check()
 
 

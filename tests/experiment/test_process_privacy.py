@@ -130,7 +130,9 @@ def test_other_noise_is_charged_at_every_execution(drawing, tmp_path):
     assert lines(tmp_path) == [1, 2, 3, "restart after 0", 1, 2, 3, 4, 5]
     assert result.epsilon == pytest.approx(epsilon(8), rel=1e-6)
     text = stream.getvalue()
-    assert "the rounds 1 to 3 may have been executed" in text
+    assert (
+        "the rounds 1 to 3, after the last checkpoint, may have been executed" in text
+    )
     assert "every execution is charged" in text
     # The repeated rounds have new noise, and new cohorts.
     after = (tmp_path / "measurements.jsonl").read_text()
@@ -187,7 +189,7 @@ def test_noise_by_a_seed_is_charged_once(tmp_path):
 
 def test_noise_by_a_seed_is_on_nothing_else(tmp_path):
     kill(SEEDED, tmp_path, 2)
-    with pytest.raises(UserError, match="the data differs, and the same noise on"):
+    with pytest.raises(UserError, match="the data differs; the same noise on"):
         run(SEEDED, tmp_path, clients={**CLIENTS, "c7": np.zeros(3, np.float32)})
     with pytest.raises(SettingError, match="recharge: goes with declared noise that"):
         run(SEEDED, tmp_path, recharge=True)
@@ -261,7 +263,7 @@ def test_correlated_noise_cannot_be_drawn_anew(drawing, tmp_path):
         "cohorts": tfl.Cohorts("min_separation", cohort_size=2),
     }
     kill(drawing, tmp_path, 1, **options)
-    with pytest.raises(UserError, match="round 1 was begun and is in no checkpoint"):
+    with pytest.raises(UserError, match="round 1 was begun but is in no checkpoint"):
         run(drawing, tmp_path, **options)
     assert lines(tmp_path) == [1]
 
@@ -282,16 +284,18 @@ def test_a_changed_process_goes_on_with_recharge(drawing, tmp_path):
         ({"cohorts": tfl.Cohorts("cyclic_poisson", cohort_size=2, min_separation=2)},
          "mechanism=gaussian: its account does not cover sampler=cyclic_poisson"),
         ({"privacy": tfl.ProcessPrivacy(event=EVENT), "cohorts": tfl.Cohorts("fixed")},
-         "event: it counts on poisson sampling"),
+         "event: it assumes poisson sampling"),
         ({"privacy": tfl.ProcessPrivacy(1.0, covers=["results"])},
-         "covers=results: no metric of the process has such a name; it has result"),
+         "covers=results: no metric of the process has a name that begins so; it has "
+         "result"),
         ({"privacy": tfl.ProcessPrivacy(1.0, repeatable=True)},
          "repeatable=True: the process has the operations RandomStandardNormal"),
         ({"release": tfl.Release(release_exact=["accuracy"])},
          "release_exact=accuracy: there is no such exact output"),
-        ({"release": tfl.Release(selection_epsilon=1)}, "selection_epsilon=1: is for"),
+        ({"release": tfl.Release(selection_epsilon=1)},
+         "selection_epsilon=1: goes with"),
         ({"release": tfl.Release(release_exact=["all"]), "public_data": True},
-         "public_data shows every output"),
+         "public_data, which shows every output"),
     ],
 )  # fmt: skip
 def test_refusals(drawing, options, match):
@@ -381,11 +385,11 @@ def test_a_process_of_the_toolkit_has_its_own_plan():
     steps = ready.clients.cohort(["c0"], seed=1, round_number=1)[0]
     assert steps["x"].shape == (1, 20, 1)
     assert steps["mask"].sum() == 2
-    with pytest.raises(SettingError, match="rounds=5: the process' plan is of 2"):
+    with pytest.raises(SettingError, match="rounds=5: the process' plan is for 2"):
         experiment(process, **options).check()
     with pytest.raises(SettingError, match="privacy: the process was built from a"):
         experiment(process, rounds=2, clients=task).check()
-    with pytest.raises(SettingError, match="cohorts: the process' plan is about"):
+    with pytest.raises(SettingError, match="cohorts: the process' plan is for"):
         experiment(
             process, rounds=2, cohorts=tfl.Cohorts(cohort_size=2), **options
         ).check()

@@ -52,23 +52,23 @@ def test_what_is_no_process():
     def two(model, values):
         return model, tff.federated_sum(values)
 
-    refused("takes model of type int32@SERVER, which is no value of each", two)
+    refused("takes model of type int32@SERVER, which is not one value for each", two)
 
     @tff.federated_computation(tff.FederatedType(np.int32, tff.CLIENTS))
     def same(values):
         return values
 
-    refused("returns .*@CLIENTS, a value of each client; aggregate it", same)
+    refused("returns .*@CLIENTS, one value for each client; aggregate it", same)
 
 
 @pytest.mark.parametrize(
     ("clients", "options", "match"),
     [
         (None, {}, "clients must be a mapping from ids to values of type int32"),
-        ({}, {}, "clients: there are none"),
+        ({}, {}, "clients: the list is empty"),
         (lambda name: 1, {}, "client_ids is missing"),
-        (lambda name: 1, {"client_ids": ["a", "a"]}, "two with the id 'a'"),
-        ({1: 1, "1": 2}, {}, "two with the id '1'"),
+        (lambda name: 1, {"client_ids": ["a", "a"]}, "two clients have the id 'a'"),
+        ({1: 1, "1": 2}, {}, "two clients have the id '1'"),
         ({"a": 1}, {"client_ids": ["a"]}, "goes with a function"),
         ({"a": 1.5}, {}, r"clients\['a'\]: a float is float64; convert it to int32"),
         ({"a": np.int64(1)}, {}, r"clients\['a'\]: a int64 is int64; convert it"),
@@ -90,7 +90,7 @@ def test_what_is_no_process():
         (
             {"a": 1},
             {"training": tfl.Training(max_evaluation_examples=3)},
-            "max_evaluation_examples=3: is for tasks",
+            "max_evaluation_examples=3: goes with tasks only",
         ),
         ({"a": 1}, {"release": tfl.Release(withhold_exact=True)}, "withhold_exact"),
     ],
@@ -141,7 +141,7 @@ def test_members_are_taken_by_name_and_not_by_place():
     ("given", "match"),
     [
         ({"x": [[1.0, 2.0]]}, "has no member y"),
-        ({"x": [[1.0, 2.0]], "y": 1, "z": 2}, "has a further 'z'"),
+        ({"x": [[1.0, 2.0]], "y": 1, "z": 2}, "has the further member 'z'"),
         (
             {"x": [[1.0]], "y": 1},
             r"has shape \[1, 1\]; the process takes float32\[\?,2\]",

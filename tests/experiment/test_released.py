@@ -174,7 +174,7 @@ class TestRefusals:
     def test_held_out_clients_that_are_trained_on(self):
         # Their metrics would be exact and count as covered.
         task = dataclasses.replace(TOY, held_out=TOY.test)
-        refused("--task=toy: client 'client_0' is held out and trained on", task)
+        refused("--task=toy: client 'client_0' is both held out and trained on", task)
         prepared(task, privacy=None)
 
     def test_a_further_split_whose_columns_would_be_others(self):
@@ -199,7 +199,7 @@ class TestRefusals:
 
     def test_a_metric_that_is_withheld(self):
         refused(
-            "--selection_metric=eval_loss: eval_loss is withheld, since ε does not",
+            "--selection_metric=eval_loss: eval_loss is withheld, because ε does not",
             training=Training(selection_metric="eval_loss"),
         )
         # Without a split, the metric is the held-out clients', where there are any.

@@ -135,7 +135,7 @@ def test_the_model_of_a_client(local):
         table.loc[name, "personal_loss"], abs=1e-5
     )
     assert table.loc[name, "global_loss"] == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(UserError, match="'east' is none of the 3 trained clients"):
+    with pytest.raises(UserError, match="'east' is not one of the 3 trained clients"):
         result.model_of("east")
 
 

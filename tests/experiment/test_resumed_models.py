@@ -213,7 +213,7 @@ def kept(result):
 
 @pytest.mark.parametrize(
     ("algorithm", "match"),
-    [("ifca", "IFCA takes no model whose non-trainable weights .* are averaged")],
+    [("ifca", "IFCA cannot train a model whose non-trainable weights .* are averaged")],
 )
 def test_what_cannot_keep_statistics_is_refused_before_training(
     algorithm, match, tmp_path

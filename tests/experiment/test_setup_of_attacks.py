@@ -110,13 +110,13 @@ class TestAttacks:
             (
                 {},
                 {"attack": "alie", "malicious_fraction": 0.01},
-                "--malicious_fraction=0.01: of 10 clients that is none; give at least "
-                "0.05",
+                "--malicious_fraction=0.01: makes none of the 10 clients malicious; "
+                "give at least 0.05",
             ),
             (
                 {"y_dtype": np.float32},
                 {"attack": "label_flip"},
-                "--attack=label_flip: label attacks need one class per example",
+                "--attack=label_flip: label attacks need one class for each example",
             ),
             (
                 {},

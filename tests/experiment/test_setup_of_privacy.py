@@ -136,7 +136,7 @@ class TestUserLevel:
         assert (
             prepared(privacy=UserLevelPrivacy(noise_multiplier=1.0)).population is None
         )
-        (tmp_path / "other").write_text("no ledger\n")
+        (tmp_path / "other").write_text("nobody could read a ledger\n")
         with pytest.raises(SettingError, match="line 1"):
             prepared(
                 privacy=dataclasses.replace(private, ledger=str(tmp_path / "other"))

@@ -48,7 +48,7 @@ def test_a_grid_with_a_refused_point_runs_none_of_it(execute, tmp_path):
     )
     assert code == 2
     assert output == ""
-    assert "--attack=alie: sees the updates of the round" in errors
+    assert "--attack=alie: needs all updates of a round" in errors
     assert "point alie-repeated_geometric_median-0.25-0 of the sweep" in errors
     assert not (tmp_path / "points").exists()
 
@@ -115,7 +115,7 @@ class TestGrid:
         (
             "robust_fed_avg",
             ["--attack=alie", "--aggregator=compression"],
-            "--attack=alie: sees the updates of the round",
+            "--attack=alie: needs all updates of a round",
         ),
         (
             "robust_fed_avg",

@@ -52,6 +52,6 @@ def test_one_line_and_no_traceback(execute, tmp_path, monkeypatch, budget):
     assert code == 2
     assert errors.count("\n") == 1
     assert "error: " in errors
-    assert "unit 'record', this run has" in errors
+    assert "unit 'record', but this run has" in errors
     with privacy.Ledger(folder / "ledger.jsonl") as ledger:
         assert len(ledger) == 0

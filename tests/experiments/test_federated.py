@@ -83,7 +83,7 @@ def test_lost_states_are_one_line(train, execute, tmp_path):
         "federated", [*flags, "--notensorboard", f"--output_dir={tmp_path / 'run'}"]
     )
     assert code == 2
-    assert "holds states of 0 clients that are not those of" in errors
+    assert "holds states of 0 clients that differ from" in errors
 
 
 def test_mime_takes_two_rounds_with_one_cohort(train, tmp_path):
@@ -181,7 +181,7 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (
             ["--compression=top_k", "--aggregator=coordinate_median"],
-            "looks at every coordinate by itself: where most clients send nothing",
+            "treats every coordinate alone: where most clients send nothing",
         ),
         (
             ["--compression=quantize", "--aggregator=compression"],
@@ -234,7 +234,7 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (
             ["--devices=50", "--silo_drop_out=0.1"],
-            "--devices has --drop_out and --minimum_cohort",
+            "do not go with --devices; give --drop_out and --minimum_cohort",
         ),
         (["--minimum_clients=5"], "from 1 to 4, the largest cohort, got 5"),
     ],
@@ -245,7 +245,7 @@ def test_refusals(refused, tmp_path, flags, message):
 
 def test_a_model_without_hidden_units_has_no_sub_models(refused, tmp_path):
     flags = ["--algorithm=fed_dropout"]
-    refused("federated", tmp_path / "run", flags, "the task's model is one layer")
+    refused("federated", tmp_path / "run", flags, "the task's model has one layer")
 
 
 def test_every_algorithm_is_in_the_help_with_its_paper(execute):

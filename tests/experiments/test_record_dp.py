@@ -166,7 +166,9 @@ class TestRecordDPFedAvg:
         assert code == 0
         assert "arXiv 1607.00133" in output
         assert "--record_target_epsilon" in output
-        assert "full, the default with record-level privacy" in " ".join(output.split())
+        assert "full (the default with record-level privacy)" in " ".join(
+            output.split()
+        )
         assert max(map(len, output.splitlines())) <= 88
 
     def test_a_large_delta_is_warned_of(self, execute, tmp_path):

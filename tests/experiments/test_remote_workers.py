@@ -84,20 +84,23 @@ def test_nobody_answers(tmp_path, execute, monkeypatch):
     ("flags", "message"),
     [
         (["--runtime=remote"], "--runtime=remote: needs --workers"),
-        (["--workers=a:1"], "--workers=a:1: is for --runtime=remote only"),
+        (
+            ["--workers=a:1"],
+            "--workers=a:1: goes with --runtime=remote only; leave it out",
+        ),
         (["--runtime=remote", "--workers=a"], "'a': must be HOST:PORT"),
         (["--runtime=remote", "--workers=a:0"], "'a:0': must be HOST:PORT"),
         (["--runtime=remote", "--workers=a:1,a:1"], "'a:1' is given twice"),
         (
             ["--runtime=remote", "--workers=a:1", "--chunk_clients=3"],
-            "--chunk_clients=3: is for --runtime=in_process only",
+            "--chunk_clients=3: goes with --runtime=in_process only; leave it out",
         ),
         (
             ["--runtime=remote", "--workers=a:1", "--client_execution=separate_xla"],
-            "--client_execution=separate_xla: is for --runtime=in_process and",
+            "--client_execution=separate_xla: goes with --runtime=in_process and",
         ),
-        (["--worker_data=x"], "--worker_data=x: is for --runtime=remote only"),
-        (["--worker_cores=2"], "--worker_cores=2: is for --runtime=remote only"),
+        (["--worker_data=x"], "--worker_data=x: goes with --runtime=remote only"),
+        (["--worker_cores=2"], "--worker_cores=2: goes with --runtime=remote only"),
     ],
 )
 def test_refused_flags(tmp_path, execute, flags, message):

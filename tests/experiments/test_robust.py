@@ -180,7 +180,12 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
         ),
         (
             ("robust_fed_avg", "--aggregator=krum", "--byzantine=1", "--secure_sums"),
-            ["--secure_sums", "--aggregator=krum", "their sum only", "mean"],
+            [
+                "--secure_sums",
+                "--aggregator=krum",
+                "only the sum of the updates",
+                "mean",
+            ],
         ),
         (
             (
@@ -295,7 +300,10 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
                 "--sampler=full",
                 "--aggregator=geometric_median",
             ),
-            ["geometric_median needs every client's update", "sum only"],
+            [
+                "geometric_median needs every client's update",
+                "only the sum of the updates",
+            ],
         ),
         (
             (

@@ -33,7 +33,10 @@ def test_an_unknown_silo_is_refused(execute, tmp_path):
         ["--task=heart", "--train_on=Rome", f"--output_dir={tmp_path / 'run'}"],
     )
     assert code == 2
-    assert "--train_on=Rome: no such silo; choose pooled or one of Cleveland" in errors
+    assert (
+        "--train_on=Rome: there is no such silo; give pooled or one of Cleveland"
+        in errors
+    )
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ class TestSeal:
         ("names", "words"),
         [
             (b"\x00\xff", "cut off"),
-            (b"\x00\x03ab\xff\x00\x01a", "no text"),
+            (b"\x00\x03ab\xff\x00\x01a", "not text"),
             (b"\x00\x01a\x00\x02a", "cut off"),
             (b"\x00\x02ab\x00", "cut off"),
         ],

@@ -232,7 +232,9 @@ class TestCarriersThatCheat:
         sites.start("nord")
         carrier = Altering(sites.carrier(), lambda site, reply, n: [reply, reply])
         assert isinstance(_only(sites.exchange(carrier)), Message)
-        assert sites.lines == ["site 'nord' answers twice, or unasked: dropped"]
+        assert sites.lines == [
+            "site 'nord' answers twice, or without a request: dropped"
+        ]
 
     def test_the_reply_of_an_earlier_request(self, sites):
         sites.start("nord")
@@ -268,7 +270,7 @@ class TestCarriersThatCheat:
 
         exchange = sites.exchange(Altering(sites.carrier(), swap))
         assert isinstance(_only(exchange, "ost"), Message)
-        assert "altered, or sealed by another key" in _only(exchange, "nord").reason
+        assert "altered, or was sealed by another key" in _only(exchange, "nord").reason
 
     @pytest.mark.parametrize("garbage", [b"x", b"\0" * 200, b"tflseal1" + bytes(200)])
     def test_garbage(self, sites, garbage):
@@ -283,9 +285,9 @@ class TestSitesThatErr:
     @pytest.mark.parametrize(
         ("changes", "kind", "words"),
         [
-            ({"round": 2}, "round", "of round 2, asked was round 1"),
+            ({"round": 2}, "round", "for round 2, but round 1 was asked for"),
             ({"run": "other"}, "round", "of the run 'other'"),
-            ({}, "evaluate", "of the kind 'evaluate', asked was 'round'"),
+            ({}, "evaluate", "of the kind 'evaluate', but 'round' was asked for"),
             ({"round": None}, "round", "expected a whole number"),
         ],
     )

@@ -35,7 +35,7 @@ def test_totals_are_kept_for_so_many_rounds_and_for_the_owner_alone(tmp_path):
 def test_another_cohort_and_a_damaged_file_are_refused(tmp_path):
     kept = KeptTotals(tmp_path / "totals", rounds=2)
     kept.write(1, ["a"], total(1.0, "a"))
-    with pytest.raises(UserError, match="another cohort"):
+    with pytest.raises(UserError, match="other clients"):
         kept.read(1, ["b"])
     path = tmp_path / "totals" / "round_00000001.npz"
     path.write_bytes(path.read_bytes()[:40])

@@ -209,7 +209,7 @@ class TestRelays:
         ((_, answer),) = sites.exchange(carrier).ask({"nord": asked()}, 5.0)
         assert answer.kind == "unreached"
         assert carrier.sites == ()
-        assert any("is no reply" in line for line in sites.lines)
+        assert any("is not a reply" in line for line in sites.lines)
 
     def test_an_altered_message(self, relayed_sites):
         sites, carrier, start = relayed_sites

@@ -39,8 +39,8 @@ class TestServerThatLies:
         [
             ([B, C, D], f"leaves out {A}, which has sent its vector"),
             ([A, B], "the sum is abandoned: 2 of 5 parties have sent a masked vector"),
-            ([A, B, C, "site-99"], "with 'site-99', which is no party"),
-            ([A, B, B, C], "with a name twice"),
+            ([A, B, C, "site-99"], "with 'site-99', which is not a party"),
+            ([A, B, B, C], "with the same name twice"),
         ],
     )
     def test_about_survivors(self, survivors, message):
@@ -74,7 +74,9 @@ class TestServerThatLies:
         party = sums.parties[A]
         answer = party.unmask(sums.message[A])
         lie = {**sums.message[A], "survivors": names_array([A, C, D, E])}
-        with pytest.raises(SecureSumError, match="both would show a vector"):
+        with pytest.raises(
+            SecureSumError, match="both sums together would show a vector"
+        ):
             party.unmask(lie)
         assert _equal(answer, party.unmask(sums.message[A]))
 
@@ -172,7 +174,7 @@ class TestAltered:
         altered = _changed(answers[B], "shares", 3 * 16)
         with pytest.raises(
             SecureSumError,
-            match=f"from {B} has an altered share: it is not the one that {D} sealed",
+            match=f"from {B} has an altered share: it is not the share that {D} sealed",
         ):
             sums.collector.add_unmask(B, altered)
         for name in (A, C, D):
@@ -188,7 +190,7 @@ class TestAltered:
             sums.collector.add_masked(name, answer)
         survivors = sums.collector.survivors()
         answer = sums.parties[B].unmask(survivors)
-        with pytest.raises(SecureSumError, match=f"is not the one that {A} sealed"):
+        with pytest.raises(SecureSumError, match=f"is not the share that {A} sealed"):
             sums.collector.add_unmask(B, _changed(answer, "shares"))
 
     def test_a_seed_that_does_not_give_its_key(self):
@@ -215,17 +217,25 @@ class TestAltered:
             (
                 "shares",
                 {"recipients": names_array([B, C, D])},
-                "has not one ciphertext",
+                "must have one ciphertext",
             ),
-            ("shares", {"recipients": names_array([A, B, C, D])}, "has not one cipher"),
+            (
+                "shares",
+                {"recipients": names_array([A, B, C, D])},
+                "must have one cipher",
+            ),
             ("shares", {"recipients": np.zeros(3)}, "'recipients', a list of names"),
-            ("shares", {"recipients": np.zeros(3, np.uint8)}, "are no list of names"),
-            ("shares", {"holders": names_array([A, B])}, "has not the digests"),
+            ("shares", {"recipients": np.zeros(3, np.uint8)}, "is not a list of names"),
+            ("shares", {"holders": names_array([A, B])}, "must have the digest"),
             ("shares", {"ciphertexts": np.zeros((4, 9), np.uint8)}, "expected uint8"),
             ("masked", {"vector/0": np.zeros(3, np.uint32)}, "of dtype uint32"),
             ("masked", {"vector/0": np.zeros(4, np.uint8)}, "shape \\(4,\\)"),
             ("masked", {"vector/0": np.array([0, 0, 7], np.uint8)}, "residue of 7 or"),
-            ("unmask", {"owners": names_array([A, B, C, D])}, "not one share of each"),
+            (
+                "unmask",
+                {"owners": names_array([A, B, C, D])},
+                "must have one share of each",
+            ),
         ],
     )
     def test_answers_that_do_not_fit(self, step, change, message):
@@ -315,7 +325,7 @@ class TestAgain:
             sums.collector.add_keys(name, first[name])
         sums.collector.key_list()
         with pytest.raises(
-            SecureSumError, match="'keys', and the open step is 'shares'"
+            SecureSumError, match="'keys', but the open step is 'shares'"
         ):
             sums.collector.add_keys(E, first[E])
         with pytest.raises(SecureSumError, match="step 'keys' is not the open step"):

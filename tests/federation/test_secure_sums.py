@@ -163,9 +163,9 @@ def test_a_threshold_is_above_half(parties, threshold, expected):
 
 
 def test_terms_that_are_refused():
-    with pytest.raises(SecureSumError, match="each name may stand once"):
+    with pytest.raises(SecureSumError, match="each name may occur once"):
         SumTerms(b"s", ("a", "b", "b"), 3, ())
-    with pytest.raises(SecureSumError, match="expected names, none empty"):
+    with pytest.raises(SecureSumError, match="expected names that are not empty"):
         SumTerms(b"s", ("a", "b", ""), 3, ())
     with pytest.raises(SecureSumError, match="expected bytes, not empty"):
         SumTerms(b"", ("a", "b", "c"), 3, ())
@@ -173,7 +173,7 @@ def test_terms_that_are_refused():
         with pytest.raises(SecureSumError, match="a sum's terms need session"):
             SumTerms.from_json(content)
     terms = terms_of(3, [])
-    with pytest.raises(SecureSumError, match="a threshold is an int"):
+    with pytest.raises(SecureSumError, match="a threshold must be an int"):
         SumTerms.from_json({**terms.as_json(), "threshold": 3.0})
     for vector in (3, {"shape": [1]}, {"shape": [1.0], "dtype": "int8", "modulus": 3}):
         with pytest.raises(SecureSumError, match="a vector's"):
@@ -191,8 +191,8 @@ def test_terms_that_are_refused():
         ((1,), "int32", 2**33, "modulus=8589934592"),
         ((1,), "int64", 2**63, "or 18446744073709551616, with which sums wrap around"),
         ((1,), "int8", 200, "for int8 expected 2 to 128, or 256"),
-        ((1,), "int32", 3.0, "a modulus is an int"),
-        ((1,), "int32", True, "a modulus is an int"),
+        ((1,), "int32", 3.0, "a modulus must be an int"),
+        ((1,), "int32", True, "a modulus must be an int"),
     ],
 )
 def test_vectors_that_are_refused(shape, dtype, modulus, message):

@@ -104,7 +104,7 @@ class TestCharges:
         assert ledger.charge(4) == pytest.approx(_epsilon(4))
         assert _rounds(opened.folder) == [1, 2, 3, 4]
         assert opened.lines == [
-            "rounds 2 to 3 are charged although this site took no part in them"
+            "rounds 2 to 3 are charged, although this site took no part in them"
         ]
 
     def test_a_kill_between_the_two_ledgers(self, opened):
@@ -183,7 +183,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("number", [0, -1, 21])
     def test_rounds_that_the_run_does_not_have(self, opened, number):
-        with pytest.raises(Refused, match="none of the run's 20 rounds"):
+        with pytest.raises(Refused, match="not one of the run's 20 rounds"):
             opened().charge(number)
 
     def test_clients_that_the_plan_does_not_have(self, opened):

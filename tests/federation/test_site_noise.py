@@ -67,7 +67,7 @@ def test_a_run_that_begins_again_has_new_noise_and_charges_again(opened, tmp_pat
     assert again.seed == own_seed(SECRET, tmp_path.name, 1)
     again.take(request(3, restarts=1, after=1))
     assert again.ledger.lines == [3]
-    with pytest.raises(Refused, match="has begun again with new noise, 1 times"):
+    with pytest.raises(Refused, match="has begun again with new noise 1 times"):
         again.take(request(2))
     assert again.ledger.lines == [3]
     assert len({own_seed(SECRET, "run", n) for n in range(4)}) == 4

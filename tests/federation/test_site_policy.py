@@ -81,12 +81,16 @@ class TestPolicy:
                 {"algorithm": "scaffold"},
                 r"algorithm = 'scaffold': site.toml has algorithms = \['fed_avg'\]",
             ),
-            ({"most_rounds": 9}, {}, "has 10 rounds: site.toml has most_rounds = 9"),
+            (
+                {"most_rounds": 9},
+                {},
+                "has 10 rounds, but site.toml has most_rounds = 9",
+            ),
             ({"most_rounds": 9}, {"rounds": None}, "has None rounds"),
             (
                 {"metrics": ("loss",)},
                 {"secure_sums": False},
-                r"number of examples: site.toml has metrics = \['loss'\], without",
+                r"number of examples, but site.toml has metrics = \['loss'\], without",
             ),
             (
                 {"least_examples": 21},
@@ -96,27 +100,29 @@ class TestPolicy:
             (
                 {"least_record_noise_multiplier": 1.1},
                 _RECORD,
-                "noise multiplier 1 for records: .*least_record_noise_multiplier = 1.1",
+                "noise multiplier 1 for records, but .*least_record_noise_multiplier "
+                "= 1.1",
             ),
             (
                 {"least_record_noise_multiplier": 1.0},
                 {},
-                "no privacy: site.toml has least_record_noise_multiplier = 1$",
+                "no privacy, but site.toml has least_record_noise_multiplier = 1$",
             ),
             (
                 {"least_record_noise_multiplier": 1.0},
                 _CLIENT,
-                "privacy of clients: site.toml has least_record_noise_multiplier",
+                "privacy of clients, but site.toml has least_record_noise_multiplier",
             ),
             (
                 {"least_user_noise_multiplier": 1.1},
                 _CLIENT,
-                "noise multiplier 1 for clients: .*least_user_noise_multiplier = 1.1",
+                "noise multiplier 1 for clients, but .*least_user_noise_multiplier = "
+                "1.1",
             ),
             (
                 {"least_user_noise_multiplier": 1.0},
                 {**_CLIENT, "noise_multiplier": None},
-                "does not say its noise multiplier: .*give --noise_multiplier|"
+                "does not say its noise multiplier, but .*give --noise_multiplier|"
                 "give noise_multiplier",
             ),
             (
@@ -130,7 +136,7 @@ class TestPolicy:
             (
                 {"largest_epsilon": 1.0},
                 _CLIENT,
-                "privacy of clients, so that nothing bounds .* largest_epsilon = 1",
+                "privacy of clients, so nothing bounds .* largest_epsilon = 1",
             ),
             (
                 {"least_record_noise_multiplier": 1.0},
@@ -158,7 +164,7 @@ class TestPolicy:
         policy = SitePolicy(metrics=("loss",))
         policy.check_metrics(["loss"])
         with pytest.raises(
-            Refused, match=r"'accuracy' may not .* metrics = \['loss'\]"
+            Refused, match=r"'accuracy' must not .* metrics = \['loss'\]"
         ):
             policy.check_metrics(["loss", "accuracy"])
         SitePolicy().check_metrics(["anything"])
@@ -184,7 +190,7 @@ class TestPolicy:
             ({"largest_epsilon": 0.0}, "largest_epsilon = 0.0: expected a number"),
             ({"largest_epsilon": float("inf")}, "largest_epsilon = inf"),
             ({"largest_epsilon": 1.0, "delta": 1.0}, "delta = 1.0: .*below 1"),
-            ({"delta": 1e-5}, "give that too"),
+            ({"delta": 1e-5}, "give both, or neither"),
             ({"least_user_noise_multiplier": "1"}, "expected a number above 0"),
         ],
     )

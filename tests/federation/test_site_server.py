@@ -113,7 +113,7 @@ class TestStrangers:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"site": "ost"}, b"for the site 'ost', this is 'nord'"),
+            ({"site": "ost"}, b"for the site 'ost', but this site is 'nord'"),
             ({"is_reply": True}, b"sites get requests"),
             ({"answered": b"x" * 32}, b"sites get requests"),
             ({"run": "../x"}, b"the run's id is '../x'"),
@@ -125,9 +125,9 @@ class TestStrangers:
         answer = server.answer(request("nord", KEY, 1, **changes), handler)
         assert handler.requests == []
         if words is None:
-            assert "of the run 'run1', its seal of 'run2'" in _reply(answer).text(
-                "reason"
-            )
+            assert "for the run 'run1', but its seal is for 'run2'" in _reply(
+                answer
+            ).text("reason")
         else:
             assert words in answer
         assert not (server._folder / "runs" / "x").exists()
@@ -254,7 +254,7 @@ class TestFiles:
         for calls in (1, 2):
             reply = _reply(server.answer(request("nord", KEY, 1), handler))
             assert reply.header["calls"] == calls
-        assert "asked again, the site computes again" in server.lines[0]
+        assert "if the request comes again, the site computes again" in server.lines[0]
 
     def test_a_full_disk_takes_no_request(self, tmp_path, monkeypatch):
         requests = Requests(tmp_path / "run1", KEY)
@@ -341,7 +341,7 @@ class TestKills:
         output = second.stdout.read()
         assert second.returncode == 0
         assert "site nord ends: SIGTERM" in output
-        assert ("the kept reply goes out again" in output) == (where == "kept")
+        assert ("the site sends the kept reply again" in output) == (where == "kept")
         assert not (folder / "site.sock").exists()
 
 

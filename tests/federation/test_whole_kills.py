@@ -44,7 +44,9 @@ def test_kills_change_nothing(tmp_path, monkeypatch, name, seed):
     without = sum(len(federation.names) - len(who) for who in counted.values())
     abandoned = [number for number, who in counted.items() if not who]
     unevaluated = {
-        line.split()[1].rstrip(":") for line in lines if ": no evaluation: " in line
+        line.split()[1].rstrip(":")
+        for line in lines
+        if ": the model is not evaluated: " in line
     }
     print(
         f"{name}: kills {dict(killed)}; {without} absences in {ROUNDS} rounds, "

@@ -132,7 +132,9 @@ class TestFuzzed:
                 decode(content[:length])
 
     def test_every_addition_is_refused(self):
-        with pytest.raises(MessageError, match="claim 25 bytes, the message has 26"):
+        with pytest.raises(
+            MessageError, match="claim 25 bytes, but the message has 26"
+        ):
             decode(encode(_SAMPLE) + b"\0")
 
     def test_every_flipped_bit_is_a_message_or_a_message_error(self):
@@ -183,7 +185,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"", "0 bytes are no message"),
+            (b"", "0 bytes are too few for a message"),
             (b"pickle" + bytes(20), "begin with b'pickle'"),
             (b"tflfed\x00\x02" + bytes(4), "has version 2 .* reads version 1"),
             (b"tflfed\x00\x01\xff\xff\xff\xff", "claims 4294967295 bytes of JSON"),
@@ -192,10 +194,10 @@ class TestRefused:
             (_framed(b"[]"), "expected an object with kind, header"),
             (_framed(b'{"kind":1,"header":{},"tensors":[]}'), "kind of a message is"),
             (_framed(b'{"kind":"a","header":1,"tensors":[]}'), "header is '1'"),
-            (_framed(b'{"kind":"a","header":{},"tensors":{}}'), "is no list"),
+            (_framed(b'{"kind":"a","header":{},"tensors":{}}'), "must be a list"),
             (
                 _framed(b'{"kind":"a","header":{"x":NaN},"tensors":[]}'),
-                "NaN is no number",
+                "NaN is not a number",
             ),
             (
                 _framed(b'{"kind":"a","header":{"x":1e999},"tensors":[]}'),
@@ -207,7 +209,7 @@ class TestRefused:
             ),
             (
                 _framed(b'{"kind":"a","header":{"x":"\\ud800"},"tensors":[]}'),
-                "is no text",
+                "is not text",
             ),
             (
                 _framed(
@@ -217,14 +219,14 @@ class TestRefused:
             ),
             (_with_table(["x", "object", [1], 8], data=bytes(8)), "dtype 'object'"),
             (_with_table(["x", "int8", [2], 3], data=bytes(3)), "takes 2 bytes"),
-            (_with_table(["x", "int8", [True], 1], data=bytes(1)), "no whole numbers"),
-            (_with_table(["x", "int8", [-1], -1]), "no whole numbers"),
+            (_with_table(["x", "int8", [True], 1], data=bytes(1)), "not whole numbers"),
+            (_with_table(["x", "int8", [-1], -1]), "not whole numbers"),
             (_with_table(["x", "int8", [0, 2**62], 0]), "too large"),
             (_with_table(["x", "int8", [1] * 17, 1], data=bytes(1)), "at most 16"),
             (_with_table(["", "int8", [0], 0]), "tensor's name"),
             (_with_table(["x", "int8", [0]]), "a row of the table"),
             (_with_table(["x", "int8", [0], 0], ["x", "int8", [0], 0]), "'x' twice"),
-            (_with_table(["x", "bool", [1], 1], data=b"\x02"), "no booleans"),
+            (_with_table(["x", "bool", [1], 1], data=b"\x02"), "not booleans"),
         ],
     )
     def test_at_the_receiver(self, content, words):
@@ -244,9 +246,9 @@ class TestRefused:
             (Message("a", {"x": float("nan")}), "header.x is nan"),
             (Message("a", {"x": (1,)}), "header.x is a tuple"),
             (Message("a", {"x": [np.int64(1)]}), r"header.x\[0\] is a int64"),
-            (Message("a", {"x": {1: 2}}), "key 1, which is no text"),
+            (Message("a", {"x": {1: 2}}), "key 1, which is not text"),
             (Message("a", {"x": 10**20}), "more than 20 digits"),
-            (Message("a", {"x": "\ud800"}), "is no text"),
+            (Message("a", {"x": "\ud800"}), "is not text"),
             (Message("a", {"x": "y" * 2**22}), "send large values as tensors"),
             (Message("a", {}, {"x": np.array(["s"])}), "dtype <U1"),
             (Message("a", {}, {"x": np.array([None])}), "dtype object"),

@@ -80,7 +80,7 @@ def test_own_files_of_silos(reader):
     schema = reader / "silos" / "schema.json"
     shown = [text for kind, text in fenced(page) if kind == "json" and "null" in text]
     assert [schema.read_text(encoding="utf-8")] == shown
-    with pytest.raises(AssertionError, match="minimum and maximum are numbers"):
+    with pytest.raises(AssertionError, match="minimum and maximum must be numbers"):
         run(page, "record_dp_fed_avg.py")
     # "Fill in what is known without the files."
     content = json.loads(schema.read_text(encoding="utf-8"))

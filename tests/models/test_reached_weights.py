@@ -126,5 +126,7 @@ def test_metrics_that_layers_add_are_said_not_to_be_measured():
             self.add_metric(tf.reduce_mean(x), name="mean_input")
             return x
 
-    with pytest.warns(UserWarning, match="add the metrics mean_input, which are not"):
+    with pytest.warns(
+        UserWarning, match="add the metrics mean_input, but these are not"
+    ):
         models.from_keras(_build(Measuring), SPEC)

@@ -194,9 +194,9 @@ class TestLora:
             models.lora(transformer, 0)
         with pytest.raises(ValueError, match="no layer 'tail'; expected one of"):
             models.lora(transformer, 1, trainable=["tail"])()
-        with pytest.raises(ValueError, match="no layer for adapters"):
+        with pytest.raises(ValueError, match="no layer that can have adapters"):
             models.lora(transformer, 1, layers=lambda layer: False)()
         with pytest.raises(ValueError, match="has adapters already"):
             models.lora(models.lora(transformer, 1), 1)()
-        with pytest.raises(ValueError, match="no weights for adapters yet"):
+        with pytest.raises(ValueError, match="the model is not built yet"):
             models.lora(lambda: tf.keras.Sequential([L.Dense(2, name="late")]), 1)()

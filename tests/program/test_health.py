@@ -252,8 +252,8 @@ class TestWhatDidNotHappen:
         shutil.rmtree(tmp_path / "checkpoints")
         _, out = run(tmp_path, config=fake.config(rounds=4))
         assert (
-            f"{tmp_path} has results of rounds, but no checkpoint to go on from: "
-            "starts over with round 1"
+            f"{tmp_path} has results of rounds, but no checkpoint; the run starts "
+            "over with round 1"
         ) in out
 
     def test_no_test_examples(self, tmp_path):

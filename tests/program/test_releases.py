@@ -166,7 +166,9 @@ class TestWithheld:
     def test_a_withheld_metric_is_refused_by_name(self, tmp_path):
         for metric in ("eval_loss", "loss:0.5,eval_accuracy:0.5"):
             config = fake.config(selection_metric=metric)
-            with pytest.raises(UserError, match="is withheld, since ε does not cover"):
+            with pytest.raises(
+                UserError, match="is withheld, because ε does not cover"
+            ):
                 fake.run(tmp_path / metric, releases=given(), config=config)
 
 
@@ -365,7 +367,7 @@ class TestPrivateEvaluation:
             o["stream"] = stream = io.StringIO()
             result = program.run(**o)
         assert "private_accuracy" not in columns(tmp_path)
-        said = "round 2: no private accuracy, since the budget does not cover it\n"
+        said = "round 2: no private accuracy, because the budget does not cover it\n"
         assert stream.getvalue().count(said) == 1
         assert result.best_round is None
 

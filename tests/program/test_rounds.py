@@ -179,7 +179,7 @@ class TestPlans:
     def test_an_account_for_a_process_without_a_plan_is_refused(self, tmp_path):
         with (
             fake.arguments(tmp_path, process_plan=None) as given,
-            pytest.raises(UserError, match="process was built without a plan"),
+            pytest.raises(UserError, match="process was built without that plan"),
         ):
             program.run(**given)
 

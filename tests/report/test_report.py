@@ -247,7 +247,7 @@ def test_a_long_run_stays_small(folder):
     ("name", "content", "problem"),
     [
         ("hparams.json", "{", "hparams.json is not JSON"),
-        ("summary.json", "[]", "summary.json holds no JSON object"),
+        ("summary.json", "[]", "summary.json does not hold a JSON object"),
         ("metrics.csv", "round,a\n1,x\n", "metrics.csv, line 2: a is 'x'"),
     ],
 )

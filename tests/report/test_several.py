@@ -214,7 +214,7 @@ def test_a_sweep_that_goes_on(tmp_path):
         (["a", "--output=x.html"], "the page of one run is its report.html"),
         (["a", "--sweep=grid"], "leave one of them out"),
         (["--sweep=a"], "holds no sweep"),
-        (["--sweep=empty"], "no point of this sweep has begun yet"),
+        (["--sweep=empty"], "no run of this sweep has begun yet"),
         (["--sweep=damaged"], "sweep.json is damaged"),
         (["a", "b", "--output=no/x.html"], "No such file"),
     ],

@@ -108,7 +108,7 @@ class TestRunsCountOnce:
                 ledger.record(13, event)
         code, out, err = call("show", root / "first", root / "copy")
         assert (code, out) == (1, "")
-        assert "they are not copies of one run" in err
+        assert "the files are not copies of one run" in err
         assert err.count("\n") == 1
 
 
@@ -154,7 +154,7 @@ class TestDamage:
         head = head_file.path_of(path).read_bytes()
         self.rehash(path, EVENT.with_noise(900.0))
         head_file.path_of(path).write_bytes(head)
-        self.refused(call, "is another line than it was", path)
+        self.refused(call, "differs from the line that was there before", path)
 
     def test_a_cut_ledger_without_head_by_the_folder(self, call, root):
         own = root / "first" / "ledger.jsonl"
@@ -200,7 +200,9 @@ class TestDamage:
         assert call("show", shared, root / "first")[0] == 0
         whole = own.read_bytes(), head_file.path_of(own).read_bytes()
         self.rehash(own, OTHER)
-        self.refused(call, "line 10: is another line than it was", root / "first")
+        self.refused(
+            call, "line 10: differs from the line that was there before", root / "first"
+        )
         own.write_bytes(whole[0])
         head_file.path_of(own).write_bytes(whole[1])
         self.rehash(shared, EVENT.with_noise(900.0))

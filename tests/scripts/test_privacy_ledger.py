@@ -149,7 +149,7 @@ def test_show_an_empty_ledger(call, tmp_path):
     assert re.search(r"^all +together +0 +0$", out, re.M)
     code, _, err = call("show", tmp_path, f"--plot={tmp_path / 'x.png'}")
     assert code == 2
-    assert "--plot: no rounds were recorded" in err
+    assert "--plot: the ledger has no rounds" in err
 
 
 @pytest.mark.parametrize("name", ["x.jpeg", "x", "x.svg.gz"])
@@ -302,7 +302,10 @@ def test_verify_finds_what_a_checkpoint_noted(call, root, ledger):
             rewritten.record(number, OTHER)
     code, _, err = call("verify", root / "first")
     assert code == 1
-    assert "line 30: is another line than it was; the file was rewritten" in err
+    assert (
+        "line 30: differs from the line that was there before; the file was rewritten"
+        in err
+    )
     own.write_bytes(whole)
     cut(ledger, 29)
     cut(own, 29)
@@ -404,10 +407,13 @@ def test_plan_rounds_like_those_of_a_ledger(call, root):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("plan --rounds=1", "give one of --noise_multiplier and --target_epsilon"),
+        (
+            "plan --rounds=1",
+            "give exactly one of --noise_multiplier and --target_epsilon",
+        ),
         (
             "plan --rounds=1 --noise_multiplier=1 --target_epsilon=1",
-            "give one of --noise_multiplier and --target_epsilon",
+            "give exactly one of --noise_multiplier and --target_epsilon",
         ),
         ("plan --noise_multiplier=1", "give --rounds, or --budget_epsilon"),
         ("plan --noise_multiplier=1 --rounds=0", "--rounds must be at least 1"),
@@ -431,7 +437,7 @@ def test_plan_rounds_like_those_of_a_ledger(call, root):
         ),
         (
             "plan --noise_multiplier=1 --rounds=1 --sampling_rate=0.1 --population=9",
-            "--sampling_rate: stands for --cohort_size and --population",
+            "--sampling_rate=0.1: stands for --cohort_size and --population",
         ),
         (
             "plan --noise_multiplier=1 --rounds=1 --population=9 --cohort_size=3 "

@@ -275,3 +275,34 @@ class TestRun:
 
 def test_update_lock_says_how_to_get_uv(machine):
     assert "pip install uv" in _error(machine.run("scripts/update_lock"))
+
+
+class TestInstallGpu:
+    def test_once_into_the_environment_that_there_is(self, machine):
+        (machine.checkout / "requirements-gpu.lock").write_text("cuda==1 --hash=x\n")
+        machine.add_python("python3", 11)
+        output = machine.run("scripts/install_gpu").stdout
+        assert output == "ran <-m> <tfl_research.cli.gpus>\n"
+        *_, cuda = machine.calls()
+        assert "--require-hashes" in cuda
+        assert "requirements-gpu.lock" in cuda
+        machine.run("scripts/install_gpu")
+        assert machine.calls() == []
+        (machine.checkout / "requirements-gpu.lock").write_text("cuda==2 --hash=x\n")
+        machine.run("scripts/install_gpu")
+        assert len(machine.calls()) == 1
+
+    def test_a_failure_is_tried_again(self, machine):
+        (machine.checkout / "requirements-gpu.lock").write_text("cuda==1 --hash=x\n")
+        machine.add_python("python3", 11)
+        machine.run("scripts/run", "experiments/x.py")
+        machine.calls()
+        failed = machine.run("scripts/install_gpu", FAKE_PIP_FAILS="1")
+        assert failed.returncode == 1
+        assert "no such wheel" in failed.stderr
+        machine.calls()
+        machine.run("scripts/install_gpu")
+        assert len(machine.calls()) == 1
+
+    def test_takes_no_arguments(self, machine):
+        assert "got --all" in _error(machine.run("scripts/install_gpu", "--all"))

@@ -54,7 +54,9 @@ def test_an_address_of_another_machine():
     done = run("--port=8001", "--bind=192.0.2.1")
     warning, error = done.stderr.splitlines()
     assert done.returncode == 2
-    assert warning.startswith("warning: --bind=192.0.2.1: without authentication and")
+    assert warning.startswith(
+        "warning: --bind=192.0.2.1: the worker has no authentication and"
+    )
     assert error.startswith("error: --bind=192.0.2.1 --port=8001: Cannot assign")
 
 
@@ -115,4 +117,7 @@ def test_a_kernel_without_network_namespaces():
         pytest.skip("no user namespaces here")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "would listen on all interfaces; --bind=0.0.0.0 accepts that" in done.stderr
+    assert (
+        "would listen on all interfaces; give --bind=0.0.0.0 to accept that"
+        in done.stderr
+    )

@@ -139,7 +139,7 @@ def test_a_cohort_that_is_too_large(table):
     examples = {"x": np.zeros((1, 1), np.float32), "y": np.zeros(1, np.float32)}
     clients = data.ClientData.from_arrays(dict.fromkeys("abcd", examples))
     cohort = clients.cohort(tuple("abcd"), seed=0, round_number=1)
-    with pytest.raises(ValueError, match="4 clients, the process has room for"):
+    with pytest.raises(ValueError, match="4 clients, but the process has room for"):
         table.attach(cohort)
 
 
@@ -158,12 +158,12 @@ def test_a_client_that_is_in_a_cohort_twice(table):
 
 def test_a_lost_or_foreign_file_is_one_clear_error(tmp_path):
     table = ClientStates(tmp_path / "states.sqlite", Spec())
-    with pytest.raises(UserError, match="states of 0 clients that are not"):
+    with pytest.raises(UserError, match="states of 0 clients that differ"):
         table.restore(4, (2, 7, 1))
     table.close()
     foreign = tmp_path / "foreign.sqlite"
     foreign.write_bytes(b"no database" * 100)
-    with pytest.raises(UserError, match="is no table of client states"):
+    with pytest.raises(UserError, match="is not a table of client states"):
         ClientStates(foreign, Spec())
 
 
@@ -181,7 +181,9 @@ def test_rows_of_another_round_are_noticed(table):
     extent = table.extent
     assert extent[:2] == (2, 3)
     table._database.execute("delete from states where round = 2")
-    with pytest.raises(UserError, match="which counts on 2; restore the file"):
+    with pytest.raises(
+        UserError, match="from the states of 2 clients at the checkpoint of round"
+    ):
         table.restore(2, extent)
 
 
@@ -202,7 +204,7 @@ def test_states_that_changed_hands_are_noticed(table, damage):
     table.restore(2, extent)
     table._database.execute(damage)
     assert table.extent[:2] == extent[:2]
-    with pytest.raises(UserError, match="holds states of 2 clients that are not"):
+    with pytest.raises(UserError, match="holds states of 2 clients that differ"):
         table.restore(2, extent)
 
 
@@ -211,6 +213,6 @@ def test_states_of_another_model(table, tmp_path):
     other = ClientStates(
         tmp_path / "states.sqlite", Spec(initial=np.zeros(5, np.float32))
     )
-    with pytest.raises(UserError, match="has 2 numbers, this model's has 5"):
+    with pytest.raises(UserError, match="has 2 numbers, but this model's has 5"):
         other.rows(["a"])
     other.close()

@@ -66,9 +66,9 @@ def test_a_run_folder_names_what_is_no_folder(tmp_path):
         (b"[" * 100_000, "nested too deep"),
         (b"9" * 5000, "a number has 5000 digits"),
         (b"1e999", "1e999 is not finite"),
-        (b"[NaN]", "NaN is no number of JSON"),
-        (b'{"a": 1, "a": 2}', "an object has a key twice"),
-        (b"\xff", "no UTF-8 at byte 0"),
+        (b"[NaN]", "NaN is not a number in JSON"),
+        (b'{"a": 1, "a": 2}', "an object has the same key twice"),
+        (b"\xff", "not UTF-8 text at byte 0"),
         (b"", "Expecting value"),
     ],
 )
@@ -96,7 +96,7 @@ def test_patterns_of_tensorflow_are_refused_in_a_new_folder(tmp_path):
         run_folder.check_path(tmp_path / "a[1]")
     assert raised.value.for_command_line == (
         f"--output_dir={tmp_path}/a[1]: TensorFlow reads [ in a path as a pattern, so "
-        "that nobody could load the exported models; give a path without [ ] * ?"
+        "nobody could load the exported models; give a path without [ ] * ?"
     )
     # A run that is there already can go on.
     RunFolder.open(tmp_path / "a[1]", HPARAMS).close()

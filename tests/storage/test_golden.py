@@ -174,9 +174,9 @@ def test_resuming_is_refused_in_one_line(run):
     with pytest.raises(UserError) as error:
         RunFolder.open(path, record["hparams"], experiment=record["experiment"])
     assert str(error.value) == (
-        f"{path} has hparams.json in format 1, and this version resumes runs of format "
-        f"3 only: finish the run with git revision {record['git_revision']}, or choose "
-        "another output_dir"
+        f"{path} has hparams.json in format 1, but this version resumes only runs of "
+        f"format 3; finish the run with git revision {record['git_revision']}, or "
+        "choose another output_dir"
     )
     after = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
     after.pop(path / ".lock")

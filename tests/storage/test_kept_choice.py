@@ -41,7 +41,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path, text):
         kept_choice.kept(path, parts)
     message = raised.value.for_command_line
     assert message.startswith(f"{path} does not hold a choice of execution (")
-    assert message.endswith("; start over in another --output_dir")
+    assert message.endswith("; restore the file, or start over in another --output_dir")
     assert "\n" not in message
 
 

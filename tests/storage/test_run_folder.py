@@ -171,7 +171,7 @@ def test_given_run_seed_is_kept_and_said(tmp_path):
     with pytest.raises(UserError, match="another run seed"):
         open_and_close(tmp_path, run_seed=6)
     for wrong in (-1, 2**128):
-        with pytest.raises(UserError, match="run_seed must be in"):
+        with pytest.raises(UserError, match="run_seed must be at least 0 and below"):
             open_and_close(tmp_path / "new", run_seed=wrong)
 
 

@@ -94,9 +94,9 @@ def test_what_does_not_fit_is_refused(options, message):
     ("y", "objective", "message"),
     [
         (np.full(10, 0.5), "classification", "y, row 0: 0.5, .* whole numbers"),
-        (np.full(10, -1), "classification", "-1, but .* takes classes 0, 1, 2"),
-        (np.full(10, 2), "binary", ": 2, but .* takes labels 0 and 1"),
-        (np.full(10, 0.5), "binary", ": 0.5, but .* takes labels 0 and 1"),
+        (np.full(10, -1), "classification", "-1, but .* expects classes 0, 1, 2"),
+        (np.full(10, 2), "binary", ": 2, but .* expects labels 0 and 1"),
+        (np.full(10, 0.5), "binary", ": 0.5, but .* expects labels 0 and 1"),
         (np.full(10, np.nan), "regression", "'a': y, row 0: nan is not finite"),
     ],
 )
@@ -142,7 +142,11 @@ def _two_units():
             "model builder returned a NoneType; expected a tf.keras.Model",
         ),
         (_compiled, 0, r"the model is compiled, .* leave out compile\(\)"),
-        (_model, 7, "the model has 1 output, but a loss of classes takes one for each"),
+        (
+            _model,
+            7,
+            "the model has 1 output, but a loss of classes expects one output for each",
+        ),
         (
             _two_units,
             7,

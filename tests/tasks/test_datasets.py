@@ -192,7 +192,7 @@ def test_clients_without_examples():
         (_of(X, Y).batch(5, True), {}, "do not tell whether these are batches"),
         (_of(X, Y), {"client_ids": ["a"]}, "client_ids goes with a function"),
         (_of(X, Y.astype(str)), {}, "client 'a': y must be .* got text"),
-        (_of(X, Y - 1), {}, "client 'a': y, row 0: -1, but .* takes classes"),
+        (_of(X, Y - 1), {}, "client 'a': y, row 0: -1, but .* expects classes"),
         (
             _of(tf.sparse.from_dense(X), Y),
             {},

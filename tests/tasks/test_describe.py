@@ -96,7 +96,7 @@ def test_large_populations_are_sampled(capsys):
         (["mnist", "--colour=red"], "task 'mnist' has no option 'colour'"),
         (["mnist", "colour"], "expected --option=value, got 'colour'"),
         (["mnist", "--num_clients"], "expected --option=value, got '--num_clients'"),
-        (["mnist", "--num_clients=many"], "'num_clients' of task 'mnist' is int"),
+        (["mnist", "--num_clients=many"], "'num_clients' of task 'mnist' must be int"),
         (["mnist", "--clients=0"], "--clients must be at least 1, got 0"),
         (
             ["mnist", "--dirichlet_alpha=0.1"],
@@ -148,22 +148,22 @@ def test_a_draft_of_a_schema_is_completed_by_a_person(tmp_path, capsys):
         "label": {"classes": ["no", "yes"]},
     }
     assert describe.main(arguments) == 2
-    assert "minimum and maximum are numbers" in capsys.readouterr().err
+    assert "minimum and maximum must be numbers" in capsys.readouterr().err
     draft["columns"]["v"] = {"minimum": 0, "maximum": 10}
     path.write_text(json.dumps(draft))
     out = _lines(capsys, *arguments)
     assert "from pooled rows" not in out
     assert re.search(r"public knowledge +the columns, ranges and categories", out)
     assert describe.main([*arguments, f"--write_schema={tmp_path / 'new'}"]) == 2
-    assert "has a schema.json; complete it" in capsys.readouterr().err
+    assert "already has a schema.json; complete that file" in capsys.readouterr().err
 
 
 def test_a_draft_overwrites_nothing_and_is_of_files_alone(tmp_path, capsys):
     arguments = _two_silos(tmp_path)
     assert describe.main([*arguments, f"--write_schema={tmp_path / 'a.csv'}"]) == 2
-    assert "there is a file; give another path" in capsys.readouterr().err
+    assert "the file exists already; give another path" in capsys.readouterr().err
     assert describe.main(["mnist", "--write_schema=x.json"]) == 2
-    assert "task 'mnist' reads no schema.json" in capsys.readouterr().err
+    assert "task 'mnist' does not read a schema.json" in capsys.readouterr().err
 
 
 def test_a_plot_is_written(tmp_path, capsys):
@@ -321,7 +321,7 @@ class TestSilosThatDisagree:
         draft["columns"]["age"] = {"minimum": 0, "maximum": 20}
         path.write_text(json.dumps(draft))
         assert describe.main(arguments) == 2
-        assert "column 'price': has choices; put the one" in capsys.readouterr().err
+        assert "column 'price': has choices; replace" in capsys.readouterr().err
         columns = draft["columns"]
         entries = [columns["price"], columns["region"], draft["label"]]
         for chosen in itertools.product(*(entry["choices"] for entry in entries)):

@@ -61,7 +61,12 @@ SPARSE_LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         (head(1), objectives.multiclass, YES, "the model has 1 output, but a loss of"),
         (head(2), objectives.regression, YES, "labels of an example have shape [], th"),
         (head(3), objectives.multiclass, np.eye(3)[CLASSES], "the labels are one-hot"),
-        (head(3), by_keras("categorical_crossentropy"), CLASSES, "takes one-hot label"),
+        (
+            head(3),
+            by_keras("categorical_crossentropy"),
+            CLASSES,
+            "expects one-hot label",
+        ),
         (head(2), objectives.multiclass, CLASSES, "client 'a', y row 2: label 2, expe"),
         (head(3), objectives.multiclass, CLASSES - 1, "client 'a', y row 0: label -1,"),
         (head(3), objectives.multiclass, CLASSES / 2, "client 'a', y row 1: label 0.5"),
@@ -239,7 +244,9 @@ def test_the_named_objectives_refuse_such_a_mask_too():
 def test_a_class_for_each_step_is_refused_by_the_objective_of_one_class():
     y = np.zeros((10, 5), int)
     x = np.zeros((10, 5, 3), np.float32)
-    message = r"takes one class of an example; for a class of each step give objectives"
+    message = (
+        r"expects one class for each example; for a class of each step give objectives"
+    )
     with pytest.raises(UserError, match=message):
         task(head(3, shape=(5, 3)), objectives.multiclass, y, x).functional_model()
     task(head(3, shape=(5, 3)), by_keras(SPARSE_LOGITS), y, x).functional_model()
@@ -269,7 +276,7 @@ def test_a_first_client_with_one_example_hides_nothing():
     }
     held = data.ClientData.from_arrays(clients)
     for objective, message in (
-        (by_keras("mse", Largest()), "metric 'largest' is no sum over examples"),
+        (by_keras("mse", Largest()), "metric 'largest' is not a sum over examples"),
         (by_keras(mixed), "depends on the other examples of its batch"),
     ):
         with pytest.raises(UserError, match=message):

@@ -228,7 +228,7 @@ def test_metrics_of_one_kind_are_numbered_from_the_first():
 
 def test_metrics_that_are_no_sums_are_refused_by_name():
     for metric, message in (
-        (Largest("largest"), "metric 'largest' is no sum over examples"),
+        (Largest("largest"), "metric 'largest' is not a sum over examples"),
         (METRICS.F1Score(name="f"), "metric 'f' has several values"),
     ):
         objective = objectives.from_keras("mse", [metric])

@@ -137,7 +137,7 @@ def test_a_loss_that_nobody_named_is_refused_if_the_model_has_another():
 
 @pytest.mark.parametrize("model", [Penalised, PenalisedInTraining])
 def test_a_penalty_that_is_zero_at_first_is_seen(model):
-    with pytest.warns(UserWarning, match="the task's objective counts, and not the"):
+    with pytest.warns(UserWarning, match="the task's objective is used, not the"):
         task_of(model, NUMBERS, objective="regression").functional_model()
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -158,16 +158,14 @@ def twice_loss():
 def test_it_is_said_which_of_two_losses_counts(model):
     other = "regression" if model is not OneLoss else objectives.regression("mae")
     task = task_of(model, NUMBERS, objective=other)
-    with pytest.warns(
-        UserWarning, match="the task's objective counts, and not the"
-    ) as w:
+    with pytest.warns(UserWarning, match="the task's objective is used, not the") as w:
         task.functional_model()
     assert "\n" not in str(w[0].message)
 
 
 def test_a_model_without_losses_of_examples_is_refused():
     for model, match in (
-        (OneLoss, "OneLoss has the loss of a batch alone"),
+        (OneLoss, "OneLoss has only the loss of a batch"),
         (lambda: network(2), "a Sequential has no loss of its own; give objective="),
     ):
         with pytest.raises(ValueError, match=match):

@@ -105,7 +105,7 @@ def test_options_from_text_take_the_annotated_types(own_task):
     ],
 )
 def test_a_text_of_the_wrong_type_is_refused(name, option, text, expected):
-    with pytest.raises(ValueError, match=f"{option}.*is {expected}, got '{text}'"):
+    with pytest.raises(ValueError, match=f"{option}.*must be {expected}, got '{text}'"):
         tasks.parse_options(name, {option: text})
 
 
@@ -153,5 +153,5 @@ def test_a_builder_must_return_a_task_and_be_callable():
             tasks.get("wrong")
     finally:
         tasks.unregister("wrong")
-    with pytest.raises(ValueError, match=r"is a function or .*, got 3"):
+    with pytest.raises(ValueError, match=r"must be a function or .*, got 3"):
         tasks.register("wrong", 3)

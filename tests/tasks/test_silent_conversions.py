@@ -47,7 +47,7 @@ REFUSED = {
     "ids as floats": (lambda: arrays([[LARGE * 1.0], [1]]), "x, row 0: 16777217 would"),
     "labels": (
         lambda: arrays(X, [LARGE, 1], objective="regression"),
-        "y, row 0: 16777217 would be rounded in float32, in which the loss",
+        "y, row 0: 16777217 would be rounded in float32, and the loss",
     ),
     "float labels": (
         lambda: arrays(X, [1.0, LARGE], objective="regression"),
@@ -71,11 +71,11 @@ REFUSED = {
     "half a class": (lambda: arrays(X, [0.5, 1]), "y, row 0: 0.5, but objective 'clas"),
     "categories": (
         lambda: frame(y=pd.Categorical(["n", "y"])),
-        "column 'y', row 0: 'n' is no number",
+        "column 'y', row 0: 'n' is not a number",
     ),
     "categories of numbers": (
         lambda: frame(v=pd.Categorical([5, 7])),
-        "column 'v', row 0: 5 is no number",
+        "column 'v', row 0: 5 is not a number",
     ),
     # Types that are no numbers.
     "times": (
@@ -88,11 +88,11 @@ REFUSED = {
     ),
     "decimals": (
         lambda: frame(v=[decimal.Decimal("1.5")] * 2),
-        r"row 0: Decimal\('1.5'\) is no number",
+        r"row 0: Decimal\('1.5'\) is not a number",
     ),
     "text and numbers": (
         lambda: cells(pd.Series(["p", 1], dtype=object)),
-        "row 1: 1 is no text, but other cells are",
+        "row 1: 1 is not text, but other cells are",
     ),
     "objects": (lambda: cells([{"q": 1}, {"q": 2}]), "row 0: {'q': 1} is neither"),
     # Clients that are one, or none.
@@ -108,7 +108,7 @@ REFUSED = {
         lambda: frame(c=[2.0**60, 2.0**60 + 1]),
         "row 0: the client 1.15.* is a float that may stand for several integers",
     ),
-    "a client in no row": (lambda: frame(c=["a", None]), "row 1: no client"),
+    "a client in no row": (lambda: frame(c=["a", None]), "row 1: has no client"),
     "clients of other types": (
         lambda: arrays(
             X,
@@ -126,16 +126,16 @@ REFUSED = {
     ),
     "clients in the index": (
         lambda: frame(index="c"),
-        r"'c' is the index of the DataFrame and no column; give df.reset_index\(\)",
+        r"'c' is the index of the DataFrame, not a column; give df.reset_index\(\)",
     ),
     "a column of row numbers": (
         lambda: frame(**{"Unnamed: 0": [0, 1]}),
-        "column 'Unnamed: 0' is the number of a row",
+        "column 'Unnamed: 0' has the numbers of the rows",
     ),
     # Labels without a token.
     "labels behind the tokens": (
         lambda: arrays([[1, 2, 3]], [[2, 3, 4, 5]], objective="next_token"),
-        "y, row 0: 4 labels for the 3 tokens of x; a token has one label",
+        "y, row 0: 4 labels for the 3 tokens of x; each token needs one label",
     ),
     "labels behind one row's tokens": (
         lambda: arrays([[1, 2, 3], [1]], [[2, 3], [2, 3]], **TOKENS),

@@ -105,7 +105,9 @@ def test_labels_by_name_and_no_labels():
     assert set(_made(label=None, objective=objective).train.specs) == {"x"}
     with pytest.raises(ValueError, match=r"client 'a' has no 'y'; .*'classification'"):
         _made(label=None)
-    with pytest.raises(ValueError, match="takes one array of labels, got y/amounts, y"):
+    with pytest.raises(
+        ValueError, match="expects one array of labels, got y/amounts, y"
+    ):
         _made(features=["age"], label=label)
 
 
@@ -132,8 +134,12 @@ def test_declared_categories_and_classes():
         ({}, {"features": ["age", "room"]}, "the DataFrame has no column 'room'; it"),
         ({}, {"features": "age"}, r"features='age' must be a list .*; give \['age'\]"),
         ({}, {"features": ["age", "fell"]}, "column 'fell' is used twice"),
-        ({}, {"features": ["age", "ward"]}, "client column 'ward' cannot be a feature"),
-        ({}, {"label": "city"}, "'a', column 'city', row 11: 'Rome' is no number"),
+        (
+            {},
+            {"features": ["age", "ward"]},
+            "client column 'ward' cannot also be a feature",
+        ),
+        ({}, {"label": "city"}, "'a', column 'city', row 11: 'Rome' is not a number"),
         (
             {},
             {"classes": ["x", "y"]},
@@ -153,7 +159,11 @@ def test_declared_categories_and_classes():
             {},
             "row 12: 16777217 is not exact in float",
         ),
-        ({"age": pd.Timestamp("2020")}, {}, "'a', column 'age', row 11: .* no number"),
+        (
+            {"age": pd.Timestamp("2020")},
+            {},
+            "'a', column 'age', row 11: .* not a number",
+        ),
         (
             {"age": pd.Timestamp("2020")},
             {"features": {"age": "age"}},
@@ -169,7 +179,7 @@ def test_declared_categories_and_classes():
         (
             {"age": np.array([np.complex64(1j), 1, 1, 1, 1], object)},
             {},
-            "'age', row 10: 1j is no number",
+            "'age', row 10: 1j is not a number",
         ),
         *(
             (
@@ -192,7 +202,11 @@ def test_declared_categories_and_classes():
         ({}, {"seed": "a"}, "seed must be a whole number"),
         ({}, {"pooled": "the scale"}, "pooled must be a list of tasks.Pooled"),
         ({}, {"batching": 3}, "batching must be a Batching or a Poisson"),
-        ({"ward": ["a", None, "b", "a", "a"]}, {}, "column 'ward', row 11: no client"),
+        (
+            {"ward": ["a", None, "b", "a", "a"]},
+            {},
+            "column 'ward', row 11: has no client",
+        ),
         ({"fell": [0, 1, None, 1, 1]}, {}, "'a', column 'fell', row 12: no value"),
         ({"fell": [0, 1, -1, 1, 1]}, {}, "client 'a', column 'fell', row 12: -1, but"),
     ],
@@ -297,7 +311,7 @@ class TestParquet:
         with pytest.raises(ValueError, match=r"a.parquet has no column 'room'"):
             made(features=["room"])
         with pytest.raises(
-            ValueError, match="length='longest', but rows are read when"
+            ValueError, match="length='longest', but rows are read only when"
         ):
             made(sequences=tasks.Sequences("longest"))
         _frame().astype({"age": float}).to_parquet(tmp_path / "a" / "b.parquet")
@@ -437,7 +451,7 @@ class TestHuggingFace:
         state = tmp_path / "d" / "state.json"
         names = state.read_text()
         state.write_text('{"_data_files": [{}]}')
-        with pytest.raises(ValueError, match="_data_files are no names of files"):
+        with pytest.raises(ValueError, match="_data_files must be a list"):
             self._made(tmp_path / "d")
         other = {"filename": "other.arrow"}
         content = json.loads(names)

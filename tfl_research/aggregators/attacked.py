@@ -93,7 +93,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
             raise ValueError(
                 "an attack needs the clients' roles: weights must be "
                 f"{role_weight_type()}, got {weight_type}; processes.build_fed_avg "
-                "gives aggregators with client_members such"
+                "gives such weights to aggregators with client_members"
             )
         inner = dataclasses.replace(self.inner, rewrite=self._rewritten)
         # The role is the last entry of a row, where `_rewritten` expects it.

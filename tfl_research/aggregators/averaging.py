@@ -52,9 +52,9 @@ def zeroing(
 ) -> tff.aggregators.WeightedAggregationFactory:
     """Leaves out updates far above the 0.98 quantile of the cohort's norms.
 
-    The parameters are those of `tff.learning.robust_aggregator`: an update becomes zero
-    if its largest magnitude exceeds twice the quantile plus one. This gives no
-    differential privacy.
+    The parameters are the same as in `tff.learning.robust_aggregator`: an update
+    becomes zero if its largest magnitude exceeds twice the quantile plus one. This
+    gives no differential privacy.
     """
     norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**ZEROING)
     return tff.aggregators.zeroing_factory(norm, inner or mean(), norm_order=math.inf)

@@ -170,7 +170,7 @@ class Secure(AggregatorSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class RepeatedGeometricMedian(AggregatorSettings):
-    """The geometric median by repeated means, for which sums are enough.
+    """The geometric median by repeated means, which need only sums.
 
     Example:
       >>> aggregator = tfl.aggregators.RepeatedGeometricMedian()
@@ -188,7 +188,8 @@ class RepeatedGeometricMedian(AggregatorSettings):
 
     weiszfeld_steps: int = settings.integer(
         1,
-        "Steps a round of repeated_geometric_median. More than 1 need --runtime=tff.",
+        "Steps of repeated_geometric_median in a round. More than 1 step needs "
+        "--runtime=tff.",
         minimum=1,
     )
 
@@ -201,7 +202,7 @@ class RepeatedGeometricMedian(AggregatorSettings):
             raise self.refused(
                 "weiszfeld_steps",
                 "each step is an aggregation of its own, which only --runtime=tff "
-                "executes; give that, or 1",
+                "executes; give --runtime=tff, or --weiszfeld_steps=1",
             )
 
     def build(self, context: AggregatorContext) -> tff.aggregators.AggregationFactory:
@@ -236,8 +237,8 @@ class TrustedRoot(AggregatorSettings):
 
     root_examples: Optional[int] = settings.integer(
         None,
-        "Examples that the server trains on for trusted_root, drawn by --seed from "
-        "all clients' before any attack; 100 in the paper.",
+        "Number of examples that the server trains on under trusted_root. --seed "
+        "draws them from all clients' examples before any attack. The paper has 100.",
         minimum=1,
     )
 

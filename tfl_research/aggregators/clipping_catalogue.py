@@ -53,8 +53,8 @@ class CenteredClipping(RuleSettings):
     )
     clip_momentum: float = settings.real(
         0.0,
-        "Momentum of the centre that centered_clipping keeps between rounds; 0, the "
-        "paper's, keeps the last result.",
+        "Momentum of the centre that centered_clipping keeps between rounds. 0, as in "
+        "the paper, keeps the last result.",
         minimum=0,
         below=1,
     )

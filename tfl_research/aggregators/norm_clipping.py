@@ -17,10 +17,10 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
     """Each client clips its update to an l2 norm: x min(1, radius / ||x||).
 
     Sun et al. 2019 (arXiv 1911.07963), "norm thresholding of updates". Before a mean,
-    the result is that of `rules.norm_clipping`, but without a stack: memory does not
-    grow with the cohort, and the server needs sums only. Unlike TFF's
-    `clipping_factory`, this factory sends nothing beside the update to the server. So
-    it may come before a private sum.
+    the result equals `rules.norm_clipping`, but without a stack: memory does not grow
+    with the cohort, and the server needs sums only. Unlike TFF's `clipping_factory`,
+    this factory sends nothing beside the update to the server. So it may come before a
+    private sum.
 
     `create(value_type, weight_type)` gives the process of `inner`.
 

@@ -1,4 +1,4 @@
-"""The geometric median by repeated means, for which sums over clients are enough."""
+"""The geometric median by repeated means, which need only sums over clients."""
 
 from __future__ import annotations
 

@@ -66,15 +66,15 @@ class TrimmedMean(RuleSettings):
     SOURCE = "arXiv 1803.01498, Definition 2: β < 1/2"
     WEIGHTED = True
     STANDS_IN = True
-    # It takes off a share of the weight at either end, and no more.
+    # The rule trims a share of the weight at either end, and no more.
     BROKEN_BY_WEIGHT = False
     SENSITIVITY = _PER_COORDINATE
     BY_COORDINATE = "where few clients send anything it takes their values off"
 
     trim: Optional[float] = settings.real(
         None,
-        "What trimmed_mean takes off at either end: a count, or below 0.5 a share of "
-        "the cohort; --byzantine when not given.",
+        "Values that trimmed_mean trims at either end: a count, or below 0.5 a share "
+        "of the cohort; --byzantine when not given.",
         minimum=0,
     )
 
@@ -90,12 +90,13 @@ class TrimmedMean(RuleSettings):
         if share is not None and share * self.bucket_size >= 0.5:
             # As many buckets are spoilt as clients are hostile.
             raise self.refused_choice(
-                "a trim ratio is one of clients: times bucket_size it must be below "
-                f"0.5, got {share:g} of buckets of {self.bucket_size}"
+                "a trim ratio is a ratio of clients: times bucket_size it must be "
+                f"below 0.5, got {share:g} of buckets of {self.bucket_size}"
             )
         if isinstance(count, int) and count < (self.byzantine or 0):
             raise self.refused_choice(
-                f"trim must be at least byzantine, got {count} for {self.byzantine}"
+                f"trim must be at least byzantine, got trim={count} and "
+                f"byzantine={self.byzantine}"
             )
 
     @property
@@ -170,7 +171,7 @@ class MultiKrum(RuleSettings):
 
     krum_select: Optional[int] = settings.integer(
         None,
-        "Updates that multi_krum averages; n - f - 2 of n when not given.",
+        "Number of updates that multi_krum averages; n - f - 2 of n when not given.",
         minimum=1,
     )
 

@@ -101,24 +101,25 @@ class RuleSettings(AggregatorSettings):
 
     byzantine: Optional[int] = settings.integer(
         None,
-        "f, clients of a cohort that may be hostile. krum, multi_krum, bulyan, "
-        "mean_around_median and --neighbour_mixing need it; trimmed_mean takes off "
-        "as many at either end.",
+        "f, the number of clients of a cohort that may be hostile. krum, multi_krum, "
+        "bulyan, mean_around_median and --neighbour_mixing need this flag; "
+        "trimmed_mean trims as many values at either end.",
         minimum=0,
     )
     bucket_size: int = settings.integer(
-        1, "Average random buckets of so many updates before the rule.", minimum=1
+        1, "Before the rule, average random buckets of this many updates.", minimum=1
     )
     neighbour_mixing: bool = settings.switch(
         False,
-        "Replace every update by the mean of the n - f closest to it before the rule.",
+        "Before the rule, replace every update by the mean of the n - f updates "
+        "closest to it.",
     )
     on_breakdown: Optional[str] = settings.choice(
         None,
-        "What is done in a round with too few clients for the rule, or with more "
-        "hostile clients than it expects. skip leaves the model as it is; the name of "
-        "another rule applies that rule, where it can be. Needed if the sampler "
-        "can draw such rounds.",
+        "What happens in a round with too few clients for the rule, or with more "
+        "hostile clients than the rule expects. skip leaves the model as it is; the "
+        "name of another rule applies that rule, if the round has enough clients for "
+        "that rule. Needed if the sampler can draw such rounds.",
         lambda: (SKIP, *_stand_ins()),
     )
 
@@ -154,7 +155,9 @@ class RuleSettings(AggregatorSettings):
             _ = self.stand_in
         except SettingError:
             raise self.refused(
-                "on_breakdown", "needs --byzantine, which it takes off"
+                "on_breakdown",
+                "needs --byzantine, the number of values that it trims at either end; "
+                "give --byzantine too",
             ) from None
 
     @property
@@ -229,8 +232,9 @@ class RuleSettings(AggregatorSettings):
             self.stand_in._check_largest(largest)
         if self.smallest_cohort > smallest and self.on_breakdown is None:
             raise self.refused_choice(
-                f"{self._condition}, but a round can have as few as {smallest}: say "
-                "what happens then; give --on_breakdown, or --sampler=fixed"
+                f"{self._condition}, but a round can have as few as {smallest}; give "
+                "--on_breakdown, which says what happens in such a round, or "
+                "--sampler=fixed"
             )
 
     def _check_largest(self, largest: int) -> None:

@@ -133,7 +133,10 @@ class AggregatorSettings(NamedSettings):
         Raises:
           ValueError: the aggregator is not `attackable`.
         """
-        raise ValueError(f"{self.NAME} never holds the updates of a round together")
+        raise ValueError(
+            f"{self.NAME} never holds the updates of a round together; give a rule "
+            "that is built over a stack"
+        )
 
     def before_noise(
         self, mechanism: tff.aggregators.WeightedAggregationFactory
@@ -146,7 +149,10 @@ class AggregatorSettings(NamedSettings):
         Raises:
           ValueError: the aggregation would break the sensitivity bound.
         """
-        raise ValueError(f"{self.NAME} does not come before a noised sum")
+        raise ValueError(
+            f"{self.NAME} cannot come before a noised sum, since it would break the "
+            "bound of a client's part; give a rule that keeps the bound"
+        )
 
     @classmethod
     def attackable(cls) -> bool:
@@ -207,9 +213,9 @@ class AggregatorSettings(NamedSettings):
         """
         if self.RESULT_IS_SIGN and server.learning_rate >= 1:
             raise self.refused_choice(
-                "its result is -1, 0 or 1 in every coordinate, of which the server's "
-                "learning rate makes the step; give --server_learning_rate below 1, "
-                "such as 0.003"
+                "its result is -1, 0 or 1 in every coordinate, and the server's "
+                "learning rate is the length of the step; give --server_learning_rate "
+                "below 1, such as 0.003"
             )
 
     def check_runtime(self, runtime: str) -> None:
@@ -270,8 +276,8 @@ class AggregatorSettings(NamedSettings):
     def _check_sums(self, act: Act) -> None:
         if not act.sums_only:
             raise self.refused_choice(
-                f"{act.name} needs every client's update, but under secure aggregation "
-                "the server sees their sum only; use one of "
+                f"{act.name} needs every client's update, but under secure "
+                "aggregation the server sees only the sum of the updates; use one of "
                 f"{', '.join(_names(lambda a: a.SUMS_ONLY))}"
             )
 
@@ -287,7 +293,7 @@ class AggregatorSettings(NamedSettings):
         """
         if self.BY_COORDINATE is not None:
             raise self.refused_choice(
-                f"{self.NAME} looks at every coordinate by itself: {self.BY_COORDINATE}"
+                f"{self.NAME} treats every coordinate alone: {self.BY_COORDINATE}"
             )
 
     def refused_choice(self, why: str) -> SettingError:

@@ -117,8 +117,8 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
       weighted: whether client weights are used; otherwise they only tell which clients
         are absent. With weights, the rule withstands hostile clients with less than
         half of the weight: if `byzantine` is given, a round in which the heaviest f
-        clients have half of the weight is a breakdown. A trimmed mean takes off the
-        share b / n of the weight.
+        clients have half of the weight is a breakdown. A trimmed mean trims the share b
+        / n of the weight.
       seed: seed of the random buckets.
       rewrite: (rows, round number) -> the rows that the rule aggregates, to simulate an
         attack, see `aggregators.AttackedFactory`. None for no change.

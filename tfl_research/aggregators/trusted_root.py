@@ -74,9 +74,9 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
         """
         if not role_weight_type().is_assignable_from(weight_type):
             raise ValueError(
-                "the root is told by its role: weights must be "
+                "the role tells which update is the root's: weights must be "
                 f"{role_weight_type()}, got {weight_type}; processes.build_fed_avg "
-                "gives aggregators with client_members such"
+                "gives such weights to aggregators with client_members"
             )
         layout = Layout.of(value_type)
         stack = stack_computations(

@@ -109,7 +109,10 @@ class AdaptiveProximalServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; a round without a counting client does not change mu."""
+        """Applies the server optimizer and changes mu by the round's loss.
+
+        A round without a client that counts does not change mu.
+        """
         optimizer_state, mu, last, falls = state
         weights, optimizer_state = self.step.apply(weights, optimizer_state, round_mean)
         loss, known = round_mean.report, tf.math.is_finite(last)

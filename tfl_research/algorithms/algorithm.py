@@ -51,8 +51,8 @@ class Algorithm:
         """Builds the algorithm's process for a task; see `processes.build_fed_avg`.
 
         Raises:
-          ValueError: a weighting other than the algorithm's own, an aggregator other
-            than a `tff.aggregators.MeanFactory` where the algorithm needs the mean,
+          ValueError: a weighting other than the algorithm's own; an aggregator other
+            than a `tff.aggregators.MeanFactory`, although the algorithm needs the mean;
             or an error of `build_fed_avg`.
         """
         if client_weighting is None:
@@ -68,8 +68,8 @@ class Algorithm:
             raise SettingError(
                 f"--aggregator={type(aggregator).__name__}: clients of "
                 f"{type(self.client_work).__name__} report or keep more than their "
-                "update, so that their updates must be averaged as they are; give "
-                "aggregators.mean()"
+                "update, so the server must take the mean of the updates as they are; "
+                "give aggregators.mean()"
             )
         return processes.build_fed_avg(
             task,

@@ -66,7 +66,7 @@ class SubModels:
         )
         if not fits:
             raise ValueError(
-                "sub-models are of a sequence of dense and convolutional layers with "
+                "sub-models need a sequence of dense and convolutional layers with "
                 f"biases, got weights of shapes {shapes}"
             )
 

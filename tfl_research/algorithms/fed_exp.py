@@ -65,7 +65,7 @@ class FedExPServer(ServerWork):
     x <- x + eta_g mean with
     eta_g = max(1, mean ||update_i||^2 / (2 (||mean||^2 + epsilon))).
 
-    The authors' code (Divyansh03/FedExP) has |S| epsilon in place of epsilon, for a
+    The authors' code (Divyansh03/FedExP) has |S| epsilon instead of epsilon, for a
     cohort of |S| clients, and multiplies epsilon by 0.998^2 in every round, as it
     multiplies the clients' learning rate by 0.998. So its epsilon of 0.001 (0.1 for
     EMNIST) is |S| times as large here. Here epsilon is constant, as in the paper.

@@ -142,7 +142,7 @@ def build_fed_nova(
     server: OptimizerStep = AVERAGING,
     proximal_strength: float = 0.0,
 ) -> Algorithm:
-    """Builds FedNova: clients that take more steps do not count more for it.
+    """Builds FedNova: clients with more steps do not count more.
 
     Updates are divided by the client's own number of steps, and the mean is multiplied
     by the mean number (Wang et al. 2020, arXiv 2007.07481, equation 8).

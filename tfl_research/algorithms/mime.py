@@ -114,7 +114,7 @@ class MimeClient(clients.ClientWork):
         return _bytes_of(model.initial_weights)
 
     def reported_bytes(self, model: models.FunctionalModel) -> int:
-        """0 bytes: `encoded_bytes` has both, and the zeros beside them are not sent."""
+        """0 bytes: `encoded_bytes` counts both; the zeros are not sent."""
         return 0
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
@@ -246,7 +246,7 @@ def build_mime(
 ) -> Algorithm:
     """Builds Mime: MimeLite whose local gradients are corrected by the cohort's.
 
-    The correction is that of SVRG (Karimireddy et al. 2021, arXiv 2008.03606,
+    The correction is the same as in SVRG (Karimireddy et al. 2021, arXiv 2008.03606,
     Algorithm 1).
 
     Args:

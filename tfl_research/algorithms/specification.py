@@ -155,7 +155,7 @@ class AlgorithmSettings(NamedSettings):
         """
         if self.WEIGHTING is not None and kind != self.WEIGHTING:
             raise SettingError(
-                f"--client_weighting={kind}: {self.NAME} weighs all clients alike; "
+                f"--client_weighting={kind}: {self.NAME} weights all clients alike; "
                 f"give --client_weighting={self.WEIGHTING}, or leave it out"
             )
 
@@ -199,7 +199,7 @@ class AlgorithmSettings(NamedSettings):
         if self.KEEPS_SENT and aggregator != _MEAN:
             raise SettingError(
                 f"--aggregator={aggregator}: clients of {name} keep what they sent, "
-                "and the server has to add up the same; give --aggregator=mean"
+                "and the server has to add up the same values; give --aggregator=mean"
             )
         # Compression gives no guarantee that a report could break.
         if self.REPORTS is not None and aggregator not in (_MEAN, "compression"):
@@ -234,20 +234,21 @@ class AlgorithmSettings(NamedSettings):
             )
         if self.KEEPS_SENT:
             raise SettingError(
-                f"{setting}: clients of {name} keep what they sent, and the server has "
-                "to add up the same; leave it out or choose another --algorithm"
+                f"{setting}: clients of {name} keep what they sent, and the server "
+                "has to add up the same values; leave it out or choose another "
+                "--algorithm"
             )
         if error_feedback and self.STATEFUL:
             raise SettingError(
-                f"{setting}: clients of {name} keep a state of their own, beside which "
-                "none is kept for error feedback; give quantize, or random_k with "
-                "--noerror_feedback, which need none"
+                f"{setting}: clients of {name} keep a state of their own, so they "
+                "cannot also keep the state of error feedback; give quantize, or "
+                "random_k with --noerror_feedback, which need no state"
             )
         if self.EXCHANGES > 1:
             raise SettingError(
                 f"{setting}: the server drops the updates of the first of "
-                f"{self.EXCHANGES} exchanges of {name}, with what clients fed back; "
-                "leave it out or choose another --algorithm"
+                f"{self.EXCHANGES} exchanges of {name}, and error feedback would be "
+                "lost with them; leave it out or choose another --algorithm"
             )
 
 

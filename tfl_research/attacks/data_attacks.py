@@ -28,7 +28,7 @@ def check_labels(clients: ClientData) -> None:
     spec = structures.single(clients.specs, "y", "an attack on labels")
     if spec.shape != () or not np.issubdtype(spec.dtype, np.integer):
         raise ValueError(
-            "label attacks need one class per example, got labels of shape "
+            "label attacks need one class for each example, got labels of shape "
             f"{spec.shape} and dtype {spec.dtype}"
         )
 
@@ -91,7 +91,7 @@ def flip_labels(
 
 @dataclasses.dataclass(frozen=True)
 class Trigger:
-    """A mark on an example, for which a backdoored model predicts the target.
+    """A mark on an example; a backdoored model predicts the target for marked examples.
 
     Attributes:
       kind: "patch", a square of pixels in the lower right corner of images `[h, w]`,
@@ -112,7 +112,9 @@ class Trigger:
 
     def __post_init__(self) -> None:
         if self.kind not in ("patch", "feature"):
-            raise ValueError(f"a trigger is a patch or a feature, got {self.kind!r}")
+            raise ValueError(
+                f"a trigger must be a patch or a feature, got {self.kind!r}"
+            )
         if not math.isfinite(self.value):
             raise ValueError(f"a trigger's value must be finite, got {self.value}")
         if self.size < 1:
@@ -161,7 +163,8 @@ class Trigger:
             if len(shape) != 1 or self.feature >= shape[0]:
                 raise ValueError(
                     f"a trigger on feature {self.feature} needs vectors of at least "
-                    f"{self.feature + 1} features, got examples of shape {shape}"
+                    f"{self.feature + 1} features, got examples of shape {shape}; "
+                    "give a smaller feature"
                 )
             return
         side = math.isqrt(shape[0]) if len(shape) == 1 else 0
@@ -171,7 +174,8 @@ class Trigger:
         least = side if is_square else min(shape[:2])
         if self.size > least:
             raise ValueError(
-                f"a patch of {self.size} pixels does not fit on images of shape {shape}"
+                f"a patch of {self.size} pixels does not fit on images of shape "
+                f"{shape}; give a smaller size"
             )
 
     def apply(self, x: np.ndarray) -> np.ndarray:

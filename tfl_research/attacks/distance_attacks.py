@@ -97,9 +97,9 @@ def min_max(
 ) -> tf.Tensor:
     """Malicious rows leave the honest mean as far as two honest rows are apart.
 
-    Shejwalkar and Houmansadr, NDSS 2021, the Min-Max attack: mean + γ · p with the
-    greatest γ for which the greatest distance from an honest row is at most the
-    greatest distance between two honest rows. The seed is not used.
+    Shejwalkar and Houmansadr, NDSS 2021, the Min-Max attack: mean + γ · p. γ is the
+    greatest number such that the result's greatest distance from an honest row is at
+    most the greatest distance between two honest rows. The seed is not used.
 
     Args:
       perturbation: p, computed from the honest rows: "unit" (minus the mean divided by

@@ -129,10 +129,10 @@ class AttackedClientWork(clients.WrappedWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        """See `ClientWork.build`.
+        """Builds a client's function, which attacks where the client is malicious.
 
         Raises:
-          ValueError: when the function is traced: client data without roles.
+          ValueError: while the function is traced, if the client data has no roles.
         """
         function = self.base.build(model, objective)
 

@@ -16,7 +16,10 @@ class Parser(argparse.ArgumentParser):
         args: Optional[Sequence[str]] = None,
         namespace: Optional[argparse.Namespace] = None,
     ) -> tuple[Any, list[str]]:
-        """See argparse; also refuses "--" as a value, which it reads as no value."""
+        """Parses the arguments, and refuses "--" as the value of a flag.
+
+        argparse alone reads `--flag=--` as a flag without a value.
+        """
         given = sys.argv[1:] if args is None else list(args)
         for argument in given:
             name, equals, value = argument.partition("=")

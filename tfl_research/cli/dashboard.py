@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="scripts/dashboard", description=_WHAT)
     parser.add_argument("folder", help="the folder of the runs, at any depth")
     parser.add_argument(
-        "--port", type=int, default=PORT, help=f"0 for any that is free; {PORT}"
+        "--port", type=int, default=PORT, help=f"0 takes any free port; {PORT}"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 127.0.0.1"
@@ -115,8 +115,8 @@ def _serve(given: argparse.Namespace) -> int:
         made, token = server(given.folder, given.host, given.port)
     except ImportError as error:
         return _refused(
-            f"{error.name} is not installed; install the extra 'plots' "
-            "(pip install 'tfl_research[plots]')"
+            f"{error.name} is not installed; install the extra 'plots': pip install "
+            "'tfl_research[plots]'"
         )
     except OSError as error:
         where = f"--host={given.host} --port={given.port}"

@@ -95,7 +95,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
     Args:
       name: the task's name, for its options.
       task: the task.
-      clients: statistics cover at most so many clients of each split.
+      clients: statistics cover at most this many clients of each split.
       seed: of the sample of clients, if a split has more.
     """
     train = _sampled(task.train, clients, seed)
@@ -130,7 +130,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
 
 
 def _privacy_lines(task: tasks.Task) -> list[str]:
-    """Lines on what reaches a run beside clipped updates."""
+    """Lines on what reaches a run in addition to clipped updates."""
     public = task.card.public_data
     lines = [_entry("public data", "yes" if public else "no")]
     if task.card.public_knowledge:
@@ -264,8 +264,8 @@ def _check_plot(path: str) -> None:
         from tfl_research.report import label_picture
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"--plot={path} needs the package {error.name}; install what draws with "
-            "pip install 'tfl_research[plots]'"
+            f"--plot={path} needs the package {error.name}; install it with pip "
+            "install 'tfl_research[plots]'"
         ) from error
     try:
         label_picture.check_path(pathlib.Path(path))
@@ -332,8 +332,10 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the training clients' labels, clients by labels, into a .png, "
-        ".svg or .pdf file",
+        help=(
+            "draw the numbers of the training clients' labels, clients by labels, "
+            "into a .png, .svg or .pdf file"
+        ),
     )
     parser.add_argument(
         "--write_schema",
@@ -351,8 +353,8 @@ def _run(arguments: Sequence[str]) -> int:
         if parsed.write_schema is not None:
             if parsed.name != "csv":
                 raise ValueError(
-                    f"--write_schema={parsed.write_schema}: task {parsed.name!r} reads "
-                    "no schema.json; leave it out"
+                    f"--write_schema={parsed.write_schema}: task {parsed.name!r} does "
+                    "not read a schema.json; leave it out"
                 )
             found = schema_draft.write(pathlib.Path(parsed.write_schema), options)
             sys.stdout.write(f"{found}\n{parsed.write_schema}: {schema_draft.ADVICE}\n")

@@ -17,7 +17,7 @@ _COMMENTS = ("#", "//")
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the lines of flag files in the place of `--flagfile`.
+    """The arguments; lines of flag files replace `--flagfile`.
 
     Later flags go before earlier ones, so that a file is weak at the beginning of a
     command line, and strong at its end. What follows `--` is kept as it is. In a file,
@@ -44,12 +44,12 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         elif rest:
             found += _lines(rest.pop(0), "", ())
         else:
-            raise UserError("--flagfile: gives no file; write --flagfile=FILE")
+            raise UserError("--flagfile: names no file; write --flagfile=FILE")
     return found
 
 
 def _lines(name: str, where: str, above: Sequence[pathlib.Path]) -> list[str]:
-    """The flags of a file, with those of the files that it names.
+    """The flags of a file and of the files that it names.
 
     Args:
       name: as it was given.
@@ -94,11 +94,13 @@ def _text(path: pathlib.Path, given: str) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{given}: is no text in UTF-8 (byte {error.start}); name a file with a "
+            f"{given}: is not text in UTF-8 (byte {error.start}); name a file with a "
             "flag on each line"
         ) from error
     if "\0" in text:
-        raise UserError(f"{given}: has a NUL; name a file with a flag on each line")
+        raise UserError(
+            f"{given}: has a NUL character; name a file with a flag on each line"
+        )
     return text
 
 

@@ -99,7 +99,7 @@ def define(preset: Preset) -> Defined:
             other = next(head for head, own in sections.items() if name in own)
             raise SettingError(
                 f"--{name}: {other} and {title} both have a setting of this name, so "
-                "that its value would reach both; give the plugin's another name"
+                "its value would reach both; give the plugin's setting another name"
             )
         default = preset.defaults.get(name, default)
         sections.setdefault(title, []).append(name)

@@ -75,8 +75,9 @@ class _Grid(Settings):
 
     parallel: int = settings.integer(
         1,
-        "Points that run at a time, each in a process of its own; fewer where memory "
-        "has not enough, and a line says so. The results are the same.",
+        "Number of points that run at a time, each in a process of its own. The sweep "
+        "runs fewer at a time, and says so in a line, if memory is too small. The "
+        "results are the same.",
         minimum=1,
     )
 
@@ -87,9 +88,13 @@ class PrivacyUtilityGrid(_Grid):
 
     TITLE: ClassVar[str] = "Sweep"
 
-    epsilons: str = settings.text("0.5,1,2,4,8", "Target ε of the runs, with commas.")
-    mechanisms: str = settings.text("gaussian", "Values of --mechanism, with commas.")
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    epsilons: str = settings.text(
+        "0.5,1,2,4,8", "Target ε of the runs, separated by commas."
+    )
+    mechanisms: str = settings.text(
+        "gaussian", "Values of --mechanism, separated by commas."
+    )
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     mechanism_flags: tuple[str, ...] = settings.repeated(
         "Further flags for the runs of one mechanism, as "
         f"'tree: --sampler=shuffled --restart_every=5'. {_FURTHER}",
@@ -105,7 +110,15 @@ class PrivacyUtilityGrid(_Grid):
         return comma_separated(self, "epsilons", epsilon_value)
 
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
-        """See `sweeps.privacy_utility`; `preset` has the flags of --mechanism_flags."""
+        """The runs of the sweep: each mechanism with each ε and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          preset: the flags that --mechanism_flags may set.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         mechanisms = comma_separated(self, "mechanisms", _one_of(MECHANISMS))
         further = further_settings(
             preset,
@@ -131,22 +144,22 @@ class ByzantineGrid(_Grid):
     TITLE: ClassVar[str] = "Sweep"
 
     attacks: str = settings.text(
-        "none,sign_flip,alie,label_flip", "Values of --attack, with commas."
+        "none,sign_flip,alie,label_flip", "Values of --attack, separated by commas."
     )
     rules: str = settings.text(
         "mean,coordinate_median,trimmed_mean,krum,multi_krum,geometric_median",
-        "Values of --aggregator, with commas; NAME+mixing is a rule with "
+        "Values of --aggregator, separated by commas; NAME+mixing is a rule with "
         "--neighbour_mixing.",
     )
     fractions: str = settings.text(
-        "0.2", "Values of --malicious_fraction, with commas."
+        "0.2", "Values of --malicious_fraction, separated by commas."
     )
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     byzantine: Optional[int] = settings.integer(
         None,
-        "f that every rule is told; by default, for each fraction, the malicious "
-        "clients that 99% of the cohorts have at most. Rules that need larger cohorts "
-        "for it are left out.",
+        "f that every rule is told. By default f is, for each fraction, the number of "
+        "malicious clients that 99% of the cohorts do not exceed. Rules that need "
+        "larger cohorts for this f are left out.",
         minimum=0,
     )
     rule_flags: tuple[str, ...] = settings.repeated(
@@ -161,7 +174,18 @@ class ByzantineGrid(_Grid):
     def points(
         self, base: Experiment, preset: Preset
     ) -> tuple[list[sweeps.Point], list[str]]:
-        """See `sweeps.byzantine_grid`; `preset` has the flags of the further ones."""
+        """The runs of the sweep: each rule with each attack, fraction and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          preset: the flags that --rule_flags and --attack_flags may set.
+
+        Returns:
+          The runs, and a line for each combination that is left out.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         names = comma_separated(self, "attacks", _attack)
         rules = comma_separated(self, "rules", _rule)
         return sweeps.byzantine_grid(
@@ -193,18 +217,18 @@ class HeterogeneityGrid(_Grid):
 
     algorithms: str = settings.text(
         "fed_avg,fed_prox,scaffold,fed_dyn,fed_nova,fed_exp,mime_lite",
-        "Values of --algorithm, with commas.",
+        "Values of --algorithm, separated by commas.",
     )
     alphas: str = settings.text(
         "0.1,1",
-        "Values of --dirichlet_alpha (label skew; smaller is more heterogeneous), with "
-        f"commas; {NATURAL} keeps the task's own clients.",
+        "Values of --dirichlet_alpha (label skew; smaller is more heterogeneous), "
+        f"separated by commas; {NATURAL} keeps the task's own clients.",
     )
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     target: Optional[float] = settings.real(
         None,
-        "Value of the selection metric to be reached; by default 95% of the best that "
-        "any run of the same heterogeneity has reached.",
+        "Value of the selection metric that a run must reach. By default 95% of the "
+        "best value that any run of the same heterogeneity has reached.",
     )
     algorithm_flags: tuple[str, ...] = settings.repeated(
         "Further flags for the runs of one algorithm, as "
@@ -212,7 +236,15 @@ class HeterogeneityGrid(_Grid):
     )
 
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
-        """See `sweeps.heterogeneity`; `preset` has the flags of --algorithm_flags."""
+        """The runs of the sweep: each algorithm with each alpha and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          preset: the flags that --algorithm_flags may set.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         algorithms = comma_separated(self, "algorithms", _one_of(ALGORITHMS))
         return sweeps.heterogeneity(
             base,
@@ -236,18 +268,20 @@ class CrossSiloGrid(_Grid):
 
     TITLE: ClassVar[str] = "Comparison"
 
-    algorithms: str = settings.text("fed_avg", "Values of --algorithm, with commas.")
+    algorithms: str = settings.text(
+        "fed_avg", "Values of --algorithm, separated by commas."
+    )
     record_epsilons: str = settings.text(
         "",
-        "Also federated averaging with record-level privacy (DP-SGD in every silo): "
-        "values of --record_target_epsilon, with commas.",
+        "Also run federated averaging with record-level privacy (DP-SGD in every "
+        "silo): values of --record_target_epsilon, separated by commas.",
     )
-    seeds: str = settings.text("0", "Values of --seed, with commas.")
+    seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     compared_model: str = settings.choice(
         "final",
-        "Whose metrics the tables have: the final model's, or the best's by "
-        "--selection_metric, which are a little too good, for the same test examples "
-        "chose the round.",
+        "Whose metrics the tables have: those of the final model, or of the best "
+        "model by --selection_metric. The best model's are a little too good, because "
+        "the same test examples chose the round.",
         ("final", "best"),
     )
     algorithm_flags: tuple[str, ...] = settings.repeated(
@@ -262,7 +296,16 @@ class CrossSiloGrid(_Grid):
     def points(
         self, base: Experiment, federated: Preset, private: Preset
     ) -> list[sweeps.Point]:
-        """See `sweeps.cross_silo`; the presets have the flags of the further ones."""
+        """The runs of the comparison: each algorithm, ε of records, and seed.
+
+        Args:
+          base: the experiment that all runs share.
+          federated: the flags that --algorithm_flags may set.
+          private: the flags that --record_flags may set.
+
+        Raises:
+          SettingError: a value of a flag is refused.
+        """
         algorithms = comma_separated(self, "algorithms", _one_of(ALGORITHMS))
         swept = ("record_target_epsilon", "record_noise_multiplier", "sampler")
         record: dict[str, object] = {}

@@ -1,8 +1,9 @@
 """What a program does with an error: one line, an exit code, and where more is said.
 
-Errors of the user's are one line with a fix (`UserError`, exit code 2). An error that
-nobody foresaw is one line too. Its traceback is kept in a file, in the run's folder
-where there is one, and only its owner can read the file: a message can repeat data.
+Errors of the user's are one line with a fix (`UserError`, exit code 2). Reports errors
+that nobody foresaw in one line too. Its traceback is kept in a file, in the run's
+folder where there is one, and only its owner can read the file: a message can repeat
+data.
 """
 
 from __future__ import annotations

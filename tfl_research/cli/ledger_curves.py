@@ -26,7 +26,10 @@ def plot_spent(
     from tfl_research.privacy.ledger import ledger_plots
 
     if not runs:
-        raise ValueError("--plot: no rounds were recorded, so there is nothing to plot")
+        raise ValueError(
+            "--plot: the ledger has no rounds, so there is nothing to plot; leave "
+            "--plot out"
+        )
     # A run's curve begins where the previous run's ended; many runs are one curve.
     separate = len(runs) <= ledger_plots.POINTS
     every = -(-len(runs) // ledger_plots.POINTS)
@@ -62,7 +65,7 @@ def plot_spent(
 
 
 def _first_rounds(run: RunSpent, rounds: int) -> RunSpent:
-    """What the run had spent after so many charged rounds."""
+    """What the run had spent after each number of charged rounds."""
     entries: list[Entry] = []
     for entry in run.entries:
         rounds -= isinstance(entry, Round)

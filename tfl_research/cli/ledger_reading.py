@@ -22,7 +22,7 @@ def read_one(path: str) -> Spending:
     if ledger.torn:
         sys.stderr.write(
             f"privacy_ledger: {ledger.path}: the last line is cut off and not "
-            "counted: a kill, or a round being written\n"
+            "counted: the run was killed, or is writing a round\n"
         )
     return ledger
 
@@ -32,7 +32,8 @@ def say_if_end_is_unknown(ledger: Spending) -> None:
     if not ledger.end_is_known and len(ledger.chain):
         sys.stderr.write(
             f"privacy_ledger: {ledger.path}: the end of the ledger could not be "
-            f"checked, since {head_file.path_of(ledger.path).name} is not beside it\n"
+            f"checked, because {head_file.path_of(ledger.path).name} is not in the "
+            "same folder\n"
         )
 
 
@@ -70,7 +71,7 @@ def check_same_population(
       planned: of a planned round.
       named: the argument that says the planned population, for the message.
       ledgers: what was spent.
-      like: ledgers whose rounds the planned ones are like.
+      like: ledgers with rounds like the planned rounds.
 
     Raises:
       ValueError: another number of clients, another population, or another unit.
@@ -81,15 +82,16 @@ def check_same_population(
             if None not in both and both[0] != both[1]:
                 raise ValueError(
                     f"{named}: {other.path} is about another population than "
-                    f"{ledger.path}: what is spent on one does not add up with the "
-                    "other"
+                    f"{ledger.path}, and what is spent on one does not add up with "
+                    "the other; give ledgers of one population"
                 )
         events = [event for run in ledger.runs for event, _ in run.groups]
         for event in events[:1]:
             if event.unit != planned.unit:
                 raise ValueError(
-                    f"{named}: the planned rounds have a {planned.unit} as the unit of "
-                    f"privacy, those of {ledger.path} a {event.unit}: no ε covers both"
+                    f"{named}: the planned rounds have a {planned.unit} as the unit "
+                    f"of privacy, but those of {ledger.path} have a {event.unit}, and "
+                    "no ε covers both"
                 )
         sizes = {event.num_clients for event in events}
         if ledger.population is not None:
@@ -98,7 +100,7 @@ def check_same_population(
         if known and planned.num_clients not in (None, *known):
             raise ValueError(
                 f"{named}: the planned rounds are over {planned.num_clients} "
-                f"{planned.unit}s, {ledger.path} is about "
-                f"{' or '.join(map(str, known))}: what is spent on one population does "
-                "not add up with another"
+                f"{planned.unit}s, but {ledger.path} is about "
+                f"{' or '.join(map(str, known))}, and what is spent on one population "
+                "does not add up with another"
             )

@@ -24,8 +24,8 @@ def split_settings(
       preset: whose flags they are.
       field, text: the flag and its whole text.
       arguments: the part.
-      swept: names of the settings that the sweep itself sets, beside seed and folder.
-        A run with other values would stand in the tables under the sweep's.
+      swept: names of the settings that the sweep itself sets, in addition to seed and
+        folder. A run with other values would stand in the tables under the sweep's.
 
     Raises:
       SettingError: a quotation that does not end, an unknown flag, a value that is

@@ -72,8 +72,10 @@ def parser() -> argparse.ArgumentParser:
         "--delta",
         type=float,
         action="append",
-        help="δ of ε, may be given several times; by default several, among them the "
-        "default of runs with so many clients",
+        help=(
+            "δ at which ε is given; may be given several times; by default several, "
+            "among them the default of runs with so many clients"
+        ),
     )
     _add_common(show)
 
@@ -90,13 +92,18 @@ def parser() -> argparse.ArgumentParser:
         "run_folders",
         nargs="*",
         metavar="RUN_FOLDER",
-        help="folders of runs: a shared ledger must have their rounds, and what their "
-        "checkpoints noted of it",
+        help=(
+            "folders of runs: a shared ledger must have the rounds of these runs, and "
+            "the lines that their checkpoints noted"
+        ),
     )
     verify.add_argument(
         "--head",
         metavar="LINES:HASH",
-        help="as an earlier verify printed it: the ledger must still begin so",
+        help=(
+            "LINES:HASH that an earlier verify printed: the ledger must still begin "
+            "with these lines"
+        ),
     )
     _add_plugin(verify)
 
@@ -121,14 +128,17 @@ def parser() -> argparse.ArgumentParser:
         "--delta",
         type=float,
         required=True,
-        help="δ of that ε, whatever the δ of the runs",
+        help="δ of the budget's ε, whatever the δ of the runs",
     )
     _add_accountant(budget)
     budget.add_argument(
         "--raise",
         dest="may_raise",
         action="store_true",
-        help="let the budget allow more than the one before; the line says so",
+        help=(
+            "let the new budget allow more than the budget before; a line of the "
+            "ledger records that"
+        ),
     )
     _add_plugin(budget)
     return command_line
@@ -146,7 +156,9 @@ def _add_accountant(command: argparse.ArgumentParser) -> None:
 def _add_common(command: argparse.ArgumentParser) -> None:
     _add_accountant(command)
     command.add_argument(
-        "--plot", metavar="FILE", help="draw ε by rounds: .svg, .png or .pdf"
+        "--plot",
+        metavar="FILE",
+        help="draw ε against rounds into a .svg, .png or .pdf file",
     )
     _add_plugin(command)
 
@@ -161,7 +173,7 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     plan.add_argument(
         "--event_of",
         metavar="LEDGER",
-        help="plan rounds like the last one in this ledger, whatever its mechanism",
+        help="plan rounds like the last round in this ledger, whatever its mechanism",
     )
     plan.add_argument("--mechanism", choices=MECHANISMS.names(), default="gaussian")
     plan.add_argument(
@@ -172,24 +184,24 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     plan.add_argument(
         "--sampling_rate",
         type=float,
-        help="instead of --cohort_size and --population, for poisson",
+        help="with --sampler=poisson, instead of --cohort_size and --population",
     )
     plan.add_argument("--min_separation", type=int, help="as in an experiment's flags")
     plan.add_argument(
         "--dimension",
         type=int,
-        help="scalars in an update, where the noise depends on it",
+        help="number of scalars in an update, if the noise depends on it",
     )
     _add_parameters(plan)
     plan.add_argument("--noise_multiplier", type=float, help="z of the planned rounds")
     plan.add_argument(
         "--target_epsilon",
         type=float,
-        help="find the least z for this ε after --rounds",
+        help="find the smallest z for this ε after --rounds",
     )
     plan.add_argument("--rounds", type=int, help="planned rounds")
     plan.add_argument(
-        "--budget_epsilon", type=float, help="tell how many rounds keep within this ε"
+        "--budget_epsilon", type=float, help="say how many rounds keep within this ε"
     )
     plan.add_argument(
         "--delta",
@@ -199,8 +211,10 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     plan.add_argument(
         "--search_mean",
         type=float,
-        help="plan a hyperparameter search of so many runs on average, of which the "
-        "best is released (Papernot and Steinke 2022)",
+        help=(
+            "plan a hyperparameter search of this many runs on average, which "
+            "releases the best run (Papernot and Steinke 2022)"
+        ),
     )
     plan.add_argument(
         "--search_shape",
@@ -251,13 +265,17 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.event_of is not None:
         for name in ("cohort_size", "population", "sampling_rate", "noise_multiplier"):
             if getattr(arguments, name) is not None:
-                raise ValueError(f"--{name}: --event_of says it already; leave it out")
+                raise ValueError(
+                    f"--{name}: --event_of already says this; leave --{name} out"
+                )
     elif sum(noise is not None for noise in noises) != 1:
-        raise ValueError("give one of --noise_multiplier and --target_epsilon")
+        raise ValueError("give exactly one of --noise_multiplier and --target_epsilon")
     if arguments.target_epsilon is not None and arguments.rounds is None:
         raise ValueError("--target_epsilon: needs --rounds too")
     if arguments.rounds is None and arguments.budget_epsilon is None:
-        raise ValueError("give --rounds, or --budget_epsilon to be told how many fit")
+        raise ValueError(
+            "give --rounds, or --budget_epsilon to see how many rounds fit"
+        )
     if arguments.rounds is not None and arguments.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, got {arguments.rounds}")
 

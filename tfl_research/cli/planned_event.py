@@ -62,13 +62,14 @@ def event(
     planned = mechanism.checked_event(1.0 if noise is None else noise, shape)
     if arguments.rounds is None and _depends_on_rounds(mechanism, shape):
         raise ValueError(
-            f"--mechanism={mechanism.NAME}: needs --rounds, which its noise depends on"
+            f"--mechanism={mechanism.NAME}: its noise depends on the number of "
+            "rounds; give --rounds"
         )
     if arguments.sampling_rate is not None:
         if planned.rate != arguments.sampling_rate:
             raise ValueError(
-                "--sampling_rate: is for noise that sampling amplifies; give "
-                "--cohort_size and --population"
+                f"--sampling_rate={arguments.sampling_rate}: goes with noise that "
+                "sampling amplifies; give --cohort_size and --population"
             )
     elif noise is not None:
         mechanism.check_noise(noise, shape)
@@ -125,13 +126,13 @@ def _amplification(arguments: argparse.Namespace) -> sampling.Amplification:
         return _sampler(arguments).amplification
     if arguments.cohort_size is not None or arguments.population is not None:
         raise ValueError(
-            "--sampling_rate: stands for --cohort_size and --population; leave it or "
-            "them out"
+            f"--sampling_rate={rate}: stands for --cohort_size and --population; "
+            "leave it or them out"
         )
     if arguments.sampler != "poisson":
         raise ValueError(
-            "--sampling_rate: is for --sampler=poisson; give --cohort_size and "
-            "--population"
+            f"--sampling_rate={rate}: goes with --sampler=poisson only; give "
+            "--cohort_size and --population"
         )
     if not 0 < rate <= 1:
         raise ValueError(f"sampling_rate must be in (0, 1], got {rate}")
@@ -142,7 +143,7 @@ def _amplification(arguments: argparse.Namespace) -> sampling.Amplification:
 
 
 def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
-    """The experiments' sampler over so many clients, for its amplification.
+    """The experiments' sampler over `--population` clients, for its amplification.
 
     Raises:
       ValueError: numbers that are missing or that the sampler refuses.
@@ -155,10 +156,16 @@ def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
     clients: Any = range(arguments.population)
     separates = name in ("min_separation", "cyclic_poisson")
     if arguments.min_separation is not None and not separates:
-        raise ValueError(f"--min_separation: does not go with --sampler={name}")
+        raise ValueError(
+            f"--min_separation={arguments.min_separation}: does not go with "
+            f"--sampler={name}; leave it out"
+        )
     if name == "full":
         if size is not None:
-            raise ValueError("--cohort_size: --sampler=full takes every client")
+            raise ValueError(
+                f"--cohort_size={arguments.cohort_size:g}: --sampler=full takes every "
+                "client; leave --cohort_size out"
+            )
         return sampling.Full(clients)
     if size is None:
         raise ValueError("--cohort_size is missing (or --sampling_rate)")

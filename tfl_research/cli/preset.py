@@ -35,15 +35,18 @@ class Output(Settings):
 
     output_dir: Optional[str] = settings.text(
         None,
-        "Folder of the run, needed; a folder that holds this run already is resumed.",
+        "Folder of the run; must be given. A folder that already holds this run is "
+        "resumed.",
     )
     resume: bool = settings.switch(
-        True, "Continue the run that the folder holds; without it, refuse the folder."
+        True,
+        "Continue the run that the folder holds. Without this flag such a folder is "
+        "refused.",
     )
     recharge: bool = settings.switch(
         False,
         "Continue a private run although its model, data, packages or source files "
-        "have changed: the rounds after the last checkpoint get new noise and are "
+        "have changed. The rounds after the last checkpoint get new noise and are "
         "charged again.",
     )
     plugin: tuple[str, ...] = settings.repeated(
@@ -53,7 +56,7 @@ class Output(Settings):
 
     def check(self) -> None:
         if not self.output_dir:
-            raise SettingError("--output_dir is missing; give the folder of the run")
+            raise SettingError("--output_dir is missing; give the run's folder")
 
     @property
     def folder(self) -> str:
@@ -69,9 +72,9 @@ class PersonalEvaluation(Settings):
 
     personal_evaluation: bool = settings.switch(
         False,
-        "When the rounds are done, evaluate every client's personal model on its own "
-        "test examples. Algorithms without personal models are fine-tuned: the client "
-        "takes its local steps from the final model.",
+        "When the rounds are done, evaluate every client's personal model on the "
+        "client's own test examples. For algorithms without personal models, each "
+        "client fine-tunes the final model by its local steps.",
     )
 
 

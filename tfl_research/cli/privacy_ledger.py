@@ -41,7 +41,7 @@ def _accountant(arguments: argparse.Namespace) -> str | None:
 
 
 def _delta(delta: float | None, clients: int | None, default: float) -> float:
-    """`delta`, or the default for so many clients, or `default` if both are None."""
+    """`delta`, or the default for the clients, or `default` if both are None."""
     if delta is not None:
         check_delta(delta)
         return delta
@@ -231,7 +231,10 @@ def _like(arguments: argparse.Namespace) -> LedgerSet | None:
         return None
     ledgers = ledger_reading.read_all([arguments.event_of])
     if not any(run.events for run in ledgers.runs):
-        raise ValueError(f"--event_of={arguments.event_of}: has no rounds yet")
+        raise ValueError(
+            f"--event_of={arguments.event_of}: the ledger has no rounds yet; give "
+            "--mechanism and its flags"
+        )
     return ledgers
 
 

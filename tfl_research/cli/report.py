@@ -31,8 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help=f"the page that compares runs; {FILE} in the sweep's folder, or in the "
-        "folder that all runs are in, when not given",
+        help=(
+            f"file of the page that compares runs; when not given, {FILE} in the "
+            "sweep's folder, or in the folder that holds all runs"
+        ),
     )
     return parser
 
@@ -48,8 +50,8 @@ def _write(
     if sweep is not None:
         if runs:
             raise ValueError(
-                f"--sweep={sweep} has its runs, and {runs[0]} is beside it; leave one "
-                "of them out"
+                f"--sweep={sweep}: names the runs already, but {runs[0]} is given "
+                "too; leave one of the two out"
             )
         return report.compare_sweep(sweep, output)
     if not runs:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfl_research.data.tables.comparison.finding import Finding
     from tfl_research.data.tables.comparison.table import Table
 
-# What a person has to know before a draft is of use.
+# What a person has to know before a draft can be used.
 ADVICE = (
     "fill in each minimum and maximum from what is known without the files, put one of "
     "the choices in the place of each list of choices, and remove each category and "
@@ -113,11 +113,13 @@ def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> str:
     folder = user_paths.expanded(task_options["data_dir"])
     if (folder / schema_file.SCHEMA_FILE).exists():
         raise ValueError(
-            f"--write_schema={path}: {folder} has a {schema_file.SCHEMA_FILE}; "
-            "complete it, or move it away"
+            f"--write_schema={path}: {folder} already has a "
+            f"{schema_file.SCHEMA_FILE}; complete that file, or move it away"
         )
     if path.exists():
-        raise ValueError(f"--write_schema={path}: there is a file; give another path")
+        raise ValueError(
+            f"--write_schema={path}: the file exists already; give another path"
+        )
     table, found = compared(task_options)
     content = draft.content(table, found)
     try:
@@ -125,5 +127,8 @@ def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> str:
             json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     except OSError as error:
-        raise ValueError(f"--write_schema={path}: {error.strerror}") from None
+        raise ValueError(
+            f"--write_schema={path}: cannot be written ({error.strerror}); give "
+            "another path"
+        ) from None
     return text(table, found)

@@ -36,8 +36,10 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument(
         "--train_for",
         metavar="FILE",
-        help="train for a job of FLARE or an app of Flower that averages by itself: "
-        "the experiment.json of scripts/federation export",
+        help=(
+            "the experiment.json of scripts/federation export: train for a job of "
+            "FLARE or an app of Flower, which averages by itself"
+        ),
     )
     return whole
 
@@ -57,8 +59,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         if not path.is_file():
             raise UserError(
-                f"--config={parsed.config}: no such file; scripts/federation provision "
-                "writes a site.toml for each site"
+                f"--config={parsed.config}: the file does not exist; "
+                "scripts/federation provision writes a site.toml for each site"
             )
         # The parser answers --help without what a site needs.
         if parsed.train_for is None:

@@ -25,9 +25,9 @@ _LINE = b"interrupted\n"
 def end_on_signals() -> None:
     """Ends this process at SIGINT and SIGTERM, with one line and code 130 or 143.
 
-    Nothing is raised and nothing is cleaned up: files are whole at any moment, since
-    runs survive kill -9, and processes that this process has started end with it.
-    Rounds handle signals by themselves, and save what is completed.
+    Nothing is raised and nothing is cleaned up: files are whole at any moment, because
+    runs survive kill -9; and processes that this process has started end together with
+    it. Rounds handle signals by themselves, and save what is completed.
 
     A signal that is ignored stays so, as Ctrl-C in the background jobs of a shell.
     """

@@ -57,7 +57,7 @@ codecs.register_error(_IN_WORDS, _in_words)
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a descriptor; once nobody takes what is written, to nothing.
+    """Writes to a descriptor; after the reader has gone, to nothing.
 
     Attributes:
       lost: the error after which nothing was written any more, or None.
@@ -98,7 +98,7 @@ class _Descriptor(io.RawIOBase):
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.write(
                     f"warning: {self._name} takes no more lines ({error.strerror}); "
-                    "what is running goes on without\n"
+                    "the program goes on without this output\n"
                 )
                 sys.stderr.flush()
 
@@ -116,7 +116,7 @@ def _open_descriptors() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Stream:
-    """A stream in the place of a standard stream, and its descriptor."""
+    """A stream that replaces a standard stream, and its descriptor."""
 
     text: io.TextIOWrapper
     raw: _Descriptor

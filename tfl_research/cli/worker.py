@@ -50,7 +50,10 @@ def _binary() -> pathlib.Path:
     """TFF's worker, without the import of TFF."""
     found = importlib.util.find_spec("tensorflow_federated")
     if found is None or found.origin is None:
-        raise FileNotFoundError("TensorFlow Federated is not installed")
+        raise FileNotFoundError(
+            "TensorFlow Federated is not installed; install it with pip install "
+            "tfl_research"
+        )
     return pathlib.Path(found.origin).parent / "data" / "worker_binary"
 
 
@@ -69,8 +72,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         "--bind",
         default=_LOOPBACK,
         metavar="ADDRESS",
-        help="where it listens, %(default)s by default; another address is only for "
-        "networks whose machines trust each other",
+        help=(
+            "address to listen at, %(default)s by default; give another address only "
+            "in networks whose machines trust each other"
+        ),
     )
     flags = parser.parse_args(arguments)
     found: dict[str, Any] = {}
@@ -82,9 +87,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             parser.error(f"--{name}={text}: {error}")
     if not found["bind"].is_loopback:
         sys.stderr.write(
-            f"warning: --bind={flags.bind}: without authentication and encryption: "
-            "whoever reaches the port can run programs as you, and whoever sees the "
-            "network reads clients' data\n"
+            f"warning: --bind={flags.bind}: the worker has no authentication and no "
+            "encryption: whoever reaches the port can run programs as you, and "
+            "whoever sees the network reads clients' data\n"
         )
     return _run(**found)
 
@@ -116,12 +121,12 @@ def _run(port: int, bind: _Address) -> int:
     if code == keeper.NOT_ISOLATED:
         sys.stderr.write(
             f"error: --bind={bind}: the kernel allows no network namespace "
-            f"({errors[-1]}), so that TFF's worker would listen on all interfaces; "
-            "--bind=0.0.0.0 accepts that\n"
+            f"({errors[-1]}), so TFF's worker would listen on all interfaces; give "
+            "--bind=0.0.0.0 to accept that\n"
         )
     elif code == keeper.NOT_LISTENING:
         sys.stderr.write(
-            f"error: --bind={bind} --port={port}: {errors[-1]}; name another\n"
+            f"error: --bind={bind} --port={port}: {errors[-1]}; give another port\n"
         )
     return _USAGE_ERROR if errors and code != 0 else code
 

@@ -50,14 +50,17 @@ class CanaryWork(WrappedWork):
             raise ValueError(f"norm must be above 0 and finite, got {self.norm}")
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`; the local steps must have `role`, int32 `[]`.
+        """Builds a client's function, which sends a canary's update by its role.
+
+        The local steps must have `role`, int32 `[]`.
 
         Raises:
           ValueError: clients of the base keep a state, which canaries do not have.
         """
         if self.base.initial_client_state(model) is not None:
             raise ValueError(
-                f"no canaries over {type(self.base).__name__}: its clients keep a state"
+                f"canaries cannot be added to {type(self.base).__name__}: its clients "
+                "keep a state between rounds; give client work without a state"
             )
         base = self.base.build(model, objective)
         shapes = [spec.shape for spec in model.weight_specs]
@@ -70,7 +73,9 @@ class CanaryWork(WrappedWork):
             round_number: tf.Tensor,
         ) -> ClientResult:
             if "role" not in batches:
-                raise ValueError("canaries need client data with roles (`with_roles`)")
+                raise ValueError(
+                    "canaries need client data with roles; use ClientData.with_roles"
+                )
             role = batches["role"]
             trained = base(server_weights, batches, round_number)
             length = tf.where(role > 0, self.norm, 0.0)

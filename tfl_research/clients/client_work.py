@@ -22,8 +22,8 @@ class ClientResult(NamedTuple):
       update: the model delta w_k - w_t, tensors shaped like the weights.
       num_examples: float32 scalar, number of distinct examples used this round (n_k).
       sums: the objective's sums over the examples seen in training.
-      report: values for the server work beside the update, a nest of float32 tensors.
-        The server work gets the mean over clients. () for no values.
+      report: further values for the server work, a nest of float32 tensors. The server
+        work gets the mean over clients. () for no values.
       client_state: float32 `[d]`, the state that the client keeps until its next
         cohort; None if clients keep no state.
       noise_stddev: float32 `[]`, standard deviation of the noise that the client adds
@@ -188,7 +188,7 @@ def model_state_of(
 ) -> tuple[tf.Tensor, ...]:
     """The model's non-trainable weights at the beginning of a client's local steps.
 
-    The initial ones, where the local steps have none.
+    If the local steps have no such weights, the model's initial weights.
     """
     state = tuple(batches.get(MODEL_STATE, ()))
     return state or tuple(tf.constant(s) for s in model.initial_state)

@@ -54,7 +54,8 @@ class CompressedWork(WrappedWork):
         if self.base.keeps_what_it_sends:
             raise ValueError(
                 f"updates of {type(self.base).__name__} cannot be compressed: its "
-                "clients keep what they sent, and the server has to add up the same"
+                "clients keep what they sent, and the server has to add up the same "
+                "values"
             )
 
     def initial_client_state(self, model: FunctionalModel) -> Optional[np.ndarray]:
@@ -68,8 +69,8 @@ class CompressedWork(WrappedWork):
             return state
         if state is not None:
             raise ValueError(
-                f"no error feedback over {type(self.base).__name__}: its clients keep "
-                "a state of their own"
+                f"error feedback cannot be used with {type(self.base).__name__}: its "
+                "clients keep a state of their own; give error_feedback=False"
             )
         return np.zeros(size_of(model.weight_specs), np.float32)
 

@@ -33,8 +33,8 @@ def example_gradients(
 
     Args:
       model: pure function of the weights.
-      objective: the objective whose example losses are differentiated, each with the
-        model's penalty added.
+      objective: the objective. Each example's loss plus the model's penalty is
+        differentiated.
       weights: the weights at which the gradients are computed.
       batch: x and y `[batch, ...]`, mask bool `[batch]`, and the model_state of models
         with non-trainable weights.

@@ -323,7 +323,7 @@ def at_scheduled_rate(
     learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]],
     round_number: tf.Tensor,
 ) -> Any:
-    """Sets a round's learning rate in an optimizer state, where there is a schedule."""
+    """Sets a round's learning rate in an optimizer state, if there is a schedule."""
     if learning_rate_schedule is None:
         return state
     hparams = optimizer.get_hparams(state)

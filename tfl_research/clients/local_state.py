@@ -41,7 +41,7 @@ class LocalState(WrappedWork):
 
     @classmethod
     def around(cls, base: ClientWork, model: FunctionalModel) -> ClientWork:
-        """The base itself for a model of which clients keep nothing."""
+        """Returns the base itself if clients keep nothing of the model."""
         return cls(base) if model.local else base
 
     def initial_client_state(self, model: FunctionalModel) -> np.ndarray:
@@ -84,7 +84,7 @@ def with_own_statistics(
 ) -> PersonalFunction:
     """The function of personal models that begin with the client's own statistics.
 
-    The same function for a model of which clients keep nothing.
+    Returns the same function if clients keep nothing of the model.
     """
     if not model.local:
         return base
@@ -118,7 +118,7 @@ def own_state(
     """The non-trainable weights of a client: its own, and otherwise the server's.
 
     Args:
-      model: a model of which clients keep non-trainable weights.
+      model: a model with non-trainable weights that clients keep.
       vector: float32 `[d]`, the client's state of `LocalState`.
       common: the server's non-trainable weights.
     """

@@ -145,7 +145,7 @@ def check_no_statistics(model: FunctionalModel, algorithm: str, reason: str) -> 
     """
     if model.changing:
         raise ValueError(
-            f"{algorithm} takes no model whose non-trainable weights "
+            f"{algorithm} cannot train a model whose non-trainable weights "
             f"({model.state_names[model.changing[0]]}) are {model.non_trainable}: "
             f"{reason}; give non_trainable='frozen', or use GroupNormalization"
         )

@@ -34,7 +34,7 @@ def gradient(
       tape: of `tape_of`, which has recorded the loss.
       loss: float32 `[]`.
       weights: which the tape watches.
-      model: of which the loss is.
+      model: that gives the loss.
     """
     scales = _SCALES if model.scales_loss else (1.0,)
     found: list[tf.Tensor] = []

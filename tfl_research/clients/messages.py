@@ -23,7 +23,9 @@ def to_bytes(message: Sequence[np.ndarray], integer_bits: int = 32) -> bytes:
     for array in message:
         array = np.asarray(array)
         if array.dtype not in (np.float32, np.int32):
-            raise ValueError(f"messages are float32 and int32, got {array.dtype}")
+            raise ValueError(
+                f"messages must have float32 and int32 tensors, got {array.dtype}"
+            )
         if array.dtype == np.int32 and integer_bits < 32:
             parts.append(_packed(array, integer_bits))
         else:
@@ -52,7 +54,10 @@ def from_bytes(
         size = -(-count * integer_bits // 8) if packs else count * dtype.itemsize
         part = sent[start : start + size]
         if len(part) < size:
-            raise ValueError(f"the message ends after {len(sent)} bytes")
+            raise ValueError(
+                f"the message ends after {len(sent)} bytes, in the middle of a tensor "
+                f"of shape {spec.shape}"
+            )
         start += size
         if packs:
             array = _unpacked(part, count, integer_bits)
@@ -68,7 +73,7 @@ def _packed(array: np.ndarray, bits: int) -> bytes:
     flat = array.ravel()
     if flat.size and not (flat.min() >= 0 and flat.max() < 2**bits):
         raise ValueError(
-            f"entries from {flat.min()} to {flat.max()} do not fit {bits} bits"
+            f"entries from {flat.min()} to {flat.max()} do not fit into {bits} bits"
         )
     places = np.arange(bits)
     digits = (flat[:, None] >> places) & 1

@@ -85,10 +85,13 @@ class RecordLevelTraining(ClientWork):
             raise ValueError(f"noise_multiplier must be at least 0, got {z}")
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """See `ClientWork.build`.
+        """Builds a client's function: DP-SGD steps for this model and objective.
 
         The local steps must also have `row_ends` and `noise_seed` (`Cohort.stacked`),
         so the task's batching must be `batching`.
+
+        Raises:
+          ValueError: the model mixes the examples of a batch.
         """
         specs = model.weight_specs
         check_separate_examples(model)
@@ -238,17 +241,17 @@ def _count(mask: tf.Tensor) -> tf.Tensor:
 
 
 def check_separate_examples(model: FunctionalModel) -> None:
-    """Raises ValueError for a model whose examples have no gradients of their own."""
+    """Raises ValueError for a model in which an example has no gradient of its own."""
     if model.changing:
         name = model.state_names[model.changing[0]]
         raise ValueError(
-            f"record-level privacy clips each example's gradient, and the layer of "
+            "record-level privacy clips each example's gradient, but the layer of "
             f"{name} mixes the examples of a batch; expected GroupNormalization, or "
             "non_trainable='frozen'"
         )
     if model.mixes_examples:
         raise ValueError(
-            "record-level privacy clips each example's gradient, and a layer or a "
+            "record-level privacy clips each example's gradient, but a layer or a "
             "penalty of the model mixes the examples of a batch; expected layers and "
             "penalties that treat each example alone"
         )

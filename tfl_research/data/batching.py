@@ -22,7 +22,7 @@ class Batching:
       epochs: local epochs (E in the paper), at least 1; ignored when `steps`
         is given.
       steps: a fixed number of local steps instead of epochs.
-      max_examples: at most so many examples of a client are used in a round: with
+      max_examples: at most this many examples of a client are used in a round: with
         `shuffle` a new random subset in each round, else the first examples.
       shuffle: whether each epoch visits the examples in a new order.
 

@@ -107,7 +107,7 @@ class ClientData:
             yield client_id, self.load(client_id)
 
     def different_items(self) -> Iterator[tuple[str, Examples]]:
-        """As `items`, but examples that several clients hold come once."""
+        """Clients' ids and examples; examples that several clients hold come once."""
         for client_id in self.client_ids[: self.holders]:
             yield client_id, self.load(client_id)
 
@@ -120,7 +120,7 @@ class ClientData:
         return dataclasses.replace(self, roles=dict(roles))
 
     def with_exchanges(self, exchanges: int) -> ClientData:
-        """The same clients, whose local steps stay for so many rounds in a row.
+        """The same clients, with the same local steps for `exchanges` rounds in a row.
 
         Raises:
           ValueError: a number below 1.
@@ -215,5 +215,6 @@ def check_fits(
         if len(examples[name]) != len(examples[first]):
             raise ValueError(
                 f"client {client_id!r} has {len(examples[first])} rows of {first} but "
-                f"{len(examples[name])} of {name}"
+                f"{len(examples[name])} of {name}; give every array one row for each "
+                "example"
             )

@@ -1,4 +1,4 @@
-"""Seeds of clients' own noise, which nobody but the client's site knows."""
+"""Seeds of clients' own noise, which only the client's site knows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def client_secrets(
 ) -> np.ndarray:
     """Each client's secret seed of a round, a function of the arguments.
 
-    In a federation a site fills the member with a secret of its own, so that the server
+    In a federation a site fills the member with its own secret, so that the server
     cannot compute the noise. In a simulation there is one secret for all clients.
 
     Args:

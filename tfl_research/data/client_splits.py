@@ -121,7 +121,10 @@ def split_arrays(
         for split, rows in zip((train, test), parts):
             split[name] = {key: array[rows] for key, array in examples.items()}
     if not train:
-        raise ValueError("no client is left to train on; hold fewer out")
+        raise ValueError(
+            f"all {len(clients)} clients are held out, so that none is left to train "
+            "on; hold out fewer clients"
+        )
     return (
         ClientData.from_arrays(train, batching),
         ClientData.from_arrays(test),

@@ -137,10 +137,13 @@ class Cohort:
         used = {*_RESERVED_MEMBERS, *self.specs, *self.members, *self.loaders}
         for name in names:
             if name in used:
-                raise ValueError(f"the cohort's clients have a member {name!r} already")
+                raise ValueError(
+                    f"the cohort's clients already have a member {name!r}; give the "
+                    "new member another name"
+                )
 
     def truncated(self, max_steps: Sequence[int]) -> Cohort:
-        """The same clients with at most so many local steps.
+        """The same clients, each with at most `max_steps` local steps.
 
         The partial work of devices that run out of time (Li et al. 2020, arXiv
         1812.06127, section 3).
@@ -150,16 +153,19 @@ class Cohort:
             effect.
 
         Raises:
-          ValueError: not one number for each client, a negative number, or clients
-            under Poisson sampling, whose rows are not steps.
+          ValueError: there is not one number for each client, a number is negative, or
+            the clients are under Poisson sampling, where rows are not steps.
         """
         if len(max_steps) != len(self) or any(limit < 0 for limit in max_steps):
             raise ValueError(
-                f"max_steps must be {len(self)} numbers of at least 0, got "
-                f"{list(max_steps)}"
+                "max_steps must have a number of at least 0 for each of the "
+                f"{len(self)} clients, got {list(max_steps)}"
             )
         if self.poisson is not None:
-            raise ValueError("clients under Poisson sampling cannot be cut off")
+            raise ValueError(
+                "max_steps: the local steps of Poisson sampling cannot be cut off; "
+                "give the task plain batching"
+            )
         orders = tuple(o[:limit] for o, limit in zip(self.orders, max_steps))
         return dataclasses.replace(self, orders=orders)
 

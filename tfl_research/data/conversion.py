@@ -57,8 +57,8 @@ def converted(
         arrays, or lists of rows of different lengths; x and y may be dicts, or have
         flat names as "x/age".
       sequences: how rows of different lengths are padded, by flat name.
-      places: names of arrays and rows in errors, by flat name, where they are not
-        those of the arguments.
+      places: names of arrays and rows in errors, by flat name, if they differ from the
+        arguments' names.
 
     Raises:
       ValueError: another name, no x, lengths that differ, or values that are not
@@ -98,7 +98,7 @@ def converted(
         if len(array) != len(examples[first]):
             raise ValueError(
                 f"client {client_id!r} has {len(examples[first])} rows of {first} but "
-                f"{len(array)} of {name}"
+                f"{len(array)} of {name}; give every array one row for each example"
             )
     return examples
 
@@ -170,7 +170,7 @@ def _array(where: Place, name: str, value: Any, sequence: Optional[Sequences]) -
 
 
 def _numbers(where: Place, array: np.ndarray) -> np.ndarray:
-    """Numbers as they are, but for floats, which become float32."""
+    """Converts floats to float32, and leaves other numbers as they are."""
     if array.dtype.kind in "iub":
         return array
     with np.errstate(over="ignore"):
@@ -202,7 +202,8 @@ def _integers(where: Place, array: np.ndarray) -> np.ndarray:
         if wrong.any():
             row = int(np.argwhere(wrong)[0][0])
             raise ValueError(
-                f"{where.row(row)}: {array[wrong].flat[0]} does not fit into int32"
+                f"{where.row(row)}: {array[wrong].flat[0]} does not fit into int32; "
+                "give integers from -2**31 to 2**31 - 1"
             )
     return array.astype(np.int32, copy=False)
 
@@ -214,5 +215,7 @@ def _weights(where: Place, array: np.ndarray) -> np.ndarray:
         )
     if (array < 0).any():
         row = int(np.argmax(array < 0))
-        raise ValueError(f"{where.row(row)}: {array[row]} is negative")
+        raise ValueError(
+            f"{where.row(row)}: {array[row]} is negative; weights must be at least 0"
+        )
     return array.astype(np.float32)

@@ -24,9 +24,9 @@ def content_digest(splits: Mapping[str, Optional[ClientData]]) -> str:
       splits: client data by the split's name; None for a split that does not exist.
 
     Raises:
-      ValueError: an array holds Python objects other than text, whose bytes have no
-        meaning; or the first client of a split has other examples when they are loaded
-        again.
+      ValueError: an array holds Python objects other than text, because their bytes
+        have no meaning; or the first client of a split has other examples when they are
+        loaded again.
     """
     total = hashlib.sha256()
     for split, data in splits.items():

@@ -50,8 +50,8 @@ class _Draw:
 def nearest_count(total: int, fraction: float) -> int:
     """The whole number of held-out clients that is nearest to a fraction of `total`.
 
-    It depends on the number of all clients. Tasks whose clients are a public, fixed
-    list give it to `clients`.
+    It depends on the number of all clients. Tasks with a public, fixed list of clients
+    give the list to `clients`.
 
     Returns:
       0 for a fraction of 0. A fraction above 0 holds out at least one client and leaves
@@ -108,8 +108,8 @@ def clients(
     if count is not None:
         if not 0 <= count < max(1, total):
             raise ValueError(
-                f"held-out clients must number from 0 to {total - 1} of {total} "
-                f"clients, got {count}"
+                f"the number of held-out clients must be from 0 to {total - 1} of "
+                f"{total} clients, got {count}"
             )
         ranked = sorted(client_ids, key=lambda c: (draw.number(_bytes(c)), c))
         held_out = set(ranked[:count])
@@ -133,10 +133,10 @@ def examples(
     """Splits one client's examples at random into training and test examples.
 
     An example is tested on if the hash of its content is below the fraction. Equal
-    examples are told apart by their number among each other. So one example more or
-    less moves no other example, in any order of the examples. The number of test
-    examples varies about the fraction, as that of independent coins: a client may have
-    no test example, or no training example.
+    examples get numbers, by which they differ. So one example more or less moves no
+    other example, in any order of the examples. The number of test examples varies
+    about the fraction, as with independent coins: a client may have no test example, or
+    no training example.
 
     Args:
       contents: what tells the client's examples apart, see `array_contents`; may be

@@ -83,13 +83,13 @@ class PoissonBatching:
             object.__setattr__(self, "batch_size", min(width, _WIDEST_ROW))
 
     def sampling_rate(self, num_examples: int) -> float:
-        """q of a client with so many examples; 1 for none."""
+        """q of a client with `num_examples` examples; 1 for none."""
         if num_examples <= self.expected_batch_size:
             return 1.0
         return self.expected_batch_size / num_examples
 
     def num_microbatches(self, num_examples: int) -> int:
-        """Microbatches in each step of a client with so many examples."""
+        """Microbatches in each step of a client with `num_examples` examples."""
         expected = min(self.expected_batch_size, float(num_examples))
         return max(1, math.ceil(expected / self.microbatch_size))
 

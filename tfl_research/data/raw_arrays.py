@@ -63,12 +63,12 @@ def rows_or_array(where: Place, value: Any) -> Any:
         )
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
-        raise ValueError(f"{where.row(row)}: a masked value; fill it in")
+        raise ValueError(f"{where.row(row)}: the value is masked; fill it in")
     if isinstance(value, (list, tuple)):
         # NumPy drops the masks of a list's elements.
         masked = [i for i, each in enumerate(value) if _is_masked(each)]
         if masked:
-            raise ValueError(f"{where.row(masked[0])}: a masked value; fill it in")
+            raise ValueError(f"{where.row(masked[0])}: the value is masked; fill it in")
     if kind.__module__.split(".")[0] == "pandas":
         _check_pandas(where, value)
     try:
@@ -105,8 +105,9 @@ def _check_pandas(where: Place, value: Any) -> None:
         is_category = str(column.dtype) == "category"
         if is_category and column.cat.categories.dtype.kind in "iufb":
             raise ValueError(
-                f"{where}: column {name!r} holds numbers as categories; give their "
-                "places by .cat.codes, or the numbers by .astype(float)"
+                f"{where}: column {name!r} holds numbers as categories; give the "
+                "numbers by .astype(float), or their places among the categories by "
+                ".cat.codes"
             )
 
 
@@ -154,8 +155,8 @@ def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> Non
     ]
     if not odd:
         raise ValueError(
-            f"{where} holds numbers as Python objects; give numbers of one type, as by "
-            ".astype(...), which no integer above 64 bits has"
+            f"{where} holds numbers as Python objects; give numbers of one type, as "
+            "by .astype(np.float64); no such type has integers above 64 bits"
         )
     element = elements[odd[0]]
     row = odd[0] // max(1, int(np.prod(array.shape[1:])))

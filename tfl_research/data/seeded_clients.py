@@ -1,4 +1,4 @@
-"""Clients each of which draws its local steps from a seed of its own."""
+"""Clients that draw their local steps from seeds of their own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class SeededClients(ClientData):
         """
         for client_id in clients.client_ids:
             if client_id not in seeds:
-                raise ValueError(f"client {client_id!r} has no seed")
+                raise ValueError(
+                    f"client {client_id!r} has no seed; give a seed for every client"
+                )
         values = {
             field.name: getattr(clients, field.name)
             for field in dataclasses.fields(ClientData)
@@ -40,7 +42,7 @@ class SeededClients(ClientData):
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
     ) -> Cohort:
-        """See `ClientData.cohort`; a client's own seed replaces `seed`."""
+        """The local steps of a round; each client's own seed replaces `seed`."""
         parts = [
             super(SeededClients, self).cohort(
                 [name], seed=self.seeds[name], round_number=round_number

@@ -79,7 +79,10 @@ class Sequences:
             rows of different trailing shapes, or of text and numbers; names the row.
         """
         if not isinstance(self.length, (int, np.integer)):
-            raise ValueError(f"{where}: length={self.length!r} is no number yet")
+            raise ValueError(
+                f"{where}: length={self.length!r} must be replaced by a number before "
+                "rows are padded"
+            )
         length = int(self.length)
         at = name_row or (lambda number: f"{where}, row {number}")
         pad, dtype = self._pad_and_dtype(where, rows, at)
@@ -99,8 +102,8 @@ class Sequences:
             kept = row[:length]
             if dtype.kind != "f" and kept.size and np.any(kept == pad):
                 raise ValueError(
-                    f"{at(number)}: holds {self.pad!r}, which is the padding; "
-                    "give Sequences(pad=...) that does not occur"
+                    f"{at(number)}: holds {self.pad!r}, which is the padding; give "
+                    "Sequences(pad=...) a value that does not occur in the rows"
                 )
             if kept.size:
                 result[number, : len(kept)] = kept
@@ -119,20 +122,25 @@ class Sequences:
                     for i, row in enumerate(rows)
                     if row.size and not structures.is_text(row.dtype)
                 )
-                raise ValueError(f"{at(number)}: numbers, but other rows hold text")
+                raise ValueError(
+                    f"{at(number)}: holds numbers, but other rows hold text; give "
+                    "rows of one kind"
+                )
             pad = self.pad if isinstance(self.pad, str) else ""
             return pad.encode(), np.dtype(object)
         if isinstance(self.pad, str):
             if filled:
                 raise ValueError(
-                    f"{where}: pad={self.pad!r} is text, but the rows hold numbers"
+                    f"{where}: pad={self.pad!r} is text, but the rows hold numbers; "
+                    "give a number"
                 )
             return self.pad.encode(), np.dtype(object)
         kinds = {row.dtype for row in filled} or {np.asarray(self.pad).dtype}
         dtype = np.result_type(*kinds)
         if dtype.kind != "f" and float(self.pad) != int(self.pad):
             raise ValueError(
-                f"{where}: pad={self.pad} does not fit rows of whole numbers"
+                f"{where}: pad={self.pad} is not a whole number, but the rows hold "
+                "whole numbers; give a whole number"
             )
         if dtype.kind == "f":
             return self.pad, dtype
@@ -172,13 +180,13 @@ def by_array(
         isinstance(each, Sequences) for each in sequences.values()
     ):
         raise ValueError(
-            "sequences must be Sequences(...) or such by the array's name, got "
-            f"{sequences!r}"
+            "sequences must be Sequences(...), or a dict of them by the arrays' "
+            f"names, got {sequences!r}"
         )
     for name in sequences:
         if structures.of(name) not in ("x", "y"):
             raise ValueError(
-                f"sequences: {name!r} is no array of inputs or labels; expected x, y, "
-                "x/NAME or y/NAME"
+                f"sequences: {name!r} is not an array of inputs or labels; expected "
+                "x, y, x/NAME or y/NAME"
             )
     return dict(sequences)

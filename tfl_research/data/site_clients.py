@@ -93,13 +93,14 @@ class SiteClients(ClientData):
         """
         if client_id not in self.sizes:
             raise UserError(
-                f"client {client_id!r}: its site does not tell its number of examples, "
-                "which this run needs; add 'examples' to what may leave in site.toml"
+                f"client {client_id!r}: its site does not tell its number of "
+                "examples, which this run needs; add 'examples' to metrics in "
+                "site.toml"
             )
         return self.sizes[client_id]
 
     def items(self) -> Iterator[tuple[str, Examples]]:
-        """See `ClientData.items`; only of the clients whose examples are here."""
+        """Ids and examples of the clients whose examples are at this site."""
         for client_id in self.here:
             yield client_id, self.load(client_id)
 

@@ -26,7 +26,7 @@ _PART = re.compile(r"[A-Za-z0-9_.-]+")
 def packed(arrays: Mapping[str, Any], name: str) -> Any:
     """The array `name`, or a dict of all arrays whose name begins with `name/`.
 
-    None for the labels of data that have none.
+    None for the labels of data without labels.
 
     Raises:
       KeyError: no array has such a name.

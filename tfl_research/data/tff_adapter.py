@@ -35,7 +35,8 @@ def from_tff(
       client_data: elements are mappings from names to tensors of fixed shape.
       convert: (`{name: [n, ...]}`) -> `{"x": [n, ...], "y": [n, ...]}`, by flat names;
         must accept n = 0. Text arrives as bytes in an object array.
-      maximum_examples: reads at most so many examples of each client, the first ones.
+      maximum_examples: reads at most this many examples of each client, from the first
+        on.
 
     Returns:
       The same clients in the same order. A client's examples are read on demand, and

@@ -68,7 +68,8 @@ class BufferedRounds(DeviceRounds):
         if self.devices.count < needed:
             raise ValueError(
                 f"concurrency plus cohort_size is {needed}, but there are only "
-                f"{self.devices.count} devices"
+                f"{self.devices.count} devices; lower one of the two, or give more "
+                "devices"
             )
 
     @property

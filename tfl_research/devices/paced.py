@@ -56,8 +56,8 @@ class PacedRounds(SynchronousRounds):
             )
         if self.devices.availability.label_correlation > 0:
             raise ValueError(
-                "availability must not depend on data where a round's course is to "
-                "tell nothing of them, got a label_correlation of "
+                "if a round's course must tell nothing of the data, availability must "
+                "not depend on the data: label_correlation must be 0, got "
                 f"{self.devices.availability.label_correlation}"
             )
 

@@ -1,4 +1,4 @@
-"""Registered devices: as many as wanted, without memory for each device."""
+"""Registered devices: any number, without memory for each device."""
 
 from __future__ import annotations
 
@@ -55,10 +55,12 @@ class DeviceIds(Sequence[str]):
         return True
 
     def index(self, value: Any, start: int = 0, stop: Any = None) -> int:
-        """See `Sequence.index`; takes no search."""
+        """The position of a device id, which is read from the id without a search."""
         number = self.number(value)
         if number not in range(self.size)[start:stop]:
-            raise ValueError(f"{value!r} is not among the devices {start} to {stop}")
+            raise ValueError(
+                f"{value!r} is not among the devices from place {start} to {stop}"
+            )
         return number
 
     def number(self, name: object) -> int:
@@ -72,7 +74,7 @@ class DeviceIds(Sequence[str]):
             number = int(digits)
             if number < self.size and str(number) == digits:
                 return number
-        raise ValueError(f"{name!r} is none of {self.size} devices")
+        raise ValueError(f"{name!r} is not one of the {self.size} devices")
 
 
 def registered(clients: ClientData, count: int) -> ClientData:
@@ -90,7 +92,10 @@ def registered(clients: ClientData, count: int) -> ClientData:
       ValueError: a count below 1, or clients with roles.
     """
     if clients.roles is not None:
-        raise ValueError("clients with roles cannot be registered as devices")
+        raise ValueError(
+            "clients with roles cannot be registered as devices; give clients without "
+            "roles"
+        )
     owners = clients.client_ids
     ids = DeviceIds(count, len(owners))
 

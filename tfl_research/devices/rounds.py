@@ -44,7 +44,10 @@ class DeviceRounds:
     def __post_init__(self) -> None:
         population = len(self.clients.client_ids)
         if population != self.devices.count:
-            raise ValueError(f"{self.devices.count} devices for {population} clients")
+            raise ValueError(
+                f"expected a device for each of the {population} clients, got "
+                f"{self.devices.count} devices"
+            )
         if not 1 <= self.cohort_size <= population:
             raise ValueError(
                 f"cohort_size must be from 1 to {population}, got {self.cohort_size}"
@@ -99,7 +102,7 @@ def with_message_bytes(sampler: Sampler, message_bytes: tuple[int, int]) -> Samp
     """Gives a sampler of simulated devices the sizes of the messages.
 
     Args:
-      sampler: any sampler; a sampler that simulates no devices is returned as it is.
+      sampler: any sampler; a sampler that simulates no devices is returned unchanged.
       message_bytes: bytes to and from one device in a round
         (`processes.FederatedProcess.message_bytes`).
     """

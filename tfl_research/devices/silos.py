@@ -50,7 +50,7 @@ class UnreliableSilos:
       inner: the sampler that selects silos.
       drop_out: probability that a selected silo does not report, in [0, 1).
       minimum: number of reports that a round needs, at least 1.
-      seed: seed of which silos are down.
+      seed: seed of the draw that decides which silos are down.
 
     Raises:
       ValueError: a number outside its range, or a minimum that no cohort reaches.
@@ -106,7 +106,7 @@ class UnreliableSilos:
         return counts[round_number - 1]
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """See `Sampler.sample`; empty where the round is abandoned."""
+        """The silos of a round; empty if the round is abandoned."""
         return self.outcome(round_number).client_ids
 
     @property

@@ -37,8 +37,8 @@ def with_attack(setup: Setup) -> Setup:
     malicious = attacks.malicious_clients(ids, settings.fraction, seed)
     if not malicious:
         raise SettingError(
-            f"--malicious_fraction={settings.fraction:g}: of {len(ids)} clients that "
-            f"is none; give at least {0.5 / len(ids):.3g}"
+            f"--malicious_fraction={settings.fraction:g}: makes none of the "
+            f"{len(ids)} clients malicious; give at least {0.5 / len(ids):.3g}"
         )
     try:
         if settings.attack == "label_flip":
@@ -90,7 +90,7 @@ def aggregator(setup: Setup, stacked: Any) -> Any:
 
 
 def _scale(setup: Setup) -> float:
-    """Factor of a backdoor's updates: by default that of model replacement."""
+    """Factor of a backdoor's updates: by default the scale of model replacement."""
     given = setup.experiment.attack.attack_scale
     if given is not None:
         return given

@@ -41,7 +41,7 @@ def process(
       secure: whether mechanisms may have secure sums; by default where the runtime can
         execute them. TFF's runtime cannot take a secure sum of 64-bit integers modulo
         a number; it gets the plain sum of the same integers.
-      work: of the clients, in the place of the algorithm's own.
+      work: work of the clients, which replaces the algorithm's own work.
     """
     if secure is None:
         secure = has_secure_sums(setup)
@@ -141,7 +141,7 @@ def _context(setup: Setup, secure: bool) -> aggregators.AggregatorContext:
 
 
 def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
-    """Refuses a process of --secure_sums whose clients send something beside sums.
+    """Refuses --secure_sums if clients send values outside of the secure sums.
 
     The toolkit's parts are refused before they are built; this is about parts of a
     user's own. A state that a client keeps, and its position in the table of states,
@@ -162,9 +162,9 @@ def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
     if left:
         raise secure.refused(
             "secure_sums",
-            f"clients send {left} values outside of secure sums, of a part of your own "
-            f"(--aggregator={setup.experiment.aggregator_name}, a mechanism or an "
-            "algorithm); let it use the secure sums of its context, or leave "
+            f"clients send {left} values outside of secure sums, which a part of your "
+            f"own sums (--aggregator={setup.experiment.aggregator_name}, a mechanism "
+            "or an algorithm); let it use the secure sums of its context, or leave "
             "--secure_sums out",
         )
 

@@ -25,8 +25,8 @@ def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
     if client_id not in result.task.train.client_ids:
         listed = ", ".join(map(repr, result.task.train.client_ids[:4]))
         raise UserError(
-            f"client_id={client_id!r} is none of the {len(result.task.train)} trained "
-            f"clients ({listed}, ...)"
+            f"client_id={client_id!r} is not one of the {len(result.task.train)} "
+            f"trained clients ({listed}, ...)"
         )
     experiment = dataclasses.replace(result.experiment, personal_evaluation=personal)
     setup = setups.prepare(experiment)
@@ -39,7 +39,10 @@ def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
         if process.client_states is not None:
             path = result.path / "client_states.sqlite"
             if not path.exists():
-                raise UserError(f"{path} is not there: it has what clients keep")
+                raise UserError(
+                    f"{path}, which holds what clients keep, is missing; run the "
+                    "experiment again"
+                )
             table = ClientStates(path, process.client_states)
             stack.callback(table.close)
             if table.last_round > result.ended.completed_rounds:

@@ -48,7 +48,7 @@ def _algorithm(experiment: Description) -> None:
             raise compression.refused(
                 "compression",
                 f"{error.for_command_line}; give quantize or low_rank, or a rule of "
-                "whole updates as geometric_median",
+                "whole updates, such as geometric_median",
             ) from error
 
 
@@ -59,8 +59,8 @@ def _aggregator(experiment: Description) -> None:
         weighting = experiment.resolved_weighting.client_weighting
         if weighting != "uniform" and not experiment.takes_weights:
             raise SettingError(
-                f"--client_weighting={weighting}: {experiment.aggregator_name} takes "
-                "no weights; give --client_weighting=uniform, or leave it out"
+                f"--client_weighting={weighting}: {experiment.aggregator_name} does "
+                "not use weights; give --client_weighting=uniform, or leave it out"
             )
         return
     aggregator.check_runtime(experiment.runtime.runtime)
@@ -76,9 +76,9 @@ def _attack(experiment: Description) -> None:
     attackable = aggregator is not None and aggregator.attackable()
     if attack.kind == attacks.OMNISCIENT and not attackable:
         raise SettingError(
-            f"--attack={attack.attack}: sees the updates of the round, which "
-            f"--aggregator={experiment.aggregator_name} never holds together; give "
-            "--aggregator=mean or a robust rule, or another --attack"
+            f"--attack={attack.attack}: needs all updates of a round, but "
+            f"--aggregator={experiment.aggregator_name} never holds them together; "
+            "give --aggregator=mean or a robust rule, or another --attack"
         )
     algorithm = experiment.chosen_algorithm
     if not algorithm.ONLY_UPDATES_LEAVE:
@@ -104,7 +104,7 @@ def _devices(experiment: Description) -> None:
     if devices.devices is None:
         if buffering:
             raise SettingError(
-                f"--devices is missing: {algorithm.NAME} needs devices; give it"
+                f"--devices is missing: {algorithm.NAME} needs devices; give --devices"
             )
         return
     if buffering:
@@ -116,7 +116,9 @@ def _devices(experiment: Description) -> None:
                     "it out",
                 )
     if isinstance(experiment.privacy, RecordLevelPrivacy):
-        raise devices.refused("devices", "cannot go with Poisson batches")
+        raise devices.refused(
+            "devices", "do not go with Poisson batches; leave --devices out"
+        )
     if isinstance(experiment.privacy, UserLevelPrivacy):
         simulated_devices.check_private(devices, experiment.privacy)
     if experiment.resolved_cohorts.sampler != "fixed":
@@ -125,15 +127,18 @@ def _devices(experiment: Description) -> None:
             "takes part; give --sampler=fixed"
         )
     if experiment.personal_evaluation:
-        raise SettingError("--personal_evaluation: does not go with --devices")
+        raise SettingError(
+            "--personal_evaluation: does not go with --devices; leave one of the two "
+            "out"
+        )
     if _silos_come_and_go(experiment):
         raise SettingError(
-            "--silo_drop_out and --minimum_clients: --devices has --drop_out and "
-            "--minimum_cohort; give these"
+            "--silo_drop_out and --minimum_clients: do not go with --devices; give "
+            "--drop_out and --minimum_cohort instead"
         )
     if experiment.baseline.train_on is not None:
         raise experiment.baseline.refused(
-            "train_on", "one silo is always there; leave --devices out"
+            "train_on", "one silo trains in every round; leave --devices out"
         )
     aggregator = experiment.chosen_aggregator
     if aggregator is not None and aggregator.NEEDS_ROOT:
@@ -151,8 +156,9 @@ def _root(experiment: Description) -> None:
     flag, algorithm = f"--aggregator={aggregator.NAME}", experiment.chosen_algorithm
     if experiment.privacy is not None:
         raise SettingError(
-            f"{flag}: the server's own examples are drawn from the clients' and are "
-            "outside of the guarantee; give another rule, or leave privacy out"
+            f"{flag}: the server's own examples are drawn from the clients' examples, "
+            "and the guarantee does not cover them; give another rule, or leave "
+            "privacy out"
         )
     if not algorithm.ONLY_UPDATES_LEAVE:
         raise SettingError(
@@ -187,8 +193,9 @@ def _silos(experiment: Description) -> None:
         return
     if isinstance(experiment.privacy, UserLevelPrivacy):
         raise SettingError(
-            "--silo_drop_out and --minimum_clients: the accounts of user-level privacy "
-            "do not cover clients that are down; give --devices, or leave them out"
+            "--silo_drop_out and --minimum_clients: the accounts of user-level "
+            "privacy do not cover clients that drop out; give --devices, or leave "
+            "them out"
         )
     aggregator = experiment.chosen_aggregator
     if aggregator is not None and aggregator.NEEDS_ROOT:
@@ -211,14 +218,14 @@ def _secure_sums(experiment: Description) -> None:
         if aggregator.stacked:
             raise secure.refused(
                 "secure_sums",
-                f"--aggregator={aggregator.NAME} stacks the updates of a round, of "
-                "which the server sees the sum only; give --aggregator=mean, or "
+                f"--aggregator={aggregator.NAME} needs every update of a round, but "
+                "the server sees only their sum; give --aggregator=mean, or "
                 "norm_clipping with --clip_radius alone",
             )
         if not aggregator.has_map_reduce_form:
             raise secure.refused(
                 "secure_sums",
-                "a round is one secure sum; give --weiszfeld_steps=1",
+                "a round can have only one secure sum; give --weiszfeld_steps=1",
             )
     algorithm, attack = experiment.chosen_algorithm, experiment.attack
     if algorithm.KEEPS_SENT:
@@ -227,7 +234,8 @@ def _secure_sums(experiment: Description) -> None:
                 raise secure.refused(
                     field,
                     f"clients of {algorithm.NAME} keep what they sent, and the server "
-                    "has to add up the same, not rounded or clipped; leave it out",
+                    "has to add up the same values, not rounded or clipped; leave it "
+                    "out",
                 )
     if experiment.compression.compression != NONE:
         raise experiment.compression.refused(
@@ -238,8 +246,8 @@ def _secure_sums(experiment: Description) -> None:
     if attack.kind == attacks.OMNISCIENT:
         raise attack.refused(
             "attack",
-            "needs all updates of a round, which --secure_sums hide; leave one of them "
-            "out",
+            "needs all updates of a round, but --secure_sums hide them; leave one of "
+            "them out",
         )
     if experiment.audit is not None and experiment.audit.sabotage != NONE:
         raise experiment.audit.refused(

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     ]
 Privacy = Union[UserLevelPrivacy, RecordLevelPrivacy]
 Described = TypeVar("Described", bound="Description")
-# Parts of which every registered class is one.
+# Parts that may be any registered class.
 _REGISTERED = ("algorithm", "aggregator")
 
 
@@ -186,7 +186,7 @@ class Description:
 
     @property
     def takes_weights(self) -> bool:
-        """Whether the aggregator takes clients whose weights differ."""
+        """Whether the aggregator accepts clients with different weights."""
         if isinstance(self.aggregator, AggregatorSettings):
             return self.aggregator.takes_weights
         # A factory of the user's own, who has imported TensorFlow for it.
@@ -231,8 +231,8 @@ class Description:
     def flat(self) -> dict[str, Any]:
         """Every setting by its name, as the run's folder records them.
 
-        What has no settings, a task or an aggregation factory of one's own, is there
-        by its name alone.
+        A user's own task or aggregation factory has no settings, so only its name is
+        included.
 
         Example:
           >>> experiment = tfl.Experiment("heart", algorithm="fed_prox")
@@ -314,7 +314,7 @@ _EXAMPLES = {
 
 
 def _to_give(name: str, value: Any, expected: tuple[type[Any], ...]) -> str:
-    """What to give as a part in place of a value that is refused, in words."""
+    """What to give as a part instead of a value that is refused, in words."""
     if isinstance(value, type) and issubclass(value, expected):
         return f"an object, {value.__name__}(...), in place of the class"
     return _EXAMPLES.get(name) or f"{expected[0].__name__}(...)"

@@ -18,7 +18,7 @@ class Draws:
     Attributes:
       key: of the noise that the server adds (`storage.Attempts.key`).
       site_seeds: the seed of each client's own draws, by client, where sites have their
-        own; empty in a run whose clients' draws come from the key.
+        own; empty if the clients' draws come from the key.
     """
 
     key: int = dataclasses.field(repr=False)
@@ -36,7 +36,7 @@ class Draws:
         return self.site_seeds or user_level.client_secret(self.key)
 
     def applied_to(self, setup: Setup) -> Setup:
-        """The setup, whose clients' local steps come from their sites' seeds."""
+        """The setup with local steps that come from the sites' seeds."""
         if not self.site_seeds or setup.record_level is None:
             return setup
         train = SeededClients.of(setup.task.train, self.site_seeds)

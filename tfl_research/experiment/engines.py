@@ -65,19 +65,19 @@ def build(
 
 @contextlib.contextmanager
 def worker_failures(settings: Runtime) -> Iterator[None]:
-    """Raises UserError in the place of what happens to TFF's workers inside the block.
+    """Raises UserError for failures of TFF's workers inside the block.
 
     Imports TensorFlow.
     """
     from tfl_research import runtime
 
-    resumes = "then the same command goes on from the last checkpoint"
+    resumes = "then give the same command again: the run goes on from its checkpoint"
     try:
         yield
     except runtime.NotIsolated as error:
         raise UserError(
-            f"--runtime={settings.runtime}: {error}; take --runtime=in_process if the "
-            "process allows, or accept it with --open_worker_port"
+            f"--runtime={settings.runtime}: {error}; give --runtime=in_process if the "
+            "process allows it, or accept the risk with --open_worker_port"
         ) from error
     except runtime.WorkerUnavailable as error:
         if settings.runtime != "remote":
@@ -101,8 +101,8 @@ def _remote(
     path = folder.path / _FILE
     if folder.plan is not None and folder.has_results() and not path.exists():
         raise UserError(
-            f"{path} is missing, so that it is unknown how the run divided its sums; "
-            "restore it, or choose another --output_dir"
+            f"{path} is missing, so nobody knows how the run divided its sums; "
+            "restore the file, or choose another --output_dir"
         )
     data = None
     if settings.worker_data is not None:
@@ -142,6 +142,7 @@ def _in_process(
         process,
         mode=_mode(settings),
         chunk_size=settings.chunk_clients,
+        accelerator=settings.accelerator,
         choice_file=folder.path / _FILE,
         choice_key=folder.choice_key,
         choice_made=folder.plan is not None and folder.has_results(),

@@ -66,11 +66,12 @@ def run(
     stream: Optional[TextIO] = None,
     draws: Optional[Draws] = None,
 ) -> Result:
-    """See `Experiment.run`.
+    """Runs an experiment in a folder to its end, and returns the result.
 
     Args:
       experiment, folder, resume, recharge, stream: see `Experiment.run`.
-      draws: of another run, whose noise and local steps this one repeats.
+      draws: the draws of another run. This run repeats the other run's noise and
+        local steps.
     """
     from tfl_research import program
 
@@ -86,7 +87,7 @@ def rounds(
     recharge: bool = False,
     stream: Optional[TextIO] = None,
 ) -> Generator[RoundReport, None, Result]:
-    """`run`, a round at a time, for a loop of one's own."""
+    """Runs an experiment one round at a time, for a user's own loop."""
     from tfl_research import program
 
     with _opened(experiment, folder, resume, recharge, stream) as opened:
@@ -147,9 +148,13 @@ def _opened(
         progress.stage(out, "importing TensorFlow and building the process")
         stack.callback(progress.stage, out)
         deferred_imports.import_tff()
-        from tfl_research import program
+        from tfl_research import program, runtime
         from tfl_research.experiment import building, noise_keys
 
+        cards = runtime.prepare(experiment.runtime.accelerator)
+        if cards:
+            progress.stage(out)
+            out.write(f"clients' work runs on {', '.join(cards)}\n")
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
 
@@ -194,7 +199,8 @@ def _opened(
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )
-            # A private run's update has as many scalars as the model that is sent.
+            # A private run's update has the same number of scalars as the model that is
+            # sent.
             dimension = -(-process.download_bytes // 4)
             write = _statement_writer(setup, folder, account, dimension)
             if write is not None:

@@ -23,7 +23,7 @@ class Experiment(Description):
     like the fields of its parts. A run of either has the same folder.
 
     Attributes:
-      task: a task by name, with options (`TaskChoice`), or of one's own
+      task: a task by name, with options (`TaskChoice`), or a task of your own
         (`tasks.from_arrays`).
       algorithm: a registered algorithm by name, or its settings
         (`algorithms.Scaffold()`).
@@ -33,14 +33,14 @@ class Experiment(Description):
       cohorts: who takes part in a round.
       weighting: how much a client's update counts.
       privacy: user-level, record-level, or None.
-      release: what a private run gives out beside its noised updates.
+      release: what a private run releases in addition to its noised updates.
       aggregator: a registered aggregator by name, its settings
-        (`aggregators.Krum(byzantine=2)`), or a TFF aggregation factory of one's own.
+        (`aggregators.Krum(byzantine=2)`), or a TFF aggregation factory of your own.
         With user-level privacy, where a mechanism noises a sum at the server, only
         aggregators that keep its sensitivity are accepted.
       compression: a code for the clients' updates.
       secure_sums: whether everything that clients report goes through secure sums.
-      devices: simulated devices in the place of clients that are always there.
+      devices: simulated devices, which replace clients that always take part.
       silos: clients that are down in some rounds.
       attack: what malicious clients do, in a simulation.
       audit: canary clients that test the privacy guarantee, or None.
@@ -119,16 +119,16 @@ class Experiment(Description):
         recharge: bool = False,
         stream: Optional[TextIO] = None,
     ) -> Result:
-        """Runs the experiment, or goes on with it where the folder has begun it.
+        """Runs the experiment, or continues the run that the folder holds.
 
         Args:
           folder: of the run; made when missing. A run that was stopped anywhere ends
             with the same files as one that was not.
           resume: whether a folder that holds this run already is accepted.
-          recharge: whether a private run goes on although something has changed that
+          recharge: whether a private run continues although something has changed that
             its noise covers: model, data, packages or source files. The rounds after
-            the last checkpoint are repeated with new noise and charged again. Without
-            a change the run goes on with the same noise, and nothing is charged again.
+            the last checkpoint are repeated with new noise and charged again. Without a
+            change the run goes on with the same noise, and nothing is charged again.
           stream: where progress is printed; standard output by default.
 
         Raises:
@@ -166,7 +166,7 @@ class Experiment(Description):
         recharge: bool = False,
         stream: Optional[TextIO] = None,
     ) -> Generator[RoundReport, None, Result]:
-        """`run`, a round at a time, for a loop of one's own.
+        """Runs the experiment one round at a time, for a loop of your own.
 
         A loop that is left early leaves a folder that can be resumed like any other.
         A generator that runs to its end returns the same `Result` as `run`:

@@ -293,7 +293,7 @@ def _chosen(
     if name is None:
         raise SettingError(
             f"--{next(iter(changes))}: no part of this experiment has such a setting; "
-            f"its {choices.what} is an object of your own, give "
+            f"its {choices.what} is an object of your own; give "
             f"--{choices.setting}=NAME too"
         )
     return choices.from_flat({choices.setting: name, **changes})

@@ -46,7 +46,7 @@ def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]
 
 
 def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
-    """Refuses a private run whose rounds no resumed run could repeat.
+    """Refuses a private run if a resumed run could not repeat its rounds.
 
     The repeated round would be another one under the same noise.
 
@@ -64,9 +64,9 @@ def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
         raise SettingError(
             f"--task={setup.task.name}: the model, the objective or another part of "
             f"the run has the TensorFlow operations {', '.join(found)}, which draw "
-            "from a generator with a state or call Python, so that a resumed run "
-            "would have the same noise on something else; use tf.random.stateless_… "
-            "and TensorFlow's operations, or leave the privacy out"
+            "from a generator with a state or call Python, so a resumed run would put "
+            "the same noise on something else; use tf.random.stateless_… and "
+            "TensorFlow's operations, or leave the privacy out"
         )
 
 
@@ -99,7 +99,7 @@ def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
 
 
 def check_recharge(setup: Setup, seed_in_state: bool) -> None:
-    """Refuses new noise for a mechanism whose noise nobody else can exchange.
+    """Refuses new noise for a mechanism if the toolkit cannot exchange its noise.
 
     Raises:
       SettingError: the mechanism does not keep its seed in the state alone.
@@ -108,8 +108,8 @@ def check_recharge(setup: Setup, seed_in_state: bool) -> None:
     if plan is not None and not seed_in_state:
         raise SettingError(
             f"--recharge: --mechanism={plan.mechanism.NAME} does not keep its noise "
-            "seed in the state alone (an int64 tensor of two numbers), so that its "
-            "noise cannot be exchanged in a run; choose another --output_dir"
+            "seed (an int64 tensor of two numbers) in the state alone, so a run "
+            "cannot change to new noise; choose another --output_dir"
         )
 
 
@@ -121,7 +121,7 @@ def engine(
     seed_in_state: bool,
     opened: contextlib.ExitStack,
 ) -> runtime.Engine:
-    """The engine of a run, whose noise has the key of the run's last attempt.
+    """The engine of a run; its noise comes from the key of the run's last attempt.
 
     Args:
       setup: of the run.
@@ -138,8 +138,8 @@ def engine(
     if setup.facts is not None:
         raise SettingError(
             f"--mechanism={setup.user_level.mechanism.NAME}: does not keep its noise "
-            "seed in the state alone, so that the sites would build another process; "
-            "leave it out with --runtime=federation"
+            "seed in the state alone, so the sites would build a process other than "
+            "the coordinator's; leave it out with --runtime=federation"
         )
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(

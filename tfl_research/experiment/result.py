@@ -129,9 +129,8 @@ class Result:
           personal: whether it is the client's personal model, which
             `personal_evaluation` would evaluate: the weights that Ditto, FedRep,
             reconstruction or IFCA give to the client, and otherwise the final model
-            after the client's local steps. By default the weights are those of the
-            final model, and with non_trainable="local" the statistics are the client's
-            own.
+            after the client's local steps. By default the final model's weights are
+            used. With non_trainable="local" the statistics are the client's own.
 
         Returns:
           A new Keras model; for a model of TFF an object with a function `predict`.

@@ -1,4 +1,4 @@
-"""The server's own examples for trusted_root (FLTrust), beside the clients'."""
+"""The server's own examples for trusted_root (FLTrust)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def with_root(setup: Setup, honest: ClientData) -> Setup:
     root = _drawn(honest, wanted, setup.experiment.training.seed)
     if root is None:
         raise aggregator.refused(
-            "root_examples", "the clients have fewer examples; give at most theirs"
+            "root_examples",
+            "the clients have fewer examples; give at most as many as they have",
         )
     train = setup.task.train
 
@@ -70,7 +71,7 @@ def with_root(setup: Setup, honest: ClientData) -> Setup:
 def _drawn(
     clients: ClientData, wanted: int, seed: int
 ) -> Optional[Mapping[str, np.ndarray]]:
-    """Examples of all clients together; None where there are fewer than wanted."""
+    """Draws `wanted` of the clients' examples; None if there are fewer examples."""
     sizes = [clients.num_examples(client_id) for client_id in clients.client_ids]
     if wanted > sum(sizes):
         return None

@@ -54,7 +54,8 @@ class Setup:
       plan: what is noised and charged, or None without privacy.
       client_weights: of the weighted metrics, by client.
       malicious: ids of the malicious clients.
-      population: whom a shared ledger is about, or None without one.
+      population: the population that a shared ledger is about; None without a shared
+        ledger.
       facts: what the sites of a federation tell of themselves, or None.
     """
 
@@ -219,7 +220,7 @@ def secret_cohorts(
 ) -> Sampler:
     """The cohorts of a run, drawn by its secret seed where the guarantee needs that.
 
-    Amplification by sampling counts on nobody knowing who took part. Devices are
+    Amplification by sampling assumes that nobody knows who took part. Devices are
     selected by the public seed all the same: their account claims no amplification.
 
     Args:

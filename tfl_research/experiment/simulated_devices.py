@@ -39,7 +39,7 @@ class Registered:
 
     @classmethod
     def of(cls, experiment: Description, task: Task) -> Optional[Registered]:
-        """The task with devices, or None where there are none.
+        """The task with devices; None without devices.
 
         Raises:
           SettingError: examples without a single label, where availability is to
@@ -58,7 +58,7 @@ class Registered:
         return cls(settings, dataclasses.replace(task, train=train), task.train)
 
     def rounds(self, experiment: Description, asked: Sampler) -> Sampler:
-        """The rounds of the devices; as many reports are awaited as clients were asked.
+        """The rounds of the devices; a round waits for each client's report.
 
         Warns where more devices than clients hold the examples of a private run.
 
@@ -134,9 +134,9 @@ def _paced(
     )
     if shares_examples(paced):
         warnings.warn(
-            f"{settings.devices} devices hold the examples of {owners(paced)} clients: "
-            "the guarantee is of one device, not of a client whose examples several "
-            "devices hold",
+            f"{settings.devices} devices hold the examples of {owners(paced)} "
+            "clients: the guarantee protects one device, not a client whose examples "
+            "several devices hold",
             stacklevel=2,
         )
     return paced
@@ -146,34 +146,35 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
     """Refuses devices where a mechanism's account does not cover them.
 
     Raises:
-      SettingError: a mechanism whose account devices break, or settings that would let
-        data decide more than a device's own contribution.
+      SettingError: devices break the mechanism's account, or a setting would let data
+        decide more than a device's own contribution.
     """
     mechanism = privacy.chosen
     mechanism.check_devices(int(settings.devices or 0))
     if mechanism.flat().get("clipped_denominator"):
         raise SettingError(
-            "--clipped_denominator=True: is analysed for Poisson cohorts, and "
+            "--clipped_denominator=True: is analysed for Poisson cohorts, but "
             "--devices are selected as they are available; leave one of them out"
         )
     if settings.over_selection is not None:
         raise settings.refused(
             "over_selection",
-            "with privacy a round takes every report that is in time, since the first "
-            "ones tell who holds few examples; leave it out and raise --cohort_size",
+            "with privacy a round takes every report that is in time, because the "
+            "first reports tell who holds few examples; leave it out and raise "
+            "--cohort_size",
         )
     if settings.availability_by_label > 0:
         raise settings.refused(
             "availability_by_label",
             "a device's data would decide when it is available, and so who else is "
-            "selected, which no noise covers; leave it out",
+            "selected, and no noise covers that; leave it out",
         )
 
 
 def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
     """What a privacy statement says of devices: (notes, outside the guarantee).
 
-    Both are empty where there are none.
+    Both are empty without devices.
     """
     if not isinstance(rounds, devices.PacedRounds):
         return [], []

@@ -4,7 +4,7 @@ A coordinator asks and sites answer; a site's data never leave the site.
 
 - `wire`: messages, seals and carriers between a coordinator and its sites.
 - `site`: a site's server, its rules, and what the site keeps.
-- `secure_sums`: sums of which the coordinator sees the total alone.
+- `secure_sums`: sums in which the coordinator sees only the total.
 - `engines`: NVIDIA FLARE and Flower, which carry messages or average by themselves.
 
 In this package stands the coordinator's side:

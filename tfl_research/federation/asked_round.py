@@ -17,8 +17,8 @@ class ReportSpec:
     Attributes:
       dtype: of the tensor.
       shape: of the tensor.
-      kept: whether the tensor stays at the site, as a client's own state; zeros stand
-        for it at the coordinator.
+      kept: whether the tensor stays at the site, as a client's own state; the
+        coordinator has zeros instead.
       modulus: of the secure sum that the tensor is part of; 0 for other tensors.
     """
 
@@ -52,7 +52,7 @@ class AskedRound:
     Attributes:
       number: from 1.
       client_ids: the cohort.
-      state_rounds: by client, the last round of which its state counts; 0 for none.
+      state_rounds: for each client, the last round whose state counts; 0 for none.
       context: tensors that the server sends to every client.
     """
 

@@ -30,7 +30,11 @@ class CollectsReports(Protocol):
         ...
 
     def summed(self, asked: AskedRound) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
-        """As `reports`, by a secure sum: who is in the sum, and the sum."""
+        """Adds the clients' reports by a secure sum.
+
+        Returns:
+          The clients whose reports are in the sum, and the sum.
+        """
         ...
 
 
@@ -52,7 +56,7 @@ class Rules:
 
 
 class FederationEngine(ClosedOnExit):
-    """Executes a process whose clients' work is done at sites.
+    """Executes a process; the clients' work is done at sites.
 
     The reports of a round are added up one by one, in the order of the cohort. So a
     round gives the same result, to the last bit, as `runtime.in_process` with
@@ -120,9 +124,9 @@ class FederationEngine(ClosedOnExit):
             away = [name for name in asked if name not in total.client_ids]
             if self._rules.exchanges > 1 and away:
                 raise UserError(
-                    f"round {number}: client {away[0]!r} did not answer in time, and "
+                    f"round {number}: client {away[0]!r} did not answer in time, but "
                     f"the algorithm needs the same clients in {self._rules.exchanges} "
-                    "rounds in a row; start its site, then the same command goes on"
+                    "rounds in a row; start its site, then give the same command again"
                 )
             self._kept.write(number, asked, total)
         if len(total.client_ids) < self._rules.minimum_clients and asked:

@@ -33,8 +33,8 @@ class FederatedEvaluator:
       site_of: the site of each client.
       client_weights: see `program.Evaluator`.
       say: prints a line for the user.
-      state_rounds: by client, the last round of which its state counts. A site may
-        have states of later rounds, whose reports came too late.
+      state_rounds: for each client, the last round whose state counts. A site may have
+        states of later rounds, if its reports came too late.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class FederatedEvaluator:
         left_out = sorted(self._local.of_examples)
         if left_out:
             self._say(
-                f"no {', '.join(left_out)} over all clients' examples: predictions "
-                "stay at the sites; clients.csv has each client's"
+                f"no {', '.join(left_out)} over all clients' examples, because "
+                "predictions stay at the sites; clients.csv has each client's"
             )
 
     @property
@@ -66,7 +66,7 @@ class FederatedEvaluator:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """See `program.Evaluator.metrics`; those over all clients' examples."""
+        """The metrics over all clients' examples, by name."""
         return {
             name: metric
             for name, metric in self._local.metrics.items()
@@ -74,9 +74,14 @@ class FederatedEvaluator:
         }
 
     def evaluate(self, weights: Any, split: str = SPLIT) -> Evaluation:
-        """See `program.Evaluator.evaluate`.
+        """Evaluates the model at every site, and adds the sites' sums.
+
+        Args:
+          weights: the model's weights.
+          split: one of `splits`.
 
         Raises:
+          ValueError: another split.
           EvaluationUnavailable: a site refuses or does not answer.
           MessageError: a site answers something else.
         """
@@ -148,10 +153,15 @@ def _joined(parts: Sequence[ClientSums], client_ids: Sequence[str]) -> ClientSum
     }
     missing = [i for i in client_ids if i not in place]
     if missing:
-        raise MessageError(f"no site evaluated client {missing[0]!r}")
+        raise MessageError(
+            f"no site has evaluated client {missing[0]!r}; start all sites"
+        )
     names = {frozenset(part.sums) for part in parts}
     if len(names) > 1:
-        raise MessageError("sites send sums of different names")
+        raise MessageError(
+            "the sites send sums of different names; install the same version at all "
+            "sites"
+        )
 
     def column(get: Callable[[ClientSums], np.ndarray]) -> np.ndarray:
         return np.stack([get(place[i][0])[place[i][1]] for i in client_ids])

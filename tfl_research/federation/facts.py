@@ -73,17 +73,21 @@ class SiteFacts:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MessageError(
-                f"site {site}: what it tells of itself has another form "
-                f"({type(error).__name__}: {error})"
+                f"site {site}: its facts cannot be read ({type(error).__name__}: "
+                f"{error}); install the same version at the site and here"
             ) from error
         if not client_ids or len(set(client_ids)) < len(client_ids):
             raise MessageError(
-                f"site {site}: expected different clients, got {list(client_ids)}"
+                f"site {site}: expected at least one client and different names, got "
+                f"{list(client_ids)}"
             )
         if sizes is not None and (
             set(sizes) != set(client_ids) or min(sizes.values()) < 0
         ):
-            raise MessageError(f"site {site}: its sizes are not those of its clients")
+            raise MessageError(
+                f"site {site}: its sizes are not for its clients; install the same "
+                "version at the site and here"
+            )
         return facts
 
 
@@ -105,8 +109,8 @@ class AllFacts:
                 if client_id in owner:
                     raise UserError(
                         f"sites {owner[client_id]} and {name}: both have a client "
-                        f"{client_id!r}; clients need different names, as those of "
-                        "their files"
+                        f"{client_id!r}; give the clients different names, for "
+                        "example by the names of their files"
                     )
                 owner[client_id] = name
 
@@ -121,7 +125,7 @@ class AllFacts:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers of training examples, of the clients whose sites tell them."""
+        """Numbers of training examples, of the clients whose sites tell the numbers."""
         return {
             client_id: size
             for facts in self.sites.values()
@@ -159,7 +163,10 @@ class AllFacts:
         try:
             names = [str(one["site"]) for one in header]
         except (KeyError, TypeError) as error:
-            raise MessageError("the sites' facts have another form") from error
+            raise MessageError(
+                "the sites' facts cannot be read; install the same version at the "
+                "sites and here"
+            ) from error
         return cls({n: SiteFacts.of(n, one) for n, one in zip(names, header)})
 
 

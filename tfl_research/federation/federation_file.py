@@ -89,7 +89,8 @@ class FederationFile:
             if key in by_key:
                 raise UserError(
                     f"{self.path}: the sites {by_key[key]} and {name} have the same "
-                    "key, so that each could speak for the other; give each its own"
+                    "key, so each could speak for the other; give each site its own "
+                    "key"
                 )
             by_key[key] = name
         return keys
@@ -136,7 +137,9 @@ def read(path: pathlib.Path) -> FederationFile:
     names = [site.name for site in sites]
     for site in names:
         if names.count(site) > 1:
-            raise UserError(f"{path}: two tables [[site]] are of {site!r}; remove one")
+            raise UserError(
+                f"{path}: two tables [[site]] have the name {site!r}; remove one"
+            )
     deadlines = {
         field: _deadline(where, field, table.get(field, default))
         for field, default in _DEADLINES.items()
@@ -152,8 +155,8 @@ def _site(path: pathlib.Path, carrier: str, entry: Any) -> FederationSite:
     toml_file.check_names(where, entry, ("name", "key", "socket"))
     if carrier == LOCAL and "socket" not in entry:
         raise UserError(
-            f"{where}: the carrier {LOCAL!r} needs socket, the path of the site's "
-            "socket; add it"
+            f"{where}: the carrier {LOCAL!r} needs the entry socket, the path of the "
+            "site's socket; add it"
         )
     socket = _path(where, "socket", entry, path) if "socket" in entry else None
     return FederationSite(name, _path(where, "key", entry, path), socket)

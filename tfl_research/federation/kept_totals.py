@@ -54,7 +54,7 @@ class KeptTotals:
         self._folder = folder
         self._rounds = rounds
         # Which attempt of the run the totals belong to: a new one has other noise, and
-        # so other models, of which the old totals are not.
+        # so other models, to which the old totals do not belong.
         self.attempt = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "participants.sqlite"
@@ -92,7 +92,7 @@ class KeptTotals:
             return None
         if record["asked"] != list(asked):
             raise UserError(
-                f"{path}: the round had another cohort when it was first executed; "
+                f"{path}: the round had other clients when it was first executed; "
                 "choose another --output_dir"
             )
         return Total(tuple(record["clients"]), tensors)

@@ -165,7 +165,7 @@ class Sites:
         if len(names) < LEAST_PARTIES:
             self._say(
                 f"round {asked.number}: {len(names)} sites have a client in the "
-                f"cohort, and a secure sum needs {LEAST_PARTIES}"
+                f"cohort, but a secure sum needs {LEAST_PARTIES}"
             )
             return (), ()
         done = self._sums.run(
@@ -272,9 +272,9 @@ class Sites:
         missing = [site for site in requests if site not in found]
         if missing:
             raise UserError(
-                f"site {', '.join(missing)}: no answer within "
-                f"{seconds:g} s; start it with scripts/site "
-                "--config=site.toml, then the same command goes on"
+                f"site {', '.join(missing)}: no answer within {seconds:g} s; start it "
+                "with scripts/site --config=site.toml, then give the same command "
+                "again"
             )
         return {site: found[site] for site in requests}
 
@@ -287,7 +287,10 @@ class Sites:
             if answer.header.get("forgotten"):
                 request = self._begin.get(site)
                 if request is None or requests[site] is request:
-                    raise UserError(f"site {site}: has forgotten the run")
+                    raise UserError(
+                        f"site {site}: has forgotten the run; give the same command "
+                        "again"
+                    )
                 self._all({site: request})
                 yield from self._all({site: requests[site]}).items()
             else:

@@ -139,8 +139,9 @@ class SecureSums:
             there = sum(len(requests[site].texts("clients")) for site in present)
             if there < self._least_clients:
                 self._say(
-                    f"round {round_number}: {there} clients have less than the noise "
-                    f"of {self._least_clients}, which is charged; the sum is not opened"
+                    f"round {round_number}: {there} clients have less noise together "
+                    f"than the noise of {self._least_clients} clients, which is "
+                    "charged; the sum is not opened"
                 )
                 return None
             self._keep(round_number, attempt, present)
@@ -172,7 +173,7 @@ class SecureSums:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
-                raise ValueError("no object")
+                raise ValueError("it must be an object")
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self._path} is damaged ({error}); restore it, or choose another "

@@ -19,14 +19,17 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-      UserError: no such file, or no TOML; names the file, and the line.
+      UserError: the file does not exist, or is not TOML; names the file, and the line.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not TOML: {error}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a file that exists and "
+            "is readable"
+        ) from None
 
 
 def check_names(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -35,5 +38,5 @@ def check_names(where: str, table: Mapping[str, Any], known: Iterable[str]) -> N
     for name in table:
         if name not in known:
             raise UserError(
-                f"{where}: unknown entry {name!r}; there are {', '.join(known)}"
+                f"{where}: unknown entry {name!r}; expected {', '.join(known)}"
             )

@@ -27,7 +27,7 @@ class Adapters(tf.keras.layers.Layer):
     Args:
       adapted: the layers, whose weights are W `[rows, columns]` after a reshape.
       rank: r, number of columns of A and of rows of B.
-      alpha: W + alpha / r A B is used in place of W.
+      alpha: The layer uses W + alpha / r A B instead of W.
     """
 
     def __init__(self, adapted: Sequence[Any], rank: int, alpha: float):
@@ -55,7 +55,7 @@ class Adapters(tf.keras.layers.Layer):
     def adapt(self, model: Any) -> None:
         """Makes a model's layers use the adapted weights whenever it is called.
 
-        All layers do, also those that use a weight of another layer (tied weights).
+        All layers do, also layers that use a weight of another layer (tied weights).
         """
         model.call = self._adapted_call(model.call)
 
@@ -96,10 +96,10 @@ def lora(
 ) -> Callable[[], Any]:
     """A builder of the same model with low-rank adapters on frozen weights.
 
-    Hu et al. 2021 (arXiv 2106.09685), section 4.1: a layer uses W + alpha / r A B in
-    place of its weight W. A has r columns and begins at normal numbers, and B at zero,
-    so that the model begins as the base. Only A and B are trained and sent. The runs
-    export the base model with merged weights.
+    Hu et al. 2021 (arXiv 2106.09685), section 4.1: a layer uses W + alpha / r A B
+    instead of its weight W. A has r columns and begins at normal numbers, and B at
+    zero, so that the model begins as the base. Only A and B are trained and sent. The
+    runs export the base model with merged weights.
 
     Args:
       build_model: makes a new Keras model, with the pretrained weights.
@@ -107,7 +107,7 @@ def lora(
       alpha: alpha; r by default.
       layers: which layers get adapters, of Dense, EinsumDense (in attention layers
         too), Embedding, Conv1D and Conv2D; by default Dense and EinsumDense.
-      trainable: names of layers that are trained as they are, such as a new head.
+      trainable: names of layers that are trained without adapters, such as a new head.
 
     Raises:
       ValueError: a rank below 1. The builder raises it for a model without such
@@ -130,9 +130,9 @@ def lora(
         model = build_model()
         if not model.built:
             raise ValueError(
-                "the model has no weights for adapters yet; expected a model that was "
-                "built: give a Sequential an Input, or call the model once in the "
-                "function that makes it"
+                "the model is not built yet, so it has no weights for adapters; "
+                "expected a model that was built: give a Sequential an Input, or call "
+                "the model once in the function that makes it"
             )
         if isinstance(model, tf.keras.Sequential):
             # A sequential model does not track further layers.
@@ -158,8 +158,8 @@ def lora(
         ]
         if not adapted:
             raise ValueError(
-                "the model has no layer for adapters; expected Dense, EinsumDense, "
-                "Embedding, Conv1D or Conv2D layers that `layers` chooses"
+                "`layers` chooses no layer that can have adapters; expected at least "
+                "one Dense, EinsumDense, Embedding, Conv1D or Conv2D layer"
             )
         _check_weights(found, adapted)
         inner = _inside_trainable(found, trainable)
@@ -178,7 +178,7 @@ def merged(model: Any) -> Any:
     """The model without adapters, whose weights have the adapters' changes.
 
     The model itself changes, and models with adapters inside it. A model without
-    adapters stays as it is.
+    adapters is returned unchanged.
     """
     for part in [model, *modules_of(model)]:
         adapters = vars(part).get("lora")
@@ -192,16 +192,18 @@ def merged(model: Any) -> Any:
 def _check_weights(layers: Sequence[Any], adapted: Sequence[Any]) -> None:
     """Raises ValueError for weights that adapters cannot replace everywhere."""
     if any(isinstance(layer, Adapters) for layer in layers):
-        raise ValueError("the model has adapters already; expected a model without")
+        raise ValueError(
+            "the model has adapters already; expected a model without adapters"
+        )
     for layer in adapted:
         weight = vars(layer)[_ADAPTED[_kind(layer)]]
         for other in layers:
             own = [*other._trainable_weights, *other._non_trainable_weights]
             if other is not layer and any(w is weight for w in own):
                 raise ValueError(
-                    f"layers {layer.name!r} and {other.name!r} hold the same weight, "
-                    "of which adapters would change only one; expected that a layer "
-                    "reads the weight from the other layer when it is called"
+                    f"layers {layer.name!r} and {other.name!r} share a weight, and "
+                    "adapters would change it in only one of them; expected that a "
+                    "layer reads the weight from the other layer when it is called"
                 )
 
 

@@ -41,7 +41,7 @@ class FunctionalModel:
       is_random: whether `forward` in training depends on its seed.
       initial_state: non-trainable weights, NumPy arrays, in the order of
         `non_trainable_variables`.
-      has_penalty: whether the penalty can be other than 0.
+      has_penalty: whether the penalty can differ from 0.
       changing: indices of the non-trainable weights that `forward` changes in training.
       state_names: names of the non-trainable weights, for messages.
       non_trainable: what happens to the weights in `changing`. "frozen": nothing;
@@ -134,9 +134,9 @@ def check_changing(
     few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if choice is None:
         raise ValueError(
-            f"training changes the model's non-trainable weights ({few}); expected "
-            "a choice for them: give non_trainable='frozen' (they stay as they are, "
-            "and BatchNormalization normalizes by them), 'averaged' or 'local' (each "
+            f"training changes the model's non-trainable weights ({few}); say what "
+            "becomes of them: give non_trainable='frozen' (they stay as they are, and "
+            "BatchNormalization normalizes by them), 'averaged' or 'local' (each "
             "client keeps its own), or use GroupNormalization"
         )
     for name, dtype in zip(names, dtypes):

@@ -82,7 +82,7 @@ def _residual_block(x: tf.Tensor, channels: int, stride: int) -> tf.Tensor:
 def group_norm_resnet(
     num_classes: int = 100, blocks_per_stage: int = 1
 ) -> tf.keras.Model:
-    """A residual network with group in place of batch normalisation.
+    """A residual network with group normalisation instead of batch normalisation.
 
     Group normalisation keeps no running statistics, which clients could not
     average (Hsieh et al. 2020, arXiv 1910.00189); two groups as in Reddi et al.

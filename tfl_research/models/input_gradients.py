@@ -1,4 +1,4 @@
-"""Models whose inputs pass through operations of which TensorFlow knows no gradient.
+"""Models whose inputs pass through operations without a gradient in TensorFlow.
 
 Keras trains such a model, since it differentiates with respect to weights alone. A
 traced function is differentiated with respect to all arguments of real numbers. So the

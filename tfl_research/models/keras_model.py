@@ -15,7 +15,7 @@ from tfl_research.models.modules import modules_of
 from tfl_research.models.tracing import one_line
 from tfl_research.models.variable_model import VariableModel, functional
 
-# Methods in which a model trains, is evaluated, or predicts in a way of its own.
+# Methods by which a model can change how it trains, is evaluated, or predicts.
 _OWN_WAYS = (
     "train_step",
     "compute_loss",
@@ -27,7 +27,7 @@ _OWN_WAYS = (
 
 
 def initialized(build_model: Callable[[], Any], seed: int) -> Any:
-    """A new Keras model whose initial weights are a pure function of `seed`.
+    """A new Keras model. Its initial weights are a pure function of `seed`.
 
     The process-wide generators of Python and NumPy do not change. TensorFlow's global
     seed is set, since TensorFlow cannot restore an earlier seed.
@@ -81,15 +81,15 @@ def _check_new(model: Any, created: Sequence[tf.Variable]) -> None:
     """Raises ValueError for trainable weights that were there before the model."""
     if model.variables and not created:
         raise ValueError(
-            "the model builder returns the same model each time; expected a new one"
+            "the model builder returns the same model each time; expected a new model"
         )
     new = {id(_tff_compat.resource_variable(v)) for v in created}
     for variable in model.trainable_variables:
         if id(_tff_compat.resource_variable(variable)) not in new:
             raise ValueError(
                 f"the weight {variable.name} was there before the model builder was "
-                "called, so that each model would go on with the weights of the one "
-                "before; expected that the function makes all layers that are trained"
+                "called, so a new model would start with the weights of the previous "
+                "model; expected that the function makes all layers that are trained"
             )
 
 
@@ -178,8 +178,8 @@ def _check(model: Any) -> None:
     for layer in modules_of(model):
         if isinstance(layer, tf.keras.layers.RNN) and layer.stateful:
             raise ValueError(
-                f"layer {layer.name!r} is stateful: a batch would depend on the "
-                "one before, maybe of another client; expected stateful=False"
+                f"layer {layer.name!r} is stateful: a batch would depend on the batch "
+                "before, maybe of another client; expected stateful=False"
             )
     for method in _OWN_WAYS:
         kind = next(k for k in type(model).__mro__ if method in vars(k))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfl_research.models.functional_model import FunctionalModel
 
-# Examples of the probe, of which the last ones differ between two calls.
+# Examples of the probe. The last examples differ between two calls.
 _ROWS, _SAME = 4, 2
 # Layers of Keras that apply a function of the user's own.
 _OWN = ("Lambda", "TFOpLambda", "SlicingOpLambda")
@@ -64,7 +64,7 @@ def _mixes(
     ]
     is_tried = has_own_layer(layers) or (training and model.has_penalty)
     if is_tried and not (training and model.is_random):
-        # Batches of another size can be mixed by their size alone.
+        # A model can mix the examples through the batch's size alone.
         batches.append(tf.nest.map_structure(lambda a: a[:_SAME], first))
     # Weights that begin at zero may hide what others show.
     weights = [w + _noise(w, generator) for w in model.initial_weights]

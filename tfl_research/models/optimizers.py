@@ -86,8 +86,8 @@ class Optimizer(Settings):
     )
     epsilon: Optional[float] = settings.real(
         None,
-        "Adaptivity τ of adam (1e-7), yogi (1e-3) and adagrad (1e-7, added before the "
-        "root is taken, so that it is about the square of the paper's τ).",
+        "Adaptivity τ of adam (1e-7), yogi (1e-3) and adagrad (1e-7). adagrad adds τ "
+        "before the root is taken, so its τ is about the square of the paper's τ.",
         above=0,
     )
     initial_preconditioner: Optional[float] = settings.real(
@@ -127,7 +127,7 @@ class Optimizer(Settings):
                 )
             if field in needed and not given:
                 raise self.refused(
-                    "learning_rate_schedule", f"needs {self.flag(field)} too"
+                    "learning_rate_schedule", f"needs {self.flag(field)} too; give it"
                 )
 
     @property

@@ -1,4 +1,4 @@
-"""Random layers whose draws are pure functions of a seed."""
+"""Makes the draws of random layers pure functions of a seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Draws:
           same_in_loops: whether every pass of a loop should draw the same.
 
         Raises:
-          ValueError: the draw is inside a loop, whose passes would all draw the same.
+          ValueError: the draw is inside a loop, and all passes would draw the same
+            numbers.
         """
         self.count += 1
         if not same_in_loops and _tff_compat.is_inside_loop(self._graph):

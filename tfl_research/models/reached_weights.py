@@ -58,8 +58,8 @@ def check_reached(
         theirs = tape.gradient(total, list(trainable))
     except tf.errors.OpError as error:
         warnings.warn(
-            "whether tf.custom_gradient hides a weight of the model from training was "
-            f"not tried, since the model refuses made-up inputs ({one_line(error)})",
+            f"the model refuses made-up inputs ({one_line(error)}), so nobody tried "
+            "whether tf.custom_gradient hides a weight of the model from training",
             stacklevel=2,
         )
         return

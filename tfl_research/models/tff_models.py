@@ -23,7 +23,7 @@ def as_functional(
     """Any kind of model as a pure function of its weights.
 
     Of TFF's models the weights, the predictions and Keras' penalties count. The loss
-    and the metrics are those of the task's objective, which can be the model's own
+    and the metrics come from the task's objective. The objective can be the model's own
     (`tasks.from_arrays(objective="model")`).
 
     Args:

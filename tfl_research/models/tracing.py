@@ -97,7 +97,18 @@ def pure_function(
 def pure_function_of_graph(
     function: Callable[..., Any], specs: Sequence[tf.TensorSpec], what: str
 ) -> Any:
-    """As `pure_function`, for functions that TFF allows in TensorFlow 1 graphs only."""
+    """Traces a function that TFF allows in TensorFlow 1 graphs only.
+
+    The result is the same as of `pure_function`.
+
+    Args:
+      function: takes tensors of `specs` and returns a sequence of tensors.
+      specs: shapes and dtypes of the arguments.
+      what: names the function in errors.
+
+    Raises:
+      ValueError: the function cannot be traced, or is not a pure function.
+    """
     with tf.Graph().as_default() as graph:
         inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in specs]
         try:

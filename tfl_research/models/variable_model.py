@@ -90,8 +90,8 @@ def functional(
             if len(vars(layer)["_callable_losses"]) > count:
                 raise ValueError(
                     f"layer {layer.name!r} gives add_loss a function when it is "
-                    "called, which Keras counts once more after every call; expected "
-                    "a tensor, or a function given once in __init__ or build"
+                    "called, and Keras counts that loss once more after every call; "
+                    "expected a tensor, or a function given once in __init__ or build"
                 )
         losses = [loss for m in whole for loss in m.losses]
         losses = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in losses]
@@ -290,8 +290,8 @@ def _check_assigned(trainable: Sequence[tf.Variable], assigned: Sequence[bool]) 
     for variable, changed in zip(trainable, assigned):
         if changed:
             raise ValueError(
-                f"the model assigns to its trainable weight {variable.name} when it is "
-                "called; expected that optimizers alone change trainable weights"
+                f"the model assigns to its trainable weight {variable.name} when it "
+                "is called; expected that only optimizers change trainable weights"
             )
 
 
@@ -341,8 +341,8 @@ def _say_unmeasured(layers: Sequence[Any]) -> None:
     ]
     if added:
         warnings.warn(
-            f"the model's layers add the metrics {', '.join(sorted(set(added)))}, "
-            "which are not measured; give metrics to the task's objective",
+            f"the model's layers add the metrics {', '.join(sorted(set(added)))}, but "
+            "these are not measured; give metrics to the task's objective",
             stacklevel=2,
         )
 

@@ -1,9 +1,9 @@
-"""The table of everything that a run gives out, and the filter that reads it.
+"""The table of all outputs of a run, and the filter that reads the table.
 
 `columns` has the columns of metrics.csv, from which the printed lines, callbacks,
 TensorBoard, MLflow, summary.json and the report are made. `files` has the files of a
-run's folder. `release.Release` decides for one run which of them are given out. What
-the table does not have counts as exact.
+run's folder. `release.Release` decides for one run which outputs are released. An
+output that is not in the table counts as exact.
 """
 
 from tfl_research.outputs.columns import (

@@ -1,7 +1,7 @@
 """The columns of metrics.csv, and the class of each.
 
 The first output that fits a column's name decides. A column that the table does not
-have is exact: nobody has looked at how it is computed.
+have is exact: nobody has checked how the column is computed.
 
 Cohort sizes, bytes and counts of clients are exact, since under Poisson sampling they
 depend on who exists. `Release.public` names the columns that are public in one run.

@@ -1,4 +1,4 @@
-"""One output of a run: its class, and whose data it depends on."""
+"""One output of a run: its class, and the people whose data it depends on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ NOBODY = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """A column, file or folder that a run gives out.
+    """A column, file or folder that a run releases.
 
     Attributes:
       name: of the column or file; a name that ends in "*" is a pattern.
       kind: `PRIVATE` (covered by ε), `PUBLIC` (does not depend on data), `EXACT`
         (outside of ε), `SECRET` (stays with the owner of the run) or `DERIVED` (a file
-        that is made of the columns that are given out, and has their classes).
+        that is made from the released columns, and has their classes).
       what: one sentence.
       whose: whose data the output depends on: `TRAINING`, `HELD_OUT` or `NOBODY`.
       paid_by: which charge covers a private output: "rounds", "evaluation" or

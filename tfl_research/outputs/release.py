@@ -1,4 +1,4 @@
-"""The filter of a run: which outputs it gives out, and which of them ε covers."""
+"""The filter of a run: which outputs the run releases, and which of them ε covers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ ALL = "all"
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """Decides for one run what is given out; the default is a run without privacy.
+    """Decides for one run which outputs are released; by default, all of them.
 
-    A run without privacy gives out everything. A private run withholds the exact
+    A run without privacy releases every output. A private run withholds the exact
     outputs (`withholds`), except for those in `named`, or marks them as not covered.
 
     Attributes:
       is_private: whether the run has a guarantee.
       withholds: whether exact outputs are withheld.
-      named: columns and files that are given out all the same, or "all".
+      named: columns and files that are released although ε does not cover them, or
+        "all".
       public: exact columns of the table that are public in this run: cohort sizes,
         where settings alone decide them.
       unproven: beginnings of private columns of the table that are exact in this run:
@@ -65,13 +66,13 @@ class Release:
         return dataclasses.replace(output, name=name)
 
     def shows(self, name: str) -> bool:
-        """Whether a column is given out."""
+        """Whether a column is released."""
         if name not in self._shown:
             self._shown[name] = self._gives(self.column(name))
         return self._shown[name]
 
     def shows_file(self, name: str) -> bool:
-        """Whether a file, or a part of a file, is given out."""
+        """Whether a file, or a part of a file, is released."""
         return self._gives(file(name))
 
     def _gives(self, output: Output) -> bool:
@@ -90,7 +91,7 @@ class Release:
         return any(name.startswith(f"{split}_") for name in self.named)
 
     def shows_any(self, pattern: str) -> bool:
-        """Whether any column is given out that begins like a pattern ("train_")."""
+        """Whether any column is released that begins like a pattern ("train_")."""
         return self.shows(f"{pattern}*") or any(
             name.startswith(pattern) for name in self.named
         )
@@ -100,7 +101,7 @@ class Release:
         return not self.is_private or self.column(name).kind in (PRIVATE, PUBLIC)
 
     def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The cells of a row that are given out, in the row's order."""
+        """The released cells of a row, in the row's order."""
         if not self.withholds:
             return dict(row)
         return {name: cell for name, cell in row.items() if self.shows(name)}

@@ -24,8 +24,8 @@ class Door:
 
     A Unix-domain socket is in a folder that this user alone can enter. A port of a
     loopback address is for processes of this user and of root alone, too: the kernel's
-    table of connections says whose they are. A port of another address is for
-    everybody who reaches it.
+    table of connections says which user owns each connection. A port of another address
+    is open to everybody who can reach the port.
 
     Open it before the process gets another network.
 
@@ -81,7 +81,7 @@ class Door:
             connection.close()
 
     def _owners(self, connection: socket.socket, peer: Any) -> set[Optional[int]]:
-        """The users whose the other end can be; None is nobody known."""
+        """The users who can own the other end; None stands for an unknown user."""
         if connection.family == socket.AF_UNIX:
             size = struct.calcsize(_CREDENTIALS)
             found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
@@ -108,7 +108,7 @@ def open_tables() -> list[int]:
 
 
 def owners(tables: Sequence[int], theirs: int, ours: int) -> set[Optional[int]]:
-    """The users whose the other end of a loopback connection can be.
+    """The users who can own the other end of a loopback connection.
 
     Args:
       tables: of `open_tables`.
@@ -116,7 +116,7 @@ def owners(tables: Sequence[int], theirs: int, ours: int) -> set[Optional[int]]:
       ours: port of this end.
 
     Returns:
-      User ids; {None} if the kernel knows of no such connection.
+      User ids; {None} if the kernel does not list the connection.
     """
     ends = f":{theirs:04X}", f":{ours:04X}"
     found: set[Optional[int]] = set()

@@ -3,7 +3,7 @@
     python -m tfl_research.private_worker.keeper '{"binary": FILE, "listen": "unix"}'
 
 It prints a line of JSON: where the worker is reached and its process id, or why it does
-not run. The worker ends with it, and it ends with the worker.
+not run. The worker ends with this program, and this program ends with the worker.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Keeper:
       door: where clients connect.
       renews: whether a worker that served somebody is replaced when its last
         connection is closed. A worker keeps what its clients leave behind.
-      isolated: whether this process has a network of its own.
+      isolated: whether this process has its own network.
     """
 
     def __init__(self, binary: str, door: Door, *, renews: bool, isolated: bool):
@@ -195,8 +195,8 @@ def keep(
       say: called with `address` and `pid` when the worker is started, or with `error`.
       parent: a process to end with; None for none.
       renews: see `Keeper`.
-      isolated: whether the worker gets a network of its own. Otherwise it listens on
-        all interfaces of this machine.
+      isolated: whether the worker gets its own network. Otherwise it listens on all
+        interfaces of this machine.
       goodbye: written to standard error after a signal.
 
     Returns:

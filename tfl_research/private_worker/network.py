@@ -1,4 +1,4 @@
-"""What this program asks of the kernel: a network of its own, and to end with another.
+"""Asks the kernel for a network of its own, and to end a process with another.
 
 Python 3.12 has `os.unshare`; earlier versions need the C library.
 """
@@ -35,7 +35,7 @@ def end_with_parent(parent: int, number: int) -> None:
 
 
 def isolate() -> None:
-    """Moves this process into a network of its own, with a loopback interface.
+    """Moves this process into its own network, with a loopback interface.
 
     Sockets that are open stay in the network in which they were opened. The process
     must have one thread.

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-# Members of a client's data, beside its local steps.
+# Members of a client's data, in addition to its local steps.
 STATE = "client_state"
 POSITION = "position"
 

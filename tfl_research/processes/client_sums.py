@@ -1,4 +1,4 @@
-"""The sums over clients of a round, beside the aggregation of their updates."""
+"""The sums over a round's clients, other than the aggregation of their updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import tensorflow_federated as tff
 from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.secure_sums.summation import Numbers, federated_total
 
-# What a client reports beside update, weight and state, in the order of its sums.
+# What a client reports in addition to update, weight and state, in the order of the
+# sums.
 _REPORTED = ("counts", "report", "sums", "noise_stddev")
 
 

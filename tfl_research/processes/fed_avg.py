@@ -148,21 +148,24 @@ def build_fed_avg(
       secure_sums: the numbers of secure sums, for a process in which everything that
         clients report goes through TFF's secure sums. The default aggregator and the
         process' own sums use them; an aggregator that is given must sum securely
-        itself. The metrics then have `secure_sums`, of which `clipped_clients` is the
-        number of clients that reported a number beyond its bound. A table of client
-        states is no sum: each client's state and position stay beside the sums.
+        itself. The metrics then have `secure_sums`; its `clipped_clients` is the number
+        of clients that reported a number beyond its bound. A table of client states is
+        no sum: each client's state and position are not part of the sums.
 
     Raises:
       ValueError: both or neither of client_optimizer and client_work; both
         server_optimizer and server_work; no max_cohort_size although clients keep a
-        state; a weighting other than uniform for an aggregator without weights; an
-        aggregator that is not an aggregation factory; a client_work that is not a
+        state; a weighting other than uniform, although the aggregator takes no weights;
+        an aggregator that is not an aggregation factory; a client_work that is not a
         `clients.ClientWork`; a client work and an aggregator with different privacy
         plans; a privacy plan and statistics that are averaged or kept at clients; an
         aggregator that needs roles, and client data without roles.
     """
     if (client_optimizer is None) == (client_work is None):
-        raise ValueError("give exactly one of client_optimizer and client_work")
+        raise ValueError(
+            "give exactly one of client_optimizer and client_work, got "
+            f"{'both' if client_optimizer is not None else 'neither'}"
+        )
     if client_work is None:
         client_work = clients.local_training(optimizer=client_optimizer)
     if not isinstance(client_work, clients.ClientWork):
@@ -170,7 +173,7 @@ def build_fed_avg(
             f"client_work must be a clients.ClientWork, got {client_work!r}"
         )
     if server_work is not None and server_optimizer is not None:
-        raise ValueError("give server_optimizer or server_work, not both")
+        raise ValueError("give server_optimizer or server_work, got both")
     work = server_work or OptimizerStep(server_optimizer)
     if aggregator is None:
         aggregator = averaging.mean()
@@ -184,7 +187,7 @@ def build_fed_avg(
     declared = declarations(aggregator)
     if "role" in declared.client_members and task.train.roles is None:
         raise ValueError(
-            f"{type(aggregator).__name__} needs clients with roles; use "
+            f"{type(aggregator).__name__} needs clients with roles; give clients of "
             "task.train.with_roles"
         )
     model = task.functional_model(seed)
@@ -228,7 +231,7 @@ def _client_states(
         return None
     if max_cohort_size is None:
         raise ValueError(
-            f"clients keep a state under {type(client_work).__name__}, so "
+            f"clients of {type(client_work).__name__} keep a state, so "
             "max_cohort_size is needed; give the sampler's maximum_cohort_size"
         )
     return ClientStateSpec(np.asarray(initial, np.float32), max_cohort_size)
@@ -239,9 +242,9 @@ def _check_private(model: models.FunctionalModel) -> None:
     if model.changing:
         raise SettingError(
             f"non_trainable: clients' statistics ({model.state_names[0]}) cannot be "
-            f"{model.non_trainable} under a privacy plan, which clips and noises the "
-            "trainable weights' updates alone; give non_trainable='frozen', or a model "
-            "with GroupNormalization"
+            f"{model.non_trainable} under a privacy plan, because the plan clips and "
+            "noises only the updates of trainable weights; give "
+            "non_trainable='frozen', or a model with GroupNormalization"
         )
 
 
@@ -251,6 +254,6 @@ def _plan(client_work: clients.ClientWork, declared: UpdateAggregator) -> Any:
     if len(plans) == 2 and plans[0] != plans[1]:
         raise ValueError(
             f"client work and aggregator belong to two privacy plans, {plans[0]} and "
-            f"{plans[1]}; a process has one"
+            f"{plans[1]}; build both from one plan"
         )
     return plans[0] if plans else None

@@ -17,8 +17,8 @@ class FederatedProcess(tff.templates.IterativeProcess):
       client_states: the state that each client keeps between rounds; None where
         clients keep no state.
       download_bytes: bytes that the server sends to a client in a round.
-      upload_bytes: bytes of the update and the report that a client sends, as they
-        are coded. The client's weight and counts, a few numbers, are left out.
+      upload_bytes: bytes of the coded update and the coded report that a client sends.
+        The client's weight and counts, a few numbers, are left out.
       plan: the privacy plan that the process was built from, as the aggregator or the
         client work declares the plan; None without a plan.
       client_secrets: whether each client's value has a `client_secret`, from which the

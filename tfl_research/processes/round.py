@@ -69,9 +69,9 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     report_type = train_client.type_signature.result["report"]
     if parts.plan is not None and (states is not None or size_in_bytes(report_type)):
         raise SettingError(
-            "--algorithm: its clients report or keep something beside their update, "
-            "and a privacy plan covers updates alone; give --algorithm=fed_avg or "
-            "fed_prox, or build the process without privacy"
+            "--algorithm: its clients report or keep more than their update, but a "
+            "privacy plan covers updates alone; give --algorithm=fed_avg or fed_prox, "
+            "or build the process without privacy"
         )
     adds_noise = "noise_stddev" in dict(
         tff.structure.iter_elements(train_client.type_signature.result)

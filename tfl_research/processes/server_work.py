@@ -77,7 +77,7 @@ class ServerWork(abc.ABC):
         return ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Values that the server sends beside the model; None for no values."""
+        """Values that the server sends in addition to the model; None for no values."""
         del weights, state
         return None
 
@@ -100,7 +100,7 @@ class ServerWork(abc.ABC):
     def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
         """The server's state after a round that does not move the model.
 
-        By default the state does not change. A server whose state counts rounds
+        By default the state does not change. A server that counts rounds in its state
         overrides the method.
 
         Args:

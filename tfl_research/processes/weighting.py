@@ -38,7 +38,7 @@ class ClientWeighting:
             )
         if (self.kind == "capped") != (self.cap is not None):
             raise ValueError(
-                f"a weight cap goes with 'capped' weighting and only with it, got "
+                "give a weight cap with 'capped' weighting and only with it, got "
                 f"{self.kind!r} with cap {self.cap}"
             )
         if self.cap is not None and self.cap <= 0:

@@ -42,7 +42,7 @@ def candidates(
       evaluator: of models.
       config: has the metric that the user gave.
       task: its `selection_metric`, or None for no metric, and its `non_trainable`.
-      releases: what the run gives out.
+      releases: which outputs the run releases.
       account: charges private metrics.
 
     Returns:
@@ -76,7 +76,7 @@ def candidates(
 
 
 def nothing(config: RunConfig, release: Release) -> tuple[Candidates, str]:
-    """`candidates` of a run whose states have no model.
+    """The candidates of a run if its states have no model.
 
     Raises:
       UserError: a setting needs a model.

@@ -22,13 +22,13 @@ class RunConfig:
       keep_checkpoints: number of newest checkpoints that are kept.
       selection_metric: the metric that picks the best model and that early stopping
         watches, see `evaluation.deciding.deciding_column`. By default the task's
-        metric, or the private accuracy where there is one.
+        metric, or the private accuracy if the run has it.
       client_weights: weight of a client in the columns `eval_weighted_mean_...`, by
-        client id; 1 for other clients. Empty for no such columns.
+        client id; 1 for other clients. Empty without such columns.
       early_stopping_patience: stops the run after this many evaluations in a row
         without a better value; None never stops early.
       seed: seed of the clients' local shuffles.
-      cohort_seed: replaces `seed` where nobody may know which examples a client uses
+      cohort_seed: replaces `seed` if nobody may know which examples a client uses
         (record-level privacy).
       client_secret: from it clients' secrets are drawn, where they add noise that the
         server must not know (`data.client_secrets`), by client where each has its own;

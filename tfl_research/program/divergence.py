@@ -1,6 +1,6 @@
-"""When a run counts as diverged: by its model, and by the losses that it gives out.
+"""When a run counts as diverged: by its model, and by the losses that it releases.
 
-A private run decides by what it gives out, its noised model included. So the decision
+A private run decides by what it releases, including its noised model. So the decision
 is a function of what ε covers already, or of what the user chose to give out.
 """
 
@@ -27,7 +27,7 @@ _ADVICE = (
 
 
 def check_weights(round_number: int, weights: Any, last_good: str) -> None:
-    """Refuses a model whose weights are not finite, or too large to compute with.
+    """Refuses a model with weights that are not finite, or too large to compute with.
 
     Args:
       round_number: of the round that gave the model.
@@ -54,7 +54,7 @@ def check_losses(
     untrained: Mapping[str, float],
     last_good: str,
 ) -> None:
-    """Refuses a round whose loss is a million times the untrained model's.
+    """Refuses a round with a loss that is a million times the untrained model's loss.
 
     Losses that are of the data are not judged: the loss of training if it is infinite,
     or if the round excluded clients, since one client is enough for that; and a loss
@@ -62,7 +62,7 @@ def check_losses(
 
     Args:
       round_number: of the round.
-      row: cells that are given out.
+      row: cells that are released.
       untrained: metrics of the untrained model, as far as they are known.
       last_good: see `check_weights`.
 

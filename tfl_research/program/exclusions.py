@@ -23,10 +23,10 @@ Excluded = Sequence[tuple[str, str]]
 class Exclusions:
     """Finds the clients that a round excluded.
 
-    A process counts them alone. A client whose examples are not finite is found by
-    them. Others are found by the round itself, which is repeated from the same state
-    for halves of the cohort; their results are thrown away. Clients that were found in
-    earlier rounds are tried first.
+    A process counts them alone. A client with examples that are not finite is found by
+    its examples. Others are found by the round itself, which is repeated from the same
+    state for halves of the cohort; their results are thrown away. Clients that were
+    found in earlier rounds are tried first.
 
     Args:
       engine: executes the process.
@@ -67,7 +67,7 @@ class Exclusions:
                     suspects = sorted(self._search(state, cohort, range(len(cohort))))
         except Exception as error:  # noqa: BLE001, the round itself went well.
             warnings.warn(
-                f"cannot tell which clients were excluded: "
+                "nobody knows which clients were excluded: "
                 f"{message_for_command_line(error)}",
                 stacklevel=2,
             )
@@ -103,8 +103,8 @@ class Exclusions:
     ) -> Optional[int]:
         """How many clients the round excludes, if the clients at `indices` fill it.
 
-        They take part several times, as many together as in the cohort: another size
-        would be compiled anew.
+        These clients take part several times, to make a group of the cohort's size:
+          another size would be compiled again.
         """
         repeated = itertools.islice(itertools.cycle(indices), len(cohort))
         _, metrics = self._engine.next(state, cohort.select(list(repeated)))

@@ -50,9 +50,9 @@ def summarize(
 ) -> dict[str, Any]:
     """Returns the content of summary.json, made from the rows of metrics.csv.
 
-    `no_best` says why there is no best model, where there is none. `epsilon` is ε of
-    the run with what is charged beside the rows, the choice of the best model or a
-    round that diverged; None if the last row has it.
+    `no_best` says why there is no best model; None if there is a best model. `epsilon`
+    is ε of the run, including what is charged in addition to the rows: the choice of
+    the best model, or a round that diverged; None if the last row has it.
     """
     summary: dict[str, Any] = {
         "completed_rounds": completed_rounds,
@@ -97,8 +97,9 @@ def write_outputs(
       weights: `{"final": weights, "best": weights}`; "best" may be missing.
       evaluations: `{(model, split): evaluation}`.
       exporter: (weights, path) -> None, writes a model.
-      write_models: whether models are written; without them, those of an earlier end
-        of the run are removed, for the other files are about later rounds.
+      write_models: whether models are written; without models to export, the models of
+        an earlier end of the run are removed, because the other files are about later
+        rounds.
       write_report: whether report.html is written; the same holds.
       write_statement: writes the privacy statement, which the report repeats.
       say: prints a line.
@@ -125,7 +126,7 @@ def write_outputs(
 
 
 def write_page(path: Path, say: Callable[[str], None]) -> None:
-    """Writes report.html of what is in a run's folder, or says why there is none.
+    """Writes report.html from a run's folder, or says why it cannot be written.
 
     Args:
       path: the run's folder.
@@ -138,7 +139,7 @@ def write_page(path: Path, say: Callable[[str], None]) -> None:
 
 
 def excluded_line(excluded: Sequence[Mapping[str, Any]], *, covered: bool) -> str:
-    """A line about the clients whose updates did not count.
+    """A line about the clients with updates that did not count.
 
     Args:
       excluded: of `exclusions.totals`.

@@ -34,7 +34,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class HasCompanions(Protocol):
-    """A sampler whose cohorts also have participants that are not clients.
+    """A sampler of cohorts with further participants that are not clients.
 
     Attributes:
       beside: ids of these participants, such as the holder of the server's own
@@ -58,7 +58,7 @@ class Outcome(Protocol):
 
 @runtime_checkable
 class SimulatesDevices(Protocol):
-    """A sampler of simulated devices, whose rounds can be abandoned."""
+    """A sampler of simulated devices; its rounds can be abandoned."""
 
     def outcome(self, round_number: int) -> Outcome: ...
 
@@ -111,7 +111,7 @@ class Account(Protocol):
     def charge_release(
         self, name: str, round_number: int, event: Any
     ) -> Optional[float]:
-        """Charges a release beside the rounds, durably, before anyone sees it.
+        """Charges a further release, durably, before anyone sees the release.
 
         Args:
           name: "evaluation" or "selection".
@@ -125,7 +125,7 @@ class Account(Protocol):
         ...
 
     def shared_epsilon(self, rounds: int) -> Optional[float]:
-        """ε of all runs of the shared ledger, after so many rounds; None without."""
+        """ε of all runs of the shared ledger, after `rounds` rounds; None without."""
         ...
 
     def epsilon_after(self, rounds: int) -> float: ...

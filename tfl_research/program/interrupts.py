@@ -28,7 +28,7 @@ class Signals:
         self.number: Optional[int] = None
 
     def check(self) -> None:
-        """Raises `Interrupt` if a signal came whose exception was dropped.
+        """Raises `Interrupt` if a signal came and its exception was dropped.
 
         Python raises an exception wherever it happens to be, and drops the exception
         in a finalizer and in a callback of foreign code.

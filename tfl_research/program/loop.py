@@ -64,8 +64,8 @@ def run(
     `choice_file=folder.path / "runtime.json"` it does so in the first start alone.
     `Experiment.run` keeps the way in this file.
 
-    `run` works in any thread, also beside other runs. Only the main thread handles
-    signals.
+    `run` works in any thread, also while other runs are running. Only the main thread
+    handles signals.
 
     Args:
       task: a `tasks.Task`.
@@ -75,26 +75,26 @@ def run(
       sampler: draws the client ids of each round.
       folder: the run folder, opened with `RunFolder.open`.
       config: length, evaluation, checkpoints and output.
-      account: charges rounds to a privacy budget; None for a run without privacy,
-        whose ε is infinite.
+      account: charges rounds to a privacy budget; None for a run without privacy; its ε
+        is infinite.
       process_plan: the privacy plan that the process was built from; None for a
         process without a plan.
       client_states: the state that each client keeps between rounds
         (`process.client_states`), stored in a file in the run folder. None where
         clients keep no state.
       message_bytes: bytes to a client and from a client in a round, for the columns
-        `bytes_down` and `bytes_up`; None for no such columns. A sampler of simulated
+        `bytes_down` and `bytes_up`; None without such columns. A sampler of simulated
         devices gives these columns itself.
       evaluator: evaluates models; `program.Evaluator(task)` by default.
       personal_evaluator: evaluates clients' personal models after the last round;
-        None for no such evaluation.
+        None without such an evaluation.
       exporter: (weights, path) -> None, writes a model; `program.export_model` by
         default.
       callbacks: called in this order; they see each round and may stop the run
         (`program.TensorBoard()`).
       stream: where progress is printed; standard output by default.
-      releases: what is given out; by default everything, and a run with an account
-        marks what ε does not cover.
+      releases: which outputs are released; by default everything, and a run with an
+        account marks what ε does not cover.
       states: which part of a state is the model, and what a checkpoint must know of
         states. By default the initial state is made twice, and kept as a checkpoint
         if it differs, as random initial weights without a seed do.
@@ -173,7 +173,7 @@ def rounds(
                     break
 
     Args:
-      task: this and all further arguments are those of `run`.
+      task: this and all further arguments are the same as for `run`.
 
     Returns:
       The generator; it yields a `RoundReport` after each round, and returns the

@@ -31,7 +31,7 @@ class Rounds:
     """Runs rounds, each from the state after the round before; for `session.Session`.
 
     Attributes:
-      measurements: what the last round measured beside numbers, by name.
+      measurements: what the last round measured in addition to numbers, by name.
       excluded: (client, reason) of the clients that the last round excluded.
 
     Args:
@@ -43,7 +43,7 @@ class Rounds:
       client_states: the table of the clients' states, or None.
       message_bytes: bytes to and from a client in a round, or None.
       weights_of: the model in a state, or None.
-      names_excluded: whether the run gives out who was excluded.
+      names_excluded: whether the run tells which clients were excluded.
     """
 
     def __init__(

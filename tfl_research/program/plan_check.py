@@ -10,7 +10,7 @@ from tfl_research.storage.run_record import plain, plan_differences
 
 
 def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> None:
-    """Refuses an account whose plan differs from the plan of the process.
+    """Refuses an account with a plan that differs from the plan of the process.
 
     Args:
       account: charges the rounds; None when nothing is charged.
@@ -23,8 +23,8 @@ def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> Non
         return
     if process_plan is None:
         raise UserError(
-            "the account charges for a privacy plan, but the process was built without "
-            "a plan; build the process from the account's plan"
+            "the account charges for a privacy plan, but the process was built "
+            "without that plan; build the process from the account's plan"
         )
     if process_plan == account.plan:
         return

@@ -29,7 +29,7 @@ _WIDTH = 80
 # Begins the part of a line that ε does not cover.
 NOT_COVERED = "| not covered:"
 _CLIENT_MEAN = "eval_client_mean_"
-# Ends the columns in which secure sums count clients whose numbers were clipped.
+# The ending of columns in which secure sums count clients with clipped numbers.
 _CLIPPED_CLIENTS = "clipped_clients"
 _SHOWN_METRICS = (
     ("private_accuracy", "private accuracy"),
@@ -181,7 +181,7 @@ class Progress:
       bar: whether to draw a progress bar; by default on a terminal.
       print_every: rounds from one printed line to the next, at least 1.
       release: which columns ε covers; a line says what it does not cover. Rows have
-        only columns that are given out.
+        only columns that are released.
       private: whether the run has an account. Otherwise lines have no ε.
       budget: the ε that the run must not exceed, if there is one.
     """
@@ -243,9 +243,9 @@ class Progress:
         """Prints a round's line and moves the progress bar.
 
         Args:
-          row: cells that are given out.
-          excluded: who was excluded, and why, in words; "" where nobody was, or where
-            the run does not give this out.
+          row: cells that are released.
+          excluded: who was excluded, and why, in words; "" if no client was excluded,
+            or if the run does not release this.
         """
         evaluated = any(name.startswith(EVALUATED) for name in row)
         due = self._bar is None and row["round"] % self._print_every == 0
@@ -319,7 +319,7 @@ class Progress:
         return f"{done / elapsed:.3g} rounds/s, {left} left"
 
     def close(self) -> None:
-        """Leaves the progress bar as it is at the last round."""
+        """Leaves the progress bar on the screen, as it was at the last round."""
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()

@@ -76,8 +76,8 @@ class RoundReport:
         any report, when other runs spend the rest of the budget between two rounds.
       weights: the global model after the round, with `trainable` and `non_trainable`;
         None where the process trains none.
-      measurements: what the round measured beside numbers, arrays by name (vectors,
-        and texts as arrays of objects); see `storage.measurements`.
+      measurements: what the round measured in addition to numbers, arrays by name
+        (vectors, and texts as arrays of objects); see `storage.measurements`.
 
     Example:
       >>> import io
@@ -152,7 +152,7 @@ class RunResult:
 
     @functools.cached_property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """What the rounds measured beside numbers, arrays by round and by name.
+        """What the rounds measured in addition to numbers: arrays by round and name.
 
         It comes from measurements.jsonl, see `storage.measurements`.
         """

@@ -19,12 +19,12 @@ _NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 
 class RoundLog:
-    """Writes what each round gives out.
+    """Writes what each round releases.
 
     Args:
       folder: of the run.
       completed_rounds: rounds of the checkpoint; later rounds are dropped.
-      release: which columns and measurements are given out.
+      release: which columns and measurements are released.
       digests: `digests` when the checkpoint was written; none in a checkpoint of an
         earlier version.
     """
@@ -68,11 +68,11 @@ class RoundLog:
 
     @property
     def dropped_rounds(self) -> tuple[int, ...]:
-        """The rounds after the checkpoint, whose rows were dropped."""
+        """The rounds after the checkpoint; their rows were dropped."""
         return self._metrics.dropped_rounds
 
     def measured(self) -> Mapping[int, Mapping[str, np.ndarray]]:
-        """What the rounds measured beside numbers, by round and name."""
+        """What the rounds measured in addition to numbers, by round and name."""
         if not self._measurements.names:
             return {}
         return measurements.read(self._measurements_path)
@@ -87,11 +87,11 @@ class RoundLog:
         """Adds a round.
 
         Args:
-          row: cells that are given out.
-          measurements: what the round measured beside numbers, by name.
+          row: cells that are released.
+          measurements: what the round measured in addition to numbers, by name.
 
         Returns:
-          The measurements that are given out.
+          The measurements that are released.
         """
         names = self._names
         given = {n: each for n, each in measurements.items() if self._release.shows(n)}

@@ -120,8 +120,8 @@ class Session:
         if checkpoint is None:
             if self._folder.resumed and self._folder.has_results():
                 self._progress.say(
-                    f"{self._folder.path} has results of rounds, but no checkpoint to "
-                    "go on from: starts over with round 1"
+                    f"{self._folder.path} has results of rounds, but no checkpoint; "
+                    "the run starts over with round 1"
                 )
             cells = self._evaluated_untrained()
             if cells and self._progress.shows_metric(cells):
@@ -164,7 +164,7 @@ class Session:
         try:
             return self._candidates.evaluate_untrained(self._weights)
         except EvaluationUnavailable as error:
-            self._progress.say(f"no evaluation of the untrained model: {error}")
+            self._progress.say(f"the untrained model is not evaluated: {error}")
             return {}
 
     @property
@@ -219,7 +219,7 @@ class Session:
         )
         cells: dict[str, float] = {}
         last_good = self._recovery.last_good()
-        # From here on the row has what is given out, and nothing else.
+        # From here on the row has only what is released.
         row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
             try:
@@ -227,7 +227,9 @@ class Session:
                     round_number, self._states.weights_of(state)
                 )
             except EvaluationUnavailable as error:
-                self._progress.say(f"round {round_number}: no evaluation: {error}")
+                self._progress.say(
+                    f"round {round_number}: the model is not evaluated: {error}"
+                )
             row.update(cells)
             if self._candidates.epsilon is not None:
                 row["epsilon"] = self._candidates.epsilon
@@ -235,8 +237,8 @@ class Session:
                 self._rounds.add_shared(row, 0)
             if self._candidates.lacks_accuracy:
                 self._progress.say(
-                    f"round {round_number}: no private accuracy, since the budget does "
-                    "not cover it"
+                    f"round {round_number}: no private accuracy, because the budget "
+                    "does not cover it"
                 )
         divergence.check_losses(
             round_number, row, self._candidates.untrained, last_good
@@ -331,7 +333,7 @@ class Session:
             evaluations = candidates.evaluations(models)
         except EvaluationUnavailable as error:
             evaluations = {}
-            self._progress.say(f"no evaluation of the exported models: {error}")
+            self._progress.say(f"the exported models are not evaluated: {error}")
         if stop_reason != "diverged" and self._personal_evaluator is not None:
             summary["personal"] = self._evaluate_personal(self._personal_evaluator)
         finish.write_outputs(

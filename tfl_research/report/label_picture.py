@@ -89,9 +89,15 @@ def draw(
     """
     labels = np.asarray(labels, np.int64)
     if labels.ndim != 2 or not labels.sum():
-        raise ValueError(f"there are no labels to draw in counts of {labels.shape}")
+        raise ValueError(
+            f"there are no labels to draw in counts of shape {labels.shape}; expected "
+            "at least one label"
+        )
     if len(client_ids) != len(labels):
-        raise ValueError(f"got {len(client_ids)} ids of {len(labels)} clients")
+        raise ValueError(
+            f"expected an id for each of the {len(labels)} clients, got "
+            f"{len(client_ids)} ids"
+        )
     columns = shown_labels(labels)
     counts = labels[:, columns]
     names = [label_names[c] if c < len(label_names) else str(c) for c in columns]

@@ -164,7 +164,9 @@ def _csv_rows(path: pathlib.Path, escaped: bool = False) -> list[dict[str, str]]
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        raise ValueError(
+            f"{path} is damaged ({error}); the command of the run writes the file again"
+        ) from error
     for row in rows:
         if escaped and row.get("client_id") is not None:
             row["client_id"] = safe_text.from_cell(row["client_id"])
@@ -175,9 +177,14 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json_file.read(path)
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise ValueError(
+            f"{path} is not JSON: {error}; the command of the run writes the file again"
+        ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(
+            f"{path} does not hold a JSON object; the command of the run writes the "
+            "file again"
+        )
     return content
 
 
@@ -192,7 +199,8 @@ def _metrics(path: pathlib.Path) -> dict[str, list[float]]:
                 value = float(cell) if cell else math.nan
             except ValueError as error:
                 raise ValueError(
-                    f"{path}, line {number}: {name} is {cell!r}, expected a number"
+                    f"{path}, line {number}: {name} is {cell!r}, expected a number; "
+                    "the command of the run writes the file again"
                 ) from error
             metrics.setdefault(name, []).append(value)
     lengths = [len(column) for column in metrics.values()]
@@ -211,7 +219,9 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     """
     path = pathlib.Path(folder)
     if not (path / "hparams.json").exists():
-        raise ValueError(f"{path} holds no run: it has no hparams.json")
+        raise ValueError(
+            f"{path} holds no run: it has no hparams.json; give the folder of a run"
+        )
     parts = {
         name: _json(path / file) if (path / file).exists() else {}
         for name, file in (

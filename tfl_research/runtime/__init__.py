@@ -23,6 +23,7 @@ from tfl_research.runtime.in_process import (
     in_process as in_process,
 )
 from tfl_research.runtime.keyed import KeyedEngine as KeyedEngine
+from tfl_research.runtime.placement import prepare as prepare
 from tfl_research.runtime.plain_leaves import plain_leaves as plain_leaves
 from tfl_research.runtime.remote import RemoteEngine as RemoteEngine, remote as remote
 from tfl_research.runtime.tff_local import (

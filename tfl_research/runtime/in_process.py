@@ -27,6 +27,7 @@ from tfl_research.runtime.explanation import examine, handed
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
+from tfl_research.runtime.placement import NONE, placement
 from tfl_research.runtime.separate import SeparateClients
 from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
 from tfl_research.runtime.tracing.interpreter import CannotTrace
@@ -50,6 +51,7 @@ class InProcessEngine(ClosedOnExit):
       choice_reason: the reason for the mode, in words.
       parallel: number of chunks that are computed at the same time.
       explanation: how the process is executed, and why; see `runtime.explain`.
+      placement: the devices that execute the programs.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class InProcessEngine(ClosedOnExit):
         mode: Optional[Mode] = None,
         chunk_size: Optional[int] = None,
         parallel: Optional[int] = None,
+        accelerator: str = NONE,
         choice_file: Optional[pathlib.Path] = None,
         choice_key: bytes = b"",
         choice_made: bool = False,
@@ -66,11 +69,13 @@ class InProcessEngine(ClosedOnExit):
         open_port: bool = False,
     ):
         self._process = process
+        self.placement = placement(accelerator)
         self._is_given, self._has_warned = mode is not None, False
         self._has_computed = False
         self._keep = KeptExecution(choice_file, choice_key)
         kept = self._keep.read()
         if kept is not None:
+            self._keep.check(kept, accelerator)
             mode, parallel = mode or kept.mode, parallel or kept.parallel
         programs, self.explanation = examine(process)
         if programs is None and mode is not None:
@@ -81,7 +86,9 @@ class InProcessEngine(ClosedOnExit):
         self._state_type = process_shape.parameters(process)[0]
         self._output_type = process.next.type_signature.result
         self._chunk_size = chunk_size
-        self.parallel = parallel or chunks.available_cores()
+        # A GPU executes one chunk at a time.
+        cores = len(self.placement.devices) or chunks.available_cores()
+        self.parallel = parallel or cores
         self._pool: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._shapes = chunks.Shapes()
         self.mode = mode
@@ -105,11 +112,19 @@ class InProcessEngine(ClosedOnExit):
         if mode is not None:
             self._check(mode)
             if kept is None:
-                self._keep.write(Execution(mode, self.parallel, "given"))
+                self._write(mode, "given")
+
+    def _write(self, mode: Optional[Mode], reason: str) -> None:
+        """Keeps how rounds are executed."""
+        self._keep.write(
+            Execution(mode, self.parallel, reason, self.placement.accelerator)
+        )
 
     def _check(self, mode: Mode) -> None:
         """Refuses a mode that cannot execute this process as TFF does."""
         reasons = choice.refusals(self._programs, mode)
+        if mode.clients == "separate" and self.placement.devices:
+            reasons = ["it is a site's, which has no GPU"]
         if reasons:
             raise UnsupportedProcess(
                 f"mode {mode} cannot execute this process: {reasons[0]}; leave the "
@@ -129,7 +144,8 @@ class InProcessEngine(ClosedOnExit):
         if self._handed is not None:
             return self._handed.initialize()
         try:
-            leaves = self._programs.initialize.run()
+            with self.placement.server():
+                leaves = self._programs.initialize.run()
         except CannotTrace as error:
             return self._give_up(error).initialize()
         return pack(iter(leaves), self._process.initialize.type_signature.result)
@@ -150,34 +166,41 @@ class InProcessEngine(ClosedOnExit):
         """
         if self._handed is not None:
             return self._handed.next(state, cohort)
-        leaves = self._state_leaves(state)
         try:
-            mode = self.mode or self._chosen(leaves, cohort)
-            if not self._is_built:
-                self._programs.build(mode)
-                self._is_built = True
+            with self.placement.server():
+                output = self._output(self._state_leaves(state), cohort)
         except CannotTrace as error:
             return self._give_up(error).next(state, cohort)
-        if mode.clients == "separate":
-            output = self._next_separately(leaves, cohort, mode)
-        else:
-            output = self._next_by_chunks(leaves, cohort, mode)
         packed = pack(iter(output), self._output_type)
         return process_shape.split(packed, self._process)
+
+    def _output(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Any:
+        """The leaves that a round gives."""
+        mode = self.mode or self._chosen(state, cohort)
+        if not self._is_built:
+            self._programs.build(mode)
+            self._is_built = True
+        if mode.clients == "separate":
+            return self._next_separately(state, cohort, mode)
+        return self._next_by_chunks(state, cohort, mode)
 
     def _chosen(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Mode:
         """Chooses the mode, and keeps the choice before a round uses it."""
         try:
-            mode, reason, self._has_computed = choice.choose(
-                self._programs, state, self._chunks(cohort)
-            )
+            with self.placement.clients(0):
+                mode, reason, self._has_computed = choice.choose(
+                    self._programs,
+                    state,
+                    self._chunks(cohort),
+                    self.placement.description,
+                )
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")
         self._programs.build(mode)
         self._is_built = True
         self.mode, self.choice_reason = mode, reason
-        self._keep.write(Execution(mode, self.parallel, reason))
+        self._write(mode, reason)
         return mode
 
     def _give_up(self, error: CannotTrace) -> TffLocalEngine:
@@ -188,7 +211,7 @@ class InProcessEngine(ClosedOnExit):
                 "mode out: another mode or TFF's runtime is used"
             ) from error
         engine = self._hand_over(str(error))
-        self._keep.write(Execution(None, self.parallel, str(error)))
+        self._write(None, str(error))
         return engine
 
     def _not_compiled(self, error: CannotCompile) -> None:
@@ -226,18 +249,21 @@ class InProcessEngine(ClosedOnExit):
         with failures.at_server():
             context = self._programs.start(mode)(state)
 
-        def compute(make: Any) -> list[tf.Tensor]:
+        def compute(job: tuple[int, Any]) -> list[tf.Tensor]:
+            index, make = job
             chunk = make()
             try:
-                return run_chunk(
-                    self._programs, mode, context, chunk, self._not_compiled
-                )
+                with self.placement.clients(index):
+                    part = run_chunk(
+                        self._programs, mode, context, chunk, self._not_compiled
+                    )
+                return self.placement.to_server(part)
             except tf.errors.InvalidArgumentError as error:
                 raise failures.named(self._programs, context, chunk, error) from error
 
         # The finishing program combines the last accumulators.
         parts: list[list[tf.Tensor]] = []
-        for part in self._in_order(compute, self._chunks(cohort)):
+        for part in self._in_order(compute, enumerate(self._chunks(cohort))):
             parts.append(part)
             if len(parts) > _PARTS:
                 parts[:2] = [self._programs.combine(mode)(parts[0], parts[1])]
@@ -307,6 +333,7 @@ def in_process(
     mode: Optional[Mode] = None,
     chunk_size: Optional[int] = None,
     parallel: Optional[int] = None,
+    accelerator: str = NONE,
     choice_file: Optional[pathlib.Path] = None,
     choice_key: bytes = b"",
     choice_made: bool = False,
@@ -328,7 +355,10 @@ def in_process(
       mode: how clients are executed; by default measured in the first round.
       chunk_size: number of clients in a chunk; by default bounded by memory.
       parallel: number of chunks that are computed at the same time; by default the
-        number of available cores.
+        number of available cores, or of GPUs.
+      accelerator: "gpu" executes clients' work on the GPUs that TensorFlow sees, and
+        the server's programs on the CPU; see `runtime.placement.prepare`. With "none"
+        the CPU executes all.
       choice_file: keeps the mode and `parallel` for later engines of the same run, so
         that they round alike; what it holds comes before a measurement. None keeps
         nothing: a later engine may measure another mode.
@@ -339,7 +369,8 @@ def in_process(
         `tff_local`.
 
     Raises:
-      UserError: the choice file cannot be read, was edited or is missing.
+      UserError: the choice file cannot be read, was edited or is missing, or names
+        another accelerator; TensorFlow finds no GPU.
       UnsupportedProcess: the process cannot run in the mode that was given.
     """
     return InProcessEngine(
@@ -347,6 +378,7 @@ def in_process(
         mode=mode,
         chunk_size=chunk_size,
         parallel=parallel,
+        accelerator=accelerator,
         choice_file=choice_file,
         choice_key=choice_key,
         choice_made=choice_made,

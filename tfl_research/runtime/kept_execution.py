@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from tfl_research.errors import UserError
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.placement import NONE
 from tfl_research.storage import kept_choice
 
 
@@ -19,11 +20,13 @@ class Execution:
       mode: how clients are executed in this process; None on TFF's runtime.
       parallel: number of chunks that are computed at the same time.
       reason: why, in words.
+      accelerator: "none" or "gpu".
     """
 
     mode: Optional[Mode]
     parallel: int
     reason: str
+    accelerator: str = NONE
 
 
 class KeptExecution:
@@ -54,6 +57,19 @@ class KeptExecution:
                 "its rounds; restore it, or choose another --output_dir"
             )
 
+    def check(self, execution: Execution, accelerator: str) -> None:
+        """Refuses another accelerator than the one of the run's earlier rounds.
+
+        Raises:
+          UserError: it is another.
+        """
+        if execution.accelerator != accelerator:
+            raise UserError(
+                f"--accelerator={accelerator}: the run executed its rounds with "
+                f"--accelerator={execution.accelerator} ({self._path}), which rounds "
+                "differently; give the same, or choose another --output_dir"
+            )
+
     def write(self, execution: Execution) -> None:
         """Keeps an execution, before a round uses it."""
         if self._path is None:
@@ -62,15 +78,18 @@ class KeptExecution:
             how: dict[str, Any] = {"runtime": "tff"}
         else:
             how = {**dataclasses.asdict(execution.mode), "parallel": execution.parallel}
+        if execution.accelerator != NONE:
+            how["accelerator"] = execution.accelerator
         kept_choice.keep(self._path, {**how, "reason": execution.reason}, self._key)
 
 
 def _execution(record: dict[str, Any]) -> Execution:
     reason = str(record.get("reason", ""))
+    accelerator = str(record.get("accelerator", NONE))
     if record.get("runtime") == "tff":
-        return Execution(None, 1, reason)
+        return Execution(None, 1, reason, accelerator)
     mode = Mode(record["clients"], record["compiler"])
-    return Execution(mode, int(record["parallel"]), reason)
+    return Execution(mode, int(record["parallel"]), reason, accelerator)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,7 @@ class KeyedEngine(ClosedOnExit):
         self._paths: Optional[frozenset[str]] = None
 
     def initialize(self) -> Any:
-        """See `Engine.initialize`; the state has the public seed.
+        """Returns the initial server state, which has the public seed, not the key.
 
         Raises:
           ValueError: the state has no seed of noise.
@@ -51,11 +51,21 @@ class KeyedEngine(ClosedOnExit):
             path for path, leaf in nest.flatten(state) if _is(leaf, self._public)
         )
         if not found:
-            raise ValueError("the process' state has no seed of noise")
+            raise ValueError(
+                "the state of the process has no seed of noise; keep the noise seed "
+                "in the state, as the toolkit's mechanisms do"
+            )
         return found
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """See `Engine.next`.
+        """Executes a round with noise of the secret key.
+
+        Args:
+          state: the server state; with the public seed, as in what is returned.
+          cohort: the clients' values.
+
+        Returns:
+          The server state after the round, and the round's metrics.
 
         Raises:
           ValueError: the state has no seed of noise.

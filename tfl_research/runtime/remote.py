@@ -18,11 +18,13 @@ from tfl_research.runtime.compiler import choice
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.xla import set_flags
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 from tfl_research.runtime.kept_execution import Division, KeptDivision
+from tfl_research.runtime.placement import NONE, placement
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 from tfl_research.runtime.workers.chunk_rounds import ChunkRounds
 from tfl_research.runtime.workers.connection import ANSWER_SECONDS
@@ -111,6 +113,9 @@ class RemoteEngine(ClosedOnExit):
             self._keep.write(dataclasses.replace(kept, reason=reason))
         self.parts, self.mode = kept.parts, kept.mode or mode
         self._division, self._programs = kept, programs
+        # The server's part stays on the CPU of this machine.
+        self._placement = placement(NONE)
+        set_flags()
         seconds = CONNECT_SECONDS if connect_seconds is None else connect_seconds
         workers = [RemoteWorker(a, seconds, answer_seconds) for a in addresses]
         self._pool = WorkerPool(workers, worker_cores, on_change)
@@ -143,7 +148,8 @@ class RemoteEngine(ClosedOnExit):
             raise ValueError("the engine is closed")
         self._pool.require()
         try:
-            leaves = self._programs.initialize.run()
+            with self._placement.server():
+                leaves = self._programs.initialize.run()
         except CannotTrace as error:
             return self._give_up(error).initialize()
         return pack(iter(leaves), self._process.initialize.type_signature.result)
@@ -166,13 +172,14 @@ class RemoteEngine(ClosedOnExit):
         rounds, programs = self._chunked, self._programs
         if rounds is None or programs is None:
             raise ValueError("the engine is closed")
-        leaves = self._state_leaves(state)
         try:
-            mode = self.mode or self._chosen(programs, rounds, leaves, cohort)
-            programs.build(mode)
+            with self._placement.server():
+                leaves = self._state_leaves(state)
+                mode = self.mode or self._chosen(programs, rounds, leaves, cohort)
+                programs.build(mode)
+                output = rounds.next(leaves, cohort, mode)
         except CannotTrace as error:
             return self._give_up(error).next(state, cohort)
-        output = rounds.next(leaves, cohort, mode)
         packed = pack(iter(output), self._process.next.type_signature.result)
         return process_shape.split(packed, self._process)
 

@@ -31,7 +31,9 @@ class Accompanied:
     def __post_init__(self) -> None:
         for name in self.beside:
             if name in self.inner.client_ids:
-                raise ValueError(f"beside has {name!r}, which is a client too")
+                raise ValueError(
+                    f"beside has {name!r}, which is also a client; give it another name"
+                )
 
     @property
     def client_ids(self) -> Sequence[str]:

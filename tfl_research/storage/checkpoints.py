@@ -150,8 +150,8 @@ class CheckpointStore:
             path = self.path(round_number)
             if not self._attempts.accepts(round_number, header["attempt"]):
                 warnings.warn(
-                    f"checkpoint {path} is of rounds that were repeated otherwise, and "
-                    "is skipped",
+                    f"checkpoint {path} is from rounds that were repeated with new "
+                    "noise, and is skipped",
                     stacklevel=2,
                 )
                 continue
@@ -206,11 +206,11 @@ class CheckpointStore:
                 header, payload = _read(path, self._key)
                 header.setdefault("attempt", "")
                 if header["round_number"] != round_number:
-                    raise _Damaged(f"it is of round {header['round_number']}")
+                    raise _Damaged(f"the file is of round {header['round_number']}")
             except _Damaged as error:
                 warnings.warn(
                     f"checkpoint {path} is damaged ({error}) and is skipped; the run "
-                    "goes on from the one before it",
+                    "goes on from the checkpoint before it",
                     stacklevel=3,
                 )
                 continue
@@ -261,7 +261,7 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
         )
     end = len(content) - _DIGEST_BYTES * (2 if sealed else 1)
     if end < start or not content.startswith((_MAGIC, _EARLIER_MAGIC)):
-        raise _Damaged("it is not a checkpoint")
+        raise _Damaged("the file is not a checkpoint")
     body = memoryview(content)[:end]
     if hashlib.sha256(body).digest() != content[end : end + _DIGEST_BYTES]:
         raise _Damaged("its SHA-256 does not match")
@@ -273,5 +273,5 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
     try:
         header = json_file.parsed(bytes(body[start : start + length]))
     except ValueError as error:
-        raise _Damaged(f"its header is no JSON: {error}") from error
+        raise _Damaged(f"its header is not JSON: {error}") from error
     return header, body[start + length :]

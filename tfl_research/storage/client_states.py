@@ -87,8 +87,8 @@ class ClientStates:
             self._database.create_function("row_mark", 3, _mark, deterministic=True)
         except sqlite3.DatabaseError as error:
             raise UserError(
-                f"{path} is no table of client states ({error}); move it away together "
-                "with the checkpoints, or choose another --output_dir"
+                f"{path} is not a table of client states ({error}); move it away "
+                "together with the checkpoints, or choose another --output_dir"
             ) from error
 
     def attach(self, cohort: Cohort) -> Cohort:
@@ -108,8 +108,8 @@ class ClientStates:
             )
         if len(cohort) > self._spec.capacity:
             raise ValueError(
-                f"a cohort has {len(cohort)} clients, the process has room for the "
-                f"states of {self._spec.capacity}; build it with a larger "
+                f"a cohort has {len(cohort)} clients, but the process has room for "
+                f"the states of {self._spec.capacity}; build it with a larger "
                 "max_cohort_size"
             )
         positions = np.arange(len(cohort), dtype=np.int32)
@@ -235,9 +235,9 @@ class ClientStates:
             raise self._damaged(str(error)) from error
         if current != tuple(extent):
             raise UserError(
-                f"{self._path} holds states of {current[0]} clients that are not those "
-                f"of the checkpoint of round {round_number}, which counts on "
-                f"{extent[0]}; restore the file, or choose another --output_dir"
+                f"{self._path} holds states of {current[0]} clients that differ from "
+                f"the states of {extent[0]} clients at the checkpoint of round "
+                f"{round_number}; restore the file, or choose another --output_dir"
             )
 
     def sync(self) -> None:
@@ -298,5 +298,7 @@ def _decoded(checksum: int, content: bytes, size: int) -> np.ndarray:
         raise ValueError("its checksum does not match")
     state = np.frombuffer(content, "<f4")
     if len(state) != size:
-        raise ValueError(f"its state has {len(state)} numbers, this model's has {size}")
+        raise ValueError(
+            f"its state has {len(state)} numbers, but this model's has {size}"
+        )
     return state

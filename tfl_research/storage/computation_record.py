@@ -170,8 +170,7 @@ class ComputationRecord:
     def _unknown(self, why: str) -> UserError:
         fix = f"restore it, {_RECHARGE}, " if self.private else "restore it "
         return UserError(
-            f"{self.path} {why}, so that it is unknown what the run began with; "
-            f"{fix}{_ELSE}"
+            f"{self.path} {why}, so nobody knows what the run began with; {fix}{_ELSE}"
         )
 
     def _refused(self, changed: list[str], *, fixed: bool) -> UserError:
@@ -185,9 +184,9 @@ class ComputationRecord:
             )
         fix = "go back to that" if fixed else f"go back to that, {_RECHARGE},"
         return UserError(
-            f"{self.path.parent} was begun with something else: {what} {differs}, and "
-            "the same noise on something else is a release that nobody was charged "
-            f"for; {fix} {_ELSE}"
+            f"{self.path.parent} was begun with something else: {what} {differs}; the "
+            "same noise on something else would be a release that is not charged; "
+            f"{fix} {_ELSE}"
         )
 
 

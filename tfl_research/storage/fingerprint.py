@@ -111,7 +111,7 @@ class Fingerprint:
             isinstance(getattr(found, field.name), (Mapping, str))
             for field in dataclasses.fields(cls)
         ):
-            raise ValueError("a part is neither text nor a mapping")
+            raise ValueError("a part must be text or a mapping")
         return found
 
 

@@ -35,7 +35,8 @@ def locked(folder: pathlib.Path) -> int:
             ) from error
         # Some file systems have no locks; a run works there too.
         warnings.warn(
-            f"cannot lock {folder} ({error.strerror}): do not start two runs in it",
+            f"cannot lock {folder} ({error.strerror}): do not start two runs in this "
+            "folder",
             stacklevel=4,
         )
     try:

@@ -47,26 +47,28 @@ def parsed(content: bytes, most_digits: int = _MOST_DIGITS) -> Any:
             parse_float=_finite,
         )
     except UnicodeDecodeError as error:
-        raise ValueError(f"no UTF-8 at byte {error.start}") from None
+        raise ValueError(f"not UTF-8 text at byte {error.start}") from None
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("objects or lists are nested too deep") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("an object has a key twice")
+        raise ValueError("an object has the same key twice")
     return found
 
 
 def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _integer(text: str, most_digits: int) -> int:
     digits = len(text.lstrip("-"))
     if digits > most_digits:
-        raise ValueError(f"a number has {digits} digits, at most {most_digits} fit")
+        raise ValueError(
+            f"a number has {digits} digits; at most {most_digits} are read"
+        )
     return int(text)
 
 

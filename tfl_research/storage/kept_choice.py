@@ -62,6 +62,6 @@ def kept(
         return read(record)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(
-            f"{path} does not hold a choice of execution ({error}); start over in "
-            "another --output_dir"
+            f"{path} does not hold a choice of execution ({error}); restore the file, "
+            "or start over in another --output_dir"
         ) from error

@@ -124,8 +124,8 @@ def _lines(path: pathlib.Path) -> tuple[dict[int, dict[str, Any]], list[int]]:
         raise _damaged(path, error) from error
     if header != {"format": FORMAT}:
         raise UserError(
-            f"{path} has the header {str(header)[:60]}, expected format {FORMAT}; take "
-            "the version that wrote it"
+            f"{path} has the header {str(header)[:60]}, expected format {FORMAT}; "
+            "resume with the version that wrote the file"
         )
     rows: dict[int, dict[str, Any]] = {}
     damaged = []
@@ -152,7 +152,7 @@ def _parsed(line: bytes) -> tuple[int, dict[str, Any]]:
     row = json_file.parsed(line)
     round_number, values = row["round"], dict(row["values"])
     if type(round_number) is not int or round_number < 1:
-        raise ValueError("no round")
+        raise ValueError("it has no round")
     # Lines of earlier versions have no check.
     if "check" in row and _line(round_number, values).encode() != line + b"\n":
         raise ValueError("its checksum does not match")
@@ -161,8 +161,8 @@ def _parsed(line: bytes) -> tuple[int, dict[str, Any]]:
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
     return UserError(
-        f"{path} is no file of measurements ({error}); restore it, or move it away to "
-        "go on without the rounds in it"
+        f"{path} is not a file of measurements ({error}); restore it, or move it away "
+        "to go on without the rounds in it"
     )
 
 
@@ -209,9 +209,9 @@ class MeasurementsLog:
         where = f" (lines {', '.join(map(str, damaged[:8]))})" if damaged else ""
         if digest is not None and digest != self.digest:
             warnings.warn(
-                f"{self._path} is not as it was written up to round {completed}"
-                f"{where}: measurements were lost or changed, and cannot be made "
-                "again; the lines that can be read are kept",
+                f"{self._path} is not as it was written up to round "
+                f"{completed}{where}: measurements were lost or changed, and cannot "
+                "be made again; the readable lines are kept",
                 stacklevel=4,
             )
         elif damaged and (digest is None or completed == 0):

@@ -121,8 +121,8 @@ class MetricsLog:
         copies = all(int(row["round"]) in copied for row in found.rows)
         if unknown and not (found.rows and copies):
             raise UserError(
-                f"{self._path} has no column {unknown[0]}; restore it, or move it away "
-                "to go on without the rounds in it"
+                f"{self._path} lacks the column {unknown[0]}; restore the file, or "
+                "move it away to go on without the rounds in it"
             )
         for problem in found.problems:
             warnings.warn(problem, stacklevel=3)
@@ -205,8 +205,8 @@ class MetricsLog:
         """
         if not self._file.is_whole():
             warnings.warn(
-                f"{self._path} was changed or removed while the run used it, and is "
-                "written again",
+                f"{self._path} was changed or removed while the run used it; the run "
+                "writes it again",
                 stacklevel=2,
             )
             found = self._read_back()

@@ -60,8 +60,8 @@ def check_path(path: object) -> None:
     if pattern and not os.path.lexists(os.path.join(text, "hparams.json")):
         raise UserError(
             f"--output_dir={text}: TensorFlow reads {pattern[0]} in a path as a "
-            "pattern, so that nobody could load the exported models; give a path "
-            f"without {' '.join(_PATTERN)}"
+            "pattern, so nobody could load the exported models; give a path without "
+            f"{' '.join(_PATTERN)}"
         )
 
 
@@ -164,7 +164,10 @@ class RunFolder:
         """
         folder = pathlib.Path(path)
         if run_seed is not None and not 0 <= run_seed < 2**run_seeds.SEED_BITS:
-            raise UserError(f"run_seed must be in [0, 2^{run_seeds.SEED_BITS})")
+            raise UserError(
+                f"run_seed must be at least 0 and below 2^{run_seeds.SEED_BITS}; the "
+                "value is a secret and is not shown"
+            )
         requested = {
             "experiment": experiment,
             "format": run_record.FORMAT,

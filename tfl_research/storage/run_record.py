@@ -182,8 +182,8 @@ def check_format(folder: pathlib.Path, recorded: Mapping[str, Any]) -> None:
     revision = begun_with.get("git_revision") or recorded.get("git_revision")
     by = f"git revision {revision}" if revision else "the version that began it"
     raise UserError(
-        f"{folder} has hparams.json in format {version}, and this version resumes runs "
-        f"of format {FORMAT} only: finish the run with {by}, or choose another "
+        f"{folder} has hparams.json in format {version}, but this version resumes "
+        f"only runs of format {FORMAT}; finish the run with {by}, or choose another "
         "--output_dir"
     )
 
@@ -280,7 +280,7 @@ def check_same_experiment(
         parts.append(f"was begun with another privacy plan: {_first_few(plans)}")
     if parts:
         raise UserError(
-            f"{folder} {'; it '.join(parts)}; go on with the settings that it was "
+            f"{folder} {'; it '.join(parts)}; give the settings that the run was "
             "begun with, or choose another --output_dir"
         )
 

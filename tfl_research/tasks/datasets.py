@@ -105,8 +105,9 @@ def from_datasets(
     for name, sequence in sequences.items():
         if sequence.length == LONGEST:
             raise ValueError(
-                f"sequences: {name} has length={LONGEST!r}, but datasets are read when "
-                "they are needed; give a number"
+                f"sequences: {name} has length={LONGEST!r}, but datasets are read "
+                "only when they are needed, so the longest row is not known; give a "
+                "number"
             )
     names = _Names(x, y, weight)
 
@@ -125,7 +126,7 @@ def from_datasets(
             )
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError(
-                f"{where}: the dataset has no end; leave repeat() out, since the "
+                f"{where}: the dataset has no end; leave repeat() out, because the "
                 "experiment's batching says how many epochs there are"
             )
         flat = names.flat(where, dataset.element_spec)
@@ -146,7 +147,7 @@ def _opener(
     if is_function != (client_ids is not None):
         raise ValueError(
             "client_ids goes with a function from a client's id to its dataset, and "
-            f"only with it; got {type(clients).__name__}"
+            f"only with such a function; got {type(clients).__name__}"
         )
     if client_ids is not None:
         if isinstance(client_ids, str):
@@ -185,7 +186,10 @@ class _Names:
 
     def __init__(self, x: _Keys, y: _Keys, weight: Optional[str]):
         if x is None and not (y is None and weight is None):
-            raise ValueError("give x too: the name of the input in the elements")
+            raise ValueError(
+                "y is given without x; give x too: the name of the input in the "
+                "elements"
+            )
         self._x, self._y, self._weight = x, y, weight
 
     def flat(self, where: str, element: Any) -> dict[str, Any]:
@@ -266,7 +270,8 @@ def _is_batched(
     if given is not None:
         if given and scalar:
             raise ValueError(
-                f"{where}: {scalar[0]} has no axis of examples, but batched=True"
+                f"{where}: {scalar[0]} has no axis of examples, but batched=True is "
+                "given; give batched=False"
             )
         return given
     if scalar:
@@ -396,8 +401,8 @@ class _OwnPadding:
             if before not in (None, shape[1:]) and self._has_rows[name]:
                 raise ValueError(
                     f"{self._where}: {name} has batches of rows of shape {before} and "
-                    f"{shape[1:]}, as padded_batch() makes them, and nothing tells the "
-                    "padding; leave padded_batch() out and give "
+                    f"{shape[1:]}, as padded_batch() makes them, and nothing says "
+                    "which values are padding; leave padded_batch() out and give "
                     "sequences=tasks.Sequences(...), or pad every batch to one length "
                     "by padded_shapes="
                 )
@@ -423,6 +428,6 @@ def _check_repeatable(
             if not np.array_equal(array, other[name]):
                 raise ValueError(
                     f"client {client_id!r}: reading the dataset twice gave other "
-                    f"examples or another order of {name}; leave shuffle() out, since "
-                    "the experiment's batching shuffles"
+                    f"examples or another order of {name}; leave shuffle() out, "
+                    "because the experiment's batching shuffles"
                 )

@@ -217,13 +217,14 @@ def _compare_losses(
         return
     if objective.is_assumed:
         raise UserError(
-            f"task {task.name}: no objective is given, and the model's own loss is not "
-            f"that of objective='classification' ({differs}); give objective='model' "
-            "for the model's loss and metrics, or name another objective"
+            f"task {task.name}: no objective is given, and the model's own loss is "
+            f"not the loss of objective='classification' ({differs}); give "
+            "objective='model' for the model's loss and metrics, or name another "
+            "objective"
         )
     warnings.warn(
-        f"task {task.name}: the task's objective counts, and not the loss that the "
-        f"model of TFF has, which differs ({differs})",
+        f"task {task.name}: the task's objective is used, not the loss of the TFF "
+        f"model, which differs ({differs})",
         stacklevel=2,
     )
 

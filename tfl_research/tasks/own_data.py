@@ -137,8 +137,9 @@ class TaskSettings:
         is_own = isinstance(self._named, str) and self._named == own_models.MODEL
         if labels and isinstance(self._named, str) and not is_own:
             raise ValueError(
-                f"objective {self._named!r} takes one array of labels, got "
-                f"{', '.join(labels)}; give losses by name, or an Objective of your own"
+                f"objective {self._named!r} expects one array of labels, got "
+                f"{', '.join(labels)}; give losses by name, or an Objective of your "
+                "own"
             )
         if not labels and own_models.needs_labels(self._named):
             raise ValueError(
@@ -211,8 +212,8 @@ def check_ids(client_ids: Iterable[object]) -> None:
         conversion.check_id(client_id)
         if client_id in seen:
             raise ValueError(
-                f"client {client_id!r} is there twice; a client's examples count once, "
-                "so give each id once"
+                f"client {client_id!r} is given twice; a client's examples count "
+                "once, so give each id once"
             )
         seen.add(client_id)
     if not seen:
@@ -260,9 +261,9 @@ def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientD
         digest = digests.setdefault(client_id, _digest(found))
         if digest != _digest(found):
             raise ValueError(
-                f"client {client_id!r}: reading the examples again gave other examples "
-                "or another order; they must be the same at each reading, so leave "
-                "shuffle() out, since the experiment's batching shuffles"
+                f"client {client_id!r}: reading the examples again gave other "
+                "examples or another order; every reading must give the same, so "
+                "leave shuffle() out: the experiment's batching shuffles"
             )
         if not structures.num_examples(found) and found.keys() == specs.keys():
             return structures.no_examples(specs)

@@ -35,7 +35,7 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
             row = int(np.argwhere(rounded)[0][0])
             raise ValueError(
                 f"{place.row(row)}: {examples['y'][rounded].flat[0]} would be rounded "
-                "in float32, in which the loss is computed; scale the labels"
+                "in float32, and the loss is computed in float32; scale the labels"
             )
     if objective_name not in ("classification", "binary"):
         return examples
@@ -48,7 +48,7 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
         row = int(np.argwhere(wrong)[0][0])
         raise ValueError(
             f"{place.row(row)}: {y[wrong].flat[0]}, but objective {objective_name!r} "
-            f"takes {expected}; objective='regression' takes real numbers"
+            f"expects {expected}; objective='regression' takes real numbers"
         )
     return {**examples, "y": y.astype(np.int32, copy=False)}
 
@@ -73,9 +73,9 @@ def check_tokens(place: Place, examples: Examples, pads: Mapping[str, Any]) -> N
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"{place.row(row)}: {lengths['y'][row]} labels for the {lengths['x'][row]} "
-            "tokens of x; a token has one label, the token after it: give "
-            "x=tokens[:-1] and y=tokens[1:]"
+            f"{place.row(row)}: {lengths['y'][row]} labels for the "
+            f"{lengths['x'][row]} tokens of x; each token needs one label, the token "
+            "after it: give x=tokens[:-1] and y=tokens[1:]"
         )
 
 
@@ -147,7 +147,9 @@ def objective(
         return named(chosen)
     pad = sequences.pad
     if not isinstance(pad, int):
-        raise ValueError(f"sequences: tokens are padded with an integer, got {pad!r}")
+        raise ValueError(
+            f"sequences: the padding of tokens must be an integer, got {pad!r}"
+        )
     return named(chosen, pad_id=pad)
 
 

@@ -39,8 +39,8 @@ def resolved(
         )
         if not longest:
             raise ValueError(
-                f"sequences: {name} has no row with an element, so that no row is the "
-                "longest; give a length"
+                f"sequences: {name} has no row with an element, so the longest row "
+                "has no length; give a length"
             )
         result[name] = dataclasses.replace(sequence, length=longest)
         facts.append(

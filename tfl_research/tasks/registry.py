@@ -89,8 +89,8 @@ def register(name: str, build: Builder) -> None:
     """
     if not isinstance(build, str) and not callable(build):
         raise ValueError(
-            "a task's builder is a function or 'package.module:function', "
-            f"got {build!r}"
+            "a task's builder must be a function or 'package.module:function', got "
+            f"{build!r}"
         )
     TASKS.register(name, build)
 
@@ -251,7 +251,7 @@ def _parse(name: str, option: str, text: str, parameter: inspect.Parameter) -> A
     except (KeyError, ValueError):
         expected = " or ".join(kinds)
         raise ValueError(
-            f"option {option!r} of task {name!r} is {expected}, got {text!r}"
+            f"option {option!r} of task {name!r} must be {expected}, got {text!r}"
         ) from None
     return text
 

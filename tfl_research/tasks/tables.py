@@ -94,13 +94,13 @@ def from_dataframe(
     unnamed = [name for name in df.columns if not isinstance(name, str)]
     if unnamed:
         raise ValueError(
-            f"the DataFrame has the column {unnamed[0]!r}, expected names that are "
-            "text; give df.rename(columns=str), and the arguments as text"
+            f"the DataFrame has the column {unnamed[0]!r}, but names must be text; "
+            "give df.rename(columns=str), and the arguments as text"
         )
     for name in (client, weight, *columns_of(label), *columns_of(features)):
         if name is not None and name in df.index.names and name not in df.columns:
             raise ValueError(
-                f"{name!r} is the index of the DataFrame and no column; give "
+                f"{name!r} is the index of the DataFrame, not a column; give "
                 "df.reset_index()"
             )
     columns = _columns(list(df.columns), client, label, features, classes, weight)
@@ -164,8 +164,8 @@ def from_parquet(
     place = user_paths.expanded(path)
     if client is None and place.is_file():
         raise ValueError(
-            f"{place} is one file; client= must name the column that says whose row it "
-            "is"
+            f"{place} is one file; client= must name the column that has each row's "
+            "client"
         )
     files = arrow.parquet_files(place)
     if features is None:
@@ -279,11 +279,14 @@ def _columns(
         for name in chosen:
             if _INDEX.fullmatch(str(name)):
                 raise ValueError(
-                    f"column {name!r} is the number of a row, which was written with "
-                    "the table; leave it out, or name the columns in features"
+                    f"column {name!r} has the numbers of the rows, which were written "
+                    "with the table; leave it out, or name the columns in features"
                 )
     elif client in columns_of(chosen):
-        raise ValueError(f"the client column {client!r} cannot be a feature as well")
+        raise ValueError(
+            f"the client column {client!r} cannot also be a feature; leave it out of "
+            "features"
+        )
     if isinstance(classes, str):
         raise ValueError(f"classes must be a list of names, got the text {classes!r}")
     return FrameColumns(
@@ -304,7 +307,9 @@ def _settings(
 def _rows(client: str, cells: pd.Series) -> dict[str, np.ndarray]:
     rows = rows_by_client(client, cells)
     if not rows:
-        raise ValueError("the table has no rows, so that there is no client")
+        raise ValueError(
+            "the table has no rows, so there is no client; give a table with rows"
+        )
     return rows
 
 
@@ -329,8 +334,8 @@ def _lazy(
     for name, sequence in sequences.items():
         if sequence.length == LONGEST:
             raise ValueError(
-                f"sequences: {name} has length={LONGEST!r}, but rows are read when "
-                "they are needed; give a number"
+                f"sequences: {name} has length={LONGEST!r}, but rows are read only "
+                "when they are needed, so the longest row is not known; give a number"
             )
 
     def read(client_id: str) -> Examples:

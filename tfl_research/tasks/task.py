@@ -251,7 +251,7 @@ def _check_own_statistics(task: Task) -> None:
         if unknown:
             raise ValueError(
                 f"non_trainable='local': client {min(unknown)!r} of {name} is never "
-                "trained, so that it has no statistics to be evaluated with; leave the "
+                "trained, so it has no statistics to be evaluated with; leave such "
                 "clients out, or give non_trainable='averaged'"
             )
 

@@ -37,7 +37,10 @@ def test_a_federation_is_made(tmp_path, capsys):
         assert _mode(site) == 0o700
         assert _mode(site / "site.key") == _mode(site / "site.toml") == 0o600
         assert file.sockets()[name] == site / "site.sock"
-        assert f"{site}: hand it over" in capsys.readouterr().out or name == "south"
+        assert (
+            f"{site}: give this folder to the site" in capsys.readouterr().out
+            or name == "south"
+        )
     assert _mode(folder / "keys") == _mode(folder) == 0o700
     assert _mode(folder / "keys" / "north.key") == 0o600
 
@@ -83,14 +86,14 @@ def test_another_key_at_a_site_is_not_overwritten(tmp_path, capsys):
     key.unlink()
     own = authentication.make_key(key)
     assert _provision(folder, "north") == 2
-    assert "is another key than" in capsys.readouterr().err
+    assert "are different keys" in capsys.readouterr().err
     assert authentication.read_key(key) == own
 
 
 @pytest.mark.parametrize(
     ("sites", "more", "message"),
     [
-        ("", (), "no site is named"),
+        ("", (), "is empty; give the names"),
         ("a,b,a", (), "names a twice"),
         ("a/b", (), "--sites is 'a/b'"),
         ("a", ("--carrier=mail",), "--carrier=mail: must be one of local, flare"),
@@ -163,4 +166,4 @@ def test_a_folder_that_others_may_enter_is_refused(tmp_path, capsys):
     folder.mkdir()
     folder.chmod(0o755)
     assert _provision(folder) == 2
-    assert f"{folder}: others may enter this folder" in capsys.readouterr().err
+    assert f"{folder}: others can enter this folder" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_conflicts_are_a_line_each(sites, capsys):
         (["--label_column=fel"], "--label_column=fel: "),
         (["--drop_columns=x"], "--drop_columns=x: no feature column"),
         (["--data_dir=nowhere"], "nowhere: no such folder"),
-        (["--output=nowhere/d.json"], "there is no folder nowhere"),
+        (["--output=nowhere/d.json"], "the folder nowhere does not exist"),
     ],
 )
 def test_a_draft_that_is_refused_names_the_flag(sites, capsys, flags, message):
@@ -140,7 +140,7 @@ def test_a_draft_that_is_refused_names_the_flag(sites, capsys, flags, message):
 def test_files_are_not_overwritten_and_drafts_are_no_data(sites, capsys):
     assert _draft(sites, "north") == 0
     assert _draft(sites, "north") == 2
-    assert "there is a file; move it away" in capsys.readouterr().err
+    assert "the file exists already; move it away" in capsys.readouterr().err
     inside = sites / "south" / "draft.json"
     assert _draft(sites, "south", f"--output={inside}") == 2
     assert "is in the data's folder" in capsys.readouterr().err

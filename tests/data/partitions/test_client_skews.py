@@ -215,7 +215,7 @@ def test_clients_load_lazily_and_may_be_empty():
         ),
         (
             lambda d: client_skews.rotation(d, 9, image_shape=(4, 4)),
-            r"\(5, 5\) does not hold \(4, 4\)",
+            r"\(5, 5\) has not as many values as images of \(4, 4\)",
         ),
         (lambda d: client_skews.noise(d, 0, seed=0), "above 0 and finite, got 0"),
         (lambda d: client_skews.noise(d, np.inf, seed=0), "above 0 and finite"),

@@ -283,9 +283,9 @@ def test_a_site_takes_part_once_and_decisions_are_about_columns(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"draft": 2}, "no draft of format 1"),
+        ({"draft": 2}, "not a draft of format 1"),
         ({"site": 3}, "site must be a name"),
-        ({"label": {}}, "label must have a column"),
+        ({"label": {}}, "label must be an object"),
         ({"label": {"column": "y", "classes": ["a", "a"]}}, "must be distinct"),
         ({"columns": {}}, "columns must be an object"),
         ({"minimum_count": True}, "minimum_count: must be a whole number"),

@@ -343,7 +343,7 @@ def test_constant_columns_have_no_scale(tmp_path):
     almost = "0.1,0\n0.1000000000000002,1\n" * 7
     _refused(
         _folder(tmp_path, f"v,y\n{almost}"),
-        "column 'v': the training rows are from 0.1 to 0.1000000000000002",
+        "column 'v': the numbers of the training rows, 0.1 to 0.1000000000000002",
         "declare a minimum and maximum",
     )
 

@@ -48,16 +48,16 @@ def test_a_late_site_is_said_and_gets_the_job(server, tmp_path):
         changed.setattr(flare_deployment, "SECONDS_TO_START", 0.6)
         relay.start()
     assert said == [
-        "relay starts without site two; when the site connects, the job begins anew",
+        "relay starts without site two; the job begins again when the site connects",
         "FLARE runs relay as the job job1",
     ]
     relay.look()
     assert len(said) == 2
     server.connected = "one two"
     relay.look()
-    assert said[2].startswith("site two connected: the job begins anew, since FLARE")
+    assert said[2].startswith("site two connected: the job begins again, because FLARE")
     assert server.asked == [("submit", "relay"), ("abort", "job1"), ("submit", "relay")]
     server.connected = "two"
     relay.look()
-    assert said[-1] == "site one is not connected any more"
+    assert said[-1] == "site one is no longer connected"
     assert server.jobs == 2

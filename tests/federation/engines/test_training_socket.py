@@ -57,8 +57,8 @@ def test_weights_come_back_trained_in_their_types(path):
     ("kind", "arrays", "number", "reason"),
     [
         ("train", 1, 1, "this model has two arrays"),
-        ("train", 2, 0, "round 0: must be a number from 1"),
-        ("predict", 2, 1, "'predict' is neither train nor evaluate"),
+        ("train", 2, 0, "round 0: must be a whole number of at least 1"),
+        ("predict", 2, 1, "'predict'; expected train or evaluate"),
     ],
 )
 def test_refusals_reach_the_engine(path, kind, arrays, number, reason):
@@ -84,5 +84,5 @@ def test_saved_weights_are_read_in_order(tmp_path):
     for read in (training_socket.load_weights, tfl_training.load):
         np.testing.assert_array_equal(read(tmp_path / "w.npz"), weights)
     (tmp_path / "w.npz").write_bytes(b"no")
-    with pytest.raises(errors.UserError, match="holds no model"):
+    with pytest.raises(errors.UserError, match="does not hold a model"):
         training_socket.load_weights(tmp_path / "w.npz")

@@ -154,8 +154,8 @@ class TestEvent:
             ({"expected_batch_size": 0.0}, "expected_batch_size must be above 0"),
             ({"local_steps": 0}, "steps must be at least 1"),
             ({"microbatch_size": 17}, "microbatch_size must be at most"),
-            ({"clients": ()}, "at least one client"),
-            ({"clients": (("a", 1), ("a", 2))}, "named once each"),
+            ({"clients": ()}, "at least one name"),
+            ({"clients": (("a", 1), ("a", 2))}, "different names"),
             ({"clients": (("a", -1),)}, "at least 0 records"),
         ],
     )

@@ -170,7 +170,7 @@ def test_a_restart_of_correlated_noise_is_refused(tmp_path):
 def test_a_restart_after_a_round_that_is_not_there_is_refused(tmp_path):
     with opened(tmp_path) as account:
         account.charge(1)
-        with pytest.raises(privacy.ChargeError, match="no round after 2 can be"):
+        with pytest.raises(privacy.ChargeError, match="rounds after 2 cannot be"):
             account.recharge_after(2)
         assert len(account.ledger.entries) == len(account.shared.entries) == 1
 
@@ -256,13 +256,13 @@ def test_a_release_beyond_the_budget_is_not_charged(tmp_path, shares):
             "other",
             1,
             privacy.PureEvent(0.5, "replace_one"),
-            "neighbouring_relation 'replace_one', the rounds of this run have",
+            "neighbouring_relation 'replace_one', but the rounds of this run have",
         ),
         (
             "other",
             1,
             RecordEvent(1.0, 8.0, 4, 1, (("a", 90),)),
-            "unit 'record', the rounds of this run have 'client'",
+            "unit 'record', but the rounds of this run have 'client'",
         ),
     ],
 )
@@ -315,7 +315,7 @@ class TestPlans:
             (privacy.PureEvent(0.5, "zero_out"), "neighbouring_relation 'zero_out'"),
             (
                 privacy.PureEvent(0.5, "add_or_remove_one", "record"),
-                "unit 'record', the rounds of this run have 'client'",
+                "unit 'record', but the rounds of this run have 'client'",
             ),
         ],
     )

@@ -243,7 +243,7 @@ class TestSharedLedger:
         run = account(ledger, shared=ours, budget_epsilon=budget)
         others.record(1, RECORDS)
         ask = run.charge if budget is None else run.would_exceed
-        with pytest.raises(privacy.ChargeError, match="unit 'record', this"):
+        with pytest.raises(privacy.ChargeError, match="unit 'record', but this"):
             ask(1)
         assert (len(ledger), len(ours)) == (0, 1)
 

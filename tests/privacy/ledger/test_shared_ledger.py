@@ -163,11 +163,11 @@ def test_populations_are_their_ids_in_any_order():
     [
         (
             privacy.PureEvent(0.5, "edges"),
-            "neighbouring_relation 'add_or_remove_one', this run has 'edges'",
+            "neighbouring_relation 'add_or_remove_one', but this run has 'edges'",
         ),
         (
             RecordEvent(1.0, 8.0, 4, 1, (("a", 90),)),
-            "unit 'client', this run has 'record'",
+            "unit 'client', but this run has 'record'",
         ),
     ],
 )
@@ -318,7 +318,7 @@ def line_of(**changes):
         ({"population": "all"}, "not a ledger line"),
         ({"population": {"clients": "x", "fingerprint": "0" * 64}}, "not a ledger"),
         ({"event": None}, "not a ledger line"),
-        ({"round": 2}, "run 0123456789abcdef: is round 2, not the next"),
+        ({"round": 2}, "run 0123456789abcdef: is round 2, expected round "),
         ({"note": "extra"}, "not a ledger line"),
     ],
 )

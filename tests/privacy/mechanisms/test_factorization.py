@@ -268,7 +268,7 @@ class TestCache:
             factor_cache.store(KEY, expected[:5])
         else:
             factor_cache.store(KEY, np.where(expected == 0, np.nan, expected))
-        with pytest.warns(UserWarning, match="not a usable cached matrix"):
+        with pytest.warns(UserWarning, match="does not hold a usable matrix"):
             found = factorization.banded_factor(6, 2)
         np.testing.assert_array_equal(found.rows, expected)
         # And the file is whole again.

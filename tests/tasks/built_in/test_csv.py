@@ -242,7 +242,7 @@ def test_files_that_are_no_clients_are_passed_over(folder):
         ),
         (
             {"columns": {"age": {"minimum": 0, "maximum": 99, "missing": False}}},
-            "b.csv: line 4, column 'age': no value",
+            "b.csv: line 4, column 'age': has no value",
         ),
         (
             {"label": {"classes": ["no", "maybe"]}},
@@ -254,9 +254,9 @@ def test_files_that_are_no_clients_are_passed_over(folder):
             {"columns": {"age": {"min": 5}}},
             "column 'age': expected minimum and maximum",
         ),
-        ({"columns": {"age": {"categories": []}}}, "'age': categories is a list"),
+        ({"columns": {"age": {"categories": []}}}, "'age': categories must be a list"),
         ({"columns": {"age": 3}}, "'age': expected an object, got 3"),
-        ({"columns": {"ill": {"categories": ["x"]}}}, "belongs under 'label'"),
+        ({"columns": {"ill": {"categories": ["x"]}}}, "must stand under 'label'"),
         ({"label": {"classes": ["no"]}}, "two or more distinct names"),
         ({"more": 1}, "unknown entry 'more'"),
     ],
@@ -309,7 +309,7 @@ def test_labels_that_are_no_classes(tmp_path):
 def test_columns_that_are_no_features(tmp_path):
     rows = "".join(f"n{i},,{i % 2}\n" for i in range(300))
     (tmp_path / "a.csv").write_text("name,empty,ill\n" + rows)
-    _refused(tmp_path, "column 'name' has 300 categories, at most 100", test_fraction=0)
+    _refused(tmp_path, "column 'name' has 300 categories; at most 100", test_fraction=0)
     _refused(tmp_path, "column 'empty' has no value in any file", drop_columns=["name"])
 
 
@@ -456,12 +456,12 @@ class TestValuesThatTheSchemaDoesNotList:
             (
                 "age",
                 {"minimum": 0, "maximum": 1, "outside": "drop"},
-                "column 'age': outside is clip or refuse, got 'drop'",
+                "column 'age': outside must be clip or refuse, got 'drop'",
             ),
             (
                 "sex",
                 {"categories": ["F"], "unknown": 3},
-                "column 'sex': unknown is refuse or other or zeros, got 3",
+                "column 'sex': unknown must be refuse or other or zeros, got 3",
             ),
             (
                 "sex",

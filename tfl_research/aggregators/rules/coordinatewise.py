@@ -1,4 +1,4 @@
-"""Rules that aggregate every coordinate by itself."""
+"""Rules that aggregate every coordinate alone."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ def coordinate_median(updates: Updates, weights: Optional[Any] = None) -> tf.Ten
     the mean of the two middle values, as in NumPy, Flower and ByzFL; PyTorch's median
     is the lower middle value.
 
-    With weights it is the weighted median: the least value up to which at least half of
-    the weight lies. If exactly half of the weight lies up to this value, the median is
-    the mean of this value and the next. Equal weights give the plain median.
+    With weights it is the weighted median: the smallest value such that values up to
+    this value have at least half of the weight. If exactly half of the weight lies up
+    to this value, the median is the mean of this value and the next. Equal weights give
+    the plain median.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.

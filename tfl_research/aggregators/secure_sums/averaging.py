@@ -18,7 +18,7 @@ def mean(formats: SumFormats) -> tff.aggregators.WeightedAggregationFactory:
     """The weighted mean, whose two sums are secure; zero if no client counts.
 
     A client sends its update times its weight, in steps s. With n clients of weights w
-    a coordinate of the mean is off by at most n s / (2 Σ w), beside the rounding of
+    a coordinate of the mean is off by at most n s / (2 Σ w), plus the rounding of
     float32. Weights that are whole numbers are exact. Measurements:
     `mean_value.clipped_clients` and `mean_weight.clipped_clients`.
     """

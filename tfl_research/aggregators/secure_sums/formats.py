@@ -32,7 +32,7 @@ class FixedPoint:
 
     @classmethod
     def of(cls, bound: float, clients: int, bits: int) -> FixedPoint:
-        """The finest format in which so many clients' numbers add up without overflow.
+        """The finest format in which `clients` numbers add up without overflow.
 
         The step is the smallest power of two with clients x bound <= (2^(bits-1) - 1)
         x step.
@@ -56,7 +56,7 @@ class FixedPoint:
         if most < _FEWEST_STEPS:
             raise ValueError(
                 f"{bits} bits leave each of {clients} clients {most} steps, expected "
-                f"at least {_FEWEST_STEPS}"
+                f"at least {_FEWEST_STEPS}; give more bits"
             )
         fraction_bits = math.frexp(most / bound)[1] - 1
         while math.ldexp(bound, fraction_bits) > most:

@@ -90,8 +90,8 @@ def federated_total(
       secure: see `SumFormats`.
 
     Returns:
-      At the server: the sums, and int32 `[]`, the number of clients of which a number
-      was clipped.
+      At the server: the sums, and int32 `[]`, the number of clients with a clipped
+      number.
     """
     value_type = value.type_signature.member
     specs = tuple(tff.types.type_to_tf_tensor_specs(part) for part in value_type)

@@ -117,13 +117,13 @@ class Scaffold(AlgorithmSettings):
     scaffold_option: int = settings.integer(
         2,
         "How SCAFFOLD renews a client's control variate: 1, by the gradient at the "
-        "server's model; 2, from the local steps, under plain SGD.",
+        "server's model; 2, from the local steps, which must be plain SGD.",
         minimum=1,
         maximum=2,
     )
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """See `AlgorithmSettings.check_clients`: option 2 needs plain SGD."""
+        """Refuses local steps other than plain SGD under SCAFFOLD's option 2."""
         if self.scaffold_option == 1:
             return
         check_sgd(client, f"{self.NAME} (--scaffold_option=2)", momentum=False)

@@ -42,13 +42,13 @@ class FedDropout(AlgorithmSettings):
 
     kept_units: float = settings.real(
         0.5,
-        "Share of a layer's units that the sub-models of fed_dropout have.",
+        "Share of a layer's units that the sub-models of fed_dropout keep.",
         above=0,
         maximum=1,
     )
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """See `AlgorithmSettings.check_model`: layers must have units to leave out."""
+        """Refuses a model whose layers have no units that can be left out."""
         from tfl_research.algorithms.fed_dropout import SubModels
 
         try:
@@ -57,8 +57,8 @@ class FedDropout(AlgorithmSettings):
             raise SettingError(f"--algorithm={self.NAME}: {error}") from error
         if len(specs) == 2:
             raise SettingError(
-                f"--algorithm={self.NAME}: the task's model is one layer, which has no "
-                "units to leave out; choose another --algorithm"
+                f"--algorithm={self.NAME}: the task's model has one layer, which has "
+                "no units to leave out; choose another --algorithm"
             )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
@@ -86,15 +86,15 @@ class FedNova(AlgorithmSettings):
     proximal_strength: float = settings.real(0.0, "μ of the proximal term.", minimum=0)
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """See `AlgorithmSettings.check_clients`: steps whose sum is known."""
+        """Refuses local steps whose gradients have weights that are not known."""
         check_sgd(client, self.NAME, momentum=not self.proximal_strength)
         if not self.proximal_strength:
             return
         if client.gradient_clip is not None:
             raise client.refused(
                 "gradient_clip",
-                "fed_nova with --proximal_strength needs gradients as they are; leave "
-                "one of them out",
+                "fed_nova with --proximal_strength needs gradients that are not "
+                "clipped; leave one of the two out",
             )
         if client.learning_rate * self.proximal_strength > 1:
             raise self.refused(
@@ -132,14 +132,14 @@ class FedExp(AlgorithmSettings):
 
     exp_epsilon: float = settings.real(
         1e-3,
-        "ε of FedExP's step size, as in its paper; its authors' code has the cohort's "
+        "ε of FedExP's step size, as in the paper. The authors' code has the cohort's "
         "size times ε.",
         above=0,
     )
     exp_average: bool = settings.switch(
         False,
         "The global model of fed_exp is the mean of the server's last two models, as "
-        "in its paper's experiments; clients begin at the last model.",
+        "in the paper's experiments. Clients begin at the last model.",
     )
 
     def build(self, context: AlgorithmContext) -> Algorithm:
@@ -215,7 +215,7 @@ class FedBuff(AlgorithmSettings):
     )
     max_staleness: int = settings.integer(
         10,
-        "fed_buff discards an update that began more than so many server steps ago.",
+        "fed_buff discards an update that began more than this many server steps ago.",
         minimum=0,
     )
 

@@ -38,7 +38,7 @@ class Ditto(AlgorithmSettings):
 
     personal_strength: float = settings.real(
         1.0,
-        "λ of ditto, by which personal models are pulled to the global one.",
+        "λ of ditto: how strongly personal models are pulled to the global model.",
         minimum=0,
     )
 
@@ -58,8 +58,8 @@ class SplitSettings(AlgorithmSettings):
 
     personal_tensors: int = settings.integer(
         2,
-        "Last weight tensors of the model that are personal in fed_rep and "
-        "reconstruction; 2 are the kernel and the bias of the last layer.",
+        "Number of the model's last weight tensors that are personal in fed_rep and "
+        "reconstruction. 2 are the kernel and the bias of the last layer.",
         minimum=1,
     )
     personal_share: float = settings.real(
@@ -71,7 +71,7 @@ class SplitSettings(AlgorithmSettings):
     )
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """See `AlgorithmSettings.check_model`: some tensors must be shared."""
+        """Refuses a model with so few tensors that all of them would be personal."""
         from tfl_research.algorithms.personal.part import PersonalPart
 
         try:

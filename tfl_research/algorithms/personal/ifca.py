@@ -170,7 +170,17 @@ class IfcaServer(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """See the class; the result of the aggregator is not used."""
+        """Moves each model by the mean update of the clients that chose that model.
+
+        Args:
+          weights: the global model; not used.
+          state: the models, tensors `[k, ...]`.
+          round_mean: the report has the shares and the mean updates; the aggregator's
+            own result is not used.
+
+        Returns:
+          The next global model, and the next models.
+        """
         share, updates = round_mean.report
         models = [
             model + tf.math.divide_no_nan(update, _beside(share, update))

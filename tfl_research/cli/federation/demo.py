@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--engine",
         default=LOCAL,
-        help=f"what carries messages: {', '.join(CARRIERS)} (default: {LOCAL})",
+        help=f"how messages travel: {', '.join(CARRIERS)} (default: {LOCAL})",
     )
     parser.add_argument(
         "--folder", help="folder of all files (default: results/federation_demo_ENGINE)"
@@ -81,7 +81,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--plain",
         action="store_true",
-        help="federated averaging alone, without secure sums and privacy",
+        help="only federated averaging, without secure sums and privacy",
     )
     parser.set_defaults(run=_run)
 
@@ -218,7 +218,7 @@ class Demo:
             raise UserError(
                 f"schema {step} failed; remove {self._folder} to start anew"
             )
-        self._say(f"  {self._short(log)} has what was said")
+        self._say(f"  {self._short(log)} has the lines of this step")
 
     def _train(self) -> int:
         sites = [
@@ -263,7 +263,7 @@ class Demo:
 
     @contextlib.contextmanager
     def _carrier(self) -> Iterator[None]:
-        """The engine that carries messages, while the run goes on."""
+        """The engine that carries messages, while the run is running."""
         if self._engine == LOCAL:
             yield
             return
@@ -298,8 +298,8 @@ class Demo:
         left_out = compare.only_in_simulation(self._run_folder, simulated)
         if left_out:
             self._say(
-                f"not compared: {', '.join(left_out)}, which need all hospitals' "
-                "predictions in one place"
+                f"not compared: {', '.join(left_out)}, because they need all "
+                "hospitals' predictions in one place"
             )
         for difference in differences:
             self._say(f"differs from the simulation: {difference}")

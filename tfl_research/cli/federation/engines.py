@@ -24,7 +24,7 @@ from tfl_research.federation.site import site_file
 from tfl_research.storage import user_paths
 
 _LOOK_SECONDS = 0.5
-# Asking FLARE who is there starts a process.
+# Asking FLARE which sites are connected starts a process.
 _SITES_SECONDS = 20.0
 
 
@@ -52,7 +52,7 @@ def add_parsers(commands: Any) -> None:
         "--job",
         metavar="FOLDER",
         help="with federation.toml: run this job or app of scripts/federation export "
-        "in place of the relay, until the job has ended",
+        "instead of the relay, until the job ends",
     )
     carry.add_argument(
         "--insecure",
@@ -101,8 +101,8 @@ def _carry(arguments: argparse.Namespace) -> int:
             _start_site(site_file.SiteFile.read(path), started, arguments.insecure)
         else:
             raise UserError(
-                f"--config={arguments.config}: neither a federation.toml nor a "
-                "site.toml: it has no table [federation] or [site]"
+                f"--config={arguments.config}: must be a federation.toml or a "
+                "site.toml, but it has no table [federation] or [site]"
             )
         next_look = time.monotonic() + _SITES_SECONDS
         while True:
@@ -123,7 +123,7 @@ def _start_server(
     if file.carrier == federation_file.LOCAL:
         raise UserError(
             f"{file.path}: the carrier is local, which needs no server; start the "
-            "sites by scripts/site and the run itself"
+            "sites with scripts/site, and the run itself"
         )
     folder = file.folder / deployment.FOLDER
     place = deployment.Place.read(folder)
@@ -157,7 +157,7 @@ def carrying(
     """Runs the server, the relay, and the nodes of sites on this machine.
 
     Args:
-      file: the federation, whose carrier is no "local".
+      file: the federation; its carrier is not "local".
       sites: the folder of each site.
     """
     folder = file.folder / deployment.FOLDER

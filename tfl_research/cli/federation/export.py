@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         "--experiment",
         default="experiments/fed_avg.py",
         metavar="FILE",
-        help="whose flags follow (default: experiments/fed_avg.py)",
+        help="the program whose flags follow (default: experiments/fed_avg.py)",
     )
     parser.add_argument(
         "--minimum_sites",
@@ -45,7 +45,10 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SITE=WEIGHT",
-        help="FLARE: a further factor of a site's weight; may be repeated",
+        help=(
+            "FLARE: a factor of a site's weight, beside its number of examples; may "
+            "be repeated"
+        ),
     )
     parser.add_argument(
         "--fraction_fit",
@@ -82,10 +85,10 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     settings = folder / engine_jobs.SETTINGS_FILE
     sys.stdout.write(
-        f"{job}: run it by scripts/federation carry --config=federation.toml "
-        f"--job={job}\n{settings}: give it to the sites, which run scripts/site "
-        f"--config=site.toml --train_for={settings.name} and scripts/federation carry "
-        "--config=site.toml\n"
+        f"{job}: run it with scripts/federation carry --config=federation.toml "
+        f"--job={job}\n{settings}: give this file to the sites, which run "
+        f"scripts/site --config=site.toml --train_for={settings.name} and "
+        "scripts/federation carry --config=site.toml\n"
     )
     return 0
 
@@ -98,7 +101,7 @@ def _weight(text: str) -> tuple[str, float]:
         weight = -1.0
     if not name or not weight > 0:
         raise UserError(
-            f"--site_weight={text}: expected SITE=WEIGHT with a weight above 0"
+            f"--site_weight={text}: must be SITE=WEIGHT with a weight above 0"
         )
     return name, weight
 
@@ -125,8 +128,8 @@ def preset_of(path: str) -> Preset:
             preset: Preset = module.PRESET
             return preset
     raise UserError(
-        f"--experiment={path}: no program of experiments/ with a PRESET; give for "
-        "example experiments/fed_avg.py"
+        f"--experiment={path}: is not a program of experiments/ with a PRESET; give "
+        "for example experiments/fed_avg.py"
     )
 
 

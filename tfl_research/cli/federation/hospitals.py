@@ -35,7 +35,7 @@ def table(name: str) -> str:
 
 
 def write(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Writes a hospital's file `folder/NAME.csv`, if it is not there; its path."""
+    """Writes a hospital's file `folder/NAME.csv`, if the file is missing; its path."""
     path = folder / f"{name}.csv"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():

@@ -17,7 +17,7 @@ def site_names(flag: str, text: str) -> tuple[str, ...]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise UserError(f"{flag}={text}: no site is named; give the names of all")
+        raise UserError(f"{flag}={text}: is empty; give the names of all sites")
     for name in names:
         check_name(name, flag)
         if any(word in name.lower() for word in _RESERVED):
@@ -26,5 +26,5 @@ def site_names(flag: str, text: str) -> tuple[str, ...]:
                 "give another name"
             )
         if names.count(name) > 1:
-            raise UserError(f"{flag}={text}: names {name} twice; leave one out")
+            raise UserError(f"{flag}={text}: names {name} twice; name each site once")
     return tuple(names)

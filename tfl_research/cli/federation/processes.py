@@ -96,12 +96,12 @@ class Started:
         while not path.exists():
             if not self.is_running:
                 raise UserError(
-                    f"{self.name} ended before {path.name} was there: "
+                    f"{self.name} ended before it made {path.name}: "
                     f"{self.last_lines() or f'see {self.log}'}"
                 )
             if time.monotonic() > end:
                 raise UserError(
-                    f"{self.name} made no {path} in {seconds:g} s; see {self.log}"
+                    f"{self.name} did not make {path} in {seconds:g} s; see {self.log}"
                 )
             time.sleep(0.05)
 

@@ -46,22 +46,23 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--carrier",
-        help=f"what carries messages: {', '.join(CARRIERS)} (default: {LOCAL}, sockets "
+        help=f"how messages travel: {', '.join(CARRIERS)} (default: {LOCAL}, sockets "
         "of this machine)",
     )
     parser.add_argument(
         "--round_deadline",
         type=float,
         metavar="SECONDS",
-        help="after which a round goes on without silent sites (default: 600)",
+        help="seconds after which a round goes on without sites that do not answer "
+        "(default: 600)",
     )
     parser.add_argument(
         "--label_column", default="", help="column of the label, for site.toml"
     )
     parser.add_argument(
         "--server",
-        help="host under which sites reach FLARE's or Flower's server; localhost, the "
-        "default, listens on this machine alone, any other on all interfaces",
+        help="host at which sites reach FLARE's or Flower's server; localhost, the "
+        "default, listens on this machine alone, any other host on all interfaces",
     )
     parser.add_argument(
         "--port", type=int, help="port of the server (default: flare 8002, flower 8000)"
@@ -85,14 +86,14 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     sys.stdout.write(f"{folder / FILE}: for the coordinator\n")
     for path in written:
-        sys.stdout.write(f"{path}: hand it over to the site, over a safe channel\n")
+        sys.stdout.write(f"{path}: give this folder to the site over a safe channel\n")
     sys.stdout.write(
         f"Each site fills in [data] of its {SITE_FILE} and runs: scripts/site "
         f"--config={SITE_FILE}\n"
     )
     if federation_file.read(folder / FILE).carrier != LOCAL:
         sys.stdout.write(
-            "Beside it, each site runs: scripts/federation carry "
+            "In addition, each site runs: scripts/federation carry "
             f"--config={SITE_FILE}; the coordinator runs: scripts/federation carry "
             f"--config={FILE}\n"
         )
@@ -117,7 +118,8 @@ def provision(
       folder: of the federation.
       names: the sites to add.
       name: of the federation; None is the folder's name.
-      carrier: one of `CARRIERS`; None is that of the federation, or "local".
+      carrier: one of `CARRIERS`; None means the federation's own carrier, or "local"
+        for a new federation.
       round_deadline: see `FederationFile`; for a new federation.
       label_column: for the site.toml of the sites, "" if unknown.
       server: the host of FLARE's or Flower's server; None is what it was, or localhost.
@@ -128,17 +130,18 @@ def provision(
       The folders to hand over.
 
     Raises:
-      UserError: a site that has its key, or a federation of another carrier or name.
+      UserError: a site that already has a key, or a federation with another carrier or
+        name.
     """
     path = folder / FILE
     federation = head(path, name, carrier, round_deadline)
     for site in names:
         if site in federation.sites:
             raise UserError(
-                f"--sites={site}: {path} has this site, and its key is in "
-                f"{folder / KEYS / f'{site}.key'}; leave the site out: a new key would "
-                "lock the site out. For a new key, remove the site's table and the "
-                "files of both keys first"
+                f"--sites={site}: {path} already has this site, and its key is in "
+                f"{folder / KEYS / f'{site}.key'}; leave the site out, because a new "
+                "key would lock the site out. For a new key, remove the site's table "
+                "and the files of both keys first"
             )
     for flag, value in (("server", server), ("port", port)):
         if value is not None and federation.carrier == LOCAL:
@@ -156,7 +159,9 @@ def provision(
     try:
         atomic.write(path, "".join([federation.text, *tables]).encode(), mode=0o600)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make the folder writable"
+        ) from None
     federation_file.read(path).keys()
     return handed_over
 

@@ -120,15 +120,15 @@ def private(folder: pathlib.Path) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     if folder.stat().st_mode & 0o077:
         raise UserError(
-            f"{folder}: others may enter this folder, in which keys are; chmod 700 it"
+            f"{folder}: others can enter this folder, which holds keys; chmod 700 it"
         )
 
 
 def site_folder(folder: pathlib.Path, site: str, label_column: str) -> pathlib.Path:
     """The folder to hand over to a site, with its key and site.toml.
 
-    A key without a table in federation.toml is of a call that was interrupted: nobody
-    has got that key.
+    A key without a table in federation.toml comes from a call that was interrupted:
+    nobody has that key.
     """
     key = folder / KEYS / f"{site}.key"
     own = folder / SITES / site
@@ -140,7 +140,7 @@ def site_folder(folder: pathlib.Path, site: str, label_column: str) -> pathlib.P
         atomic.write(copy, content, mode=0o600)
     elif authentication.read_key(copy) != authentication.read_key(key):
         raise UserError(
-            f"--sites={site}: {copy} is another key than {key}; move the one that "
+            f"--sites={site}: {copy} and {key} are different keys; move the key that "
             "nobody uses away"
         )
     if not (own / SITE_FILE).exists():

@@ -35,33 +35,39 @@ def add_parsers(commands: Any) -> None:
         "--minimum_count",
         type=int,
         default=5,
-        help="leave out levels and classes that fewer rows hold, and let each end of a "
-        "range be one that so many values reach; 1 leaves nothing out (default: 5)",
+        help=(
+            "leave out levels and classes that fewer rows have; each end of a range "
+            "is a number that so many values reach; 1 leaves nothing out (default: 5)"
+        ),
     )
     draft.add_argument(
         "--scales",
         default="range",
-        help="publish of numbers their range, their mean with deviation and count, or "
-        "none (default: range)",
+        help="what to publish of columns of numbers: their range, their mean with "
+        "deviation and count, or none (default: range)",
     )
     draft.add_argument(
         "--scale_digits",
         type=int,
         default=1,
-        help="round scales to so many digits of their size, ranges outward; 0 does not "
-        "round (default: 1)",
+        help=(
+            "round scales to this many digits of their size, and ranges outward; 0 "
+            "does not round (default: 1)"
+        ),
     )
     draft.add_argument(
         "--missing",
         default="found",
-        help="found: publish whether a cell of a column is missing; possible: say of "
-        "all columns that cells may be missing (default: found)",
+        help=(
+            "found: publish for each column whether a cell is missing; possible: say "
+            "for all columns that cells may be missing (default: found)"
+        ),
     )
     draft.add_argument(
         "--categories",
         default="",
         metavar="COLUMNS",
-        help="columns of numbers that are codes of categories, separated by commas",
+        help="columns of numbers that stand for categories, separated by commas",
     )
     draft.add_argument(
         "--notation",
@@ -103,21 +109,25 @@ def add_parsers(commands: Any) -> None:
         action="append",
         default=[],
         metavar="COLUMN",
-        help="levels of this column may differ by case, space or accent alone; may be "
-        "repeated",
+        help="levels of this column are different things, although they differ only by "
+        "case, space or accent; may be repeated",
     )
     merge.add_argument(
         "--drop_columns", default="", metavar="COLUMNS", help="columns to leave out"
     )
     merge.add_argument(
         "--unknown",
-        help="encode a level that is not listed as other or zeros, or refuse it "
-        "(default: zeros if a site left out rare levels, else refuse)",
+        help=(
+            "what becomes of a level that is not listed: encoded as other or zeros, "
+            "or refused (default: zeros if a site left out rare levels, else refuse)"
+        ),
     )
     merge.add_argument(
         "--outside",
-        help="clip a number outside of a range, or refuse it (default: clip if a site "
-        "left out rare values, else refuse)",
+        help=(
+            "what becomes of a number outside of a range: clipped, or refused "
+            "(default: clip if a site left out rare values, else refuse)"
+        ),
     )
     merge.set_defaults(run=_merge)
     check = commands.add_parser(
@@ -209,8 +219,8 @@ def _merge(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"  {name}: {_entry(entry)}\n")
     if decisions.dropped:
         sys.stdout.write(
-            f"sites whose files have them give drop_columns="
-            f"{','.join(decisions.dropped)} to check and to the task\n"
+            "sites whose files have these columns give "
+            f"drop_columns={','.join(decisions.dropped)} to check and to the task\n"
         )
     sys.stdout.write(
         "Give this file to all sites; each runs: scripts/federation schema check "
@@ -274,29 +284,32 @@ def _install(path: pathlib.Path, target: pathlib.Path) -> None:
     text = path.read_text(encoding="utf-8")
     if target.exists() and target.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"--install: {target} differs from {path}; compare the two, then remove "
-            "the one in the data's folder"
+            f"--install: {target} differs from {path}; compare the two files, then "
+            "remove the file in the data's folder"
         )
     if not target.exists():
         _write(target, text)
-    sys.stdout.write(f"{target}: is the schema that the site takes\n")
+    sys.stdout.write(f"{target}: is the schema that this site uses\n")
 
 
 def _new_file(flag: str, text: str) -> pathlib.Path:
     path = user_paths.expanded(text)
     if path.exists():
         raise ValueError(
-            f"{flag}={text}: there is a file; move it away, or give another"
+            f"{flag}={text}: the file exists already; move it away, or give another "
+            "path"
         )
     if not path.parent.is_dir():
-        raise ValueError(f"{flag}={text}: there is no folder {path.parent}; make it")
+        raise ValueError(
+            f"{flag}={text}: the folder {path.parent} does not exist; make it"
+        )
     return path
 
 
 def _check_outside(output: pathlib.Path, folder: pathlib.Path) -> None:
     if output.parent.resolve() == folder.resolve():
         raise ValueError(
-            f"--output={output}: is in the data's folder, where each file is a "
+            f"--output={output}: is in the data's folder, in which each file is a "
             "client's; give a path elsewhere"
         )
 

@@ -162,7 +162,10 @@ def rotation(
     if len(shape) < 2 or shape[0] != shape[1]:
         raise ValueError(f"rotation expects square images, got x of {shape}")
     if math.prod(shape) != math.prod(x_shape):
-        raise ValueError(f"x of {x_shape} does not hold {shape}")
+        raise ValueError(
+            f"x of {x_shape} has not as many values as images of {shape}; give the "
+            "shape of an image as image_shape"
+        )
     angles = client_angles(len(data), degrees)
 
     def turned(place: int, _: str, examples: Examples) -> Examples:

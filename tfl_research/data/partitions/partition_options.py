@@ -100,7 +100,7 @@ class PartitionOptions:
         return f", {self.partition} partition{value}"
 
     def pools(self, num_clients: int | None) -> bool:
-        """Whether the examples of natural clients are pooled and split anew.
+        """Whether the examples of natural clients are pooled and split again.
 
         Args:
           num_clients: requested number of clients, or None.

@@ -65,7 +65,7 @@ def finite_numbers(
     Raises:
       ValueError: a cell is not a number, or is infinite.
     """
-    # Times are numbers to pandas, of a unit that nobody gave.
+    # pandas takes times for numbers, in a unit that nobody gave.
     no_numbers = (complex, np.complexfloating, np.datetime64, np.timedelta64)
     wrong = np.zeros(len(cells), bool)
     if cells.dtype.kind not in "fiub":
@@ -89,7 +89,7 @@ def finite_numbers(
             at,
         )
     if np.isinf(values).any():
-        refuse(column, cells, np.isinf(values), "is not finite", at)
+        refuse(column, cells, np.isinf(values), "is not finite; correct the cell", at)
     wrong = values == 0
     if cells.dtype == object and wrong.any():
         for row in np.flatnonzero(wrong):
@@ -98,7 +98,13 @@ def finite_numbers(
     else:
         wrong[:] = False
     if wrong.any():
-        refuse(column, cells, wrong, "is too small for float64, which makes it 0", at)
+        refuse(
+            column,
+            cells,
+            wrong,
+            "is too small for float64, which makes it 0; correct the cell",
+            at,
+        )
     return values
 
 
@@ -126,6 +132,6 @@ def refuse_missing(column: str, missing: np.ndarray, at: CellNamer) -> None:
     """Raises ValueError that names the first missing cell, if any is missing."""
     if missing.any():
         raise ValueError(
-            f"{at(int(np.argmax(missing)), column)}: no value, but the schema says "
-            "that none is missing"
+            f"{at(int(np.argmax(missing)), column)}: has no value, but the schema "
+            "says that no value is missing; fill it in, or change the schema"
         )

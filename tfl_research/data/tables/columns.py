@@ -106,7 +106,9 @@ class Numeric(Column):
                 "than float64 holds"
             )
         if self.logarithmic and self.low <= -1:
-            raise ValueError(f"{self.column}: log(1 + low) needs low > -1")
+            raise ValueError(
+                f"{self.column}: log(1 + low) needs a low above -1, got {self.low}"
+            )
         if self.outside not in OUTSIDE:
             raise ValueError(
                 f"{self.column}: outside must be {' or '.join(OUTSIDE)}, got "
@@ -262,7 +264,7 @@ class Categorical(Column):
 class Binned(Column):
     """A number as one of a few declared intervals, one-hot.
 
-    For quantities whose effect is not monotone. The intervals are (-inf, e0],
+    For quantities with an effect that is not monotone. The intervals are (-inf, e0],
     (e0, e1], ..., (ek, inf).
 
     Attributes:

@@ -57,7 +57,7 @@ def derive(
 def said(
     silos: Sequence[Silo], columns: Sequence[Column], training: Sequence[pd.DataFrame]
 ) -> list[str]:
-    """A line for each column of which the training rows do not tell enough.
+    """A line for each column about which the training rows do not tell enough.
 
     These are numeric columns that are constant in the training rows alone, and
     categories that occur in other rows alone.
@@ -168,9 +168,9 @@ def _column(silos: Sequence[Silo], name: str, training: Sequence[pd.Series]) -> 
         categories.update(cells.dropna().map(text_of))
     if len(categories) > _MOST_CATEGORIES:
         raise ValueError(
-            f"column {name!r} has {len(categories)} categories, at most "
-            f"{_MOST_CATEGORIES} are encoded; if it is an identifier, name it in "
-            "drop_columns"
+            f"column {name!r} has {len(categories)} categories; at most "
+            f"{_MOST_CATEGORIES} are encoded; if the column holds identifiers, name "
+            "it in drop_columns"
         )
     return Categorical(
         name, tuple(sorted(categories)), unknown="zeros", may_be_missing=missing
@@ -201,10 +201,15 @@ def _scale(name: str, values: pd.Series) -> tuple[float, float]:
     mean, deviation = float(values.mean()), float(values.std(ddof=0))
     if not deviation > _ROUNDING * max(abs(low), abs(high)):
         raise ValueError(
-            f"column {name!r}: the training rows are from {low!r} to {high!r}, which "
-            "differ by rounding alone, so that they are no scale for other rows; "
-            f"declare a minimum and maximum in schema.json, or give drop_columns={name}"
+            f"column {name!r}: the numbers of the training rows, {low!r} to {high!r}, "
+            "differ by rounding alone, so that they give no scale for other rows; "
+            "declare a minimum and maximum in schema.json, or give "
+            f"drop_columns={name}"
         )
     if not np.isfinite(mean):
-        raise ValueError(f"column {name!r}: the mean of the training rows is {mean}")
+        raise ValueError(
+            f"column {name!r}: the mean of the training rows is {mean}, beyond "
+            "float64; declare a minimum and maximum in schema.json, or give "
+            f"drop_columns={name}"
+        )
     return mean, deviation

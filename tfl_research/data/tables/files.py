@@ -55,8 +55,8 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
     Hidden files, `schema.json`, and readme and licence files are ignored.
 
     Raises:
-      ValueError: no such folder, no data files in it, an entry of another kind, a name
-        that is not UTF-8 or cannot be printed, or two files that would be the same
+      ValueError: the folder does not exist or has no data files, an entry is of another
+        kind, a name is not UTF-8 or cannot be printed, or two files would be the same
         client.
     """
     _check_name(folder)
@@ -92,12 +92,13 @@ def _check_name(path: pathlib.Path) -> None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(
-            f"{name!a}: the name is not UTF-8 text, and a client's id is text; "
-            "rename it"
+            f"{name!a}: the file's name is not UTF-8 text, but it is the client's id; "
+            "rename the file"
         ) from None
     if not name.isprintable():
         raise ValueError(
-            f"{name!a}: the name has a character that cannot be printed; rename it"
+            f"{name!a}: the file's name has a character that cannot be printed; "
+            "rename the file"
         )
 
 
@@ -252,7 +253,7 @@ def read_folder(
     Args:
       folder: of the files.
       delimiter: of CSV files.
-      dropped: columns whose cells are not needed, whatever they are.
+      dropped: columns that are not needed; their cells may have any form.
 
     Raises:
       ValueError: see `list_files`; or a file that cannot be read, is empty, is not

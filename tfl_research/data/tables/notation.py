@@ -85,32 +85,37 @@ class Notation:
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
-            raise ValueError(f"type is {', '.join(TYPES)}; got {self.type!r}")
+            raise ValueError(
+                f"type must be one of {', '.join(TYPES)}; got {self.type!r}"
+            )
         for name, value, signs in (
             ("decimal", self.decimal, DECIMAL_SIGNS),
             ("thousands", self.thousands, THOUSANDS_SIGNS),
         ):
             if value not in signs:
                 raise ValueError(
-                    f"{name} is one of {' '.join(map(repr, signs))}, got {value!r}"
+                    f"{name} must be one of {' '.join(map(repr, signs))}, got {value!r}"
                 )
         if self.decimal == self.thousands:
             raise ValueError(
-                f"decimal and thousands are the same sign, {self.decimal!r}"
+                f"decimal and thousands must be different signs, got {self.decimal!r} "
+                "for both"
             )
         numeric = self.type in (NUMBER, INTEGER)
         if not numeric and (self.decimal, self.thousands, self.unit) != (".", "", ""):
             raise ValueError(
-                f"decimal, thousands and unit are of numbers; the type is {self.type!r}"
+                "decimal, thousands and unit go with numbers only; got the type "
+                f"{self.type!r}"
             )
         if any(c.isdigit() or c in written.SIGNS for c in self.unit):
             raise ValueError(
-                f"unit is a text without digits and signs, got {self.unit!r}"
+                f"unit must be a text without digits and signs, got {self.unit!r}"
             )
         if (self.type == DATE) != bool(self.date_format):
             raise ValueError(
-                "a date needs a format such as '%Y-%m-%d', and no other type has one; "
-                f"got the type {self.type!r} and the format {self.date_format!r}"
+                "a date needs a format such as '%Y-%m-%d', and other types have no "
+                f"format; got the type {self.type!r} and the format "
+                f"{self.date_format!r}"
             )
 
     @property
@@ -213,7 +218,7 @@ class Notation:
             raise ValueError(f"is not {_A[self.type]}, as the schema declares")
         plain = cell if not isinstance(cell, str) else self._plain(text)
         if isinstance(plain, str) and is_integer:
-            # 2.0 is an integer, and 2.5 is none.
+            # 2.0 is an integer; 2.5 is not.
             whole = written.whole(plain)
             if whole is None:
                 raise ValueError("is not an integer, as the schema declares")
@@ -229,9 +234,11 @@ class Notation:
                 "text and categories if it is a code"
             ) from None
         if value == 0 and isinstance(plain, str) and written.value(plain) != 0:
-            raise ValueError("is too small for float64, which makes it 0")
+            raise ValueError(
+                "is too small for float64, which makes it 0; correct the cell"
+            )
         if not math.isfinite(value):
-            raise ValueError("is not finite")
+            raise ValueError("is not finite; correct the cell")
         return value
 
     def _plain(self, text: str) -> str:
@@ -272,7 +279,7 @@ _A = {NUMBER: "a number", INTEGER: "an integer"}
 
 
 def _days_since(start: datetime.datetime, day: datetime.date) -> float:
-    """Days between, the time of day a fraction; in UTC where there is a zone."""
+    """Days between, the time of day a fraction; in UTC if the text has a time zone."""
     if not isinstance(day, datetime.datetime):
         day = datetime.datetime(day.year, day.month, day.day)
     if day.tzinfo is not None:

@@ -107,7 +107,10 @@ def by_client(x: np.ndarray, y: np.ndarray, clients: pd.Series) -> dict[str, Exa
     """
     codes, names = pd.factorize(clients, sort=True)
     if (codes < 0).any():
-        raise ValueError(f"row {int(np.argmax(codes < 0))} has no client")
+        raise ValueError(
+            f"row {int(np.argmax(codes < 0))} has no client; give every row the id of "
+            "its client"
+        )
     rows = (np.flatnonzero(codes == code) for code in range(len(names)))
     return {
         str(name): {"x": x[mine], "y": y[mine].astype(np.int32)}

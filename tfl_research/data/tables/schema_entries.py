@@ -68,8 +68,8 @@ def _notation(
         not isinstance(words, list) or not all(isinstance(w, str) for w in words)
     ):
         raise ValueError(
-            f"{where}: missing_values is a list of texts, got {words!r}; an empty cell "
-            'is ""'
+            f"{where}: missing_values must be a list of texts, got {words!r}; an "
+            'empty cell is ""'
         )
     try:
         return Notation(
@@ -114,14 +114,15 @@ def _spellings(where: str, value: Any) -> dict[str, str]:
     )
     if not ok:
         raise ValueError(
-            f'{where}: spellings is an object such as {{"yes": ["Yes", "YES"]}}, got '
-            f"{value!r}"
+            f'{where}: spellings must be an object such as {{"yes": ["Yes", '
+            f'"YES"]}}, got {value!r}'
         )
     for meant, texts in value.items():
         for text in texts:
             if found.setdefault(text, meant) != meant:
                 raise ValueError(
-                    f"{where}: spellings: {text!r} means {found[text]!r} and {meant!r}"
+                    f"{where}: spellings: {text!r} means both {found[text]!r} and "
+                    f"{meant!r}; leave one of them out"
                 )
     return found
 
@@ -134,7 +135,7 @@ def column(where: str, name: str, entry: Any) -> Column:
     _check_chosen(where, entry)
     missing = entry.get("missing", True)
     if not isinstance(missing, bool):
-        raise ValueError(f"{where}: missing is true or false, got {missing!r}")
+        raise ValueError(f"{where}: missing must be true or false, got {missing!r}")
     keys = set(entry) - {"missing"} - NOTATION
     kind = entry.get("type")
     if {"minimum", "maximum"} <= keys <= {"minimum", "maximum", "outside"}:
@@ -143,7 +144,7 @@ def column(where: str, name: str, entry: Any) -> Column:
         low, high = (_end(where, k, entry[k], kind) for k in ("minimum", "maximum"))
         if not (_is_number(low) and _is_number(high) and low < high):
             raise ValueError(
-                f"{where}: minimum and maximum are numbers, the minimum below the "
+                f"{where}: minimum and maximum must be numbers, the minimum below the "
                 f"maximum; got {low!r} and {high!r}"
             )
         outside = _word(where, entry, "outside", OUTSIDE)
@@ -164,8 +165,8 @@ def column(where: str, name: str, entry: Any) -> Column:
         mean, deviation = entry["mean"], entry["deviation"]
         if not (_is_number(mean) and _is_number(deviation) and deviation > 0):
             raise ValueError(
-                f"{where}: mean and deviation are numbers, the deviation above 0; got "
-                f"{mean!r} and {deviation!r}"
+                f"{where}: mean and deviation must be numbers, the deviation above 0; "
+                f"got {mean!r} and {deviation!r}"
             )
         notation = _notation(where, entry, NUMBER)
         _check_type(where, notation, (NUMBER, INTEGER, DATE), "mean and deviation")
@@ -178,7 +179,10 @@ def column(where: str, name: str, entry: Any) -> Column:
     if {"categories"} <= keys <= {"categories", "unknown"}:
         categories = _names(entry["categories"])
         if categories is None:
-            raise ValueError(f"{where}: categories is a list of distinct names")
+            raise ValueError(
+                f"{where}: categories must be a list of distinct names, got "
+                f"{entry['categories']!r}"
+            )
         unknown = _word(where, entry, "unknown", UNKNOWN)
         notation = _notation(where, entry, TEXT, categories)
         _check_type(where, notation, (TEXT, INTEGER), "categories")
@@ -195,8 +199,7 @@ def column(where: str, name: str, entry: Any) -> Column:
 def _check_chosen(where: str, entry: Mapping[str, Any]) -> None:
     if CHOICES in entry:
         raise ValueError(
-            f"{where}: has {CHOICES}; put the one that holds in the place of the whole "
-            "entry"
+            f"{where}: has {CHOICES}; replace the whole entry by the choice that holds"
         )
 
 
@@ -219,12 +222,12 @@ def _check_meant(
     for text, meant in notation.spellings.items():
         if meant not in names or text in names:
             raise ValueError(
-                f"{where}: spellings: {text!r} means {meant!r}; the second must be on "
-                "the list of names, and the first must not"
+                f"{where}: spellings: {text!r} means {meant!r}, but {meant!r} must be "
+                f"among the declared names, and {text!r} must not"
             )
     if notation.type == INTEGER and any(whole(name) != name for name in names):
         raise ValueError(
-            f"{where}: names of the type integer are written as 1, not as 01"
+            f"{where}: names of the type integer must be written as 1, not as 01"
         )
 
 
@@ -236,7 +239,7 @@ def _end(where: str, key: str, value: Any, kind: Any) -> Any:
         day = datetime.date.fromisoformat(value)
     except ValueError:
         raise ValueError(
-            f"{where}: {key} of dates is written as 2020-01-31, got {value!r}"
+            f"{where}: {key} of dates must be written as 2020-01-31, got {value!r}"
         ) from None
     return (day - datetime.date(1970, 1, 1)).days
 
@@ -244,10 +247,10 @@ def _end(where: str, key: str, value: Any, kind: Any) -> Any:
 def _word(
     where: str, entry: Mapping[str, Any], key: str, words: tuple[str, ...]
 ) -> str:
-    """One of the words, "refuse" where the entry has none."""
+    """One of the words; "refuse" if the entry has no word."""
     word = entry.get(key, "refuse")
     if word not in words:
-        raise ValueError(f"{where}: {key} is {' or '.join(words)}, got {word!r}")
+        raise ValueError(f"{where}: {key} must be {' or '.join(words)}, got {word!r}")
     return str(word)
 
 
@@ -261,7 +264,10 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
     if keys == {"columns"} and not NOTATION & set(entry):
         columns = entry["columns"]
         if not isinstance(columns, dict) or not columns:
-            raise ValueError(f"{where}: columns is an object of labels by column")
+            raise ValueError(
+                f"{where}: columns must be an object of labels by column, got "
+                f"{columns!r}"
+            )
         several = {
             name: _truth(f"{where} {name!r}", each) for name, each in columns.items()
         }
@@ -270,7 +276,9 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
         low, high = entry.get("minimum"), entry.get("maximum")
         for end in (low, high):
             if end is not None and not _is_number(end):
-                raise ValueError(f"{where}: {end!r} is no number")
+                raise ValueError(
+                    f"{where}: minimum and maximum must be numbers, got {end!r}"
+                )
         return None, Label(A_NUMBER, _notation(where, entry, NUMBER), low, high)
     classes = _names(entry.get("classes"))
     if entry.get("type") == BOOLEAN and "classes" not in entry and not keys:
@@ -285,7 +293,10 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
     _check_type(where, notation, (TEXT, INTEGER, BOOLEAN), "classes")
     if notation is not None and notation.type == BOOLEAN:
         if set(classes) != set(TRUTH):
-            raise ValueError(f"{where}: classes of the type boolean are false and true")
+            raise ValueError(
+                f"{where}: classes of the type boolean must be false and true, got "
+                f"{', '.join(classes)}"
+            )
     else:
         _check_meant(where, notation, classes)
     return classes, None if notation is None else Label(notation=notation)

@@ -43,7 +43,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        raise ValueError(
+            f"the name {twice!r} occurs twice; leave one of the two entries out"
+        )
     return found
 
 
@@ -68,7 +70,8 @@ def read_file(path: pathlib.Path, label_column: str) -> Schema:
     false. Words such as NA and none are values where categories or classes list them.
 
     Raises:
-      ValueError: no such file, not JSON, or another form; names the column.
+      ValueError: the file does not exist, is not JSON, or has another form; names the
+        column.
     """
     return of_content(str(path), _content(path), label_column)
 
@@ -83,7 +86,8 @@ def of_content(path: str, content: Any, label_column: str) -> Schema:
         raise ValueError(f"{path}: unknown entry {sorted(unknown)[0]!r}")
     if label_column in columns:
         raise ValueError(
-            f"{path}: the label column {label_column!r} belongs under 'label'"
+            f"{path}: the label column {label_column!r} must stand under 'label', not "
+            "under 'columns'"
         )
     try:
         schema = Schema(

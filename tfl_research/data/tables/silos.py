@@ -92,11 +92,12 @@ def load(
     Numeric columns are scaled, categorical columns are one-hot. In a column with
     missing cells, a missing cell is zero and has an indicator. Scaling and categories
     come from the folder's schema.json (`schema_file.read`), which maps a numeric
-    column's declared range to [-1, 1]. Without schema.json they are derived from the
-    pooled training rows (`derived_schema.derive`), and without its "label" the classes
-    are those of all rows; no differential-privacy guarantee of the training covers
-    either. Then the files are compared, and what can be read in several ways is refused
-    (`comparison`). Rows are split by the hash of their cells (`hold_out.examples`).
+    column's declared range to [-1, 1]. Without schema.json the columns are derived from
+    the pooled training rows (`derived_schema.derive`). Without "label" in schema.json
+    the classes are taken from all rows; no differential-privacy guarantee of the
+    training covers either. Then the files are compared, and what can be read in several
+    ways is refused (`comparison`). Rows are split by the hash of their cells
+    (`hold_out.examples`).
 
     Args:
       folder: a .csv or .parquet file for each client, all with the same columns.
@@ -190,8 +191,8 @@ def without_rows(
       drop_columns: columns to leave out.
 
     Raises:
-      ValueError: no schema.json, one without classes, or a column to leave out that
-        schema.json does not have.
+      ValueError: there is no schema.json, it has no classes, or it does not have a
+        column that is to be left out.
     """
     path = folder / schema_file.SCHEMA_FILE
     label_columns = files_table.label_columns(label_column, label_kind)

@@ -24,7 +24,7 @@ from tfl_research.storage.computation_record import ComputationRecord
 
 # Columns that differ from one run to the next.
 _TIMES = ("round_seconds",)
-# What a run's record has beside settings.
+# What a run's record has in addition to settings.
 _NO_SETTINGS = frozenset(
     {"batching", "data_sha256", "expected_cohort_size", "num_train_clients", "plugins"}
 )

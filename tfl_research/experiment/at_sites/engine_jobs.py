@@ -108,7 +108,8 @@ def serve_training(
     """Trains at a site for an engine's job, until SIGINT or SIGTERM.
 
     Args:
-      path: of the site's site.toml. The socket is `train.sock` beside the site's own.
+      path: of the site's site.toml. The socket is `train.sock`, in the folder of the
+        site's own socket.
       settings: the `experiment.json` of `export`.
       say: prints a line.
 
@@ -138,7 +139,9 @@ def trainer_at(
     try:
         flat = json.loads(settings.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{settings} cannot be read: {error}") from error
+        raise UserError(
+            f"{settings} cannot be read: {error}; export the job again"
+        ) from error
     return _AtSite(site, say).trainer(flat)
 
 
@@ -155,8 +158,8 @@ class _AtSite(SiteWork):
         policy.check(experiment, task)
         if not policy.allows("examples"):
             raise Refused(
-                "site.toml: metrics must have 'examples', by which the engine weights "
-                "the sites"
+                "site.toml: metrics must have 'examples', because the engine weights "
+                "the sites by their numbers of examples"
             )
         return _WithinPolicy(EngineTrainer(experiment, task), policy)
 

@@ -1,4 +1,4 @@
-"""A site's training for another engine's job, which averages by itself."""
+"""A site's training for a job of another engine, which does the averaging itself."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class EngineTrainer:
         if process.client_states is not None:
             raise SettingError(
                 f"--algorithm={experiment.chosen_algorithm.NAME}: clients keep a "
-                "state, of which the engine's average knows nothing; take part in our "
-                "rounds (scripts/run --runtime=federation) instead"
+                "state, but the engine's average covers weights alone; take part in "
+                "our rounds (scripts/run --runtime=federation) instead"
             )
         self._task, self._setup = own, setup
         self._seed = experiment.training.seed
@@ -110,7 +110,7 @@ class EngineTrainer:
         shapes = [tuple(w.shape) for w in weights]
         if shapes != [tuple(np.shape(w)) for w in expected]:
             raise Refused(
-                f"the engine sent arrays of shapes {shapes}, and the model has "
+                f"the engine sent arrays of shapes {shapes}, but the model has "
                 f"{[tuple(np.shape(w)) for w in expected]}; export the job again"
             )
         values = [
@@ -135,7 +135,7 @@ def first_weights(experiment: Description, task: Task) -> list[np.ndarray]:
 
 
 def check(experiment: Description) -> None:
-    """Refuses what an engine that averages by itself cannot do.
+    """Refuses what an engine that does the averaging itself cannot do.
 
     Raises:
       SettingError: such a setting, with the fix.

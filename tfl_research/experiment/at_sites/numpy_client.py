@@ -1,8 +1,8 @@
 """A site whose clients are trained by a class of the user, in any framework.
 
 The class has the methods of Flower's `NumPyClient`. It takes part in rounds of this
-package. Aggregators, user-level privacy, secure sums and the ledger are those of the
-experiment; the data and the training are the class's own.
+package. Aggregators, user-level privacy, secure sums and the ledger are the
+experiment's; the data and the training are the class's own.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def checked(
     arrays = [np.asarray(value, np.float32) for value in parameters]
     if [array.shape for array in arrays] != list(shapes):
         raise SettingError(
-            f"{what} has arrays of shapes {[a.shape for a in arrays]}, and the task's "
-            f"model has {list(shapes)}; both must be the same model, in this order"
+            f"{what} has arrays of shapes {[a.shape for a in arrays]}, but the task's "
+            f"model has {list(shapes)}; both must be the same model, with arrays in "
+            "this order"
         )
     return arrays

@@ -1,4 +1,4 @@
-"""One run at a site whose training is a class of the user."""
+"""One run at a site that trains by the user's own class."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class NumPyRun(RunAtSite):
         self._shapes = [tuple(spec.shape) for spec in model.weight_specs]
         if setup.record_level is not None:
             raise SettingError(
-                "record-level privacy is noise inside of the local steps, which are "
-                "this site's own class; give user-level privacy"
+                "record-level privacy needs noise inside of the local steps, but this "
+                "site trains by its own class; give user-level privacy"
             )
         algorithm = experiment.chosen_algorithm.NAME
         if algorithm not in ("fed_avg", "fed_prox"):
             raise SettingError(
-                f"--algorithm={algorithm}: a NumPyClient gives weights alone; give "
+                f"--algorithm={algorithm}: a NumPyClient returns weights alone; give "
                 "fed_avg"
             )
         if model.state_specs:
             raise SettingError(
                 "the task's model has statistics beside its weights (batch "
-                "normalisation), which a NumPyClient does not tell apart; use a model "
-                "without"
+                "normalisation), which a NumPyClient cannot tell apart; use a model "
+                "without such statistics"
             )
         parameters = self._client.get_parameters({})
         checked(parameters, self._shapes, "get_parameters")
@@ -137,12 +137,17 @@ class NumPyRun(RunAtSite):
     def evaluate(self, request: Message) -> Message:
         """The sums of the class's evaluation, of the model in the request."""
         if request.text("split") != evaluations.SPLIT:
-            raise MessageError(f"there is no split {request.text('split')[:40]!r} here")
+            raise MessageError(
+                f"this site has no split {request.text('split')[:40]!r}; expected "
+                f"{evaluations.SPLIT}"
+            )
         objective = self.setup.task.build_objective()
         self._site.policy.check_metrics(sorted(objective.metrics))
         weights, _ = evaluations.weights_of(request)
         if [weight.shape for weight in weights] != self._shapes:
-            raise MessageError("the weights are not of this task's model")
+            raise MessageError(
+                "the weights do not have the shapes of this task's model"
+            )
         loss, examples, means = self._client.evaluate(weights, {})
         sums = self._sums_of(examples, {**means, "loss": loss})
         return evaluations.answer(

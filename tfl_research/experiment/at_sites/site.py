@@ -60,7 +60,9 @@ class SiteWork:
             self._end(run)
             return Message("end")
         if request.kind not in ("round", "evaluate", SHARES, MASKED, UNMASK):
-            raise MessageError(f"a site does nothing of the kind {request.kind!r}")
+            raise MessageError(
+                f"a site does not know requests of the kind {request.kind!r}"
+            )
         if run not in self._runs:
             return Message(request.kind, {"forgotten": True})
         at_site = self._runs[run]
@@ -76,7 +78,7 @@ class SiteWork:
             raise self._untold(str(error)) from error
 
     def _untold(self, reason: str) -> Refused:
-        """A refusal whose reason stays at the site, since it may quote data."""
+        """A refusal without its reason, which may quote data and stays at the site."""
         self._say(f"the site's own data or computation: {reason}")
         return Refused(
             "its own data or computation failed; the site's output has the reason"
@@ -98,8 +100,8 @@ class SiteWork:
         facts = AllFacts.of(sites)
         if facts.sites.get(self._site.name) != self._facts(task):
             raise Refused(
-                "the data of this site have changed since it told the coordinator of "
-                "them; start the run again"
+                "the data of this site have changed since the site told the "
+                "coordinator of them; start the run again"
             )
         self._end(run)
         while len(self._runs) >= _OPEN_RUNS:
@@ -134,13 +136,14 @@ class SiteWork:
         name = flat.get("task")
         if name != self._site.task:
             raise Refused(
-                f"the coordinator asks for the task {str(name)[:60]!r}, and site.toml "
+                f"the coordinator asks for the task {str(name)[:60]!r}, but site.toml "
                 f"has the task {self._site.task!r}"
             )
         own = sorted(n for n in shared.OWN & set(flat) if flat[n] not in (None, [], ""))
         if own:
             raise Refused(
-                f"{own[0]} is about a machine of its own; a site takes it from nobody"
+                f"{own[0]} is a setting of this machine; a site does not take it from "
+                "the coordinator"
             )
         try:
             experiment = Experiment.from_flat(
@@ -179,8 +182,8 @@ class SiteWork:
         unknown = [name for name in names if name not in task.train.client_ids]
         if unknown:
             raise Refused(
-                f"site.toml: clients has {unknown[0]!r}, and the task has "
-                f"{', '.join(task.train.client_ids[:20])}"
+                f"site.toml: clients has {unknown[0]!r}, which is not a client of the "
+                f"task; it has {', '.join(task.train.client_ids[:20])}"
             )
         return dataclasses.replace(
             task, train=task.train.subset(names), test=task.test.subset(names)

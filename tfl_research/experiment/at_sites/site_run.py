@@ -86,7 +86,7 @@ class RunAtSite:
             for name, value in shared.settings(experiment).items()
             if name not in run_record.MAY_CHANGE
         }
-        # What the site's noise of a round covers, beside the round's model.
+        # What the site's noise of a round covers, in addition to the round's model.
         covers = repr(
             (
                 facts.sites[site.name].mark,
@@ -140,9 +140,9 @@ class RunAtSite:
         other = sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n))
         if other:
             raise Refused(
-                f"the {', '.join(other).replace('_', ' ')} of this site and of the "
-                "coordinator differ; install the same version of tfl_research, its "
-                "packages and plugins"
+                "this site and the coordinator have different versions of "
+                f"{', '.join(other).replace('_', ' ')}; install the same version of "
+                "tfl_research, its packages and plugins"
             )
 
     def round(self, request: Message) -> Message:
@@ -187,20 +187,23 @@ class RunAtSite:
         """The attempt at a round's secure sum, and the terms that are proposed for it.
 
         Raises:
-          MessageError: there are none, or they are not of this process.
+          MessageError: the request has no terms, or terms of another process.
         """
         try:
             begun = request.mapping("sum")
             attempt, terms = int(begun["attempt"]), SumTerms.from_json(begun["terms"])
         except (KeyError, TypeError, ValueError) as error:
-            raise MessageError(f"round {number}: no terms of a secure sum") from error
+            raise MessageError(
+                f"round {number}: the request has no terms of a secure sum"
+            ) from error
         expected = [
             VectorSpec(shape, dtype.name, m)
             for dtype, shape, m in self._process.secure_layout
         ]
         if list(terms.vectors) != expected or len(terms.parties) < LEAST_PARTIES:
             raise MessageError(
-                f"round {number}: the terms of the secure sum are not of this process"
+                f"round {number}: the terms of the secure sum do not fit this site's "
+                "process"
             )
         return attempt, terms
 
@@ -240,8 +243,8 @@ class RunAtSite:
         else:
             if self._summed[:2] != (number, attempt):
                 raise Refused(
-                    f"round {number}: this site has started again since the secure sum "
-                    "began, and takes no further part in it"
+                    f"round {number}: this site has started again since the secure "
+                    "sum began, and takes no further part in that sum"
                 )
             answer = self._sums.masked(*arguments, self._summed[2])
         return Message(request.kind, {}, answer)
@@ -276,8 +279,8 @@ class RunAtSite:
         if self._states is not None and not self._states.has(client_id, after):
             raise Refused(
                 f"the run goes on from the state of client {client_id!r} after round "
-                f"{after}, which this site does not have; restore the newest copy of "
-                "the site's folder, or start a new run"
+                f"{after}, but this site does not have that state; restore the newest "
+                "copy of the site's folder, or start a new run"
             )
 
     def _state_rows(self, client_ids: Sequence[str]) -> np.ndarray:
@@ -295,7 +298,7 @@ class RunAtSite:
     def evaluate(self, request: Message) -> Message:
         """The sums of the site's clients, of the model in the request."""
         if request.text("split") != evaluations.SPLIT:
-            raise MessageError(f"there is no split {request.text('split')[:40]!r} here")
+            raise MessageError(f"this site has no split {request.text('split')[:40]!r}")
         if self._evaluator is None:
             task = dataclasses.replace(
                 self.setup.task, train=self._own.train, test=self._own.test
@@ -316,7 +319,9 @@ class RunAtSite:
         except UserError:
             raise  # It may quote data.
         except ValueError as error:
-            raise MessageError("the weights are not of this run's model") from error
+            raise MessageError(
+                "the weights do not have the shapes of this run's model"
+            ) from error
 
     def close(self) -> None:
         """Closes the files."""
@@ -330,7 +335,7 @@ class RunAtSite:
 
 
 def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, int]:
-    """By client, the last round of which its state counts; 0 for none.
+    """For each client, the last round whose state counts; 0 for none.
 
     Raises:
       MessageError: a client without a round, or no round.
@@ -340,7 +345,7 @@ def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, in
         number = given.get(client_id)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise MessageError(
-                f"client {client_id!r}: expected the last round of which its state "
-                f"counts, got {str(number)[:40]!r}"
+                f"client {client_id!r}: expected the number of the last round whose "
+                f"state counts, got {str(number)[:40]!r}"
             )
     return {client_id: given[client_id] for client_id in client_ids}

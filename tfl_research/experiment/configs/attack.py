@@ -66,10 +66,11 @@ class Attack(Settings):
 
     attack: str = settings.choice(
         NONE,
-        "What malicious clients do. label_flip and backdoor change their data; "
-        "gaussian, sign_flip and scaled their own updates; alie, inner_product, "
-        "min_max, min_sum and mimic also see the honest updates of the round, and need "
-        "--aggregator=mean or a robust rule. Papers: attacks/catalogue.py.",
+        "What malicious clients do. label_flip and backdoor change the clients' data. "
+        "gaussian, sign_flip and scaled change the client's own update. alie, "
+        "inner_product, min_max, min_sum and mimic also see the honest updates of the "
+        "round, and need --aggregator=mean or a robust rule. Papers: "
+        "attacks/catalogue.py.",
         (NONE, *attacks.ATTACKS),
     )
     malicious_fraction: Optional[float] = settings.real(
@@ -80,22 +81,26 @@ class Attack(Settings):
         maximum=1,
     )
     attack_scale: Optional[float] = settings.real(
-        None, f"Strength, with its default. {_scales()}.", minimum=0
+        None, f"Strength of the attack, with its default. {_scales()}.", minimum=0
     )
     attack_perturbation: Optional[str] = settings.choice(
         None,
-        "Direction in which min_max and min_sum leave the honest mean: against it "
-        "(unit), against its signs, or by minus the standard deviations (std, the "
-        "default).",
+        "Direction in which min_max and min_sum leave the honest mean: against the "
+        "mean (unit), against its signs, or by minus the standard deviations (std, "
+        "the default).",
         attacks.PERTURBATIONS,
     )
     label_flip: Optional[str] = settings.choice(
         None,
-        "reverse: class y becomes C - 1 - y (the default); pairwise: y + 1 mod C.",
+        "reverse: class y becomes C - 1 - y (the default); pairwise: class y becomes "
+        "y + 1 mod C.",
         attacks.LABEL_FLIPS,
     )
     backdoor_target: Optional[int] = settings.integer(
-        None, "Class that the trigger is to give; 0 when not given.", minimum=0
+        None,
+        "Class that the backdoored model should give for the trigger; 0 when not "
+        "given.",
+        minimum=0,
     )
     backdoor_share: Optional[float] = settings.real(
         None,
@@ -106,8 +111,9 @@ class Attack(Settings):
     )
     backdoor_trigger: Optional[str] = settings.choice(
         None,
-        "patch: a square in the lower right corner, the default for images (flat ones "
-        "of square size too); feature: one entry of x, the default for other vectors.",
+        "patch: a square in the lower right corner, the default for images (also for "
+        "flat images of square size); feature: one entry of x, the default for other "
+        "vectors.",
         ("patch", "feature"),
     )
     backdoor_patch_size: Optional[int] = settings.integer(
@@ -117,7 +123,9 @@ class Attack(Settings):
         None, "Index of the feature; 0 when not given.", minimum=0
     )
     backdoor_value: Optional[float] = settings.real(
-        None, "What the pixels (1) or the feature (5) are set to."
+        None,
+        "Value of the trigger's pixels (1 when not given) or of its feature (5 when "
+        "not given).",
     )
 
     def check(self) -> None:
@@ -148,7 +156,7 @@ class Attack(Settings):
 
     @property
     def kind(self) -> str:
-        """Of the attack, see `attacks.Attack`; "none" where there is none."""
+        """Of the attack, see `attacks.Attack`; "none" without an attack."""
         return NONE if self.is_none else attacks.ATTACKS[self.attack].kind
 
     @property

@@ -28,21 +28,23 @@ class Audit(Settings):
 
     canaries: int = settings.integer(
         200,
-        "Canary clients that join the population; a fair coin decides for each whether "
-        "it takes part. They should be far fewer than the model's weights.",
+        "Number of canary clients that join the population. A fair coin decides for "
+        "each canary whether it takes part. Give far fewer canaries than the model "
+        "has weights.",
         minimum=2,
     )
     canary_scale: float = settings.real(
         100.0,
-        "Norm of a canary's update over the l2 norm clip, and examples it claims over "
-        "those that count once.",
+        "Norm of a canary's update over the l2 norm clip; also the number of examples "
+        "that a canary claims over the number that counts once.",
         minimum=1,
     )
     audit_statistic: str = settings.choice(
         "mean",
-        "What the lower bound judges a canary by. mean, max: of its cosines with what "
-        "the rounds release; final: its cosine with the final model less the untrained "
-        "one.",
+        "The score by which the lower bound judges a canary. mean and max: the mean "
+        "or the largest of the canary's cosines with the releases of the rounds; "
+        "final: its cosine with the difference between the final and the untrained "
+        "model.",
         STATISTICS,
     )
     audit_confidence: float = settings.real(
@@ -50,12 +52,12 @@ class Audit(Settings):
     )
     attack_examples: int = settings.integer(
         10_000,
-        "Examples of each kind, at most, for membership inference.",
+        "Largest number of examples of each kind for membership inference.",
         minimum=2,
     )
     sabotage: str = settings.choice(
         "none",
-        "Breaks the mechanism on purpose, to see that the audit notices: WARNING: the "
+        "Breaks the mechanism on purpose, to see that the audit notices. WARNING: the "
         "run's ε is then false.",
         SABOTAGES,
     )

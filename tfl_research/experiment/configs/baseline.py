@@ -21,15 +21,16 @@ class Baseline(Settings):
       >>> tfl.Experiment("heart", baseline=tfl.Baseline("Paris")).check()
       Traceback (most recent call last):
           ...
-      tfl_research.errors.SettingError: train_on=Paris: no such silo; choose pooled
-      or one of Cleveland, Hungary, Switzerland, VA Long Beach
+      tfl_research.errors.SettingError: train_on=Paris: there is no such silo; give
+      pooled or one of Cleveland, Hungary, Switzerland, VA Long Beach
     """
 
     TITLE: ClassVar[str] = "Baseline"
 
     train_on: Optional[str] = settings.text(
         None,
-        "A silo's name, or pooled for all of them; federation when not given.",
+        "A silo's name trains on that silo alone, pooled on the data of all silos "
+        "together. Federation when not given.",
     )
 
     def applied_to(self, task: Task) -> Task:
@@ -46,6 +47,7 @@ class Baseline(Settings):
             return dataclasses.replace(task, train=pooled)
         if self.train_on not in known:
             raise self.refused(
-                "train_on", f"no such silo; choose pooled or one of {', '.join(known)}"
+                "train_on",
+                f"there is no such silo; give pooled or one of {', '.join(known)}",
             )
         return dataclasses.replace(task, train=task.train.subset([self.train_on]))

@@ -35,24 +35,25 @@ class Cohorts(Settings):
 
     sampler: Optional[str] = settings.choice(
         None,
-        "poisson, the default with user-level privacy: every client joins "
-        "independently; fixed, the default without: a random subset of one size; "
-        "shuffled: slices of a random order; full, the default with record-level "
-        "privacy: everybody; min_separation: a fixed size, a client's rounds at least "
-        "--min_separation apart; cyclic_poisson: every --min_separation rounds it is a "
-        "client's turn, and it then joins independently.",
+        "Which clients a round has. poisson (the default with user-level privacy): "
+        "every client joins independently. fixed (the default without privacy): a "
+        "random subset of one size. shuffled: slices of a random order. full (the "
+        "default with record-level privacy): all clients. min_separation: a fixed "
+        "size, with at least --min_separation rounds between two rounds of a client. "
+        "cyclic_poisson: each client has its turn every --min_separation rounds, and "
+        "then joins independently.",
         SAMPLERS,
     )
     cohort_size: Optional[float] = settings.real(
         None,
-        "Clients in a round, on average for poisson and cyclic_poisson; "
-        f"when not given {_DEFAULT_COHORT_SIZE}, or all clients if there are fewer.",
+        "Clients in a round; for poisson and cyclic_poisson the average. When not "
+        f"given {_DEFAULT_COHORT_SIZE}, or all clients if there are fewer.",
         above=0,
     )
     min_separation: Optional[int] = settings.integer(
         None,
-        "Rounds from one participation of a client to the next, at least; for "
-        "min_separation the largest possible when not given.",
+        "Smallest number of rounds from one participation of a client to its next. "
+        "For min_separation the largest possible when not given.",
         minimum=1,
     )
 
@@ -137,13 +138,16 @@ class Weighting(Settings):
 
     client_weighting: Optional[str] = settings.choice(
         None,
-        "examples, the default: by number of examples n; uniform, the default with "
-        "user-level privacy and under algorithms that need it: all alike; capped: "
-        "min(n/cap, 1).",
+        "Weight of a client in the mean. examples (the default): the number of "
+        "examples n. uniform (the default with user-level privacy and for algorithms "
+        "that need it): the same for all. capped: min(n/cap, 1).",
         ("uniform", "examples", "capped"),
     )
     weight_cap: Optional[float] = settings.real(
-        None, "Examples from which a client counts fully; capped needs it.", above=0
+        None,
+        "Number of examples from which on a client has the full weight; needed by "
+        "capped.",
+        above=0,
     )
 
     def check(self) -> None:

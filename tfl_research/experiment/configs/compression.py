@@ -35,28 +35,31 @@ class Compression(Settings):
 
     compression: str = settings.choice(
         NONE,
-        "top_k: the largest entries (arXiv 1704.05021); random_k: entries drawn at "
-        "random (arXiv 1610.05492); quantize: few bits an entry, rounded at random "
-        "(QSGD, arXiv 1610.02132); low_rank: matrices as two factors (PowerSGD, arXiv "
-        "1905.13727).",
+        "Code of the updates. top_k: the largest entries (arXiv 1704.05021). "
+        "random_k: entries drawn at random (arXiv 1610.05492). quantize: a few bits "
+        "for each entry, rounded at random (QSGD, arXiv 1610.02132). low_rank: "
+        "matrices as two factors (PowerSGD, arXiv 1905.13727).",
         (NONE, "top_k", "random_k", "quantize", "low_rank"),
     )
     compression_fraction: Optional[float] = settings.real(
         None,
-        "Entries that top_k and random_k send; 0.01 when not given.",
+        "Share of the entries that top_k and random_k send; 0.01 when not given.",
         above=0,
         maximum=1,
     )
     compression_bits: Optional[int] = settings.integer(
-        None, "Bits of an entry for quantize; 8 when not given.", minimum=2, maximum=16
+        None,
+        "Bits of each entry under quantize; 8 when not given.",
+        minimum=2,
+        maximum=16,
     )
     compression_rank: Optional[int] = settings.integer(
-        None, "Rank of low_rank; 4 when not given.", minimum=1
+        None, "Rank of the factors under low_rank; 4 when not given.", minimum=1
     )
     error_feedback: Optional[bool] = settings.switch(
         None,
-        "Clients keep what the code loses and add it to their next update (arXiv "
-        "1901.09847); by default for top_k, random_k and low_rank.",
+        "Clients keep what the code loses, and add this to their next update (arXiv "
+        "1901.09847). The default for top_k, random_k and low_rank.",
     )
 
     def check(self) -> None:
@@ -73,7 +76,7 @@ class Compression(Settings):
 
     @property
     def is_sparse(self) -> bool:
-        """Whether the server gets some entries, and zeros in place of the others."""
+        """Whether the server gets only some entries, and zeros for the others."""
         return self.compression in _SPARSE
 
     @property

@@ -1,4 +1,4 @@
-"""Simulated devices in the place of clients that are always there."""
+"""Simulated devices, which replace clients that always take part."""
 
 from __future__ import annotations
 
@@ -28,38 +28,40 @@ class Devices(Settings):
 
     devices: Optional[int] = settings.integer(
         None,
-        "Number of simulated devices, which hold the clients' examples in turn. A "
+        "Number of simulated devices, which get the clients' examples in turn. A "
         "round waits for --cohort_size reports. Without devices every sampled client "
         "reports.",
         minimum=1,
     )
     over_selection: Optional[float] = settings.real(
         None,
-        "A round selects so many times --cohort_size devices; "
-        f"{OVER_SELECTION} when not given. With privacy a round selects --cohort_size "
-        "devices, and takes every report.",
+        f"A round selects this many times --cohort_size devices; {OVER_SELECTION} "
+        "when not given. With privacy a round selects --cohort_size devices, and "
+        "takes every report.",
         minimum=1,
     )
     report_deadline: float = settings.real(
         600.0,
-        "Simulated seconds after which a round waits no more. fed_buff waits for "
-        "nobody, and passes this over in a grid of algorithms.",
+        "Simulated seconds after which a round waits no longer. fed_buff waits for no "
+        "device, and ignores this flag in a grid of algorithms.",
         above=0,
     )
     minimum_cohort: int = settings.integer(
         1,
-        "A round with fewer reports is abandoned. With privacy the devices count that "
-        "could report, since who is late tells of their data.",
+        "A round with fewer reports is abandoned. With privacy, the devices that "
+        "could report are counted instead, because a late report tells of the "
+        "device's data.",
         minimum=1,
     )
     drop_out: float = settings.real(
         0.08, "Probability that a selected device stops mid-round.", minimum=0, below=1
     )
     partial_work: bool = settings.switch(
-        False, "Late devices report the local steps that they did until the deadline."
+        False,
+        "Late devices report the local steps that they finished before the deadline.",
     )
     seconds_per_example: float = settings.real(
-        0.02, "Median compute time of a device for one example, once.", above=0
+        0.02, "Median seconds that a device computes for one example.", above=0
     )
     download_rate: float = settings.real(
         1e6, "Median download speed, bytes a second.", above=0
@@ -69,7 +71,7 @@ class Devices(Settings):
     )
     speed_spread: float = settings.real(
         1.0,
-        "Standard deviation of the logarithm of compute and of network speeds.",
+        "Standard deviation of the logarithm of compute speeds and of network speeds.",
         minimum=0,
     )
     mean_availability: float = settings.real(
@@ -77,7 +79,7 @@ class Devices(Settings):
     )
     diurnal_amplitude: float = settings.real(
         0.8,
-        "How much availability swings with the time of day; 0 for not at all.",
+        "How much availability changes with the time of day; 0 is no change.",
         minimum=0,
         maximum=1,
     )

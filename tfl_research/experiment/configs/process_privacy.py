@@ -23,7 +23,7 @@ class ProcessPrivacy:
         event of `mechanism` over the run's cohorts.
       mechanism: the name of a registered mechanism, or its settings, whose account and
         samplers the process fits.
-      event: in the place of both, an event of `tfl.privacy`.
+      event: instead of both, an event of `tfl.privacy`.
       repeatable: whether the noise is a function of the state and of seeds, so that a
         repeated round has the same noise and is charged once. Other noise is charged at
         every execution, also of a round that is repeated after a kill. By default the
@@ -60,7 +60,7 @@ class ProcessPrivacy:
         object.__setattr__(self, "mechanism", chosen)
         if isinstance(self.covers, str):
             raise SettingError(
-                f"covers must be a list of names, got {self.covers!r}; give "
+                f"covers must be a list of names, got the text {self.covers!r}; give "
                 f"covers=[{self.covers!r}]"
             )
         object.__setattr__(self, "covers", tuple(map(str, self.covers)))
@@ -92,8 +92,8 @@ class ProcessPrivacy:
           repeatable: whether a repeated round is charged once.
 
         Raises:
-          SettingError: a sampler whose cohorts the event or the mechanism does not
-            cover, and the errors of `DeclaredPlan.create`.
+          SettingError: the event or the mechanism does not cover the sampler's cohorts;
+            see also `DeclaredPlan.create`.
         """
         event = self.event
         if event is None:

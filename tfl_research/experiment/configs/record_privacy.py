@@ -35,55 +35,55 @@ class RecordLevelPrivacy(Settings):
 
     record_noise_multiplier: Optional[float] = settings.real(
         None,
-        "Standard deviation of the noise on a local step's sum of gradients, over "
-        "--record_l2_norm_clip; 0 clips only, and ε is infinite. This or "
-        "--record_target_epsilon is needed.",
+        "Standard deviation of the noise on a local step's sum of gradients, divided "
+        "by --record_l2_norm_clip. 0 only clips, and ε is infinite. Give this or "
+        "--record_target_epsilon.",
         minimum=0,
         maximum=LARGEST_NOISE_MULTIPLIER,
     )
     record_target_epsilon: Optional[float] = settings.real(
         None,
-        "Calibrate the noise multiplier, so that all --rounds cost no client's "
+        "Choose the noise multiplier so that all --rounds together cost no client's "
         "records more than this ε.",
         above=0,
     )
     record_delta: Optional[float] = settings.real(
         None,
-        "δ of every client's guarantee; (its number of records)^-1.1, at most 0.001, "
-        "when not given.",
+        "δ of every client's guarantee. When not given (number of the client's "
+        "records)^-1.1, at most 0.001.",
         above=0,
         below=1,
     )
     record_budget_epsilon: Optional[float] = settings.real(
         None,
-        "Stop before the round in which some client's ε would exceed this; never when "
-        "not given.",
+        "Stop before the round in which some client's ε would exceed this value; "
+        "never when not given.",
         above=0,
     )
     record_accountant: str = settings.choice(
-        "auto", "auto is pld, which is tighter than rdp.", ("auto", "pld", "rdp")
+        "auto", "auto is pld, which gives a smaller ε than rdp.", ("auto", "pld", "rdp")
     )
     record_ledgers: Optional[str] = settings.text(
         None,
-        "Folder in which several runs over the same clients record what they spend, in "
-        "a ledger for each client; --record_budget_epsilon then holds for all of them "
-        "together.",
+        "Folder in which several runs over the same clients record what they spend, "
+        "in one ledger for each client. --record_budget_epsilon then holds for all "
+        "runs together.",
     )
     record_l2_norm_clip: float = settings.real(
         1.0, "Largest l2 norm of a record's (or microbatch's) gradient.", above=0
     )
     record_batch_size: Optional[float] = settings.real(
         None,
-        "Expected number of records in a local step. Each record joins a step with the "
-        "same probability: this number over the number of the client's records. The "
-        "task's batch size when not given. "
-        f"--client_steps gives the steps of a round ({_DEFAULT_STEPS}).",
+        "Expected number of records in a local step. Each record joins a step with "
+        "the same probability: this number divided by the number of the client's "
+        "records. The task's batch size when not given. --client_steps gives the "
+        f"number of steps in a round ({_DEFAULT_STEPS}).",
         above=0,
     )
     microbatch_size: int = settings.integer(
         1,
-        "Records whose mean gradient is clipped together; above 1 a step is cheaper, "
-        "but one record counts as two clips.",
+        "Number of records whose mean gradient is clipped together. Above 1 a step is "
+        "cheaper, but one record counts as two clips.",
         minimum=1,
     )
 
@@ -96,7 +96,7 @@ class RecordLevelPrivacy(Settings):
         if noise is not None and target is not None:
             raise self.refused(
                 "record_target_epsilon",
-                "it calibrates the noise; leave --record_noise_multiplier or it out",
+                "already decides the noise; leave it or --record_noise_multiplier out",
             )
         if noise is None and target is None:
             raise SettingError(

@@ -1,4 +1,4 @@
-"""What leaves a private run beside the noised updates."""
+"""What leaves a private run in addition to the noised updates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Release(Settings):
-    """What a private run gives out beside its noised updates, and at which cost.
+    """What a private run releases in addition to its noised updates, and at which cost.
 
     Example:
       >>> release = tfl.Release(withhold_exact=True)
@@ -29,13 +29,13 @@ class Release(Settings):
     public_schema: bool = settings.switch(
         False,
         "Declare public what the task computes from the clients' pooled rows: scales, "
-        "categories, classes, a vocabulary. Without this, a private run refuses such a "
-        "task, unless the task's data are public.",
+        "categories, classes, a vocabulary. Without this flag a private run refuses "
+        "such a task, unless the task's data are public.",
     )
     release_exact: tuple[str, ...] = settings.repeated(
         "An output that a private run withholds on data that are not public, by its "
-        "column of metrics.csv or its file; it is released exactly, outside of ε. May "
-        "be repeated; 'all' releases every one."
+        "column of metrics.csv or its file. The run releases it exactly, outside of "
+        "ε. May be repeated; 'all' releases every such output."
     )
     withhold_exact: bool = settings.switch(
         False,
@@ -45,14 +45,15 @@ class Release(Settings):
     evaluation_noise_multiplier: Optional[float] = settings.real(
         None,
         "Noise multiplier of the private evaluation on the training clients' test "
-        "examples: the accuracy of each evaluation gets Gaussian noise, which is "
+        "examples. The accuracy of each evaluation gets Gaussian noise, which is "
         "charged. No private evaluation when not given.",
         above=0,
     )
     selection_epsilon: Optional[float] = settings.real(
         None,
         "ε of the private choice of the best model (exponential mechanism) on the "
-        "training clients' test examples, charged once. No such choice when not given.",
+        "training clients' test examples. It is charged once. No private choice when "
+        "not given.",
         above=0,
     )
 
@@ -60,7 +61,7 @@ class Release(Settings):
         if self.withhold_exact and self.release_exact:
             raise self.refused(
                 "withhold_exact",
-                f"withholds --release_exact={self.release_exact[0]} too; give one of "
+                f"also withholds --release_exact={self.release_exact[0]}; give one of "
                 "the two",
             )
 

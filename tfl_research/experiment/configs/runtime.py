@@ -34,23 +34,23 @@ class Runtime(Settings):
 
     runtime: str = settings.choice(
         "in_process",
-        "What executes a round. in_process: compiled, in this process. tff: TFF's C++ "
-        "runtime on this machine, slower and the reference. remote: the TFF workers of "
-        "--workers, each of which computes a part of the cohort. federation: the sites "
-        "of --federation, which keep their data.",
+        "What executes a round. in_process: this process, compiled. tff: TFF's C++ "
+        "runtime on this machine, which is slower and the reference. remote: the TFF "
+        "workers of --workers, each of which computes a part of the cohort. "
+        "federation: the sites of --federation, which keep their data.",
         ("in_process", "tff", "remote", "federation"),
     )
     federation: Optional[str] = settings.text(
         None,
         "The federation.toml of --runtime=federation, which names the sites; "
-        "scripts/federation provision writes one.",
+        "scripts/federation provision writes the file.",
     )
     workers: Optional[str] = settings.text(
         None,
-        "HOST:PORT of each worker of --runtime=remote, with commas between; "
-        "scripts/worker starts one. Workers get the model and clients' data in plain "
-        "text; where TFF's own runtime executes the process, the noise's seed too. A "
-        "run may be resumed with other workers.",
+        "HOST:PORT of each worker of --runtime=remote, separated by commas; "
+        "scripts/worker starts a worker. Workers get the model and clients' data in "
+        "plain text; where TFF's own runtime executes the process, the noise's seed "
+        "too. A run can be resumed with other workers.",
     )
     worker_data: Optional[str] = settings.text(
         None,
@@ -68,52 +68,73 @@ class Runtime(Settings):
     )
     worker_timeout: float = settings.real(
         _WORKER_SECONDS,
-        "A TFF worker that does not answer for so many seconds is lost: it was "
-        "stopped, or its machine is gone. A worker that computes answers meanwhile, "
-        "and may compute as long as it likes.",
+        "Seconds without an answer after which a TFF worker is lost: it was stopped, "
+        "or its machine is gone. A worker also answers while it computes, and may "
+        "compute as long as it needs.",
         above=0,
     )
     open_worker_port: bool = settings.switch(
         False,
-        "Where the kernel allows no network namespaces, lets TFF's runtime on this "
-        "machine listen on all interfaces, without authentication: whoever reaches "
-        "its port can run programs as you. Elsewhere it changes nothing.",
+        "Matters only where the kernel allows no network namespaces. There, lets "
+        "TFF's runtime on this machine listen on all interfaces, without "
+        "authentication: whoever reaches its port can run programs as you.",
     )
     client_execution: str = settings.choice(
         "auto",
         "How in_process and remote run the clients of a chunk: one after another "
-        "(folded) or all at once (vectorised), compiled by XLA or in TensorFlow's "
-        "executor (graph). separate (not for remote) executes and evaluates each "
-        "client by itself, as the sites of a federation do, and gives the federation's "
-        "results to the last bit. "
-        "auto measures before the first round and keeps to the choice on resuming.",
+        "(folded) or all at once (vectorised), compiled by XLA (xla) or in "
+        "TensorFlow's executor (graph). separate (not for remote) executes and "
+        "evaluates each client by itself, as the sites of a federation do, and gives "
+        "the federation's results to the last bit. auto measures before the first "
+        "round; a resumed run keeps the choice.",
         _EXECUTIONS,
     )
     chunk_clients: Optional[int] = settings.integer(
         None,
-        "Clients in a chunk of in_process; by default as many as 32 MiB hold.",
+        "Clients in a chunk of in_process. By default as many as fit into 32 MiB.",
         minimum=1,
     )
 
+    accelerator: str = settings.choice(
+        "none",
+        "gpu: the GPUs of this machine execute clients' work in in_process, and the "
+        "CPU the server's; scripts/install_gpu installs what TensorFlow needs for it. "
+        "none: the CPU executes all, and a GPU is left alone.",
+        ("none", "gpu"),
+    )
+
     def check(self) -> None:
+        if self.accelerator != "none" and self.client_execution.startswith("separate"):
+            raise self.refused(
+                "accelerator",
+                f"does not go with --client_execution={self.client_execution}: clients "
+                "are executed as at sites, which use no GPU",
+            )
         self._check_execution()
         if self.open_worker_port and self.runtime not in ("in_process", "tff"):
             raise self.refused(
-                "open_worker_port", "is for --runtime=tff and in_process only"
+                "open_worker_port",
+                "goes with --runtime=tff and --runtime=in_process only; leave it out",
             )
         if self._is_federation and self.worker_timeout != _WORKER_SECONDS:
-            raise self.refused("worker_timeout", "is for workers of TFF only")
+            raise self.refused(
+                "worker_timeout", "goes with workers of TFF only; leave it out"
+            )
         if self._is_federation and self.federation is None:
             raise self.refused(
-                "runtime", "needs --federation=federation.toml, see scripts/federation"
+                "runtime",
+                "needs --federation=federation.toml; scripts/federation writes that "
+                "file",
             )
         if self.federation is not None and not self._is_federation:
-            raise self.refused("federation", "is for --runtime=federation only")
+            raise self.refused(
+                "federation", "goes with --runtime=federation only; leave it out"
+            )
         if self.runtime == "remote":
             if self.workers is None:
                 raise self.refused(
                     "runtime",
-                    "needs --workers=HOST:PORT,..., see scripts/worker",
+                    "needs --workers=HOST:PORT,...; scripts/worker starts a worker",
                 )
             self.addresses()
             return
@@ -123,25 +144,34 @@ class Runtime(Settings):
             ("worker_cores", 1),
         ):
             if getattr(self, name) != default:
-                raise self.refused(name, "is for --runtime=remote only")
+                raise self.refused(
+                    name, "goes with --runtime=remote only; leave it out"
+                )
 
     def _check_execution(self) -> None:
         """Refuses what the runtime does not know of."""
         if self.runtime == "in_process":
             return
-        if self.chunk_clients is not None:
-            raise self.refused("chunk_clients", "is for --runtime=in_process only")
+        only = "goes with --runtime=in_process only; leave it out"
+        if self.accelerator != "none":
+            raise self.refused("accelerator", only)
         execution = self.client_execution
         separate = execution.startswith("separate")
         if self.runtime == "remote":
             if separate:
                 raise self.refused(
-                    "client_execution", "is for --runtime=in_process and federation"
+                    "client_execution",
+                    "goes with --runtime=in_process and --runtime=federation only; "
+                    "leave it out",
                 )
         elif execution != "auto" and not (self._is_federation and separate):
             raise self.refused(
-                "client_execution", "is for --runtime=in_process and remote only"
+                "client_execution",
+                "goes with --runtime=in_process and --runtime=remote only; leave it "
+                "out",
             )
+        if self.chunk_clients is not None:
+            raise self.refused("chunk_clients", only)
 
     @property
     def _is_federation(self) -> bool:
@@ -149,7 +179,7 @@ class Runtime(Settings):
 
     @property
     def separately(self) -> bool:
-        """Whether clients are executed and evaluated each by itself."""
+        """Whether each client is executed and evaluated separately."""
         return self._is_federation or self.client_execution.startswith("separate")
 
     def addresses(self) -> list[str]:

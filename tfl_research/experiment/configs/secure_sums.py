@@ -15,7 +15,7 @@ class SecureSums(Settings):
     """Whether everything that clients report is added up by secure sums.
 
     A client sends whole numbers: what it reports, in steps. The step is the smallest
-    power of two for which the sum of the largest cohort fits into the bits. So a mean
+    power of two such that the sum of the largest cohort fits into the bits. So a mean
     of updates u with weights w, of n clients, is off by at most n x step / (2 Σ w);
     counts and example weights are exact. With 62 bits and the bound of 2^20 the step
     for up to 63 clients is 2^-35, which is less than what float32 rounds.
@@ -33,10 +33,10 @@ class SecureSums(Settings):
 
     secure_sums: bool = settings.switch(
         False,
-        "Everything that clients report goes through secure sums, of which the server "
-        "sees the total alone: updates, weights, reports, counts and train metrics. "
-        "Numbers are rounded to steps (--secure_sum_bits). A simulation adds the same "
-        "integers in the clear.",
+        "Everything that clients report goes through secure sums, so the server sees "
+        "only totals: of updates, weights, reports, counts and train metrics. Numbers "
+        "are rounded to steps (--secure_sum_bits). A simulation adds the same "
+        "integers without masks.",
     )
     secure_sum_bits: Optional[int] = settings.integer(
         None,
@@ -48,8 +48,8 @@ class SecureSums(Settings):
     secure_sum_bound: Optional[float] = settings.real(
         None,
         "Largest magnitude of a coordinate that a client sends under --secure_sums, "
-        "update times weight; 2^20 when not given. Larger values are clipped, and "
-        "clipped_clients in metrics.csv counts the clients that have some.",
+        "as update times weight; 2^20 when not given. Larger values are clipped, and "
+        "clipped_clients in metrics.csv counts the clients with clipped values.",
         above=0,
     )
 
@@ -67,7 +67,7 @@ class SecureSums(Settings):
             same integers.
 
         Raises:
-          SettingError: bits that do not hold the sums of so many clients.
+          SettingError: the bits cannot hold the sums of the clients.
         """
         if not self.secure_sums:
             return None

@@ -28,7 +28,8 @@ class Silos(Settings):
     )
     minimum_clients: int = settings.integer(
         1,
-        "Reports that a round needs; with fewer it is abandoned, and the model stays.",
+        "Number of reports that a round needs. With fewer reports the round is "
+        "abandoned, and the model stays as it is.",
         minimum=1,
     )
 

@@ -46,7 +46,9 @@ class TaskChoice(Settings):
     TITLE: ClassVar[str] = "Task"
 
     task: Optional[str] = settings.text(
-        None, f"Name of the task, needed: {', '.join(tasks.names())}; or of a plugin's."
+        None,
+        f"Name of the task; must be given: {', '.join(tasks.names())}; or the name of "
+        "a plugin's task.",
     )
     held_out_fraction: Optional[float] = settings.real(
         None,
@@ -56,38 +58,41 @@ class TaskChoice(Settings):
     )
     partition: Optional[str] = settings.text(
         None,
-        "How the images of mnist, emnist and cifar100 are split or changed by client: "
-        f"{', '.join(partition_options.PARAMETERS)}; or natural, where there are "
-        "natural clients. scripts/describe_task has the default of this option and of "
-        "the next ones.",
+        "How the images of mnist, emnist and cifar100 are split among clients or "
+        f"changed by client: {', '.join(partition_options.PARAMETERS)}; or natural, "
+        "if the data have natural clients. scripts/describe_task shows the defaults "
+        "of this option and of the next ones.",
     )
     dirichlet_alpha: Optional[float] = settings.real(
-        None, "Concentration of --partition=dirichlet; small is skewed.", above=0
+        None, "Concentration of --partition=dirichlet; smaller is more skewed.", above=0
     )
     shards_per_client: Optional[int] = settings.integer(
-        None, "Shards of a client under --partition=shards.", minimum=1
+        None, "Number of shards of each client under --partition=shards.", minimum=1
     )
     quantity_alpha: Optional[float] = settings.real(
         None,
-        "Concentration of sizes under --partition=quantity; small is skewed.",
+        "Concentration of sizes under --partition=quantity; smaller is more skewed.",
         above=0,
     )
     rotation_degrees: Optional[float] = settings.real(
-        None, "Largest angle of --partition=rotation.", minimum=0, maximum=180
+        None,
+        "Largest angle under --partition=rotation, in degrees.",
+        minimum=0,
+        maximum=180,
     )
     noise_level: Optional[float] = settings.real(
         None,
-        "Standard deviation of the last client's noise, --partition=noise.",
+        "Standard deviation of the last client's noise under --partition=noise.",
         above=0,
     )
     num_concepts: Optional[int] = settings.integer(
         None, "Groups of clients under --partition=concept_shift.", minimum=1
     )
     num_clients: Optional[int] = settings.integer(
-        None, "Number of clients to split into.", minimum=1
+        None, "Number of clients among which the data are split.", minimum=1
     )
     data_dir: Optional[str] = settings.text(
-        None, "Folder with one CSV or Parquet file per client (task csv)."
+        None, "Folder with one CSV or Parquet file for each client (task csv)."
     )
     label_column: Optional[str] = settings.text(
         None, "Column that holds the label (task csv)."
@@ -221,29 +226,32 @@ class Batches(Settings):
 
     batch_size: Optional[int] = settings.integer(
         None,
-        "Examples in a local minibatch (B); the task's own when not given.",
+        "Number of examples in a local minibatch (B); the task's own when not given.",
         minimum=1,
     )
     client_epochs: Optional[int] = settings.integer(
-        None, "Local epochs in a round (E); the task's own when not given.", minimum=1
+        None,
+        "Number of local epochs in a round (E); the task's own when not given.",
+        minimum=1,
     )
     client_steps: Optional[int] = settings.integer(
         None,
-        "A fixed number of local steps instead of whole epochs; the task's own when "
-        "not given.",
+        "Number of local steps in a round, instead of whole epochs; the task's own "
+        "when not given.",
         minimum=1,
     )
     max_examples_per_client: Optional[int] = settings.integer(
         None,
-        "Examples of a client that are used in a round, at most; the task's own when "
-        "not given.",
+        "Largest number of a client's examples that are used in a round; the task's "
+        "own when not given.",
         minimum=1,
     )
 
     def check(self) -> None:
         if self.client_steps is not None and self.client_epochs is not None:
             raise self.refused(
-                "client_steps", "give either --client_steps or --client_epochs"
+                "client_steps",
+                "is given together with --client_epochs; leave one of the two out",
             )
 
     def applied_to(self, task: tasks.Task) -> tasks.Task:

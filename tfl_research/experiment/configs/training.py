@@ -33,43 +33,48 @@ class Training(Settings):
     run_seed: Optional[str] = settings.text(
         None,
         "Seed of the noise and of private cohorts, for exactly reproducible noise. "
-        "WARNING: whoever learns it can subtract the noise, and ε then means nothing; "
-        "leave it out outside of tests, and a secret one is drawn.",
+        "WARNING: whoever learns this seed can subtract the noise, and ε then means "
+        "nothing. Give it in tests only; when not given, a secret seed is drawn.",
     )
     evaluate_every: int = settings.integer(
-        10, "Evaluate after every so many rounds, and after the last.", minimum=1
+        10,
+        "Evaluate after every this many rounds, and after the last round.",
+        minimum=1,
     )
     max_evaluation_examples: Optional[int] = settings.integer(
         None,
-        "Examples of a split that are evaluated, at most; all when not given.",
+        "Largest number of examples of a split that are evaluated; all when not given.",
         minimum=1,
     )
     selection_metric: Optional[str] = settings.text(
         None,
-        "Evaluation metric that picks the best model, the task's own when not given; "
-        "or several with weights, as auc:0.7,accuracy:0.3. client_mean_auc counts "
-        "every client once.",
+        "Evaluation metric that chooses the best model; the task's own when not "
+        "given. Also several metrics with weights, as auc:0.7,accuracy:0.3. "
+        "client_mean_auc counts every client once.",
     )
     client_weight: tuple[str, ...] = settings.repeated(
-        "Weight of a client in weighted means over clients, as 'Cleveland=2'; 1 for "
-        "other clients. --selection_metric=weighted_mean_auc selects by such a mean of "
-        "the clients' AUC. May be repeated."
+        "Weight of a client in weighted means over clients, as 'Cleveland=2'; other "
+        "clients have weight 1. --selection_metric=weighted_mean_auc selects by such "
+        "a mean of the clients' AUC. May be repeated."
     )
     early_stopping_patience: Optional[int] = settings.integer(
         None,
-        "Stop after so many evaluations without a better value; never when not given.",
+        "Stop after this many evaluations without a better value; never when not "
+        "given.",
         minimum=1,
     )
     checkpoint_every: int = settings.integer(
-        10, "Checkpoint after every so many rounds, and after the last.", minimum=1
+        10,
+        "Write a checkpoint after every this many rounds, and after the last round.",
+        minimum=1,
     )
     keep_checkpoints: int = settings.integer(
-        3, "Newest checkpoints that are kept.", minimum=1
+        3, "Number of newest checkpoints that are kept.", minimum=1
     )
     print_every: int = settings.integer(
         1,
-        "Print the line of every so many rounds. With a progress bar the bar shows the "
-        "newest round, and rounds with an evaluation have a line.",
+        "Print a line after every this many rounds. With a progress bar, the bar "
+        "shows the newest round, and only rounds with an evaluation have a line.",
         minimum=1,
     )
     progress_bar: Optional[bool] = settings.switch(
@@ -96,7 +101,7 @@ class Training(Settings):
                 raise self.refused("run_seed", "must be a whole number in [0, 2^128)")
 
     def refused(self, field: str, why: str) -> SettingError:
-        """See `Settings.refused`; the run seed is a secret and not repeated."""
+        """The error for a field's value; the run seed is a secret and is not shown."""
         if field == "run_seed":
             return SettingError(f"--run_seed: {why}")
         return super().refused(field, why)
@@ -120,17 +125,20 @@ class Training(Settings):
             flag = f"--client_weight={text}"
             if not name or not 0 <= value < math.inf:
                 raise SettingError(
-                    f"{flag}: must be NAME=WEIGHT, a weight of at least 0"
+                    f"{flag}: must be NAME=WEIGHT, with a weight of at least 0"
                 )
             if name not in client_ids:
                 raise SettingError(f"{flag}: the task has no client {name!r}")
             if name in found:
-                raise SettingError(f"{flag}: {name} has a weight already")
+                raise SettingError(
+                    f"{flag}: client {name} has a weight already; give each client "
+                    "one weight"
+                )
             found[name] = value
         return found
 
     def config(self) -> RunConfig:
-        """What the round loop needs to know, but for what needs the task."""
+        """What the round loop needs to know, except for what depends on the task."""
         return RunConfig(
             rounds=self.rounds,
             evaluate_every=self.evaluate_every,

@@ -46,44 +46,44 @@ class UserLevelPrivacy(Settings):
     mechanism: Union[str, MechanismSettings] = "gaussian"
     l2_norm_clip: float = settings.real(
         1.0,
-        "Largest l2 norm of an update; adaptive_gaussian starts there.",
+        "Largest l2 norm of an update. adaptive_gaussian starts with this norm.",
         above=0,
     )
     noise_multiplier: Optional[float] = settings.real(
         None,
-        "Standard deviation of the noise over the largest l2 norm of an update (for "
-        "local_gaussian of each client's own noise); 0 clips only, and ε is infinite. "
-        "This or --target_epsilon is needed.",
+        "Standard deviation of the noise divided by the largest l2 norm of an update "
+        "(for local_gaussian: of each client's own noise). 0 only clips, and ε is "
+        "infinite. Give this or --target_epsilon.",
         minimum=0,
         maximum=LARGEST_NOISE_MULTIPLIER,
     )
     target_epsilon: Optional[float] = settings.real(
         None,
-        "Calibrate the noise multiplier, so that all --rounds cost this ε.",
+        "Choose the noise multiplier so that all --rounds together cost this ε.",
         above=0,
     )
     delta: Optional[float] = settings.real(
         None,
-        "δ of the guarantee, below 1 over the number of clients; (number of "
-        "clients)^-1.1, at most 0.001, when not given.",
+        "δ of the guarantee, which should be below 1/(number of clients). When not "
+        "given (number of clients)^-1.1, at most 0.001.",
         above=0,
         below=1,
     )
     budget_epsilon: Optional[float] = settings.real(
         None,
-        "Stop before the round whose ε would exceed this; never when not given.",
+        "Stop before the round whose ε would exceed this value; never when not given.",
         above=0,
     )
     accountant: str = settings.choice(
         "auto",
-        "pld is tighter; rdp covers distributed mechanisms too; auto picks the "
-        "tightest that applies.",
+        "pld gives a smaller ε; rdp also covers distributed mechanisms; auto takes "
+        "the tightest accountant that applies.",
         ("auto", "pld", "rdp"),
     )
     ledger: Optional[str] = settings.text(
         None,
-        "File in which several runs over the same clients record what they spend; "
-        "--budget_epsilon then holds for all of them together.",
+        "File in which several runs over the same clients record what they spend. "
+        "--budget_epsilon then holds for all runs together.",
     )
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class UserLevelPrivacy(Settings):
         return self.mechanism
 
     def flat(self) -> dict[str, Any]:
-        """See `Settings.flat`; the mechanism's name and parameters come first."""
+        """The values by the settings' names: first the mechanism and its parameters."""
         chosen = self.chosen
         return {MECHANISMS.setting: chosen.NAME, **chosen.flat(), **super().flat()}
 
@@ -125,7 +125,7 @@ class UserLevelPrivacy(Settings):
         if all(given):
             raise self.refused(
                 "target_epsilon",
-                "it calibrates the noise; leave --noise_multiplier or it out",
+                "already decides the noise; leave it or --noise_multiplier out",
             )
         if not any(given):
             raise SettingError(

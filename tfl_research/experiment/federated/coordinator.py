@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tfl_research.federation.evaluator import FederatedEvaluator
 
 FOLDER = "federation"
-# Seconds between two looks at which sites are there.
+# Seconds between two checks of which sites are connected.
 _PAUSE = 0.2
 
 
@@ -65,7 +65,7 @@ def opened_sites(
       sums: makes the secure sums of the run.
 
     Raises:
-      UserError: a site is not there in time.
+      UserError: a site does not connect in time.
     """
     carrier = _carrier(file)
     try:
@@ -83,10 +83,10 @@ def opened_sites(
 
 
 def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
-    """Waits until all sites are there, for at most the start's deadline.
+    """Waits until all sites are connected, for at most the start's deadline.
 
     Raises:
-      UserError: a site is not there.
+      UserError: a site is not connected.
     """
     end = time.monotonic() + file.start_deadline
     told = False
@@ -102,8 +102,8 @@ def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
             told = True
         if time.monotonic() >= end:
             raise UserError(
-                f"site {', '.join(missing)} is not there; start it with scripts/site "
-                "--config=site.toml, then the same command goes on"
+                f"site {', '.join(missing)} does not answer; start it with "
+                "scripts/site --config=site.toml, then give the same command again"
             )
         time.sleep(_PAUSE)
 
@@ -265,9 +265,9 @@ def _say_if_rule_skips(setup: Setup) -> None:
         aggregator.check_cohort(least, setup.reporting.maximum_cohort_size)
     except SettingError as error:
         _say(
-            f"a round in which few clients answer changes nothing, and is charged if "
-            f"the run is private: {error.for_command_line}; or give a larger "
-            "--minimum_clients"
+            "a round in which few clients answer does not change the model, and is "
+            f"charged if the run is private: {error.for_command_line}; or give a "
+            "larger --minimum_clients"
         )
 
 
@@ -279,7 +279,7 @@ def _with_selection(
         return task
     found = "accuracy" if "accuracy" in evaluator.metrics else "loss"
     _say(
-        f"the best model is chosen by {found}: the task's own metric, "
+        f"the best model is chosen by {found}, because the task's own metric, "
         f"{task.selection_metric}, needs all clients' predictions"
     )
     return dataclasses.replace(task, selection_metric=found)

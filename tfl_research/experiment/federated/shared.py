@@ -21,6 +21,7 @@ from tfl_research.tasks import Task
 # Settings about this machine, or about what the coordinator alone does.
 OWN = frozenset(
     {
+        "accelerator",
         "client_execution",
         "chunk_clients",
         "export",
@@ -88,13 +89,13 @@ def without_held_out(task: Task) -> Task:
     """
     if task.held_out is not None and len(task.held_out):
         raise SettingError(
-            f"--task={task.name}: held-out clients would be at no site; give "
+            f"--task={task.name}: no site would hold the held-out clients; give "
             "--held_out_fraction=0 or --task_option=held_out_clients=0"
         )
     if task.further_splits:
         raise SettingError(
-            f"--task={task.name}: split {next(iter(task.further_splits))} would be at "
-            "no site; leave it out"
+            f"--task={task.name}: no site would hold the split "
+            f"{next(iter(task.further_splits))}; leave it out"
         )
     return dataclasses.replace(task, held_out=None)
 
@@ -113,7 +114,7 @@ def of_all_sites(task: Task, facts: AllFacts, own: Optional[Task] = None) -> Tas
     if facts.agreed != task.agreed or dict(facts.specs) != dict(task.train.specs):
         raise SettingError(
             f"--task={task.name}: site {next(iter(facts.sites))} encodes rows in "
-            "another way than the coordinator; give all the same schema.json and "
+            "another way than the coordinator; give both the same schema.json and "
             "task options"
         )
     ids = facts.ordered(tuple(task.train.client_ids))
@@ -178,7 +179,7 @@ def check(experiment: Description) -> None:
         and not experiment.secure_sums.secure_sums
     ):
         raise SettingError(
-            f"--mechanism={privacy.chosen.NAME}: each client adds a part of the noise, "
-            "and the coordinator would get every client's numbers with that part "
-            "alone; give --secure_sums"
+            f"--mechanism={privacy.chosen.NAME}: each client adds only a part of the "
+            "noise, and the coordinator would see each client's numbers with that "
+            "part alone; give --secure_sums"
         )

@@ -24,8 +24,8 @@ class ValuesDigest:
 
     Attributes:
       sha256: of the values that are the same whenever they are read, in hexadecimal.
-      varying: the first client whose values are others at each reading, or without an
-        end, and how; None if there is no such client.
+      varying: the first client with values that differ at each reading, or have no end,
+        and how; None if there is no such client.
       number_varying: of such clients.
     """
 

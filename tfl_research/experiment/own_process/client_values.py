@@ -117,7 +117,8 @@ def clients_of(
     is_function = callable(clients) and not isinstance(clients, Mapping)
     if client_ids is not None and not is_function:
         raise SettingError(
-            "client_ids: goes with a function that gives a client's value; leave it out"
+            "client_ids: goes with a function that gives a client's value; leave "
+            "client_ids out"
         )
     if isinstance(clients, ClientData):
         value = _batches(clients, client_type)
@@ -164,11 +165,11 @@ def _checked_ids(
 ) -> ProcessClients:
     ids = tuple(map(str, client_ids))
     if not ids:
-        raise SettingError("clients: there are none; give at least one client")
+        raise SettingError("clients: the list is empty; give at least one client")
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise SettingError(
-            f"clients: there are two with the id {twice!r}; give each another id"
+            f"clients: two clients have the id {twice!r}; give each its own id"
         )
     return ProcessClients(ids, client_type, value, is_function)
 

@@ -1,4 +1,4 @@
-"""ε of a process of one's own: what is said, charged, and written in the statement."""
+"""ε of a user's own process: what is said, charged, and written in the statement."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DECLARED = (
 
 
 def undeclared_line(prepared: Prepared) -> str:
-    """What a run says whose process declares no noise."""
+    """The line of a run if its process declares no noise."""
     drawn = prepared.randomness.drawn
     how = "declare it by privacy=tfl.ProcessPrivacy(...)"
     if any("Normal" in name for name in drawn):
@@ -65,7 +65,7 @@ def secret_cohorts(prepared: Prepared, folder: RunFolder) -> Sampler:
     """The cohorts of a run, of a private run by its secret seed.
 
     Repeated rounds of an attempt with new noise have new cohorts: amplification by
-    sampling counts on cohorts that are independent of each other.
+    sampling assumes cohorts that are independent of each other.
     """
     if prepared.plan is None or prepared.form.client_type is None:
         return prepared.cohorts
@@ -137,8 +137,8 @@ def check_start(
 ) -> None:
     """Compares a start with the first one, and charges repeated rounds again.
 
-    The ledger is told first, and computation.json second: a kill between the two leaves
-    a ledger with a restart more, for which the next start begins the attempt.
+    The ledger is written first, and computation.json second: after a kill between the
+    two, the ledger has one restart more, and the next start begins that attempt.
 
     Args:
       prepared: of the run.
@@ -146,7 +146,7 @@ def check_start(
       account: of the run.
       fingerprint: of this start.
       out: where it is said what happens.
-      recharge: whether the rounds after the last checkpoint may be those of another
+      recharge: whether the rounds after the last checkpoint may be repeated by another
         process; for noise that is drawn anew.
 
     Raises:
@@ -159,9 +159,10 @@ def check_start(
         folder.check_computation(fingerprint, charged_rounds=charged)
         if charged and not store.newest()[1]:
             raise UserError(
-                f"{folder.checkpoints_path} has lost every checkpoint, and the initial "
-                "state of the process cannot be made again, so that the noise would be "
-                "used on other sums; restore them, or choose another --output_dir"
+                f"{folder.checkpoints_path} has lost every checkpoint, and the "
+                "initial state of the process cannot be made again, so the same noise "
+                "would be used on other sums; restore the checkpoints, or choose "
+                "another --output_dir"
             )
         return
     restarts, recorded = recharging.restarts(account), folder.computation.restarts()
@@ -181,18 +182,17 @@ def check_start(
             account.recharge_after(after)
         except ValueError as error:
             raise SettingError(
-                f"{folder.path}: round {after + 1} was begun and is in no checkpoint, "
-                "so that its noise would be drawn anew: "
-                f"{message_for_command_line(error)}"
+                f"{folder.path}: round {after + 1} was begun but is in no checkpoint, "
+                f"so its noise would be drawn anew: {message_for_command_line(error)}"
             ) from error
     folder.attempts = folder.computation.begin_attempt(
         after, base, fingerprint, restarts=recharging.restarts(account)
     )
     if repeated:
         out.write(
-            f"privacy: the rounds {after + 1} to {charged} may have been executed, "
-            "after the last checkpoint; they are executed again with new noise, and "
-            f"charged again\nprivacy: {recharging.planned_again(account)}\n"
+            f"privacy: the rounds {after + 1} to {charged}, after the last "
+            "checkpoint, may have been executed; they are executed again with new "
+            f"noise, and charged again\nprivacy: {recharging.planned_again(account)}\n"
         )
         out.flush()
 

@@ -1,4 +1,4 @@
-"""Evaluation and export of the model of a process of one's own. Imports TensorFlow."""
+"""Evaluation and export of the model of a user's own process. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = ("trainable", "non_trainable")
 
 
 class FunctionEvaluation:
-    """Metrics that a function computes from the model, or from a state without one.
+    """Metrics that a function computes from the model, or else from the state.
 
     Args:
       function: (model) -> numbers by name; `accuracy` becomes the column
@@ -72,7 +72,7 @@ class FunctionEvaluation:
             if not column or column in overall:
                 raise UserError(
                     f"evaluate returned a metric with the name {name!r}, which is "
-                    "empty or that of another one; give each metric its own name"
+                    "empty or already used; give each metric its own name"
                 )
             overall[column] = float(array.reshape(()))
         return Evaluation(overall, (), np.zeros(0, np.int64), {})
@@ -105,7 +105,7 @@ class BuiltModel:
             shapes = [tuple(variable.shape) for variable in variables]
             if shapes != [value.shape for value in values]:
                 raise SettingError(
-                    f"model: its {kind} weights have shapes {shapes}, and the process "
+                    f"model: its {kind} weights have shapes {shapes}, but the process "
                     f"trains {[value.shape for value in values]}; give the model that "
                     "the process was built from"
                 )
@@ -145,8 +145,8 @@ class ModelEvaluation:
       test: test datasets by client.
 
     Raises:
-      SettingError: a Keras model that is not compiled, or data of another type than
-        the model takes.
+      SettingError: a Keras model that is not compiled, or data of a type that the model
+        does not take.
     """
 
     splits: Sequence[str] = ("eval",)
@@ -158,9 +158,9 @@ class ModelEvaluation:
         if built.is_keras:
             if not built.model._is_compiled:
                 raise SettingError(
-                    "model: the Keras model is not compiled, so that it has no loss to "
-                    "evaluate; compile it with a loss and metrics, give a tff.learning "
-                    "model_fn, or leave test out"
+                    "model: the Keras model is not compiled, so it has no loss to "
+                    "evaluate; compile it with a loss and metrics, give a "
+                    "tff.learning model_fn, or leave test out"
                 )
             self._clients = _datasets(test)
             return
@@ -293,7 +293,7 @@ class Exporter:
     Attributes:
       built: the user's model, or None. Without a Keras model, a folder has
         `weights.npz`, whose names are the paths of the weights.
-      has_model: whether a state has a model; a state without one is not exported.
+      has_model: whether a state has a model; a state without a model is not exported.
     """
 
     built: Optional[BuiltModel]

@@ -52,7 +52,7 @@ def run(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> ProcessResult:
-    """Runs the process, or goes on with it where the folder has begun it."""
+    """Runs the process, or continues the run that the folder holds."""
     with _opened(experiment, folder, resume, recharge, stream) as arguments:
         return _result(experiment, arguments, program.run(**arguments))
 
@@ -92,8 +92,8 @@ def _opened(
     prepared = prepare(experiment)
     if recharge and (prepared.plan is None or prepared.is_repeatable):
         raise SettingError(
-            "--recharge: goes with declared noise that the process draws anew at every "
-            "execution; leave it out"
+            "--recharge: goes with declared noise that the process draws anew at "
+            "every execution; leave --recharge out"
         )
     out, training, form = stream or sys.stdout, prepared.training, prepared.form
     values = prepared.values_digest()
@@ -200,7 +200,7 @@ def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerpr
 
 
 def _varying_line(values: ValuesDigest) -> str:
-    """What a run says whose clients cannot be compared with those of a later start."""
+    """The line of a run whose clients cannot be compared at a later start."""
     more = values.number_varying - 1
     others = f" (and {more} other clients)" if more else ""
     return (

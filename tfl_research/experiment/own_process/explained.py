@@ -38,7 +38,10 @@ class ExplainedEngine(ClosedOnExit):
         return self._engine.initialize()
 
     def next(self, state: Any, cohort: Any) -> tuple[Any, Any]:
-        """See `Engine.next`.
+        """Executes a round; an error names the round's clients in one line.
+
+        Returns:
+          The server state after the round, and the round's metrics.
 
         Raises:
           UserError: the process failed.

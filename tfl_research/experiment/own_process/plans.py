@@ -48,18 +48,19 @@ def planned(
     if repeatable and not randomness.is_repeatable:
         raise SettingError(
             "repeatable=True: the process has the operations "
-            f"{', '.join(randomness.anew)}, with which a repeated round is another "
-            "one; give repeatable=False, so that every execution is charged, or draw "
-            "by tf.random.stateless_... from a seed in the state"
+            f"{', '.join(randomness.anew)}, which give another result when a round is "
+            "repeated; give repeatable=False, so that every execution is charged, or "
+            "draw by tf.random.stateless_... from a seed in the state"
         )
     if repeatable is None:
         if randomness.anew and randomness.by_seed:
             raise SettingError(
                 "repeatable is missing: the process draws "
                 f"{', '.join(randomness.by_seed)} by a seed and "
-                f"{', '.join(randomness.anew)} anew at each execution. Is the noise "
-                "drawn anew (repeatable=False)? Noise by a seed would be the same on "
-                "other sums when a round is repeated; leave the other operations out"
+                f"{', '.join(randomness.anew)} anew at each execution; give "
+                "repeatable=False if the noise is drawn anew, and otherwise leave the "
+                "operations out that draw anew, since a repeated round would put the "
+                "same noise on other sums"
             )
         repeatable = randomness.is_repeatable
     return declared.plan(
@@ -82,11 +83,13 @@ def _own_plan(
         )
     if own.amplification != cohorts.amplification:
         raise SettingError(
-            f"cohorts: the process' plan is about {own.amplification}, and the cohorts "
+            f"cohorts: the process' plan is for {own.amplification}, but the cohorts "
             f"are {cohorts.amplification}; give the cohorts of the plan"
         )
     if own.rounds != training.rounds:
-        raise training.refused("rounds", f"the process' plan is of {own.rounds} rounds")
+        raise training.refused(
+            "rounds", f"the process' plan is for {own.rounds} rounds; give as many"
+        )
     return own
 
 
@@ -102,10 +105,11 @@ def check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -
         return
     for name in ("public_schema", "evaluation_noise_multiplier", "selection_epsilon"):
         if getattr(release, name):
-            raise release.refused(name, "is for tasks; leave it out")
+            raise release.refused(name, "goes with tasks only; leave it out")
     if release.release_exact and experiment.public_data:
         raise release.refused(
-            "release_exact", "public_data shows every output; leave it out"
+            "release_exact",
+            "has no effect with public_data, which shows every output; leave it out",
         )
     measured = _metric_names(form)
     for name in release.release_exact:
@@ -113,14 +117,15 @@ def check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -
         if not known and name not in measured:
             raise SettingError(
                 f"--release_exact={name}: there is no such exact output; the process "
-                f"measures {', '.join(measured) or 'nothing'}"
+                f"measures {', '.join(measured) or 'nothing'}; give one of these, or "
+                "leave it out"
             )
     privacy = experiment.privacy
     for name in () if privacy is None else privacy.covers:
         if not any(each.startswith(name) for each in measured):
             raise SettingError(
-                f"covers={name}: no metric of the process has such a name; it has "
-                f"{', '.join(measured) or 'none'}"
+                f"covers={name}: no metric of the process has a name that begins so; "
+                f"it has {', '.join(measured) or 'none'}"
             )
 
 

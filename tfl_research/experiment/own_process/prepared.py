@@ -84,7 +84,7 @@ class Prepared:
         must_be_same = self.plan is not None and self.is_repeatable
         if must_be_same and self.clients.is_function:
             raise SettingError(
-                "clients: noise by a seed must never be used on other data, and the "
+                "clients: noise by a seed must never be used on other data, but the "
                 "values of a function cannot all be compared; give a mapping from ids "
                 "to values, or ProcessPrivacy(repeatable=False), so that every "
                 "execution is charged"
@@ -161,7 +161,7 @@ def prepare(experiment: ProcessExperiment) -> Prepared:
         training = Training(rounds=1) if form.is_computation else Training()
     for name in ("client_weight", "max_evaluation_examples"):
         if getattr(training, name):
-            raise training.refused(name, "is for tasks; leave it out")
+            raise training.refused(name, "goes with tasks only; leave it out")
     settings = _cohorts(experiment, form)
     cohorts = settings.build(clients.client_ids, training.seed)
     randomness = noise.randomness(form.process)
@@ -187,7 +187,7 @@ def _cohorts(experiment: ProcessExperiment, form: ProcessForm) -> Cohorts:
     if form.client_type is None:
         if cohorts != Cohorts():
             raise SettingError(
-                "cohorts: the process takes no clients' values; leave it out"
+                "cohorts: the process takes no clients' values; leave cohorts out"
             )
         return Cohorts("full")
     if cohorts.sampler is not None:
@@ -215,7 +215,7 @@ def _evaluation(
         experiment.process, _learning_process()
     )
     if experiment.evaluate is not None and experiment.test is not None:
-        raise SettingError("evaluate: goes without test; give one of them")
+        raise SettingError("evaluate: does not go with test; give one of the two")
     if experiment.test is not None and experiment.model is None:
         raise SettingError(
             "model is missing: test examples need a model to evaluate; give model=, "
@@ -223,7 +223,8 @@ def _evaluation(
         )
     if experiment.model is not None and not has_model:
         raise SettingError(
-            "model: the state of the process has no global_model_weights; leave it out"
+            "model: the state of the process has no global_model_weights; leave model "
+            "out"
         )
     built = None
     if experiment.model is not None:
@@ -246,7 +247,8 @@ def _evaluation(
         and training.early_stopping_patience is not None
     ):
         raise training.refused(
-            "early_stopping_patience", "give a selection_metric of evaluate too"
+            "early_stopping_patience",
+            "needs a selection_metric of evaluate; give selection_metric too",
         )
     return evaluator, evaluation.Exporter(built, has_model)
 

@@ -28,7 +28,7 @@ _DECLARE = (
     "declare it by tfl.ProcessPrivacy(...), which is about clients and has a ledger of "
     "the run alone"
 )
-# Why a task's privacy is not that of a process.
+# Why a task's privacy does not fit a process.
 _OTHER_PRIVACY: dict[type[Any], str] = {
     UserLevelPrivacy: (
         "adds noise to the updates of a task, and the noise of a process is its own; "
@@ -71,7 +71,7 @@ class ProcessExperiment:
       cohorts: who takes part in a round. For a computation everybody, once, by default.
       training: number of rounds, seed, evaluation, checkpoints.
       privacy: what each round releases. Without a declaration no ε is known.
-      release: what a private run gives out beside what its event covers.
+      release: what a private run releases in addition to what its event covers.
       public_data: whether the clients' data are public, so that a private run shows
         its exact outputs, marked as not covered.
       runtime: what executes the rounds.
@@ -167,7 +167,7 @@ class ProcessExperiment:
         recharge: bool = False,
         stream: Optional[TextIO] = None,
     ) -> ProcessResult:
-        """Runs the process, or goes on with it where the folder has begun it.
+        """Runs the process, or continues the run that the folder holds.
 
         The initial state is in a checkpoint before the first round. A run that was
         stopped ends like one that was not, if the process is a function of its state
@@ -176,13 +176,13 @@ class ProcessExperiment:
         Args:
           folder: of the run; made when missing.
           resume: whether a folder that holds this run already is accepted.
-          recharge: whether a run with declared noise that is drawn anew goes on with
-            another process. The rounds after the last checkpoint are charged again.
+          recharge: whether a run continues with another process, if its declared noise
+            is drawn anew. The rounds after the last checkpoint are charged again.
           stream: where progress is printed; standard output by default.
 
         Raises:
           UserError: see `check`; the folder holds another run; or the process differs
-            from the one that the run was begun with.
+            from the process that the run was begun with.
           TrainingDivergedError: the model is not finite.
           RunInterrupted: SIGINT or SIGTERM in the main thread.
         """

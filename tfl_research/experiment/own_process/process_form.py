@@ -123,15 +123,15 @@ def _checked_clients(
     for name, value_type in arguments:
         if not _is_placed(value_type, tff.CLIENTS) or value_type.all_equal:
             raise SettingError(
-                f"process: {what} takes {name} of type {short_type(value_type)}, which "
-                "is no value of each client; bind it in a tff.federated_computation "
-                "that takes the clients' values alone"
+                f"process: {what} takes {name} of type {short_type(value_type)}, "
+                "which is not one value for each client; bind it in a "
+                "tff.federated_computation that takes the clients' values alone"
             )
     return arguments
 
 
 def _clients_type(arguments: list[tuple[str, tff.Type]]) -> tff.FederatedType:
-    """The type of clients whose value has every argument."""
+    """The type of a client's value that holds every argument."""
     if len(arguments) == 1:
         return arguments[0][1]
     members = tff.StructWithPythonType(
@@ -141,7 +141,7 @@ def _clients_type(arguments: list[tuple[str, tff.Type]]) -> tff.FederatedType:
 
 
 def _of_computation(computation: tff.Computation) -> tff.templates.IterativeProcess:
-    """A process that counts its rounds, and whose metrics are the result."""
+    """A process that counts its rounds, and returns the result as metrics."""
     arguments = _checked_clients(
         "the computation", _arguments(computation.type_signature.parameter)
     )
@@ -202,8 +202,8 @@ def _at_server(what: str, value: Any) -> Any:
         return value
     if isinstance(value_type, tff.FederatedType):
         raise SettingError(
-            f"process: {what} returns {short_type(value_type)}, a value of each "
-            "client; aggregate it, as by tff.federated_sum"
+            f"process: {what} returns {short_type(value_type)}, one value for each "
+            "client; aggregate it, for example by tff.federated_sum"
         )
     try:
         if isinstance(value_type, tff.StructType) and len(value_type):

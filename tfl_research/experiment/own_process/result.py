@@ -62,7 +62,7 @@ class ProcessResult:
 
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """What the rounds measured beside numbers: arrays by round and by name."""
+        """What the rounds measured in addition to numbers: arrays by round and name."""
         return self.ended.measurements
 
     @property

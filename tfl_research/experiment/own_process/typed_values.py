@@ -46,13 +46,15 @@ def as_value(where: str, value: Any, value_type: tff.Type) -> Any:
 
 
 def _check_members(where: str, value: Any, value_type: tff.StructType) -> None:
-    """Refuses members that the type has not, which nobody would use."""
+    """Refuses members that the type does not have, because they would not be used."""
     names = [name for name, _ in tff.structure.iter_elements(value_type)]
     if isinstance(value, Mapping) and None not in names:
         # The toolkit's own local steps have more than every process takes.
         further = [name for name in value if name not in names and "mask" not in value]
         if further:
-            raise _refused(where, value, value_type, f"has a further {further[0]!r}")
+            raise _refused(
+                where, value, value_type, f"has the further member {further[0]!r}"
+            )
     if isinstance(value, (list, tuple)) and len(value) != len(names):
         raise _refused(where, value, value_type, f"has {len(value)} members")
 

@@ -1,4 +1,4 @@
-"""What reaches a private run beside clipped updates: refused, or named as assumed.
+"""Refuses, or names as assumed, what reaches a private run unclipped.
 
 The guarantee covers the noised sums of clipped updates. Whatever a task computed from
 pooled rows shapes the model and the examples before any update is clipped. Such a run
@@ -26,7 +26,7 @@ def check(setup: Setup) -> None:
 
     Raises:
       SettingError: names what was computed, from what, and how to declare it; or
-        --public_schema, where there is nothing to declare.
+        --public_schema although there is nothing to declare.
     """
     experiment, task = setup.experiment, setup.task
     release = experiment.release
@@ -111,7 +111,7 @@ def _pooled(setup: Setup) -> list[tasks.Pooled]:
 
 
 def _is_own(experiment: Description) -> bool:
-    """Whether the task is none of the toolkit's own, or has had its data replaced."""
+    """Whether the task is not one of the toolkit's, or has other data."""
     task = experiment.task
     if isinstance(task, TaskChoice):
         return tasks.origin(str(task.task)) is not None

@@ -179,7 +179,7 @@ def examine(
             dimension=dimension,
         )
     except ImportError:
-        out.write("audit: no canaries.svg, since matplotlib is not installed\n")
+        out.write("audit: no canaries.svg, because matplotlib is not installed\n")
 
     def say(line: str) -> None:
         out.write(f"{line}\n")
@@ -237,7 +237,7 @@ def _membership(
 
 
 def _examples(clients: ClientData, most: int, seed: int) -> dict[str, np.ndarray]:
-    """At most so many of the clients' examples, all alike to be among them."""
+    """At most `most` of the clients' examples, each as likely as the others."""
     sizes = [clients.num_examples(name) for name in clients.client_ids]
     total = sum(sizes)
     generator = derived_generator("attack examples", seed)

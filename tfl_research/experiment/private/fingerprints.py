@@ -78,8 +78,8 @@ def check_examples(setup: Setup) -> None:
     """Checks all clients of a private run before its first round.
 
     A run that stops at a client's first round would tell who took part in this round,
-    after others were released. Data of files that have a digest of their own are those
-    of packages and of the task `csv`, which are checked when they are read.
+    after others were released. Packages' data and the files of the task `csv` have
+    digests of their own, and are checked when they are read.
 
     Raises:
       UserError: a label or token that the model or the loss does not take.
@@ -105,7 +105,7 @@ def _known_digest(setup: Setup) -> Optional[str]:
 
 
 def own_data_digest(experiment: Description, task: Task) -> Optional[str]:
-    """SHA-256 of data that are not a package's; None for those of the toolkit.
+    """SHA-256 of data that are not a package's; None for the toolkit's own tasks.
 
     Args:
       experiment: whose data they are.
@@ -138,7 +138,7 @@ def _choice(experiment: Description) -> Optional[TaskChoice]:
 
 
 def content_digest(task: Task) -> str:
-    """See `tasks.content_digest`.
+    """The SHA-256 of a task's clients and arrays, hex (`tasks.content_digest`).
 
     Raises:
       SettingError: an array holds Python objects.

@@ -26,15 +26,15 @@ def user_level(experiment: Description) -> None:
     run_seed.check_not_shared(experiment.training.run_seed, "ledger", privacy.ledger)
     if not algorithm.ONLY_UPDATES_LEAVE:
         raise SettingError(
-            f"--algorithm={algorithm.NAME}: a mechanism covers the clients' updates "
-            "alone, and this algorithm's clients send or keep more; give "
+            f"--algorithm={algorithm.NAME}: a mechanism covers only the clients' "
+            "updates, but this algorithm's clients send or keep more; give "
             "--algorithm=fed_avg or fed_prox, or leave user-level privacy out"
         )
     if algorithm.EXCHANGES != 1 or algorithm.buffering is not None:
         raise SettingError(
-            f"--algorithm={algorithm.NAME}: its rounds are not one cohort each, which "
-            "the accounts of user-level privacy count on; give --algorithm=fed_avg or "
-            "fed_prox, or leave user-level privacy out"
+            f"--algorithm={algorithm.NAME}: its rounds do not have one cohort each, "
+            "as the accounts of user-level privacy assume; give --algorithm=fed_avg "
+            "or fed_prox, or leave user-level privacy out"
         )
     _aggregator_under_noise(experiment, privacy)
 
@@ -44,10 +44,10 @@ def _aggregator_under_noise(experiment: Description, privacy: UserLevelPrivacy) 
     weights = str(experiment.resolved_weighting.client_weighting)
     if aggregator is None and not mechanism.noised_at_clients:
         raise SettingError(
-            f"--aggregator={experiment.aggregator_name}: nobody has bounded how far "
-            f"one client can move its result, and {mechanism.NAME} noises a sum; give "
-            "--mechanism=local_gaussian, whose clients noise their own updates, or "
-            "register a mechanism that builds the factory and says what it costs"
+            f"--aggregator={experiment.aggregator_name}: no bound is known for how "
+            f"far one client can move its result, and {mechanism.NAME} noises a sum; "
+            "give --mechanism=local_gaussian, whose clients noise their own updates, "
+            "or register a mechanism that builds the factory and says what it costs"
         )
     if aggregator is not None:
         if aggregator.NAME == "mean":
@@ -56,8 +56,8 @@ def _aggregator_under_noise(experiment: Description, privacy: UserLevelPrivacy) 
     if mechanism.noised_at_clients:
         if weights != "uniform":
             raise SettingError(
-                f"--client_weighting={weights}: only updates are noised, so that a "
-                "rule that takes weights would see private ones; give "
+                f"--client_weighting={weights}: only updates are noised, so a rule "
+                "that uses weights would see private weights; give "
                 "--client_weighting=uniform"
             )
     elif aggregator is not None and aggregator.stacked:
@@ -122,15 +122,15 @@ def beside_privacy(experiment: Description) -> None:
     if experiment.compression.compression != NONE:
         raise experiment.compression.refused(
             "compression",
-            "is not offered together with privacy; leave one of them out",
+            "does not go with privacy; leave one of them out",
         )
     if not experiment.attack.is_none:
         raise experiment.attack.refused(
-            "attack", "is not simulated together with privacy; leave one of them out"
+            "attack", "does not go with privacy; leave one of them out"
         )
     if experiment.baseline.train_on is not None:
         raise experiment.baseline.refused(
-            "train_on", "is not offered together with privacy; leave one of them out"
+            "train_on", "does not go with privacy; leave one of them out"
         )
 
 
@@ -146,12 +146,12 @@ def audit(experiment: Description) -> None:
         )
     if experiment.aggregator_name != "mean":
         raise SettingError(
-            f"--aggregator={experiment.aggregator_name}: canaries look at what a "
-            "mechanism's own mean releases; give --aggregator=mean"
+            f"--aggregator={experiment.aggregator_name}: canaries examine the mean "
+            "that a mechanism releases; give --aggregator=mean"
         )
     if experiment.devices.devices is not None:
         raise experiment.devices.refused(
-            "devices", "are not simulated in an audit; leave one of them out"
+            "devices", "do not go with an audit; leave one of them out"
         )
     if audit.sabotage == NONE:
         return
@@ -164,7 +164,7 @@ def audit(experiment: Description) -> None:
         )
     if privacy.ledger is not None:
         raise audit.refused(
-            "sabotage", "would put false charges into --ledger; leave that out"
+            "sabotage", "would put false charges into --ledger; leave --ledger out"
         )
 
 

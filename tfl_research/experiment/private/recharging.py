@@ -1,4 +1,4 @@
-"""New noise for a private run of which something has changed, charged again."""
+"""New noise, charged again, for a private run in which something has changed."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def recharge(
 ) -> None:
     """Begins a new attempt of a run, unless the run can go on as it was.
 
-    The ledger is told first, and computation.json second. A kill between the two leaves
-    a ledger that charges repeated rounds again, and a run that cannot go on without
-    this function, whatever its code, since computation.json has fewer restarts. Noise
-    of the new attempt is drawn after both.
+    The ledger is written first, and computation.json second. A kill between the two
+    leaves a ledger that charges repeated rounds again, and a run that cannot go on
+    without this function, whatever its code, since computation.json has fewer restarts.
+    Noise of the new attempt is drawn after both.
 
     Args:
       folder: of the run.
@@ -81,8 +81,8 @@ def recharge(
     )
     where = f"the rounds after round {after}" if after else "all rounds"
     out.write(
-        f"recharge: {', '.join(changes)}; {where} are done with new noise, and "
-        "those that were done before are charged again\n"
-        f"privacy: {planned_again(account)}\n"
+        f"recharge: {', '.join(changes)}; {where} are executed with new noise, and "
+        "rounds that were done before are charged again\nprivacy: "
+        f"{planned_again(account)}\n"
     )
     out.flush()

@@ -82,10 +82,10 @@ def plan(setup: Setup) -> privacy.RecordLevelPlan:
 
 
 def secret_cohort_seed(key: int) -> int:
-    """Seed of which records take part in which local step, and of the noise.
+    """Seed of the noise, and of the draw of the records of each local step.
 
     Noise must never be drawn twice for different things, so the seed comes from the key
-    of the run's noise. Amplification by sampling counts on nobody knowing who takes
+    of the run's noise. Amplification by sampling assumes that nobody knows who takes
     part, so these draws come from the same secret; by SHA-256, so that the seed shares
     no stream with what else is drawn from the key.
 

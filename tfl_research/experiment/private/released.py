@@ -1,4 +1,4 @@
-"""What an experiment gives out: its filter, private evaluation and private choice."""
+"""What an experiment releases: its filter, private evaluation and private choice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def release_of(setup: Setup) -> outputs.Release:
 
     Cohort sizes are public where settings decide them: under record-level privacy,
     whose neighbours have the same clients, and where every cohort has the same size
-    without simulated devices. A Poisson cohort's size tells whether a client is there.
+    without simulated devices. A Poisson cohort's size tells whether a client takes
+    part.
     """
     experiment = setup.experiment
     if experiment.privacy is None:
@@ -70,8 +71,8 @@ def release_of(setup: Setup) -> outputs.Release:
 def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:
     """The columns of a mechanism that are exact although the table says private.
 
-    Where clients add the noise, its total tells how many took part. Of a user's own
-    mechanism nobody knows how the columns are computed.
+    Where clients add the noise, its total tells how many took part. The toolkit does
+    not know how a user's own mechanism computes its columns.
     """
     if privacy.MECHANISMS.origin(mechanism.NAME) is not None:
         return frozenset([_CLIP, _NOISE, *_LEARNING_RATES])
@@ -92,8 +93,8 @@ def check(setup: Setup) -> None:
     if settings.release_exact and setup.task.card.public_data:
         raise settings.refused(
             "release_exact",
-            f"has no effect for task {setup.task.name}: its data are public, and every "
-            "output is shown; leave it out",
+            f"has no effect for task {setup.task.name}: its data are public, and "
+            "every output is shown; leave it out",
         )
     for name in settings.release_exact:
         if name != releases.ALL and not releases.is_withheld_name(name):
@@ -143,7 +144,7 @@ def _check_held_out(setup: Setup) -> None:
     both = next((name for name in task.train.client_ids if name in held_out), None)
     if both is not None:
         raise SettingError(
-            f"--task={task.name}: client {both!r} is held out and trained on, so that "
+            f"--task={task.name}: client {both!r} is both held out and trained on, so "
             "ε does not cover metrics on the held-out clients; give a further split "
             "eval_..., or other clients"
         )
@@ -167,17 +168,21 @@ def _check_private_metrics(setup: Setup) -> None:
         )
     if experiment.devices.devices is not None:
         raise settings.refused(
-            first, "does not go with --devices, whose examples others hold too"
+            first,
+            "does not go with --devices, because several devices hold the same "
+            "examples; leave it out",
         )
     if experiment.audit is not None:
         raise settings.refused(
-            first, "does not go with an audit, whose canaries have no test examples"
+            first,
+            "does not go with an audit, because canaries have no test examples; leave "
+            "it out",
         )
     if training.max_evaluation_examples is not None:
         raise settings.refused(
             first,
             "--max_evaluation_examples picks among all clients' examples together, so "
-            "that one client decides which examples of others count; leave it out",
+            "one client would decide which examples of others count; leave it out",
         )
     if settings.selection_epsilon is None:
         return
@@ -190,8 +195,8 @@ def _check_private_metrics(setup: Setup) -> None:
     if training.early_stopping_patience is not None:
         raise settings.refused(
             "selection_epsilon",
-            "tells nothing before the run ends, so that nothing can stop it early; "
-            "leave --early_stopping_patience out",
+            "chooses the model only when the run ends, so nothing can stop the run "
+            "early; leave --early_stopping_patience out",
         )
 
 
@@ -218,7 +223,7 @@ def _selection_event(setup: Setup) -> Event:
 
 
 def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
-    """The charged releases beside the rounds: (event, how many are planned)."""
+    """The releases that are charged in addition to the rounds, each with its count."""
     settings, training = setup.experiment.release, setup.experiment.training
     planned: list[tuple[Event, int]] = []
     if settings.evaluation_noise_multiplier is not None:
@@ -258,7 +263,7 @@ def notes(setup: Setup) -> list[str]:
 def of_run(
     setup: Setup, noise_key: int, write_statement: Optional[Callable[[], None]]
 ) -> Releases:
-    """What a run gives out, for the round loop.
+    """What a run releases, for the round loop.
 
     Args:
       setup: of the run.
@@ -289,7 +294,7 @@ def of_run(
 
 
 def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
-    """What the statement says that a run gives out.
+    """What the statement says about a run's releases.
 
     Args:
       setup: of the run.

@@ -43,9 +43,9 @@ def check_not_shared(
     if run_seed is not None and path is not None:
         # The seed is a secret, so it is not repeated.
         raise SettingError(
-            f"--{setting}={path}: its total counts on each run having noise of its "
-            "own, and runs of one --run_seed have the same; leave --run_seed out, and "
-            "a secret one is drawn"
+            f"--{setting}={path}: its total assumes that each run has noise of its "
+            "own, but runs of one --run_seed have the same noise; leave --run_seed "
+            "out, and a secret one is drawn"
         )
 
 

@@ -10,12 +10,15 @@ from tfl_research.sampling import Sampler
 def sampler_delta(
     account: privacy.RoundAccount, asked: Sampler, dimension: int
 ) -> float:
-    """See `sampler_rest.sampler_delta`, for the rounds done or else planned.
+    """What the finite bits of a run's random numbers add to δ.
+
+    `sampler_rest.sampler_delta` has the formula. The rounds in the ledger count, or the
+    planned rounds where the ledger is empty.
 
     Args:
-      account: of the run; rounds that were charged twice count twice.
-      asked: whom a round asks.
-      dimension: scalars in an update.
+      account: the run's account. Rounds that were charged twice count twice.
+      asked: the sampler that chooses the clients that a round asks.
+      dimension: number of scalars in an update.
     """
     rounds = len(account.ledger) or account.planned_rounds
     charged = sum(count for _, count in account.groups(rounds))

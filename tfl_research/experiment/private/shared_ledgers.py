@@ -11,14 +11,14 @@ from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.tasks import Task
 
-# The partition of tasks whose clients come with the data, see `data.partitions`.
+# The partition of tasks with natural clients, see `data.partitions`.
 _NATURAL = (None, "natural")
 
 
 def check(
     path: Optional[str], task: Task, event: privacy.Event
 ) -> Optional[privacy.Population]:
-    """Refuses a ledger of clients' rounds; makes the file where there is none.
+    """Refuses a ledger of clients' rounds; makes the file if it does not exist.
 
     Args:
       path: of --ledger, or None.
@@ -29,8 +29,8 @@ def check(
       Whom the ledger is about; None without one.
 
     Raises:
-      SettingError: it cannot be opened, is damaged, or is of rounds that do not go with
-        the run's.
+      SettingError: it cannot be opened, is damaged, or has rounds that cannot be
+        composed with the run's rounds.
     """
     if path is None:
         return None
@@ -51,7 +51,8 @@ def check(
 def populations(task: Task) -> list[privacy.Population]:
     """Whom a ledger of runs on this task may be about, the usual one first.
 
-    The clients are those of training and those held out: which ones train may depend on
+    The clients are the training clients and the held-out clients: which ones train may
+      depend on
     --seed, and what runs on different parts of them cost together is a bound for each
     client. Clients that a seed draws from pooled examples are others for another seed.
     The last one is what earlier versions wrote: the training clients alone.
@@ -62,7 +63,8 @@ def populations(task: Task) -> list[privacy.Population]:
     drawing = drawn_by(task)
     found = privacy.Population.of(everyone, drawing)
     if drawing is not None:
-        # Earlier versions did not tell these clients from those of another seed.
+        # Earlier versions did not distinguish these clients from the clients of another
+        # seed.
         return [found]
     return list(dict.fromkeys([found, privacy.Population.of(training)]))
 
@@ -91,7 +93,7 @@ def check_clients(
     event: privacy.RecordEvent,
     deltas: Sequence[float],
 ) -> None:
-    """Refuses ledgers of clients' records; makes the folder where there is none.
+    """Refuses ledgers of clients' records; makes the folder if it does not exist.
 
     Args:
       path: of --record_ledgers, or None.

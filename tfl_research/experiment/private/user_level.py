@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Population]]:
     """The plan of a run: noise given or calibrated, over the run's cohorts.
 
-    TensorFlow is imported for mechanisms whose noise depends on the model's size.
+    TensorFlow is imported only if the mechanism's noise depends on the model's size.
 
     Returns:
       The plan, and whom the shared ledger is about, if there is one.
@@ -84,7 +84,7 @@ def client_secret(key: int) -> int:
 
     Clients' noise must never be drawn twice for different things, so the secret comes
     from the key of the run's noise; by SHA-256, so that it shares no stream with what
-    else is drawn from the key. In a federation each site has a secret of its own.
+    else is drawn from the key. In a federation each site has its own secret.
 
     Args:
       key: of the run's noise, see `storage.Attempts.key`.
@@ -213,7 +213,7 @@ def _shared_total(account: privacy.RoundAccount, done: int) -> Optional[SharedTo
 
 
 def _notes(setup: Setup, made: privacy.UserLevelPlan) -> list[str]:
-    """What the statement says beside the event."""
+    """What the statement says in addition to the event."""
     experiment = setup.experiment
     weighting, rule = experiment.resolved_weighting, experiment.chosen_aggregator
     weights = "all clients weigh the same"

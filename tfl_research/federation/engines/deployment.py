@@ -1,7 +1,7 @@
 """Certificates and processes of an engine that carries a federation's messages.
 
-A federation's folder gets `engine/`, for whoever runs the engine's server, and each
-site's folder gets an `engine/` of its own. `Place` is what both know.
+A federation's folder gets `engine/`, for the person who runs the engine's server. Each
+site's folder also gets `engine/`. `Place` is what both know.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Place:
         """The place in an engine's folder.
 
         Raises:
-          UserError: no such file, or another form.
+          UserError: the file does not exist, or has another form.
         """
         path = folder / _PLACE_FILE
         try:
@@ -79,7 +79,7 @@ class Place:
 
 
 class Relay(abc.ABC):
-    """What an engine runs: our relay, or a job in which the engine averages by itself.
+    """What an engine runs: our relay, or a job that does the averaging itself.
 
     The relay moves bytes between the engine's server and the coordinator.
     """
@@ -116,8 +116,8 @@ class Deployment(abc.ABC):
     def __init__(self, place: Place, say: Say, *, insecure: bool = False):
         if insecure and place.engine != "flower":
             raise UserError(
-                f"--insecure: {place.engine} has TLS and certificates always; leave "
-                "it out"
+                f"--insecure: {place.engine} always has TLS and certificates; leave "
+                "--insecure out"
             )
         self._place, self._say, self._insecure = place, say, insecure
         self._environment = environments.ensure(place.engine, say=say)
@@ -134,7 +134,8 @@ class Deployment(abc.ABC):
         Args:
           folder: of the engine's server.
           names: of all sites of the federation.
-          sites: by name, the engine's folders of those sites whose folders are here.
+          sites: by site, the engine's folders for the sites with folders on this
+            machine.
         """
 
     @abc.abstractmethod
@@ -153,7 +154,8 @@ class Deployment(abc.ABC):
           socket: of the coordinator.
           sites: the names of the sites.
           started: takes on the processes that are started.
-          job: a folder in which the engine averages by itself; None is our relay.
+          job: a folder of a job in which the engine does the averaging itself; None is
+            our relay.
 
         Returns:
           The relay at the server, which is to be started when sites have been.

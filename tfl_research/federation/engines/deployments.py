@@ -15,7 +15,7 @@ _DEPLOYMENTS: Mapping[str, type[Deployment]] = {
 
 
 def of(place: Place, say: Say, *, insecure: bool = False) -> Deployment:
-    """The deployment of a place's engine, whose environment is made if it is missing.
+    """The deployment of a place's engine; makes a missing environment.
 
     Raises:
       UserError: the environment cannot be made.

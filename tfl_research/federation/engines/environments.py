@@ -1,4 +1,4 @@
-"""Environments of NVIDIA FLARE and Flower, beside the one with TensorFlow.
+"""Environments of NVIDIA FLARE and Flower, separate from TensorFlow's environment.
 
 Their requirements and TensorFlow 2.14's exclude each other, so each engine has a
 complete, hashed lock beside this module (`flare.lock`, `flower.lock`; made by
@@ -32,6 +32,8 @@ _PROBE = (
     "print(sys._base_executable)"
 )
 _LOG_LINES = 5
+# Minor versions of the Pythons that are looked for, the usual one first.
+_MINORS = (11, 12, 13, 10, 9, 8)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def ensure(
     cache: pathlib.Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Environment:
-    """The engine's environment, which is made if it is not there yet.
+    """The engine's environment; makes the environment if it does not exist yet.
 
     Args:
       engine: "flare" or "flower".
@@ -107,8 +109,8 @@ def _cache() -> pathlib.Path:
     base = user_paths.cache()
     if base is None:
         raise errors.UserError(
-            f"there is no home folder for the engine's environment; set "
-            f"{user_paths.VARIABLE}"
+            "there is no home folder in which the engine's environment could be made; "
+            f"set {user_paths.VARIABLE}"
         )
     return base / "tfl_research"
 
@@ -172,7 +174,8 @@ def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) ->
       newest: the newest.
 
     Raises:
-      UserError: there is none; says what there is, and what to do.
+      UserError: no Python of these versions is installed; says what there is, and what
+        to do.
     """
     found = set()
     for candidate in _candidates():
@@ -184,21 +187,26 @@ def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) ->
         if oldest <= (major, minor) <= newest:
             return executable
         found.add(f"{major}.{minor}")
-    span = f"{oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}"
+    span = f"{oldest[0]}.{oldest[1]}"
+    if oldest != newest:
+        span += f" to {newest[0]}.{newest[1]}"
+    usual = max(oldest, min(newest, (3, _MINORS[0])))
+    example = f"{usual[0]}.{usual[1]}"
     raise errors.UserError(
         f"{title} needs Python {span}, found "
         f"{errors.alternatives(sorted(found)) or 'none'}; install one, for example "
-        "'apt install python3.11 python3.11-venv' or 'pyenv install 3.11'"
+        f"'apt install python{example} python{example}-venv' or "
+        f"'pyenv install {example}'"
     )
 
 
 def _candidates() -> Iterator[str]:
-    names = ["python3.11", "python3.12", "python3.13", "python3.10", "python3"]
+    names = [*(f"python3.{minor}" for minor in _MINORS), "python3"]
     yield from (path for path in map(shutil.which, names) if path)
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
-    for minor in (11, 12, 13, 10):
+    for minor in _MINORS:
         yield from map(str, sorted(pyenv.glob(f"versions/3.{minor}*/bin/python")))
-    # The Python that runs this: under .venv, the one that .venv was made from.
+    # The Python that runs this: under .venv, the Python that .venv was made from.
     yield str(pathlib.Path(sys.base_prefix) / "bin" / "python3")
 
 

@@ -126,7 +126,7 @@ def provision(
             str(folder / "project.yml"),
             "-w",
             str(folder),
-            # The authority that is there vouches for further sites as well.
+            # The authority that exists already signs for further sites as well.
             "--force",
         ],
         folder=folder,

@@ -116,8 +116,8 @@ class _FlareRelay(Relay):
                         "--config=site.toml at the sites"
                     )
                 self._say(
-                    f"{self._job.name} starts without site {away}; when the site "
-                    "connects, the job begins anew"
+                    f"{self._job.name} starts without site {away}; the job begins "
+                    "again when the site connects"
                 )
                 break
             time.sleep(0.5)
@@ -130,11 +130,11 @@ class _FlareRelay(Relay):
         connected = self._names()
         come, gone = connected - self._connected, self._connected - connected
         if gone:
-            self._say(f"site {', '.join(sorted(gone))} is not connected any more")
+            self._say(f"site {', '.join(sorted(gone))} is no longer connected")
         if come:
             self._say(
-                f"site {', '.join(sorted(come))} connected: the job begins anew, since "
-                "FLARE gives a running job to no further site; the coordinator repeats "
+                f"site {', '.join(sorted(come))} connected: the job begins again, "
+                "because FLARE adds no site to a running job; the coordinator repeats "
                 "its open requests"
             )
             self._ask("abort", self._number)

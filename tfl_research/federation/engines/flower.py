@@ -1,6 +1,6 @@
 """Flower: certificates and keys, the SuperLink, SuperNodes, and runs.
 
-The SuperLink speaks TLS and takes SuperNodes alone whose public keys are registered; a
+The SuperLink speaks TLS and accepts only SuperNodes with registered public keys; a
 stranger without a registered key is refused. Both listen on the loopback interface
 unless told otherwise. Flower's own telemetry and search for updates are off.
 
@@ -36,7 +36,7 @@ def provision(
     Args:
       environment: Flower's.
       folder: gets `ca.crt`, `ca.key`, `server.crt`, `server.key`, and `SITE.key` and
-        `SITE.pub` of each site. Files that are there are kept.
+        `SITE.pub` of each site. Files that exist are kept.
       sites: the names of the sites.
       server: the host under which sites reach the SuperLink.
 
@@ -90,8 +90,8 @@ class SuperLink:
     ):
         if insecure:
             say(
-                "warning: --insecure: Flower's SuperLink takes every SuperNode, and "
-                "anybody on the way can read and change what is sent"
+                "warning: --insecure: Flower's SuperLink accepts every SuperNode, and "
+                "anybody on the way can read and change the messages"
             )
         self._environment = environment
         self._keys = keys.absolute()

@@ -65,9 +65,9 @@ def write_training(
       rounds: how many rounds.
       fraction_fit: share of the connected sites that train in a round.
       fraction_evaluate: share of them that evaluate.
-      minimum_fit_clients: at least so many train.
-      minimum_evaluate_clients: at least so many evaluate.
-      minimum_available_clients: at least so many must be connected.
+      minimum_fit_clients: at least this many sites train.
+      minimum_evaluate_clients: at least this many sites evaluate.
+      minimum_available_clients: at least this many sites must be connected.
       round_seconds: how long a round waits for sites.
 
     Returns:

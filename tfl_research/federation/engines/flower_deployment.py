@@ -129,7 +129,7 @@ class _FlowerRelay(Relay):
 
 
 def _free_port() -> int:
-    """A port of the loopback interface, for a SuperNode beside others."""
+    """A free port of the loopback interface, since several SuperNodes may run here."""
     with sockets.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

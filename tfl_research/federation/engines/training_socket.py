@@ -1,10 +1,10 @@
 """A socket at which an engine's job hands weights to a site's process for training.
 
-For jobs in which FLARE or Flower averages. The socket is beside the site's own, and
-takes frames (`wire.sockets`) of .npz archives without pickles: the model's arrays
-as `0000`, `0001` and so on, and `header`, a JSON text in bytes. A request's header has
-`kind`, "train" or "evaluate", and `round`, from 1; a reply's has `examples` and
-`metrics`, or `error`. Only processes of this user can connect.
+For jobs in which FLARE or Flower averages. The socket is in the folder of the site's
+own socket, and takes frames (`wire.sockets`) of .npz archives without pickles: the
+model's arrays as `0000`, `0001` and so on, and `header`, a JSON text in bytes. A
+request's header has `kind`, "train" or "evaluate", and `round`, from 1; a reply's has
+`examples` and `metrics`, or `error`. Only processes of this user can connect.
 """
 
 from __future__ import annotations
@@ -132,14 +132,18 @@ class TrainingServer:
             weights, header = _unpacked(frame)
             kind, number = header.get("kind"), header.get("round")
             if type(number) is not int or number < 1:
-                raise errors.UserError(f"round {number!r}: must be a number from 1")
+                raise errors.UserError(
+                    f"round {number!r}: must be a whole number of at least 1"
+                )
             if kind == "train":
                 self._say(f"round {number}: training for the engine's job")
                 done = self._trainer.train(weights, number)
             elif kind == "evaluate":
                 done = self._trainer.evaluate(weights)
             else:
-                raise errors.UserError(f"{kind!r} is neither train nor evaluate")
+                raise errors.UserError(
+                    f"the request is {kind!r}; expected train or evaluate"
+                )
         except errors.UserError as error:
             self._say(f"refused: {error}")
             return _packed([], {"error": str(error)})
@@ -163,7 +167,7 @@ def load_weights(path: pathlib.Path) -> list[np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return [archive[name] for name in sorted(archive.files)]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise errors.UserError(f"{path} holds no model: {error}") from error
+        raise errors.UserError(f"{path} does not hold a model: {error}") from error
 
 
 def _named(weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -184,7 +188,7 @@ def _unpacked(data: bytes) -> tuple[list[np.ndarray], dict[str, Any]]:
             names = sorted(set(archive.files) - {"header"})
             weights = [archive[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise errors.UserError(f"a request that cannot be read: {error}") from error
+        raise errors.UserError(f"the request cannot be read: {error}") from error
     if not isinstance(header, dict):
-        raise errors.UserError("a request whose header is no table")
+        raise errors.UserError("the request's header must be a table")
     return weights, header

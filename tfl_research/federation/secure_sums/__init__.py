@@ -1,4 +1,4 @@
-"""Sums of integer vectors of which the server sees only the total.
+"""Sums of integer vectors in which the server sees only the total.
 
 The protocol is Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving
 Machine Learning" (CCS 2017), Figure 4, against a server that follows the protocol.

@@ -107,9 +107,9 @@ class Collector:
         reader = self._reader(1, name, message, self._keys)
         recipients, holders = reader.names("recipients"), reader.names("holders")
         if {*recipients, name} != set(self._keys) or name in recipients:
-            raise reader.error("has not one ciphertext for each other party")
+            raise reader.error("must have one ciphertext for each other party")
         if set(holders) != set(self._keys):
-            raise reader.error("has not the digests of one share for each party")
+            raise reader.error("must have the digest of one share for each party")
         length = primitives.sealed_bytes(2 * primitives.SEED_BYTES)
         rows = reader.rows("ciphertexts", len(recipients), length)
         size = primitives.SHARE_DIGEST_BYTES
@@ -145,7 +145,7 @@ class Collector:
         """
         reader = self._reader(2, name, message, self._sealed)
         if name in self._summed:
-            raise reader.error("came before")
+            raise reader.error("came already")
         arrays = []
         for place, spec in enumerate(self.terms.vectors):
             key = f"vector/{place}"
@@ -160,7 +160,7 @@ class Collector:
         self._summed.append(name)
 
     def survivors(self) -> Arrays:
-        """Closes step "masked": the message for those whose vectors are in the total.
+        """Closes step "masked"; returns the message for the parties in the total.
 
         Raises:
           SumAbandonedError: they are fewer than the threshold.
@@ -178,7 +178,7 @@ class Collector:
         reader = self._reader(3, name, message, self._summed)
         owners = reader.names("owners")
         if set(owners) != set(self._sealed):
-            raise reader.error("has not one share of each party")
+            raise reader.error("must have one share of each party")
         rows = reader.rows("shares", len(owners), primitives.SEED_BYTES)
         answer = dict(zip(owners, rows))
         for owner, share in answer.items():
@@ -188,8 +188,8 @@ class Collector:
             )
             if digest != self._digests[owner][name][kind == "self"]:
                 raise reader.error(
-                    f"has an altered share: it is not the one that {owner} sealed for "
-                    f"{name}"
+                    f"has an altered share: it is not the share that {owner} sealed "
+                    f"for {name}"
                 )
         self._answers[name] = answer
 
@@ -251,7 +251,7 @@ class Collector:
         if step != self._step:
             now = _STEPS[self._step] if self._step < len(_STEPS) else "none"
             raise reader.error(
-                f"answers step {_STEPS[step]!r}, and the open step is {now!r}"
+                f"answers step {_STEPS[step]!r}, but the open step is {now!r}"
             )
         if name not in expected:
             raise reader.error(f"was not asked for: {name} takes no part in this step")

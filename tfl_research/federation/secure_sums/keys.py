@@ -9,7 +9,7 @@ from tfl_research.federation.secure_sums.terms import SumTerms
 def mask_private(seed: bytes, terms: SumTerms, name: str) -> bytes:
     """The X25519 private key of a party's pairwise masks, from its seed.
 
-    The parties share the seed of 16 bytes in place of the key of 32 bytes: one secret
+    The parties share the seed of 16 bytes instead of the key of 32 bytes: one secret
     of Shamir's scheme, and as strong as X25519.
     """
     return primitives.derive(seed, terms.digest, "mask key", name)

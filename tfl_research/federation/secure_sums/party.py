@@ -127,8 +127,8 @@ class Party:
 
         Raises:
           SumAbandonedError: the list has fewer parties than the threshold.
-          SecureSumError: the list has not this party's keys, has a key twice, or is
-            another list than the one that the party has answered.
+          SecureSumError: the list does not have this party's keys, has a key twice, or
+            differs from the list that the party has answered.
         """
         state = self._state
         self._check_secrets("shares")
@@ -193,7 +193,8 @@ class Party:
                 )
             if state.held != held:
                 raise SecureSumError(
-                    f"{self.name} has masked its vectors for other parties in this sum"
+                    f"{self.name} has masked its vectors for other parties in this "
+                    "sum: no mask is used twice"
                 )
         self._mask(totals, held)
         state.held, state.inputs = held, inputs.digest()
@@ -210,8 +211,8 @@ class Party:
         For each party it gives one of the two. The party then drops its secrets.
 
         Args:
-          survivors: what `Collector.survivors` gave: the names of those whose masked
-            vectors are in the sum.
+          survivors: what `Collector.survivors` gave: the names of the parties whose
+            masked vectors are in the sum.
 
         Raises:
           SumAbandonedError: fewer survivors than the threshold.

@@ -27,7 +27,7 @@ class PartyState:
       digests: digests of the mask and self share that the party has sealed, by holder.
       held: the mask and self share that the party holds, by owner.
       inputs: keyed digest of the vectors that the party has masked.
-      survivors: those whose sum the party has helped to open.
+      survivors: the parties whose sum this party has helped to open.
       answer: the shares that the party has sent for it, by owner.
     """
 
@@ -67,7 +67,7 @@ class PartyState:
         """The reverse of `to_bytes`.
 
         Raises:
-          SecureSumError: the bytes are no such state, or of a newer format.
+          SecureSumError: the bytes are not such a state, or have a newer format.
         """
         try:
             read = json.loads(content)
@@ -95,7 +95,8 @@ class PartyState:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise SecureSumError(
-                "a party's state cannot be read: the file is damaged, or no such state"
+                "a party's state cannot be read: the file is damaged, or is not such "
+                "a state"
             ) from None
 
 

@@ -31,7 +31,7 @@ _TAG_BYTES = 16
 
 
 def sealed_bytes(plain: int) -> int:
-    """The length of `seal`'s result for so many bytes."""
+    """The length of `seal`'s result for a message of this length."""
     return _NONCE_BYTES + plain + _TAG_BYTES
 
 
@@ -74,8 +74,8 @@ def agree(private: bytes, public: bytes, owner: str) -> bytes:
         return X25519PrivateKey.from_private_bytes(private).exchange(peer)
     except ValueError:
         raise SecureSumError(
-            f"{owner}'s public key is of low order: everyone would know what it agrees "
-            "on"
+            f"{owner}'s public key is of low order, so everyone would know the secret "
+            "that both agree on"
         ) from None
 
 

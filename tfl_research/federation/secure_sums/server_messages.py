@@ -77,7 +77,9 @@ def read_shares(
     senders = reader.names("senders")
     foreign = [n for n in senders if n not in state.peers or n == name]
     if foreign:
-        raise reader.error(f"has shares of {foreign[0]}, which is no peer of this sum")
+        raise reader.error(
+            f"has shares of {foreign[0]}, which takes no part in this sum"
+        )
     check_enough(terms, len(senders) + 1, "have sent shares")
     length = primitives.sealed_bytes(2 * primitives.SEED_BYTES)
     held = {name: state.held[name]}
@@ -113,8 +115,8 @@ def read_survivors(
     if state.survivors is not None:
         if state.survivors != survivors:
             raise reader.error(
-                f"names other survivors than those for whom {name} has opened the sum: "
-                "both would show a vector"
+                f"names other survivors than those for whom {name} has opened the "
+                "sum: both sums together would show a vector"
             )
         return survivors
     if state.inputs is None:

@@ -39,7 +39,7 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     """
     if len(shares) < threshold:
         raise SecureSumError(
-            f"{len(shares)} shares of a secret that needs {threshold} say nothing of it"
+            f"a secret needs {threshold} shares, but there are {len(shares)}"
         )
     chosen = sorted(shares.items())[:threshold]
     return bytes(Shamir.combine(chosen))

@@ -34,10 +34,10 @@ class SiteSums:
     site's first masked vector on. `forget_after` is for rounds with new noise.
 
     Args:
-      folder: where the files are; made if there is none, for its owner alone. Each run
-        has `ID.party` (format of `PartyState`) and `ID.rounds` (format 1): JSON with
-        `format`, `run` and `rounds`, for each round its last `attempt`, the digest of
-        its `plan` and its `survivors`.
+      folder: where the files are; made if it does not exist, readable by its owner
+        alone. Each run has `ID.party` (format of `PartyState`) and `ID.rounds` (format
+        1): JSON with `format`, `run` and `rounds`, for each round its last `attempt`,
+        the digest of its `plan` and its `survivors`.
       name: the site's name.
 
     Example, for the site's side of one sum:
@@ -63,8 +63,8 @@ class SiteSums:
           terms: what the coordinator proposes, with the session `session_of` the three.
 
         Raises:
-          SecureSumError: the terms are of another session, or other than those of an
-            earlier attempt at the round; or the attempt is over.
+          SecureSumError: the terms are of another session, or differ from the terms of
+            an earlier attempt at the round; or the attempt is over.
         """
         if terms.session != session_of(run, number, attempt):
             raise SecureSumError(
@@ -135,7 +135,7 @@ class SiteSums:
         if rounds[str(number)]["survivors"] not in (None, names):
             raise SecureSumError(
                 f"{self._name} has opened round {number} for other survivors: both "
-                "sums would show a vector"
+                "sums together would show a vector"
             )
         rounds[str(number)]["survivors"] = names
         self._keep_rounds(run, rounds)
@@ -183,7 +183,7 @@ class SiteSums:
         except SecureSumError as error:
             raise SecureSumError(
                 f"{path}: {error}; remove the file, which loses the sum that the run "
-                "is at"
+                "is working on"
             ) from None
 
     def _keep(self, run: str, party: Party) -> None:
@@ -198,7 +198,8 @@ class SiteSums:
             version, rounds = content["format"], content["rounds"]
         except (KeyError, TypeError, ValueError):
             raise SecureSumError(
-                f"{path} is damaged: it is no record of rounds; restore the file"
+                f"{path} is damaged: it does not hold a record of rounds; restore the "
+                "file"
             ) from None
         if version != _FORMAT:
             raise SecureSumError(

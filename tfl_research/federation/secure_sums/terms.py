@@ -83,9 +83,11 @@ class SumTerms:
         if not isinstance(self.session, bytes) or not self.session:
             raise SecureSumError(f"session={self.session!r}: expected bytes, not empty")
         if not all(isinstance(name, str) and name for name in self.parties):
-            raise SecureSumError(f"parties={self.parties}: expected names, none empty")
+            raise SecureSumError(
+                f"parties={self.parties}: expected names that are not empty"
+            )
         if len(set(self.parties)) < len(self.parties):
-            raise SecureSumError(f"parties={self.parties}: each name may stand once")
+            raise SecureSumError(f"parties={self.parties}: each name may occur once")
         least = default_threshold(len(self.parties))
         if not least <= self.threshold <= len(self.parties):
             raise SecureSumError(
@@ -118,8 +120,8 @@ class SumTerms:
         """The reverse of `as_json`.
 
         Raises:
-          SecureSumError: the object is none that `as_json` gives, or the terms are
-            refused.
+          SecureSumError: the object does not have the form that `as_json` gives, or the
+            terms are refused.
         """
         try:
             session = bytes.fromhex(value["session"])
@@ -133,8 +135,8 @@ class SumTerms:
             ) from None
         if type(threshold) is not int or not all(type(p) is str for p in parties):
             raise SecureSumError(
-                f"a threshold is an int and parties are names, got {threshold!r} and "
-                f"{parties!r}"
+                "a threshold must be an int and parties must be names, got "
+                f"{threshold!r} and {parties!r}"
             )
         specs = tuple(VectorSpec.from_json(each) for each in vectors)
         return cls(session, parties, threshold, specs)

@@ -50,10 +50,12 @@ class VectorSpec:
                 f"one of {', '.join(_DTYPES)}"
             )
         if any(n < 0 for n in self.shape):
-            raise SecureSumError(f"a vector's shape has no negative length: {self}")
+            raise SecureSumError(
+                f"a vector's shape must have no negative length, got {self}"
+            )
         modulus = self.modulus
         if isinstance(modulus, bool) or not isinstance(modulus, int):
-            raise SecureSumError(f"a modulus is an int, got {modulus!r}")
+            raise SecureSumError(f"a modulus must be an int, got {modulus!r}")
         if self._wraps:
             return
         most = min(LARGEST_MODULUS, int(np.iinfo(self.dtype).max) + 1)
@@ -152,7 +154,7 @@ class VectorSpec:
         """The reverse of `as_json`.
 
         Raises:
-          SecureSumError: the object is none that `as_json` gives.
+          SecureSumError: the object does not have the form that `as_json` gives.
         """
         try:
             shape, dtype, modulus = value["shape"], value["dtype"], value["modulus"]
@@ -163,7 +165,7 @@ class VectorSpec:
             ) from None
         if not isinstance(dtype, str) or not all(type(n) is int for n in lengths):
             raise SecureSumError(
-                "a vector's shape is a list of ints and its dtype a name, got "
+                "a vector's shape must be a list of ints and its dtype a name, got "
                 f"{value!r}"
             )
         return cls(lengths, dtype, modulus)

@@ -85,11 +85,11 @@ class Reader:
         return found
 
     def row(self, name: str, length: int) -> bytes:
-        """An array of so many bytes."""
+        """The bytes of an array `[length]`."""
         return self.array(name, np.uint8, (length,)).tobytes()
 
     def rows(self, name: str, count: int, length: int) -> list[bytes]:
-        """An array of `count` rows of so many bytes each."""
+        """The rows of an array `[count, length]`, as bytes."""
         array = self.array(name, np.uint8, (count, length))
         return [row.tobytes() for row in array]
 
@@ -103,10 +103,12 @@ class Reader:
         except (ValueError, RecursionError):
             names = None
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise self.error(f"has {name!r} that are no list of names")
+            raise self.error(f"has {name!r} that is not a list of names")
         if len(set(names)) < len(names):
-            raise self.error(f"has {name!r} with a name twice")
+            raise self.error(f"has {name!r} with the same name twice")
         strangers = [n for n in names if n not in self._terms.parties]
         if strangers:
-            raise self.error(f"has {name!r} with {strangers[0]!r}, which is no party")
+            raise self.error(
+                f"has {name!r} with {strangers[0]!r}, which is not a party of the sum"
+            )
         return names

@@ -23,7 +23,7 @@ class KeptRounds:
     restarts and the round. A round that is repeated for another model would have the
     same noise, and the difference of the two reports would have none. A restart
     (`--recharge`) begins after a round. The later rounds have new noise then, and the
-    rounds up to this one are over: with new noise nobody would have charged them.
+    rounds up to this one are over: with new noise they would not have been charged.
 
     Args:
       path: of the file; made when missing.
@@ -60,8 +60,8 @@ class KeptRounds:
         if row[0] != digest:
             raise Refused(
                 f"round {round_number} was computed before for another model, other "
-                "clients, other data or another computation, and its noise must not be "
-                "used twice; start a new run in another --output_dir"
+                "clients, other data or another computation, and its noise must not "
+                "be used twice; start a new run in another --output_dir"
             )
         return False
 

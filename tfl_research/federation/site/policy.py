@@ -84,7 +84,7 @@ class SitePolicy:
         if self.delta is not None and not self.delta < 1:
             raise _unfit("delta", self.delta, "a number below 1")
         if self.delta is not None and self.largest_epsilon is None:
-            raise UserError("delta is for largest_epsilon; give that too, or neither")
+            raise UserError("delta goes with largest_epsilon; give both, or neither")
 
     @classmethod
     def of(cls, table: Mapping[str, Any], where: str) -> SitePolicy:
@@ -119,7 +119,7 @@ class SitePolicy:
         for name in names:
             if not self.allows(name):
                 raise Refused(
-                    f"the metric {name!r} may not leave the site: site.toml has "
+                    f"the metric {name!r} must not leave the site: site.toml has "
                     f"metrics = {list(self.metrics or ())}"
                 )
 
@@ -148,14 +148,14 @@ class SitePolicy:
             isinstance(rounds, int) and rounds <= self.most_rounds
         ):
             raise Refused(
-                f"the run has {rounds} rounds: site.toml has most_rounds = "
+                f"the run has {rounds} rounds, but site.toml has most_rounds = "
                 f"{self.most_rounds}"
             )
         if not self.allows(EXAMPLES) and not flat.get("secure_sums"):
             raise Refused(
-                "what a client reports in a round has its number of examples: "
-                f"site.toml has metrics = {list(self.metrics or ())}, without "
-                f"{EXAMPLES!r}; --secure_sums shows the sum of all sites alone"
+                "each report of a client has its number of examples, but site.toml "
+                f"has metrics = {list(self.metrics or ())}, without {EXAMPLES!r}; "
+                "give --secure_sums, which show only the sum over all sites"
             )
         self._check_privacy(flat)
         self._check_examples(task)
@@ -164,7 +164,8 @@ class SitePolicy:
         """Raises Refused if the number of a round is above `most_rounds`."""
         if self.most_rounds is not None and number > self.most_rounds:
             raise Refused(
-                f"round {number}: site.toml has most_rounds = {self.most_rounds}"
+                f"round {number}: is above most_rounds = {self.most_rounds} in "
+                "site.toml"
             )
 
     def check_record_noise(self, noise_multiplier: float) -> None:
@@ -176,16 +177,16 @@ class SitePolicy:
         least = self.least_record_noise_multiplier
         if least is not None and not noise_multiplier >= least:
             raise Refused(
-                f"the run has the noise multiplier {noise_multiplier:g} for records: "
-                f"site.toml has least_record_noise_multiplier = {least:g}"
+                f"the run has the noise multiplier {noise_multiplier:g} for records, "
+                f"but site.toml has least_record_noise_multiplier = {least:g}"
             )
 
     def _check_privacy(self, flat: Mapping[str, Any]) -> None:
         unit = flat.get(_UNIT)
         if self.largest_epsilon is not None and unit != _RECORD:
             raise Refused(
-                f"the run has {_kind_of(unit)}, so that nothing bounds ε of this "
-                f"site's records: site.toml has largest_epsilon = "
+                f"the run has {_kind_of(unit)}, so nothing bounds ε of this site's "
+                "records, but site.toml has largest_epsilon = "
                 f"{self.largest_epsilon:g}; give --record_noise_multiplier"
             )
         rules = {
@@ -203,7 +204,7 @@ class SitePolicy:
             asked = " or ".join(
                 f"{rule} = {getattr(self, rule):g}" for rule, _ in given.values()
             )
-            raise Refused(f"the run has {_kind_of(unit)}: site.toml has {asked}")
+            raise Refused(f"the run has {_kind_of(unit)}, but site.toml has {asked}")
         rule, setting = given[unit]
         noise = flat.get(setting)
         if noise is None and unit == _RECORD:
@@ -212,15 +213,15 @@ class SitePolicy:
             return
         if noise is None:
             raise Refused(
-                f"the run does not say its noise multiplier: site.toml has {rule} = "
-                f"{getattr(self, rule):g}; give --{setting}"
+                f"the run does not say its noise multiplier, but site.toml has {rule} "
+                f"= {getattr(self, rule):g}; give --{setting}"
             )
         if unit == _RECORD:
             self.check_record_noise(noise)
         elif not noise >= getattr(self, rule):
             raise Refused(
-                f"the run has the noise multiplier {noise:g} for clients: site.toml "
-                f"has {rule} = {getattr(self, rule):g}"
+                f"the run has the noise multiplier {noise:g} for clients, but "
+                f"site.toml has {rule} = {getattr(self, rule):g}"
             )
 
     def _check_examples(self, task: Task) -> None:

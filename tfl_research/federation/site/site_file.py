@@ -32,7 +32,7 @@ class SiteFile:
       options: of the task, by name.
       clients: of the task's clients, those that take part; all when None.
       policy: what the site allows.
-      plugin: a module that registers a user's own tasks and the like, or None.
+      plugin: a module that registers a user's own tasks or other parts, or None.
     """
 
     path: pathlib.Path

@@ -120,15 +120,18 @@ class SiteLedger:
           The largest ε of a client's records in this run, at the plan's δ.
 
         Raises:
-          Refused: the round is none of the run's, or ε of all runs would be above the
-            policy's; or a ledger changed. Nothing is charged then for this round.
+          Refused: the round is not one of the run's rounds, or ε of all runs would be
+            above the policy's limit; or a ledger changed. Nothing is charged then for
+            this round.
         """
         rounds, recorded = self.account.planned_rounds, len(self.account.ledger)
         if not 1 <= round_number <= rounds:
-            raise Refused(f"round {round_number} is none of the run's {rounds} rounds")
+            raise Refused(
+                f"round {round_number} is not one of the run's {rounds} rounds"
+            )
         if round_number > recorded + 1:
             self._say(
-                f"rounds {recorded + 1} to {round_number - 1} are charged although "
+                f"rounds {recorded + 1} to {round_number - 1} are charged, although "
                 "this site took no part in them"
             )
         try:

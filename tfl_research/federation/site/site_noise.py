@@ -31,7 +31,7 @@ class SiteNoise:
       folder: of the run at the site; its name is the run's id.
       secret: of the site.
       draws: whether the site draws any noise in this run.
-      covers: what the noise of a round covers, beside the request.
+      covers: what the noise of a round covers, in addition to the request.
       ledger: see above.
       forget: drops durably what else the site keeps of the rounds after one, since
         these rounds will have new noise; may be repeated.
@@ -58,7 +58,7 @@ class SiteNoise:
         """Notes and charges a round durably, before anything is computed for it.
 
         Raises:
-          Refused: the round was asked for before with something else, or is of an
+          Refused: the round was asked for before with another request, belongs to an
             attempt that is over, or costs more than the site allows.
           MessageError: the request lacks a field.
         """
@@ -68,8 +68,8 @@ class SiteNoise:
             over = self._rounds.restarted_after
             if number <= over:
                 raise Refused(
-                    f"the run has begun again after round {over}, so round {number} is "
-                    "over and gets no new noise"
+                    f"the run has begun again after round {over}, so round {number} "
+                    "is over and gets no new noise"
                 )
             self._rounds.take(number, _digest(request, self._covers))
         if self.ledger is not None:
@@ -78,7 +78,7 @@ class SiteNoise:
     def _follow(self, request: Message) -> None:
         """Takes a new seed if the coordinator has begun the run again.
 
-        The ledger is told first. A kill between the steps repeats all of them.
+        The ledger is written first. A kill between the steps repeats all of them.
         """
         restarts, after = (request.integer(n) for n in ("restarts", "restarted_after"))
         if not (0 <= restarts <= _MOST and 0 <= after <= _MOST):
@@ -89,8 +89,8 @@ class SiteNoise:
         known = self._rounds.restarts
         if restarts < known:
             raise Refused(
-                f"the run has begun again with new noise, {known} times so far; this "
-                f"request is of a time before, and its noise is not drawn any more"
+                f"the run has begun again with new noise {known} times so far, but "
+                "this request is older; its noise is not drawn any more"
             )
         if restarts > known:
             if self.ledger is not None:

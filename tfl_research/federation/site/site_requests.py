@@ -90,7 +90,8 @@ class Requests:
         except OSError as error:
             os.ftruncate(self._file, before)
             raise UserError(
-                f"cannot write {self.folder / 'requests'} ({error.strerror})"
+                f"cannot write {self.folder / 'requests'} ({error.strerror}); make "
+                "the folder writable"
             ) from error
 
     def keep(self, reply: bytes) -> None:
@@ -124,7 +125,10 @@ def _last(path: pathlib.Path) -> tuple[int, bytes]:
     except FileNotFoundError:
         return 0, b""
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+        raise UserError(
+            f"cannot read {path} ({error.strerror}); make the file readable, or "
+            "restore it"
+        ) from error
     lines = content.split(b"\n")[:-1]
     if not lines:
         return 0, b""

@@ -179,8 +179,8 @@ class SiteServer:
             return authentication.no_reply(str(error))
         if kept is not None:
             self._say(
-                f"request {seal.sequence} of the run {seal.run} came again: the kept "
-                "reply goes out again"
+                f"request {seal.sequence} of the run {seal.run} came again: the site "
+                "sends the kept reply again"
             )
             return kept
         reply_seal = Seal(
@@ -192,17 +192,19 @@ class SiteServer:
             requests.keep(reply)
         except OSError as error:
             self._say(
-                f"cannot keep the reply to request {seal.sequence} ({error.strerror}): "
-                "asked again, the site computes again"
+                f"cannot keep the reply to request {seal.sequence} "
+                f"({error.strerror}): if the request comes again, the site computes "
+                "again"
             )
         return reply
 
     def _check(self, seal: Seal) -> None:
         if seal.is_reply or seal.answered != NOTHING:
-            raise AuthenticationError("this is a reply, and sites get requests")
+            raise AuthenticationError("the message is a reply, but sites get requests")
         if seal.site != self.site:
             raise AuthenticationError(
-                f"the request is for the site {seal.site!r}, this is {self.site!r}"
+                f"the request is for the site {seal.site!r}, but this site is "
+                f"{self.site!r}"
             )
         check_name(seal.run, "the run's id")
 
@@ -226,8 +228,8 @@ class SiteServer:
             request.integer("completed")
             if request.text("run") != run:
                 raise MessageError(
-                    f"the message is of the run {request.text('run')[:64]!r}, its seal "
-                    f"of {run!r}"
+                    f"the message is for the run {request.text('run')[:64]!r}, but "
+                    f"its seal is for {run!r}"
                 )
             reply = handler.handle(request)
             if reply.kind != kind:

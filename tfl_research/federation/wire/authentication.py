@@ -123,18 +123,17 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
     front = len(_MAGIC) + _MAC
     if len(content) < front + _FRONT.size + _LENGTH.size:
         raise AuthenticationError(
-            f"{len(content)} bytes are no sealed message: it is cut off"
+            f"{len(content)} bytes are too few for a sealed message: it is cut off"
         )
     if content[: len(_MAGIC)] != _MAGIC:
         raise AuthenticationError(
-            f"the bytes begin with {content[: len(_MAGIC)]!r}, a sealed message with "
-            f"{_MAGIC!r}"
+            f"the bytes begin with {content[: len(_MAGIC)]!r}, but a sealed message "
+            f"begins with {_MAGIC!r}"
         )
     rest = memoryview(content)[front:]
     if not hmac.compare_digest(mac_of(content), _mac(key, rest)):
         raise AuthenticationError(
-            "the message was altered, or sealed by another key than the one that this "
-            "side has"
+            "the message was altered, or was sealed by another key than this side has"
         )
     direction, sequence, answered, length = _FRONT.unpack_from(rest)
     site, end = _text(rest, _FRONT.size, length)
@@ -164,7 +163,9 @@ def _text(content: memoryview, start: int, length: int) -> tuple[str, int]:
     try:
         return bytes(content[start:end]).decode(), end
     except UnicodeDecodeError as error:
-        raise AuthenticationError("the sealed message's names are no text") from error
+        raise AuthenticationError(
+            "the names in the sealed message are not text"
+        ) from error
 
 
 def _mac(key: bytes, *parts: bytes | memoryview) -> bytes:
@@ -191,10 +192,12 @@ def make_key(path: pathlib.Path) -> bytes:
             os.fsync(file.fileno())
     except FileExistsError as error:
         raise UserError(
-            f"{path} exists; move the key away if both sides are to get a new one"
+            f"{path} exists; move the key away if both sides should get a new key"
         ) from error
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})") from error
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); make the folder writable"
+        ) from error
     return key
 
 
@@ -202,8 +205,8 @@ def read_key(path: pathlib.Path) -> bytes:
     """The key in a file of `make_key`.
 
     Raises:
-      UserError: no such file, no key in the file, or others than its owner may read the
-        file.
+      UserError: the file does not exist, holds no key, or can be read by others than
+        its owner.
     """
     try:
         mode = path.stat().st_mode
@@ -215,9 +218,12 @@ def read_key(path: pathlib.Path) -> bytes:
         ) from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UserError(
-            f"others may read the key {path} (mode {stat.S_IMODE(mode):04o}); make a "
-            "new key if they could have, else: chmod 600"
+            f"others can read the key {path} (mode {stat.S_IMODE(mode):04o}); make a "
+            "new key if others may have read it, otherwise: chmod 600"
         )
     if not re.fullmatch("[0-9a-f]{64}", text):
-        raise UserError(f"{path} holds no key of 64 lower-case hexadecimal digits")
+        raise UserError(
+            f"{path} does not hold a key of 64 lower-case hexadecimal digits; copy "
+            "the key from the other side again"
+        )
     return bytes.fromhex(text)

@@ -74,7 +74,7 @@ class _Request:
 class LocalCarrier:
     """Reaches site processes of this machine by their sockets; a `Carrier`.
 
-    Each request has a connection of its own, so a late reply finds nobody.
+    Each request has its own connection, so a late reply reaches nobody.
 
     Example:
       >>> import pathlib

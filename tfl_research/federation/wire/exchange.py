@@ -27,7 +27,7 @@ from tfl_research.federation.wire.messages import (
 )
 from tfl_research.storage import atomic
 
-# Kinds of refusals beside the replies' `REFUSED` and `FAILED`.
+# Kinds of refusals, in addition to the replies' `REFUSED` and `FAILED`.
 WRONG = "wrong"
 SILENT = "silent"
 UNREACHED = "unreached"
@@ -152,12 +152,15 @@ class Exchange:
             replies = self.carrier.exchange(contents, end - time.monotonic())
             for site, content in replies:
                 if site not in waiting:
-                    self._say(f"site {site[:64]!r} answers twice, or unasked: dropped")
+                    self._say(
+                        f"site {site[:64]!r} answers twice, or without a request: "
+                        "dropped"
+                    )
                     continue
                 try:
                     answer = self._answer(site, waiting[site], content, check)
                 except UserError as error:
-                    self._say(f"dropped what came from site {site}: {error}")
+                    self._say(f"dropped a message from site {site}: {error}")
                     wrong[site] = Refusal(site, str(error), WRONG)
                     continue
                 del waiting[site]
@@ -239,12 +242,13 @@ class Exchange:
             return Refusal(site, reply.text("reason"), reply.kind)
         if reply.integer("round") != round_number:
             raise MessageError(
-                f"the reply is of round {reply.integer('round')}, asked was round "
-                f"{round_number}"
+                f"the reply is for round {reply.integer('round')}, but round "
+                f"{round_number} was asked for"
             )
         if reply.kind != asked.kind:
             raise MessageError(
-                f"the reply is of the kind {reply.kind!r}, asked was {asked.kind!r}"
+                f"the reply is of the kind {reply.kind!r}, but {asked.kind!r} was "
+                "asked for"
             )
         return None
 
@@ -256,7 +260,10 @@ def _reserved(path: pathlib.Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+        raise UserError(
+            f"cannot read {path} ({error.strerror}); make the file readable, or "
+            "restore it"
+        ) from error
     if not re.fullmatch(r"[0-9]{1,18}\n", text):
         raise UserError(
             f"{path} is damaged: expected a number, got {text[:40]!r}; restore the "

@@ -220,19 +220,23 @@ def decode(content: bytes, limit_bytes: int = LIMIT_BYTES) -> Message:
             f"a message of {len(content)} bytes is above the limit of {limit_bytes}"
         )
     if len(content) < _FRONT.size:
-        raise MessageError(f"{len(content)} bytes are no message: the front is cut off")
+        raise MessageError(
+            f"{len(content)} bytes are too few for a message: the front is cut off"
+        )
     magic, version, length = _FRONT.unpack_from(content)
     if magic != _MAGIC:
-        raise MessageError(f"the bytes begin with {magic!r}, a message with {_MAGIC!r}")
+        raise MessageError(
+            f"the bytes begin with {magic!r}, but a message begins with {_MAGIC!r}"
+        )
     if version != VERSION:
         raise MessageError(
-            f"the message has version {version} of the format, this package reads "
+            f"the message has version {version} of the format, but this package reads "
             f"version {VERSION}; install the same package on both sides"
         )
     start = _FRONT.size + length
     if length > _JSON_LIMIT or start > len(content):
         raise MessageError(
-            f"the message claims {length} bytes of JSON and has "
+            f"the message claims {length} bytes of JSON, but has "
             f"{len(content) - _FRONT.size}; at most {_JSON_LIMIT} fit"
         )
     try:
@@ -253,13 +257,13 @@ def decode(content: bytes, limit_bytes: int = LIMIT_BYTES) -> Message:
 
 def _tensors(table: Any, content: bytes, start: int) -> dict[str, np.ndarray]:
     if not isinstance(table, list):
-        raise MessageError("the table of tensors is no list")
+        raise MessageError("the table of tensors must be a list")
     available, tensors = len(content) - start, {}
     rows = [_row(row, available) for row in table]
     total = sum(size for _, _, _, size in rows)
     if total != available:
         raise MessageError(
-            f"the tensors claim {total} bytes, the message has {available} for them"
+            f"the tensors claim {total} bytes, but the message has {available} for them"
         )
     for name, dtype, shape, size in rows:
         if name in tensors:
@@ -269,7 +273,7 @@ def _tensors(table: Any, content: bytes, start: int) -> dict[str, np.ndarray]:
             dtype == np.bool_
             and np.frombuffer(content, np.uint8, count, start).max(initial=0) > 1
         ):
-            raise MessageError(f"tensor {name!r} has bytes that are no booleans")
+            raise MessageError(f"tensor {name!r} has bytes that are not booleans")
         stored = np.frombuffer(content, dtype.newbyteorder("<"), count, start)
         # A copy: aligned, and the caller may write to it.
         tensors[name] = stored.astype(dtype).reshape(shape)
@@ -299,7 +303,7 @@ def _row(row: Any, available: int) -> tuple[str, np.dtype, list[int], int]:
     sizes = [*shape, size]
     if any(type(number) is not int or number < 0 for number in sizes):
         raise MessageError(
-            f"tensor {name!r} has sizes that are no whole numbers from 0: "
+            f"tensor {name!r} has sizes that are not whole numbers from 0 on: "
             f"{str(sizes)[:80]}"
         )
     expected = math.prod(shape) * dtype.itemsize
@@ -309,7 +313,7 @@ def _row(row: Any, available: int) -> tuple[str, np.dtype, list[int], int]:
     if size != expected:
         raise MessageError(
             f"tensor {name!r} of shape {shape} and dtype {dtype} takes {expected} "
-            f"bytes, the message claims {size}"
+            f"bytes, but the message claims {size}"
         )
     return name, dtype, shape, size
 

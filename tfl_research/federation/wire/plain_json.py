@@ -50,7 +50,7 @@ def check(value: Any, where: str, depth: int = 0) -> None:
     elif isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"{where} has the key {key!r}, which is no text")
+                raise ValueError(f"{where} has the key {key!r}, which is not text")
             _check_text(key, f"a key of {where}")
             check(inner, f"{where}.{key}", depth + 1)
     elif isinstance(value, list):
@@ -58,8 +58,8 @@ def check(value: Any, where: str, depth: int = 0) -> None:
             check(inner, f"{where}[{index}]", depth + 1)
     elif value is not None:
         raise ValueError(
-            f"{where} is a {type(value).__name__}; JSON has texts, numbers, booleans, "
-            "None, lists and dictionaries"
+            f"{where} is a {type(value).__name__}; JSON has only texts, numbers, "
+            "booleans, None, lists and dictionaries"
         )
 
 
@@ -67,4 +67,4 @@ def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where} is no text ({error.reason})") from error
+        raise ValueError(f"{where} is not text ({error.reason})") from error

@@ -41,7 +41,7 @@ def unrelayed(payload: bytes) -> tuple[str, int, bytes]:
     """Site, number and message of a relay's frame.
 
     Raises:
-      FrameError: no such payload.
+      FrameError: the payload does not have this form.
     """
     try:
         (length,) = _LENGTH.unpack_from(payload)
@@ -49,7 +49,7 @@ def unrelayed(payload: bytes) -> tuple[str, int, bytes]:
         (number,) = _NUMBER.unpack_from(payload, start)
         name = payload[_LENGTH.size : start].decode()
     except (struct.error, UnicodeDecodeError) as error:
-        raise FrameError(f"a frame of {len(payload)} bytes is no reply") from error
+        raise FrameError(f"a frame of {len(payload)} bytes is not a reply") from error
     return name, number, payload[start + _NUMBER.size :]
 
 

@@ -128,8 +128,9 @@ class Connection:
 class Listener:
     """A listening socket at a path, which only this user can reach.
 
-    A file beside it, PATH.lock, is locked while the listener lives, so that a second
-    process cannot take the path over; a path that a killed process left is replaced.
+    The file PATH.lock in the same folder is locked while the listener lives, so that a
+    second process cannot take over the path; a path that a killed process left is
+    replaced.
 
     Attributes:
       socket: for a selector.
@@ -159,10 +160,15 @@ class Listener:
             self.socket.setblocking(False)
         except BlockingIOError as error:
             self._release()
-            raise UserError(f"another process listens at {path}") from error
+            raise UserError(
+                f"another process listens at {path}; end that process, or give "
+                "another path"
+            ) from error
         except OSError as error:
             self._release()
-            raise UserError(f"cannot listen at {path} ({error.strerror})") from error
+            raise UserError(
+                f"cannot listen at {path} ({error.strerror}); give another path"
+            ) from error
 
     def accept(self) -> Connection | None:
         """The next connection; None if none waits.
@@ -219,12 +225,14 @@ def private_folder(folder: pathlib.Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        raise UserError(f"cannot make {folder} ({error.strerror})") from error
+        raise UserError(
+            f"cannot make {folder} ({error.strerror}); give another path"
+        ) from error
     if status.st_uid != os.geteuid():
         raise UserError(f"{folder} belongs to another user; choose another folder")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UserError(
-            f"others may enter {folder} (mode {stat.S_IMODE(status.st_mode):04o}); "
+            f"others can enter {folder} (mode {stat.S_IMODE(status.st_mode):04o}); "
             "chmod 700 it"
         )
 

@@ -36,7 +36,7 @@ class Cell(Protocol):
 
     Attributes:
       name: equal for cells with equal gradients.
-      states: number of states, of which the first is the output.
+      states: number of states; the first state is the output.
       kept: number of tensors that a step keeps for the gradient.
       gates: number of gates that dropout treats on their own.
     """
@@ -77,7 +77,7 @@ class Cell(Protocol):
     def of_weights(
         self, gradients: tf.Tensor, kept: Tensors, before: Tensors, products: Any
     ) -> list[tf.Tensor]:
-        """The gradients of the weights from those of `given`, `[T, B, G]`."""
+        """The gradients of the weights, from the gradients of `given`, `[T, B, G]`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,11 +29,11 @@ _NAMES = (
 def own_loops(modules: Sequence[Any]) -> Iterator[None]:
     """Gives LSTM, GRU and SimpleRNN layers the loop of `loop` while a model is traced.
 
-    Predictions and gradients are Keras' but for rounding, with masks, dropout and
-    states as Keras has them. Left to Keras' own code are: layers of other classes, also
-    of classes derived from these, layers or cells with a `call` of their own,
-    activations without an entry in `cells.DERIVATIVES`, `unroll`, `time_major`,
-    `stateful`, and ragged inputs.
+    Predictions and gradients equal Keras' up to rounding, with the same masks, dropout
+    and states. Left to Keras' own code are: layers of other classes, also of classes
+    derived from these, layers or cells with a `call` of their own, activations without
+    an entry in `cells.DERIVATIVES`, `unroll`, `time_major`, `stateful`, and ragged
+    inputs.
 
     Args:
       modules: the model's layers and other modules.

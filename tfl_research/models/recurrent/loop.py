@@ -1,4 +1,4 @@
-"""The loop over time, with a gradient of its own.
+"""The loop over time, with its own gradient.
 
 TensorFlow's own gradient of such a loop adds up the gradient of the recurrent kernel at
 every time step. Here the backward loop gives the gradients of the gates alone, and the
@@ -26,7 +26,7 @@ _registering = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """A gradient: of which cell, and of which tensors.
+    """A gradient: the cell and the tensors of a gradient.
 
     Attributes:
       cell: the cell.
@@ -83,8 +83,8 @@ def over_time(
     Args:
       cell: the cell.
       run: its inputs.
-      own_gradient: whether the gradient of this module is used; else TensorFlow's, for
-        which nothing is kept.
+      own_gradient: whether the gradient of this module is used; otherwise TensorFlow's
+        gradient, for which nothing is kept.
 
     Returns:
       The first state after each step `[T, B, H]`, and all states after the last step.
@@ -104,7 +104,7 @@ def _arrays(count: int, like: tf.Tensor) -> list[tf.TensorArray]:
 
 
 def _array(like: tf.Tensor, source: Optional[tf.Tensor] = None) -> tf.TensorArray:
-    """An array of as many elements as `like` has steps, filled from `source`."""
+    """An array with one element for each step of `like`, filled from `source`."""
     steps = like.shape[0]
     size = tf.shape(like)[0] if steps is None else steps
     dtype = like.dtype if source is None else source.dtype
@@ -172,7 +172,7 @@ def _forwards(
 def _with_gradient(
     kind: _Kind, outputs: list[tf.Tensor], run: Run, kept: list[tf.Tensor]
 ) -> list[tf.Tensor]:
-    """The outputs, whose gradient is that of `_backwards`.
+    """The outputs, with the gradient of `_backwards`.
 
     The gradient's name is an attribute of the operation, and the gradient reads the
     operation's inputs alone, so that it also holds where the graph is imported.

@@ -30,7 +30,7 @@ class Parts:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Event, int]]) -> Parts | None:
-        """The parts of the pairs; None if an event has no such loss."""
+        """The parts of the pairs; None if an event has no loss of this form."""
         gaussians, pure = [], []
         for event, count in pairs:
             release = event.as_pure_rounds(count)
@@ -88,7 +88,7 @@ def epsilon(pairs: Sequence[tuple[Event, int]], delta: float) -> float | None:
 def growing(
     event: Event, beside: Sequence[tuple[Event, int]], delta: float
 ) -> GrowingCurve | None:
-    """The curve over rounds of an event, with pairs beside them.
+    """The curve over rounds of an event, composed with further pairs.
 
     None for rounds that are no sampled Gaussians, or without noise. Gaussians that are
     not sampled compose in closed form.

@@ -25,7 +25,7 @@ def calibrate_noise_multiplier(
     delta: float,
     accountant: str = "pld",
 ) -> float:
-    """The smallest noise multiplier for (ε, δ) after so many Poisson-sampled rounds.
+    """The smallest noise multiplier for (ε, δ) after `rounds` Poisson-sampled rounds.
 
     Args:
       target_epsilon: ε not to be exceeded after the last round, above 0.
@@ -62,7 +62,7 @@ def calibrate_event(
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).
       accountant: see `accounting.resolve_accountant`.
-      spent: what is charged beside the rounds, see `composed_epsilon`.
+      spent: what is charged in addition to the rounds, see `composed_epsilon`.
 
     Raises:
       ValueError: see `calibrate_noise_multiplier`.
@@ -85,9 +85,9 @@ def calibrate_event(
 
     if spent and composed_epsilon(spent, delta, accountant) >= target_epsilon:
         raise ValueError(
-            f"what is charged beside the rounds has ε = "
-            f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so that "
-            f"no noise gives ε = {target_epsilon} in all: raise the target, or release "
+            "what is charged beside the rounds already has ε = "
+            f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so no "
+            f"noise gives ε = {target_epsilon} in all: raise the target, or release "
             "less"
         )
 

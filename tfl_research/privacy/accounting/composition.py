@@ -13,8 +13,8 @@ from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.losses.renyi import default_orders, rdp_epsilons
 
 ACCOUNTANTS = ("auto", *event_module.ACCOUNTANTS)
-# Below this δ, Rényi DP is tried beside privacy loss distributions, whose tails of
-# e^-50 count as infinite loss (`losses.loss_distribution`).
+# Below this δ, Rényi DP is tried in addition to privacy loss distributions, whose tails
+# of e^-50 count as infinite loss (`losses.loss_distribution`).
 SMALL_DELTA = 1e-15
 
 
@@ -108,7 +108,7 @@ class EpsilonCurve:
         self._values = np.zeros(1)
 
     def __call__(self, rounds: int) -> float:
-        """ε after so many rounds; 0 after none."""
+        """ε after `rounds` rounds; 0 after none."""
         return float(self.up_to(rounds)[rounds])
 
     def up_to(self, rounds: int) -> np.ndarray:
@@ -134,7 +134,7 @@ class EpsilonCurve:
         return self._values[: rounds + 1]
 
     def at(self, rounds: int) -> float:
-        """ε after so many rounds, without the curve up to it (last digits differ)."""
+        """ε after `rounds` rounds, computed alone (last digits differ)."""
         if rounds == 0:
             return 0.0
         if rounds < len(self._values):
@@ -296,7 +296,8 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
     units = sorted({event.unit for event, _ in pairs})
     if len(units) > 1:
         raise ValueError(
-            f"rounds with different units of privacy ({units}) cannot be composed"
+            f"rounds with different units of privacy ({units}) cannot be composed: "
+            "keep one unit for the whole run"
         )
     relations = sorted({event.neighbouring_relation for event, _ in pairs})
     if len(relations) > 1:

@@ -25,7 +25,7 @@ MECHANISMS: dict[str, type[DistributedEvent]] = {
 ROUNDING_BIAS = math.exp(-0.5)
 # Shares with more noise need large tables, and a grid that fine gains no accuracy.
 LARGEST_SHARE = 2.0**13
-# Updates of up to so many quanta have fractional bits in float32.
+# Updates of up to this many quanta have fractional bits in float32.
 _LARGEST_CLIP = 2.0**20
 
 
@@ -96,10 +96,10 @@ class DistributedPlan:
     def overflow_probability(self) -> float:
         """Bound on a coordinate's sum leaving the modulus' range in one round.
 
-        Chernoff's bound for `cohort_size` clients whose updates all agree: after
-        rotation a coordinate is sub-Gaussian with variance (n c)²/d, rounding adds
-        n/4, and the noise has its own generating function. Wrapping around costs
-        accuracy, never privacy.
+        Chernoff's bound for `cohort_size` clients with equal updates: after rotation a
+        coordinate is sub-Gaussian with variance (n c)²/d, rounding adds n/4, and the
+        noise has its own generating function. Wrapping around costs accuracy, never
+        privacy.
         """
         return _overflow_probability(
             self.mechanism,
@@ -164,7 +164,7 @@ def plan_distributed(
     rounding_bias: float = ROUNDING_BIAS,
     overflow_stddevs: float = 4.0,
 ) -> DistributedPlan:
-    """The finest grid whose noisy sums fit the modulus.
+    """The finest grid on which the noisy sums fit the modulus.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Section 4.4: with n clients, d
     padded coordinates, a clip of c quanta and shares of standard deviation σ, the
@@ -177,9 +177,9 @@ def plan_distributed(
         clients over the l2 sensitivity; 0 adds no noise.
       dimension: number of scalars in an update.
       cohort_size: expected number of clients in a round; the mean's denominator.
-      minimum_cohort_size: number of clients whose shares make up the noise that is
-        accounted for; `cohort_size` by default. Lower it by the number of clients that
-        may drop out or collude with the server: each share then grows.
+      minimum_cohort_size: number of clients whose shares together are the noise in the
+        account; `cohort_size` by default. Lower it by the number of clients that may
+        drop out or collude with the server: each share then grows.
       bits: of the modulus, 2 to 32.
       rounding_bias: β in [0, 1).
       overflow_stddevs: k, above 0.
@@ -232,8 +232,8 @@ def plan_distributed(
     if mechanism == "discrete_gaussian" and 0 < share(clip) < SMALLEST_SHARE:
         raise ValueError(
             f"with {bits} bits a client's discrete Gaussian noise has a standard "
-            f"deviation of {share(clip):.3g} quanta, below {SMALLEST_SHARE}, where no "
-            "bound is known: raise bits, or use 'skellam'"
+            f"deviation of {share(clip):.3g} quanta, but bounds are known only from "
+            f"{SMALLEST_SHARE} quanta on: raise bits, or use 'skellam'"
         )
     return DistributedPlan(
         mechanism,
@@ -250,7 +250,7 @@ def plan_distributed(
 
 
 def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest number in [low, high] for which a monotone property holds."""
+    """The largest number in [low, high] with a monotone property."""
     if holds(high):
         return high
     while high - low > 1e-6 * low:

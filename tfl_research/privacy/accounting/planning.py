@@ -178,7 +178,7 @@ def _epsilon(groups: Groups, delta: float, accountant: str | None) -> float:
 def _boundary(
     value: Callable[[int], float], limit: float, inside: int, outside: int
 ) -> int:
-    """The whole number next to the limit whose value is still at most `limit`.
+    """The whole number nearest to the limit with a value of at most `limit`.
 
     `value` is monotone, at most `limit` at `inside` and above `limit` at `outside`;
     either of the two may be the larger number. The search interpolates, since a value

@@ -36,7 +36,7 @@ def calibrate_record_noise(
       rounds: of the run, at least 1.
       deltas: δ_k of each client.
       accountant: "pld", "rdp" or None for the tightest.
-      spent: what is charged beside the rounds, at every client.
+      spent: what every client is charged in addition to the rounds.
 
     Returns:
       The smallest multiple of 0.001, see `calibration.calibrate_event`.

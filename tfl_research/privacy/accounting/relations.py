@@ -56,8 +56,9 @@ def check_release(what: str, release: Event, rounds: Event) -> None:
     ):
         if theirs != ours:
             raise ValueError(
-                f"{what} has {name} {theirs!r}, the rounds of this run have {ours!r}, "
-                f"and no ε covers both; give the release an event with {name} {ours!r}"
+                f"{what} has {name} {theirs!r}, but the rounds of this run have "
+                f"{ours!r}, and no ε covers both; give the release an event with "
+                f"{name} {ours!r}"
             )
 
 

@@ -7,7 +7,7 @@ import math
 
 
 def rounded_up(value: float, digits: int = 4) -> str:
-    """The least decimal of so many significant digits that is not below the value."""
+    """The smallest decimal with this many significant digits, at least the value."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     up = decimal.Context(prec=digits, rounding=decimal.ROUND_CEILING)

@@ -20,16 +20,20 @@ Groups = Sequence[tuple[Event, int]]
 
 
 class RunCurve:
-    """ε of equal rounds and of what is charged beside them.
+    """ε of equal rounds, composed with what is charged in addition to them.
 
-    A loop that asks after each of its rounds pays little: as long as the same is
-    charged beside them, values of many rounds are composed at once.
+    A loop that asks after each of its rounds pays little: as long as nothing further is
+    charged, values of many rounds are composed at once.
     """
 
     def __init__(
         self, event: Event, delta: float, accountant: str | None = None
     ) -> None:
-        """See `EpsilonCurve` for the arguments."""
+        """Makes the curve of rounds that charge nothing else.
+
+        Args:
+          event, delta, accountant: see `EpsilonCurve`.
+        """
         self.event, self.delta = event, delta
         self._alone = EpsilonCurve(event, delta, accountant)
         self._accountant = accountant
@@ -40,15 +44,16 @@ class RunCurve:
         self._asked = 0
 
     def up_to(self, rounds: int) -> None:
-        """Composes so many rounds ahead."""
+        """Composes up to `rounds` rounds ahead."""
         self._alone.up_to(rounds)
 
     def __call__(self, rounds: int, beside: Groups = ()) -> float:
-        """ε after so many rounds.
+        """ε after `rounds` rounds.
 
         Args:
           rounds: at least 0.
-          beside: pairs of an event and how often it is charged beside the rounds.
+          beside: pairs of an event and how often it is charged in addition to the
+            rounds.
         """
         if self.event.composes_by_round and all(e == self.event for e, _ in beside):
             return self._alone(rounds + sum(count for _, count in beside))
@@ -57,7 +62,7 @@ class RunCurve:
         if self._beside != tuple(beside):
             self._begin(tuple(beside))
         self._asked += 1
-        # The first value costs less by itself.
+        # The first value costs less if it is composed alone.
         if self._growing is not None and rounds > 0 and self._asked > 1:
             return self._from_block(self._growing, rounds)
         groups = [(self.event, rounds), *beside]
@@ -68,7 +73,8 @@ class RunCurve:
         self._growing, self._blocks = None, {}
         events = [self.event, *(event for event, _ in beside)]
         by_loss = common_accountant(self._accountant, events) == "pld"
-        # For a smaller δ, each value is by the accountant that is best for it.
+        # For a smaller δ, each value is computed by the accountant that gives the
+        # smallest value.
         if by_loss and self.delta >= SMALL_DELTA:
             self._growing = by_losses.growing(self.event, beside, self.delta)
 

@@ -68,7 +68,7 @@ class Draws:
 
 @dataclasses.dataclass(frozen=True)
 class RunSize:
-    """The size of a run, of which mechanisms count their draws.
+    """The size of a run, from which mechanisms count their draws.
 
     Attributes:
       dimension: scalars in an update.

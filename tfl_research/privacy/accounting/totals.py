@@ -98,7 +98,7 @@ def composed_total(
 
 
 def _shares(parts: int) -> Iterator[tuple[int, ...]]:
-    """The ways to share `_PARTS` out among so many, in `_NUMBERS`."""
+    """The ways to share `_PARTS` out among `parts` relations, in `_NUMBERS`."""
     for cuts in itertools.combinations(range(1, _PARTS), parts - 1):
         shares = [right - left for left, right in zip((0, *cuts), (*cuts, _PARTS))]
         if _NUMBERS.issuperset(shares):

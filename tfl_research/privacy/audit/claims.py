@@ -18,7 +18,7 @@ _ROLE = "role"
 
 @dataclasses.dataclass(frozen=True)
 class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """An aggregator for which canaries weigh as if they held the claimed examples.
+    """An aggregator that weights canaries as if they held the claimed examples.
 
     `clients.CanaryWork` reports no examples, so that counts and means over examples
     are of the clients that train. The client weighting turns the claim into a weight,

@@ -70,7 +70,7 @@ def _log_hockey_stick(
 def epsilon_between_gaussians(
     means: Any, stds: Any, other_means: Any, other_stds: Any, delta: float
 ) -> np.ndarray:
-    """The smallest ε >= 0 for which two Gaussians are (ε, δ)-indistinguishable.
+    """The smallest ε >= 0 such that two Gaussians are (ε, δ)-indistinguishable.
 
     ε holds in both directions. The hockey-stick divergence is exact; bisection solves
     for ε. Arguments are broadcast.
@@ -94,7 +94,8 @@ def epsilon_between_gaussians(
         *(np.asarray(a, np.float64) for a in (means, stds, other_means, other_stds))
     )
     if not (np.all(stds > 0) and np.all(other_stds > 0)):
-        raise ValueError("standard deviations must be above 0")
+        least = min(float(np.min(stds)), float(np.min(other_stds)))
+        raise ValueError(f"standard deviations must be above 0, got {least}")
     gap = means - other_means
     pairs = [(gap / other_stds, stds / other_stds), (-gap / stds, other_stds / stds)]
 
@@ -148,7 +149,7 @@ def estimate_epsilon(
     resamples: int = 1000,
     seed: int = 0,
 ) -> GaussianEstimate:
-    """ε̂ between the Gaussian that fits canaries' scores and that of unused canaries.
+    """ε̂ between the Gaussians that fit the scores of canaries and of unused canaries.
 
     Andrew et al. 2023 (arXiv 2302.03098), Algorithm 2: the Gaussian has the mean and
     standard deviation of the scores. The cosine of a random unit vector with any
@@ -182,7 +183,10 @@ def estimate_epsilon(
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     mean, std = scores.mean(), scores.std(ddof=1)
     if not std > 0:
-        raise ValueError(f"all {len(scores)} canaries have the score {mean:g}")
+        raise ValueError(
+            f"all {len(scores)} canaries have the score {mean:g}, so no spread can be "
+            "estimated; expected scores that differ"
+        )
     generator = derived_generator("audit bootstrap", seed)
     indices = generator.integers(len(scores), size=(resamples, len(scores)))
     resampled = scores[indices]

@@ -1,4 +1,4 @@
-"""Lower confidence bounds on ε from guesses of which canaries took part."""
+"""Lower confidence bounds on ε from guesses about which canaries took part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OneRunBound:
 def one_run_p_value(
     correct: int, guesses: int, canaries: int, epsilon: float, delta: float
 ) -> float:
-    """The largest probability of so many right guesses under (ε, δ)-DP.
+    """The largest probability of at least this many right guesses under (ε, δ)-DP.
 
     Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2: up to a term in δ,
     V ~ Binomial(r, e^ε / (1 + e^ε)) dominates the number W of right guesses among r:

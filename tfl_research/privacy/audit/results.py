@@ -35,7 +35,7 @@ class AuditResult:
       rounds: audited rounds.
       dimension: d, scalars in the model.
       epsilon: of the accountant, at `bound.delta`.
-      estimates: by statistic; without statistics whose scores have no spread.
+      estimates: by statistic; without statistics in which all scores are equal.
       bound: the lower confidence bound on ε that is compared with the account.
       independent_bound: the bound of Clopper and Pearson, which needs independent
         scores.

@@ -21,13 +21,13 @@ def check_ledger(ledger: Ledger, event: Event) -> None:
         if recorded.neighbouring_relation != event.neighbouring_relation:
             raise ValueError(
                 f"{ledger.path} was begun under {recorded.neighbouring_relation!r}, "
-                f"this run is under {event.neighbouring_relation!r}: resume with the "
-                "same sampler"
+                f"but this run is under {event.neighbouring_relation!r}: resume with "
+                "the same sampler"
             )
         if recorded.unit != event.unit:
             raise ValueError(
                 f"{ledger.path} was begun with a {recorded.unit} as the unit of "
-                f"privacy, this run has a {event.unit}: choose another ledger"
+                f"privacy, but this run has a {event.unit}: choose another ledger"
             )
     for recorded in dict.fromkeys(ledger.events):
         by_round = recorded.composes_by_round and event.composes_by_round
@@ -48,5 +48,5 @@ def check_restart(ledger: Ledger, event: Event) -> None:
     if not event.composes_by_round:
         raise ValueError(
             f"{ledger.path}: the noise of a {event.kind} mechanism is correlated over "
-            "the rounds, so that none can be repeated with new noise: start a new run"
+            "the rounds, so no round can be repeated with new noise: start a new run"
         )

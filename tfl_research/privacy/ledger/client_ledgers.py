@@ -50,7 +50,8 @@ class ClientLedgers(contextlib.ExitStack):
 
     Clients without records have no ledger. A round is written to one ledger after the
     other. After a kill, or if another run exhausts the budget in between, only some
-    ledgers have the round: their clients are charged for a round that nobody saw.
+    ledgers have the round: then these clients are charged for a round that was never
+      released.
 
     Attributes:
       path: the folder.
@@ -122,7 +123,14 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None,
         budget_epsilon: float,
     ) -> None:
-        """See `SharedLedger.charge`; every client has its own δ.
+        """Puts a round on disk in every client's ledger, unless recorded already.
+
+        Args:
+          round_number: of the run, from 1.
+          event: what the round charges.
+          delta: not used: every client has its own δ.
+          accountant: "pld", "rdp", or None for the tightest accountant that applies.
+          budget_epsilon: the largest ε that any client's records may reach.
 
         Raises:
           BudgetExceededError: some client's records would exceed a budget.
@@ -153,10 +161,10 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None,
         budget_epsilon: float | None,
     ) -> None:
-        """See `SharedLedger.release`; every client has its own δ.
+        """Puts a further release on disk in every client's ledger.
 
         The event covers each client's records: a `RecordEvent` of all clients, or any
-        event whose unit is a record.
+        event whose unit is a record. `delta` is not used: every client has its own δ.
 
         Raises:
           BudgetExceededError: some client's records would exceed a budget.
@@ -181,7 +189,10 @@ class ClientLedgers(contextlib.ExitStack):
         self._each(lambda client, ledger: ledger.release(*arguments(client), *how))
 
     def restart(self, after: int) -> None:
-        """See `SharedLedger.restart`; first completes a line that only some have."""
+        """Puts a restart of this run on disk in every client's ledger.
+
+        If only some ledgers have the last line, the other ledgers get that line first.
+        """
         lines = self._ordered()
         if lines and len(lines[0]) < len(lines[-1]):
             (last,) = self._of_run(lines[-1][-1:])
@@ -281,7 +292,7 @@ class ClientLedgers(contextlib.ExitStack):
         return dict(zip(self._ledgers, epsilons))
 
     def budget_spent(self) -> tuple[LedgerBudget, float] | None:
-        """See `SharedLedger.budget_spent`; of the client with the largest share spent.
+        """The budget and ε of the client that has spent the largest share of a budget.
 
         None if no client's ledger has a budget.
         """

@@ -22,7 +22,7 @@ class GroupedRounds:
 
         Args:
           rounds: at least 0.
-          event: of rounds that the ledger does not have yet.
+          event: the event of rounds that the ledger does not have yet.
         """
         self._read()
         left, groups = rounds, []

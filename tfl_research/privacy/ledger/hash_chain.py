@@ -119,8 +119,9 @@ class HashChain:
             )
         if lines and self._hashes[lines - 1] != digest:
             raise ValueError(
-                f"{self.path}, line {lines}: is another line than it was; the file "
-                "was rewritten, so what was spent is unknown"
+                f"{self.path}, line {lines}: differs from the line that was there "
+                "before; the file was rewritten, so nobody knows what was spent; "
+                "restore it from a copy"
             )
 
     def check_head(self) -> None:
@@ -158,7 +159,8 @@ class HashChain:
         if size < self._bytes:
             raise ValueError(
                 f"{self.path}, line {len(self)}: is gone; the file became shorter "
-                "while it was in use, so what was spent is unknown"
+                "while it was in use, so nobody knows what was spent; restore it from "
+                "a copy"
             )
         content = self._content(size)
         *lines, torn = content.split(b"\n")
@@ -166,7 +168,7 @@ class HashChain:
         if torn and not any(torn[: len(s)] == s[: len(torn)] for s in _STARTS):
             raise ValueError(
                 f"{self.path}, line {len(self) + 1}: not a ledger line; nothing was "
-                "changed, give another file"
+                "changed; give another file"
             )
         if torn and repair:
             warnings.warn(
@@ -241,8 +243,8 @@ class HashChain:
             with contextlib.suppress(OSError):
                 os.ftruncate(self.descriptor, self._bytes)
             raise ValueError(
-                f"cannot write to {self.path} ({error.strerror}); nothing was lost: "
-                "mend that, then resume"
+                f"cannot write to {self.path} ({error.strerror}); nothing was lost; "
+                "make the file writable, then resume"
             ) from error
         self._advance(line, digest)
         self.check_unchanged()
@@ -335,7 +337,7 @@ class ChainFile(contextlib.AbstractContextManager):
 
     @property
     def position(self) -> dict[str, Any]:
-        """See `HashChain.position`; of the lines read so far."""
+        """Number of the lines read so far, and the hash of the last (`HashChain`)."""
         return self._chain.position
 
     def check_unchanged(self) -> None:

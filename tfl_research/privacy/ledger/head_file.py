@@ -1,4 +1,4 @@
-"""The file beside a ledger that records its head: number of lines and last hash.
+"""The file next to a ledger with the ledger's number of lines and last hash.
 
 It is written after each line, and so never has more lines than the ledger. A ledger
 with fewer lines lost its end. It guards against accidents: whoever can write the ledger
@@ -80,7 +80,7 @@ class Writer:
         return os.fstat(self._descriptor).st_size == 2 * _LENGTH
 
     def _create(self, line: bytes) -> None:
-        """Puts a file of this position in the place of whatever is there."""
+        """Replaces whatever is at the path by a file of this position."""
         self.close()
         temporary = self._path.with_name(self._path.name + ".tmp")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -111,7 +111,7 @@ def _line(position: Mapping[str, Any]) -> bytes:
 
 
 def read(ledger: pathlib.Path) -> dict[str, Any] | None:
-    """The recorded position, see `HashChain.position`; None if there is none.
+    """The recorded position, see `HashChain.position`; None if there is no head file.
 
     A file without a position, which a power failure can leave, counts as none.
     """

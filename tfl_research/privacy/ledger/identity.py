@@ -58,8 +58,8 @@ def run_id(folder: str | os.PathLike[str]) -> str:
     """The random id of the run in a folder: 16 hexadecimal digits.
 
     The first call draws the id and writes it to the file `run_id`. A folder that is
-    deleted and filled anew is another run: its noise differs, so its rounds are charged
-    again.
+    deleted and filled again is another run: its noise differs, so its rounds are
+    charged again.
 
     Raises:
       ValueError: the file has other content.
@@ -70,7 +70,7 @@ def run_id(folder: str | os.PathLike[str]) -> str:
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if not is_hex(text, RUN_DIGITS):
         raise ValueError(
-            f"{path} is damaged, so the run cannot be told from others; restore the "
+            f"{path} is damaged, so this run cannot be told from others; restore the "
             "file or start a new run"
         )
     return text
@@ -92,7 +92,7 @@ def check_run(run: Any) -> None:
 
 
 def is_hex(text: Any, digits: int) -> bool:
-    """Whether `text` is a string of so many lower-case hexadecimal digits."""
+    """Whether `text` is a string of `digits` lower-case hexadecimal digits."""
     return (
         isinstance(text, str)
         and len(text) == digits

@@ -41,8 +41,8 @@ class Ledger(ChainFile):
 
         Args:
           path: the file.
-          identity: of the run. A new ledger gets a first line with it; without an
-            identity, a new ledger has no such line.
+          identity: of the run. A new ledger gets a first line with the identity;
+            without an identity, a new ledger has no such line.
 
         Raises:
           ValueError: another process has the ledger open; or a line is malformed,
@@ -57,8 +57,8 @@ class Ledger(ChainFile):
                 fcntl.flock(self._chain.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ValueError(
-                    f"{self.path} is in use by another process: a run's ledger "
-                    "belongs to one process at a time"
+                    f"{self.path} is in use by another process; wait for that "
+                    "process, or end it"
                 ) from error
             self._lines.read(self._chain, repair=True)
             self._chain.check_head()
@@ -75,8 +75,8 @@ class Ledger(ChainFile):
         elif len(self._chain):
             raise ValueError(
                 f"{self.path} is of an earlier version, which did not record whose "
-                "noise the rounds have, so that the run cannot be resumed: start a new "
-                "run (privacy_ledger still reads this one)"
+                "noise the rounds have, so the run cannot be resumed: start a new run "
+                "(privacy_ledger still reads this file)"
             )
         else:
             header = Header.new(identity)

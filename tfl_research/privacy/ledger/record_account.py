@@ -72,7 +72,8 @@ class RecordAccount(RoundAccount):
         if any(recorded != event for recorded in ledger.record_of_run.charged):
             raise ValueError(
                 f"{ledger.path} has rounds of other clients or privacy settings: "
-                "resume with the same ones, or start a new run"
+                "resume with the settings that the run was begun with, or start a new "
+                "run"
             )
         self.table_path = None if table_path is None else pathlib.Path(table_path)
         self._write_table(len(ledger))
@@ -82,7 +83,7 @@ class RecordAccount(RoundAccount):
             curve.up_to(rounds)
 
     def client_epsilons(self, rounds: int) -> tuple[float, ...]:
-        """ε of each client's records after so many rounds."""
+        """ε of each client's records after `rounds` rounds."""
         beside = self.ledger.record_of_run.beside(rounds)
         return tuple(
             curve(rounds, self._at(index, beside))
@@ -101,11 +102,14 @@ class RecordAccount(RoundAccount):
         )
 
     def epsilon_after(self, rounds: int) -> float:
-        """The largest ε of a client's records after so many rounds."""
+        """The largest ε of a client's records after `rounds` rounds."""
         return max(self.client_epsilons(rounds))
 
     def charge(self, round_number: int) -> float | None:
-        """See `RoundAccount.charge`; the largest ε of a client."""
+        """Charges a round, and returns the largest ε of a client's records.
+
+        Also writes the round's rows to the table of clients.
+        """
         recorded = len(self.ledger)
         epsilon = super().charge(round_number)
         if len(self.ledger) > recorded and self.table_path is not None:
@@ -116,7 +120,7 @@ class RecordAccount(RoundAccount):
         return epsilon
 
     def statement_notes(self, rounds: int) -> list[str]:
-        """A sentence for each client: its records, δ and ε after so many rounds."""
+        """A sentence for each client: its records, δ and ε after `rounds` rounds."""
         epsilons = self.client_epsilons(rounds)
         clients = zip(self.event.clients, self.event.sampling_rates, self.deltas)
         return [
@@ -148,7 +152,7 @@ class RecordAccount(RoundAccount):
         )
 
     def recharge_after(self, completed_rounds: int) -> None:
-        """See `RoundAccount.recharge_after`; writes the table anew."""
+        """Begins a new attempt after a round, and writes the table of clients anew."""
         super().recharge_after(completed_rounds)
         self._write_table(len(self.ledger))
 

@@ -19,7 +19,7 @@ from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
 from tfl_research.privacy.plans.plan import PrivacyPlan
 
-# An account composes ε of at most so many rounds when it is opened.
+# An account composes ε of at most this many rounds when it is opened.
 _AHEAD = 10_000
 
 
@@ -83,8 +83,8 @@ class RoundAccount:
 
         Raises:
           ValueError: the ledger was begun under another neighbouring relation or unit
-            of privacy, or has rounds of another event whose noise is correlated, or
-            the shared ledger does not fit this run.
+            of privacy, has rounds of another event with correlated noise, or the shared
+            ledger does not fit this run.
         """
         self.ledger = ledger
         self.plan = plan
@@ -120,7 +120,7 @@ class RoundAccount:
 
     @property
     def charges_abandoned(self) -> bool:
-        """Whether rounds whose updates the server throws away are charged too.
+        """Whether rounds are charged even if the server throws their updates away.
 
         If the server adds the noise, such a round draws no noise and releases nothing.
         If the clients add the noise, their updates have reached the server already,
@@ -134,10 +134,10 @@ class RoundAccount:
         return self.event.noise
 
     def epsilon_after(self, rounds: int) -> float:
-        """ε after so many rounds.
+        """ε after `rounds` rounds.
 
-        Composed of the ledger's entries for those rounds, of this run's event for
-        rounds that the ledger does not have yet, of the releases after those rounds,
+        ε is composed of the ledger's entries for these rounds, of this run's event for
+        rounds that the ledger does not have yet, of the releases after these rounds,
         and of what earlier attempts charged for repeated rounds.
         """
         groups = self._grouped.first(rounds, self.event)
@@ -149,7 +149,7 @@ class RoundAccount:
     def groups(self, rounds: int) -> list[tuple[Event, int]]:
         """What `epsilon_after` composes: (event, how often), for `composed_epsilon`.
 
-        First the rounds in their order, then what is charged beside them.
+        First the rounds in their order, then what is charged in addition to them.
         """
         beside = self.ledger.record_of_run.beside(rounds)
         return joined([*self._grouped.first(rounds, self.event), *beside])
@@ -344,7 +344,7 @@ class RoundAccount:
         return ledgers
 
     def shared_total(self, rounds: int) -> Total | None:
-        """ε of all runs in the shared ledger, after so many rounds of this run.
+        """ε of all runs in the shared ledger, after `rounds` rounds of this run.
 
         The accountant is the run's if that is "rdp", else the tightest that applies to
         all runs.

@@ -42,14 +42,15 @@ def check_recorded(
     ledger, run = where
     if len(shared) < len(own):
         raise ValueError(
-            f"{ledger} {len(shared)} lines {run}, whose own ledger has {len(own)}: "
-            "lines were lost, so ε would be understated; restore it from a copy"
+            f"{ledger} {len(shared)} lines {run}, but the run's own ledger has "
+            f"{len(own)}: lines were lost, so ε would be understated; restore it from "
+            "a copy"
         )
     for shared_entry, entry in zip(shared, own):
         if shared_entry != entry:
             raise ValueError(
-                f"{ledger} {shared_entry} {run}, where the run's own ledger has "
-                f"{entry}; restore it from a copy"
+                f"{ledger} {shared_entry} {run}, but the run's own ledger has "
+                f"{entry}; restore the changed file from a copy"
             )
 
 
@@ -71,7 +72,7 @@ def check_fits(where: str, recorded: Event, event: Event) -> None:
     ):
         if not fits:
             raise ValueError(
-                f"{where} with {name} {there!r}, this run has {here!r}: no ε covers "
-                "both; use another ledger, or the same sampler and mechanism as that "
-                "run"
+                f"{where} with {name} {there!r}, but this run has {here!r}: no ε "
+                "covers both; use another ledger, or the sampler and mechanism of "
+                "that run"
             )

@@ -132,8 +132,8 @@ class SharedLedger(ChainFile):
         """Checks that a charge can be composed with what is recorded.
 
         Raises:
-          ValueError: another unit of privacy, or a neighbouring relation from which
-            and to which no theorem leads.
+          ValueError: another unit of privacy, or a neighbouring relation that no
+            theorem connects with the recorded relations.
         """
         for run, _, recorded in self._rounds.counts:
             shared_checks.check_fits(f"{self.path} has run {run}", recorded, event)
@@ -146,7 +146,7 @@ class SharedLedger(ChainFile):
         accountant: str | None = None,
         further: Sequence[tuple[Event, int]] = (),
     ) -> Total:
-        """ε of all runs, after so many rounds of this run, and its relation.
+        """ε of all runs, after `rounds` rounds of this run, and its relation.
 
         First reads the lines that other runs have added. All recorded rounds of this
         run count, even if they are more than `rounds`.

@@ -70,7 +70,7 @@ class SharedRounds:
         self._chain = chain
         self._parsed: dict[str, Event] = {}
         self.runs: dict[str, RunRecord] = {}
-        # Kept beside `runs`: counting anew would visit every line.
+        # Kept beside `runs`: counting again would visit every line.
         self.counts: Counts = {}
         self.population: Population | None = None
         self.budget: LedgerBudget | None = None
@@ -102,7 +102,10 @@ class SharedRounds:
         ):
             raise ValueError(f"{where}: not a ledger line (run or population)")
         if self.population not in (None, population):
-            raise ValueError(f"{where}: is about another population than line 1")
+            raise ValueError(
+                f"{where}: is about another population than line 1; restore the file "
+                "from a copy"
+            )
         entry = self._entry(where, fields)
         self._add(f"{where}: run {fields['run']}", fields["run"], population, entry)
 

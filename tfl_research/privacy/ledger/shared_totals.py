@@ -12,7 +12,7 @@ from tfl_research.privacy.ledger.shared_rounds import Counts
 if TYPE_CHECKING:
     from tfl_research.privacy.accounting.run_curve import RunCurve
 
-# A check of the budget covers so many further rounds, if they all fit.
+# A check of the budget covers this many further rounds, if they all fit.
 _AHEAD = (64, 8, 0)
 
 

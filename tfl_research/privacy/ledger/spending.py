@@ -80,7 +80,7 @@ class Spending:
 
     @property
     def end_is_known(self) -> bool:
-        """Whether a head file beside the ledger told where it ends."""
+        """Whether a head file next to the ledger says where the ledger ends."""
         return self.chain.head is not None
 
     @property

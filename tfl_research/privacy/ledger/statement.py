@@ -80,9 +80,9 @@ def privacy_statement(
       notes: further sentences about the run.
       rounds: completed rounds, where `spent` has further charged releases too; by
         default all that is spent are rounds.
-      planned_releases: charged releases that the run intends beside its rounds.
-      given: what the run gives out; by default everything that the table of outputs
-        has.
+      planned_releases: charged releases that the run plans in addition to its rounds.
+      given: which outputs the run releases; by default everything that the table of
+        outputs has.
       assumptions: what the guarantee takes to be public knowledge, a sentence each.
       sampler_delta: what is added to δ since the noise comes from finitely many random
         bits, see `accounting.sampler_rest`.
@@ -173,7 +173,7 @@ def _state(rounds_done: int, planned: int | None) -> str:
 
 
 def _further(releases: int) -> str:
-    """Words for what is charged beside the rounds."""
+    """Words for what is charged in addition to the rounds."""
     if not releases:
         return ""
     return f" and {releases} further {'charge' if releases == 1 else 'charges'}"

@@ -6,7 +6,7 @@ from tfl_research.privacy.accounting.composition import composed_epsilon
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
 
-# δ for which ε is stated besides the run's own, so that runs can be compared.
+# δ at which ε is stated in addition to the run's own δ, so that runs can be compared.
 DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
 
 

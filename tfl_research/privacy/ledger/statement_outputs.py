@@ -27,12 +27,12 @@ OF_EVERY_RUN = (
 
 @dataclasses.dataclass(frozen=True)
 class GivenOut:
-    """What a run gives out.
+    """What a run releases.
 
     Attributes:
       release: the run's filter.
-      columns: of metrics.csv, at least those that are given out.
-      files: files, folders and parts of files beside those of every run.
+      columns: of metrics.csv, at least the released columns.
+      files: files, folders and parts of files that not every run has.
       decided_by: what picks the best model: a column, the private choice, or "" for
         nothing.
     """
@@ -45,7 +45,7 @@ class GivenOut:
     decided_by: str = ""
 
     def names(self, kind: str) -> list[str]:
-        """The names of the outputs of a class that are given out."""
+        """The names of the released outputs of a class."""
         release = self.release
         columns = [
             name
@@ -56,7 +56,7 @@ class GivenOut:
             name
             for name in (*OF_EVERY_RUN, *self.files)
             if outputs.file(name).kind == kind
-            # A file of the user's own parts is there, whatever the run withholds.
+            # A file of the user's own parts is written, whatever the run withholds.
             and (release.shows_file(name) or not outputs.is_of_table(name))
         ]
         return [*columns, *map(_shown, files)]
@@ -74,14 +74,14 @@ class GivenOut:
 
     @property
     def looks_at_training(self) -> bool:
-        """Whether exact metrics on training clients' test examples are given out."""
+        """Whether exact metrics on training clients' test examples are released."""
         names = (*self.columns, *self.files)
         return any(
             name.startswith("eval_") and self.release.shows(name) for name in names
         )
 
     def has(self, beginning: str) -> bool:
-        """Whether a column is given out whose name begins so."""
+        """Whether a column is released with a name that begins so."""
         return any(
             name.startswith(beginning) and self.release.shows(name)
             for name in self.columns
@@ -153,7 +153,7 @@ def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[st
 
     Args:
       event: of each round of the run.
-      given: what is given out.
+      given: what is released.
       more: further outputs that the guarantee leaves out, a sentence each.
     """
     # An update that the client noised may be seen, and so may a threshold on its norm.

@@ -51,12 +51,12 @@ class DistributedNoise(MechanismSettings):
     DEVICES_REFUSAL: ClassVar[Optional[str]] = _SHARES
 
     modulus_bits: int = settings.integer(
-        20, "Bits of a coordinate of the secure sum.", minimum=2, maximum=30
+        20, "Bits of each coordinate of the secure sum.", minimum=2, maximum=30
     )
     minimum_cohort_size: Optional[int] = settings.integer(
         None,
-        "Number of clients whose shares add up to the whole noise; the cohort size "
-        "when not given. A round with fewer clients releases nothing.",
+        "Number of clients whose shares of the noise add up to the whole noise; the "
+        "cohort size when not given. A round with fewer clients releases nothing.",
         minimum=1,
     )
 
@@ -65,8 +65,8 @@ class DistributedNoise(MechanismSettings):
         if smallest is not None and smallest > size:
             raise self.refused(
                 "minimum_cohort_size",
-                f"no round has more than {size:g} clients, and would release nothing; "
-                "give at most that",
+                f"no round has more than {size:g} clients, so no round would release "
+                f"anything; give at most {size:g}",
             )
 
     def _grid(self, shape: RunShape) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class DistributedNoise(MechanismSettings):
     def distributed_plan(
         self, noise_multiplier: float, shape: RunShape
     ) -> DistributedPlan:
-        """See `MechanismSettings`.
+        """The grid of the clients' integers, and each client's share of the noise.
 
         Raises:
           SettingError: bits that cannot hold the sums.
@@ -103,7 +103,7 @@ class DistributedNoise(MechanismSettings):
     def calibrate(
         self, target_epsilon: float, shape: RunShape, delta: float, accountant: str
     ) -> float:
-        """The least noise for ε; each noise multiplier has a grid of its own."""
+        """The least noise for ε; each noise multiplier has its own grid."""
         del accountant  # Only "rdp" applies.
         return distributed_calibration.calibrate_distributed(
             self.NAME,

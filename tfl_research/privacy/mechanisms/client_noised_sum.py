@@ -53,8 +53,8 @@ def client_noised_sum(
       encode: turns a client's update into its message, see `Encode`.
       sum_factory: sums the messages.
       release: turns the sum into the mean, see `Release`.
-      variance: of a client's noise as it is planned, the unit of the variances that
-        are summed securely.
+      variance: the planned standard deviation of a client's noise; the unit of the
+        variances that are summed securely.
       secure_sums: the numbers of secure sums. `sum_factory` must then sum securely too.
       secret: whether clients have secrets, see `client_seeds.seeded_weight_type`.
 
@@ -138,8 +138,8 @@ def client_noised_sum(
 def _reported(sent: Any, unit: float, secure_sums: Optional[SumFormats]) -> Any:
     """The number of reporting clients and the sum of their variances, at the server.
 
-    Under secure sums variances are summed in units of the planned one, of which a
-    client's is 1: so their sum is exact, whatever their size.
+    Under secure sums variances are summed in units of the planned variance, so that a
+    client's variance is 1: so their sum is exact, whatever their size.
     """
     if secure_sums is None:
         return tff.federated_sum(sent[1]), tff.federated_sum(sent[2])

@@ -72,7 +72,7 @@ class Tree(CorrelatedNoise):
     SAMPLERS: ClassVar[tuple[str, ...]] = ("min_separation", "shuffled", "full")
 
     restart_every: Optional[int] = settings.integer(
-        None, "Rounds of one tree; all --rounds when not given.", minimum=1
+        None, "Number of rounds of one tree; all --rounds when not given.", minimum=1
     )
     tree_efficient: bool = settings.switch(
         True, "Use Honaker's estimator, which has less noise at the same ε."
@@ -136,8 +136,8 @@ class BandedMatrix(CorrelatedNoise):
 
     bands: Optional[int] = settings.integer(
         None,
-        "Bands of the matrix, at most the sampler's separation, which is the default. "
-        "1 is independent noise.",
+        "Number of bands of the matrix, at most the sampler's separation, which is "
+        "the default. 1 band is independent noise.",
         minimum=1,
     )
 
@@ -155,10 +155,11 @@ class BandedMatrix(CorrelatedNoise):
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """See `MechanismSettings`.
+        """Builds the aggregator that adds the banded matrix' noise to the sum.
 
-        Adaptive server optimizers are not linear in the means. Their matrix is
-        optimised for plain sums.
+        The matrix is optimised for the server's optimizer if the optimizer is linear in
+        the means. Adaptive optimizers are not linear: their matrix is optimised for
+        plain sums.
         """
         from tfl_research.privacy.mechanisms import correlated_mechanisms, noised_sum
 

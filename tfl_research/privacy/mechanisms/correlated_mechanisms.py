@@ -83,9 +83,9 @@ def banded_matrix_aggregator(
         noise.
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; noise is a pure function of it and of the round.
-      rounds: planned rounds, the matrix' size; later rounds begin the matrix anew.
+      rounds: planned rounds, the matrix' size; later rounds begin the matrix again.
       bands: diagonals; 1 is independent noise. The sampler must keep a client's rounds
-        at least so many rounds apart, see `MatrixEvent`.
+        at least this many rounds apart, see `MatrixEvent`.
       momentum: of the server optimizer, see `factorization.workload_matrix`.
       learning_rates: of the server optimizer, see `factorization.workload_matrix`.
       cache: see `factorization.banded_factor`.

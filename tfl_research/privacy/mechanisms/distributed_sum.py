@@ -114,7 +114,7 @@ class DistributedSumFactory(
         if size != self.grid.dimension:
             raise ValueError(
                 f"the plan is for updates of {self.grid.dimension} scalars, but these "
-                f"have {size}: give plan_distributed dimension={size}"
+                f"updates have {size}: give plan_distributed dimension={size}"
             )
         plan = self.grid
 
@@ -219,7 +219,7 @@ def discrete_gaussian_aggregator(
         integers (one number for each client, and the variance of its noise); None for
         plain sums of these.
       client_secrets: whether the noise is drawn from the member `client_secret` of a
-        client's value (`data.client_secrets`) in the place of `seed`.
+        client's value (`data.client_secrets`) instead of `seed`.
 
     Raises:
       ValueError: another mechanism's plan, or a clip that is not positive.

@@ -22,15 +22,15 @@ def check_settings(
 ) -> None:
     """Raises ValueError for noise, a cohort size (if any) or a clip out of range."""
     if not (math.isfinite(noise_multiplier) and noise_multiplier >= 0):
-        raise ValueError(f"noise_multiplier must be at least 0: {noise_multiplier}")
+        raise ValueError(f"noise_multiplier must be at least 0, got {noise_multiplier}")
     if expected_cohort_size is not None and not (
         math.isfinite(expected_cohort_size) and expected_cohort_size > 0
     ):
         raise ValueError(
-            f"expected_cohort_size must be positive: {expected_cohort_size}"
+            f"expected_cohort_size must be positive, got {expected_cohort_size}"
         )
     if not (math.isfinite(l2_norm_clip) and l2_norm_clip > 0):
-        raise ValueError(f"the l2 norm clip must be positive: {l2_norm_clip}")
+        raise ValueError(f"the l2 norm clip must be positive, got {l2_norm_clip}")
 
 
 def gaussian_aggregator(
@@ -102,7 +102,7 @@ def bounded_weight_aggregator(
     check_settings(noise_multiplier, None, l2_norm_clip)
     if not (math.isfinite(expected_cohort_weight) and expected_cohort_weight > 0):
         raise ValueError(
-            f"expected_cohort_weight must be positive: {expected_cohort_weight}"
+            f"expected_cohort_weight must be positive, got {expected_cohort_weight}"
         )
     return NoisedSumFactory(
         initial_clip=l2_norm_clip,
@@ -149,10 +149,13 @@ def adaptive_gaussian_aggregator(
     check_settings(noise_multiplier, expected_cohort_size, initial_l2_norm_clip)
     if not 0 <= target_unclipped_quantile <= 1:
         raise ValueError(
-            f"target_unclipped_quantile must be in [0, 1]: {target_unclipped_quantile}"
+            "target_unclipped_quantile must be in [0, 1], got "
+            f"{target_unclipped_quantile}"
         )
     if clip_learning_rate < 0:
-        raise ValueError(f"clip_learning_rate must be at least 0: {clip_learning_rate}")
+        raise ValueError(
+            f"clip_learning_rate must be at least 0, got {clip_learning_rate}"
+        )
     if clipped_count_stddev is None:
         clipped_count_stddev = 0.05 * expected_cohort_size
     if noise_multiplier == 0:

@@ -140,7 +140,7 @@ def local_gaussian_aggregator(
         `secure_sums` their sum.
       secure_sums: the numbers of secure sums; None for plain sums.
       client_secrets: whether the noise is drawn from the member `client_secret` of a
-        client's value (`data.client_secrets`) in the place of `seed`.
+        client's value (`data.client_secrets`) instead of `seed`.
 
     Raises:
       ValueError: an argument outside of its range.

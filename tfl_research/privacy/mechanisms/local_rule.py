@@ -191,7 +191,9 @@ def local_gaussian_rule(
     secure_sums: Optional[SumFormats] = None,
     client_secrets: bool = False,
 ) -> LocallyNoisedFactory:
-    """Like `local_gaussian_aggregator`, with another aggregation in place of the mean.
+    """Builds an aggregator that applies a rule to updates with the clients' own noise.
+
+    `local_gaussian_aggregator` has the same noise, and takes the mean.
 
     Each client clips its model delta to l2 norm S and adds N(0, (zS)²) to each
     coordinate before the update leaves the client. The server's work on noised updates
@@ -219,8 +221,8 @@ def local_gaussian_rule(
     members = declarations(rule).client_members
     if members:
         raise ValueError(
-            f"{type(rule).__name__} needs the clients' {' and '.join(members)}, which "
-            "noised updates do not carry"
+            f"{type(rule).__name__} needs the clients' {' and '.join(members)}, but "
+            "noised updates come without them; give a rule of updates alone"
         )
     return LocallyNoisedFactory(
         l2_norm_clip, noise_multiplier, noise_seed, rule, secure_sums, client_secrets

@@ -118,7 +118,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
             return
         if self.clipped_denominator or self.noise_process != _INDEPENDENT:
             raise ValueError(
-                "an adaptive clip goes with independent noise and a fixed "
+                "an adaptive clip goes only with independent noise and a fixed "
                 "denominator: use a fixed clip"
             )
 
@@ -249,7 +249,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
 def over_secure_sums(
     factory: NoisedSumFactory, formats: Optional[SumFormats]
 ) -> NoisedSumFactory:
-    """The same mechanism, whose clients send everything by secure sums.
+    """The same mechanism with clients that send everything by secure sums.
 
     Clients send their contributions over the clip, of norm at most 1, in steps that are
     rounded towards zero. So a contribution's norm does not grow, the sum has the same

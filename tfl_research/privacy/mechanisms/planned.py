@@ -1,4 +1,4 @@
-"""An aggregator that declares the plan whose noise it adds."""
+"""An aggregator that declares the plan of the noise that it adds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
 
     Attributes:
       inner: clips, weighs, sums and noises.
-      plan: the plan whose noise `inner` adds.
+      plan: the plan of the noise that `inner` adds.
     """
 
     inner: tff.aggregators.WeightedAggregationFactory

@@ -1,4 +1,4 @@
-"""DP-SGD as client work, with the plan whose noise it adds."""
+"""DP-SGD as client work, with the plan of the noise that it adds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PlannedTraining(RecordLevelTraining):
     """`clients.RecordLevelTraining` of a plan; from `RecordLevelPlan.client_work`.
 
     Attributes:
-      plan: the plan whose noise the training adds.
+      plan: the plan of the noise that the training adds.
     """
 
     plan: Optional[RecordLevelPlan] = None

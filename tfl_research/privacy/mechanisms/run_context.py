@@ -24,8 +24,8 @@ class RunShape:
       amplification: of the run's sampler.
       rounds: planned, at least 1.
       expected_cohort_size: the denominator of the mean.
-      dimension: returns the number of scalars in an update; called only by mechanisms
-        whose noise depends on this number.
+      dimension: returns the number of scalars in an update; called only if the
+        mechanism's noise depends on this number.
     """
 
     amplification: Amplification
@@ -36,7 +36,7 @@ class RunShape:
 
 @dataclasses.dataclass(frozen=True)
 class MechanismContext:
-    """What a mechanism needs besides the plan to build its aggregator.
+    """What a mechanism needs in addition to the plan to build its aggregator.
 
     Attributes:
       noise_seed: secret; the noise is a function of this seed and of the round.
@@ -44,7 +44,7 @@ class MechanismContext:
       learning_rates: of the server optimizer by round; None if they are constant.
       linear_server: whether the server's model is a linear function of the means, as
         with SGD and momentum; correlated noise is optimised for linear servers.
-      rule: an aggregation of noised updates in place of the mean; only for mechanisms
+      rule: an aggregation of noised updates instead of the mean; only for mechanisms
         that noise at the clients, for which a rule is post-processing. None for the
         mean.
       secure: whether the computation has a secure sum; False for TFF's own runtime,
@@ -53,8 +53,8 @@ class MechanismContext:
         through them; None otherwise. `secure` alone is about the integers of a
         mechanism that needs a secure sum.
       client_secrets: whether noise that clients add is drawn from the member
-        `client_secret` of a client's value (`data.client_secrets`), which the server
-        does not know, in the place of `seed`.
+        `client_secret` of a client's value (`data.client_secrets`) instead of `seed`.
+        The server does not know this secret.
     """
 
     noise_seed: int

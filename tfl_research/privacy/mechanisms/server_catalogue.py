@@ -93,15 +93,15 @@ class AdaptiveGaussian(MechanismSettings):
     SAMPLERS: ClassVar[tuple[str, ...]] = _INDEPENDENT
 
     target_unclipped_quantile: float = settings.real(
-        0.5, "Share of updates that stay unclipped.", minimum=0, maximum=1
+        0.5, "Share of the updates that should not be clipped.", minimum=0, maximum=1
     )
     clip_learning_rate: float = settings.real(
-        0.2, "Learning rate of the clip.", above=0
+        0.2, "Learning rate by which the clip adapts.", above=0
     )
     clipped_count_stddev: Optional[float] = settings.real(
         None,
-        "Standard deviation of the noise on the clipped count; a twentieth of the "
-        "cohort size when not given.",
+        "Standard deviation of the noise on the count by which the clip adapts; a "
+        "twentieth of the cohort size when not given.",
         above=0,
     )
 
@@ -205,15 +205,15 @@ class BoundedWeight(MechanismSettings):
 
     expected_client_weight: float = settings.real(
         1.0,
-        "Mean of min(n/cap, 1) over clients, which makes the denominator together "
-        "with the cohort size. Must not come from private data.",
+        "Mean of min(n/cap, 1) over clients. The denominator is this mean times the "
+        "cohort size. The number must not come from private data.",
         above=0,
         maximum=1,
     )
     clipped_denominator: bool = settings.switch(
         False,
-        "Divide by the cohort's weights, at least the denominator above (estimator "
-        "f_c), at twice the noise.",
+        "Divide by the cohort's total weight, but at least by the denominator of "
+        "--expected_client_weight (estimator f_c), at twice the noise.",
     )
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
@@ -233,7 +233,7 @@ class BoundedWeight(MechanismSettings):
         if self.clipped_denominator:
             raise self.refused(
                 "clipped_denominator",
-                "is analysed for Poisson cohorts, and --devices are selected as they "
+                "is analysed for Poisson cohorts, but --devices are selected as they "
                 "are available; leave one of them out",
             )
 

@@ -34,12 +34,12 @@ NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
 class MechanismSettings(NamedSettings):
     """A mechanism of user-level privacy: its name, parameters, event and aggregator.
 
-    Subclasses are frozen dataclasses whose fields are the mechanism's parameters.
-    A new mechanism is one registered class (`register_mechanism`): flags,
-    compatibility, plans, statements and audits follow from the class.
+    Subclasses are frozen dataclasses; their fields are the mechanism's parameters. A
+    new mechanism is one registered class (`register_mechanism`): flags, compatibility,
+    plans, statements and audits follow from the class.
 
     Attributes:
-      SAMPLERS: names of the samplers whose cohorts the event covers.
+      SAMPLERS: names of the samplers with cohorts that the event covers.
       WEIGHTINGS: client weightings that keep the sensitivity: "uniform", "capped" or
         both. Example counts have no bound, so they are never allowed.
       NOISED_AT: one of `NOISED_AT` of this module.
@@ -197,9 +197,10 @@ class MechanismSettings(NamedSettings):
         """
         if weighting == "examples":
             raise SettingError(
-                "--client_weighting=examples: example counts are unbounded, which "
-                "breaks the guarantee; give --client_weighting=uniform, or "
-                "--mechanism=bounded_weight --client_weighting=capped with --weight_cap"
+                "--client_weighting=examples: numbers of examples have no bound, "
+                "which breaks the guarantee; give --client_weighting=uniform, or "
+                "--mechanism=bounded_weight --client_weighting=capped with "
+                "--weight_cap"
             )
         if weighting not in self.WEIGHTINGS:
             hint = f"--client_weighting={self.WEIGHTINGS[0]}"
@@ -211,7 +212,7 @@ class MechanismSettings(NamedSettings):
         self.check_sampler(sampler)
 
     def check_sampler(self, sampler: str) -> None:
-        """Raises SettingError for a sampler whose cohorts the event does not cover."""
+        """Raises SettingError if the event does not cover the sampler's cohorts."""
         if sampler not in self.SAMPLERS:
             raise self.refused_mechanism(
                 f"its account does not cover --sampler={sampler}; give "
@@ -262,7 +263,7 @@ def checked_accountant(accountant: str, event: Event) -> str:
     """The accountant for an event, "auto" resolved.
 
     Raises:
-      SettingError: the accountant does not apply; names the ones that apply.
+      SettingError: the accountant does not apply; names the accountants that apply.
     """
     try:
         return resolve_accountant(accountant, event)
@@ -288,7 +289,9 @@ class MechanismRegistry(SettingsRegistry[MechanismSettings]):
                 f"{chosen.NOISED_AT!r}"
             )
         if not chosen.SAMPLERS:
-            raise ValueError(f"{chosen.__name__} names no SAMPLERS that it covers")
+            raise ValueError(
+                f"{chosen.__name__} must name the SAMPLERS that it covers, got none"
+            )
         if "examples" in chosen.WEIGHTINGS or not chosen.WEIGHTINGS:
             raise ValueError(
                 f"WEIGHTINGS of {chosen.__name__} must be of 'uniform' and 'capped', "

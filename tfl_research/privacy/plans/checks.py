@@ -36,8 +36,8 @@ def check_settings(
     flag = f"--{prefix}"
     if noise_multiplier is not None and target_epsilon is not None:
         raise SettingError(
-            f"{flag}target_epsilon={target_epsilon:g}: it calibrates the noise; leave "
-            f"{flag}noise_multiplier or it out"
+            f"{flag}target_epsilon={target_epsilon:g}: already decides the noise; "
+            f"leave it or {flag}noise_multiplier out"
         )
     if noise_multiplier is None and target_epsilon is None:
         raise SettingError(

@@ -86,7 +86,7 @@ class DeclaredPlan:
 
     @property
     def planned_releases(self) -> tuple[tuple[Event, int], ...]:
-        """None beside the rounds."""
+        """No releases in addition to the rounds."""
         return ()
 
     def record(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class DeclaredPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """None: nobody knows of what numbers the process makes its noise."""
+        """No draws: it is not known from which numbers the process makes its noise."""
         del size
         return Draws()
 
@@ -111,9 +111,9 @@ class DeclaredPlan:
 def check_covers(event: Event, amplification: Amplification, rounds: int) -> None:
     """Checks that an event may be charged for cohorts of a sampler.
 
-    An event that counts on sampling needs cohorts of the same kind that are drawn at
-    most at its rate, under the same neighbouring relation. An event without may also be
-    one of zero-out or replace-one, under which the same clients take part in both
+    An event that assumes sampling needs cohorts of the same kind, drawn at most at the
+    event's rate, under the same neighbouring relation. An event without may also be one
+    of zero-out or replace-one, under which the same clients take part in both
     populations. Events of correlated noise need clients that take part at most as often
     as they say.
 
@@ -123,7 +123,7 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
       rounds: planned.
 
     Raises:
-      ValueError: says what the event counts on, and what the cohorts are.
+      ValueError: says what the event assumes, and what the cohorts are.
     """
     if event.is_search or event.unit != "client":
         raise ValueError(
@@ -139,13 +139,14 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
         relations |= {"zero_out", "replace_one"}
     elif sampling != amplification.kind:
         raise ValueError(
-            f"it counts on {sampling} sampling, and the cohorts are of kind "
-            f"{amplification.kind}; give cohorts of that kind, or an event of these"
+            f"it assumes {sampling} sampling, but the cohorts are of kind "
+            f"{amplification.kind}; give cohorts of kind {sampling}, or an event of "
+            f"kind {amplification.kind}"
         )
     if event.neighbouring_relation not in relations:
         raise ValueError(
-            f"it is about neighbours by {event.neighbouring_relation}, and the cohorts "
-            f"are drawn so that neighbours differ by "
+            f"it is about neighbours by {event.neighbouring_relation}, but the "
+            "cohorts are drawn so that neighbours differ by "
             f"{amplification.neighbouring_relation}; give an event under "
             f"{' or '.join(sorted(relations))}"
         )
@@ -153,24 +154,24 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
         rate = event.rate
         if rate is not None and rate < amplification.sampling_rate * (1 - 1e-9):
             raise ValueError(
-                f"it counts on a sampling rate of {rate:g}, and a client takes part "
+                f"it assumes a sampling rate of {rate:g}, but a client takes part "
                 f"with probability {amplification.sampling_rate:g}; give an event of "
                 "at least that rate"
             )
         if sampling == "fixed_size" and event.num_clients != amplification.population:
             raise ValueError(
-                f"it counts on {event.num_clients} clients, and there are "
+                f"it assumes {event.num_clients} clients, but there are "
                 f"{amplification.population}; give an event of that population"
             )
     for name in ("min_separation", "rounds_per_epoch"):
         if int(fields.get(name, 1)) > int(dataclasses.asdict(amplification)[name]):
             raise ValueError(
-                f"it counts on a {name} of {fields[name]}, and the cohorts have "
+                f"it assumes a {name} of {fields[name]}, but the cohorts have "
                 f"{dataclasses.asdict(amplification)[name]}; give cohorts that keep "
-                "clients' rounds apart, or an event of these"
+                "clients' rounds apart, or an event for these cohorts"
             )
     if not event.composes_by_round and int(fields.get("rounds", rounds)) < rounds:
         raise ValueError(
-            f"it is of {fields['rounds']} rounds, and {rounds} are planned; give an "
+            f"it is of {fields['rounds']} rounds, but {rounds} are planned; give an "
             "event of as many"
         )

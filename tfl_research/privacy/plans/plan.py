@@ -46,7 +46,7 @@ class PrivacyPlan(Protocol):
 
     @property
     def planned_releases(self) -> Sequence[tuple[Event, int]]:
-        """Further releases that the run intends beside its rounds, and how many."""
+        """Releases that the run plans in addition to its rounds, and how many."""
 
     def record(self) -> dict[str, Any]:
         """The values that must not change between two starts of a run, for JSON.
@@ -98,15 +98,16 @@ def check_declared(
     """
     if not declared:
         raise SettingError(
-            f"{setting}: declares nothing that a round could measure, so that its "
-            "noise cannot be compared with the plan's"
+            f"{setting}: declares nothing that a round could measure, so its noise "
+            "cannot be compared with the plan; let declared_noise have at least one "
+            "value"
         )
     for name, expected in declared.items():
         value = measured.get(name)
         if value is None:
             raise SettingError(
-                f"{setting}: the round measured no {name}, so that its noise cannot be "
-                "compared with the plan's; build the aggregator with plan.build, and "
+                f"{setting}: the round measured no {name}, so its noise cannot be "
+                "compared with the plan; build the aggregator with plan.build, and "
                 f"let its measurements have {name}"
             )
         if not math.isclose(value, expected, rel_tol=MEASURED_TOLERANCE):

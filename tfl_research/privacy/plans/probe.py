@@ -100,7 +100,7 @@ def probe_noise(
         A mechanism with a secure sum must be built with a context of `secure=False`.
       coordinates: number of scalars in an update; by default the dimension of the
         plan's grid of noise shares, or `COORDINATES`.
-      clients: number of clients that send updates; by default 1, or as many as the
+      clients: number of clients that send updates; by default 1, or the number that the
         plan's grid needs for a release.
       other: the mechanism of the same plan with another seed. Its noise must differ.
         None skips this comparison.
@@ -169,7 +169,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _are_equal(one: np.ndarray, two: np.ndarray) -> bool:
-    """Whether two samples are equal, or each other's negative, but for rounding."""
+    """Whether two samples are equal, or each other's negative, up to rounding."""
     length = min(len(one), len(two))
     one, two = one[:length], two[:length]
     size = float(np.linalg.norm(one))
@@ -201,8 +201,9 @@ class _Rounds:
             if self._members != ("seed",):
                 raise SettingError(
                     f"--mechanism={plan.mechanism.NAME}: its aggregator needs the "
-                    f"clients' {' and '.join(self._members)}, which a probe of made-up "
-                    "updates does not have"
+                    f"clients' {' and '.join(self._members)}, but a probe has only "
+                    "made-up updates; give a mechanism whose aggregator needs updates "
+                    "alone"
                 )
             weight_type = client_seeds.seeded_weight_type()
         self._process = _iterative(mechanism.aggregator.create(value_type, weight_type))
@@ -250,8 +251,8 @@ class _Rounds:
         )
         if "noise_stddev" not in declared:
             raise SettingError(
-                f"{name}: declares no noise_stddev, so that the noise of a release "
-                "cannot be judged; let its declared_noise have it"
+                f"{name}: declares no noise_stddev, so the noise of a release cannot "
+                "be judged; let its declared_noise have noise_stddev"
             )
         stddev = declared["noise_stddev"]
         parts = [np.ravel(part).astype(np.float64) for part in output["result"]]
@@ -260,7 +261,7 @@ class _Rounds:
         return state, parts, stddev
 
     def _check(self, parts: list[np.ndarray], stddev: float) -> None:
-        # Together first, of which the bounds are the tightest.
+        # All samples together come first, because their bounds are the tightest.
         samples = [_joined(parts), *parts] if len(parts) > 1 else parts
         for sample in samples:
             try:
@@ -273,7 +274,7 @@ class _Rounds:
 
 
 def _iterative(process: Any) -> Any:
-    """An aggregation process whose clients hold a value and a weight together."""
+    """An aggregation process in which a client holds a value and a weight together."""
     import tensorflow_federated as tff
 
     _, value, weight = process.next.type_signature.parameter

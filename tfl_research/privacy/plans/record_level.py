@@ -49,7 +49,7 @@ class RecordLevelPlan:
       accountant: "pld" or "rdp".
       rounds: planned.
       budget_epsilon: ε of a client that no round may exceed, or None.
-      planned_releases: further releases beside the rounds, and how many of each.
+      planned_releases: releases in addition to the rounds, and how many of each.
 
     Raises:
       ValueError: fields that do not fit each other.
@@ -108,13 +108,14 @@ class RecordLevelPlan:
           noise_multiplier: standard deviation of the noise over the clip, at least 0;
             None with `target_epsilon`.
           target_epsilon: largest ε of a client's records after all rounds; the plan
-            gets the least noise for it.
+            gets the least noise for this ε.
           delta: δ of every client; (its number of records)^-1.1, at most 0.001, when
             None.
           accountant: "pld", "rdp" or "auto" for the tightest.
           budget_epsilon: ε of a client that no round may exceed, or None.
-          planned_releases: further charged releases beside the rounds, each of every
-            client's records: an event, and how often. `target_epsilon` covers them.
+          planned_releases: releases that are charged in addition to the rounds, each of
+            every client's records: an event, and how often. `target_epsilon` covers
+            them.
 
         Raises:
           SettingError: values out of range, or a target or budget out of reach.

@@ -59,7 +59,7 @@ class UserLevelPlan:
       accountant: "pld" or "rdp".
       budget_epsilon: ε that no round may exceed, or None.
       distributed: grid and noise shares of a distributed mechanism, or None.
-      planned_releases: further releases beside the rounds, and how many of each.
+      planned_releases: releases in addition to the rounds, and how many of each.
 
     Raises:
       ValueError: fields that do not fit each other.
@@ -157,16 +157,16 @@ class UserLevelPlan:
           amplification: of the run's sampler.
           rounds: planned, at least 1.
           noise_multiplier: z of the event, at least 0; None with `target_epsilon`.
-          target_epsilon: ε of all rounds; the plan gets the least noise for it.
+          target_epsilon: ε of all rounds; the plan gets the least noise for this ε.
           delta: target δ; `default_delta` of the population when None.
           accountant: "pld", "rdp", or "auto" for the tightest that applies.
           budget_epsilon: ε that no round may exceed, or None.
           expected_cohort_size: the denominator of the mean; the cohort size of
             `amplification` when None.
-          model_dimension: returns the number of scalars in an update; for mechanisms
-            whose noise depends on this number.
-          planned_releases: further charged releases beside the rounds: an event, and
-            how often it is released. `target_epsilon` covers them.
+          model_dimension: returns the number of scalars in an update; needed if the
+            mechanism's noise depends on this number.
+          planned_releases: releases that are charged in addition to the rounds: an
+            event, and how often it is released. `target_epsilon` covers them.
 
         Raises:
           SettingError: values that are out of range or do not fit each other, or a
@@ -255,24 +255,27 @@ class UserLevelPlan:
           ValueError: the mechanism has no grid.
         """
         if self.distributed is None:
-            raise ValueError(f"{self.mechanism.NAME} has no grid of noise shares")
+            raise ValueError(
+                f"{self.mechanism.NAME} has no grid of noise shares; only distributed "
+                "mechanisms have a grid"
+            )
         return self.distributed
 
     def build(self, context: MechanismContext) -> Mechanism:
         """The aggregator that adds this plan's noise; imports TensorFlow.
 
         Args:
-          context: what the aggregator depends on besides the plan.
+          context: what the aggregator depends on in addition to the plan.
 
         Raises:
-          SettingError: a rule with a mechanism that noises a sum, or a user's mechanism
-            whose aggregator takes no weights.
+          SettingError: a rule is given with a mechanism that noises a sum, or the
+            aggregator of a user's mechanism takes no weights.
           ValueError: values that the mechanism's aggregator refuses.
         """
         if context.rule is not None and not self.mechanism.noised_at_clients:
             raise self.mechanism.refused_mechanism(
-                "noises a sum, in whose place no other rule can stand; leave the rule "
-                "out, or give --mechanism=local_gaussian"
+                "noises a sum, which no other rule can replace; leave the rule out, "
+                "or give --mechanism=local_gaussian"
             )
         import tensorflow_federated as tff
 
@@ -317,7 +320,7 @@ class UserLevelPlan:
     def statement_notes(
         self, weights: str, before_clip: str = "", divided: Optional[str] = None
     ) -> list[str]:
-        """Sentences of a privacy statement that the event does not have.
+        """Sentences of a privacy statement about what is not in the event.
 
         Args:
           weights: the weights of clients, in words.
@@ -339,7 +342,7 @@ class UserLevelPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
-    """An aggregator with the plan whose noise it adds; from `UserLevelPlan.build`.
+    """An aggregator with the plan of its noise; made by `UserLevelPlan.build`.
 
     Attributes:
       plan: the privacy plan.

@@ -36,15 +36,18 @@ def calibrated_noise_multiplier(
     accountant: str,
     releases: Sequence[tuple[Event, int]] = (),
 ) -> float:
-    """See `MechanismSettings.calibrate`; every refusal is a SettingError.
+    """The least noise multiplier for a target ε after all rounds, to a thousandth.
 
     Args:
-      mechanism: see `MechanismSettings.calibrate`, as for the next four.
-      target_epsilon: of the rounds and the releases together.
-      shape: of the run.
+      mechanism: the mechanism whose noise is calibrated.
+      target_epsilon: ε of the rounds and the releases together.
+      shape: the run's rounds, cohorts and sampling.
       delta: target δ.
-      accountant: "pld", "rdp", or "auto" for the tightest that applies.
-      releases: what is charged beside the rounds.
+      accountant: "pld", "rdp", or "auto" for the tightest accountant that applies.
+      releases: events that are charged beside the rounds, with their counts.
+
+    Raises:
+      SettingError: no noise meets the target, or the accountant does not apply.
     """
     try:
         if releases:

@@ -78,7 +78,7 @@ class Callback:
         """Called when the run is complete and its results are written."""
 
     def on_close(self, error: Optional[BaseException]) -> None:
-        """Called last in every start whose `on_start` was called; frees resources.
+        """Called last in every start in which `on_start` was called; frees resources.
 
         Args:
           error: the exception that ended the start: `RunInterrupted` after a signal,

@@ -122,7 +122,7 @@ class MLflow(Callback):
             run_id = str(json_file.read(path)["run_id"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path} is damaged; remove it to log to a new MLflow run"
+                f"{path} is damaged; remove the file to log to a new MLflow run"
             ) from error
         from mlflow.exceptions import MlflowException
 

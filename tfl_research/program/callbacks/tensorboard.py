@@ -27,10 +27,10 @@ def _tag(column: str) -> str:
 class TensorBoard(Callback):
     """Writes each round's row of metrics.csv as scalars, with the round as the step.
 
-    So a private run's events have a tag for each column that the run gives out.
+    So a private run's events have a tag for each column that the run releases.
 
-    TensorBoard's events cannot be deleted. So a resumed run writes the event files anew
-    from the kept rows, and a repeated round appears once.
+    TensorBoard's events cannot be deleted. So a resumed run writes the event files
+    again from the kept rows, and a repeated round appears once.
 
     Args:
       logdir: the folder of event files, by default `logdir` in the run folder. Every
@@ -89,7 +89,7 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def _write(self, event: Any, *, tells_time: bool = False) -> None:
-        """Writes an event; its time is that of the start where times are withheld."""
+        """Writes an event; its time is the time of the start if times are withheld."""
         event.wall_time = time.time() if tells_time else self._began
         self._writer.write(event.SerializeToString())
 

@@ -30,11 +30,12 @@ _EVAL, _HELD_OUT = "eval", "held_out"
 class Candidates:
     """Evaluates models, and keeps the best model and the last evaluations.
 
-    A split is evaluated if something of it is given out, or goes into a private metric.
+    A split is evaluated if one of its metrics is released, or goes into a private
+    metric.
 
     Attributes:
       selection: decides which model is the best; None where no metric may decide.
-      choice: decides in the place of `selection`, by the exponential mechanism.
+      choice: decides instead of `selection`, by the exponential mechanism.
       best: weights of the best model, or None.
       untrained: metrics of the untrained model, by the columns of metrics.csv.
       choice_epsilon: ε of the run with the private choice, once it is charged.
@@ -89,14 +90,16 @@ class Candidates:
     def choose(self, completed_rounds: int) -> Optional[int]:
         """The round of the best model, once it may be told; or None.
 
-        A private choice is charged, durably, before anything of it is told. A budget
+        A private choice is charged, durably, before its result is released. A budget
         that does not cover the choice leaves the run without a best model.
         """
         choice, account = self.choice, self._account
         if choice is None or choice.best_round is None:
             return self.best_round
         if account is None:
-            raise ValueError("a private choice needs an account that charges it")
+            raise ValueError(
+                "a private choice needs an account that charges for it; give an account"
+            )
         self.choice_epsilon = account.charge_release(
             "selection", completed_rounds, choice.event
         )
@@ -104,7 +107,7 @@ class Candidates:
 
     @property
     def why_no_best(self) -> str:
-        """Why there is no best model, in words, where there is none."""
+        """Why there is no best model, in words; None if there is a best model."""
         if self.choice is not None and self.choice.best_round is not None:
             return "the budget does not cover its choice"
         if self.choice is None and self.selection is None:
@@ -125,7 +128,7 @@ class Candidates:
         """Evaluates the untrained model.
 
         Raises:
-          UserError: the evaluation does not have the selection metric.
+          UserError: the selection metric is not among the evaluation's metrics.
         """
         evaluations = self._evaluate(0, weights)
         self._check_accuracy(evaluations)
@@ -159,7 +162,7 @@ class Candidates:
         """Evaluates a round's model and keeps it if it is the best so far.
 
         Returns:
-          Cells of metrics.csv that are given out.
+          Cells of metrics.csv that are released.
         """
         evaluations = self._evaluate(round_number, weights)
         cells = self._cells(evaluations)
@@ -233,7 +236,7 @@ class Candidates:
           models: `{name: (round, weights)}`.
 
         Returns:
-          The evaluations whose clients are listed in clients.csv: without training
+          The evaluations with clients that are listed in clients.csv: without training
           clients where their rows are withheld.
         """
         listed = self._release.shows_file(CLIENTS)

@@ -61,7 +61,7 @@ class Evaluation:
         """bool `[clients]`: the clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
         if metric_of(metric, self.metrics).is_partial:
-            # As an AUC of a client whose examples are all of one class.
+            # Such as the AUC of a client with examples of one class only.
             counts = counts & ~np.isnan(self.per_client[metric])
         return counts
 
@@ -72,7 +72,10 @@ class Evaluation:
           ValueError: `weights` is None.
         """
         if self.weights is None:
-            raise ValueError("the evaluation has no weights of clients")
+            raise ValueError(
+                "the evaluation has no weights of clients; give clients' weights to "
+                "the evaluator"
+            )
         chosen = self._valued(metric, self.weights > 0)
         if not chosen.any():
             return math.nan
@@ -103,7 +106,7 @@ class Evaluation:
     def columns(self, split: str) -> collections.OrderedDict[str, float]:
         """Returns cells of metrics.csv: overall metrics, and their spread over clients.
 
-        `client_mean`, `client_worst_decile` and `client_worst` are those of `Spread`.
+        `client_mean`, `client_worst_decile` and `client_worst` are defined in `Spread`.
 
         Args:
           split: "eval" for the training clients' test splits, "held_out" for clients

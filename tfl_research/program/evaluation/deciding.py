@@ -40,7 +40,7 @@ def deciding_column(
     Args:
       metric: as the user gave it, or None.
       task_metric: the task's metric.
-      release: says which columns are given out.
+      release: says which columns are released.
       splits: names of the evaluated splits.
       is_private: whether the run has the column `PRIVATE_ACCURACY`, which decides by
         default.
@@ -54,7 +54,8 @@ def deciding_column(
     parts = [part.strip() for part in (metric or task_metric).split(",")]
     if PRIVATE_ACCURACY in parts and not is_private:
         raise ValueError(
-            f"there is no {PRIVATE_ACCURACY} without --evaluation_noise_multiplier"
+            f"there is no {PRIVATE_ACCURACY} without --evaluation_noise_multiplier; "
+            "give that flag"
         )
     columns = [_column(part, _EVAL) for part in parts]
     withheld = [name for name in columns if not release.shows(name.partition(":")[0])]
@@ -63,8 +64,8 @@ def deciding_column(
     if any(part.startswith(_EVAL) for part in parts):
         name = withheld[0].partition(":")[0]
         raise ValueError(
-            f"{name} is withheld, since ε does not cover it; give a held_out_ metric, "
-            f"or --release_exact={name}"
+            f"{name} is withheld, because ε does not cover it; give a held_out_ "
+            f"metric, or --release_exact={name}"
         )
     if "held_out" in splits:
         return ",".join(_column(part, _HELD_OUT) for part in parts)
@@ -89,12 +90,12 @@ def selection(
       config: has the metric that the user gave.
       task_metric: the task's metric.
       splits: names of the evaluated splits.
-      releases: what the run gives out.
+      releases: which outputs the run releases.
       metrics: the declared metrics, by name; see `tasks.metrics`.
 
     Raises:
-      UserError: the metric of the configuration is withheld, or nobody has said which
-        direction of the metric is better.
+      UserError: the metric of the configuration is withheld, or it is not declared
+        which direction of the metric is better.
     """
     if releases.choice is not None:
         return None

@@ -47,11 +47,11 @@ class Evaluator:
     """Evaluates model weights on a task's test splits and held-out clients.
 
     The task's functional model runs over batches of a fixed size. The batches hold the
-    examples of all clients, one client after another, and the last one has padding. A
-    model whose predictions depend on the batch as a whole gets the batches of one
-    client after another, without padding, so that each client's metrics are those of
-    Keras' `evaluate` on the client's examples. Neither does a model with layers of the
-    user's own get padding.
+    examples of all clients, one client after another, and the last one has padding. If
+    a model's predictions depend on the batch as a whole, the model gets the batches of
+    one client after another, without padding. Each client's metrics then equal Keras'
+    `evaluate` on the client's examples. Neither does a model with layers of the user's
+    own get padding.
 
     Each example's sums (`Objective.sums`) are added up by client in float64. Memory
     holds the activations of one batch and one copy of the evaluated examples. It also
@@ -68,8 +68,8 @@ class Evaluator:
       client_weights: weight of a client in the weighted mean over the training
         clients' test splits, at least 0, by client id; 1 for other clients. Empty for
         no weighted mean.
-      states: the clients' states, for a model of which clients keep statistics
-        (`Task.non_trainable` of "local"). Each client's examples are then evaluated
+      states: the clients' states, if clients keep the model's statistics
+        (`Task.non_trainable` is "local"). Each client's examples are then evaluated
         with the client's own statistics.
       separately: whether a batch has the examples of one client alone, as at the sites
         of a federation, so that the sums are the same to the last bit.
@@ -169,7 +169,7 @@ class Evaluator:
 
         Raises:
           ValueError: an unknown split, weights of other shapes than the model's, or no
-            `states` for a model of which clients keep statistics.
+            `states` although clients keep the model's statistics.
         """
         return self.evaluation(split, self.client_sums(weights, split))
 
@@ -258,7 +258,7 @@ class Evaluator:
     ) -> tuple[tf.Tensor, ...]:
         if self._states is None:
             raise ValueError(
-                "clients keep statistics of this model (non_trainable='local'), and "
+                "clients keep statistics of this model (non_trainable='local'), but "
                 "their states are not known; give states"
             )
         return own_state(self._model, self._states([client_id])[0], common)

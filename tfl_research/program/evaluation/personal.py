@@ -75,8 +75,8 @@ class PersonalEvaluator:
       model: the task's functional model. The global model has the server's
         non-trainable weights, or those that the client keeps. So has a personal model,
         unless `personal` returns a `clients.PersonalModel`.
-      shared: (global weights, server state) -> the values that the server sends beside
-        the model; None for no values.
+      shared: (global weights, server state) -> the values that the server sends in
+        addition to the model; None for no values.
       seed: seed of the clients' local steps.
       batch_size: test examples in a batch, at least 1.
 
@@ -98,8 +98,8 @@ class PersonalEvaluator:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(task.train.batching, PoissonBatching):
             raise ValueError(
-                "personal models are not made of Poisson sampled steps; expected "
-                "minibatches of a fixed size"
+                "personal models need minibatches of a fixed size, got steps of "
+                "Poisson sampling; give the task plain batching"
             )
         self._task = task
         self._train_ids = frozenset(task.train.client_ids)

@@ -32,7 +32,7 @@ class PersonalEvaluation:
     train_examples: np.ndarray
 
     def gains(self, metric: str) -> float:
-        """Returns the share of clients whose personal model is strictly better.
+        """Returns the share of clients with a strictly better personal model.
 
         Clients without a value of both metrics are left out; NaN for no clients, and
         for a metric without a declared direction.

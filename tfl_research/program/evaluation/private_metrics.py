@@ -79,9 +79,9 @@ class PrivateChoice:
     """The exponential mechanism over the evaluated rounds, one round after another.
 
     McSherry and Talwar 2007: round r is chosen with a probability proportional to
-    exp(ε · score(r) / (2 · sensitivity)). The round whose score plus Gumbel noise of
-    scale 2 · sensitivity / ε is the largest has this distribution, so that a running
-    maximum suffices. The maximum is secret until the choice is charged.
+    exp(ε · score(r) / (2 · sensitivity)). Add Gumbel noise of scale 2 · sensitivity / ε
+    to each round's score. The round with the largest sum has this distribution, so a
+    running maximum suffices. The maximum is secret until the choice is charged.
 
     Attributes:
       event: the choice, for the account.

@@ -1,4 +1,4 @@
-"""What a run gives out beside its models, for the round loop."""
+"""What a run releases in addition to its models, for the round loop."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfl_research.program.evaluation.private_metrics import (
 
 @dataclasses.dataclass(frozen=True)
 class Releases:
-    """What a run gives out; by default everything, as in a run without privacy.
+    """What a run releases; by default everything, as in a run without privacy.
 
     Attributes:
-      release: which outputs are given out.
+      release: which outputs are released.
       accuracy: adds the column `private_accuracy` to each evaluation; charged.
       choice: chooses the best model by the exponential mechanism; charged.
       write_statement: writes the privacy statement. The loop calls it before it writes

@@ -41,7 +41,7 @@ def normal(key: int, purpose: str, round_number: int) -> float:
 
 
 def gumbel(key: int, purpose: str, round_number: int) -> float:
-    """A standard Gumbel number, whose distribution function is exp(-exp(-x)).
+    """A standard Gumbel number; its distribution function is exp(-exp(-x)).
 
     See `normal` for the arguments.
     """

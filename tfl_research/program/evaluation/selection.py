@@ -26,15 +26,20 @@ def metric_weights(text: str) -> dict[str, float]:
     for part in parts:
         name, colon, weight = part.partition(":")
         if not colon and len(parts) > 1:
-            raise ValueError(f"{part!r} has no weight; expected METRIC:WEIGHT")
+            raise ValueError(
+                f"{part!r} has no weight; expected METRIC:WEIGHT, as accuracy:0.5"
+            )
         try:
             value = float(weight) if colon else 1.0
         except ValueError:
             value = math.nan
         if not 0 < value < math.inf:
-            raise ValueError(f"{part!r} has no weight above 0; expected METRIC:WEIGHT")
+            raise ValueError(
+                f"{part!r} must have a weight above 0; expected METRIC:WEIGHT, as "
+                "accuracy:0.5"
+            )
         if name in weights:
-            raise ValueError(f"{name!r} is given twice")
+            raise ValueError(f"{name!r} is given twice; give each metric once")
         weights[name] = value
     return weights
 
@@ -61,9 +66,8 @@ class Selection:
     - FLARE's value is a mean over clients, weighted by client (`aggregation_weights`;
       here "eval_weighted_mean_...", or "eval_client_mean_..." for equal weights) or by
       local iterations (the closest column here is "eval_...", weighted by examples).
-    - FLARE selects by one metric, and a flag negates a metric for which lower is
-      better. Here the metric has its direction, and several metrics can be
-      weighed.
+    - FLARE selects by one metric; a flag negates the metric if lower is better. Here
+      the metric has its direction, and several metrics can be weighed.
     - FLARE's clients evaluate the model of the round before when they receive it, and
       only the clients in the cohort count. Here the test splits of all clients count,
       after each `evaluate_every` rounds.
@@ -76,8 +80,8 @@ class Selection:
       metrics: the declared metrics, by name; see `tasks.metrics`.
 
     Raises:
-      ValueError: `patience` below 1, an error of `metric_weights`, or a metric whose
-        direction nobody has said.
+      ValueError: `patience` below 1, an error of `metric_weights`, or a metric without
+        a declared direction.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ class Watched:
         """
         self.folder = pathlib.Path(folder).resolve()
         if not self.folder.is_dir():
-            raise ValueError(f"{folder} is no folder; give the folder of your runs")
+            raise ValueError(f"{folder} is not a folder; give the folder of your runs")
         self._kept: dict[str, tuple[Signature, Status]] = {}
 
     def paths(self) -> dict[str, pathlib.Path]:

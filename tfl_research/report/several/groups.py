@@ -128,14 +128,18 @@ def read_sweep(folder: Union[str, os.PathLike[str]]) -> list[Run]:
     path = pathlib.Path(folder)
     record = path / "sweep.json"
     if not record.exists():
-        raise ValueError(f"{path} holds no sweep: it has no sweep.json")
+        raise ValueError(
+            f"{path} holds no sweep: it has no sweep.json; give the folder of a sweep"
+        )
     try:
         names = list(json.loads(record.read_text(encoding="utf-8"))["points"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{record} is damaged: {error}") from error
+        raise ValueError(f"{record} is damaged: {error}; restore the file") from error
     begun = [n for n in names if (path / "points" / n / "hparams.json").exists()]
     if not begun:
-        raise ValueError(f"{path}: no point of this sweep has begun yet")
+        raise ValueError(
+            f"{path}: no run of this sweep has begun yet; wait for the first run"
+        )
     labels = _labels(path / "results.csv", names)
     return [
         Run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -107,7 +107,7 @@ class _Candidate:
             return 0.0
         begin = time.perf_counter()
         try:
-            self._program(self._context, self._leaves, self._count)
+            _wait(self._program(self._context, self._leaves, self._count))
         except tf.errors.InvalidArgumentError:
             raise
         except _FAILURES as error:
@@ -124,6 +124,12 @@ class _Candidate:
         if self._has_failed:
             return float("inf")
         return self._best / max(self._clients, 1)
+
+
+def _wait(results: Optional[Sequence[tf.Tensor]]) -> None:
+    """Waits until a program's results are there: a GPU computes them later."""
+    for result in (results or ())[:1]:
+        result.numpy()
 
 
 def _measure(candidates: Sequence[_Candidate]) -> None:
@@ -147,10 +153,16 @@ def _measure(candidates: Sequence[_Candidate]) -> None:
             return
 
 
-def candidates(programs: MapReduce) -> list[Mode]:
-    """The modes to measure first."""
+def candidates(programs: MapReduce, hardware: str = "") -> list[Mode]:
+    """The modes to measure first.
+
+    Args:
+      programs: of the process.
+      hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
+    """
     modes = [Mode("folded", "graph")]
-    if not programs.not_for_xla and programs.work.op_types.isdisjoint(_CONVOLUTIONS):
+    is_fast = hardware or programs.work.op_types.isdisjoint(_CONVOLUTIONS)
+    if not programs.not_for_xla and is_fast:
         modes.insert(0, Mode("folded", "xla"))
     return modes
 
@@ -165,7 +177,10 @@ def refusals(programs: MapReduce, mode: Mode) -> list[str]:
 
 
 def choose(
-    programs: MapReduce, state: Sequence[tf.Tensor], jobs: Iterator[Any]
+    programs: MapReduce,
+    state: Sequence[tf.Tensor],
+    jobs: Iterator[Any],
+    hardware: str = "",
 ) -> Choice:
     """Measures the fastest mode for this process on this machine.
 
@@ -175,22 +190,28 @@ def choose(
     machine, or another user, may choose another mode, whose results are rounded
     differently: an engine's `choice_file` keeps the mode for the starts of one run.
 
+    Args:
+      programs: of the process.
+      state: the leaves of the server's state.
+      jobs: functions that make the chunks of the cohort.
+      hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
+
     Raises:
       CannotTrace: no mode can execute the process.
       InvalidArgumentError: the clients' values are bad.
     """
-    modes = candidates(programs)
+    modes = candidates(programs, hardware)
     first = next(jobs, None)
     if first is None:
         return Choice(modes[0], "the first cohort was empty: nothing to measure")
-    if len(modes) == 1:
+    if len(modes) == 1 and not (hardware and programs.vectorises):
         reasons = programs.not_for_xla or [
             "convolutions: XLA's are slower than TensorFlow's on CPU"
         ]
         return Choice(modes[0], reasons[0])
     chunk = first()
     key = choice_cache.key(
-        programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves]
+        programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves], hardware
     )
     remembered = choice_cache.recall(key)
     if remembered is not None:
@@ -199,7 +220,7 @@ def choose(
         # Another version of the toolkit may have measured what this one refuses.
         if not refusals(programs, mode):
             return Choice(mode, reason)
-    best, reason = _measured(programs, state, chunk, modes)
+    best, reason = _measured(programs, state, chunk, modes, hardware)
     choice_cache.remember(key, (best.clients, best.compiler, reason))
     _LOG.info("in-process runtime: %s (%s)", best, reason)
     return Choice(best, reason, is_compiled=True)
@@ -210,6 +231,7 @@ def _measured(
     state: Sequence[tf.Tensor],
     chunk: chunks.Chunk,
     modes: Sequence[Mode],
+    hardware: str = "",
 ) -> tuple[Mode, str]:
     built: dict[Mode, _Candidate] = {}
     notes = []
@@ -237,7 +259,9 @@ def _measured(
     if len(built) > 1 or programs.vectorises:
         _measure(list(built.values()))
     best = fastest()
-    if programs.vectorises and built[best].seconds < _SHORT_SECONDS:
+    # A GPU executes many small clients at once as fast as one.
+    is_short = bool(hardware) or built[best].seconds < _SHORT_SECONDS
+    if programs.vectorises and is_short:
         build(Mode("vectorised", best.compiler))
         # The folded program again too, in the same turns.
         _measure([built[best], *list(built.values())[-1:]])

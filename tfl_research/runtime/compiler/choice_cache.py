@@ -25,9 +25,21 @@ def _path() -> Optional[pathlib.Path]:
     return None if base is None else base / "tfl_research" / _FILE
 
 
-def key(fingerprint: str, shapes: Sequence[tuple[int, ...]]) -> str:
-    """Digest of all that a choice depends on: client work, shapes and machine."""
-    machine = (platform.processor(), platform.machine(), len(os.sched_getaffinity(0)))
+def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "") -> str:
+    """Digest of all that a choice depends on: client work, shapes and machine.
+
+    Args:
+      fingerprint: of the clients' work.
+      shapes: of a chunk's leaves.
+      hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
+    """
+    machine: tuple[Any, ...] = (
+        platform.processor(),
+        platform.machine(),
+        len(os.sched_getaffinity(0)),
+    )
+    if hardware:
+        machine = (*machine, hardware)
     parts = (fingerprint, [tuple(shape) for shape in shapes], machine, tf.__version__)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

@@ -26,9 +26,9 @@ def client_type(process: tff.templates.IterativeProcess) -> Optional[tff.Type]:
         return None
     if len(others) > 1:
         raise ValueError(
-            f"process.next takes {1 + len(others)} values, but an engine has a state "
-            "and a cohort; wrap the process so that its clients' values are one "
-            "structure"
+            f"process.next takes {1 + len(others)} values, but an engine passes two, "
+            "a state and a cohort; wrap the process so that its clients' values are "
+            "one structure"
         )
     (value,) = others
     if isinstance(value, tff.FederatedType):
@@ -37,9 +37,9 @@ def client_type(process: tff.templates.IterativeProcess) -> Optional[tff.Type]:
         members = [member for _, member in tff.structure.iter_elements(value)]
         if members and all(isinstance(m, tff.FederatedType) for m in members):
             raise ValueError(
-                "process.next takes a structure of clients' values, but an engine has "
-                "one value for each client; wrap the process so that its clients' "
-                "values are one structure"
+                "process.next takes a structure of clients' values, but an engine "
+                "passes one value for each client; wrap the process so that its "
+                "clients' values are one structure"
             )
     return value
 

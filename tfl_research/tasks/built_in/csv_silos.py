@@ -103,7 +103,7 @@ def blueprint(
     if held_out_clients:
         raise ValueError(
             f"held_out_clients={held_out_clients}: held-out clients are drawn from "
-            "all clients' files, which no site has; leave it out"
+            "all clients' files, but no site has all files; leave it out"
         )
     folder = user_paths.expanded(data_dir)
     data = silos.without_rows(folder, label_column, _names(drop_columns), label_type)

@@ -92,7 +92,7 @@ def roles() -> dict[str, str]:
         for role, spoken in speeches(text, _ALIASES.get(play)).items():
             result[f"{play}/{role}"] = "\n".join(spoken)
     if not result:
-        raise ValueError(f"{folder} has no play; expected *_gut.txt files")
+        raise ValueError(f"{folder} has no play; expected files named *_gut.txt")
     return result
 
 
@@ -197,7 +197,10 @@ def build(
     hold_out.check_fraction("test_fraction", test_fraction)
     texts = {r: t for r, t in roles().items() if len(t) >= minimum_characters}
     if not texts:
-        raise ValueError(f"no role has {minimum_characters} characters of text")
+        raise ValueError(
+            f"no role has {minimum_characters} characters of text; lower "
+            "minimum_characters"
+        )
 
     def examples(ids: np.ndarray, maximum: int) -> dict[str, np.ndarray]:
         if model == "dense":

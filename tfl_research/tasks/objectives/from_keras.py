@@ -77,7 +77,9 @@ def from_keras(
         for metric in (*head.metrics, *head.weighted):
             name = head.named(metric.name)
             if name in declared:
-                raise ValueError(f"two metrics have the name {name!r}; give one a name")
+                raise ValueError(
+                    f"two metrics have the name {name!r}; give one of them another name"
+                )
             declared[name] = _of_head(head, metric.metric)
 
     def example_losses(y: Any, predictions: Any) -> tf.Tensor:

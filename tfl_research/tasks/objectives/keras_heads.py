@@ -42,14 +42,16 @@ def heads_of(
     """
     if not isinstance(loss, (Mapping, list, tuple)):
         if loss_weights is not None:
-            raise ValueError("loss_weights: the model has one output; leave them out")
+            raise ValueError(
+                "loss_weights: the model has only one output; leave loss_weights out"
+            )
         one = example_loss(loss, class_weight)
         unweighted = _each(metrics, one, higher_is_better)
         weighted = _weighted(weighted_metrics, one, higher_is_better)
         return (Head("", itself, itself, 1.0, one, unweighted, weighted),)
     losses = _by_output("loss", loss)
     if not losses:
-        raise ValueError("loss has no outputs; give a loss for each output")
+        raise ValueError("loss is empty; give a loss for each output")
     of_metrics = _by_output("metrics", metrics) if metrics else {}
     of_weighted = (
         _by_output("weighted_metrics", weighted_metrics) if weighted_metrics else {}
@@ -114,14 +116,17 @@ def _by_output(kind: str, given: Any) -> dict[str, Any]:
         return {str(name): value for name, value in given.items()}
     if isinstance(given, (list, tuple)):
         return {str(index): value for index, value in enumerate(given)}
-    raise ValueError(f"{kind} must be by output, as the loss is, got {given!r}")
+    raise ValueError(f"{kind} must be given by output, like the loss, got {given!r}")
 
 
 def _each(
     metrics: Any, loss: ExampleLoss, higher_is_better: Mapping[str, bool]
 ) -> tuple[ExampleMetric, ...]:
     if isinstance(metrics, Mapping):
-        raise ValueError("metrics are by output, but the loss is not; give both alike")
+        raise ValueError(
+            "metrics are given by output, but the loss is not; give both in the same "
+            "way"
+        )
     if metrics is None:
         return ()
     listed = metrics if isinstance(metrics, Sequence) else [metrics]
@@ -148,8 +153,8 @@ def _weighted(
         if metric.sums is None:
             raise ValueError(
                 f"weighted_metrics: {metric.name!r} is computed from the ranks of all "
-                "examples, without weights; give it in metrics, or give AUC thresholds "
-                "of its own"
+                "examples, which takes no weights; give it in metrics, or give AUC "
+                "thresholds of its own"
             )
     return found
 
@@ -178,7 +183,8 @@ def _output(name: str, position: int, count: int) -> Callable[[Any], Any]:
         if not isinstance(predictions, (list, tuple)) or len(predictions) != count:
             held = len(predictions) if isinstance(predictions, (list, tuple)) else 1
             raise ValueError(
-                f"the model has {held} outputs, but there are losses of {count}"
+                f"the model has {held} outputs, but {count} losses are given; give a "
+                "loss for each output"
             )
         return predictions[position]
 

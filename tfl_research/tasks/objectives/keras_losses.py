@@ -73,12 +73,14 @@ def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> Examp
     if found.reduction not in _MEANS:
         raise ValueError(
             f"loss {name!r} has reduction={found.reduction!r}; expected "
-            "'sum_over_batch_size', since a local step takes the mean over its examples"
+            "'sum_over_batch_size', because a local step takes the mean over its "
+            "examples"
         )
     if type(found).__call__ is not tf.keras.losses.Loss.__call__:
         raise ValueError(
-            f"loss {name!r} defines __call__, which weighs and averages; define "
-            "call(y_true, y_pred), the loss of each example, in its place"
+            f"loss {name!r} defines __call__, which weights and averages the losses; "
+            "define call(y_true, y_pred) instead, which returns the loss of each "
+            "example"
         )
     ignored = _config(found).get("ignore_class")
     if ignored is not None:
@@ -128,7 +130,9 @@ def _resolved(loss: Any) -> Any:
         try:
             loss = tf.keras.losses.get(loss)
         except ValueError as error:
-            raise ValueError(f"Keras has no loss {loss!r}") from error
+            raise ValueError(
+                f"Keras has no loss {loss!r}; give a name that Keras has, or a loss"
+            ) from error
         if isinstance(loss, tf.keras.losses.Loss):
             return loss
     if not callable(loss) or required_arguments(loss) != 2:
@@ -147,7 +151,14 @@ class _FunctionLoss(tf.keras.losses.Loss):
         self.function = function
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """See Keras; ranks that differ by one are made equal, as Keras does."""
+        """The function's losses, after ranks that differ by one are made equal.
+
+        Keras' own losses make the ranks equal in the same way.
+
+        Args:
+          y_true: labels, `[batch, ...]`.
+          y_pred: predictions, `[batch, ...]`.
+        """
         rank, given = y_pred.shape.rank, y_true.shape.rank
         if given == rank - 1 and y_pred.shape[-1] == 1:
             y_pred = tf.squeeze(y_pred, axis=-1)
@@ -189,7 +200,10 @@ def _weights(
         table = weight_table(class_weight, 2)
         labels = tf.cast(tf.reshape(tf.cast(y, tf.float32), [-1]) > 0.5, tf.int32)
         if predictions.shape[1:].num_elements() != 1:
-            raise ValueError("class_weight: several labels of an example have no class")
+            raise ValueError(
+                "class_weight: labels with several parts for each example have no "
+                "class to weight; leave class_weight out"
+            )
         return tf.gather(table, labels)
     table = weight_table(class_weight, predictions.shape[-1])
     if isinstance(rule, OneHot):
@@ -200,5 +214,8 @@ def _weights(
             labels = tf.squeeze(labels, axis=-1)
     weights = tf.gather(table, labels)
     if weights.shape.rank != 1:
-        raise ValueError("class_weight: an example with several labels has no class")
+        raise ValueError(
+            "class_weight: an example with several labels has no class to weight; "
+            "leave class_weight out"
+        )
     return weights

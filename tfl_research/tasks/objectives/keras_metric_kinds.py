@@ -58,11 +58,15 @@ def fresh_maker(metric: Any, rule: Rule) -> Any:
         try:
             metric = metrics.get(name)
         except ValueError as error:
-            raise ValueError(f"Keras has no metric {name!r}") from error
+            raise ValueError(
+                f"Keras has no metric {name!r}; give a name that Keras has, or a metric"
+            ) from error
         if isinstance(metric, type):
             return metric
         if isinstance(metric, str) or not callable(metric):
-            raise ValueError(f"Keras has no metric {name!r}")
+            raise ValueError(
+                f"Keras has no metric {name!r}; give a name that Keras has, or a metric"
+            )
         if not isinstance(metric, metrics.Metric):
             function = metric
             return lambda: metrics.MeanMetricWrapper(function, name=name)
@@ -74,15 +78,14 @@ def fresh_maker(metric: Any, rule: Rule) -> Any:
         except Exception as error:
             raise ValueError(
                 f"metric {given.name!r} cannot be made anew from get_config() "
-                f"({last_line(error)}); give a function that returns a "
-                "new one"
+                f"({last_line(error)}); give a function that returns a new metric"
             ) from error
         shapes = [[tuple(v.shape) for v in m.variables] for m in (given, made)]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"metric {given.name!r} made anew from get_config() has variables of "
                 f"shapes {shapes[1]}, expected {shapes[0]}; give a function that "
-                "returns a new one"
+                "returns a new metric"
             )
         return lambda: type(given).from_config(dict(config))
     if isinstance(metric, type) and issubclass(metric, metrics.Metric):
@@ -111,7 +114,7 @@ def _accuracy(rule: Rule, name: str) -> Any:
         return metrics.MeanMetricWrapper(_by_outputs, name, threshold=threshold)
     raise ValueError(
         f"metric {name!r} needs a cross-entropy as the loss; give a metric of Keras, "
-        "as BinaryAccuracy()"
+        "such as BinaryAccuracy()"
     )
 
 

@@ -94,7 +94,7 @@ class ExampleMetric:
         if isinstance(value, Mapping) or len(np.shape(value)):
             raise ValueError(
                 f"metric {self.name!r} has several values, expected one number; give "
-                "it an average, as average='macro'"
+                "it an average, such as average='macro'"
             )
         # As for two clients, of whom one has the first example alone.
         clients = [np.stack([e[0], total]) for e, total in zip(each, sums)]
@@ -108,7 +108,7 @@ class ExampleMetric:
             np.allclose(a, b, 1e-4, 1e-5, True) for a, b in pairs
         ):
             raise ValueError(
-                f"metric {self.name!r} is no sum over examples, so that clients cannot "
+                f"metric {self.name!r} is not a sum over examples, so clients cannot "
                 "add it up; leave it out, or give an Objective whose "
                 "Metric.of_examples computes it in evaluations"
             )

@@ -134,9 +134,10 @@ class Objective:
         masks = [getattr(output, "_keras_mask", None) for output in outputs]
         if self.refuses_masks and any(mask is not None for mask in masks):
             raise ValueError(
-                "the model's output has a mask of padded steps, which Keras averages "
-                "over the whole batch; take objectives.next_token(pad_id), which "
-                "leaves padding out of each example's mean, or leave mask_zero out"
+                "the model's output has a mask of padded steps, and Keras averages "
+                "the loss over the steps of the whole batch; take "
+                "objectives.next_token(pad_id), which leaves padding out of each "
+                "example's mean, or leave mask_zero out"
             )
         names = [p.label.partition("/")[2] for p in self.parts]
         if isinstance(predictions, (list, tuple)) and len(names) == len(outputs):

@@ -39,8 +39,8 @@ def of_model(build_model: Any) -> Objective:
         parts = _tff_compat.keras_losses_of(model)
         if parts is None:
             raise ValueError(
-                f"objective='model': {type(model).__name__} has the loss of a batch "
-                f"alone, and no losses of examples; {_FIX}"
+                f"objective='model': {type(model).__name__} has only the loss of a "
+                f"batch, not the losses of examples; {_FIX}"
             )
         losses, weights, metrics = parts
         if len(losses) == 1:
@@ -48,8 +48,8 @@ def of_model(build_model: Any) -> Objective:
         if metrics:
             raise ValueError(
                 "objective='model': the metrics of a TFF model with several outputs "
-                "do not say whose they are; give objectives.from_keras metrics by "
-                "output"
+                "do not say which output they are for; give objectives.from_keras "
+                "metrics by output"
             )
         return from_keras(losses, loss_weights=weights)
     raise ValueError(

@@ -119,8 +119,8 @@ class Classes(Rule):
         output = outputs[0]
         if self.single and output.ndim > 2:
             raise ValueError(
-                f"{shapes(labels, output)}, but objective='classification' takes one "
-                "class of an example; for a class of each step give "
+                f"{shapes(labels, output)}, but objective='classification' expects "
+                "one class for each example; for a class of each step give "
                 f"objectives.from_keras({self.keras}(from_logits={self.from_logits}))"
             )
         labels = without_unit_axis(labels, output.ndim - 1)
@@ -128,16 +128,16 @@ class Classes(Rule):
             if labels.shape == output.shape and output.ndim > 1:
                 raise ValueError(
                     f"the labels are one-hot ({shapes(labels, output)}), but the loss "
-                    "takes classes; give y.argmax(-1), or CategoricalCrossentropy"
+                    "expects classes; give y.argmax(-1), or CategoricalCrossentropy"
                 )
             raise ValueError(
-                f"{shapes(labels, output)}; a loss of classes takes a class, and one "
-                "output for each class, of every prediction"
+                f"{shapes(labels, output)}; a loss of classes expects, for every "
+                "prediction, one label and one output for each class"
             )
         if output.shape[-1] == 1:
             raise ValueError(
-                "the model has 1 output, but a loss of classes takes one for each "
-                "class; give the last layer more units, or objective='binary'"
+                "the model has 1 output, but a loss of classes expects one output for "
+                "each class; give the last layer more units, or objective='binary'"
             )
         _check_activation(self, outputs, are_distributions(outputs), "softmax")
 
@@ -173,8 +173,8 @@ class OneHot(Rule):
         output = outputs[0]
         if labels.shape != output.shape or output.shape[-1] < 2:
             raise ValueError(
-                f"{shapes(labels, output)}; {self.keras} takes one-hot labels and an "
-                "output for each class: for integer classes give "
+                f"{shapes(labels, output)}; {self.keras} expects one-hot labels and "
+                "one output for each class; for integer classes give "
                 "SparseCategoricalCrossentropy"
             )
         _check_activation(self, outputs, are_distributions(outputs), "softmax")
@@ -213,15 +213,15 @@ class Binary(Rule):
         output = outputs[0]
         if self.single and output.size != len(output):
             raise ValueError(
-                f"the model has {output[0].size} outputs, but a binary loss takes one; "
-                "give the last layer 1 unit, or objective='classification' for one "
-                "output a class"
+                f"the model has {output[0].size} outputs, but a binary loss expects "
+                "one; give the last layer 1 unit, or objective='classification', "
+                "which has one output for each class"
             )
         given = without_unit_axis(labels, output.ndim)
         wanted = without_unit_axis(output, given.ndim)
         if given.size != wanted.size or given.shape != wanted.shape:
             raise ValueError(
-                f"{shapes(labels, output)}; a loss of yes or no takes a label for "
+                f"{shapes(labels, output)}; a loss of yes or no expects a label for "
                 "each output"
             )
         is_probability = in_unit_interval(outputs)
@@ -260,7 +260,7 @@ class Numbers(Rule):
             without_unit_axis(output, labels.ndim).shape,
         ):
             raise ValueError(
-                f"{shapes(labels, output)}; the loss takes a number for each output"
+                f"{shapes(labels, output)}; the loss expects a number for each output"
             )
 
     def wrong_label(
@@ -293,7 +293,7 @@ def _check_activation(
             )
     elif not is_probability and len(finite(outputs)) > 1:
         raise ValueError(
-            f"the model's outputs are no probabilities, but the loss has "
-            f"from_logits=False; give the last layer activation={activation!r}, or the "
-            "loss from_logits=True"
+            "the model's outputs are not probabilities, but the loss has "
+            f"from_logits=False; give the last layer activation={activation!r}, or "
+            "the loss from_logits=True"
         )

@@ -100,7 +100,7 @@ def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:
     for outside, inside in graph.captures:
         if outside.dtype == tf.resource:
             raise ValueError(
-                "a variable is used, which clients do not have; use constants"
+                "the function uses a variable, which clients do not have; use constants"
             )
         constants[inside.name] = outside.numpy()
     inputs = [tensor.name for tensor in graph.inputs if tensor.name not in constants]

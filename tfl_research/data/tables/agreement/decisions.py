@@ -1,4 +1,4 @@
-"""What a consortium decides beside its drafts, and what it must still decide."""
+"""What a consortium decides in addition to its drafts, and what is still undecided."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ConflictError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Decisions:
-    """What the consortium decides beside the drafts.
+    """What the consortium decides in addition to the drafts.
 
     Attributes:
       ranges: low and high of columns of numbers, known without the data.
       levels: further levels of columns of categories.
       classes: further classes of the label.
-      distinct: columns whose levels may differ by case, space or accent alone.
+      distinct: columns with levels that may differ only by case, space or accent.
       dropped: columns that are no features.
       unknown: how a level that is not on the list is encoded: "refuse", "other" or
         "zeros". None is "zeros" if a site left out rare levels, or else "refuse".

@@ -141,7 +141,8 @@ def read(path: pathlib.Path) -> Draft:
     """A draft's file.
 
     Raises:
-      ValueError: no such file, or no draft; names the file and the entry.
+      ValueError: the file does not exist, or is not a draft; names the file and the
+        entry.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -151,17 +152,22 @@ def read(path: pathlib.Path) -> Draft:
         raise ValueError(f"{path}: line {error.lineno}: {error.msg}") from None
     if not isinstance(content, dict) or content.get("draft") != FORMAT:
         raise ValueError(
-            f"{path}: no draft of format {FORMAT}; scripts/federation schema draft "
-            "writes them"
+            f"{path}: is not a draft of format {FORMAT}; write drafts with "
+            "scripts/federation schema draft"
         )
     site, label = content.get("site"), content.get("label")
     columns = content.get("columns")
     if not isinstance(site, str) or not site:
         raise ValueError(f"{path}: site must be a name, got {site!r}")
     if not isinstance(label, dict) or not isinstance(label.get("column"), str):
-        raise ValueError(f"{path}: label must have a column, got {label!r}")
+        raise ValueError(
+            f"{path}: label must be an object with the name of a column, got {label!r}"
+        )
     if not isinstance(columns, dict) or not columns:
-        raise ValueError(f"{path}: columns must be an object with columns")
+        raise ValueError(
+            f"{path}: columns must be an object with at least one column, got "
+            f"{columns!r}"
+        )
     return Draft(
         site,
         label["column"],
@@ -202,9 +208,14 @@ def _column(where: str, entry: Any) -> ColumnDraft:
     names = {field.name for field in dataclasses.fields(kind)}
     unknown = sorted(set(values) - names)
     if unknown:
-        raise ValueError(f"{where}: unknown entry {unknown[0]!r}")
+        raise ValueError(
+            f"{where}: unknown entry {unknown[0]!r}; expected kind and "
+            f"{', '.join(sorted(names))}"
+        )
     if not isinstance(values.get("missing"), bool):
-        raise ValueError(f"{where}: missing must be true or false")
+        raise ValueError(
+            f"{where}: missing must be true or false, got {values.get('missing')!r}"
+        )
     if kind is CategoryDraft:
         values["categories"] = _texts(where, values.get("categories"))
     if kind is NumberDraft:
@@ -229,6 +240,12 @@ def _check_scale(where: str, values: Mapping[str, Any]) -> None:
             f"none of them; got {', '.join(sorted(numbers))}"
         )
     if "minimum" in numbers and numbers["minimum"] > numbers["maximum"]:
-        raise ValueError(f"{where}: the minimum is above the maximum")
+        raise ValueError(
+            f"{where}: the minimum, {numbers['minimum']}, is above the maximum, "
+            f"{numbers['maximum']}; draft again"
+        )
     if "mean" in numbers and (numbers["deviation"] < 0 or numbers["count"] <= 0):
-        raise ValueError(f"{where}: deviation must be at least 0 and count above 0")
+        raise ValueError(
+            f"{where}: deviation must be at least 0 and count above 0, got "
+            f"{numbers['deviation']} and {numbers['count']}"
+        )

@@ -42,10 +42,10 @@ class Choices:
 
     Attributes:
       minimum_count: levels and classes that fewer rows hold are left out, and each end
-        of a range is one that at least so many values reach.
+        of a range is a number that at least this many values reach.
       scales: "range" publishes a range, "mean" mean, deviation and count, "none"
         nothing of numbers.
-      scale_digits: scales are rounded to so many digits of their size; 0 is exact.
+      scale_digits: scales are rounded to this many digits of their size; 0 is exact.
       missing: "found" publishes whether a cell of a column is missing, "possible" says
         of all columns that cells may be missing.
       categories: columns of numbers that are codes of categories.
@@ -68,13 +68,13 @@ class Choices:
     def __post_init__(self) -> None:
         if self.minimum_count < 1:
             raise ValueError(
-                f"--minimum_count={self.minimum_count}: must be at least 1, which "
-                "leaves nothing out"
+                f"--minimum_count={self.minimum_count}: must be at least 1; with 1, "
+                "no level is left out"
             )
         if self.scale_digits < 0:
             raise ValueError(
-                f"--scale_digits={self.scale_digits}: must be at least 0, which does "
-                "not round"
+                f"--scale_digits={self.scale_digits}: must be at least 0; with 0, "
+                "nothing is rounded"
             )
         for name, value, words in (
             ("scales", self.scales, SCALES),
@@ -90,8 +90,8 @@ class Drafted:
 
     Attributes:
       draft: what a site may publish.
-      left_out: levels and classes with their numbers of rows, by column, that the
-        draft does not have.
+      left_out: levels and classes that the draft does not have, by column, with their
+        numbers of rows.
       perhaps_identifiers: columns with another whole number in each of many rows.
     """
 
@@ -196,14 +196,17 @@ def _feature_columns(
                 raise ValueError(f"--{option}={name}: no feature column of the files")
     names = [n for n in present if n != label_column and n not in choices.dropped]
     if not names:
-        raise ValueError(f"{first.path}: no feature column besides the label")
+        raise ValueError(
+            f"{first.path}: has no feature column besides the label; expected at "
+            "least one"
+        )
     return names
 
 
 def _split(
     counts: Mapping[str, int], minimum: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The levels of at least so many rows, and the others with their counts."""
+    """The levels of at least `least` rows, and the other levels with their counts."""
     kept = tuple(level for level, count in counts.items() if count >= minimum)
     return kept, {k: count for k, count in counts.items() if count < minimum}
 
@@ -264,9 +267,9 @@ def _categories(
     identifiers = len(counts) > _FEW_ROWS and len(counts) == len(texts)
     if identifiers or len(counts) > _MOST_CATEGORIES:
         raise ValueError(
-            f"{first.path}: column {name!r} has {len(counts)} levels in "
-            f"{len(texts)} rows, at most {_MOST_CATEGORIES} are encoded, and an "
-            f"identifier must not leave the site; give --drop_columns={name}"
+            f"column {name!r} has {len(counts)} levels in {len(texts)} rows; at most "
+            f"{_MOST_CATEGORIES} levels are encoded, and identifiers must not leave "
+            f"the site; give --drop_columns={name}"
         )
     by_level = {str(level): int(counts[level]) for level in sorted(counts.index)}
     kept, rare = _split(by_level, choices.minimum_count)

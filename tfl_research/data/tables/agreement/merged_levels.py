@@ -29,9 +29,9 @@ def categorical(
         holders.setdefault(level, ["--levels"])
     if not holders:
         raise ConflictError(
-            f"column {name!r}: no site published a level, each has fewer rows than "
-            f"its site's minimum_count; give --levels={name}=LEVEL,..., or "
-            f"--drop_columns={name}"
+            f"column {name!r}: no site published a level, because each level has "
+            "fewer rows than its site's minimum_count; give "
+            f"--levels={name}=LEVEL,..., or --drop_columns={name}"
         )
     _check_spellings(f"column {name!r}", name, holders, decisions)
     default = "zeros" if left_out(drafts) else "refuse"
@@ -74,8 +74,8 @@ def classes(
     if len(holders) < 2:
         raise ConflictError(
             f"label {label_column!r}: the sites published "
-            f"{', '.join(holders) or 'no class'}; two or more classes are needed: "
-            "give --classes=NAME,... for those that rare rows hold"
+            f"{', '.join(holders) or 'no class'}; expected at least two classes; give "
+            "the classes that too few rows have as --classes=NAME,..."
         )
     _check_spellings(f"label {label_column!r}", label_column, holders, decisions)
     integers = [name for name in holders if _is_integer(name)]
@@ -84,7 +84,8 @@ def classes(
         raise ConflictError(
             f"label {label_column!r}: {integers[0]} "
             f"({', '.join(holders[integers[0]])}) is an integer and {text!r} "
-            f"({', '.join(holders[text])}) is text; sites must name classes alike"
+            f"({', '.join(holders[text])}) is text; name the classes alike at all "
+            "sites"
         )
     return sorted(holders, key=int if integers else str)
 

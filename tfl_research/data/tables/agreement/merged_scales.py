@@ -62,7 +62,7 @@ def numeric(
 
 
 def _pooled(name: str, columns: Sequence[NumberDraft], known: str) -> dict[str, Any]:
-    """The mean and deviation of all values, from those of each site's."""
+    """The mean and deviation of all values, from the sites' counts and moments."""
     counts = [float(c.count or 0.0) for c in columns]
     means = [float(c.mean or 0.0) for c in columns]
     deviations = [float(c.deviation or 0.0) for c in columns]

@@ -21,9 +21,10 @@ from tfl_research.data.tables.notation import BOOLEAN
 def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
     """The content of the schema.json of several sites.
 
-    Levels and classes are the union of the drafts', ranges reach over all sites', and a
-    mean and deviation are those of all sites' values together, of which each site
-    published count, mean and deviation. The order of the drafts plays no part.
+    Levels and classes are the union of the drafts' levels and classes. A range reaches
+    over all sites' ranges. A mean and deviation cover all sites' values together; each
+    site published the count, mean and deviation of its own values. The order of the
+    drafts plays no part.
 
     Raises:
       ConflictError: sites disagree; has a line for each disagreement.
@@ -35,7 +36,9 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
     sites = [draft.site for draft in drafts]
     for site in sites:
         if sites.count(site) > 1:
-            raise ValueError(f"two drafts are of the site {site!r}; name one of them")
+            raise ValueError(
+                f"two drafts are of the site {site!r}; give one draft of each site"
+            )
     label_column = drafts[0].label_column
     order = dict.fromkeys(name for draft in drafts for name in draft.columns)
     decisions.check_columns(order, label_column)
@@ -120,10 +123,10 @@ def _entry(
     categories = {s: c for s, c in by_site.items() if isinstance(c, CategoryDraft)}
     if numbers and categories:
         raise ConflictError(
-            f"column {name!r} has numbers at {', '.join(numbers)} and categories "
-            f"at {', '.join(categories)}; correct the cells at the latter, or draft "
-            f"again with --categories={name} at the former, or give "
-            f"--drop_columns={name}"
+            f"column {name!r} has numbers at {', '.join(numbers)} and categories at "
+            f"{', '.join(categories)}; correct the cells at {', '.join(categories)}, "
+            f"or draft again with --categories={name} at {', '.join(numbers)}, or "
+            f"give --drop_columns={name}"
         )
     if numbers or name in decisions.ranges:
         if categories:

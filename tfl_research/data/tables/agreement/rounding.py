@@ -9,7 +9,7 @@ _EXACT = 0
 
 
 def _unit(size: float, digits: int) -> decimal.Decimal:
-    """The unit of the last of so many digits of a positive size: 48, 1 -> 10."""
+    """The unit of the last of `digits` digits of a positive size: 48, 1 -> 10."""
     exponent = math.floor(math.log10(size)) - (digits - 1)
     return decimal.Decimal(1).scaleb(exponent)
 
@@ -24,8 +24,8 @@ def outward(low: float, high: float, digits: int) -> tuple[float, float]:
 
     Args:
       low, high: the range; the two may be equal.
-      digits: the unit is that of so many digits of the range's width, or of the number
-        itself where the width is 0. 0 leaves the range as it is.
+      digits: the unit is the last of this many digits of the range's width, or of the
+        number itself if the width is 0. 0 leaves the range as it is.
 
     Example:
       >>> from tfl_research.data.tables.agreement import rounding
@@ -43,7 +43,7 @@ def outward(low: float, high: float, digits: int) -> tuple[float, float]:
 
 
 def nearest(value: float, size: float, digits: int) -> float:
-    """The nearest multiple of the unit of so many digits of `size`; 0 digits: itself.
+    """The nearest multiple of the unit of `digits` digits of `size`; 0 digits: itself.
 
     Example:
       >>> from tfl_research.data.tables.agreement import rounding

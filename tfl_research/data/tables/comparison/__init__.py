@@ -5,5 +5,5 @@ found. `numbers` and `levels` look at columns of numbers and of texts, `labels` 
 label, `scales` at what differs between files, and `columns` at all of a folder.
 `spellings` finds names that are written differently although they may be the same.
 `choices` makes the declarations that would settle a finding, and `draft` a schema.json
-of them. `table` reads the files of a folder beside its schema.json.
+of them. `table` reads a folder's files and its schema.json.
 """

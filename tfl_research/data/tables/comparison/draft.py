@@ -17,10 +17,10 @@ _MOST_CATEGORIES = 100
 def content(table: Table, found: Sequence[Finding]) -> dict[str, Any]:
     """The draft of a schema.json.
 
-    A column that can be read in several ways has "choices", of which somebody has to
-    put one in the place of the entry; a schema with choices is refused. Ranges are left
-    open (None), and a schema with an open range is refused as well: numbers read off
-    the files would tell what is in them.
+    A column that can be read in several ways has "choices". Somebody has to replace the
+    entry by one of the choices; a schema with choices is refused. Ranges are left open
+    (None), and a schema with an open range is refused as well: numbers read off the
+    files would tell what is in them.
 
     Args:
       table: files without a schema.json.
@@ -60,8 +60,9 @@ def _column(table: Table, name: str) -> dict[str, Any]:
     levels = sorted({cell.text for cell in column.cells})
     if len(levels) > _MOST_CATEGORIES:
         raise ValueError(
-            f"column {name!r} has {len(levels)} categories, at most {_MOST_CATEGORIES} "
-            "are encoded; if it is an identifier, name it in drop_columns"
+            f"column {name!r} has {len(levels)} categories; at most "
+            f"{_MOST_CATEGORIES} are encoded; if the column holds identifiers, name "
+            "it in drop_columns"
         )
     return {"categories": levels}
 

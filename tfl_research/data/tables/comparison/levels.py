@@ -11,15 +11,15 @@ from tfl_research.data.tables.comparison.cells import Cell, ColumnCells
 from tfl_research.data.tables.comparison.finding import SAID, Choice, Finding
 
 _MOST_LEVELS = 200
-# What programs write for no value, beside `written.MISSING`.
+# What programs write for no value, in addition to `written.MISSING`.
 _PERHAPS_MISSING = frozenset(
     (
         *("#n/a", "#na", "#value!", "#div/0!", "#ref!", "#name?", "#num!"),
         *("<na>", "nat", "nil", "n.a.", "-", "--", "."),
     )
 )
-# A level with this share of the rows of another that differs by a letter is perhaps a
-# mistake in writing.
+# A level that differs from another by one letter, and has at most this share of the
+# other level's rows, is perhaps a mistake in writing.
 _RARE = 0.2
 
 

@@ -13,7 +13,8 @@ from tfl_research.data.tables.files import Silo
 _FACTOR = 50.0
 _FEW = 5
 _FEW_OF_A_FILE = 3
-# A number that is so many ranges of the others away from them is perhaps no number.
+# A number is perhaps no number if it is this many ranges of the other numbers away from
+# them.
 _FAR = 3
 
 

@@ -1,4 +1,4 @@
-"""A folder's files as they are written, with the columns that are read of them."""
+"""A folder's files as they are written, and which of their columns are read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def label_columns(label_column: str, label_kind: str) -> tuple[str, ...]:
 def declared_schema(
     folder: pathlib.Path, label_columns: Sequence[str], label_kind: str
 ) -> Optional[Schema]:
-    """The folder's schema.json, of this kind of label; None where there is none.
+    """The folder's schema.json, of this kind of label; None without schema.json.
 
     Raises:
       ValueError: see `schema_file.read`; another kind of label, or other columns of it.

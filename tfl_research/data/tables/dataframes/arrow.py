@@ -15,7 +15,7 @@ from tfl_research.data.tables.schema_file import SCHEMA_FILE
 
 _INSTALL = "needs pyarrow; install it with: pip install 'tfl_research[data]'"
 _INDEX = "__index_level_"
-# Kinds of Hugging Face features whose columns are files and no values.
+# Kinds of Hugging Face features with columns of files instead of values.
 _FILES = ("Image", "Audio", "Video", "Pdf")
 
 
@@ -34,11 +34,11 @@ def _reason(error: Exception) -> str:
 
 
 def parquet_files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The Parquet file, or those of a folder, by name.
+    """The Parquet file, or a folder's Parquet files in the order of their names.
 
     Raises:
-      ValueError: nothing there, an entry of another kind, or a schema.json, which
-        belongs to the task `csv`.
+      ValueError: there is no file, an entry is of another kind, or there is a
+        schema.json, which belongs to the task `csv`.
     """
     if path.is_file():
         return [path]
@@ -175,8 +175,8 @@ def saved_dataset(
       An Arrow table, and the entry `features` of dataset_info.json by column.
 
     Raises:
-      ValueError: no such folder, a split that is missing or not there, or files that
-        cannot be read.
+      ValueError: the folder does not exist, the split is not given or not in the data,
+        or a file cannot be read.
     """
     pa = _pyarrow(path)
     if not path.is_dir():
@@ -202,10 +202,15 @@ def saved_dataset(
     if not isinstance(entries, list) or not all(
         isinstance(e, dict) and isinstance(e.get("filename"), str) for e in entries
     ):
-        raise ValueError(f"{path / 'state.json'}: _data_files are no names of files")
+        raise ValueError(
+            f"{path / 'state.json'}: _data_files must be a list of file names; save "
+            "the data set again"
+        )
     tables = [_shard(pa, path / entry["filename"]) for entry in entries]
     if not tables:
-        raise ValueError(f"{path}: state.json names no data files")
+        raise ValueError(
+            f"{path}: state.json names no data files; save the data set again"
+        )
     for entry, table in zip(entries, tables):
         if not table.schema.equals(tables[0].schema):
             raise ValueError(
@@ -215,7 +220,10 @@ def saved_dataset(
     check_names(path, tables[0].schema.names)
     features = _json(path / "dataset_info.json").get("features") or {}
     if not isinstance(features, dict):
-        raise ValueError(f"{path / 'dataset_info.json'}: features is no object")
+        raise ValueError(
+            f"{path / 'dataset_info.json'}: features must be an object; save the data "
+            "set again"
+        )
     return pa.concat_tables(tables), features
 
 

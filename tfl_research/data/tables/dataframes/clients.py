@@ -12,7 +12,7 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
     """The places of each client's rows, by the client's name, in the names' order.
 
     Args:
-      column: name of the column that says whose row it is.
+      column: name of the column with each row's client.
       cells: the column; 3 and 3.0 are the client "3".
 
     Raises:
@@ -22,7 +22,10 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
     missing = cells.isna().to_numpy()
     if missing.any():
         row = cells.index[int(np.argmax(missing))]
-        raise ValueError(f"column {column!r}, row {row}: no client; whose row is it?")
+        raise ValueError(
+            f"column {column!r}, row {row}: has no client; give every row the id of "
+            "its client"
+        )
     values = cells.astype(object)
     is_text = np.array([isinstance(value, str) for value in values], bool)
     is_number = np.array([_is_whole(value) for value in values], bool)

@@ -54,12 +54,15 @@ class FrameColumns:
 
     def __post_init__(self) -> None:
         if not columns_of(self.features):
-            raise ValueError("features: no column is left for the features")
+            raise ValueError(
+                "features: no column is left for the features; expected at least one"
+            )
         targets = [*columns_of(self.label), self.weight]
         for name in targets:
             if name in columns_of(self.features) or targets.count(name) > 1:
                 raise ValueError(
-                    f"column {name!r} is used twice, among features, label and weight"
+                    f"column {name!r} is used twice among features, label and weight; "
+                    "use each column once"
                 )
         if self.classes is not None:
             if not isinstance(self.label, str):
@@ -94,7 +97,7 @@ class FrameColumns:
         return tuple(facts)
 
     def check(self, columns: Sequence[Hashable], where: str) -> None:
-        """Raises ValueError unless each column is there, once."""
+        """Raises ValueError unless the table has each column exactly once."""
         for name in self.names:
             count = sum(column == name for column in columns)
             if count != 1:
@@ -203,7 +206,7 @@ def _numbers(column: str, cells: pd.Series, at: CellNamer, advice: str) -> np.nd
         if not len(cells):
             return np.zeros(0, np.float32)
         if wrong.any():
-            refuse(column, cells, wrong, f"is no number ({kind}); {advice}", at)
+            refuse(column, cells, wrong, f"is not a number ({kind}); {advice}", at)
         return _of_objects(column, cells, at)
     array: np.ndarray = cells.to_numpy()
     return _of_objects(column, cells, at) if array.dtype == object else array
@@ -222,10 +225,22 @@ def _of_objects(column: str, cells: pd.Series, at: CellNamer) -> np.ndarray:
         [isinstance(v, int) and not limits.min <= v <= limits.max for v in values], bool
     )
     if array.dtype.kind not in "iub" and wrong.any():
-        refuse(column, cells, wrong, "does not fit into int64", at)
+        refuse(
+            column,
+            cells,
+            wrong,
+            "does not fit into int64; give smaller numbers, or text",
+            at,
+        )
     if array.dtype.kind not in "fiub":
         wrong = np.ones(len(cells), bool)
-        refuse(column, cells, wrong, "is no number that NumPy has a type for", at)
+        refuse(
+            column,
+            cells,
+            wrong,
+            "is a number for which NumPy has no type; convert it first",
+            at,
+        )
     return array
 
 
@@ -254,7 +269,13 @@ def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.nd
             refuse(column, frame[column], numbers != 0, problem, at)
         if not np.isfinite(x[:, place]).all():
             wrong = ~np.isfinite(x[:, place])
-            refuse(column, frame[column], wrong, "is not finite in float32", at)
+            refuse(
+                column,
+                frame[column],
+                wrong,
+                "is not finite in float32; fill it in, or leave the row out",
+                at,
+            )
     return x
 
 
@@ -272,7 +293,13 @@ def _as_it_is(column: str, cells: pd.Series, at: CellNamer) -> Any:
         refuse(column, cells, wrong, problem, at)
     texts = np.array([isinstance(value, (str, bytes)) for value in values], bool)
     if texts.any() and not texts.all():
-        refuse(column, cells, ~texts, "is no text, but other cells are", at)
+        refuse(
+            column,
+            cells,
+            ~texts,
+            "is not text, but other cells are; convert the column, as by .astype(str)",
+            at,
+        )
     return np.array(values, object) if texts.any() else values
 
 

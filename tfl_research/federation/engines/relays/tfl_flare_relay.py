@@ -111,7 +111,8 @@ class CoordinatorRelay(Controller):
                 time.sleep(_LOOK_SECONDS if started.is_set() else _FIRST_LOOK_SECONDS)
 
         threading.Thread(target=look, daemon=True).start()
-        # A site whose relay has not started yet is no site that cannot be reached.
+        # A site with a relay that has not started yet does not count as a site that
+        # cannot be reached.
         while not started.wait(1.0) and not stopped():
             pass
         coordinator.serve(stopped)

@@ -4,7 +4,7 @@ Runs in Flower's environment, which has `cryptography`:
 `python tfl_flower_keys.py FOLDER HOST SITE...` writes `ca.crt` and `ca.key`, the
 server's `server.crt` and `server.key` for HOST and the loopback addresses, and for each
 site `SITE.key` and `SITE.pub`, elliptic-curve keys in OpenSSH's form, with which the
-site's SuperNode proves who it is. Files that are there are kept.
+site's SuperNode proves who it is. Files that exist are kept.
 """
 
 import datetime
@@ -63,7 +63,7 @@ def _certificates(folder, host):
     pem = serialization.Encoding.PEM
     (folder / "server.crt").write_bytes(signed.public_bytes(pem))
     _write_key(folder / "ca.key", authority_key, _FORMAT.TraditionalOpenSSL)
-    # Last: the file that says that all of them are there.
+    # Last: the file that says that all of them exist.
     (folder / "ca.crt").write_bytes(certificate.public_bytes(pem))
 
 

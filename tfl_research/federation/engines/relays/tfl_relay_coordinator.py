@@ -1,6 +1,6 @@
 """The coordinator's socket, as the relay at an engine's server sees it.
 
-This file runs in the engine's environment, beside `tfl_relay_frames`.
+This file runs in the engine's environment, together with `tfl_relay_frames`.
 """
 
 import select
@@ -15,7 +15,8 @@ except ImportError:
 
 _ENVELOPE = struct.Struct(">H")
 _NUMBER = struct.Struct(">Q")
-# How long a relay waits before it tries again to reach a coordinator that is not there.
+# How long a relay waits before it tries again to reach a coordinator that does not
+# answer.
 _PAUSE = 0.3
 
 

@@ -1,8 +1,8 @@
 """Frames between an engine's processes and ours, over Unix-domain sockets.
 
-This file runs in the environment of NVIDIA FLARE or Flower, beside their code, and
-imports the standard library alone. A frame is eight bytes of length, big-endian, and
-as many bytes. `tfl_research.federation.wire.carriers` documents the frames. A relay
+This file runs in the environment of NVIDIA FLARE or Flower, and imports only the
+standard library. A frame is eight bytes for the length, big-endian, and then this
+number of bytes. `tfl_research.federation.wire.carriers` documents the frames. A relay
 changes nothing in them and reads no message.
 """
 
@@ -37,7 +37,9 @@ def connect(path):
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         _, user, _ = struct.unpack("3i", peer)
         if user not in (os.getuid(), 0):
-            raise ConnectionError(f"{path} belongs to a process of user {user}")
+            raise ConnectionError(
+                f"{path} belongs to a process of user {user}, not to this user"
+            )
     except OSError:
         connection.close()
         raise
@@ -70,6 +72,6 @@ def _exactly(connection, length):
     while view:
         count = connection.recv_into(view)
         if not count:
-            raise ConnectionError("closed")
+            raise ConnectionError("the other side closed the connection")
         view = view[count:]
     return bytes(data)

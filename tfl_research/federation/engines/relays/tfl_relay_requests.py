@@ -46,7 +46,7 @@ class Request:
     """A message that the site's process has been given.
 
     Attributes:
-      done: an event, set when the reply is there.
+      done: an event, which is set when the reply has come.
       reply: the reply's bytes; empty if the process could not be reached.
     """
 

@@ -39,7 +39,9 @@ def ask(path, kind, arrays, **header):
         time.sleep(0.5)
     reply = frames.ask(path, _packed(arrays, {**header, "kind": kind}))
     if not reply:
-        raise RuntimeError(f"{path}: the site's process cannot be reached")
+        raise RuntimeError(
+            f"{path}: the site's process does not answer at this socket; start the site"
+        )
     arrays, header = _unpacked(reply)
     if "error" in header:
         raise RuntimeError(header["error"])

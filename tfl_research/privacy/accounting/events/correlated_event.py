@@ -12,7 +12,7 @@ from tfl_research.privacy.accounting.losses import gaussian, renyi
 
 
 class CorrelatedEvent(events.NoisedEvent):
-    """An `Event` whose rounds 1 to t are a single Gaussian mechanism, for every t.
+    """An `Event` in which rounds 1 to t are a single Gaussian mechanism, for every t.
 
     Subclasses are frozen dataclasses with a field `noise_multiplier`, and add
     `neighbouring_relation` and `description`.

@@ -124,7 +124,7 @@ class DistributedEvent(events.NoisedEvent):
         raise NotImplementedError
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences by order: those of one round, times `rounds`."""
+        """Rényi divergences by order: the values of one round, times `rounds`."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return rounds * _divergences(self, tuple(map(float, orders)))

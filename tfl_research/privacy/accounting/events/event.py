@@ -38,8 +38,8 @@ class Event(abc.ABC):
         False for correlated noise.
       noised_by_clients: whether clients noise their updates, so that an update is
         released as soon as it reaches the server, even if the round is abandoned.
-      releases_integers: whether releases are integers, whose low-order bits reveal
-        nothing about the noise generator.
+      releases_integers: whether releases are integers. The low-order bits of integers
+        reveal nothing about the noise generator.
       is_search: whether the event is a search of hyperparameters with all its runs.
 
     Example, rounds of zero-concentrated privacy (Bun and Steinke 2016), which add up:
@@ -144,7 +144,8 @@ class Event(abc.ABC):
         A shorter curve is the beginning of a longer curve, to the last bit.
 
         Raises:
-          ValueError: an accountant that does not apply; names the ones that apply.
+          ValueError: an accountant that does not apply; names the accountants that
+            apply.
         """
 
     @abc.abstractmethod
@@ -221,8 +222,8 @@ def check_accountant(event: Event, accountant: str) -> None:
     if accountant not in event.accountants:
         fitting = " or ".join(map(repr, event.accountants))
         raise ValueError(
-            f"accountant {accountant!r} has no bound for a {event.kind!r} event of "
-            f"this kind of sampling: use {fitting}"
+            f"accountant {accountant!r} has no bound for a {event.kind!r} event with "
+            f"this sampling: use {fitting}"
         )
 
 

@@ -140,7 +140,7 @@ class GaussianEvent(events.NoisedEvent):
         )
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences by order: those of one round, times `rounds`.
+        """Rényi divergences by order: the values of one round, times `rounds`.
 
         Poisson sampling is by Mironov et al. 2019 (arXiv 1908.10530), and sampling
         without replacement by `renyi.replaced_in_subset`.

@@ -28,11 +28,11 @@ class MatrixEvent(CorrelatedEvent):
     Attributes:
       noise_multiplier: standard deviation of ξ over the l2 norm clip; 0 means no
         privacy (ε = inf).
-      rounds: rows of the matrix; later rounds begin the matrix anew, with new ξ.
+      rounds: rows of the matrix; later rounds begin the matrix again, with new ξ.
       bands: diagonals of C, at least 1 (independent noise).
       min_separation: two rounds of a client are at least so far apart; at least
         `bands`.
-      rounds_per_epoch: a client takes part at most once in each epoch of so many
+      rounds_per_epoch: a client takes part at most once in each epoch of this many
         rounds.
       sampling_rate: the probability that a client joins a round in its turn; turns
         come every `min_separation` rounds. None for no amplification.
@@ -114,9 +114,9 @@ class MatrixEvent(CorrelatedEvent):
         """
         if amplification.kind in ("poisson", "fixed_size"):
             raise ValueError(
-                f"banded matrix noise counts on a client's rounds being kept apart, "
-                f"which {amplification.kind} sampling does not: use the min_separation "
-                "or the cyclic_poisson sampler"
+                "banded matrix noise needs a sampler that keeps a client's rounds "
+                f"apart, but {amplification.kind} sampling does not: use the "
+                "min_separation or the cyclic_poisson sampler"
             )
         amplified = amplification.kind == "cyclic_poisson"
         return cls(
@@ -149,7 +149,7 @@ class MatrixEvent(CorrelatedEvent):
         return np.repeat(by_turn, self.min_separation)[:rounds]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`, but for its last digits."""
+        """The last value of `epsilon_curve`, up to the last digits."""
         turn = self._turn()
         if turn is None:
             return super().epsilon(rounds, delta, accountant)

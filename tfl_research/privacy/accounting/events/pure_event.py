@@ -21,7 +21,8 @@ class PureEvent(events.Event):
 
     Attributes:
       epsilon_of_release: ε of one release, above 0.
-      neighbouring_relation: which populations are neighbours; that of the run's rounds.
+      neighbouring_relation: which populations are neighbours; the relation of the run's
+        rounds.
       unit: the unit of privacy, "client" or "record".
       population: number of clients or records that could take part, or None.
 

@@ -57,15 +57,17 @@ class RecordEvent(events.NoisedEvent):
             self.local_steps, self.expected_batch_size, self.microbatch_size
         )
         if not self.clients:
-            raise ValueError("clients must name at least one client, got none")
+            raise ValueError("clients must have at least one name, got none")
         if len({name for name, _ in self.clients}) < len(self.clients):
-            raise ValueError(f"clients must be named once each, got {self.clients}")
+            raise ValueError(f"clients must have different names, got {self.clients}")
         if any(records < 0 for _, records in self.clients):
-            raise ValueError(f"clients hold at least 0 records, got {self.clients}")
+            raise ValueError(
+                f"each client must hold at least 0 records, got {self.clients}"
+            )
 
     @classmethod
     def of(cls, noise_multiplier: float, clients: ClientData) -> RecordEvent:
-        """The event of clients whose local steps are drawn by Poisson sampling.
+        """The event of clients that draw their local steps by Poisson sampling.
 
         Reads every client's data once, to count its records.
 

@@ -84,13 +84,13 @@ def check_registered(event: Event) -> None:
     """Checks that a ledger with the event can be read again.
 
     Raises:
-      ValueError: the event's class is not the one that is registered for its kind.
+      ValueError: the event's class is not the class that is registered for its kind.
     """
     kind = event.kind
     if kind not in EVENTS or EVENTS.get(kind) is not type(event):
         raise ValueError(
-            f"{type(event).__name__} is not registered for events of kind {kind!r}, so "
-            "that no ledger with it could be read again: decorate the class with "
+            f"{type(event).__name__} is not registered for events of kind {kind!r}, "
+            "so nobody could read a ledger with it again: decorate the class with "
             "@privacy.register_event"
         )
 
@@ -114,13 +114,13 @@ def check_readable(event: Event) -> None:
         ) from error
     if not same:
         raise ValueError(
-            f"a {event.kind!r} event comes back from a ledger as {read}, and was "
+            f"a {event.kind!r} event comes back from a ledger as {read}, but was "
             f"{event}; its fields must be numbers, texts, None, or tuples of these"
         )
 
 
 def event_from_dict(fields: Mapping[str, Any]) -> Event:
-    """The event whose `to_dict` gave these fields.
+    """The event from the fields that its `to_dict` gave.
 
     Raises:
       UnknownKindError: no class is registered for the kind.

@@ -26,11 +26,11 @@ _PAPER = "Papernot and Steinke 2022, arXiv 2110.03620"
 
 @dataclasses.dataclass(frozen=True)
 class HyperparameterSearchEvent(Event):
-    """A search: K runs of so many rounds, of which the best run is released.
+    """A search: K runs of the same number of rounds; only the best run is released.
 
     Attributes:
       base: a round of each run. All runs have the same noise, sampling and number of
-        rounds; they may differ in everything that `base` does not have, such as
+        rounds; the runs may differ in everything that is not in `base`, such as
         learning rates. The score that ranks the runs must come from public data, or
         from noised values that `base` accounts for.
       mean: E[K], the expected number of runs, above 1.
@@ -112,7 +112,7 @@ class HyperparameterSearchEvent(Event):
         return _gamma(self.mean, self.shape)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences by order of the search over runs of so many rounds.
+        """Rényi divergences by order of the search over runs of `rounds` rounds.
 
         Theorem 2 for the truncated negative binomial, Theorem 6 for Poisson. The search
         for λ̂ of Theorem 2, and for the order behind δ̂ of Theorem 6, covers `orders` and

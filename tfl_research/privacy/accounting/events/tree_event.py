@@ -34,7 +34,7 @@ class TreeEvent(CorrelatedEvent):
       efficient: whether prefixes are Honaker's estimates; the nodes, and so the
         privacy, are the same.
       min_separation: two rounds of a client are at least so far apart.
-      rounds_per_epoch: a client takes part at most once in each epoch of so many
+      rounds_per_epoch: a client takes part at most once in each epoch of this many
         rounds.
       population: number of clients that can be sampled.
       cohort_size: expected size of a cohort.
@@ -84,9 +84,9 @@ class TreeEvent(CorrelatedEvent):
         """
         if amplification.kind in ("poisson", "fixed_size"):
             raise ValueError(
-                f"tree aggregation counts on a client's rounds being kept apart, which "
-                f"{amplification.kind} sampling does not: use the min_separation or "
-                "the shuffled sampler"
+                "tree aggregation needs a sampler that keeps a client's rounds apart, "
+                f"but {amplification.kind} sampling does not: use the min_separation "
+                "or the shuffled sampler"
             )
         return cls(
             float(noise_multiplier),

@@ -154,7 +154,7 @@ def _parent(
 
 
 def _undominated(choices: _Choices) -> _Choices:
-    """The choices, without those for which a larger sum has as many free rounds."""
+    """The choices, without each choice to which a larger sum is no worse."""
     undominated: _Choices = {}
     best: np.ndarray | None = None
     for value in sorted(choices, reverse=True):

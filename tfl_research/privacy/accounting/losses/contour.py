@@ -119,4 +119,6 @@ class Contour:
             # The error of the next step is about the square, in units of 1/θ.
             if change * self.theta < 1e-6 or change < 1e-12:
                 return epsilons
-        raise ArithmeticError("the search for ε did not converge")
+        raise ArithmeticError(
+            "the search for ε did not converge; report this with the run's settings"
+        )

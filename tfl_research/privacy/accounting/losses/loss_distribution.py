@@ -25,7 +25,7 @@ Direction = Literal["remove", "add", "replace"]
 
 
 def directions(neighbouring_relation: str) -> tuple[Direction, ...]:
-    """The directions whose largest ε is the ε of a sampled Gaussian."""
+    """The directions; the larger ε of the two is the ε of a sampled Gaussian."""
     if neighbouring_relation == "replace_one":
         return ("replace",)
     return ("remove", "add")
@@ -69,7 +69,7 @@ def _deltas(epsilons: np.ndarray, sigma: float, q: float, *, adds: bool) -> np.n
 
 
 def connected(deltas: np.ndarray, interval: float) -> np.ndarray:
-    """Probabilities of the lattice points for which δ(ε) has these values.
+    """Probabilities of the lattice points that give δ(ε) these values.
 
     Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1.
     """
@@ -104,7 +104,7 @@ class Loss(Protocol):
 
     @property
     def base(self) -> Optional[Loss]:
-        """A loss that is composed once beside the rounds; None for none."""
+        """A loss that is composed once in addition to the rounds; None for none."""
 
 
 def chernoff(
@@ -146,7 +146,13 @@ class LatticeLoss:
         probabilities: np.ndarray,
         infinity_mass: float = 0.0,
     ) -> None:
-        """See the attributes; the points follow each other without gaps."""
+        """Makes a loss from the probabilities of neighbouring lattice points.
+
+        Args:
+          interval, lower, infinity_mass: see the attributes.
+          probabilities: float64 `[n]`, of the losses `lower`, `lower + 1`, ...
+            intervals.
+        """
         self.interval, self.lower = interval, lower
         self.losses = (lower + np.arange(len(probabilities))) * interval
         self.probabilities, self.infinity_mass = probabilities, infinity_mass

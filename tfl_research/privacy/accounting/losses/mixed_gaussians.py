@@ -18,7 +18,7 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
 from tfl_research.privacy.accounting.losses.pure import PureLoss
 from tfl_research.privacy.accounting.losses.sampled_gaussian import DirectionSolver
 
-# Up to so many kinds of rounds use the finest lattice; each kind costs transforms.
+# Up to this many kinds of rounds use the finest lattice; each kind costs transforms.
 _FINE_PARTS = 5
 
 
@@ -46,7 +46,12 @@ class MixedLoss:
         direction: Direction,
         interval: float = INTERVAL,
     ) -> None:
-        """See `mixed_epsilon` for the parts, and `LossDistribution` for the others."""
+        """Makes the loss of all parts together.
+
+        Args:
+          parts, pure: see `mixed_epsilon`.
+          direction, interval: see `LossDistribution`.
+        """
         self._parts, self._pure, self._direction = parts, pure, direction
         losses: list[LossDistribution | PureLoss] = [
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
@@ -100,7 +105,7 @@ def mixed_epsilon(
     """ε of sampled Gaussian mechanisms, and of mechanisms of pure ε-DP.
 
     Composes like `sampled_gaussian`, with the product of the characteristic functions
-    in place of a power.
+    instead of a power.
 
     Args:
       parts: for each kind of round: the noise over the sensitivity (above 0), the
@@ -156,7 +161,7 @@ class GrowingLoss:
 
 
 class GrowingCurve:
-    """ε of equal rounds beside a base, for many numbers of rounds at once."""
+    """ε of equal rounds composed with a base, for many numbers of rounds at once."""
 
     def __init__(
         self,
@@ -166,7 +171,13 @@ class GrowingCurve:
         delta: float,
         neighbouring_relation: str,
     ) -> None:
-        """See `mixed_epsilon` for the arguments; `part` is one round."""
+        """Makes the curve of one kind of round, composed with a base.
+
+        Args:
+          part: one round, as in the parts of `mixed_epsilon`.
+          base, pure, delta, neighbouring_relation: see `mixed_epsilon`; `base` has its
+            parts.
+        """
         interval = _interval(1 + len(base) + len(pure))
         self._delta = delta
         self._solvers = [

@@ -58,7 +58,7 @@ def rdp(epsilon: float, orders: np.ndarray) -> np.ndarray:
 
 
 def epsilon_of(epsilon: float, count: int, delta: float) -> float:
-    """The smallest ε' at δ of so many composed mechanisms of the same ε.
+    """The smallest ε' at δ of `count` composed mechanisms of the same ε.
 
     Exact: δ(ε') = Σ_k C(n,k) p^k (1-p)^(n-k) (1 - e^{ε' - (2k-n)ε}) over the terms
     that are positive (Kairouz, Oh and Viswanath 2015, Theorem 3.3).

@@ -9,7 +9,8 @@ from scipy import special
 
 # Nodes of a panel of the integral over outputs.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-# The integral ends so many standard deviations beyond the last peak: e^-72 is left out.
+# The integral ends this many standard deviations beyond the last peak: e^-72 is left
+# out.
 _TAIL = 12.0
 _LEAST_NOISE = 0.05
 

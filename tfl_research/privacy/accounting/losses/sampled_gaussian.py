@@ -214,7 +214,7 @@ class SampledGaussianCurve:
         ]
 
     def epsilon(self, rounds: int) -> float:
-        """ε after so many rounds (at least 1)."""
+        """ε after `rounds` rounds (at least 1)."""
         numbers = np.array([rounds], np.int64)
         solved = [solver.solve(numbers, self.delta)[0] for solver in self._directions]
         return max(0.0, *(float(epsilon) for epsilon in solved))
@@ -226,7 +226,7 @@ class SampledGaussianCurve:
         starts from the solution of the previous block: a value's last digits can depend
         on the earlier calls.
         """
-        # One tilt serves up to half as many more rounds.
+        # One tilt is used for up to 1.5 times as many rounds.
         rounds = every * np.arange(first, first + max(1, first // 2))
         solved = [solver.solve(rounds, self.delta) for solver in self._directions]
         return np.maximum(0.0, np.max(solved, axis=0))

@@ -62,8 +62,8 @@ def joined(ledgers: Sequence[Spending]) -> LedgerSet:
     populations = {one.population for one in distinct if one.population is not None}
     if len(populations) > 1:
         raise ValueError(
-            "the ledgers are about different populations, whose ε do not add up; show "
-            "them one by one"
+            "the ledgers are about different populations, and their ε do not add up; "
+            "show them one by one"
         )
     clients = {client_of(one) for one in distinct if one.shared and one.runs}
     client = next(iter(clients), None)
@@ -92,14 +92,14 @@ def _check_same(
     for one, two in zip(first.entries, other.entries):
         if one != two:
             raise DamageError(
-                f"{ledger.path}: has {one} of run {run}, and {of.path} has {two}: they "
-                "are not copies of one run, or one was changed, so what was spent is "
-                "unknown"
+                f"{ledger.path}: has {one} of run {run}, but {of.path} has {two}: the "
+                "files are not copies of one run, or one was changed, so nobody knows "
+                "what was spent; restore one from a copy"
             )
 
 
 def client_of(shared: Spending) -> str | None:
-    """The client whose records a ledger is about; None for a ledger about clients."""
+    """The client whose records a ledger covers; None for a ledger of whole clients."""
     for run in shared.runs:
         for event in run.events[:1]:
             if shared.shared and isinstance(event, RecordEvent):

@@ -44,8 +44,8 @@ def report(
         ledger.check_position(head, "--head")
     if folders and not ledger.shared:
         raise ValueError(
-            f"{ledger.path} is one run's own ledger: give a shared ledger to check "
-            "folders of runs against"
+            f"{ledger.path} is one run's own ledger: give a shared ledger, against "
+            "which folders of runs can be checked"
         )
     noted = []
     for folder in folders:
@@ -91,7 +91,7 @@ def check_run(shared: Spending, own: Spending) -> str:
     Raises:
       DamageError: the run's own ledger is damaged or lost lines, or the shared ledger
         lacks lines of the run or has others.
-      ValueError: the folder does not say which run it is of.
+      ValueError: the folder does not say which run it holds.
     """
     folder, run = own.path.parent, own.run_id
     if run is None:
@@ -113,14 +113,14 @@ def check_run(shared: Spending, own: Spending) -> str:
         if shared_entry != entry:
             raise DamageError(
                 f"{shared.path}: has {shared_entry} of the run in {folder} ({run}), "
-                f"its own ledger has {entry}"
+                f"but its own ledger has {entry}; one of the two was changed"
             )
     # A kill between the two writes leaves a line in the shared ledger alone.
     if len(in_shared) > len(in_run) + 1:
         raise DamageError(
-            f"{own.path}: has {len(in_run)} lines after the first, {shared.path} has "
-            f"{len(in_shared)} of this run ({run}); lines were lost, or the folder is "
-            "an older copy"
+            f"{own.path}: has {len(in_run)} lines after the first, but {shared.path} "
+            f"has {len(in_shared)} of this run ({run}); lines were lost, or the "
+            "folder is an older copy"
         )
     run_files.check(folder, own, shared, client)
     return run
@@ -135,4 +135,6 @@ def _check_has_client(
                 continue
             if client in [name for name, _ in entry.event.clients]:
                 continue
-        raise ValueError(f"{folder}: is of a run without records of client {client!r}")
+        raise ValueError(
+            f"{folder}: is of a run that has no records of client {client!r}"
+        )

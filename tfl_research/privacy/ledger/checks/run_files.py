@@ -45,8 +45,8 @@ def check(
       Names of the files that noted how far the run's own ledger goes.
 
     Raises:
-      DamageError: a ledger has less than a file recorded, or other lines, or is of
-        another run or run seed.
+      DamageError: a ledger has fewer rounds than a file recorded, has other lines, or
+        belongs to another run or run seed.
     """
     _check_header(folder, own)
     record = RunRecord(own.runs[0].entries if own.runs else ())
@@ -91,8 +91,8 @@ def _check_header(folder: pathlib.Path, own: Spending) -> None:
         fits = False
     if not fits:
         raise DamageError(
-            f"{own.path}, line 1: was begun with another run seed than "
-            f"{folder / 'run_seed'} has; one of the two was changed"
+            f"{own.path}, line 1: was begun with another run seed than the seed in "
+            f"{folder / 'run_seed'}; one of the two files was changed"
         )
 
 
@@ -240,5 +240,5 @@ def _groups(
                 ],
                 own_delta,
             )
-    # The client with the largest ε is likely the one that is sampled most.
+    # The client with the largest ε is likely the client that is sampled most.
     return [found[key] for key in sorted(found, reverse=True)]

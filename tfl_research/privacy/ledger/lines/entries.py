@@ -56,7 +56,7 @@ class Restart:
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """A further charged release beside the rounds.
+    """A release that is charged in addition to the rounds.
 
     Attributes:
       release: its name, such as "evaluation".

@@ -22,7 +22,7 @@ _NAMES = ("ledger", "run", "salt", "seed_sha256")
 
 @dataclasses.dataclass(frozen=True)
 class RunIdentity:
-    """The run whose rounds a ledger charges.
+    """The run that a ledger charges for its rounds.
 
     Attributes:
       run: the run's id, from `run_id`.
@@ -75,8 +75,8 @@ class Header:
         """
         if fields["ledger"] != FORMAT:
             raise ValueError(
-                f"{where}: is of a ledger of format {fields['ledger']!r}, this version "
-                f"reads format {FORMAT}; take the version that wrote it"
+                f"{where}: is of a ledger of format {fields['ledger']!r}, but this "
+                f"version reads format {FORMAT}; use the version that wrote the file"
             )
         digits = identity.RUN_DIGITS, _SALT_DIGITS, 64
         values = [fields.get(name) for name in _NAMES[1:]]
@@ -97,7 +97,7 @@ class Header:
         return _digest(self.salt, run_seed) == self.seed_sha256
 
     def check(self, where: str, of: RunIdentity) -> None:
-        """Checks that the ledger is of a run.
+        """Checks that the ledger belongs to a run.
 
         Args:
           where: begins the messages; names file and line.
@@ -113,7 +113,7 @@ class Header:
             )
         if not self.commits_to(of.run_seed):
             raise ValueError(
-                f"{where}: the run was begun with another run seed, so that its rounds "
+                f"{where}: the run was begun with another run seed, so its rounds "
                 "would be repeated with other noise: restore run_seed from a copy, or "
                 "start a new run"
             )

@@ -19,8 +19,8 @@ class RunRecord:
       rounds: the event of round 1, 2, ... of the present attempt.
       charged: every charged round in the order of the lines, repeated rounds included.
       releases: every charged release.
-      counts: rounds and releases by (tag, event). Releases whose event does not compose
-        by rounds have a tag each.
+      counts: rounds and releases by (tag, event). Each release with an event that does
+        not compose by rounds has its own tag.
     """
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
@@ -67,7 +67,10 @@ class RunRecord:
         """
         if isinstance(entry, Round):
             if entry.round != len(self.rounds) + 1:
-                raise ValueError(f"{where}: is round {entry.round}, not the next one")
+                raise ValueError(
+                    f"{where}: is round {entry.round}, expected round "
+                    f"{len(self.rounds) + 1}"
+                )
             event = entry.event
             # Equal rounds share one object.
             if self.charged and self.charged[-1] == event:
@@ -107,7 +110,7 @@ class RunRecord:
         self.entries.append(entry)
 
     def beside(self, rounds: int) -> tuple[tuple[Event, int], ...]:
-        """What is charged beside the first rounds of the present attempt.
+        """What is charged in addition to the first rounds of the present attempt.
 
         That is what earlier attempts charged for rounds that were repeated, and the
         releases after these rounds.
@@ -170,7 +173,7 @@ class RunRecord:
         return Round(round_number, event)
 
     def next_restart(self, where: str, after: int) -> Restart | None:
-        """The entry to write for a new attempt; None if it is there already.
+        """The entry to write for a new attempt; None if it is recorded already.
 
         Args:
           where: see `next_round`.
@@ -181,14 +184,14 @@ class RunRecord:
         """
         if not 0 <= after <= len(self.rounds):
             raise ValueError(
-                f"{where} has rounds 1 to {len(self.rounds)}: no round after {after} "
-                "can be repeated"
+                f"{where} has rounds 1 to {len(self.rounds)}: rounds after {after} "
+                "cannot be repeated"
             )
         for event in self.charged[-1:]:
             if not event.composes_by_round:
                 raise ValueError(
                     f"{where} has rounds of a {event.kind} mechanism, whose noise is "
-                    "correlated over the rounds, so that none can be repeated with new "
+                    "correlated over the rounds, so no round can be repeated with new "
                     "noise: start a new run"
                 )
         if not self.entries or self.entries[-1] == Restart(self._restarts, after):

@@ -18,7 +18,7 @@ def seeded_weight_type(*, secret: bool = False) -> tff.StructWithPythonType:
 
     `weight` float32 `[]`, and one of these: `seed` int32 `[2]`, which differs between
     the clients of a round (`Cohort.seeds`) and need not be secret; or `client_secret`
-    int64 `[2]`, which nobody but the client knows (`data.client_secrets`).
+    int64 `[2]`, which only the client knows (`data.client_secrets`).
 
     Args:
       secret: whether clients have secrets.
@@ -50,8 +50,8 @@ def check_types(
     if not expected.is_assignable_from(weight_type):
         raise ValueError(
             "clients that add their own noise need seeds of their own: weights must "
-            f"be {expected}, got {weight_type}; "
-            "processes.build_fed_avg gives aggregators with client_members such"
+            f"be {expected}, got {weight_type}; processes.build_fed_avg gives such "
+            "weights to aggregators with client_members"
         )
 
 

@@ -51,11 +51,11 @@ def load(
     """The rows of the matrix, float64 `[rounds, bands]`, or None.
 
     Warns and returns None for a damaged file or a file of other parameters: the matrix
-    is then computed anew.
+    is then computed again.
 
     Args:
       key: the matrix' parameters, JSON values, with "rounds" and "bands".
-      check: raises ValueError for rows that are no such matrix.
+      check: raises ValueError for rows that are not such a matrix.
     """
     if user_paths.cache() is None:
         return None
@@ -66,14 +66,15 @@ def load(
         file_kinds.check(path)
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != _words(key):
-                raise ValueError("it is of other parameters")
+                raise ValueError("the file is for other parameters")
             rows: np.ndarray = stored["rows"]
         if rows.shape != (key["rounds"], key["bands"]):
-            raise ValueError(f"its shape is {rows.shape}")
+            raise ValueError(f"the matrix has the shape {rows.shape}")
         check(rows)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(
-            f"{path} is not a usable cached matrix ({error}); it is computed anew",
+            f"{path} does not hold a usable matrix ({error}); the matrix is computed "
+            "again",
             stacklevel=3,
         )
         return None

@@ -1,4 +1,4 @@
-"""Banded matrices C whose noise C^-1 ξ has the least error in a workload A.
+"""Banded matrices C such that the noise C^-1 ξ has the least error in a workload A.
 
 The workload maps the rounds' sums to the models after each round: for prefix sums, A
 is the lower triangle of ones. If the columns of C have norm 1, a client that takes part
@@ -21,7 +21,7 @@ from tfl_research.privacy.accounting.events.correlated_event import (
 )
 from tfl_research.privacy.mechanisms.noise import factor_cache, factor_search
 
-# Up to so many rounds all entries are optimised; above, C has constant diagonals.
+# Up to this many rounds all entries are optimised; above, C has constant diagonals.
 # Optimising all entries takes 10 to 20 s at 512 rounds, grows with the cube of the
 # rounds, and has an error that is 1.5% to 2% lower.
 DENSE_ROUNDS = 512
@@ -35,7 +35,7 @@ class BandedFactor:
       rows: float64 `[rounds, bands]`; `rows[t, j]` is C[t, t-j], and 0 for j > t.
 
     Raises:
-      ValueError: entries that are no such matrix.
+      ValueError: entries that are not such a matrix.
     """
 
     rows: np.ndarray
@@ -82,7 +82,7 @@ class BandedFactor:
         return np.sqrt(squares)
 
     def sensitivity(self, max_participations: int) -> float:
-        """‖C u‖ for a client of norm 1 in so many rounds, at least `bands` apart.
+        """‖C u‖ for a client of norm 1 in its rounds, which are at least `bands` apart.
 
         No row of C then has two rounds of the client, so the columns are orthogonal:
         √k times the largest norm, exactly (arXiv 2306.08153, Theorem 2).

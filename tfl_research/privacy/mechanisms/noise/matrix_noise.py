@@ -51,7 +51,16 @@ class MatrixNoise:
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """See `NoiseProcess.next`; ξ is `noise_processes.noise` of index 1."""
+        """The noise of a round, and the next state.
+
+        ξ of the class' formula is `noise_processes.noise` of index 1.
+
+        Args:
+          state: see `initial_state`.
+          seed: int64 `[2]`.
+          round_number: int32 `[]`, from 0.
+          like: tensors; the noise has their shapes.
+        """
         rounds, bands = self.rows.shape
         row = tf.gather(state["rows"], round_number % rounds)
         past_noise = state["last"]

@@ -1,0 +1,148 @@
+"""Where the programs of a round are executed: on the CPU, or clients' work on GPUs.
+
+The server's programs stay on the CPU: aggregation, clipping bounds and the noise of
+user-level privacy are computed by the same kernels with and without a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfl_research.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+NONE, GPU = "none", "gpu"
+ACCELERATORS = (NONE, GPU)
+_HOST = "CPU:0"
+# Makes XLA compile sums on GPUs that have the same bits each time.
+_DETERMINISTIC = "--xla_gpu_deterministic_ops"
+_DRIVER = pathlib.Path("/proc/driver/nvidia/version")
+
+
+class Placement:
+    """The devices that execute the programs of a round.
+
+    Attributes:
+      accelerator: "none" or "gpu".
+      devices: TensorFlow's names of the GPUs that execute clients' work; empty for the
+        CPU.
+      description: the kind of hardware in words, on which the fastest mode depends.
+    """
+
+    def __init__(
+        self, accelerator: str, devices: Sequence[str] = (), description: str = ""
+    ):
+        self.accelerator = accelerator
+        self.devices = tuple(devices)
+        self.description = description
+
+    def clients(self, index: int) -> contextlib.AbstractContextManager[Any]:
+        """The device of a round's chunk number `index`: GPUs take turns.
+
+        Results do not depend on the GPU that computed a chunk, if all are of one type:
+        the order in which chunks are added up is that of their numbers.
+        """
+        if not self.devices:
+            return self.server()
+        return tf.device(self.devices[index % len(self.devices)])
+
+    def server(self) -> contextlib.AbstractContextManager[Any]:
+        """The CPU, for the server's programs."""
+        if not self.devices and not tf.config.get_visible_devices("GPU"):
+            # TensorFlow has no other device.
+            return contextlib.nullcontext()
+        return tf.device(_HOST)
+
+    def to_server(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Copies what a chunk's program computed to the CPU's memory."""
+        if not self.devices:
+            return list(tensors)
+        with self.server():
+            return [tf.identity(tensor) for tensor in tensors]
+
+
+def prepare(accelerator: str) -> list[str]:
+    """Makes TensorFlow in this process use GPUs, or the CPU alone.
+
+    Is to be called before TensorFlow executes anything. Later, GPUs stay visible with
+    "none" (an engine does not use them), and TensorFlow takes all memory of a GPU with
+    "gpu".
+
+    With "gpu": operations are deterministic, so that a run that goes on from a
+    checkpoint gets the same bits. An operation without a deterministic kernel fails.
+    Products of float32 matrices have float32's precision (TensorFlow's default is
+    TF32, with 10 bits).
+
+    Returns:
+      The kinds of GPU that are used, such as "NVIDIA H100".
+
+    Raises:
+      ValueError: an unknown accelerator.
+      UserError: "gpu", and TensorFlow finds none.
+    """
+    if accelerator not in ACCELERATORS:
+        raise ValueError(f"accelerator must be one of {ACCELERATORS}: {accelerator!r}")
+    if accelerator == NONE:
+        with contextlib.suppress(RuntimeError):
+            # Fails if TensorFlow has executed something.
+            tf.config.set_visible_devices([], "GPU")
+        return []
+    given = os.environ.get("XLA_FLAGS", "")
+    if _DETERMINISTIC not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {_DETERMINISTIC}=true".strip()
+    found = tf.config.get_visible_devices("GPU")
+    if not found:
+        raise UserError(f"--accelerator=gpu: TensorFlow finds no GPU: {_why_none()}")
+    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    for device in found:
+        try:
+            tf.config.experimental.set_memory_growth(device, True)
+        except RuntimeError:
+            _LOG.info("TensorFlow has started, and takes all memory of %s", device.name)
+    return _cards(found)
+
+
+def placement(accelerator: str) -> Placement:
+    """The devices of an engine; see `prepare`.
+
+    Raises:
+      ValueError: an unknown accelerator.
+      UserError: "gpu", and TensorFlow finds none.
+    """
+    if accelerator == NONE:
+        return Placement(NONE)
+    cards = prepare(accelerator)
+    names = [device.name for device in tf.config.list_logical_devices("GPU")]
+    return Placement(GPU, names, f"{len(names)} x {', '.join(cards)}")
+
+
+def _cards(devices: Sequence[Any]) -> list[str]:
+    details = tf.config.experimental.get_device_details
+    return sorted({str(details(gpu).get("device_name", "a GPU")) for gpu in devices})
+
+
+def _why_none() -> str:
+    """Why TensorFlow finds no GPU, and what to do, as far as this process can tell."""
+    if not _DRIVER.exists():
+        return (
+            f"this machine has no NVIDIA driver ({_DRIVER} is missing); leave "
+            "--accelerator out, or install the driver"
+        )
+    if importlib.util.find_spec("nvidia") is None:
+        return "CUDA's libraries are missing; run scripts/install_gpu"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        return f"CUDA_VISIBLE_DEVICES={hidden!r} hides the GPUs; unset the variable"
+    return (
+        "TensorFlow could not load CUDA 11.8; TF_CPP_MIN_LOG_LEVEL=0 makes it say why"
+    )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -318,6 +319,24 @@ class MapReduce:
             for total, modulus in zip(modular, moduli)
         ]
 
+    @property
+    def lifted_values(self) -> list[np.ndarray]:
+        """The values of the constants that programs have as arguments, float32 `[]`."""
+        return [np.asarray(value) for value in self._lifted_values]
+
+    def by_xla(self, mode: Mode) -> bool:
+        """Whether XLA compiles the program of a chunk as a whole."""
+        return mode.compiler == "xla" and not self.layout.has_sequences
+
+    def with_constants(self, program: Any) -> Any:
+        """The program, whose first argument is `lifted_values` as tensors."""
+
+        def lifted(constants: Any, *arguments: Any) -> Any:
+            with self._lifting(constants):
+                return program(*arguments)
+
+        return lifted
+
     def compiled(self, name: str, mode: Mode, program: Any, *signature: Any) -> Any:
         # One trace serves all shapes; XLA compiles it once for each shape. The server's
         # programs are small, and compiling them would take more time than it saves.
@@ -325,17 +344,10 @@ class MapReduce:
         # Engines in several threads can share the programs of a family.
         with _tracing:
             if key not in self._programs:
-
-                def lifted(constants: Any, *arguments: Any) -> Any:
-                    with self._lifting(constants):
-                        return program(*arguments)
-
                 traced = tf.function(
-                    lifted,
+                    self.with_constants(program),
                     input_signature=([_SCALAR] * len(self._lifted), *signature),
-                    jit_compile=name in _OF_CLIENTS
-                    and mode.compiler == "xla"
-                    and not self.layout.has_sequences,
+                    jit_compile=name in _OF_CLIENTS and self.by_xla(mode),
                     autograph=False,
                 ).get_concrete_function()
                 # The function must outlive its call.

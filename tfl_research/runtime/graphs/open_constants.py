@@ -10,12 +10,22 @@ import tensorflow as tf
 from tfl_research.runtime.graphs.constants import references
 
 _FLOATS = frozenset(
-    dtype.as_datatype_enum for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+    dtype.as_datatype_enum
+    for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 )
 # What TensorFlow may compute from constants as it builds a graph: floats from floats.
 _FLOATS_FROM_FLOATS = frozenset(
     (
-        *("Add", "AddV2", "BroadcastTo", "ConcatV2", "Div", "Exp", "ExpandDims", "Expm1"),
+        *(
+            "Add",
+            "AddV2",
+            "BroadcastTo",
+            "ConcatV2",
+            "Div",
+            "Exp",
+            "ExpandDims",
+            "Expm1",
+        ),
         *("Fill", "Identity", "Log", "Log1p", "Maximum", "Minimum", "Mul", "Neg"),
         *("OnesLike", "Pack", "Pow", "RealDiv", "Reciprocal", "Reshape", "Rsqrt"),
         *("Sqrt", "Square", "Sub", "Tile", "ZerosLike"),

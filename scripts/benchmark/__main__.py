@@ -10,7 +10,7 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmark import endurance, report, specs, starts
+from benchmark import endurance, report, specs, starts, sweep_points, sweeps
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
@@ -168,6 +168,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="processes of each kind that --start takes the median of",
     )
     parser.add_argument(
+        "--sweep",
+        nargs="?",
+        const=",".join(sweep_points.SWEEPS),
+        default="",
+        help="also CPU seconds of a sweep's points beside their rounds, by phase; "
+        "without a list all: %(const)s",
+    )
+    parser.add_argument(
         "--output", type=pathlib.Path, help="JSON file; a plot beside it"
     )
     parser.add_argument("--turns", type=int, default=7, help="turns of each contender")
@@ -177,6 +185,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         ("contenders", CONTENDERS),
         ("peers", environments.PEERS),
         ("start", starts.STARTS),
+        ("sweep", sweep_points.SWEEPS),
     ):
         setattr(flags, name, _listed(parser, f"--{name}", getattr(flags, name), known))
     if flags.turns < 1:
@@ -199,6 +208,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         flags.secure_sums,
         flags.poisson_rounds,
         flags.start,
+        flags.sweep,
     )
     if not (flags.workloads or any(further)):
         parser.error("nothing to measure: --workloads is empty")
@@ -246,6 +256,9 @@ def main() -> None:
                     flags.start, flags.starts, folder
                 )
                 save()
+            if flags.sweep:
+                extra_results["sweep"] = sweeps.measure(flags.sweep, folder)
+                save()
             if flags.poisson_rounds:
                 extra_results["poisson"] = endurance.poisson(
                     flags.poisson_rounds, folder
@@ -257,7 +270,11 @@ def main() -> None:
         print(report.table(results))
         for line in report.remarks(results):
             print(line)
-    tables: dict[str, Any] = {"secure_sums": report.sums_table, "start": starts.table}
+    tables: dict[str, Any] = {
+        "secure_sums": report.sums_table,
+        "start": starts.table,
+        "sweep": sweeps.table,
+    }
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))
     if flags.output is not None and report.contenders_of(results):

@@ -25,6 +25,8 @@ PHASES = (
     *("report", "other"),
 )
 _ROUNDS = 4
+# Names of the sweeps.
+SWEEPS = ("learning_rates", "attacks", "epsilons")
 
 
 class _Clock:
@@ -97,6 +99,8 @@ def _points(name: str) -> Sequence[Any]:
             seeds=[0],
         )
         return points
+    if name != "epsilons":
+        raise ValueError(f"{name} is not one of {', '.join(SWEEPS)}")
     private = tfl.Experiment(
         "heart",
         cohorts=tfl.Cohorts("poisson", cohort_size=2),
@@ -105,12 +109,8 @@ def _points(name: str) -> Sequence[Any]:
     )
     return [
         sweeps.Point.changed(f"{epsilon}", private, {}, target_epsilon=epsilon)
-        for epsilon in (4.0, 8.0, 16.0, 32.0, 64.0)
+        for epsilon in (4.0, 2.0, 8.0, 6.0, 1.0)
     ]
-
-
-# Names of the sweeps.
-SWEEPS = ("learning_rates", "attacks", "epsilons")
 
 
 def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:

@@ -121,7 +121,8 @@ class SharedPrograms:
         return run
 
     def _constants_of(self, graphs: set[Graph]) -> list[int]:
-        found, first = [], 0
+        found: list[int] = []
+        first = 0
         for graph in self._graphs:
             if graph in graphs:
                 found += range(first, first + len(graph.constants))

@@ -40,7 +40,7 @@ SWEPT = {
     ),
     # The noised sum of a step's gradients is divided by a constant.
     "private_records": (
-        dataclasses.replace(BASE, privacy=RecordLevelPrivacy(noise_multiplier=1.0)),
+        dataclasses.replace(BASE, privacy=RecordLevelPrivacy(record_noise_multiplier=1.0)),
         "client_learning_rate",
         (0.3, 0.07, 0.2),
     ),
@@ -71,7 +71,14 @@ def ran(folder, points):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SWEPT)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rates",
+        pytest.param("epsilons", marks=pytest.mark.campaign),
+        pytest.param("private_records", marks=pytest.mark.campaign),
+    ],
+)
 def test_the_third_point_is_the_same_alone(name, tmp_path, monkeypatch):
     base, setting, values = SWEPT[name]
     points = [

@@ -50,6 +50,10 @@ from tensorflow.python.ops import (
     stateless_random_ops as _stateless_random_ops,
 )
 
+# `tf.saved_model.save` ends by writing fingerprint.pb with a digest of the weights.
+# Weights that are put into an exported model's files need another fingerprint.
+from tensorflow.python.saved_model import fingerprinting_utils as _fingerprinting_utils
+
 # `tff.framework.AsyncExecutionContext` needs these two to accept and return what
 # `tff.tensorflow.computation` does (tensors and datasets, structures of NumPy
 # arrays); TFF passes them in the contexts it builds itself, but exports neither.
@@ -57,6 +61,7 @@ from tensorflow_federated.python.core.environments.tensorflow_frontend import (
     tensorflow_computation as _tensorflow_computation,
 )
 
+write_fingerprint = _fingerprinting_utils.write_fingerprint
 transform_arguments = _tensorflow_computation.transform_args
 transform_result = _tensorflow_computation.transform_result
 

@@ -213,6 +213,7 @@ class Measurement:
             "peak_bytes": seen.peak_bytes,
             "processes": seen.processes,
             "cpu_seconds": seen.cpu_seconds,
+            "load": os.getloadavg()[0],
             "accuracy": federated_task.accuracy(last, self._yardstick.test),
             "update_norm": distance(first, start),
             "movement": distance(last, start),

@@ -46,6 +46,12 @@ def absence(result: Mapping[str, Any]) -> str:
     return str(result.get("absent") or result.get("unavailable", ""))
 
 
+def load(result: Mapping[str, Any]) -> str:
+    """The load average at the end of the busiest run; empty where it is not known."""
+    known = [run["load"] for run in runs_of(result) if "load" in run]
+    return f"{max(known):.1f}" if known else ""
+
+
 def is_same_work(result: Mapping[str, Any]) -> bool:
     """Whether each run's models are the reference's, after the first and last round."""
     return all(

@@ -21,6 +21,7 @@ _MEASURED = (
     "start, s",
     "CPU s, whole run",
     "peak MB (processes)",
+    "load",
     "after kill -9: resumes?",
 )
 _NOT_YET = "not measured yet"
@@ -72,6 +73,7 @@ def _measured_row(name: str, result: Mapping[str, Any]) -> str:
         f"{values['start_seconds']:.1f}",
         f"{values['cpu_seconds']:.0f}",
         f"{values['peak_bytes'] / 1e6:.0f} ({values['processes']:.0f})",
+        outcomes.load(result),
         outcomes.resumption(result),
     )
 
@@ -151,8 +153,10 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "all processes, each at its peak so far. For the last column all processes of "
         "a run got SIGKILL half way, and the same command was given again.",
         "",
-        "Where the load is above the number of cores, other programs ran at the same "
-        "time, and seconds say little. Measured on:",
+        "`load` is the machine's over the last minute of the busiest run, and counts "
+        "the framework's own processes. Where it is above both their number and the "
+        "cores', other programs ran at the same time, and seconds say little. "
+        "Measured on:",
         "",
         *[f"- {where}: {', '.join(names)}" for where, names in places(done).items()],
         "",

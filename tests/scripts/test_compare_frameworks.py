@@ -174,11 +174,14 @@ def test_a_framework_that_does_not_resume(fake, kind, resumes):
     assert outcomes.resumption(found) == resumes
 
 
-def test_other_work_and_a_failure_are_said(fake):
+def test_other_work_and_the_load_are_said(fake, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (17.25, 1.0, 1.0))
     found, _ = fake("other")
     assert not outcomes.is_same_work(found)
     notes = dict.fromkeys(("reference", "rounds"), "x")
-    assert "| **no** |" in table.page({"fake": found}, notes)
+    page = table.page({"fake": found}, notes)
+    assert "| **no** |" in page
+    assert "| 17.2 | yes, to the same bits |" in page
 
 
 def test_a_program_that_fails_is_not_run_again(fake):

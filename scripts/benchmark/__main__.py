@@ -11,7 +11,16 @@ import sys
 import tempfile
 from typing import Any, Optional
 
-from benchmark import driver, endurance, report, scale_out, specs, starts
+from benchmark import (
+    driver,
+    endurance,
+    report,
+    scale_out,
+    specs,
+    starts,
+    sweep_points,
+    sweeps,
+)
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
@@ -206,6 +215,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "network; without a list of workloads: %(const)s",
     )
     parser.add_argument(
+        "--sweep",
+        nargs="?",
+        const=",".join(sweep_points.SWEEPS),
+        default="",
+        help="also CPU seconds of a sweep's points beside their rounds, by phase; "
+        "without a list all: %(const)s",
+    )
+    parser.add_argument(
         "--output", type=pathlib.Path, help="JSON file; a plot beside it"
     )
     parser.add_argument("--turns", type=int, default=7, help="turns of each contender")
@@ -220,6 +237,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         ("peers", environments.PEERS),
         ("start", starts.STARTS),
         ("scale_out", WORKLOADS),
+        ("sweep", sweep_points.SWEEPS),
     ):
         setattr(flags, name, _listed(parser, f"--{name}", getattr(flags, name), known))
     if flags.turns < 1:
@@ -243,6 +261,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         flags.poisson_rounds,
         flags.start,
         flags.scale_out,
+        flags.sweep,
     )
     if not (flags.workloads or any(further)):
         parser.error("nothing to measure: --workloads is empty")
@@ -319,6 +338,9 @@ def _all(
             for workload in flags.scale_out:
                 found = extra_results.setdefault("scale_out", {})
                 _scale_out(workload, found.setdefault(workload, {}), folder, save)
+            if flags.sweep:
+                extra_results["sweep"] = sweeps.measure(flags.sweep, folder)
+                save()
             if flags.poisson_rounds:
                 extra_results["poisson"] = endurance.poisson(
                     flags.poisson_rounds, folder
@@ -342,6 +364,7 @@ def _print(
         "secure_sums": report.sums_table,
         "start": starts.table,
         "scale_out": scale_out.table,
+        "sweep": sweeps.table,
     }
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))

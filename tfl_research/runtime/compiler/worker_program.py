@@ -18,15 +18,13 @@ class WorkerProgram(NamedTuple):
     """The program of a chunk of clients as TFF's worker executes it.
 
     Attributes:
-      computation: a `tff.Computation` from (`constants` and context leaves, client
-        leaves `[clients, ...]` and their number int32) to what `MapReduce.chunk` gives.
-      constants: the process' constants, which come before the context.
-      context_type: of the constants and the context.
+      computation: a `tff.Computation` from (context leaves, client leaves
+        `[clients, ...]` and their number int32) to what `MapReduce.chunk` gives.
+      context_type: of the context leaves.
       leaves_type: of the client leaves and the number of real clients.
     """
 
     computation: Any
-    constants: list[np.ndarray]
     context_type: tff.StructType
     leaves_type: tff.StructType
 
@@ -39,23 +37,19 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
       mode: how clients are executed; not "separate".
     """
     program = tf.function(
-        programs.with_constants(ChunkProgram(programs, mode).trace),
+        ChunkProgram(programs, mode).trace,
         jit_compile=programs.by_xla(mode),
         autograph=False,
     )
-    constants = programs.lifted_values
-    scalars = [tf.TensorSpec([], tf.float32)] * len(constants)
-    context_type = type_of([*scalars, *programs.context_specs])
+    context_type = type_of(programs.context_specs)
     leaves_type = type_of([*programs.layout.specs, tf.TensorSpec([], tf.int32)])
 
     @tff.tensorflow.computation(tff.StructType([context_type, leaves_type]))
     def chunk(given: Any) -> Any:
-        values = list(given[0])
-        split = len(constants)
         *leaves, count = list(given[1])
-        return program(values[:split], values[split:], leaves, count)
+        return program(list(given[0]), leaves, count)
 
-    return WorkerProgram(chunk, constants, context_type, leaves_type)
+    return WorkerProgram(chunk, context_type, leaves_type)
 
 
 def type_of(specs: Sequence[tf.TensorSpec]) -> tff.StructType:

@@ -175,7 +175,7 @@ class ChunkRounds:
         program = self._program(mode)
 
         def job(call: Call) -> list[np.ndarray]:
-            sent = [*program.constants, *map(np.asarray, context)]
+            sent = [*map(np.asarray, context)]
             given = [
                 call.value(sent, program.context_type),
                 chunk.value(call, program.leaves_type),

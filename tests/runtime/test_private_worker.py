@@ -209,11 +209,14 @@ class TestAnswers:
         with runtime.remote(
             slow_process(),
             addresses,
+            mode=runtime.Mode("folded", "graph"),
             connect_seconds=2.0,
             answer_seconds=1.5,
             on_change=said.append,
         ) as engine:
             state = engine.initialize()
+            # Both have the program then.
+            engine.next(state, [1, 1])
             timer = threading.Timer(0.2, os.kill, (stopped.pid, signal.SIGSTOP))
             timer.start()
             started = time.monotonic()

@@ -56,7 +56,8 @@ def test_rounds_are_those_of_the_other_runtimes(addresses, name):
     process = processes.build_fed_avg(task, **PROCESSES[name])
     cohorts = cohorts_of(task)
     expected = three_rounds(runtime.in_process(process, mode=GRAPH), cohorts)
-    assert_same(three_rounds(runtime.remote(process, addresses), cohorts), expected)
+    engine = runtime.remote(process, addresses, mode=GRAPH)
+    assert_same(three_rounds(engine, cohorts), expected)
 
 
 @pytest.mark.slow
@@ -65,7 +66,8 @@ def test_stacks_of_two_workers_that_do_not_fit_into_one(addresses):
     arguments = robust(CoordinateMedian(on_breakdown="skip"), capacity=4)
     process = processes.build_fed_avg(task, **arguments)
     # Six clients have examples, three of them in each part.
-    _, history = three_rounds(runtime.remote(process, addresses), cohorts_of(task)[:1])
+    engine = runtime.remote(process, addresses, mode=GRAPH)
+    _, history = three_rounds(engine, cohorts_of(task)[:1])
     measured = history[0]["aggregator"]
     assert (int(measured["stacked"]), int(measured["dropped"])) == (4, 2)
 
@@ -137,10 +139,13 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
     with runtime.remote(
         slow_process(),
         [lost.address, addresses[0]],
+        mode=GRAPH,
         connect_seconds=2.0,
         on_change=said.append,
     ) as engine:
         state = engine.initialize()
+        # Both have the program then.
+        engine.next(state, [1, 1])
         killer = threading.Timer(0.05, os.kill, (lost.pid, signal.SIGKILL))
         killer.start()
         for rounds in range(1, 4):
@@ -172,9 +177,8 @@ def test_results_depend_on_the_parts_and_not_on_the_workers(addresses):
     cohorts = cohorts_of(task)
 
     def run(workers, parts):
-        return leaves(
-            three_rounds(runtime.remote(process, workers, parts=parts), cohorts)
-        )
+        engine = runtime.remote(process, workers, parts=parts, mode=GRAPH)
+        return leaves(three_rounds(engine, cohorts))
 
     alone = run(addresses[:1], 3)
     for other in (run(addresses, 3), run(addresses[::-1], 3)):

@@ -74,7 +74,11 @@ class ChunkRounds:
         self._shapes = chunks.Shapes()
         # A computation that several workers execute is compiled once.
         compile_once = functools.lru_cache(maxsize=None)(compiled)
-        self._sessions = [Session(w.ready_stub, compile_once) for w in pool.workers]
+        # A job's context, clients, both together, and result; with files their names.
+        values = 4 if files is None else 5
+        self._sessions = [
+            Session(w.ready_stub, values, compile_once) for w in pool.workers
+        ]
         self._worker_programs: dict[Mode, WorkerProgram] = {}
         self._lock = threading.Lock()
         self._has_warned = False

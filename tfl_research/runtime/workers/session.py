@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -12,8 +13,6 @@ import tensorflow_federated as tff
 
 from tfl_research.runtime.workers.context import compiled
 
-# Values that a worker keeps until their executor is replaced by another.
-_MOST_VALUES = 16
 _NO_CLIENTS = {tff.CLIENTS: 0}
 
 
@@ -24,14 +23,36 @@ class _Executor:
         self,
         stub: tff.framework.RemoteExecutorGrpcStub,
         compiler: Callable[[Any], Any],
+        values: int,
     ):
         self.compiler = compiler
         self.remote = tff.framework.RemoteExecutor(
-            _Quiet(stub), dispose_batch_size=_MOST_VALUES
+            _Quiet(stub), dispose_batch_size=values
         )
         self.remote.set_cardinalities(_NO_CLIENTS)
         self.computations: dict[int, Any] = {}
         self.lock = threading.Lock()
+        self.is_closed = False
+        # The executor's list of released values is not made for several threads. Nobody
+        # waits for the call that releases them.
+        self._releasing = concurrent.futures.ThreadPoolExecutor(1, "tff_worker")
+
+    def release(self, values: list[Any]) -> None:
+        """Releases a job's values on the worker, soon."""
+        with self.lock:
+            if not self.is_closed:
+                self._releasing.submit(values.clear)
+                return
+        # The values went with the executor.
+        values.clear()
+
+    def close(self) -> None:
+        """Releases everything on the worker."""
+        with self.lock:
+            self.is_closed = True
+        self._releasing.shutdown()
+        self.computations.clear()
+        self.remote.close()
 
 
 class _Quiet:
@@ -76,15 +97,17 @@ class Session:
 
     Args:
       stub: returns the worker's interface, or raises.
+      values: how many values each job makes. The worker releases them together.
       compiler: compiles a computation for the worker.
     """
 
     def __init__(
         self,
         stub: Callable[[], tff.framework.RemoteExecutorGrpcStub],
+        values: int,
         compiler: Callable[[Any], Any] = compiled,
     ):
-        self._stub, self._compiler = stub, compiler
+        self._stub, self._values, self._compiler = stub, values, compiler
         self._lock = threading.Lock()
         self._executor: Optional[_Executor] = None
 
@@ -100,25 +123,31 @@ class Session:
         with self._lock:
             executor, is_new = self._executor, self._executor is None
             if executor is None:
-                executor = self._executor = _Executor(self._stub(), self._compiler)
+                executor = self._executor = self._opened()
         try:
             return _run(executor, job)
         except grpc.RpcError:
             self._forget(executor)
             if is_new:
                 raise
+        except ValueError:
+            # Another thread's job failed, and closed the executor.
+            if not executor.is_closed:
+                raise
         with self._lock:
             if self._executor is None:
-                self._executor = _Executor(self._stub(), self._compiler)
+                self._executor = self._opened()
             executor = self._executor
         return _run(executor, job)
+
+    def _opened(self) -> _Executor:
+        return _Executor(self._stub(), self._compiler, self._values)
 
     def _forget(self, executor: _Executor) -> None:
         with self._lock:
             if self._executor is executor:
                 self._executor = None
-        executor.computations.clear()
-        executor.remote.close()
+        executor.close()
 
     def close(self) -> None:
         """Releases all computations and values on the worker."""
@@ -174,6 +203,4 @@ class Call:
 
     def release(self) -> None:
         """Releases the job's values on the worker."""
-        # The executor's list of released values is not made for several threads.
-        with self._executor.lock:
-            self._values.clear()
+        self._executor.release(self._values)

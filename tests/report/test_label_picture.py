@@ -98,5 +98,5 @@ def test_refusals(tmp_path):
         label_picture.check_path(tmp_path / "b.png")
     with pytest.raises(ValueError, match=r"no labels to draw in counts of \(2, 3\)"):
         _drawn(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="got 1 ids of 2 clients"):
+    with pytest.raises(ValueError, match="each of the 2 clients, got 1 ids"):
         label_picture.draw(np.ones((2, 2)), ["a"], title="")

@@ -58,7 +58,7 @@ def test_waiting_has_an_end(tmp_path):
     process = _started(tmp_path, "import time; time.sleep(60)")
     with (
         ending([process]),
-        pytest.raises(UserError, match=r"made no .*never in 0\.2 s"),
+        pytest.raises(UserError, match=r"did not make .*never in 0\.2 s"),
     ):
         process.wait_until(tmp_path / "never", 0.2)
 

@@ -105,8 +105,8 @@ def read(
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Mean and half width of the 95% interval of Student's t.
 
-    The half width of fewer than three values is NaN: one has no interval, and that of
-    two has one degree of freedom, and says nothing.
+    The half width of fewer than three values is NaN: one seed has no interval, and the
+    interval of two seeds has one degree of freedom and says nothing.
     """
     mean = float(np.mean(values))
     if len(values) < LEAST_OF_AN_INTERVAL:

@@ -49,7 +49,7 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
 
     Args:
       rows: of results.csv, at least one.
-      keys: columns whose values identify a line of the table.
+      keys: columns that identify a line of the table.
     """
     groups = _by_group(rows, keys)
     head = [*keys, f"{_metric(rows)}, median", "least", "greatest", "runs"]
@@ -68,7 +68,7 @@ def matrix(
     Args:
       rows: of results.csv, at least one.
       down: column whose values are the lines.
-      across: column whose values are the columns.
+      across: column of the runs whose values become the columns.
       column: column of the shown values, to three decimals; a dash for no value.
     """
     frame = pd.DataFrame(list(rows))
@@ -104,7 +104,7 @@ def frontier(
       path: of the file.
       x: column and label of the cost, drawn on a logarithmic axis.
       lines: column whose values are the lines.
-      reference: the value of `lines` whose runs have no cost: a horizontal line.
+      reference: the value of `lines` for runs without a cost: a horizontal line.
       title: above the picture, see `sweep_heading`.
     """
     column, label = x

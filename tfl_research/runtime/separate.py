@@ -1,4 +1,4 @@
-"""Executes each client by a program of its own, and adds up the reports one by one."""
+"""Executes each client by its own program, and adds up the reports one by one."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class SeparateClients:
             _LOG.warning("%s; TensorFlow's executor executes such clients", error)
 
     def total(self, reports: Iterable[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
-        """Adds up reports, in their order; for no reports, the total of nobody."""
+        """Adds up reports, in their order; without reports, the total of no client."""
         programs = self._programs
         total = list(programs.zero.run()) + programs.zero_secure_sums()
         for report in reports:
@@ -174,7 +174,7 @@ class SeparateProcess:
     """A process, its states and results, for an engine that executes its steps apart.
 
     Args:
-      process: any process whose clients hold tensors.
+      process: any process with clients that hold tensors.
       compiler: of the clients' work, "xla" or "graph"; None for "xla" where XLA
         executes it as TensorFlow does.
 
@@ -223,7 +223,7 @@ class SeparateProcess:
 
     @property
     def report_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
-        """Types and shapes of the tensors of a report, those of secure sums last."""
+        """Types and shapes of a report's tensors; tensors of secure sums come last."""
         return [_layout(spec) for spec in self._programs.report_specs]
 
     def kept_positions(self, member: str) -> list[int]:
@@ -250,7 +250,7 @@ class SeparateProcess:
     def secure_layout(self) -> list[tuple[np.dtype, tuple[int, ...], int]]:
         """Types, shapes and moduli of the tensors of a report that are summed securely.
 
-        The modulus of a sum that is not modular is that of its type's wrap-around.
+        A sum that is not modular has the modulus at which its type wraps around.
         """
         layout = self.report_layout[self.clients.num_plain_leaves :]
         moduli = [int(value) for value in self._programs.moduli.run()]

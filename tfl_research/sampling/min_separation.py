@@ -141,7 +141,7 @@ class CyclicPoisson(BinomialCohorts):
         return self.amplification.sampling_rate_in_turn
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """Ids of the round's clients, of which there may be none.
+        """Ids of the round's clients; may be empty.
 
         Takes time in proportion to the population.
         """

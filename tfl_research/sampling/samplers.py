@@ -72,11 +72,11 @@ class Poisson(BinomialCohorts):
         return self.cohort_size / len(self.client_ids)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """Ids of the round's clients, of which there may be none.
+        """Ids of the round's clients; may be empty.
 
         Draws a binomial count and then a uniform subset of that size. The distribution
-        is the same as with a coin for each client; the time is in proportion to the
-        cohort.
+        is the same as if a coin decided for each client; the time is in proportion to
+        the cohort.
         """
         check_round(round_number)
         generator = derived_generator("cohort", "poisson", self.seed, round_number)

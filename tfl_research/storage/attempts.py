@@ -30,8 +30,8 @@ class Attempt:
     Attributes:
       after: rounds that were completed before, 0 for the first attempt.
       fingerprint: SHA-256 of what the noise covers, in hexadecimal.
-      base: `Attempts.name` in the checkpoint that the attempt goes on from; "" without
-        a checkpoint.
+      base: `Attempts.name` in the checkpoint from which the attempt continues; ""
+        without a checkpoint.
       nonce: random, so that no two attempts have the same key; "" for the first attempt
         of a run.
     """
@@ -44,10 +44,11 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True)
 class Attempts:
-    """All attempts of a run, the last of which is going on.
+    """All attempts of a run; the last attempt is the present one.
 
     Attributes:
-      all: in order; none for a run without privacy, whose checkpoints fit always.
+      all: in order; empty for a run without privacy, because its checkpoints always
+        fit.
     """
 
     all: tuple[Attempt, ...] = ()
@@ -101,7 +102,7 @@ class Attempts:
 
         The cohorts of a first attempt are a function of the run seed alone: who takes
         part is not noise, and the first attempt is never repeated on other things.
-        Rounds that are repeated need new cohorts: amplification by sampling counts on
+        Rounds that are repeated need new cohorts: amplification by sampling assumes
         cohorts that are independent of each other.
 
         Args:

@@ -19,7 +19,7 @@ from tfl_research.storage import atomic, file_kinds, json_file, leaves
 from tfl_research.storage.attempts import Attempts
 
 _MAGIC = b"tflckpt2"
-# Without a seal. Such files can still be read, but no run goes on from them.
+# Without a seal. Such files can still be read, but no run continues from them.
 _EARLIER_MAGIC = b"tflckpt1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d{8})\.ckpt")
@@ -138,8 +138,8 @@ class CheckpointStore:
           template: a state with the structure, shapes and dtypes to expect, such as
             `engine.initialize()`.
           best_template: weights with the structure, shapes and dtypes to expect.
-          any_shape: paths of the state's leaves whose shape may differ from the
-            template's, since the process' type leaves the shape open.
+          any_shape: paths of the state's leaves with a shape that may differ from the
+            template's, because the process' type leaves the shape open.
 
         Raises:
           UserError: the stored state does not fit the template; a version is of an

@@ -20,7 +20,7 @@ FILE, FOLDER = "a file", "a folder"
 
 
 def kind(path: pathlib.Path) -> Optional[str]:
-    """What a path leads to, in words; None where there is nothing.
+    """What a path leads to, in words; None if nothing is at the path.
 
     Nothing is opened, since opening a named pipe waits for its other end.
     """
@@ -54,7 +54,7 @@ def check(path: pathlib.Path, wanted: str = FILE) -> None:
       wanted: `FILE` or `FOLDER`.
 
     Raises:
-      ValueError: names the path, what is there, and what is expected.
+      ValueError: names the path, what was found, and what is expected.
     """
     wrong = problem(path, wanted)
     if wrong is not None:

@@ -154,7 +154,7 @@ def _name(path: list[str]) -> str:
 
 
 def _has_other_meaning(name: str) -> bool:
-    """Whether a name is that of a column that a process does not fill."""
+    """Whether a name belongs to a column that a process does not fill."""
     if name[:1].isdecimal() or name.startswith(EVALUATED):
         return True
     output = outputs.column(name)

@@ -179,7 +179,7 @@ class RunFolder:
         try:
             # Before any file is created: the folder may be somebody else's.
             with warnings.catch_warnings():
-                # The record is read again, once nobody else uses the folder.
+                # The record is read again when no other process uses the folder.
                 warnings.simplefilter("ignore")
                 _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -359,10 +359,10 @@ def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
 
 
 def _check_kinds(folder: pathlib.Path) -> None:
-    """Refuses a folder where something has the name of a file and is none.
+    """Refuses a folder in which something has the name of a file, but is not a file.
 
     Raises:
-      UserError: names what is there.
+      UserError: names what was found.
     """
     wrong = file_kinds.problem(folder, file_kinds.FOLDER)
     if wrong is not None:

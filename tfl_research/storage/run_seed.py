@@ -40,7 +40,7 @@ def read(path: pathlib.Path) -> int:
 
 
 def derived(seed: int, purpose: str, content: bytes = b"") -> bytes:
-    """32 bytes that nobody without the seed can tell from random ones.
+    """32 bytes; without the seed, nobody can distinguish them from random bytes.
 
     HMAC-SHA256 keyed by the seed, over the purpose and the content.
 

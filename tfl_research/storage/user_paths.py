@@ -1,4 +1,4 @@
-"""Folders of the user who runs a program: home and cache, where there are any."""
+"""Folders of the user who runs a program: home folder and cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
 def cache() -> Optional[pathlib.Path]:
     """The folder of what can be computed again: `$XDG_CACHE_HOME`, or `~/.cache`.
 
-    None for a user without a home folder, who has set no such variable.
+    None for a user without a home folder who has not set this variable.
     """
     base = os.environ.get(VARIABLE, "")
     if os.path.isabs(base):

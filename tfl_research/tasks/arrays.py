@@ -59,9 +59,9 @@ def from_arrays(
       test: the share of each client's examples that is held out for testing, in
         [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
         may be left out.
-      held_out: the share of the clients that are never trained on, in [0, 1), drawn
-        by `hold_out.clients` for each client by itself, so that of few clients none may
-        be drawn; or arrays of further clients.
+      held_out: the share of the clients that are never trained on, in [0, 1).
+        `hold_out.clients` draws each client independently, so among few clients none
+        may be drawn; or arrays of further clients.
       batching: how a client's examples become local steps in training.
       seed: seed of both draws.
       name: name of the task, for reports.
@@ -166,7 +166,7 @@ def from_arrays(
 def _examples(
     clients: Clients, lengths: Mapping[str, Sequences]
 ) -> dict[str, Examples]:
-    """The clients' arrays converted; those of empty clients as those of the others."""
+    """The clients' arrays, converted; empty clients get arrays like the others'."""
     found = {i: conversion.converted(i, each, lengths) for i, each in clients.items()}
     filled = [each for each in found.values() if structures.num_examples(each)]
     if filled:

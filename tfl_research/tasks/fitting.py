@@ -53,7 +53,7 @@ class Fitting:
     def of(
         self, build_model: Callable[[], Any], build_objective: Callable[[], Objective]
     ) -> Fitting:
-        """This one if it is of the same model and objective, else a new one."""
+        """This object if model and objective are the same, otherwise a new one."""
         if self._of[0] is build_model and self._of[1] is build_objective:
             return self
         return Fitting(build_model, build_objective)
@@ -206,7 +206,7 @@ def _compare_losses(
     """Says which loss counts, if a model of TFF has another one than the task.
 
     Raises:
-      UserError: nobody has named the task's objective.
+      UserError: the task's objective is not named.
     """
     from tfl_research.tasks.objectives import of_tff_models
 

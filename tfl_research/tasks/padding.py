@@ -1,4 +1,4 @@
-"""The lengths to which sequences are padded, where the longest of all decides."""
+"""The lengths to which sequences are padded, if the longest sequence decides."""
 
 from __future__ import annotations
 

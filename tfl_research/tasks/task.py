@@ -106,8 +106,8 @@ class Task:
         `models.as_functional`, which also names what else is possible.
       build_objective: the per-example loss and the metrics.
       selection_metric: the evaluation metric that picks the best model.
-      further_splits: clients that models are evaluated on besides, by the split's name;
-        it begins with `eval_`, as `eval_backdoor`.
+      further_splits: further clients on which models are evaluated, by the split's
+        name; it begins with `eval_`, as `eval_backdoor`.
       recipe: how the registry built the task; None for a task that was built by
         hand.
       pooled: what was computed from the rows of several clients or records together. A
@@ -208,7 +208,7 @@ class Task:
     def has_data_of_recipe(self) -> bool:
         """Whether the data are those that the registry built by the recipe.
 
-        A task whose clients were replaced since keeps its recipe.
+        A task keeps its recipe if its clients are replaced later.
         """
         if self.recipe is None or self.recipe.data is None:
             return False

@@ -1,8 +1,8 @@
 """One style for all pictures: colours, line styles, and how pictures are written.
 
-The colours are those of Okabe and Ito, which the colour-blind can tell apart; a curve
-also has a line style and a marker of its own. A picture in a page takes its colours
-from the page's style sheet, so that it fits a light and a dark page.
+The colours are Okabe and Ito's, which colour-blind people can distinguish; a curve also
+has a line style and a marker of its own. A picture in a page takes its colours from the
+page's style sheet, so that it fits a light and a dark page.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
 
 
 def inline(made: Figure, prefix: str) -> str:
-    """The figure as an SVG element whose colours and letters are those of the page.
+    """The figure as an SVG element with the page's colours and letters.
 
     Args:
       made: of `figure`; call this inside of `applied`.

@@ -72,8 +72,8 @@ def best_first(groups: Sequence[Group], column: str) -> list[Group]:
 def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     """The curves of the groups; None without a value.
 
-    Two runs of a group are drawn as thin lines beside their mean, three and more as a
-    mean with its 95% interval. Of many groups, the best eight are drawn, and the
+    Two runs of a group are drawn as thin lines with their mean, three and more runs as
+    a mean with its 95% interval. Of many groups, the best eight are drawn, and the
     caption says so.
     """
     chosen = best_first(groups, column)[:MOST_CURVES]

@@ -182,7 +182,7 @@ def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
 def compare(folders: Sequence[Folder], page: Folder) -> pathlib.Path:
     """Writes a page that compares runs; returns its path.
 
-    Runs whose settings differ in the seed alone are one group. What a private run
+    Runs with settings that differ only in the seed are one group. What a private run
     withholds is not on the page, since it is made of the files that runs give out.
 
     Args:

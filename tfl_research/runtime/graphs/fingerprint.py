@@ -29,7 +29,7 @@ def fingerprint(
       graph_def: a GraphDef with its function library.
       inputs: tensor names of the graph's arguments, in order.
       outputs: tensor names of its results, in order.
-      open_functions: names of functions whose scalar constants do not count.
+      open_functions: names of functions in which scalar constants do not count.
     """
     functions = {f.signature.name: f for f in graph_def.library.function}
     digests: dict[str, str] = {}

@@ -16,7 +16,7 @@ class Carried:
     """The state that a loop or a branch may change.
 
     Attributes:
-      state: as it is before the loop.
+      state: as it was before the loop.
       keys: the variables that may change.
     """
 

@@ -119,7 +119,7 @@ class Interpreter:
           body: the nodes.
           arguments: in the order of `body.arguments`.
           state: is changed.
-          results: names of tensors, in place of the body's.
+          results: names of tensors that replace the body's tensors.
         """
         wanted = body.results if results is None else list(results)
         roots = [*wanted, *body.controls]

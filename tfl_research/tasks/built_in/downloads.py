@@ -89,7 +89,7 @@ def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loade
         done = True
         return result
     except Exception as error:  # noqa: BLE001
-        # Keras raises bare Exceptions, TFF classes of its own, sqlite3 others.
+        # Keras raises plain Exceptions, TFF and sqlite3 raise classes of their own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if was_there:
             what = f"cannot read {path} ({reason}); remove it to download it again"

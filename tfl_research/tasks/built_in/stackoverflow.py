@@ -120,7 +120,7 @@ def build(
     Args:
       seed: decides which held-out users are evaluated, and the splits of synthetic
         clients.
-      vocabulary_size: the most frequent words, besides four special ids.
+      vocabulary_size: the most frequent words, in addition to four special ids.
       sequence_length: words of a sentence that are used.
       maximum_examples: a user's first sentences that are used.
       held_out_users: how many of the 38,758 held-out users to evaluate on.

@@ -23,7 +23,7 @@ class Head(NamedTuple):
     weighted: tuple[ExampleMetric, ...]
 
     def named(self, metric: str) -> str:
-        """The metric's name among those of all outputs."""
+        """The metric's name among the metrics of all outputs."""
         return f"{self.name}_{metric}" if self.name else metric
 
 

@@ -24,13 +24,13 @@ def of_model(build_model: Any) -> Objective:
 
     Of `from_keras_model` these are the loss and the metrics that it was given; their
     penalties belong to the model. Of a `FunctionalModel` it is the loss; its metrics
-    are functions of a state of its own, and are not measured.
+    are functions of its own state, and are not measured.
 
     Args:
       build_model: see `Task.build_model`.
 
     Raises:
-      ValueError: a model without a loss of its own, or with the loss of a batch alone.
+      ValueError: the model has no loss of its own, or only the loss of a batch.
     """
     model = _built(build_model)
     if isinstance(model, tff.learning.models.FunctionalModel):

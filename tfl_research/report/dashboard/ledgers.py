@@ -94,7 +94,7 @@ class Ledgers:
         self._kept: dict[pathlib.Path, tuple[Signature, LedgerView]] = {}
 
     def paths(self, runs: Mapping[str, pathlib.Path]) -> list[pathlib.Path]:
-        """Possible shared ledgers: files in the folders of the runs, and in folders above.
+        """Possible shared ledgers: files in the runs' folders, and in folders above.
 
         A ledger outside of the watched folder is not read, whatever a run's settings
         say.

@@ -85,7 +85,7 @@ def tables(results: RunResults) -> list[dict[str, Any]]:
 
 
 def excluded(results: RunResults) -> list[list[str]]:
-    """A row for each client with updates that did not count.
+    """Client, rounds, last round and reason, for each client that did not count.
 
     summary.json has them where the run gives them out.
     """

@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import Any, Optional
 
-from benchmark import endurance, report, specs, starts
+from benchmark import driver, endurance, report, specs, starts
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
 from benchmark.large import LARGE, Large
 from benchmark.peers import environments
 from benchmark.workloads import WORKLOADS
-from tfl_research.cli import last_resort
 
 # Seconds of rounds that a contender gets in each of its turns, at least one round.
 _TURN_SECONDS = 1.0
@@ -247,6 +245,17 @@ def main() -> None:
     extra_results: dict[str, Any] = {}
     if flags.cards:
         extra_results["gpus"] = flags.cards
+    try:
+        _all(flags, results, extra_results)
+    finally:
+        # Also of a measurement that ends early: what is finished counts.
+        _print(flags.output, results, extra_results)
+
+
+def _all(
+    flags: argparse.Namespace, results: dict[str, Any], extra_results: dict[str, Any]
+) -> None:
+    """Measures what the flags name, and adds each result when it is there."""
 
     def save() -> None:
         if flags.output is not None:
@@ -289,6 +298,14 @@ def main() -> None:
                 save()
         except ContenderFailed as error:
             sys.exit(f"scripts/bench: {error}")
+
+
+def _print(
+    output: Optional[pathlib.Path],
+    results: dict[str, Any],
+    extra_results: dict[str, Any],
+) -> None:
+    """The tables of all results, and the plot beside `output`."""
     if report.contenders_of(results):
         print(report.table(results))
         for line in report.remarks(results):
@@ -296,24 +313,11 @@ def main() -> None:
     tables: dict[str, Any] = {"secure_sums": report.sums_table, "start": starts.table}
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))
-    if flags.output is not None and report.contenders_of(results):
-        picture = flags.output.with_suffix(".svg")
+    if output is not None and report.contenders_of(results):
+        picture = output.with_suffix(".svg")
         report.plot(results, picture)
-        print(f"results: {flags.output}  {picture}")
-
-
-def _stop(number: int, _: object) -> None:
-    """Ends the program; contenders, in sessions of their own, are killed on the way."""
-    sys.stderr.write("interrupted\n")
-    sys.exit(128 + number)
-
-
-def _run() -> int:
-    main()
-    return 0
+        print(f"results: {output}  {picture}")
 
 
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _stop)
-    sys.exit(last_resort.surviving("scripts/bench", _run))
+    sys.exit(driver.run("scripts/bench", main))

@@ -24,14 +24,16 @@ STARTED = time.time()
 # The environment variable by which the processes of a contender are known, whatever
 # session they moved to and whoever their parent is.
 MARK = "TFL_RESEARCH_CONTENDER"
+# That by which all processes that a program of this folder started are known.
+DRIVER_MARK = "TFL_RESEARCH_DRIVER"
 
 # Rounds in which a setting is tried, after a round that may compile.
 _TRIAL_ROUNDS = 2
 
 
-def marked(mark: str) -> list[int]:
+def marked(mark: str, variable: str = MARK) -> list[int]:
     """Ids of the running processes whose environment carries the mark."""
-    wanted = f"{MARK}={mark}".encode()
+    wanted = f"{variable}={mark}".encode()
     numbers = []
     for folder in pathlib.Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -44,9 +46,9 @@ def marked(mark: str) -> list[int]:
     return numbers
 
 
-def kill_marked(mark: str) -> None:
+def kill_marked(mark: str, variable: str = MARK) -> None:
     """Ends every process that carries the mark."""
-    while pids := marked(mark):
+    while pids := marked(mark, variable):
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)

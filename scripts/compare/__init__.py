@@ -4,5 +4,6 @@
 writes them; `federated_task` is what they read, and `recorder` what they report to.
 `frameworks` says what each framework is. `installation` tries what its documentation
 says. `trial` runs a program and watches its processes, `measurement` makes a
-framework's result of that, and `table` draws all results.
+framework's result of that, `outcomes` reads a result, and `table` draws all results.
+`forgotten` are the results that are measured anew.
 """

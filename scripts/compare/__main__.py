@@ -8,17 +8,21 @@ import json
 import os
 import pathlib
 import platform
-import signal
+import re
 import sys
 import tempfile
+import time
 from typing import Any
 
-from compare import federated_task, measurement, table
+from benchmark import driver
+
+from compare import federated_task, measurement, outcomes, table
+from compare.forgotten import Forgotten
 from compare.frameworks import FRAMEWORKS, SCRIPTS
-from tfl_research.cli import last_resort
 from tfl_research.errors import UserError
 
 _SEED = 1
+_ALL = "all"
 
 
 def _names(parser: argparse.ArgumentParser, flag: str, text: str) -> list[str]:
@@ -39,12 +43,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--again",
+        nargs="?",
+        const=_ALL,
         default="",
         metavar="NAMES",
-        help="those whose results are forgotten and measured again",
+        help="those whose results are forgotten and measured again; without names all "
+        "of --frameworks. The same command goes on where an interrupted one was",
     )
-    parser.add_argument("--rounds", type=int, default=10, help="of a run")
-    parser.add_argument("--runs", type=int, default=3, help="of each framework")
+    parser.add_argument("--rounds", type=int, default=10, help="of a run; %(default)s")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="of each framework; %(default)s"
+    )
     parser.add_argument(
         "--output_dir",
         type=pathlib.Path,
@@ -53,7 +62,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     flags = parser.parse_args(arguments)
     flags.frameworks = _names(parser, "--frameworks", flags.frameworks)
-    flags.again = _names(parser, "--again", flags.again)
+    if flags.again == _ALL:
+        flags.again = flags.frameworks
+    else:
+        flags.again = _names(parser, "--again", flags.again)
     if not flags.frameworks:
         parser.error("--frameworks is empty")
     for name in flags.again:
@@ -97,7 +109,22 @@ def machine() -> str:
     """The machine's processor, cores and load, in words."""
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
-    return f"{platform.machine()} with {cores} cores (load {load:.1f} at the start)"
+    names = re.findall(r"model name\s*:\s*(.*)", _processors())
+    kind = f" of {' '.join(names[0].split())}" if names else ""
+    where = f"{platform.machine()} with {cores} cores{kind}"
+    return f"{where} (load {load:.1f} at the start)"
+
+
+def _processors() -> str:
+    try:
+        return pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
+def _say(text: str) -> None:
+    """A line of progress, with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -110,29 +137,52 @@ def main() -> None:
             f"--output_dir={flags.output_dir}: cannot be written ({error.strerror}); "
             "name another folder"
         ) from error
+    forgotten = Forgotten(folder / ".again")
     for name in flags.again:
-        (folder / f"{name}.json").unlink(missing_ok=True)
+        if not forgotten.forget(name):
+            _say(f"{FRAMEWORKS[name].title}: going on where --again was interrupted")
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     setting = measurement.Setting(flags.rounds, flags.runs, today, machine())
     notes = {"rounds": str(flags.rounds)}
-    with tempfile.TemporaryDirectory() as temporary:
-        standard = yardstick(pathlib.Path(temporary), flags.rounds)
-        reached = federated_task.accuracy(standard.last, standard.test)
-        notes["reference"] = f"an accuracy of {reached:.3f}"
-        for number, name in enumerate(flags.frameworks):
-            place = f"{number + 1} of {len(flags.frameworks)}, {FRAMEWORKS[name].title}"
-
-            def say(what: str, place: str = place) -> None:
-                print(f"{place}: {what}", file=sys.stderr, flush=True)
-
-            try:
-                measurement.Measurement(
-                    FRAMEWORKS[name], setting, standard, folder / f"{name}.json", say
-                ).run()
-            except ValueError as error:
-                raise UserError(str(error)) from error
-            _write(flags.output_dir, folder, setting, notes)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            standard = yardstick(pathlib.Path(temporary), flags.rounds)
+            reached = federated_task.accuracy(standard.last, standard.test)
+            notes["reference"] = f"an accuracy of {reached:.3f}"
+            for number, name in enumerate(flags.frameworks):
+                place = f"{number + 1} of {len(flags.frameworks)}"
+                _measure(name, setting, standard, folder, place)
+                _write(flags.output_dir, folder, setting, notes)
+        forgotten.end(flags.frameworks)
+    finally:
+        _say(
+            f"results: {folder}; page and plot: {flags.output_dir}/frameworks.md, "
+            "frameworks.svg. What has a result is not measured again"
+        )
     print((flags.output_dir / "frameworks.md").read_text())
+
+
+def _measure(
+    name: str,
+    setting: measurement.Setting,
+    standard: measurement.Yardstick,
+    folder: pathlib.Path,
+    place: str,
+) -> None:
+    title, begin = FRAMEWORKS[name].title, time.monotonic()
+
+    def say(what: str) -> None:
+        _say(f"{place}, {title}: {what}")
+
+    try:
+        found = measurement.Measurement(
+            FRAMEWORKS[name], setting, standard, folder / f"{name}.json", say
+        ).run()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    reason = outcomes.absence(found)
+    minutes = (time.monotonic() - begin) / 60
+    say(f"not run: {reason}" if reason else f"done in {minutes:.1f} minutes")
 
 
 def _write(
@@ -155,18 +205,5 @@ def _write(
     table.plot(results, output / "frameworks.svg")
 
 
-def _stop(number: int, _: object) -> None:
-    """Ends the program; programs, in sessions of their own, are killed on the way."""
-    sys.stderr.write("interrupted\n")
-    sys.exit(128 + number)
-
-
-def _run() -> int:
-    main()
-    return 0
-
-
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _stop)
-    sys.exit(last_resort.surviving("scripts/compare_frameworks", _run))
+    sys.exit(driver.run("scripts/compare_frameworks", main))

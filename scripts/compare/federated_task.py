@@ -1,6 +1,6 @@
 """The task that every program trains, as files, so that all have the same arrays.
 
-Needs NumPy and Python 3.9 alone: programs import it in environments of their own.
+Needs NumPy and Python 3.8 alone: programs import it in environments of their own.
 `reference` trains it by hand, and shares no code with any framework.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,9 @@ TASK = "COMPARE_TASK"
 OUTPUT = "COMPARE_OUTPUT"
 ROUNDS = "COMPARE_ROUNDS"
 
-Arrays = tuple[np.ndarray, np.ndarray]
+if TYPE_CHECKING:
+    # Python 3.8, which a framework needs, cannot make it.
+    Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def _folder() -> pathlib.Path:

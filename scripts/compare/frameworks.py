@@ -88,7 +88,7 @@ _PFL = "https://apple.github.io/pfl-research"
 _FEDJAX = "https://fedjax.readthedocs.io/en/latest"
 _OPENFL = "https://github.com/securefederatedai/openfl"
 _FEDML = "https://github.com/FedML-AI/FedML"
-_SYFT = "https://github.com/OpenMined/PySyft"
+_SYFT = "https://github.com/OpenMined/PySyft/tree/PySyft/syft_0.2.x/examples/tutorials"
 _SIMULATION = "no, a simulation"
 
 FRAMEWORKS = {
@@ -211,7 +211,10 @@ FRAMEWORKS = {
         program="openfl/run.sh",
         note=(
             "Its aggregator and ten collaborators are real processes on one machine, "
-            "without TLS. A round ends when the first collaborator gets the next model."
+            "without TLS. A round ends when the first collaborator gets the next "
+            "model. The last model that it saves, save/last.pbuf, is the model that "
+            "the last round began with; the model after the last round is taken from "
+            "the aggregator's database."
         ),
         further=(
             "openfl/plan/plan.yaml",
@@ -255,19 +258,24 @@ FRAMEWORKS = {
         ),
     ),
     "pysyft": Framework(
-        title="PySyft 0.10.0",
+        title="PySyft 0.2.5",
         environment="syft",
-        documented=("syft==0.10.0",),
+        documented=("syft==0.2.5",),
         statement="import syft",
         program="pysyft_program.py",
         note=(
-            "Release 0.10 moves files through cloud storage and has no federated "
-            "averaging; its login needs accounts there."
+            "Measured with virtual workers, all in one process. Releases 0.2.6 to "
+            "0.2.9 want PyAV 8, of which there is no wheel; 0.10 moves files through "
+            "cloud storage and has no federated averaging; others were not tried. "
+            "Runs on Python 3.8. Its average gives each client the same weight. Its "
+            "tutorials write no checkpoints; the program has none."
         ),
         documentation=_SYFT,
-        epsilon=Fact("none", _SYFT),
-        stays=Fact("yes: owners approve each job", _SYFT),
-        secure=Fact("no", _SYFT),
+        epsilon=Fact("none of a run; ε of PATE's labels", f"{_SYFT}/advanced/PATE"),
+        stays=Fact(
+            "yes, at workers behind websockets", f"{_SYFT}/advanced/websockets_mnist"
+        ),
+        secure=Fact("by secret sharing", _SYFT),
     ),
 }
 

@@ -8,7 +8,7 @@ import pathlib
 import tokenize
 from collections.abc import Iterable
 
-# Ends a line that is there for the measurement.
+# Ends a line, or the last line of a statement, that is there for the measurement.
 MEASURED = "# measured"
 _NO_CODE = {
     tokenize.COMMENT,
@@ -29,12 +29,19 @@ def of_python(source: str) -> int:
         if isinstance(node, documented) and ast.get_docstring(node) is not None:
             text = node.body[0]
             docstrings.update(range(text.lineno, (text.end_lineno or 0) + 1))
+    lines = source.splitlines()
     found: set[int] = set()
+    measured: set[int] = set()
+    statement: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in _NO_CODE:
-            found.update(range(token.start[0], token.end[0] + 1))
-    lines = source.splitlines()
-    measured = {n for n in found if lines[n - 1].rstrip().endswith(MEASURED)}
+            statement.update(range(token.start[0], token.end[0] + 1))
+        elif token.type == tokenize.NEWLINE:
+            # Of a statement on several lines, the last line speaks for all.
+            marked = {n for n in statement if lines[n - 1].rstrip().endswith(MEASURED)}
+            measured |= statement if max(statement) in marked else marked
+            found |= statement
+            statement = set()
     return len(found - docstrings - measured)
 
 

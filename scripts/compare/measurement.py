@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shutil
-import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, Optional
@@ -24,12 +23,6 @@ from benchmark.peers import environments
 from compare import federated_task, installation, lines, trial
 from compare.frameworks import SCRIPTS, Framework
 
-# The same work: after the first round, the model is the reference's but for rounding;
-# after the last, within this share of the whole movement, since rounding adds up.
-SAME_FIRST = 1e-4
-SAME_LAST = 1e-2
-# A run that was killed ends at the same model, if not at the same bits.
-SAME_RESULT = 1e-5
 _EPSILON = re.compile(r"epsilon|ε", re.IGNORECASE)
 
 
@@ -79,10 +72,19 @@ def identity(framework: Framework, setting: Setting) -> str:
     return digest.hexdigest()[:16]
 
 
+def _hardware(machine: str) -> str:
+    """A machine in words, without its load."""
+    return machine.split(" (load")[0]
+
+
 def _kept(
-    path: pathlib.Path, wanted: str, documented: str, say: Callable[[str], None]
+    path: pathlib.Path,
+    wanted: str,
+    documented: str,
+    machine: str,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """What was measured already.
+    """What was measured already, on this machine.
 
     Raises:
       ValueError: the file is not a result.
@@ -97,8 +99,12 @@ def _kept(
             f"{path}: not a result of this script ({error!r}); remove the file, or "
             "measure it again with --again"
         ) from error
-    if known == wanted:
+    place = found.get("machine", machine)
+    if known == wanted and _hardware(place) == _hardware(machine):
         return found
+    if known == wanted:
+        say(f"{path.name} was measured on another machine, {place}; measuring again")
+        return {"identity": wanted}
     say(f"{path.name} is of another program or setting; measuring again")
     # What an installation does depends on neither.
     same = found.get("documented") == documented and "installation" in found
@@ -131,7 +137,9 @@ class Measurement:
         self._path = path
         self._say = say
         documented = f"{' '.join(framework.documented)}: {framework.statement}"
-        self._result = _kept(path, identity(framework, setting), documented, say)
+        self._result = _kept(
+            path, identity(framework, setting), documented, setting.machine, say
+        )
         self._result["documented"] = documented
         # The last model of a whole run.
         self._whole_run: Optional[list[np.ndarray]] = None
@@ -142,6 +150,9 @@ class Measurement:
         self._result.setdefault("machine", self._setting.machine)
         self._result["lines"] = lines.of_files(self._framework.files)
         self._step("installation", lambda: installation.tried(self._framework))
+        # What a machine lacks can be there the next time; a program that fails is to be
+        # mended, and has another identity then.
+        self._result.pop("unavailable", None)
         if "absent" not in self._result:
             self._programs()
         _save(self._path, self._result)
@@ -163,7 +174,9 @@ class Measurement:
             for name in needed:
                 self._step(name, lambda: self._whole(python))
             self._step("kill", lambda: self._killed(python))
-        except (environments.PeerUnavailable, trial.TrialFailed) as error:
+        except environments.PeerUnavailable as error:
+            self._result["unavailable"] = installation.reason(str(error))
+        except trial.TrialFailed as error:
             self._result["absent"] = str(error)
 
     def _trial(
@@ -237,54 +250,3 @@ class Measurement:
 def _initial(yardstick: Yardstick) -> list[np.ndarray]:
     with np.load(yardstick.folder / "initial.npz") as file:
         return [file[name] for name in sorted(file.files)]
-
-
-def runs_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The whole runs of a result."""
-    return [value for name, value in result.items() if re.fullmatch(r"run\d+", name)]
-
-
-def medians(result: Mapping[str, Any]) -> dict[str, float]:
-    """Medians over whole runs; nothing where there are none."""
-    runs = runs_of(result)
-    if not runs:
-        return {}
-    seconds = [value for run in runs for value in run["round_seconds"]]
-    return {
-        "round_seconds": statistics.median(seconds),
-        **{
-            name: statistics.median(run[name] for run in runs)
-            for name in (
-                "start_seconds",
-                "cpu_seconds",
-                "peak_bytes",
-                "processes",
-                "accuracy",
-            )
-        },
-    }
-
-
-def is_same_work(result: Mapping[str, Any]) -> bool:
-    """Whether each run's models are the reference's, after the first and last round."""
-    return all(
-        run["first_distance"] <= SAME_FIRST * run["update_norm"]
-        and run["last_distance"] <= SAME_LAST * run["movement"]
-        for run in runs_of(result)
-    )
-
-
-def resumption(result: Mapping[str, Any]) -> str:
-    """What became of the run that was killed."""
-    kill = result.get("kill")
-    if kill is None:
-        return ""
-    if "error" in kill:
-        return f"no: {kill['error']}"
-    if kill["first_round_after"] == 1:
-        return "no: starts again at round 1"
-    if kill["same_bits"]:
-        return "yes, to the same bits"
-    if kill["distance"] <= SAME_RESULT:
-        return "yes, to the same model"
-    return f"goes on, but ends {kill['distance']:.1%} away"

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from compare import federated_task, measurement
+from compare import federated_task, outcomes
 from compare.frameworks import FRAMEWORKS
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -23,6 +23,7 @@ _MEASURED = (
     "peak MB (processes)",
     "after kill -9: resumes?",
 )
+_NOT_YET = "not measured yet"
 
 
 def _cell(text: str) -> str:
@@ -49,18 +50,18 @@ def installs(result: Mapping[str, Any]) -> str:
 
 
 def _measured_row(name: str, result: Mapping[str, Any]) -> str:
-    title, values = FRAMEWORKS[name].title, measurement.medians(result)
+    title, values = FRAMEWORKS[name].title, outcomes.medians(result)
     count = str(result["lines"]) if result["lines"] else ""
-    runs = str(len(measurement.runs_of(result)))
+    runs = str(len(outcomes.runs_of(result)))
     if not values:
         return _row(
             title,
             runs,
             count,
             *[""] * (len(_MEASURED) - 4),
-            ("not run, see below" if "absent" in result else "not measured yet"),
+            ("not run, see below" if outcomes.absence(result) else _NOT_YET),
         )
-    same = measurement.is_same_work(result)
+    same = outcomes.is_same_work(result)
     return _row(
         title,
         runs,
@@ -71,32 +72,32 @@ def _measured_row(name: str, result: Mapping[str, Any]) -> str:
         f"{values['start_seconds']:.1f}",
         f"{values['cpu_seconds']:.0f}",
         f"{values['peak_bytes'] / 1e6:.0f} ({values['processes']:.0f})",
-        measurement.resumption(result),
+        outcomes.resumption(result),
     )
 
 
 def readme_row(title: str, result: Mapping[str, Any]) -> str:
     """The row of a framework in README.md: what a busy machine does not change."""
-    values = measurement.medians(result)
+    values = outcomes.medians(result)
     tried = result["installation"]
     works = "yes" if tried["works"] else "no"
     if not values:
         return _row(
             title,
             works,
-            ("not run" if "absent" in result else "not measured yet"),
+            ("not run" if outcomes.absence(result) else _NOT_YET),
             "",
             "",
             "",
         )
-    other = "" if measurement.is_same_work(result) else " (other work)"
+    other = "" if outcomes.is_same_work(result) else " (other work)"
     return _row(
         title,
         works,
         f"{values['accuracy']:.3f}{other}",
         str(result["lines"]),
         f"{values['peak_bytes'] / 1e6:.0f}",
-        measurement.resumption(result).split(":")[0],
+        outcomes.resumption(result).split(":")[0],
     )
 
 
@@ -110,7 +111,7 @@ def places(results: Results) -> dict[str, list[str]]:
 
 
 def _logged(result: Mapping[str, Any]) -> str:
-    runs = measurement.runs_of(result)
+    runs = outcomes.runs_of(result)
     if not runs:
         return ""
     return f" ({max(run['epsilon_lines'] for run in runs)} lines of its run name it)"
@@ -137,8 +138,8 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         f"{federated_task.RATE}, batches of {federated_task.BATCH_SIZE} in a fixed "
         f"order, and a mean. {notes['rounds']} rounds; medians over the runs.",
         f'- A reference in NumPy reaches {notes["reference"]}. "Same work": the model '
-        f"after the first round is the reference's within {measurement.SAME_FIRST:.2%} "
-        f"of the movement, and after the last within {measurement.SAME_LAST:.0%}.",
+        f"after the first round is the reference's within {outcomes.SAME_FIRST:.2%} "
+        f"of the movement, and after the last within {outcomes.SAME_LAST:.0%}.",
         "",
         *_head(*_MEASURED),
         *[_measured_row(name, result) for name, result in done.items()],
@@ -188,7 +189,9 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         *[_privacy_row(name, result) for name, result in done.items()],
     ]
     absent = {
-        name: result["absent"] for name, result in done.items() if "absent" in result
+        name: reason
+        for name, result in done.items()
+        if (reason := outcomes.absence(result))
     }
     if absent:
         text += ["", "## Not run", ""]
@@ -218,9 +221,9 @@ def plot(results: Results, path: pathlib.Path) -> None:
     from matplotlib import pyplot
 
     values = {
-        name: measurement.medians(results[name])
+        name: outcomes.medians(results[name])
         for name in FRAMEWORKS
-        if name in results and measurement.runs_of(results[name])
+        if name in results and outcomes.runs_of(results[name])
     }
     if not values:
         path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from compare import federated_task, recorder
 
 _POLL_SECONDS = 0.2
 # A run of which this long no further round is done hangs.
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 600.0
 
 
 class TrialFailed(RuntimeError):

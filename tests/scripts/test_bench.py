@@ -111,6 +111,39 @@ def test_an_interrupted_measurement_leaves_nothing(fake, tmp_path, monkeypatch):
     assert not _running(tmp_path / "W1_works.log")
 
 
+@pytest.mark.parametrize(
+    ("ending", "code"), [(SystemExit(143), 143), (ContenderFailed("gone"), None)]
+)
+def test_what_is_finished_is_printed_when_the_rest_is_not(
+    tmp_path, monkeypatch, capsys, ending, code
+):
+    def measure(workload, chosen, turns, folder):
+        if workload == "W2":
+            raise SystemExit(143)
+        return {}, {}
+
+    def memory(folder):
+        raise ending
+
+    output = tmp_path / "b.json"
+    monkeypatch.setattr(bench, "commands", lambda *_: ({}, {}))
+    monkeypatch.setattr(bench, "measure", measure)
+    result = {"in_process_seconds": 0.5, "in_process_rounds": 3}
+    monkeypatch.setattr(report, "summary", lambda *_: result)
+    monkeypatch.setattr(endurance, "memory", memory)
+    workloads = "W1,W2" if code else "W1"
+    arguments = [f"--workloads={workloads}", "--memory", f"--output={output}"]
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        bench.main()
+    assert stopped.value.code == (code or "scripts/bench: gone")
+    printed = capsys.readouterr().out
+    assert "| workload | in_process |\n|---|---|\n| W1 | 0.5000 |\n" in printed
+    assert "W2" not in printed
+    assert json.loads(output.read_text()) == {"W1": result}
+    assert output.with_suffix(".svg").is_file()
+
+
 def test_a_silent_contender_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmark.contender._PATIENCE_SECONDS", 0.2)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -365,6 +398,12 @@ def test_an_environment_is_made_once(made, tmp_path, monkeypatch, capsys):
     environments.python_of("pfl")
     assert made == [folder, folder]
     assert f"installing pfl in {folder}" in capsys.readouterr().err
+
+
+def test_every_peer_has_an_environment():
+    for peer in environments.PEERS.values():
+        assert peer.environment in environments.ENVIRONMENTS
+        assert environments.requirements_of(peer.environment).is_file()
 
 
 def test_an_environment_has_a_python_that_its_packages_run_on(monkeypatch, made):

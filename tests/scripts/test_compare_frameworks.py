@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,10 +20,12 @@ from benchmark.peers import environments  # noqa: E402
 from compare import (  # noqa: E402
     __main__ as program,
     federated_task,
+    forgotten,
     frameworks,
     installation,
     lines,
     measurement,
+    outcomes,
     recorder,
     table,
     trial,
@@ -27,7 +33,7 @@ from compare import (  # noqa: E402
 
 # A framework of NumPy: trains as the reference, and is told how to misbehave.
 _FAKE = """
-import os, pathlib, subprocess, sys
+import os, pathlib, subprocess, sys, time
 import numpy as np
 from compare import federated_task, recorder
 
@@ -46,6 +52,14 @@ if kind != "forgets" and kept.exists():
     if kind == "refuses":
         sys.exit("RuntimeError: the state is locked")
 clients = [federated_task.client(n) for n in range(federated_task.NUM_CLIENTS)]
+pids = pathlib.Path(os.environ.get("FAKE_PIDS", "none"))
+if kind == "waits in the second run":
+    before = pids.with_suffix(".first")
+    if before.exists():
+        pids.with_suffix(".part").write_text(f"{os.getpid()} {child.pid}")
+        pids.with_suffix(".part").replace(pids)
+        time.sleep(600)
+    before.touch()
 for number in range(done + 1, federated_task.rounds() + 1):
     if kind == "stops" and number == 3:
         raise ValueError("dropped out")
@@ -88,8 +102,8 @@ def fake(tmp_path, monkeypatch, standard):
     )
     monkeypatch.setitem(frameworks.FRAMEWORKS, "fake", framework)
 
-    def measure(kind, rounds=ROUNDS, runs=1):
-        setting = measurement.Setting(rounds, runs, "today", "here")
+    def measure(kind, rounds=ROUNDS, runs=1, machine="here"):
+        setting = measurement.Setting(rounds, runs, "today", machine)
         monkeypatch.setenv("FAKE", kind)
         said = []
         found = measurement.Measurement(
@@ -127,20 +141,24 @@ def test_a_framework_that_resumes(fake):
     assert run["cpu_seconds"] > 0
     assert run["epsilon_lines"] == 1
     assert run["last_distance"] == 0
-    assert measurement.is_same_work(found)
+    assert outcomes.is_same_work(found)
     assert found["kill"] == {
         "killed_after": 2,
         "first_round_after": 3,
         "same_bits": True,
         "distance": 0,
     }
-    assert measurement.resumption(found) == "yes, to the same bits"
+    assert outcomes.resumption(found) == "yes, to the same bits"
     # What is done is not done again, unless the setting is another; runs are added.
     assert fake("other") == (found, [])
     more, said = fake("", runs=2)
     assert said == ["environment", "run2"]
     assert more["run1"] == run
-    _, said = fake("", ROUNDS + 1)
+    # Runs of another machine are not mixed with those of this one.
+    _, said = fake("", machine="there (load 2.0 at the start)")
+    assert said[0] == "fake.json was measured on another machine, here; measuring again"
+    assert said[-2:] == ["run1", "kill"]
+    _, said = fake("", ROUNDS + 1, machine="there (load 9.0 at the start)")
     assert said[0] == "fake.json is of another program or setting; measuring again"
 
 
@@ -153,12 +171,12 @@ def test_a_framework_that_resumes(fake):
 )
 def test_a_framework_that_does_not_resume(fake, kind, resumes):
     found, _ = fake(kind)
-    assert measurement.resumption(found) == resumes
+    assert outcomes.resumption(found) == resumes
 
 
 def test_other_work_and_a_failure_are_said(fake):
     found, _ = fake("other")
-    assert not measurement.is_same_work(found)
+    assert not outcomes.is_same_work(found)
     notes = dict.fromkeys(("reference", "rounds"), "x")
     assert "| **no** |" in table.page({"fake": found}, notes)
 
@@ -208,6 +226,143 @@ def test_a_run_that_ends_leaves_no_process(standard, tmp_path):
     assert not status.exists() or "State:\tZ" in status.read_text()
 
 
+# scripts/compare_frameworks with one framework of NumPy, and a task of noise.
+_DRIVER = """
+import pathlib, sys
+from benchmark import driver
+from compare import __main__ as program, federated_task, frameworks, measurement
+
+fact = frameworks.Fact("none", "privacy.md")
+frameworks.FRAMEWORKS.clear()
+frameworks.FRAMEWORKS["fake"] = frameworks.Framework(
+    "Fake 1", None, (), "import fake", sys.argv.pop(1), "", fact, fact, fact
+)
+
+def yardstick(folder, rounds):
+    import numpy as np
+    x, y = np.ones((20, 784), np.float32), np.arange(20, dtype=np.int32) % 10
+    weights = federated_task.glorot(0)
+    federated_task.write(folder, [(x, y)] * 10, (x, y), weights)
+    first, last = federated_task.reference([(x, y)] * 10, weights, rounds)
+    return measurement.Yardstick(folder, (x, y), first, last)
+
+program.yardstick = yardstick
+sys.exit(driver.run("scripts/compare_frameworks", program.main))
+"""
+
+
+def _is_gone(pid):
+    """Whether a process is no more, or a zombie that nobody has waited for."""
+    status = pathlib.Path(f"/proc/{pid}/status")
+    try:
+        return "State:\tZ" in status.read_text()
+    except OSError:
+        return True
+
+
+def _awaited(condition, process):
+    """Waits until a condition holds; nothing is timed but a failure."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_killed_driver_leaves_no_process_and_goes_on(tmp_path):
+    (tmp_path / "fake.py").write_text(_FAKE)
+    (tmp_path / "driver.py").write_text(_DRIVER)
+    (tmp_path / "tmp").mkdir()
+    result, pids = tmp_path / "out" / "frameworks" / "fake.json", tmp_path / "pids"
+
+    def start(kind):
+        return subprocess.Popen(
+            [
+                *(
+                    sys.executable,
+                    str(tmp_path / "driver.py"),
+                    str(tmp_path / "fake.py"),
+                ),
+                *("--again", "--runs=2", "--rounds=4", f"--output_dir={tmp_path}/out"),
+            ],
+            env={
+                **os.environ,
+                "FAKE": kind,
+                "FAKE_PIDS": str(pids),
+                "TMPDIR": str(tmp_path / "tmp"),
+                "PYTHONPATH": os.pathsep.join((str(ROOT / "scripts"), str(ROOT))),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    killed = start("waits in the second run")
+    _awaited(pids.exists, killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    first = json.loads(result.read_text())
+    assert "run1" in first
+    assert "run2" not in first
+    # The program and its child, which has a session of its own, and their files.
+    for pid in pids.read_text().split():
+        end = time.monotonic() + 120
+        while not _is_gone(pid) or any((tmp_path / "tmp").iterdir()):
+            assert time.monotonic() < end, pid
+            time.sleep(0.02)
+
+    # The same command measures what is missing, in spite of --again.
+    second = start("")
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    found = json.loads(result.read_text())
+    assert found["run1"] == first["run1"]
+    assert {"run2", "kill"} <= set(found)
+    assert "Fake 1: going on where --again was interrupted" in err
+    assert "1 of 1, Fake 1: run2" in err
+    assert "run1" not in err
+    assert f"results: {result.parent}" in err
+    assert "| Fake 1 | 2 |" in out
+    assert not any((tmp_path / "tmp").iterdir())
+    # Now --again means again.
+    assert not (result.parent / ".again").exists()
+
+
+def test_again_forgets_once_until_all_are_measured(tmp_path):
+    def forget():
+        for name in ("a", "b"):
+            (tmp_path / f"{name}.json").write_text("{}")
+        removed = forgotten.Forgotten(tmp_path / ".again")
+        return removed, [name for name in ("a", "b") if removed.forget(name)]
+
+    removed, names = forget()
+    assert names == ["a", "b"]
+    assert not list(tmp_path.glob("*.json"))
+    assert forget()[1] == []
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    removed.end(["a"])
+    assert forget()[1] == ["a"]
+    removed.end(["a", "b"])
+    assert forget()[1] == ["a", "b"]
+
+
+def test_an_environment_that_is_missing_is_tried_again(fake, monkeypatch):
+    def unavailable(_):
+        raise environments.PeerUnavailable("fake needs Python 3.8, found 3.11")
+
+    monkeypatch.setattr(frameworks.Framework, "interpreter", unavailable)
+    found, _ = fake("")
+    assert outcomes.absence(found) == "fake needs Python 3.8, found 3.11"
+    notes = dict.fromkeys(("reference", "rounds"), "x")
+    page = table.page({"fake": found}, notes)
+    assert "- Fake 1: fake needs Python 3.8, found 3.11" in page
+    monkeypatch.undo()
+    monkeypatch.setattr(trial, "_POLL_SECONDS", 0.01)
+    found, _ = fake("")
+    assert outcomes.absence(found) == ""
+    assert "run1" in found
+
+
 def test_a_program_that_hangs_is_given_up(standard, tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "PATIENCE_SECONDS", 0.3)
     path = tmp_path / "hangs.py"
@@ -235,6 +390,9 @@ def test_lines_with_code_count():
     source += 'def f(\n    x,\n):\n    """Does."""\n    # Why.\n    return """\n\n"""\n'
     # import b, the three lines of def, and the three of return.
     assert lines.of_python(source) == 1 + 3 + 3
+    # A line of a statement, and a whole one.
+    assert lines.of_python("f(\n    a,  # measured\n    b,\n)\n") == 3
+    assert lines.of_python("f(\n    a,\n    b,\n)  # measured\ng()\n") == 1
     assert lines.of_settings("# what\n\na: 1\nb: 2  # measured\n") == 1
     for framework in frameworks.FRAMEWORKS.values():
         assert lines.of_files(framework.files) > 5
@@ -318,8 +476,8 @@ def test_a_real_framework(tmp_path):
         tmp_path / "ours.json",
         print,
     ).run()
-    assert measurement.is_same_work(found)
-    assert measurement.resumption(found) == "yes, to the same bits"
+    assert outcomes.is_same_work(found)
+    assert outcomes.resumption(found) == "yes, to the same bits"
 
 
 def test_the_readme_says_what_was_measured():

@@ -49,7 +49,8 @@ ENVIRONMENTS = {
     "flare": Environment(newest=(3, 13)),
     "openfl": Environment(newest=(3, 12)),
     "fedml": Environment(),
-    "syft": Environment(newest=(3, 12)),
+    "opacus": Environment(newest=(3, 13)),
+    "syft": Environment(oldest=(3, 8), newest=(3, 8)),
 }
 
 

@@ -1,13 +1,46 @@
-"""PySyft, as its README begins: what comes after needs the two accounts.
-
-Release 0.10 has no federated averaging: a data scientist submits a file for each round,
-and each data owner runs it. Both meet in the cloud storage that they log in to.
+"""PySyft, as its tutorials "Federated Learning via Trusted Aggregator" and "Federated
+Learning with Federated Dataset" write it, with virtual workers.
 """
 
 import syft as sy
+import torch
+from syft.frameworks.torch.fl import utils
 
-scientist = sy.login_ds(email="scientist@example.org")
-owners = [sy.login_do(email=f"owner{number}@example.org") for number in range(10)]
-for number, owner in enumerate(owners):
-    scientist.add_peer(f"owner{number}@example.org")
-    owner.approve_peer_request("scientist@example.org")
+from compare import federated_task, recorder  # measured
+
+hook = sy.TorchHook(torch)
+workers = [
+    sy.VirtualWorker(hook, id=f"worker{number}")
+    for number in range(federated_task.NUM_CLIENTS)
+]
+datasets = []
+for number, worker in enumerate(workers):
+    x, y = map(torch.from_numpy, federated_task.client(number))
+    datasets.append(sy.BaseDataset(x, y.long()).send(worker))
+loader = sy.FederatedDataLoader(
+    sy.FederatedDataset(datasets), batch_size=federated_task.BATCH_SIZE
+)
+model = torch.nn.Sequential(
+    torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+)
+with torch.no_grad():
+    for parameter, array in zip(model.parameters(), federated_task.initial()):
+        parameter.copy_(torch.from_numpy(array.T))
+criterion = torch.nn.CrossEntropyLoss()
+
+for number in range(1, federated_task.rounds() + 1):
+    local = {worker: model.copy().send(worker) for worker in workers}
+    optimizers = {
+        worker: torch.optim.SGD(local[worker].parameters(), lr=federated_task.RATE)
+        for worker in workers
+    }
+    for data, target in loader:
+        worker = data.location
+        optimizers[worker].zero_grad()
+        loss = criterion(local[worker](data), target)
+        loss.backward()
+        optimizers[worker].step()
+    model = utils.federated_avg({w: local[w].get() for w in workers})
+    recorder.round_done(
+        number, [p.detach().numpy() for p in model.parameters()]
+    )  # measured

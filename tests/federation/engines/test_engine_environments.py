@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import sys
 
 import pytest
 
@@ -57,6 +58,19 @@ def test_a_machine_without_a_fitting_python_gets_one_line(tmp_path, monkeypatch)
     assert str(error.value).startswith(
         "Flower 1.42 needs Python 3.11 to 3.13, found none; install one"
     )
+
+
+def test_the_advice_names_a_python_that_would_do(monkeypatch):
+    monkeypatch.setattr(environments, "_candidates", lambda: iter((sys.executable,)))
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for oldest, newest, text in (
+        ((3, 6), (3, 6), "3.6, found {0}; install one, for example 'apt install"),
+        ((3, 99), (3, 101), "3.99 to 3.101, found {0}; install one, for example"),
+    ):
+        with pytest.raises(errors.UserError) as error:
+            environments.find_python("x", oldest, newest)
+        assert f"x needs Python {text.format(here)}" in str(error.value)
+        assert f"'pyenv install {oldest[0]}.{oldest[1]}'" in str(error.value)
 
 
 def test_an_installation_that_fails_says_why_and_is_begun_anew(tmp_path, monkeypatch):

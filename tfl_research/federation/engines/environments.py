@@ -32,6 +32,8 @@ _PROBE = (
     "print(sys._base_executable)"
 )
 _LOG_LINES = 5
+# Minor versions of the Pythons that are looked for, the usual one first.
+_MINORS = (11, 12, 13, 10, 9, 8)
 
 
 @dataclass(frozen=True)
@@ -185,19 +187,24 @@ def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) ->
         if oldest <= (major, minor) <= newest:
             return executable
         found.add(f"{major}.{minor}")
-    span = f"{oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}"
+    span = f"{oldest[0]}.{oldest[1]}"
+    if oldest != newest:
+        span += f" to {newest[0]}.{newest[1]}"
+    usual = max(oldest, min(newest, (3, _MINORS[0])))
+    example = f"{usual[0]}.{usual[1]}"
     raise errors.UserError(
         f"{title} needs Python {span}, found "
         f"{errors.alternatives(sorted(found)) or 'none'}; install one, for example "
-        "'apt install python3.11 python3.11-venv' or 'pyenv install 3.11'"
+        f"'apt install python{example} python{example}-venv' or "
+        f"'pyenv install {example}'"
     )
 
 
 def _candidates() -> Iterator[str]:
-    names = ["python3.11", "python3.12", "python3.13", "python3.10", "python3"]
+    names = [*(f"python3.{minor}" for minor in _MINORS), "python3"]
     yield from (path for path in map(shutil.which, names) if path)
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
-    for minor in (11, 12, 13, 10):
+    for minor in _MINORS:
         yield from map(str, sorted(pyenv.glob(f"versions/3.{minor}*/bin/python")))
     # The Python that runs this: under .venv, the Python that .venv was made from.
     yield str(pathlib.Path(sys.base_prefix) / "bin" / "python3")

@@ -66,7 +66,7 @@ def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, s
     killed leaves hundreds. Error messages and `inspect` find the source here as well.
 
     Args:
-      source: of a module.
+      source: the source of a module.
       delete_on_exit: not used.
     """
     name = f"__autograph_generated_file_{next(_generated)}"

@@ -79,8 +79,8 @@ def _box_muller(
     """Two normal numbers `[2, ...]` of words, int32 of shapes that fit each other.
 
     Args:
-      high: of j, the upper word.
-      low: of j, the lower word, signed: j = 2^32 high + low.
+      high: the upper word of j.
+      low: the lower word of j, signed: j = 2^32 high + low.
       finest: v in units of 2^-32.
       angle: in units of pi 2^-31.
     """

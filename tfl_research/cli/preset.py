@@ -150,7 +150,7 @@ class Preset:
     """A binary: which settings of an experiment it offers as flags.
 
     Attributes:
-      name: of the experiment.
+      name: the name of the experiment.
       doc: what it does; the head of `--help`.
       groups: the settings with flags.
       defaults: defaults that differ from the settings' own.

@@ -87,7 +87,7 @@ def clients(
 
     Args:
       client_ids: all clients; both parts keep their order.
-      seed: of the draw.
+      seed: the seed of the draw.
       count: number of clients to hold out.
       fraction: probability of each client to be held out, instead of `count`.
 
@@ -142,7 +142,7 @@ def examples(
       contents: what tells the client's examples apart, see `array_contents`; may be
         empty.
       fraction: probability of each example to be tested on, in [0, 1).
-      seed: of the draw.
+      seed: the seed of the draw.
       client_id: the client that holds the examples; clients draw independently.
 
     Returns:
@@ -210,7 +210,7 @@ def groups(
     Args:
       group_of: the group of each example, `[n]`, of any comparable type.
       fraction: probability of each group to be tested on, in [0, 1).
-      seed: of the draw.
+      seed: the seed of the draw.
       purpose: tells independent draws of one seed apart.
 
     Returns:

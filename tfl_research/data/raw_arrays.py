@@ -19,7 +19,7 @@ class Place:
     Attributes:
       text: names the array, and the client.
       rows: the user's name of each row; its number from 0 where not given.
-      unit: of the first axis.
+      unit: the unit of the first axis.
     """
 
     text: str

@@ -72,7 +72,7 @@ def aggregator(setup: Setup, stacked: Any) -> Any:
     """An aggregation factory under an attack that sees the honest updates.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       stacked: the factory, which holds the updates of a cohort together.
     """
     from tfl_research import aggregators

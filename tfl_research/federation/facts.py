@@ -20,7 +20,7 @@ class SiteFacts:
     Attributes:
       site: name of the site.
       client_ids: its clients, in its order.
-      specs: of one example of its arrays, by flat name.
+      specs: the specs of one example of its arrays, by flat name.
       sizes: number of training examples by client; None where the site does not tell.
       agreed: digest of what all sites must have alike (`Task.agreed`).
       mark: a keyed digest of the site's data. It is the same as long as the data are,

@@ -46,7 +46,7 @@ class KeptTotals:
       attempt: number of the run's attempt. Totals of others are not read.
 
     Args:
-      folder: of the files; made when missing.
+      folder: the folder of the files; made when missing.
       rounds: how many of the last rounds are kept.
     """
 

@@ -43,7 +43,7 @@ class SecureSums:
     Args:
       run: the run's id.
       vectors: the forms of the tensors that are summed.
-      folder: of the run; keeps attempts and survivors.
+      folder: the folder of the run; keeps attempts and survivors.
       say: prints a line for the user.
       least_clients: a sum of fewer clients is not opened, since their parts of the
         noise are less than what is charged.

@@ -122,7 +122,7 @@ def check_changing(
     """Checks that it is known what happens to weights that training changes.
 
     Args:
-      names: of the non-trainable weights that training changes.
+      names: the names of the non-trainable weights that training changes.
       dtypes: their dtypes.
       choice: see `FunctionalModel.non_trainable`; None for no choice.
 

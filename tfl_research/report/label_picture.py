@@ -80,7 +80,7 @@ def draw(
 
     Args:
       labels: counts `[clients, classes]`, with at least one label.
-      client_ids: of the rows.
+      client_ids: the client ids of the rows.
       title: above the picture.
       label_names: in label order; a label without a name is shown as a number.
 

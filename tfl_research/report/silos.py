@@ -80,7 +80,7 @@ def remarks(
 
     Args:
       runs: folders by the runs' names.
-      rows: of results.csv, one for each.
+      rows: the rows of results.csv, one for each.
     """
     lines = []
     lost = [n for n, row in zip(runs, rows) if row["stop_reason"] == "diverged"]
@@ -106,7 +106,7 @@ def table(by_run: pd.DataFrame, *, metric: str) -> str:
     largest ε.
 
     Args:
-      by_run: of `by_silo`.
+      by_run: the result of `by_silo`.
       metric: one of its columns.
     """
     alone = by_run["method"].str.startswith(ALONE)

@@ -20,7 +20,7 @@ class KeyedEngine(ClosedOnExit):
     checkpoints keep, have no secret.
 
     Args:
-      engine: of a process that was built with the public seed.
+      engine: the engine of a process that was built with the public seed.
       public: the public seed as int64 `[2]`; leaves of the state that are equal to
         this are the seeds of noise.
       key: the secret key as int64 `[2]`.

@@ -35,7 +35,7 @@ class SeparateClients:
     programs. So both give the same result to the last bit, on processors of one type.
 
     Args:
-      programs: of the process, which no engine uses.
+      programs: the programs of the process, which no engine uses.
       compiler: "xla" or "graph".
 
     Raises:
@@ -82,7 +82,7 @@ class SeparateClients:
         """What one client reports, tensors as `report_specs`.
 
         Args:
-          context: of `context`.
+          context: the result of `context`.
           chunk: with one client.
 
         Raises:
@@ -175,8 +175,8 @@ class SeparateProcess:
 
     Args:
       process: any process with clients that hold tensors.
-      compiler: of the clients' work, "xla" or "graph"; None for "xla" where XLA
-        executes it as TensorFlow does.
+      compiler: the compiler of the clients' work, "xla" or "graph"; None for "xla"
+        where XLA executes it as TensorFlow does.
 
     Raises:
       UnsupportedProcess: the process has no map-reduce form, or the compiler cannot

@@ -77,7 +77,7 @@ class Attempts:
         """The key of the last attempt's noise: 128 secret bits.
 
         Args:
-          seed: of the run.
+          seed: the seed of the run.
         """
         derived = run_seed.derived(seed, "noise", self._content())
         return int.from_bytes(derived[:16], "big")
@@ -86,8 +86,8 @@ class Attempts:
         """Whether the last attempt may go on from a checkpoint.
 
         Args:
-          round_number: of the checkpoint.
-          name: of the attempt that wrote the checkpoint.
+          round_number: the round of the checkpoint.
+          name: the name of the attempt that wrote the checkpoint.
         """
         if not self.all:
             return True
@@ -106,7 +106,7 @@ class Attempts:
         cohorts that are independent of each other.
 
         Args:
-          seed: of the run.
+          seed: the seed of the run.
         """
         found = []
         for count, one in enumerate(self.all, start=1):

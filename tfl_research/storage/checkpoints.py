@@ -61,9 +61,10 @@ class CheckpointStore:
     Args:
       folder: the run's `checkpoints` folder; created.
       keep: number of newest versions to keep, at least 1.
-      key: of the seal, secret; without a key only the SHA-256 is checked.
-      attempts: of the run. A version has the name of the attempt that wrote the
-        version, and only versions from which the last attempt may go on are loaded.
+      key: the key of the seal, secret; without a key only the SHA-256 is checked.
+      attempts: the attempts of the run. A version has the name of the attempt that
+        wrote the version, and only versions from which the last attempt may go on are
+        loaded.
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class CheckpointStore:
         """Whether the last attempt can go on: from a version, or from the beginning.
 
         Args:
-          attempts: of the run.
+          attempts: the attempts of the run.
         """
         return attempts.after == 0 or any(
             attempts.accepts(round_number, header["attempt"])

@@ -220,7 +220,8 @@ class ClientStates:
         """Goes back to the states after a round.
 
         Args:
-          round_number: of the checkpoint that the run resumes from; 0 for none.
+          round_number: the round of the checkpoint that the run resumes from; 0
+            for none.
           extent: the table's extent at that checkpoint.
 
         Raises:

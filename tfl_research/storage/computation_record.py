@@ -29,7 +29,7 @@ class ComputationRecord:
 
     Attributes:
       path: the file, which only its owner can read: digests of private data are in it.
-      seed: of the run.
+      seed: the seed of the run.
       private: whether the run has a privacy plan, so that its noise must never be used
         for two different things.
     """

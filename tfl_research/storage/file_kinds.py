@@ -39,7 +39,7 @@ def problem(path: pathlib.Path, wanted: str = FILE) -> Optional[str]:
     """What is wrong with a path, in words; None for what is wanted, or for nothing.
 
     Args:
-      path: of a file or folder that may be missing.
+      path: the path of a file or folder that may be missing.
       wanted: `FILE` or `FOLDER`.
     """
     found = kind(path)
@@ -50,7 +50,7 @@ def check(path: pathlib.Path, wanted: str = FILE) -> None:
     """Refuses something else than what is wanted; what is missing is no problem.
 
     Args:
-      path: of a file or folder.
+      path: the path of a file or folder.
       wanted: `FILE` or `FOLDER`.
 
     Raises:

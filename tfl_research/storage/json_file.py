@@ -33,7 +33,7 @@ def parsed(content: bytes, most_digits: int = _MOST_DIGITS) -> Any:
 
     Args:
       content: the text.
-      most_digits: of a whole number.
+      most_digits: the largest number of digits of a whole number.
 
     Raises:
       ValueError: see `read`.

@@ -44,7 +44,7 @@ def kept(
     Args:
       path: the file.
       read: makes the choice of the record.
-      key: of the seal, see `keep`.
+      key: the key of the seal, see `keep`.
 
     Raises:
       UserError: the file has no such choice, or was edited.

@@ -60,7 +60,7 @@ def round_row(
       metrics: from `engine.next`, a nest of any form.
       epsilon: spent up to this round; infinite without privacy.
       delta: δ of `epsilon`; None without privacy.
-      noise_multiplier: of the mechanism, or None.
+      noise_multiplier: the noise multiplier of the mechanism, or None.
     """
     row: collections.OrderedDict[str, Cell] = collections.OrderedDict()
     row["round"] = round_number

@@ -80,7 +80,8 @@ class RunFolder:
       run_seed_given: whether the user chose the run seed. Whoever knows the seed can
         subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
-      attempts: of a private run, once `check_computation` has accepted the start.
+      attempts: the attempts of a private run, once `check_computation` has accepted the
+        start.
       hparams_path, metrics_path, metrics_copy_path, measurements_path, columns_path,
         clients_path, personal_clients_path, summary_path, ledger_path, privacy_path,
         computation_path, checkpoints_path, logdir_path, export_path, report_path: paths
@@ -293,7 +294,7 @@ class RunFolder:
         Call this before the first round of every start.
 
         Args:
-          fingerprint: of this start.
+          fingerprint: the fingerprint of this start.
           charged_rounds: rounds in the run's ledger.
           restarts: in the run's ledger.
 

@@ -45,7 +45,7 @@ def derived(seed: int, purpose: str, content: bytes = b"") -> bytes:
     HMAC-SHA256 keyed by the seed, over the purpose and the content.
 
     Args:
-      seed: of the run.
+      seed: the seed of the run.
       purpose: what the bytes are for; other purposes give independent bytes.
       content: what else the bytes depend on.
     """

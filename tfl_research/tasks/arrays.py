@@ -74,7 +74,7 @@ def from_arrays(
         were handed over, such as a vocabulary; see `Task.pooled`.
       sequences: the length to which rows of different lengths are padded: of x (and of
         y, if the objective is "next_token"), or by array, as {"x/words": ...}.
-      non_trainable: of weights that the model does not train, see
+      non_trainable: what becomes of weights that the model does not train, see
         `Task.non_trainable`.
 
     Raises:

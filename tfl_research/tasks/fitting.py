@@ -35,7 +35,7 @@ class Fitting:
     when they are first in a cohort or an evaluation, or before a private run.
 
     Args:
-      build_model, build_objective: of the task.
+      build_model, build_objective: the functions of the task that build them.
     """
 
     def __init__(

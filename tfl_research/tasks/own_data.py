@@ -284,7 +284,7 @@ def of_clients(
     Args:
       client_ids: all clients.
       read: gives a client's converted arrays; must be a pure function of the id.
-      settings: of the task.
+      settings: the settings of the task.
       pooled: what was computed from pooled rows.
 
     Raises:
@@ -311,7 +311,7 @@ def of_arrays(
 
     Args:
       clients: flat arrays by client.
-      settings: of the task.
+      settings: the settings of the task.
       pooled: what was computed from pooled rows.
 
     Raises:

@@ -128,7 +128,7 @@ def objective(
     Args:
       chosen: see `from_arrays`.
       model: the model, or its builder.
-      sequences: of the labels; their pad does not count in "next_token".
+      sequences: the sequences of the labels; their pad does not count in "next_token".
 
     Raises:
       ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.

@@ -52,7 +52,7 @@ class TaskRecipe:
 
     Attributes:
       name: the task's name in the registry.
-      seed: of partitions, splits and held-out clients.
+      seed: the seed of partitions, splits and held-out clients.
       options: all of the task's options by name, defaults included.
       data: `Task.data_sources` of what the registry built.
     """

@@ -104,7 +104,7 @@ def load(
       label_column: the class, integers or text; a number; or names of several labels
         that are true or false, separated by commas.
       drop_columns: columns to leave out; not every file must have them.
-      delimiter: of the CSV files.
+      delimiter: the delimiter of the CSV files.
       held_out_clients: number of clients that are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       seed: decides the held-out clients and the splits.

@@ -108,8 +108,8 @@ def serve_training(
     """Trains at a site for an engine's job, until SIGINT or SIGTERM.
 
     Args:
-      path: of the site's site.toml. The socket is `train.sock`, in the folder of the
-        site's own socket.
+      path: the path of the site's site.toml. The socket is `train.sock`, in the folder
+        of the site's own socket.
       settings: the `experiment.json` of `export`.
       say: prints a line.
 

@@ -144,12 +144,13 @@ class Coordinated:
     Attributes:
       engine: executes the rounds.
       evaluator: evaluates models.
-      task: of the run, with a metric for the best model that the evaluator has.
+      task: the task of the run, with a metric for the best model that the evaluator
+        has.
 
     Args:
-      setup: of the run, with facts of the sites.
-      process: of the run.
-      folder: of the run.
+      setup: the setup of the run, with facts of the sites.
+      process: the process of the run.
+      folder: the folder of the run.
       opened: closes what is opened here.
     """
 
@@ -242,7 +243,7 @@ class Coordinated:
         """Continues where the run is, once its folder has accepted the start.
 
         Args:
-          folder: of the run.
+          folder: the folder of the run.
           restarts: how often the run has begun again with new noise.
         """
         self.totals.attempt = restarts

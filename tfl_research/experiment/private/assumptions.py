@@ -63,7 +63,7 @@ def assumption_lines(setup: Setup) -> list[str]:
     """Sentences on what a private run takes to be public knowledge.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
 
     Returns:
       A sentence for each assumption; the guarantee covers none of them.

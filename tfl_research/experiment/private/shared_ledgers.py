@@ -21,8 +21,8 @@ def check(
     """Refuses a ledger of clients' rounds; makes the file if it does not exist.
 
     Args:
-      path: of --ledger, or None.
-      task: of the run.
+      path: the path of --ledger, or None.
+      task: the task of the run.
       event: what each of its rounds does.
 
     Returns:
@@ -96,8 +96,8 @@ def check_clients(
     """Refuses ledgers of clients' records; makes the folder if it does not exist.
 
     Args:
-      path: of --record_ledgers, or None.
-      task: of the run.
+      path: the path of --record_ledgers, or None.
+      task: the task of the run.
       event: what each of the run's rounds does.
       deltas: by client.
 
@@ -123,8 +123,9 @@ def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> li
     """What all runs of the shared ledger cost, and what its own budget leaves.
 
     Args:
-      account: of the run.
-      rounds: of this run, that are counted; None for all that it plans.
+      account: the account of the run.
+      rounds: the number of rounds of this run that are counted; None for all that it
+        plans.
 
     Returns:
       Sentences; none for a run that shares no ledger.

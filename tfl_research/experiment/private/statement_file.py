@@ -18,8 +18,8 @@ def kept_up_to_date(
     which a new statement would leave out.
 
     Args:
-      path: of the statement.
-      ledger: of the run's rounds.
+      path: the path of the statement.
+      ledger: the ledger of the run's rounds.
       write: writes the statement.
     """
     if not path.exists():

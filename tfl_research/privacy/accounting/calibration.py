@@ -57,7 +57,7 @@ def calibrate_event(
     """The smallest noise multiplier with which the rounds of an event keep to (ε, δ).
 
     Args:
-      event: of a round; its noise multiplier is ignored.
+      event: the event of a round; its noise multiplier is ignored.
       target_epsilon: ε not to be exceeded after the last round, above 0.
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).

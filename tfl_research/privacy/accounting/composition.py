@@ -24,7 +24,7 @@ def resolve_accountant(accountant: str | None, event: Event) -> str:
     Args:
       accountant: "pld" (privacy loss distributions), "rdp" (Rényi DP), or "auto"
         or None for the tightest that applies.
-      event: of a round.
+      event: the event of a round.
 
     Raises:
       ValueError: an unknown accountant, or one that does not apply.
@@ -89,7 +89,7 @@ class EpsilonCurve:
         """Begins the curve at 0 rounds.
 
         Args:
-          event: of every round.
+          event: the event of every round.
           delta: target δ.
           accountant: see `resolve_accountant`. For "auto" and a δ below 1e-15, each
             value is the smallest of the accountants that apply.

@@ -17,7 +17,7 @@ class Total:
     """ε of composed rounds.
 
     Attributes:
-      epsilon: of all rounds together.
+      epsilon: ε of all rounds together.
       relation: the neighbouring relation that ε is for; None without rounds.
       theorem: how rounds under other relations were converted, without a full stop;
         None if none were.

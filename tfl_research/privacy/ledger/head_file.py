@@ -46,7 +46,7 @@ class Writer:
         ledger itself is what counts, and an older head is still one that it had.
 
         Args:
-          position: of `HashChain.position`.
+          position: the result of `HashChain.position`.
         """
         line = _line(position)
         try:

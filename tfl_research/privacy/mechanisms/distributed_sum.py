@@ -98,7 +98,7 @@ class DistributedSumFactory(
         """An aggregation of `value_type`, a structure of float32 tensors.
 
         Args:
-          value_type: of updates, with the plan's number of scalars.
+          value_type: the type of updates, with the plan's number of scalars.
           weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
@@ -209,7 +209,7 @@ def discrete_gaussian_aggregator(
 
     Args:
       l2_norm_clip: S, positive.
-      plan: of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
+      plan: the result of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
       noise_seed: secret.
       secure: sum with `tff.aggregators.SecureModularSumFactory`, which
         `runtime.in_process` executes as a sum. TFF's runtime cannot execute a secure

@@ -54,8 +54,8 @@ class DeclaredPlan:
         """Makes a plan, once the event fits the run's cohorts.
 
         Args:
-          event: of one execution of a round.
-          amplification: of the run's sampler.
+          event: the event of one execution of a round.
+          amplification: the amplification of the run's sampler.
           rounds: planned, at least 1.
           repeatable: see the class.
           delta: target δ; `default_delta` of the population when None.
@@ -118,8 +118,8 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
     as they say.
 
     Args:
-      event: of a round.
-      amplification: of the sampler.
+      event: the event of a round.
+      amplification: the amplification of the sampler.
       rounds: planned.
 
     Raises:

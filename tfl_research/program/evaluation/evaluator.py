@@ -208,7 +208,8 @@ class Evaluator:
 
         Args:
           split: one of `splits`.
-          found: of `client_sums`, or of the sites of a federation.
+          found: the result of `client_sums`, or the sums from the sites of a
+            federation.
         """
         final = self._objective.finalize(
             {k: v.sum(axis=0) for k, v in found.sums.items()}

@@ -51,7 +51,7 @@ def allows(
     this machine, has another name.
 
     Args:
-      token: of the server; None on loopback.
+      token: the token of the server; None on loopback.
       host: the request's Host header.
       given: the token in the address, if there is one.
       kept: the token in the cookie, if there is one.

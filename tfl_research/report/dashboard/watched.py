@@ -54,7 +54,7 @@ class Status:
     """How far a run is.
 
     Attributes:
-      name: of its folder, as a path relative to the watched folder.
+      name: the name of its folder, as a path relative to the watched folder.
       results: its files; None if one of them is damaged.
       problem: what is damaged; empty if nothing is.
       changed: when its files last changed, in seconds since 1970.

@@ -62,7 +62,7 @@ class Panel:
     """Curves with a common axis.
 
     Attributes:
-      title: of the picture.
+      title: the title of the picture.
       series: at least one; each has a finite value.
       low, high: ends of the axis.
       is_logarithmic: whether the axis is.

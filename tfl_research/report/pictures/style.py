@@ -90,7 +90,7 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
     """A figure of one panel, in inches; call this inside of `applied`.
 
     Args:
-      width, height: of the figure.
+      width, height: the width and height of the figure.
       fitted: whether the margins fit the labels, which takes twice the time; else they
         fit numbers of up to five letters.
     """
@@ -105,8 +105,8 @@ def inline(made: Figure, prefix: str) -> str:
     """The figure as an SVG element with the page's colours and letters.
 
     Args:
-      made: of `figure`; call this inside of `applied`.
-      prefix: of all ids in the element, so that they are unique in the page.
+      made: the result of `figure`; call this inside of `applied`.
+      prefix: the prefix of all ids in the element, so that they are unique in the page.
     """
     made.patch.set_visible(False)
     for axes in made.axes:

@@ -24,7 +24,7 @@ class Tile:
       label: what the number is.
       value: the number as text.
       notes: sentences below.
-      share: of a bar from 0 to 1, of a budget or of rounds; None for no bar.
+      share: the share of a bar from 0 to 1, of a budget or of rounds; None for no bar.
     """
 
     label: str

@@ -143,7 +143,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
     """The page of a run.
 
     Args:
-      results: of the run; it need not have ended.
+      results: the results of the run; it need not have ended.
       live: whether the page asks its server for news.
       back: address of the list of runs; empty for none.
 

@@ -166,12 +166,12 @@ def against(
     """The final value against a cost, a point for each group and a bar for its range.
 
     Args:
-      groups: of runs.
-      column: of the value.
-      cost: of a group; not finite for none, such as ε without privacy, whose values
-        are dashed lines.
+      groups: the groups of runs.
+      column: the column of the value.
+      cost: the cost of a group; not finite for none, such as ε without privacy, whose
+        values are dashed lines.
       title: what follows the metric in the title.
-      x_label: of the cost's axis.
+      x_label: the label of the cost's axis.
       key: beginning of the ids.
       written: a cost as text.
 

@@ -48,7 +48,7 @@ def build(
       held_out_clients: how many clients are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       model: "mlp" (one hidden layer) or "linear".
-      hidden_units: of "mlp".
+      hidden_units: the number of units of "mlp".
       label_type: "classes"; "number", which is predicted without classes; or
         "multi_label", where `label_column` names several columns that are true or
         false.

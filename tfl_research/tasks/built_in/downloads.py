@@ -48,7 +48,7 @@ def digest(task: str, options: Mapping[str, Any]) -> str | None:
 
     Args:
       task: name of a task of this package.
-      options: of the task, by name.
+      options: the options of the task, by name.
     """
     if task not in ("cifar100", "emnist", "stackoverflow") or options.get("synthetic"):
         return None

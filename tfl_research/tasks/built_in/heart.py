@@ -84,9 +84,10 @@ def build(
     """Builds the task: `x` float32 `[35]`, `y` int32 (1 = disease).
 
     Args:
-      seed: of the hospitals' splits.
+      seed: the seed of the hospitals' splits.
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each hospital's patients, in [0, 1); see `hold_out.examples`.
+      test_fraction: the share of each hospital's patients, in [0, 1); see
+        `hold_out.examples`.
       held_out: a hospital that is never trained on ("Cleveland", "Hungary",
         "Switzerland" or "VA Long Beach"); None trains on all four.
 

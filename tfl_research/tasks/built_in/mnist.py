@@ -59,7 +59,7 @@ def build(
         "quantity" (sizes); "rotation" or "noise" (images); "concept_shift" (what
         the labels mean).
       dirichlet_alpha: concentration of "dirichlet"; smaller is more skewed.
-      shards_per_client: of "shards".
+      shards_per_client: the number of shards of each client under "shards".
       quantity_alpha: concentration of "quantity"; smaller is more skewed.
       rotation_degrees: the largest angle of "rotation".
       noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].

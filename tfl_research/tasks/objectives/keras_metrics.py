@@ -38,7 +38,7 @@ class ExampleMetric:
     """A metric of Keras by example.
 
     Attributes:
-      name: of the metric.
+      name: the name of the metric.
       is_usual: whether the name is the name that Keras gives to metrics of this kind.
       metric: direction and aggregation.
       sums: (y, predictions[, weights `[batch]`]) -> the contributions of each example
@@ -64,7 +64,7 @@ class ExampleMetric:
         """Compares the sums with the variables of Keras' own metric.
 
         Args:
-          y, predictions: of a few examples.
+          y, predictions: the labels and predictions of a few examples.
           weights: float32 `[batch]`, of the examples; None for a metric without them.
 
         Raises:

@@ -70,9 +70,9 @@ def difference(
 
     Args:
       build_model: see `Task.build_model`.
-      objective: of the task.
+      objective: the objective of the task.
       examples: a few examples by flat name.
-      predictions: of the task's model for them.
+      predictions: the predictions of the task's model for them.
     """
     x, y = structures.packed(examples, "x"), labels_of(examples)
     try:

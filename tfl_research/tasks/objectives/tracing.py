@@ -23,7 +23,7 @@ class Traced:
     """A function of tensors or structures of them, traced once for each shape.
 
     Args:
-      name: of the function, for messages.
+      name: the name of the function, for messages.
       function: returns tensors or structures of them.
       is_batched: whether the arguments have a first axis of examples.
       is_pure: whether a graph of TFF can call it: it may use no variables, and tensors

@@ -35,7 +35,7 @@ def check_id(client_id: object) -> None:
         )
     if not can_be_written(client_id):
         raise ValueError(
-            f"client id {client_id!r} is no valid text (a lone surrogate); decode it "
+            f"client id {client_id!r} is not valid text (a lone surrogate); decode it "
             "with the right encoding"
         )
 

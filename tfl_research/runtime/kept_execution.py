@@ -53,7 +53,7 @@ class KeptExecution:
         """
         if execution is None:
             raise UserError(
-                f"{self._path} is missing, so that it is unknown how the run executed "
+                f"{self._path} is missing, so nobody knows how the run executed "
                 "its rounds; restore it, or choose another --output_dir"
             )
 

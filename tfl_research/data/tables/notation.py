@@ -204,7 +204,7 @@ class Notation:
                 raise ValueError(text)
         except ValueError:
             raise ValueError(
-                f"is no date of the declared format {self.date_format!r}"
+                f"is not a date of the declared format {self.date_format!r}"
             ) from None
         has_year = "%Y" in self.date_format or "%y" in self.date_format
         return _days_since(_EPOCH if has_year else _NO_YEAR, found)

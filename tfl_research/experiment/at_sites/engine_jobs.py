@@ -73,7 +73,7 @@ def export(
     engine_trainer.check(experiment)
     target = folder / ("job" if engine == "flare" else "app")
     if target.exists():
-        raise UserError(f"{target} is there already; give another folder")
+        raise UserError(f"{target} exists already; give another folder")
     weights = engine_trainer.first_weights(experiment, shared.blueprint(experiment))
     rounds = experiment.training.rounds
     folder.mkdir(parents=True, exist_ok=True)

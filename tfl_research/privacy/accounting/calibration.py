@@ -85,7 +85,7 @@ def calibrate_event(
 
     if spent and composed_epsilon(spent, delta, accountant) >= target_epsilon:
         raise ValueError(
-            "what is charged beside the rounds already has ε = "
+            "what is charged in addition to the rounds already has ε = "
             f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so no "
             f"noise gives ε = {target_epsilon} in all: raise the target, or release "
             "less"

@@ -68,6 +68,6 @@ def check_settings(
     ):
         raise SettingError(
             f"{flag}budget_epsilon={budget_epsilon:g}: is below "
-            f"{flag}target_epsilon={target_epsilon:g}, so that the run would stop "
-            "early; leave it out or raise it"
+            f"{flag}target_epsilon={target_epsilon:g}, so the run would stop early; "
+            "leave it out or raise it"
         )

@@ -26,7 +26,7 @@ from tensorflow.core.function.polymorphism import function_type as _function_typ
 # Keras layers too.
 from tensorflow.python.autograph.core import ag_ctx as _autograph_status
 
-# It leaves files behind in a process that is killed, and has no option against it.
+# In a process that is killed it leaves files behind, and no option prevents that.
 from tensorflow.python.autograph.pyct import loader as _autograph_loader
 from tensorflow.python.eager.polymorphic_function import (
     concrete_function as _concrete_function,

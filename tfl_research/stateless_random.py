@@ -24,8 +24,8 @@ def fold_in(seed: tf.Tensor, data: Union[int, tf.Tensor]) -> tf.Tensor:
     """A new seed, int32 or int64 `[2]` like `seed`, for every integer `data`.
 
     The old seed cannot be told from the new one without inverting Philox, and all
-    its bits count. Seeds that are folded from one seed differ by their `data`, so that
-    whoever knows one of them knows the others.
+    its bits count. Seeds that are folded from one seed differ only by their `data`, so
+    whoever knows one of these seeds knows the others.
     """
     first, second = tf.unstack(integers([2], seed, seed.dtype))
     return tf.stack([first, second + tf.cast(data, seed.dtype)])

@@ -22,7 +22,7 @@ from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import Settings, declared
 
-# A group of settings, or a choice among registered ones with their parameters.
+# A group of settings, or a choice among registered classes with their parameters.
 Group = Union[type[Settings], SettingsRegistry[Any]]
 Chosen = TypeVar("Chosen", bound=Settings)
 

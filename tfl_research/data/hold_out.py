@@ -80,10 +80,11 @@ def clients(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits clients into training clients and held-out clients.
 
-    By `count`, the clients whose ids have the lowest hashes are held out: one client
-    more or less changes the training clients by one client. By `fraction`, each client
-    is held out if the hash of its id is below the fraction, whoever the others are; the
-    number of held-out clients then varies about the fraction, and may be 0.
+    By `count`, the clients whose ids have the lowest hashes are held out: if a client
+    is added or removed, the training clients differ by at most one client. By
+    `fraction`, each client is held out if the hash of its id is below the fraction,
+    whoever the others are; the number of held-out clients then varies about the
+    fraction, and may be 0.
 
     Args:
       client_ids: all clients; both parts keep their order.

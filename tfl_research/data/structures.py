@@ -136,7 +136,7 @@ def num_examples(arrays: Mapping[str, Any]) -> int:
 
 
 def single(arrays: Mapping[str, T], name: str, user: str) -> T:
-    """The array `name` of data that have one input, or one label.
+    """The array `name` of data with a single input, or a single label.
 
     Args:
       arrays: arrays, or their specs, by flat name.

@@ -55,7 +55,7 @@ def with_attack(setup: Setup) -> Setup:
 
 
 def client_work(setup: Setup, honest: ClientWork) -> ClientWork:
-    """What clients compute, the malicious ones for a local attack or a backdoor."""
+    """The clients' work. Malicious clients compute a local attack or a backdoor."""
     from tfl_research.attacks import simulation
 
     settings = setup.experiment.attack

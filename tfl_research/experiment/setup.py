@@ -122,7 +122,7 @@ class Setup:
 
 
 def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
-    """Reads the data, draws up the plan, and checks what goes with what.
+    """Reads the data, makes the plan, and checks whether all parts fit together.
 
     Args:
       experiment: as described.

@@ -12,7 +12,7 @@ from tfl_research.federation.wire.messages import Message
 
 @dataclasses.dataclass(frozen=True)
 class ReportSpec:
-    """One tensor of what a client reports.
+    """One tensor of a client's report.
 
     Attributes:
       dtype: the dtype of the tensor.

@@ -25,7 +25,7 @@ create table if not exists participants (
 
 @dataclasses.dataclass(frozen=True)
 class Total:
-    """The sum of what the clients of a round report.
+    """The sum of the reports of a round's clients.
 
     Attributes:
       client_ids: the clients that are in the sum.

@@ -16,7 +16,7 @@ from tfl_research.federation.wire.messages import Message, MessageError
 
 
 class Refusal(Protocol):
-    """A site's answer that it does not do what it was asked."""
+    """A site's answer that it refuses the request."""
 
     @property
     def site(self) -> str: ...

@@ -83,8 +83,9 @@ class SecureSums:
         Args:
           round_number: from 1.
           requests: for the round's work, by site.
-          seconds: for all steps together. Each step but the last has half of what is
-            left, so that a silent site does not use up the time of the others.
+          seconds: for all steps together. Each step except the last gets half of the
+            remaining time, so that a silent site does not use up the time of the other
+            sites.
           ask: asks sites; what does not fit, or comes too late, is left out.
 
         Returns:

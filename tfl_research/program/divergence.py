@@ -1,7 +1,7 @@
 """When a run counts as diverged: by its model, and by the losses that it releases.
 
 A private run decides by what it releases, including its noised model. So the decision
-is a function of what ε covers already, or of what the user chose to give out.
+is a function of what ε covers already, or of what the user chose to release.
 """
 
 from __future__ import annotations

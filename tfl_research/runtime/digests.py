@@ -1,4 +1,4 @@
-"""Digests of what a TFF process computes, to compare a run's starts."""
+"""Digests of a TFF process' computations, to compare a run's starts."""
 
 from __future__ import annotations
 

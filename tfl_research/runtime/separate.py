@@ -227,7 +227,7 @@ class SeparateProcess:
         return [_layout(spec) for spec in self._programs.report_specs]
 
     def kept_positions(self, member: str) -> list[int]:
-        """Positions in a report of what is for the table of clients' states alone.
+        """Positions in a report of tensors that only the table of clients' states gets.
 
         They are a client's new state, and its position in the cohort
         (`processes.client_states.collect`). Empty if clients keep no states.

@@ -242,7 +242,7 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
     """Header and payload of a version, verified; without a key by SHA-256 alone.
 
     Raises:
-      _Damaged: it is no version as it was written.
+      _Damaged: the file is not a version as it was written.
       UserError: it is of an earlier format, and there is a key.
     """
     try:

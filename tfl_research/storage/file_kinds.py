@@ -36,7 +36,7 @@ def kind(path: pathlib.Path) -> Optional[str]:
 
 
 def problem(path: pathlib.Path, wanted: str = FILE) -> Optional[str]:
-    """What is wrong with a path, in words; None for what is wanted, or for nothing.
+    """What is wrong with a path, in words; None if nothing is wrong.
 
     Args:
       path: the path of a file or folder that may be missing.

@@ -27,7 +27,7 @@ def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
 
 
 def cache() -> Optional[pathlib.Path]:
-    """The folder of what can be computed again: `$XDG_CACHE_HOME`, or `~/.cache`.
+    """The folder for caches: `$XDG_CACHE_HOME`, or `~/.cache`.
 
     None for a user without a home folder who has not set this variable.
     """

@@ -37,8 +37,8 @@ def from_arrays(
     """Makes a task of arrays, for data that fit into memory.
 
     Floats become float32, labels of integers or truth values int32, text bytes. Nothing
-    else is computed from the arrays: one client, or one example, more or less changes
-    no other client's examples and no split.
+    else is computed from the arrays: if a client or an example is added or removed, no
+    other client's examples and no other split change.
 
     Args:
       clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n differs by client, the

@@ -64,8 +64,8 @@ def from_datasets(
         or a dict from the inputs' names to the elements' names.
       y: the labels likewise; without it, elements named by `x` have no labels.
       weight: the name of the examples' weights in dict elements.
-      batched: whether an element is a batch of examples. By default it is read off the
-        shapes, and refused where these leave it open.
+      batched: whether an element is a batch of examples. By default the shapes decide;
+        shapes that leave it open are refused.
       options: objective, test (a share), held_out (a share), batching, seed, name,
         selection_metric, label_names, public_data, pooled, sequences and
         non_trainable, as in `from_arrays`.

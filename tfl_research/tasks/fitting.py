@@ -232,7 +232,7 @@ def _compare_losses(
 def _predictions(
     client_id: str, model: FunctionalModel, probe: Mapping[str, np.ndarray]
 ) -> list[Any]:
-    """What the model predicts with its first weights, and with other ones.
+    """What the model predicts with its first weights, and with other weights.
 
     Raises:
       ValueError: a kernel fails, or refuses the model's types.
@@ -308,7 +308,7 @@ def _checked_heads(
 
 
 def _weights(initial: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """The initial weights, and some random ones around them."""
+    """The initial weights, and some random weights around them."""
     generator = derived_generator("heads", 0)
     found = [list(initial)]
     for _ in range(_RANDOM_WEIGHTS if initial else 0):

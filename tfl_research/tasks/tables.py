@@ -1,7 +1,7 @@
 """Tasks of tables: a DataFrame, Parquet files, or a saved Hugging Face data set.
 
-Needs pandas, and pyarrow for Parquet files and saved data sets: `pip install
-  'tfl_research[data]'`.
+Needs pandas, and pyarrow for Parquet files and saved data sets:
+`pip install 'tfl_research[data]'`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def from_dataframe(
     input. Scales and vocabularies that were computed before are named in `pooled`.
 
     Args:
-      df: the rows; its index names a row in an error, and is no feature.
+      df: the rows; its index names rows in errors, and is not a feature.
       client: the column that says whose row it is; 3 and 3.0 are the client "3".
       label: the column of y; a list of columns for y `[n, columns]`; a dict of such for
         labels by name; None for no labels.

@@ -119,8 +119,8 @@ class Task:
         changes) or "local" (each client keeps its own); see
         `models.FunctionalModel.non_trainable`. None refuses models that have such
         weights.
-      agreed: digest of what all sites of a federation must have alike, such as a schema
-        file; empty where the options say everything.
+      agreed: digest of what must be equal at all sites of a federation, such as a
+        schema file; empty where the options say everything.
       encoding: tells encodings of the same files apart, where a version of the toolkit
         has changed one: a run that was begun before is then another run.
 

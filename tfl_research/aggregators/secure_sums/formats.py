@@ -94,7 +94,7 @@ class FixedPoint:
 
 @dataclasses.dataclass(frozen=True)
 class SumFormats:
-    """The numbers that clients report under secure sums, by what they are.
+    """The numbers that clients report under secure sums, by kind.
 
     Scalars cost nothing beside an update, so that every scalar has 62 bits. Tensors of
     updates and reports have `bits`. A sum of rounded numbers does not depend on the

@@ -21,7 +21,7 @@ _MOST_NAMED = 10
 
 
 def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
-    """Exactly what the file discloses, then what was left out of the file.
+    """First everything that the file discloses, then what was left out of the file.
 
     Args:
       path: the path of the draft, for the text.

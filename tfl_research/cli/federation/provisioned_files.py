@@ -113,7 +113,7 @@ def private(folder: pathlib.Path) -> None:
     """Makes a folder that others cannot enter.
 
     Raises:
-      UserError: it cannot be made, or others may enter it.
+      UserError: the folder cannot be made, or others can enter it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

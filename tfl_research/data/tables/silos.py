@@ -240,7 +240,7 @@ def _labels(silo: Silo, table: Table, schema: Schema) -> np.ndarray:
 
 
 def _refuse_ambiguous(table: Table) -> list[str]:
-    """What the comparison of the files says; ValueError for what can be several things.
+    """Hints of the comparison; ValueError for cells that can be read in several ways.
 
     What a schema.json declares is not compared: it says how the cells are read.
     """

@@ -60,7 +60,7 @@ def export(
       The job's or app's folder.
 
     Raises:
-      SettingError: the experiment asks for what the engine's average cannot do.
+      SettingError: the experiment needs something that the engine's average cannot do.
       UserError: another engine, or a folder that holds a job.
     """
     from tfl_research.experiment.at_sites import engine_trainer

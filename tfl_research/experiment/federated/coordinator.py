@@ -211,7 +211,8 @@ class Coordinated:
             ],
         )
         self.totals = KeptTotals(own / "totals", shared.repeatable_rounds(experiment))
-        # However the run ends: a site that has ended it begins it again when asked.
+        # However the run ends: a site that has ended the run begins the run again when
+        # it is asked.
         opened.callback(sites.end)
         _say_if_rule_skips(setup)
         self.engine: FederationEngine = FederationEngine(

@@ -127,8 +127,8 @@ class Prepared:
     def release(self) -> outputs.Release:
         """The filter of the run's outputs.
 
-        Nobody but the user knows how a process computes what it measures, so that all
-        of it is exact unless the user declares that the event covers it.
+        Only the user knows how a process computes its measurements. So all measurements
+        are exact, unless the user declares that the event covers them.
         """
         experiment = self.experiment
         if self.plan is None:

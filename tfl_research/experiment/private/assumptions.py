@@ -25,8 +25,8 @@ def check(setup: Setup) -> None:
     """Refuses a private run that uses what was computed from pooled rows.
 
     Raises:
-      SettingError: names what was computed, from what, and how to declare it; or
-        --public_schema although there is nothing to declare.
+      SettingError: names what was computed and from which data, and how to declare it;
+        or --public_schema although there is nothing to declare.
     """
     experiment, task = setup.experiment, setup.task
     release = experiment.release

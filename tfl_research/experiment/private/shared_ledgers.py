@@ -51,11 +51,11 @@ def check(
 def populations(task: Task) -> list[privacy.Population]:
     """Whom a ledger of runs on this task may be about, the usual one first.
 
-    The clients are the training clients and the held-out clients: which ones train may
-      depend on
-    --seed, and what runs on different parts of them cost together is a bound for each
-    client. Clients that a seed draws from pooled examples are others for another seed.
-    The last one is what earlier versions wrote: the training clients alone.
+    The clients are the training clients and the held-out clients, because --seed may
+    decide which clients train. The cost of all runs together, on different parts of
+    the clients, bounds the cost of each client. Another seed draws other clients from
+    pooled examples. The last population is the one that earlier versions wrote: the
+    training clients alone.
     """
     training = task.train.client_ids
     held_out = () if task.held_out is None else task.held_out.client_ids

@@ -27,7 +27,7 @@ def parsed(text: bytes) -> Any:
 
 
 def check(value: Any, where: str, depth: int = 0) -> None:
-    """Refuses what JSON lacks, and what would read back as something else.
+    """Refuses values that JSON lacks, or that would be read back as something else.
 
     Args:
       value: to be written.

@@ -219,7 +219,7 @@ def private_folder(folder: pathlib.Path) -> None:
     """Makes the folder with mode 0700 where it is missing.
 
     Raises:
-      UserError: it cannot be made, or others than this user may enter it.
+      UserError: the folder cannot be made, or others than this user can enter it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

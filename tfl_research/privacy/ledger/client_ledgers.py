@@ -51,7 +51,7 @@ class ClientLedgers(contextlib.ExitStack):
     Clients without records have no ledger. A round is written to one ledger after the
     other. After a kill, or if another run exhausts the budget in between, only some
     ledgers have the round: then these clients are charged for a round that was never
-      released.
+    released.
 
     Attributes:
       path: the folder.

@@ -60,7 +60,7 @@ class Writer:
             return
 
     def _is_in_place(self) -> bool:
-        """Whether the open file is still the one of that name, and has two lines."""
+        """Whether the open file is still the file of that name, and has two lines."""
         if self._descriptor < 0:
             return False
         ours = os.fstat(self._descriptor)

@@ -112,10 +112,10 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
     """Checks that an event may be charged for cohorts of a sampler.
 
     An event that assumes sampling needs cohorts of the same kind, drawn at most at the
-    event's rate, under the same neighbouring relation. An event without may also be one
-    of zero-out or replace-one, under which the same clients take part in both
-    populations. Events of correlated noise need clients that take part at most as often
-    as they say.
+    event's rate, under the same neighbouring relation. An event that does not assume
+    sampling may also be under zero-out or replace-one. Under these, the same clients
+    take part in both populations. Events of correlated noise need clients that take
+    part at most as often as they say.
 
     Args:
       event: the event of a round.

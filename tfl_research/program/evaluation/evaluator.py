@@ -25,7 +25,7 @@ StateRows = Callable[[Sequence[str]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ClientSums:
-    """What metrics are computed from, by client.
+    """The numbers from which metrics are computed, by client.
 
     Attributes:
       client_ids: the clients of the split.

@@ -66,7 +66,7 @@ class PrivateAccuracy:
     key: int = dataclasses.field(repr=False)
 
     def noised(self, round_number: int, evaluation: Evaluation) -> float:
-        """The score with noise, clipped to [0, 1]. Charge it before anyone sees it."""
+        """The score with noise, in [0, 1]. Charge the event before anyone sees it."""
         spread = self.noise_multiplier * sensitivity(
             self.clients, self.neighbouring_relation
         )

@@ -87,7 +87,7 @@ def tables(results: RunResults) -> list[dict[str, Any]]:
 def excluded(results: RunResults) -> list[list[str]]:
     """Client, rounds, last round and reason, for each client that did not count.
 
-    summary.json has them where the run gives them out.
+    summary.json has these rows if the run releases them.
     """
     found = results.summary.get("excluded") or ()
     return [

@@ -34,8 +34,8 @@ def build(
     """Predicts a column of rows; every file is a client, and its name is its id.
 
     Scales, categories and classes come from schema.json. Without schema.json they are
-    computed from the rows of all files. A private run refuses computed ones, see
-    `Task.pooled`.
+    computed from the rows of all files. A private run refuses values that were computed
+    from rows, see `Task.pooled`.
 
     Args:
       seed: decides the held-out clients and the splits.
@@ -53,7 +53,7 @@ def build(
         "multi_label", where `label_column` names several columns that are true or
         false.
 
-    Warns of what the files differ in where no schema.json declares the columns.
+    Without schema.json, warns of differences between the files.
 
     Raises:
       ValueError: a file, column or cell that does not fit, or that can be read in

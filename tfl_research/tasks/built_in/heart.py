@@ -11,8 +11,8 @@ from tfl_research.data.tables import Categorical, Numeric, Schema, by_client
 from tfl_research.tasks.built_in.binary_tabular import binary_task, check_model
 from tfl_research.tasks.task import Card, Task
 
-# Ranges are clinical ones, wide enough for any patient; they are constants and
-# not read off these patients.
+# Ranges are clinical ranges, wide enough for any patient; they are constants and not
+# read off these patients.
 SCHEMA = Schema(
     (
         Numeric("age", 20, 90),

@@ -48,7 +48,7 @@ def from_keras(
       loss_weights: weight of each output's loss, by output like `loss`; 1 by default.
       class_weight: the loss of an example is multiplied by the weight of its class, as
         with Keras' `fit(class_weight=...)`. For several outputs a dict of such weights
-        by output: a class of one output says nothing about another one.
+        by output: a class of one output says nothing about another output.
       higher_is_better: directions of your own metrics, by the metric's name, so that
         these metrics can choose the best model.
 

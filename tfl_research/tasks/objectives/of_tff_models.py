@@ -103,7 +103,7 @@ def difference(
 
 
 def _losses(model: Any, batch: Any) -> list[tuple[Any, Any]]:
-    """Loss and predictions of a model, with its first weights and with other ones.
+    """Loss and predictions of a model, with its first weights and with other weights.
 
     A penalty may be 0 for the first weights, and may count in training alone.
     """

@@ -100,7 +100,7 @@ class Registry(Generic[Item]):
         """The item of that name.
 
         Raises:
-          ValueError: there is none; names those that there are.
+          ValueError: there is no item of that name; names the items that exist.
         """
         self._check(name)
         item = self._items[name]

@@ -144,7 +144,7 @@ def single(arrays: Mapping[str, T], name: str, user: str) -> T:
       user: what needs a single array, for the error.
 
     Raises:
-      ValueError: none, or several.
+      ValueError: the data have no such array, or several.
 
     Example:
       >>> single({"x/age": 1, "x/image": 2}, "x", "a backdoor")

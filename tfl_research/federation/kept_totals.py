@@ -74,7 +74,7 @@ class KeptTotals:
         """The total of a round, or None.
 
         Raises:
-          UserError: the file is damaged, or of another cohort.
+          UserError: the file is damaged, or belongs to another cohort.
         """
         path = self._path(round_number)
         if not path.exists():

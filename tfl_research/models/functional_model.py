@@ -127,7 +127,7 @@ def check_changing(
       choice: see `FunctionalModel.non_trainable`; None for no choice.
 
     Raises:
-      ValueError: no choice, or integers that would be averaged or kept.
+      ValueError: no choice is given, or integers would be averaged or kept.
     """
     if not names:
         return

@@ -49,7 +49,7 @@ class KeptExecution:
         """Refuses to go on without the execution of the run's earlier rounds.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no choice of execution.
         """
         if execution is None:
             raise UserError(

@@ -27,7 +27,7 @@ class Settings:
       PREFIX: put before the names of the fields.
 
     Raises:
-      SettingError: a value that is out of its range, or that another one excludes.
+      SettingError: a value is out of its range, or another value excludes it.
 
     Example:
       >>> import dataclasses

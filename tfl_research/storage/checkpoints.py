@@ -243,7 +243,7 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
 
     Raises:
       _Damaged: the file is not a version as it was written.
-      UserError: it is of an earlier format, and there is a key.
+      UserError: the version has an earlier format, and there is a key.
     """
     try:
         wrong = file_kinds.problem(path)

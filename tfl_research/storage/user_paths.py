@@ -15,7 +15,7 @@ def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
     """A path in which "~" stands for a home folder, as an absolute or relative path.
 
     Raises:
-      UserError: nobody knows where that home folder is.
+      UserError: the home folder is unknown.
     """
     text = os.path.expanduser(os.fspath(path))
     if text.startswith("~"):

@@ -152,7 +152,7 @@ def prepare_kit(
       is_server: whether the kit is the server's.
 
     Raises:
-      UserError: the folder is no startup kit.
+      UserError: the folder is not a startup kit.
     """
     local = kit / "local"
     if not (kit / "startup").is_dir() or not local.is_dir():

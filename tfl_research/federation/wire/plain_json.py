@@ -19,7 +19,7 @@ def parsed(text: bytes) -> Any:
     """The value of a JSON text in UTF-8, which anyone may have written.
 
     Raises:
-      ValueError: no JSON, or JSON that is not taken here.
+      ValueError: the text is not JSON, or is JSON that is not accepted here.
     """
     value = json_file.parsed(text, _DIGITS)
     check(value, "value")

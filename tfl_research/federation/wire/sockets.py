@@ -201,7 +201,7 @@ def connected(path: pathlib.Path, name: str, limit_bytes: int) -> Connection:
       limit_bytes: the longest payload that is received.
 
     Raises:
-      OSError: nobody listens there, or too many connections wait.
+      OSError: no process listens there, or too many connections wait.
       FrameError: another user listens there.
     """
     connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

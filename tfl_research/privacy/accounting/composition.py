@@ -160,8 +160,8 @@ def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
     """The values of an event's curve; a budget that is compared with NaN never ends.
 
     Raises:
-      ValueError: not a value for each round, or one that is NaN, below 0, or below the
-        value of the round before.
+      ValueError: there is not a value for each round, or a value is NaN, below 0, or
+        below the value of the round before.
     """
     curve = np.asarray(values, np.float64) if values is not None else np.zeros(0)
     if curve.shape != (rounds,):

@@ -125,7 +125,7 @@ def read_ledger(path: str | os.PathLike[str]) -> Spending:
     Raises:
       DamageError: a line is damaged; names file and line.
       MissingPluginError: the plugin of an event was not imported; names the plugin.
-      ValueError: there is no such file, or it cannot be read.
+      ValueError: the file does not exist, or cannot be read.
     """
     chain = HashChain(ledger_path(path), writable=False)
     with contextlib.closing(chain):

@@ -96,7 +96,7 @@ def _class_weights(class_weight: Any) -> dict[str, ClassWeight]:
     """The weights of classes by output.
 
     Raises:
-      ValueError: weights of classes without an output, which could mean any.
+      ValueError: the weights of classes do not say which output they are for.
     """
     if class_weight is None:
         return {}

@@ -68,7 +68,7 @@ class ExampleMetric:
           weights: float32 `[batch]`, of the examples; None for a metric without them.
 
         Raises:
-          ValueError: the metric is no sum over examples.
+          ValueError: the metric is not a sum over examples.
         """
         y, predictions = as_in_fit(tf.constant(y), tf.constant(predictions))
         whole, parts = self.fresh(), self.fresh()

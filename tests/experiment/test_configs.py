@@ -110,8 +110,8 @@ class TestTask:
             ),
             (
                 {"task": "heart", "task_option": ("test_fraction=x",)},
-                "--task_option: option 'test_fraction' of task 'heart' is float, got "
-                "'x'",
+                "--task_option: option 'test_fraction' of task 'heart' must be float, "
+                "got 'x'",
             ),
             (
                 {"task": "csv", "label_column": "y"},

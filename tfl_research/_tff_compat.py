@@ -28,6 +28,9 @@ from tensorflow.python.autograph.core import ag_ctx as _autograph_status
 
 # In a process that is killed it leaves files behind, and no option prevents that.
 from tensorflow.python.autograph.pyct import loader as _autograph_loader
+
+# The options with which functions are called can be changed here alone.
+from tensorflow.python.eager import context as _eager_context
 from tensorflow.python.eager.polymorphic_function import (
     concrete_function as _concrete_function,
 )
@@ -47,6 +50,10 @@ from tensorflow.python.ops import (
     stateless_random_ops as _stateless_random_ops,
 )
 
+# `tf.saved_model.save` ends by writing fingerprint.pb with a digest of the weights.
+# Weights that are put into an exported model's files need another fingerprint.
+from tensorflow.python.saved_model import fingerprinting_utils as _fingerprinting_utils
+
 # `tff.framework.AsyncExecutionContext` needs these two to accept and return what
 # `tff.tensorflow.computation` does (tensors and datasets, structures of NumPy
 # arrays); TFF passes them in the contexts it builds itself, but exports neither.
@@ -54,6 +61,7 @@ from tensorflow_federated.python.core.environments.tensorflow_frontend import (
     tensorflow_computation as _tensorflow_computation,
 )
 
+write_fingerprint = _fingerprinting_utils.write_fingerprint
 transform_arguments = _tensorflow_computation.transform_args
 transform_result = _tensorflow_computation.transform_result
 
@@ -241,8 +249,35 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
 
     Calling it the public way costs ten times as much for the binding of arguments,
     which at three calls a round is a good part of a short round.
+
+    Several threads may call the function at the same time. TensorFlow's memory
+    optimizer would forbid that: it makes a sum of three or more tensors use a temporary
+    variable, whose name is the same in all calls, so that the second of two calls fails
+    with AlreadyExistsError. These calls are optimized without it.
     """
-    return function._inference_function
+    call = function._inference_function
+
+    def run(*tensors: Any) -> Sequence[Any]:
+        context = _eager_context.context()
+        usual = context.function_call_options
+        context.function_call_options = _without_memory_optimizer(
+            usual.config_proto_serialized
+        )
+        try:
+            return call(*tensors)
+        finally:
+            context.function_call_options = usual
+
+    return run
+
+
+@functools.lru_cache(maxsize=8)
+def _without_memory_optimizer(config: bytes) -> Any:
+    """The options of calls under a serialised ConfigProto, without that optimizer."""
+    changed = tf.compat.v1.ConfigProto.FromString(config)
+    rewriting = changed.graph_options.rewrite_options
+    rewriting.memory_optimization = rewriting.NO_MEM_OPT
+    return _eager_context.FunctionCallOptions(config_proto=changed)
 
 
 # CPython 3.11 gives each object a block for its attributes. TensorFlow 2.14, whose

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 from typing import Any, Optional
 
-from benchmark import driver, endurance, report, specs, starts
+from benchmark import (
+    driver,
+    endurance,
+    report,
+    scale_out,
+    specs,
+    starts,
+    sweep_points,
+    sweeps,
+)
 from benchmark.contender import Contender, ContenderFailed
 from benchmark.contenders import CONTENDERS
 from benchmark.images import IMAGES
@@ -196,6 +206,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="processes of each kind that --start takes the median of",
     )
     parser.add_argument(
+        "--scale_out",
+        nargs="?",
+        const="W1,W2,W3",
+        default="",
+        help="also rounds of --runtime=remote on 1, 2 and 4 workers of this machine, "
+        "with data shipped and read from a folder, the bytes, and a model of a "
+        "network; without a list of workloads: %(const)s",
+    )
+    parser.add_argument(
+        "--sweep",
+        nargs="?",
+        const=",".join(sweep_points.SWEEPS),
+        default="",
+        help="also CPU seconds of a sweep's points beside their rounds, by phase; "
+        "without a list all: %(const)s",
+    )
+    parser.add_argument(
         "--output", type=pathlib.Path, help="JSON file; a plot beside it"
     )
     parser.add_argument("--turns", type=int, default=7, help="turns of each contender")
@@ -209,6 +236,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         ("contenders", CONTENDERS),
         ("peers", environments.PEERS),
         ("start", starts.STARTS),
+        ("scale_out", WORKLOADS),
+        ("sweep", sweep_points.SWEEPS),
     ):
         setattr(flags, name, _listed(parser, f"--{name}", getattr(flags, name), known))
     if flags.turns < 1:
@@ -231,12 +260,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         flags.secure_sums,
         flags.poisson_rounds,
         flags.start,
+        flags.scale_out,
+        flags.sweep,
     )
     if not (flags.workloads or any(further)):
         parser.error("nothing to measure: --workloads is empty")
     if flags.output is not None and not flags.output.parent.is_dir():
         parser.error(f"--output: there is no folder {flags.output.parent}")
     return flags
+
+
+def _scale_out(
+    workload: str, found: dict[str, Any], folder: pathlib.Path, save: Any
+) -> None:
+    """Adds the figures of a workload on workers; saves after each way."""
+    for how in scale_out.WAYS:
+        runs = {
+            workers: scale_out.one_run(workload, workers, how, folder)
+            for workers in scale_out.WORKERS
+        }
+        found[how] = scale_out.summary(runs, len(os.sched_getaffinity(0)))
+        save()
 
 
 def main() -> None:
@@ -291,6 +335,12 @@ def _all(
                     flags.start, flags.starts, folder
                 )
                 save()
+            for workload in flags.scale_out:
+                found = extra_results.setdefault("scale_out", {})
+                _scale_out(workload, found.setdefault(workload, {}), folder, save)
+            if flags.sweep:
+                extra_results["sweep"] = sweeps.measure(flags.sweep, folder)
+                save()
             if flags.poisson_rounds:
                 extra_results["poisson"] = endurance.poisson(
                     flags.poisson_rounds, folder
@@ -310,7 +360,12 @@ def _print(
         print(report.table(results))
         for line in report.remarks(results):
             print(line)
-    tables: dict[str, Any] = {"secure_sums": report.sums_table, "start": starts.table}
+    tables: dict[str, Any] = {
+        "secure_sums": report.sums_table,
+        "start": starts.table,
+        "scale_out": scale_out.table,
+        "sweep": sweeps.table,
+    }
     for kind, values in extra_results.items():
         print(kind, tables.get(kind, json.dumps)(values))
     if output is not None and report.contenders_of(results):

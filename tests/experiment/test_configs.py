@@ -444,8 +444,8 @@ class TestRuntime:
         [
             (
                 {"runtime": "tff", "client_execution": "folded_xla"},
-                "--client_execution=folded_xla: goes with --runtime=in_process only; "
-                "leave it out",
+                "--client_execution=folded_xla: goes with --runtime=in_process and "
+                "--runtime=remote only; leave it out",
             ),
             (
                 {"runtime": "tff", "chunk_clients": 3},

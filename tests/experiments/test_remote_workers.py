@@ -44,6 +44,23 @@ def test_a_robust_run_goes_on_with_fewer_workers(tmp_path, train, execute, worke
 
 
 @pytest.mark.slow
+def test_workers_read_the_data_from_a_folder(tmp_path, train, workers):
+    shared = tmp_path / "shared"
+    private = (
+        *("--sampler=full", "--noise_multiplier=1", "--l2_norm_clip=0.5"),
+        *("--run_seed=7", "--evaluate_every=1", "--checkpoint_every=1"),
+        *on(*workers),
+    )
+    read = (*private, f"--worker_data={shared}")
+    shipped = train("dp_fed_avg", tmp_path / "shipped", *private)
+    # A run may go on with a folder that it began without.
+    resumed = tmp_path / "resumed"
+    train("dp_fed_avg", resumed, *private, "--rounds=1")
+    assert numbers(train("dp_fed_avg", resumed, *read)) == numbers(shipped)
+    assert len(list(shared.rglob("*.examples"))) == 4
+
+
+@pytest.mark.slow
 def test_nobody_answers(tmp_path, execute, monkeypatch):
     # The package has a function of the same name.
     remote = importlib.import_module("tfl_research.runtime.remote")
@@ -78,6 +95,12 @@ def test_nobody_answers(tmp_path, execute, monkeypatch):
             ["--runtime=remote", "--workers=a:1", "--chunk_clients=3"],
             "--chunk_clients=3: goes with --runtime=in_process only; leave it out",
         ),
+        (
+            ["--runtime=remote", "--workers=a:1", "--client_execution=separate_xla"],
+            "--client_execution=separate_xla: goes with --runtime=in_process and",
+        ),
+        (["--worker_data=x"], "--worker_data=x: goes with --runtime=remote only"),
+        (["--worker_cores=2"], "--worker_cores=2: goes with --runtime=remote only"),
     ],
 )
 def test_refused_flags(tmp_path, execute, flags, message):

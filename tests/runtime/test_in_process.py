@@ -25,7 +25,7 @@ from toy_processes import (
 from tfl_research import processes, runtime
 from tfl_research.errors import UserError
 from tfl_research.runtime import Mode
-from tfl_research.runtime.compiler import choice, families
+from tfl_research.runtime.compiler import choice, families, shared_programs
 
 ROUNDS = 3
 
@@ -147,30 +147,66 @@ class TestChunks:
         cohort = task.train.cohort(task.train.client_ids, seed=3, round_number=1)
         # A structure that no other test has.
         momentum = {"server_optimizer": sgd(1.0, 0.5)}
+        lifted = []
+        build = shared_programs.SharedPrograms._built
 
-        def build(rate, seed=0):
-            return processes.build_fed_avg(
+        def counted(self, trace, signature, compiled, used, places):
+            if compiled:
+                lifted.append(len(places))
+            return build(self, trace, signature, compiled, used, places)
+
+        monkeypatch.setattr(shared_programs.SharedPrograms, "_built", counted)
+
+        def trained(rate, seed=0):
+            process = processes.build_fed_avg(
                 task, client_optimizer=sgd(rate), seed=seed, **momentum
             )
+            with runtime.in_process(process, mode=MODES[0]) as engine:
+                return engine.next(engine.initialize(), cohort)
 
-        def engine(rate, seed=0):
-            return runtime.in_process(build(rate, seed), mode=MODES[0])
-
-        def program(of):
-            return of._programs._programs
-
-        grid = [engine(rate) for rate in (0.1, 0.2, 0.05)]
-        assert program(engine(0.1, seed=9)) is program(grid[0])
-        assert program(grid[1]) is not program(grid[0])
-        assert program(grid[2]) is program(grid[1])
-        for rate, swept in zip((0.1, 0.2, 0.05), grid):
+        swept = [trained(rate) for rate in (0.1, 0.2, 0.05)]
+        trained(0.1, seed=9)
+        assert lifted == [0, 1]
+        for rate, found in zip((0.1, 0.2, 0.05), swept):
             monkeypatch.setattr(families, "_families", {})
-            alone = engine(rate)
-            assert program(alone) is not program(swept)
-            assert_same(
-                swept.next(swept.initialize(), cohort),
-                alone.next(alone.initialize(), cohort),
+            for ours, alone in zip(leaves(found), leaves(trained(rate))):
+                np.testing.assert_array_equal(ours, alone)
+
+    @pytest.mark.parametrize("compiler", ["xla", "graph"])
+    def test_what_compilers_make_of_a_constant_is_the_same_in_a_sweep(
+        self, compiler, monkeypatch
+    ):
+        """XLA and TensorFlow turn a division by a constant into a product."""
+        values = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
+
+        def trained(divisor):
+            @tff.tensorflow.computation(np.float32, (np.float32, [50]))
+            def work(state, x):
+                return state + x / divisor
+
+            @tff.federated_computation(
+                tff.FederatedType(np.float32, tff.SERVER),
+                tff.FederatedType((np.float32, [50]), tff.CLIENTS),
             )
+            def next_round(state, x):
+                sent = tff.federated_broadcast(state)
+                total = tff.federated_sum(tff.federated_map(work, (sent, x)))
+                return state, total
+
+            @tff.federated_computation
+            def initialize():
+                return tff.federated_value(np.float32(0.25), tff.SERVER)
+
+            process = tff.templates.IterativeProcess(initialize, next_round)
+            mode = Mode("folded", compiler)
+            with runtime.in_process(process, mode=mode) as engine:
+                return np.asarray(engine.next(engine.initialize(), list(values))[1])
+
+        monkeypatch.setattr(families, "_families", {})
+        divisors = (3.0, 7.0, 11.0)
+        for divisor, found in [(d, trained(d)) for d in divisors]:
+            monkeypatch.setattr(families, "_families", {})
+            np.testing.assert_array_equal(found, trained(divisor))
 
     def test_bad_chunk_size(self, process):
         task = make_task()

@@ -24,7 +24,7 @@ from toy_processes import (
 from tfl_research import aggregators, processes, runtime
 from tfl_research.aggregators import CoordinateMedian, Krum, StackingFactory
 from tfl_research.runtime import Mode
-from tfl_research.runtime.remote import consecutive
+from tfl_research.runtime.workers.pool import consecutive
 
 GRAPH = Mode("folded", "graph")
 

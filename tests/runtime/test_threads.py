@@ -7,9 +7,10 @@ import concurrent.futures
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from toy_processes import OURS, assert_same, cohorts_of, leaves, make_task, three_rounds
 
-from tfl_research import processes, runtime
+from tfl_research import _tff_compat, processes, runtime
 from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import families
 
@@ -89,3 +90,26 @@ def test_tff_local_in_a_thread_beside_the_main_thread(expected):
         here = trained("fed_avg", runtime.tff_local)
         assert_same(beside.result(), expected["gaussian"])
     assert_same(here, expected["fed_avg"])
+
+
+@pytest.mark.slow
+def test_sums_of_large_tensors_in_two_threads():
+    """TensorFlow's memory optimizer would give both the same temporary variable.
+
+    It takes 256 MB for the memory of a CPU, and changes functions that need most of it.
+    """
+
+    def body(step, value):
+        terms = [tf.sin(value + float(k)) for k in range(12)]
+        return step + 1, tf.add_n(terms) / 12.0
+
+    @tf.function(input_signature=[tf.TensorSpec([5_000_000])], autograph=False)
+    def summed(start):
+        return tf.while_loop(lambda step, _: step < 3, body, (0, start))[1]
+
+    call = _tff_compat.flat_call(summed.get_concrete_function())
+    start = tf.fill([5_000_000], 0.5)
+    alone = call(start)[0][:2].numpy()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda _: call(start)[0][:2].numpy(), range(4))
+        assert [list(each) for each in both] == [list(alone)] * 4

@@ -178,6 +178,7 @@ class ClientData:
             self.batching.batch_size,
             roles,
             tuple(poisson) if isinstance(self.batching, PoissonBatching) else None,
+            source=self.load,
         )
 
 

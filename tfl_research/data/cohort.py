@@ -62,6 +62,8 @@ class Cohort:
       members: further values of the clients, arrays `[clients, ...]` by name.
       loaders: further values that are read only when arrays are gathered (such as
         clients' states, which may be large).
+      source: what the examples come from. Cohorts with equal sources have the same
+        examples for a client. None if nobody says so.
     """
 
     client_ids: tuple[str, ...]
@@ -74,6 +76,7 @@ class Cohort:
     poisson: tuple[PoissonSteps, ...] | None = None
     members: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     loaders: Mapping[str, RowLoader] = dataclasses.field(default_factory=dict)
+    source: object = dataclasses.field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.client_ids)
@@ -166,6 +169,10 @@ class Cohort:
         orders = tuple(o[:limit] for o, limit in zip(self.orders, max_steps))
         return dataclasses.replace(self, orders=orders)
 
+    def without_examples(self) -> Cohort:
+        """The same steps without the arrays of examples, which are not loaded."""
+        return dataclasses.replace(self, specs={})
+
     def select(self, indices: Sequence[int]) -> Cohort:
         """The sub-cohort of the clients at `indices`."""
         return dataclasses.replace(
@@ -221,6 +228,8 @@ class Cohort:
             for name, spec in self.specs.items()
         )
         for row, (client_id, order) in enumerate(zip(self.client_ids, self.orders)):
+            if not result:
+                break
             examples = self.load(client_id)
             real = mask[row, : len(order)]
             for name, array in result.items():

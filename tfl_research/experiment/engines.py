@@ -6,30 +6,42 @@ With another way of executing, a resumed run would round differently.
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Optional
 
 from tfl_research.errors import UserError
 from tfl_research.experiment.configs import Runtime
-from tfl_research.storage import RunFolder, kept_choice
+from tfl_research.storage import RunFolder
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff
 
-    from tfl_research.runtime import Engine
+    from tfl_research.data import ClientData
+    from tfl_research.runtime import Engine, Mode
 
 _FILE = "runtime.json"
 
 
 def build(
-    settings: Runtime, process: tff.templates.IterativeProcess, folder: RunFolder
+    settings: Runtime,
+    process: tff.templates.IterativeProcess,
+    folder: RunFolder,
+    clients: Optional[ClientData] = None,
 ) -> Engine:
     """An engine for the process. Imports TensorFlow.
 
     The choice of execution and the number of parts or chunks are kept in the run's
     folder before the first round uses them. A private run needs them: rounds that are
     repeated in another way have the same noise on sums that differ by rounding.
+
+    Args:
+      settings: of the run.
+      process: to execute.
+      folder: of the run.
+      clients: whose examples workers may read from a folder; None for values that no
+        `ClientData` holds.
 
     Raises:
       UserError: the remembered choice cannot be read, or a private run has lost the
@@ -45,7 +57,7 @@ def build(
                 open_port=settings.open_worker_port,
             )
         if settings.runtime == "remote":
-            return _remote(settings, process, folder)
+            return _remote(settings, process, folder, clients)
         return _in_process(settings, process, folder)
     except runtime.UnsupportedProcess as error:
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
@@ -79,25 +91,46 @@ def worker_failures(settings: Runtime) -> Iterator[None]:
 
 
 def _remote(
-    settings: Runtime, process: tff.templates.IterativeProcess, folder: RunFolder
+    settings: Runtime,
+    process: tff.templates.IterativeProcess,
+    folder: RunFolder,
+    clients: Optional[ClientData],
 ) -> Engine:
     from tfl_research import runtime
 
-    path, key = folder.path / _FILE, folder.choice_key
+    path = folder.path / _FILE
     if folder.plan is not None and folder.has_results() and not path.exists():
         raise UserError(
             f"{path} is missing, so nobody knows how the run divided its sums; "
             "restore the file, or choose another --output_dir"
         )
-    engine = runtime.remote(
+    data = None
+    if settings.worker_data is not None:
+        if clients is None:
+            raise settings.refused(
+                "worker_data", "the run's clients hold values of its own process"
+            )
+        data = pathlib.Path(settings.worker_data).absolute()
+    return runtime.remote(
         process,
         settings.addresses(),
-        parts=kept_choice.kept(path, _parts, key),
+        mode=_mode(settings),
+        data_folder=data,
+        clients=clients,
+        worker_cores=settings.worker_cores,
+        choice_file=path,
+        choice_key=folder.choice_key,
         answer_seconds=settings.worker_timeout,
         on_change=_warn,
     )
-    kept_choice.keep(path, {"parts": engine.parts}, key)
-    return engine
+
+
+def _mode(settings: Runtime) -> Optional[Mode]:
+    from tfl_research import runtime
+
+    if settings.client_execution == "auto":
+        return None
+    return runtime.Mode(*settings.client_execution.split("_"))
 
 
 def _in_process(
@@ -105,12 +138,9 @@ def _in_process(
 ) -> Engine:
     from tfl_research import runtime
 
-    mode = None
-    if settings.client_execution != "auto":
-        mode = runtime.Mode(*settings.client_execution.split("_"))
     return runtime.in_process(
         process,
-        mode=mode,
+        mode=_mode(settings),
         chunk_size=settings.chunk_clients,
         accelerator=settings.accelerator,
         choice_file=folder.path / _FILE,
@@ -123,7 +153,3 @@ def _in_process(
 
 def _warn(text: str) -> None:
     sys.stderr.write(f"warning: {text}\n")
-
-
-def _parts(record: dict[str, Any]) -> int:
-    return int(record["parts"])

@@ -174,7 +174,7 @@ def _opened(
                 public: Any = coordinated.engine
             else:
                 public = stack.enter_context(
-                    engines.build(experiment.runtime, process, folder)
+                    engines.build(experiment.runtime, process, folder, setup.task.train)
                 )
             fingerprint = fingerprints.of_run(
                 setup, noise_keys.digests(setup, process), data

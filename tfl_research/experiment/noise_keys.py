@@ -143,7 +143,7 @@ def engine(
         )
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(
-        engines.build(setup.experiment.runtime, process, folder)
+        engines.build(setup.experiment.runtime, process, folder, setup.task.train)
     )
 
 

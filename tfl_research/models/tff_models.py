@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.models import known_builders
 from tfl_research.models.functional_model import Forward, FunctionalModel
-from tfl_research.models.keras_model import built_model, of_keras_model
+from tfl_research.models.keras_model import (
+    built_model,
+    initialized,
+    of_keras_model,
+)
 from tfl_research.models.mixing import mixes_predictions
 from tfl_research.models.random_draws import drawn_from
 from tfl_research.models.tracing import pure_function_of_graph
 from tfl_research.models.variable_model import VariableModel, functional
+
+# Initial weights that are kept for each model; a sweep has a few seeds.
+_MOST_SEEDS = 4
 
 
 def as_functional(
@@ -49,7 +57,44 @@ def as_functional(
         raise ValueError(
             f"expected a function that returns a new model, got a {_kind(model)}"
         )
+    builder = known_builders.key_of(model)
+    if builder is not None:
+        return _of_known(model, builder, x_spec, seed, non_trainable)
+    return _of_built(built_model(model, x_spec, seed=seed), x_spec, non_trainable)
+
+
+def _of_known(
+    model: Callable[[], Any],
+    builder: Hashable,
+    x_spec: Any,
+    seed: int,
+    non_trainable: Optional[str],
+) -> FunctionalModel:
+    """A model of the toolkit's own, which is traced once.
+
+    Its initial weights depend on the seed; nothing else does.
+    """
+    key = ("functional", builder, repr(x_spec), non_trainable)
+    seeds: dict[int, FunctionalModel] = known_builders.made_once(key, dict)
+    if seed in seeds:
+        # What building the model would have left behind.
+        initialized(lambda: None, seed)
+        return seeds[seed]
     built = built_model(model, x_spec, seed=seed)
+    if not seeds:
+        found = _of_built(built, x_spec, non_trainable)
+    else:
+        found = dataclasses.replace(
+            next(iter(seeds.values())),
+            initial_weights=tuple(w.numpy() for w in built.trainable_variables),
+            initial_state=tuple(w.numpy() for w in built.non_trainable_variables),
+        )
+    if len(seeds) < _MOST_SEEDS:
+        seeds[seed] = found
+    return found
+
+
+def _of_built(built: Any, x_spec: Any, non_trainable: Optional[str]) -> FunctionalModel:
     if isinstance(built, (FunctionalModel, tff.learning.models.FunctionalModel)):
         return as_functional(built, x_spec)
     if isinstance(built, tf.keras.Model):

@@ -24,6 +24,7 @@ from typing import Any, Optional
 
 from tfl_research.private_worker import network
 from tfl_research.private_worker.door import Door
+from tfl_research.private_worker.xla_flags import with_flags
 
 # Exit codes. Those of a worker that a signal ended are 128 and the signal's number.
 NOT_ISOLATED, NOT_LISTENING = 3, 4
@@ -74,7 +75,11 @@ class Keeper:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             # The lines on its start name ports that only this process can reach.
-            env={"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ},
+            env={
+                "TF_CPP_MIN_LOG_LEVEL": "1",
+                **os.environ,
+                "XLA_FLAGS": with_flags(os.environ.get("XLA_FLAGS", "")),
+            },
             preexec_fn=lambda: network.end_with_parent(parent, signal.SIGKILL),
         )
         self._process, self._port = process, port

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,27 +13,14 @@ import tensorflow as tf
 from tfl_research import models
 from tfl_research.errors import UserError
 from tfl_research.models.adapters import merged
+from tfl_research.program import saved_model_files
+from tfl_research.program.saved_model_files import (
+    assign_weights,
+    check_shapes,
+    quiet_saving,
+)
 from tfl_research.storage import atomic
 from tfl_research.tasks.task import Task
-
-
-def assign_weights(model: Any, weights: Any) -> None:
-    """Sets a Keras model's weights.
-
-    Args:
-      model: a built Keras model.
-      weights: an object with `trainable` and `non_trainable`, arrays in the model's
-        order (`tff.learning.models.ModelWeights`).
-
-    Raises:
-      ValueError: the number or the shapes of the weights differ from the model's.
-    """
-    for kind in ("trainable", "non_trainable"):
-        variables = getattr(model, f"{kind}_variables")
-        values = list(getattr(weights, kind))
-        _check_shapes(kind, variables, values)
-        for variable, value in zip(variables, values):
-            variable.assign(value)
 
 
 class _Exported(tf.Module):
@@ -43,8 +29,8 @@ class _Exported(tf.Module):
     def __init__(self, task: Task, weights: Any):
         super().__init__()
         model, x_spec = task.functional_model(), task.x_spec
-        _check_shapes("trainable", model.initial_weights, weights.trainable)
-        _check_shapes("non_trainable", model.initial_state, weights.non_trainable)
+        check_shapes("trainable", model.initial_weights, weights.trainable)
+        check_shapes("non_trainable", model.initial_state, weights.non_trainable)
         self.trained = [tf.Variable(np.asarray(w)) for w in weights.trainable]
         self.fixed = [
             tf.Variable(np.asarray(w), trainable=False) for w in weights.non_trainable
@@ -57,27 +43,6 @@ class _Exported(tf.Module):
             ),
             input_signature=[x_spec],
         )
-
-
-def _check_shapes(kind: str, own: Any, given: Any) -> None:
-    shapes = [tuple(value.shape) for value in own]
-    if [np.shape(value) for value in given] != shapes:
-        raise ValueError(
-            f"{kind} weights have shapes {[np.shape(value) for value in given]}, "
-            f"expected the model's {shapes}"
-        )
-
-
-@contextmanager
-def _quiet_saving() -> Iterator[None]:
-    """Mutes TensorFlow's notices about assets and uncompiled metrics while saving."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def model_with(task: Task, weights: Any) -> Any:
@@ -110,9 +75,16 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
       ValueError: the number or the shapes of the weights differ from the model's.
       UserError: the folder cannot be written.
     """
-    model = model_with(task, weights)
+    files = saved_model_files.of_task(task)
+    model = None if files is not None else model_with(task, weights)
     try:
-        _write(model, path)
+        with _replaced(path) as temporary, quiet_saving():
+            if files is not None:
+                files.write(weights, temporary)
+            elif isinstance(model, tf.keras.Model):
+                model.save(temporary, save_format="tf")
+            else:
+                tf.saved_model.save(model, str(temporary))
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message
         raise UserError(
@@ -121,13 +93,11 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
         ) from error
 
 
-def _write(model: Any, path: pathlib.Path) -> None:
+@contextmanager
+def _replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write, which takes the path's place at the end of the block."""
     temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
     atomic.remove(temporary)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet_saving():
-        if isinstance(model, tf.keras.Model):
-            model.save(temporary, save_format="tf")
-        else:
-            tf.saved_model.save(model, str(temporary))
+    yield temporary
     atomic.replace_folder(temporary, path)

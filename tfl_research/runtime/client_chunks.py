@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research.data import Cohort
 from tfl_research.runtime import failures
+from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import chunks
+from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.engine import ClientValues
 from tfl_research.runtime.graphs.sequences import (
     ClientLayout,
     element_specs,
@@ -38,6 +43,45 @@ def _read_options() -> tf.data.Options:
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     return options
+
+
+def chunks_of_cohort(
+    cohort: ClientValues,
+    programs: MapReduce,
+    *,
+    chunk_size: Optional[int] = None,
+    parallel: int,
+    shapes: chunks.Shapes,
+) -> Iterator[Callable[[], chunks.Chunk]]:
+    """Yields functions that make the chunks of a cohort, in a fixed order.
+
+    Args:
+      cohort: of the toolkit, or a list with one value for each client.
+      programs: of the process that takes the values.
+      chunk_size, parallel: see `chunks.divide`.
+      shapes: the engine's padded shapes.
+
+    Raises:
+      ValueError: see `chunks_of_values`.
+    """
+    client_type = programs.client_type
+    if isinstance(cohort, Cohort) and not programs.layout.has_sequences:
+        names = [name for name, _ in tff.structure.iter_elements(client_type)]
+        division = chunks.divide(
+            cohort, chunk_size=chunk_size, parallel=parallel, shapes=shapes
+        )
+        for group, shape in zip(division.groups, division.shapes):
+            yield functools.partial(chunks.gather, cohort, group, shape, names)
+        return
+    values = client_values(cohort, client_type)
+    for chunk in chunks_of_values(
+        values, client_type, chunk_size=chunk_size, parallel=parallel
+    ):
+        yield functools.partial(_itself, chunk)
+
+
+def _itself(chunk: chunks.Chunk) -> chunks.Chunk:
+    return chunk
 
 
 def chunks_of_values(

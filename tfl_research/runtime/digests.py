@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import forms
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
+from tfl_research.runtime.graphs.building_blocks import BuildingBlocks
 from tfl_research.runtime.tracing.graph import Graph, operation_types
 
 _others: weakref.WeakKeyDictionary[tff.templates.IterativeProcess, dict[str, str]] = (
@@ -108,57 +108,9 @@ def _parts(message: Any) -> Iterator[Any]:
 def computation_digest(computation: tff.Computation) -> str:
     """SHA-256 of a TFF computation, without the names in it."""
     message = tff.framework.serialize_computation(computation)
-    return _Digester().digest(message, {})
+    return BuildingBlocks(_graph_digest).digest(message)
 
 
-class _Digester:
-    """Digests the building blocks of one computation."""
-
-    def __init__(self) -> None:
-        self._bound = 0
-
-    def _bind(self, name: str, names: Mapping[str, int]) -> dict[str, int]:
-        """Adds a name to the names in scope; names are numbered in order of binding."""
-        self._bound += 1
-        return {**names, name: self._bound}
-
-    def digest(self, message: Any, names: Mapping[str, int]) -> str:
-        """SHA-256 of a serialised computation.
-
-        Args:
-          message: a `Computation` of TFF's protocol.
-          names: a number for each name in scope.
-        """
-        kind = message.WhichOneof("computation")
-        part = getattr(message, kind)
-        content: Any
-        if kind == "tensorflow":
-            graph = Graph(tff.framework.deserialize_computation(message))
-            content = forms.graphs_digest([graph])
-        elif kind == "block":
-            content = []
-            for local in part.local:
-                content.append(self.digest(local.value, names))
-                names = self._bind(local.name, names)
-            content.append(self.digest(part.result, names))
-        elif kind == "call":
-            content = [self.digest(part.function, names)]
-            if part.HasField("argument"):
-                content.append(self.digest(part.argument, names))
-        elif kind == "lambda":
-            inner = self._bind(part.parameter_name, names)
-            content = self.digest(part.result, inner)
-        elif kind == "reference":
-            content = names[part.name]
-        elif kind == "selection":
-            content = (self.digest(part.source, names), part.index)
-        elif kind == "struct":
-            content = [
-                (element.name, self.digest(element.value, names))
-                for element in part.element
-            ]
-        else:
-            # Intrinsics, placements, literals and data have no local names.
-            content = part.SerializeToString(deterministic=True)
-        type_bytes = message.type.SerializeToString(deterministic=True)
-        return hashlib.sha256(repr((kind, type_bytes, content)).encode()).hexdigest()
+def _graph_digest(message: Any) -> str:
+    graph = Graph(tff.framework.deserialize_computation(message))
+    return forms.graphs_digest([graph])

@@ -15,7 +15,7 @@ import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
 from tfl_research.runtime import failures
-from tfl_research.runtime.client_chunks import chunks_of_values
+from tfl_research.runtime.client_chunks import chunks_of_cohort, chunks_of_values
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import choice, chunks
 from tfl_research.runtime.compiler.chunk_execution import run_chunk
@@ -235,27 +235,13 @@ class InProcessEngine(ClosedOnExit):
 
     def _chunks(self, cohort: ClientValues) -> Iterator[Any]:
         """Yields functions that make the chunks of a cohort, in a fixed order."""
-        client_type = self._programs.client_type
-        if isinstance(cohort, Cohort) and not self._programs.layout.has_sequences:
-            names = [name for name, _ in tff.structure.iter_elements(client_type)]
-            division = chunks.divide(
-                cohort,
-                chunk_size=self._chunk_size,
-                parallel=self.parallel,
-                shapes=self._shapes,
-            )
-            for group, shape in zip(division.groups, division.shapes):
-                yield lambda group=group, shape=shape: chunks.gather(
-                    cohort, group, shape, names
-                )
-            return
-        for chunk in chunks_of_values(
-            client_values(cohort, client_type),
-            client_type,
+        return chunks_of_cohort(
+            cohort,
+            self._programs,
             chunk_size=self._chunk_size,
             parallel=self.parallel,
-        ):
-            yield lambda chunk=chunk: chunk
+            shapes=self._shapes,
+        )
 
     def _next_by_chunks(
         self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode

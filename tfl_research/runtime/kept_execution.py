@@ -90,3 +90,57 @@ def _execution(record: dict[str, Any]) -> Execution:
         return Execution(None, 1, reason, accelerator)
     mode = Mode(record["clients"], record["compiler"])
     return Execution(mode, int(record["parallel"]), reason, accelerator)
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """How the rounds of several workers are divided and executed.
+
+    Attributes:
+      parts: number of parts of a cohort.
+      by: "chunks" for the compiled programs of in_process, "tff" for TFF's own runtime,
+        as all runs of earlier versions are.
+      mode: how clients of a chunk are executed; None until a round chooses a mode.
+      reason: for the mode or for TFF's runtime, in words.
+    """
+
+    parts: int
+    by: str = "tff"
+    mode: Optional[Mode] = None
+    reason: str = ""
+
+
+class KeptDivision:
+    """The file that keeps a division; without a path nothing is kept."""
+
+    def __init__(self, path: Optional[pathlib.Path], key: bytes):
+        self._path, self._key = path, key
+
+    def read(self) -> Optional[Division]:
+        """What an earlier start wrote; None if there is nothing.
+
+        Raises:
+          UserError: the file cannot be read, or was edited.
+        """
+        if self._path is None:
+            return None
+        return kept_choice.kept(self._path, _division, self._key)
+
+    def write(self, division: Division) -> None:
+        """Keeps a division, before a round uses it."""
+        if self._path is None:
+            return
+        record: dict[str, Any] = {"parts": division.parts, "by": division.by}
+        if division.mode is not None:
+            record.update(dataclasses.asdict(division.mode))
+        kept_choice.keep(self._path, {**record, "reason": division.reason}, self._key)
+
+
+def _division(record: dict[str, Any]) -> Division:
+    mode = None
+    if "clients" in record:
+        mode = Mode(record["clients"], record["compiler"])
+    by = record.get("by", "tff")
+    if by not in ("chunks", "tff"):
+        raise ValueError(f"by must be chunks or tff, got {by!r}")
+    return Division(int(record["parts"]), by, mode, str(record.get("reason", "")))

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures
-import functools
+import dataclasses
+import logging
+import pathlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
+import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime.client_values import client_values
+from tfl_research.data import ClientData
+from tfl_research.runtime.compiler import choice
 from tfl_research.runtime.compiler.conversion import UnsupportedProcess
+from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.xla import set_flags
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.runtime.graphs.structures import flatten, pack
+from tfl_research.runtime.explanation import examine
+from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.kept_execution import Division, KeptDivision
+from tfl_research.runtime.placement import NONE, placement
+from tfl_research.runtime.tracing.interpreter import CannotTrace
+from tfl_research.runtime.workers.chunk_rounds import ChunkRounds
 from tfl_research.runtime.workers.connection import ANSWER_SECONDS
-from tfl_research.runtime.workers.context import WorkerContext, compiled
-from tfl_research.runtime.workers.remote_worker import RemoteWorker, WorkerUnavailable
+from tfl_research.runtime.workers.example_files import ExampleFiles
+from tfl_research.runtime.workers.federated_rounds import FederatedRounds
+from tfl_research.runtime.workers.pool import WorkerPool
+from tfl_research.runtime.workers.remote_worker import RemoteWorker
 
 CONNECT_SECONDS = 10.0
+_LOG = logging.getLogger(__name__)
 
 
 def _warn(text: str) -> None:
@@ -29,20 +44,26 @@ def _warn(text: str) -> None:
 class RemoteEngine(ClosedOnExit):
     """Executes a process on several TFF workers, which `scripts/worker` starts.
 
-    The cohort is divided into consecutive parts. Each worker takes one part after
-    another and accumulates it (`tff.framework.MergeableCompForm`, up to the merge). The
-    accumulators are merged in the order of the parts, and one worker computes the
-    server's part. So the result of a round depends on the number of parts, but not on
-    the speed of the workers. When a worker is lost in a round, the engine warns and
-    leaves it out of the rest of the round. The other workers repeat its part. The
-    engine uses the worker again when it answers.
+    The cohort is divided into parts. Each worker takes one part after another and
+    accumulates it. The accumulators are merged in the order of the parts. So the result
+    of a round depends on the number of parts, but not on the speed of the workers. When
+    a worker is lost in a round, the engine warns and leaves it out of the rest of the
+    round. The other workers repeat its part. The engine uses the worker again when it
+    answers.
 
-    Clients' data, the model and the seed of the noise cross the network in plain text
-    and without authentication. This is for simulation between machines that trust each
-    other.
+    A process that `in_process` can execute is executed by the same compiled programs:
+    those of the clients on the workers, those of the server here. TFF's runtime on the
+    workers executes other processes.
+
+    The model and clients' data cross the network in plain text and without
+    authentication; where workers read the data from a folder, the clients' examples do
+    not. This is for simulation between machines that trust each other.
 
     Attributes:
-      parts: number of parts of a cohort; fewer if the cohort has fewer clients.
+      parts: number of parts of a cohort; fewer if the cohort has fewer clients, and
+        more if a part would take too much memory.
+      mode: how the clients of a part are executed; None until the first round chooses
+        a mode, and where TFF's runtime executes them.
     """
 
     def __init__(
@@ -51,6 +72,12 @@ class RemoteEngine(ClosedOnExit):
         addresses: Sequence[str],
         *,
         parts: Optional[int] = None,
+        mode: Optional[Mode] = None,
+        data_folder: Optional[pathlib.Path] = None,
+        clients: Optional[ClientData] = None,
+        worker_cores: int = 1,
+        choice_file: Optional[pathlib.Path] = None,
+        choice_key: bytes = b"",
         connect_seconds: Optional[float] = None,
         answer_seconds: float = ANSWER_SECONDS,
         on_change: Callable[[str], None] = _warn,
@@ -60,35 +87,75 @@ class RemoteEngine(ClosedOnExit):
         repeated = [a for a, n in collections.Counter(addresses).items() if n > 1]
         if repeated:
             raise ValueError(f"every worker must be named once, got {repeated} again")
-        self.parts = len(addresses) if parts is None else parts
-        if self.parts < 1:
-            raise ValueError(f"parts must be at least 1, got {self.parts}")
-        self._initialize = process.initialize
-        self._form = _mergeable(process.next)
-        self._client_type = process.next.type_signature.parameter[1].member
-        self._output_type = process.next.type_signature.result
-        # A computation that several workers execute is compiled once.
-        compile_once = functools.lru_cache(maxsize=None)(compiled)
+        for name, number in (("parts", parts), ("worker_cores", worker_cores)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if data_folder is not None and clients is None:
+            raise ValueError(
+                f"data_folder={data_folder} needs clients, whose examples are written "
+                "there"
+            )
+        self._keep = KeptDivision(choice_file, choice_key)
+        kept = self._keep.read()
+        self._process = process
+        programs, reason = _programs(process, kept)
+        if programs is None and (data_folder is not None or mode is not None):
+            what = f"mode {mode}" if data_folder is None else f"data in {data_folder}"
+            raise UnsupportedProcess(f"{what}: {reason}; leave it out")
+        if programs is not None and mode is not None:
+            refused = choice.refusals(programs, mode)
+            if refused or mode.clients == "separate":
+                why = (refused or ["workers compute several clients at once"])[0]
+                raise UnsupportedProcess(f"mode {mode}: {why}; leave it out")
+        if kept is None:
+            number = len(addresses) * worker_cores if parts is None else parts
+            kept = Division(number, "tff" if programs is None else "chunks", mode)
+            self._keep.write(dataclasses.replace(kept, reason=reason))
+        self.parts, self.mode = kept.parts, kept.mode or mode
+        self._division, self._programs = kept, programs
+        # The server's part stays on the CPU of this machine.
+        self._placement = placement(NONE)
+        set_flags()
         seconds = CONNECT_SECONDS if connect_seconds is None else connect_seconds
-        self._workers = [RemoteWorker(a, seconds, answer_seconds) for a in addresses]
-        self._contexts = [
-            WorkerContext(w.ready_stub, compile_once) for w in self._workers
-        ]
-        self._pool = concurrent.futures.ThreadPoolExecutor(len(addresses))
-        self._lost: set[int] = set()
-        self._on_change = on_change
+        workers = [RemoteWorker(a, seconds, answer_seconds) for a in addresses]
+        self._pool = WorkerPool(workers, worker_cores, on_change)
+        self._chunked: Optional[ChunkRounds] = None
+        self._federated: Optional[FederatedRounds] = None
+        try:
+            if programs is None:
+                self._federated = FederatedRounds(process, self._pool, self.parts)
+                return
+            files = None
+            if data_folder is not None and clients is not None:
+                files = ExampleFiles(data_folder, clients.specs)
+                files.prepare(clients)
+            self._chunked = ChunkRounds(
+                programs, self._pool, self.parts, files, _LOG.warning
+            )
+        except BaseException:
+            self._pool.close()
+            raise
 
     def initialize(self) -> Any:
-        """The initial server state, with NumPy leaves.
+        """The initial server state; leaves are NumPy arrays or tensors.
 
         Raises:
           WorkerUnavailable: none of the workers answers.
         """
-        [state] = self._each([self._initialize])
-        return state
+        if self._federated is not None:
+            return self._federated.initialize()
+        if self._programs is None:
+            raise ValueError("the engine is closed")
+        self._pool.require()
+        try:
+            with self._placement.server():
+                leaves = self._programs.initialize.run()
+        except CannotTrace as error:
+            return self._give_up(error).initialize()
+        return pack(iter(leaves), self._process.initialize.type_signature.result)
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
-        """Executes a round; returns (new state, metrics) with NumPy leaves.
+        """Executes a round; returns (new state, metrics).
 
         Args:
           state: of `initialize` or an earlier round, of any engine.
@@ -97,120 +164,82 @@ class RemoteEngine(ClosedOnExit):
 
         Raises:
           WorkerUnavailable: none of the workers answers any more.
+          UserError: a client's computation fails, or a worker cannot read the client's
+            file; the message names the client, or the worker and the file.
         """
-        values = client_values(cohort, self._client_type)
-        jobs = [
-            functools.partial(self._form.up_to_merge, state, part)
-            for part in consecutive(values, self.parts)
+        if self._federated is not None:
+            return self._federated.next(state, cohort)
+        rounds, programs = self._chunked, self._programs
+        if rounds is None or programs is None:
+            raise ValueError("the engine is closed")
+        try:
+            with self._placement.server():
+                leaves = self._state_leaves(state)
+                mode = self.mode or self._chosen(programs, rounds, leaves, cohort)
+                programs.build(mode)
+                output = rounds.next(leaves, cohort, mode)
+        except CannotTrace as error:
+            return self._give_up(error).next(state, cohort)
+        packed = pack(iter(output), self._process.next.type_signature.result)
+        return process_shape.split(packed, self._process)
+
+    def _state_leaves(self, state: Any) -> list[tf.Tensor]:
+        state_type = process_shape.parameters(self._process)[0]
+        return [
+            tf.convert_to_tensor(value, tf.as_dtype(leaf.dtype))
+            for value, leaf in zip(flatten(state, state_type), leaf_types(state_type))
         ]
-        merged, *further = self._each(jobs)
-        for accumulated in further:
-            [merged] = self._each(
-                [functools.partial(self._form.merge, merged, accumulated)]
-            )
-        # Only the server's part is left, which needs no client data.
-        [output] = self._each(
-            [functools.partial(self._form.after_merge, (state, []), merged)]
-        )
-        # Compilation loses the Python containers of the process' result.
-        leaves = flatten(output, self._output_type)
-        new_state, metrics = pack(iter(leaves), self._output_type)
-        return new_state, metrics
 
-    def _each(self, jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Returns the jobs' results in order; any worker may do any job."""
-        waiting = collections.deque(enumerate(jobs))
-        results: dict[int, Any] = {}
-        reasons: list[str] = []
+    def _chosen(
+        self,
+        programs: MapReduce,
+        rounds: ChunkRounds,
+        leaves: Sequence[tf.Tensor],
+        cohort: ClientValues,
+    ) -> Mode:
+        """Chooses the mode by measuring here, and keeps it before a round uses it."""
+        try:
+            mode, reason, _ = choice.choose(programs, leaves, rounds.chunks(cohort))
+        except tf.errors.InvalidArgumentError:
+            # The round fails on the same client, and names the client.
+            return Mode("folded", "graph")
+        self.mode = mode
+        self._keep.write(dataclasses.replace(self._division, mode=mode, reason=reason))
+        return mode
 
-        def work(index: int) -> None:
-            worker, context = self._workers[index], self._contexts[index]
-            while waiting:
-                try:
-                    place, job = waiting.popleft()
-                except IndexError:  # Another worker was faster.
-                    return
-                try:
-                    with (
-                        worker.losses_named(),
-                        tff.framework.get_context_stack().install(context),
-                    ):
-                        results[place] = job()
-                except WorkerUnavailable as error:
-                    waiting.appendleft((place, job))
-                    reasons.append(str(error))
-                    self._lost.add(index)
-                    return
-
-        while waiting:
-            before = set(self._lost)
-            # Waiting for a lost worker would take its time-out in every round.
-            self._lost = {i for i in before if not self._workers[i].has_answered()}
-            living = [i for i in range(len(self._workers)) if i not in self._lost]
-            if not living:
-                raise WorkerUnavailable("; ".join(reasons) or self._nobody())
-            list(self._pool.map(work, living))
-            if len(self._lost) < len(self._workers):
-                self._tell(before)
-        return [results[place] for place in range(len(jobs))]
-
-    def _nobody(self) -> str:
-        addresses = ", ".join(worker.address for worker in self._workers)
-        return f"no TFF worker answers any more at {addresses}"
-
-    def _tell(self, before: set[int]) -> None:
-        """Reports the newly lost workers, and the workers that answer again."""
-        for index in sorted(self._lost - before):
-            address = self._workers[index].address
-            self._on_change(f"no TFF worker answers at {address}; others do its part")
-        for index in sorted(before - self._lost):
-            self._on_change(f"the TFF worker at {self._workers[index].address} is back")
+    def _give_up(self, error: CannotTrace) -> FederatedRounds:
+        """Gives the clients to TFF's runtime on the workers."""
+        if self.mode is not None or self._chunked is None or self._chunked.reads_files:
+            raise UnsupportedProcess(
+                f"the compiled programs cannot hold this process: {error}"
+            ) from error
+        _LOG.warning("TFF's runtime on the workers executes this process: %s", error)
+        self._federated = FederatedRounds(self._process, self._pool, self.parts)
+        self._keep.write(Division(self.parts, "tff", None, str(error)))
+        return self._federated
 
     def close(self) -> None:
         """Closes the connections; the workers keep running."""
-        # Calls that are still running fail with their connection.
-        for worker in self._workers:
-            worker.close()
-        self._pool.shutdown()
-        for context in self._contexts:
-            context.close()
+        if self._chunked is not None:
+            self._chunked.close()
+            self._chunked = None
+        self._pool.close()
+        if self._federated is not None:
+            self._federated.close()
 
 
-def consecutive(values: Sequence[Any], parts: int) -> list[list[Any]]:
-    """Divides values into at most `parts` runs, whose lengths differ by at most one.
-
-    The first runs are the longer runs. A run is empty only if there are no values; then
-    there is a single run.
-    """
-    parts = max(1, min(parts, len(values)))
-    length, longer = divmod(len(values), parts)
-    runs, first = [], 0
-    for index in range(parts):
-        last = first + length + (index < longer)
-        runs.append(list(values[first:last]))
-        first = last
-    return runs
-
-
-def _mergeable(computation: Any) -> tff.framework.MergeableCompForm:
-    """Divides a round into the workers' part, the merge, and the server's part."""
-    result = computation.type_signature.result
-    members = [result] if isinstance(result, tff.FederatedType) else list(result)
-    if any(m.placement is not tff.SERVER for m in members):
-        raise UnsupportedProcess(
-            f"a round returns {result}, and results that stay at clients cannot be "
-            "put together from several workers; runtime.tff_local(process) can run it"
-        )
-    try:
-        return tff.backends.native.compile_to_mergeable_comp_form(
-            tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
-        )
-    except Exception as error:
-        raise UnsupportedProcess(
-            "a round has not exactly one aggregation, so its cohort cannot be divided "
-            f"among workers ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "runtime.tff_local(process) can run it"
-        ) from error
+def _programs(
+    process: tff.templates.IterativeProcess, kept: Optional[Division]
+) -> tuple[Optional[MapReduce], str]:
+    """The compiled programs, or None and the reason for TFF's runtime."""
+    if kept is not None and kept.by == "tff":
+        return None, kept.reason or "earlier rounds were executed by TFF's runtime"
+    programs, explanation = examine(process)
+    if programs is None:
+        return None, explanation.reason
+    if programs.layout.has_sequences:
+        return None, "its clients hold datasets"
+    return programs, ""
 
 
 def remote(
@@ -218,6 +247,12 @@ def remote(
     addresses: Sequence[str],
     *,
     parts: Optional[int] = None,
+    mode: Optional[Mode] = None,
+    data_folder: Optional[pathlib.Path] = None,
+    clients: Optional[ClientData] = None,
+    worker_cores: int = 1,
+    choice_file: Optional[pathlib.Path] = None,
+    choice_key: bytes = b"",
     connect_seconds: Optional[float] = None,
     answer_seconds: float = ANSWER_SECONDS,
     on_change: Callable[[str], None] = _warn,
@@ -228,8 +263,19 @@ def remote(
       process: any `tff.templates.IterativeProcess` whose round has one aggregation.
         Several aggregations that do not depend on each other count as one.
       addresses: "host:port" of each worker.
-      parts: number of parts of a cohort; by default the number of workers. With the
-        same number of parts, a round gives the same result to the last bit.
+      parts: number of parts of a cohort; by default the number of workers times
+        `worker_cores`. With the same number of parts, a round gives the same result to
+        the last bit.
+      mode: how the clients of a part are executed; by default measured here in the
+        first round. Not "separate".
+      data_folder: a folder that all machines reach by this path. The examples of
+        `clients` are written there now, as far as they are missing, and workers read
+        them there. None sends the examples to the workers.
+      clients: whose examples are written to `data_folder`.
+      worker_cores: how many parts a worker computes at the same time.
+      choice_file: keeps `parts` and `mode` for later engines of the same run; what it
+        holds comes before the arguments. None keeps nothing.
+      choice_key: secret; with a key, a choice file that was edited is refused.
       connect_seconds: seconds to wait for a worker's first answer, by default 10.
       answer_seconds: seconds after which a worker that computes, and does not answer
         what it is asked meanwhile, is lost.
@@ -237,13 +283,22 @@ def remote(
         default a warning.
 
     Raises:
-      UnsupportedProcess: the process' cohort cannot be divided.
+      UnsupportedProcess: the process' cohort cannot be divided, or workers cannot
+        read its clients' examples from a folder.
+      UserError: a file in `data_folder` is damaged or cannot be written, or the choice
+        file cannot be read.
       ValueError: no address, or an address that is given twice.
     """
     return RemoteEngine(
         process,
         addresses,
         parts=parts,
+        mode=mode,
+        data_folder=data_folder,
+        clients=clients,
+        worker_cores=worker_cores,
+        choice_file=choice_file,
+        choice_key=choice_key,
         connect_seconds=connect_seconds,
         answer_seconds=answer_seconds,
         on_change=on_change,

@@ -51,6 +51,8 @@ MAY_CHANGE = frozenset(
         "resume",
         "rounds",
         "tensorboard",
+        "worker_cores",
+        "worker_data",
         "worker_timeout",
         "workers",
         # Flags of absl itself.

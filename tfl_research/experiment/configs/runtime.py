@@ -48,8 +48,23 @@ class Runtime(Settings):
     workers: Optional[str] = settings.text(
         None,
         "HOST:PORT of each worker of --runtime=remote, separated by commas; "
-        "scripts/worker starts a worker. Workers get clients' data and the noise's "
-        "seed, in plain text. A run can be resumed with other workers.",
+        "scripts/worker starts a worker. Workers get the model and clients' data in "
+        "plain text; where TFF's own runtime executes the process, the noise's seed "
+        "too. A run can be resumed with other workers.",
+    )
+    worker_data: Optional[str] = settings.text(
+        None,
+        "A folder that this machine and all workers reach by this path. Clients' "
+        "examples are written there before the first round, as far as they are "
+        "missing, and workers read them there. Without it each round sends the "
+        "examples to the workers. The results are the same to the last bit.",
+    )
+    worker_cores: int = settings.integer(
+        1,
+        "How many parts of a cohort each worker of --runtime=remote computes at the "
+        "same time; a compiled part uses one core. The cohort has so many parts for "
+        "each worker, which a run keeps.",
+        minimum=1,
     )
     worker_timeout: float = settings.real(
         _WORKER_SECONDS,
@@ -66,11 +81,12 @@ class Runtime(Settings):
     )
     client_execution: str = settings.choice(
         "auto",
-        "How in_process runs the clients of a chunk: one after another (folded) or "
-        "all at once (vectorised), compiled by XLA (xla) or in TensorFlow's executor "
-        "(graph). separate executes and evaluates each client by itself, as the sites "
-        "of a federation do, and gives the federation's results to the last bit. auto "
-        "measures before the first round; a resumed run keeps the choice.",
+        "How in_process and remote run the clients of a chunk: one after another "
+        "(folded) or all at once (vectorised), compiled by XLA (xla) or in "
+        "TensorFlow's executor (graph). separate (not for remote) executes and "
+        "evaluates each client by itself, as the sites of a federation do, and gives "
+        "the federation's results to the last bit. auto measures before the first "
+        "round; a resumed run keeps the choice.",
         _EXECUTIONS,
     )
     chunk_clients: Optional[int] = settings.integer(
@@ -94,18 +110,7 @@ class Runtime(Settings):
                 f"does not go with --client_execution={self.client_execution}: clients "
                 "are executed as at sites, which use no GPU",
             )
-        if self.runtime != "in_process":
-            for name, default in (
-                ("accelerator", "none"),
-                ("client_execution", "auto"),
-                ("chunk_clients", None),
-            ):
-                value = getattr(self, name)
-                separate = str(value).startswith("separate")
-                if value != default and not (self._is_federation and separate):
-                    raise self.refused(
-                        name, "goes with --runtime=in_process only; leave it out"
-                    )
+        self._check_execution()
         if self.open_worker_port and self.runtime not in ("in_process", "tff"):
             raise self.refused(
                 "open_worker_port",
@@ -132,10 +137,41 @@ class Runtime(Settings):
                     "needs --workers=HOST:PORT,...; scripts/worker starts a worker",
                 )
             self.addresses()
-        elif self.workers is not None:
+            return
+        for name, default in (
+            ("workers", None),
+            ("worker_data", None),
+            ("worker_cores", 1),
+        ):
+            if getattr(self, name) != default:
+                raise self.refused(
+                    name, "goes with --runtime=remote only; leave it out"
+                )
+
+    def _check_execution(self) -> None:
+        """Refuses what the runtime does not know of."""
+        if self.runtime == "in_process":
+            return
+        only = "goes with --runtime=in_process only; leave it out"
+        if self.accelerator != "none":
+            raise self.refused("accelerator", only)
+        execution = self.client_execution
+        separate = execution.startswith("separate")
+        if self.runtime == "remote":
+            if separate:
+                raise self.refused(
+                    "client_execution",
+                    "goes with --runtime=in_process and --runtime=federation only; "
+                    "leave it out",
+                )
+        elif execution != "auto" and not (self._is_federation and separate):
             raise self.refused(
-                "workers", "goes with --runtime=remote only; leave it out"
+                "client_execution",
+                "goes with --runtime=in_process and --runtime=remote only; leave it "
+                "out",
             )
+        if self.chunk_clients is not None:
+            raise self.refused("chunk_clients", only)
 
     @property
     def _is_federation(self) -> bool:

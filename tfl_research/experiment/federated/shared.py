@@ -36,6 +36,8 @@ OWN = frozenset(
         "run_seed",
         "runtime",
         "tensorboard",
+        "worker_cores",
+        "worker_data",
         "worker_timeout",
         "workers",
     }

@@ -22,6 +22,8 @@ _MAY_CHANGE = frozenset(
         "progress_bar",
         "report",
         "tensorboard",
+        "worker_cores",
+        "worker_data",
         "worker_timeout",
         "workers",
     }

@@ -6,6 +6,7 @@ Without TensorFlow: mechanisms import it when they build their aggregator.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # sum; or by each client to its own update, before the update leaves it.
 SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
+
+# A sweep checks all of its points before it runs them, which takes seconds each.
+_calibrated = functools.lru_cache(maxsize=256)(calibrate_event)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +167,7 @@ class MechanismSettings(NamedSettings):
         """
         event = self.checked_event(1.0, shape)
         checked_accountant(accountant, event)
-        return calibrate_event(event, target_epsilon, shape.rounds, delta, accountant)
+        return _calibrated(event, target_epsilon, shape.rounds, delta, accountant)
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
         """`event`, with errors that name the mechanism's setting.

@@ -10,13 +10,12 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import autograph
 from tfl_research.clients.local_state import own_state
-from tfl_research.data import structures
+from tfl_research.program.evaluation.batch_programs import BatchPrograms, programs_for
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.tasks.metrics import Metric
-from tfl_research.tasks.objectives import by_row, labels_of
+from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
 # The clients' states, float32 `[clients, d]`, by their ids.
@@ -113,32 +112,13 @@ class Evaluator:
         self._model = model = task.functional_model()
         self._flat: dict[str, FlatExamples] = {}
 
-        @autograph.function(reduce_retracing=True)
-        def batch_sums(
-            weights: Sequence[tf.Tensor],
-            state: Sequence[tf.Tensor],
-            examples: Mapping[str, tf.Tensor],
-            segments: tf.Tensor,
-            num_segments: tf.Tensor,
-        ) -> tuple[Mapping[str, tf.Tensor], Any]:
-            x = structures.packed(examples, "x")
-            predictions = model.predict(weights, state, x)
-            sums = {
-                name: tf.math.unsorted_segment_sum(
-                    tf.cast(value, tf.float64), segments, num_segments
-                )
-                for name, value in self._objective.sums(examples, predictions).items()
-            }
-            return sums, predictions if self._objective.of_examples else ()
-
-        @autograph.function(reduce_retracing=True)
-        def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-            return by_row.mapped(
-                lambda client_sums: dict(self._objective.finalize(client_sums)), sums
-            )
-
-        self._batch_sums = batch_sums
-        self._finalize_each = finalize_each
+        self._of_each = separately or bool(model.local) or model.mixes_predictions
+        programs = programs_for(
+            *(task, model, self._objective, self._clients, batch_size),
+            padded=not self._of_each and not model.predicts_no_padding,
+        )
+        self._batch_sums = programs.batch_sums
+        self._finalize_each = programs.finalize_each
 
     @property
     def splits(self) -> Sequence[str]:
@@ -290,8 +270,7 @@ class Evaluator:
             return self._no_sums(flat, weights, state)
         ranks = np.repeat(np.arange(len(present)), flat.counts[present])
         model = self._model
-        of_each = self._separately or bool(model.local) or model.mixes_predictions
-        starts = _starts(flat.counts[present], size, of_each)
+        starts = _starts(flat.counts[present], size, self._of_each)
         batches = [(i, ranks[i : min(i + size, end)]) for i, end in starts]
         num_segments = 1 + max(int(np.ptp(b)) + 1 for _, b in batches)
         totals: dict[str, np.ndarray] = {}
@@ -336,7 +315,9 @@ class Evaluator:
             np.zeros(1, np.int32),
             np.int32(1),
         )
-        traced = self._batch_sums.get_concrete_function(
+        # Programs of its own, for batches of another size.
+        programs = BatchPrograms(self._model, self._objective)
+        traced = programs.batch_sums.get_concrete_function(
             *tf.nest.map_structure(tf.convert_to_tensor, arguments)
         )
         outputs: Any = traced.structured_outputs

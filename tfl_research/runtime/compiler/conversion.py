@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.errors import UserError
+from tfl_research.runtime.compiler import known_forms
 from tfl_research.runtime.graphs import process_shape
 
 # How TensorFlow names functions of the toolkit that are traced again.
@@ -47,7 +48,7 @@ def _without_grappler() -> tf.compat.v1.ConfigProto:
 
 def map_reduce_form(
     process: tff.templates.IterativeProcess,
-) -> tuple[tff.Computation, tff.backends.mapreduce.MapReduceForm]:
+) -> tuple[tff.Computation, known_forms.Form]:
     """Converts the process.
 
     Returns:
@@ -60,8 +61,13 @@ def map_reduce_form(
         raise UnsupportedProcess("the process has no clients")
     config = _without_grappler()
     try:
-        form = tff.backends.mapreduce.get_map_reduce_form_for_computation(
-            process.next, config
+        form = known_forms.form_of(
+            process.next,
+            lambda computation: (
+                tff.backends.mapreduce.get_map_reduce_form_for_computation(
+                    computation, config
+                )
+            ),
         )
         initialize = tff.backends.mapreduce.get_state_initialization_computation(
             process.initialize, config

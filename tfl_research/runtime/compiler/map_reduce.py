@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import _tff_compat
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
 from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.shared_programs import SharedPrograms
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.sequences import ClientLayout
 from tfl_research.runtime.graphs.structures import leaf_types
@@ -23,11 +21,9 @@ from tfl_research.runtime.tracing.graph import Graph
 from tfl_research.runtime.tracing.imports import PLAIN, Use
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 
-_tracing = threading.RLock()
 _COUNT = tf.TensorSpec([], tf.int32)
 # The programs that XLA compiles.
 _OF_CLIENTS = ("chunk", "client")
-_SCALAR = tf.TensorSpec([], tf.float32)
 
 
 def _specs(value_type: tff.Type) -> list[Any]:
@@ -96,12 +92,8 @@ class MapReduce:
             for graph in self.graphs
         )
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
-        shared = family((*fingerprints, *arguments, layout), constants)
-        self._programs = shared.programs
-        self._lifted = shared.lifted
-        self._lifted_values = [tf.constant(constants[i]) for i in shared.lifted]
-        # The lifted constants of each graph, while a program is traced.
-        self._lifted_tensors: dict[Graph, dict[int, tf.Tensor]] = {}
+        structure = (*fingerprints, *arguments, layout)
+        self._sharing = SharedPrograms(family(structure), self.graphs, constants)
 
     def trace(
         self,
@@ -114,7 +106,7 @@ class MapReduce:
 
         See `Graph.trace`; constants that the program has as arguments are replaced.
         """
-        lifted = self._lifted_tensors.get(graph)
+        lifted = self._sharing.lifted_in(graph)
         return graph.trace(*arguments, lifted=lifted, use=use, violations=violations)
 
     def reported(
@@ -156,22 +148,6 @@ class MapReduce:
             with tf.control_dependencies([check]):
                 reported[first + place] = tf.identity(value)
         return reported
-
-    @contextlib.contextmanager
-    def _lifting(self, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
-        """Traces graphs with these tensors in place of the lifted constants."""
-        given = dict(zip(self._lifted, tensors))
-        first = 0
-        for graph in self.graphs:
-            own = range(first, first + len(graph.constants))
-            self._lifted_tensors[graph] = {
-                i - first: given[i] for i in own if i in given
-            }
-            first += len(graph.constants)
-        try:
-            yield
-        finally:
-            self._lifted_tensors = {}
 
     @property
     def parts(self) -> dict[str, Graph]:
@@ -318,34 +294,12 @@ class MapReduce:
             for total, modulus in zip(modular, moduli)
         ]
 
+    def by_xla(self, mode: Mode) -> bool:
+        """Whether XLA compiles the program of a chunk as a whole."""
+        return mode.compiler == "xla" and not self.layout.has_sequences
+
     def compiled(self, name: str, mode: Mode, program: Any, *signature: Any) -> Any:
         # One trace serves all shapes; XLA compiles it once for each shape. The server's
         # programs are small, and compiling them would take more time than it saves.
-        key = (name, mode)
-        # Engines in several threads can share the programs of a family.
-        with _tracing:
-            if key not in self._programs:
-
-                def lifted(constants: Any, *arguments: Any) -> Any:
-                    with self._lifting(constants):
-                        return program(*arguments)
-
-                traced = tf.function(
-                    lifted,
-                    input_signature=([_SCALAR] * len(self._lifted), *signature),
-                    jit_compile=name in _OF_CLIENTS
-                    and mode.compiler == "xla"
-                    and not self.layout.has_sequences,
-                    autograph=False,
-                ).get_concrete_function()
-                # The function must outlive its call.
-                self._programs[key] = traced, _tff_compat.flat_call(traced)
-        call, constants = self._programs[key][1], self._lifted_values
-
-        def run(*values: Any) -> list[tf.Tensor]:
-            # A function without results, as of clients that send nothing, gives None.
-            results = list(call(*constants, *tf.nest.flatten(values)) or ())
-            _tff_compat.free_attributes(results)
-            return results
-
-        return run
+        is_compiled = name in _OF_CLIENTS and self.by_xla(mode)
+        return self._sharing.program((name, mode), program, signature, is_compiled)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Each of XLA's flags that the engine sets, unless the user has set it.
-_FLAGS = ("--xla_cpu_multi_thread_eigen", "--xla_cpu_enable_fast_min_max")
+from tfl_research.private_worker import xla_flags
+
 # What TensorFlow raises where XLA cannot compile a program. Bad values of clients raise
 # the same.
 _ERRORS = (
@@ -26,17 +26,8 @@ _LONGEST = 300
 
 
 def set_flags() -> None:
-    """Keeps each chunk on one core, and NaN in minima and maxima.
-
-    Chunks use all cores already. Dividing a client's small matrix products over cores
-    makes rounds slower (W1 of scripts/bench: 20 ms a round with division, 16 ms
-    without). XLA's fast minimum and maximum lose NaN: a clipped NaN would become a
-    number. XLA reads its flags once, at the first compilation.
-    """
-    for flag in _FLAGS:
-        given = os.environ.get("XLA_FLAGS", "")
-        if flag not in given:
-            os.environ["XLA_FLAGS"] = f"{given} {flag}=false".strip()
+    """Sets XLA's flags of this process; see `xla_flags.with_flags`."""
+    os.environ["XLA_FLAGS"] = xla_flags.with_flags(os.environ.get("XLA_FLAGS", ""))
 
 
 class CannotCompile(ValueError):

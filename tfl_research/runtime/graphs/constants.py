@@ -82,7 +82,7 @@ class ScalarConstants:
             if is_scalar(node):
                 self.positions.append((number, index))
                 self.values.append(float(tf.make_ndarray(node.attr["value"].tensor)))
-            for _, reference in _references(node):
+            for _, reference in references(node):
                 name = reference.name
                 if name not in closed and name not in self._numbers:
                     self._numbers[name] = len(self._numbers) + 1
@@ -170,12 +170,12 @@ class _Lifting:
 
     def _hand_on(self, node: Any) -> None:
         """Adds the arguments that the called functions need to an operation."""
-        references = list(_references(node))
-        needed = self._needed(reference.name for _, reference in references)
+        called = list(references(node))
+        needed = self._needed(reference.name for _, reference in called)
         if not needed:
             return
         loop = node.op in _LOOPS
-        for key, reference in references:
+        for key, reference in called:
             body = loop and key == "body"
             reference.name = self._write(reference.name, tuple(needed), body)
         # Control inputs stay last.
@@ -213,7 +213,7 @@ class _Lifting:
         return new.signature.name
 
 
-def _references(node: Any) -> Iterator[tuple[str, Any]]:
+def references(node: Any) -> Iterator[tuple[str, Any]]:
     """The functions that a NodeDef calls, with their attributes, in a fixed order."""
     for key in sorted(node.attr):
         attribute = node.attr[key]

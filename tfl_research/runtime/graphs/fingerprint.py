@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tfl_research import _tff_compat
@@ -15,11 +15,13 @@ def fingerprint(
     inputs: Iterable[str],
     outputs: Iterable[str],
     open_functions: frozenset[str] = frozenset(),
+    is_open: Callable[[Any], bool] = is_scalar,
 ) -> str:
     """Computes a digest that is equal for graphs of equal structure.
 
-    Names do not count. The values of scalar float constants in the graph itself and in
-    `open_functions` do not count either (`constants.ScalarConstants`).
+    Names do not count. The values of open constants in the graph itself and in
+    `open_functions` do not count either: by default those of scalar floats
+    (`constants.ScalarConstants`).
 
     Names have counters of the Python process: the layers of a second Keras model and
     further traced functions get higher numbers. So the same recipe, built twice, gives
@@ -29,7 +31,8 @@ def fingerprint(
       graph_def: a GraphDef with its function library.
       inputs: tensor names of the graph's arguments, in order.
       outputs: tensor names of its results, in order.
-      open_functions: names of functions in which scalar constants do not count.
+      open_functions: names of functions in which open constants do not count.
+      is_open: whether the value of a NodeDef, a constant, does not count.
     """
     functions = {f.signature.name: f for f in graph_def.library.function}
     digests: dict[str, str] = {}
@@ -84,7 +87,7 @@ def fingerprint(
             # `config_proto` has the number of the machine's GPUs.
             for key in ("_class", "_gradient_op_type", "config_proto", "shared_name"):
                 bare.attr.pop(key, None)
-            if blank and is_scalar(bare):
+            if blank and is_open(bare):
                 bare.attr["value"].tensor.Clear()
             bare.ClearField("experimental_debug_info")
             digest.update(bare.SerializeToString(deterministic=True))

@@ -99,3 +99,15 @@ def pack(leaves: Iterator[Any], value_type: tff.Type) -> Any:
             return container(**dict(members))
         return container(*(member for _, member in members))
     return container(member for _, member in members)
+
+
+def tensor_names(binding: Any) -> list[str]:
+    """Names of the tensors of a `TensorFlow.Binding` of TFF's protocol, in order."""
+    kind = binding.WhichOneof("binding")
+    if kind == "tensor":
+        return [binding.tensor.tensor_name]
+    if kind == "sequence":
+        return [binding.sequence.variant_tensor_name]
+    if kind == "struct":
+        return [name for each in binding.struct.element for name in tensor_names(each)]
+    return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ from tfl_research.runtime.graphs import guards, lists, operations
 from tfl_research.runtime.graphs.bodies import Body, Library
 from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
+from tfl_research.runtime.graphs.structures import tensor_names
 from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use
 
 
@@ -36,8 +37,8 @@ class Graph:
         message.graph_def.Unpack(graph_def)
         self.parameter_type = computation.type_signature.parameter
         self.result_type = computation.type_signature.result
-        self._inputs = list(_tensor_names(message.parameter))
-        self._outputs = list(_tensor_names(message.result))
+        self._inputs = tensor_names(message.parameter)
+        self._outputs = tensor_names(message.result)
         self._initialize_op = message.initialize_op
         roots = [*self._outputs, *filter(None, [self._initialize_op])]
         graph_def = _needed(graph_def, roots)
@@ -190,17 +191,6 @@ def _places(nodes: Iterable[Any]) -> dict[str, str]:
     for node in nodes:
         places.setdefault(node.op, node.name.removeprefix("gradients/"))
     return places
-
-
-def _tensor_names(binding: Any) -> Iterator[str]:
-    kind = binding.WhichOneof("binding")
-    if kind == "tensor":
-        yield binding.tensor.tensor_name
-    elif kind == "sequence":
-        yield binding.sequence.variant_tensor_name
-    elif kind == "struct":
-        for element in binding.struct.element:
-            yield from _tensor_names(element)
 
 
 def operation_types(message: Any) -> set[str]:

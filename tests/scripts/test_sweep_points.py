@@ -1,0 +1,64 @@
+"""scripts/bench --sweep: phases are counted once each, and the table adds them up."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+
+from benchmark import __main__ as bench, sweep_points, sweeps
+from benchmark.contender import ContenderFailed
+
+
+def work(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_seconds_count_for_the_innermost_phase():
+    clock = sweep_points._Clock()
+    page = clock.measured("report", lambda: work(0.1))
+
+    def write():
+        work(0.05)
+        page()
+
+    clock.measured("export", write)()
+    round_of = clock.measured("rounds", work)
+    for seconds in (0.12, 0.02, 0.02):
+        round_of(seconds)
+    found = clock.take()
+    assert 0.05 <= found["export"] < 0.1 <= found["report"]
+    assert 0.09 <= found["compile"] < 0.12
+    assert 0.05 <= found["rounds"] < 0.09
+    assert set(found) == set(sweep_points.PHASES)
+    assert clock.take()["report"] == 0.0
+
+
+def test_the_table_has_the_first_the_second_and_later_points():
+    points = [dict.fromkeys(sweep_points.PHASES, float(n)) for n in (4, 3, 2, 1)]
+    lines = sweeps.table({"toy": points}).splitlines()[-3:]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| toy, first",
+        "| toy, second",
+        "| toy, later",
+    ]
+    beside = 1.5 * (len(sweep_points.PHASES) - 1)
+    assert lines[-1].endswith(f"| 1.50 | {beside:.2f} |")
+
+
+def test_a_sweep_that_fails(tmp_path):
+    with pytest.raises(ContenderFailed, match="no_such_sweep"):
+        sweeps.measure(["no_such_sweep"], tmp_path)
+
+
+def test_flags(capsys):
+    assert bench.parse(["--workloads=", "--sweep"]).sweep == list(sweep_points.SWEEPS)
+    with pytest.raises(SystemExit):
+        bench.parse(["--sweep=shapes"])
+    assert "--sweep: 'shapes' is not one of" in capsys.readouterr().err

@@ -1,0 +1,211 @@
+"""The programs of one process, shared with processes of equal structure."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from tfl_research import _tff_compat
+from tfl_research.runtime.compiler.families import Family, Program, Programs
+from tfl_research.runtime.tracing.graph import Graph
+
+_SCALAR = tf.TensorSpec([], tf.float32)
+# Engines in several threads can share the programs of a family.
+_tracing = threading.RLock()
+
+
+class SharedPrograms:
+    """Builds programs, or takes those of an earlier process of equal structure.
+
+    A process' results are to the last bit the same as if there had been no other one.
+    Compilers compute with constants: they turn a division by one into a product, and
+    join two products. So TensorFlow's executor gets each process' own constants. XLA
+    compiles for a second; there, constants that differ from the earlier process' become
+    arguments, once a chunk has shown that this changes no bit.
+
+    Args:
+      family: of the process.
+      graphs: that programs consist of.
+      constants: scalar constants of all graphs, in order.
+    """
+
+    def __init__(
+        self, family: Family, graphs: Sequence[Graph], constants: Sequence[float]
+    ):
+        self._family, self._graphs, self._constants = family, graphs, constants
+        self._own: dict[Hashable, Callable[..., list[tf.Tensor]]] = {}
+        # While a program is traced: graphs in it, and lifted constants of each.
+        self._traced: set[Graph] = set()
+        self._tensors: dict[Graph, dict[int, tf.Tensor]] = {}
+
+    def lifted_in(self, graph: Graph) -> Optional[Mapping[int, tf.Tensor]]:
+        """The arguments in the place of a graph's constants, as it is traced."""
+        self._traced.add(graph)
+        return self._tensors.get(graph)
+
+    def program(
+        self, key: Hashable, trace: Any, signature: Sequence[Any], compiled: bool
+    ) -> Callable[..., list[tf.Tensor]]:
+        """A program, as a function of structures of tensors.
+
+        Args:
+          key: name and mode of the program.
+          trace: adds the program to a graph.
+          signature: specs of its arguments.
+          compiled: whether XLA compiles it.
+        """
+        with _tracing:
+            if key not in self._own:
+                self._own[key] = self._found(key, trace, signature, compiled)
+            return self._own[key]
+
+    def _found(
+        self, key: Hashable, trace: Any, signature: Sequence[Any], compiled: bool
+    ) -> Callable[..., list[tf.Tensor]]:
+        known = self._family.get(key)
+        if known is None:
+            self._traced = set()
+            first = self._built(trace, signature, compiled, (), ())
+            used = self._constants_of(self._traced)
+            first.constants = tuple(self._constants[index] for index in used)
+            self._family.put(key, Programs(used, first))
+            return _calling(first, ())
+        own = known.own(self._constants)
+
+        def whole() -> Program:
+            found = known.whole(own)
+            if found is None:
+                found = self._built(trace, signature, compiled, known.used, ())
+                known.add(found)
+            return found
+
+        if known.whole(own) is not None or not compiled or known.disagree:
+            return _calling(whole(), ())
+        powers = any("Pow" in graph.op_types for graph in self._graphs)
+        reference = known.reference(own, powers=powers)
+        if reference is None:
+            return _calling(whole(), ())
+        lifted = known.lifted(own)
+        if lifted is None:
+            places = known.to_lift(reference, own)
+            lifted = self._built(trace, signature, compiled, known.used, places)
+            known.add(lifted)
+        if lifted.agrees:
+            return _calling(lifted, own)
+        return self._trying(lifted, reference, own, whole)
+
+    def _trying(
+        self,
+        lifted: Program,
+        reference: Program,
+        own: Sequence[float],
+        whole: Callable[[], Program],
+    ) -> Callable[..., list[tf.Tensor]]:
+        """Calls the lifted program if it does as the reference, else one of our own."""
+        chosen: list[Callable[..., list[tf.Tensor]]] = []
+
+        def run(*values: Any) -> list[tf.Tensor]:
+            if not chosen:
+                with _tracing:
+                    if lifted.agrees is None:
+                        lifted.agrees = _agree(lifted, reference, values)
+                    one = _calling(lifted, own) if lifted.agrees else None
+                    chosen.append(one or _calling(whole(), ()))
+            return chosen[0](*values)
+
+        return run
+
+    def _constants_of(self, graphs: set[Graph]) -> list[int]:
+        found: list[int] = []
+        first = 0
+        for graph in self._graphs:
+            if graph in graphs:
+                found += range(first, first + len(graph.constants))
+            first += len(graph.constants)
+        return found
+
+    def _built(
+        self,
+        trace: Any,
+        signature: Sequence[Any],
+        compiled: bool,
+        used: Sequence[int],
+        lifted: Sequence[int],
+    ) -> Program:
+        """Traces a program.
+
+        Args:
+          trace, signature, compiled: see `program`.
+          used: indices of the constants that the program has.
+          lifted: indices among these, of constants that are arguments.
+        """
+        places = [used[index] for index in lifted]
+
+        def program(constants: Any, *arguments: Any) -> Any:
+            with self._lifting(dict(zip(places, constants))):
+                return trace(*arguments)
+
+        traced = tf.function(
+            program,
+            input_signature=([_SCALAR] * len(places), *signature),
+            jit_compile=compiled,
+            autograph=False,
+        ).get_concrete_function()
+        constants = tuple(self._constants[index] for index in used)
+        return Program(constants, tuple(lifted), _tff_compat.flat_call(traced), traced)
+
+    @contextlib.contextmanager
+    def _lifting(self, given: Mapping[int, tf.Tensor]) -> Iterator[None]:
+        """Traces graphs with these tensors in place of constants, by index."""
+        first = 0
+        for graph in self._graphs:
+            own = range(first, first + len(graph.constants))
+            self._tensors[graph] = {i - first: given[i] for i in own if i in given}
+            first += len(graph.constants)
+        try:
+            yield
+        finally:
+            self._tensors = {}
+
+
+def _calling(
+    program: Program, constants: Sequence[float]
+) -> Callable[..., list[tf.Tensor]]:
+    """The program as a function of structures of tensors.
+
+    Args:
+      program: to call.
+      constants: that the program has; may be empty if it takes none as arguments.
+    """
+    call = program.call
+    given = [tf.constant(constants[index]) for index in program.lifted]
+
+    def run(*values: Any) -> list[tf.Tensor]:
+        # A function without results, as of clients that send nothing, gives None.
+        results = list(call(*given, *tf.nest.flatten(values)) or ())
+        _tff_compat.free_attributes(results)
+        return results
+
+    return run
+
+
+def _agree(
+    lifted: Program, reference: Program, values: Sequence[Any]
+) -> Optional[bool]:
+    """Whether both give the same bits with the reference's constants.
+
+    None if they fail on the values, which then tell nothing.
+    """
+    try:
+        ours = _calling(lifted, reference.constants)(*values)
+        theirs = _calling(reference, ())(*values)
+    except tf.errors.OpError:
+        return None
+    return all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(ours, theirs)
+    )

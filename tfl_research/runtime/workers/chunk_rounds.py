@@ -1,0 +1,248 @@
+"""Rounds whose chunks of clients are compiled programs on several workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Optional
+
+import grpc
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.data import Cohort
+from tfl_research.errors import UserError
+from tfl_research.runtime import failures
+from tfl_research.runtime.client_chunks import chunks_of_cohort
+from tfl_research.runtime.compiler import chunks
+from tfl_research.runtime.compiler.chunk_execution import GRAPH, in_graph
+from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.worker_program import (
+    WorkerProgram,
+    worker_program,
+)
+from tfl_research.runtime.engine import ClientValues
+from tfl_research.runtime.workers.connection import NoAnswer
+from tfl_research.runtime.workers.context import compiled
+from tfl_research.runtime.workers.example_files import ExampleFiles
+from tfl_research.runtime.workers.pool import WorkerPool
+from tfl_research.runtime.workers.reading import Reader, file_error
+from tfl_research.runtime.workers.session import Call, Session
+
+# Largest number of accumulators that the finishing program takes.
+_PARTS = 2
+
+
+def member_names(programs: MapReduce) -> list[Any]:
+    """Names of the members of a client's value, in their order."""
+    client_type = programs.client_type
+    if not isinstance(client_type, tff.StructType):
+        return []
+    return [name for name, _ in tff.structure.iter_elements(client_type)]
+
+
+class ChunkRounds:
+    """Executes the programs of `in_process`; the workers execute those of the chunks.
+
+    The driver computes what the server sends to clients and sends it to each worker
+    once a round. The chunks' accumulators come back, and the driver combines them in
+    the order of the chunks and computes the server's part.
+
+    Args:
+      programs: of the process; without datasets.
+      pool: of the workers.
+      parts: number of chunks of a cohort that the memory of one chunk does not divide
+        further.
+      files: the folder that workers read examples from; None ships them.
+      warn: called with a reason why XLA does not compile the chunks, once.
+    """
+
+    def __init__(
+        self,
+        programs: MapReduce,
+        pool: WorkerPool,
+        parts: int,
+        files: Optional[ExampleFiles],
+        warn: Callable[[str], None],
+    ):
+        self._programs, self._pool, self._parts = programs, pool, parts
+        self._files, self._warn = files, warn
+        self._shapes = chunks.Shapes()
+        # A computation that several workers execute is compiled once.
+        compile_once = functools.lru_cache(maxsize=None)(compiled)
+        self._sessions = [Session(w.ready_stub, compile_once) for w in pool.workers]
+        self._worker_programs: dict[Mode, WorkerProgram] = {}
+        self._lock = threading.Lock()
+        self._has_warned = False
+        self._reader: Optional[Reader] = None
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether workers read clients' examples from a folder."""
+        return self._files is not None
+
+    def chunks(self, cohort: ClientValues) -> Iterator[Callable[[], chunks.Chunk]]:
+        """Functions that gather the chunks of a cohort here, in a fixed order."""
+        return chunks_of_cohort(
+            cohort, self._programs, parallel=self._parts, shapes=self._shapes
+        )
+
+    def next(self, leaves: list[tf.Tensor], cohort: ClientValues, mode: Mode) -> Any:
+        """The leaves of the new state and the metrics, of a round in a mode."""
+        programs = self._programs
+        with failures.at_server():
+            context = programs.start(mode)(leaves)
+        jobs = [
+            functools.partial(self._accumulated, context, chunk, mode)
+            for chunk in self._remote_chunks(cohort)
+        ]
+        parts: list[list[tf.Tensor]] = []
+        for part in self._pool.each(jobs):
+            parts.append([tf.convert_to_tensor(value) for value in part])
+            if len(parts) > _PARTS:
+                parts[:2] = [programs.combine(mode)(parts[0], parts[1])]
+        if not parts:
+            parts = [list(programs.zero.run()) + programs.zero_secure_sums()]
+        with failures.at_server():
+            return programs.finish(mode, len(parts))(leaves, parts)
+
+    def _remote_chunks(self, cohort: ClientValues) -> Iterator[_RemoteChunk]:
+        files = self._files
+        if files is None:
+            for gather in self.chunks(cohort):
+                yield _RemoteChunk(gather)
+            return
+        if not isinstance(cohort, Cohort):
+            raise UserError(
+                "a list of clients' values has no examples that workers could read "
+                "from a folder; give a cohort of ClientData, or leave the folder out"
+            )
+        names = member_names(self._programs)
+        if self._reader is None:
+            self._reader = Reader(names, self._programs.layout.specs, files.specs)
+        division = chunks.divide(cohort, parallel=self._parts, shapes=self._shapes)
+        for group, shape in zip(division.groups, division.shapes):
+            yield _RemoteChunk(
+                functools.partial(chunks.gather, cohort, group, shape, names),
+                self._reader,
+                self._reader.argument(cohort.select(group), files, shape),
+            )
+
+    def _accumulated(
+        self,
+        context: Sequence[tf.Tensor],
+        chunk: _RemoteChunk,
+        mode: Mode,
+        index: int,
+    ) -> list[np.ndarray]:
+        """A chunk's accumulator, computed by the worker of a number."""
+        compute = functools.partial(self._compute, context, chunk, index=index)
+        try:
+            results = compute(mode)
+        except NoAnswer:
+            raise
+        except grpc.RpcError as error:
+            worker = self._pool.workers[index]
+            # Raises if the worker is lost.
+            worker.ready_stub()
+            wrong = chunk.file_error(_details(error), worker.address)
+            if wrong is not None:
+                raise wrong from error
+            if mode != GRAPH:
+                results = compute(GRAPH)
+                self._tell(f"the worker at {worker.address}: {_details(error)}")
+                return results
+            raise self._failure(context, chunk, worker.address, error) from error
+        if mode.compiler == "graph":
+            return results
+        # XLA would compute something from bad values, on which TensorFlow fails.
+        *accumulator, violated = results
+        if not violated:
+            return accumulator
+        return self._accumulated(context, chunk, GRAPH, index)
+
+    def _compute(
+        self, context: Sequence[tf.Tensor], chunk: _RemoteChunk, mode: Mode, index: int
+    ) -> list[np.ndarray]:
+        program = self._program(mode)
+
+        def job(call: Call) -> list[np.ndarray]:
+            sent = [*map(np.asarray, context)]
+            given = [
+                call.value(sent, program.context_type),
+                chunk.value(call, program.leaves_type),
+            ]
+            result = call.apply(program.computation, call.struct(given))
+            return [np.asarray(leaf) for leaf in call.fetched(result)]
+
+        return self._sessions[index].run(job)
+
+    def _program(self, mode: Mode) -> WorkerProgram:
+        with self._lock:
+            if mode not in self._worker_programs:
+                self._worker_programs[mode] = worker_program(self._programs, mode)
+            return self._worker_programs[mode]
+
+    def _failure(
+        self,
+        context: Sequence[tf.Tensor],
+        chunk: _RemoteChunk,
+        address: str,
+        error: Exception,
+    ) -> UserError:
+        """The error of a chunk that a worker cannot compute, which names the client."""
+        gathered = chunk.gather()
+        try:
+            in_graph(self._programs, context, gathered)
+        except tf.errors.OpError as own:
+            return failures.named(self._programs, context, gathered, own)
+        return UserError(f"the worker at {address}: {_details(error)}")
+
+    def _tell(self, reason: str) -> None:
+        with self._lock:
+            has_warned, self._has_warned = self._has_warned, True
+        if not has_warned:
+            self._warn(f"{reason}; TensorFlow's executor executes such clients")
+
+    def close(self) -> None:
+        """Releases what the workers keep."""
+        for session in self._sessions:
+            session.close()
+
+
+@dataclasses.dataclass
+class _RemoteChunk:
+    """Some clients of a cohort, whose examples are shipped or read from files.
+
+    Attributes:
+      gather: makes the chunk here.
+      reader: reads the examples on a worker; None ships them.
+      argument: of the reader.
+    """
+
+    gather: Callable[[], chunks.Chunk]
+    reader: Optional[Reader] = None
+    argument: Sequence[Any] = ()
+
+    def value(self, call: Call, leaves_type: tff.Type) -> Any:
+        """The worker's value of the leaves and the number of clients."""
+        if self.reader is None:
+            chunk = self.gather()
+            return call.value([*chunk.leaves, np.int32(chunk.count)], leaves_type)
+        given = call.value(self.argument, self.reader.argument_type)
+        return call.apply(self.reader.computation, given)
+
+    def file_error(self, message: str, address: str) -> Optional[UserError]:
+        """The error of a file, if a worker's message is about one."""
+        if self.reader is None:
+            return None
+        return file_error(message, address, list(self.argument[0]))
+
+
+def _details(error: Exception) -> str:
+    text = error.details() if isinstance(error, grpc.Call) else error
+    return str(text)

@@ -1,0 +1,213 @@
+"""The computation by which a worker reads clients' examples from their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.data import ArraySpec, Cohort
+from tfl_research.errors import UserError
+from tfl_research.runtime.workers.example_files import ExampleFiles
+
+_CHANGED = "tfl_research: changed file"
+# Numbers that TensorFlow decodes; the bits of others are taken as they are.
+_DECODED = (
+    *(tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128),
+    *(tf.bool, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16),
+)
+_MISSING = re.compile(r"(?P<path>/[^;]*?); (?P<reason>[^\n]*)")
+_ASSERTED = re.compile(re.escape(f"[{_CHANGED}] [") + r"(?P<path>.*?)\]")
+
+
+class DataFileError(UserError):
+    """A worker cannot read a client's file, or the file has another content there."""
+
+
+class Reader:
+    """Makes a chunk's leaves on a worker, as `chunks.gather` makes them here.
+
+    Attributes:
+      computation: a `tff.Computation` from what `argument` gives to the leaves of the
+        clients' type and the number of clients that have files, int32.
+      argument_type: TFF type of what `argument` gives.
+
+    Args:
+      names: members of a client's value, in their order.
+      specs: of the stacked leaves, `[clients, ...]`, in the same order.
+      arrays: of an example, by flat name.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        specs: Sequence[tf.TensorSpec],
+        arrays: Mapping[str, ArraySpec],
+    ):
+        self._names, self._arrays = tuple(names), dict(arrays)
+        by_name = dict(zip(names, specs))
+        self._sent = [n for n in names if n not in arrays and n != "mask"]
+        sent = [
+            tff.TensorType(by_name[n].dtype.as_numpy_dtype, by_name[n].shape)
+            for n in self._sent
+        ]
+        files = [
+            tff.TensorType(np.str_, [None]),
+            tff.TensorType(np.uint8, [None, 8]),
+            tff.TensorType(np.int64, [None, len(self._arrays) + 1]),
+            tff.TensorType(np.int32, [None, None, None]),
+        ]
+        self.argument_type = tff.StructType([*files, *sent])
+
+        @tff.tensorflow.computation(self.argument_type)
+        def read(given: Any) -> Any:
+            paths, fingerprints, ends, orders, *others = list(given)
+            found = dict(zip(self._sent, others))
+            read_arrays = self._read(paths, fingerprints, ends, orders)
+            found.update(zip(self._arrays, read_arrays))
+            found["mask"] = orders >= 0
+            leaves = []
+            for name in self._names:
+                leaf = found[name]
+                leaf.set_shape(by_name[name].shape)
+                leaves.append(leaf)
+            return [*leaves, tf.size(paths)]
+
+        self.computation = read
+
+    def argument(
+        self, cohort: Cohort, files: ExampleFiles, shape: tuple[int, int]
+    ) -> list[Any]:
+        """What is sent to a worker in the place of the cohort's examples.
+
+        Args:
+          cohort: the chunk's clients.
+          files: the clients' files.
+          shape: (clients, steps) to which the chunk is padded.
+        """
+        clients, steps = shape
+        orders = np.full((clients, steps, cohort.batch_size), -1, np.int32)
+        for row, order in enumerate(cohort.orders):
+            orders[row, : len(order)] = order
+        found = [files.of(cohort, client_id) for client_id in cohort.client_ids]
+        stacked = cohort.without_examples().stacked(
+            num_clients=clients, num_steps=steps
+        )
+        return [
+            np.array([str(file.path).encode() for file in found], object),
+            np.array([f.fingerprint for f in found], np.uint8).reshape(-1, 8),
+            np.array([f.ends for f in found], np.int64).reshape(
+                -1, len(self._arrays) + 1
+            ),
+            orders,
+            *(stacked[name] for name in self._sent),
+        ]
+
+    def _read(
+        self, paths: tf.Tensor, fingerprints: tf.Tensor, ends: tf.Tensor, orders: Any
+    ) -> list[tf.Tensor]:
+        """The arrays `[clients, steps, batch, ...]` of the clients that have files."""
+        count = tf.size(paths)
+
+        def one(index: tf.Tensor) -> list[tf.Tensor]:
+            content = _checked(paths[index], fingerprints[index])
+            return [
+                self._steps(content, ends[index], place, spec, orders[index])
+                for place, spec in enumerate(self._arrays.values())
+            ]
+
+        arrays = tf.map_fn(
+            one,
+            tf.range(count),
+            fn_output_signature=[
+                tf.TensorSpec([None, None, *spec.shape], _dtype(spec))
+                for spec in self._arrays.values()
+            ],
+        )
+        padding = tf.shape(orders)[0] - count
+        padded = []
+        for array in arrays:
+            shape = tf.concat([[padding], tf.shape(orders)[1:]], 0)
+            shape = tf.concat([shape, tf.shape(array)[3:]], 0)
+            padded.append(tf.concat([array, _blank(shape, array.dtype)], 0))
+        return padded
+
+    def _steps(
+        self, content: Any, ends: Any, place: int, spec: ArraySpec, order: Any
+    ) -> tf.Tensor:
+        """An array of one client by its steps, padded with zeros."""
+        part = tf.strings.substr(
+            content,
+            tf.cast(ends[place], tf.int64),
+            tf.cast(ends[place + 1] - ends[place], tf.int64),
+        )
+        rows = _decoded(part, spec)
+        blank = _blank(tf.concat([[1], tf.shape(rows)[1:]], 0), rows.dtype)
+        number = tf.shape(rows)[0]
+        # A step's empty places take the row behind the last example.
+        return tf.gather(
+            tf.concat([rows, blank], 0), tf.where(order < 0, number, order)
+        )
+
+
+def _dtype(spec: ArraySpec) -> tf.DType:
+    dtype = np.dtype(spec.dtype)
+    return tf.string if dtype.hasobject else tf.as_dtype(dtype)
+
+
+def _blank(shape: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tf.fill(shape, tf.zeros([], dtype))
+
+
+def _checked(path: tf.Tensor, fingerprint: tf.Tensor) -> tf.Tensor:
+    content = tf.io.read_file(path)
+    found = tf.raw_ops.Fingerprint(data=content[tf.newaxis], method="farmhash64")[0]
+    # Tensors have no `==` where TFF builds graphs.
+    is_same = tf.reduce_all(tf.equal(found, fingerprint))
+    check = tf.debugging.Assert(is_same, [_CHANGED, path], summarize=1)
+    with tf.control_dependencies([check]):
+        return tf.identity(content)
+
+
+def _decoded(part: tf.Tensor, spec: ArraySpec) -> tf.Tensor:
+    dtype = _dtype(spec)
+    shape = [-1, *spec.shape]
+    if dtype == tf.string:
+        return tf.reshape(tf.io.parse_tensor(part, tf.string), shape)
+    size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.size
+    count = tf.strings.length(part) // max(size, 1)
+    shape[0] = count
+    if dtype in _DECODED:
+        return tf.reshape(tf.io.decode_raw(part, dtype), shape)
+    raw = tf.reshape(tf.io.decode_raw(part, tf.uint8), [*shape, dtype.size])
+    return tf.bitcast(raw, dtype)
+
+
+def file_error(
+    message: str, address: str, paths: Sequence[bytes]
+) -> Optional[DataFileError]:
+    """The error of a file that a worker's message is about; None for another message.
+
+    Args:
+      message: of the worker.
+      address: of the worker.
+      paths: of the files that the worker was to read.
+    """
+    known = {path.decode() for path in paths}
+    changed = _ASSERTED.search(message)
+    if changed is not None and changed["path"] in known:
+        return DataFileError(
+            f"the worker at {address}: {changed['path']} has another content there "
+            "than the driver wrote; copy the folder there again"
+        )
+    missing = _MISSING.search(message)
+    if missing is not None and missing["path"] in known:
+        return DataFileError(
+            f"the worker at {address}: {missing['path']}: {missing['reason']}; the "
+            "folder must be reached there by the same path"
+        )
+    return None
